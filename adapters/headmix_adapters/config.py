@@ -1,0 +1,112 @@
+"""The frozen description of an adapter: everything in an artifact's header, nothing of its tensors.
+
+Owns the words of the header (base, sites, classifier) and their JSON form. Shapes live in `sites`, the file
+in `artifact`. Structs are immutable and refuse unknown fields, so a header is either understood in full or refused.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+FORMAT = 1
+METADATA_KEY = "headmix"
+
+Method = Literal["kernel-mix", "lora"]
+Task = Literal["generation", "classification"]
+HeadBase = Literal["x", "k", "a"]
+Pooling = Literal["last", "cls", "mean"]
+ClassifierKind = Literal["linear", "mlp-tanh"]
+Problem = Literal["single_label", "multi_label", "regression"]
+
+
+class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Immutable, closed against unknown fields."""
+
+
+class HeadPart(_Frozen, frozen=True):
+    """The per-head low-rank term of a site; `base` names what the down projection reads (DESIGN section 2)."""
+
+    rank: int
+    base: HeadBase
+    scale: float = 1.0
+    bias: bool = True
+
+
+class SharedPart(_Frozen, frozen=True):
+    """The low-rank term that all heads of a site share; LoRA's own form."""
+
+    rank: int
+    scale: float = 1.0
+
+
+class SiteConfig(_Frozen, frozen=True, omit_defaults=True):
+    """The terms of one site; a site with neither part is left out of `Sites` altogether."""
+
+    head: HeadPart | None = None
+    shared: SharedPart | None = None
+
+
+class Sites(_Frozen, frozen=True, omit_defaults=True):
+    """Which projections of self-attention the adapter acts on."""
+
+    q: SiteConfig | None = None
+    k: SiteConfig | None = None
+    v: SiteConfig | None = None
+    o: SiteConfig | None = None
+
+    def present(self) -> dict[str, SiteConfig]:
+        """Return the configured sites by name, in the fixed order q, k, v, o."""
+        sites = {"q": self.q, "k": self.k, "v": self.v, "o": self.o}
+        return {name: site for name, site in sites.items() if site is not None}
+
+
+class BaseShape(_Frozen, frozen=True):
+    """The dimensions and identity of the base an adapter belongs to."""
+
+    name: str
+    model_type: str
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    fingerprint: str
+
+
+class ClassifierConfig(_Frozen, frozen=True):
+    """The classification head: how token states become one vector, and that vector one score a label."""
+
+    pooling: Pooling
+    kind: ClassifierKind
+    labels: tuple[str, ...]
+    problem: Problem = "single_label"
+
+
+class AdapterConfig(_Frozen, frozen=True):
+    """An artifact's header. Validity beyond types (ranks, dimensions) is `artifact.verify`'s to judge."""
+
+    method: Method
+    task: Task
+    base: BaseShape
+    sites: Sites
+    format: int = FORMAT
+    classifier: ClassifierConfig | None = None
+    added_tokens: tuple[str, ...] = ()
+    training: dict[str, Any] = msgspec.field(default_factory=dict)
+    created_by: str = ""
+
+
+def encode_config(config: AdapterConfig) -> str:
+    """Return the header's JSON text; the same config always gives the same text."""
+    return msgspec.json.encode(config, order="sorted").decode()
+
+
+def decode_config(text: str | bytes) -> AdapterConfig:
+    """Parse a header's JSON text.
+
+    Raises:
+        msgspec.ValidationError: a field is missing, unknown or of the wrong type; the message names its path.
+        msgspec.DecodeError: the text is not JSON.
+    """
+    return msgspec.json.decode(text, type=AdapterConfig)

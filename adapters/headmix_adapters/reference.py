@@ -1,0 +1,88 @@
+"""The method for ONE adapter, written for the reader: the truth every fast path is tested against.
+
+Pure tensor functions on whole layers; they know nothing of batches of adapters, slots, files or models. Autograd
+runs through them: training uses these very functions. Source: arXiv 2205.03720, as DESIGN section 2 fixes it.
+"""
+
+import torch
+from torch import Tensor
+
+from headmix_adapters.config import ClassifierConfig
+from headmix_adapters.sites import TermConfig
+
+
+def head_from_x(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """dq^h = B^h (A^h x), the value's x-based form too: [..., D] -> [..., H, P] with A (H, r, D) and B (H, P, r)."""
+    return torch.einsum("hpr,...hr->...hp", B, torch.einsum("hrd,...d->...hr", A, x))
+
+
+def v_head_from_key(key: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """dv^g = B^g (A^g k^g): [..., G, P] -> [..., G, P] with A (G, r, P) and B (G, P, r)."""
+    return torch.einsum("gpr,...gr->...gp", B, torch.einsum("grk,...gk->...gr", A, key))
+
+
+def o_head(attention: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """Do = sum_h B^h (A^h a^h): [..., H, P] -> [..., D] with A (H, r, P) and B (H, D, r)."""
+    return torch.einsum("hdr,...hr->...d", B, torch.einsum("hrp,...hp->...hr", A, attention))
+
+
+def shared(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """B (A x), LoRA's own term: [..., in] -> [..., out] with A (r, in) and B (out, r)."""
+    return x @ A.T @ B.T
+
+
+def term_delta(config: TermConfig, inputs: Tensor, A: Tensor, B: Tensor, bias: Tensor | None) -> Tensor:
+    """Return what one term adds to its projection, all heads flattened.
+
+    `inputs` is what the table says the term reads: x [..., D], k [..., G*P] or a [..., H*P]. The result is
+    [..., H*P] for q, [..., G*P] for k and v, [..., D] for o. The scale multiplies the bias too.
+    """
+    term = config.term
+    match (term.site, term.part, term.input):
+        case ("q" | "v", "head", "x"):
+            delta = head_from_x(inputs, A, B).flatten(-2)
+        case ("v", "head", "k"):
+            delta = v_head_from_key(_split_heads(inputs, A.shape[0]), A, B).flatten(-2)
+        case ("o", "head", "a"):
+            delta = o_head(_split_heads(inputs, A.shape[0]), A, B)
+        case (_, "shared", _):
+            delta = shared(inputs, A, B)
+        case _:
+            raise ValueError(f"no such term: {term.site}.{term.part} on {term.input}")
+    if bias is not None:
+        delta = delta + bias.flatten()
+    return delta * config.scale
+
+
+def _split_heads(flat: Tensor, heads: int) -> Tensor:
+    return flat.reshape(*flat.shape[:-1], heads, flat.shape[-1] // heads)
+
+
+def pool(states: Tensor, pooling: str) -> Tensor:
+    """Return one vector for one text: [tokens, D] -> [D]."""
+    match pooling:
+        case "last":
+            return states[-1]
+        case "cls":
+            return states[0]
+        case "mean":
+            return states.mean(dim=0)
+    raise ValueError(f"no such pooling: {pooling}")
+
+
+def classify(config: ClassifierConfig, pooled: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+    """Return the label scores (logits) of pooled states: [..., D] -> [..., labels]."""
+    if config.kind == "mlp-tanh":
+        pooled = torch.tanh(pooled @ tensors["classifier.dense.weight"].T + tensors["classifier.dense.bias"])
+    return pooled @ tensors["classifier.out_proj.weight"].T + tensors["classifier.out_proj.bias"]
+
+
+def label_probabilities(config: ClassifierConfig, logits: Tensor) -> Tensor:
+    """Turn label scores into what a client reads: softmax, per-label sigmoid, or the scores themselves (regression)."""
+    match config.problem:
+        case "single_label":
+            return logits.softmax(dim=-1)
+        case "multi_label":
+            return logits.sigmoid()
+        case "regression":
+            return logits

@@ -1,0 +1,1 @@
+"""The headmix server: an API process (asyncio, no torch) and an engine process (torch, no web)."""

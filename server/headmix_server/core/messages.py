@@ -1,0 +1,192 @@
+"""Every message between the API process and the engine process, and their encoding (msgpack over ZeroMQ).
+
+A request is answered by exactly one terminal message: the `TokenOutput` that carries a finish reason, one
+`Classified`, or one `Failed`. Nothing else may end it, and nothing may follow it.
+"""
+
+import msgspec
+
+from headmix_server.core.types import AdapterRef, FinishReason, Frozen, Residency, SamplingParams, TokenLogprob
+
+
+class Message(Frozen, frozen=True, tag=True):
+    """A struct that travels; the class name is its tag."""
+
+
+# --- to the engine -----------------------------------------------------------------------------------------------
+
+
+class Generate(Message, frozen=True):
+    """Continue `prompt` (token ids) with the adapter, or with the base alone where `adapter` is None."""
+
+    request_id: str
+    tenant: str
+    prompt: list[int]
+    adapter: AdapterRef | None
+    sampling: SamplingParams
+
+
+class Classify(Message, frozen=True):
+    """Classify one text (token ids) with the adapter's classification head."""
+
+    request_id: str
+    tenant: str
+    prompt: list[int]
+    adapter: AdapterRef
+
+
+class Abort(Message, frozen=True):
+    """The client is gone or has all it asked for: stop, free everything, answer nothing more."""
+
+    request_id: str
+
+
+class LoadAdapter(Message, frozen=True):
+    """Bring an adapter to the device ahead of requests; answered by `AdapterLoaded` or `Failed`."""
+
+    request_id: str
+    adapter: AdapterRef
+
+
+class ForgetAdapter(Message, frozen=True):
+    """No name points to this digest any more: drop it from every tier once its last lease is back."""
+
+    digest: str
+
+
+class Shutdown(Message, frozen=True):
+    """Finish nothing, fail what is open, exit with status 0."""
+
+
+ToEngine = Generate | Classify | Abort | LoadAdapter | ForgetAdapter | Shutdown
+
+# --- from the engine ---------------------------------------------------------------------------------------------
+
+
+class EngineReady(Message, frozen=True):
+    """The base is loaded and steps can run."""
+
+    pid: int
+    max_model_len: int
+    kv_blocks: int
+    block_size: int
+    adapter_slots: int
+
+
+class TokenOutput(Message, frozen=True):
+    """The tokens a request gained in one step; terminal where `finish_reason` is set.
+
+    `logprobs` is parallel to `tokens` where asked for. `prompt_logprobs` (once, with the first token) holds one entry
+    for each prompt token but the first.
+    """
+
+    request_id: str
+    tokens: list[int]
+    logprobs: list[TokenLogprob] | None = None
+    prompt_logprobs: list[TokenLogprob] | None = None
+    finish_reason: FinishReason | None = None
+    queue_seconds: float | None = None
+
+
+class Classified(Message, frozen=True):
+    """The scores of one text, one number a label: probabilities, or raw values for a regression head. Terminal."""
+
+    request_id: str
+    probs: list[float]
+    queue_seconds: float | None = None
+
+
+class AdapterLoaded(Message, frozen=True):
+    """Answers `LoadAdapter`: the adapter is on the device."""
+
+    request_id: str
+    digest: str
+    seconds: float
+
+
+class Failed(Message, frozen=True):
+    """The request ends here, with an error code of `core.errors`. Terminal."""
+
+    request_id: str
+    code: str
+    message: str
+
+
+class LoadReport(Frozen, frozen=True):
+    """One finished background load, for `headmix_adapter_load_seconds`."""
+
+    source: Residency
+    seconds: float
+
+
+class StepReport(Frozen, frozen=True):
+    """What one step did, for the histograms. Seconds are wall time of the three verbs."""
+
+    schedule_seconds: float
+    run_seconds: float
+    commit_seconds: float
+    batch_tokens: int
+    distinct_adapters: int
+
+
+class ResidentAdapter(Frozen, frozen=True):
+    """One adapter and the fastest tier that holds it."""
+
+    digest: str
+    tier: Residency
+
+
+class EngineReport(Message, frozen=True):
+    """The engine's state and what happened since the last report; sent after steps and at least every second.
+
+    Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report.
+    """
+
+    running: int
+    waiting: int
+    kv_usage: float
+    slots_free: int
+    slots_leased: int
+    slots_idle: int
+    slots_loading: int
+    steps: list[StepReport] = msgspec.field(default_factory=list)
+    loads: list[LoadReport] = msgspec.field(default_factory=list)
+    hits: dict[str, int] = msgspec.field(default_factory=dict)
+    misses: dict[str, int] = msgspec.field(default_factory=dict)
+    evictions: dict[str, int] = msgspec.field(default_factory=dict)
+    resident: list[ResidentAdapter] | None = None
+
+
+class Outputs(Message, frozen=True):
+    """Everything one step has to say, in one frame."""
+
+    items: list["TokenOutput | Classified | AdapterLoaded | Failed"]
+    report: EngineReport | None = None
+
+
+FromEngine = EngineReady | Outputs | EngineReport
+
+
+def encode(message: Message) -> bytes:
+    """Return the message's bytes."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode_to_engine(frame: bytes) -> ToEngine:
+    """Parse a frame the API process sent.
+
+    Raises:
+        msgspec.MsgspecError: the frame is not one of the messages.
+    """
+    message: ToEngine = msgspec.msgpack.decode(frame, type=ToEngine)
+    return message
+
+
+def decode_from_engine(frame: bytes) -> FromEngine:
+    """Parse a frame the engine process sent.
+
+    Raises:
+        msgspec.MsgspecError: the frame is not one of the messages.
+    """
+    message: FromEngine = msgspec.msgpack.decode(frame, type=FromEngine)
+    return message

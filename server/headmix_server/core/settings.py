@@ -1,0 +1,69 @@
+"""Every setting of the server, its default and its meaning; from flags, `HEADMIX_*` variables or defaults.
+
+Read once by the command line and handed on; nothing reads the environment later, and nothing changes a setting.
+The engine process gets the same object as JSON.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """All settings; each field's description is its documentation (docs/settings.md is checked against it)."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADMIX_", frozen=True, extra="forbid")
+
+    base: str = Field(
+        "smollm2-135m-instruct", description="The base: an embedded name, a local folder, a GGUF file or a hub id."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and prints it.")
+    data_dir: Path = Field(Path(".headmix"), description="Folder of the catalog, the artifacts and the admin key.")
+    runner: Literal["torch", "fake"] = Field(
+        "torch",
+        description="What computes: `torch` is the real model; `fake` answers without one, for tests of clients.",
+    )
+    threads: int = Field(0, ge=0, description="Threads the engine computes with; 0 takes every core.")
+    max_model_len: int = Field(
+        0, ge=0, description="Longest prompt plus completion in tokens; 0 takes the base's own limit."
+    )
+    max_batch_tokens: int = Field(
+        512, ge=1, description="Token budget of one step: decode tokens and prefill chunks together."
+    )
+    max_running: int = Field(256, ge=1, description="Most sequences that run at once.")
+    max_waiting: int = Field(
+        1024, ge=1, description="Most requests that wait; one more is answered 503 server_overloaded."
+    )
+    kv_cache_mib: int = Field(2048, ge=1, description="Memory for the key/value cache in MiB.")
+    block_size: int = Field(16, ge=1, description="Tokens a key/value block holds.")
+    adapter_slots: int = Field(
+        32, ge=1, description="Adapters the device holds at once; more wait their turn in host memory or on disk."
+    )
+    host_adapters: int = Field(256, ge=0, description="Adapters kept in host memory after they leave the device.")
+    loader_threads: int = Field(2, ge=1, description="Adapters that load at the same time.")
+    max_adapter_rank: int = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")
+    max_adapter_mib: int = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")
+    max_body_mib: int = Field(8, ge=1, description="Largest JSON request body, in MiB.")
+    max_labels: int = Field(4096, ge=1, description="Most labels a classification head may have.")
+    max_inputs: int = Field(256, ge=1, description="Most texts in one classification request.")
+    max_choices: int = Field(16, ge=1, description="Most completions (`n` times prompts) of one request.")
+    keys: Literal["on", "off"] = Field(
+        "on", description="`off` lets every request in as tenant `default` with every scope."
+    )
+    preload: Path | None = Field(
+        None, description="Folder of `*.safetensors` loaded for tenant `default` at start, named by file."
+    )
+    metrics_series: int = Field(1000, ge=1, description="Adapters with series of their own; more fold into `other`.")
+    engine_start_seconds: float = Field(600.0, gt=0, description="How long the engine may take to become ready.")
+    engine_stall_seconds: float = Field(
+        120.0, gt=0, description="Silence after which the engine counts as hung and is replaced."
+    )
+    engine_restarts: int = Field(
+        5, ge=0, description="Engine deaths within `engine_restart_window` that end the program."
+    )
+    engine_restart_window: float = Field(300.0, gt=0, description="Seconds over which engine deaths are counted.")
+    drain_seconds: float = Field(30.0, ge=0, description="How long a stop waits for running requests.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

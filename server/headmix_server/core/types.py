@@ -1,0 +1,70 @@
+"""The nouns both processes speak of: adapter references, sampling parameters, finish reasons.
+
+Plain immutable structs without behaviour. They know neither how they travel (`messages`) nor who computes with them.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True):
+    """Immutable; fields by name only."""
+
+
+class AdapterRef(Frozen, frozen=True):
+    """One immutable artifact as the engine needs it: identity, where its bytes are, and whose request names it.
+
+    `digest` is the identity everywhere inside the engine; `name` and `version` are for messages and metrics only.
+    """
+
+    digest: str
+    path: str
+    name: str
+    version: int
+    tenant: str
+
+
+class SamplingParams(Frozen, frozen=True):
+    """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch those off.
+
+    `seed` None means a seed drawn by the API process before it submits, so the engine always gets a number.
+    `logprobs` None returns none; 0 returns the chosen token's; n > 0 adds the n likeliest alternatives.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: bool = False
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended, in OpenAI's words."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Residency(StrEnum):
+    """The fastest place that holds an adapter's tensors."""
+
+    DEVICE = "device"
+    HOST = "host"
+    DISK = "disk"
+
+
+class TokenLogprob(Frozen, frozen=True):
+    """The log-probability (natural) of the token and of the likeliest alternatives, from the unscaled logits."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()

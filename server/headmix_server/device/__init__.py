@@ -1,0 +1,1 @@
+"""Data: everything that holds or computes tensors for the engine."""

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: routed adapter deltas and attention."""

@@ -1,0 +1,1 @@
+"""The base models: one shared block, thin families, weights."""
