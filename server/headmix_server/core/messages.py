@@ -140,6 +140,7 @@ class EngineReport(Message, frozen=True):
     """The engine's state and what happened since the last report; sent after steps and at least every second.
 
     Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report.
+    `resident` None means unchanged; the adapter lists are digests.
     """
 
     running: int
@@ -155,6 +156,8 @@ class EngineReport(Message, frozen=True):
     misses: dict[str, int] = msgspec.field(default_factory=dict)
     evictions: dict[str, int] = msgspec.field(default_factory=dict)
     resident: list[ResidentAdapter] | None = None
+    running_adapters: list[str] = msgspec.field(default_factory=list)
+    waiting_adapters: list[str] = msgspec.field(default_factory=list)
 
 
 class Outputs(Message, frozen=True):

@@ -1,0 +1,135 @@
+"""A runner without a model: its tokens are a pure function of adapter, prompt and position.
+
+It ships with the product, so that engine, API and clients can be tested whole without weights: two adapters never
+answer alike, the same request always answers the same, and a wrong routing shows at once. It keeps the same contract
+as the real runner, stale leases included, and knows no tensors.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from headmix_adapters.artifact import ArtifactError, open_artifact
+
+from headmix_server.core.types import AdapterRef, SamplingParams, TokenLogprob
+from headmix_server.engine.runner import (
+    AdapterLoadError,
+    Batch,
+    BatchRow,
+    HostAdapter,
+    Lease,
+    RowFailed,
+    RowResult,
+    Sampled,
+    Scored,
+)
+
+FAKE_LOGPROB = -0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FakeAdapter:
+    """An adapter without tensors: its identity and how many labels its head has (0 for generation)."""
+
+    digest: str
+    num_labels: int = 0
+
+
+def open_fake_adapter(ref: AdapterRef) -> FakeAdapter:
+    """Read no more of an artifact than its header.
+
+    Raises:
+        AdapterLoadError: the file is gone or not an artifact.
+    """
+    try:
+        classifier = open_artifact(Path(ref.path)).config.classifier
+    except FileNotFoundError as error:
+        raise AdapterLoadError("its file is gone", missing=True) from error
+    except ArtifactError as error:
+        raise AdapterLoadError(str(error)) from error
+    return FakeAdapter(ref.digest, 0 if classifier is None else len(classifier.labels))
+
+
+def fake_token(digest: str | None, history: tuple[int, ...], token_range: range) -> int:
+    """Return the token that follows `history` under an adapter (None: the base)."""
+    text = f"{digest}|{','.join(map(str, history))}"
+    return token_range[int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % len(token_range)]
+
+
+def fake_probs(digest: str, prompt: tuple[int, ...], num_labels: int) -> tuple[float, ...]:
+    """Return the label probabilities of a text under an adapter."""
+    weights = [fake_token(digest, (*prompt, label), range(1, 1000)) for label in range(num_labels)]
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+class FakeRunner:
+    """Answers by hash. `hold` is called before every step: a test may block there or look at the batch."""
+
+    def __init__(
+        self,
+        token_range: range = range(1000),
+        *,
+        open_adapter: Callable[[AdapterRef], FakeAdapter] = open_fake_adapter,
+        hold: Callable[[Batch], None] | None = None,
+    ) -> None:
+        self._token_range = token_range
+        self._open_adapter = open_adapter
+        self._hold = hold
+        self._slots: dict[int, tuple[int, FakeAdapter]] = {}
+
+    def load(self, ref: AdapterRef) -> FakeAdapter:
+        """See `Runner.load`."""
+        return self._open_adapter(ref)
+
+    def install(self, slot: int, generation: int, adapter: HostAdapter) -> None:
+        """See `Runner.install`."""
+        if not isinstance(adapter, FakeAdapter):
+            raise AdapterLoadError("this runner takes only its own adapters")
+        self._slots[slot] = (generation, adapter)
+
+    def clear(self, slot: int) -> None:
+        """See `Runner.clear`."""
+        del self._slots[slot]
+
+    def release(self, sequence_id: int) -> None:
+        """See `Runner.release`; nothing is kept."""
+
+    def run(self, batch: Batch) -> list[RowResult]:
+        """See `Runner.run`."""
+        if self._hold is not None:
+            self._hold(batch)
+        return [self._run_row(row) for row in batch.rows]
+
+    def _run_row(self, row: BatchRow) -> RowResult:
+        adapter = self._adapter(row.lease) if row.lease is not None else None
+        if isinstance(adapter, RowFailed):
+            return RowResult(row.sequence_id, adapter)
+        digest = None if adapter is None else adapter.digest
+        prompt_logprobs = self._prompt_logprobs(row, row.sampling) if row.sampling else ()
+        if not row.samples:
+            return RowResult(row.sequence_id, None, prompt_logprobs)
+        history = tuple(row.history)
+        if row.sampling is None:
+            num_labels = 0 if adapter is None else adapter.num_labels
+            return RowResult(row.sequence_id, Scored(fake_probs(str(digest), history, num_labels)))
+        token = fake_token(digest, history, self._token_range)
+        logprob = self._logprob(token, row.sampling) if row.sampling.logprobs is not None else None
+        return RowResult(row.sequence_id, Sampled(token, logprob), prompt_logprobs)
+
+    def _adapter(self, lease: Lease) -> FakeAdapter | RowFailed:
+        generation, adapter = self._slots.get(lease.slot, (-1, None))
+        if adapter is None or generation != lease.generation:
+            return RowFailed(f"slot {lease.slot} no longer holds the adapter this request began with")
+        return adapter
+
+    def _logprob(self, token: int, sampling: SamplingParams) -> TokenLogprob:
+        others = [t for t in self._token_range if t != token][: max(0, (sampling.logprobs or 0) - 1)]
+        top = ((token, FAKE_LOGPROB), *((t, FAKE_LOGPROB - 1 - i) for i, t in enumerate(others)))
+        return TokenLogprob(token=token, logprob=FAKE_LOGPROB, top=top[: sampling.logprobs or 0])
+
+    def _prompt_logprobs(self, row: BatchRow, sampling: SamplingParams) -> tuple[TokenLogprob, ...]:
+        if not sampling.prompt_logprobs:
+            return ()
+        scored = row.history[row.start + 1 : min(row.end + 1, row.prompt_length)]
+        return tuple(self._logprob(token, sampling) for token in scored)

@@ -1,0 +1,40 @@
+"""The host-memory tier: adapters kept after they leave the device, least recently used first out.
+
+Owns which adapters stay; what an adapter in host memory is, the runner knows.
+"""
+
+from collections import OrderedDict
+
+from headmix_server.engine.runner import HostAdapter
+
+
+class HostCache:
+    """At most `capacity` adapters in host memory."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._adapters: OrderedDict[str, HostAdapter] = OrderedDict()
+
+    def get(self, digest: str) -> HostAdapter | None:
+        """Return the adapter and mark it used, or None."""
+        adapter = self._adapters.get(digest)
+        if adapter is not None:
+            self._adapters.move_to_end(digest)
+        return adapter
+
+    def put(self, adapter: HostAdapter) -> list[str]:
+        """Keep an adapter; returns the digests dropped to make room."""
+        self._adapters[adapter.digest] = adapter
+        self._adapters.move_to_end(adapter.digest)
+        dropped = []
+        while len(self._adapters) > self.capacity:
+            dropped.append(self._adapters.popitem(last=False)[0])
+        return dropped
+
+    def forget(self, digest: str) -> None:
+        """Drop an adapter; one that is not here is no error."""
+        self._adapters.pop(digest, None)
+
+    def digests(self) -> list[str]:
+        """Return the adapters here."""
+        return list(self._adapters)

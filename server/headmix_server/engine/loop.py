@@ -1,0 +1,260 @@
+"""The engine: requests in, outputs out, one step at a time.
+
+A step is three verbs: schedule, run, commit. The engine knows requests and messages; the scheduler knows holds, the
+runner knows tensors. It runs on one thread.
+"""
+
+import itertools
+import time
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from headmix_server.core.logging import get_logger
+from headmix_server.core.messages import (
+    Abort,
+    AdapterLoaded,
+    Classified,
+    Classify,
+    Failed,
+    ForgetAdapter,
+    Generate,
+    LoadAdapter,
+    StepReport,
+    TokenOutput,
+)
+from headmix_server.engine.kv_cache import KVCache
+from headmix_server.engine.runner import AdapterLoadError, Batch, RowFailed, RowResult, Runner, Sampled, Scored
+from headmix_server.engine.scheduler import Scheduler
+from headmix_server.engine.sequence import Sequence
+from headmix_server.engine.tiers import AdapterTiers
+
+Output = TokenOutput | Classified | AdapterLoaded | Failed
+
+MAX_FAILED_STEPS = 3
+"""Steps in a row that may fail whole before the engine gives itself up to be replaced."""
+
+
+class EngineBrokenError(Exception):
+    """The runner fails step after step; the process must be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """The sizes an engine is built with; see `core.settings` for their meaning."""
+
+    max_model_len: int
+    kv_blocks: int
+    block_size: int
+    max_batch_tokens: int
+    max_running: int
+    max_waiting: int
+    adapter_slots: int
+    host_adapters: int
+    loader_threads: int
+    eos_ids: frozenset[int]
+
+
+class Engine:
+    """Continuous batching over a runner."""
+
+    def __init__(self, runner: Runner, limits: EngineLimits) -> None:
+        self.limits = limits
+        self.tiers = AdapterTiers(runner, limits.adapter_slots, limits.host_adapters, limits.loader_threads)
+        self.scheduler = Scheduler(
+            runner,
+            KVCache(limits.kv_blocks, limits.block_size),
+            self.tiers,
+            max_batch_tokens=limits.max_batch_tokens,
+            max_running=limits.max_running,
+        )
+        self._runner = runner
+        self._by_request: dict[str, Sequence] = {}
+        self._prefetches: dict[str, tuple[LoadAdapter, float]] = {}
+        self._outputs: list[Output] = []
+        self._steps: list[StepReport] = []
+        self._ids = itertools.count()
+        self._failed_steps = 0
+        self._log = get_logger("engine")
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def submit(self, message: Generate | Classify) -> None:
+        """Queue a request, or answer at once why it cannot be served."""
+        if fault := self._refusal(message):
+            self._outputs.append(fault)
+            return
+        sequence = Sequence.from_message(next(self._ids), message)
+        self._by_request[message.request_id] = sequence
+        self.scheduler.add(sequence)
+
+    def _refusal(self, message: Generate | Classify) -> Failed | None:
+        length = len(message.prompt) + (message.sampling.max_tokens if isinstance(message, Generate) else 0)
+        limit = min(self.limits.max_model_len, self.scheduler.kv_cache.max_tokens)
+        code = text = ""
+        if message.request_id in self._by_request:
+            code, text = "internal_error", "this request id is in use"
+        elif not message.prompt:
+            code, text = "invalid_request_error", "the prompt is empty"
+        elif length > limit:
+            code, text = "context_length_exceeded", f"{length} tokens were asked for, {limit} is the most"
+        elif len(self.scheduler.waiting) >= self.limits.max_waiting:
+            code, text = "server_overloaded", "the queue is full"
+        return Failed(request_id=message.request_id, code=code, message=text) if code else None
+
+    def abort(self, message: Abort) -> None:
+        """Drop a request and answer nothing more; one that has ended already is no error."""
+        self._prefetches.pop(message.request_id, None)
+        sequence = self._by_request.pop(message.request_id, None)
+        if sequence is not None:
+            self.scheduler.retire(sequence)
+
+    def load(self, message: LoadAdapter) -> None:
+        """Bring an adapter to the device; `AdapterLoaded` follows once it is there."""
+        self._prefetches[message.request_id] = (message, time.monotonic())
+
+    def forget(self, message: ForgetAdapter) -> None:
+        """Drop an adapter from every tier once nothing runs or waits with it."""
+        self.tiers.forget(message.digest)
+
+    # --- steps ---------------------------------------------------------------------------------------------------
+
+    def step(self) -> list[Output]:
+        """Schedule, run, commit; returns everything there is to say since the last step."""
+        began = time.monotonic()
+        self._settle()
+        batch = self.scheduler.schedule()
+        if batch.rows:
+            scheduled = time.monotonic()
+            results = self._run(batch)
+            ran = time.monotonic()
+            self._commit(batch, results)
+            self._record(batch, began, scheduled, ran)
+        self.tiers.sweep(self.scheduler.needed_digests())
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def _settle(self) -> None:
+        for digest, error in self.tiers.settle():
+            self._fail_waiters(digest, error)
+        for request_id, (message, began) in list(self._prefetches.items()):
+            if self.tiers.prefetch(message.adapter):
+                del self._prefetches[request_id]
+                seconds = time.monotonic() - began
+                digest = message.adapter.digest
+                self._outputs.append(AdapterLoaded(request_id=request_id, digest=digest, seconds=seconds))
+
+    def _run(self, batch: Batch) -> Seq[RowResult]:
+        try:
+            results = self._runner.run(batch)
+        except Exception as error:
+            self._failed_steps += 1
+            self._log.exception("step failed", rows=len(batch.rows), failed_steps=self._failed_steps)
+            if self._failed_steps >= MAX_FAILED_STEPS:
+                raise EngineBrokenError(f"{MAX_FAILED_STEPS} steps failed in a row, the last with: {error}") from error
+            return [
+                RowResult(row.sequence_id, RowFailed("the step that held this request failed")) for row in batch.rows
+            ]
+        self._failed_steps = 0
+        return results
+
+    def _commit(self, batch: Batch, results: Seq[RowResult]) -> None:
+        for row, result in zip(batch.rows, results, strict=True):
+            sequence = self.scheduler.running[row.sequence_id]
+            sequence.num_computed = row.end
+            sequence.prompt_logprobs.extend(result.prompt_logprobs)
+            match result.result:
+                case Sampled():
+                    self._commit_token(sequence, result.result)
+                case Scored(probs):
+                    classified = Classified(
+                        request_id=sequence.request_id, probs=list(probs), queue_seconds=sequence.queue_seconds
+                    )
+                    self._finish(sequence, classified)
+                case RowFailed(message):
+                    self._fail(sequence, "internal_error", message)
+
+    def _commit_token(self, sequence: Sequence, sampled: Sampled) -> None:
+        sequence.tokens.append(sampled.token)
+        reason = sequence.finish_reason(self.limits.eos_ids)
+        first = sequence.num_outputs == 1
+        output = TokenOutput(
+            request_id=sequence.request_id,
+            tokens=[sampled.token],
+            logprobs=None if sampled.logprob is None else [sampled.logprob],
+            prompt_logprobs=list(sequence.prompt_logprobs) if first and sequence.prompt_logprobs else None,
+            finish_reason=reason,
+            queue_seconds=sequence.queue_seconds if first else None,
+        )
+        if reason is None:
+            self._outputs.append(output)
+        else:
+            self._finish(sequence, output)
+
+    def _finish(self, sequence: Sequence, output: Output) -> None:
+        del self._by_request[sequence.request_id]
+        self.scheduler.retire(sequence)
+        self._outputs.append(output)
+
+    def _fail(self, sequence: Sequence, code: str, message: str) -> None:
+        self._log.warning(
+            "request failed", request_id=sequence.request_id, tenant=sequence.tenant, digest=sequence.digest, code=code
+        )
+        self._finish(sequence, Failed(request_id=sequence.request_id, code=code, message=message))
+
+    def _fail_waiters(self, digest: str, error: AdapterLoadError) -> None:
+        self._log.error("adapter load failed", digest=digest, reason=str(error))
+        code = "model_not_found" if error.missing else "internal_error"
+        for sequence in [s for s in self.scheduler.waiting.values() if s.digest == digest]:
+            self._fail(sequence, code, f"the adapter could not be loaded: {error}")
+        for request_id, (message, _) in list(self._prefetches.items()):
+            if message.adapter.digest == digest:
+                del self._prefetches[request_id]
+                text = f"the adapter could not be loaded: {error}"
+                self._outputs.append(Failed(request_id=request_id, code=code, message=text))
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    def _record(self, batch: Batch, began: float, scheduled: float, ran: float) -> None:
+        self._steps.append(
+            StepReport(
+                schedule_seconds=scheduled - began,
+                run_seconds=ran - scheduled,
+                commit_seconds=time.monotonic() - ran,
+                batch_tokens=batch.num_tokens,
+                distinct_adapters=batch.distinct_adapters,
+            )
+        )
+
+    def take_steps(self) -> list[StepReport]:
+        """Return the reports of the steps since the last call."""
+        steps, self._steps = self._steps, []
+        return steps
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to compute, load or say."""
+        return not (self._by_request or self._prefetches or self._outputs or self.tiers.loading)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether everything that is open waits for an adapter on its way, so a step would compute nothing."""
+        return not self.scheduler.running and not self._outputs and (self.tiers.loading or not self.scheduler.waiting)
+
+    def open_requests(self) -> list[str]:
+        """Return the ids of every request that has not been answered in full."""
+        return [*self._by_request, *self._prefetches]
+
+    def check_integrity(self) -> None:
+        """Check every account.
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        self.scheduler.check_integrity()
+        known = {s.request_id for s in (*self.scheduler.waiting.values(), *self.scheduler.running.values())}
+        if known != self._by_request.keys():
+            raise RuntimeError("the open requests are not those scheduled")
+
+    def close(self) -> None:
+        """Stop the loader threads."""
+        self.tiers.close()

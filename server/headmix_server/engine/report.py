@@ -1,0 +1,29 @@
+"""What the engine tells the API process about itself, for the metrics."""
+
+from headmix_server.core.messages import EngineReport
+from headmix_server.engine.loop import Engine
+
+
+def make_report(engine: Engine) -> EngineReport:
+    """Return the engine's present state and everything that happened since the last report."""
+    scheduler, tiers = engine.scheduler, engine.tiers
+    counts, slots = tiers.take_counts(), tiers.slots.counts()
+    running = {s.adapter.digest for s in scheduler.running.values() if s.adapter is not None}
+    waiting = {s.adapter.digest for s in scheduler.waiting.values() if s.adapter is not None}
+    return EngineReport(
+        running=len(scheduler.running),
+        waiting=len(scheduler.waiting),
+        kv_usage=scheduler.kv_cache.usage,
+        slots_free=slots.free,
+        slots_leased=slots.leased,
+        slots_idle=slots.idle,
+        slots_loading=slots.loading,
+        steps=engine.take_steps(),
+        loads=counts.loads,
+        hits=dict(counts.hits),
+        misses=dict(counts.misses),
+        evictions=dict(counts.evictions),
+        resident=tiers.take_residents(),
+        running_adapters=sorted(running),
+        waiting_adapters=sorted(waiting),
+    )

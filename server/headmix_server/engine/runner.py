@@ -1,0 +1,147 @@
+"""The boundary between control and data: what the engine asks a runner to compute, and what comes back.
+
+Owns the batch and result types and the `Runner` protocol. Everything here is plain Python; a runner may hold tensors,
+the engine never sees one.
+"""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Protocol
+
+from headmix_server.core.types import AdapterRef, SamplingParams, TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A sequence's hold on a slot. `generation` tells this use of the slot from every other, `serial` this hold."""
+
+    slot: int
+    generation: int
+    serial: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One sequence's share of a step: the tokens to compute, from position `start`, and where its cache lies.
+
+    `lease` None means the base alone. `samples` is true when these tokens reach the end of what is known of the
+    sequence, so the step yields a result for it. `sampling` None marks a classification. `history` is every token of
+    the sequence so far (prompt and output, shared and not to be changed); `prompt_length` splits it.
+    """
+
+    sequence_id: int
+    start: int
+    count: int
+    history: Seq[int]
+    prompt_length: int
+    blocks: Seq[int]
+    lease: Lease | None
+    samples: bool
+    sampling: SamplingParams | None
+
+    @property
+    def tokens(self) -> Seq[int]:
+        """The token ids to compute, `count` of them."""
+        return self.history[self.start : self.start + self.count]
+
+    @property
+    def end(self) -> int:
+        """The position after the last token of this row."""
+        return self.start + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One ragged step."""
+
+    rows: tuple[BatchRow, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens the step computes."""
+        return sum(row.count for row in self.rows)
+
+    @property
+    def distinct_adapters(self) -> int:
+        """How many different adapters take part, the base not counted."""
+        return len({row.lease.digest for row in self.rows if row.lease is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The next token of a generation, with its log-probability where asked for."""
+
+    token: int
+    logprob: TokenLogprob | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A classification's result: one number a label."""
+
+    probs: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailed:
+    """The row alone could not be computed; the reason is for the client."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What a step gave one row. `result` is None for a chunk that does not reach the end of its sequence.
+
+    `prompt_logprobs` covers the prompt tokens predicted by this chunk's positions, where asked for.
+    """
+
+    sequence_id: int
+    result: Sampled | Scored | RowFailed | None = None
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class HostAdapter(Protocol):
+    """An adapter's tensors in host memory, opaque to the engine."""
+
+    @property
+    def digest(self) -> str:
+        """The artifact's identity."""
+        ...
+
+
+class AdapterLoadError(Exception):
+    """An artifact could not be brought to host memory. `missing` is true where its bytes are gone."""
+
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class Runner(Protocol):
+    """What computes. `load` may be called from loader threads; everything else from the engine's thread only."""
+
+    def load(self, ref: AdapterRef) -> HostAdapter:
+        """Read an artifact into host memory and check it is the one named.
+
+        Raises:
+            AdapterLoadError: it cannot be read, or its bytes are not those of the digest.
+        """
+        ...
+
+    def install(self, slot: int, generation: int, adapter: HostAdapter) -> None:
+        """Put an adapter into a slot; rows whose lease names this slot and generation run with it from now on."""
+        ...
+
+    def clear(self, slot: int) -> None:
+        """Empty a slot."""
+        ...
+
+    def run(self, batch: Batch) -> list[RowResult]:
+        """Compute one step; one result a row, in the rows' order."""
+        ...
+
+    def release(self, sequence_id: int) -> None:
+        """Drop whatever is kept for a sequence between steps; called once on every exit path."""
+        ...

@@ -1,0 +1,71 @@
+"""One sequence: a prompt, what has been generated for it, and what it holds.
+
+Owns the state of a single request inside the engine; scheduling and accounting are elsewhere.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+from headmix_server.core.messages import Classify, Generate
+from headmix_server.core.types import AdapterRef, FinishReason, SamplingParams, TokenLogprob
+from headmix_server.engine.runner import Lease
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request's life in the engine. `sampling` None marks a classification.
+
+    `tokens` is prompt and output together; `num_computed` of them are in the cache. Work left is always
+    `tokens[num_computed:]`, be it prefill, a decode step or recomputing after preemption.
+    """
+
+    sequence_id: int
+    request_id: str
+    tenant: str
+    adapter: AdapterRef | None
+    tokens: list[int]
+    prompt_length: int
+    sampling: SamplingParams | None
+    arrived: float = field(default_factory=time.monotonic)
+    num_computed: int = 0
+    lease: Lease | None = None
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    queue_seconds: float | None = None
+    looked_up: bool = False  # the adapter lookup is counted once, however often the queue is walked
+
+    @classmethod
+    def from_message(cls, sequence_id: int, message: Generate | Classify) -> "Sequence":
+        """Make the sequence of a request that has just arrived."""
+        return cls(
+            sequence_id=sequence_id,
+            request_id=message.request_id,
+            tenant=message.tenant,
+            adapter=message.adapter,
+            tokens=list(message.prompt),
+            prompt_length=len(message.prompt),
+            sampling=message.sampling if isinstance(message, Generate) else None,
+        )
+
+    @property
+    def digest(self) -> str | None:
+        """The adapter's identity, None for the base."""
+        return None if self.adapter is None else self.adapter.digest
+
+    @property
+    def remaining(self) -> int:
+        """Tokens known but not yet computed; never 0 while the sequence lives."""
+        return len(self.tokens) - self.num_computed
+
+    @property
+    def num_outputs(self) -> int:
+        """Tokens generated so far."""
+        return len(self.tokens) - self.prompt_length
+
+    def finish_reason(self, eos_ids: frozenset[int]) -> FinishReason | None:
+        """Tell whether the last token ends the generation, and why."""
+        if self.sampling is None or self.num_outputs == 0:
+            return None
+        last = self.tokens[-1]
+        if last in self.sampling.stop_token_ids or (last in eos_ids and not self.sampling.ignore_eos):
+            return FinishReason.STOP
+        return FinishReason.LENGTH if self.num_outputs >= self.sampling.max_tokens else None
