@@ -1,0 +1,46 @@
+"""The catalog's tables: adapters, their versions, and the order in which versions became current.
+
+Rows only; the rules they keep are `catalog`'s.
+"""
+
+from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from headmix_server.core.database import Base
+
+
+class AdapterRow(Base):
+    """A tenant's name. Outlives its deletion (`current` null), so that `last` keeps version numbers unique for ever."""
+
+    __tablename__ = "adapters"
+    __table_args__ = (UniqueConstraint("tenant", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))
+    name: Mapped[str]
+    current: Mapped[int | None]
+    last: Mapped[int]
+
+
+class VersionRow(Base):
+    """One immutable version: which artifact it is, and the artifact's header as JSON."""
+
+    __tablename__ = "versions"
+
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(index=True)
+    size_bytes: Mapped[int]
+    num_parameters: Mapped[int]
+    config: Mapped[str]
+    created: Mapped[int]
+
+
+class PromotionRow(Base):
+    """One change of what is current; the last one of an adapter is what is current now."""
+
+    __tablename__ = "promotions"
+
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]

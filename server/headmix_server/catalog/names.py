@@ -1,0 +1,55 @@
+"""The names of adapters, and the `model` strings that refer to them.
+
+Pure text: whether a name exists is the catalog's to know.
+"""
+
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from headmix_server.core.errors import InvalidRequest
+
+NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+_NAME = re.compile(NAME_PATTERN)
+# Eighteen digits fit a 64-bit integer; a leading zero would give one version two names.
+_REFERENCE = re.compile(rf"({NAME_PATTERN})(?:@([1-9][0-9]{{0,17}}))?")
+
+
+class Reference(NamedTuple):
+    """A `model` string taken apart; `number` None means the current version."""
+
+    name: str
+    number: int | None
+
+
+# Matches no adapter: names are never empty and versions start at 1.
+NOWHERE = Reference("", 0)
+
+
+def check_name(name: str, *, reserved: Collection[str] = (), param: str = "name") -> None:
+    """Refuse a name that no adapter or tenant may have.
+
+    Raises:
+        InvalidRequest: malformed, or reserved for the base.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise InvalidRequest(
+            f"A {param} has 1 to 63 characters of a-z, 0-9, '.', '_' and '-', and starts with a letter or digit.",
+            param=param,
+        )
+    if name in reserved:
+        raise InvalidRequest(f"The name {name!r} belongs to the base; choose another.", param=param)
+
+
+def known_form(name: str) -> str:
+    """Return the name, or `NOWHERE`'s where it is malformed (`name@3` is: it names a version, not an adapter)."""
+    return name if _NAME.fullmatch(name) is not None else NOWHERE.name
+
+
+def parse_reference(model: str) -> Reference:
+    """Take `name` or `name@3` apart; what is neither becomes `NOWHERE`, so that it is looked up like any other."""
+    match = _REFERENCE.fullmatch(model)
+    if match is None:
+        return NOWHERE
+    name, number = match.groups()
+    return Reference(name, int(number) if number is not None else None)

@@ -1,0 +1,88 @@
+"""What the catalog takes and gives: the record of an artifact, and a version of an adapter.
+
+Immutable values without behaviour beyond reading the header they carry. They know no database and no file.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from headmix_adapters.config import AdapterConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterRecord:
+    """A verified artifact, as `Catalog.publish` records it. `size_bytes` is the file's size."""
+
+    digest: str
+    size_bytes: int
+    num_parameters: int
+    config: AdapterConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterVersion:
+    """One version of a tenant's adapter. `created` is in Unix seconds; `current` was true when it was read."""
+
+    tenant: str
+    name: str
+    version: int
+    digest: str
+    size_bytes: int
+    num_parameters: int
+    created: int
+    current: bool
+    config: AdapterConfig
+
+    @property
+    def task(self) -> str:
+        """`generation` or `classification`."""
+        return self.config.task
+
+    @property
+    def method(self) -> str:
+        """`kernel-mix` or `lora`."""
+        return self.config.method
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classification head's labels in the order of its scores; empty for a generation adapter."""
+        return self.config.classifier.labels if self.config.classifier is not None else ()
+
+    @property
+    def base_name(self) -> str:
+        """The base it was trained on, by the name its header gives."""
+        return self.config.base.name
+
+    @property
+    def sites(self) -> dict[str, Any]:
+        """The header's `sites` object, as JSON-ready values."""
+        sites: dict[str, Any] = msgspec.to_builtins(self.config.sites)
+        return sites
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The header's free-form `training` object."""
+        return self.config.training
+
+    @property
+    def reference(self) -> str:
+        """The `model` string that names exactly this version."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publication led to; `created` is false where the current version already had these bytes."""
+
+    version: AdapterVersion
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a deletion took away; `freed_digests` are those that no version of any tenant refers to any more."""
+
+    versions: tuple[AdapterVersion, ...]
+    freed_digests: tuple[str, ...]
