@@ -32,9 +32,8 @@ class Catalog:
         """Make the artifact the current version of the name, as a new version unless its bytes are current already.
 
         Raises:
-            InvalidRequest: the name is malformed or reserved.
+            InvalidRequest: the name is malformed or reserved, or the tenant's is malformed.
         """
-        check_name(tenant, param="tenant")
         check_name(name, reserved=self._reserved)
         with writing(self._engine) as session:
             ensure_tenant(session, tenant)

@@ -26,19 +26,19 @@ class Reference(NamedTuple):
 NOWHERE = Reference("", 0)
 
 
-def check_name(name: str, *, reserved: Collection[str] = (), param: str = "name") -> None:
-    """Refuse a name that no adapter or tenant may have.
+def check_name(name: str, *, reserved: Collection[str] = ()) -> None:
+    """Refuse a name that no adapter may have.
 
     Raises:
         InvalidRequest: malformed, or reserved for the base.
     """
     if _NAME.fullmatch(name) is None:
         raise InvalidRequest(
-            f"A {param} has 1 to 63 characters of a-z, 0-9, '.', '_' and '-', and starts with a letter or digit.",
-            param=param,
+            "A name has 1 to 63 characters of a-z, 0-9, '.', '_' and '-', and starts with a letter or digit.",
+            param="name",
         )
     if name in reserved:
-        raise InvalidRequest(f"The name {name!r} belongs to the base; choose another.", param=param)
+        raise InvalidRequest(f"The name {name!r} belongs to the base; choose another.", param="name")
 
 
 def known_form(name: str) -> str:

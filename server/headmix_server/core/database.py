@@ -4,6 +4,7 @@ Owns the declarative base, the `tenants` table that catalog and tenancy both han
 nothing of the other tables: whoever opens the database has imported the modules that declare them.
 """
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -15,10 +16,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, ServerOverloaded
+from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, InvalidRequest, ServerOverloaded
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 10
+_TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # a commit that was answered survives a power cut
@@ -95,7 +97,16 @@ def writing(engine: Engine) -> Iterator[Session]:
 
 
 def ensure_tenant(session: Session, name: str) -> None:
-    """Create the tenant where it is not there; call it within `writing`."""
+    """Create the tenant where it is not there; call it within `writing`.
+
+    Raises:
+        InvalidRequest: the name is malformed.
+    """
+    if _TENANT.fullmatch(name) is None:
+        raise InvalidRequest(
+            "A tenant has 1 to 63 characters of a-z, 0-9, '.', '_' and '-', and starts with a letter or digit.",
+            param="tenant",
+        )
     if session.get(Tenant, name) is None:
         session.add(Tenant(name=name, created=int(time.time())))
         session.flush()
