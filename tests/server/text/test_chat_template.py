@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from headmix_server.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
+from headmix_server.text.tokenizer import load_tokenizer
+from tests.support.base_folder import CHATML, write_base_folder
+
+LLAMA_LIKE = """
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system = messages[0]['content'] | trim %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set system = '' %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{{- bos_token }}
+{%- for message in loop_messages %}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{- raise_exception('Roles must alternate.') }}
+    {%- endif %}
+    {%- if message['role'] == 'user' %}
+        {{- '[INST] ' + (system + '\n\n' if loop.first and system else '') + message['content'] | trim + ' [/INST]' }}
+    {%- else %}
+        {%- generation %}{{ ' ' + message['content'] + eos_token }}{% endgeneration %}
+    {%- endif %}
+{%- endfor %}
+"""
+
+LOOP_CONTROLS = """
+{% for message in messages %}
+    {% if message.role == 'system' %}
+        {% continue %}
+    {% endif %}
+    {{ message.role | upper }}: {{ message.content }} {{ message | tojson }}
+    {% if loop.index == 3 %}{% break %}{% endif %}
+{% endfor %}
+{% set ns = namespace(count=0) %}{% for m in messages %}{% set ns.count = ns.count + 1 %}{% endfor %}
+{{ ns.count }} {{ strftime_now('%Y') | length }} {% if tools is none %}no tools{% endif %}
+{% if add_generation_prompt %}ASSISTANT:{% endif %}
+"""
+
+CONVERSATIONS = [
+    [{"role": "user", "content": "Hi <b>there</b> & é"}],
+    [{"role": "system", "content": " Be brief. "}, {"role": "user", "content": "Why?"}],
+    [
+        {"role": "user", "content": "One"},
+        {"role": "assistant", "content": "Two"},
+        {"role": "user", "content": "Three", "name": None},
+    ],
+]
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA_LIKE, LOOP_CONTROLS], ids=["chatml", "llama", "loop-controls"])
+@pytest.mark.parametrize("messages", CONVERSATIONS, ids=["user", "system", "turns"])
+@pytest.mark.parametrize("prompt", [True, False])
+def test_templates_render_as_in_transformers(
+    tmp_path: Path, template: str, messages: list[dict[str, str]], prompt: bool
+) -> None:
+    folder = write_base_folder(tmp_path, chat_template=template)
+    loaded = load_chat_template(folder, load_tokenizer(folder).special_tokens)
+    oracle = PreTrainedTokenizerFast.from_pretrained(folder)
+    expected = oracle.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+    assert loaded is not None
+    assert loaded.render(messages, add_generation_prompt=prompt) == expected
+
+
+def test_what_a_template_refuses_is_told() -> None:
+    template = ChatTemplate(LLAMA_LIKE, {"bos_token": "<s>", "eos_token": "</s>"})
+    with pytest.raises(ChatTemplateError, match="Roles must alternate"):
+        template.render([{"role": "assistant", "content": "Hm"}])
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ messages.append(1) }}", "{{ 1 / 0 }}"]
+)
+def test_a_template_reaches_nothing_outside_its_sandbox(source: str) -> None:
+    with pytest.raises(ChatTemplateError):
+        ChatTemplate(source, {}).render([{"role": "user", "content": "x"}])
+
+
+def test_a_broken_template_is_refused_when_it_is_loaded() -> None:
+    with pytest.raises(ChatTemplateError, match="not valid"):
+        ChatTemplate("{% for %}", {})
+
+
+@pytest.mark.parametrize(
+    "declared", ["T {{ messages[0].content }}", [{"name": "default", "template": "T {{ messages[0].content }}"}]]
+)
+def test_older_folders_keep_the_template_in_the_tokenizer_config(tmp_path: Path, declared: object) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": declared}), encoding="utf-8")
+    template = load_chat_template(tmp_path, {})
+    assert template is not None
+    assert template.render([{"role": "user", "content": "x"}]) == "T x"
+
+
+def test_a_base_without_a_template_has_none(tmp_path: Path) -> None:
+    assert load_chat_template(write_base_folder(tmp_path, chat_template=None), {}) is None
