@@ -1,0 +1,1 @@
+"""The artifact: an adapter's one safetensors file, read, judged, written and named by its digest."""

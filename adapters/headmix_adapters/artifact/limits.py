@@ -1,0 +1,16 @@
+"""How large an artifact may be. Owns the numbers; `rules`, `header` and `verify` enforce them."""
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds of what is accepted; ranks are per term, sizes in bytes."""
+
+    max_rank: int = 256
+    max_bytes: int = 256 * MIB
+    max_labels: int = 4096
+    max_header_bytes: int = 4 * MIB
+    max_added_tokens: int = 4096

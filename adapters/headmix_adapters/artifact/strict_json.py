@@ -1,0 +1,42 @@
+"""JSON that two readers cannot understand differently: no duplicate keys, no NaN, no lone surrogates, bounded depth.
+
+Owns the parsing only; what the values mean is the caller's.
+"""
+
+import json
+from typing import NoReturn
+
+
+def parse_strict(data: bytes) -> object:
+    """Parse UTF-8 JSON text.
+
+    Raises:
+        ValueError: the text is not JSON, or JSON that readers may disagree on; the message says what and where.
+    """
+    try:
+        value: object = json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result: dict[str, object] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {json.dumps(key[:120])} appears twice")
+        _require_text(key)
+        if isinstance(value, str):
+            _require_text(value)
+        result[key] = value
+    return result
+
+
+def _require_text(text: str) -> None:
+    # An escaped lone surrogate parses, but can be neither printed nor stored.
+    if not text.isascii() and any(0xD800 <= ord(char) <= 0xDFFF for char in text):
+        raise ValueError("a string holds a lone surrogate")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

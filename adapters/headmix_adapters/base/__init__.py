@@ -1,0 +1,11 @@
+"""Bases: from a name to a model folder on this machine, its shape and its fingerprint.
+
+Importing it loads no torch and no transformers. It does not know how a model is loaded or run.
+"""
+
+from headmix_adapters.base.embedded import EMBEDDED
+from headmix_adapters.base.errors import BaseError
+from headmix_adapters.base.folder import read_base_shape, weight_files
+from headmix_adapters.base.resolve import ResolvedBase, resolve_base
+
+__all__ = ["EMBEDDED", "BaseError", "ResolvedBase", "read_base_shape", "resolve_base", "weight_files"]

@@ -1,0 +1,114 @@
+"""GGUF to a safetensors model folder: `python -m headmix_adapters.base.convert_gguf GGUF OUT`.
+
+Owns the conversion, run in a process of its own because it loads torch and transformers. The folder appears under
+its name only when it is complete and on disk; of several concurrent converters one works and the others wait for it.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from headmix_adapters.artifact.durable import sync_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# GGUF names the rule that splits text before BPE; transformers ignores it. These names mean one token a digit.
+DIGIT_SPLITTING = frozenset({"smollm", "starcoder", "refact", "command-r"})
+
+
+def convert(gguf: Path, out: Path) -> None:
+    """Write `out` from a GGUF file: config.json, generation_config.json, float32 model.safetensors, the tokenizer.
+
+    Does nothing where `out` exists.
+
+    Raises:
+        OSError, ValueError: the file is not readable, or of an architecture that transformers does not read.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_name(f".{out.name}.lock")):
+        if out.exists():
+            return
+        temporary = out.with_name(f".{out.name}.tmp")
+        # Holding the lock, a folder of this name can only be what a killed converter left.
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _write_folder(gguf, temporary)
+        for path in (*temporary.iterdir(), temporary):
+            sync_path(path)
+        temporary.rename(out)
+        sync_path(out.parent)
+
+
+def _write_folder(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**source)
+    _save_model(model, folder)
+    _save_tokenizer(tokenizer, gguf, folder, getattr(model.config, "max_position_embeddings", None))
+
+
+def _save_model(model: "PreTrainedModel", folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    # Left in, it would make transformers treat the float32 copy as quantised, and refuse to save it.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+    weights = folder / "model.safetensors"
+    save_file(_untied(model.state_dict()), weights, metadata={"format": "pt"})
+    # The library creates it for the owner alone; whoever may read the config may read the weights.
+    weights.chmod((folder / "config.json").stat().st_mode)
+
+
+def _untied(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    """Return every tensor once: of tensors that share memory (a tied head) the first name stays."""
+    unique: dict[int, str] = {}
+    for name, tensor in state.items():
+        unique.setdefault(tensor.data_ptr(), name)
+    return {name: state[name].contiguous() for name in unique.values()}
+
+
+def _save_tokenizer(tokenizer: "PreTrainedTokenizerBase", gguf: Path, folder: Path, max_length: int | None) -> None:
+    if max_length is not None:
+        tokenizer.model_max_length = max_length
+    tokenizer.save_pretrained(folder)
+    if _pre_tokenizer_name(gguf) in DIGIT_SPLITTING:
+        path = folder / "tokenizer.json"
+        description = json.loads(path.read_text(encoding="utf-8"))
+        description["pre_tokenizer"] = {
+            "type": "Sequence",
+            "pretokenizers": [{"type": "Digits", "individual_digits": True}, description["pre_tokenizer"]],
+        }
+        path.write_text(json.dumps(description, ensure_ascii=False), encoding="utf-8")
+
+
+def _pre_tokenizer_name(gguf: Path) -> str | None:
+    from gguf import GGUFReader
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    return None if field is None else str(field.contents())
+
+
+def main() -> None:
+    """Run the conversion that the two command-line arguments ask for."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m headmix_adapters.base.convert_gguf GGUF OUT")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""The one error of finding and reading a base."""
+
+
+class BaseError(Exception):
+    """A base cannot be found, fetched, converted or understood; the message says what to do about it."""
