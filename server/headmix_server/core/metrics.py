@@ -1,0 +1,299 @@
+"""Every metric of the server, in a registry of its own; docs/metrics.md is checked against this file.
+
+Owns names, labels, buckets and the bound on the number of series. Knows neither the engine nor HTTP: the API process
+tells it what happened. Tenants and adapters come from clients, so series for them are limited (`_SeriesBudget`), and
+those of what is gone are removed. Safe to use from many threads.
+"""
+
+import threading
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+
+from headmix_server.core.messages import EngineReport
+from headmix_server.core.types import Residency
+
+OTHER = "other"
+# No adapter's name is empty, so this cannot be mistaken for one.
+BASE_ALONE = ""
+
+_LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_TOKEN_LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
+_STEPS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_POWERS_OF_TWO = tuple(float(2**exponent) for exponent in range(14))
+
+Owner = tuple[str, str]
+"""A (tenant, adapter name) pair, as labels."""
+
+
+class Metrics:
+    """All metrics of one server. `series` is how many (tenant, adapter) pairs have series of their own."""
+
+    def __init__(self, *, series: int, version: str, base: str, clock: Callable[[], float] = time.time) -> None:
+        self.registry = CollectorRegistry()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._budget = _SeriesBudget(series)
+        self._define_requests()
+        self._define_engine()
+        self._define_adapters()
+        self.build_info = Gauge(
+            "headmix_build_info", "Always 1; the labels say what runs.", ["version", "base"], registry=self.registry
+        )
+        self.build_info.labels(version, base).set(1)
+
+    def _define_requests(self) -> None:
+        own = self.registry
+        self.requests = Counter(
+            "headmix_requests_total",
+            "Finished requests; the outcome is `ok`, `aborted` or an error code.",
+            ["route", "tenant", "adapter", "outcome"],
+            registry=own,
+        )
+        self.prompt_tokens = Counter(
+            "headmix_prompt_tokens_total", "Prompt tokens of finished requests.", ["tenant", "adapter"], registry=own
+        )
+        self.generation_tokens = Counter(
+            "headmix_generation_tokens_total", "Generated tokens.", ["tenant", "adapter"], registry=own
+        )
+        self.time_to_first_token = Histogram(
+            "headmix_time_to_first_token_seconds",
+            "From a generation request's arrival to its first token.",
+            buckets=_LATENCIES,
+            registry=own,
+        )
+        self.inter_token_latency = Histogram(
+            "headmix_inter_token_latency_seconds",
+            "Between two tokens of one completion.",
+            buckets=_TOKEN_LATENCIES,
+            registry=own,
+        )
+        self.e2e_request_latency = Histogram(
+            "headmix_e2e_request_latency_seconds",
+            "From a request's arrival to its end.",
+            buckets=_LATENCIES,
+            registry=own,
+        )
+        self.queue_time = Histogram(
+            "headmix_queue_time_seconds",
+            "From a request's arrival at the engine to its first step.",
+            buckets=_LATENCIES,
+            registry=own,
+        )
+
+    def _define_engine(self) -> None:
+        own = self.registry
+        self.requests_running = Gauge("headmix_requests_running", "Sequences that take part in steps.", registry=own)
+        self.requests_waiting = Gauge("headmix_requests_waiting", "Sequences that wait for admission.", registry=own)
+        self.step_seconds = Histogram(
+            "headmix_step_seconds",
+            "Wall time of one step's phases: schedule, run, commit.",
+            ["phase"],
+            buckets=_STEPS,
+            registry=own,
+        )
+        self.batch_tokens = Histogram(
+            "headmix_batch_tokens", "Tokens computed in one step.", buckets=_POWERS_OF_TWO, registry=own
+        )
+        self.batch_distinct_adapters = Histogram(
+            "headmix_batch_distinct_adapters",
+            "Different adapters in one step; the base alone is not counted.",
+            buckets=(0.0, *_POWERS_OF_TWO[:10]),
+            registry=own,
+        )
+        self.kv_cache_usage_ratio = Gauge(
+            "headmix_kv_cache_usage_ratio", "Key/value blocks in use, from 0 to 1.", registry=own
+        )
+        self.engine_restarts = Counter(
+            "headmix_engine_restarts_total", "Engine processes started to replace one that died.", registry=own
+        )
+
+    def _define_adapters(self) -> None:
+        own = self.registry
+        self.adapter_slots = Gauge(
+            "headmix_adapter_slots", "Device slots by state: free, leased, idle, loading.", ["state"], registry=own
+        )
+        self.adapter_load_seconds = Histogram(
+            "headmix_adapter_load_seconds",
+            "Bringing an adapter to the device, by the tier it came from.",
+            ["source"],
+            buckets=_LATENCIES,
+            registry=own,
+        )
+        self.adapter_hits = Counter(
+            "headmix_adapter_hits_total", "Look-ups of an adapter that the tier answered.", ["tier"], registry=own
+        )
+        self.adapter_misses = Counter(
+            "headmix_adapter_misses_total", "Look-ups of an adapter that the tier did not have.", ["tier"], registry=own
+        )
+        self.adapter_evictions = Counter(
+            "headmix_adapter_evictions_total", "Adapters that left the tier for others.", ["tier"], registry=own
+        )
+        self.adapter_resident = Gauge(
+            "headmix_adapter_resident",
+            "Versions of the adapter whose fastest tier this is; no series where there are none.",
+            ["tenant", "adapter", "tier"],
+            registry=own,
+        )
+        self.lora_requests_info = Gauge(
+            "vllm:lora_requests_info",
+            "Unix time of the last report; the labels list the adapters of running and waiting requests.",
+            ["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
+            registry=own,
+        )
+
+    def request_finished(
+        self,
+        route: str,
+        tenant: str,
+        adapter: str | None,
+        outcome: str,
+        *,
+        seconds: float,
+        queue_seconds: float | None = None,
+        prompt_tokens: int = 0,
+        generation_tokens: int = 0,
+    ) -> None:
+        """Count a request that ended, `seconds` after it arrived.
+
+        `route` is a route's template and `outcome` `ok`, `aborted` or an error code. `adapter` is a name that was
+        resolved, never one that a client merely asked for; None is the base alone. `tenant` is empty where no key
+        was accepted.
+        """
+        with self._lock:
+            owner = self._budget.admit((tenant, adapter if adapter is not None else BASE_ALONE))
+            self.requests.labels(route, *owner, outcome).inc()
+            if prompt_tokens:
+                self.prompt_tokens.labels(*owner).inc(prompt_tokens)
+            if generation_tokens:
+                self.generation_tokens.labels(*owner).inc(generation_tokens)
+        self.e2e_request_latency.observe(seconds)
+        if queue_seconds is not None:
+            self.queue_time.observe(queue_seconds)
+
+    def first_token(self, seconds: float) -> None:
+        """Observe the time from a request's arrival to its first token."""
+        self.time_to_first_token.observe(seconds)
+
+    def inter_token(self, seconds: float) -> None:
+        """Observe the time between two tokens of one completion."""
+        self.inter_token_latency.observe(seconds)
+
+    def observe_report(self, report: EngineReport, names: Mapping[str, Collection[Owner]]) -> None:
+        """Take in what the engine reports; `names` says who calls a digest what (`Catalog.owners`)."""
+        for step in report.steps:
+            self.step_seconds.labels("schedule").observe(step.schedule_seconds)
+            self.step_seconds.labels("run").observe(step.run_seconds)
+            self.step_seconds.labels("commit").observe(step.commit_seconds)
+            self.batch_tokens.observe(step.batch_tokens)
+            self.batch_distinct_adapters.observe(step.distinct_adapters)
+        for load in report.loads:
+            self.adapter_load_seconds.labels(load.source.value).observe(load.seconds)
+        _count(self.adapter_hits, report.hits)
+        _count(self.adapter_misses, report.misses)
+        _count(self.adapter_evictions, report.evictions)
+        with self._lock:
+            self._set_gauges(report)
+            self._set_lora_info(report, names)
+            if report.resident is not None:
+                self._set_resident(
+                    (owner, resident.tier) for resident in report.resident for owner in names.get(resident.digest, ())
+                )
+
+    def engine_lost(self) -> None:
+        """Set what described the engine that died to nothing: it runs, holds and leases nothing any more."""
+        nothing = EngineReport(
+            running=0, waiting=0, kv_usage=0.0, slots_free=0, slots_leased=0, slots_idle=0, slots_loading=0
+        )
+        with self._lock:
+            self._set_gauges(nothing)
+            self.lora_requests_info.clear()
+            self._set_resident(())
+
+    def engine_restarted(self) -> None:
+        """Count an engine process started in place of one that died."""
+        self.engine_restarts.inc()
+
+    def adapter_deleted(self, tenant: str, adapter: str) -> None:
+        """Remove the adapter's series and let another adapter have their place."""
+        with self._lock:
+            if self._budget.release((tenant, adapter)):
+                for metric in (self.requests, self.prompt_tokens, self.generation_tokens, self.adapter_resident):
+                    metric.remove_by_labels({"tenant": tenant, "adapter": adapter})
+
+    def render(self) -> tuple[bytes, str]:
+        """Return the exposition and its content type."""
+        with self._lock:
+            return generate_latest(_WithoutCreated(self.registry)), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _set_gauges(self, report: EngineReport) -> None:
+        self.requests_running.set(report.running)
+        self.requests_waiting.set(report.waiting)
+        self.kv_cache_usage_ratio.set(report.kv_usage)
+        self.adapter_slots.labels("free").set(report.slots_free)
+        self.adapter_slots.labels("leased").set(report.slots_leased)
+        self.adapter_slots.labels("idle").set(report.slots_idle)
+        self.adapter_slots.labels("loading").set(report.slots_loading)
+
+    def _set_lora_info(self, report: EngineReport, names: Mapping[str, Collection[Owner]]) -> None:
+        slots = report.slots_free + report.slots_leased + report.slots_idle + report.slots_loading
+        # One series at a time: the lists are labels, so every report would otherwise leave one behind for ever.
+        self.lora_requests_info.clear()
+        self.lora_requests_info.labels(
+            str(slots), _name_list(report.running_adapters, names), _name_list(report.waiting_adapters, names)
+        ).set(self._clock())
+
+    def _set_resident(self, resident: Iterable[tuple[Owner, Residency]]) -> None:
+        counts = Tally((*self._budget.admit(owner), tier.value) for owner, tier in resident)
+        self.adapter_resident.clear()
+        for labels, count in counts.items():
+            self.adapter_resident.labels(*labels).set(count)
+
+
+class _SeriesBudget:
+    """Which (tenant, adapter) pairs have series of their own: the first `limit` that asked and are not gone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._admitted: set[Owner] = set()
+
+    def admit(self, owner: Owner) -> Owner:
+        """Return the labels to use for the pair. The tenant folds too: tenants are as unbounded as adapters."""
+        if owner not in self._admitted:
+            if len(self._admitted) >= self._limit:
+                return (OTHER, OTHER)
+            self._admitted.add(owner)
+        return owner
+
+    def release(self, owner: Owner) -> bool:
+        """Give the pair's place back; return whether it had one."""
+        if owner not in self._admitted:
+            return False
+        self._admitted.remove(owner)
+        return True
+
+
+class _WithoutCreated:
+    """A registry without the `_created` samples, which double the series of counters and histograms for no reader."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the registry's metrics."""
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+
+def _count(counter: Counter, by_tier: Mapping[str, int]) -> None:
+    for tier, count in by_tier.items():
+        counter.labels(tier).inc(count)
+
+
+def _name_list(digests: Iterable[str], names: Mapping[str, Collection[Owner]]) -> str:
+    """Return the names a router knows the adapters by: what clients send as `model`, which has no tenant in it."""
+    return ",".join(sorted({name for digest in digests for _, name in names.get(digest, ())}))
