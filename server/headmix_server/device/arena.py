@@ -1,0 +1,162 @@
+"""The memory of one term: the rank rows of every slot's adapter in one growing tensor, unpadded.
+
+A rank row is one rank of all heads: for a head term A [heads, in] and B [heads, out], for a shared term A [in] and
+B [out]. Row 0 is zeros and pads segments of smaller rank. Owns places in memory only; slots' meaning is the pool's.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from headmix_adapters.config import BaseShape
+from headmix_adapters.sites import Term, symbol_sizes
+from headmix_server.kernels.routed import SegmentWeights
+
+
+class RowAllocator:
+    """Hands out contiguous runs of rows, first fit; row 0 is never handed out."""
+
+    def __init__(self) -> None:
+        self.capacity = 1
+        self._free: list[tuple[int, int]] = []  # (first row, rows), ascending, never adjacent
+
+    def allocate(self, rows: int) -> int | None:
+        """Return the first row of a free run, or None where no run is long enough."""
+        for index, (first, length) in enumerate(self._free):
+            if length >= rows:
+                self._free[index : index + 1] = [(first + rows, length - rows)] if length > rows else []
+                return first
+        return None
+
+    def grow(self, rows: int) -> None:
+        """Add rows at the end."""
+        self.capacity += rows
+        self.release(self.capacity - rows, rows)
+
+    def release(self, first: int, rows: int) -> None:
+        """Take a run back and join it with its neighbours."""
+        joined: list[tuple[int, int]] = []
+        for start, length in sorted([*self._free, (first, rows)]):
+            if joined and sum(joined[-1]) == start:
+                joined[-1] = (joined[-1][0], joined[-1][1] + length)
+            else:
+                joined.append((start, length))
+        self._free = joined
+
+    @property
+    def num_free(self) -> int:
+        """Rows nobody holds."""
+        return sum(length for _, length in self._free)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTensors:
+    """One layer's tensors of a term as the artifact has them; the scale is not yet in B and bias."""
+
+    A: Tensor
+    B: Tensor
+    bias: Tensor | None
+
+
+class TermArena:
+    """One term's tensors for every slot and layer."""
+
+    def __init__(self, term: Term, base: BaseShape, num_slots: int, dtype: torch.dtype) -> None:
+        sizes = symbol_sizes(base, rank=1)
+        self._per_head = term.part == "head"
+        self._A = torch.zeros(1, *_row_shape(term.A, sizes), dtype=dtype)
+        self._B = torch.zeros(1, *_row_shape(term.B, sizes), dtype=dtype)
+        self._bias: Tensor | None = None
+        if term.bias is not None:
+            width = prod(sizes[symbol] for symbol in term.bias)
+            self._bias = torch.zeros(num_slots, base.num_layers, width, dtype=dtype)
+        self._allocator = RowAllocator()
+        self._runs: dict[int, tuple[int, int]] = {}  # slot: first row, rows over all its layers
+        # [slots, layers, largest rank seen]: rows of each slot, 0 (the zero row) past its rank
+        self._index = torch.zeros(num_slots, base.num_layers, 0, dtype=torch.int64)
+        self._ranks = torch.zeros(num_slots, dtype=torch.int64)
+
+    @property
+    def rows_in_use(self) -> int:
+        """Rank rows that slots hold."""
+        return sum(rows for _, rows in self._runs.values())
+
+    def put(self, slot: int, scale: float, layers: dict[int, LayerTensors]) -> None:
+        """Store a slot's adapter; the slot must be empty here."""
+        rank = next(iter(layers.values())).A.shape[1 if self._per_head else 0]
+        self._widen(rank)
+        first = self._take_rows(rank * len(layers))
+        self._runs[slot] = (first, rank * len(layers))
+        self._ranks[slot] = rank
+        for layer, tensors in sorted(layers.items()):
+            rows = slice(first, first + rank)
+            self._A[rows] = (tensors.A.transpose(0, 1) if self._per_head else tensors.A).to(self._A.dtype)
+            # B (heads, out, r) -> [r, heads, out]; shared B (out, r) -> [r, out]
+            B = tensors.B.permute(2, 0, 1) if self._per_head else tensors.B.transpose(0, 1)
+            self._B[rows] = B.to(self._B.dtype) * scale
+            self._index[slot, layer, :rank] = torch.arange(rows.start, rows.stop)
+            if tensors.bias is not None and self._bias is not None:
+                self._bias[slot, layer] = tensors.bias.flatten().to(self._bias.dtype) * scale
+            first += rank
+
+    def _take_rows(self, rows: int) -> int:
+        first = self._allocator.allocate(rows)
+        if first is None:
+            added = max(rows, self._allocator.capacity // 2)
+            self._allocator.grow(added)
+            self._A = torch.cat([self._A, self._A.new_zeros(added, *self._A.shape[1:])])
+            self._B = torch.cat([self._B, self._B.new_zeros(added, *self._B.shape[1:])])
+            first = self._allocator.allocate(rows)
+        if first is None:
+            raise RuntimeError("the arena grew and still has no run of rows")
+        return first
+
+    def _widen(self, rank: int) -> None:
+        missing = rank - self._index.shape[2]
+        if missing > 0:
+            slots, layers, _ = self._index.shape
+            self._index = torch.cat([self._index, self._index.new_zeros(slots, layers, missing)], dim=2)
+
+    def remove(self, slot: int) -> None:
+        """Empty a slot; one that holds nothing here is no error."""
+        if slot in self._runs:
+            self._allocator.release(*self._runs.pop(slot))
+            self._index[slot] = 0
+            self._ranks[slot] = 0
+            if self._bias is not None:
+                self._bias[slot] = 0
+
+    def select(self, slots: Tensor) -> "StepTerm | None":
+        """Return the term's weights for a step's segments [segments], or None where none of them has the term."""
+        rank = int(self._ranks.index_select(0, slots).max())
+        if rank == 0:
+            return None
+        index = self._index.index_select(0, slots)[:, :, :rank]  # [segments, layers, rank]
+        bias = None if self._bias is None else self._bias.index_select(0, slots)
+        return StepTerm(self._A, self._B, index, bias)
+
+
+class StepTerm:
+    """A term's weights for one step; see `kernels.adapters.TermWeights`."""
+
+    def __init__(self, A: Tensor, B: Tensor, index: Tensor, bias: Tensor | None) -> None:
+        self._A, self._B, self._index, self._bias = A, B, index, bias
+        self._layers = (index > 0).any(dim=2).any(dim=0).tolist()  # layers some segment adapts
+
+    def for_layer(self, layer: int) -> SegmentWeights | None:
+        """Gather a layer's rows by segment."""
+        if not self._layers[layer]:
+            return None
+        rows = self._index[:, layer]  # [segments, rank]
+        flat = rows.flatten()
+        return SegmentWeights(
+            A=self._A.index_select(0, flat).view(*rows.shape, *self._A.shape[1:]),
+            B=self._B.index_select(0, flat).view(*rows.shape, *self._B.shape[1:]),
+            bias=None if self._bias is None else self._bias[:, layer],
+        )
+
+
+def _row_shape(symbols: tuple[str, ...], sizes: dict[str, int]) -> tuple[int, ...]:
+    return tuple(sizes[symbol] for symbol in symbols if symbol != "r")

@@ -1,0 +1,39 @@
+"""Pooling of classification inputs over the chunks they are computed in.
+
+Keeps one running vector a sequence; `engine` tells when a sequence is over.
+"""
+
+from typing import Literal
+
+from torch import Tensor
+
+
+class PooledStates:
+    """The pooled state of every classification under way."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, Tensor] = {}
+
+    def add(self, sequence_id: int, states: Tensor, pooling: Literal["last", "cls", "mean"], *, first: bool) -> None:
+        """Take in the final hidden states [rows, D] of a sequence's next chunk; `first` marks its first."""
+        match pooling:
+            case "last":
+                self._sums[sequence_id] = states[-1].clone()
+            case "cls":
+                if first:
+                    self._sums[sequence_id] = states[0].clone()
+            case "mean":
+                before = 0 if first else self._sums[sequence_id]
+                self._sums[sequence_id] = states.sum(dim=0) + before
+
+    def take(self, sequence_id: int, pooling: Literal["last", "cls", "mean"], length: int) -> Tensor:
+        """Return the pooled vector [D] of a whole sequence of `length` tokens, and forget it."""
+        state = self._sums.pop(sequence_id)
+        return state / length if pooling == "mean" else state
+
+    def release(self, sequence_id: int) -> None:
+        """Forget a sequence; one not known is no error."""
+        self._sums.pop(sequence_id, None)
+
+    def __len__(self) -> int:
+        return len(self._sums)

@@ -1,0 +1,90 @@
+"""From scores to the next token: greedy, or sampled with temperature, top-k, top-p, min-p and penalties.
+
+A sampled token depends on the request's seed and the position only, never on the batch it runs in or on what ran
+before, so a preempted or re-sent request draws the same numbers.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from headmix_server.core.types import SamplingParams, TokenLogprob
+from headmix_server.engine.runner import BatchRow, Sampled
+
+_SEED_STEP = 0x9E3779B97F4A7C15  # odd, so that (seed, position) pairs spread over all 64 bits
+_SEED_MASK = 2**63 - 1
+
+
+def sample(logits: Tensor, rows: Sequence[tuple[BatchRow, SamplingParams]]) -> list[Sampled]:
+    """Choose a token for every row: logits [rows, vocab], float32, unchanged."""
+    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    for index, (row, params) in enumerate(rows):
+        if not _is_plain_greedy(params):
+            tokens[index] = _choose(logits[index], row, params)
+    asked = [index for index, (_, params) in enumerate(rows) if params.logprobs is not None]
+    logprobs: dict[int, TokenLogprob] = {}
+    if asked:
+        scores = logits[asked].log_softmax(dim=-1)
+        logprobs = {
+            index: describe(scores[at], tokens[index], rows[index][1].logprobs or 0) for at, index in enumerate(asked)
+        }
+    return [Sampled(token, logprobs.get(index)) for index, token in enumerate(tokens)]
+
+
+def describe(scores: Tensor, token: int, alternatives: int) -> TokenLogprob:
+    """Return a token's log-probability and the likeliest alternatives' from log-probabilities [vocab]."""
+    top: tuple[tuple[int, float], ...] = ()
+    if alternatives:
+        values, ids = scores.topk(alternatives)
+        top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    return TokenLogprob(token=token, logprob=float(scores[token]), top=top)
+
+
+def _is_plain_greedy(params: SamplingParams) -> bool:
+    penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
+    return params.temperature == 0 and penalties == (0, 0, 1)
+
+
+def _choose(logits: Tensor, row: BatchRow, params: SamplingParams) -> int:
+    scores = _penalise(logits, row, params)
+    if params.temperature == 0:
+        return int(scores.argmax())
+    probs = _filter(scores / params.temperature, params).softmax(dim=-1)
+    noise = torch.empty_like(probs).exponential_(generator=_generator(params.seed, row.end))
+    return int((probs / noise).argmax())  # the exponential race: token t wins with probability probs[t]
+
+
+def _generator(seed: int, position: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * _SEED_STEP + position) & _SEED_MASK)
+
+
+def _penalise(logits: Tensor, row: BatchRow, params: SamplingParams) -> Tensor:
+    """Apply OpenAI's presence and frequency penalties (output tokens) and CTRL's repetition penalty (all tokens)."""
+    scores = logits.clone()
+    if params.repetition_penalty != 1:
+        seen = torch.tensor(sorted(set(row.history)))
+        found = scores[seen]
+        scores[seen] = torch.where(found > 0, found / params.repetition_penalty, found * params.repetition_penalty)
+    outputs = Counter(row.history[row.prompt_length :])
+    if outputs and (params.presence_penalty or params.frequency_penalty):
+        counts = torch.tensor(list(outputs.values()), dtype=scores.dtype)
+        scores[list(outputs)] -= params.presence_penalty + params.frequency_penalty * counts
+    return scores
+
+
+def _filter(scores: Tensor, params: SamplingParams) -> Tensor:
+    """Remove what top-k, then top-p, then min-p exclude; the likeliest token always stays."""
+    if 0 < params.top_k < scores.numel():
+        scores = scores.masked_fill(scores < scores.topk(params.top_k).values[-1], float("-inf"))
+    if params.top_p < 1:
+        ordered, ids = scores.sort(descending=True)
+        probs = ordered.softmax(dim=-1)
+        outside = probs.cumsum(dim=-1) - probs >= params.top_p
+        outside[0] = False
+        scores = scores.index_fill(0, ids[outside], float("-inf"))
+    if params.min_p > 0:
+        probs = scores.softmax(dim=-1)
+        scores = scores.masked_fill(probs < params.min_p * probs.max(), float("-inf"))
+    return scores

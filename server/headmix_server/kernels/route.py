@@ -1,0 +1,69 @@
+"""The routing of one step: which rows of the batch run with which slot.
+
+A route groups rows into segments: every segment belongs to one slot and is padded to a common width, so the deltas of
+all adapters are a handful of batched products. It is built anew for every step from the leases and never kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MAX_SEGMENT_WIDTH = 32
+"""Rows of a segment at most: long prefills are cut, so one of them does not pad every decode row to its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Rows grouped by slot. Rows of the base alone are in no segment and cost nothing."""
+
+    slots: Tensor  # [segments] slot of each segment
+    gather: Tensor  # [segments * width] batch row at each place; padding repeats row 0
+    places: Tensor | None  # [routed rows] places that are not padding; None where all are real
+    rows: Tensor  # [routed rows] batch row of each of those places
+    width: int
+
+    @property
+    def num_segments(self) -> int:
+        """How many segments there are."""
+        return self.slots.numel()
+
+    def take(self, inputs: Tensor) -> Tensor:
+        """Gather batch rows into segments: [tokens, ...] -> [segments, width, ...]."""
+        return inputs.index_select(0, self.gather).reshape(self.num_segments, self.width, *inputs.shape[1:])
+
+    def add(self, deltas: Tensor, out: Tensor) -> None:
+        """Add segment results to their batch rows in place: [segments, width, dim] onto [tokens, dim]."""
+        flat = deltas.reshape(-1, deltas.shape[-1])
+        out.index_add_(0, self.rows, flat if self.places is None else flat.index_select(0, self.places))
+
+
+def build_route(spans: Sequence[tuple[int, int, int]], device: torch.device | None = None) -> Route | None:
+    """Group spans of batch rows into segments.
+
+    `spans` are (slot, first row, rows); a slot may occur in several. Returns None where there is nothing to route.
+    """
+    by_slot: dict[int, list[int]] = {}
+    for slot, first, count in spans:
+        by_slot.setdefault(slot, []).extend(range(first, first + count))
+    if not by_slot:
+        return None
+    width = min(MAX_SEGMENT_WIDTH, max(len(rows) for rows in by_slot.values()))
+    slots: list[int] = []
+    gather: list[int] = []
+    places: list[int] = []
+    for slot, rows in by_slot.items():
+        for start in range(0, len(rows), width):
+            segment = rows[start : start + width]
+            places.extend(range(len(gather), len(gather) + len(segment)))
+            gather.extend(segment + [0] * (width - len(segment)))
+            slots.append(slot)
+    padded = len(places) != len(gather)
+    return Route(
+        slots=torch.tensor(slots, device=device),
+        gather=torch.tensor(gather, device=device),
+        places=torch.tensor(places, device=device) if padded else None,
+        rows=torch.tensor([gather[place] for place in places], device=device),
+        width=width,
+    )

@@ -1,0 +1,128 @@
+"""The engine process: joins base, runner and engine, and serves them over one socket. No web framework here.
+
+Started by the supervisor as `python -m headmix_server.worker --endpoint ipc://...`, with the settings as one line of
+JSON on standard input, which stays open: when it ends, the API process is gone and this process must go too.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+
+from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
+from headmix_server.core.logging import configure_logging, get_logger
+from headmix_server.core.messages import EngineReady
+from headmix_server.core.settings import Settings
+from headmix_server.engine.fake_runner import FakeRunner
+from headmix_server.engine.loop import Engine, EngineBrokenError, EngineLimits
+from headmix_server.engine.runner import Runner
+from headmix_server.engine.serve import EngineServer
+
+EXIT_START_FAILED = 3
+EXIT_BROKEN = 4
+EXIT_ORPHANED = 5
+
+FAKE_MAX_MODEL_LEN = 2048
+FAKE_KV_BLOCKS = 4096
+
+
+class StartError(Exception):
+    """The engine cannot be built as the settings ask."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the engine process until it is told to stop; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="headmix_server.worker")
+    parser.add_argument("--endpoint", required=True)
+    endpoint = parser.parse_args(arguments).endpoint
+    settings = Settings.model_validate_json(sys.stdin.readline())
+    configure_logging(settings.log_level, "engine")
+    log = get_logger("worker")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the API process decides
+    threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
+    try:
+        base = resolve_base(settings.base)
+        runner, limits = build_runner(settings, base)
+    except (BaseError, StartError) as error:
+        log.critical("engine cannot start", reason=str(error))
+        return EXIT_START_FAILED
+    engine = Engine(runner, limits)
+    ready = EngineReady(
+        pid=os.getpid(),
+        max_model_len=min(limits.max_model_len, limits.kv_blocks * limits.block_size),
+        kv_blocks=limits.kv_blocks,
+        block_size=limits.block_size,
+        adapter_slots=limits.adapter_slots,
+    )
+    log.info("engine ready", base=base.name, max_model_len=ready.max_model_len, kv_blocks=ready.kv_blocks)
+    try:
+        EngineServer(engine, endpoint, ready).run()
+    except EngineBrokenError as error:
+        log.critical("engine gives up", reason=str(error))
+        return EXIT_BROKEN
+    return 0
+
+
+def _exit_with_parent() -> None:
+    """Read standard input to its end, which comes only when the API process is gone, however it went."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(EXIT_ORPHANED)
+
+
+def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineLimits]:
+    """Build the runner the settings name and the limits that follow from it.
+
+    Raises:
+        StartError: the base is not served, or the cache is too small for it.
+    """
+    if settings.runner == "fake":
+        runner = FakeRunner(range(base.shape.vocab_size))
+        return runner, _limits(settings, settings.max_model_len or FAKE_MAX_MODEL_LEN, FAKE_KV_BLOCKS, frozenset())
+    return _build_torch_runner(settings, base)
+
+
+def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineLimits]:
+    import torch
+
+    from headmix_server.device.kv_memory import KVMemory, block_bytes
+    from headmix_server.device.runner import TorchRunner
+    from headmix_server.models.config import UnsupportedModelError
+    from headmix_server.models.registry import load_model
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    dtype = torch.float32
+    try:
+        model = load_model(base.folder, dtype)
+    except UnsupportedModelError as error:
+        raise StartError(str(error)) from error
+    longest = model.config.max_positions
+    if settings.max_model_len > longest:
+        raise StartError(f"max_model_len {settings.max_model_len} exceeds the base's {longest} positions")
+    blocks = settings.kv_cache_mib * 2**20 // block_bytes(model.config, settings.block_size, dtype)
+    if blocks < 1:
+        raise StartError(f"kv_cache_mib {settings.kv_cache_mib} does not hold one block of the base")
+    memory = KVMemory(model.config, blocks, settings.block_size, dtype)
+    runner = TorchRunner(model, base.shape, memory, settings.adapter_slots, dtype)
+    return runner, _limits(settings, settings.max_model_len or longest, blocks, model.config.eos_ids)
+
+
+def _limits(settings: Settings, max_model_len: int, kv_blocks: int, eos_ids: frozenset[int]) -> EngineLimits:
+    return EngineLimits(
+        max_model_len=max_model_len,
+        kv_blocks=kv_blocks,
+        block_size=settings.block_size,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_running=settings.max_running,
+        max_waiting=settings.max_waiting,
+        adapter_slots=settings.adapter_slots,
+        host_adapters=settings.host_adapters,
+        loader_threads=settings.loader_threads,
+        eos_ids=eos_ids,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
