@@ -1,0 +1,282 @@
+"""The API process's end of the socket to the engine: requests out, outputs back to whoever asked.
+
+Owns the state clients meet (starting, ready, draining, down) and the promise that every open request is answered: by
+the engine, or with the reason the engine is gone. Whether an engine process lives, and starting another, is the
+supervisor's: it binds one endpoint an incarnation (`attach`) and takes it away (`detach`). Everything runs on one
+event loop.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from types import MappingProxyType
+
+import zmq
+import zmq.asyncio
+
+from headmix_server.api.mailbox import Mailbox, Output
+from headmix_server.core.errors import EngineUnavailable, ServerOverloaded
+from headmix_server.core.logging import get_logger
+from headmix_server.core.messages import (
+    Abort,
+    AdapterLoaded,
+    Classified,
+    Classify,
+    EngineReady,
+    EngineReport,
+    ForgetAdapter,
+    FromEngine,
+    Generate,
+    LoadAdapter,
+    Message,
+    Outputs,
+    Shutdown,
+    TokenOutput,
+    decode_from_engine,
+    encode,
+)
+from headmix_server.core.types import Residency
+
+RETRY_OVERLOADED = 1
+RETRY_UNAVAILABLE = 2
+"""Seconds a client is told to wait: a full queue moves within one; an engine needs a few to start."""
+
+
+class EngineState(StrEnum):
+    """What a request would meet."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    DOWN = "down"
+
+
+class EngineClient:
+    """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait.
+
+    `reason` says in words why the state is not ready. `ready` is the engine's announcement, `resident` the fastest
+    tier of each adapter it last reported, `last_heard` when it last said anything (`time.monotonic`).
+    """
+
+    def __init__(self, *, max_open: int, on_report: Callable[[EngineReport], None] = lambda _: None) -> None:
+        self._max_open = max_open
+        self._on_report = on_report
+        self._context: zmq.asyncio.Context | None = None
+        self._socket: zmq.asyncio.Socket | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._draining = False
+        self._became_ready = asyncio.Event()
+        self._became_idle = asyncio.Event()
+        self._log = get_logger("engine-client")
+        self.ready: EngineReady | None = None
+        self.resident: Mapping[str, Residency] = MappingProxyType({})
+        self.reason = "the engine has not been started"
+        self.last_heard = time.monotonic()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def attach(self, endpoint: str) -> None:
+        """Bind an endpoint for a new engine process to connect to; detaches the one before.
+
+        Raises:
+            zmq.ZMQError: the endpoint cannot be bound.
+        """
+        self.detach("another engine takes over")
+        self._context = zmq.asyncio.Context()
+        socket = self._context.socket(zmq.PAIR)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket = socket
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError:
+            self.detach("its endpoint cannot be bound")
+            raise
+        self.reason = "the engine is starting"
+        self.last_heard = time.monotonic()
+        self._reader = asyncio.create_task(self._read(socket), name="engine-client")
+
+    def detach(self, reason: str) -> None:
+        """Fail every open request with the reason and close the socket; nothing more is heard of that engine."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close()
+        context, self._context = self._context, None
+        if context is not None:
+            context.term()
+        self.ready = None
+        self.resident = MappingProxyType({})
+        self.reason = reason
+        self._became_ready.clear()
+        mailboxes = list(self._mailboxes.values())
+        self._mailboxes.clear()
+        for mailbox in mailboxes:
+            mailbox.fail(self._unavailable())
+        self._became_idle.set()
+
+    def drain(self) -> None:
+        """Refuse new requests for good; those that are open go on."""
+        self._draining = True
+
+    @property
+    def state(self) -> EngineState:
+        """What a request would meet now."""
+        if self._socket is None:
+            return EngineState.DOWN
+        if self._draining:
+            return EngineState.DRAINING
+        return EngineState.STARTING if self.ready is None else EngineState.READY
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests run or wait."""
+        return len(self._mailboxes)
+
+    async def wait_ready(self) -> EngineReady:
+        """Wait until the engine of this incarnation, or of a later one, is ready."""
+        while self.ready is None:
+            await self._became_ready.wait()
+        return self.ready
+
+    async def wait_idle(self) -> None:
+        """Wait until no request is open."""
+        while self._mailboxes:
+            self._became_idle.clear()
+            await self._became_idle.wait()
+
+    async def shutdown(self) -> None:
+        """Tell the engine to exit; it fails what is open first. Does nothing where there is none."""
+        if self._socket is not None and self.ready is not None:
+            await self._socket.send(encode(Shutdown()))
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def require_ready(self) -> EngineReady:
+        """Return the engine's announcement.
+
+        Raises:
+            EngineUnavailable: the engine is down or starting.
+            ServerOverloaded: the server is draining.
+        """
+        if self._draining:
+            raise ServerOverloaded("The server is shutting down.", retry_after=RETRY_UNAVAILABLE)
+        if self.ready is None:
+            raise self._unavailable()
+        return self.ready
+
+    async def generate(self, message: Generate) -> AsyncGenerator[TokenOutput, None]:
+        """Yield the request's outputs up to the one with a finish reason. Closing the generator early aborts it.
+
+        Raises:
+            EngineUnavailable: the engine is down, starting, or died meanwhile.
+            ServerOverloaded: too many requests are open, or the server is draining.
+            HeadmixServerError: what the engine answered.
+        """
+        with self._opened(message, message.request_id) as mailbox:
+            while True:
+                output = await mailbox.get()
+                if isinstance(output, TokenOutput):
+                    yield output
+                    if output.finish_reason is not None:
+                        return
+
+    async def classify(self, message: Classify) -> Classified:
+        """Return the scores of one text; raises as `generate` does."""
+        with self._opened(message, message.request_id) as mailbox:
+            while True:
+                output = await mailbox.get()
+                if isinstance(output, Classified):
+                    return output
+
+    async def load(self, message: LoadAdapter) -> AdapterLoaded:
+        """Bring an adapter to the device and wait for it; raises as `generate` does."""
+        with self._opened(message, message.request_id) as mailbox:
+            while True:
+                output = await mailbox.get()
+                if isinstance(output, AdapterLoaded):
+                    return output
+
+    def forget(self, digest: str) -> None:
+        """Tell the engine that no name points to the digest; an engine that is not ready has nothing to forget."""
+        if self.ready is not None:
+            self._send(ForgetAdapter(digest=digest))
+
+    @contextmanager
+    def _opened(self, message: Message, request_id: str) -> Iterator[Mailbox]:
+        """Submit a request; on the way out abort it unless it has ended."""
+        self.require_ready()
+        if len(self._mailboxes) >= self._max_open:
+            raise ServerOverloaded("Too many requests are waiting.", retry_after=RETRY_OVERLOADED)
+        if request_id in self._mailboxes:
+            raise ValueError(f"the request id {request_id!r} is in use")
+        mailbox = self._mailboxes[request_id] = Mailbox()
+        self._send(message)
+        try:
+            yield mailbox
+        finally:
+            if self._mailboxes.get(request_id) is mailbox:
+                self._close(request_id)
+                self._send(Abort(request_id=request_id))
+
+    def _close(self, request_id: str) -> None:
+        del self._mailboxes[request_id]
+        if not self._mailboxes:
+            self._became_idle.set()
+
+    # --- the socket --------------------------------------------------------------------------------------------------
+
+    def _send(self, message: Message) -> None:
+        if self._socket is not None:
+            sent = asyncio.ensure_future(self._socket.send(encode(message)))
+            sent.add_done_callback(_forget_result)
+
+    async def _read(self, socket: zmq.asyncio.Socket) -> None:
+        try:
+            while True:
+                self._dispatch(decode_from_engine(await socket.recv()))
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for a reader that is gone
+            self._log.exception("the engine's socket failed")
+            self._reader = None
+            self.detach(f"the engine's messages cannot be read: {error}")
+
+    def _dispatch(self, message: FromEngine) -> None:
+        self.last_heard = time.monotonic()
+        match message:
+            case EngineReady():
+                self.ready = message
+                self.reason = ""
+                self._became_ready.set()
+            case EngineReport():
+                self._take_report(message)
+            case Outputs(items=items, report=report):
+                for item in items:
+                    self._deliver(item)
+                if report is not None:
+                    self._take_report(report)
+
+    def _deliver(self, output: Output) -> None:
+        """Hand an output over; one whose request was aborted meanwhile is nobody's."""
+        mailbox = self._mailboxes.get(output.request_id)
+        if mailbox is not None and mailbox.put(output):
+            self._close(output.request_id)
+
+    def _take_report(self, report: EngineReport) -> None:
+        if report.resident is not None:
+            self.resident = MappingProxyType({adapter.digest: adapter.tier for adapter in report.resident})
+        self._on_report(report)
+
+    def _unavailable(self) -> EngineUnavailable:
+        return EngineUnavailable(f"The engine is not available: {self.reason}.", retry_after=RETRY_UNAVAILABLE)
+
+
+def _forget_result(sent: asyncio.Future[zmq.MessageTracker | None]) -> None:
+    """A send that fails or is cancelled belongs to a socket that was closed; its requests were told."""
+    with suppress(asyncio.CancelledError):
+        sent.exception()

@@ -1,0 +1,133 @@
+"""Errors to responses: the one place where a body `{"error": {...}}` is made.
+
+Every error a client meets passes here, whatever raised it: our own classes, pydantic, the router (404, 405) or a bug.
+A bug's text goes to the log, never to the client.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from headmix_server.api.record import record_of
+from headmix_server.core.errors import (
+    HeadmixServerError,
+    InternalError,
+    InvalidAdapter,
+    InvalidApiKey,
+    InvalidRequest,
+    PayloadTooLarge,
+    UnsupportedParameter,
+)
+from headmix_server.core.logging import get_logger
+
+INTERNAL_MESSAGE = "The server met an unexpected fault; the request id finds it in the log."
+CLIENT_GONE_STATUS = 499
+ROUTING_CODES: Mapping[int, str] = {404: "not_found", 405: "method_not_allowed"}
+"""Codes of what no resource answers: an unknown path, a method a path does not have."""
+
+
+class ClientGone(Exception):
+    """The client closed the connection; nobody reads an answer."""
+
+
+def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
+    """Return the JSON body of an error."""
+    body: dict[str, Any] = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+    if isinstance(error, InvalidAdapter):
+        body["faults"] = list(error.faults)
+    return {"error": body}
+
+
+def error_response(error: HeadmixServerError) -> JSONResponse:
+    """Return the whole response of an error."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    if isinstance(error, InvalidApiKey):
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(error_body(error), error.status, headers)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make the application answer every error in this shape; what is unexpected is `request_log`'s to catch."""
+    app.add_exception_handler(HeadmixServerError, _known)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientGone, _gone)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HeadmixServerError):
+        raise error
+    record = record_of(request)
+    record.outcome = error.code
+    if isinstance(error, InternalError):
+        get_logger("api").error("internal error", request_id=record.request_id, reason=error.message)
+        error = InternalError(INTERNAL_MESSAGE)
+    return error_response(error)
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return await _known(request, request_error(error.errors()))
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    code = ROUTING_CODES.get(error.status_code)
+    if code is None:
+        return await _known(request, _from_status(error))
+    record_of(request).outcome = code
+    message = f"{request.method} {request.url.path} is not a route of this server."
+    body = {"message": message, "type": InvalidRequest.type, "param": None, "code": code}
+    return JSONResponse({"error": body}, error.status_code, error.headers)
+
+
+async def _gone(request: Request, _: Exception) -> JSONResponse:
+    record_of(request).outcome = "aborted"
+    return JSONResponse(None, CLIENT_GONE_STATUS)
+
+
+def _from_status(error: HTTPException) -> HeadmixServerError:
+    """Return our error for a status the framework chose: a body it could not read, or one our limit refused."""
+    kind = PayloadTooLarge if error.status_code == PayloadTooLarge.status else InvalidRequest
+    return kind(str(error.detail))
+
+
+def request_error(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """Return the error of a body pydantic refused, told by the first parameter at fault.
+
+    A union gives one fault a member; those of the same parameter become one sentence.
+    """
+    param = _param(faults[0]["loc"])
+    about = [fault for fault in faults if _param(fault["loc"]) == param]
+    if about[0]["type"] == "extra_forbidden":
+        return UnsupportedParameter(f"The parameter {param!r} is not supported.", param=param)
+    if about[0]["type"] == "json_invalid":
+        return InvalidRequest(f"The body is not valid JSON: {about[0]['ctx']['error']}.")
+    messages = " or: ".join(dict.fromkeys(str(fault["msg"]).removeprefix("Value error, ") for fault in about))
+    return InvalidRequest(f"{param}: {messages}." if param else f"{messages}.", param=param or None)
+
+
+def _param(loc: Sequence[str | int]) -> str:
+    """Return a fault's place in the client's words: dotted, without the request's part and a union's member names."""
+    parts = []
+    for part in loc[1:]:
+        if isinstance(part, str) and not (part.isidentifier() and part.islower() and part not in _MEMBER_NAMES):
+            break
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+_MEMBER_NAMES = frozenset({"str", "int", "float", "bool", "list", "dict", "none"})

@@ -1,0 +1,49 @@
+"""Where the outputs of one open engine request wait for whoever asked.
+
+Its size needs no bound of its own: a request's outputs are bounded by its `max_tokens`, so a slow reader costs at most
+one completion.
+"""
+
+import asyncio
+from collections import deque
+
+from headmix_server.core.errors import HeadmixServerError, error_from_code
+from headmix_server.core.messages import AdapterLoaded, Classified, Failed, TokenOutput
+
+Output = TokenOutput | Classified | AdapterLoaded | Failed
+
+
+class Mailbox:
+    """The queue of one request; one reader, all on the event loop."""
+
+    def __init__(self) -> None:
+        self._items: deque[TokenOutput | Classified | AdapterLoaded | HeadmixServerError] = deque()
+        self._arrived = asyncio.Event()
+
+    def put(self, output: Output) -> bool:
+        """Deliver an output; return whether it was the request's last."""
+        if isinstance(output, Failed):
+            self.fail(error_from_code(output.code, output.message))
+            return True
+        self._items.append(output)
+        self._arrived.set()
+        return not isinstance(output, TokenOutput) or output.finish_reason is not None
+
+    def fail(self, error: HeadmixServerError) -> None:
+        """End the request with an error, raised once everything delivered before was read."""
+        self._items.append(error)
+        self._arrived.set()
+
+    async def get(self) -> TokenOutput | Classified | AdapterLoaded:
+        """Return the next output, waiting for it.
+
+        Raises:
+            HeadmixServerError: the request failed.
+        """
+        while not self._items:
+            self._arrived.clear()
+            await self._arrived.wait()
+        item = self._items.popleft()
+        if isinstance(item, HeadmixServerError):
+            raise item
+        return item

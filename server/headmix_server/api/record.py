@@ -1,0 +1,52 @@
+"""What one HTTP request turned out to be: who asked for what, how much was computed, how it ended.
+
+Filled in by whoever finds out, read once at the end by `request_log` for the log line and the metrics. It holds
+identifiers and counts, never texts or keys.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+_KEY = "headmix.record"
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """The account of one request; `began` is `time.monotonic`, `outcome` None means the status decides."""
+
+    request_id: str
+    began: float = field(default_factory=time.monotonic)
+    tenant: str = ""
+    adapter: str | None = None
+    digest: str | None = None
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    queue_seconds: float | None = None
+    outcome: str | None = None
+
+    def seconds(self) -> float:
+        """Return the time since the request arrived."""
+        return time.monotonic() - self.began
+
+    def queued(self, seconds: float | None) -> None:
+        """Note how long one of its engine requests was queued; the longest counts."""
+        if seconds is not None:
+            self.queue_seconds = max(seconds, self.queue_seconds or 0.0)
+
+
+def start_record(scope: Scope, request_id: str) -> RequestRecord:
+    """Begin the account of a request."""
+    record = RequestRecord(request_id)
+    scope.setdefault("state", {})[_KEY] = record
+    return record
+
+
+def record_of(request: HTTPConnection) -> RequestRecord:
+    """Return the account of the request being served."""
+    record = request.scope["state"][_KEY]
+    if not isinstance(record, RequestRecord):
+        raise TypeError("the request has no record: the middleware is missing")
+    return record

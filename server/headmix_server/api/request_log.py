@@ -1,0 +1,95 @@
+"""The outermost middleware: the request's id, its log line, its metrics, and the answer to what nobody expected.
+
+Pure ASGI, so that streams pass through untouched. One line a request: identifiers, status, counts and seconds.
+"""
+
+import re
+import secrets
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headmix_server.api.errors import INTERNAL_MESSAGE, error_response
+from headmix_server.api.record import RequestRecord, start_record
+from headmix_server.core.errors import InternalError
+from headmix_server.core.logging import get_logger
+from headmix_server.core.metrics import Metrics
+
+REQUEST_ID_HEADER = "x-request-id"
+UNKNOWN_ROUTE = "unknown"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_COUNTED = "/v1/"  # probes and scrapes are neither logged above debug nor counted
+
+
+class RequestLog:
+    """Wraps the application; `metrics` counts the requests of the API's own routes."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = get_logger("api")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = start_record(scope, _request_id(Headers(scope=scope)))
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = record.request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:  # noqa: BLE001 - the last place that can answer; the log has the rest
+            self._log.exception("unexpected fault", request_id=record.request_id)
+            record.outcome = InternalError.code
+            if status == 0:
+                await error_response(InternalError(INTERNAL_MESSAGE))(scope, receive, send_with_id)
+        except BaseException:
+            record.outcome = "aborted"
+            raise
+        finally:
+            self._finish(scope, record, status)
+
+    def _finish(self, scope: Scope, record: RequestRecord, status: int) -> None:
+        route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+        outcome = record.outcome or ("ok" if status < 400 else "error")
+        seconds = record.seconds()
+        counted = scope["path"].startswith(_COUNTED)
+        (self._log.info if counted else self._log.debug)(
+            "request",
+            request_id=record.request_id,
+            tenant=record.tenant,
+            method=scope["method"],
+            route=route,
+            status=status,
+            outcome=outcome,
+            adapter=record.adapter,
+            digest=record.digest,
+            prompt_tokens=record.prompt_tokens,
+            generation_tokens=record.generation_tokens,
+            seconds=round(seconds, 6),
+        )
+        if counted:
+            self._metrics.request_finished(
+                route,
+                record.tenant,
+                record.adapter,
+                outcome,
+                seconds=seconds,
+                queue_seconds=record.queue_seconds,
+                prompt_tokens=record.prompt_tokens,
+                generation_tokens=record.generation_tokens,
+            )
+
+
+def _request_id(headers: Headers) -> str:
+    """Return the client's id where it is harmless in a log line, else a new one."""
+    given = headers.get(REQUEST_ID_HEADER, "")
+    return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
