@@ -1,0 +1,113 @@
+"""The routed fast path (arena, route, batched terms) against the reference, row by row."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from headmix_adapters.reference import term_delta
+from headmix_adapters.sites import iter_terms
+from headmix_server.device.adapter_files import LoadedAdapter
+from headmix_server.device.adapter_pool import AdapterPool
+from headmix_server.engine.runner import Lease
+from tests.support.adapters import MIXED_SITES, random_config, random_tensors
+from tests.support.tiny_model import tiny_shape
+
+BASE = tiny_shape()
+WIDTHS = {"q": 48, "k": 24, "v": 24, "o": 32}
+
+
+def make_adapter(seed: int, layers: tuple[int, ...] = (0, 1, 2)) -> LoadedAdapter:
+    config = random_config(BASE, MIXED_SITES[seed % len(MIXED_SITES)])
+    return LoadedAdapter(f"sha256:{seed}", config, layers, random_tensors(config, seed, layers))
+
+
+def reference_delta(adapter: LoadedAdapter, layer: int, site: str, inputs: dict[str, Tensor]) -> Tensor:
+    """What one adapter adds at one site to its rows, by the reference."""
+    total = torch.zeros(inputs["x"].shape[0], WIDTHS[site])
+    for term in iter_terms(adapter.config.sites):
+        if term.term.site == site and layer in adapter.layers:
+            tensors = {n: adapter.tensors.get(f"layers.{layer}.{term.prefix}.{n}") for n in ("A", "B", "bias")}
+            A, B = tensors["A"], tensors["B"]
+            assert A is not None
+            assert B is not None
+            total += term_delta(term, inputs[term.term.input], A, B, tensors["bias"])
+    return total
+
+
+def pool_deltas(
+    pool: AdapterPool, spans: list[tuple[int, int, int]], inputs: dict[str, Tensor], layer: int
+) -> dict[str, Tensor]:
+    step = pool.route(spans)
+    assert step is not None
+    out = {site: torch.zeros(inputs["x"].shape[0], width) for site, width in WIDTHS.items()}
+    step.add_q(layer, inputs["x"], out["q"])
+    step.add_v(layer, inputs["x"], inputs["k"], out["v"])
+    step.add_k(layer, inputs["x"], out["k"])
+    step.add_o(layer, inputs["a"], out["o"])
+    return out
+
+
+def random_inputs(tokens: int) -> dict[str, Tensor]:
+    torch.manual_seed(5)
+    return {"x": torch.randn(tokens, 32), "k": torch.randn(tokens, 24), "a": torch.randn(tokens, 48)}
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_mixed_batch_adds_to_each_row_what_the_reference_says_for_its_adapter(layer: int) -> None:
+    adapters = {slot: make_adapter(slot, (0, 1, 2) if slot % 2 else (1,)) for slot in range(6)}
+    pool = AdapterPool(BASE, num_slots=8, dtype=torch.float32)
+    for slot, adapter in adapters.items():
+        pool.install(slot, 1, adapter)
+    spans = [(0, 1, 1), (3, 2, 40), (1, 42, 1), (5, 45, 3), (2, 48, 1), (4, 49, 2), (3, 51, 1)]  # rows 0, 43, 44: base
+    inputs = random_inputs(52)
+    out = pool_deltas(pool, spans, inputs, layer)
+    for site, width in WIDTHS.items():
+        expected = torch.zeros(52, width)
+        for slot, first, count in spans:
+            rows = slice(first, first + count)
+            mine = {name: value[rows] for name, value in inputs.items()}
+            expected[rows] = reference_delta(adapters[slot], layer, site, mine)
+        torch.testing.assert_close(out[site], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_slot_used_again_shows_nothing_of_its_former_adapter() -> None:
+    pool = AdapterPool(BASE, num_slots=2, dtype=torch.float32)
+    inputs = random_inputs(3)
+    for seed in (0, 3, 1, 4, 2, 0):
+        adapter = make_adapter(seed)
+        pool.install(1, seed, adapter)
+        out = pool_deltas(pool, [(1, 0, 3)], inputs, layer=2)
+        for site in WIDTHS:
+            torch.testing.assert_close(out[site], reference_delta(adapter, 2, site, inputs), atol=1e-5, rtol=1e-5)
+        pool.clear(1)
+
+
+def test_a_lease_of_another_generation_or_digest_finds_nothing() -> None:
+    pool = AdapterPool(BASE, num_slots=2, dtype=torch.float32)
+    pool.install(0, 7, make_adapter(1))
+    assert pool.occupant(Lease(0, 7, 1, "sha256:1")) is not None
+    assert pool.occupant(Lease(0, 6, 1, "sha256:1")) is None
+    assert pool.occupant(Lease(0, 7, 1, "sha256:2")) is None
+    assert pool.occupant(Lease(1, 7, 1, "sha256:1")) is None
+
+
+def test_installing_into_an_occupied_slot_is_refused() -> None:
+    pool = AdapterPool(BASE, num_slots=1, dtype=torch.float32)
+    pool.install(0, 1, make_adapter(1))
+    with pytest.raises(RuntimeError, match="not empty"):
+        pool.install(0, 2, make_adapter(2))
+
+
+def test_an_adapter_is_widened_from_the_precision_it_is_stored_in() -> None:
+    adapter = make_adapter(0)
+    halved = LoadedAdapter(
+        adapter.digest, adapter.config, adapter.layers, {n: t.bfloat16() for n, t in adapter.tensors.items()}
+    )
+    exact = LoadedAdapter(
+        adapter.digest, adapter.config, adapter.layers, {n: t.float() for n, t in halved.tensors.items()}
+    )
+    pool = AdapterPool(BASE, num_slots=1, dtype=torch.float32)
+    pool.install(0, 1, halved)
+    inputs = random_inputs(2)
+    out = pool_deltas(pool, [(0, 0, 2)], inputs, layer=0)
+    torch.testing.assert_close(out["q"], reference_delta(exact, 0, "q", inputs), atol=1e-5, rtol=1e-5)

@@ -1,0 +1,82 @@
+from collections import Counter
+
+import pytest
+import torch
+
+from headmix_server.core.types import SamplingParams
+from headmix_server.device.sampler import sample
+from headmix_server.engine.runner import BatchRow
+
+LOGITS = torch.tensor([[2.0, 1.0, 0.5, -1.0, -3.0]])
+
+
+def row(position: int = 3, history: tuple[int, ...] = (0, 1, 2), prompt_length: int = 3) -> BatchRow:
+    count = 1
+    return BatchRow(1, position - count, count, history, prompt_length, (), None, samples=True, sampling=None)
+
+
+def draw(params: SamplingParams, positions: int = 2000) -> Counter[int]:
+    return Counter(sample(LOGITS, [(row(position), params)])[0].token for position in range(1, positions + 1))
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    assert sample(LOGITS, [(row(), SamplingParams(max_tokens=1, temperature=0))])[0].token == 0
+
+
+def test_sampled_frequencies_follow_the_softmax() -> None:
+    counts = draw(SamplingParams(max_tokens=1, temperature=1.0, seed=11), positions=4000)
+    for token, p in enumerate(LOGITS[0].softmax(0).tolist()):
+        assert counts[token] / 4000 == pytest.approx(p, abs=0.035)
+
+
+def test_the_same_seed_and_position_draw_the_same_whatever_else_is_in_the_batch() -> None:
+    params = SamplingParams(max_tokens=1, temperature=1.0, seed=5)
+    others = [(row(p), SamplingParams(max_tokens=1, temperature=1.5, seed=p)) for p in range(4, 9)]
+    for position in range(1, 40):
+        alone = sample(LOGITS, [(row(position), params)])[0].token
+        crowd = sample(LOGITS.repeat(6, 1), [*others, (row(position), params)])[-1].token
+        assert alone == crowd
+
+
+def test_different_seeds_draw_differently() -> None:
+    def run(seed: int) -> list[int]:
+        params = SamplingParams(max_tokens=1, temperature=1.0, seed=seed)
+        return [sample(LOGITS, [(row(p), params)])[0].token for p in range(1, 60)]
+
+    assert run(1) != run(2)
+
+
+@pytest.mark.parametrize(
+    ("params", "allowed"),
+    [
+        (SamplingParams(max_tokens=1, temperature=2.0, top_k=2), {0, 1}),
+        (SamplingParams(max_tokens=1, temperature=1.0, top_p=0.7), {0, 1}),
+        (SamplingParams(max_tokens=1, temperature=1.0, top_p=0.01), {0}),
+        (SamplingParams(max_tokens=1, temperature=1.0, min_p=0.3), {0, 1}),
+    ],
+    ids=["top_k", "top_p", "top_p keeps one", "min_p"],
+)
+def test_filters_exclude_exactly_what_they_name(params: SamplingParams, allowed: set[int]) -> None:
+    assert set(draw(params, 400)) == allowed
+
+
+def test_penalties_push_down_what_has_been_said() -> None:
+    said = row(history=(4, 0, 0), prompt_length=1)
+    frequency = SamplingParams(max_tokens=1, temperature=0, frequency_penalty=1.0)
+    presence = SamplingParams(max_tokens=1, temperature=0, presence_penalty=1.5)
+    repetition = SamplingParams(max_tokens=1, temperature=0, repetition_penalty=3.0)
+    assert [sample(LOGITS, [(said, p)])[0].token for p in (frequency, presence, repetition)] == [1, 1, 1]
+    prompt_only = row(history=(0, 0), prompt_length=2)
+    assert sample(LOGITS, [(prompt_only, frequency)])[0].token == 0
+    assert sample(LOGITS, [(prompt_only, repetition)])[0].token == 1
+
+
+def test_logprobs_are_of_the_unscaled_scores() -> None:
+    params = SamplingParams(max_tokens=1, temperature=0.1, top_k=1, logprobs=3)
+    logprob = sample(LOGITS, [(row(), params)])[0].logprob
+    assert logprob is not None
+    expected = LOGITS[0].log_softmax(0)
+    assert logprob.token == 0
+    assert logprob.logprob == pytest.approx(float(expected[0]))
+    assert [token for token, _ in logprob.top] == [0, 1, 2]
+    assert [value for _, value in logprob.top] == pytest.approx(expected[:3].tolist())
