@@ -70,7 +70,7 @@ class Upload:
         if self._file is not None:
             with _full_disk_told():
                 os.fsync(self._file)
-            self._close()
+                self._close()
 
     def discard(self) -> None:
         """Close and remove the file, unless it was committed. Never fails: the next start removes what stays."""

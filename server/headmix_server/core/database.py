@@ -19,13 +19,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, InvalidRequest, ServerOverloaded
 
 SCHEMA_VERSION = 1
-BUSY_SECONDS = 10
 _TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # a commit that was answered survives a power cut
     "PRAGMA foreign_keys = ON",
-    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
 )
 
 
@@ -46,13 +44,18 @@ class Tenant(Base):
     created: Mapped[int]
 
 
-def open_database(location: str | Path) -> Engine:
+def open_database(location: str | Path, *, busy_seconds: float = 10.0) -> Engine:
     """Open (or create) the database at a path or `sqlite:///` URL; safe to use from many threads.
+
+    A transaction waits at most `busy_seconds` for the locks of others.
 
     Raises:
         DatabaseUnusable: not SQLite, not a file, not ours, or of a schema version this program does not know.
     """
-    engine = create_engine(_url(location), pool_size=8, max_overflow=56)
+    # As many connections as the API has threads: none waits for a connection while another only reads.
+    engine = create_engine(
+        _url(location), pool_size=8, max_overflow=56, connect_args={"timeout": busy_seconds, "isolation_level": None}
+    )
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     try:
@@ -87,7 +90,7 @@ def writing(engine: Engine) -> Iterator[Session]:
     What it reads cannot change before it writes, so no conflict has to be retried.
 
     Raises:
-        ServerOverloaded: other writers held the lock for `BUSY_SECONDS`.
+        ServerOverloaded: other writers held the lock for the engine's `busy_seconds`.
         InsufficientStorage: the disk is full; nothing was written.
     """
     with _told_plainly(), Session(engine.execution_options(immediate=True)) as session, session.begin():
@@ -125,13 +128,12 @@ def _url(location: str | Path) -> str:
 
 
 def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    # The driver's own transaction control begins late and never IMMEDIATE; `_begin` does it instead.
-    connection.isolation_level = None
     for pragma in _PRAGMAS:
         connection.execute(pragma).close()
 
 
 def _begin(connection: Connection) -> None:
+    # The driver's own transaction control, switched off by `isolation_level`, begins late and never IMMEDIATE.
     immediate = connection.get_execution_options().get("immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 

@@ -57,7 +57,10 @@ class Metrics:
             "headmix_prompt_tokens_total", "Prompt tokens of finished requests.", ["tenant", "adapter"], registry=own
         )
         self.generation_tokens = Counter(
-            "headmix_generation_tokens_total", "Generated tokens.", ["tenant", "adapter"], registry=own
+            "headmix_generation_tokens_total",
+            "Generated tokens of finished requests.",
+            ["tenant", "adapter"],
+            registry=own,
         )
         self.time_to_first_token = Histogram(
             "headmix_time_to_first_token_seconds",

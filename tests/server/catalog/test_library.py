@@ -1,0 +1,144 @@
+import contextlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from headmix_server.catalog.library import Library
+from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ModelNotFound
+from tests.support.crash import NEW, OLD, Crash, crash_at, disk_full_at, open_library, publish, run_scenario
+from tests.support.records import digest_of, record_of
+
+ROOT = Path(__file__).parents[3]
+ENOUGH = 100
+
+
+def check_whole(folder: Path, *, allowed: set[bytes | None]) -> bytes | None:
+    """Start anew and return the current content, which is one of those allowed (None: no adapter); nothing is left."""
+    library = open_library(folder)
+    assert library.start().missing == ()
+    there = {path for path in (folder / "artifacts").rglob("*") if path.is_file()}
+    assert there == {library.store.path(digest) for digest in library.catalog.referenced_digests()}
+    try:
+        content = library.path(library.catalog.resolve("acme", "a")).read_bytes()
+    except ModelNotFound:
+        content = None
+    assert content in allowed
+    assert content is None or content in {OLD, NEW}
+    return content
+
+
+@pytest.mark.parametrize(("scenario", "after"), [("publish", NEW), ("delete", None)])
+def test_a_crash_at_any_call_leaves_all_or_nothing(tmp_path: Path, scenario: str, after: bytes | None) -> None:
+    outcomes = []
+    for call in range(1, ENOUGH):
+        folder = tmp_path / str(call)
+        library = open_library(folder)
+        publish(library, OLD)
+        try:
+            with crash_at(call):
+                run_scenario(library, scenario)
+        except Crash:
+            outcomes.append(check_whole(folder, allowed={OLD, after}))
+        else:
+            assert check_whole(folder, allowed={after}) == after
+            break
+    else:
+        pytest.fail("the scenario never ended")
+    assert outcomes
+
+
+@pytest.mark.parametrize(("scenario", "call"), [("publish", 2), ("publish", 5), ("publish", 9), ("delete", 1)])
+def test_a_real_kill_leaves_all_or_nothing(tmp_path: Path, scenario: str, call: int) -> None:
+    publish(open_library(tmp_path), OLD)
+    command = [sys.executable, "-m", "tests.support.crash", str(tmp_path), scenario, str(call)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+    check_whole(tmp_path, allowed={OLD, NEW if scenario == "publish" else None})
+
+
+def test_a_disk_full_at_any_call_changes_nothing_and_the_next_try_succeeds(tmp_path: Path) -> None:
+    refused = 0
+    for call in range(1, ENOUGH):
+        folder = tmp_path / str(call)
+        library = open_library(folder)
+        publish(library, OLD)
+        with disk_full_at(call) as calls, contextlib.suppress(InsufficientStorage):
+            publish(library, NEW)
+        if library.catalog.resolve("acme", "a").version == 1:
+            refused += 1
+            check_whole(folder, allowed={OLD})
+            publish(library, NEW)
+        check_whole(folder, allowed={NEW})
+        if calls.count < call:
+            break
+    else:
+        pytest.fail("the upload never ended")
+    assert refused > 5
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return open_library(tmp_path)
+
+
+def test_a_refused_name_leaves_no_file(library: Library, tmp_path: Path) -> None:
+    with library.store.receive(max_bytes=10) as upload:
+        upload.write(b"1")
+        with pytest.raises(InvalidRequest):
+            library.publish("acme", "Not A Name", upload, record_of(b"1"))
+    assert not [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
+
+
+def test_a_refused_name_does_not_take_the_file_others_refer_to(library: Library) -> None:
+    publish(library, OLD)
+    with library.store.receive(max_bytes=len(OLD)) as upload:
+        upload.write(OLD)
+        with pytest.raises(InvalidRequest):
+            library.publish("acme", "Not A Name", upload, record_of(OLD))
+    assert library.path(library.catalog.resolve("acme", "a")).read_bytes() == OLD
+
+
+def test_a_record_of_other_bytes_is_refused(library: Library) -> None:
+    with library.store.receive(max_bytes=10) as upload:
+        upload.write(b"1")
+        with pytest.raises(ValueError, match="the upload is"):
+            library.publish("acme", "a", upload, record_of(b"2"))
+
+
+def test_the_engine_is_given_the_file_and_the_name(library: Library) -> None:
+    publish(library, OLD)
+    ref = library.ref(library.catalog.resolve("acme", "a"))
+    assert (ref.tenant, ref.name, ref.version, ref.digest) == ("acme", "a", 1, digest_of(OLD))
+    assert Path(ref.path).read_bytes() == OLD
+
+
+def test_a_deletion_never_takes_the_file_of_a_simultaneous_upload(library: Library) -> None:
+    start = threading.Barrier(2)
+    faults: list[BaseException] = []
+
+    def other() -> None:
+        try:
+            for _ in range(15):
+                start.wait()
+                with library.store.receive(max_bytes=10) as upload:
+                    upload.write(b"1")
+                    library.publish("other", "b", upload, record_of(b"1"))
+                assert library.path(library.catalog.resolve("other", "b")).read_bytes() == b"1"
+                start.wait()
+                library.delete("other", "b")
+        except BaseException as fault:
+            faults.append(fault)
+            start.abort()
+            raise
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    for _ in range(15):
+        publish(library, b"1")
+        start.wait()
+        library.delete("acme", "a")
+        start.wait()
+    thread.join()
+    assert not faults

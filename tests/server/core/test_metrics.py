@@ -1,0 +1,183 @@
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
+
+from headmix_server.core.messages import EngineReport, LoadReport, ResidentAdapter, StepReport
+from headmix_server.core.metrics import Metrics
+from headmix_server.core.types import Residency
+
+DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
+ONE, TWO, GONE = (f"sha256:{digit * 64}" for digit in "123")
+NAMES = {ONE: (("acme", "a"), ("other", "a")), TWO: (("acme", "b"),)}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(series=3, version="1.2.3", base="tiny", clock=lambda: 1700000000.0)
+
+
+def report(
+    *,
+    steps: Sequence[StepReport] = (),
+    resident: Sequence[tuple[str, Residency]] | None = None,
+    running: Sequence[str] = (),
+    waiting: Sequence[str] = (),
+) -> EngineReport:
+    return EngineReport(
+        running=2,
+        waiting=1,
+        kv_usage=0.25,
+        slots_free=1,
+        slots_leased=2,
+        slots_idle=3,
+        slots_loading=4,
+        steps=list(steps),
+        loads=[LoadReport(source=Residency.DISK, seconds=0.2)],
+        hits={Residency.DEVICE: 3},
+        misses={Residency.DEVICE: 1},
+        evictions={Residency.HOST: 2},
+        resident=None if resident is None else [ResidentAdapter(digest=d, tier=t) for d, t in resident],
+        running_adapters=list(running),
+        waiting_adapters=list(waiting),
+    )
+
+
+def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
+    """Return the samples of one name as scraped: label values, in the order of the labels' names, to value."""
+    text = metrics.render()[0].decode()
+    return {
+        tuple(value for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_the_documentation_says_of_every_metric_what_the_code_says(metrics: Metrics) -> None:
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in DOCS.read_text().splitlines()]
+    documented = {
+        cells[0].strip("`"): (cells[1], re.findall(r"`(\w+)`", cells[2]), cells[3])
+        for cells in rows
+        if len(cells) == 4 and cells[0].startswith("`")
+    }
+    defined = {
+        metric._name + ("_total" if metric._type == "counter" else ""): (
+            metric._type,
+            list(metric._labelnames),
+            metric._documentation,
+        )
+        for metric in vars(metrics).values()
+        if isinstance(metric, MetricWrapperBase)
+    }
+    assert documented == defined
+
+
+def test_nothing_is_shared_between_two_servers_of_one_process(metrics: Metrics) -> None:
+    other = Metrics(series=3, version="1.2.3", base="tiny")
+    metrics.engine_restarted()
+    assert samples(metrics, "headmix_engine_restarts_total") == {(): 1}
+    assert samples(other, "headmix_engine_restarts_total") == {(): 0}
+
+
+def test_a_scrape_is_prometheus_text_without_creation_times(metrics: Metrics) -> None:
+    metrics.request_finished("/v1/completions", "acme", "a", "ok", seconds=1.0)
+    body, content_type = metrics.render()
+    assert content_type.startswith("text/plain; version=0.0.4")
+    assert b"_created" not in body
+    assert samples(metrics, "headmix_build_info") == {("tiny", "1.2.3"): 1}
+
+
+def test_a_finished_request_is_counted_with_its_tokens_and_times(metrics: Metrics) -> None:
+    metrics.first_token(0.3)
+    metrics.inter_token(0.01)
+    metrics.request_finished(
+        "/v1/completions", "acme", "a", "ok", seconds=1.5, queue_seconds=0.2, prompt_tokens=5, generation_tokens=7
+    )
+    metrics.request_finished("/v1/completions", "acme", None, "invalid_request_error", seconds=0.5)
+    assert samples(metrics, "headmix_requests_total") == {
+        ("a", "ok", "/v1/completions", "acme"): 1,
+        ("", "invalid_request_error", "/v1/completions", "acme"): 1,
+    }
+    assert samples(metrics, "headmix_prompt_tokens_total") == {("a", "acme"): 5}
+    assert samples(metrics, "headmix_generation_tokens_total") == {("a", "acme"): 7}
+    assert samples(metrics, "headmix_e2e_request_latency_seconds_sum") == {(): 2.0}
+    assert samples(metrics, "headmix_queue_time_seconds_count") == {(): 1}
+    assert samples(metrics, "headmix_time_to_first_token_seconds_sum") == {(): 0.3}
+    assert samples(metrics, "headmix_inter_token_latency_seconds_count") == {(): 1}
+
+
+def test_what_the_engine_reports_is_what_is_scraped(metrics: Metrics) -> None:
+    step = StepReport(
+        schedule_seconds=0.001, run_seconds=0.02, commit_seconds=0.003, batch_tokens=100, distinct_adapters=4
+    )
+    metrics.observe_report(report(steps=[step, step]), NAMES)
+    assert samples(metrics, "headmix_requests_running") == {(): 2}
+    assert samples(metrics, "headmix_requests_waiting") == {(): 1}
+    assert samples(metrics, "headmix_kv_cache_usage_ratio") == {(): 0.25}
+    assert samples(metrics, "headmix_adapter_slots") == {("free",): 1, ("leased",): 2, ("idle",): 3, ("loading",): 4}
+    assert samples(metrics, "headmix_step_seconds_count") == {("schedule",): 2, ("run",): 2, ("commit",): 2}
+    assert samples(metrics, "headmix_batch_tokens_sum") == {(): 200}
+    assert samples(metrics, "headmix_batch_distinct_adapters_sum") == {(): 8}
+    assert samples(metrics, "headmix_adapter_load_seconds_sum") == {("disk",): 0.2}
+    assert samples(metrics, "headmix_adapter_hits_total") == {("device",): 3}
+    assert samples(metrics, "headmix_adapter_misses_total") == {("device",): 1}
+    assert samples(metrics, "headmix_adapter_evictions_total") == {("host",): 2}
+
+
+def test_a_router_reads_one_current_list_of_adapters(metrics: Metrics) -> None:
+    name = "vllm:lora_requests_info"
+    metrics.observe_report(report(running=[ONE, TWO], waiting=[TWO, GONE]), NAMES)
+    assert samples(metrics, name) == {("10", "a,b", "b"): 1700000000.0}
+    metrics.observe_report(report(), NAMES)
+    assert samples(metrics, name) == {("10", "", ""): 1700000000.0}
+    metrics.engine_lost()
+    assert samples(metrics, name) == {}
+
+
+def test_an_adapter_is_resident_for_everyone_who_names_it_until_it_is_evicted(metrics: Metrics) -> None:
+    name = "headmix_adapter_resident"
+    metrics.observe_report(report(resident=[(ONE, Residency.DEVICE), (GONE, Residency.HOST)]), NAMES)
+    assert samples(metrics, name) == {("a", "acme", "device"): 1, ("a", "other", "device"): 1}
+    metrics.observe_report(report(), NAMES)
+    assert len(samples(metrics, name)) == 2
+    metrics.observe_report(report(resident=[(TWO, Residency.HOST)]), NAMES)
+    assert samples(metrics, name) == {("b", "acme", "host"): 1}
+
+
+def test_more_adapters_than_series_are_counted_together(metrics: Metrics) -> None:
+    for index in range(5):
+        metrics.request_finished("/r", f"tenant-{index}", "a", "ok", seconds=1.0, prompt_tokens=1)
+    assert samples(metrics, "headmix_prompt_tokens_total") == {
+        ("a", "tenant-0"): 1,
+        ("a", "tenant-1"): 1,
+        ("a", "tenant-2"): 1,
+        ("other", "other"): 2,
+    }
+    many = {ONE: tuple(("x", f"n{index}") for index in range(9))}
+    metrics.observe_report(report(resident=[(ONE, Residency.DISK)]), many)
+    assert samples(metrics, "headmix_adapter_resident") == {("other", "other", "disk"): 9}
+
+
+def test_a_deleted_adapter_leaves_no_series_and_makes_room(metrics: Metrics) -> None:
+    for name in ("a", "b", "c"):
+        metrics.request_finished("/r", "acme", name, "ok", seconds=1.0, prompt_tokens=1, generation_tokens=1)
+    metrics.observe_report(report(resident=[(ONE, Residency.DEVICE)]), {ONE: (("acme", "a"),)})
+    metrics.adapter_deleted("acme", "a")
+    metrics.adapter_deleted("acme", "never there")
+    assert b'adapter="a"' not in metrics.render()[0]
+    metrics.request_finished("/r", "acme", "d", "ok", seconds=1.0, prompt_tokens=1)
+    assert ("d", "acme") in samples(metrics, "headmix_prompt_tokens_total")
+
+
+def test_a_dead_engine_runs_and_holds_nothing(metrics: Metrics) -> None:
+    metrics.observe_report(report(resident=[(ONE, Residency.DEVICE)]), NAMES)
+    metrics.engine_lost()
+    assert samples(metrics, "headmix_requests_running") == {(): 0}
+    assert samples(metrics, "headmix_kv_cache_usage_ratio") == {(): 0}
+    assert set(samples(metrics, "headmix_adapter_slots").values()) == {0}
+    assert samples(metrics, "headmix_adapter_resident") == {}
+    assert samples(metrics, "headmix_adapter_hits_total") == {("device",): 3}
