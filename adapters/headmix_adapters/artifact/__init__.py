@@ -1,1 +1,23 @@
-"""The artifact: an adapter's one safetensors file, read, judged, written and named by its digest."""
+"""The artifact: an adapter's one safetensors file, read, judged and named by its digest.
+
+Importing it loads no torch; `artifact.write` and `artifact.tensors`, which need torch, are imported on their own.
+"""
+
+from headmix_adapters.artifact.digest import digest_bytes, digest_file
+from headmix_adapters.artifact.faults import ArtifactError, ArtifactFault
+from headmix_adapters.artifact.header import TensorEntry
+from headmix_adapters.artifact.limits import Limits
+from headmix_adapters.artifact.reader import Artifact, open_artifact
+from headmix_adapters.artifact.verify import verify_artifact
+
+__all__ = [
+    "Artifact",
+    "ArtifactError",
+    "ArtifactFault",
+    "Limits",
+    "TensorEntry",
+    "digest_bytes",
+    "digest_file",
+    "open_artifact",
+    "verify_artifact",
+]

@@ -15,8 +15,12 @@ def parse_strict(data: bytes) -> object:
     """
     try:
         value: object = json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        # An escaped lone surrogate parses, but can be neither printed nor stored.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("a string holds a lone surrogate") from None
     return value
 
 
@@ -25,17 +29,8 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     for key, value in pairs:
         if key in result:
             raise ValueError(f"key {json.dumps(key[:120])} appears twice")
-        _require_text(key)
-        if isinstance(value, str):
-            _require_text(value)
         result[key] = value
     return result
-
-
-def _require_text(text: str) -> None:
-    # An escaped lone surrogate parses, but can be neither printed nor stored.
-    if not text.isascii() and any(0xD800 <= ord(char) <= 0xDFFF for char in text):
-        raise ValueError("a string holds a lone surrogate")
 
 
 def _no_constant(name: str) -> NoReturn:

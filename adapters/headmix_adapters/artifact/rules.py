@@ -1,0 +1,117 @@
+"""What a config must satisfy beyond its types, the base it is meant for included. Reads no tensor.
+
+Every fault names the field as it stands in the header's JSON.
+"""
+
+import math
+from collections.abc import Sequence
+
+from headmix_adapters.artifact.faults import FaultList, quoted
+from headmix_adapters.artifact.limits import Limits
+from headmix_adapters.config import FORMAT, AdapterConfig, BaseShape, ClassifierConfig, SiteConfig
+from headmix_adapters.sites import TERMS
+
+MAX_DIMENSION = 1 << 20
+MAX_WORD_CHARS = 256
+_SIZES = ("hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "vocab_size")
+
+
+def check_dimensions(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
+    """Add a fault for every rule broken by what decides the tensors' shapes: format, base sizes, terms and ranks."""
+    if config.format != FORMAT:
+        faults.add(f"format: {config.format} is not supported, this version reads format {FORMAT}")
+    _check_base_sizes(config.base, faults)
+    for name, site in config.sites.present().items():
+        _check_site(name, site, limits, faults)
+
+
+def check_meaning(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
+    """Add a fault for every rule broken by the rest: method and task against the parts present, labels, tokens."""
+    sites = config.sites.present()
+    for name, site in sites.items():
+        if config.method == "lora" and site.head is not None:
+            faults.add(f"sites.{name}.head: method lora has shared parts only")
+    if config.task == "generation" and not sites and not config.added_tokens:
+        faults.add("sites: a generation adapter needs at least one")
+    if config.task == "classification" and config.classifier is None:
+        faults.add("classifier: missing, and task is classification")
+    if config.task == "generation" and config.classifier is not None:
+        faults.add("classifier: present, but task is generation")
+    if config.classifier is not None:
+        _check_classifier(config.classifier, limits, faults)
+    _check_words("added_tokens", config.added_tokens, limits.max_added_tokens, faults)
+
+
+def check_base(config: AdapterConfig, base: BaseShape, *, allow_base_mismatch: bool, faults: FaultList) -> None:
+    """Add a fault for every difference between the base the artifact was made for and the one given.
+
+    The name is not compared: the same model has different names in different places.
+    """
+    own = config.base
+    if own.model_type != base.model_type:
+        faults.add(f"base.model_type: the artifact is for {quoted(own.model_type)}, this base is {base.model_type}")
+    for field in _SIZES:
+        if getattr(own, field) != getattr(base, field):
+            faults.add(f"base.{field}: the artifact is for {getattr(own, field)}, this base has {getattr(base, field)}")
+    if own.fingerprint != base.fingerprint and not allow_base_mismatch:
+        faults.add(
+            f"base.fingerprint: trained on {quoted(own.fingerprint)}, the base is {base.fingerprint}; "
+            "allow_base_mismatch accepts it"
+        )
+
+
+def _check_base_sizes(base: BaseShape, faults: FaultList) -> None:
+    sizes = {field: getattr(base, field) for field in _SIZES}
+    wrong = {field: size for field, size in sizes.items() if not 1 <= size <= MAX_DIMENSION}
+    for field, size in wrong.items():
+        faults.add(f"base.{field}: {size} is not between 1 and {MAX_DIMENSION}")
+    if not wrong and base.num_heads % base.num_kv_heads:
+        faults.add(f"base.num_kv_heads: {base.num_heads} heads cannot share {base.num_kv_heads} key/value heads")
+
+
+def _check_site(name: str, site: SiteConfig, limits: Limits, faults: FaultList) -> None:
+    if site.head is None and site.shared is None:
+        faults.add(f"sites.{name}: neither a head nor a shared part")
+    if site.head is not None:
+        where = f"sites.{name}.head"
+        if (name, "head", site.head.base) not in TERMS:
+            legal = " or ".join(source for site_name, part, source in TERMS if (site_name, part) == (name, "head"))
+            faults.add(f"{where}.base: {site.head.base} is not defined for site {name} ({legal or 'no head part'})")
+        _check_term(where, site.head.rank, site.head.scale, limits, faults)
+    if site.shared is not None:
+        _check_term(f"sites.{name}.shared", site.shared.rank, site.shared.scale, limits, faults)
+
+
+def _check_term(where: str, rank: int, scale: float, limits: Limits, faults: FaultList) -> None:
+    if not 1 <= rank <= limits.max_rank:
+        faults.add(f"{where}.rank: {rank} is not between 1 and {limits.max_rank}")
+    if not math.isfinite(scale) or scale == 0:
+        faults.add(f"{where}.scale: {scale} is not a finite number other than 0")
+
+
+def _check_classifier(classifier: ClassifierConfig, limits: Limits, faults: FaultList) -> None:
+    where = "classifier.labels"
+    count = len(classifier.labels)
+    if classifier.problem == "regression" and count != 1:
+        faults.add(f"{where}: regression has exactly 1, not {count}")
+    elif classifier.problem == "single_label" and count < 2:
+        faults.add(f"{where}: single_label needs at least 2, not {count}")
+    elif count < 1:
+        faults.add(f"{where}: at least 1 is needed")
+    _check_words(where, classifier.labels, limits.max_labels, faults)
+
+
+def _check_words(where: str, words: Sequence[str], most: int, faults: FaultList) -> None:
+    """Labels and added tokens alike: bounded in number and length, not empty, each once."""
+    if len(words) > most:
+        faults.add(f"{where}: {len(words)} are more than the limit of {most}")
+        return
+    seen: set[str] = set()
+    for index, word in enumerate(words):
+        if not word.strip():
+            faults.add(f"{where}[{index}]: empty")
+        elif len(word) > MAX_WORD_CHARS:
+            faults.add(f"{where}[{index}]: longer than {MAX_WORD_CHARS} characters")
+        elif word in seen:
+            faults.add(f"{where}[{index}]: {quoted(word)} appears twice")
+        seen.add(word)

@@ -1,0 +1,53 @@
+"""The full judgement of an artifact, before anyone can see it: limits, header, config, base, tensors, values.
+
+Owns the order of the checks and nothing else. Never reads pickle, never maps the file, never trusts a size.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+from headmix_adapters.artifact.faults import ArtifactError, ArtifactFault, FaultList
+from headmix_adapters.artifact.layout import check_layout
+from headmix_adapters.artifact.limits import Limits
+from headmix_adapters.artifact.reader import Artifact, artifact_from
+from headmix_adapters.artifact.rules import check_base, check_dimensions, check_meaning
+from headmix_adapters.artifact.values import check_values
+from headmix_adapters.config import BaseShape
+
+
+def verify_artifact(
+    path: Path, *, base: BaseShape | None, limits: Limits | None = None, allow_base_mismatch: bool = False
+) -> Artifact:
+    """Read the whole file and return it opened, if nothing at all is wrong with it.
+
+    `base` is the model it must fit; None checks the artifact against itself alone. `allow_base_mismatch` accepts
+    another fingerprint (a quantised base has one), never other dimensions.
+
+    Raises:
+        ArtifactError: with every fault; a file that is too large or has no sound header has only that fault.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return _verify(file, path, base, limits or Limits(), allow_base_mismatch=allow_base_mismatch)
+
+
+def _verify(
+    file: BinaryIO, path: Path, base: BaseShape | None, limits: Limits, *, allow_base_mismatch: bool
+) -> Artifact:
+    size = file.seek(0, 2)
+    if size > limits.max_bytes:
+        reason = f"the file is {size} bytes long, more than the limit of {limits.max_bytes}"
+        raise ArtifactError([ArtifactFault(None, reason)])
+    artifact = artifact_from(file, path, limits)
+    faults = FaultList()
+    check_dimensions(artifact.config, limits, faults)
+    # With impossible ranks or sizes the config asks for no shapes that could be checked.
+    has_shapes = not len(faults)
+    check_meaning(artifact.config, limits, faults)
+    if base is not None:
+        check_base(artifact.config, base, allow_base_mismatch=allow_base_mismatch, faults=faults)
+    if has_shapes:
+        check_layout(artifact.config, artifact.tensors, faults)
+    check_values(file, artifact.tensors, faults)
+    faults.raise_if_any()
+    return artifact
