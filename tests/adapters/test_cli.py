@@ -1,0 +1,90 @@
+"""`inspect` and `verify` say what is in a file and what is wrong with it, and their exit status says whether."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from headmix_adapters import cli
+from headmix_adapters.artifact import digest_file
+from tests.support.artifacts import classifier_config, malformed_artifacts, random_artifact, tiny_base_shape
+
+BASE = tiny_base_shape()
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    path = tmp_path / "adapter.safetensors"
+    labels = classifier_config("good", "bad", "\x1b[31m[red]")
+    random_artifact(path, BASE, layers=[1], classifier=labels, training={"accuracy": 0.91}, created_by="headmix 0.1.0")
+    return path
+
+
+def run(command: str, *arguments: str | Path) -> tuple[int, str, str]:
+    app = typer.Typer()
+    app.command("inspect")(cli.inspect)
+    app.command("verify")(cli.verify)
+    result = CliRunner().invoke(app, [command, *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_inspect_shows_the_config_the_sizes_and_the_digest(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    code, out, _ = run("inspect", artifact)
+    assert code == 0
+    for words in (
+        digest_file(artifact),
+        "kernel-mix, classification",
+        "tiny (llama)",
+        "per head on x: rank 2, scale 1, with bias",
+        "shared: rank 4, scale 1",
+        f"{artifact.stat().st_size:,}",
+        r"\x1b[31m[red]",
+        "accuracy",
+        "0.91",
+        "headmix 0.1.0",
+    ):
+        assert words in out
+
+
+def test_inspect_as_json_is_one_object_with_the_whole_config(artifact: Path) -> None:
+    code, out, _ = run("inspect", "--json", artifact)
+    assert code == 0
+    described = json.loads(out)
+    assert described["digest"] == digest_file(artifact)
+    assert described["layers"] == [1]
+    assert described["dtypes"] == ["BF16"]
+    assert described["sites"]["q"]["head"] == {"rank": 2, "base": "x", "scale": 1.0, "bias": True}
+    assert described["classifier"]["labels"][:2] == ["good", "bad"]
+    assert described["training"] == {"accuracy": 0.91}
+
+
+def test_verify_names_the_digest_of_a_sound_file(artifact: Path) -> None:
+    assert run("verify", artifact) == (0, f"{artifact}: sound, {digest_file(artifact)}\n", "")
+
+
+def test_verify_prints_every_fault_on_its_line_and_fails(tmp_path: Path) -> None:
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(malformed_artifacts(BASE)["layer half there"])
+    code, out, err = run("verify", path)
+    assert (code, out) == (1, "")
+    assert err.splitlines() == [
+        "layers.1.v.head.A: missing: a tensor of shape [2, 3, 8] is expected",
+        "layers.1.v.head.bias: missing: a tensor of shape [2, 8] is expected",
+    ]
+
+
+def test_a_base_that_cannot_be_found_is_a_message_not_a_traceback(artifact: Path, tmp_path: Path) -> None:
+    code, _, err = run("verify", artifact, "--base", tmp_path / "nowhere")
+    assert code == 1
+    assert "there is no such file or folder" in err
+
+
+def test_inspect_of_something_else_says_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(malformed_artifacts(BASE)["pickle"])
+    code, _, err = run("inspect", path)
+    assert code == 1
+    assert "pickle is never read" in err
