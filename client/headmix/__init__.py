@@ -1,0 +1,113 @@
+"""The Python client of headmix: many adapters on one base model, each request with its own.
+
+    from headmix import Client
+
+    with Client() as client:
+        client.adapters.push("support-style", "support-style.safetensors")
+        print(client.chat("Where is my parcel?", model="support-style").text)
+
+`Client` blocks, `AsyncClient` is awaited; both have the same operations. All errors derive from `HeadmixError`.
+"""
+
+from headmix.async_client import AsyncClient
+from headmix.client import Client
+from headmix.errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ContextLengthError,
+    DigestMismatchError,
+    EngineUnavailableError,
+    HeadmixError,
+    InsufficientStorageError,
+    InternalServerError,
+    InvalidAdapterError,
+    InvalidArgumentError,
+    InvalidResponseError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerOverloadedError,
+    ServiceUnavailableError,
+    StreamError,
+    TaskMismatchError,
+)
+from headmix.stream import AsyncStream, Stream
+from headmix.types import (
+    Adapter,
+    AdapterRef,
+    AdapterVersion,
+    ChatChunk,
+    ChatCompletion,
+    ChatMessage,
+    ChatParams,
+    Classification,
+    Completion,
+    CompletionChunk,
+    CompletionParams,
+    DeletedAdapter,
+    Health,
+    Model,
+    PushedAdapter,
+    Readiness,
+    Usage,
+)
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APITimeoutError",
+    "Adapter",
+    "AdapterRef",
+    "AdapterVersion",
+    "AsyncClient",
+    "AsyncStream",
+    "AuthenticationError",
+    "BadRequestError",
+    "ChatChunk",
+    "ChatCompletion",
+    "ChatMessage",
+    "ChatParams",
+    "Classification",
+    "Client",
+    "Completion",
+    "CompletionChunk",
+    "CompletionParams",
+    "ContextLengthError",
+    "DeletedAdapter",
+    "DigestMismatchError",
+    "EngineUnavailableError",
+    "HeadmixError",
+    "Health",
+    "InsufficientStorageError",
+    "InternalServerError",
+    "InvalidAdapterError",
+    "InvalidArgumentError",
+    "InvalidResponseError",
+    "Model",
+    "NotFoundError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "PushedAdapter",
+    "RateLimitError",
+    "Readiness",
+    "ServerOverloadedError",
+    "ServiceUnavailableError",
+    "Stream",
+    "StreamError",
+    "TaskMismatchError",
+    "Usage",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when first asked for: reading package metadata costs more than importing this."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from headmix.version import version
+
+    return version()

@@ -1,0 +1,103 @@
+"""Owns the asyncio client: `client.Client` with every operation awaited."""
+
+import asyncio
+import os
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+from headmix.calls import AsyncBound, AsyncCall, AsyncStreamCall
+from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
+from headmix.download import FileSink
+from headmix.operations import adapters, classification, generation, models
+from headmix.operations.health import get_health, get_readiness
+from headmix.response import transport_errors
+from headmix.sender import AsyncSender
+from headmix.upload import Progress
+
+
+class AsyncStreams(AsyncBound):
+    """`client.stream`: generation as an asynchronous iterator over chunks."""
+
+    complete = AsyncStreamCall(generation.stream_complete)
+    chat = AsyncStreamCall(generation.stream_chat)
+
+
+class AsyncModels(AsyncBound):
+    """`client.models`: what this key may ask."""
+
+    list = AsyncCall(models.list_models)
+    get = AsyncCall(models.get_model)
+
+
+class AsyncAdapters(AsyncBound):
+    """`client.adapters`: the tenant's adapters and their versions."""
+
+    push = AsyncCall(adapters.push)
+    list = AsyncCall(adapters.list_adapters)
+    get = AsyncCall(adapters.get_adapter)
+    versions = AsyncCall(adapters.versions)
+    remove = AsyncCall(adapters.remove)
+    rollback = AsyncCall(adapters.rollback)
+    load = AsyncCall(adapters.load)
+    download = AsyncCall(adapters.download)
+
+    async def save(
+        self,
+        name: str,
+        destination: str | os.PathLike[str],
+        version: int | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Download an artifact to a file, in blocks; the file appears only when whole and of the right digest."""
+        response = await self.sender.open(adapters.download(name, version))
+        with transport_errors():
+            async with aclosing(response):
+                with FileSink.of(response, destination, progress) as sink:
+                    async for block in response.aiter_bytes():
+                        await asyncio.to_thread(sink.write, block)
+                        sink.report()
+        return sink.path
+
+
+class AsyncClient(AsyncBound):
+    """A client of one headmix server for asyncio; parameters as for `Client`. Every operation is awaited."""
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: Timeout = DEFAULT_TIMEOUT,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(AsyncSender(Settings.resolve(base_url, api_key, timeout, max_retries), transport))
+        self.stream = AsyncStreams(self.sender)
+        self.models = AsyncModels(self.sender)
+        self.adapters = AsyncAdapters(self.sender)
+
+    complete = AsyncCall(generation.complete)
+    chat = AsyncCall(generation.chat)
+    classify = AsyncCall(classification.classify)
+    health = AsyncCall(get_health)
+    ready = AsyncCall(get_readiness)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.sender.settings.base_url!r})"
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.sender.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,49 @@
+"""Owns the command tree: global options, the client's commands, and the discovered ones beside them."""
+
+from typing import Annotated
+
+import typer
+
+from headmix.cli.adapters import adapters_app
+from headmix.cli.chat import chat
+from headmix.cli.classify import classify
+from headmix.cli.complete import complete
+from headmix.cli.health import health
+from headmix.cli.models import models
+from headmix.cli.plugins import add_plugins
+from headmix.cli.session import Session
+from headmix.config import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
+from headmix.version import version
+
+
+def build_app() -> typer.Typer:
+    """The whole command tree of this installation."""
+    app = typer.Typer(name="headmix", no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(options)
+    for command in (chat, complete, classify, models, health):
+        app.command()(command)
+    app.add_typer(adapters_app, name="adapters")
+    add_plugins(app)
+    return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"headmix {version()}")
+        raise typer.Exit
+
+
+def options(
+    ctx: typer.Context,
+    base_url: Annotated[
+        str | None, typer.Option(envvar=BASE_URL_VARIABLE, help=f"The server. Default: {DEFAULT_BASE_URL}")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar=API_KEY_VARIABLE, help="Better in the environment than in the shell's history.")
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """One base model, many adapters: ask them, manage them, serve them, train them."""
+    ctx.obj = Session(base_url, api_key)

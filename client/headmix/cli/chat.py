@@ -1,0 +1,75 @@
+"""Owns `headmix chat`: one message, or a conversation."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from headmix.cli.sampling import MaxTokens, ModelOption, Seed, Stop, Temperature, TopK, TopP, text_or_stdin
+from headmix.cli.session import Session, report
+from headmix.errors import HeadmixError
+from headmix.types.chat import ChatMessage
+from headmix.types.params import ChatParams
+
+Answer = Callable[[list[ChatMessage]], str]
+
+
+def chat(
+    ctx: typer.Context,
+    model: ModelOption,
+    message: Annotated[
+        str | None, typer.Argument(help="What to say; - reads it from standard input.", show_default=False)
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="The system message.")] = None,
+    interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Go on talking; ends with Ctrl-D.")] = False,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    seed: Seed = None,
+    stop: Stop = None,
+) -> None:
+    """Say something and print the answer as it is generated."""
+    if message is None and not interactive:
+        raise typer.BadParameter("give a message, or --interactive", param_hint="MESSAGE")
+    params = ChatParams(
+        max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stop or None
+    )
+    turns = [] if system is None else [ChatMessage(role="system", content=system)]
+    with Session.of(ctx).client() as client:
+
+        def answer(turns: list[ChatMessage]) -> str:
+            said = []
+            with client.stream.chat(turns, model=model, **params) as chunks:
+                for chunk in chunks:
+                    typer.echo(chunk.text, nl=False)
+                    said.append(chunk.text)
+            typer.echo()
+            return "".join(said)
+
+        if message is not None:
+            turns = _said(turns, text_or_stdin(message), answer)
+        if interactive:
+            _converse(turns, answer)
+
+
+def _said(turns: list[ChatMessage], message: str, answer: Answer) -> list[ChatMessage]:
+    asked = [*turns, ChatMessage(role="user", content=message)]
+    return [*asked, ChatMessage(role="assistant", content=answer(asked))]
+
+
+def _converse(turns: list[ChatMessage], answer: Answer) -> None:
+    """Read and answer until the input ends. A turn that fails is reported and forgotten."""
+    while True:
+        try:
+            message = input("> ")
+        except EOFError:
+            typer.echo()
+            return
+        if not message.strip():
+            continue
+        try:
+            turns = _said(turns, message, answer)
+        except HeadmixError as error:
+            typer.echo()
+            report(error)

@@ -1,0 +1,38 @@
+"""Owns `headmix complete`."""
+
+from typing import Annotated
+
+import typer
+
+from headmix.cli.sampling import MaxTokens, ModelOption, Seed, Stop, Temperature, TopK, TopP, text_or_stdin
+from headmix.cli.session import Session
+
+
+def complete(
+    ctx: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from standard input.")],
+    model: ModelOption,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    seed: Seed = None,
+    stop: Stop = None,
+) -> None:
+    """Continue a text, printed as it is generated."""
+    with (
+        Session.of(ctx).client() as client,
+        client.stream.complete(
+            text_or_stdin(prompt),
+            model=model,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            seed=seed,
+            stop=stop or None,
+        ) as chunks,
+    ):
+        for chunk in chunks:
+            typer.echo(chunk.text, nl=False)
+    typer.echo()

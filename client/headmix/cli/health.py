@@ -1,0 +1,16 @@
+"""Owns `headmix health`."""
+
+import typer
+
+from headmix.cli.session import Session
+
+
+def health(ctx: typer.Context) -> None:
+    """Say whether the server is alive and ready; exit code 1 if it is not."""
+    with Session.of(ctx).client() as client:
+        alive = client.health()
+        readiness = client.ready()
+    typer.echo(f"alive: {alive.status}")
+    typer.echo(f"ready: {readiness.status}" + (f" ({readiness.reason})" if readiness.reason else ""))
+    if not readiness.ready:
+        raise typer.Exit(1)

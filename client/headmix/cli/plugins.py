@@ -1,0 +1,82 @@
+"""Owns the sub-commands of the distribution's other parts, found through the entry points group `headmix.commands`.
+
+An entry point's value is a function with typer-annotated parameters, or a `typer.Typer`. It is imported when its
+command is run and not before: the parts load torch, and `headmix --help` must not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+import typer
+
+GROUP = "headmix.commands"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is said of a command without importing it: its line in the help, and the extra that makes it work."""
+
+    help: str
+    extra: str
+
+
+_KNOWN = {
+    "serve": Known("Start the server.", "server"),
+    "train": Known("Train an adapter.", "train"),
+    "inspect": Known("Show what an adapter artifact contains.", "adapters"),
+    "verify": Known("Check an adapter artifact in full.", "adapters"),
+}
+
+
+def add_plugins(app: typer.Typer) -> None:
+    """Add every discovered command to the app; a name the client itself uses stays the client's."""
+    taken = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    taken |= {group.name for group in app.registered_groups if isinstance(group.name, str)}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if entry.name not in taken:
+            taken.add(entry.name)
+            _add(app, entry)
+
+
+def _add(app: typer.Typer, entry: EntryPoint) -> None:
+    """Register a stand-in that takes whatever arguments come, `--help` included, and hands them to the real command."""
+    known = _KNOWN.get(entry.name, Known(entry.name, "server"))
+
+    @app.command(
+        entry.name,
+        help=known.help,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def run(ctx: typer.Context) -> None:
+        try:
+            _run(entry, ctx.args, ctx.command_path)
+        except ModuleNotFoundError as error:
+            if _is_ours(error, entry):
+                raise
+            typer.echo(
+                f"error: `headmix {entry.name}` needs packages that are not installed ({error}); "
+                f"install them with: pip install 'headmix[{known.extra}]'",
+                err=True,
+            )
+            raise typer.Exit(1) from error
+
+
+def _run(entry: EntryPoint, args: Sequence[str], path: str) -> None:
+    """Import the real command and run it; it ends by SystemExit, as any command line does."""
+    target: object = entry.load()
+    if isinstance(target, typer.Typer):
+        command = target
+    elif callable(target):
+        command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        command.command(entry.name)(target)
+    else:
+        raise TypeError(f"entry point {entry.name} = {entry.value} is neither a function nor a typer.Typer")
+    command(args=list(args), prog_name=path)
+
+
+def _is_ours(error: ModuleNotFoundError, entry: EntryPoint) -> bool:
+    """Whether a part misses a module of its own, which is a defect that no extra repairs."""
+    missing = (error.name or "").split(".")[0]
+    return missing in {entry.module.split(".")[0], "headmix"} and "." in (error.name or "")

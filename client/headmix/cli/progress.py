@@ -1,0 +1,25 @@
+"""Owns the progress bar of a transfer, on stderr, so that piping the result stays clean."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+from rich.progress import Progress as ProgressBar
+
+from headmix.upload import Progress
+
+
+@contextmanager
+def transfer_bar(what: str) -> Iterator[Progress]:
+    """A bar for the block, where stderr is a terminal; yields the callback that moves it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True)
+    with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(escape(what), total=None)
+
+        def advance(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,105 @@
+"""Owns the blocking client: which operation has which name. What they send and parse is in `operations`."""
+
+import os
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+from headmix.calls import Bound, Call, StreamCall
+from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
+from headmix.download import FileSink
+from headmix.operations import adapters, classification, generation, models
+from headmix.operations.health import get_health, get_readiness
+from headmix.response import transport_errors
+from headmix.sender import Sender
+from headmix.upload import Progress
+
+
+class Streams(Bound):
+    """`client.stream`: generation as an iterator over chunks."""
+
+    complete = StreamCall(generation.stream_complete)
+    chat = StreamCall(generation.stream_chat)
+
+
+class Models(Bound):
+    """`client.models`: what this key may ask."""
+
+    list = Call(models.list_models)
+    get = Call(models.get_model)
+
+
+class Adapters(Bound):
+    """`client.adapters`: the tenant's adapters and their versions."""
+
+    push = Call(adapters.push)
+    list = Call(adapters.list_adapters)
+    get = Call(adapters.get_adapter)
+    versions = Call(adapters.versions)
+    remove = Call(adapters.remove)
+    rollback = Call(adapters.rollback)
+    load = Call(adapters.load)
+    download = Call(adapters.download)
+
+    def save(
+        self,
+        name: str,
+        destination: str | os.PathLike[str],
+        version: int | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Download an artifact to a file, in blocks; the file appears only when whole and of the right digest."""
+        response = self.sender.open(adapters.download(name, version))
+        with transport_errors(), closing(response), FileSink.of(response, destination, progress) as sink:
+            for block in response.iter_bytes():
+                sink.write(block)
+                sink.report()
+        return sink.path
+
+
+class Client(Bound):
+    """A client of one headmix server, to be shared by threads and closed at the end (it is a context manager).
+
+    `base_url`: default HEADMIX_BASE_URL, else http://127.0.0.1:8000. `api_key`: default HEADMIX_API_KEY. `timeout`:
+    seconds without progress, an `httpx2.Timeout`, or None for no limit. `max_retries`: further attempts after a
+    failed connection, a 429 or a 503. `transport`: replaces the network, for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: Timeout = DEFAULT_TIMEOUT,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(Sender(Settings.resolve(base_url, api_key, timeout, max_retries), transport))
+        self.stream = Streams(self.sender)
+        self.models = Models(self.sender)
+        self.adapters = Adapters(self.sender)
+
+    complete = Call(generation.complete)
+    chat = Call(generation.chat)
+    classify = Call(classification.classify)
+    health = Call(get_health)
+    ready = Call(get_readiness)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.sender.settings.base_url!r})"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.sender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,200 @@
+"""Owns every exception the client raises. Knows nothing of HTTP libraries or of how an answer was received.
+
+One root, so `except HeadmixError` catches everything this package means to raise:
+
+    HeadmixError
+    ├── InvalidArgumentError            an argument that cannot be sent (also a ValueError)
+    ├── APIConnectionError              no answer: refused, reset, broken off
+    │   └── APITimeoutError             no answer in time
+    ├── InvalidResponseError            an answer that is not of this protocol
+    ├── DigestMismatchError             downloaded bytes are not the ones the server named
+    ├── StreamError                     an error event in the middle of a stream, or a stream cut short
+    └── APIError                        the server answered with an error
+        ├── BadRequestError             400, and any 4xx without a class of its own
+        │   ├── ContextLengthError      prompt + max_tokens do not fit
+        │   └── TaskMismatchError       generation asked of a classifier, or the reverse
+        ├── AuthenticationError         401
+        ├── PermissionDeniedError       403
+        ├── NotFoundError               404
+        ├── PayloadTooLargeError        413
+        ├── InvalidAdapterError         422: the artifact is faulty; `faults` lists each one
+        ├── RateLimitError              429; `retry_after`
+        ├── InsufficientStorageError    507
+        ├── ServiceUnavailableError     503; `retry_after`
+        │   ├── ServerOverloadedError   full or draining
+        │   └── EngineUnavailableError  the engine is starting or restarting
+        └── InternalServerError         any other 5xx
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDetail:
+    """What a server said about a failure: the `error` object's fields and the response's."""
+
+    message: str
+    status: int | None = None
+    code: str | None = None
+    param: str | None = None
+    type: str | None = None
+    request_id: str | None = None
+    retry_after: float | None = None
+    faults: tuple[str, ...] = ()
+    body: str = ""
+
+
+class HeadmixError(Exception):
+    """The root of all errors of this package."""
+
+
+class InvalidArgumentError(HeadmixError, ValueError):
+    """An argument that cannot be sent: a malformed base URL, key, or adapter name."""
+
+
+class APIConnectionError(HeadmixError):
+    """No answer arrived. `sent` says whether the server may have received the request."""
+
+    def __init__(self, message: str, sent: bool = True) -> None:
+        super().__init__(message, sent)
+        self.message = message
+        self.sent = sent
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class APITimeoutError(APIConnectionError):
+    """No answer arrived in time."""
+
+
+class InvalidResponseError(HeadmixError):
+    """The answer is not one of this protocol: a proxy's page, another kind of server."""
+
+
+class DigestMismatchError(HeadmixError):
+    """Downloaded bytes have another sha256 than the server announced."""
+
+
+class _ServerSaid(HeadmixError):
+    """An error made of an ErrorDetail, whose fields it shows as its own."""
+
+    def __init__(self, detail: ErrorDetail) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.message = detail.message
+        self.code = detail.code
+        self.param = detail.param
+        self.type = detail.type
+        self.request_id = detail.request_id
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class StreamError(_ServerSaid):
+    """A stream failed after it began. What was received before stands, but it is not the whole answer."""
+
+
+class APIError(_ServerSaid):
+    """The server answered with an error: `status`, `code`, `message`, `param`, `type`, `request_id`, `body`."""
+
+    def __init__(self, detail: ErrorDetail) -> None:
+        super().__init__(detail)
+        self.status = detail.status
+        self.body = detail.body
+        self.retry_after = detail.retry_after
+
+
+class BadRequestError(APIError):
+    """The request is at fault (400); `param` names the parameter where there is one."""
+
+
+class ContextLengthError(BadRequestError):
+    """The prompt and the tokens asked for do not fit the model's context."""
+
+
+class TaskMismatchError(BadRequestError):
+    """The model does another task: generation was asked of a classifier, or the reverse."""
+
+
+class AuthenticationError(APIError):
+    """No API key, or not a valid one (401)."""
+
+
+class PermissionDeniedError(APIError):
+    """The API key lacks the scope this operation needs (403)."""
+
+
+class NotFoundError(APIError):
+    """No such model, adapter or version for this key (404)."""
+
+
+class PayloadTooLargeError(APIError):
+    """The upload is larger than the server accepts (413)."""
+
+
+class InvalidAdapterError(APIError):
+    """The uploaded artifact is faulty (422); `faults` holds one sentence per fault."""
+
+    def __init__(self, detail: ErrorDetail) -> None:
+        super().__init__(detail)
+        self.faults = detail.faults
+
+
+class RateLimitError(APIError):
+    """The tenant is over its rate or quota (429); `retry_after` is in seconds."""
+
+
+class InsufficientStorageError(APIError):
+    """The server has no room for the artifact (507)."""
+
+
+class ServiceUnavailableError(APIError):
+    """The server cannot serve now (503); `retry_after` is in seconds."""
+
+
+class ServerOverloadedError(ServiceUnavailableError):
+    """The server is full or draining."""
+
+
+class EngineUnavailableError(ServiceUnavailableError):
+    """The engine is starting, restarting or down."""
+
+
+class InternalServerError(APIError):
+    """The server failed (any 5xx without a class of its own)."""
+
+
+_BY_CODE: dict[str, type[APIError]] = {
+    "invalid_api_key": AuthenticationError,
+    "forbidden": PermissionDeniedError,
+    "model_not_found": NotFoundError,
+    "task_mismatch": TaskMismatchError,
+    "context_length_exceeded": ContextLengthError,
+    "invalid_adapter": InvalidAdapterError,
+    "payload_too_large": PayloadTooLargeError,
+    "insufficient_storage": InsufficientStorageError,
+    "rate_limit_exceeded": RateLimitError,
+    "server_overloaded": ServerOverloadedError,
+    "engine_unavailable": EngineUnavailableError,
+}
+_BY_STATUS: dict[int, type[APIError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    413: PayloadTooLargeError,
+    429: RateLimitError,
+    503: ServiceUnavailableError,
+    507: InsufficientStorageError,
+}
+
+
+def api_error(status: int, detail: ErrorDetail) -> APIError:
+    """The error of the class that the code names, else the one the status names."""
+    named = _BY_CODE.get(detail.code or "") or _BY_STATUS.get(status)
+    if named is not None:
+        return named(detail)
+    if status >= 500:
+        return InternalServerError(detail)
+    return BadRequestError(detail) if 400 <= status < 500 else APIError(detail)

@@ -1,0 +1,19 @@
+"""Owns the requests that read the models this key may ask: the base and the tenant's adapters."""
+
+from headmix.request import Request, parser_of, segment
+from headmix.types.model import Model, ModelList
+from headmix.types.result import ResponseMeta
+
+
+def list_models() -> Request[tuple[Model, ...]]:
+    """All models this key may ask."""
+    return Request("GET", "/v1/models", _models)
+
+
+def get_model(model: str) -> Request[Model]:
+    """One model by its id. Raises NotFoundError."""
+    return Request("GET", f"/v1/models/{segment(model)}", parser_of(Model))
+
+
+def _models(body: bytes, meta: ResponseMeta) -> tuple[Model, ...]:
+    return parser_of(ModelList)(body, meta).data

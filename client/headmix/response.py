@@ -1,0 +1,108 @@
+"""Owns the reading of a response's frame: transport failures and error answers become this package's errors."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx2
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from headmix.errors import APIConnectionError, APIError, APITimeoutError, ErrorDetail, api_error
+from headmix.types.result import REQUEST_ID_HEADER, ResponseMeta
+
+_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+def meta_of(response: httpx2.Response) -> ResponseMeta:
+    """The response's metadata."""
+    return ResponseMeta.of(response.status_code, response.headers)
+
+
+@contextmanager
+def transport_errors() -> Iterator[None]:
+    """Turn the HTTP library's failures into APIConnectionError and APITimeoutError."""
+    try:
+        yield
+    except httpx2.TimeoutException as error:
+        raise APITimeoutError(_told("timed out", error), sent=not isinstance(error, _NEVER_SENT)) from error
+    except (httpx2.RequestError, httpx2.StreamError) as error:
+        raise APIConnectionError(_told("failed", error), sent=not isinstance(error, _NEVER_SENT)) from error
+
+
+def _told(what: str, error: httpx2.RequestError | httpx2.StreamError) -> str:
+    reason = str(error) or type(error).__name__
+    if isinstance(error, httpx2.RequestError):
+        # The property raises where the library did not note the request.
+        with suppress(RuntimeError):
+            return f"{error.request.method} {error.request.url} {what}: {reason}"
+    return f"request {what}: {reason}"
+
+
+def error_of(response: httpx2.Response, body: bytes) -> APIError:
+    """The error that an answer with an error status means."""
+    text = body.decode("utf-8", errors="replace")
+    detail = error_detail(
+        body,
+        fallback=f"HTTP {response.status_code} {response.reason_phrase}: {text[:200]}".rstrip(": "),
+        status=response.status_code,
+        request_id=response.headers.get(REQUEST_ID_HEADER),
+        retry_after=parse_retry_after(response.headers.get("retry-after")),
+    )
+    return api_error(response.status_code, detail)
+
+
+def error_detail(
+    body: bytes,
+    *,
+    fallback: str,
+    status: int | None = None,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+) -> ErrorDetail:
+    """Read `{"error": {...}}`, taking only fields of the right type; `fallback` is the message where there is none."""
+    error = error_object(body) or {}
+    faults = error.get("faults")
+    return ErrorDetail(
+        message=_text(error, "message") or fallback,
+        status=status,
+        code=_text(error, "code"),
+        param=_text(error, "param"),
+        type=_text(error, "type"),
+        request_id=request_id,
+        retry_after=retry_after,
+        faults=tuple(str(fault) for fault in faults) if isinstance(faults, list) else (),
+        body=body.decode("utf-8", errors="replace"),
+    )
+
+
+def error_object(body: bytes) -> Mapping[str, JsonValue] | None:
+    """The `error` member of a JSON body; None where there is none."""
+    try:
+        parsed = _JSON.validate_json(body)
+    except ValidationError:
+        return None
+    error = parsed.get("error") if isinstance(parsed, dict) else None
+    return error if isinstance(error, dict) else None
+
+
+def _text(fields: Mapping[str, JsonValue], name: str) -> str | None:
+    value = fields.get(name)
+    return value if isinstance(value, str) else None
+
+
+def parse_retry_after(header: str | None) -> float | None:
+    """Seconds from now that a Retry-After header means, given in seconds or as a date; None if unreadable."""
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (aware - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,38 @@
+"""The client's vocabulary: frozen models of every answer, and the typed parameters of every generation."""
+
+from headmix.types.adapter import Adapter, AdapterVersion, DeletedAdapter, PushedAdapter
+from headmix.types.chat import ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatMessage
+from headmix.types.classification import Classification, ClassificationItem
+from headmix.types.completion import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
+from headmix.types.health import Health, Readiness
+from headmix.types.model import Model
+from headmix.types.params import ChatParams, CompletionParams, Messages, Prompt, SamplingParams
+from headmix.types.result import AdapterRef, Usage
+
+__all__ = [
+    "Adapter",
+    "AdapterRef",
+    "AdapterVersion",
+    "ChatChoice",
+    "ChatChunk",
+    "ChatCompletion",
+    "ChatDelta",
+    "ChatMessage",
+    "ChatParams",
+    "Classification",
+    "ClassificationItem",
+    "Completion",
+    "CompletionChoice",
+    "CompletionChunk",
+    "CompletionLogprobs",
+    "CompletionParams",
+    "DeletedAdapter",
+    "Health",
+    "Messages",
+    "Model",
+    "Prompt",
+    "PushedAdapter",
+    "Readiness",
+    "SamplingParams",
+    "Usage",
+]

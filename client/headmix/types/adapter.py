@@ -1,0 +1,61 @@
+"""Owns the shapes of an adapter: one version of it, what a push returns, and what a removal returns."""
+
+from pydantic import JsonValue
+
+from headmix.types.result import Part, Result
+
+
+class Adapter(Result):
+    """One version of an adapter. `size_bytes` is the artifact's size, `created` a Unix time in seconds.
+
+    `resident` says where its tensors are now: `device`, `host` or `disk`. `sites` and `training` are as the artifact
+    has them.
+    """
+
+    name: str
+    version: int
+    digest: str
+    task: str
+    method: str
+    base: str
+    labels: tuple[str, ...] | None = None
+    size_bytes: int = 0
+    num_parameters: int = 0
+    created: int = 0
+    current: bool = False
+    resident: str | None = None
+    sites: dict[str, JsonValue] | None = None
+    training: dict[str, JsonValue] | None = None
+
+
+class AdapterVersion(Adapter):
+    """One entry of an adapter's history; `current` is true for the one that its plain name means."""
+
+
+class PushedAdapter(Adapter):
+    """The adapter as it is after a push."""
+
+    @property
+    def new_version(self) -> bool:
+        """False when the bytes were those of the current version already, and nothing changed."""
+        return self._meta.status == 201
+
+
+class DeletedAdapter(Result):
+    """What a removal took away."""
+
+    name: str
+    deleted: bool
+    versions: tuple[int, ...] = ()
+
+
+class AdapterList(Part):
+    """The wire's envelope around adapters."""
+
+    data: tuple[Adapter, ...]
+
+
+class AdapterVersionList(Part):
+    """The wire's envelope around an adapter's history."""
+
+    data: tuple[AdapterVersion, ...]

@@ -1,0 +1,21 @@
+"""Owns the shapes of the health endpoints."""
+
+from headmix.types.result import Result
+
+
+class Health(Result):
+    """The API process is alive."""
+
+    status: str
+
+
+class Readiness(Result):
+    """Whether requests are served now, and if not, why."""
+
+    status: str
+    reason: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """True when the engine serves."""
+        return self._meta.status == 200

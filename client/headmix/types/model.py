@@ -1,0 +1,27 @@
+"""Owns the shape of a model: the base, or an adapter as something to ask."""
+
+from headmix.types.result import Part, Result
+
+
+class Model(Result):
+    """One entry of /v1/models. `parent` is the base's id for an adapter, None for the base itself.
+
+    `resident` says where an adapter's tensors are now: `device`, `host` or `disk`.
+    """
+
+    id: str
+    created: int = 0
+    owned_by: str | None = None
+    parent: str | None = None
+    root: str | None = None
+    task: str | None = None
+    labels: tuple[str, ...] | None = None
+    version: int | None = None
+    digest: str | None = None
+    resident: str | None = None
+
+
+class ModelList(Part):
+    """The wire's envelope around models."""
+
+    data: tuple[Model, ...]

@@ -1,0 +1,43 @@
+"""Owns the parameters of a generation request, typed once for both clients and for streaming. None means not given."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from headmix.types.chat import ChatMessage
+
+Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
+"""A text, several texts, or the same as token ids."""
+
+Messages = str | Sequence[ChatMessage | Mapping[str, str]]
+"""A chat's turns, oldest first; a plain text is one turn of the user."""
+
+
+class SamplingParams(TypedDict, total=False):
+    """What completions and chats share."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    n: int | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    repetition_penalty: float | None
+    user: str | None
+
+
+class CompletionParams(SamplingParams, total=False):
+    """`logprobs` is how many alternatives per token to return; `echo` returns the prompt before the text."""
+
+    logprobs: int | None
+    echo: bool | None
+
+
+class ChatParams(SamplingParams, total=False):
+    """`logprobs` asks for the chosen tokens' log probabilities, `top_logprobs` for that many alternatives."""
+
+    logprobs: bool | None
+    top_logprobs: int | None

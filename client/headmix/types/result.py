@@ -1,0 +1,83 @@
+"""Owns what all answers share: the frozen model base, and the response's metadata (request id, answering adapter)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+REQUEST_ID_HEADER = "x-request-id"
+ADAPTER_HEADER = "x-headmix-adapter"
+
+_ADAPTER = re.compile(r"(?P<name>[^@\s]+)(?:@(?P<version>\d+))?(?:\s+(?P<digest>sha256:[0-9a-f]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRef:
+    """Exactly which adapter answered: its name, its version, and its artifact's digest (`sha256:<hex>`)."""
+
+    name: str
+    version: int | None = None
+    digest: str | None = None
+
+    def __str__(self) -> str:
+        named = self.name if self.version is None else f"{self.name}@{self.version}"
+        return named if self.digest is None else f"{named} {self.digest}"
+
+    @classmethod
+    def parse(cls, header: str | None) -> "AdapterRef | None":
+        """Read `name@version sha256:<hex>`; None for no header or one of another form."""
+        match = _ADAPTER.fullmatch((header or "").strip())
+        if match is None:
+            return None
+        version = match["version"]
+        return cls(match["name"], None if version is None else int(version), match["digest"])
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseMeta:
+    """What a response says about itself outside its body."""
+
+    status: int = 200
+    request_id: str | None = None
+    adapter: AdapterRef | None = None
+
+    @classmethod
+    def of(cls, status: int, headers: Mapping[str, str]) -> "ResponseMeta":
+        """Read the headers (a mapping that ignores case)."""
+        return cls(status, headers.get(REQUEST_ID_HEADER), AdapterRef.parse(headers.get(ADAPTER_HEADER)))
+
+
+class Part(BaseModel):
+    """A frozen piece of an answer; fields this version does not know are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Result(Part):
+    """A frozen answer that also knows the response it came in."""
+
+    _meta: ResponseMeta = PrivateAttr(default_factory=ResponseMeta)
+
+    def model_post_init(self, context: object, /) -> None:
+        """Take the response's metadata from the validation context."""
+        if isinstance(context, ResponseMeta):
+            self._meta = context
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id of the request, to quote when reporting a problem."""
+        return self._meta.request_id
+
+    @property
+    def adapter(self) -> AdapterRef | None:
+        """The adapter that answered; None when the base itself did, or where no model was asked."""
+        return self._meta.adapter
+
+
+class Usage(Part):
+    """Tokens of one request."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0

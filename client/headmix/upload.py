@@ -1,0 +1,120 @@
+"""Owns a streamed multipart body: small fields and one file, read block by block and reported as it goes.
+
+Knows nothing of adapters or of clients. Memory stays flat whatever the file's size, and the body can be produced
+again from the start for a second attempt.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import SEEK_END, BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from headmix.errors import InvalidArgumentError
+
+BLOCK_SIZE = 256 * 1024
+
+FileSource = str | os.PathLike[str] | bytes | BinaryIO
+Progress = Callable[[int, int | None], None]
+"""Called with (bytes done, bytes in all or None where unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to read from the start, once per attempt: a path, bytes, or a seekable open file (left open)."""
+
+    content: FileSource
+    size: int
+    start: int = 0
+
+    @classmethod
+    def of(cls, content: FileSource) -> "Source":
+        """Measure the content. Raises OSError for a path that cannot be read, InvalidArgumentError for a pipe."""
+        if isinstance(content, bytes):
+            return cls(content, len(content))
+        if isinstance(content, str | os.PathLike):
+            return cls(content, Path(content).stat().st_size)
+        if not content.seekable():
+            raise InvalidArgumentError("an adapter's file must be seekable: give a path, bytes, or a file on disk")
+        start = content.tell()
+        size = content.seek(0, SEEK_END) - start
+        content.seek(start)
+        return cls(content, size, start)
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The file, at its start."""
+        if isinstance(self.content, bytes):
+            yield BytesIO(self.content)
+        elif isinstance(self.content, str | os.PathLike):
+            with Path(self.content).open("rb") as file:
+                yield file
+        else:
+            self.content.seek(self.start)
+            yield self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart/form-data body of text fields and one file field named `file`."""
+
+    fields: Mapping[str, str]
+    source: Source
+    progress: Progress | None = None
+    boundary: str = field(default_factory=lambda: f"headmix-{secrets.token_hex(16)}")
+
+    def headers(self) -> dict[str, str]:
+        """Content type and length; the length is known, so a server can refuse a large body before reading it."""
+        length = len(self._head()) + self.source.size + len(self._tail())
+        return {
+            "Content-Type": f"multipart/form-data; boundary={self.boundary}",
+            "Content-Length": str(length),
+        }
+
+    def blocks(self) -> Iterator[bytes]:
+        """The body, for a blocking client."""
+        done = 0
+        for block, counted in self._read():
+            yield block
+            done = self._report(done, counted)
+
+    async def ablocks(self) -> AsyncIterator[bytes]:
+        """The body, for an asyncio client: the disk is read in a worker thread, progress is called on the loop."""
+        done = 0
+        reading = self._read()
+        try:
+            while (item := await asyncio.to_thread(next, reading, None)) is not None:
+                block, counted = item
+                yield block
+                done = self._report(done, counted)
+        finally:
+            reading.close()
+
+    def _report(self, done: int, counted: int) -> int:
+        done += counted
+        if self.progress is not None and counted:
+            self.progress(done, self.source.size)
+        return done
+
+    def _read(self) -> Generator[tuple[bytes, int], None, None]:
+        """Blocks of the body, each with the number of the file's bytes in it."""
+        yield self._head(), 0
+        with self.source.open() as file:
+            while block := file.read(BLOCK_SIZE):
+                yield block, len(block)
+        yield self._tail(), 0
+
+    def _head(self) -> bytes:
+        parts = [self._part(f'name="{name}"', value) for name, value in self.fields.items()]
+        file = self._part('name="file"; filename="adapter.safetensors"\r\nContent-Type: application/octet-stream', "")
+        return ("".join(parts) + file.removesuffix("\r\n")).encode()
+
+    def _part(self, disposition: str, value: str) -> str:
+        return f"--{self.boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{value}\r\n"
+
+    def _tail(self) -> bytes:
+        return f"\r\n--{self.boundary}--\r\n".encode()

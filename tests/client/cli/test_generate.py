@@ -1,0 +1,83 @@
+"""`headmix complete` and `headmix chat`."""
+
+import pytest
+
+from tests.client.cli.conftest import Run
+from tests.client.fake_server import FakeServer, Reply
+from tests.client.wire import chat_chunk, completion_chunk
+
+CHATS = "/v1/chat/completions"
+
+
+def test_a_completion_is_printed_with_its_options_sent(server: FakeServer, run: Run) -> None:
+    server.script("POST", "/v1/completions", Reply.stream(completion_chunk("a "), completion_chunk("b")))
+    done = run("complete", "Once", "-m", "tone@2", "--max-tokens", "5", "--temperature", "0", "--stop", "x")
+    assert (done.exit_code, done.stdout) == (0, "a b\n")
+    assert server.last.json == {
+        "model": "tone@2",
+        "prompt": "Once",
+        "max_tokens": 5,
+        "temperature": 0.0,
+        "stop": ["x"],
+        "stream": True,
+    }
+    assert server.last.headers["authorization"] == "Bearer hm_key"
+
+
+def test_a_prompt_comes_from_standard_input(server: FakeServer, run: Run) -> None:
+    server.script("POST", "/v1/completions", Reply.stream(completion_chunk("a")))
+    assert run("complete", "-", "-m", "tone", stdin="from a pipe").exit_code == 0
+    assert server.last.json == {"model": "tone", "prompt": "from a pipe", "stream": True}
+
+
+def test_a_chat_is_printed_as_it_arrives(server: FakeServer, run: Run) -> None:
+    server.script("POST", CHATS, Reply.stream(chat_chunk("Hi"), chat_chunk("."), chat_chunk(None, "stop")))
+    done = run("chat", "Hello", "-m", "tone", "--system", "Be brief.")
+    assert (done.exit_code, done.stdout) == (0, "Hi.\n")
+    assert server.last.json == {
+        "model": "tone",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+        "stream": True,
+    }
+
+
+def test_a_conversation_remembers_what_was_said(server: FakeServer, run: Run) -> None:
+    server.script(
+        "POST",
+        CHATS,
+        Reply.stream(chat_chunk("One.")),
+        Reply.error(400, "task_mismatch"),
+        Reply.stream(chat_chunk("2")),
+    )
+    done = run("chat", "-i", "-m", "tone", stdin="first\n\nrefused\nsecond\n")
+    assert done.exit_code == 0
+    assert "One." in done.stdout
+    assert "error: no (task_mismatch)" in done.stderr
+    assert server.last.json == {
+        "model": "tone",
+        "messages": [
+            {"role": "user", "content": "first"},
+            {"role": "assistant", "content": "One."},
+            {"role": "user", "content": "second"},
+        ],
+        "stream": True,
+    }
+
+
+def test_an_error_in_the_stream_fails_the_command_after_what_came(server: FakeServer, run: Run) -> None:
+    failure = {"error": {"message": "engine died", "type": "server_error", "param": None, "code": None}}
+    server.script("POST", CHATS, Reply.stream(chat_chunk("He"), failure, done=False))
+    done = run("chat", "Hello", "-m", "tone")
+    assert (done.exit_code, done.stdout) == (1, "He")
+    assert "error: engine died" in done.stderr
+
+
+@pytest.mark.parametrize("args", [("chat", "-m", "tone"), ("chat", "Hello"), ("complete", "-m", "tone"), ("nonsense",)])
+def test_wrong_usage_exits_with_two(run: Run, args: tuple[str, ...]) -> None:
+    assert run(*args).exit_code == 2
+
+
+def test_the_model_may_come_from_the_environment(server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADMIX_MODEL", "tone")
+    server.script("POST", CHATS, Reply.stream(chat_chunk("Hi")))
+    assert run("chat", "Hello").exit_code == 0

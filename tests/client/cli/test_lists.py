@@ -1,0 +1,48 @@
+"""`headmix classify`, `models` and `health`, and how lists are printed."""
+
+import json
+
+import pytest
+
+from headmix.cli.output import size
+from tests.client.cli.conftest import Run
+from tests.client.fake_server import FakeServer, Reply
+from tests.client.wire import ADAPTER_MODEL, BASE_MODEL, CLASSIFICATION, DIGEST, listing
+
+
+def test_classify_prints_each_text_with_its_label(server: FakeServer, run: Run) -> None:
+    server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    done = run("classify", "fine", "awful [red]", "-m", "mood")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["good", "0.9000", "fine"] in lines
+    assert ["bad", "0.8000", "awful", "[red]"] in lines
+
+
+def test_classify_as_json_is_the_whole_answer(server: FakeServer, run: Run) -> None:
+    server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    answer = json.loads(run("classify", "fine", "awful", "-m", "mood", "--json").stdout)
+    assert [item["probs"] for item in answer["data"]] == [[0.1, 0.9], [0.8, 0.2]]
+
+
+def test_models_are_listed_for_people_and_for_programs(server: FakeServer, run: Run) -> None:
+    server.script("GET", "/v1/models", Reply.of(listing(BASE_MODEL, ADAPTER_MODEL)))
+    table = run("models").stdout
+    assert "small" in table
+    assert DIGEST.removeprefix("sha256:")[:12] in table
+    assert [model["id"] for model in json.loads(run("models", "--json").stdout)] == ["small", "tone"]
+
+
+def test_health_says_both_and_fails_while_not_ready(server: FakeServer, run: Run) -> None:
+    server.script("GET", "/healthz", Reply.of({"status": "ok"}))
+    server.script("GET", "/readyz", Reply.of({"status": "starting", "reason": "loading"}, 503))
+    done = run("health")
+    assert (done.exit_code, done.stdout) == (1, "alive: ok\nready: starting (loading)\n")
+    server.script("GET", "/readyz", Reply.of({"status": "ready"}))
+    assert run("health").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (8_036_352, "8.036 MB"), (5_000_000_000_000, "5000 GB")]
+)
+def test_sizes_are_readable(count: int, text: str) -> None:
+    assert size(count) == text

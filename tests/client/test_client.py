@@ -1,0 +1,170 @@
+"""What each operation sends and returns. Both clients are made of the same operations, so one is asked here."""
+
+import hashlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+from headmix import AdapterRef, AsyncClient, ChatMessage, Client, DigestMismatchError, NotFoundError
+from headmix.calls import AsyncCall, AsyncStreamCall, Call, StreamCall
+from tests.client.fake_server import FakeServer, Reply
+from tests.client.wire import (
+    ADAPTER,
+    ADAPTER_HEADER,
+    ADAPTER_MODEL,
+    BASE_MODEL,
+    CHAT,
+    CLASSIFICATION,
+    COMPLETION,
+    DELETED,
+    DIGEST,
+    listing,
+)
+
+
+def test_complete(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/completions", Reply.of(COMPLETION, x_request_id="r-1", x_headmix_adapter=ADAPTER_HEADER))
+    answer = client.complete("hello", model="tone", max_tokens=2, temperature=0.0, stop=["\n"], seed=1, echo=None)
+    assert server.last.json == {
+        "model": "tone",
+        "prompt": "hello",
+        "max_tokens": 2,
+        "temperature": 0.0,
+        "stop": ["\n"],
+        "seed": 1,
+    }
+    assert (answer.text, answer.choices[0].finish_reason) == (" world", "stop")
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 5
+    assert (answer.request_id, answer.adapter) == ("r-1", AdapterRef("tone", 3, DIGEST))
+
+
+def test_chat_takes_turns_in_every_form(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/chat/completions", Reply.of(CHAT))
+    turn = {"role": "user", "content": "Hello"}
+    for messages in ("Hello", [turn], [ChatMessage(role="user", content="Hello")]):
+        assert client.chat(messages, model="tone", top_logprobs=2, logprobs=True).text == "Hi."
+        assert server.last.json == {"model": "tone", "messages": [turn], "top_logprobs": 2, "logprobs": True}
+
+
+def test_an_unknown_parameter_is_a_type_error_as_in_any_call(server: FakeServer, client: Client) -> None:
+    with pytest.raises(TypeError, match="temprature"):
+        client.complete("x", model="tone", temprature=1.0)  # type: ignore[call-arg] # the mistake under test
+    assert server.received == []
+
+
+def test_classify(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    answer = client.classify(["fine", "awful"], model="mood")
+    assert server.last.json == {"model": "mood", "input": ["fine", "awful"]}
+    assert [item.label for item in answer.data] == ["good", "bad"]
+    assert answer.label == "good"
+    assert answer.data[0].probs == (0.1, 0.9)
+
+
+def test_models(server: FakeServer, client: Client) -> None:
+    server.script("GET", "/v1/models", Reply.of(listing(BASE_MODEL, ADAPTER_MODEL), x_request_id="r-2"))
+    base, adapter = client.models.list()
+    assert (base.parent, adapter.parent, adapter.version, adapter.resident) == (None, "small", 3, "device")
+    assert base.request_id == "r-2"
+    server.script("GET", "/v1/models/tone%403", Reply.of(ADAPTER_MODEL))
+    assert client.models.get("tone@3").digest == DIGEST
+
+
+def test_push_sends_the_file_and_says_whether_it_is_news(server: FakeServer, client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "tone.safetensors"
+    path.write_bytes(b"artifact")
+    server.script("POST", "/v1/adapters", Reply.of(ADAPTER, 201), Reply.of(ADAPTER, 200))
+    seen: list[tuple[int, int | None]] = []
+    pushed = client.adapters.push("tone", path, progress=lambda done, total: seen.append((done, total)))
+    assert (pushed.name, pushed.version, pushed.new_version) == ("tone", 3, True)
+    assert seen == [(8, 8)]
+    body = server.last.body
+    assert b'name="name"\r\n\r\ntone\r\n' in body
+    assert b"artifact" in body
+    assert b"allow_base_mismatch" not in body
+    assert not client.adapters.push("tone", b"artifact", allow_base_mismatch=True).new_version
+    assert b'name="allow_base_mismatch"\r\n\r\ntrue\r\n' in server.last.body
+
+
+def test_adapters_are_listed_and_found(server: FakeServer, client: Client) -> None:
+    server.script("GET", "/v1/adapters", Reply.of(listing(ADAPTER)))
+    server.script("GET", "/v1/adapters/tone", Reply.of(ADAPTER))
+    server.script("GET", "/v1/adapters/tone/versions", Reply.of(listing(ADAPTER, ADAPTER | {"version": 2})))
+    assert [adapter.name for adapter in client.adapters.list()] == ["tone"]
+    assert client.adapters.get("tone").sites == {"q": {"head": {"rank": 3}}}
+    assert [version.version for version in client.adapters.versions("tone")] == [3, 2]
+
+
+def test_adapters_are_managed(server: FakeServer, client: Client) -> None:
+    server.script("DELETE", "/v1/adapters/tone", Reply.of(DELETED))
+    server.script("POST", "/v1/adapters/tone/rollback", Reply.of(ADAPTER))
+    server.script("POST", "/v1/adapters/tone/load", Reply.of(ADAPTER))
+    assert client.adapters.remove("tone").versions == (1, 2, 3)
+    assert client.adapters.rollback("tone").current
+    assert server.last.json == {"version": None}
+    assert client.adapters.rollback("tone", 2).version == 3
+    assert server.last.json == {"version": 2}
+    assert client.adapters.load("tone").resident == "device"
+
+
+def test_download_gives_the_bytes_the_server_named(server: FakeServer, client: Client, tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"artifact").hexdigest()
+    good = Reply(200, b"artifact", {"x-headmix-adapter": f"tone@2 sha256:{digest}"})
+    server.script("GET", "/v1/adapters/tone/file?version=2", good)
+    server.script("GET", "/v1/adapters/tone/file", Reply(200, b"corrupt!", good.headers))
+    assert client.adapters.download("tone", 2) == b"artifact"
+    seen: list[tuple[int, int | None]] = []
+    saved = client.adapters.save("tone", tmp_path / "a", 2, progress=lambda done, total: seen.append((done, total)))
+    assert (saved.read_bytes(), seen) == (b"artifact", [(8, 8)])
+    with pytest.raises(DigestMismatchError):
+        client.adapters.download("tone")
+    with pytest.raises(DigestMismatchError):
+        client.adapters.save("tone", tmp_path / "b")
+    assert list(tmp_path.iterdir()) == [saved]
+
+
+def test_saving_what_is_not_there_leaves_no_file(server: FakeServer, client: Client, tmp_path: Path) -> None:
+    server.script("GET", "/v1/adapters/gone/file", Reply.error(404, "model_not_found"))
+    with pytest.raises(NotFoundError):
+        client.adapters.save("gone", tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_health_and_readiness_are_answers_even_when_not_ready(server: FakeServer, client: Client) -> None:
+    server.script("GET", "/healthz", Reply.of({"status": "ok"}))
+    starting = Reply.of({"status": "starting", "reason": "loading the base"}, 503)
+    server.script("GET", "/readyz", starting, Reply.of({"status": "ready"}))
+    assert client.health().status == "ok"
+    before, after = client.ready(), client.ready()
+    assert (before.ready, before.status, before.reason) == (False, "starting", "loading the base")
+    assert after.ready
+    assert len(server.received) == 3
+
+
+def operations(part: type) -> dict[str, tuple[str, object]]:
+    """The operations of one part of a client: name -> (kind, what builds the request)."""
+    kinds = {Call: "call", AsyncCall: "call", StreamCall: "stream", AsyncStreamCall: "stream"}
+    return {
+        name: (kinds[type(member)], member.build)
+        for name, member in vars(part).items()
+        if isinstance(member, Call | AsyncCall | StreamCall | AsyncStreamCall)
+    }
+
+
+def test_both_clients_have_the_same_operations_with_documentation() -> None:
+    with Client("http://host") as blocking:
+        awaited = AsyncClient("http://host")
+        names = ("stream", "models", "adapters")
+        parts = [(type(getattr(blocking, name)), type(getattr(awaited, name))) for name in names]
+    for one, other in [(Client, AsyncClient), *parts]:
+        assert operations(one) == operations(other)
+        assert operations(one)
+        assert all(inspect.getdoc(build) for _, build in operations(one).values())
+
+
+def test_a_method_shows_its_operations_signature() -> None:
+    with Client("http://host") as client:
+        assert list(inspect.signature(client.adapters.rollback).parameters) == ["name", "version"]
+        assert (inspect.getdoc(client.adapters.rollback) or "").startswith("Make an earlier version current")

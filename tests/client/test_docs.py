@@ -1,0 +1,58 @@
+"""The client's page tells the truth: its snippets run, its commands exist."""
+
+import hashlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from headmix.cli import build_app
+from tests.client.fake_server import FakeServer, Reply
+from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, COMPLETION, DELETED, chat_chunk, listing
+
+PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = [
+    line.rpartition("| ")[2] for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
+]
+
+FAULTY = {"error": {"message": "1 fault", "code": "invalid_adapter", "faults": ["not a safetensors file"]}}
+CHATS = "/v1/chat/completions"
+STREAM = Reply.stream(chat_chunk("Hi"))
+
+
+def script(server: FakeServer, snippet: str) -> None:
+    """Answer whatever a snippet may ask."""
+    name = f"support@3 sha256:{hashlib.sha256(b'artifact').hexdigest()}"
+    server.script("GET", "/v1/adapters/support/file?version=3", Reply(200, b"artifact", {"x-headmix-adapter": name}))
+    server.script("GET", "/v1/adapters/support/versions", Reply.of(listing(ADAPTER)))
+    server.script("POST", "/v1/adapters/support/load", Reply.of(ADAPTER))
+    server.script("POST", "/v1/adapters/support/rollback", Reply.of(ADAPTER))
+    server.script("DELETE", "/v1/adapters/support", Reply.of(DELETED))
+    server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    server.script("POST", "/v1/completions", Reply.of(COMPLETION))
+    server.script("POST", "/v1/adapters", Reply.of(FAULTY, 422) if "broken" in snippet else Reply.of(ADAPTER, 201))
+    chat = Reply.error(404, "model_not_found") if "nobody" in snippet else Reply.of(CHAT)
+    server.script("POST", CHATS, *([chat] * 3 if "gather" in snippet else []), STREAM if "stream" in snippet else chat)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_each_snippet_runs(snippet: str, server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script(server, snippet)
+    monkeypatch.setenv("HEADMIX_BASE_URL", server.url)
+    monkeypatch.chdir(tmp_path)
+    Path("support.safetensors").write_bytes(b"artifact")
+    exec(compile(snippet, "docs/client.md", "exec"), {"__name__": "__main__"})
+    assert server.received
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_exists_with_its_options(command: str) -> None:
+    program, *args = shlex.split(command)
+    assert program == "headmix"
+    names = args[:2] if args[0] == "adapters" else args[:1]
+    shown = CliRunner().invoke(build_app(), [*names, "--help"])
+    assert shown.exit_code == 0
+    assert all(option in shown.stdout for option in args if option.startswith("--"))

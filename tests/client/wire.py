@@ -1,0 +1,93 @@
+"""The server's answers as they look on the wire, for the client's tests."""
+
+DIGEST = "sha256:" + "ab" * 32
+ADAPTER_HEADER = f"tone@3 {DIGEST}"
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+COMPLETION = {
+    "id": "cmpl-1",
+    "object": "text_completion",
+    "created": 1_700_000_000,
+    "model": "tone",
+    "choices": [{"index": 0, "text": " world", "finish_reason": "stop", "logprobs": None}],
+    "usage": USAGE,
+}
+
+CHAT = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1_700_000_000,
+    "model": "tone",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi."}, "finish_reason": "stop"}],
+    "usage": USAGE,
+}
+
+CLASSIFICATION = {
+    "id": "classify-1",
+    "object": "list",
+    "created": 1_700_000_000,
+    "model": "mood",
+    "data": [
+        {"index": 0, "label": "good", "probs": [0.1, 0.9], "num_classes": 2},
+        {"index": 1, "label": "bad", "probs": [0.8, 0.2], "num_classes": 2},
+    ],
+    "usage": {"prompt_tokens": 4, "completion_tokens": 0, "total_tokens": 4},
+}
+
+BASE_MODEL = {"id": "small", "object": "model", "created": 1, "owned_by": "headmix", "parent": None, "root": "small"}
+
+ADAPTER_MODEL = {
+    "id": "tone",
+    "object": "model",
+    "created": 2,
+    "owned_by": "default",
+    "parent": "small",
+    "root": "small",
+    "task": "generation",
+    "labels": None,
+    "version": 3,
+    "digest": DIGEST,
+    "resident": "device",
+}
+
+ADAPTER = {
+    "object": "adapter",
+    "name": "tone",
+    "version": 3,
+    "digest": DIGEST,
+    "task": "generation",
+    "method": "kernel-mix",
+    "base": "small",
+    "labels": None,
+    "size_bytes": 8_036_352,
+    "num_parameters": 2_009_088,
+    "created": 1_700_000_000,
+    "current": True,
+    "resident": "device",
+    "sites": {"q": {"head": {"rank": 3}}},
+    "training": {"steps": 10},
+}
+
+DELETED = {"object": "adapter.deleted", "name": "tone", "deleted": True, "versions": [1, 2, 3]}
+
+
+def listing(*items: object) -> dict[str, object]:
+    """A list as the server sends it."""
+    return {"object": "list", "data": list(items)}
+
+
+def chat_chunk(text: str | None, finish_reason: str | None = None) -> dict[str, object]:
+    """One event of a streamed chat."""
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1_700_000_000,
+        "model": "tone",
+        "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}],
+    }
+
+
+def completion_chunk(text: str, finish_reason: str | None = None) -> dict[str, object]:
+    """One event of a streamed completion."""
+    return COMPLETION | {"choices": [{"index": 0, "text": text, "finish_reason": finish_reason}], "usage": None}
