@@ -1,0 +1,1 @@
+"""The engine process's life: started, watched, replaced when it dies, stopped."""

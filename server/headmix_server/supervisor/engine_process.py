@@ -1,0 +1,82 @@
+"""One engine process: started with its settings on stdin, signalled, waited for.
+
+Owns the operating system's side only: process group, pipe, signals, the words for how it ended. What the process says
+over its socket is the link's.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+
+STDERR = 2
+CANNOT_START = 3
+"""The status of an engine that would fail in the same way however often it were started; `worker` exits with it."""
+
+
+class EngineProcess:
+    """A running engine process. It sits in a session of its own, so that a terminal's Ctrl-C does not reach it.
+
+    Its stdin stays open for as long as this process lives: when that pipe ends, whatever the reason, the engine ends
+    itself, and so a killed server leaves no engine behind.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    @classmethod
+    async def start(cls, command: Sequence[str], settings_json: str) -> "EngineProcess":
+        """Start `command` and give it the settings as one line; its stdout and stderr both go to our stderr.
+
+        Raises:
+            OSError: the program cannot be started.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=STDERR, stderr=STDERR, start_new_session=True
+        )
+        if process.stdin is not None:
+            # One that is dead already is found by `wait`, not here.
+            with contextlib.suppress(ConnectionError):
+                process.stdin.write(f"{settings_json}\n".encode())
+                await process.stdin.drain()
+        return cls(process)
+
+    async def wait(self) -> int:
+        """Wait until it has ended; return its status, negative where a signal ended it."""
+        return await self._process.wait()
+
+    async def wait_for(self, seconds: float) -> bool:
+        """Wait at most so long; return whether it has ended."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), seconds)
+        return self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended and was waited for."""
+        return self._process.returncode is not None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process and whatever it started; nothing happens where it has ended."""
+        if not self.ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    async def kill(self) -> None:
+        """End it at once, if it has not ended."""
+        self.signal(signal.SIGKILL)
+        await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+def ending(status: int) -> str:
+    """Return the words for a status, for example `exit status 1` or `signal SIGKILL`."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"

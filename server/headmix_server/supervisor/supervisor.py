@@ -1,0 +1,155 @@
+"""Keeps one engine running: starts it, watches it, replaces it when it dies or hangs, ends it when told to stop.
+
+Owns the decision when an engine counts as dead. How requests learn of it is the engine client's, how a process is
+started and signalled `engine_process`'s, and whether another start makes sense `restart_policy`'s.
+"""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from headmix_server.api.engine_client import EngineClient, EngineState
+from headmix_server.core.logging import get_logger
+from headmix_server.core.settings import Settings
+from headmix_server.supervisor.engine_process import CANNOT_START, EngineProcess, ending
+from headmix_server.supervisor.restart_policy import RestartPolicy
+
+TICK_SECONDS = 0.5
+SHUTDOWN_SECONDS = 5.0
+TERMINATE_SECONDS = 2.0
+STOPPED = "the server is shutting down"
+
+
+class EngineLostError(Exception):
+    """There is no engine and no point in starting another; the message says why."""
+
+
+class Supervisor:
+    """Runs one engine process after another on the endpoints of one folder.
+
+    `on_death` is called whenever an engine was lost and will be replaced. `command` is the engine's program; the
+    endpoint is appended.
+    """
+
+    def __init__(
+        self,
+        engine: EngineClient,
+        settings: Settings,
+        folder: Path,
+        *,
+        on_death: Callable[[], None],
+        command: Sequence[str] = (sys.executable, "-m", "headmix_server.worker"),
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._folder = folder
+        self._on_death = on_death
+        self._command = tuple(command)
+        self._policy = RestartPolicy(settings.engine_restarts, settings.engine_restart_window)
+        self._stopping = asyncio.Event()
+        self._was_ready = False
+        self._ever_ready = False
+        self._log = get_logger("supervisor")
+
+    async def run(self) -> None:
+        """Keep an engine running until `stop`; the engine is gone when this returns, however it returns.
+
+        Raises:
+            EngineLostError: it died more often than the settings allow, or says that it cannot start at all.
+        """
+        incarnation = 0
+        while not self._stopping.is_set():
+            incarnation += 1
+            death = await self._live(f"ipc://{self._folder}/engine-{incarnation}.sock")
+            if death is None:
+                return
+            await self._pause_after(death)
+
+    def stop(self) -> None:
+        """Ask `run` to end the engine and return; requests that are still open are failed."""
+        self._stopping.set()
+
+    async def _live(self, endpoint: str) -> str | None:
+        """Run one engine from its start to its end; return why it died, or None where it was told to stop."""
+        self._was_ready = False
+        self._engine.attach(endpoint)
+        death: str | None = None
+        try:
+            process = await EngineProcess.start(
+                [*self._command, "--endpoint", endpoint], self._settings.model_dump_json()
+            )
+            self._log.info("engine started", pid=process.pid)
+            try:
+                death = await self._watch(process)
+                if death is None:
+                    await self._end(process)
+            finally:
+                await process.kill()
+        except OSError as error:
+            death = f"the engine could not be started: {error}"
+        finally:
+            self._engine.detach(STOPPED if death is None else death)
+        return death
+
+    async def _watch(self, process: EngineProcess) -> str | None:
+        """Wait for the engine's death and return the reason, or None once `stop` was called."""
+        exited = asyncio.create_task(process.wait())
+        stopping = asyncio.create_task(self._stopping.wait())
+        ready = asyncio.create_task(self._engine.wait_ready())
+        try:
+            patience = self._settings.engine_start_seconds
+            await asyncio.wait({exited, stopping, ready}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if not (exited.done() or stopping.done() or ready.done()):
+                return f"the engine was not ready after {patience:g} s"
+            self._was_ready = ready.done()
+            self._ever_ready |= self._was_ready
+            while not (exited.done() or stopping.done()):
+                before = time.monotonic()
+                await asyncio.wait({exited, stopping}, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if self._engine.state is EngineState.DOWN:
+                    return self._engine.reason
+                if self._is_silent(time.monotonic() - before):
+                    return f"the engine hung: nothing was heard for {self._settings.engine_stall_seconds:g} s"
+            return None if stopping.done() else self._death(exited.result())
+        finally:
+            for task in (exited, stopping, ready):
+                task.cancel()
+
+    def _death(self, status: int) -> str:
+        # After one start that worked the cause may pass (memory, a disk that is away): then it is tried again.
+        if status == CANNOT_START and not self._ever_ready:
+            raise EngineLostError("the engine cannot start with these settings; its own log line says why")
+        return f"the engine ended with {ending(status)}"
+
+    def _is_silent(self, tick: float) -> bool:
+        """Whether the engine is to be counted as hung.
+
+        A late tick means that this process itself stood still, with the engine's frames unread: no judgement then.
+        """
+        if tick > 2 * TICK_SECONDS:
+            return False
+        return time.monotonic() - self._engine.last_heard > self._settings.engine_stall_seconds
+
+    async def _end(self, process: EngineProcess) -> None:
+        """End the engine: by message once it listens, else by SIGTERM; the caller kills what is left."""
+        if self._was_ready:
+            await self._engine.shutdown()
+        if not (self._was_ready and await process.wait_for(SHUTDOWN_SECONDS)):
+            process.signal(signal.SIGTERM)
+            await process.wait_for(TERMINATE_SECONDS)
+
+    async def _pause_after(self, death: str) -> None:
+        pause = self._policy.died(time.monotonic(), was_ready=self._was_ready)
+        if pause is None:
+            limit, window = self._settings.engine_restarts, self._settings.engine_restart_window
+            raise EngineLostError(
+                f"{death}; that is more than {limit} engine deaths within {window:g} s or before it was ever ready"
+            )
+        self._on_death()
+        self._log.error("engine lost, starting another", reason=death, pause_seconds=round(pause, 2))
+        wait = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({wait}, timeout=pause)
+        wait.cancel()
