@@ -7,9 +7,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from headmix_adapters.config import BaseShape
+from tests.support.base_folder import write_base_folder
 
 TINY = {
-    "vocab_size": 96,
+    "vocab_size": 512,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 3,
@@ -18,7 +19,7 @@ TINY = {
     "head_dim": 12,
     "max_position_embeddings": 256,
     "rms_norm_eps": 1e-5,
-    "eos_token_id": 0,
+    "eos_token_id": [2, 0],
     "bos_token_id": 1,
     "pad_token_id": 0,
 }
@@ -26,6 +27,7 @@ TINY = {
 
 def make_tiny_llama(folder: Path, overrides: Mapping[str, object] | None = None, *, seed: int = 0) -> LlamaForCausalLM:
     """Write a random checkpoint (grouped-query attention, head_dim not hidden / heads) and return its oracle."""
+    write_base_folder(folder)
     torch.manual_seed(seed)
     model = LlamaForCausalLM(LlamaConfig.from_dict(TINY | {"tie_word_embeddings": True} | dict(overrides or {})))
     model.train(mode=False)
@@ -47,6 +49,6 @@ def tiny_shape(name: str = "tiny", fingerprint: str = "sha256:" + "0" * 64) -> B
         num_heads=4,
         num_kv_heads=2,
         head_dim=12,
-        vocab_size=96,
+        vocab_size=512,
         fingerprint=fingerprint,
     )

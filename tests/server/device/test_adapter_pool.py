@@ -9,7 +9,8 @@ from headmix_adapters.sites import iter_terms
 from headmix_server.device.adapter_files import LoadedAdapter
 from headmix_server.device.adapter_pool import AdapterPool
 from headmix_server.engine.runner import Lease
-from tests.support.adapters import MIXED_SITES, random_config, random_tensors
+from tests.support.adapters import MIXED_SITES
+from tests.support.artifacts import adapter_config, random_tensors
 from tests.support.tiny_model import tiny_shape
 
 BASE = tiny_shape()
@@ -17,7 +18,7 @@ WIDTHS = {"q": 48, "k": 24, "v": 24, "o": 32}
 
 
 def make_adapter(seed: int, layers: tuple[int, ...] = (0, 1, 2)) -> LoadedAdapter:
-    config = random_config(BASE, MIXED_SITES[seed % len(MIXED_SITES)])
+    config = adapter_config(BASE, MIXED_SITES[seed % len(MIXED_SITES)])
     return LoadedAdapter(f"sha256:{seed}", config, layers, random_tensors(config, seed, layers))
 
 

@@ -18,7 +18,7 @@ from tests.support.tiny_model import make_tiny_llama
 def test_logits_are_those_of_transformers(tmp_path: Path, overrides: dict[str, object]) -> None:
     oracle = make_tiny_llama(tmp_path, overrides)
     model = load_model(tmp_path, torch.float32)
-    tokens = torch.randint(0, 96, (23,), generator=torch.Generator().manual_seed(3))
+    tokens = torch.randint(0, 512, (23,), generator=torch.Generator().manual_seed(3))
     config = model.config
     caches = [(torch.zeros(32, config.num_kv_heads, config.head_dim),) * 2 for _ in range(config.num_layers)]
     caches = [(k.clone(), v.clone()) for k, v in caches]

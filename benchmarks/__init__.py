@@ -1,0 +1,1 @@
+"""Measurements and whole-path comparisons; nothing here is installed."""
