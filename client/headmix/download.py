@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -57,7 +57,8 @@ class FileSink:
         folder = self.path.parent
         if not folder.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(folder))
-        self._file = tempfile.NamedTemporaryFile(dir=folder, prefix=f".{self.path.name}.", suffix=".part", delete=False)
+        self._part = folder / f".{self.path.name}.{secrets.token_hex(8)}.part"
+        self._file = self._part.open("xb")
         return self
 
     def write(self, block: bytes) -> None:
@@ -74,11 +75,10 @@ class FileSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        part = Path(self._file.name)
         try:
             self._file.close()
             if kind is None:
                 check_digest(f"sha256:{self._hash.hexdigest()}", self._announced)
-                part.replace(self.path)
+                self._part.replace(self.path)
         finally:
-            part.unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
