@@ -9,11 +9,14 @@ from headmix_server.engine.runner import HostAdapter
 
 
 class HostCache:
-    """At most `capacity` adapters in host memory."""
+    """At most `capacity` adapters in host memory; 0 keeps none."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._adapters: OrderedDict[str, HostAdapter] = OrderedDict()
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._adapters
 
     def get(self, digest: str) -> HostAdapter | None:
         """Return the adapter and mark it used, or None."""
@@ -24,6 +27,8 @@ class HostCache:
 
     def put(self, adapter: HostAdapter) -> list[str]:
         """Keep an adapter; returns the digests dropped to make room."""
+        if self.capacity == 0:
+            return []
         self._adapters[adapter.digest] = adapter
         self._adapters.move_to_end(adapter.digest)
         dropped = []
@@ -36,5 +41,5 @@ class HostCache:
         self._adapters.pop(digest, None)
 
     def digests(self) -> list[str]:
-        """Return the adapters here."""
+        """Return the adapters here, least recently used first."""
         return list(self._adapters)

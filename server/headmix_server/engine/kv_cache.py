@@ -66,8 +66,8 @@ class KVCache:
         Raises:
             RuntimeError: the accounting is broken.
         """
-        held = [block for table in self._tables.values() for block in table]
-        if sorted([*held, *self._free]) != list(range(self.num_blocks)):
+        blocks = [*self._free, *(block for table in self._tables.values() for block in table)]
+        if len(blocks) != self.num_blocks or len(set(blocks)) != self.num_blocks:
             raise RuntimeError("a cache block is lost or held twice")
         if strangers := self._tables.keys() - holders:
             raise RuntimeError(f"finished sequences still hold cache blocks: {sorted(strangers)}")

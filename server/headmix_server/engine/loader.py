@@ -1,16 +1,20 @@
 """Background loading of adapters from disk: bounded threads, results polled by the engine's own thread.
 
-Owns the threads; it knows nothing of slots. Nobody waits here: a slow disk delays only those who asked for it.
+Owns the threads; it knows nothing of slots. Nobody waits here: a slow disk delays only those who asked for it. The
+threads are daemons, because a disk that hangs must not keep the process from ending.
 """
 
 import queue
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.runner import AdapterLoadError, HostAdapter
+
+CLOSE_SECONDS = 1.0
+"""How long `close` waits for a load under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +31,46 @@ class AdapterLoader:
 
     def __init__(self, load: Callable[[AdapterRef], HostAdapter], threads: int) -> None:
         self._load = load
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="adapter-loader")
+        self._todo: queue.SimpleQueue[AdapterRef | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[LoadDone] = queue.SimpleQueue()
         self._pending: set[str] = set()
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"adapter-loader-{index}", daemon=True) for index in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
-    def busy(self) -> bool:
-        """Whether any load is under way or its result not yet polled."""
-        return bool(self._pending)
+    def num_pending(self) -> int:
+        """Loads queued, under way, or done and not yet polled."""
+        return len(self._pending)
+
+    def is_pending(self, digest: str) -> bool:
+        """Tell whether the adapter is on its way."""
+        return digest in self._pending
 
     def start(self, ref: AdapterRef) -> None:
         """Begin to load an adapter, unless that is under way."""
         if ref.digest not in self._pending:
             self._pending.add(ref.digest)
-            self._pool.submit(self._run, ref)
+            self._todo.put(ref)
 
-    def _run(self, ref: AdapterRef) -> None:
-        began = time.monotonic()
-        outcome: HostAdapter | AdapterLoadError
+    def _work(self) -> None:
+        while (ref := self._todo.get()) is not None and not self._closed.is_set():
+            began = time.monotonic()
+            self._done.put(LoadDone(ref, self._outcome(ref), time.monotonic() - began))
+
+    def _outcome(self, ref: AdapterRef) -> HostAdapter | AdapterLoadError:
         try:
-            outcome = self._load(ref)
+            adapter = self._load(ref)
         except AdapterLoadError as error:
-            outcome = error
+            return error
         except Exception as error:  # noqa: BLE001 - whatever a file can provoke must reach those who wait, not kill a thread
-            outcome = AdapterLoadError(f"{type(error).__name__}: {error}")
-        self._done.put(LoadDone(ref, outcome, time.monotonic() - began))
+            return AdapterLoadError(f"{type(error).__name__}: {error}")
+        if adapter.digest != ref.digest:
+            return AdapterLoadError(f"{adapter.digest} was loaded where {ref.digest} was asked for")
+        return adapter
 
     def poll(self) -> list[LoadDone]:
         """Return the loads finished since the last call."""
@@ -62,5 +81,9 @@ class AdapterLoader:
         return done
 
     def close(self) -> None:
-        """Stop taking loads; those under way are waited for."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Begin no further load; those under way are waited for briefly."""
+        self._closed.set()
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join(CLOSE_SECONDS)

@@ -6,6 +6,7 @@ runner knows tensors. It runs on one thread.
 
 import itertools
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -40,7 +41,10 @@ class EngineBrokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """The sizes an engine is built with; see `core.settings` for their meaning."""
+    """The sizes an engine is built with; see `core.settings` for their meaning.
+
+    `whole_prompts` is for encoders: a prompt is computed in one step or not at all.
+    """
 
     max_model_len: int
     kv_blocks: int
@@ -52,12 +56,13 @@ class EngineLimits:
     host_adapters: int
     loader_threads: int
     eos_ids: frozenset[int]
+    whole_prompts: bool = False
 
 
 class Engine:
     """Continuous batching over a runner."""
 
-    def __init__(self, runner: Runner, limits: EngineLimits) -> None:
+    def __init__(self, runner: Runner, limits: EngineLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self.tiers = AdapterTiers(runner, limits.adapter_slots, limits.host_adapters, limits.loader_threads)
         self.scheduler = Scheduler(
@@ -66,6 +71,8 @@ class Engine:
             self.tiers,
             max_batch_tokens=limits.max_batch_tokens,
             max_running=limits.max_running,
+            whole_prompts=limits.whole_prompts,
+            clock=clock,
         )
         self._runner = runner
         self._by_request: dict[str, Sequence] = {}
@@ -74,35 +81,50 @@ class Engine:
         self._steps: list[StepReport] = []
         self._ids = itertools.count()
         self._failed_steps = 0
+        self._news = False
+        self._clock = clock
         self._log = get_logger("engine")
 
     # --- requests ------------------------------------------------------------------------------------------------
 
     def submit(self, message: Generate | Classify) -> None:
         """Queue a request, or answer at once why it cannot be served."""
+        self._news = True
         if fault := self._refusal(message):
             self._outputs.append(fault)
             return
-        sequence = Sequence.from_message(next(self._ids), message)
+        if message.adapter is not None:
+            self.tiers.remember(message.adapter.digest)
+            self.tiers.count_lookup(message.adapter.digest)
+        sequence = Sequence.from_message(next(self._ids), message, self._clock())
         self._by_request[message.request_id] = sequence
         self.scheduler.add(sequence)
 
     def _refusal(self, message: Generate | Classify) -> Failed | None:
         length = len(message.prompt) + (message.sampling.max_tokens if isinstance(message, Generate) else 0)
         limit = min(self.limits.max_model_len, self.scheduler.kv_cache.max_tokens)
+        if self.limits.whole_prompts:
+            limit = min(limit, self.limits.max_batch_tokens)
         code = text = ""
-        if message.request_id in self._by_request:
+        if self._is_open(message.request_id):
             code, text = "internal_error", "this request id is in use"
         elif not message.prompt:
             code, text = "invalid_request_error", "the prompt is empty"
+        elif isinstance(message, Generate) and message.sampling.max_tokens < 1:
+            code, text = "invalid_request_error", "max_tokens must be at least 1"
         elif length > limit:
             code, text = "context_length_exceeded", f"{length} tokens were asked for, {limit} is the most"
         elif len(self.scheduler.waiting) >= self.limits.max_waiting:
             code, text = "server_overloaded", "the queue is full"
         return Failed(request_id=message.request_id, code=code, message=text) if code else None
 
+    def _is_open(self, request_id: str) -> bool:
+        return request_id in self._by_request or request_id in self._prefetches
+
     def abort(self, message: Abort) -> None:
         """Drop a request and answer nothing more; one that has ended already is no error."""
+        self._news = True
+        self._outputs = [output for output in self._outputs if output.request_id != message.request_id]
         self._prefetches.pop(message.request_id, None)
         sequence = self._by_request.pop(message.request_id, None)
         if sequence is not None:
@@ -110,7 +132,13 @@ class Engine:
 
     def load(self, message: LoadAdapter) -> None:
         """Bring an adapter to the device; `AdapterLoaded` follows once it is there."""
-        self._prefetches[message.request_id] = (message, time.monotonic())
+        if self._is_open(message.request_id):
+            text = "this request id is in use"
+            self._outputs.append(Failed(request_id=message.request_id, code="internal_error", message=text))
+            return
+        self._news = True
+        self.tiers.remember(message.adapter.digest)
+        self._prefetches[message.request_id] = (message, self._clock())
 
     def forget(self, message: ForgetAdapter) -> None:
         """Drop an adapter from every tier once nothing runs or waits with it."""
@@ -121,6 +149,7 @@ class Engine:
     def step(self) -> list[Output]:
         """Schedule, run, commit; returns everything there is to say since the last step."""
         began = time.monotonic()
+        self._news = False
         self._settle()
         batch = self.scheduler.schedule()
         if batch.rows:
@@ -129,23 +158,26 @@ class Engine:
             ran = time.monotonic()
             self._commit(batch, results)
             self._record(batch, began, scheduled, ran)
-        self.tiers.sweep(self.scheduler.needed_digests())
+        if self.tiers.wants_sweep:
+            prefetched = {message.adapter.digest for message, _ in self._prefetches.values()}
+            self.tiers.sweep(self.scheduler.needed_digests() | prefetched)
         outputs, self._outputs = self._outputs, []
         return outputs
 
     def _settle(self) -> None:
-        for digest, error in self.tiers.settle():
+        for digest, error in self.tiers.settle().items():
             self._fail_waiters(digest, error)
         for request_id, (message, began) in list(self._prefetches.items()):
-            if self.tiers.prefetch(message.adapter):
+            if self.tiers.prepare(message.adapter):
                 del self._prefetches[request_id]
-                seconds = time.monotonic() - began
+                seconds = self._clock() - began
                 digest = message.adapter.digest
                 self._outputs.append(AdapterLoaded(request_id=request_id, digest=digest, seconds=seconds))
 
     def _run(self, batch: Batch) -> Seq[RowResult]:
         try:
             results = self._runner.run(batch)
+            _check_results(batch, results)
         except Exception as error:
             self._failed_steps += 1
             self._log.exception("step failed", rows=len(batch.rows), failed_steps=self._failed_steps)
@@ -161,7 +193,8 @@ class Engine:
         for row, result in zip(batch.rows, results, strict=True):
             sequence = self.scheduler.running[row.sequence_id]
             sequence.num_computed = row.end
-            sequence.prompt_logprobs.extend(result.prompt_logprobs)
+            if sequence.num_outputs == 0:  # recomputing after preemption yields them again
+                sequence.prompt_logprobs.extend(result.prompt_logprobs)
             match result.result:
                 case Sampled():
                     self._commit_token(sequence, result.result)
@@ -174,6 +207,7 @@ class Engine:
                     self._fail(sequence, "internal_error", message)
 
     def _commit_token(self, sequence: Sequence, sampled: Sampled) -> None:
+        scored = sequence.sampling is not None and sequence.sampling.prompt_logprobs
         sequence.tokens.append(sampled.token)
         reason = sequence.finish_reason(self.limits.eos_ids)
         first = sequence.num_outputs == 1
@@ -181,10 +215,12 @@ class Engine:
             request_id=sequence.request_id,
             tokens=[sampled.token],
             logprobs=None if sampled.logprob is None else [sampled.logprob],
-            prompt_logprobs=list(sequence.prompt_logprobs) if first and sequence.prompt_logprobs else None,
+            prompt_logprobs=sequence.prompt_logprobs if first and scored else None,
             finish_reason=reason,
             queue_seconds=sequence.queue_seconds if first else None,
         )
+        if first:
+            sequence.prompt_logprobs = []
         if reason is None:
             self._outputs.append(output)
         else:
@@ -233,16 +269,22 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to compute, load or say."""
-        return not (self._by_request or self._prefetches or self._outputs or self.tiers.loading)
+        return not (self._by_request or self._prefetches or self._outputs or self.tiers.busy)
 
     @property
     def stalled(self) -> bool:
-        """Whether everything that is open waits for an adapter on its way, so a step would compute nothing."""
-        return not self.scheduler.running and not self._outputs and (self.tiers.loading or not self.scheduler.waiting)
+        """Whether the last step found nothing to compute and nothing has been asked since: only a load can help."""
+        return not (self.scheduler.running or self._outputs or self._news) and self.tiers.num_loading > 0
 
-    def open_requests(self) -> list[str]:
-        """Return the ids of every request that has not been answered in full."""
-        return [*self._by_request, *self._prefetches]
+    def shut_down(self, reason: str) -> list[Output]:
+        """End everything that is open with `engine_unavailable`; returns what there is left to say."""
+        for sequence in list(self._by_request.values()):
+            self._finish(sequence, Failed(request_id=sequence.request_id, code="engine_unavailable", message=reason))
+        for request_id in self._prefetches:
+            self._outputs.append(Failed(request_id=request_id, code="engine_unavailable", message=reason))
+        self._prefetches.clear()
+        outputs, self._outputs = self._outputs, []
+        return outputs
 
     def check_integrity(self) -> None:
         """Check every account.
@@ -258,3 +300,13 @@ class Engine:
     def close(self) -> None:
         """Stop the loader threads."""
         self.tiers.close()
+
+
+def _check_results(batch: Batch, results: Seq[RowResult]) -> None:
+    """Hold a runner to its contract: a result for every row, in order, and a token or score where one is due."""
+    if [row.sequence_id for row in batch.rows] != [result.sequence_id for result in results]:
+        raise RuntimeError("the runner's results are not those of the batch's rows")
+    for row, result in zip(batch.rows, results, strict=True):
+        due = Scored if row.sampling is None else Sampled
+        if not isinstance(result.result, (RowFailed, due if row.samples else type(None))):
+            raise RuntimeError(f"the runner answered a row with {type(result.result).__name__}")  # noqa: TRY004 - no argument's type

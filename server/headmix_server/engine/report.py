@@ -17,7 +17,7 @@ def make_report(engine: Engine) -> EngineReport:
         slots_free=slots.free,
         slots_leased=slots.leased,
         slots_idle=slots.idle,
-        slots_loading=slots.loading,
+        slots_loading=tiers.num_loading,
         steps=engine.take_steps(),
         loads=counts.loads,
         hits=dict(counts.hits),

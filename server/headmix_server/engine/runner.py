@@ -27,7 +27,8 @@ class BatchRow:
 
     `lease` None means the base alone. `samples` is true when these tokens reach the end of what is known of the
     sequence, so the step yields a result for it. `sampling` None marks a classification. `history` is every token of
-    the sequence so far (prompt and output, shared and not to be changed); `prompt_length` splits it.
+    the sequence so far (prompt and output, shared and not to be changed); `prompt_length` splits it. `blocks` may hold
+    more than these tokens need.
     """
 
     sequence_id: int
@@ -131,7 +132,13 @@ class Runner(Protocol):
         ...
 
     def install(self, slot: int, generation: int, adapter: HostAdapter) -> None:
-        """Put an adapter into a slot; rows whose lease names this slot and generation run with it from now on."""
+        """Put an adapter into a slot; rows whose lease names this slot and generation run with it from now on.
+
+        The slot is empty: new, or cleared. Where this raises, it is empty again.
+
+        Raises:
+            AdapterLoadError: the device cannot hold it.
+        """
         ...
 
     def clear(self, slot: int) -> None:
@@ -139,9 +146,16 @@ class Runner(Protocol):
         ...
 
     def run(self, batch: Batch) -> list[RowResult]:
-        """Compute one step; one result a row, in the rows' order."""
+        """Compute one step; one result a row, in the rows' order.
+
+        Raises:
+            Exception: whatever it is, the engine fails every row of the batch and goes on.
+        """
         ...
 
     def release(self, sequence_id: int) -> None:
-        """Drop whatever is kept for a sequence between steps; called once on every exit path."""
+        """Drop whatever is kept for a sequence between steps; one that never ran is no error.
+
+        Called once when a sequence ends, and when it is preempted, after which it starts over.
+        """
         ...

@@ -6,6 +6,7 @@ returned in `retire` and `preempt`, nowhere else. It never computes.
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 from headmix_server.engine.kv_cache import KVCache
 from headmix_server.engine.runner import Batch, BatchRow, Runner
@@ -17,10 +18,22 @@ SLOT_PATIENCE_SECONDS = 0.5
 
 
 class Scheduler:
-    """First come, first served; decode before prefill; a cold adapter delays only those who want it."""
+    """First come, first served; decode before prefill; a cold adapter delays only those who want it.
+
+    The cache for all known tokens is taken at admission, so prefill never runs out of it and only decoding, one token
+    a step, can make another sequence give way. `whole_prompts` forbids chunks: bidirectional attention cannot be cut.
+    """
 
     def __init__(
-        self, runner: Runner, kv_cache: KVCache, tiers: AdapterTiers, *, max_batch_tokens: int, max_running: int
+        self,
+        runner: Runner,
+        kv_cache: KVCache,
+        tiers: AdapterTiers,
+        *,
+        max_batch_tokens: int,
+        max_running: int,
+        whole_prompts: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kv_cache = kv_cache
         self.tiers = tiers
@@ -29,89 +42,121 @@ class Scheduler:
         self._runner = runner
         self._max_batch_tokens = max_batch_tokens
         self._max_running = max_running
+        self._whole_prompts = whole_prompts
+        self._clock = clock
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence."""
         self.waiting[sequence.sequence_id] = sequence
 
+    # --- a step's rows -------------------------------------------------------------------------------------------
+
     def schedule(self) -> Batch:
         """Choose the next step's rows within the token budget, admitting from the queue what fits."""
         rows: dict[int, BatchRow] = {}
+        running_before = len(self.running)
+        budget = self._continue_running(rows)
+        preempted = len(self.running) < running_before
+        self._admit(rows, 0 if preempted else budget)
+        return Batch(tuple(rows.values()))
+
+    def _continue_running(self, rows: dict[int, BatchRow]) -> int:
+        """Give every running sequence its row, decoding ones first; returns the budget left."""
         budget = self._max_batch_tokens
-        preempted = False
         for sequence in sorted(self.running.values(), key=lambda sequence: sequence.remaining > 1):
             if budget == 0:
                 break
-            if sequence.sequence_id not in self.running:
-                continue
             count = min(sequence.remaining, budget)
-            room, victims = self._make_room(sequence, count, rows)
-            preempted |= victims
-            if room:
+            if sequence.sequence_id in self.running and self._make_room(sequence, count, rows):
                 rows[sequence.sequence_id] = self._row(sequence, count)
                 budget -= count
-        if not preempted:
-            self._admit(rows, budget)
-        return Batch(tuple(rows.values()))
+        return budget
 
-    def _make_room(self, sequence: Sequence, count: int, rows: dict[int, BatchRow]) -> tuple[bool, bool]:
-        """Preempt the youngest until `sequence` can grow by `count`; returns whether it can, and if any went."""
-        victims = False
+    def _make_room(self, sequence: Sequence, count: int, rows: dict[int, BatchRow]) -> bool:
+        """Preempt the last admitted until `sequence` can grow by `count`; false where it had to go itself.
+
+        The first admitted never goes, so somebody always comes nearer to the end. Who has gone needs all its blocks
+        at once to come back, so two sequences cannot take turns at throwing each other out.
+        """
         while not self.kv_cache.can_allocate(sequence.sequence_id, sequence.num_computed + count):
             victim = next(s for s in reversed(self.running.values()) if s.sequence_id not in rows)
             self.preempt(victim)
-            victims = True
             if victim is sequence:
-                return False, True
-        return True, victims
+                return False
+        return True
 
     def _row(self, sequence: Sequence, count: int) -> BatchRow:
-        end = sequence.num_computed + count
         return BatchRow(
             sequence_id=sequence.sequence_id,
             start=sequence.num_computed,
             count=count,
             history=sequence.tokens,
             prompt_length=sequence.prompt_length,
-            blocks=self.kv_cache.allocate(sequence.sequence_id, end),
+            blocks=self.kv_cache.allocate(sequence.sequence_id, sequence.num_computed + count),
             lease=sequence.lease,
             samples=count == sequence.remaining,
             sampling=sequence.sampling,
         )
 
-    def _admit(self, rows: dict[int, BatchRow], budget: int) -> None:
-        draining: set[str] = set()
-        for sequence in list(self.waiting.values()):
-            if budget == 0 or len(self.running) >= self._max_running:
-                return
-            if not self.kv_cache.can_allocate(sequence.sequence_id, len(sequence.tokens)):
-                return
-            if not self._lease(sequence, draining):
-                continue
-            del self.waiting[sequence.sequence_id]
-            self.running[sequence.sequence_id] = sequence
-            if sequence.queue_seconds is None:
-                sequence.queue_seconds = time.monotonic() - sequence.arrived
-            count = min(sequence.remaining, budget)
-            rows[sequence.sequence_id] = self._row(sequence, count)
-            budget -= count
+    # --- admission -----------------------------------------------------------------------------------------------
 
-    def _lease(self, sequence: Sequence, draining: set[str]) -> bool:
-        """Lease the sequence's adapter; false where it must wait; after a while a slot is then kept from newcomers."""
+    def _admit(self, rows: dict[int, BatchRow], budget: int) -> None:
+        """Admit in order of arrival, passing over those whose adapter is not on the device.
+
+        The queue is walked to its end even when nothing more fits, so that adapters load while their requests wait.
+        """
+        now = self._clock()
+        passed_over: set[str] = set()
+        full = False
+        for sequence in list(self.waiting.values()):
+            if full:
+                if sequence.adapter is not None:
+                    self.tiers.fetch(sequence.adapter)
+            elif self._adapter_is_ready(sequence, passed_over, now):
+                count = min(sequence.remaining, budget)
+                full = not self._fits(sequence, count)
+                if not full:
+                    self._start(sequence, now)
+                    rows[sequence.sequence_id] = self._row(sequence, count)
+                    budget -= count
+
+    def _adapter_is_ready(self, sequence: Sequence, passed_over: set[str], now: float) -> bool:
+        """Bring the sequence's adapter to the device if that can be done at once; otherwise pass over all who want it.
+
+        A sequence that has long lacked nothing but a slot keeps newcomers from one leased adapter, the one with the
+        fewest leases, until that slot is idle: so nobody starves however many adapters are in use.
+        """
         if sequence.adapter is None:
             return True
-        if sequence.adapter.digest in draining:
+        digest = sequence.adapter.digest
+        if digest in passed_over:
             return False
-        sequence.lease = self.tiers.try_acquire(sequence.adapter, first_try=not sequence.looked_up)
-        sequence.looked_up = True
-        if sequence.lease is None and time.monotonic() - sequence.arrived > SLOT_PATIENCE_SECONDS:
-            self._drain_one(draining)
-        return sequence.lease is not None
+        if self.tiers.prepare(sequence.adapter):
+            return True
+        passed_over.add(digest)
+        if now - sequence.arrived > SLOT_PATIENCE_SECONDS and self.tiers.waits_for_slot(digest):
+            leases = {d: n for d, n in self.tiers.slots.lease_counts().items() if d not in passed_over}
+            if leases:
+                passed_over.add(min(leases, key=leases.__getitem__))
+        return False
 
-    def _drain_one(self, draining: set[str]) -> None:
-        leased = {d: n for d, n in self.tiers.slots.leased_digests().items() if d not in draining}
-        if leased and not self.tiers.slots.can_reserve():
-            draining.add(min(leased, key=lambda digest: leased[digest]))
+    def _fits(self, sequence: Sequence, count: int) -> bool:
+        if count == 0 or len(self.running) >= self._max_running:
+            return False
+        if self._whole_prompts and count < sequence.remaining:
+            return False
+        return self.kv_cache.can_allocate(sequence.sequence_id, len(sequence.tokens))
+
+    def _start(self, sequence: Sequence, now: float) -> None:
+        del self.waiting[sequence.sequence_id]
+        self.running[sequence.sequence_id] = sequence
+        self.kv_cache.allocate(sequence.sequence_id, len(sequence.tokens))
+        if sequence.adapter is not None:
+            sequence.lease = self.tiers.acquire(sequence.adapter.digest)
+        if sequence.queue_seconds is None:
+            sequence.queue_seconds = now - sequence.arrived
+
+    # --- exits ---------------------------------------------------------------------------------------------------
 
     def preempt(self, sequence: Sequence) -> None:
         """Send a running sequence back to the head of the queue; what it had computed will be computed again."""
@@ -134,6 +179,8 @@ class Scheduler:
         if sequence.lease is not None:
             lease, sequence.lease = sequence.lease, None
             self.tiers.release(lease)
+
+    # --- state ---------------------------------------------------------------------------------------------------
 
     def needed_digests(self) -> set[str]:
         """Return the adapters that queued or running sequences name."""

@@ -3,7 +3,6 @@
 Owns the state of a single request inside the engine; scheduling and accounting are elsewhere.
 """
 
-import time
 from dataclasses import dataclass, field
 
 from headmix_server.core.messages import Classify, Generate
@@ -26,16 +25,15 @@ class Sequence:
     tokens: list[int]
     prompt_length: int
     sampling: SamplingParams | None
-    arrived: float = field(default_factory=time.monotonic)
+    arrived: float
     num_computed: int = 0
     lease: Lease | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     queue_seconds: float | None = None
-    looked_up: bool = False  # the adapter lookup is counted once, however often the queue is walked
 
     @classmethod
-    def from_message(cls, sequence_id: int, message: Generate | Classify) -> "Sequence":
-        """Make the sequence of a request that has just arrived."""
+    def from_message(cls, sequence_id: int, message: Generate | Classify, arrived: float) -> "Sequence":
+        """Make the sequence of a request that has arrived at the given time (seconds of the engine's clock)."""
         return cls(
             sequence_id=sequence_id,
             request_id=message.request_id,
@@ -44,6 +42,7 @@ class Sequence:
             tokens=list(message.prompt),
             prompt_length=len(message.prompt),
             sampling=message.sampling if isinstance(message, Generate) else None,
+            arrived=arrived,
         )
 
     @property

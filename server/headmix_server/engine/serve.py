@@ -14,7 +14,6 @@ from headmix_server.core.messages import (
     Classify,
     EngineReady,
     EngineReport,
-    Failed,
     ForgetAdapter,
     FromEngine,
     Generate,
@@ -69,9 +68,11 @@ class EngineServer:
     def _receive(self) -> bool:
         """Take in every frame that is there, waiting while there is nothing else to do; false once told to stop."""
         while True:
-            while self._socket.poll(self._patience_ms()):
+            patience = self._patience_ms()
+            while self._socket.poll(patience):
                 if not self._handle(self._socket.recv()):
                     return False
+                patience = 0
             if not self._engine.idle:
                 return True
             self._report_if_due()
@@ -97,16 +98,10 @@ class EngineServer:
             case ForgetAdapter():
                 self._engine.forget(message)
             case Shutdown():
-                self._fail_open_requests()
+                if outputs := self._engine.shut_down("the server is shutting down"):
+                    self._send(Outputs(items=outputs))
                 return False
         return True
-
-    def _fail_open_requests(self) -> None:
-        reason = "the server is shutting down"
-        open_requests = self._engine.open_requests()
-        failed = [Failed(request_id=r, code="engine_unavailable", message=reason) for r in open_requests]
-        if failed:
-            self._send(Outputs(items=list(failed)))
 
     def _due_report(self) -> EngineReport | None:
         if time.monotonic() < self._next_report:

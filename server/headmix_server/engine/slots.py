@@ -5,167 +5,164 @@ content changes, so a lease can never silently come to mean another adapter.
 """
 
 import itertools
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import OrderedDict, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from enum import Enum
 
 from headmix_server.engine.runner import Lease
 
 
 class LeaseError(Exception):
-    """A lease was returned twice, or is not one of this table's."""
-
-
-class SlotState(Enum):
-    """Life of a slot's content."""
-
-    FREE = "free"
-    LOADING = "loading"
-    READY = "ready"
+    """A slot or lease was asked for that cannot be had, or a lease returned that is not held."""
 
 
 @dataclass(slots=True)
 class _Slot:
+    """One slot; `digest` None means free."""
+
     index: int
-    state: SlotState = SlotState.FREE
-    digest: str = ""
+    digest: str | None = None
     generation: int = 0
     leases: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """The slot an adapter was given, and the adapter that had to leave it, if any."""
+
+    slot: int
+    generation: int
+    evicted: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SlotCounts:
-    """How many slots are in which condition; leased and idle are both ready."""
+    """How many slots are free, leased, and occupied without a lease."""
 
     free: int
-    loading: int
     leased: int
     idle: int
 
 
 class SlotTable:
-    """A fixed number of slots; least recently used first among those without a lease."""
+    """A fixed number of slots; the least recently used of those without a lease is evicted first."""
 
     def __init__(self, num_slots: int) -> None:
         self._slots = [_Slot(index) for index in range(num_slots)]
+        self._free = deque(range(num_slots))
         self._by_digest: dict[str, _Slot] = {}
-        self._idle: OrderedDict[int, None] = OrderedDict()  # ready and unleased, least recently used first
+        self._idle: OrderedDict[str, None] = OrderedDict()  # occupied and unleased, least recently used first
         self._serials = itertools.count(1)
 
-    def state(self, digest: str) -> SlotState:
-        """Return the state of the adapter's slot; FREE where it has none."""
-        slot = self._by_digest.get(digest)
-        return SlotState.FREE if slot is None else slot.state
+    def holds(self, digest: str) -> bool:
+        """Tell whether the adapter has a slot."""
+        return digest in self._by_digest
 
-    def acquire(self, digest: str) -> Lease:
-        """Lease the adapter's slot, which must be READY.
+    def can_place(self) -> bool:
+        """Tell whether a slot is free or can be made so by evicting an idle adapter."""
+        return bool(self._free or self._idle)
+
+    def place(self, digest: str) -> Placement:
+        """Give an adapter a slot, evicting an idle one where none is free.
 
         Raises:
-            LeaseError: the adapter is not on the device.
+            LeaseError: every slot is leased, or the adapter has a slot already.
         """
-        slot = self._by_digest.get(digest)
-        if slot is None or slot.state is not SlotState.READY:
-            raise LeaseError(f"{digest} is not on the device")
+        if digest in self._by_digest:
+            raise LeaseError(f"{digest} has a slot already")
+        if not self.can_place():
+            raise LeaseError("every slot is leased")
+        evicted = None
+        if not self._free:
+            evicted = next(iter(self._idle))
+            self.vacate(evicted)
+        slot = self._slots[self._free.popleft()]
+        slot.digest = digest
+        slot.generation += 1
+        self._by_digest[digest] = slot
+        self._idle[digest] = None
+        return Placement(slot.index, slot.generation, evicted)
+
+    def vacate(self, digest: str) -> int:
+        """Empty the adapter's slot and return its number.
+
+        Raises:
+            LeaseError: it is leased, or the adapter has none.
+        """
+        slot = self._slot_of(digest)
+        if slot.leases:
+            raise LeaseError(f"{digest} is leased")
+        del self._by_digest[digest]
+        del self._idle[digest]
+        slot.digest = None
+        slot.generation += 1
+        self._free.append(slot.index)
+        return slot.index
+
+    def acquire(self, digest: str) -> Lease:
+        """Lease the adapter's slot.
+
+        Raises:
+            LeaseError: the adapter has none.
+        """
+        slot = self._slot_of(digest)
         serial = next(self._serials)
         slot.leases.add(serial)
-        self._idle.pop(slot.index, None)
+        self._idle.pop(digest, None)
         return Lease(slot.index, slot.generation, serial, digest)
 
     def release(self, lease: Lease) -> None:
         """Return a lease.
 
         Raises:
-            LeaseError: it was returned before, or the slot holds something else by now.
+            LeaseError: it was returned before.
         """
-        slot = self._slots[lease.slot]
         if not self.is_current(lease):
             raise LeaseError(f"lease {lease.serial} on slot {lease.slot} is not held")
+        slot = self._slots[lease.slot]
         slot.leases.remove(lease.serial)
         if not slot.leases:
-            self._idle[slot.index] = None
+            self._idle[lease.digest] = None
 
     def is_current(self, lease: Lease) -> bool:
-        """Tell whether the slot still holds exactly what was leased."""
+        """Tell whether the lease is held and the slot holds exactly what was leased."""
         slot = self._slots[lease.slot]
         return slot.generation == lease.generation and slot.digest == lease.digest and lease.serial in slot.leases
 
-    def can_reserve(self) -> bool:
-        """Tell whether a slot is free or can be made so by evicting an idle adapter."""
-        return bool(self._idle) or any(slot.state is SlotState.FREE for slot in self._slots)
-
-    def reserve(self, digest: str) -> tuple[int, int, str | None]:
-        """Take a slot for an adapter about to load; returns slot, generation and the digest evicted for it, if any.
-
-        Raises:
-            LeaseError: every slot is leased or loading, or the adapter has a slot already.
-        """
-        if digest in self._by_digest:
-            raise LeaseError(f"{digest} has a slot already")
-        slot = next((slot for slot in self._slots if slot.state is SlotState.FREE), None)
-        evicted = None
+    def _slot_of(self, digest: str) -> _Slot:
+        slot = self._by_digest.get(digest)
         if slot is None:
-            if not self._idle:
-                raise LeaseError("every slot is leased or loading")
-            slot = self._slots[next(iter(self._idle))]
-            evicted = slot.digest
-            self._vacate(slot)
-        slot.state, slot.digest = SlotState.LOADING, digest
-        slot.generation += 1
-        self._by_digest[digest] = slot
-        return slot.index, slot.generation, evicted
+            raise LeaseError(f"{digest} is not on the device")
+        return slot
 
-    def make_ready(self, digest: str) -> None:
-        """Mark a reserved slot's adapter as installed."""
-        slot = self._by_digest[digest]
-        slot.state = SlotState.READY
-        self._idle[slot.index] = None
-
-    def vacate(self, digest: str) -> int:
-        """Empty an unleased slot (a failed load, a forgotten adapter) and return its number.
-
-        Raises:
-            LeaseError: it is leased.
-        """
-        slot = self._by_digest[digest]
-        if slot.leases:
-            raise LeaseError(f"{digest} is leased")
-        self._vacate(slot)
-        return slot.index
-
-    def _vacate(self, slot: _Slot) -> None:
-        del self._by_digest[slot.digest]
-        self._idle.pop(slot.index, None)
-        slot.state, slot.digest = SlotState.FREE, ""
-        slot.generation += 1
-
-    def leased_digests(self) -> dict[str, int]:
+    def lease_counts(self) -> dict[str, int]:
         """Return the number of leases of every leased adapter."""
         return {digest: len(slot.leases) for digest, slot in self._by_digest.items() if slot.leases}
 
-    def ready_digests(self) -> list[str]:
+    def digests(self) -> list[str]:
         """Return the adapters on the device."""
-        return [digest for digest, slot in self._by_digest.items() if slot.state is SlotState.READY]
+        return list(self._by_digest)
 
     def counts(self) -> SlotCounts:
         """Count the slots by condition."""
-        states = [slot.state for slot in self._slots]
-        leased = sum(1 for slot in self._slots if slot.leases)
-        ready = states.count(SlotState.READY)
-        return SlotCounts(states.count(SlotState.FREE), states.count(SlotState.LOADING), leased, ready - leased)
+        idle = len(self._idle)
+        return SlotCounts(free=len(self._free), leased=len(self._by_digest) - idle, idle=idle)
 
-    def check_integrity(self, leases: Iterable[Lease]) -> None:
-        """Check that exactly these leases are out, each current, and that no slot is both idle and leased.
+    def check_integrity(self, leases: Collection[Lease]) -> None:
+        """Check that exactly these leases are out, each current, and that every slot is free, idle or leased.
 
         Raises:
             RuntimeError: the accounting is broken.
         """
-        expected = {(lease.slot, lease.serial) for lease in leases if self.is_current(lease)}
-        held = {(slot.index, serial) for slot in self._slots for serial in slot.leases}
-        if expected != held or len(expected) != len(list(leases)):
-            raise RuntimeError(f"leases held {sorted(held)} are not those known {sorted(expected)}")
-        idle = {s.index for s in self._slots if s.state is SlotState.READY and not s.leases}
-        if idle != set(self._idle):
+        known = sorted((lease.slot, lease.serial) for lease in leases if self.is_current(lease))
+        held = sorted((slot.index, serial) for slot in self._slots for serial in slot.leases)
+        if known != held or len(known) != len(leases):
+            raise RuntimeError(f"leases held {held} are not those known {known}")
+        if self._idle.keys() != {slot.digest for slot in self._slots if slot.digest is not None and not slot.leases}:
             raise RuntimeError("the idle list does not match the slots")
-        if len(self._by_digest) != sum(1 for slot in self._slots if slot.state is not SlotState.FREE):
+        if sorted(self._free) != [slot.index for slot in self._slots if slot.digest is None]:
+            raise RuntimeError("the free list does not match the slots")
+        if {slot.index: slot.digest for slot in self._slots if slot.digest is not None} != {
+            slot.index: digest for digest, slot in self._by_digest.items()
+        }:
             raise RuntimeError("an adapter stands in two slots or in none")

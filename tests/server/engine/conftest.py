@@ -1,0 +1,26 @@
+"""Engines for one test each."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from headmix_server.engine.runner import Batch
+from tests.support.engines import LIMITS, Bench
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def make_bench() -> Iterator[MakeBench]:
+    """Make benches, limits by name; they are closed at the end."""
+    benches: list[Bench] = []
+
+    def make(token_range: range = range(1000), hold: Callable[[Batch], None] = lambda _: None, **limits: Any) -> Bench:
+        benches.append(Bench(replace(LIMITS, **limits), token_range, hold))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        bench.close()

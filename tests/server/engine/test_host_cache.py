@@ -1,0 +1,36 @@
+"""Host memory keeps what was used last, up to its capacity."""
+
+from headmix_server.engine.fake_runner import FakeAdapter
+from headmix_server.engine.host_cache import HostCache
+
+
+def test_the_least_recently_used_is_dropped_first() -> None:
+    cache = HostCache(2)
+    assert cache.put(FakeAdapter("a")) == []
+    assert cache.put(FakeAdapter("b")) == []
+    assert cache.get("a") == FakeAdapter("a")
+    assert cache.put(FakeAdapter("c")) == ["b"]
+    assert cache.digests() == ["a", "c"]
+    assert "b" not in cache
+    assert cache.get("b") is None
+
+
+def test_putting_again_refreshes_and_drops_nothing() -> None:
+    cache = HostCache(2)
+    for digest in "aba":
+        assert cache.put(FakeAdapter(digest)) == []
+    assert cache.digests() == ["b", "a"]
+
+
+def test_a_cache_of_nothing_keeps_and_drops_nothing() -> None:
+    cache = HostCache(0)
+    assert cache.put(FakeAdapter("a")) == []
+    assert cache.digests() == []
+
+
+def test_forgetting_is_final_and_harmless_twice() -> None:
+    cache = HostCache(2)
+    cache.put(FakeAdapter("a"))
+    cache.forget("a")
+    cache.forget("a")
+    assert "a" not in cache

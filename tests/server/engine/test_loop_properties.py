@@ -1,0 +1,205 @@
+"""The whole engine under random requests, aborts, slow and failing loads, failing steps: every answer is right."""
+
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from headmix_server.core.messages import (
+    Abort,
+    AdapterLoaded,
+    Classified,
+    Classify,
+    Failed,
+    ForgetAdapter,
+    Generate,
+    LoadAdapter,
+    TokenOutput,
+)
+from headmix_server.core.types import AdapterRef
+from headmix_server.engine.fake_runner import fake_probs
+from headmix_server.engine.loop import Output
+from headmix_server.engine.runner import AdapterLoadError, Batch
+from tests.support.engines import LIMITS, Bench, adapter, classify, expected_generation, generate, load, num_labels
+
+TINY = replace(
+    LIMITS,
+    max_model_len=28,
+    kv_blocks=8,
+    block_size=4,
+    max_batch_tokens=7,
+    max_running=5,
+    max_waiting=12,
+    adapter_slots=2,
+    host_adapters=2,
+    eos_ids=frozenset({3}),
+)
+TOKENS = range(12)
+GENERATORS = [adapter(name) for name in ("a", "b", "d", "e", "slow", "bad", "gone")]
+CLASSIFIERS = [adapter(name) for name in ("c2", "c3", "c2-slow")]
+LOAD_FAILURES = {"bad": "internal_error", "gone": "model_not_found"}
+PROMPTS = st.lists(st.integers(0, 11), min_size=1, max_size=18)
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Random work for a tiny engine: two slots, eight blocks, seven tokens a step."""
+
+    @initialize()
+    def build(self) -> None:
+        self.bench = Bench(TINY, TOKENS, hold=self.before_step)
+        self.bench.disk.faults = {
+            "bad": AdapterLoadError("not an artifact"),
+            "gone": AdapterLoadError("its file is gone", missing=True),
+        }
+        self.requests: dict[str, Generate | Classify | LoadAdapter] = {}
+        self.aborted: dict[str, int] = {}
+        self.broken: set[str] = set()
+        self.unwanted: set[str] = set()
+        self.break_next = False
+
+    def before_step(self, batch: Batch) -> None:
+        assert batch.num_tokens <= TINY.max_batch_tokens
+        assert all(row.count > 0 and len(row.blocks) * TINY.block_size >= row.end for row in batch.rows)
+        if self.break_next:
+            self.break_next = False
+            running = self.bench.engine.scheduler.running
+            self.broken |= {running[row.sequence_id].request_id for row in batch.rows}
+            raise RuntimeError("the device hiccups")
+
+    def submit(self, message: Generate | Classify | LoadAdapter) -> None:
+        self.requests[message.request_id] = message
+        if message.adapter is not None:
+            self.unwanted.discard(message.adapter.digest)
+        self.bench.submit(message)
+
+    @rule(
+        prompt=PROMPTS,
+        ref=st.sampled_from([None, *GENERATORS]),
+        max_tokens=st.integers(1, 12),
+        stop=st.lists(st.integers(0, 11), max_size=2),
+        ignore_eos=st.booleans(),
+        score=st.booleans(),
+    )
+    def generate(
+        self,
+        prompt: list[int],
+        ref: AdapterRef | None,
+        max_tokens: int,
+        stop: list[int],
+        ignore_eos: bool,
+        score: bool,
+    ) -> None:
+        self.submit(
+            generate(
+                f"r{len(self.requests)}",
+                prompt,
+                ref,
+                max_tokens=max_tokens,
+                stop_token_ids=tuple(stop),
+                ignore_eos=ignore_eos,
+                prompt_logprobs=score,
+                logprobs=0,
+            )
+        )
+
+    @rule(prompt=PROMPTS, ref=st.sampled_from(CLASSIFIERS))
+    def classify(self, prompt: list[int], ref: AdapterRef) -> None:
+        self.submit(classify(f"r{len(self.requests)}", prompt, ref))
+
+    @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]))
+    def load(self, ref: AdapterRef) -> None:
+        self.submit(load(f"r{len(self.requests)}", ref))
+
+    @rule(index=st.integers(0, 50))
+    def abort(self, index: int) -> None:
+        request_id = f"r{index}"
+        self.bench.engine.abort(Abort(request_id=request_id))
+        if request_id in self.requests:
+            self.aborted.setdefault(request_id, len(self.bench.outputs[request_id]))
+
+    @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]))
+    def forget(self, ref: AdapterRef) -> None:
+        self.unwanted.add(ref.digest)
+        self.bench.engine.forget(ForgetAdapter(digest=ref.digest))
+
+    @rule(ref=st.sampled_from([GENERATORS[4], CLASSIFIERS[2]]), slow=st.booleans())
+    def change_disk(self, ref: AdapterRef, slow: bool) -> None:
+        gate = self.bench.disk.gate(ref)
+        if slow:
+            gate.clear()
+        else:
+            gate.set()
+
+    @rule(times=st.integers(1, 6), seconds=st.floats(0, 1))
+    def step(self, times: int, seconds: float) -> None:
+        self.bench.now += seconds
+        self.bench.step(times)
+
+    @rule()
+    def break_a_step(self) -> None:
+        self.break_next = True
+
+    @invariant()
+    def accounts_are_whole(self) -> None:
+        self.bench.engine.check_integrity()
+        slots, held = self.bench.engine.tiers.slots, self.bench.runner._slots
+        assert sorted(slots.digests()) == sorted(occupant.digest for _, occupant in held.values())
+
+    def teardown(self) -> None:
+        if not hasattr(self, "bench"):
+            return
+        for gate in self.bench.disk.gates.values():
+            gate.set()
+        try:
+            self.bench.drain()
+            for request_id, message in self.requests.items():
+                self.check(message, self.bench.outputs[request_id])
+            residents = {*self.bench.engine.tiers.slots.digests(), *self.bench.engine.tiers.host.digests()}
+            assert not residents & self.unwanted
+        finally:
+            self.bench.close()
+
+    def check(self, message: Generate | Classify | LoadAdapter, outputs: list[Output]) -> None:
+        """Hold a request's outputs against what it would have got alone."""
+        if message.request_id in self.aborted:
+            assert len(outputs) == self.aborted[message.request_id]
+        else:
+            end = self.bench.terminal(message.request_id)
+            if isinstance(end, Failed):
+                assert end.code in self.possible_failures(message), end
+            else:
+                assert message.adapter is None or message.adapter.name not in LOAD_FAILURES
+        if isinstance(message, Generate):
+            self.check_tokens(message, [o for o in outputs if isinstance(o, TokenOutput)])
+        elif isinstance(message, Classify):
+            expected = fake_probs(message.adapter.digest, tuple(message.prompt), num_labels(message.adapter))
+            assert all(tuple(o.probs) == expected for o in outputs if isinstance(o, Classified))
+        else:
+            assert all(isinstance(o, AdapterLoaded | Failed) for o in outputs)
+
+    def possible_failures(self, message: Generate | Classify | LoadAdapter) -> set[str]:
+        codes = set()
+        if message.adapter is not None and message.adapter.name in LOAD_FAILURES:
+            codes.add(LOAD_FAILURES[message.adapter.name])
+        if message.request_id in self.broken:
+            codes.add("internal_error")
+        if isinstance(message, Generate) and len(message.prompt) + message.sampling.max_tokens > TINY.max_model_len:
+            return {"context_length_exceeded"}
+        if not isinstance(message, LoadAdapter):
+            codes.add("server_overloaded")
+        return codes
+
+    def check_tokens(self, message: Generate, outputs: list[TokenOutput]) -> None:
+        expected, reason = expected_generation(message, TOKENS, TINY.eos_ids)
+        got = [token for output in outputs for token in output.tokens]
+        assert got == expected[: len(got)]
+        ends = [reason if n == len(expected) else None for n in range(1, len(got) + 1)]
+        assert [output.finish_reason for output in outputs] == ends
+        scored = [entry.token for o in outputs for entry in o.prompt_logprobs or ()]
+        assert scored == (message.prompt[1:] if outputs and message.sampling.prompt_logprobs else [])
+        assert [o.queue_seconds is not None for o in outputs] == [n == 0 for n in range(len(outputs))]
+
+
+EngineMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestEngine = EngineMachine.TestCase

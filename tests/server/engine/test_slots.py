@@ -1,0 +1,110 @@
+"""A lease means one adapter for as long as it is held; only unleased adapters are evicted, oldest use first."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from headmix_server.engine.runner import Lease
+from headmix_server.engine.slots import LeaseError, SlotTable
+
+DIGESTS = st.sampled_from("abcde")
+
+
+class SlotMachine(RuleBasedStateMachine):
+    """Adapters come, are leased and go at random; the model is an ordered list of idle ones and a list of leases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slots = SlotTable(3)
+        self.leases: list[Lease] = []
+        self.returned: list[Lease] = []
+        self.idle: list[str] = []
+        self.seen: set[tuple[int, int]] = set()
+
+    def leased(self) -> set[str]:
+        return {lease.digest for lease in self.leases}
+
+    @rule(digest=DIGESTS)
+    def place(self, digest: str) -> None:
+        occupied = len(self.idle) + len(self.leased())
+        if self.slots.holds(digest) or (occupied == 3 and not self.idle):
+            with pytest.raises(LeaseError):
+                self.slots.place(digest)
+            return
+        placement = self.slots.place(digest)
+        assert placement.evicted == (self.idle.pop(0) if occupied == 3 else None)
+        assert (placement.slot, placement.generation) not in self.seen
+        self.seen.add((placement.slot, placement.generation))
+        self.idle.append(digest)
+
+    @rule(digest=DIGESTS)
+    def vacate(self, digest: str) -> None:
+        if digest not in self.idle:
+            with pytest.raises(LeaseError):
+                self.slots.vacate(digest)
+            return
+        self.slots.vacate(digest)
+        self.idle.remove(digest)
+
+    @rule(digest=DIGESTS)
+    def acquire(self, digest: str) -> None:
+        if not self.slots.holds(digest):
+            with pytest.raises(LeaseError):
+                self.slots.acquire(digest)
+            return
+        lease = self.slots.acquire(digest)
+        assert lease.digest == digest
+        self.leases.append(lease)
+        if digest in self.idle:
+            self.idle.remove(digest)
+
+    @precondition(lambda self: self.leases)
+    @rule(index=st.integers(0, 99))
+    def release(self, index: int) -> None:
+        lease = self.leases.pop(index % len(self.leases))
+        self.slots.release(lease)
+        self.returned.append(lease)
+        if lease.digest not in self.leased():
+            self.idle.append(lease.digest)
+
+    @precondition(lambda self: self.returned)
+    @rule(index=st.integers(0, 99))
+    def release_twice(self, index: int) -> None:
+        with pytest.raises(LeaseError):
+            self.slots.release(self.returned[index % len(self.returned)])
+
+    @invariant()
+    def accounts_are_whole(self) -> None:
+        self.slots.check_integrity(self.leases)
+        assert all(self.slots.is_current(lease) for lease in self.leases)
+        assert not any(self.slots.is_current(lease) for lease in self.returned)
+        assert set(self.slots.digests()) == {*self.idle, *self.leased()}
+        assert self.slots.can_place() == (bool(self.idle) or len(self.leased()) < 3)
+        counts = self.slots.counts()
+        assert (counts.idle, counts.leased) == (len(self.idle), len(self.leased()))
+        assert counts.free + counts.idle + counts.leased == 3
+
+
+TestSlots = SlotMachine.TestCase
+
+
+def test_the_least_recently_used_of_the_unleased_is_evicted() -> None:
+    slots = SlotTable(3)
+    for digest in "abc":
+        slots.place(digest)
+    held = slots.acquire("b")
+    slots.release(slots.acquire("a"))
+    assert slots.place("d").evicted == "c"
+    assert slots.place("e").evicted == "a"
+    assert slots.is_current(held)
+
+
+def test_integrity_sees_a_lease_that_never_came_home() -> None:
+    slots = SlotTable(1)
+    slots.place("a")
+    lease = slots.acquire("a")
+    with pytest.raises(RuntimeError, match="leases held"):
+        slots.check_integrity([])
+    slots.check_integrity([lease])
+    with pytest.raises(RuntimeError, match="leases held"):
+        slots.check_integrity([lease, lease])
