@@ -38,11 +38,15 @@ def convert(gguf: Path, out: Path) -> None:
         temporary = out.with_name(f".{out.name}.tmp")
         # Holding the lock, a folder of this name can only be what a killed converter left.
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        _write_folder(gguf, temporary)
-        for path in (*temporary.iterdir(), temporary):
-            sync_path(path)
-        temporary.rename(out)
+        try:
+            temporary.mkdir()
+            _write_folder(gguf, temporary)
+            for path in (*temporary.iterdir(), temporary):
+                sync_path(path)
+            temporary.rename(out)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         sync_path(out.parent)
 
 

@@ -40,7 +40,7 @@ def resolve_base(name: str, *, cache_dir: Path | None = None) -> ResolvedBase:
     if name in EMBEDDED:
         return _resolve_path(name, embedded_path(name), cache_dir)
     path = Path(name).expanduser()
-    if path.exists():
+    if name and path.exists():
         return _resolve_path(path.resolve().stem if path.is_file() else path.resolve().name, path, cache_dir)
     if not is_hub_id(name) or path.suffix == ".gguf":
         raise BaseError(f"no base {name}: there is no such file or folder (embedded bases: {', '.join(EMBEDDED)})")
