@@ -1,0 +1,99 @@
+"""A job as a completion: OpenAI's older shape, with `echo`."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from headmix_server.api.generation import Delta
+from headmix_server.api.job import Job
+from headmix_server.api.logprobs import completion_logprobs, joined, prompt_logprobs
+from headmix_server.api.schemas.common import Usage
+from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
+from headmix_server.api.sse import Events
+from headmix_server.core.types import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionAnswer:
+    """The bodies of one request. With `max_tokens` 0 one token is computed, for the prompt's sake, and never shown."""
+
+    job: Job
+    request: CompletionRequest
+    id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    async def whole(self) -> Completion:
+        """Return everything at once; raises as `Job.run`."""
+        choices: dict[int, CompletionChoice] = {}
+        tokens = 0
+        async with aclosing(self._deltas()) as deltas:
+            async for index, delta, logprobs in deltas:
+                tokens += delta.num_tokens
+                choices[index] = _added(choices.get(index), _choice(index, delta, logprobs))
+        return self._body([choices[index] for index in sorted(choices)], self.job.usage(tokens))
+
+    async def events(self) -> Events:
+        """Yield the events of a stream; raises as `Job.run`."""
+        unset = None if self.request.include_usage else {"usage"}
+        tokens = 0
+        async with aclosing(self._deltas()) as deltas:
+            async for index, delta, logprobs in deltas:
+                tokens += delta.num_tokens
+                if delta.text or delta.finish_reason is not None or (logprobs is not None and logprobs.tokens):
+                    yield self._body([_choice(index, delta, logprobs)]).model_dump_json(exclude=unset)
+        if self.request.include_usage:
+            yield self._body([], self.job.usage(tokens)).model_dump_json()
+
+    def _body(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
+        return Completion(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)
+
+    async def _deltas(self) -> AsyncGenerator[tuple[int, Delta, CompletionLogprobs | None], None]:
+        """Yield the job's deltas as this route shows them: behind the prompt, or not at all."""
+        prompts = self._prompt_texts()
+        begun: set[int] = set()
+        async with aclosing(self.job.run()) as deltas:
+            async for index, gained in deltas:
+                delta = _hidden(gained) if self.request.max_tokens == 0 else gained
+                first, prompt = index not in begun, prompts[index]
+                begun.add(index)
+                logprobs = self._logprobs(index, delta, first=first, start=len(prompt))
+                yield index, replace(delta, text=prompt + delta.text) if first else delta, logprobs
+
+    def _prompt_texts(self) -> list[str]:
+        """Return what each choice's text begins with: its prompt, with `echo`."""
+        decode, choices = self.job.state.tokenizer.decode, range(self.job.choices)
+        texts = [prompt if isinstance(prompt, str) else decode(prompt) for prompt in self.request.prompts]
+        return [text if self.request.echo else "" for text in texts for _ in choices]
+
+    def _logprobs(self, index: int, delta: Delta, *, first: bool, start: int) -> CompletionLogprobs | None:
+        if self.request.logprobs is None:
+            return None
+        tokenizer = self.job.state.tokenizer
+        own = completion_logprobs(tokenizer, delta.logprobs, start=start)
+        if not (first and self.request.echo):
+            return own
+        prompt = self.job.prompts[index // self.job.choices]
+        return joined([prompt_logprobs(tokenizer, prompt, delta.prompt_logprobs or ()), own])
+
+
+def _hidden(delta: Delta) -> Delta:
+    return replace(delta, text="", num_tokens=0, logprobs=(), finish_reason=FinishReason.LENGTH)
+
+
+def _choice(index: int, delta: Delta, logprobs: CompletionLogprobs | None) -> CompletionChoice:
+    reason = None if delta.finish_reason is None else delta.finish_reason.value
+    return CompletionChoice(index=index, text=delta.text, logprobs=logprobs, finish_reason=reason)
+
+
+def _added(choice: CompletionChoice | None, more: CompletionChoice) -> CompletionChoice:
+    if choice is None:
+        return more
+    parts = [part for part in (choice.logprobs, more.logprobs) if part is not None]
+    return CompletionChoice(
+        index=choice.index,
+        text=choice.text + more.text,
+        logprobs=joined(parts) if parts else None,
+        finish_reason=more.finish_reason,
+    )

@@ -1,0 +1,32 @@
+"""The application: routers, error handlers and middleware around one state."""
+
+from fastapi import FastAPI
+
+from headmix_server.api.body_limit import BodyLimit
+from headmix_server.api.errors import install_handlers
+from headmix_server.api.request_log import RequestLog
+from headmix_server.api.routes import adapters, chat, classify, completions, health, metrics, models
+from headmix_server.api.schemas.error import ErrorResponse
+from headmix_server.api.state import ApiState
+
+_ROUTERS = (completions, chat, classify, models, adapters, health, metrics)
+_ERRORS = "An error; docs/errors.md lists the codes."
+
+
+def create_app(state: ApiState) -> FastAPI:
+    """Return the HTTP application over the given parts; it starts and stops none of them."""
+    app = FastAPI(
+        title="headmix",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        responses={"4XX": {"model": ErrorResponse, "description": _ERRORS}, 422: {"model": ErrorResponse}},
+    )
+    app.state.headmix = state
+    install_handlers(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_mib=state.settings.max_body_mib)
+    app.add_middleware(RequestLog, metrics=state.metrics)
+    for module in _ROUTERS:
+        app.include_router(module.router)
+    return app

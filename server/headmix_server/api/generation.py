@@ -1,0 +1,117 @@
+"""One completion as it grows: the engine's tokens to text, cut at stop strings, with log-probabilities kept in step.
+
+Owns which text and which tokens belong to a completion. It does not know the shape in which routes show them.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from time import monotonic
+
+from headmix_server.api.record import RequestRecord
+from headmix_server.api.state import ApiState
+from headmix_server.core.messages import Generate, TokenOutput
+from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
+from headmix_server.text.detokenize import Detokenizer
+from headmix_server.text.stop import StopMatcher
+from headmix_server.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedLogprob:
+    """A token's log-probability and the character of the completion's text where the token begins."""
+
+    logprob: TokenLogprob
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a completion gained. `num_tokens` counts the new tokens, those without text too."""
+
+    text: str
+    num_tokens: int
+    logprobs: tuple[PlacedLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    finish_reason: FinishReason | None = None
+
+
+class CompletionText:
+    """The text of one completion: tokens in, deltas out, until one has a finish reason."""
+
+    def __init__(self, tokenizer: Tokenizer, sampling: SamplingParams, stops: Sequence[str]) -> None:
+        self._detokenizer = Detokenizer(tokenizer)
+        self._matcher = StopMatcher(stops)
+        ends = frozenset() if sampling.ignore_eos else tokenizer.eos_ids
+        self._end_tokens = ends.union(sampling.stop_token_ids)
+        self._decoded = 0  # characters decoded, shown or held back
+        self._shown = 0
+        self._waiting: list[PlacedLogprob] = []
+
+    def add(self, output: TokenOutput) -> Delta:
+        """Return what the output adds. A token that ends the generation is counted and not shown."""
+        tokens, reason = output.tokens, output.finish_reason
+        if reason is FinishReason.STOP and tokens and tokens[-1] in self._end_tokens:
+            tokens = tokens[:-1]
+        text = self._show(tokens, output.logprobs or ())
+        if self._matcher.matched is None and reason is not None:
+            text += self._matcher.push(self._detokenizer.flush())
+            text += self._matcher.flush()
+        if self._matcher.matched is not None:
+            reason = FinishReason.STOP
+        self._shown += len(text)
+        return Delta(
+            text=text,
+            num_tokens=len(output.tokens),
+            logprobs=self._ripe(ended=reason is not None),
+            prompt_logprobs=None if output.prompt_logprobs is None else tuple(output.prompt_logprobs),
+            finish_reason=reason,
+        )
+
+    def _show(self, tokens: Sequence[int], logprobs: Sequence[TokenLogprob]) -> str:
+        shown = []
+        for place, token in enumerate(tokens):
+            if place < len(logprobs):
+                self._waiting.append(PlacedLogprob(logprobs[place], self._decoded))
+            text = self._detokenizer.push([token])
+            self._decoded += len(text)
+            shown.append(self._matcher.push(text))
+        return "".join(shown)
+
+    def _ripe(self, *, ended: bool) -> tuple[PlacedLogprob, ...]:
+        """Take the tokens whose text is shown; at the end all but those that a stop string cut away."""
+        everything = ended and self._matcher.matched is None
+        ripe = [entry for entry in self._waiting if everything or entry.offset < self._shown]
+        self._waiting = self._waiting[len(ripe) :]
+        return tuple(ripe)
+
+
+async def complete(
+    state: ApiState, message: Generate, stops: Sequence[str], record: RequestRecord
+) -> AsyncGenerator[Delta, None]:
+    """Yield one completion's deltas; the last has a finish reason. Closing it early aborts the engine's work.
+
+    Raises:
+        HeadmixServerError: as `EngineClient.generate`.
+    """
+    text = CompletionText(state.tokenizer, message.sampling, stops)
+    last: float | None = None
+    async with aclosing(state.engine.generate(message)) as outputs:
+        async for output in outputs:
+            last = _observe(state, record, output, last)
+            delta = text.add(output)
+            record.generation_tokens += delta.num_tokens
+            yield delta
+            if delta.finish_reason is not None:
+                return
+
+
+def _observe(state: ApiState, record: RequestRecord, output: TokenOutput, last: float | None) -> float:
+    """Note when tokens came; return the time."""
+    now = monotonic()
+    if last is None:
+        record.queued(output.queue_seconds)
+        state.metrics.first_token(now - record.began)
+    else:
+        state.metrics.inter_token((now - last) / max(1, len(output.tokens)))
+    return now

@@ -1,0 +1,88 @@
+"""The generation a request asked for: its prompts and choices, as engine requests that run side by side.
+
+Both generation routes make one and read the same stream of it; they differ only in the bodies around it.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from headmix_server.api.fan_in import fan_in
+from headmix_server.api.generation import Delta, complete
+from headmix_server.api.model import Model
+from headmix_server.api.record import RequestRecord
+from headmix_server.api.sampling import for_choice
+from headmix_server.api.schemas.common import Usage
+from headmix_server.api.state import ApiState
+from headmix_server.core.messages import Generate
+from headmix_server.core.types import SamplingParams
+from headmix_server.text.tokenizer import Tokenizer
+
+_LONG_TEXT = 10_000  # characters; tokenizing more than these takes milliseconds and leaves the event loop
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`."""
+
+    state: ApiState
+    record: RequestRecord
+    tenant: str
+    model: Model
+    prompts: tuple[tuple[int, ...], ...]
+    sampling: SamplingParams
+    choices: int
+    stops: tuple[str, ...]
+
+    def run(self) -> AsyncGenerator[tuple[int, Delta], None]:
+        """Yield (index, delta) of all choices as they come; closing it, or a failure of one, aborts all.
+
+        Raises:
+            HeadmixServerError: as `EngineClient.generate`.
+        """
+        self.record.prompt_tokens = self.num_prompt_tokens
+        name = engine_request_id(self.record)
+        return fan_in(
+            [
+                complete(self.state, self._message(name, prompt, choice), self.stops, self.record)
+                for prompt in range(len(self.prompts))
+                for choice in range(self.choices)
+            ]
+        )
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of all prompts, each counted once."""
+        return sum(map(len, self.prompts))
+
+    def usage(self, completion_tokens: int) -> Usage:
+        """Return the counts in OpenAI's shape."""
+        prompt = self.num_prompt_tokens
+        return Usage(prompt_tokens=prompt, completion_tokens=completion_tokens, total_tokens=prompt + completion_tokens)
+
+    def _message(self, name: str, prompt: int, choice: int) -> Generate:
+        return Generate(
+            request_id=f"{name}-{prompt * self.choices + choice}",
+            tenant=self.tenant,
+            prompt=list(self.prompts[prompt]),
+            adapter=self.model.ref,
+            sampling=for_choice(self.sampling, choice),
+        )
+
+
+def engine_request_id(record: RequestRecord) -> str:
+    """Return a name for engine requests that leads back to the client's request and is never used twice."""
+    return f"{record.request_id}.{secrets.token_hex(8)}"
+
+
+async def encode(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool) -> list[int]:
+    """Return the text's ids; a long text is tokenized in a thread."""
+    if len(text) < _LONG_TEXT:
+        return tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def work() -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    return await run_in_threadpool(work)

@@ -1,0 +1,81 @@
+"""From an upload to a version: received, verified against the base, stored and named, or refused with every fault."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from headmix_adapters.artifact import Artifact, ArtifactError, Limits, verify_artifact
+from headmix_server.api.multipart import receive_form
+from headmix_server.api.state import ApiState
+from headmix_server.catalog.names import check_name
+from headmix_server.catalog.store import Upload
+from headmix_server.catalog.version import AdapterRecord, Published
+from headmix_server.core.errors import InvalidAdapter, InvalidRequest, PayloadTooLarge
+
+MIB = 1024 * 1024
+_FORM_BYTES = 64 * 1024  # room for the form around the file
+_FIELDS = frozenset({"name", "allow_base_mismatch"})
+_BOOLEANS = {"true": True, "false": False}
+
+
+async def receive_and_publish(request: Request, state: ApiState, tenant: str) -> Published:
+    """Take in the upload and make it the name's current version.
+
+    Raises:
+        PayloadTooLarge, InvalidRequest, InvalidAdapter, InsufficientStorage: nothing was changed.
+    """
+    max_bytes = state.settings.max_adapter_mib * MIB
+    _check_declared_length(request, max_bytes)
+    with state.library.store.receive(max_bytes=max_bytes) as upload:
+        fields = await receive_form(request, _FIELDS, upload.write)
+        name = fields.get("name")
+        if not name:
+            raise InvalidRequest("The field name is missing.", param="name")
+        check_name(name, reserved=(state.base.name,))
+        allow = _BOOLEANS.get(fields.get("allow_base_mismatch", "false"))
+        if allow is None:
+            raise InvalidRequest("allow_base_mismatch is true or false.", param="allow_base_mismatch")
+        return await run_in_threadpool(_verify_and_publish, state, tenant, name, upload, allow)
+
+
+def _check_declared_length(request: Request, max_bytes: int) -> None:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes + _FORM_BYTES:
+        raise PayloadTooLarge(f"The artifact is larger than the limit of {max_bytes} bytes.", param="file")
+
+
+def _verify_and_publish(state: ApiState, tenant: str, name: str, upload: Upload, allow_mismatch: bool) -> Published:
+    upload.finish()
+    artifact = verify(state, upload, allow_mismatch)
+    record = AdapterRecord(
+        digest=upload.digest,
+        size_bytes=artifact.size_bytes,
+        num_parameters=artifact.num_parameters,
+        config=artifact.config,
+    )
+    return state.library.publish(tenant, name, upload, record)
+
+
+def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> Artifact:
+    """Return the upload opened, if it is sound and fits the base.
+
+    Raises:
+        InvalidAdapter: with every fault.
+    """
+    settings = state.settings
+    limits = Limits(
+        max_rank=settings.max_adapter_rank, max_bytes=settings.max_adapter_mib * MIB, max_labels=settings.max_labels
+    )
+    try:
+        artifact = verify_artifact(
+            upload.path, base=state.base.shape, limits=limits, allow_base_mismatch=allow_mismatch
+        )
+    except ArtifactError as error:
+        raise _refused([str(fault) for fault in error.faults]) from error
+    if artifact.config.added_tokens:
+        raise _refused(["this server does not serve added tokens"])
+    return artifact
+
+
+def _refused(faults: list[str]) -> InvalidAdapter:
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return InvalidAdapter(f"The adapter was refused: {faults[0]}{more}.", faults=faults)

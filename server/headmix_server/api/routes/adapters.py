@@ -1,0 +1,142 @@
+"""/v1/adapters: the tenant's adapters, from upload to deletion."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
+
+from headmix_server.api.deps import AdaptersKey, AnyKey, State
+from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.job import engine_request_id
+from headmix_server.api.model import Model
+from headmix_server.api.publishing import receive_and_publish
+from headmix_server.api.record import record_of
+from headmix_server.api.schemas.adapters import (
+    AdapterDeleted,
+    AdapterList,
+    AdapterObject,
+    LoadRequest,
+    RollbackRequest,
+    adapter_object,
+)
+from headmix_server.api.state import ApiState
+from headmix_server.catalog.version import AdapterVersion
+from headmix_server.core.messages import LoadAdapter
+from headmix_server.core.types import Residency
+
+router = APIRouter(tags=["adapters"])
+
+_UPLOAD_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["name", "file"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "file": {"type": "string", "format": "binary"},
+                        "allow_base_mismatch": {"type": "boolean", "default": False},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/v1/adapters", status_code=201, openapi_extra=_UPLOAD_FORM)
+async def upload_adapter(request: Request, response: Response, principal: AdaptersKey, state: State) -> AdapterObject:
+    """Upload an artifact as the current version of a name; 200 where the current version has these bytes already."""
+    published = await receive_and_publish(request, state, principal.tenant)
+    _note(request, published.version)
+    response.status_code = 201 if published.created else 200
+    return _object(state, published.version)
+
+
+@router.get("/v1/adapters")
+async def list_adapters(principal: AnyKey, state: State) -> AdapterList:
+    """Return the current version of each adapter."""
+    return _list(state, await run_in_threadpool(state.library.catalog.list, principal.tenant))
+
+
+@router.get("/v1/adapters/{name}")
+async def get_adapter(request: Request, name: str, principal: AnyKey, state: State) -> AdapterObject:
+    """Return the current version, or the one that `name@3` names."""
+    return _object(state, await _resolve(request, state, principal.tenant, name))
+
+
+@router.get("/v1/adapters/{name}/versions")
+async def list_versions(name: str, principal: AnyKey, state: State) -> AdapterList:
+    """Return every version, newest first."""
+    return _list(state, await run_in_threadpool(state.library.catalog.versions, principal.tenant, name))
+
+
+@router.get("/v1/adapters/{name}/file", response_class=FileResponse)
+async def download_adapter(
+    request: Request, name: str, principal: AdaptersKey, state: State, version: int | None = None
+) -> FileResponse:
+    """Return the artifact's bytes."""
+    chosen = await _resolve(request, state, principal.tenant, name, version)
+    return FileResponse(
+        state.library.path(chosen),
+        media_type="application/octet-stream",
+        filename=f"{chosen.name}-{chosen.version}.safetensors",
+        headers={**Model(chosen).headers, "etag": f'"{chosen.digest}"'},
+    )
+
+
+@router.delete("/v1/adapters/{name}")
+async def delete_adapter(name: str, principal: AdaptersKey, state: State) -> AdapterDeleted:
+    """Take the adapter and all its versions away; requests that run with it go on to their end."""
+    deleted = await run_in_threadpool(state.library.delete, principal.tenant, name)
+    for digest in deleted.freed_digests:
+        state.engine.forget(digest)
+    state.metrics.adapter_deleted(principal.tenant, name)
+    return AdapterDeleted(name=name, versions=[version.version for version in deleted.versions])
+
+
+@router.post("/v1/adapters/{name}/rollback")
+async def rollback_adapter(
+    request: Request, name: str, principal: AdaptersKey, state: State, body: RollbackRequest | None = None
+) -> AdapterObject:
+    """Make another version current: the one given, or the one that was before."""
+    number = None if body is None else body.version
+    version = await run_in_threadpool(state.library.catalog.rollback, principal.tenant, name, number)
+    _note(request, version)
+    return _object(state, version)
+
+
+@router.post("/v1/adapters/{name}/load")
+async def load_adapter(
+    request: Request, name: str, principal: AdaptersKey, state: State, body: LoadRequest | None = None
+) -> AdapterObject:
+    """Bring a version to the device ahead of requests; answers once it is there."""
+    version = await _resolve(request, state, principal.tenant, name, None if body is None else body.version)
+    message = LoadAdapter(request_id=engine_request_id(record_of(request)), adapter=state.library.ref(version))
+    await until_disconnected(request, state.engine.load(message))
+    return adapter_object(version, Residency.DEVICE)
+
+
+async def _resolve(
+    request: Request, state: ApiState, tenant: str, name: str, number: int | None = None
+) -> AdapterVersion:
+    asked = name if number is None else f"{name}@{number}"
+    version = await run_in_threadpool(state.library.catalog.resolve, tenant, asked)
+    _note(request, version)
+    return version
+
+
+def _note(request: Request, version: AdapterVersion) -> None:
+    record = record_of(request)
+    record.adapter, record.digest = version.name, version.digest
+
+
+def _object(state: ApiState, version: AdapterVersion) -> AdapterObject:
+    return adapter_object(version, state.residency(version.digest))
+
+
+def _list(state: ApiState, versions: tuple[AdapterVersion, ...]) -> AdapterList:
+    return AdapterList(data=[_object(state, version) for version in versions])

@@ -1,0 +1,85 @@
+"""POST /v1/chat/completions."""
+
+from fastapi import APIRouter, Request, Response
+
+from headmix_server.api.answers.chat import ChatAnswer
+from headmix_server.api.deps import InferenceKey, State
+from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.job import Job, encode
+from headmix_server.api.model import require_generation, resolve_model
+from headmix_server.api.record import record_of
+from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
+from headmix_server.api.schemas.chat import ChatCompletion, ChatMessage, ChatRequest
+from headmix_server.api.sse import open_stream
+from headmix_server.api.state import ApiState
+from headmix_server.core.errors import InvalidRequest
+from headmix_server.tenancy.principal import Principal
+from headmix_server.text.chat_template import ChatTemplateError
+
+router = APIRouter(tags=["generation"])
+
+
+@router.post("/v1/chat/completions", response_model=ChatCompletion)
+async def create_chat_completion(
+    request: Request, response: Response, body: ChatRequest, principal: InferenceKey, state: State
+) -> Response | ChatCompletion:
+    """Answer a conversation; `stream` sends the text as it comes."""
+    job = await _make_job(request, body, principal, state)
+    answer = ChatAnswer(job, body)
+    if body.stream:
+        return await open_stream(request, answer.events(), job.model.headers)
+    response.headers.update(job.model.headers)
+    return await until_disconnected(request, answer.whole())
+
+
+async def _make_job(request: Request, body: ChatRequest, principal: Principal, state: ApiState) -> Job:
+    record = record_of(request)
+    if body.top_logprobs and not body.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    model = await resolve_model(state, principal.tenant, body.model, record)
+    require_generation(state, model)
+    choices = body.n or 1
+    check_choices(choices, state.settings.max_choices)
+    ready = state.engine.require_ready()
+    # The template writes the special tokens itself.
+    prompt = await encode(state.tokenizer, render(state, body.messages), add_special_tokens=False)
+    limit = context_length(ready)
+    asked = body.max_completion_tokens or body.max_tokens
+    check_length(len(prompt), asked or 1, limit, param="messages")
+    sampling = sampling_params(
+        body,
+        max_tokens=asked or limit - len(prompt),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+    )
+    return Job(
+        state=state,
+        record=record,
+        tenant=principal.tenant,
+        model=model,
+        prompts=(tuple(prompt),),
+        sampling=sampling,
+        choices=choices,
+        stops=tuple(body.stop or ()),
+    )
+
+
+def render(state: ApiState, messages: list[ChatMessage]) -> str:
+    """Return the conversation as the base's prompt; templates know OpenAI's `developer` as `system`.
+
+    Raises:
+        InvalidRequest: the base has no template, or the template refuses the messages.
+    """
+    if state.chat_template is None:
+        raise InvalidRequest("The base of this server has no chat template: use /v1/completions.", param="messages")
+    turns = [
+        {
+            "role": "system" if message.role == "developer" else message.role,
+            "content": message.text,
+            "name": message.name,
+        }
+        for message in messages
+    ]
+    try:
+        return state.chat_template.render(turns)
+    except ChatTemplateError as error:
+        raise InvalidRequest(f"The base's chat template refuses these messages: {error}", param="messages") from error

@@ -1,0 +1,91 @@
+"""POST /v1/classify."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request, Response
+
+from headmix_adapters.config import ClassifierConfig
+from headmix_server.api.deps import InferenceKey, State
+from headmix_server.api.disconnect import end_tasks, until_disconnected
+from headmix_server.api.job import encode, engine_request_id
+from headmix_server.api.model import require_classification, resolve_model
+from headmix_server.api.record import record_of
+from headmix_server.api.sampling import check_length, context_length
+from headmix_server.api.schemas.classify import Classification, ClassifyRequest, ClassifyResponse
+from headmix_server.api.schemas.common import Usage
+from headmix_server.api.state import ApiState
+from headmix_server.core.errors import InternalError, InvalidRequest
+from headmix_server.core.messages import Classified, Classify
+
+MULTI_LABEL_THRESHOLD = 0.5
+router = APIRouter(tags=["classification"])
+
+
+@router.post("/v1/classify", response_model_exclude_none=True)
+async def classify(
+    request: Request, response: Response, body: ClassifyRequest, principal: InferenceKey, state: State
+) -> ClassifyResponse:
+    """Classify one text or several with a classifier adapter."""
+    record = record_of(request)
+    model = await resolve_model(state, principal.tenant, body.model, record)
+    version, ref = require_classification(model)
+    ready = state.engine.require_ready()
+    prompts = await _encode_all(state, body.input, context_length(ready))
+    name = engine_request_id(record)
+    messages = [
+        Classify(request_id=f"{name}-{index}", tenant=principal.tenant, prompt=prompt, adapter=ref)
+        for index, prompt in enumerate(prompts)
+    ]
+    record.prompt_tokens = sum(map(len, prompts))
+    scores = await until_disconnected(request, _classify_all(state, messages))
+    for score in scores:
+        record.queued(score.queue_seconds)
+    response.headers.update(model.headers)
+    head = version.config.classifier
+    if head is None:
+        raise InternalError(f"the classifier {version.digest} has no head")
+    return ClassifyResponse(
+        id=f"classify-{secrets.token_hex(12)}",
+        created=int(time.time()),
+        model=body.model,
+        data=[classification(index, score.probs, head) for index, score in enumerate(scores)],
+        usage=Usage(prompt_tokens=record.prompt_tokens, completion_tokens=0, total_tokens=record.prompt_tokens),
+    )
+
+
+async def _encode_all(state: ApiState, texts: Sequence[str], limit: int) -> list[list[int]]:
+    if len(texts) > state.settings.max_inputs:
+        raise InvalidRequest(f"{len(texts)} texts; one request may have {state.settings.max_inputs}.", param="input")
+    prompts = []
+    for text in texts:
+        prompt = await encode(state.tokenizer, text, add_special_tokens=True) if text else []
+        check_length(len(prompt), 0, limit, param="input")
+        prompts.append(prompt)
+    return prompts
+
+
+async def _classify_all(state: ApiState, messages: Sequence[Classify]) -> list[Classified]:
+    """Classify side by side; if one fails, the others are aborted."""
+    tasks = [asyncio.ensure_future(state.engine.classify(message)) for message in messages]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        await end_tasks(*tasks)
+
+
+def classification(index: int, probs: list[float], head: ClassifierConfig) -> Classification:
+    """Return one text's scores in the words of the adapter's labels.
+
+    Raises:
+        InternalError: the engine scored another number of labels than the head has.
+    """
+    if len(probs) != len(head.labels):
+        raise InternalError(f"{len(probs)} scores for {len(head.labels)} labels")
+    likeliest = max(range(len(probs)), key=probs.__getitem__)
+    labels = None
+    if head.problem == "multi_label":
+        labels = [label for label, p in zip(head.labels, probs, strict=True) if p >= MULTI_LABEL_THRESHOLD]
+    return Classification(index=index, label=head.labels[likeliest], probs=probs, num_classes=len(probs), labels=labels)

@@ -1,0 +1,74 @@
+"""POST /v1/completions."""
+
+from fastapi import APIRouter, Request, Response
+
+from headmix_server.api.answers.completion import CompletionAnswer
+from headmix_server.api.deps import InferenceKey, State
+from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.job import Job, encode
+from headmix_server.api.model import require_generation, resolve_model
+from headmix_server.api.record import record_of
+from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
+from headmix_server.api.schemas.completions import Completion, CompletionRequest
+from headmix_server.api.sse import open_stream
+from headmix_server.api.state import ApiState
+from headmix_server.core.errors import InvalidRequest
+from headmix_server.tenancy.principal import Principal
+
+DEFAULT_MAX_TOKENS = 16
+router = APIRouter(tags=["generation"])
+
+
+@router.post("/v1/completions", response_model=Completion)
+async def create_completion(
+    request: Request, response: Response, body: CompletionRequest, principal: InferenceKey, state: State
+) -> Response | Completion:
+    """Continue a prompt, or several; `stream` sends the text as it comes."""
+    job = await _make_job(request, body, principal, state)
+    answer = CompletionAnswer(job, body)
+    if body.stream:
+        return await open_stream(request, answer.events(), job.model.headers)
+    response.headers.update(job.model.headers)
+    return await until_disconnected(request, answer.whole())
+
+
+async def _make_job(request: Request, body: CompletionRequest, principal: Principal, state: ApiState) -> Job:
+    record = record_of(request)
+    model = await resolve_model(state, principal.tenant, body.model, record)
+    require_generation(state, model)
+    max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    if max_tokens == 0 and not body.echo:
+        raise InvalidRequest("max_tokens must be at least 1 unless echo is true.", param="max_tokens")
+    choices = body.n or 1
+    check_choices(choices * len(body.prompts), state.settings.max_choices)
+    ready = state.engine.require_ready()
+    prompts = [await _prompt_ids(state, prompt) for prompt in body.prompts]
+    if not prompts:
+        raise InvalidRequest("The prompt is empty.", param="prompt")
+    for prompt in prompts:
+        check_length(len(prompt), max(1, max_tokens), context_length(ready), param="prompt")
+    sampling = sampling_params(
+        body,
+        max_tokens=max(1, max_tokens),
+        logprobs=body.logprobs,
+        prompt_logprobs=bool(body.echo) and body.logprobs is not None,
+    )
+    return Job(
+        state=state,
+        record=record,
+        tenant=principal.tenant,
+        model=model,
+        prompts=tuple(map(tuple, prompts)),
+        sampling=sampling,
+        choices=choices,
+        stops=tuple(body.stop or ()),
+    )
+
+
+async def _prompt_ids(state: ApiState, prompt: str | list[int]) -> list[int]:
+    if isinstance(prompt, str):
+        return await encode(state.tokenizer, prompt, add_special_tokens=True) if prompt else []
+    vocabulary = state.base.shape.vocab_size
+    if any(token >= vocabulary for token in prompt):
+        raise InvalidRequest(f"A token id is below {vocabulary}, the size of the vocabulary.", param="prompt")
+    return prompt

@@ -1,0 +1,27 @@
+"""Whether the process lives, and whether it can serve. No key is asked for: probes have none."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from headmix_server.api.deps import State
+from headmix_server.api.engine_client import RETRY_UNAVAILABLE, EngineState
+from headmix_server.api.schemas.health import Health
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def alive() -> Health:
+    """Answer as long as the process can."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": Health}})
+async def ready(state: State) -> Response:
+    """Say whether a request would be served, and if not, why."""
+    engine = state.engine
+    if engine.state is EngineState.READY:
+        return JSONResponse({"status": "ready"})
+    reason = "the server is shutting down" if engine.state is EngineState.DRAINING else engine.reason
+    body = {"status": engine.state.value, "reason": reason}
+    return JSONResponse(body, 503, {"retry-after": str(RETRY_UNAVAILABLE)})

@@ -1,0 +1,57 @@
+"""/v1/models: what the tenant can name as `model`."""
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from headmix_server.api.deps import AnyKey, State
+from headmix_server.api.model import resolve_model
+from headmix_server.api.record import record_of
+from headmix_server.api.sampling import context_length
+from headmix_server.api.schemas.models import ModelList, ModelObject
+from headmix_server.api.state import ApiState
+from headmix_server.catalog.version import AdapterVersion
+
+BASE_OWNER = "headmix"
+router = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models")
+async def list_models(principal: AnyKey, state: State) -> ModelList:
+    """Return the base and the tenant's adapters."""
+    versions = await run_in_threadpool(state.library.catalog.list, principal.tenant)
+    adapters = [_adapter(state, version.name, version) for version in versions]
+    return ModelList(data=[_base(state), *adapters])
+
+
+@router.get("/v1/models/{model:path}")
+async def get_model(request: Request, model: str, principal: AnyKey, state: State) -> ModelObject:
+    """Return the base, an adapter, or one version of it (`name@3`)."""
+    found = await resolve_model(state, principal.tenant, model, record_of(request))
+    return _base(state) if found.version is None else _adapter(state, model, found.version)
+
+
+def _base(state: ApiState) -> ModelObject:
+    ready = state.engine.ready
+    return ModelObject(
+        id=state.base.name,
+        created=state.created,
+        owned_by=BASE_OWNER,
+        root=state.base.name,
+        task="generation" if state.generates else None,
+        max_model_len=None if ready is None else context_length(ready),
+    )
+
+
+def _adapter(state: ApiState, name: str, version: AdapterVersion) -> ModelObject:
+    return ModelObject(
+        id=name,
+        created=version.created,
+        owned_by=version.tenant,
+        root=version.name,
+        parent=state.base.name,
+        task=version.config.task,
+        labels=list(version.labels) or None,
+        version=version.version,
+        digest=version.digest,
+        resident=state.residency(version.digest),
+    )

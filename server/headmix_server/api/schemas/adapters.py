@@ -1,0 +1,77 @@
+"""Bodies of /v1/adapters."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from headmix_server.api.schemas.common import RequestBody, ResponseBody
+from headmix_server.catalog.version import AdapterVersion
+from headmix_server.core.types import Residency
+
+
+class AdapterObject(ResponseBody):
+    """One version of an adapter. `resident` is the fastest tier that holds it; `created` is in Unix seconds."""
+
+    object: Literal["adapter"] = "adapter"
+    name: str
+    version: int
+    digest: str
+    task: Literal["generation", "classification"]
+    method: Literal["kernel-mix", "lora"]
+    base: str
+    labels: list[str]
+    size_bytes: int
+    num_parameters: int
+    created: int
+    current: bool
+    resident: Residency
+    sites: dict[str, Any]
+    training: dict[str, Any]
+
+
+class AdapterList(ResponseBody):
+    """Adapters by name, or versions, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[AdapterObject]
+
+
+class AdapterDeleted(ResponseBody):
+    """What a deletion took away."""
+
+    object: Literal["adapter.deleted"] = "adapter.deleted"
+    name: str
+    deleted: Literal[True] = True
+    versions: list[int]
+
+
+class RollbackRequest(RequestBody):
+    """Which version becomes current; absent: the one that was before."""
+
+    version: int | None = Field(None, ge=1)
+
+
+class LoadRequest(RequestBody):
+    """Which version to bring to the device; absent: the current one."""
+
+    version: int | None = Field(None, ge=1)
+
+
+def adapter_object(version: AdapterVersion, resident: Residency) -> AdapterObject:
+    """Return the version as clients see it."""
+    return AdapterObject(
+        name=version.name,
+        version=version.version,
+        digest=version.digest,
+        task=version.config.task,
+        method=version.config.method,
+        base=version.base_name,
+        labels=list(version.labels),
+        size_bytes=version.size_bytes,
+        num_parameters=version.num_parameters,
+        created=version.created,
+        current=version.current,
+        resident=resident,
+        sites=version.sites,
+        training=version.training,
+    )

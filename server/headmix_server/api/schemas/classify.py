@@ -1,0 +1,44 @@
+"""Bodies of /v1/classify, in vLLM's shape with two additions for heads of other kinds."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from headmix_server.api.schemas.common import RequestBody, ResponseBody, Usage
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class ClassifyRequest(RequestBody):
+    """Classify one text or several."""
+
+    model: str
+    input: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str]), Field(min_length=1)]
+    user: str | None = None
+
+
+class Classification(ResponseBody):
+    """One text's scores, in the order of the adapter's labels.
+
+    `label` is the likeliest. A multi-label head's `probs` are independent, and `labels` lists those of at least 0.5; a
+    regression head's one entry in `probs` is the raw value.
+    """
+
+    index: int
+    label: str
+    probs: list[float]
+    num_classes: int
+    labels: list[str] | None = None
+
+
+class ClassifyResponse(ResponseBody):
+    """All texts' scores, in the order of the request."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[Classification]
+    usage: Usage

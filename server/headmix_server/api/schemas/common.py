@@ -1,0 +1,93 @@
+"""What request bodies share: strictness, the neutral values clients send of their own accord, sampling parameters."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Neutral = Mapping[str, tuple[object, ...]]
+
+
+class RequestBody(BaseModel):
+    """A body that is understood in full or refused.
+
+    `neutral` lists parameters of OpenAI's that are not supported, with the values that ask for nothing: client
+    libraries send those unasked, so they are dropped. Any other value would change the output, and is refused.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    neutral: ClassVar[Neutral] = MappingProxyType({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_neutral(cls, body: object) -> object:
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if not (name in cls.neutral and value in cls.neutral[name])}
+
+
+class ResponseBody(BaseModel):
+    """A body this server writes."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+StopStrings = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=256)]],
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+    Field(max_length=16),
+]
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's options of a stream."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class SamplingBody(RequestBody):
+    """What both generation routes take; the last six are extras that OpenAI's API does not have."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(None, ge=1)
+    stop: StopStrings | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    top_k: int | None = Field(None, ge=-1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(None, max_length=64)
+    ignore_eos: bool | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+class Usage(ResponseBody):
+    """Token counts: prompts once each, completions over all choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int

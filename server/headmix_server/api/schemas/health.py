@@ -1,0 +1,10 @@
+"""Bodies of the health routes."""
+
+from headmix_server.api.schemas.common import ResponseBody
+
+
+class Health(ResponseBody):
+    """`ok`, `ready`, or the engine's state with the reason it cannot serve."""
+
+    status: str
+    reason: str | None = None

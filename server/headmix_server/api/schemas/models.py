@@ -1,0 +1,30 @@
+"""Bodies of /v1/models: OpenAI's model object with what an adapter has beyond it."""
+
+from typing import Literal
+
+from headmix_server.api.schemas.common import ResponseBody
+from headmix_server.core.types import Residency
+
+
+class ModelObject(ResponseBody):
+    """The base (`parent` null) or one of the tenant's adapters, at its current version."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    root: str
+    parent: str | None = None
+    task: Literal["generation", "classification"] | None = None
+    labels: list[str] | None = None
+    version: int | None = None
+    digest: str | None = None
+    resident: Residency | None = None
+    max_model_len: int | None = None
+
+
+class ModelList(ResponseBody):
+    """The base first, then the adapters by name."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelObject]

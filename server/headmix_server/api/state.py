@@ -1,0 +1,41 @@
+"""Everything a request may need, joined once at start and handed to the routers; nothing here is changed later."""
+
+from dataclasses import dataclass, field
+from time import time
+
+from headmix_adapters.base import ResolvedBase
+from headmix_server.api.engine_client import EngineClient
+from headmix_server.catalog.library import Library
+from headmix_server.core.metrics import Metrics
+from headmix_server.core.settings import Settings
+from headmix_server.core.types import Residency
+from headmix_server.tenancy.keys import Keys
+from headmix_server.text.chat_template import ChatTemplate
+from headmix_server.text.tokenizer import Tokenizer
+
+ENCODERS = frozenset({"bert", "roberta"})
+"""Model types that read a whole text at once: they classify, and cannot continue one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiState:
+    """The parts behind the routes. `chat_template` is None where the base has none; `created` is in Unix seconds."""
+
+    settings: Settings
+    base: ResolvedBase
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    engine: EngineClient
+    library: Library
+    keys: Keys
+    metrics: Metrics
+    created: int = field(default_factory=lambda: int(time()))
+
+    @property
+    def generates(self) -> bool:
+        """Whether the base can continue a text."""
+        return self.base.shape.model_type not in ENCODERS
+
+    def residency(self, digest: str) -> Residency:
+        """Return the fastest tier that holds the adapter, as the engine last reported; the file is always there."""
+        return self.engine.resident.get(digest, Residency.DISK)
