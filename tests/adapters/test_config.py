@@ -1,0 +1,75 @@
+"""A config is frozen, closed, and its JSON text is one and the same for the same config."""
+
+import json
+
+import msgspec
+import pytest
+
+from headmix_adapters.config import FORMAT, AdapterConfig, HeadPart, SiteConfig, Sites, decode_config, encode_config
+from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
+
+CONFIG = adapter_config(
+    tiny_base_shape(),
+    task="classification",
+    classifier=classifier_config("a", "ü"),
+    added_tokens=("<subject>",),
+    training={"steps": 10, "metrics": {"accuracy": 0.5}},
+)
+
+
+def test_the_json_text_gives_the_config_back() -> None:
+    assert decode_config(encode_config(CONFIG)) == CONFIG
+
+
+def test_the_same_config_has_the_same_text_whatever_its_fields_order() -> None:
+    turned = json.dumps(dict(reversed(json.loads(encode_config(CONFIG)).items())))
+    assert encode_config(decode_config(turned)) == encode_config(CONFIG)
+
+
+def test_defaults_stand_for_what_a_hand_written_header_leaves_out() -> None:
+    fields = json.loads(encode_config(CONFIG))
+    for optional in ("format", "classifier", "added_tokens", "training", "created_by"):
+        del fields[optional]
+    fields["sites"] = {"q": {"head": {"rank": 2, "base": "x"}}}
+    config = decode_config(json.dumps(fields))
+    assert (config.format, config.classifier, config.added_tokens, config.training) == (FORMAT, None, (), {})
+    assert config.sites == Sites(q=SiteConfig(head=HeadPart(rank=2, base="x", scale=1.0, bias=True)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("note", 1, "unknown field `note`"),
+        ("sites.q.head.alpha", 1, r"unknown field `alpha` - at `\$.sites.q.head`"),
+        ("sites.w", {}, r"unknown field `w` - at `\$.sites`"),
+        ("method", "ia3", "Invalid enum value 'ia3'"),
+        ("base.hidden_size", 32.5, r"Expected `int`, got `float` - at `\$.base.hidden_size`"),
+        ("classifier.labels", ["a", 1], r"Expected `str`, got `int` - at `\$.classifier.labels\[1\]`"),
+    ],
+)
+def test_a_header_is_understood_in_full_or_refused(path: str, value: object, message: str) -> None:
+    fields = json.loads(encode_config(CONFIG))
+    *parents, last = path.split(".")
+    target = fields
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    with pytest.raises(msgspec.ValidationError, match=message):
+        decode_config(json.dumps(fields))
+
+
+@pytest.mark.parametrize("struct", [CONFIG, CONFIG.base, CONFIG.sites, CONFIG.classifier])
+def test_configs_cannot_be_changed(struct: msgspec.Struct) -> None:
+    with pytest.raises(AttributeError):
+        setattr(struct, struct.__struct_fields__[0], None)
+
+
+def test_sites_are_listed_in_a_fixed_order_without_the_absent_ones() -> None:
+    part = SiteConfig(head=HeadPart(rank=1, base="x"))
+    assert list(Sites(o=part, v=part, q=part).present()) == ["q", "v", "o"]
+
+
+def test_absent_parts_are_absent_from_the_text() -> None:
+    config: AdapterConfig = adapter_config(tiny_base_shape(), Sites(q=SiteConfig(head=HeadPart(rank=1, base="x"))))
+    assert json.loads(encode_config(config))["sites"].keys() == {"q"}
+    assert json.loads(encode_config(config))["sites"]["q"].keys() == {"head"}
