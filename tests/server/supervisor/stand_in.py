@@ -21,7 +21,7 @@ def exit_with_parent() -> None:
 
 
 def serve(endpoint: str, behaviour: str) -> None:
-    socket = zmq.Context.instance().socket(zmq.PAIR)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
     socket.connect(endpoint)
     socket.send(encode(EngineReady(pid=os.getpid(), max_model_len=64, kv_blocks=4, block_size=16, adapter_slots=1)))
     if behaviour == "dies":

@@ -1,0 +1,83 @@
+"""The data folder: created, locked against a second server, and where each part finds its place in it.
+
+docs/operations.md lists its files.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headmix_server.app.errors import StartError
+
+# The operating system allows a socket's path some 104 bytes; the sockets' own names are shorter than this.
+LONGEST_RUN_FOLDER = 70
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """An open data folder. `run` is private to this server (mode 0700) and removed with everything in it."""
+
+    root: Path
+    run: Path
+
+    @property
+    def database(self) -> Path:
+        """The database's file."""
+        return self.root / "headmix.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """The artifact store's folder."""
+        return self.root / "artifacts"
+
+    @property
+    def preloaded(self) -> Path:
+        """The record of what was preloaded."""
+        return self.root / "preloaded.json"
+
+
+@contextmanager
+def open_data_folder(root: Path) -> Iterator[DataFolder]:
+    """Create the folder where it is missing, lock it, and give it with a fresh run folder.
+
+    Raises:
+        StartError: it cannot be created or written, or another server uses it.
+    """
+    root = root.expanduser().absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StartError(f"the data folder {root} cannot be used: {error.strerror}") from error
+    try:
+        _take(lock, root)
+        run = _make_run_folder(root)
+        try:
+            yield DataFolder(root, run)
+        finally:
+            shutil.rmtree(run, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, root: Path) -> None:
+    # The lock goes with the process, however it ends, so none is ever stale.
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise StartError(f"another headmix server uses the data folder {root}; stop it or choose another") from error
+
+
+def _make_run_folder(root: Path) -> Path:
+    folder = root / "run"
+    if len(os.fsencode(folder)) > LONGEST_RUN_FOLDER:
+        return Path(tempfile.mkdtemp(prefix="headmix-"))
+    # What a killed server left; the lock says that nobody uses it.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder

@@ -1,0 +1,120 @@
+"""The parts of the API process, opened in order and joined: base, database, keys, artifacts, text, engine client.
+
+Everything here blocks and is called from a thread; what runs on the event loop is `server`'s.
+"""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from sqlalchemy import Engine
+
+from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
+from headmix_server.api.engine_client import EngineClient
+from headmix_server.api.publishing import MIB, verify
+from headmix_server.api.state import ApiState
+from headmix_server.app.data_folder import DataFolder
+from headmix_server.app.errors import StartError
+from headmix_server.app.greeting import Greeting
+from headmix_server.app.preload import TENANT, Preload
+from headmix_server.app.report_observer import ReportObserver
+from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.library import Library
+from headmix_server.catalog.store import ArtifactStore
+from headmix_server.core.database import DatabaseUnusable, open_database
+from headmix_server.core.logging import get_logger
+from headmix_server.core.metrics import Metrics
+from headmix_server.core.settings import Settings
+from headmix_server.tenancy.keys import Keys
+from headmix_server.text.chat_template import ChatTemplateError, load_chat_template
+from headmix_server.text.tokenizer import TokenizerError, load_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the program holds while it runs. `new_key` is the admin key where this start made it."""
+
+    state: ApiState
+    folder: DataFolder
+    database: Engine
+    new_key: str | None
+
+    def preload(self) -> None:
+        """Publish the preload folder, where there is one."""
+        state = self.state
+        if state.settings.preload is not None:
+            Preload(
+                state.library,
+                self.folder.preloaded,
+                verify=lambda upload: verify(state, upload, allow_mismatch=False),
+                max_bytes=state.settings.max_adapter_mib * MIB,
+            ).publish_all(state.settings.preload)
+
+    def engine_died(self) -> None:
+        """Note in the metrics that the engine is gone and another will take its place."""
+        self.state.metrics.engine_lost()
+        self.state.metrics.engine_restarted()
+
+    def greeting(self, url: str) -> Greeting:
+        """Return what is told to whoever started the server."""
+        state = self.state
+        return Greeting(
+            url=url,
+            base=state.base.name,
+            generates=state.generates,
+            chats=state.generates and state.chat_template is not None,
+            adapters=state.library.catalog.list(TENANT),
+            data_dir=self.folder.root if state.settings.keys == "on" else None,
+            new_key=self.new_key,
+        )
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.dispose()
+
+
+def open_parts(settings: Settings, folder: DataFolder) -> Parts:
+    """Open everything but the engine; the first start with a GGUF base converts it here.
+
+    Raises:
+        StartError: the base, its tokenizer or template, or the data folder cannot be used.
+    """
+    try:
+        base = resolve_base(settings.base)
+        tokenizer = load_tokenizer(base.folder)
+        chat_template = load_chat_template(base.folder, tokenizer.special_tokens)
+        database = open_database(folder.database)
+    except (BaseError, TokenizerError, ChatTemplateError, DatabaseUnusable, OSError) as error:
+        raise StartError(str(error)) from error
+    try:
+        keys = Keys(database)
+        new_key = keys.bootstrap(folder.root) if settings.keys == "on" else None
+        library = _open_library(database, folder, base)
+    except OSError as error:
+        database.dispose()
+        raise StartError(f"the data folder {folder.root} cannot be used: {error}") from error
+    metrics = Metrics(series=settings.metrics_series, version=version("headmix"), base=base.name)
+    state = ApiState(
+        settings=settings,
+        base=base,
+        tokenizer=tokenizer,
+        chat_template=chat_template,
+        engine=EngineClient(
+            max_open=settings.max_running + settings.max_waiting, on_report=ReportObserver(library.catalog, metrics)
+        ),
+        library=library,
+        keys=keys,
+        metrics=metrics,
+    )
+    return Parts(state, folder, database, new_key)
+
+
+def _open_library(database: Engine, folder: DataFolder, base: ResolvedBase) -> Library:
+    """Join catalog and store, and repair what a crash left between them."""
+    library = Library(Catalog(database, reserved={base.name}), ArtifactStore(folder.artifacts))
+    collected = library.start()
+    log = get_logger("app")
+    if collected.removed:
+        log.info("removed leftovers of an unclean end", files=len(collected.removed))
+    for digest in collected.missing:
+        log.error("an artifact's file is missing: upload it again", digest=digest)
+    return library

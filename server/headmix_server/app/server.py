@@ -1,0 +1,143 @@
+"""The program from start to stop: what is opened in which order, what runs side by side, and how it all ends.
+
+Order of a start: data folder, port (answered by the front door), base, database, engine process, and beside its start
+the preload folder and the application. Order of a stop: refuse new requests, let open ones finish, end the
+engine, close the port, leave the data folder.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from headmix_server.api.app import create_app
+from headmix_server.app.data_folder import DataFolder, open_data_folder
+from headmix_server.app.errors import StartError
+from headmix_server.app.front_door import FrontDoor
+from headmix_server.app.http_server import http_server
+from headmix_server.app.listen import listen, url_of
+from headmix_server.app.parts import Parts, open_parts
+from headmix_server.core.logging import configure_logging, get_logger
+from headmix_server.core.settings import Settings
+from headmix_server.supervisor.supervisor import EngineLostError, Supervisor
+
+OK = 0
+FAILED = 1
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(settings: Settings) -> int:
+    """Serve until stopped; return the exit status: 0 after a stop, 1 where it could not start or go on."""
+    configure_logging(settings.log_level, "api")
+    log = get_logger("app")
+    try:
+        with open_data_folder(settings.data_dir) as folder, listen(settings.host, settings.port) as listener:
+            server = Server(settings, folder, listener)
+            with asyncio.Runner(loop_factory=server.http.config.get_loop_factory()) as runner:
+                runner.run(server.run())
+    except (StartError, EngineLostError) as error:
+        log.critical("headmix ends", reason=str(error))
+        return FAILED
+    log.info("headmix stopped")
+    return OK
+
+
+class Server:
+    """One run of the program on an open data folder and port."""
+
+    def __init__(self, settings: Settings, folder: DataFolder, listener: socket.socket) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._listener = listener
+        self._door = FrontDoor()
+        self.http = http_server(self._door)
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._log = get_logger("app")
+
+    async def run(self) -> None:
+        """Serve until a signal asks to stop.
+
+        Raises:
+            StartError: a part cannot be opened.
+            EngineLostError: the engine cannot be kept running.
+        """
+        with self._signals():
+            http = asyncio.create_task(self.http.serve(sockets=[self._listener]))
+            self._log.info("listening", url=url_of(self._listener, self._settings.host))
+            try:
+                await self._serve()
+            finally:
+                self.http.should_exit = True
+                await http
+
+    async def _serve(self) -> None:
+        parts = await asyncio.to_thread(open_parts, self._settings, self._folder)
+        try:
+            if not self._stop.is_set():
+                await self._serve_with_engine(parts)
+        finally:
+            parts.close()
+
+    async def _serve_with_engine(self, parts: Parts) -> None:
+        engine = parts.state.engine
+        supervisor = Supervisor(engine, self._settings, self._folder.run, on_death=parts.engine_died)
+        engine_life = asyncio.create_task(supervisor.run())
+        try:
+            await asyncio.to_thread(parts.preload)
+            self._door.open(create_app(parts.state))
+            await self._serve_until_stopped(parts, engine_life)
+        finally:
+            supervisor.stop()
+            await engine_life
+
+    async def _serve_until_stopped(self, parts: Parts, engine_life: asyncio.Task[None]) -> None:
+        greeting = asyncio.create_task(self._greet(parts))
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({engine_life, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                await self._drain(parts)
+        finally:
+            greeting.cancel()
+            stopped.cancel()
+
+    async def _greet(self, parts: Parts) -> None:
+        await parts.state.engine.wait_ready()
+        self._log.info("ready")
+        parts.greeting(url_of(self._listener, self._settings.host)).print(Console())
+
+    async def _drain(self, parts: Parts) -> None:
+        """Refuse new requests and wait for the open ones, no longer than `drain_seconds` or a second signal."""
+        engine, seconds = parts.state.engine, self._settings.drain_seconds
+        engine.drain()
+        self._log.info("draining", open_requests=engine.open_requests, seconds=seconds)
+        idle = asyncio.create_task(engine.wait_idle())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({idle, hurry}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        hurry.cancel()
+        if engine.open_requests:
+            self._log.warning("drain cut short", open_requests=engine.open_requests)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        """First: stop. Second: do not wait for open requests. Third: not even for their last bytes."""
+        if self._hurry.is_set():
+            self.http.force_exit = True
+        elif self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()

@@ -1,0 +1,95 @@
+"""The `headmix serve` command: one option for every setting, flags before `HEADMIX_*` variables before defaults.
+
+The options are made from `Settings`, so the two cannot differ. Importing this loads neither the web framework nor the
+database: `headmix --help` loads every command.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from headmix_server.core.settings import Settings
+
+USAGE = 2
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command's signature one option for each setting, of type text: pydantic alone judges the values."""
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
+        for name in Settings.model_fields
+    ]
+    command.__dict__["__signature__"] = inspect.Signature(parameters)
+    return command
+
+
+def _option(name: str) -> object:
+    field = Settings.model_fields[name]
+    default = "none" if field.default in (None, PydanticUndefined) else str(field.default)
+    option = typer.Option(
+        flag(name),
+        help=f"{field.description} (default: {default}; {variable(name)})",
+        metavar="TEXT" if field.annotation is str else "VALUE",
+        show_default=False,
+    )
+    return Annotated[str | None, option]
+
+
+def flag(name: str) -> str:
+    """Return the command line's name of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable(name: str) -> str:
+    """Return the environment's name of a setting."""
+    return f"HEADMIX_{name.upper()}"
+
+
+def read_settings(flags: Mapping[str, str | None]) -> Settings:
+    """Return the settings of the flags that were given, the environment and the defaults.
+
+    Raises:
+        ValidationError: a value is not one the setting can have.
+    """
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    return Settings(**given)
+
+
+@_with_options
+def serve(**flags: str | None) -> None:
+    """Serve the base and every tenant's adapters over HTTP until stopped (Ctrl-C or SIGTERM)."""
+    try:
+        settings = read_settings(flags)
+    except ValidationError as error:
+        faults = "; ".join(_fault(detail) for detail in error.errors())
+        typer.echo(f"headmix serve: {faults}", err=True)
+        raise typer.Exit(USAGE) from None
+    from headmix_server.app.server import run
+
+    raise typer.Exit(run(settings))
+
+
+def _fault(detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0]) if detail["loc"] else "settings"
+    message = detail["msg"].removeprefix("Input ")
+    return f"{flag(name)} ({variable(name)}) {message}, not {detail['input']!r}"
+
+
+def main() -> None:
+    """Run the server's part of the `headmix` command alone: `python -m headmix_server.cli serve`."""
+    app = typer.Typer(add_completion=False, no_args_is_help=True)
+    app.callback()(_headmix)
+    app.command()(serve)
+    app(prog_name="headmix")
+
+
+def _headmix() -> None:
+    """Serve adapters on one base model."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from headmix_server.app.data_folder import LONGEST_RUN_FOLDER, open_data_folder
+from headmix_server.app.errors import StartError
+
+
+def test_the_run_folder_is_private_and_gone_afterwards(tmp_path: Path) -> None:
+    with open_data_folder(tmp_path / "data") as folder:
+        assert stat.S_IMODE(folder.run.stat().st_mode) == 0o700
+        (folder.run / "engine.sock").touch()
+    assert not folder.run.exists()
+    assert folder.root.is_dir()
+
+
+def test_a_second_server_on_the_same_folder_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    with open_data_folder(tmp_path) as folder:
+        with pytest.raises(StartError, match="another headmix server"), open_data_folder(tmp_path):
+            pass
+        assert folder.run.is_dir()
+    with open_data_folder(tmp_path):
+        pass
+
+
+def test_what_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "engine-1.sock").touch()
+    with open_data_folder(tmp_path) as folder:
+        assert list(folder.run.iterdir()) == []
+
+
+def test_sockets_of_a_deep_data_folder_go_where_their_paths_fit(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * LONGEST_RUN_FOLDER)
+    with open_data_folder(deep) as folder:
+        assert len(str(folder.run)) <= LONGEST_RUN_FOLDER
+        assert stat.S_IMODE(folder.run.stat().st_mode) == 0o700
+    assert not folder.run.exists()
+
+
+def test_a_data_folder_that_is_a_file_is_told_plainly(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match="cannot be used"), open_data_folder(tmp_path / "file"):
+        pass

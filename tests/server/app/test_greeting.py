@@ -1,0 +1,93 @@
+import io
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from headmix_server.app.greeting import MAX_LISTED, Greeting
+from headmix_server.catalog.version import AdapterVersion
+from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
+
+URL = "http://127.0.0.1:8000"
+
+
+def _adapter(name: str, task: str = "generation") -> AdapterVersion:
+    config = adapter_config(tiny_base_shape())
+    if task == "classification":
+        config = msgspec.structs.replace(config, task="classification", classifier=classifier_config())
+    return AdapterVersion(
+        tenant="default",
+        name=name,
+        version=2,
+        digest="sha256:" + "ab" * 32,
+        size_bytes=10,
+        num_parameters=5,
+        created=0,
+        current=True,
+        config=config,
+    )
+
+
+def _text(**changes: Any) -> str:
+    greeting = Greeting(
+        url=URL,
+        base="tiny",
+        generates=True,
+        chats=True,
+        adapters=[_adapter("poet"), _adapter("spam", "classification")],
+        data_dir=Path("/data dir"),
+        new_key=None,
+    )
+    output = io.StringIO()
+    replace(greeting, **changes).print(Console(file=output, width=60))
+    return output.getvalue()
+
+
+def _commands(text: str) -> dict[str, list[str]]:
+    lines = text.splitlines()
+    return {
+        line.removeprefix("# "): shlex.split(lines[place + 1])
+        for place, line in enumerate(lines)
+        if line.startswith("# ")
+    }
+
+
+def _body(command: list[str]) -> dict[str, object]:
+    body: dict[str, object] = json.loads(command[command.index("-d") + 1])
+    return body
+
+
+def test_every_task_has_a_command_that_can_be_pasted() -> None:
+    commands = _commands(_text())
+    assert list(commands) == ["chat with the base", "generate with poet", "classify with spam", "metrics"]
+    assert _body(commands["chat with the base"])["model"] == "tiny"
+    assert _body(commands["generate with poet"])["model"] == "poet"
+    assert commands["classify with spam"][-1] == f"{URL}/v1/classify"
+    assert commands["metrics"] == ["curl", "-s", f"{URL}/metrics"]
+    assert "Authorization: Bearer $(cat '/data dir/admin.key')" in commands["generate with poet"]
+
+
+def test_a_base_without_a_template_completes_and_an_encoder_does_neither() -> None:
+    assert "complete with the base" in _commands(_text(chats=False))
+    assert list(_commands(_text(chats=False, generates=False, adapters=[]))) == ["metrics"]
+
+
+def test_the_key_is_shown_only_where_this_start_made_it() -> None:
+    assert "hm_secret" in _text(new_key="hm_secret")
+    assert "admin key" not in _text()
+
+
+def test_without_keys_the_commands_send_none() -> None:
+    assert "Authorization" not in _text(data_dir=None)
+
+
+@pytest.mark.parametrize("count", [0, MAX_LISTED, MAX_LISTED + 5])
+def test_a_large_catalog_is_told_by_its_size(count: int) -> None:
+    text = _text(adapters=[_adapter(f"a{number}") for number in range(count)])
+    assert f"adapters: {count}" in text
+    assert text.count("# generate with") == min(count, MAX_LISTED)

@@ -1,0 +1,27 @@
+import pytest
+
+from headmix_server.app.errors import StartError
+from headmix_server.app.listen import listen, url_of
+
+
+def test_port_zero_takes_a_free_one_that_the_url_names() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        assert url_of(listener, "127.0.0.1") == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_port_in_use_is_told_with_the_port() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(StartError, match=rf"port {port}: address already in use"):
+            listen("127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_is_told() -> None:
+    with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1"):
+        listen("192.0.2.1", 0)
+
+
+def test_every_address_is_reached_by_the_loopback() -> None:
+    with listen("0.0.0.0", 0) as listener:
+        assert url_of(listener, "0.0.0.0").startswith("http://127.0.0.1:")
+        assert url_of(listener, "::").startswith("http://[::1]:")
