@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from headmix_server.api.record import record_of
+from headmix_server.api.record import RequestRecord, record_of
 from headmix_server.core.errors import (
     HeadmixServerError,
     InternalError,
@@ -35,9 +35,9 @@ class ClientGone(Exception):
 
 
 def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
-    """Return the JSON body of an error."""
+    """Return the JSON body of an error. An internal one's own words are for the log only: see `settle`."""
     body: dict[str, Any] = {
-        "message": error.message,
+        "message": INTERNAL_MESSAGE if error.code == InternalError.code else error.message,
         "type": error.type,
         "param": error.param,
         "code": error.code,
@@ -57,6 +57,13 @@ def error_response(error: HeadmixServerError) -> JSONResponse:
     return JSONResponse(error_body(error), error.status, headers)
 
 
+def settle(record: RequestRecord, error: HeadmixServerError) -> None:
+    """Note that the request ended in this error; the words of an internal one go to the log."""
+    record.outcome = error.code
+    if error.code == InternalError.code:
+        get_logger("api").error("internal error", request_id=record.request_id, reason=error.message)
+
+
 def install_handlers(app: FastAPI) -> None:
     """Make the application answer every error in this shape; what is unexpected is `request_log`'s to catch."""
     app.add_exception_handler(HeadmixServerError, _known)
@@ -68,11 +75,7 @@ def install_handlers(app: FastAPI) -> None:
 async def _known(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HeadmixServerError):
         raise error
-    record = record_of(request)
-    record.outcome = error.code
-    if isinstance(error, InternalError):
-        get_logger("api").error("internal error", request_id=record.request_id, reason=error.message)
-        error = InternalError(INTERNAL_MESSAGE)
+    settle(record_of(request), error)
     return error_response(error)
 
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headmix_server.api.disconnect import end_tasks, until_disconnected, wait_disconnected
-from headmix_server.api.errors import INTERNAL_MESSAGE, error_body
+from headmix_server.api.errors import INTERNAL_MESSAGE, error_body, settle
 from headmix_server.api.record import RequestRecord, record_of
 from headmix_server.core.errors import HeadmixServerError, InternalError
 from headmix_server.core.logging import get_logger
@@ -98,7 +98,7 @@ class EventStream(Response):
                 self._pending = asyncio.ensure_future(anext(self._events, None))
             last = DONE
         except HeadmixServerError as error:
-            self._record.outcome = error.code
+            settle(self._record, error)
             last = data(msgspec.json.encode(error_body(error)))
         except Exception:  # noqa: BLE001 - the stream must end in words, whatever broke; the log has the rest
             get_logger("api").exception("unexpected fault in a stream", request_id=self._record.request_id)

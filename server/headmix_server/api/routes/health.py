@@ -10,7 +10,7 @@ from headmix_server.api.schemas.health import Health
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model_exclude_none=True)
 async def alive() -> Health:
     """Answer as long as the process can."""
     return Health(status="ok")

@@ -1,0 +1,166 @@
+"""The HTTP surface as a whole, over a socket: real catalog, keys, metrics and tokenizer, and a fake engine."""
+
+import asyncio
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+
+from headmix_adapters.base import ResolvedBase
+from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, HeadPart, Problem, SiteConfig, Sites
+from headmix_server.api.app import create_app
+from headmix_server.api.engine_client import EngineClient
+from headmix_server.api.state import ApiState
+from headmix_server.app.http_server import http_server
+from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.library import Library
+from headmix_server.catalog.store import ArtifactStore
+from headmix_server.catalog.version import AdapterRecord, AdapterVersion
+from headmix_server.core.database import open_database
+from headmix_server.core.metrics import Metrics
+from headmix_server.core.settings import Settings
+from headmix_server.tenancy.keys import Keys
+from headmix_server.tenancy.principal import ALL_SCOPES, Scope
+from headmix_server.text.chat_template import load_chat_template
+from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
+from tests.support.fake_engine import FakeEngine
+
+BASE = "tiny-base"
+TENANT, OTHER_TENANT = "tenant", "other"
+
+
+def base_shape(tokenizer: Tokenizer, **changes: Any) -> BaseShape:
+    """Return a small base's shape with the tokenizer's vocabulary."""
+    shape = BaseShape(
+        name=BASE,
+        model_type="llama",
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        vocab_size=tokenizer.vocab_size,
+        fingerprint="sha256:00000000",
+    )
+    return msgspec.structs.replace(shape, **changes)
+
+
+@dataclass
+class ApiRig:
+    """A server under test. `client` sends the key of `TENANT`; `other` that of another tenant."""
+
+    state: ApiState
+    url: str
+    endpoint: str
+    engine: FakeEngine
+    client: httpx2.AsyncClient
+    other: httpx2.AsyncClient
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def encode(self, text: str) -> list[int]:
+        """Return a text's ids without special tokens."""
+        return self.state.tokenizer.encode(text, add_special_tokens=False)
+
+    def says(self, text: str) -> None:
+        """Let the engine answer every generation with this text."""
+        self.engine.reply = self.encode(text)
+
+    def publish(
+        self, name: str, content: bytes | None = None, *, tenant: str = TENANT, **config: Any
+    ) -> AdapterVersion:
+        """Put an adapter with arbitrary bytes into the library."""
+        content = f"{tenant}/{name}".encode() if content is None else content
+        with self.state.library.store.receive(max_bytes=1000) as upload:
+            upload.write(content)
+            record = AdapterRecord(
+                digest=upload.digest,
+                size_bytes=len(content),
+                num_parameters=7,
+                config=adapter_config(self.state.base.shape, **config),
+            )
+            return self.state.library.publish(tenant, name, upload, record).version
+
+    def key(self, *scopes: Scope, tenant: str = TENANT) -> dict[str, str]:
+        """Make a key with these scopes and return the header that sends it."""
+        return bearer(self.state.keys.create(tenant, scopes or ALL_SCOPES).plaintext)
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Return the header that sends a key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def adapter_config(
+    base: BaseShape, *, labels: tuple[str, ...] = (), problem: Problem = "single_label", **changes: Any
+) -> AdapterConfig:
+    """Return a header; a classifier's where there are labels."""
+    config = AdapterConfig(
+        method="kernel-mix",
+        task="classification" if labels else "generation",
+        base=base,
+        sites=Sites(q=SiteConfig(head=HeadPart(rank=2, base="x"))),
+        classifier=ClassifierConfig(pooling="last", kind="linear", labels=labels, problem=problem) if labels else None,
+        training={"steps": 3},
+    )
+    return msgspec.structs.replace(config, **changes)
+
+
+@asynccontextmanager
+async def api_rig(
+    folder: Path,
+    data: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    shape: Mapping[str, Any] | None = None,
+    connected: bool = True,
+) -> AsyncIterator[ApiRig]:
+    """Run the API over the base in `folder` with its data in `data`; `shape` and `settings` replace defaults."""
+    state = _state(folder, data, settings or {}, shape or {})
+    with tempfile.TemporaryDirectory() as run, socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"ipc://{run}/engine.sock"
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server = http_server(create_app(state))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        engine = FakeEngine(endpoint)
+        state.engine.attach(endpoint)
+        keys = {tenant: state.keys.create(tenant, ALL_SCOPES).plaintext for tenant in (TENANT, OTHER_TENANT)}
+        try:
+            async with (
+                httpx2.AsyncClient(base_url=url, headers=bearer(keys[TENANT]), timeout=20) as client,
+                httpx2.AsyncClient(base_url=url, headers=bearer(keys[OTHER_TENANT]), timeout=20) as other,
+            ):
+                rig = ApiRig(state, url, endpoint, engine, client, other, keys)
+                if connected:
+                    async with engine:
+                        await state.engine.wait_ready()
+                        yield rig
+                else:
+                    yield rig
+        finally:
+            state.engine.detach("the test is over")
+            server.should_exit = True
+            await serving
+
+
+def _state(folder: Path, data: Path, settings: Mapping[str, Any], shape: Mapping[str, Any]) -> ApiState:
+    tokenizer = load_tokenizer(folder)
+    database = open_database(data / "headmix.db")
+    chosen = Settings(data_dir=data, **settings)
+    metrics = Metrics(series=100, version="0", base=BASE)
+    return ApiState(
+        settings=chosen,
+        base=ResolvedBase(name=BASE, folder=folder, shape=base_shape(tokenizer, **shape)),
+        tokenizer=tokenizer,
+        chat_template=load_chat_template(folder, tokenizer.special_tokens),
+        engine=EngineClient(max_open=chosen.max_running + chosen.max_waiting),
+        library=Library(Catalog(database, reserved={BASE}), ArtifactStore(data / "artifacts")),
+        keys=Keys(database),
+        metrics=metrics,
+        created=1700000000,
+    )
