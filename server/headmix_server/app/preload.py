@@ -85,7 +85,7 @@ class Preload:
             content = json.loads(self._record.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except (OSError, ValueError):
             # Without it no name counts as ours to replace, which errs on the users' side.
             self._log.warning("the record of what was preloaded cannot be read", file=str(self._record))
             return {}
@@ -93,5 +93,8 @@ class Preload:
 
     def _write_record(self, published: dict[str, str]) -> None:
         draft = self._record.with_suffix(".tmp")
-        draft.write_text(json.dumps(published, indent=1, sort_keys=True), encoding="utf-8")
-        draft.replace(self._record)
+        try:
+            draft.write_text(json.dumps(published, indent=1, sort_keys=True), encoding="utf-8")
+            draft.replace(self._record)
+        except OSError as error:
+            self._log.error("the record of what was preloaded cannot be written", reason=str(error))

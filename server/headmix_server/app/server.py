@@ -65,24 +65,23 @@ class Server:
             StartError: a part cannot be opened.
             EngineLostError: the engine cannot be kept running.
         """
-        with self._signals():
+        # Closed last: what still answers may still ask the database.
+        with self._signals(), contextlib.ExitStack() as opened:
             http = asyncio.create_task(self.http.serve(sockets=[self._listener]))
+            # Without HTTP there is nothing to go on for; the error, if it was one, is raised below.
+            http.add_done_callback(lambda _: self._stop.set())
             self._log.info("listening", url=url_of(self._listener, self._settings.host))
             try:
-                await self._serve()
+                await self._serve(opened)
             finally:
                 self.http.should_exit = True
                 await http
 
-    async def _serve(self) -> None:
+    async def _serve(self, opened: contextlib.ExitStack) -> None:
         parts = await asyncio.to_thread(open_parts, self._settings, self._folder)
-        try:
-            if not self._stop.is_set():
-                await self._serve_with_engine(parts)
-        finally:
-            parts.close()
-
-    async def _serve_with_engine(self, parts: Parts) -> None:
+        opened.callback(parts.close)
+        if self._stop.is_set():
+            return
         engine = parts.state.engine
         supervisor = Supervisor(engine, self._settings, self._folder.run, on_death=parts.engine_died)
         engine_life = asyncio.create_task(supervisor.run())

@@ -196,6 +196,13 @@ def test_a_second_ctrl_c_does_not_wait_for_them(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
+def test_a_stop_during_the_start_is_a_clean_one(tmp_path: Path) -> None:
+    with running_server(tmp_path, ready=False) as server:
+        assert server.base_url
+        assert server.stop() == 0
+        assert json.loads(server.stderr[-1])["event"] == "headmix stopped"
+
+
 def test_a_port_in_use_a_folder_in_use_and_a_base_that_is_not_there_are_told_at_once(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         port = server.base_url.rpartition(":")[2]
