@@ -25,7 +25,7 @@ from headmix_server.core.messages import (
 )
 from headmix_server.engine.kv_cache import KVCache
 from headmix_server.engine.runner import AdapterLoadError, Batch, RowFailed, RowResult, Runner, Sampled, Scored
-from headmix_server.engine.scheduler import Scheduler
+from headmix_server.engine.scheduler import SLOT_PATIENCE_SECONDS, Scheduler
 from headmix_server.engine.sequence import Sequence
 from headmix_server.engine.tiers import AdapterTiers
 
@@ -151,7 +151,7 @@ class Engine:
         began = time.monotonic()
         self._news = False
         self._settle()
-        batch = self.scheduler.schedule()
+        batch = self.scheduler.schedule(self._loads_waiting())
         if batch.rows:
             scheduled = time.monotonic()
             results = self._run(batch)
@@ -173,6 +173,12 @@ class Engine:
                 seconds = self._clock() - began
                 digest = message.adapter.digest
                 self._outputs.append(AdapterLoaded(request_id=request_id, digest=digest, seconds=seconds))
+
+    def _loads_waiting(self) -> int:
+        """How many loads asked for by name have long lacked nothing but a slot."""
+        patient = self._clock() - SLOT_PATIENCE_SECONDS
+        waiting = {m.adapter.digest for m, began in self._prefetches.values() if began < patient}
+        return sum(self.tiers.waits_for_slot(digest) for digest in waiting)
 
     def _run(self, batch: Batch) -> Seq[RowResult]:
         try:

@@ -51,13 +51,19 @@ class Scheduler:
 
     # --- a step's rows -------------------------------------------------------------------------------------------
 
-    def schedule(self) -> Batch:
-        """Choose the next step's rows within the token budget, admitting from the queue what fits."""
+    def schedule(self, loads_waiting: int = 0) -> Batch:
+        """Choose the next step's rows within the token budget, admitting from the queue what fits.
+
+        `loads_waiting` loads asked for by name have long waited for a slot: newcomers are kept from that many.
+        """
         rows: dict[int, BatchRow] = {}
         running_before = len(self.running)
         budget = self._continue_running(rows)
         preempted = len(self.running) < running_before
-        self._admit(rows, 0 if preempted else budget)
+        kept_free: set[str] = set()
+        for _ in range(loads_waiting):
+            self._keep_newcomers_from_one(kept_free)
+        self._admit(rows, 0 if preempted else budget, kept_free)
         return Batch(tuple(rows.values()))
 
     def _continue_running(self, rows: dict[int, BatchRow]) -> int:
@@ -100,13 +106,12 @@ class Scheduler:
 
     # --- admission -----------------------------------------------------------------------------------------------
 
-    def _admit(self, rows: dict[int, BatchRow], budget: int) -> None:
-        """Admit in order of arrival, passing over those whose adapter is not on the device.
+    def _admit(self, rows: dict[int, BatchRow], budget: int, passed_over: set[str]) -> None:
+        """Admit in order of arrival, passing over those whose adapter is not on the device, or is in `passed_over`.
 
         The queue is walked to its end even when nothing more fits, so that adapters load while their requests wait.
         """
         now = self._clock()
-        passed_over: set[str] = set()
         full = False
         for sequence in list(self.waiting.values()):
             if full:
@@ -135,10 +140,13 @@ class Scheduler:
             return True
         passed_over.add(digest)
         if now - sequence.arrived > SLOT_PATIENCE_SECONDS and self.tiers.waits_for_slot(digest):
-            leases = {d: n for d, n in self.tiers.slots.lease_counts().items() if d not in passed_over}
-            if leases:
-                passed_over.add(min(leases, key=leases.__getitem__))
+            self._keep_newcomers_from_one(passed_over)
         return False
+
+    def _keep_newcomers_from_one(self, passed_over: set[str]) -> None:
+        leases = {digest: n for digest, n in self.tiers.slots.lease_counts().items() if digest not in passed_over}
+        if leases:
+            passed_over.add(min(leases, key=leases.__getitem__))
 
     def _fits(self, sequence: Sequence, count: int) -> bool:
         if count == 0 or len(self.running) >= self._max_running:

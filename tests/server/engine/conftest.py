@@ -1,15 +1,24 @@
-"""Engines for one test each."""
+"""Engines for one test each, and what they log."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from headmix_server.engine.runner import Batch
 from tests.support.engines import LIMITS, Bench
 
 MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[EventDict]]:
+    """Everything logged during the test."""
+    with capture_logs() as events:
+        yield events
 
 
 @pytest.fixture

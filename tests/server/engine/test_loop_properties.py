@@ -19,7 +19,7 @@ from headmix_server.core.messages import (
 )
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.fake_runner import fake_probs
-from headmix_server.engine.loop import Output
+from headmix_server.engine.loop import MAX_FAILED_STEPS, Output
 from headmix_server.engine.runner import AdapterLoadError, Batch
 from tests.support.engines import LIMITS, Bench, adapter, classify, expected_generation, generate, load, num_labels
 
@@ -57,12 +57,16 @@ class EngineMachine(RuleBasedStateMachine):
         self.broken: set[str] = set()
         self.unwanted: set[str] = set()
         self.break_next = False
+        self.broken_in_a_row = 0
 
     def before_step(self, batch: Batch) -> None:
         assert batch.num_tokens <= TINY.max_batch_tokens
         assert all(row.count > 0 and len(row.blocks) * TINY.block_size >= row.end for row in batch.rows)
-        if self.break_next:
+        if not self.break_next or self.broken_in_a_row == MAX_FAILED_STEPS - 1:
+            self.broken_in_a_row = 0
+        else:
             self.break_next = False
+            self.broken_in_a_row += 1
             running = self.bench.engine.scheduler.running
             self.broken |= {running[row.sequence_id].request_id for row in batch.rows}
             raise RuntimeError("the device hiccups")
@@ -201,5 +205,5 @@ class EngineMachine(RuleBasedStateMachine):
         assert [o.queue_seconds is not None for o in outputs] == [n == 0 for n in range(len(outputs))]
 
 
-EngineMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+EngineMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestEngine = EngineMachine.TestCase

@@ -1,0 +1,119 @@
+"""The fake runner keeps the real one's contract: deterministic, different by adapter, loud about stale leases."""
+
+from pathlib import Path
+
+import pytest
+
+from headmix_server.core.types import SamplingParams, TokenLogprob
+from headmix_server.engine.fake_runner import (
+    FAKE_LOGPROB,
+    FakeAdapter,
+    FakeRunner,
+    fake_probs,
+    fake_token,
+    open_fake_adapter,
+)
+from headmix_server.engine.runner import AdapterLoadError, Batch, BatchRow, Lease, RowFailed, RowResult, Sampled, Scored
+from tests.support.engines import adapter
+
+A, C = adapter("a"), adapter("c3")
+RANGE = range(1000)
+
+
+def row(
+    tokens: list[int],
+    lease: Lease | None = None,
+    *,
+    sampling: SamplingParams | None = None,
+    start: int = 0,
+    count: int | None = None,
+) -> BatchRow:
+    end = len(tokens) if count is None else start + count
+    return BatchRow(
+        sequence_id=1,
+        start=start,
+        count=end - start,
+        history=tokens,
+        prompt_length=len(tokens),
+        blocks=(0,),
+        lease=lease,
+        samples=end == len(tokens),
+        sampling=sampling,
+    )
+
+
+def run(runner: FakeRunner, row: BatchRow) -> RowResult:
+    (result,) = runner.run(Batch((row,)))
+    return result
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    runner = FakeRunner(RANGE)
+    runner.install(0, 1, FakeAdapter(A.digest))
+    runner.install(1, 1, FakeAdapter(C.digest, 3))
+    return runner
+
+
+def test_base_and_adapters_never_answer_alike(runner: FakeRunner) -> None:
+    params = SamplingParams(max_tokens=1)
+    base = run(runner, row([1, 2], sampling=params)).result
+    adapted = run(runner, row([1, 2], Lease(0, 1, 1, A.digest), sampling=params)).result
+    assert base == Sampled(fake_token(None, (1, 2), RANGE))
+    assert adapted == Sampled(fake_token(A.digest, (1, 2), RANGE))
+    assert base != adapted
+
+
+def test_tokens_come_from_the_range() -> None:
+    assert {fake_token("d", (n,), range(5, 8)) for n in range(100)} == {5, 6, 7}
+
+
+def test_a_chunk_that_does_not_reach_the_end_gives_no_token(runner: FakeRunner) -> None:
+    assert run(runner, row([1, 2, 3], sampling=SamplingParams(max_tokens=1), count=2)).result is None
+
+
+def test_a_classification_has_one_probability_a_label(runner: FakeRunner) -> None:
+    result = run(runner, row([1, 2], Lease(1, 1, 1, C.digest))).result
+    assert result == Scored(fake_probs(C.digest, (1, 2), 3))
+    assert isinstance(result, Scored)
+    assert sum(result.probs) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("lease", [Lease(0, 2, 1, A.digest), Lease(5, 1, 1, A.digest)])
+def test_a_stale_lease_fails_its_row(runner: FakeRunner, lease: Lease) -> None:
+    result = run(runner, row([1], lease, sampling=SamplingParams(max_tokens=1))).result
+    assert isinstance(result, RowFailed)
+    assert "no longer holds the adapter" in result.message
+
+
+def test_a_cleared_slot_fails_its_rows(runner: FakeRunner) -> None:
+    runner.clear(0)
+    result = run(runner, row([1], Lease(0, 1, 1, A.digest), sampling=SamplingParams(max_tokens=1))).result
+    assert isinstance(result, RowFailed)
+
+
+def test_logprobs_have_as_many_alternatives_as_asked_for(runner: FakeRunner) -> None:
+    for count in (0, 1, 4):
+        result = run(runner, row([1], sampling=SamplingParams(max_tokens=1, logprobs=count))).result
+        assert isinstance(result, Sampled)
+        assert result.logprob is not None
+        assert (result.logprob.token, result.logprob.logprob) == (result.token, FAKE_LOGPROB)
+        assert len(result.logprob.top) == count
+
+
+def test_prompt_logprobs_of_chunks_join_to_those_of_the_whole(runner: FakeRunner) -> None:
+    params = SamplingParams(max_tokens=1, prompt_logprobs=True)
+    chunks = [run(runner, row([4, 5, 6, 7], sampling=params, start=at, count=2)) for at in (0, 2)]
+    joined = [entry for chunk in chunks for entry in chunk.prompt_logprobs]
+    assert joined == [TokenLogprob(token=token, logprob=FAKE_LOGPROB) for token in (5, 6, 7)]
+
+
+def test_a_missing_file_and_a_file_that_is_no_artifact_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "adapter.safetensors"
+    ref = adapter(str(path))
+    with pytest.raises(AdapterLoadError) as gone:
+        open_fake_adapter(ref)
+    path.write_bytes(b"not a tensor in sight")
+    with pytest.raises(AdapterLoadError) as odd:
+        open_fake_adapter(ref)
+    assert (gone.value.missing, odd.value.missing) == (True, False)
