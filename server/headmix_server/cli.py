@@ -81,7 +81,7 @@ def _fault(detail: ErrorDetails) -> str:
 
 def main() -> None:
     """Run the server's part of the `headmix` command alone: `python -m headmix_server.cli serve`."""
-    app = typer.Typer(add_completion=False, no_args_is_help=True)
+    app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_headmix)
     app.command()(serve)
     app(prog_name="headmix")
