@@ -104,7 +104,7 @@ def test_a_cold_adapter_delays_nobody_else(make_bench: MakeBench) -> None:
 
 def test_adapters_load_while_the_engine_is_full(make_bench: MakeBench) -> None:
     bench = make_bench(max_running=1)
-    bench.submit(generate("busy", [1], max_tokens=200), generate("next", [2], A))
+    bench.submit(generate("busy", [1], max_tokens=200), generate("next", [2]), generate("cold", [3], A))
     bench.step()
     assert bench.engine.tiers.num_loading == 1
     assert rows(bench) == [(0, 1, True)]
@@ -178,10 +178,8 @@ def test_the_youngest_gives_way_and_recomputing_changes_no_token(make_bench: Mak
 
 
 def test_a_preempted_sequence_goes_first_when_there_is_room_again(make_bench: MakeBench) -> None:
-    bench = make_bench(kv_blocks=6, max_model_len=24)
-    bench.submit(generate("r0", [0] * 4, max_tokens=16), generate("r1", [1] * 4, max_tokens=16))
-    bench.run_until(lambda: len(bench.engine.scheduler.waiting) == 1)
-    bench.submit(generate("r2", [2] * 8))
+    bench = make_bench(kv_blocks=6, max_model_len=24, max_running=2)
+    bench.submit(*(generate(f"r{n}", [n] * 4, max_tokens=16) for n in range(3)))
     bench.drain()
     order = [row.sequence_id for batch in bench.batches for row in batch.rows if row.start == 0]
     assert order[:4] == [0, 1, 1, 2]
