@@ -1,0 +1,113 @@
+"""Models that `transformers.Trainer` can train: the frozen base with an attached adapter, saved as the adapter alone.
+
+`AdaptedModel` is what both tasks share; `LanguageModel` is the generation side, `classifier.ClassifierModel` the other.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from headmix_adapters.inject.attach import AttachedAdapter
+from headmix_adapters.inject.decoder import decoder_of, output_head_of
+from headmix_adapters.inject.split import SplitDecoder
+
+IGNORED = -100
+"""The label of tokens that are not to be learnt, as everywhere in transformers."""
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict` reports; loading an adapter is all or nothing, so both stay empty."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class AdaptedModel(nn.Module):
+    """A base and its attached adapter as one module whose state is the adapter's tensors only.
+
+    So a Trainer's checkpoints hold megabytes, not the base. Detach through `adapter.detach()`.
+    """
+
+    def __init__(self, model: PreTrainedModel, adapter: AttachedAdapter) -> None:
+        super().__init__()
+        self.model = model
+        self.head = adapter.head
+        self.adapter = adapter
+        self._split: tuple[SplitDecoder] | None = None
+
+    # The overloads of torch return whatever `destination` was given; this state is never written into another's.
+    def state_dict(self, *_: object, **__: object) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return the adapter's tensors by artifact name."""
+        return self.adapter.tensors()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> LoadResult:
+        """Load an adapter's tensors, all of them whatever `strict` says, by copying whatever `assign` says."""
+        self.adapter.load(state_dict)
+        return LoadResult([], [])
+
+    def use_split(self, split: SplitDecoder) -> None:
+        """Accept `prefix_states` computed by `split.lower` in place of token ids."""
+        self._split = (split,)
+
+    def hidden_states(self, input_ids: Tensor | None, attention_mask: Tensor, prefix_states: Tensor | None) -> Tensor:
+        """Return the states after the final norm, [texts, tokens, D].
+
+        `prefix_states` are the states entering the lowest adapted layer; they replace `input_ids`.
+        """
+        if prefix_states is None:
+            decoder = decoder_of(self.model)
+            output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        elif self._split is None:
+            raise ValueError("prefix_states need use_split() first")
+        else:
+            upper = self._split[0].upper
+            output = upper(inputs_embeds=prefix_states, attention_mask=attention_mask, use_cache=False)
+        return cast("Tensor", output.last_hidden_state)
+
+
+class LanguageModel(AdaptedModel):
+    """A generator: the loss of the supervised tokens when given labels, the model itself otherwise."""
+
+    # Tells Trainer to pass num_items_in_batch, so accumulation weighs tokens, not micro-batches.
+    accepts_loss_kwargs = True
+
+    def __init__(self, model: PreTrainedModel, adapter: AttachedAdapter, *, label_smoothing: float = 0.0) -> None:
+        super().__init__(model, adapter)
+        self.label_smoothing = label_smoothing
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        prefix_states: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **options: object,
+    ) -> CausalLMOutputWithPast:
+        """Return logits (no labels), or the mean negative log-likelihood of the tokens whose label is not -100.
+
+        With labels only the supervised positions pass the output head (a vocabulary is most of a small model's
+        work) and `logits` are those rows, [supervised tokens, vocabulary]. Label smoothing acts while training.
+        """
+        if labels is None:
+            return cast(
+                "CausalLMOutputWithPast", self.model(input_ids=input_ids, attention_mask=attention_mask, **options)
+            )
+        mask = torch.ones_like(labels) if attention_mask is None else attention_mask
+        states = self.hidden_states(input_ids, mask, prefix_states)
+        supervised = labels[:, 1:] != IGNORED
+        targets = labels[:, 1:][supervised]
+        logits = output_head_of(self.model)(states[:, :-1][supervised]).float()
+        smoothing = self.label_smoothing if self.training else 0.0
+        total = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+        loss = total / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
+        return CausalLMOutputWithPast(loss=cast("torch.FloatTensor", loss), logits=cast("torch.FloatTensor", logits))
+
+    def generate(self, *args: object, **options: object) -> Tensor:
+        """Generate with the model's own `generate`, the adapter attached: token ids [texts, prompt + new]."""
+        generate = cast("Callable[..., Tensor]", self.model.generate)
+        return generate(*args, **options)

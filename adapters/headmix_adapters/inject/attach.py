@@ -1,0 +1,169 @@
+"""Attaching an adapter's trainable terms to a transformers model, and taking them off again.
+
+Owns which module holds which artifact tensor. The base is frozen while attached and restored exactly by `detach`:
+modules, and which of its parameters wanted gradients.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from headmix_adapters.config import AdapterConfig
+from headmix_adapters.inject.classifier_head import ClassifierHead
+from headmix_adapters.inject.decoder import AttachError, Attention, attentions, output_head_of, replace_output_head
+from headmix_adapters.inject.initial import folded_normal
+from headmix_adapters.inject.projection import AdaptedProjection, TermModule
+from headmix_adapters.inject.vocabulary import AddedRows, ExtendedEmbedding, ExtendedHead
+from headmix_adapters.sites import TermConfig, classifier_shapes, iter_terms, term_shapes
+
+__all__ = ["AttachError", "AttachedAdapter", "attach"]
+
+
+class AttachedAdapter:
+    """An adapter living in a model: its parameters by artifact tensor name, and the way to take it off."""
+
+    def __init__(
+        self,
+        config: AdapterConfig,
+        layers: tuple[int, ...],
+        named: Mapping[str, nn.Parameter],
+        head: ClassifierHead | None,
+        undo: Sequence[Callable[[], None]],
+    ) -> None:
+        self.config = config
+        self.layers = layers
+        self.head = head
+        self._named = dict(named)
+        self._undo = list(undo)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield every trainable tensor of the adapter, none of the base."""
+        yield from self._named.values()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return copies of the tensors under their artifact names, ready for `write_artifact`."""
+        return {name: parameter.detach().clone() for name, parameter in self._named.items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Overwrite the adapter's tensors.
+
+        Raises:
+            AttachError: a tensor is missing, unknown, or of another shape; nothing is changed then.
+        """
+        if odd := sorted(self._named.keys() ^ tensors.keys()):
+            raise AttachError(f"missing or unknown tensors: {', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}")
+        for name, parameter in self._named.items():
+            if tensors[name].shape != parameter.shape:
+                raise AttachError(f"{name}: shape {tuple(tensors[name].shape)}, expected {tuple(parameter.shape)}")
+        with torch.no_grad():
+            for name, parameter in self._named.items():
+                parameter.copy_(tensors[name])
+
+    def detach(self) -> None:
+        """Restore the model as it was before `attach`; the tensors stay readable. A second call does nothing."""
+        while self._undo:
+            self._undo.pop()()
+
+
+def attach(
+    model: PreTrainedModel,
+    config: AdapterConfig,
+    layers: Sequence[int] | None = None,
+    *,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> AttachedAdapter:
+    """Freeze the model and add a freshly drawn adapter to it.
+
+    `layers` are the layers to adapt (default: all), `dropout` acts on each term's input while training, `seed`
+    fixes the first values. One adapter at a time.
+
+    Raises:
+        AttachError: the model is not of the Llama family, has other dimensions, or carries an adapter already.
+    """
+    blocks = attentions(model, config.base)
+    chosen = tuple(range(config.base.num_layers)) if layers is None else tuple(sorted(set(layers)))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= config.base.num_layers:
+        raise AttachError(f"layers {list(chosen)} are not a choice of the base's {config.base.num_layers}")
+    builder = _Builder(model, config, dropout, torch.Generator().manual_seed(seed))
+    builder.freeze()
+    for layer in chosen:
+        builder.adapt_layer(blocks[layer])
+    if config.added_tokens:
+        builder.add_tokens()
+    head = builder.classifier_head()
+    return AttachedAdapter(config, chosen, builder.named, head, builder.undo)
+
+
+class _Builder:
+    """Collects parameters and undo steps while `attach` goes through the model."""
+
+    def __init__(
+        self, model: PreTrainedModel, config: AdapterConfig, dropout: float, generator: torch.Generator
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.dropout = dropout
+        self.generator = generator
+        self.named: dict[str, nn.Parameter] = {}
+        self.undo: list[Callable[[], None]] = []
+
+    def freeze(self) -> None:
+        wanted = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.model.requires_grad_(False)
+
+        def thaw() -> None:
+            for parameter in wanted:
+                parameter.requires_grad_(True)
+
+        self.undo.append(thaw)
+
+    def adapt_layer(self, block: Attention) -> None:
+        # Taken before any site is wrapped: the value's base k is the base's own key, whatever adapts site k.
+        raw_key = block.projection("k")
+        by_site: dict[str, list[TermModule]] = {}
+        for term in iter_terms(self.config.sites):
+            by_site.setdefault(term.term.site, []).append(self._term(term, block))
+        for site, terms in by_site.items():
+            original = block.projection(site)
+            block.replace(site, AdaptedProjection(original, terms, raw_key))
+            self.undo.append(partial(block.replace, site, original))
+
+    def _term(self, term: TermConfig, block: Attention) -> TermModule:
+        device = block.projection(term.term.site).weight.device
+        shapes = term_shapes(term, self.config.base)
+        tensors = {name: folded_normal(shape, self.generator).to(device) for name, shape in shapes.items()}
+        module = TermModule(term, tensors, self.dropout)
+        module.train(self.model.training)
+        prefix = f"layers.{block.layer}.{term.prefix}"
+        self.named |= {f"{prefix}.{name}": parameter for name, parameter in module.named_parameters()}
+        return module
+
+    def add_tokens(self) -> None:
+        embedding = self.model.get_input_embeddings()
+        if not isinstance(embedding, nn.Embedding):
+            raise AttachError(f"the input embedding is a {type(embedding).__name__}; added tokens need a plain table")
+        noise = folded_normal((len(self.config.added_tokens), embedding.embedding_dim), self.generator)
+        centre = embedding.weight.detach().float().mean(dim=0)
+        added = AddedRows(centre + noise.to(centre.device))
+        self.named["added_tokens.embedding"] = added.rows
+        self.model.set_input_embeddings(ExtendedEmbedding(embedding, added))
+        self.undo.append(lambda: self.model.set_input_embeddings(embedding))
+        if self.config.task == "generation" and self.model.config.tie_word_embeddings:
+            head = output_head_of(self.model)
+            replace_output_head(self.model, ExtendedHead(head, added))
+            self.undo.append(lambda: replace_output_head(self.model, head))
+
+    def classifier_head(self) -> ClassifierHead | None:
+        classifier = self.config.classifier
+        if classifier is None:
+            return None
+        shapes = classifier_shapes(classifier, self.config.base.hidden_size)
+        device = self.model.device
+        tensors = {name: folded_normal(shape, self.generator).to(device) for name, shape in shapes.items()}
+        head = ClassifierHead(classifier, tensors)
+        self.named |= head.tensors()
+        return head

@@ -1,0 +1,66 @@
+"""The classification side of `AdaptedModel`: pooled states through the adapter's head, and the loss of its problem."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from headmix_adapters.config import Problem
+from headmix_adapters.inject.adapted import AdaptedModel
+from headmix_adapters.inject.attach import AttachedAdapter, AttachError
+from headmix_adapters.inject.classifier_head import ClassifierHead
+
+
+class ClassifierModel(AdaptedModel):
+    """A classifier around the model's decoder; its output head is not used."""
+
+    # The loss is a mean over texts; Trainer then averages micro-batches itself.
+    accepts_loss_kwargs = False
+
+    def __init__(self, model: PreTrainedModel, adapter: AttachedAdapter, *, label_smoothing: float = 0.0) -> None:
+        super().__init__(model, adapter)
+        if adapter.head is None:
+            raise AttachError("the adapter has no classification head")
+        self._classifier = adapter.head.config
+        self.label_smoothing = label_smoothing
+
+    @property
+    def problem(self) -> Problem:
+        """What kind of labels the head gives."""
+        return self._classifier.problem
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        prefix_states: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Return logits [texts, labels] and, given labels, the loss.
+
+        Labels are label numbers [texts] for single_label, 0/1 [texts, labels] for multi_label and values
+        [texts, labels] for regression. Padding may be on either side; `attention_mask` says where.
+        """
+        given = input_ids if input_ids is not None else prefix_states
+        if given is None:
+            raise ValueError("input_ids or prefix_states are needed")
+        mask = given.new_ones(given.shape[:2], dtype=torch.long) if attention_mask is None else attention_mask
+        head = cast("ClassifierHead", self.head)
+        logits = head(self.hidden_states(input_ids, mask, prefix_states), mask)
+        smoothing = self.label_smoothing if self.training else 0.0
+        loss = None if labels is None else problem_loss(self.problem, logits, labels, smoothing)
+        return SequenceClassifierOutput(loss=cast("torch.FloatTensor | None", loss), logits=logits)
+
+
+def problem_loss(problem: Problem, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return the mean loss: cross entropy, binary cross entropy per label, or squared error."""
+    match problem:
+        case "single_label":
+            return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        case "multi_label":
+            smoothed = labels.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+            return nn.functional.binary_cross_entropy_with_logits(logits, smoothed)
+        case "regression":
+            return nn.functional.mse_loss(logits, labels.to(logits.dtype))

@@ -1,0 +1,31 @@
+"""An artifact brought to life in a transformers model: the oracle that serving is compared with, and evaluation's way.
+
+Checks dimensions through `attach`; whether the file may be trusted is `artifact.verify`'s to judge.
+"""
+
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from headmix_adapters.artifact import open_artifact
+from headmix_adapters.artifact.tensors import load_tensors
+from headmix_adapters.inject.adapted import LanguageModel
+from headmix_adapters.inject.attach import attach
+from headmix_adapters.inject.classifier import ClassifierModel
+
+
+def load_adapter(model: PreTrainedModel, path: Path) -> LanguageModel | ClassifierModel:
+    """Attach the adapter in a file to the model, in evaluation mode.
+
+    A generation adapter gives a `LanguageModel` (the model itself generates adapted too, until
+    `.adapter.detach()`), a classification adapter a `ClassifierModel`.
+
+    Raises:
+        ArtifactError: the file is not an artifact.
+        AttachError: its dimensions are not the model's.
+    """
+    artifact = open_artifact(path)
+    adapter = attach(model, artifact.config, artifact.layers)
+    adapter.load(load_tensors(path))
+    kind = ClassifierModel if artifact.config.task == "classification" else LanguageModel
+    return kind(model, adapter).eval()

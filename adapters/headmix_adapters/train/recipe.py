@@ -1,0 +1,135 @@
+"""The recipe: a TOML file that fixes one training run completely.
+
+Owns the words of the file and their limits. Unknown keys are refused with their path, so a misspelt key never trains
+something else. What the words build is `plan`'s and `trainer`'s.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from headmix_adapters.config import ClassifierConfig, Method, Task
+from headmix_adapters.presets import PresetName
+from headmix_adapters.train.errors import RecipeError
+
+Rank = Annotated[int, msgspec.Meta(ge=0, le=256)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
+Precision = Literal["auto", "float32", "bfloat16"]
+SiteName = Literal["q", "k", "v", "o"]
+
+_KERNEL_MIX_KEYS = ("preset", "rank_q", "rank_v", "rank_q_shared", "rank_v_shared", "value_base")
+_LORA_KEYS = ("rank", "alpha", "sites")
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Immutable, closed against unknown keys."""
+
+
+class AdapterTable(_Table, frozen=True):
+    """`[adapter]`: a preset, ranks of one's own, or both; or LoRA's rank, alpha and sites.
+
+    `layers` is a half-open range [first, end); left out, every layer is adapted.
+    """
+
+    method: Method = "kernel-mix"
+    preset: PresetName | None = None
+    rank_q: Rank | None = None
+    rank_v: Rank | None = None
+    rank_q_shared: Rank | None = None
+    rank_v_shared: Rank | None = None
+    value_base: Literal["k", "x"] | None = None
+    layers: tuple[int, int] | None = None
+    rank: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None
+    alpha: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    sites: tuple[SiteName, ...] | None = None
+
+    def __post_init__(self) -> None:
+        foreign = _LORA_KEYS if self.method == "kernel-mix" else _KERNEL_MIX_KEYS
+        if given := [key for key in foreign if getattr(self, key) is not None]:
+            raise ValueError(f"{', '.join(given)} do not belong to method {self.method}")
+        if self.method == "lora" and (self.rank is None or not self.sites):
+            raise ValueError("method lora needs rank and sites")
+        if self.method == "kernel-mix" and not self._has_ranks():
+            raise ValueError("give a preset or at least one rank above 0")
+        if self.layers is not None and not 0 <= self.layers[0] < self.layers[1]:
+            raise ValueError(f"layers {list(self.layers)} is not a range [first, end) with first below end")
+
+    def _has_ranks(self) -> bool:
+        ranks = (self.rank_q, self.rank_v, self.rank_q_shared, self.rank_v_shared)
+        return self.preset is not None or any(rank for rank in ranks)
+
+
+class DataTable(_Table, frozen=True):
+    """`[data]`: JSONL or CSV files, relative to the recipe, and the longest example in tokens."""
+
+    train: str
+    eval: str
+    max_length: Positive = 512
+
+
+class TrainingTable(_Table, frozen=True):
+    """`[training]`: AdamW on the adapter alone, learning rate up over `warmup_ratio` of the steps, then down to 0.
+
+    `precision` is the frozen base's while training; `auto` is float32 on a CPU and bfloat16 on a GPU. The adapter is
+    trained in float32 always, and scored with the base as it is served.
+    """
+
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: Annotated[float, msgspec.Meta(gt=0)]
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    gradient_accumulation: Positive = 1
+    label_smoothing: Share = 0.0
+    warmup_ratio: Share = 0.06
+    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    dropout: Share = 0.1
+    max_steps: Positive | None = None
+    precision: Precision = "auto"
+
+
+class Recipe(_Table, frozen=True):
+    """The whole file. `name` becomes the artifact's file name; `base` is anything `resolve_base` takes."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    base: str
+    task: Task
+    adapter: AdapterTable
+    data: DataTable
+    training: TrainingTable
+    classifier: ClassifierConfig | None = None
+
+    def __post_init__(self) -> None:
+        if (self.task == "classification") != (self.classifier is not None):
+            needs = "needs" if self.task == "classification" else "has no"
+            raise ValueError(f"task {self.task} {needs} [classifier]")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        RecipeError: no such file, not TOML, an unknown, missing or impossible key; the message names file and key.
+    """
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Recipe)
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror or error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def override(recipe: Recipe, *, seed: int | None, epochs: int | None, max_steps: int | None) -> Recipe:
+    """Return the recipe with the command line's values in place of its own.
+
+    Raises:
+        RecipeError: a value is out of its range.
+    """
+    given = {"seed": seed, "epochs": epochs, "max_steps": max_steps}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    try:
+        training = msgspec.convert(msgspec.to_builtins(recipe.training) | chosen, TrainingTable)
+    except msgspec.ValidationError as error:
+        raise RecipeError(str(error)) from error
+    return msgspec.structs.replace(recipe, training=training)

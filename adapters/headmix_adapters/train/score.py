@@ -1,0 +1,40 @@
+"""The held-out scores of a recipe's task: of a model in memory, of an artifact file, of the base alone."""
+
+from pathlib import Path
+
+from headmix_adapters.artifact import verify_artifact
+from headmix_adapters.inject import AdaptedModel, ClassifierModel, load_adapter
+from headmix_adapters.train.evaluate import Scores, answer_scores, classification_scores
+from headmix_adapters.train.material import Material
+from headmix_adapters.train.zero_shot import zero_shot_scores
+
+SCORING_BATCH = 16
+
+
+def score_model(material: Material, model: AdaptedModel) -> Scores:
+    """Return the scores of an adapted model as it stands."""
+    examples = material.eval.examples
+    if isinstance(model, ClassifierModel):
+        return classification_scores(model, examples, SCORING_BATCH)
+    return answer_scores(model.model, examples, SCORING_BATCH)
+
+
+def score_artifact(material: Material, artifact: Path) -> Scores:
+    """Return the scores of an artifact file, after verifying it against the base.
+
+    Raises:
+        ArtifactError: the file is not a sound artifact for this base, with every fault.
+    """
+    verify_artifact(artifact, base=material.base.shape)
+    loaded = load_adapter(material.model, artifact)
+    try:
+        return score_model(material, loaded)
+    finally:
+        loaded.adapter.detach()
+
+
+def score_base(material: Material) -> Scores | None:
+    """Return the scores of the base without an adapter, None where the task gives it no question."""
+    if material.recipe.classifier is None:
+        return answer_scores(material.model, material.eval.examples, SCORING_BATCH)
+    return zero_shot_scores(material.model, material.tokenizer, material.recipe.classifier, material.eval.examples)

@@ -1,0 +1,65 @@
+"""What the base alone makes of a single-label classification task: asked in words, its likelier label is its answer.
+
+The question names every label and asks for one of them. A label's likelihood is that of the whole answer: all of its
+tokens and the end of the turn, after the question. No examples, no training, no calibration.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from headmix_adapters.config import ClassifierConfig
+from headmix_adapters.train.evaluate import Scores, label_scores
+from headmix_adapters.train.examples import Example
+
+_QUESTION = "Which of these labels fits the text: {labels}? Answer with the label alone.\n\nText: {text}"
+
+
+@torch.no_grad()
+def zero_shot_scores(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    classifier: ClassifierConfig,
+    examples: Sequence[Example],
+) -> Scores | None:
+    """Return the base's own scores; None where no such question can be asked (several labels a text, regression)."""
+    if classifier.problem != "single_label":
+        return None
+    answers = [_answer_ids(tokenizer, label) for label in classifier.labels]
+    rows = [_label_likelihoods(model, _question_ids(tokenizer, classifier, example), answers) for example in examples]
+    labels = torch.tensor([example.labels for example in examples])
+    return label_scores(classifier.problem, torch.stack(rows), labels)
+
+
+def _question_ids(tokenizer: PreTrainedTokenizerBase, classifier: ClassifierConfig, example: Example) -> list[int]:
+    text = tokenizer.decode(example.input_ids, skip_special_tokens=True)
+    question = _QUESTION.format(labels=", ".join(classifier.labels), text=text)
+    if tokenizer.chat_template:
+        turn = [{"role": "user", "content": question}]
+        prompt = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+        ids: list[int] = tokenizer(prompt, add_special_tokens=False).input_ids
+    else:
+        ids = tokenizer(f"{question}\nLabel: ").input_ids
+    return ids
+
+
+def _answer_ids(tokenizer: PreTrainedTokenizerBase, label: str) -> list[int]:
+    ids: list[int] = tokenizer(label, add_special_tokens=False).input_ids
+    return [*ids, tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else ids
+
+
+def _label_likelihoods(model: PreTrainedModel, question: list[int], answers: Sequence[list[int]]) -> Tensor:
+    """Return each answer's log-likelihood, [answers]; the question passes the model once."""
+    asked = torch.tensor([question], device=model.device)
+    cache = DynamicCache(config=model.config)
+    first = model(input_ids=asked, past_key_values=cache, logits_to_keep=1).logits[0, -1].log_softmax(dim=-1)
+    cache.batch_repeat_interleave(len(answers))
+    width = max(len(answer) for answer in answers)
+    # Padding stands after what is read, so a causal model's scores do not see it.
+    given = torch.tensor([answer + [0] * (width - len(answer)) for answer in answers], device=model.device)
+    later = model(input_ids=given, past_key_values=cache).logits.log_softmax(dim=-1)
+    scores = torch.cat([first.expand(len(answers), 1, -1), later[:, :-1]], dim=1)
+    of_tokens = scores.gather(-1, given.unsqueeze(-1)).squeeze(-1)
+    return torch.stack([of_tokens[row, : len(answer)].sum() for row, answer in enumerate(answers)]).cpu()
