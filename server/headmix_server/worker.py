@@ -13,10 +13,10 @@ import threading
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.messages import EngineReady
+from headmix_server.core.runner import Runner
 from headmix_server.core.settings import Settings
 from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.loop import Engine, EngineBrokenError, EngineLimits
-from headmix_server.engine.runner import Runner
 from headmix_server.engine.serve import EngineServer
 
 EXIT_START_FAILED = 3
@@ -65,8 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _exit_with_parent() -> None:
-    """Read standard input to its end, which comes only when the API process is gone, however it went."""
-    while sys.stdin.buffer.read(4096):
+    """Read standard input to its end, which comes only when the API process is gone, however it went.
+
+    Straight from the descriptor: a thread that waits inside `sys.stdin`'s lock makes the interpreter abort at exit.
+    """
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     os._exit(EXIT_ORPHANED)
 

@@ -140,7 +140,8 @@ class EngineReport(Message, frozen=True):
     """The engine's state and what happened since the last report; sent after steps and at least every second.
 
     Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report.
-    `resident` None means unchanged; the adapter lists are digests.
+    `slots_loading` counts adapters on their way from disk, which hold no slot yet. `resident` None means unchanged; the
+    adapter lists are digests.
     """
 
     running: int

@@ -242,7 +242,7 @@ class Metrics:
         self.adapter_slots.labels("loading").set(report.slots_loading)
 
     def _set_lora_info(self, report: EngineReport, names: Mapping[str, Collection[Owner]]) -> None:
-        slots = report.slots_free + report.slots_leased + report.slots_idle + report.slots_loading
+        slots = report.slots_free + report.slots_leased + report.slots_idle
         # One series at a time: the lists are labels, so every report would otherwise leave one behind for ever.
         self.lora_requests_info.clear()
         self.lora_requests_info.labels(

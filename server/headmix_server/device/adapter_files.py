@@ -11,8 +11,8 @@ from torch import Tensor
 from headmix_adapters.artifact import ArtifactError, digest_file, open_artifact
 from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.config import AdapterConfig, BaseShape
+from headmix_server.core.runner import AdapterLoadError
 from headmix_server.core.types import AdapterRef
-from headmix_server.engine.runner import AdapterLoadError
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from headmix_adapters.config import AdapterConfig, BaseShape
 from headmix_adapters.sites import TERMS, TermConfig, iter_terms
+from headmix_server.core.runner import Lease
 from headmix_server.device.adapter_files import LoadedAdapter
 from headmix_server.device.arena import LayerTensors, TermArena
-from headmix_server.engine.runner import Lease
 from headmix_server.kernels.adapters import StepAdapters
 from headmix_server.kernels.route import build_route
 
@@ -40,11 +40,15 @@ class AdapterPool:
         self._occupants: dict[int, Occupant] = {}
 
     def install(self, slot: int, generation: int, adapter: LoadedAdapter) -> None:
-        """Copy an adapter's tensors into a slot, which must be empty."""
+        """Copy an adapter's tensors into a slot, which must be empty; where that fails it is empty again."""
         if slot in self._occupants:
             raise RuntimeError(f"slot {slot} is not empty")
-        for term in iter_terms(adapter.config.sites):
-            self._arena(term).put(slot, term.scale, _layer_tensors(term, adapter))
+        try:
+            for term in iter_terms(adapter.config.sites):
+                self._arena(term).put(slot, term.scale, _layer_tensors(term, adapter))
+        except BaseException:
+            self._remove(slot)
+            raise
         head = {name: t.to(self._dtype) for name, t in adapter.tensors.items() if name.startswith("classifier.")}
         self._occupants[slot] = Occupant(generation, adapter.digest, adapter.config, head)
 
@@ -57,6 +61,9 @@ class AdapterPool:
     def clear(self, slot: int) -> None:
         """Empty a slot."""
         del self._occupants[slot]
+        self._remove(slot)
+
+    def _remove(self, slot: int) -> None:
         for arena in self._arenas.values():
             arena.remove(slot)
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from headmix_adapters.config import BaseShape
 from headmix_adapters.reference import classify, label_probabilities
+from headmix_server.core.runner import AdapterLoadError, Batch, BatchRow, HostAdapter, RowFailed, RowResult, Scored
 from headmix_server.core.types import AdapterRef, SamplingParams, TokenLogprob
 from headmix_server.device.adapter_files import LoadedAdapter, load_adapter
 from headmix_server.device.adapter_pool import AdapterPool, Occupant
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.pooling import PooledStates
 from headmix_server.device.sampler import describe, sample
-from headmix_server.engine.runner import AdapterLoadError, Batch, BatchRow, HostAdapter, RowFailed, RowResult, Scored
 from headmix_server.kernels.attention import Span, plan_attention
 from headmix_server.models.llama import LlamaModel
 
@@ -37,7 +37,7 @@ class _Placed:
 
 
 class TorchRunner:
-    """See `engine.runner.Runner`."""
+    """See `core.runner.Runner`."""
 
     def __init__(
         self, model: LlamaModel, base: BaseShape, memory: KVMemory, num_slots: int, dtype: torch.dtype

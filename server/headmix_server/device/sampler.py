@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from headmix_server.core.runner import BatchRow, Sampled
 from headmix_server.core.types import SamplingParams, TokenLogprob
-from headmix_server.engine.runner import BatchRow, Sampled
 
 _SEED_STEP = 0x9E3779B97F4A7C15  # odd, so that (seed, position) pairs spread over all 64 bits
 _SEED_MASK = 2**63 - 1

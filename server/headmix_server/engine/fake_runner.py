@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headmix_adapters.artifact import ArtifactError, open_artifact
-
-from headmix_server.core.types import AdapterRef, SamplingParams, TokenLogprob
-from headmix_server.engine.runner import (
+from headmix_server.core.runner import (
     AdapterLoadError,
     Batch,
     BatchRow,
@@ -24,6 +22,7 @@ from headmix_server.engine.runner import (
     Sampled,
     Scored,
 )
+from headmix_server.core.types import AdapterRef, SamplingParams, TokenLogprob
 
 FAKE_LOGPROB = -0.5
 

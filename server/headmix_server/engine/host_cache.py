@@ -5,7 +5,7 @@ Owns which adapters stay; what an adapter in host memory is, the runner knows.
 
 from collections import OrderedDict
 
-from headmix_server.engine.runner import HostAdapter
+from headmix_server.core.runner import HostAdapter
 
 
 class HostCache:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef
-from headmix_server.engine.runner import AdapterLoadError, HostAdapter
 
 CLOSE_SECONDS = 1.0
 """How long `close` waits for a load under way."""

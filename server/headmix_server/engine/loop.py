@@ -23,8 +23,8 @@ from headmix_server.core.messages import (
     StepReport,
     TokenOutput,
 )
+from headmix_server.core.runner import AdapterLoadError, Batch, RowFailed, RowResult, Runner, Sampled, Scored
 from headmix_server.engine.kv_cache import KVCache
-from headmix_server.engine.runner import AdapterLoadError, Batch, RowFailed, RowResult, Runner, Sampled, Scored
 from headmix_server.engine.scheduler import SLOT_PATIENCE_SECONDS, Scheduler
 from headmix_server.engine.sequence import Sequence
 from headmix_server.engine.tiers import AdapterTiers

@@ -8,8 +8,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from headmix_server.core.runner import Batch, BatchRow, Runner
 from headmix_server.engine.kv_cache import KVCache
-from headmix_server.engine.runner import Batch, BatchRow, Runner
 from headmix_server.engine.sequence import Sequence
 from headmix_server.engine.tiers import AdapterTiers
 

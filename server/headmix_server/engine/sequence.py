@@ -6,8 +6,8 @@ Owns the state of a single request inside the engine; scheduling and accounting 
 from dataclasses import dataclass, field
 
 from headmix_server.core.messages import Classify, Generate
+from headmix_server.core.runner import Lease
 from headmix_server.core.types import AdapterRef, FinishReason, SamplingParams, TokenLogprob
-from headmix_server.engine.runner import Lease
 
 
 @dataclass(slots=True, eq=False)

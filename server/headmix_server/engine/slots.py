@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from headmix_server.engine.runner import Lease
+from headmix_server.core.runner import Lease
 
 
 class LeaseError(Exception):

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from headmix_server.core.messages import LoadReport, ResidentAdapter
+from headmix_server.core.runner import AdapterLoadError, HostAdapter, Lease, Runner
 from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.engine.host_cache import HostCache
 from headmix_server.engine.loader import AdapterLoader
-from headmix_server.engine.runner import AdapterLoadError, HostAdapter, Lease, Runner
 from headmix_server.engine.slots import SlotTable
 
 

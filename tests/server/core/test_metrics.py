@@ -131,9 +131,9 @@ def test_what_the_engine_reports_is_what_is_scraped(metrics: Metrics) -> None:
 def test_a_router_reads_one_current_list_of_adapters(metrics: Metrics) -> None:
     name = "vllm:lora_requests_info"
     metrics.observe_report(report(running=[ONE, TWO], waiting=[TWO, GONE]), NAMES)
-    assert samples(metrics, name) == {("10", "a,b", "b"): 1700000000.0}
+    assert samples(metrics, name) == {("6", "a,b", "b"): 1700000000.0}
     metrics.observe_report(report(), NAMES)
-    assert samples(metrics, name) == {("10", "", ""): 1700000000.0}
+    assert samples(metrics, name) == {("6", "", ""): 1700000000.0}
     metrics.engine_lost()
     assert samples(metrics, name) == {}
 

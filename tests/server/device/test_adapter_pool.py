@@ -6,9 +6,9 @@ from torch import Tensor
 
 from headmix_adapters.reference import term_delta
 from headmix_adapters.sites import iter_terms
+from headmix_server.core.runner import Lease
 from headmix_server.device.adapter_files import LoadedAdapter
 from headmix_server.device.adapter_pool import AdapterPool
-from headmix_server.engine.runner import Lease
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import adapter_config, random_tensors
 from tests.support.tiny_model import tiny_shape
@@ -112,3 +112,17 @@ def test_an_adapter_is_widened_from_the_precision_it_is_stored_in() -> None:
     inputs = random_inputs(2)
     out = pool_deltas(pool, [(0, 0, 2)], inputs, layer=0)
     torch.testing.assert_close(out["q"], reference_delta(exact, 0, "q", inputs), atol=1e-5, rtol=1e-5)
+
+
+def test_a_failed_installation_leaves_the_slot_empty_and_clean() -> None:
+    pool = AdapterPool(BASE, num_slots=1, dtype=torch.float32)
+    torn = make_adapter(0)
+    tensors = {name: tensor for name, tensor in torn.tensors.items() if name != "layers.2.o.shared.B"}
+    with pytest.raises(KeyError):
+        pool.install(0, 1, LoadedAdapter(torn.digest, torn.config, torn.layers, tensors))
+    whole = make_adapter(1)
+    pool.install(0, 2, whole)
+    inputs = random_inputs(2)
+    out = pool_deltas(pool, [(0, 0, 2)], inputs, layer=1)
+    for site in WIDTHS:
+        torch.testing.assert_close(out[site], reference_delta(whole, 1, site, inputs), atol=1e-5, rtol=1e-5)

@@ -3,9 +3,9 @@ from collections import Counter
 import pytest
 import torch
 
+from headmix_server.core.runner import BatchRow
 from headmix_server.core.types import SamplingParams
 from headmix_server.device.sampler import sample
-from headmix_server.engine.runner import BatchRow
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, -1.0, -3.0]])
 

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from headmix_server.engine.runner import Batch
+from headmix_server.core.runner import Batch
 from tests.support.engines import LIMITS, Bench
 
 MakeBench = Callable[..., Bench]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from headmix_server.core.runner import AdapterLoadError, Batch, BatchRow, Lease, RowFailed, RowResult, Sampled, Scored
 from headmix_server.core.types import SamplingParams, TokenLogprob
 from headmix_server.engine.fake_runner import (
     FAKE_LOGPROB,
@@ -13,7 +14,6 @@ from headmix_server.engine.fake_runner import (
     fake_token,
     open_fake_adapter,
 )
-from headmix_server.engine.runner import AdapterLoadError, Batch, BatchRow, Lease, RowFailed, RowResult, Sampled, Scored
 from tests.support.engines import adapter
 
 A, C = adapter("a"), adapter("c3")

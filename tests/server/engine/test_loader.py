@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from headmix_server.core.runner import AdapterLoadError
 from headmix_server.engine import loader as loader_module
 from headmix_server.engine.fake_runner import FakeAdapter
 from headmix_server.engine.loader import AdapterLoader, LoadDone
-from headmix_server.engine.runner import AdapterLoadError
 from tests.support.engines import FakeDisk, adapter
 
 A, B = adapter("a"), adapter("b")

@@ -4,10 +4,10 @@ import pytest
 from structlog.typing import EventDict
 
 from headmix_server.core.messages import Abort, AdapterLoaded, Classified, Failed, ForgetAdapter, TokenOutput
+from headmix_server.core.runner import AdapterLoadError, Batch, RowResult, Sampled
 from headmix_server.core.types import AdapterRef, FinishReason
 from headmix_server.engine.fake_runner import FakeAdapter, fake_probs
 from headmix_server.engine.loop import MAX_FAILED_STEPS, EngineBrokenError
-from headmix_server.engine.runner import AdapterLoadError, Batch, RowResult, Sampled
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, classify, expected_generation, generate, load
 

@@ -17,10 +17,10 @@ from headmix_server.core.messages import (
     LoadAdapter,
     TokenOutput,
 )
+from headmix_server.core.runner import AdapterLoadError, Batch
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.fake_runner import fake_probs
 from headmix_server.engine.loop import MAX_FAILED_STEPS, Output
-from headmix_server.engine.runner import AdapterLoadError, Batch
 from tests.support.engines import LIMITS, Bench, adapter, classify, expected_generation, generate, load, num_labels
 
 TINY = replace(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headmix_server.engine.runner import BatchRow
+from headmix_server.core.runner import BatchRow
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, classify, generate, load
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from headmix_server.engine.runner import Lease
+from headmix_server.core.runner import Lease
 from headmix_server.engine.slots import LeaseError, SlotTable
 
 DIGESTS = st.sampled_from("abcde")

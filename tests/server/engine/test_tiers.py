@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.engine.fake_runner import FakeRunner
-from headmix_server.engine.runner import AdapterLoadError, HostAdapter
 from headmix_server.engine.tiers import AdapterTiers
 from tests.support.engines import FakeDisk, adapter
 
