@@ -5,14 +5,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_serializer
 
-from headmix_server.api.schemas.common import Neutral, RequestBody, ResponseBody, SamplingBody, Usage
+from headmix_server.api.schemas.common import Neutral, RequestBody, ResponseBody, SamplingBody, Text, Usage
 
 
 class TextPart(RequestBody):
     """One part of a message's content."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(RequestBody):
@@ -29,8 +29,8 @@ class ChatMessage(RequestBody):
     )
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    name: str | None = None
+    content: Text | list[TextPart]
+    name: Text | None = None
 
     @property
     def text(self) -> str:

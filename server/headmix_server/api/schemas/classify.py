@@ -2,20 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from headmix_server.api.schemas.common import RequestBody, ResponseBody, Usage
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+from headmix_server.api.schemas.common import OneOrMore, RequestBody, ResponseBody, Text, Usage
 
 
 class ClassifyRequest(RequestBody):
     """Classify one text or several."""
 
     model: str
-    input: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str]), Field(min_length=1)]
+    input: Annotated[list[Text], OneOrMore, Field(min_length=1)]
     user: str | None = None
 
 

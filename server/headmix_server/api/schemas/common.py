@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Neutral = Mapping[str, tuple[object, ...]]
 
@@ -34,15 +34,26 @@ class ResponseBody(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+def _require_unicode(text: str) -> str:
+    """JSON can write half of a surrogate pair, which is no character and has no bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text holds half of a surrogate pair") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_require_unicode)]
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-StopStrings = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=256)]],
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
-    Field(max_length=16),
-]
+OneOrMore = BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+"""On a field of several texts: one text alone is a list of one."""
+
+StopStrings = Annotated[list[Annotated[Text, Field(min_length=1, max_length=256)]], OneOrMore, Field(max_length=16)]
 
 
 class StreamOptions(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from headmix_server.api.schemas.common import Neutral, ResponseBody, SamplingBody, Usage
+from headmix_server.api.schemas.common import Neutral, ResponseBody, SamplingBody, Text, Usage
 
 TokenId = Annotated[int, Field(ge=0)]
 
@@ -22,7 +22,7 @@ class CompletionRequest(SamplingBody):
         }
     )
 
-    prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
+    prompt: Text | list[Text] | list[TokenId] | list[list[TokenId]]
     max_tokens: int | None = Field(None, ge=0, description="16 where it is absent; 0 only together with `echo`.")
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
