@@ -126,9 +126,7 @@ async def api_rig(
     with tempfile.TemporaryDirectory() as run, socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = f"ipc://{run}/engine.sock"
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server = _Server(
-            uvicorn.Config(create_app(state), log_config=None, access_log=False, lifespan="off", ws="none")
-        )
+        server = _Server(create_app(state))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         engine = FakeEngine(endpoint)
         state.engine.attach(endpoint)

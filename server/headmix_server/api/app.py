@@ -9,24 +9,21 @@ from headmix_server.api.routes import adapters, chat, classify, completions, hea
 from headmix_server.api.schemas.error import ErrorResponse
 from headmix_server.api.state import ApiState
 
-_ROUTERS = (completions, chat, classify, models, adapters, health, metrics)
-_ERRORS = "An error; docs/errors.md lists the codes."
+_RESOURCES = (completions, chat, classify, models, adapters)
+_PROBES = (health, metrics)
+_ERROR = {"model": ErrorResponse, "description": "An error; docs/errors.md lists the codes."}
 
 
 def create_app(state: ApiState) -> FastAPI:
     """Return the HTTP application over the given parts; it starts and stops none of them."""
-    app = FastAPI(
-        title="headmix",
-        version="1",
-        docs_url=None,
-        redoc_url=None,
-        responses={"4XX": {"model": ErrorResponse, "description": _ERRORS}, 422: {"model": ErrorResponse}},
-    )
+    app = FastAPI(title="headmix", version="1", docs_url=None, redoc_url=None)
     app.state.headmix = state
     install_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_mib=state.settings.max_body_mib)
     app.add_middleware(RequestLog, metrics=state.metrics)
-    for module in _ROUTERS:
+    for module in _RESOURCES:
+        app.include_router(module.router, responses={"4XX": dict(_ERROR), "5XX": dict(_ERROR)})
+    for module in _PROBES:
         app.include_router(module.router)
     return app

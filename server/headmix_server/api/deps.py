@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.record import record_of
@@ -23,7 +24,11 @@ def get_state(request: Request) -> ApiState:
 State = Annotated[ApiState, Depends(get_state)]
 
 
-async def authenticate(request: Request, state: State) -> Principal:
+async def authenticate(
+    request: Request,
+    state: State,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+) -> Principal:
     """Return whose request this is.
 
     Raises:
@@ -31,11 +36,10 @@ async def authenticate(request: Request, state: State) -> Principal:
     """
     if state.settings.keys == "off":
         principal = Principal(DEFAULT_TENANT, ALL_SCOPES)
+    elif credentials is None or not credentials.credentials:
+        raise InvalidApiKey("An API key is needed: send it as `Authorization: Bearer <key>`.")
     else:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
-            raise InvalidApiKey("An API key is needed: send it as `Authorization: Bearer <key>`.")
-        principal = await run_in_threadpool(state.keys.authenticate, key.strip())
+        principal = await run_in_threadpool(state.keys.authenticate, credentials.credentials)
     record_of(request).tenant = principal.tenant
     return principal
 

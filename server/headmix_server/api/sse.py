@@ -10,6 +10,7 @@ handling of process signals (draining is ours), and the end of the source on dis
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -26,6 +27,9 @@ FIRST_EVENT_SECONDS = 5.0
 PING_SECONDS = 15.0
 DONE = b"data: [DONE]\n\n"
 PING = b": ping\n\n"
+
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+"""What OpenAPI says of a route that can stream."""
 
 Events = AsyncGenerator[str, None]
 """JSON texts, one an event."""

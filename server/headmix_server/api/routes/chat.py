@@ -10,7 +10,7 @@ from headmix_server.api.model import require_generation, resolve_model
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
 from headmix_server.api.schemas.chat import ChatCompletion, ChatMessage, ChatRequest
-from headmix_server.api.sse import open_stream
+from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.tenancy.principal import Principal
@@ -19,7 +19,7 @@ from headmix_server.text.chat_template import ChatTemplateError
 router = APIRouter(tags=["generation"])
 
 
-@router.post("/v1/chat/completions", response_model=ChatCompletion)
+@router.post("/v1/chat/completions", responses=STREAMED, response_model=ChatCompletion)
 async def create_chat_completion(
     request: Request, response: Response, body: ChatRequest, principal: InferenceKey, state: State
 ) -> Response | ChatCompletion:

@@ -10,7 +10,7 @@ from headmix_server.api.model import require_generation, resolve_model
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
 from headmix_server.api.schemas.completions import Completion, CompletionRequest
-from headmix_server.api.sse import open_stream
+from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.tenancy.principal import Principal
@@ -19,7 +19,7 @@ DEFAULT_MAX_TOKENS = 16
 router = APIRouter(tags=["generation"])
 
 
-@router.post("/v1/completions", response_model=Completion)
+@router.post("/v1/completions", responses=STREAMED, response_model=Completion)
 async def create_completion(
     request: Request, response: Response, body: CompletionRequest, principal: InferenceKey, state: State
 ) -> Response | Completion:

@@ -16,7 +16,7 @@ async def alive() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": Health}})
+@router.get("/readyz", responses={200: {"model": Health}, 503: {"model": Health}})
 async def ready(state: State) -> Response:
     """Say whether a request would be served, and if not, why."""
     engine = state.engine

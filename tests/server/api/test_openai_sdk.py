@@ -1,0 +1,88 @@
+"""OpenAI's own client library against this server: what people already have must work unchanged."""
+
+from collections.abc import AsyncIterator
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from headmix_server.core.messages import Generate
+from tests.support.api_rig import BASE, TENANT, ApiRig
+
+
+@pytest.fixture
+async def sdk(rig: ApiRig) -> AsyncIterator[AsyncOpenAI]:
+    rig.says("The 日本 fox")
+    async with AsyncOpenAI(base_url=f"{rig.url}/v1", api_key=rig.keys[TENANT], max_retries=0) as client:
+        yield client
+
+
+async def test_chat(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    answer = await sdk.chat.completions.create(
+        model=BASE,
+        messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+        logprobs=True,
+        top_logprobs=2,
+        n=2,
+        extra_body={"top_k": 5},
+    )
+    assert [choice.message.content for choice in answer.choices] == ["The 日本 fox"] * 2
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].logprobs is not None
+    assert answer.choices[0].logprobs.content is not None
+    assert len(answer.choices[0].logprobs.content) == len(rig.engine.reply)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 2 * (len(rig.engine.reply) + 1)
+    assert rig.engine.of(Generate)[0].sampling.top_k == 5
+
+
+async def test_chat_stream(sdk: AsyncOpenAI) -> None:
+    stream = await sdk.chat.completions.create(
+        model=BASE,
+        messages=[{"role": "user", "content": [{"type": "text", "text": "Hello"}]}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = [chunk async for chunk in stream]
+    assert "".join(c.delta.content or "" for chunk in chunks for c in chunk.choices) == "The 日本 fox"
+    assert [c.finish_reason for chunk in chunks for c in chunk.choices if c.finish_reason] == ["stop"]
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens == chunks[-1].usage.prompt_tokens + chunks[-1].usage.completion_tokens
+
+
+async def test_the_accumulating_chat_stream(sdk: AsyncOpenAI) -> None:
+    async with sdk.chat.completions.stream(model=BASE, messages=[{"role": "user", "content": "Hello"}]) as stream:
+        async for _ in stream:
+            pass
+        final = await stream.get_final_completion()
+    assert final.choices[0].message.content == "The 日本 fox"
+
+
+async def test_completions(sdk: AsyncOpenAI) -> None:
+    answer = await sdk.completions.create(model=BASE, prompt="Hello", logprobs=1, echo=True, max_tokens=50)
+    assert answer.choices[0].text == "HelloThe 日本 fox"
+    assert answer.choices[0].logprobs is not None
+    assert answer.choices[0].logprobs.token_logprobs is not None
+    stream = await sdk.completions.create(model=BASE, prompt="Hello", stream=True, max_tokens=50)
+    assert "".join([chunk.choices[0].text async for chunk in stream]) == "The 日本 fox"
+
+
+async def test_models(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    rig.publish("tone")
+    assert [model.id async for model in sdk.models.list()] == [BASE, "tone"]
+    assert (await sdk.models.retrieve("tone")).owned_by == TENANT
+
+
+async def test_errors_are_the_sdks_own_classes_with_code_and_param(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        await sdk.completions.create(model="none", prompt="x")
+    assert (missing.value.code, missing.value.param, missing.value.status_code) == ("model_not_found", "model", 404)
+    with pytest.raises(openai.BadRequestError) as refused:
+        await sdk.completions.create(model=BASE, prompt="x", best_of=2)
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "best_of")
+    with pytest.raises(openai.AuthenticationError):
+        await sdk.with_options(api_key="wrong").models.list()
+    rig.state.engine.drain()
+    with pytest.raises(openai.InternalServerError) as busy:
+        await sdk.completions.create(model=BASE, prompt="x")
+    assert busy.value.code == "server_overloaded"

@@ -1,0 +1,43 @@
+"""The OpenAPI document is a golden file: a change of the surface is a change of `openapi.json`, seen in review.
+
+Refresh it with `python -m tests.server.api.test_openapi`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from headmix_server.api.app import create_app
+from headmix_server.api.state import ApiState
+from headmix_server.core.metrics import Metrics
+from headmix_server.core.settings import Settings
+
+GOLDEN = Path(__file__).with_name("openapi.json")
+
+
+class _NoParts:
+    """The document needs the routes alone."""
+
+    settings = Settings()
+    metrics = Metrics(series=1, version="0", base="")
+
+
+def document() -> dict[str, Any]:
+    """Return the application's OpenAPI document."""
+    return create_app(cast("ApiState", _NoParts())).openapi()
+
+
+def test_the_document_is_the_golden_file() -> None:
+    assert document() == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+def test_every_operation_is_described_and_has_a_typed_answer() -> None:
+    for path, operations in document()["paths"].items():
+        for method, operation in operations.items():
+            assert operation.get("description"), (method, path)
+            answers = [body for code, body in operation["responses"].items() if code.startswith("2")]
+            assert answers, (method, path)
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
