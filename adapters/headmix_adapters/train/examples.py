@@ -108,7 +108,7 @@ def encode_generation(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, m
     The last message is the answer; an answer ends with the end-of-turn token, which is learnt too.
 
     Raises:
-        DataError: neither form, no answer, a tokenizer that cannot do it; file and line are named.
+        DataError: neither form, no answer, none that fits, a tokenizer that cannot do it; file and line are named.
     """
     examples, truncated, dropped = [], 0, 0
     for row in rows:
@@ -121,6 +121,8 @@ def encode_generation(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, m
             continue
         truncated += len(prompt) + len(answer) > max_length
         examples.append(Example(ids, ([IGNORED] * len(prompt) + answer)[:max_length]))
+    if not examples:
+        raise DataError(f"{rows[0].place}: no answer of this file fits within max_length {max_length}")
     return Encoded(examples, truncated, dropped)
 
 

@@ -1,0 +1,168 @@
+"""A run learns, records what the file can do, and can be stopped and continued with the very same result."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from headmix_adapters.artifact import digest_file, open_artifact, verify_artifact
+from headmix_adapters.artifact.tensors import load_tensors
+from headmix_adapters.inject import AdaptedModel
+from headmix_adapters.sites import tensor_shapes
+from headmix_adapters.train import run as run_module
+from headmix_adapters.train.errors import Interrupted, TrainError
+from headmix_adapters.train.evaluate import Scores
+from headmix_adapters.train.finish import Result
+from headmix_adapters.train.material import Material
+from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.run import train_adapter
+from headmix_adapters.train.score import score_artifact, score_model
+
+MaterialMaker = Callable[..., Material]
+
+
+def interrupt_at(score: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C while the held-out file is scored for the nth time."""
+    calls = 0
+
+    def scored(material: Material, model: AdaptedModel) -> Scores:
+        nonlocal calls
+        calls += 1
+        if calls == score:
+            signal.raise_signal(signal.SIGINT)
+        return score_model(material, model)
+
+    monkeypatch.setattr(run_module, "score_model", scored)
+
+
+def test_a_classifier_learns_what_the_base_does_not_know(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path
+) -> None:
+    loaded = material("classification", epochs=6)
+    result = train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    assert result.base_scores is not None
+    assert result.scores["accuracy"] == 1.0 > result.base_scores["accuracy"]
+
+
+def test_a_generator_learns_its_answer(material: MaterialMaker, reporter: Reporter, tmp_path: Path) -> None:
+    training = {"epochs": 8, "label_smoothing": 0.1, "gradient_accumulation": 2}
+    loaded = material("generation", adapter={"preset": "gpt2-nlg"}, **training)
+    result = train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    assert result.base_scores is not None
+    assert result.scores["answer_nll"] < 0.75 * result.base_scores["answer_nll"]
+
+
+def test_the_recorded_score_is_that_of_the_file_and_the_header_tells_its_history(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, data_folder: Path
+) -> None:
+    loaded = material("generation", max_steps=3)
+    path = tmp_path / "made" / "a.safetensors"
+    result = train_adapter(loaded, path, resume=False, reporter=reporter)
+    assert list(path.parent.iterdir()) == [path]
+    assert result.digest == digest_file(path)
+    artifact = verify_artifact(path, base=loaded.base.shape)
+    training = artifact.config.training
+    assert training["metrics"] == {"adapter": score_artifact(loaded, path), "base": result.base_scores}
+    assert training["data"]["train"]["digest"] == digest_file(data_folder / "generation.train.jsonl")
+    assert (training["steps"], training["seed"], training["layers"]) == (3, 3, [1, 2])
+    assert training["versions"].keys() == {"torch", "transformers"}
+    assert artifact.layers == (1, 2)
+
+
+def test_a_run_leaves_the_base_it_was_given_as_it_was(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path
+) -> None:
+    loaded = material("classification", max_steps=2)
+    before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+    train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    after = loaded.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("layers", [[0, 3], [1, 3]])
+def test_an_interrupted_run_continues_to_the_bit_for_bit_same_tensors(
+    material: MaterialMaker,
+    reporter: Reporter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layers: list[int],
+) -> None:
+    loaded = material("classification", adapter={"preset": "lite-qv", "layers": layers})
+    finals: list[dict[str, torch.Tensor]] = []
+
+    def remember(material: Material, artifact: Path, tensors: dict[str, torch.Tensor], *_: object) -> Result:
+        finals.append(tensors)
+        return Result(artifact, "", {}, None)
+
+    monkeypatch.setattr(run_module, "write_result", remember)
+    train_adapter(loaded, tmp_path / "whole.safetensors", resume=False, reporter=reporter)
+    path = tmp_path / "stopped.safetensors"
+    for score, resume in ((1, False), (1, True)):
+        interrupt_at(score, monkeypatch)
+        with pytest.raises(Interrupted, match="stopped after step"):
+            train_adapter(loaded, path, resume=resume, reporter=reporter)
+    monkeypatch.setattr(run_module, "score_model", score_model)
+    train_adapter(loaded, path, resume=True, reporter=reporter)
+    whole, continued = finals
+    assert all(torch.equal(tensor, continued[name]) for name, tensor in whole.items())
+    assert not (tmp_path / "stopped.checkpoints").exists()
+
+
+def test_a_checkpoint_holds_the_adapter_and_not_the_base(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = material("generation")
+    interrupt_at(1, monkeypatch)
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(Interrupted):
+        train_adapter(loaded, path, resume=False, reporter=reporter)
+    (checkpoint,) = (tmp_path / "a.checkpoints").glob("checkpoint-*")
+    with safe_open(checkpoint / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == set(tensor_shapes(loaded.config, loaded.layers))
+    assert not path.exists()
+
+
+def test_a_new_run_does_not_overwrite_an_unfinished_one_nor_resume_another(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(TrainError, match="nothing to resume"):
+        train_adapter(material("generation"), path, resume=True, reporter=reporter)
+    interrupt_at(1, monkeypatch)
+    with pytest.raises(Interrupted):
+        train_adapter(material("generation"), path, resume=False, reporter=reporter)
+    with pytest.raises(TrainError, match="unfinished run"):
+        train_adapter(material("generation"), path, resume=False, reporter=reporter)
+    with pytest.raises(TrainError, match="another recipe"):
+        train_adapter(material("generation", seed=4), path, resume=True, reporter=reporter)
+
+
+def test_a_checkpoint_cut_short_is_passed_over(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = material("generation")
+    interrupt_at(1, monkeypatch)
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(Interrupted):
+        train_adapter(loaded, path, resume=False, reporter=reporter)
+    torn = tmp_path / "a.checkpoints" / "checkpoint-9999"
+    torn.mkdir()
+    (torn / "trainer_state.json").write_text('{"epoch": 2')
+    monkeypatch.setattr(run_module, "score_model", score_model)
+    train_adapter(loaded, path, resume=True, reporter=reporter)
+    assert open_artifact(path).config.training["steps"] == 24
+
+
+def test_training_in_bfloat16_gives_an_artifact_scored_on_the_base_as_it_is_served(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path
+) -> None:
+    loaded = material("classification", precision="bfloat16", max_steps=2)
+    path = tmp_path / "a.safetensors"
+    result = train_adapter(loaded, path, resume=False, reporter=reporter)
+    assert loaded.model.dtype == torch.float32
+    assert result.scores == score_artifact(loaded, path)
+    assert all(tensor.isfinite().all() for tensor in load_tensors(path).values())
