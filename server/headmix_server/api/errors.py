@@ -12,14 +12,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from headmix_server.api.engine_client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
 from headmix_server.api.record import RequestRecord, record_of
 from headmix_server.core.errors import (
+    EngineUnavailable,
     HeadmixServerError,
     InternalError,
     InvalidAdapter,
     InvalidApiKey,
     InvalidRequest,
     PayloadTooLarge,
+    RateLimitExceeded,
+    ServerOverloaded,
     UnsupportedParameter,
 )
 from headmix_server.core.logging import get_logger
@@ -28,6 +32,13 @@ INTERNAL_MESSAGE = "The server met an unexpected fault; the request id finds it 
 CLIENT_GONE_STATUS = 499
 ROUTING_CODES: Mapping[int, str] = {404: "not_found", 405: "method_not_allowed"}
 """Codes of what no resource answers: an unknown path, a method a path does not have."""
+
+RETRY_AFTER: Mapping[str, int] = {
+    RateLimitExceeded.code: RETRY_OVERLOADED,
+    ServerOverloaded.code: RETRY_OVERLOADED,
+    EngineUnavailable.code: RETRY_UNAVAILABLE,
+}
+"""Seconds told with an error that does not know better: the engine names codes only."""
 
 
 class ClientGone(Exception):
@@ -50,8 +61,9 @@ def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
 def error_response(error: HeadmixServerError) -> JSONResponse:
     """Return the whole response of an error."""
     headers = {}
-    if error.retry_after is not None:
-        headers["retry-after"] = str(error.retry_after)
+    retry_after = RETRY_AFTER.get(error.code) if error.retry_after is None else error.retry_after
+    if retry_after is not None:
+        headers["retry-after"] = str(retry_after)
     if isinstance(error, InvalidApiKey):
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(error), error.status, headers)

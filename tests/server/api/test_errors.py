@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from headmix_server.api.errors import INTERNAL_MESSAGE
-from headmix_server.core.messages import Generate
+from headmix_server.core.messages import Failed, Generate
 from headmix_server.tenancy.principal import Scope
 from tests.support.api_rig import BASE, ApiRig, api_rig
 
@@ -356,6 +356,23 @@ async def test_a_full_queue_is_503_and_says_when_to_come_back(base_folder: Path,
             task.cancel()
         await asyncio.gather(*open_requests, return_exceptions=True)
         await rig.engine.aborted()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "retry"),
+    [("rate_limit_exceeded", 429, "1"), ("server_overloaded", 503, "1"), ("engine_unavailable", 503, "2")],
+)
+async def test_what_the_engine_cannot_take_now_says_when_to_come_back(
+    rig: ApiRig, monkeypatch: pytest.MonkeyPatch, code: str, status: int, retry: str
+) -> None:
+    def refuse(message: object) -> list[Failed]:
+        assert isinstance(message, Generate)
+        return [Failed(request_id=message.request_id, code=code, message="later")]
+
+    monkeypatch.setattr(rig.engine, "answer", refuse)
+    response = await rig.client.post(COMPLETIONS, json=completion())
+    assert (response.status_code, response.headers["retry-after"]) == (status, retry)
+    assert (response.json()["error"]["code"], response.json()["error"]["message"]) == (code, "later")
 
 
 async def test_a_draining_server_is_503(base_folder: Path, tmp_path: Path) -> None:

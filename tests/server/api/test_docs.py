@@ -1,0 +1,112 @@
+"""docs/api.md and docs/errors.md tell the truth: routes, scopes, parameters, error codes and examples."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headmix_server.api.app import create_app
+from headmix_server.api.engine_client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
+from headmix_server.api.errors import RETRY_AFTER, ROUTING_CODES
+from headmix_server.api.schemas.chat import ChatRequest
+from headmix_server.api.schemas.common import SamplingBody
+from headmix_server.api.schemas.completions import CompletionRequest
+from headmix_server.api.sse import FIRST_EVENT_SECONDS, PING_SECONDS
+from headmix_server.core.errors import ERRORS_BY_CODE
+from headmix_server.tenancy.principal import Scope
+from tests.support.api_rig import ApiRig
+
+DOCS = Path(__file__).parents[3] / "docs"
+API = (DOCS / "api.md").read_text(encoding="utf-8")
+ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
+EXAMPLES = [block.replace("\\\n", " ") for block in re.findall(r"```sh\n(.*?)```", API, re.DOTALL)]
+BOOKKEEPING = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
+
+
+def rows(text: str, after: str) -> Iterator[list[str]]:
+    """Return the cells of the first table behind a sentence."""
+    lines = text[text.index(after) + len(after) :].splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("|---")) + 1
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            return
+        yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_error_is_in_the_table_with_its_status_and_type() -> None:
+    table = {names(code)[0]: (int(status), names(kind)[0]) for status, code, kind, *_ in rows(ERRORS, "line under it.")}
+    assert table == {code: (error.status, error.type) for code, error in ERRORS_BY_CODE.items()}
+
+
+def test_the_numbers_on_the_errors_page_are_the_servers() -> None:
+    retries = {names(code)[0]: retry for _, code, _, _, retry in rows(ERRORS, "line under it.") if retry}
+    assert retries.keys() == RETRY_AFTER.keys()
+    assert all(retry.startswith(str(RETRY_AFTER[code])) for code, retry in retries.items())
+    assert retries["server_overloaded"] == f"{RETRY_OVERLOADED} or {RETRY_UNAVAILABLE}"
+    assert f"after {FIRST_EVENT_SECONDS:g} seconds without one" in ERRORS
+    for status, code in ROUTING_CODES.items():
+        assert f"{status} `{code}`" in " ".join(ERRORS.split())
+
+
+async def test_every_route_is_in_the_table_with_the_scope_it_needs(rig: ApiRig) -> None:
+    documented = {names(route)[0]: scope.strip("`") for route, scope in rows(API, "every scope.")}
+    paths = create_app(rig.state).openapi()["paths"]
+    assert documented.keys() == {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    keys = {"none needed": {"Authorization": ""}, "any": rig.key(Scope.ADMIN)}
+    keys |= {scope.value: rig.key(scope) for scope in (Scope.INFERENCE, Scope.ADAPTERS)}
+    others = {"inference": Scope.ADAPTERS, "adapters": Scope.INFERENCE}
+    for route, scope in documented.items():
+        method, path = route.split(" ")
+        answer = await rig.client.request(method, path, headers=keys[scope])
+        assert answer.status_code not in (401, 403), route
+        if scope in others:
+            refused = await rig.client.request(method, path, headers=rig.key(others[scope]))
+            assert refused.status_code == 403, route
+
+
+@pytest.mark.parametrize(
+    ("request_body", "sentence", "extra"),
+    [
+        (CompletionRequest, "/v1/completions takes besides:", set[str]()),
+        (ChatRequest, "/v1/chat/completions takes besides:", {"parallel_tool_calls"}),
+    ],
+)
+def test_every_parameter_is_documented_and_none_else(
+    request_body: type[SamplingBody], sentence: str, extra: set[str]
+) -> None:
+    documented = {
+        name for after in ("Both routes take:", sentence) for cell, *_ in rows(API, after) for name in names(cell)
+    }
+    assert documented | BOOKKEEPING | extra == request_body.model_fields.keys()
+
+
+@pytest.mark.parametrize(("route", "request_body"), [("completions", CompletionRequest), ("chat", ChatRequest)])
+def test_the_neutral_values_are_those_documented(route: str, request_body: type[SamplingBody]) -> None:
+    documented = {
+        names(name)[0]: json.loads(f"[{accepted}]")
+        for where, name, accepted in rows(API, "send them unasked:")
+        if where == route
+    }
+    assert documented == {name: list(values) for name, values in request_body.neutral.items()}
+
+
+def test_the_numbers_on_the_api_page_are_the_servers() -> None:
+    assert f"silent for {PING_SECONDS:g} seconds" in API
+
+
+@pytest.mark.parametrize("example", [example for example in EXAMPLES if " -d " in example])
+async def test_examples_are_answered(rig: ApiRig, example: str) -> None:
+    rig.publish("tone", labels=("negative", "positive"))
+    rig.publish("writer")
+    rig.engine.probs = [0.25, 0.75]
+    words = shlex.split(example)
+    body, path = words[words.index("-d") + 1], words[-1].removeprefix("$URL")
+    response = await rig.client.post(path, json=json.loads(body))
+    assert response.status_code == 200, response.text
