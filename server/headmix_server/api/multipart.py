@@ -28,6 +28,7 @@ class UploadForm:
             raise InvalidRequest("Send the adapter as multipart/form-data with the fields name and file.")
         self.fields: dict[str, str] = {}
         self.has_file = False
+        self._complete = False
         self._known = known
         self._sink = sink
         self._header_name = b""
@@ -45,6 +46,7 @@ class UploadForm:
                 "on_headers_finished": self._end_headers,
                 "on_part_data": self._add_data,
                 "on_part_end": self._end_part,
+                "on_end": self._end,
             },
         )
 
@@ -66,10 +68,8 @@ class UploadForm:
         Raises:
             InvalidRequest: it ended early, or the file is missing.
         """
-        try:
-            self._parser.finalize()
-        except MultipartParseError as error:
-            raise InvalidRequest("The multipart body ends early.") from error
+        if not self._complete:
+            raise InvalidRequest("The multipart body ends early.")
         if not self.has_file:
             raise InvalidRequest("The field file is missing.", param=FILE_FIELD)
 
@@ -108,6 +108,9 @@ class UploadForm:
     def _end_part(self) -> None:
         if self._name != FILE_FIELD:
             self.fields[self._name] = self._text.decode("utf-8", "replace")
+
+    def _end(self) -> None:
+        self._complete = True
 
 
 def _bounded(header: bytes) -> bytes:

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headmix_server.api.generation import CompletionText
+from headmix_server.core.messages import TokenOutput
+from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
+from headmix_server.text.stop import StopMatcher
+from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
+from tests.support.fake_engine import EOS
+
+STEPS = st.lists(st.lists(st.integers(3, 399), min_size=1, max_size=3), max_size=20)
+STOPS = st.lists(st.sampled_from(["a", "e ", " th", "o", "\ufffd", "fox"]), max_size=3)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base_folder: Path) -> Tokenizer:
+    return load_tokenizer(base_folder)
+
+
+@given(steps=STEPS, stops=STOPS, ends=st.booleans())
+def test_deltas_joined_are_the_decoded_tokens_cut_at_the_first_stop(
+    tokenizer: Tokenizer, steps: list[list[int]], stops: list[str], ends: bool
+) -> None:
+    steps = [*steps, [EOS if ends else 3]]
+    text = CompletionText(tokenizer, SamplingParams(max_tokens=100, logprobs=0), stops)
+    shown, places, taken, reason = "", list[int](), list[int](), None
+    for number, tokens in enumerate(steps):
+        last = number + 1 == len(steps)
+        finish = (FinishReason.STOP if ends else FinishReason.LENGTH) if last else None
+        logprobs = [TokenLogprob(token=token, logprob=-1.0) for token in tokens]
+        delta = text.add(TokenOutput(request_id="r", tokens=tokens, logprobs=logprobs, finish_reason=finish))
+        assert delta.num_tokens == len(tokens)
+        shown += delta.text
+        places += [entry.offset for entry in delta.logprobs]
+        taken += [entry.logprob.token for entry in delta.logprobs]
+        reason = delta.finish_reason
+        if reason is not None:
+            break
+    made = [token for tokens in steps for token in tokens if token != EOS]
+    whole = StopMatcher(stops)
+    expected = whole.push(tokenizer.decode(made)) + whole.flush()
+    assert shown == expected
+    assert reason is (FinishReason.STOP if ends or whole.matched is not None else FinishReason.LENGTH)
+    assert taken == made[: len(taken)]
+    assert all(place <= len(shown) for place in places)
+    if whole.matched is None:
+        assert taken == made
+
+
+def test_an_end_token_that_is_ignored_is_counted_and_has_no_text(tokenizer: Tokenizer) -> None:
+    text = CompletionText(tokenizer, SamplingParams(max_tokens=2, ignore_eos=True), [])
+    assert text.add(TokenOutput(request_id="r", tokens=[EOS])).finish_reason is None
+    last = text.add(TokenOutput(request_id="r", tokens=[EOS], finish_reason=FinishReason.LENGTH))
+    assert (last.text, last.num_tokens) == ("", 1)
