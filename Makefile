@@ -5,7 +5,7 @@ PORT ?= 8000
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve install check test format bench exactness train-examples openapi clean
+.PHONY: serve install check test format bench first-light exactness train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -26,6 +26,9 @@ format: .venv/.installed
 
 bench: .venv/.installed  ## Tokens a second with 0, 1, 4 and 16 adapters beside transformers; last line JSON
 	$(BIN)/python -m benchmarks.throughput
+
+first-light: .venv/.installed  ## Every promise on the real base: real processes, HTTP, the OpenAI SDK, a killed engine
+	$(BIN)/python -m benchmarks.first_light
 
 exactness: .venv/.installed  ## A mixed batch on the real base against each request alone and against transformers
 	$(BIN)/python -m benchmarks.exactness
