@@ -1,8 +1,8 @@
 """The whole path on the real base, as a user meets it: real server processes, real HTTP, the OpenAI SDK.
 
 Starts a server with the example adapters, measures the warm start, asks the base and every example through the OpenAI
-SDK, watches a stream arrive token by token, kills the engine under load and watches
-it come back, restarts the server and finds its adapters again. One line a finding; the last line is one JSON object; exits 1 where a promise is broken.
+SDK, watches a stream arrive token by token, kills the engine under load and watches it come back, restarts the server
+and finds its adapters again. One line a finding; the last line is one JSON object; exits 1 where a promise is broken.
 """
 
 import asyncio
