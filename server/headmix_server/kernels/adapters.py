@@ -1,4 +1,4 @@
-"""The adapters of one step as a model sees them: four in-place additions, one for each site.
+"""The adapters of one step as a model sees them: in-place additions, one for each site.
 
 Owns the order of terms and their routing; the model stays ignorant of ranks, slots and terms. A model given None
 instead of this object runs the base alone.
@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from headmix_server.kernels import routed
+from headmix_server.kernels.added_tokens import AddedInputs
 from headmix_server.kernels.route import Route
 from headmix_server.kernels.routed import SegmentWeights
 
@@ -26,12 +27,20 @@ class StepAdapters:
     """What this step's adapters add to the projections of each layer.
 
     `terms` maps (site, part, input) of the table of shapes to weights; all tensors are [tokens, dim] rows of the batch,
-    in the shapes of DESIGN section 2 with heads flattened.
+    in the shapes of DESIGN section 2 with heads flattened. `added` None: no row's token is one an adapter added.
     """
 
-    def __init__(self, route: Route, terms: Mapping[tuple[str, str, str], TermWeights]) -> None:
+    def __init__(
+        self, route: Route, terms: Mapping[tuple[str, str, str], TermWeights], added: AddedInputs | None = None
+    ) -> None:
         self._route = route
         self._terms = terms
+        self._added = added
+
+    def replace_embeddings(self, embeddings: Tensor) -> None:
+        """Put in the embeddings of tokens that adapters added; call right after the lookup, on [tokens, D]."""
+        if self._added is not None:
+            self._added.put(embeddings)
 
     def add_q(self, layer: int, x: Tensor, q: Tensor) -> None:
         """Add dq to the raw query projection [tokens, H*P]."""
@@ -62,6 +71,16 @@ class StepAdapters:
             self._route.add(routed.o_head(segments, weights), out)
         if weights := self._weights(layer, "o", "shared", "a"):
             self._route.add(routed.shared(segments, weights), out)
+
+    def add_gate_up(self, layer: int, x: Tensor, gate_up: Tensor) -> None:
+        """Add to the MLP's input projection of x [tokens, D]: [tokens, 2*I], gate first, or [tokens, I] ungated."""
+        if weights := self._weights(layer, "gate_up", "shared", "m"):
+            self._route.add(routed.shared(self._route.take(x), weights), gate_up)
+
+    def add_down(self, layer: int, inner: Tensor, out: Tensor) -> None:
+        """Add to the MLP's result [tokens, D]; `inner` is the activated product [tokens, I] that `down` reads."""
+        if weights := self._weights(layer, "down", "shared", "i"):
+            self._route.add(routed.shared(self._route.take(inner), weights), out)
 
     def _weights(self, layer: int, site: str, part: str, reads: str) -> SegmentWeights | None:
         term = self._terms.get((site, part, reads))

@@ -23,6 +23,7 @@ class LlamaModel:
         self._embedding = checkpoint.take("model.embed_tokens.weight", (vocab, width))
         self._norm = checkpoint.take("model.norm.weight", (width,))
         tied = config.tied_head or "lm_head.weight" not in checkpoint
+        self.tied_head = tied
         self._head = self._embedding if tied else checkpoint.take("lm_head.weight", (vocab, width))
         shape = BlockShape(config.num_heads, config.num_kv_heads, config.head_dim, config.rms_norm_eps)
         self._blocks = [
@@ -43,6 +44,8 @@ class LlamaModel:
         cos, sin = self._rotary.at(positions)
         step = StepInputs(cos, sin, attention, adapters)
         hidden = embedding(tokens, self._embedding)  # [tokens, D]
+        if adapters is not None:
+            adapters.replace_embeddings(hidden)
         for block, cache in zip(self._blocks, caches, strict=True):
             hidden = block.forward(hidden, cache, step)
         return rms_norm(hidden, self._norm.shape, self._norm, self.config.rms_norm_eps)

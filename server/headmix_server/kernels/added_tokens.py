@@ -1,0 +1,20 @@
+"""Tokens that adapters add to the vocabulary, as a step feeds them: embeddings in place of those the base's table lacks.
+
+Which row of the batch belongs to which adapter is the device's to know.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class AddedInputs:
+    """The batch rows whose token was added by the row's own adapter, and those tokens' embeddings."""
+
+    rows: Tensor  # [n]
+    embeddings: Tensor  # [n, D]
+
+    def put(self, embeddings: Tensor) -> None:
+        """Replace these rows of the batch's token embeddings [tokens, D], in place."""
+        embeddings.index_copy_(0, self.rows, self.embeddings)
