@@ -47,21 +47,31 @@ class SiteConfig(_Frozen, frozen=True, omit_defaults=True):
 
 
 class Sites(_Frozen, frozen=True, omit_defaults=True):
-    """Which projections of self-attention the adapter acts on."""
+    """Which projections the adapter acts on: self-attention's, and the MLP's two where LoRA reaches them."""
 
     q: SiteConfig | None = None
     k: SiteConfig | None = None
     v: SiteConfig | None = None
     o: SiteConfig | None = None
+    gate_up: SiteConfig | None = None
+    down: SiteConfig | None = None
+
+    def adapts_mlp(self) -> bool:
+        """Whether the dimensions of the base's MLP matter to this adapter."""
+        return self.gate_up is not None or self.down is not None
 
     def present(self) -> dict[str, SiteConfig]:
-        """Return the configured sites by name, in the fixed order q, k, v, o."""
-        sites = {"q": self.q, "k": self.k, "v": self.v, "o": self.o}
+        """Return the configured sites by name, in the fixed order q, k, v, o, gate_up, down."""
+        sites = {"q": self.q, "k": self.k, "v": self.v, "o": self.o, "gate_up": self.gate_up, "down": self.down}
         return {name: site for name, site in sites.items() if site is not None}
 
 
-class BaseShape(_Frozen, frozen=True):
-    """The dimensions and identity of the base an adapter belongs to."""
+class BaseShape(_Frozen, frozen=True, omit_defaults=True):
+    """The dimensions and identity of the base an adapter belongs to.
+
+    Only adapters with MLP sites need the last two: the width of the MLP, 0 where it is not told, and whether its input
+    projection is a gate and an up projection stacked (gate first) or one projection alone.
+    """
 
     name: str
     model_type: str
@@ -72,6 +82,8 @@ class BaseShape(_Frozen, frozen=True):
     head_dim: int
     vocab_size: int
     fingerprint: str
+    intermediate_size: int = 0
+    gated_mlp: bool = True
 
 
 class ClassifierConfig(_Frozen, frozen=True):

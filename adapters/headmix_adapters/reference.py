@@ -34,8 +34,9 @@ def shared(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
 def term_delta(config: TermConfig, inputs: Tensor, A: Tensor, B: Tensor, bias: Tensor | None) -> Tensor:
     """Return what one term adds to its projection, all heads flattened.
 
-    `inputs` is what the table says the term reads: x [..., D], k [..., G*P] or a [..., H*P]. The result is
-    [..., H*P] for q, [..., G*P] for k and v, [..., D] for o. The scale multiplies the bias too.
+    `inputs` is what the table says the term reads: x and m [..., D], k [..., G*P], a [..., H*P], i [..., I]. The result
+    is [..., H*P] for q, [..., G*P] for k and v, [..., D] for o and down, the gate's rows and then the up projection's
+    for gate_up. The scale multiplies the bias too.
     """
     term = config.term
     match (term.site, term.part, term.input):

@@ -16,9 +16,11 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One row of the table. Dimensions are symbols: D hidden size, H query heads, G kv heads, P head size, r rank.
+    """One row of the table. Dimensions are symbols: D hidden size, H query heads, G kv heads, P head size, r rank,
+    I the MLP's width, U the rows of its input projection (2 I, gate before up, where it is gated).
 
-    `input` says what the term reads: x the block's input, k the base's raw key, a the heads' attention output.
+    `input` says what the term reads: x the block's input, k the base's raw key, a the heads' attention output, m the
+    MLP's input (after its norm, where there is one before it), i the MLP's activated inner product.
     """
 
     site: str
@@ -38,6 +40,8 @@ _ROWS = (
     Term("v", "shared", "x", A=("r", "D"), B=("GP", "r"), bias=None),
     Term("o", "head", "a", A=("H", "r", "P"), B=("H", "D", "r"), bias=("D",)),
     Term("o", "shared", "a", A=("r", "HP"), B=("D", "r"), bias=None),
+    Term("gate_up", "shared", "m", A=("r", "D"), B=("U", "r"), bias=None),
+    Term("down", "shared", "i", A=("r", "I"), B=("D", "r"), bias=None),
 )
 
 TERMS: Mapping[tuple[str, str, str], Term] = MappingProxyType({(row.site, row.part, row.input): row for row in _ROWS})
@@ -76,8 +80,11 @@ def _head_term(site: str, part: HeadPart) -> TermConfig:
     return TermConfig(term, part.rank, part.scale, has_bias=part.bias and term.bias is not None)
 
 
+_SHARED = {row.site: row for row in _ROWS if row.part == "shared"}
+
+
 def _shared_term(site: str, part: SharedPart) -> TermConfig:
-    term = TERMS[(site, "shared", "a" if site == "o" else "x")]
+    term = _SHARED[site]
     return TermConfig(term, part.rank, part.scale, has_bias=False)
 
 
@@ -91,6 +98,8 @@ def symbol_sizes(base: BaseShape, rank: int) -> dict[str, int]:
         "P": head_dim,
         "HP": heads * head_dim,
         "GP": kv_heads * head_dim,
+        "I": base.intermediate_size,
+        "U": base.intermediate_size * (2 if base.gated_mlp else 1),
         "r": rank,
     }
 

@@ -66,7 +66,19 @@ def test_configs_cannot_be_changed(struct: msgspec.Struct) -> None:
 
 def test_sites_are_listed_in_a_fixed_order_without_the_absent_ones() -> None:
     part = SiteConfig(head=HeadPart(rank=1, base="x"))
-    assert list(Sites(o=part, v=part, q=part).present()) == ["q", "v", "o"]
+    assert list(Sites(down=part, o=part, v=part, q=part).present()) == ["q", "v", "o", "down"]
+
+
+def test_what_only_mlp_adapters_need_is_absent_from_the_text_of_others() -> None:
+    fields = json.loads(encode_config(CONFIG))
+    assert not fields["base"].keys() & {"intermediate_size", "gated_mlp"}
+    assert not fields["sites"].keys() & {"gate_up", "down"}
+
+
+def test_a_base_may_tell_its_mlp() -> None:
+    config = adapter_config(tiny_base_shape(intermediate_size=48, gated_mlp=False))
+    assert json.loads(encode_config(config))["base"]["intermediate_size"] == 48
+    assert decode_config(encode_config(config)) == config
 
 
 def test_absent_parts_are_absent_from_the_text() -> None:

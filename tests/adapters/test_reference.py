@@ -10,8 +10,8 @@ from headmix_adapters.sites import TermConfig, iter_terms, symbol_sizes, term_sh
 from tests.support.artifacts import classifier_config, tiny_base_shape
 
 # Grouped-query attention, and a head size that is not hidden size / heads.
-BASE = tiny_base_shape(hidden_size=20, num_heads=6, num_kv_heads=2, head_dim=4)
-D, H, G, P, R = 20, 6, 2, 4, 3
+BASE = tiny_base_shape(hidden_size=20, num_heads=6, num_kv_heads=2, head_dim=4, intermediate_size=14)
+D, H, G, P, INNER, R = 20, 6, 2, 4, 14, 3
 HEAD_TERMS: list[tuple[str, HeadBase]] = [("q", "x"), ("v", "k"), ("v", "x"), ("o", "a")]
 TOKENS = 5
 
@@ -30,7 +30,7 @@ def random_term(term: TermConfig, seed: int = 0) -> dict[str, Tensor]:
 
 
 def random_inputs(term: TermConfig, *batch: int) -> Tensor:
-    width = {"x": D, "k": G * P, "a": H * P}[term.term.input]
+    width = {"x": D, "k": G * P, "a": H * P, "m": D, "i": INNER}[term.term.input]
     return torch.randn(*batch, width, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 
 
@@ -62,7 +62,7 @@ def test_a_head_part_is_the_designs_formula_head_by_head(site: str, base: HeadBa
     torch.testing.assert_close(delta(term, inputs, tensors), expected)
 
 
-@pytest.mark.parametrize("site", ["q", "k", "v", "o"])
+@pytest.mark.parametrize("site", ["q", "k", "v", "o", "gate_up", "down"])
 def test_a_shared_part_is_b_a_x(site: str) -> None:
     term = term_of(site, None)
     tensors, inputs = random_term(term), random_inputs(term, TOKENS)
@@ -193,4 +193,5 @@ def test_scores_become_what_the_problem_asks_for(problem: Problem, expected: lis
 
 
 def test_the_symbols_of_the_table_are_this_bases_sizes() -> None:
-    assert symbol_sizes(BASE, R) == {"D": D, "H": H, "G": G, "P": P, "HP": H * P, "GP": G * P, "r": R}
+    sizes = {"D": D, "H": H, "G": G, "P": P, "HP": H * P, "GP": G * P, "I": INNER, "U": 2 * INNER, "r": R}
+    assert symbol_sizes(BASE, R) == sizes

@@ -1,5 +1,6 @@
 """The table of shapes is DESIGN's, row by row."""
 
+import msgspec
 import pytest
 
 from headmix_adapters.config import HeadBase, HeadPart, SharedPart, SiteConfig, Sites
@@ -14,8 +15,8 @@ from headmix_adapters.sites import (
 )
 from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
 
-BASE = tiny_base_shape(hidden_size=30, num_heads=6, num_kv_heads=3, head_dim=4)
-D, H, G, P, R = 30, 6, 3, 4, 5
+BASE = tiny_base_shape(hidden_size=30, num_heads=6, num_kv_heads=3, head_dim=4, intermediate_size=70)
+D, H, G, P, INNER, R = 30, 6, 3, 4, 70, 5
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,8 @@ D, H, G, P, R = 30, 6, 3, 4, 5
         ("v", None, (R, D), (G * P, R), None),
         ("o", "a", (H, R, P), (H, D, R), (D,)),
         ("o", None, (R, H * P), (D, R), None),
+        ("gate_up", None, (R, D), (2 * INNER, R), None),
+        ("down", None, (R, INNER), (D, R), None),
     ],
 )
 def test_every_term_has_the_shapes_of_the_design(
@@ -42,7 +45,12 @@ def test_every_term_has_the_shapes_of_the_design(
 
 
 def test_the_table_has_no_other_row() -> None:
-    assert len(TERMS) == 8
+    assert len(TERMS) == 10
+
+
+def test_an_mlp_without_a_gate_has_one_input_projection() -> None:
+    (term,) = iter_terms(Sites(gate_up=SiteConfig(shared=SharedPart(rank=R))))
+    assert term_shapes(term, msgspec.structs.replace(BASE, gated_mlp=False))["B"] == (INNER, R)
 
 
 def test_a_head_part_without_bias_has_no_bias_tensor() -> None:
@@ -50,7 +58,7 @@ def test_a_head_part_without_bias_has_no_bias_tensor() -> None:
     assert term_shapes(term, BASE).keys() == {"A", "B"}
 
 
-@pytest.mark.parametrize(("site", "base"), [("q", "k"), ("q", "a"), ("k", "x"), ("v", "a"), ("o", "x")])
+@pytest.mark.parametrize(("site", "base"), [("q", "k"), ("q", "a"), ("k", "x"), ("v", "a"), ("o", "x"), ("down", "x")])
 def test_a_term_the_method_does_not_define_is_an_error(site: str, base: HeadBase) -> None:
     with pytest.raises(KeyError):
         list(iter_terms(Sites(**{site: SiteConfig(head=HeadPart(rank=1, base=base))})))

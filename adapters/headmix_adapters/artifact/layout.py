@@ -10,7 +10,7 @@ from headmix_adapters.sites import Shape, layer_shapes, tensor_shapes
 
 FLOAT_DTYPES = ("F16", "BF16", "F32", "F64")
 
-_LAYER_TENSOR = re.compile(r"layers\.(0|[1-9][0-9]{0,8})\.([qkvo]\.(?:head|shared)\.(?:A|B|bias))")
+_LAYER_TENSOR = re.compile(r"layers\.(0|[1-9][0-9]{0,8})\.((?:[qkvo]|gate_up|down)\.(?:head|shared)\.(?:A|B|bias))")
 _OTHER_TENSORS = frozenset(
     {"added_tokens.embedding"}
     | {f"classifier.{layer}.{kind}" for layer in ("dense", "out_proj") for kind in ("weight", "bias")}

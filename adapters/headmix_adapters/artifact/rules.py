@@ -14,6 +14,7 @@ from headmix_adapters.sites import TERMS
 MAX_DIMENSION = 1 << 20
 MAX_WORD_CHARS = 256
 _SIZES = ("hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "vocab_size")
+_MLP_SIZES = ("intermediate_size", "gated_mlp")
 
 
 def check_dimensions(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
@@ -21,6 +22,7 @@ def check_dimensions(config: AdapterConfig, limits: Limits, faults: FaultList) -
     if config.format != FORMAT:
         faults.add(f"format: {config.format} is not supported, this version reads format {FORMAT}")
     _check_base_sizes(config.base, faults)
+    _check_mlp_size(config, faults)
     for name, site in config.sites.present().items():
         _check_site(name, site, limits, faults)
 
@@ -50,7 +52,8 @@ def check_base(config: AdapterConfig, base: BaseShape, *, allow_base_mismatch: b
     own = config.base
     if own.model_type != base.model_type:
         faults.add(f"base.model_type: the artifact is for {quoted(own.model_type)}, this base is {base.model_type}")
-    for field in _SIZES:
+    # An adapter that leaves the MLP alone fits whatever its width, and need not even tell it.
+    for field in _SIZES + (_MLP_SIZES if config.sites.adapts_mlp() else ()):
         if getattr(own, field) != getattr(base, field):
             faults.add(f"base.{field}: the artifact is for {getattr(own, field)}, this base has {getattr(base, field)}")
     if own.fingerprint != base.fingerprint and not allow_base_mismatch:
@@ -67,6 +70,14 @@ def _check_base_sizes(base: BaseShape, faults: FaultList) -> None:
         faults.add(f"base.{field}: {size} is not between 1 and {MAX_DIMENSION}")
     if not wrong and base.num_heads % base.num_kv_heads:
         faults.add(f"base.num_kv_heads: {base.num_heads} heads cannot share {base.num_kv_heads} key/value heads")
+
+
+def _check_mlp_size(config: AdapterConfig, faults: FaultList) -> None:
+    size = config.base.intermediate_size
+    least = 1 if config.sites.adapts_mlp() else 0
+    if not least <= size <= MAX_DIMENSION:
+        needed = ", which sites gate_up and down need" if size == 0 else ""
+        faults.add(f"base.intermediate_size: {size} is not between {least} and {MAX_DIMENSION}{needed}")
 
 
 def _check_site(name: str, site: SiteConfig, limits: Limits, faults: FaultList) -> None:

@@ -11,6 +11,9 @@ from headmix_adapters.base.errors import BaseError
 from headmix_adapters.base.fingerprint import fingerprint
 from headmix_adapters.config import BaseShape
 
+PLAIN_MLP = frozenset({"gpt2", "bert", "roberta"})
+"""The model types whose MLP has no gate: one projection in, one out."""
+
 INDEX = "model.safetensors.index.json"
 
 
@@ -30,6 +33,7 @@ def read_base_shape(name: str, folder: Path) -> BaseShape:
     if num_heads % num_kv_heads:
         raise BaseError(f"{where}: {num_heads} attention heads cannot share {num_kv_heads} key/value heads")
     model_type = config.get("model_type")
+    mlp_width = 4 * hidden_size if model_type == "gpt2" else 0
     if not isinstance(model_type, str):
         raise BaseError(f"{where} has no model_type")
     return BaseShape(
@@ -42,6 +46,8 @@ def read_base_shape(name: str, folder: Path) -> BaseShape:
         head_dim=_size(config, where, "head_dim", default=hidden_size // num_heads),
         vocab_size=_size(config, where, "vocab_size"),
         fingerprint=fingerprint(weight_files(folder)),
+        intermediate_size=_size(config, where, "intermediate_size", "n_inner", default=mlp_width),
+        gated_mlp=model_type not in PLAIN_MLP,
     )
 
 

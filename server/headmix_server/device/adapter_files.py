@@ -42,16 +42,18 @@ def load_adapter(ref: AdapterRef, base: BaseShape) -> LoadedAdapter:
         raise AdapterLoadError("its file is gone", missing=True) from error
     except (OSError, ArtifactError) as error:
         raise AdapterLoadError(str(error)) from error
-    _check_base(artifact.config.base, base)
+    _check_base(artifact.config, base)
     if artifact.config.added_tokens:
         raise AdapterLoadError("it adds tokens to the vocabulary, which this server does not serve")
     return LoadedAdapter(ref.digest, artifact.config, artifact.layers, tensors)
 
 
 _DIMENSIONS = ("hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "vocab_size")
+_MLP_DIMENSIONS = ("intermediate_size", "gated_mlp")
 
 
-def _check_base(theirs: BaseShape, ours: BaseShape) -> None:
-    wrong = [name for name in _DIMENSIONS if getattr(theirs, name) != getattr(ours, name)]
+def _check_base(config: AdapterConfig, base: BaseShape) -> None:
+    dimensions = _DIMENSIONS + (_MLP_DIMENSIONS if config.sites.adapts_mlp() else ())
+    wrong = [name for name in dimensions if getattr(config.base, name) != getattr(base, name)]
     if wrong:
         raise AdapterLoadError(f"it was made for a base with other dimensions ({', '.join(wrong)})")

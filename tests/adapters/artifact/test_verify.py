@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
+from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
 from tests.support.artifacts import (
     adapter_config,
     classifier_config,
@@ -40,6 +41,46 @@ def test_an_artifact_of_some_layers_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     random_artifact(path, BASE, layers=[1])
     assert verify_artifact(path, base=BASE).layers == (1,)
+
+
+MLP = Sites(gate_up=SiteConfig(shared=SharedPart(rank=2)), down=SiteConfig(shared=SharedPart(rank=3)))
+
+
+def test_an_adapter_of_the_mlp_is_sound_on_the_base_it_was_made_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    base = tiny_base_shape(intermediate_size=48, gated_mlp=False)
+    random_artifact(path, base, MLP, method="lora")
+    assert verify_artifact(path, base=base).layers == (0, 1)
+    with pytest.raises(ArtifactError) as caught:
+        verify_artifact(path, base=tiny_base_shape(intermediate_size=24))
+    assert [str(fault) for fault in caught.value.faults] == [
+        "base.intermediate_size: the artifact is for 48, this base has 24",
+        "base.gated_mlp: the artifact is for False, this base has True",
+    ]
+
+
+def test_an_adapter_of_attention_alone_fits_whatever_the_mlp_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    random_artifact(path, BASE)
+    verify_artifact(path, base=tiny_base_shape(intermediate_size=48, gated_mlp=False))
+
+
+def test_an_adapter_of_the_mlp_must_tell_its_width(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    config = adapter_config(BASE, MLP)
+    path.write_bytes(pack(config, {"layers.0.down.shared.A": torch.ones(3, 48)}))
+    assert faults_of(path) == [
+        "base.intermediate_size: 0 is not between 1 and 1048576, which sites gate_up and down need",
+    ]
+
+
+def test_the_mlp_has_no_head_parts(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    config = adapter_config(
+        tiny_base_shape(intermediate_size=48), Sites(down=SiteConfig(head=HeadPart(rank=1, base="x")))
+    )
+    path.write_bytes(pack(config, {"layers.0.down.head.A": torch.ones(3, 48)}))
+    assert "sites.down.head.base: x is not defined for site down (no head part)" in faults_of(path)
 
 
 def test_a_classifier_without_sites_has_an_effect(tmp_path: Path) -> None:

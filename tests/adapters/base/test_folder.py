@@ -32,6 +32,14 @@ def test_the_dimensions_are_read_in_every_familys_words(
     assert shape.name == "tiny"
 
 
+def test_the_mlp_is_told_where_the_config_tells_it(tmp_path: Path) -> None:
+    gated = read_base_shape("a", write_model_folder(tmp_path / "a", intermediate_size=48))
+    assert (gated.intermediate_size, gated.gated_mlp) == (48, True)
+    plain = read_base_shape("b", write_model_folder(tmp_path / "b", model_type="gpt2", n_inner=None))
+    assert (plain.intermediate_size, plain.gated_mlp) == (4 * plain.hidden_size, False)
+    assert read_base_shape("c", write_model_folder(tmp_path / "c")).intermediate_size == 0
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

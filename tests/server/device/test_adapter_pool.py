@@ -1,9 +1,11 @@
 """The routed fast path (arena, route, batched terms) against the reference, row by row."""
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 
+from headmix_adapters.config import SharedPart, SiteConfig, Sites
 from headmix_adapters.reference import term_delta
 from headmix_adapters.sites import iter_terms
 from headmix_server.core.runner import Lease
@@ -13,12 +15,16 @@ from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import adapter_config, random_tensors
 from tests.support.tiny_model import tiny_shape
 
-BASE = tiny_shape()
-WIDTHS = {"q": 48, "k": 24, "v": 24, "o": 32}
+BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
+WIDTHS = {"q": 48, "k": 24, "v": 24, "o": 32, "gate_up": 96, "down": 32}
+MLP_SITES = Sites(
+    gate_up=SiteConfig(shared=SharedPart(rank=3, scale=0.5)), down=SiteConfig(shared=SharedPart(rank=2, scale=2.0))
+)
+SITES = (*MIXED_SITES, MLP_SITES)
 
 
 def make_adapter(seed: int, layers: tuple[int, ...] = (0, 1, 2)) -> LoadedAdapter:
-    config = adapter_config(BASE, MIXED_SITES[seed % len(MIXED_SITES)])
+    config = adapter_config(BASE, SITES[seed % len(SITES)])
     return LoadedAdapter(f"sha256:{seed}", config, layers, random_tensors(config, seed, layers))
 
 
@@ -45,25 +51,37 @@ def pool_deltas(
     step.add_v(layer, inputs["x"], inputs["k"], out["v"])
     step.add_k(layer, inputs["x"], out["k"])
     step.add_o(layer, inputs["a"], out["o"])
+    step.add_gate_up(layer, inputs["m"], out["gate_up"])
+    step.add_down(layer, inputs["i"], out["down"])
     return out
 
 
 def random_inputs(tokens: int) -> dict[str, Tensor]:
     torch.manual_seed(5)
-    return {"x": torch.randn(tokens, 32), "k": torch.randn(tokens, 24), "a": torch.randn(tokens, 48)}
+    widths = {"x": 32, "k": 24, "a": 48, "m": 32, "i": 48}
+    return {name: torch.randn(tokens, width) for name, width in widths.items()}
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_mixed_batch_adds_to_each_row_what_the_reference_says_for_its_adapter(layer: int) -> None:
-    adapters = {slot: make_adapter(slot, (0, 1, 2) if slot % 2 else (1,)) for slot in range(6)}
+    adapters = {slot: make_adapter(slot, (0, 1, 2) if slot % 2 else (1,)) for slot in range(7)}
     pool = AdapterPool(BASE, num_slots=8, dtype=torch.float32)
     for slot, adapter in adapters.items():
         pool.install(slot, 1, adapter)
-    spans = [(0, 1, 1), (3, 2, 40), (1, 42, 1), (5, 45, 3), (2, 48, 1), (4, 49, 2), (3, 51, 1)]  # rows 0, 43, 44: base
-    inputs = random_inputs(52)
+    spans = [
+        (0, 1, 1),
+        (3, 2, 40),
+        (1, 42, 1),
+        (5, 45, 3),
+        (2, 48, 1),
+        (4, 49, 2),
+        (3, 51, 1),
+        (6, 52, 4),
+    ]  # rows 0, 43, 44: base
+    inputs = random_inputs(56)
     out = pool_deltas(pool, spans, inputs, layer)
     for site, width in WIDTHS.items():
-        expected = torch.zeros(52, width)
+        expected = torch.zeros(56, width)
         for slot, first, count in spans:
             rows = slice(first, first + count)
             mine = {name: value[rows] for name, value in inputs.items()}
@@ -74,7 +92,7 @@ def test_a_mixed_batch_adds_to_each_row_what_the_reference_says_for_its_adapter(
 def test_a_slot_used_again_shows_nothing_of_its_former_adapter() -> None:
     pool = AdapterPool(BASE, num_slots=2, dtype=torch.float32)
     inputs = random_inputs(3)
-    for seed in (0, 3, 1, 4, 2, 0):
+    for seed in (0, 3, 5, 1, 4, 2, 5, 0):
         adapter = make_adapter(seed)
         pool.install(1, seed, adapter)
         out = pool_deltas(pool, [(1, 0, 3)], inputs, layer=2)
