@@ -7,10 +7,10 @@ import torch
 
 from headmix_adapters.artifact import digest_file
 from headmix_adapters.base import ResolvedBase
-from headmix_server.core.messages import Classified, Classify, Failed, Generate, TokenOutput
+from headmix_server.core.messages import Classified, Embedded, Failed, Output, Request, TokenOutput
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef
-from headmix_server.engine.loop import Engine, Output
+from headmix_server.engine.loop import Engine
 from headmix_server.worker import build_runner
 
 
@@ -21,6 +21,7 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     probs: list[float] = field(default_factory=list)
+    vector: list[float] = field(default_factory=list)
     failure: str | None = None
 
 
@@ -42,7 +43,7 @@ class EngineRig:
         self.engine = engine
         self.answers: dict[str, Answer] = {}
 
-    def submit(self, request: Generate | Classify) -> None:
+    def submit(self, request: Request) -> None:
         """Hand in a request."""
         self.answers[request.request_id] = Answer()
         self.engine.submit(request)
@@ -68,6 +69,8 @@ class EngineRig:
                         answer.gaps.append(logprob.top[0][1] - logprob.top[1][1])
             case Classified():
                 answer.probs = list(output.probs)
+            case Embedded():
+                answer.vector = list(output.vector)
             case Failed():
                 answer.failure = f"{output.code}: {output.message}"
             case _:

@@ -6,13 +6,26 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from headmix_server.core.messages import AdapterLoaded, Classified, Classify, Failed, Generate, LoadAdapter, TokenOutput
-from headmix_server.core.types import AdapterRef, FinishReason, SamplingParams
-from headmix_server.engine.fake_runner import FakeAdapter, FakeRunner, fake_token
-from headmix_server.engine.loop import Engine, EngineLimits, Output
+from headmix_server.core.messages import (
+    AdapterLoaded,
+    Classified,
+    Classify,
+    Embed,
+    Embedded,
+    Failed,
+    Generate,
+    LoadAdapter,
+    Output,
+    Request,
+    TokenOutput,
+)
 from headmix_server.core.runner import Batch
+from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams
+from headmix_server.engine.fake_runner import FakeAdapter, FakeRunner, fake_token
+from headmix_server.engine.loop import Engine, EngineLimits
 
 GIVE_UP_SECONDS = 20.0
+MEAN_OF_ONE = EmbeddingParams(pooling="mean", normalize=True)
 
 LIMITS = EngineLimits(
     max_model_len=256,
@@ -48,6 +61,13 @@ def generate(request_id: str, prompt: list[int], ref: AdapterRef | None = None, 
 def classify(request_id: str, prompt: list[int], ref: AdapterRef) -> Classify:
     """Make a classification request."""
     return Classify(request_id=request_id, tenant="t", prompt=prompt, adapter=ref)
+
+
+def embed(
+    request_id: str, prompt: list[int], ref: AdapterRef | None = None, params: EmbeddingParams = MEAN_OF_ONE
+) -> Embed:
+    """Make an embedding request."""
+    return Embed(request_id=request_id, tenant="t", prompt=prompt, adapter=ref, params=params)
 
 
 def load(request_id: str, ref: AdapterRef) -> LoadAdapter:
@@ -116,7 +136,7 @@ class Bench:
         self.batches.append(batch)
         self._hold(batch)
 
-    def submit(self, *messages: Generate | Classify | LoadAdapter) -> None:
+    def submit(self, *messages: Request | LoadAdapter) -> None:
         """Hand requests to the engine."""
         for message in messages:
             if isinstance(message, LoadAdapter):
@@ -187,4 +207,4 @@ class Bench:
 
 def is_terminal(output: Output) -> bool:
     """Tell whether an output ends its request."""
-    return isinstance(output, Classified | Failed | AdapterLoaded) or output.finish_reason is not None
+    return isinstance(output, Classified | Embedded | Failed | AdapterLoaded) or output.finish_reason is not None

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import zmq
 import zmq.asyncio
 
-from headmix_server.api.mailbox import Mailbox, Output
+from headmix_server.api.mailbox import Mailbox
 from headmix_server.core.errors import EngineUnavailable, ServerOverloaded
 from headmix_server.core.logging import get_logger
 from headmix_server.core.messages import (
@@ -24,6 +24,8 @@ from headmix_server.core.messages import (
     AdapterLoaded,
     Classified,
     Classify,
+    Embed,
+    Embedded,
     EngineReady,
     EngineReport,
     ForgetAdapter,
@@ -31,6 +33,7 @@ from headmix_server.core.messages import (
     Generate,
     LoadAdapter,
     Message,
+    Output,
     Outputs,
     Shutdown,
     TokenOutput,
@@ -193,6 +196,14 @@ class EngineClient:
             while True:
                 output = await mailbox.get()
                 if isinstance(output, Classified):
+                    return output
+
+    async def embed(self, message: Embed) -> Embedded:
+        """Return the vector of one text; raises as `generate` does."""
+        with self._opened(message, message.request_id) as mailbox:
+            while True:
+                output = await mailbox.get()
+                if isinstance(output, Embedded):
                     return output
 
     async def load(self, message: LoadAdapter) -> AdapterLoaded:

@@ -8,16 +8,14 @@ import asyncio
 from collections import deque
 
 from headmix_server.core.errors import HeadmixServerError, error_from_code
-from headmix_server.core.messages import AdapterLoaded, Classified, Failed, TokenOutput
-
-Output = TokenOutput | Classified | AdapterLoaded | Failed
+from headmix_server.core.messages import Answer, Failed, Output, TokenOutput
 
 
 class Mailbox:
     """The queue of one request; one reader, all on the event loop."""
 
     def __init__(self) -> None:
-        self._items: deque[TokenOutput | Classified | AdapterLoaded | HeadmixServerError] = deque()
+        self._items: deque[Answer | HeadmixServerError] = deque()
         self._arrived = asyncio.Event()
 
     def put(self, output: Output) -> bool:
@@ -34,7 +32,7 @@ class Mailbox:
         self._items.append(error)
         self._arrived.set()
 
-    async def get(self) -> TokenOutput | Classified | AdapterLoaded:
+    async def get(self) -> Answer:
         """Return the next output, waiting for it.
 
         Raises:

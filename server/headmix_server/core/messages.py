@@ -1,12 +1,20 @@
 """Every message between the API process and the engine process, and their encoding (msgpack over ZeroMQ).
 
 A request is answered by exactly one terminal message: the `TokenOutput` that carries a finish reason, one
-`Classified`, or one `Failed`. Nothing else may end it, and nothing may follow it.
+`Classified`, one `Embedded`, or one `Failed`. Nothing else may end it, and nothing may follow it.
 """
 
 import msgspec
 
-from headmix_server.core.types import AdapterRef, FinishReason, Frozen, Residency, SamplingParams, TokenLogprob
+from headmix_server.core.types import (
+    AdapterRef,
+    EmbeddingParams,
+    FinishReason,
+    Frozen,
+    Residency,
+    SamplingParams,
+    TokenLogprob,
+)
 
 
 class Message(Frozen, frozen=True, tag=True):
@@ -35,6 +43,16 @@ class Classify(Message, frozen=True):
     adapter: AdapterRef
 
 
+class Embed(Message, frozen=True):
+    """Make one vector of a text (token ids), with the adapter's terms, or with the base alone where it is None."""
+
+    request_id: str
+    tenant: str
+    prompt: list[int]
+    adapter: AdapterRef | None
+    params: EmbeddingParams
+
+
 class Abort(Message, frozen=True):
     """The client is gone or has all it asked for: stop, free everything, answer nothing more."""
 
@@ -58,7 +76,10 @@ class Shutdown(Message, frozen=True):
     """Finish nothing, fail what is open, exit with status 0."""
 
 
-ToEngine = Generate | Classify | Abort | LoadAdapter | ForgetAdapter | Shutdown
+Request = Generate | Classify | Embed
+"""What becomes a sequence."""
+
+ToEngine = Request | Abort | LoadAdapter | ForgetAdapter | Shutdown
 
 # --- from the engine ---------------------------------------------------------------------------------------------
 
@@ -96,6 +117,14 @@ class Classified(Message, frozen=True):
     queue_seconds: float | None = None
 
 
+class Embedded(Message, frozen=True):
+    """The vector of one text. Terminal."""
+
+    request_id: str
+    vector: list[float]
+    queue_seconds: float | None = None
+
+
 class AdapterLoaded(Message, frozen=True):
     """Answers `LoadAdapter`: the adapter is on the device."""
 
@@ -110,6 +139,11 @@ class Failed(Message, frozen=True):
     request_id: str
     code: str
     message: str
+
+
+Answer = TokenOutput | Classified | Embedded | AdapterLoaded
+Output = Answer | Failed
+"""What a request is answered with."""
 
 
 class LoadReport(Frozen, frozen=True):
@@ -164,7 +198,7 @@ class EngineReport(Message, frozen=True):
 class Outputs(Message, frozen=True):
     """Everything one step has to say, in one frame."""
 
-    items: list["TokenOutput | Classified | AdapterLoaded | Failed"]
+    items: list[Output]
     report: EngineReport | None = None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Protocol
 
-from headmix_server.core.types import AdapterRef, SamplingParams, TokenLogprob
+from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class BatchRow:
     """One sequence's share of a step: the tokens to compute, from position `start`, and where its cache lies.
 
     `lease` None means the base alone. `samples` is true when these tokens reach the end of what is known of the
-    sequence, so the step yields a result for it. `sampling` None marks a classification. `history` is every token of
-    the sequence so far (prompt and output, shared and not to be changed); `prompt_length` splits it. `blocks` may hold
-    more than these tokens need.
+    sequence, so the step yields a result for it. `sampling` marks a generation, `embedding` an embedding; with neither
+    it is a classification. `history` is every token of the sequence so far (prompt and output, shared and not to be
+    changed); `prompt_length` splits it. `blocks` may hold more than these tokens need.
     """
 
     sequence_id: int
@@ -40,6 +40,7 @@ class BatchRow:
     lease: Lease | None
     samples: bool
     sampling: SamplingParams | None
+    embedding: EmbeddingParams | None = None
 
     @property
     def tokens(self) -> Seq[int]:
@@ -85,6 +86,13 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Pooled:
+    """An embedding's result."""
+
+    vector: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RowFailed:
     """The row alone could not be computed; the reason is for the client."""
 
@@ -99,7 +107,7 @@ class RowResult:
     """
 
     sequence_id: int
-    result: Sampled | Scored | RowFailed | None = None
+    result: Sampled | Scored | Pooled | RowFailed | None = None
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""The nouns both processes speak of: adapter references, sampling parameters, finish reasons.
+"""The nouns both processes speak of: adapter references, sampling and embedding parameters, finish reasons.
 
 Plain immutable structs without behaviour. They know neither how they travel (`messages`) nor who computes with them.
 """
@@ -6,6 +6,8 @@ Plain immutable structs without behaviour. They know neither how they travel (`m
 from enum import StrEnum
 
 import msgspec
+
+from headmix_adapters.config import Pooling
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,13 @@ class SamplingParams(Frozen, frozen=True):
     ignore_eos: bool = False
     logprobs: int | None = None
     prompt_logprobs: bool = False
+
+
+class EmbeddingParams(Frozen, frozen=True):
+    """How a text's final hidden states become one vector; `normalize` divides it by its Euclidean length."""
+
+    pooling: Pooling
+    normalize: bool
 
 
 class FinishReason(StrEnum):

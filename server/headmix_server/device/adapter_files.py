@@ -43,8 +43,6 @@ def load_adapter(ref: AdapterRef, base: BaseShape) -> LoadedAdapter:
     except (OSError, ArtifactError) as error:
         raise AdapterLoadError(str(error)) from error
     _check_base(artifact.config, base)
-    if artifact.config.added_tokens:
-        raise AdapterLoadError("it adds tokens to the vocabulary, which this server does not serve")
     return LoadedAdapter(ref.digest, artifact.config, artifact.layers, tensors)
 
 

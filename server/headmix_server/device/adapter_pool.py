@@ -16,17 +16,22 @@ from headmix_server.core.runner import Lease
 from headmix_server.device.adapter_files import LoadedAdapter
 from headmix_server.device.arena import LayerTensors, TermArena
 from headmix_server.kernels.adapters import StepAdapters
+from headmix_server.kernels.added_tokens import AddedInputs
 from headmix_server.kernels.route import build_route
 
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """What a slot holds besides arena rows. `head` are the classifier's tensors, empty for a generation adapter."""
+    """What a slot holds besides arena rows. `head` are the classifier's tensors, empty for a generation adapter.
+
+    `added` [n, D] are the rows of the tokens it adds to the vocabulary, None where it adds none.
+    """
 
     generation: int
     digest: str
     config: AdapterConfig
     head: dict[str, Tensor]
+    added: Tensor | None = None
 
 
 class AdapterPool:
@@ -50,7 +55,9 @@ class AdapterPool:
             self._remove(slot)
             raise
         head = {name: t.to(self._dtype) for name, t in adapter.tensors.items() if name.startswith("classifier.")}
-        self._occupants[slot] = Occupant(generation, adapter.digest, adapter.config, head)
+        rows = adapter.tensors.get("added_tokens.embedding")
+        added = None if rows is None else rows.to(self._dtype)
+        self._occupants[slot] = Occupant(generation, adapter.digest, adapter.config, head, added)
 
     def _arena(self, term: TermConfig) -> TermArena:
         key = (term.term.site, term.term.part, term.term.input)
@@ -74,13 +81,16 @@ class AdapterPool:
             return None
         return occupant
 
-    def route(self, spans: Sequence[tuple[int, int, int]]) -> StepAdapters | None:
-        """Return what the adapters add in a step; `spans` are (slot, first row, rows). None: the base alone."""
+    def route(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
+        """Return what the adapters add in a step; `spans` are (slot, first row, rows). None: the base alone.
+
+        `added` are the rows of the batch whose token one of these adapters added.
+        """
         route = build_route(spans)
         if route is None:
             return None
         selected = {key: arena.select(route.slots) for key, arena in self._arenas.items()}
-        return StepAdapters(route, {key: term for key, term in selected.items() if term is not None})
+        return StepAdapters(route, {key: term for key, term in selected.items() if term is not None}, added)
 
 
 def _layer_tensors(term: TermConfig, adapter: LoadedAdapter) -> dict[int, LayerTensors]:

@@ -9,16 +9,27 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from headmix_adapters.config import BaseShape
+from headmix_adapters.config import BaseShape, Pooling
 from headmix_adapters.reference import classify, label_probabilities
-from headmix_server.core.runner import AdapterLoadError, Batch, BatchRow, HostAdapter, RowFailed, RowResult, Scored
-from headmix_server.core.types import AdapterRef, SamplingParams, TokenLogprob
+from headmix_server.core.runner import (
+    AdapterLoadError,
+    Batch,
+    BatchRow,
+    HostAdapter,
+    Pooled,
+    RowFailed,
+    RowResult,
+    Scored,
+)
+from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, TokenLogprob
 from headmix_server.device.adapter_files import LoadedAdapter, load_adapter
 from headmix_server.device.adapter_pool import AdapterPool, Occupant
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.pooling import PooledStates
 from headmix_server.device.sampler import describe, sample
+from headmix_server.device.vocabulary import added_scores, take_added, vocabulary_size
 from headmix_server.kernels.attention import Span, plan_attention
 from headmix_server.models.llama import LlamaModel
 
@@ -82,7 +93,7 @@ class TorchRunner:
         first = 0
         for row in batch.rows:
             occupant = None if row.lease is None else self._pool.occupant(row.lease)
-            if fault := _fault(row, occupant):
+            if fault := _fault(row, occupant, self._base.vocab_size):
                 failed[row.sequence_id] = RowResult(row.sequence_id, RowFailed(fault))
                 continue
             placed.append(_Placed(row, first, occupant))
@@ -90,7 +101,8 @@ class TorchRunner:
         return placed, failed
 
     def _forward(self, placed: Sequence[_Placed]) -> Tensor:
-        tokens = torch.tensor([token for item in placed for token in item.row.tokens])
+        ids = [token for item in placed for token in item.row.tokens]
+        added = take_added(ids, [(item.first, item.row.count, item.occupant) for item in placed], self._base.vocab_size)
         positions = torch.cat([torch.arange(item.row.start, item.row.end) for item in placed])
         spans = [
             Span(
@@ -103,13 +115,16 @@ class TorchRunner:
         ]
         routed = [(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None]
         attention = plan_attention(spans, self._memory.dtype)
-        return self._model.forward(tokens, positions, self._memory.layers, attention, self._pool.route(routed))
+        adapters = self._pool.route(routed, added)
+        return self._model.forward(torch.tensor(ids), positions, self._memory.layers, attention, adapters)
 
     def _read_out(self, placed: Sequence[_Placed], hidden: Tensor) -> dict[int, RowResult]:
         results: dict[int, RowResult] = {}
         generating: list[tuple[_Placed, SamplingParams]] = []
         for item in placed:
-            if item.row.sampling is None:
+            if item.row.embedding is not None:
+                results[item.row.sequence_id] = self._embed(item, item.row.embedding, hidden)
+            elif item.row.sampling is None:
                 results[item.row.sequence_id] = self._classify(item, hidden)
             elif item.row.samples:
                 generating.append((item, item.row.sampling))
@@ -117,23 +132,43 @@ class TorchRunner:
                 scored = self._score_prompt(item, item.row.sampling, hidden)
                 results[item.row.sequence_id] = RowResult(item.row.sequence_id, None, scored)
         if generating:
-            last = torch.tensor([item.rows.stop - 1 for item, _ in generating])
-            logits = self._model.logits(hidden.index_select(0, last)).float()
-            sampled = sample(logits, [(item.row, params) for item, params in generating])
+            last = hidden.index_select(0, torch.tensor([item.rows.stop - 1 for item, _ in generating]))
+            logits = self._model.logits(last).float()
+            added = {
+                at: scores
+                for at, (item, _) in enumerate(generating)
+                if (scores := self._added(item, last[at])) is not None
+            }
+            sampled = sample(logits, [(item.row, params) for item, params in generating], added)
             for (item, params), choice in zip(generating, sampled, strict=True):
                 scored = self._score_prompt(item, params, hidden)
                 results[item.row.sequence_id] = RowResult(item.row.sequence_id, choice, scored)
         return results
+
+    def _added(self, item: _Placed, hidden: Tensor) -> Tensor | None:
+        return added_scores(hidden, item.occupant, tied_head=self._model.tied_head)
+
+    def _embed(self, item: _Placed, params: EmbeddingParams, hidden: Tensor) -> RowResult:
+        pooled = self._pool_states(item, params.pooling, hidden)
+        if pooled is None:
+            return RowResult(item.row.sequence_id)
+        vector = normalize(pooled, dim=-1) if params.normalize else pooled
+        return RowResult(item.row.sequence_id, Pooled(tuple(vector.float().tolist())))
+
+    def _pool_states(self, item: _Placed, pooling: Pooling, hidden: Tensor) -> Tensor | None:
+        """Take in a chunk's states; return the whole sequence's pooled vector [D] once its end is reached."""
+        row = item.row
+        self._pooled.add(row.sequence_id, hidden[item.rows], pooling, first=row.start == 0)
+        return self._pooled.take(row.sequence_id, pooling, row.end) if row.samples else None
 
     def _classify(self, item: _Placed, hidden: Tensor) -> RowResult:
         row, occupant = item.row, item.occupant
         if occupant is None or occupant.config.classifier is None:  # `_fault` has refused this row before
             raise RuntimeError("a classification row without a classification head")
         classifier = occupant.config.classifier
-        self._pooled.add(row.sequence_id, hidden[item.rows], classifier.pooling, first=row.start == 0)
-        if not row.samples:
+        pooled = self._pool_states(item, classifier.pooling, hidden)
+        if pooled is None:
             return RowResult(row.sequence_id)
-        pooled = self._pooled.take(row.sequence_id, classifier.pooling, row.end)
         probs = label_probabilities(classifier, classify(classifier, pooled, occupant.head).float())
         return RowResult(row.sequence_id, Scored(tuple(probs.tolist())))
 
@@ -143,15 +178,22 @@ class TorchRunner:
         targets = row.history[row.start + 1 : min(row.end + 1, row.prompt_length)]
         if not params.prompt_logprobs or not targets:
             return ()
-        logits = self._model.logits(hidden[item.first : item.first + len(targets)]).float()
+        states = hidden[item.first : item.first + len(targets)]
+        logits = self._model.logits(states).float()
+        if (added := self._added(item, states)) is not None:
+            logits = torch.cat([logits, added], dim=-1)
         scores = logits.log_softmax(dim=-1)  # [targets, vocab]
         return tuple(describe(scores[at], token, params.logprobs or 0) for at, token in enumerate(targets))
 
 
-def _fault(row: BatchRow, occupant: Occupant | None) -> str:
+def _fault(row: BatchRow, occupant: Occupant | None, vocab_size: int) -> str:
     """Tell why a row must not run, or return an empty string."""
     if row.lease is not None and occupant is None:
         return f"slot {row.lease.slot} no longer holds the adapter this request began with"
+    if max(row.tokens) >= vocabulary_size(vocab_size, occupant):
+        return "the prompt holds a token id that neither the base nor the adapter has"
+    if row.embedding is not None:
+        return ""
     has_head = occupant is not None and occupant.config.classifier is not None
     if row.sampling is None and not has_head:
         return "the adapter has no classification head"

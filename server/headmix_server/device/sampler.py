@@ -5,7 +5,8 @@ before, so a preempted or re-sent request draws the same numbers.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -13,33 +14,55 @@ from torch import Tensor
 from headmix_server.core.runner import BatchRow, Sampled
 from headmix_server.core.types import SamplingParams, TokenLogprob
 
+UNSCORED = -9999.0
+"""The log-probability of a token that has no score, as OpenAI writes one that is all but impossible."""
+
+_NOTHING_ADDED: Mapping[int, Tensor] = MappingProxyType({})
 _SEED_STEP = 0x9E3779B97F4A7C15  # odd, so that (seed, position) pairs spread over all 64 bits
 _SEED_MASK = 2**63 - 1
 
 
-def sample(logits: Tensor, rows: Sequence[tuple[BatchRow, SamplingParams]]) -> list[Sampled]:
-    """Choose a token for every row: logits [rows, vocab], float32, unchanged."""
+def sample(
+    logits: Tensor,
+    rows: Sequence[tuple[BatchRow, SamplingParams]],
+    added: Mapping[int, Tensor] = _NOTHING_ADDED,
+) -> list[Sampled]:
+    """Choose a token for every row: logits [rows, vocab], float32, unchanged.
+
+    `added` are further scores [n] of the row at an index, of the tokens its own adapter adds: ids from vocab up.
+    """
     tokens: list[int] = logits.argmax(dim=-1).tolist()
+    wider = {index: torch.cat([logits[index], scores]) for index, scores in added.items()}
     for index, (row, params) in enumerate(rows):
-        if not _is_plain_greedy(params):
+        if index in wider:
+            tokens[index] = _choose(wider[index], row, params)
+        elif not _is_plain_greedy(params):
             tokens[index] = _choose(logits[index], row, params)
     asked = [index for index, (_, params) in enumerate(rows) if params.logprobs is not None]
-    logprobs: dict[int, TokenLogprob] = {}
-    if asked:
-        scores = logits[asked].log_softmax(dim=-1)
-        logprobs = {
-            index: describe(scores[at], tokens[index], rows[index][1].logprobs or 0) for at, index in enumerate(asked)
-        }
+    described = _log_softmax(logits, [index for index in asked if index not in wider])
+    described |= {index: wider[index].log_softmax(dim=-1) for index in asked if index in wider}
+    logprobs = {
+        index: describe(scores, tokens[index], rows[index][1].logprobs or 0) for index, scores in described.items()
+    }
     return [Sampled(token, logprobs.get(index)) for index, token in enumerate(tokens)]
 
 
 def describe(scores: Tensor, token: int, alternatives: int) -> TokenLogprob:
-    """Return a token's log-probability and the likeliest alternatives' from log-probabilities [vocab]."""
+    """Return a token's log-probability and the likeliest alternatives' from log-probabilities [vocab].
+
+    A token beyond them was added to a base whose head is not tied: it is read and never said.
+    """
     top: tuple[tuple[int, float], ...] = ()
     if alternatives:
         values, ids = scores.topk(alternatives)
         top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-    return TokenLogprob(token=token, logprob=float(scores[token]), top=top)
+    logprob = float(scores[token]) if token < scores.numel() else UNSCORED
+    return TokenLogprob(token=token, logprob=logprob, top=top)
+
+
+def _log_softmax(logits: Tensor, indices: list[int]) -> dict[int, Tensor]:
+    """Return these rows' log-probabilities, normalised together."""
+    return dict(zip(indices, logits[indices].log_softmax(dim=-1), strict=True)) if indices else {}
 
 
 def _is_plain_greedy(params: SamplingParams) -> bool:
@@ -64,7 +87,8 @@ def _penalise(logits: Tensor, row: BatchRow, params: SamplingParams) -> Tensor:
     """Apply OpenAI's presence and frequency penalties (output tokens) and CTRL's repetition penalty (all tokens)."""
     scores = logits.clone()
     if params.repetition_penalty != 1:
-        seen = torch.tensor(sorted(set(row.history)))
+        scored = {token for token in row.history if token < scores.numel()}
+        seen = torch.tensor(sorted(scored), dtype=torch.int64)
         found = scores[seen]
         scores[seen] = torch.where(found > 0, found / params.repetition_penalty, found * params.repetition_penalty)
     outputs = Counter(row.history[row.prompt_length :])

@@ -8,6 +8,7 @@ as the real runner, stale leases included, and knows no tensors.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import hypot
 from pathlib import Path
 
 from headmix_adapters.artifact import ArtifactError, open_artifact
@@ -17,14 +18,17 @@ from headmix_server.core.runner import (
     BatchRow,
     HostAdapter,
     Lease,
+    Pooled,
     RowFailed,
     RowResult,
     Sampled,
     Scored,
 )
-from headmix_server.core.types import AdapterRef, SamplingParams, TokenLogprob
+from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, TokenLogprob
 
 FAKE_LOGPROB = -0.5
+FAKE_WIDTH = 8
+"""Numbers in a fake embedding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,14 @@ def fake_probs(digest: str, prompt: tuple[int, ...], num_labels: int) -> tuple[f
     """Return the label probabilities of a text under an adapter."""
     weights = [fake_token(digest, (*prompt, label), range(1, 1000)) for label in range(num_labels)]
     return tuple(weight / sum(weights) for weight in weights)
+
+
+def fake_vector(digest: str | None, prompt: tuple[int, ...], params: EmbeddingParams) -> tuple[float, ...]:
+    """Return the vector of a text under an adapter (None: the base)."""
+    name = f"{digest}|{params.pooling}"
+    values = [fake_token(name, (*prompt, place), range(-999, 1000)) for place in range(FAKE_WIDTH)]
+    length = hypot(*values) if params.normalize else 1.0
+    return tuple(value / (length or 1.0) for value in values)
 
 
 class FakeRunner:
@@ -109,6 +121,8 @@ class FakeRunner:
         if not row.samples:
             return RowResult(row.sequence_id, None, prompt_logprobs)
         history = tuple(row.history)
+        if row.embedding is not None:
+            return RowResult(row.sequence_id, Pooled(fake_vector(digest, history, row.embedding)))
         if row.sampling is None:
             num_labels = 0 if adapter is None else adapter.num_labels
             return RowResult(row.sequence_id, Scored(fake_probs(str(digest), history, num_labels)))

@@ -15,21 +15,31 @@ from headmix_server.core.messages import (
     Abort,
     AdapterLoaded,
     Classified,
-    Classify,
+    Embedded,
     Failed,
     ForgetAdapter,
     Generate,
     LoadAdapter,
+    Output,
+    Request,
     StepReport,
     TokenOutput,
 )
-from headmix_server.core.runner import AdapterLoadError, Batch, RowFailed, RowResult, Runner, Sampled, Scored
+from headmix_server.core.runner import (
+    AdapterLoadError,
+    Batch,
+    BatchRow,
+    Pooled,
+    RowFailed,
+    RowResult,
+    Runner,
+    Sampled,
+    Scored,
+)
 from headmix_server.engine.kv_cache import KVCache
 from headmix_server.engine.scheduler import SLOT_PATIENCE_SECONDS, Scheduler
 from headmix_server.engine.sequence import Sequence
 from headmix_server.engine.tiers import AdapterTiers
-
-Output = TokenOutput | Classified | AdapterLoaded | Failed
 
 MAX_FAILED_STEPS = 3
 """Steps in a row that may fail whole before the engine gives itself up to be replaced."""
@@ -87,7 +97,7 @@ class Engine:
 
     # --- requests ------------------------------------------------------------------------------------------------
 
-    def submit(self, message: Generate | Classify) -> None:
+    def submit(self, message: Request) -> None:
         """Queue a request, or answer at once why it cannot be served."""
         self._news = True
         if fault := self._refusal(message):
@@ -100,7 +110,7 @@ class Engine:
         self._by_request[message.request_id] = sequence
         self.scheduler.add(sequence)
 
-    def _refusal(self, message: Generate | Classify) -> Failed | None:
+    def _refusal(self, message: Request) -> Failed | None:
         length = len(message.prompt) + (message.sampling.max_tokens if isinstance(message, Generate) else 0)
         limit = min(self.limits.max_model_len, self.scheduler.kv_cache.max_tokens)
         if self.limits.whole_prompts:
@@ -209,6 +219,11 @@ class Engine:
                         request_id=sequence.request_id, probs=list(probs), queue_seconds=sequence.queue_seconds
                     )
                     self._finish(sequence, classified)
+                case Pooled(vector):
+                    embedded = Embedded(
+                        request_id=sequence.request_id, vector=list(vector), queue_seconds=sequence.queue_seconds
+                    )
+                    self._finish(sequence, embedded)
                 case RowFailed(message):
                     self._fail(sequence, "internal_error", message)
 
@@ -309,10 +324,15 @@ class Engine:
 
 
 def _check_results(batch: Batch, results: Seq[RowResult]) -> None:
-    """Hold a runner to its contract: a result for every row, in order, and a token or score where one is due."""
+    """Hold a runner to its contract: a result for every row, in order, and of the right kind where one is due."""
     if [row.sequence_id for row in batch.rows] != [result.sequence_id for result in results]:
         raise RuntimeError("the runner's results are not those of the batch's rows")
     for row, result in zip(batch.rows, results, strict=True):
-        due = Scored if row.sampling is None else Sampled
-        if not isinstance(result.result, (RowFailed, due if row.samples else type(None))):
+        if not isinstance(result.result, (RowFailed, _due(row) if row.samples else type(None))):
             raise RuntimeError(f"the runner answered a row with {type(result.result).__name__}")  # noqa: TRY004 - no argument's type
+
+
+def _due(row: BatchRow) -> type[Sampled] | type[Pooled] | type[Scored]:
+    if row.sampling is not None:
+        return Sampled
+    return Scored if row.embedding is None else Pooled

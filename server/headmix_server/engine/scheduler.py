@@ -102,6 +102,7 @@ class Scheduler:
             lease=sequence.lease,
             samples=count == sequence.remaining,
             sampling=sequence.sampling,
+            embedding=sequence.embedding,
         )
 
     # --- admission -----------------------------------------------------------------------------------------------

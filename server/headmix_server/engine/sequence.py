@@ -5,14 +5,14 @@ Owns the state of a single request inside the engine; scheduling and accounting 
 
 from dataclasses import dataclass, field
 
-from headmix_server.core.messages import Classify, Generate
+from headmix_server.core.messages import Embed, Generate, Request
 from headmix_server.core.runner import Lease
-from headmix_server.core.types import AdapterRef, FinishReason, SamplingParams, TokenLogprob
+from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams, TokenLogprob
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A request's life in the engine. `sampling` None marks a classification.
+    """A request's life in the engine. `sampling` marks a generation, `embedding` an embedding; else it is classified.
 
     `tokens` is prompt and output together; `num_computed` of them are in the cache. Work left is always
     `tokens[num_computed:]`, be it prefill, a decode step or recomputing after preemption.
@@ -26,13 +26,14 @@ class Sequence:
     prompt_length: int
     sampling: SamplingParams | None
     arrived: float
+    embedding: EmbeddingParams | None = None
     num_computed: int = 0
     lease: Lease | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     queue_seconds: float | None = None
 
     @classmethod
-    def from_message(cls, sequence_id: int, message: Generate | Classify, arrived: float) -> "Sequence":
+    def from_message(cls, sequence_id: int, message: Request, arrived: float) -> "Sequence":
         """Make the sequence of a request that has arrived at the given time (seconds of the engine's clock)."""
         return cls(
             sequence_id=sequence_id,
@@ -43,6 +44,7 @@ class Sequence:
             prompt_length=len(message.prompt),
             sampling=message.sampling if isinstance(message, Generate) else None,
             arrived=arrived,
+            embedding=message.params if isinstance(message, Embed) else None,
         )
 
     @property

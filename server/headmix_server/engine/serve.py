@@ -12,6 +12,7 @@ from headmix_server.core.logging import get_logger
 from headmix_server.core.messages import (
     Abort,
     Classify,
+    Embed,
     EngineReady,
     EngineReport,
     ForgetAdapter,
@@ -89,7 +90,7 @@ class EngineServer:
             self._log.error("unreadable frame", error=str(error), size=len(frame))
             return True
         match message:
-            case Generate() | Classify():
+            case Generate() | Classify() | Embed():
                 self._engine.submit(message)
             case Abort():
                 self._engine.abort(message)

@@ -1,4 +1,4 @@
-"""Tokens that adapters add to the vocabulary, as a step feeds them: embeddings in place of those the base's table lacks.
+"""Tokens that adapters add to the vocabulary, as a step feeds them: embeddings the base's table does not have.
 
 Which row of the batch belongs to which adapter is the device's to know.
 """

@@ -1,11 +1,23 @@
 """The fake runner keeps the real one's contract: deterministic, different by adapter, loud about stale leases."""
 
+from math import hypot
 from pathlib import Path
 
 import pytest
 
-from headmix_server.core.runner import AdapterLoadError, Batch, BatchRow, Lease, RowFailed, RowResult, Sampled, Scored
-from headmix_server.core.types import SamplingParams, TokenLogprob
+from headmix_adapters.config import Pooling
+from headmix_server.core.runner import (
+    AdapterLoadError,
+    Batch,
+    BatchRow,
+    Lease,
+    Pooled,
+    RowFailed,
+    RowResult,
+    Sampled,
+    Scored,
+)
+from headmix_server.core.types import EmbeddingParams, SamplingParams, TokenLogprob
 from headmix_server.engine.fake_runner import (
     FAKE_LOGPROB,
     FakeAdapter,
@@ -18,6 +30,7 @@ from tests.support.engines import adapter
 
 A, C = adapter("a"), adapter("c3")
 RANGE = range(1000)
+POOLINGS: tuple[Pooling, ...] = ("last", "mean", "cls")
 
 
 def row(
@@ -25,6 +38,7 @@ def row(
     lease: Lease | None = None,
     *,
     sampling: SamplingParams | None = None,
+    embedding: EmbeddingParams | None = None,
     start: int = 0,
     count: int | None = None,
 ) -> BatchRow:
@@ -39,6 +53,7 @@ def row(
         lease=lease,
         samples=end == len(tokens),
         sampling=sampling,
+        embedding=embedding,
     )
 
 
@@ -77,6 +92,18 @@ def test_a_classification_has_one_probability_a_label(runner: FakeRunner) -> Non
     assert result == Scored(fake_probs(C.digest, (1, 2), 3))
     assert isinstance(result, Scored)
     assert sum(result.probs) == pytest.approx(1)
+
+
+def test_an_embedding_differs_by_adapter_and_pooling_and_is_as_long_as_asked_for(runner: FakeRunner) -> None:
+    leases = (None, Lease(0, 1, 1, A.digest))
+    params = [EmbeddingParams(pooling=pooling, normalize=True) for pooling in POOLINGS]
+    results = [run(runner, row([1, 2], lease, embedding=p)).result for lease in leases for p in params]
+    vectors = {result.vector for result in results if isinstance(result, Pooled)}
+    assert len(vectors) == len(results)
+    assert [hypot(*vector) for vector in vectors] == pytest.approx([1.0] * len(vectors))
+    raw = run(runner, row([1, 2], embedding=EmbeddingParams(pooling="mean", normalize=False))).result
+    assert isinstance(raw, Pooled)
+    assert hypot(*raw.vector) > 1
 
 
 @pytest.mark.parametrize("lease", [Lease(0, 2, 1, A.digest), Lease(5, 1, 1, A.digest)])

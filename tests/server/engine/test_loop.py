@@ -3,13 +3,13 @@
 import pytest
 from structlog.typing import EventDict
 
-from headmix_server.core.messages import Abort, AdapterLoaded, Classified, Failed, ForgetAdapter, TokenOutput
+from headmix_server.core.messages import Abort, AdapterLoaded, Classified, Embedded, Failed, ForgetAdapter, TokenOutput
 from headmix_server.core.runner import AdapterLoadError, Batch, RowResult, Sampled
 from headmix_server.core.types import AdapterRef, FinishReason
-from headmix_server.engine.fake_runner import FakeAdapter, fake_probs
+from headmix_server.engine.fake_runner import FakeAdapter, fake_probs, fake_vector
 from headmix_server.engine.loop import MAX_FAILED_STEPS, EngineBrokenError
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import Bench, adapter, classify, expected_generation, generate, load
+from tests.support.engines import Bench, adapter, classify, embed, expected_generation, generate, load
 
 A, B, C2 = adapter("a"), adapter("b"), adapter("c2")
 
@@ -51,6 +51,18 @@ def test_a_classification_is_answered_once_with_one_score_a_label(make_bench: Ma
     end = bench.terminal("r")
     assert isinstance(end, Classified)
     assert tuple(end.probs) == fake_probs(C2.digest, (1,) * 10, 2)
+    assert len(bench.outputs["r"]) == 1
+
+
+@pytest.mark.parametrize("ref", [None, A, C2], ids=["base", "generator", "classifier"])
+def test_an_embedding_is_answered_once_with_its_vector(make_bench: MakeBench, ref: AdapterRef | None) -> None:
+    bench = make_bench(max_batch_tokens=4)
+    message = embed("r", [1] * 10, ref)
+    bench.submit(message)
+    bench.drain()
+    end = bench.terminal("r")
+    assert isinstance(end, Embedded)
+    assert tuple(end.vector) == fake_vector(None if ref is None else ref.digest, (1,) * 10, message.params)
     assert len(bench.outputs["r"]) == 1
 
 
@@ -99,7 +111,9 @@ def test_a_request_longer_than_the_context_is_refused(make_bench: MakeBench, lim
     bench.assert_answered(fits)
 
 
-@pytest.mark.parametrize("message", [generate("r", []), classify("r", [], C2), generate("r", [1], max_tokens=0)])
+@pytest.mark.parametrize(
+    "message", [generate("r", []), classify("r", [], C2), embed("r", []), generate("r", [1], max_tokens=0)]
+)
 def test_a_request_without_work_is_refused(make_bench: MakeBench, message: object) -> None:
     bench = make_bench()
     bench.submit(message)  # type: ignore[arg-type]  # parametrized over both request types

@@ -11,17 +11,31 @@ from headmix_server.core.messages import (
     AdapterLoaded,
     Classified,
     Classify,
+    Embed,
+    Embedded,
     Failed,
     ForgetAdapter,
     Generate,
     LoadAdapter,
+    Output,
+    Request,
     TokenOutput,
 )
 from headmix_server.core.runner import AdapterLoadError, Batch
 from headmix_server.core.types import AdapterRef
-from headmix_server.engine.fake_runner import fake_probs
-from headmix_server.engine.loop import MAX_FAILED_STEPS, Output
-from tests.support.engines import LIMITS, Bench, adapter, classify, expected_generation, generate, load, num_labels
+from headmix_server.engine.fake_runner import fake_probs, fake_vector
+from headmix_server.engine.loop import MAX_FAILED_STEPS
+from tests.support.engines import (
+    LIMITS,
+    Bench,
+    adapter,
+    classify,
+    embed,
+    expected_generation,
+    generate,
+    load,
+    num_labels,
+)
 
 TINY = replace(
     LIMITS,
@@ -52,7 +66,7 @@ class EngineMachine(RuleBasedStateMachine):
             "bad": AdapterLoadError("not an artifact"),
             "gone": AdapterLoadError("its file is gone", missing=True),
         }
-        self.requests: dict[str, Generate | Classify | LoadAdapter] = {}
+        self.requests: dict[str, Request | LoadAdapter] = {}
         self.aborted: dict[str, int] = {}
         self.broken: set[str] = set()
         self.unwanted: set[str] = set()
@@ -71,7 +85,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.broken |= {running[row.sequence_id].request_id for row in batch.rows}
             raise RuntimeError("the device hiccups")
 
-    def submit(self, message: Generate | Classify | LoadAdapter) -> None:
+    def submit(self, message: Request | LoadAdapter) -> None:
         self.requests[message.request_id] = message
         if message.adapter is not None:
             self.unwanted.discard(message.adapter.digest)
@@ -110,6 +124,10 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(prompt=PROMPTS, ref=st.sampled_from(CLASSIFIERS))
     def classify(self, prompt: list[int], ref: AdapterRef) -> None:
         self.submit(classify(f"r{len(self.requests)}", prompt, ref))
+
+    @rule(prompt=PROMPTS, ref=st.sampled_from([None, *GENERATORS, *CLASSIFIERS]))
+    def embed(self, prompt: list[int], ref: AdapterRef | None) -> None:
+        self.submit(embed(f"r{len(self.requests)}", prompt, ref))
 
     @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]))
     def load(self, ref: AdapterRef) -> None:
@@ -164,7 +182,7 @@ class EngineMachine(RuleBasedStateMachine):
         finally:
             self.bench.close()
 
-    def check(self, message: Generate | Classify | LoadAdapter, outputs: list[Output]) -> None:
+    def check(self, message: Request | LoadAdapter, outputs: list[Output]) -> None:
         """Hold a request's outputs against what it would have got alone."""
         if message.request_id in self.aborted:
             assert len(outputs) == self.aborted[message.request_id]
@@ -179,10 +197,14 @@ class EngineMachine(RuleBasedStateMachine):
         elif isinstance(message, Classify):
             expected = fake_probs(message.adapter.digest, tuple(message.prompt), num_labels(message.adapter))
             assert all(tuple(o.probs) == expected for o in outputs if isinstance(o, Classified))
+        elif isinstance(message, Embed):
+            digest = None if message.adapter is None else message.adapter.digest
+            vector = fake_vector(digest, tuple(message.prompt), message.params)
+            assert all(tuple(o.vector) == vector for o in outputs if isinstance(o, Embedded))
         else:
             assert all(isinstance(o, AdapterLoaded | Failed) for o in outputs)
 
-    def possible_failures(self, message: Generate | Classify | LoadAdapter) -> set[str]:
+    def possible_failures(self, message: Request | LoadAdapter) -> set[str]:
         codes = set()
         if message.adapter is not None and message.adapter.name in LOAD_FAILURES:
             codes.add(LOAD_FAILURES[message.adapter.name])

@@ -17,6 +17,7 @@ from headmix_server.core.messages import (
     Failed,
     ForgetAdapter,
     FromEngine,
+    Output,
     Outputs,
     Shutdown,
     ToEngine,
@@ -24,7 +25,7 @@ from headmix_server.core.messages import (
     decode_from_engine,
     encode,
 )
-from headmix_server.engine.loop import EngineBrokenError, Output
+from headmix_server.engine.loop import EngineBrokenError
 from headmix_server.engine.serve import EngineServer
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, classify, expected_generation, generate, is_terminal, load
