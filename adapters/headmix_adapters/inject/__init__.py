@@ -5,8 +5,9 @@ trainer = Trainer(model=LanguageModel(model, adapter), args=..., train_dataset=.
 """
 
 from headmix_adapters.inject.adapted import AdaptedModel, LanguageModel
-from headmix_adapters.inject.attach import AttachedAdapter, AttachError, attach
+from headmix_adapters.inject.attach import AttachedAdapter, attach
 from headmix_adapters.inject.classifier import ClassifierModel
+from headmix_adapters.inject.errors import AttachError
 from headmix_adapters.inject.load import load_adapter
 
 __all__ = [

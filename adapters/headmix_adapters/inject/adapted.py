@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from headmix_adapters.inject.attach import AttachedAdapter
-from headmix_adapters.inject.decoder import decoder_of, output_head_of
-from headmix_adapters.inject.split import SplitDecoder
+from headmix_adapters.inject.backbone import backbone_of, vocabulary_scores
+from headmix_adapters.inject.split import SplitBackbone
 
 IGNORED = -100
 """The label of tokens that are not to be learnt, as everywhere in transformers."""
@@ -37,7 +37,7 @@ class AdaptedModel(nn.Module):
         self.model = model
         self.head = adapter.head
         self.adapter = adapter
-        self._split: tuple[SplitDecoder] | None = None
+        self._split: tuple[SplitBackbone] | None = None
 
     # The overloads of torch return whatever `destination` was given; this state is never written into another's.
     def state_dict(self, *_: object, **__: object) -> dict[str, Tensor]:  # type: ignore[override]
@@ -49,7 +49,7 @@ class AdaptedModel(nn.Module):
         self.adapter.load(state_dict)
         return LoadResult([], [])
 
-    def use_split(self, split: SplitDecoder) -> None:
+    def use_split(self, split: SplitBackbone) -> None:
         """Accept `prefix_states` computed by `split.lower` in place of token ids."""
         self._split = (split,)
 
@@ -59,8 +59,8 @@ class AdaptedModel(nn.Module):
         `prefix_states` are the states entering the lowest adapted layer; they replace `input_ids`.
         """
         if prefix_states is None:
-            decoder = decoder_of(self.model)
-            output = decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            backbone = backbone_of(self.model)
+            output = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         elif self._split is None:
             raise ValueError("prefix_states need use_split() first")
         else:
@@ -101,7 +101,7 @@ class LanguageModel(AdaptedModel):
         states = self.hidden_states(input_ids, mask, prefix_states)
         supervised = labels[:, 1:] != IGNORED
         targets = labels[:, 1:][supervised]
-        logits = output_head_of(self.model)(states[:, :-1][supervised]).float()
+        logits = vocabulary_scores(self.model, states[:, :-1][supervised])
         smoothing = self.label_smoothing if self.training else 0.0
         total = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
         loss = total / (targets.numel() if num_items_in_batch is None else num_items_in_batch)

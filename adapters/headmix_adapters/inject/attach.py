@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from headmix_adapters.config import AdapterConfig
+from headmix_adapters.inject.backbone import output_head_of, replace_output_head
+from headmix_adapters.inject.blocks import Block, find_blocks
 from headmix_adapters.inject.classifier_head import ClassifierHead
-from headmix_adapters.inject.decoder import AttachError, Attention, attentions, output_head_of, replace_output_head
+from headmix_adapters.inject.errors import AttachError
 from headmix_adapters.inject.initial import folded_normal
-from headmix_adapters.inject.projection import AdaptedProjection, TermModule
+from headmix_adapters.inject.projection import AdaptedProjection, RawKey, TermModule
 from headmix_adapters.inject.vocabulary import AddedRows, ExtendedEmbedding, ExtendedHead
 from headmix_adapters.sites import TermConfig, classifier_shapes, iter_terms, term_shapes
-
-__all__ = ["AttachError", "AttachedAdapter", "attach"]
 
 
 class AttachedAdapter:
@@ -82,9 +82,9 @@ def attach(
     fixes the first values. One adapter at a time.
 
     Raises:
-        AttachError: the model is not of the Llama family, has other dimensions, or carries an adapter already.
+        AttachError: the model is of no known family, has other dimensions, or carries an adapter already.
     """
-    blocks = attentions(model, config.base)
+    blocks = find_blocks(model, config.base, config.sites.present())
     chosen = tuple(range(config.base.num_layers)) if layers is None else tuple(sorted(set(layers)))
     if not chosen or chosen[0] < 0 or chosen[-1] >= config.base.num_layers:
         raise AttachError(f"layers {list(chosen)} are not a choice of the base's {config.base.num_layers}")
@@ -121,24 +121,25 @@ class _Builder:
 
         self.undo.append(thaw)
 
-    def adapt_layer(self, block: Attention) -> None:
+    def adapt_layer(self, block: Block) -> None:
         # Taken before any site is wrapped: the value's base k is the base's own key, whatever adapts site k.
-        raw_key = block.projection("k")
+        raw_key = RawKey(*block.raw_key())
         by_site: dict[str, list[TermModule]] = {}
         for term in iter_terms(self.config.sites):
-            by_site.setdefault(term.term.site, []).append(self._term(term, block))
-        for site, terms in by_site.items():
-            original = block.projection(site)
-            block.replace(site, AdaptedProjection(original, terms, raw_key))
-            self.undo.append(partial(block.replace, site, original))
+            by_site.setdefault(term.term.site, []).append(self._term(term, block.layer))
+        for place in block.places:
+            terms = [by_site.get(part.site, []) for part in place.slices]
+            if any(terms):
+                original = place.module
+                place.replace(AdaptedProjection(original, place.slices, terms, raw_key))
+                self.undo.append(partial(place.replace, original))
 
-    def _term(self, term: TermConfig, block: Attention) -> TermModule:
-        device = block.projection(term.term.site).weight.device
+    def _term(self, term: TermConfig, layer: int) -> TermModule:
         shapes = term_shapes(term, self.config.base)
-        tensors = {name: folded_normal(shape, self.generator).to(device) for name, shape in shapes.items()}
+        tensors = {name: folded_normal(shape, self.generator).to(self.model.device) for name, shape in shapes.items()}
         module = TermModule(term, tensors, self.dropout)
         module.train(self.model.training)
-        prefix = f"layers.{block.layer}.{term.prefix}"
+        prefix = f"layers.{layer}.{term.prefix}"
         self.named |= {f"{prefix}.{name}": parameter for name, parameter in module.named_parameters()}
         return module
 

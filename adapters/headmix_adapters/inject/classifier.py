@@ -9,12 +9,13 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from headmix_adapters.config import Problem
 from headmix_adapters.inject.adapted import AdaptedModel
-from headmix_adapters.inject.attach import AttachedAdapter, AttachError
+from headmix_adapters.inject.attach import AttachedAdapter
 from headmix_adapters.inject.classifier_head import ClassifierHead
+from headmix_adapters.inject.errors import AttachError
 
 
 class ClassifierModel(AdaptedModel):
-    """A classifier around the model's decoder; its output head is not used."""
+    """A classifier around the model's layers; the model's own head or pooler, where it has one, is not used."""
 
     # The loss is a mean over texts; Trainer then averages micro-batches itself.
     accepts_loss_kwargs = False
@@ -41,7 +42,8 @@ class ClassifierModel(AdaptedModel):
         """Return logits [texts, labels] and, given labels, the loss.
 
         Labels are label numbers [texts] for single_label, 0/1 [texts, labels] for multi_label and values
-        [texts, labels] for regression. Padding may be on either side; `attention_mask` says where.
+        [texts, labels] for regression. `attention_mask` says what is padding: on the right, or on either side where
+        positions are rotary (a learned table of positions counts from the left).
         """
         given = input_ids if input_ids is not None else prefix_states
         if given is None:

@@ -1,14 +1,17 @@
-"""One projection of self-attention with an adapter's terms beside it.
+"""One projection of the base with an adapter's terms beside it.
 
 The frozen projection stays the base's own module; the terms hold the trainable tensors and compute with
 `reference.term_delta`, the same function every fast path is tested against. Nothing here knows of models or files.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from headmix_adapters import reference
+from headmix_adapters.inject.blocks import Slice
 from headmix_adapters.sites import TermConfig
 
 
@@ -23,35 +26,54 @@ class TermModule(nn.Module):
         self.bias = nn.Parameter(tensors["bias"]) if config.has_bias else None
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the term's addition in the tensors' own precision: [..., in] -> [..., out]."""
+    def forward(self, inputs: Tensor, rows: tuple[int, int]) -> Tensor:
+        """Return rows of the term's addition in the tensors' own precision: [..., in] -> [..., rows].
+
+        Only a shared part can be asked for fewer rows than it has: its B's rows are the result's.
+        """
         dropped = self.dropout(inputs.to(self.A.dtype))
-        return reference.term_delta(self.config, dropped, self.A, self.B, self.bias)
+        B = self.B[slice(*rows)] if self.config.term.part == "shared" else self.B
+        return reference.term_delta(self.config, dropped, self.A, B, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class RawKey:
+    """Where the base's own key comes from: a module and the columns of its result."""
+
+    module: nn.Module
+    columns: tuple[int, int]
 
 
 class AdaptedProjection(nn.Module):
-    """`projection(x)` plus its terms' additions.
+    """`projection(x)` plus its terms' additions, part by part where the projection is a fused one.
 
-    `raw_key` is the frozen key projection, read by the value's terms on base k; it belongs to its own place in the
-    model, so it is kept out of this module's children.
+    `terms[n]` act on `slices[n]`. The raw key's module belongs to its own place in the model, so it is kept out of this
+    module's children; where it is this very projection (GPT-2's fused one), its result is used and not computed twice.
     """
 
-    def __init__(self, projection: nn.Module, terms: Sequence[TermModule], raw_key: nn.Module | None = None) -> None:
+    def __init__(
+        self, projection: nn.Module, slices: Sequence[Slice], terms: Sequence[Sequence[TermModule]], raw_key: RawKey
+    ) -> None:
         super().__init__()
         self.projection = projection
-        self.terms = nn.ModuleList(terms)
-        self._raw_key = (raw_key,)
+        self.terms = nn.ModuleList(nn.ModuleList(of_slice) for of_slice in terms)
+        self._slices = tuple(slices)
+        self._terms = tuple(tuple(of_slice) for of_slice in terms)
+        self._raw_key = raw_key
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the adapted projection of x, in the base's precision."""
         result: Tensor = self.projection(x)
-        for term in self.terms:
-            result = result + term(self._term_input(term, x)).to(result.dtype)
-        return result
+        parts = []
+        for part, terms in zip(self._slices, self._terms, strict=True):
+            own = result[..., slice(*part.columns)]
+            for term in terms:
+                inputs = self._key(x, result) if term.config.term.input == "k" else x
+                own = own + term(inputs, part.rows).to(own.dtype)
+            parts.append(own)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
-    def _term_input(self, term: nn.Module, x: Tensor) -> Tensor:
-        raw_key = self._raw_key[0]
-        if isinstance(term, TermModule) and term.config.term.input == "k" and raw_key is not None:
-            key: Tensor = raw_key(x)
-            return key
-        return x
+    def _key(self, x: Tensor, result: Tensor) -> Tensor:
+        module = self._raw_key.module
+        key: Tensor = result if module is self.projection else module(x)
+        return key[..., slice(*self._raw_key.columns)]

@@ -1,6 +1,6 @@
-"""A decoder cut at its lowest adapted layer: what lies below is frozen, so its states are the same in every epoch.
+"""A stack of layers cut at its lowest adapted one: those below are frozen, their states the same in every epoch.
 
-Training computes `lower` once per text and repeats only `upper`. Both share the decoder's modules; nothing is copied.
+Training computes `lower` once per text and repeats only `upper`. Both share the stack's modules; nothing is copied.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from headmix_adapters.inject.decoder import layers_of
+from headmix_adapters.inject.backbone import family_of_backbone, layers_of
 
 
 @dataclass(frozen=True, slots=True)
-class SplitDecoder:
+class SplitBackbone:
     """The layers below `at`, ending without a norm, and the layers from `at` on, ending with the final norm."""
 
     at: int
@@ -25,27 +25,28 @@ class SplitDecoder:
         return cast("Tensor", output.last_hidden_state)
 
 
-def split_decoder(decoder: nn.Module, at: int) -> SplitDecoder | None:
+def split_backbone(backbone: nn.Module, at: int) -> SplitBackbone | None:
     """Cut before layer `at`, or return None where a cut would change the result.
 
-    That is: nothing to cut off; layers of several kinds, which a decoder tells apart by position; or dropout inside
-    the base, which makes every epoch's states new.
+    That is: nothing to cut off; a family that adds positions to whatever enters; layers of several kinds, which a model
+    tells apart by position; or dropout inside the base, which makes every epoch's states new.
     """
-    config = getattr(decoder, "config", None)
+    config = getattr(backbone, "config", None)
     kinds = set(getattr(config, "layer_types", None) or ())
-    if at <= 0 or len(kinds) > 1 or getattr(config, "attention_dropout", None):
+    enters_plain = family_of_backbone(backbone).enters_plain
+    if at <= 0 or not enters_plain or len(kinds) > 1 or getattr(config, "attention_dropout", None):
         return None
-    layers = list(layers_of(decoder))
-    return SplitDecoder(
+    layers = list(layers_of(backbone))
+    return SplitBackbone(
         at=at,
-        lower=_view(decoder, layers=nn.ModuleList(layers[:at]), norm=nn.Identity()),
-        upper=_view(decoder, layers=nn.ModuleList(layers[at:])),
+        lower=_view(backbone, layers=nn.ModuleList(layers[:at]), norm=nn.Identity()),
+        upper=_view(backbone, layers=nn.ModuleList(layers[at:])),
     )
 
 
-def _view(decoder: nn.Module, **children: nn.Module) -> nn.Module:
+def _view(backbone: nn.Module, **children: nn.Module) -> nn.Module:
     """Return a second module over the same children, some of them replaced."""
-    view = decoder.__new__(type(decoder))
-    view.__dict__.update(decoder.__dict__)
-    view.__dict__["_modules"] = dict(decoder.named_children()) | children
+    view = backbone.__new__(type(backbone))
+    view.__dict__.update(backbone.__dict__)
+    view.__dict__["_modules"] = dict(backbone.named_children()) | children
     return view

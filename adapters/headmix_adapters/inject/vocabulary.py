@@ -16,7 +16,10 @@ class AddedRows(nn.Module):
 
 
 class ExtendedEmbedding(nn.Module):
-    """The base's embedding for its own ids, the added rows for the ids above."""
+    """The base's embedding for its own ids, the added rows for the ids above.
+
+    A family that scales what it reads from its table (Gemma) scales the added rows alike.
+    """
 
     def __init__(self, embedding: nn.Embedding, added: AddedRows) -> None:
         super().__init__()
@@ -27,8 +30,11 @@ class ExtendedEmbedding(nn.Module):
         """[...] -> [..., D]."""
         first_added = self.embedding.num_embeddings
         own: Tensor = self.embedding(ids.clamp(max=first_added - 1))
-        extra = nn.functional.embedding((ids - first_added).clamp(min=0), self.added.rows)
-        return torch.where((ids >= first_added).unsqueeze(-1), extra.to(own.dtype), own)
+        extra = nn.functional.embedding((ids - first_added).clamp(min=0), self.added.rows).to(own.dtype)
+        scale = getattr(self.embedding, "embed_scale", None)
+        if isinstance(scale, Tensor):
+            extra = extra * scale.to(own.dtype)
+        return torch.where((ids >= first_added).unsqueeze(-1), extra, own)
 
 
 class ExtendedHead(nn.Module):

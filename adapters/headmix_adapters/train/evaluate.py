@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from headmix_adapters.config import Problem
 from headmix_adapters.inject.adapted import IGNORED
+from headmix_adapters.inject.backbone import backbone_of, vocabulary_scores
 from headmix_adapters.inject.classifier import ClassifierModel
-from headmix_adapters.inject.decoder import decoder_of, output_head_of
 from headmix_adapters.train.batches import by_length, collate
 from headmix_adapters.train.examples import Example
 
@@ -68,11 +68,11 @@ def answer_scores(model: PreTrainedModel, examples: Sequence[Example], batch_siz
     total, count = 0.0, 0
     for batch in by_length(examples, batch_size):
         tensors = {name: tensor.to(model.device) for name, tensor in collate(batch).items()}
-        output = decoder_of(model)(
+        output = backbone_of(model)(
             input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"], use_cache=False
         )
         supervised = tensors["labels"][:, 1:] != IGNORED
-        logits = output_head_of(model)(output.last_hidden_state[:, :-1][supervised]).float()
+        logits = vocabulary_scores(model, output.last_hidden_state[:, :-1][supervised])
         targets = tensors["labels"][:, 1:][supervised]
         total += float(nn.functional.cross_entropy(logits, targets, reduction="sum"))
         count += targets.numel()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from headmix_adapters.inject.split import SplitDecoder
+from headmix_adapters.inject.split import SplitBackbone
 from headmix_adapters.train.batches import by_length, collate
 from headmix_adapters.train.examples import Example
 
@@ -23,7 +23,7 @@ def prefix_pays(examples: Sequence[Example], hidden_size: int, item_bytes: int, 
 
 @torch.no_grad()
 def with_prefix_states(
-    examples: Sequence[Example], split: SplitDecoder, device: torch.device, batch_size: int
+    examples: Sequence[Example], split: SplitBackbone, device: torch.device, batch_size: int
 ) -> list[Example]:
     """Return the examples in their order, each with the states that enter the lowest adapted layer.
 

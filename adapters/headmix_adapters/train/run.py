@@ -11,8 +11,8 @@ from torch import Tensor
 
 from headmix_adapters.artifact import digest_bytes, digest_file
 from headmix_adapters.inject import AdaptedModel, ClassifierModel, LanguageModel, attach
-from headmix_adapters.inject.decoder import decoder_of
-from headmix_adapters.inject.split import split_decoder
+from headmix_adapters.inject.backbone import backbone_of
+from headmix_adapters.inject.split import split_backbone
 from headmix_adapters.train.checkpoints import RunFolder, RunIdentity
 from headmix_adapters.train.examples import Example
 from headmix_adapters.train.finish import Result, training_record, write_result
@@ -83,7 +83,7 @@ def _training_examples(material: Material, model: AdaptedModel) -> list[Example]
     """Return the examples, with the frozen layers' states where they would be computed more than once."""
     examples = material.train.examples
     base = model.model
-    split = split_decoder(decoder_of(base), material.layers[0])
+    split = split_backbone(backbone_of(base), material.layers[0])
     epochs = material.recipe.training.epochs
     if split is None or not prefix_pays(examples, material.base.shape.hidden_size, base.dtype.itemsize, epochs):
         return examples

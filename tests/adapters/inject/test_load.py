@@ -12,9 +12,9 @@ from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.config import ClassifierConfig, Pooling, Problem, Sites
 from headmix_adapters.inject import AttachError, ClassifierModel, LanguageModel, attach, load_adapter
+from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.classifier import problem_loss
-from headmix_adapters.inject.decoder import decoder_of
-from headmix_adapters.inject.split import split_decoder
+from headmix_adapters.inject.split import split_backbone
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import adapter_config, classifier_config, random_artifact, random_tensors
 from tests.support.tiny_model import tiny_shape
@@ -71,7 +71,7 @@ def test_each_text_is_classified_from_its_own_tokens_whatever_the_padding(
     classifier = classifier_of(model, classifier_config("a", "b", "c", pooling=pooling, kind=kind))
     tensors = classifier.adapter.tensors()
     short = ids[:1, :5]
-    states = decoder_of(model)(input_ids=short).last_hidden_state[0]
+    states = backbone_of(model)(input_ids=short).last_hidden_state[0]
     pooled = states.mean(dim=0) if position is None else states[position]
     if kind == "mlp-tanh":
         pooled = torch.tanh(tensors["classifier.dense.weight"] @ pooled + tensors["classifier.dense.bias"])
@@ -139,7 +139,7 @@ def test_states_computed_below_the_adapter_replace_the_tokens(model: LlamaForCau
     adapter = attach(model, adapter_config(tiny_shape(), MIXED_SITES[0]), [2])
     language = LanguageModel(model, adapter)
     language.train(mode=False)
-    split = split_decoder(decoder_of(model), 2)
+    split = split_backbone(backbone_of(model), 2)
     assert split is not None
     language.use_split(split)
     mask = torch.ones_like(ids)
@@ -147,5 +147,5 @@ def test_states_computed_below_the_adapter_replace_the_tokens(model: LlamaForCau
     states = split.prefix_states(ids, mask)
     expected = language(input_ids=ids, attention_mask=mask, labels=ids).loss
     torch.testing.assert_close(language(attention_mask=mask, labels=ids, prefix_states=states).loss, expected)
-    assert split_decoder(decoder_of(model), 0) is None
+    assert split_backbone(backbone_of(model), 0) is None
     assert [name for name, _ in language.named_parameters() if "split" in name] == []

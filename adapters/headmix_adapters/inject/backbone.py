@@ -1,0 +1,76 @@
+"""A transformers model taken apart: the stack of layers below its head, and the head.
+
+Knows the ways transformers names them; which module serves which site is `families`' and `blocks`' to say.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from headmix_adapters.inject.errors import AttachError
+from headmix_adapters.inject.families import Family, family_of
+
+
+def backbone_of(model: PreTrainedModel) -> nn.Module:
+    """Return the stack of layers below a model's head (ending with the final norm, where there is one)."""
+    return cast("nn.Module", getattr(model, model.base_model_prefix, model))
+
+
+def family_of_backbone(backbone: nn.Module) -> Family:
+    """Return the family of a stack of layers.
+
+    Raises:
+        AttachError: adapters do not attach to its model type.
+    """
+    return family_of(str(getattr(getattr(backbone, "config", None), "model_type", type(backbone).__name__)))
+
+
+def layers_of(backbone: nn.Module) -> nn.ModuleList:
+    """Return the layers of a stack.
+
+    Raises:
+        AttachError: they are not where the family has them.
+    """
+    family = family_of_backbone(backbone)
+    try:
+        layers = backbone.get_submodule(family.layers)
+    except AttributeError:
+        layers = None
+    if not isinstance(layers, nn.ModuleList):
+        raise AttachError(f"{type(backbone).__name__} has no list of layers called {family.layers}")
+    return layers
+
+
+def output_head_of(model: PreTrainedModel) -> nn.Module:
+    """Return the module that turns states into vocabulary scores.
+
+    Raises:
+        AttachError: the model generates nothing.
+    """
+    find: Callable[[], object] = model.get_output_embeddings
+    head = find()
+    if not isinstance(head, nn.Module):
+        raise AttachError(f"{type(model).__name__} has no output head")
+    return head
+
+
+def replace_output_head(model: PreTrainedModel, head: nn.Module) -> None:
+    """Put another module in the place of the output head."""
+    put: Callable[[nn.Module], None] = model.set_output_embeddings
+    put(head)
+
+
+def vocabulary_scores(model: PreTrainedModel, states: Tensor) -> Tensor:
+    """Return the scores the model itself would give states after the final norm: [..., D] -> [..., vocabulary].
+
+    In float32, capped softly where the family caps them (Gemma 2: cap * tanh(score / cap)).
+
+    Raises:
+        AttachError: the model generates nothing.
+    """
+    scores: Tensor = output_head_of(model)(states).float()
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return scores if cap is None else torch.tanh(scores / cap) * cap
