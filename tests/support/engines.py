@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from headmix_server.core.messages import AdapterLoaded, Classified, Classify, Failed, Generate, LoadAdapter, TokenOutput
+from headmix_server.core.runner import Batch
 from headmix_server.core.types import AdapterRef, FinishReason, SamplingParams
 from headmix_server.engine.fake_runner import FakeAdapter, FakeRunner, fake_token
 from headmix_server.engine.loop import Engine, EngineLimits, Output
-from headmix_server.engine.runner import Batch
 
 GIVE_UP_SECONDS = 20.0
 
