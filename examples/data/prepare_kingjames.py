@@ -78,8 +78,12 @@ def _fits(modern: str, old: str) -> bool:
     ):
         return False
     shared = len(set(modern_words) & set(old_words)) / len(set(modern_words) | set(old_words))
-    archaic_only_in_old = _ARCHAIC.search(old.lower()) is not None and _ARCHAIC.search(modern.lower()) is None
-    return archaic_only_in_old and "Yahweh" not in modern and 0.25 <= shared <= 0.7
+    return is_archaic(old) and not is_archaic(modern) and "Yahweh" not in modern and 0.25 <= shared <= 0.7
+
+
+def is_archaic(text: str) -> bool:
+    """Say whether the text has a word or an ending that only the older English has."""
+    return _ARCHAIC.search(text.lower()) is not None
 
 
 def _examples(pairs: list[Pair]) -> list[dict[str, object]]:

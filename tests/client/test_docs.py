@@ -12,6 +12,9 @@ from headmix.cli import build_app
 from tests.client.fake_server import FakeServer, Reply
 from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, COMPLETION, DELETED, chat_chunk, listing
 
+pytestmark = pytest.mark.drift
+
+
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = [

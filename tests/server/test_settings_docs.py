@@ -1,7 +1,12 @@
 from pathlib import Path
 
+import pytest
+
 from headmix_server.cli import flag, variable
 from headmix_server.core.settings import Settings
+
+pytestmark = pytest.mark.drift
+
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 

@@ -52,7 +52,8 @@ def training_record(material: Material, steps: int, seconds: float) -> dict[str,
     """Return what the header tells of how the adapter came to be; `seconds` is this process's share of the training."""
     data = {"train": material.train, "eval": material.eval}
     return {
-        "recipe": msgspec.to_builtins(material.recipe),
+        # By its name: what the recipe says may be a path on this machine, and the artifact travels.
+        "recipe": msgspec.to_builtins(material.recipe) | {"base": material.base.name},
         "data": {
             name: {
                 "file": path.name,

@@ -1,7 +1,9 @@
 """What the base alone makes of a single-label classification task: asked in words, its likelier label is its answer.
 
-The question names every label and asks for one of them. A label's likelihood is that of the whole answer: all of its
-tokens and the end of the turn, after the question. No examples, no training, no calibration.
+The question names every label and asks for one of them. A label's score is the log-likelihood of the whole answer (all
+its tokens and the end of the turn) after the question, less that after the same question about an empty text: what the
+text adds. Without the second part a small base answers the same label whatever it reads. No examples, no training.
+Source: domain-conditional pointwise mutual information, Holtzman et al., EMNLP 2021 (arXiv 2104.08315).
 """
 
 from collections.abc import Sequence
@@ -28,13 +30,14 @@ def zero_shot_scores(
     if classifier.problem != "single_label":
         return None
     answers = [_answer_ids(tokenizer, label) for label in classifier.labels]
-    rows = [_label_likelihoods(model, _question_ids(tokenizer, classifier, example), answers) for example in examples]
+    unread = _label_likelihoods(model, _question_ids(tokenizer, classifier, ""), answers)
+    texts = [tokenizer.decode(example.input_ids, skip_special_tokens=True) for example in examples]
+    rows = [_label_likelihoods(model, _question_ids(tokenizer, classifier, str(text)), answers) for text in texts]
     labels = torch.tensor([example.labels for example in examples])
-    return label_scores(classifier.problem, torch.stack(rows), labels)
+    return label_scores(classifier.problem, torch.stack(rows) - unread, labels)
 
 
-def _question_ids(tokenizer: PreTrainedTokenizerBase, classifier: ClassifierConfig, example: Example) -> list[int]:
-    text = tokenizer.decode(example.input_ids, skip_special_tokens=True)
+def _question_ids(tokenizer: PreTrainedTokenizerBase, classifier: ClassifierConfig, text: str) -> list[int]:
     question = _QUESTION.format(labels=", ".join(classifier.labels), text=text)
     if tokenizer.chat_template:
         turn = [{"role": "user", "content": question}]

@@ -142,12 +142,12 @@ class InsufficientStorage(HeadmixServerError):
     code = "insufficient_storage"
 
 
-def _leaves(root: type[HeadmixServerError]) -> list[type[HeadmixServerError]]:
-    return [root, *(leaf for child in root.__subclasses__() for leaf in _leaves(child))]
+def _descendants(root: type[HeadmixServerError]) -> list[type[HeadmixServerError]]:
+    return [error for child in root.__subclasses__() for error in (child, *_descendants(child))]
 
 
 ERRORS_BY_CODE: Mapping[str, type[HeadmixServerError]] = MappingProxyType(
-    {error.code: error for error in reversed(_leaves(HeadmixServerError))}
+    {error.code: error for error in _descendants(HeadmixServerError)}
 )
 
 

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors import safe_open
@@ -70,6 +71,7 @@ def test_the_recorded_score_is_that_of_the_file_and_the_header_tells_its_history
     assert (training["steps"], training["seed"], training["layers"]) == (3, 3, [1, 2])
     assert training["versions"].keys() == {"torch", "transformers"}
     assert artifact.layers == (1, 2)
+    assert str(tmp_path.parent) not in msgspec.json.encode(training).decode()
 
 
 def test_a_run_leaves_the_base_it_was_given_as_it_was(

@@ -46,23 +46,25 @@ def test_answer_scores_weigh_every_supervised_token_alike(material: MaterialMake
     assert scores["answer_tokens"] == count
 
 
-def test_the_bases_answer_is_the_label_whose_whole_text_is_likeliest(material: MaterialMaker) -> None:
+@torch.no_grad()
+def test_the_bases_answer_is_the_label_that_the_text_makes_likelier(material: MaterialMaker) -> None:
     loaded = material("classification")
     classifier, tokenizer = loaded.recipe.classifier, loaded.tokenizer
     assert classifier is not None
-    right = 0
-    for example in loaded.eval.examples:
-        text = tokenizer.decode(example.input_ids)
+
+    def likelihood(text: str, label: str) -> float:
         question = f"Which of these labels fits the text: up, down? Answer with the label alone.\n\nText: {text}"
         turn = [{"role": "user", "content": question}]
         prompt = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-        likelihoods = []
-        for label in classifier.labels:
-            start, ids = len(tokenizer(prompt).input_ids), tokenizer(f"{prompt}{label}<|im_end|>").input_ids
-            with torch.no_grad():
-                scores = loaded.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1)
-            likelihoods.append(sum(float(scores[at - 1, ids[at]]) for at in range(start, len(ids))))
-        right += likelihoods.index(max(likelihoods)) == example.labels
+        start, ids = len(tokenizer(prompt).input_ids), tokenizer(f"{prompt}{label}<|im_end|>").input_ids
+        scores = loaded.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1)
+        return sum(float(scores[at - 1, ids[at]]) for at in range(start, len(ids)))
+
+    right = 0
+    for example in loaded.eval.examples:
+        text = str(tokenizer.decode(example.input_ids))
+        gains = [likelihood(text, label) - likelihood("", label) for label in classifier.labels]
+        right += gains.index(max(gains)) == example.labels
     scores = zero_shot_scores(loaded.model, tokenizer, classifier, loaded.eval.examples)
     assert scores is not None
     assert scores["accuracy"] == pytest.approx(right / len(loaded.eval.examples))

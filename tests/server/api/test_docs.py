@@ -19,6 +19,9 @@ from headmix_server.core.errors import ERRORS_BY_CODE
 from headmix_server.tenancy.principal import Scope
 from tests.support.api_rig import ApiRig
 
+pytestmark = pytest.mark.drift
+
+
 DOCS = Path(__file__).parents[3] / "docs"
 API = (DOCS / "api.md").read_text(encoding="utf-8")
 ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")

@@ -7,10 +7,15 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from headmix_server.api.app import create_app
 from headmix_server.api.state import ApiState
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
+
+pytestmark = pytest.mark.drift
+
 
 GOLDEN = Path(__file__).with_name("openapi.json")
 

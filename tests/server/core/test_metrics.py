@@ -57,6 +57,7 @@ def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
     }
 
 
+@pytest.mark.drift
 def test_the_documentation_says_of_every_metric_what_the_code_says(metrics: Metrics) -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in DOCS.read_text().splitlines()]
     documented = {

@@ -1,0 +1,151 @@
+"""Measures what a recipe's own score leaves out, on the held-out files: one JSON line an example.
+
+For the classifiers, a linear classifier on the frozen base's last hidden state: what the adapter has to beat beyond its
+head. For the generators, what their greedy answers are like, with the adapter and without.
+
+    python -m examples.score spam category kingjames dictionary
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from examples.data.prepare_kingjames import is_archaic
+from headmix_adapters.inject import LanguageModel, load_adapter
+from headmix_adapters.inject.backbone import backbone_of
+from headmix_adapters.train.batches import collate
+from headmix_adapters.train.examples import IGNORED, Example
+from headmix_adapters.train.material import Material, load_material
+from headmix_adapters.train.recipe import load_recipe
+
+FOLDER = Path(__file__).parent
+BATCH = 20
+LONGEST_ANSWER = 64  # tokens
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A held-out question's true answer and the one generated."""
+
+    expected: str
+    generated: str
+
+
+def score(name: str) -> dict[str, object]:
+    """Return the measures of one example; its artifact lies in `adapters/`."""
+    material = load_material(load_recipe(FOLDER / f"{name}.toml"), FOLDER)
+    if material.recipe.task == "classification":
+        return {"example": name, "linear classifier on the frozen base": linear_probe(material)}
+    measure = {"kingjames": archaic_share, "dictionary": record_shares}[name]
+    base = measure(answers(material))
+    adapter = cast("LanguageModel", load_adapter(material.model, FOLDER / "adapters" / f"{name}.safetensors"))
+    adapted = measure(answers(material))
+    adapter.adapter.detach()
+    return {"example": name, "base": base, "adapter": adapted}
+
+
+def archaic_share(answered: Sequence[Answered]) -> Scores:
+    """Return the share of answers with a word that only the older English has."""
+    return {"archaic": _share([is_archaic(answer.generated) for answer in answered])}
+
+
+def record_shares(answered: Sequence[Answered]) -> Scores:
+    """Return the shares of answers that are a record with the four keys, and that name the right kind."""
+    pairs = [(json.loads(answer.expected), _record(answer.generated)) for answer in answered]
+    return {
+        "valid records": _share([record.keys() == expected.keys() for expected, record in pairs]),
+        "right kinds": _share([record.get("kind") == expected["kind"] for expected, record in pairs]),
+    }
+
+
+@torch.no_grad()
+def answers(material: Material) -> list[Answered]:
+    """Return the greedy answers of the model as it stands."""
+    result: list[Answered] = []
+    for batch in _batches(material.eval.examples):
+        prompts = [_prompt(example) for example in batch]
+        width = max(map(len, prompts))
+        ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        generate = cast("Callable[..., Tensor]", material.model.generate)
+        produced = generate(ids, attention_mask=mask, max_new_tokens=LONGEST_ANSWER, do_sample=False)
+        for example, row in zip(batch, produced[:, width:], strict=True):
+            expected = example.input_ids[len(_prompt(example)) :]
+            result.append(Answered(_text(material, expected), _text(material, row.tolist())))
+    return result
+
+
+def linear_probe(material: Material) -> Scores:
+    """Return the held-out accuracy of logistic regression on standardised last-token states."""
+    train, held_out = _states(material, material.train.examples), _states(material, material.eval.examples)
+    mean, deviation = train.mean(dim=0), train.std(dim=0) + 1e-6
+    labels = torch.tensor([example.labels for example in material.train.examples])
+    expected = torch.tensor([example.labels for example in material.eval.examples])
+    probe = nn.Linear(train.shape[1], int(labels.max()) + 1)
+    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=200)
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        value = nn.functional.cross_entropy(probe((train - mean) / deviation), labels)
+        value = value + 1e-3 * probe.weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+        return float(value.detach())
+
+    step: Callable[[Callable[[], float]], object] = optimizer.step
+    step(loss)
+    predicted = probe((held_out - mean) / deviation).argmax(dim=-1)
+    return {"accuracy": float((predicted == expected).double().mean())}
+
+
+@torch.no_grad()
+def _states(material: Material, examples: Sequence[Example]) -> Tensor:
+    """Return each text's last token state after the final norm, [texts, D]."""
+    rows = []
+    for batch in _batches(examples):
+        tensors = collate(batch)
+        output = backbone_of(material.model)(
+            input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"], use_cache=False
+        )
+        last = tensors["attention_mask"].sum(dim=1) - 1
+        rows.append(output.last_hidden_state[torch.arange(len(batch)), last])
+    return torch.cat(rows)
+
+
+def _prompt(example: Example) -> list[int]:
+    labels = cast("list[int]", example.labels)
+    return [token for token, label in zip(example.input_ids, labels, strict=True) if label == IGNORED]
+
+
+def _text(material: Material, ids: list[int]) -> str:
+    return str(material.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _record(text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits)
+
+
+def _batches(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
+    for start in range(0, len(examples), BATCH):
+        yield examples[start : start + BATCH]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Measure the trained examples on their held-out files.")
+    parser.add_argument("names", nargs="+", choices=["spam", "category", "kingjames", "dictionary"])
+    for chosen in parser.parse_args().names:
+        print(json.dumps(score(chosen)), flush=True)

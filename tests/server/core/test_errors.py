@@ -1,0 +1,13 @@
+from headmix_server.core.errors import ERRORS_BY_CODE, HeadmixServerError, InternalError, error_from_code
+
+
+def test_every_code_finds_its_own_class() -> None:
+    assert all(ERRORS_BY_CODE[code].code == code for code in ERRORS_BY_CODE)
+    assert ERRORS_BY_CODE["internal_error"] is InternalError
+    assert HeadmixServerError not in ERRORS_BY_CODE.values()
+
+
+def test_a_code_nobody_knows_is_an_internal_error() -> None:
+    error = error_from_code("no_such_code", "what the engine said")
+    assert isinstance(error, InternalError)
+    assert error.message == "what the engine said"
