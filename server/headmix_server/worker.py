@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     engine = Engine(runner, limits)
     ready = EngineReady(
         pid=os.getpid(),
-        max_model_len=min(limits.max_model_len, limits.kv_blocks * limits.block_size),
+        max_model_len=limits.longest,
         kv_blocks=limits.kv_blocks,
         block_size=limits.block_size,
         adapter_slots=limits.adapter_slots,
@@ -82,7 +82,7 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
     """
     if settings.runner == "fake":
         runner = FakeRunner(range(base.shape.vocab_size))
-        return runner, _limits(settings, settings.max_model_len or FAKE_MAX_MODEL_LEN, FAKE_KV_BLOCKS, frozenset())
+        return runner, _limits(settings, settings.max_model_len or FAKE_MAX_MODEL_LEN, FAKE_KV_BLOCKS)
     return _build_torch_runner(settings, base)
 
 
@@ -104,6 +104,11 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     longest = model.config.max_positions
     if settings.max_model_len > longest:
         raise StartError(f"max_model_len {settings.max_model_len} exceeds the base's {longest} positions")
+    if not model.generates:
+        # No keys are kept, but every running text still holds blocks in the engine's accounts: enough for all at once.
+        blocks = settings.max_running * -(-longest // settings.block_size)
+        runner = TorchRunner(model, base.shape, None, settings.adapter_slots, dtype)
+        return runner, _limits(settings, settings.max_model_len or longest, blocks, whole_prompts=True)
     blocks = settings.kv_cache_mib * 2**20 // block_bytes(model.config, settings.block_size, dtype)
     if blocks < 1:
         raise StartError(f"kv_cache_mib {settings.kv_cache_mib} does not hold one block of the base")
@@ -112,8 +117,16 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     return runner, _limits(settings, settings.max_model_len or longest, blocks, model.config.eos_ids)
 
 
-def _limits(settings: Settings, max_model_len: int, kv_blocks: int, eos_ids: frozenset[int]) -> EngineLimits:
+def _limits(
+    settings: Settings,
+    max_model_len: int,
+    kv_blocks: int,
+    eos_ids: frozenset[int] = frozenset(),
+    *,
+    whole_prompts: bool = False,
+) -> EngineLimits:
     return EngineLimits(
+        whole_prompts=whole_prompts,
         max_model_len=max_model_len,
         kv_blocks=kv_blocks,
         block_size=settings.block_size,

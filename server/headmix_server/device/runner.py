@@ -30,8 +30,8 @@ from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.pooling import PooledStates
 from headmix_server.device.sampler import describe, sample
 from headmix_server.device.vocabulary import added_scores, take_added, vocabulary_size
-from headmix_server.kernels.attention import Span, plan_attention
-from headmix_server.models.llama import LlamaModel
+from headmix_server.kernels.attention import PagedAttention, Span, StepAttention, WholeAttention
+from headmix_server.models.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class _Placed:
 
 
 class TorchRunner:
-    """See `core.runner.Runner`."""
+    """See `core.runner.Runner`. `memory` is None for a base that reads whole texts and so keeps no keys."""
 
     def __init__(
-        self, model: LlamaModel, base: BaseShape, memory: KVMemory, num_slots: int, dtype: torch.dtype
+        self, model: Model, base: BaseShape, memory: KVMemory | None, num_slots: int, dtype: torch.dtype
     ) -> None:
         self._model = model
         self._base = base
@@ -93,7 +93,10 @@ class TorchRunner:
         first = 0
         for row in batch.rows:
             occupant = None if row.lease is None else self._pool.occupant(row.lease)
-            if fault := _fault(row, occupant, self._base.vocab_size):
+            fault = _fault(row, occupant, self._base.vocab_size)
+            if not (fault or self._model.generates):
+                fault = _part_fault(row)
+            if fault:
                 failed[row.sequence_id] = RowResult(row.sequence_id, RowFailed(fault))
                 continue
             placed.append(_Placed(row, first, occupant))
@@ -104,19 +107,19 @@ class TorchRunner:
         ids = [token for item in placed for token in item.row.tokens]
         added = take_added(ids, [(item.first, item.row.count, item.occupant) for item in placed], self._base.vocab_size)
         positions = torch.cat([torch.arange(item.row.start, item.row.end) for item in placed])
+        routed = [(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None]
+        adapters = self._pool.route(routed, added)
+        return self._model.forward(torch.tensor(ids), positions, self._attention(placed), adapters)
+
+    def _attention(self, placed: Sequence[_Placed]) -> StepAttention:
+        memory = self._memory
+        if memory is None:
+            return WholeAttention([item.rows for item in placed])
         spans = [
-            Span(
-                item.first,
-                item.row.count,
-                item.row.start,
-                self._memory.places(torch.tensor(item.row.blocks), item.row.end),
-            )
+            Span(item.first, item.row.count, item.row.start, memory.places(torch.tensor(item.row.blocks), item.row.end))
             for item in placed
         ]
-        routed = [(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None]
-        attention = plan_attention(spans, self._memory.dtype)
-        adapters = self._pool.route(routed, added)
-        return self._model.forward(torch.tensor(ids), positions, self._memory.layers, attention, adapters)
+        return PagedAttention(memory.layers, spans, memory.dtype)
 
     def _read_out(self, placed: Sequence[_Placed], hidden: Tensor) -> dict[int, RowResult]:
         results: dict[int, RowResult] = {}
@@ -184,6 +187,15 @@ class TorchRunner:
             logits = torch.cat([logits, added], dim=-1)
         scores = logits.log_softmax(dim=-1)  # [targets, vocab]
         return tuple(describe(scores[at], token, params.logprobs or 0) for at, token in enumerate(targets))
+
+
+def _part_fault(row: BatchRow) -> str:
+    """Tell why a base that reads whole texts cannot run a row, or return an empty string."""
+    if row.sampling is not None:
+        return "the base reads whole texts; it does not generate"
+    if row.start != 0 or not row.samples:
+        return "the base reads whole texts, and this row is a part of one"
+    return ""
 
 
 def _fault(row: BatchRow, occupant: Occupant | None, vocab_size: int) -> str:

@@ -53,7 +53,7 @@ class EngineBrokenError(Exception):
 class EngineLimits:
     """The sizes an engine is built with; see `core.settings` for their meaning.
 
-    `whole_prompts` is for encoders: a prompt is computed in one step or not at all.
+    `whole_prompts` is for encoders: a prompt is computed in one step or not at all, and nothing is generated.
     """
 
     max_model_len: int
@@ -67,6 +67,12 @@ class EngineLimits:
     loader_threads: int
     eos_ids: frozenset[int]
     whole_prompts: bool = False
+
+    @property
+    def longest(self) -> int:
+        """The most tokens one sequence may have, prompt and output together."""
+        limit = min(self.max_model_len, self.kv_blocks * self.block_size)
+        return min(limit, self.max_batch_tokens) if self.whole_prompts else limit
 
 
 class Engine:
@@ -112,14 +118,14 @@ class Engine:
 
     def _refusal(self, message: Request) -> Failed | None:
         length = len(message.prompt) + (message.sampling.max_tokens if isinstance(message, Generate) else 0)
-        limit = min(self.limits.max_model_len, self.scheduler.kv_cache.max_tokens)
-        if self.limits.whole_prompts:
-            limit = min(limit, self.limits.max_batch_tokens)
+        limit = min(self.limits.longest, self.scheduler.kv_cache.max_tokens)
         code = text = ""
         if self._is_open(message.request_id):
             code, text = "internal_error", "this request id is in use"
         elif not message.prompt:
             code, text = "invalid_request_error", "the prompt is empty"
+        elif isinstance(message, Generate) and self.limits.whole_prompts:
+            code, text = "task_mismatch", "the base reads whole texts: it classifies and embeds, and does not generate"
         elif isinstance(message, Generate) and message.sampling.max_tokens < 1:
             code, text = "invalid_request_error", "max_tokens must be at least 1"
         elif length > limit:

@@ -1,15 +1,28 @@
-"""Attention of a ragged batch over a paged key/value cache, by torch's own scaled-dot-product kernels.
+"""Attention of a ragged batch, by torch's own scaled-dot-product kernels: over a paged cache, or within whole texts.
 
-Decode rows of all sequences go through one padded call, every prefill chunk through one of its own. The cache is a
-flat array of token places; which sequence owns which is the caller's.
+With a cache, decode rows of all sequences go through one padded call, every prefill chunk through one of its own. The
+cache is a flat array of token places; which sequence owns which is the caller's. Bidirectional attention needs no
+cache: a text's rows see each other and nothing else.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+
+class StepAttention(Protocol):
+    """The attention of one step, the same object for every layer."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
+        """Attend with q [tokens, H, P] to the rows' own k and v [tokens, G, P] and what came before; returns q's shape.
+
+        `window` None looks at everything, n at the last n positions, a token's own included.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +54,65 @@ class _Prefill:
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """Everything attention needs to know of a step, the same for every layer."""
+    """Everything attention needs to know of a step, the same for every layer with the same window."""
 
     write_places: Tensor  # [tokens] where each row's key and value go
     decode: _Decode | None
     prefills: tuple[_Prefill, ...]
 
 
-def plan_attention(spans: Sequence[Span], dtype: torch.dtype) -> AttentionPlan:
-    """Prepare a step's attention; the spans cover the batch's rows in order."""
+class PagedAttention:
+    """A causal step over `caches`, every layer's keys and values [places, G, P]; the spans cover the rows in order."""
+
+    def __init__(self, caches: Sequence[tuple[Tensor, Tensor]], spans: Sequence[Span], dtype: torch.dtype) -> None:
+        self._caches = caches
+        self._spans = spans
+        self._dtype = dtype
+        self._plans: dict[int | None, AttentionPlan] = {}
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
+        """See `StepAttention`."""
+        if window not in self._plans:
+            self._plans[window] = plan_attention(self._spans, self._dtype, window)
+        return paged_attention(q, k, v, self._caches[layer], self._plans[window], scale)
+
+
+class WholeAttention:
+    """A bidirectional step over whole texts; `texts` are the batch rows of each."""
+
+    def __init__(self, texts: Sequence[slice]) -> None:
+        self._texts = texts
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
+        """See `StepAttention`; a window is not defined here."""
+        if window is not None:
+            raise ValueError(f"layer {layer}: no window in bidirectional attention")
+        out = torch.empty_like(q)
+        for rows in self._texts:
+            query, key, value = (states[rows].transpose(0, 1).unsqueeze(0) for states in (q, k, v))
+            out[rows] = _attend(query, key, value, None, scale).squeeze(0).transpose(0, 1)
+        return out
+
+
+def plan_attention(spans: Sequence[Span], dtype: torch.dtype, window: int | None = None) -> AttentionPlan:
+    """Prepare a step's causal attention; the spans cover the batch's rows in order."""
     decodes = [span for span in spans if span.count == 1]
     return AttentionPlan(
         write_places=torch.cat([span.places[span.start :] for span in spans]),
-        decode=_plan_decode(decodes, dtype) if decodes else None,
-        prefills=tuple(_plan_prefill(span, dtype) for span in spans if span.count > 1),
+        decode=_plan_decode(decodes, dtype, window) if decodes else None,
+        prefills=tuple(_plan_prefill(span, dtype, window) for span in spans if span.count > 1),
     )
 
 
-def _plan_decode(spans: Sequence[Span], dtype: torch.dtype) -> _Decode:
-    places = torch.nn.utils.rnn.pad_sequence([span.places for span in spans], batch_first=True)
-    lengths = torch.tensor([span.places.numel() for span in spans], device=places.device)
+def _first_seen(span: Span, window: int | None) -> int:
+    """Return the first position that any of the span's rows looks at."""
+    return 0 if window is None else max(0, span.start + 1 - window)
+
+
+def _plan_decode(spans: Sequence[Span], dtype: torch.dtype, window: int | None) -> _Decode:
+    contexts = [span.places[_first_seen(span, window) :] for span in spans]
+    places = torch.nn.utils.rnn.pad_sequence(contexts, batch_first=True)
+    lengths = torch.tensor([context.numel() for context in contexts], device=places.device)
     mask = None
     if int(lengths.min()) != places.shape[1]:
         padding = torch.arange(places.shape[1], device=places.device) >= lengths[:, None]
@@ -68,13 +120,17 @@ def _plan_decode(spans: Sequence[Span], dtype: torch.dtype) -> _Decode:
     return _Decode(torch.tensor([span.row for span in spans], device=places.device), places, mask)
 
 
-def _plan_prefill(span: Span, dtype: torch.dtype) -> _Prefill:
-    mask = None
-    if span.start > 0:
+def _plan_prefill(span: Span, dtype: torch.dtype, window: int | None) -> _Prefill:
+    mask, first, end = None, _first_seen(span, window), span.start + span.count
+    if span.start > 0 or (window is not None and window < end):
         device = span.places.device
-        positions = torch.arange(span.start, span.start + span.count, device=device)
-        mask = _additive(torch.arange(span.places.numel(), device=device) > positions[:, None], dtype)
-    return _Prefill(slice(span.row, span.row + span.count), span.places, mask)
+        rows = torch.arange(span.start, end, device=device)[:, None]
+        keys = torch.arange(first, end, device=device)
+        forbidden = keys > rows
+        if window is not None:
+            forbidden |= keys <= rows - window
+        mask = _additive(forbidden, dtype)
+    return _Prefill(slice(span.row, span.row + span.count), span.places[first:], mask)
 
 
 def _additive(forbidden: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,89 +1,52 @@
-"""The shared decoder block: pre-norm attention and gated MLP over a ragged batch, with the adapters' additions.
+"""The shared layers: attention and MLP with their norms before (decoders) or after (BERT) each of them.
 
-One block serves every family of this shape; families differ in how they fill it. It computes on [tokens, dim] rows and
-knows nothing of sequences, slots or ranks.
+Families differ in how they fill these. A block computes on [tokens, D] rows and knows nothing of sequences, slots or
+ranks.
 """
 
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import linear, rms_norm, silu
 
 from headmix_server.kernels.adapters import StepAdapters
-from headmix_server.kernels.attention import AttentionPlan, paged_attention
-from headmix_server.models.rotary import rotate
+from headmix_server.kernels.attention import StepAttention
+from headmix_server.models.attention import SelfAttention
+from headmix_server.models.mlp import Mlp
+from headmix_server.models.norm import Norm
+from headmix_server.models.rotary import Angles
 
 
 @dataclass(frozen=True, slots=True)
-class BlockWeights:
-    """One layer's frozen weights, each (out, in)."""
+class PreNormBlock:
+    """Each half reads the normalised states and adds to them; `*_out` norms (Gemma's) act on what is added."""
 
-    input_norm: Tensor  # [D]
-    q: Tensor  # [H*P, D]
-    k: Tensor  # [G*P, D]
-    v: Tensor  # [G*P, D]
-    o: Tensor  # [D, H*P]
-    post_norm: Tensor  # [D]
-    gate: Tensor  # [I, D]
-    up: Tensor  # [I, D]
-    down: Tensor  # [D, I]
+    attention: SelfAttention
+    mlp: Mlp
+    attention_norm: Norm
+    mlp_norm: Norm
+    attention_out: Norm | None = None
+    mlp_out: Norm | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class BlockShape:
-    """The constants all layers share."""
-
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    norm_eps: float
+    def __call__(
+        self, hidden: Tensor, attention: StepAttention, angles: Angles | None, adapters: StepAdapters | None
+    ) -> Tensor:
+        """Compute the layer: [tokens, D] -> [tokens, D]."""
+        added = self.attention(self.attention_norm(hidden), attention, angles, adapters)
+        hidden = hidden + (added if self.attention_out is None else self.attention_out(added))
+        added = self.mlp(self.mlp_norm(hidden), adapters)
+        return hidden + (added if self.mlp_out is None else self.mlp_out(added))
 
 
 @dataclass(frozen=True, slots=True)
-class StepInputs:
-    """What a step gives every layer besides its hidden states."""
+class PostNormBlock:
+    """Each half reads the states as they are, and the sum is normalised."""
 
-    cos: Tensor  # [tokens, 1, P]
-    sin: Tensor  # [tokens, 1, P]
-    attention: AttentionPlan
-    adapters: StepAdapters | None
+    attention: SelfAttention
+    mlp: Mlp
+    attention_norm: Norm
+    mlp_norm: Norm
 
-
-class DecoderBlock:
-    """One layer."""
-
-    def __init__(self, index: int, weights: BlockWeights, shape: BlockShape) -> None:
-        self._index = index
-        self._weights = weights
-        self._shape = shape
-
-    def forward(self, hidden: Tensor, cache: tuple[Tensor, Tensor], step: StepInputs) -> Tensor:
-        """Compute the layer: [tokens, D] -> [tokens, D]; `cache` is this layer's keys and values [places, G, P]."""
-        weights, eps = self._weights, self._shape.norm_eps
-        hidden = hidden + self._attend(_norm(hidden, weights.input_norm, eps), cache, step)
-        x = _norm(hidden, weights.post_norm, eps)
-        return hidden + linear(silu(linear(x, weights.gate)) * linear(x, weights.up), weights.down)
-
-    def _attend(self, x: Tensor, cache: tuple[Tensor, Tensor], step: StepInputs) -> Tensor:
-        weights, shape, adapters = self._weights, self._shape, step.adapters
-        q, k, v = linear(x, weights.q), linear(x, weights.k), linear(x, weights.v)
-        if adapters is not None:
-            adapters.add_q(self._index, x, q)
-            adapters.add_v(self._index, x, k, v)
-            adapters.add_k(self._index, x, k)
-        attention = paged_attention(
-            rotate(q.view(-1, shape.num_heads, shape.head_dim), step.cos, step.sin),
-            rotate(k.view(-1, shape.num_kv_heads, shape.head_dim), step.cos, step.sin),
-            v.view(-1, shape.num_kv_heads, shape.head_dim),
-            cache,
-            step.attention,
-            scale=shape.head_dim**-0.5,
-        ).flatten(1)  # [tokens, H*P]
-        out = linear(attention, weights.o)
-        if adapters is not None:
-            adapters.add_o(self._index, attention, out)
-        return out
-
-
-def _norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return rms_norm(hidden, weight.shape, weight, eps)
+    def __call__(self, hidden: Tensor, attention: StepAttention, adapters: StepAdapters | None) -> Tensor:
+        """Compute the layer: [tokens, D] -> [tokens, D]."""
+        hidden = self.attention_norm(hidden + self.attention(hidden, attention, None, adapters))
+        return self.mlp_norm(hidden + self.mlp(hidden, adapters))

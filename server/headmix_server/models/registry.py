@@ -1,24 +1,67 @@
-"""Which family serves which `model_type`."""
+"""Which family serves which `model_type`. A family's module is imported when one of its bases is loaded."""
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
 
 import torch
 
-from headmix_server.models.config import UnsupportedModelError, load_raw_config, parse_llama_config
-from headmix_server.models.llama import LlamaModel
-from headmix_server.models.weights import Checkpoint
+from headmix_server.models.config import UnsupportedModelError
+from headmix_server.models.config_reader import ConfigReader, read_json
+from headmix_server.models.model import Model
+from headmix_server.models.weights import Checkpoint, Weights
 
-SERVED = ("llama",)
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "bert": "bert",
+        "gemma3_text": "gemma3",
+        "gpt2": "gpt2",
+        "llama": "llama",
+        "mistral": "mistral",
+        "qwen2": "qwen2",
+        "qwen3": "qwen3",
+        "roberta": "roberta",
+    }
+)
+"""The module of each served `model_type`, in this package."""
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> LlamaModel:
+class Family(Protocol):
+    """A family's module."""
+
+    def load(self, reader: ConfigReader, weights: Weights) -> Model:
+        """Read the config, refuse what is not computed, then open the weights and take all of them.
+
+        Raises:
+            UnsupportedModelError: see `load_model`.
+        """
+        ...
+
+
+def family_of(model_type: object) -> Family:
+    """Import the module that serves a `model_type`.
+
+    Raises:
+        UnsupportedModelError: none does.
+    """
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        served = ", ".join(FAMILIES)
+        raise UnsupportedModelError(f"model_type {model_type!r} is not served; served are: {served}")
+    module: Family = import_module(f"{__package__}.{FAMILIES[model_type]}")
+    return module
+
+
+def load_model(folder: Path, dtype: torch.dtype) -> Model:
     """Load the base in a checkpoint folder.
 
     Raises:
-        UnsupportedModelError: its family or an option of its config is not served; the message says which.
+        UnsupportedModelError: its family or an option of its config is not served, or its weights are not what the
+            config says; the message says which.
     """
-    raw = load_raw_config(folder)
-    model_type = raw.get("model_type")
-    if model_type not in SERVED:
-        raise UnsupportedModelError(f"model_type {model_type!r} is not served; served are: {', '.join(SERVED)}")
-    return LlamaModel(parse_llama_config(raw, folder), Checkpoint(folder, dtype), dtype)
+    raw = read_json(folder / "config.json")
+    generation = folder / "generation_config.json"
+    family = family_of(raw.get("model_type"))
+    reader = ConfigReader(raw, read_json(generation) if generation.is_file() else None)
+    return family.load(reader, lambda prefix: Checkpoint(folder, dtype, prefix))

@@ -1,25 +1,33 @@
-"""Rotary position embedding (RoFormer, arXiv 2104.09864), in the half-split form Llama checkpoints are stored for."""
+"""Rotary position embedding (RoFormer, arXiv 2104.09864), in the half-split form checkpoints are stored for.
+
+Knows positions and frequencies; where scaled frequencies come from is `rope_scaling`'s.
+"""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-class RotaryTable:
-    """Cosines and sines for every position, computed once in float32."""
-
-    def __init__(self, head_dim: int, max_positions: int, theta: float, dtype: torch.dtype) -> None:
-        inverse = 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)  # [P / 2]
-        angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), inverse)
-        self._cos = angles.cos().repeat(1, 2).to(dtype)  # [positions, P]
-        self._sin = angles.sin().repeat(1, 2).to(dtype)
-
-    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosine and sine [tokens, 1, P] at the given positions [tokens]."""
-        return self._cos.index_select(0, positions).unsqueeze(1), self._sin.index_select(0, positions).unsqueeze(1)
+Angles = tuple[Tensor, Tensor]
+"""Cosines and sines [tokens, 1, P] of a step's positions."""
 
 
-def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+@dataclass(frozen=True, eq=False, slots=True)
+class Rotary:
+    """The inverse frequencies [P / 2] in float32, and the factor of cosine and sine (1 but for YaRN)."""
+
+    inverse: Tensor
+    factor: float = 1.0
+
+    def at(self, positions: Tensor, dtype: torch.dtype) -> Angles:
+        """Return cosine and sine at the given positions [tokens], computed in float32."""
+        angles = torch.outer(positions.float(), self.inverse).repeat(1, 2).unsqueeze(1)
+        return (angles.cos() * self.factor).to(dtype), (angles.sin() * self.factor).to(dtype)
+
+
+def rotate(states: Tensor, angles: Angles) -> Tensor:
     """Turn queries or keys [tokens, heads, P] to their positions."""
+    cos, sin = angles
     half = states.shape[-1] // 2
     swapped = torch.cat((-states[..., half:], states[..., :half]), dim=-1)
     return states * cos + swapped * sin

@@ -5,6 +5,7 @@ family is reported, so a checkpoint with parts the code does not know is refused
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,46 +13,69 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from headmix_server.models.config import UnsupportedModelError
+from headmix_server.models.linear import Linear
 
 _INDEX = "model.safetensors.index.json"
+_PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
+"""How checkpoints converted from TensorFlow call the parts of a norm."""
 
 
 class Checkpoint:
-    """The safetensors files of a folder as one mapping."""
+    """The safetensors files of a folder as one mapping.
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
-        self._dtype = dtype
+    `prefix` is what stands before every name of the family's own model where a head was saved with it; it is optional
+    in the file, and names asked for are without it.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype, prefix: str = "") -> None:
+        self.dtype = dtype
         self._tensors: dict[str, Tensor] = {}
         for shard in _shards(folder):
-            self._tensors |= load_file(shard)  # mapped, not read: a tensor costs memory once it is used or cast
+            for name, tensor in load_file(shard).items():  # mapped, not read: memory is taken once it is used or cast
+                self._tensors[_short(name, prefix)] = tensor
         self._untaken = set(self._tensors)
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Return a tensor.
 
         Raises:
-            UnsupportedModelError: it is missing or has another shape.
+            UnsupportedModelError: it is missing, has another shape, or is not of plain numbers.
         """
         tensor = self._tensors.get(name)
         if tensor is None:
             raise UnsupportedModelError(f"the checkpoint lacks {name}")
         if tuple(tensor.shape) != shape:
             raise UnsupportedModelError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
+        if tensor.dtype not in _PLAIN:
+            raise UnsupportedModelError(f"{name} is {tensor.dtype}; plain weights are served, quantised ones are not")
         self._untaken.discard(name)
-        return tensor.to(self._dtype).contiguous()
+        return tensor.to(self.dtype).contiguous()
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._tensors
+    def linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
+        """Return `name.weight` (out, in) and, where it has one, `name.bias`; raises as `take` does."""
+        weight = self.take(f"{name}.weight", (outputs, inputs))
+        return Linear(weight, self.take(f"{name}.bias", (outputs,)) if bias else None)
 
     def refuse_rest(self, ignored: tuple[str, ...] = ()) -> None:
-        """Check that every tensor was taken, apart from those whose name ends with one of `ignored`.
+        """Check that every tensor was taken, apart from those whose name begins or ends with one of `ignored`.
 
         Raises:
             UnsupportedModelError: the checkpoint holds parts the family does not compute with.
         """
-        rest = sorted(name for name in self._untaken if not name.endswith(ignored))
+        rest = sorted(name for name in self._untaken if not (name.endswith(ignored) or name.startswith(ignored)))
         if rest:
             raise UnsupportedModelError(f"the checkpoint holds {len(rest)} unknown tensors, the first is {rest[0]}")
+
+
+Weights = Callable[[str], Checkpoint]
+"""Opens a checkpoint given its optional prefix. A family calls it once its config is known to be served."""
+
+
+def _short(name: str, prefix: str) -> str:
+    for old, new in _OLD_NAMES:
+        name = name.replace(old, new)
+    return name.removeprefix(prefix)
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -1,0 +1,70 @@
+"""The self-attention of a layer on the rows of a ragged batch, with the adapters' additions.
+
+Every family's attention is this one: biases, norms of queries and keys, rotary angles and a window are there or not.
+Which rows and cached keys a row attends to is the step's (`kernels.attention`).
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from headmix_server.kernels.adapters import StepAdapters
+from headmix_server.kernels.attention import StepAttention
+from headmix_server.models.linear import Linear
+from headmix_server.models.norm import Norm
+from headmix_server.models.rotary import Angles, rotate
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """How the projections are cut into heads, and the factor of their scores."""
+
+    queries: int
+    keys: int
+    size: int
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelfAttention:
+    """One layer's attention. `q_norm` and `k_norm` act on each head before rotation; `window` is in tokens."""
+
+    layer: int
+    q: Linear  # (H*P, D)
+    k: Linear  # (G*P, D)
+    v: Linear  # (G*P, D)
+    o: Linear  # (D, H*P)
+    heads: Heads
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+    window: int | None = None
+
+    def __call__(
+        self, x: Tensor, attention: StepAttention, angles: Angles | None, adapters: StepAdapters | None
+    ) -> Tensor:
+        """Compute [tokens, D] -> [tokens, D]; `angles` None where positions are not rotary."""
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if adapters is not None:
+            adapters.add_q(self.layer, x, q)
+            adapters.add_v(self.layer, x, k, v)
+            adapters.add_k(self.layer, x, k)
+        heads = self.heads
+        attended = attention.attend(
+            self.layer,
+            _prepare(q.view(-1, heads.queries, heads.size), self.q_norm, angles),
+            _prepare(k.view(-1, heads.keys, heads.size), self.k_norm, angles),
+            v.view(-1, heads.keys, heads.size),
+            scale=heads.scale,
+            window=self.window,
+        ).flatten(1)  # [tokens, H*P]
+        out = self.o(attended)
+        if adapters is not None:
+            adapters.add_o(self.layer, attended, out)
+        return out
+
+
+def _prepare(states: Tensor, norm: Norm | None, angles: Angles | None) -> Tensor:
+    """Normalise and turn queries or keys [tokens, heads, P]."""
+    if norm is not None:
+        states = norm(states)
+    return states if angles is None else rotate(states, angles)

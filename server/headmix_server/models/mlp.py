@@ -1,0 +1,35 @@
+"""The MLP of a layer, gated (Llama's) or plain (GPT-2's, BERT's), with the adapters' additions."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from headmix_server.kernels.adapters import StepAdapters
+from headmix_server.models.activation import Activation
+from headmix_server.models.linear import Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """One layer's MLP. Where it is gated, `gate_up` is both projections stacked, gate first: (2 I, D); else (I, D)."""
+
+    layer: int
+    gate_up: Linear
+    down: Linear  # (D, I)
+    activation: Activation
+    gated: bool
+
+    def __call__(self, x: Tensor, adapters: StepAdapters | None) -> Tensor:
+        """Compute [tokens, D] -> [tokens, D]."""
+        gate_up = self.gate_up(x)
+        if adapters is not None:
+            adapters.add_gate_up(self.layer, x, gate_up)
+        if self.gated:
+            gate, up = gate_up.chunk(2, dim=-1)
+            inner = self.activation(gate) * up
+        else:
+            inner = self.activation(gate_up)
+        out = self.down(inner)
+        if adapters is not None:
+            adapters.add_down(self.layer, inner, out)
+        return out

@@ -1,0 +1,42 @@
+"""What the rest of the program sees of a base, whatever its family."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from headmix_server.kernels.adapters import StepAdapters
+from headmix_server.kernels.attention import StepAttention
+from headmix_server.models.config import ModelConfig
+
+
+class Model(Protocol):
+    """A frozen base."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Its dimensions."""
+        ...
+
+    @property
+    def generates(self) -> bool:
+        """Whether it continues texts. Where false it reads whole texts at once, in both directions, without a cache."""
+        ...
+
+    @property
+    def tied_head(self) -> bool:
+        """Whether rows of the embedding score the next token too; an encoder scores none."""
+        ...
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor, attention: StepAttention, adapters: StepAdapters | None
+    ) -> Tensor:
+        """Return the final hidden states [tokens, D] of token ids and positions [tokens]."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the scores of every token of the vocabulary: [rows, D] -> [rows, vocab].
+
+        Raises:
+            RuntimeError: the base does not generate.
+        """
+        ...

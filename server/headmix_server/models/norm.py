@@ -1,0 +1,40 @@
+"""The two normalisations of the served families, over the last dimension."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn.functional import layer_norm, rms_norm
+
+
+class Norm(Protocol):
+    """Either of them."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalise [..., width], the shape stays."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RMSNorm:
+    """Scale by the root of the mean square, then by the weight [width]."""
+
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Norm`."""
+        return rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """Centre, scale to unit variance, then weight and bias [width]."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Norm`."""
+        return layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)

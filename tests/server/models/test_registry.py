@@ -1,0 +1,37 @@
+"""Families are found by model_type, and only the one that is needed is imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from headmix_server.models.config import UnsupportedModelError
+from headmix_server.models.registry import FAMILIES, load_model
+
+
+@pytest.mark.parametrize("model_type", ["mamba", "..llama", None])
+def test_an_unknown_family_is_refused_by_name(tmp_path: Path, model_type: str | None) -> None:
+    (tmp_path / "config.json").write_text("{}" if model_type is None else f'{{"model_type": "{model_type}"}}')
+    with pytest.raises(
+        UnsupportedModelError, match=f"model_type '?{model_type}'? is not served; served are: bert, gemma3"
+    ):
+        load_model(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UnsupportedModelError, match=r"config\.json"):
+        load_model(tmp_path, torch.float32)
+
+
+def test_a_family_is_imported_when_one_of_its_bases_is_loaded() -> None:
+    code = (
+        "import sys; from headmix_server.models.registry import FAMILIES, family_of; loaded = lambda: "
+        "{m for m in FAMILIES.values() if f'headmix_server.models.{m}' in sys.modules}; "
+        "assert not loaded(), loaded(); family_of('gpt2'); assert loaded() == {'gpt2'}, loaded()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert len(FAMILIES) == 8
