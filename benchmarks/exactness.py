@@ -2,7 +2,7 @@
 
 `compare` runs every request three ways: together with all others, arriving staggered; alone on the same engine; and
 through `inject` on the transformers model. Greedy tokens must be identical; a difference is forgiven only where the top
-two scores lie within `TIE`, and is counted. Probabilities must agree within `TOLERANCE`.
+two scores lie within `TIE`, and is counted. Probabilities and embeddings must agree within `TOLERANCE`.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from benchmarks.engine_rig import Answer, EngineRig, adapter_ref, build_engine, random_prompt
@@ -21,10 +22,11 @@ from headmix_adapters.artifact import open_artifact
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape, ClassifierConfig
 from headmix_adapters.inject import ClassifierModel, load_adapter
-from headmix_adapters.reference import label_probabilities
-from headmix_server.core.messages import Classify, Generate
+from headmix_adapters.inject.backbone import backbone_of
+from headmix_adapters.reference import label_probabilities, pool
+from headmix_server.core.messages import Classify, Embed, Generate, Request
 from headmix_server.core.settings import Settings
-from headmix_server.core.types import SamplingParams
+from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.engine.loop import Engine
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import random_artifact
@@ -36,7 +38,7 @@ ARRIVALS_PER_STEP = 3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request: greedy generation, or classification where `max_tokens` is 0."""
+    """One request: greedy generation; where `max_tokens` is 0 classification, or an embedding by the base alone."""
 
     name: str
     prompt: list[int]
@@ -52,15 +54,16 @@ class Verdict:
     identical: int
     forgiven: int
     wrong: tuple[str, ...]
-    largest_probability_error: float
+    largest_error: float
 
 
-def message(case: Case, request_id: str) -> Generate | Classify:
+def message(case: Case, request_id: str) -> Request:
     """Return the engine's message for a case; generations report the gap between the top two tokens."""
     ref = None if case.adapter is None else adapter_ref(case.adapter)
     if case.max_tokens == 0:
         if ref is None:
-            raise ValueError(f"{case.name}: the base has no classification head")
+            params = EmbeddingParams(pooling="mean", normalize=True)
+            return Embed(request_id=request_id, tenant="default", prompt=case.prompt, adapter=None, params=params)
         return Classify(request_id=request_id, tenant="default", prompt=case.prompt, adapter=ref)
     sampling = SamplingParams(max_tokens=case.max_tokens, temperature=0, logprobs=2, ignore_eos=True)
     return Generate(request_id=request_id, tenant="default", prompt=case.prompt, adapter=ref, sampling=sampling)
@@ -97,6 +100,9 @@ def answer_by_transformers(model: PreTrainedModel, case: Case) -> Answer:
                 raise ValueError(f"{case.name}: no classification head")
             logits = adapted(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits[0]
             return Answer(probs=label_probabilities(classifier, logits).tolist())
+        if case.max_tokens == 0:
+            states = backbone_of(model)(input_ids=inputs).last_hidden_state[0]
+            return Answer(vector=normalize(pool(states, "mean"), dim=-1).tolist())
         return Answer(tokens=_greedy(model, inputs, case.max_tokens))
     finally:
         if adapted is not None:
@@ -123,12 +129,11 @@ def compare(engine: Engine, model: PreTrainedModel, cases: Sequence[Case]) -> Ve
         others = {"alone": answer_alone(engine, case), "transformers": answer_by_transformers(model, case)}
         verdicts = set()
         for kind, other in others.items():
-            if together.probs and other.probs:
-                error = max(abs(a - b) for a, b in zip(together.probs, other.probs, strict=True))
+            numbers = (together.probs or together.vector, other.probs or other.vector)
+            if all(numbers):
+                error = max(abs(a - b) for a, b in zip(*numbers, strict=True))
                 largest = max(largest, error)
-                verdicts.add(
-                    "identical" if error <= TOLERANCE else f"{case.name}: probabilities {error:.1e} off {kind}"
-                )
+                verdicts.add("identical" if error <= TOLERANCE else f"{case.name}: {error:.1e} off {kind}")
             else:
                 verdicts.add(_judge_tokens(case.name, together, other, kind))
         faults = verdicts - {"identical", "forgiven"}

@@ -22,7 +22,7 @@ def test_a_mixed_staggered_batch_answers_as_each_request_alone_and_as_transforme
     engine.close()
     assert verdict.wrong == ()
     assert verdict.identical >= 24
-    assert verdict.largest_probability_error <= 1e-4
+    assert verdict.largest_error <= 1e-4
 
 
 def test_fewer_slots_than_adapters_and_too_little_cache_change_no_answer(tmp_path: Path) -> None:
