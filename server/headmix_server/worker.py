@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_server.core.logging import configure_logging, get_logger
@@ -18,6 +19,9 @@ from headmix_server.core.settings import Settings
 from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.loop import Engine, EngineBrokenError, EngineLimits
 from headmix_server.engine.serve import EngineServer
+
+if TYPE_CHECKING:
+    from headmix_server.models.config import ModelConfig
 
 EXIT_START_FAILED = 3
 EXIT_BROKEN = 4
@@ -101,6 +105,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         model = load_model(base.folder, dtype)
     except UnsupportedModelError as error:
         raise StartError(str(error)) from error
+    _check_shape(base, model.config)
     longest = model.config.max_positions
     if settings.max_model_len > longest:
         raise StartError(f"max_model_len {settings.max_model_len} exceeds the base's {longest} positions")
@@ -115,6 +120,18 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     memory = KVMemory(model.config, blocks, settings.block_size, dtype)
     runner = TorchRunner(model, base.shape, memory, settings.adapter_slots, dtype)
     return runner, _limits(settings, settings.max_model_len or longest, blocks, model.config.eos_ids)
+
+
+def _check_shape(base: ResolvedBase, config: "ModelConfig") -> None:
+    """Check that the dimensions adapters are judged by are those the model computes with.
+
+    Raises:
+        StartError: they are not; the two readings of config.json disagree.
+    """
+    for field in ("hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "vocab_size"):
+        told, computed = getattr(base.shape, field), getattr(config, field)
+        if told != computed:
+            raise StartError(f"the base's {field} is read as {told} for adapters and as {computed} for computing")
 
 
 def _limits(

@@ -1,0 +1,113 @@
+"""What the engine process builds from its settings, family by family; and what it refuses at start."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.engine_rig import EngineRig, build_engine
+from headmix_adapters.base import ResolvedBase, resolve_base
+from headmix_server.core.messages import Embed, Generate
+from headmix_server.core.runner import Batch, BatchRow, RowFailed
+from headmix_server.core.settings import Settings
+from headmix_server.core.types import EmbeddingParams, SamplingParams
+from headmix_server.worker import StartError, build_runner
+from tests.support.families import FAMILIES
+
+GREEDY = SamplingParams(max_tokens=2, temperature=0)
+MEAN = EmbeddingParams(pooling="mean", normalize=True)
+
+
+def make_base(folder: Path, name: str, **overrides: object) -> ResolvedBase:
+    FAMILIES[name].make(folder, overrides)
+    return resolve_base(str(folder))
+
+
+def test_an_encoder_runs_whole_texts_and_needs_no_cache_memory(tmp_path: Path) -> None:
+    settings = Settings(base="tiny", kv_cache_mib=1, max_running=7, block_size=4)
+    _, limits = build_runner(settings, make_base(tmp_path, "roberta"))
+    assert limits.whole_prompts
+    assert limits.max_model_len == 128  # 130 rows of positions, two of them below the first token's
+    assert limits.kv_blocks * limits.block_size >= 7 * 128
+    assert limits.longest == 128
+
+
+def test_a_text_longer_than_the_token_budget_is_too_long_for_an_encoder(tmp_path: Path) -> None:
+    base = make_base(tmp_path, "bert")
+    assert build_runner(Settings(base="tiny", max_batch_tokens=40), base)[1].longest == 40
+
+
+def test_generation_on_an_encoder_is_refused_by_the_engine_and_by_the_runner(tmp_path: Path) -> None:
+    base = make_base(tmp_path, "bert")
+    engine = build_engine(base, Settings(base="tiny"))
+    rig = EngineRig(engine)
+    rig.submit(Generate(request_id="g", tenant="t", prompt=[5, 6], adapter=None, sampling=GREEDY))
+    rig.submit(Embed(request_id="e", tenant="t", prompt=[5, 6], adapter=None, params=MEAN))
+    rig.drain()
+    engine.close()
+    assert (rig.answers["g"].failure or "").startswith("task_mismatch: ")
+    assert len(rig.answers["e"].vector) == 32
+    runner, _ = build_runner(Settings(base="tiny"), base)
+    embeds = BatchRow(
+        sequence_id=1,
+        start=0,
+        count=2,
+        history=[5, 6, 7],
+        prompt_length=3,
+        blocks=[0],
+        lease=None,
+        samples=False,
+        sampling=None,
+        embedding=MEAN,
+    )
+    rows = (
+        replace(embeds, samples=True, sampling=GREEDY, embedding=None),
+        replace(embeds, sequence_id=2),
+        replace(embeds, sequence_id=3, start=1, samples=True),
+    )
+    reasons = [r.result.message for r in runner.run(Batch(rows)) if isinstance(r.result, RowFailed)]
+    part = "the base reads whole texts, and this row is a part of one"
+    assert reasons == ["the base reads whole texts; it does not generate", part, part]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "reason"),
+    [
+        ("gpt2", "add_cross_attention", True, "add_cross_attention=true"),
+        ("llama", "model_type", "mamba", "model_type 'mamba' is not served"),
+        ("llama", "intermediate_size", 40, "expected (40, 32)"),
+    ],
+)
+def test_a_base_that_is_not_computed_is_refused_at_start(
+    tmp_path: Path, name: str, field: str, value: object, reason: str
+) -> None:
+    FAMILIES[name].make(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(StartError) as caught:
+        build_runner(Settings(base="tiny"), resolve_base(str(tmp_path)))
+    assert reason in str(caught.value)
+
+
+def test_more_tokens_than_the_base_has_positions_are_refused_at_start(tmp_path: Path) -> None:
+    base = make_base(tmp_path, "gpt2")
+    with pytest.raises(StartError, match="max_model_len 257 exceeds the base's 256 positions"):
+        build_runner(Settings(base="tiny", max_model_len=257), base)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_adapters_are_judged_by_the_dimensions_the_model_computes_with(tmp_path: Path, name: str) -> None:
+    base = make_base(tmp_path, name)
+    build_runner(Settings(base="tiny", kv_cache_mib=1), base)
+    assert base.shape.model_type == name
+    assert base.shape.intermediate_size == (128 if name == "gpt2" else 48)
+    assert base.shape.gated_mlp == (name not in ("gpt2", "bert", "roberta"))
+
+
+def test_two_readings_of_a_config_that_disagree_stop_the_start(tmp_path: Path) -> None:
+    base = make_base(tmp_path, "llama")
+    narrow = msgspec.structs.replace(base.shape, head_dim=8)
+    with pytest.raises(StartError, match="head_dim is read as 8 for adapters and as 12 for computing"):
+        build_runner(Settings(base="tiny"), ResolvedBase(base.name, base.folder, narrow))
