@@ -1,0 +1,46 @@
+"""Tensors of the base a foreign adapter was made for, found whatever prefix the checkpoint's task put before them."""
+
+import re
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from headmix_adapters.base.folder import weight_files
+from headmix_adapters.convert.errors import ConvertError
+
+_PREFIX = re.compile(r"^(?:module\.)?(?:transformer|roberta|bert|model)\.")
+
+
+def bare_name(name: str) -> str:
+    """Return a tensor's name below the task's wrapper: `transformer.h.0.ln_1.bias` -> `h.0.ln_1.bias`."""
+    return _PREFIX.sub("", name)
+
+
+class BaseCheckpoint:
+    """The base's safetensors files; tensors are read when asked for, in the dtype of the file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, tuple[Path, str]] = {}
+        for path in weight_files(folder):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    self._files |= {bare_name(name): (path, name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            except SafetensorError as error:
+                raise ConvertError(path.name, f"not a sound safetensors file: {error}") from None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor by its bare name.
+
+        Raises:
+            ConvertError: the base has no such tensor.
+        """
+        if name not in self._files:
+            raise ConvertError(name, "the base's checkpoint has no such tensor, and the adapter needs it")
+        path, stored = self._files[name]
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(stored)
+        return tensor

@@ -1,0 +1,93 @@
+"""`headmix convert` and `headmix export`: the command lines around conversion. Torch loads when it is needed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from headmix_adapters.artifact import ArtifactError
+from headmix_adapters.base import BaseError, resolve_base
+from headmix_adapters.config import Problem
+from headmix_adapters.convert.errors import ConvertError
+
+BaseName = Annotated[
+    str, typer.Option(help="The base: embedded name, folder, GGUF file or hub id.", show_default=False)
+]
+
+
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A PEFT LoRA folder, or a checkpoint of the authors' code (.bin).", exists=True),
+    ],
+    out: Annotated[Path, typer.Argument(help="The artifact to write.", dir_okay=False)],
+    base: BaseName,
+    labels: Annotated[str | None, typer.Option(help="The classes' names in order, with commas between.")] = None,
+    problem: Annotated[Problem | None, typer.Option(help="What the labels are.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task to take, where a checkpoint holds several.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The checkpoint's config JSON with lora_alpha.", exists=True, dir_okay=False)
+    ] = None,
+    added_tokens: Annotated[
+        str | None, typer.Option(help="Names of a checkpoint's vocabulary rows beyond the base's, with commas between.")
+    ] = None,
+    allow_base_mismatch: Annotated[
+        bool, typer.Option(help="Accept a checkpoint whose frozen weights are not the base's.")
+    ] = False,
+) -> None:
+    """Turn an adapter made elsewhere into an artifact that computes exactly the same, or say why that is impossible."""
+    from headmix_adapters.convert.heads import HeadWish
+    from headmix_adapters.convert.result import save_converted
+    from headmix_adapters.convert.source import ConvertOptions, convert_source
+
+    options = ConvertOptions(
+        head=HeadWish(_names(labels) or None, problem),
+        task=task,
+        config=config,
+        added_tokens=_names(added_tokens),
+        allow_base_mismatch=allow_base_mismatch,
+    )
+    try:
+        converted = convert_source(source, resolve_base(base), options)
+        digest = save_converted(converted, out)
+    except ArtifactError as error:
+        _fail([str(fault) for fault in error.faults])
+    except (ConvertError, BaseError, OSError) as error:
+        _fail([str(error)])
+    for note in converted.notes:
+        typer.echo(note, err=True)
+    typer.echo(f"{out}: {digest}")
+
+
+def export(
+    artifact: Annotated[Path, typer.Argument(help="The artifact.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Argument(help="The folder to write.", file_okay=False)],
+    base: BaseName,
+    to: Annotated[str, typer.Option(help="The format: peft-lora.")] = "peft-lora",
+    allow_base_mismatch: Annotated[
+        bool, typer.Option(help="Accept an adapter trained on other weights of the same dimensions.")
+    ] = False,
+) -> None:
+    """Write an adapter as the exact LoRA (with bias) that it equals, several times its size, for other tools."""
+    from headmix_adapters.convert.peft_export import export_peft_lora
+
+    if to != "peft-lora":
+        _fail([f"to: {to} is not a format that can be written (peft-lora is)"])
+    try:
+        export_peft_lora(artifact, out, resolve_base(base), allow_base_mismatch=allow_base_mismatch)
+    except ArtifactError as error:
+        _fail([str(fault) for fault in error.faults])
+    except (ConvertError, BaseError, OSError) as error:
+        _fail([str(error)])
+    typer.echo(str(out))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def _fail(lines: Sequence[str]) -> NoReturn:
+    for line in lines:
+        typer.echo(line, err=True)
+    raise typer.Exit(1)

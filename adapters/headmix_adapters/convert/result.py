@@ -1,0 +1,45 @@
+"""What a conversion makes, and its way to disk: verified first, visible second."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from headmix_adapters.artifact import verify_artifact
+from headmix_adapters.artifact.write import write_artifact
+from headmix_adapters.config import AdapterConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """An artifact in memory; `notes` tell a person what was rearranged on the way, exactness kept."""
+
+    config: AdapterConfig
+    tensors: Mapping[str, Tensor]
+    dtype: torch.dtype
+    notes: tuple[str, ...] = ()
+
+
+def converter_name() -> str:
+    """Return what artifacts made by conversion name as their creator."""
+    return f"headmix {version('headmix')} convert"
+
+
+def save_converted(converted: Converted, path: Path) -> str:
+    """Write the artifact, judged in full as at upload before the path names it, and return its digest.
+
+    Raises:
+        ArtifactError: it breaks a rule of the format (a rank above the limit, zero effect); nothing is left behind.
+        OSError: it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        digest = write_artifact(draft, converted.config, converted.tensors, converted.dtype)
+        verify_artifact(draft, base=converted.config.base)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return digest

@@ -1,0 +1,81 @@
+"""What kind of foreign adapter lies at a path, and the conversion it takes."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headmix_adapters.artifact.strict_json import parse_strict
+from headmix_adapters.base import ResolvedBase
+from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.heads import HeadWish
+from headmix_adapters.convert.peft_config import FILE as PEFT_CONFIG
+from headmix_adapters.convert.peft_lora import convert_peft_lora
+from headmix_adapters.convert.research import ResearchOptions, convert_research
+from headmix_adapters.convert.result import Converted
+
+RESEARCH_FILE = "pytorch_model.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertOptions:
+    """What a person may add to what the files tell; the last four are for research checkpoints.
+
+    `config` is the checkpoint's config JSON; None looks for config.json beside the checkpoint.
+    """
+
+    head: HeadWish = field(default_factory=HeadWish)
+    task: str | None = None
+    config: Path | None = None
+    added_tokens: tuple[str, ...] = ()
+    allow_base_mismatch: bool = False
+
+
+def convert_source(source: Path, base: ResolvedBase, options: ConvertOptions | None = None) -> Converted:
+    """Convert a PEFT folder, or a research checkpoint (a file, or a folder with pytorch_model.bin).
+
+    Raises:
+        ConvertError: it is neither, or cannot be converted exactly.
+    """
+    chosen = options or ConvertOptions()
+    if (source / PEFT_CONFIG).exists():
+        return convert_peft_lora(source, base, chosen.head)
+    checkpoint = source / RESEARCH_FILE if source.is_dir() else source
+    if not checkpoint.is_file():
+        raise ConvertError(str(source), f"a folder with {PEFT_CONFIG} or {RESEARCH_FILE}, or a checkpoint, is expected")
+    research = ResearchOptions(
+        task=chosen.task,
+        lora_alpha=_lora_alpha(checkpoint, chosen.config),
+        added_tokens=chosen.added_tokens or _tokens_beside(checkpoint, base.shape.vocab_size),
+        allow_base_mismatch=chosen.allow_base_mismatch,
+    )
+    return convert_research(checkpoint, base, research, chosen.head)
+
+
+def _lora_alpha(checkpoint: Path, config: Path | None) -> float:
+    """Return the config JSON's lora_alpha; 0 where there is none."""
+    path = config or checkpoint.with_name("config.json")
+    if config is None and not path.is_file():
+        return 0.0
+    value = _read_object(path).get("lora_alpha", 0.0)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConvertError("lora_alpha", f"{json.dumps(value)} in {path.name} is not a number")
+    return float(value)
+
+
+def _tokens_beside(checkpoint: Path, vocab_size: int) -> tuple[str, ...]:
+    """Return the added tokens that transformers' added_tokens.json beside the checkpoint names, in the ids' order."""
+    path = checkpoint.with_name("added_tokens.json")
+    if not path.is_file():
+        return ()
+    beyond = {name: number for name, number in _read_object(path).items() if isinstance(number, int)}
+    return tuple(name for name, number in sorted(beyond.items(), key=lambda item: item[1]) if number >= vocab_size)
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    try:
+        value = parse_strict(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConvertError(path.name, f"cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise ConvertError(path.name, "not a JSON object")
+    return value

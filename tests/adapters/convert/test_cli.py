@@ -1,0 +1,74 @@
+"""`headmix convert` and `headmix export` say what they made, or name what stopped them."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from headmix_adapters.artifact import digest_file, open_artifact
+from headmix_adapters.convert import cli
+from tests.adapters.convert.conftest import MakeBase, MakePeft
+
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+
+def run(command: str, *arguments: str | Path) -> tuple[int, str, str]:
+    app = typer.Typer()
+    app.command("convert")(cli.convert)
+    app.command("export")(cli.export)
+    result = CliRunner().invoke(app, [command, *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_peft_folder_goes_in_and_comes_out_again(make_base: MakeBase, make_peft: MakePeft, tmp_path: Path) -> None:
+    base, artifact = make_base("gpt2"), tmp_path / "adapter.safetensors"
+    folder, _ = make_peft(base, task_type="SEQ_CLS", target_modules=["c_attn"])
+    code, out, _ = run("convert", folder, artifact, "--base", base.folder, "--labels", "good, bad,so so")
+    assert (code, out.strip()) == (0, f"{artifact}: {digest_file(artifact)}")
+    head = open_artifact(artifact).config.classifier
+    assert head is not None
+    assert (head.labels, head.problem) == (("good", "bad", "so so"), "single_label")
+    code, out, err = run("export", artifact, tmp_path / "again", "--base", base.folder, "--to", "peft-lora")
+    assert (code, err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+def test_a_refusal_is_one_line_and_leaves_nothing(make_base: MakeBase, make_peft: MakePeft, tmp_path: Path) -> None:
+    base, artifact = make_base("llama"), tmp_path / "adapter.safetensors"
+    folder, _ = make_peft(base, use_dora=True, target_modules=["q_proj"])
+    code, out, err = run("convert", folder, artifact, "--base", base.folder)
+    assert (code, out) == (1, "")
+    assert err.startswith("use_dora: DoRA rescales")
+    assert not artifact.exists()
+
+
+def test_notes_of_what_was_rearranged_go_to_the_error_stream(
+    make_base: MakeBase, make_peft: MakePeft, tmp_path: Path
+) -> None:
+    base, artifact = make_base("llama"), tmp_path / "adapter.safetensors"
+    folder, _ = make_peft(base, target_modules=["q_proj"], alpha_pattern={"layers.0.self_attn.q_proj": 1})
+    code, _, err = run("convert", folder, artifact, "--base", base.folder)
+    assert (code, err.strip()) == (0, "site q: 2 different scales were multiplied into B")
+    assert open_artifact(artifact).config.training["notes"] == [err.strip()]
+
+
+def test_an_artifact_breaking_a_rule_of_the_format_is_not_written(
+    make_base: MakeBase, make_peft: MakePeft, tmp_path: Path
+) -> None:
+    base, artifact = make_base("llama"), tmp_path / "adapter.safetensors"
+    folder, _ = make_peft(base, r=200, target_modules=["gate_proj", "up_proj"])
+    code, _, err = run("convert", folder, artifact, "--base", base.folder)
+    assert (code, err.strip()) == (1, "sites.gate_up.shared.rank: 400 is not between 1 and 256")
+    assert [path.name for path in tmp_path.iterdir()] == ["peft"]
+
+
+def test_only_one_format_can_be_written(make_base: MakeBase, make_peft: MakePeft, tmp_path: Path) -> None:
+    base, artifact = make_base("llama"), tmp_path / "adapter.safetensors"
+    folder, _ = make_peft(base, target_modules=["q_proj"])
+    run("convert", folder, artifact, "--base", base.folder)
+    code, _, err = run("export", artifact, tmp_path / "out", "--base", base.folder, "--to", "ia3")
+    assert (code, err.strip()) == (1, "to: ia3 is not a format that can be written (peft-lora is)")
