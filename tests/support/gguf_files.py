@@ -1,5 +1,6 @@
 """A tiny random Llama in GGUF, with a byte-level tokenizer, written as llama.cpp's tools write them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,17 @@ CHAT_TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['content'] 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN, LAYERS = 32, 4, 2, 8, 64, 2
 
 
-def write_tiny_gguf(path: Path, *, seed: int = 0, pre_tokenizer: str = "smollm") -> None:
-    """Write the model; its vocabulary is three special tokens, the 256 bytes and one merged token."""
+def write_tiny_gguf(
+    path: Path,
+    *,
+    seed: int = 0,
+    pre_tokenizer: str = "smollm",
+    more: Callable[[GGUFWriter], None] = lambda _: None,
+) -> None:
+    """Write the model; its vocabulary is three special tokens, the 256 bytes and one merged token.
+
+    `more` may add fields and tensors.
+    """
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *_byte_characters(), "ĊĊ"]
     writer = GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -38,6 +48,7 @@ def write_tiny_gguf(path: Path, *, seed: int = 0, pre_tokenizer: str = "smollm")
     for name, shape in _shapes(len(tokens)).items():
         values = np.ones(shape) if len(shape) == 1 else generator.normal(0, 0.2, shape)
         writer.add_tensor(name, values.astype(np.float32))
+    more(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

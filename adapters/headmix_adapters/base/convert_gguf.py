@@ -29,7 +29,7 @@ def convert(gguf: Path, out: Path) -> None:
     Does nothing where `out` exists.
 
     Raises:
-        OSError, ValueError: the file is not readable, or of an architecture that transformers does not read.
+        OSError, ValueError: the file is not readable, or its conversion would not be the same model.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.with_name(f".{out.name}.lock")):
@@ -52,8 +52,12 @@ def convert(gguf: Path, out: Path) -> None:
 
 def _write_folder(gguf: Path, folder: Path) -> None:
     import torch
+    from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from headmix_adapters.base.gguf_limits import refuse_lossy
+
+    refuse_lossy(GGUFReader(gguf))
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**source)

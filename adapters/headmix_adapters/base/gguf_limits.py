@@ -1,0 +1,39 @@
+"""What a GGUF file may hold for its conversion to be the same model.
+
+transformers reads more architectures than are served, and leaves out what it does not know of a Llama's file: scaled
+rotary frequencies and experts would be lost without a word. Such files are refused here.
+"""
+
+from gguf import GGUFReader
+
+ARCHITECTURE = "llama"
+SCALED_FREQUENCIES = ("rope_freqs", "rope_factors")
+
+
+def refuse_lossy(reader: GGUFReader) -> None:
+    """Check that the conversion loses nothing.
+
+    Raises:
+        ValueError: it would; the message says what.
+    """
+    architecture = _field(reader, "general.architecture")
+    if architecture != ARCHITECTURE:
+        raise ValueError(
+            f"GGUF files of architecture {architecture!r} are not converted, only {ARCHITECTURE!r}: "
+            "use the model's safetensors folder"
+        )
+    scaling = _field(reader, f"{ARCHITECTURE}.rope.scaling.type")
+    if scaling not in (None, "none") or any(t.name.startswith(SCALED_FREQUENCIES) for t in reader.tensors):
+        raise ValueError("its rotary frequencies are scaled, which the conversion loses: use the safetensors folder")
+    if _field(reader, f"{ARCHITECTURE}.expert_count"):
+        raise ValueError("it is a mixture of experts, which is not served")
+    head, rotated = (
+        _field(reader, f"{ARCHITECTURE}.{key}") for key in ("attention.key_length", "rope.dimension_count")
+    )
+    if None not in (head, rotated) and head != rotated:
+        raise ValueError(f"{rotated} of {head} dimensions of a head are rotated; whole heads are served")
+
+
+def _field(reader: GGUFReader, name: str) -> object:
+    field = reader.get_field(name)
+    return None if field is None else field.contents()
