@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, ClassifierConfig, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
