@@ -2,18 +2,19 @@
 
 Classification: accuracy and macro F1 (single_label), share of exactly right label sets and macro F1 (multi_label),
 mean squared error (regression). Generation: mean negative log-likelihood of the answers' tokens in nats, end of turn
-included, and its exponential, the perplexity. The base's classification score is `zero_shot`'s.
+included, and its exponential, the perplexity. The base's classification score is `zero_shot`'s or `prototypes`'.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from headmix_adapters.config import Problem
+from headmix_adapters.config import ClassifierConfig, Problem
 from headmix_adapters.inject.adapted import IGNORED
 from headmix_adapters.inject.backbone import backbone_of, vocabulary_scores
 from headmix_adapters.inject.classifier import ClassifierModel
@@ -21,6 +22,23 @@ from headmix_adapters.train.batches import by_length, collate
 from headmix_adapters.train.examples import Example
 
 Scores = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DecidingScore:
+    """The one score that says which of two epochs is better."""
+
+    name: str
+    greater_is_better: bool
+
+
+def deciding_score(classifier: ClassifierConfig | None) -> DecidingScore:
+    """Return a task's deciding score; `classifier` is None for generation."""
+    if classifier is None:
+        return DecidingScore("answer_nll", greater_is_better=False)
+    if classifier.problem == "regression":
+        return DecidingScore("mean_squared_error", greater_is_better=False)
+    return DecidingScore("accuracy", greater_is_better=True)
 
 
 @torch.no_grad()

@@ -97,8 +97,11 @@ def encode_classification(
         ids = _ids(tokenizer, text, special=True)
         if not ids:
             raise DataError(f"{row.place}: the text has no tokens")
-        truncated += len(ids) > max_length
-        examples.append(Example(ids[:max_length], labels))
+        if len(ids) > max_length:
+            # The tokenizer cuts the text and not the mark that an encoder's base expects behind it.
+            ids = _cut_ids(tokenizer, text, max_length)
+            truncated += 1
+        examples.append(Example(ids, labels))
     return Encoded(examples, truncated, dropped=0)
 
 
@@ -182,6 +185,11 @@ def _render(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=special).input_ids
+    return ids
+
+
+def _cut_ids(tokenizer: PreTrainedTokenizerBase, text: str, max_length: int) -> list[int]:
+    ids: list[int] = tokenizer(text, truncation=True, max_length=max_length).input_ids
     return ids
 
 

@@ -1,18 +1,29 @@
 """What a recipe names, loaded: the base, its tokenizer, the encoded data files."""
 
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
-from headmix_adapters.base import ResolvedBase, resolve_base
+from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.config import AdapterConfig
+from headmix_adapters.inject import AttachError
+from headmix_adapters.inject.families import Family, family_of
+from headmix_adapters.train.added import AddedVocabulary, require_sayable
+from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.examples import Encoded, encode_classification, encode_generation
 from headmix_adapters.train.plan import adapted_layers, adapter_config
 from headmix_adapters.train.recipe import Precision, Recipe
 from headmix_adapters.train.rows import read_rows
+
+_Load = Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +48,17 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
         RecipeError, DataError, BaseError: with the place of the fault.
     """
     base = resolve_base(recipe.base)
+    if recipe.task == "generation" and not base_family(base).generates:
+        raise RecipeError(f"{base.name} ({base.shape.model_type}) is an encoder: it classifies, and generates nothing")
     config, layers = adapter_config(recipe, base.shape), adapted_layers(recipe, base.shape)
     files = {"train": recipe_folder / recipe.data.train, "eval": recipe_folder / recipe.data.eval}
     tokenizer = AutoTokenizer.from_pretrained(base.folder)
-    encoded = {name: _encode(path, recipe, tokenizer) for name, path in files.items()}
+    added = AddedVocabulary(tokenizer, recipe.added_tokens, base.shape.vocab_size)
+    encoded = {name: added.renumber(_encode(path, recipe, tokenizer)) for name, path in files.items()}
     model = load_model(base, precision("auto"))
+    if recipe.added_tokens and not model.config.tie_word_embeddings:
+        for part in encoded.values():
+            require_sayable(part.examples, base.shape.vocab_size)
     return Material(recipe, base, model, tokenizer, config, layers, encoded["train"], encoded["eval"], files)
 
 
@@ -52,17 +69,53 @@ def precision(name: Precision) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
+def base_family(base: ResolvedBase) -> Family:
+    """Return what is known of the base's family.
+
+    Raises:
+        BaseError: adapters cannot be trained on it.
+    """
+    try:
+        return family_of(base.shape.model_type)
+    except AttachError as error:
+        raise BaseError(f"{base.name}: {error}") from error
+
+
 def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a base's weights onto the GPU where there is one."""
+    """Load a base's weights onto the GPU where there is one; of an encoder the layers alone.
+
+    Raises:
+        BaseError: the folder lacks weights the model needs.
+    """
     # On a CPU in bfloat16 the fused attention's backward pass is slow: 19 percent of a training step saved without it.
     plain = dtype == torch.bfloat16 and not torch.cuda.is_available()
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        base.folder, dtype=dtype, attn_implementation="eager" if plain else "sdpa"
-    )
+    generates = base_family(base).generates
+    load = cast("_Load", (AutoModelForCausalLM if generates else AutoModel).from_pretrained)
+    with _quiet_loading():
+        model, report = load(
+            base.folder,
+            dtype=dtype,
+            attn_implementation="eager" if plain else "sdpa",
+            output_loading_info=True,
+            **({} if generates else {"add_pooling_layer": False}),
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise BaseError(f"{base.folder} lacks weights: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}")
     # Called on the class: transformers wraps `to` in a decorator whose type no checker can follow.
     nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
     nn.Module.eval(model)
     return model
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keep transformers from listing the weights of heads and poolers that are not used here."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _encode(path: Path, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Encoded:

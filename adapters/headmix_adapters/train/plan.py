@@ -23,6 +23,7 @@ def adapter_config(recipe: Recipe, base: BaseShape) -> AdapterConfig:
         base=base,
         sites=adapter_sites(recipe.adapter),
         classifier=recipe.classifier,
+        added_tokens=recipe.added_tokens,
         created_by=f"headmix {_own_version()}",
     )
     faults = FaultList()

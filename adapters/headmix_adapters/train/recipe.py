@@ -17,7 +17,7 @@ Rank = Annotated[int, msgspec.Meta(ge=0, le=256)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
 Precision = Literal["auto", "float32", "bfloat16"]
-SiteName = Literal["q", "k", "v", "o"]
+SiteName = Literal["q", "k", "v", "o", "gate_up", "down"]
 
 _KERNEL_MIX_KEYS = ("preset", "rank_q", "rank_v", "rank_q_shared", "rank_v_shared", "value_base")
 _LORA_KEYS = ("rank", "alpha", "sites")
@@ -73,7 +73,8 @@ class TrainingTable(_Table, frozen=True):
     """`[training]`: AdamW on the adapter alone, learning rate up over `warmup_ratio` of the steps, then down to 0.
 
     `precision` is the frozen base's while training; `auto` is float32 on a CPU and bfloat16 on a GPU. The adapter is
-    trained in float32 always, and scored with the base as it is served.
+    trained in float32 always, and scored with the base as it is served. `early_stopping_patience` ends training after
+    so many epochs in a row without a better held-out score, and keeps the best epoch's tensors.
     """
 
     epochs: Positive
@@ -86,11 +87,15 @@ class TrainingTable(_Table, frozen=True):
     weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     dropout: Share = 0.1
     max_steps: Positive | None = None
+    early_stopping_patience: Positive | None = None
     precision: Precision = "auto"
 
 
 class Recipe(_Table, frozen=True):
-    """The whole file. `name` becomes the artifact's file name; `base` is anything `resolve_base` takes."""
+    """The whole file. `name` becomes the artifact's file name; `base` is anything `resolve_base` takes.
+
+    `added_tokens` are words that become tokens of the adapter's own, with embedding rows that training learns.
+    """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     base: str
@@ -99,6 +104,7 @@ class Recipe(_Table, frozen=True):
     data: DataTable
     training: TrainingTable
     classifier: ClassifierConfig | None = None
+    added_tokens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.task == "classification") != (self.classifier is not None):

@@ -4,6 +4,7 @@ Owns the order: score the base, train, write, verify, score the file; and when a
 """
 
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from headmix_adapters.inject import AdaptedModel, ClassifierModel, LanguageModel
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.split import split_backbone
 from headmix_adapters.train.checkpoints import RunFolder, RunIdentity
+from headmix_adapters.train.evaluate import deciding_score
 from headmix_adapters.train.examples import Example
 from headmix_adapters.train.finish import Result, training_record, write_result
 from headmix_adapters.train.material import Material, load_model, precision
@@ -73,8 +75,9 @@ def _fit(
         kind = LanguageModel if material.recipe.classifier is None else ClassifierModel
         model = kind(base, adapter, label_smoothing=table.label_smoothing)
         examples = _training_examples(material, model)
-        arguments = training_arguments(table, folder.path, quiet=quiet)
-        return fit(model, examples, lambda: score_model(material, model), arguments, checkpoint)
+        arguments = training_arguments(table, folder.path, deciding_score(material.recipe.classifier), quiet=quiet)
+        scorer = partial(score_model, material, model)
+        return fit(model, examples, scorer, arguments, checkpoint, table.early_stopping_patience)
     finally:
         adapter.detach()
 
@@ -82,6 +85,9 @@ def _fit(
 def _training_examples(material: Material, model: AdaptedModel) -> list[Example]:
     """Return the examples, with the frozen layers' states where they would be computed more than once."""
     examples = material.train.examples
+    if material.recipe.added_tokens:
+        # Their rows are learnt, so nothing that is computed from them is frozen.
+        return examples
     base = model.model
     split = split_backbone(backbone_of(base), material.layers[0])
     epochs = material.recipe.training.epochs

@@ -5,7 +5,8 @@ from pathlib import Path
 from headmix_adapters.artifact import verify_artifact
 from headmix_adapters.inject import AdaptedModel, ClassifierModel, load_adapter
 from headmix_adapters.train.evaluate import Scores, answer_scores, classification_scores
-from headmix_adapters.train.material import Material
+from headmix_adapters.train.material import Material, base_family
+from headmix_adapters.train.prototypes import prototype_scores
 from headmix_adapters.train.zero_shot import zero_shot_scores
 
 SCORING_BATCH = 16
@@ -34,7 +35,15 @@ def score_artifact(material: Material, artifact: Path) -> Scores:
 
 
 def score_base(material: Material) -> Scores | None:
-    """Return the scores of the base without an adapter, None where the task gives it no question."""
-    if material.recipe.classifier is None:
-        return answer_scores(material.model, material.eval.examples, SCORING_BATCH)
-    return zero_shot_scores(material.model, material.tokenizer, material.recipe.classifier, material.eval.examples)
+    """Return the scores of the base without an adapter.
+
+    None where the task gives it no question, or the texts hold added tokens: it has no embedding for them.
+    """
+    classifier, held_out = material.recipe.classifier, material.eval.examples
+    if material.recipe.added_tokens:
+        return None
+    if classifier is None:
+        return answer_scores(material.model, held_out, SCORING_BATCH)
+    if not base_family(material.base).generates:
+        return prototype_scores(material.model, classifier, material.train.examples, held_out, SCORING_BATCH)
+    return zero_shot_scores(material.model, material.tokenizer, classifier, held_out)

@@ -15,12 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.train.batches import ExampleDataset, LengthBatches, collate
 from headmix_adapters.train.errors import Interrupted
-from headmix_adapters.train.evaluate import Scores
+from headmix_adapters.train.evaluate import DecidingScore, Scores
 from headmix_adapters.train.examples import Example
 from headmix_adapters.train.recipe import TrainingTable
 
@@ -111,8 +118,13 @@ def stop_on_interrupt(stop: StopAtStep) -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def training_arguments(table: TrainingTable, folder: Path, *, quiet: bool) -> TrainingArguments:
-    """Return Trainer's arguments for a recipe's `[training]`; checkpoints go to `folder`, the newest one is kept."""
+def training_arguments(
+    table: TrainingTable, folder: Path, deciding: DecidingScore, *, quiet: bool
+) -> TrainingArguments:
+    """Return Trainer's arguments for a recipe's `[training]`.
+
+    Checkpoints go to `folder`; the newest is kept, and with early stopping the best, which training ends with.
+    """
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=table.batch_size,
@@ -128,6 +140,10 @@ def training_arguments(table: TrainingTable, folder: Path, *, quiet: bool) -> Tr
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
+        load_best_model_at_end=table.early_stopping_patience is not None,
+        metric_for_best_model=f"eval_{deciding.name}",
+        greater_is_better=deciding.greater_is_better,
+        restore_callback_states_from_checkpoint=True,
         logging_steps=20,
         report_to="none",
         disable_tqdm=quiet,
@@ -143,16 +159,22 @@ def fit(
     scorer: Callable[[], Scores],
     arguments: TrainingArguments,
     checkpoint: Path | None = None,
+    patience: int | None = None,
 ) -> tuple[int, dict[str, Tensor]]:
     """Train, from a checkpoint where one is given; return the optimizer steps done and the adapter's tensors.
+
+    With `patience`, training ends after so many epochs without a better score; the best epoch's tensors are returned.
 
     Raises:
         Interrupted: Ctrl-C; the checkpoint of the last step lies in the arguments' output folder.
     """
     stop = StopAtStep()
-    trainer = AdapterTrainer(model, arguments, examples, scorer, [stop])
+    callbacks: list[TrainerCallback] = [stop]
+    if patience is not None:
+        callbacks.append(EarlyStoppingCallback(patience))
+    trainer = AdapterTrainer(model, arguments, examples, scorer, callbacks)
     with stop_on_interrupt(stop):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if trainer.state.global_step < trainer.state.max_steps:
+    if stop.requested and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}")
     return trainer.state.global_step, model.adapter.tensors()
