@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from headmix_adapters.base.convert_gguf import convert
 from headmix_server.kernels.attention import PagedAttention, Span, WholeAttention
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.config_reader import INERT, ConfigReader
@@ -17,6 +18,7 @@ from headmix_server.models.registry import FAMILIES as SERVED
 from headmix_server.models.registry import family_of, load_model
 from headmix_server.models.weights import Checkpoint
 from tests.support.families import FAMILIES, VOCABULARY
+from tests.support.gguf_files import write_tiny_gguf
 
 TOLERANCE = 1e-4
 LENGTHS = ((23, (5, 9, 6)), (4, (1, 2)), (11, (10,)), (17, (16,)))
@@ -266,3 +268,20 @@ def test_configs_in_the_words_of_older_releases_mean_the_same(
     raw.pop("_sliding_window_pattern", None)
     path.write_text(json.dumps(raw | dict(old)))
     assert_parity(load_model(tmp_path, torch.float32), oracle)
+
+
+def test_a_converted_gguf_file_computes_what_transformers_reads_from_it(tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    convert(tmp_path / "tiny.gguf", tmp_path / "out")
+    oracle = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.float32)
+    model = load_model(tmp_path / "out", torch.float32)
+    tokens = torch.arange(3, 40)
+    attention = PagedAttention(
+        [(torch.zeros(40, 2, 8), torch.zeros(40, 2, 8)) for _ in range(2)],
+        [Span(0, 37, 0, torch.arange(37))],
+        torch.float32,
+    )
+    with torch.inference_mode():
+        logits = model.logits(model.forward(tokens, torch.arange(37), attention, None))
+        expected = oracle(tokens[None]).logits[0]
+    torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=TOLERANCE)

@@ -1,5 +1,6 @@
 """Families are found by model_type, and only the one that is needed is imported."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from headmix_server.api.state import ENCODERS
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.registry import FAMILIES, load_model
+from tests.support.families import FAMILIES as MATRIX
+
+PAGE = Path(__file__).parents[3] / "docs" / "families.md"
 
 
 @pytest.mark.parametrize("model_type", ["mamba", "..llama", None])
@@ -35,3 +40,13 @@ def test_a_family_is_imported_when_one_of_its_bases_is_loaded() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert len(FAMILIES) == 8
+
+
+@pytest.mark.drift
+def test_the_page_of_families_names_every_family_and_its_module() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)\.py` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert dict(rows) == dict(FAMILIES)
+
+
+def test_the_api_and_the_models_agree_on_who_generates() -> None:
+    assert {name for name, family in MATRIX.items() if not family.causal} == ENCODERS
