@@ -1,6 +1,7 @@
 """Tensors of the base a foreign adapter was made for, found whatever prefix the checkpoint's task put before them."""
 
 import re
+from functools import cached_property
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -21,13 +22,19 @@ class BaseCheckpoint:
     """The base's safetensors files; tensors are read when asked for, in the dtype of the file."""
 
     def __init__(self, folder: Path) -> None:
-        self._files: dict[str, tuple[Path, str]] = {}
-        for path in weight_files(folder):
+        self._folder = folder
+
+    @cached_property
+    def _files(self) -> dict[str, tuple[Path, str]]:
+        """Where each bare name lies, and its full name there; looked for when the first tensor is wanted."""
+        files: dict[str, tuple[Path, str]] = {}
+        for path in weight_files(self._folder):
             try:
                 with safe_open(path, framework="pt") as file:
-                    self._files |= {bare_name(name): (path, name) for name in file.keys()}  # noqa: SIM118 - no mapping
+                    files |= {bare_name(name): (path, name) for name in file.keys()}  # noqa: SIM118 - no mapping
             except SafetensorError as error:
                 raise ConvertError(path.name, f"not a sound safetensors file: {error}") from None
+        return files
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
