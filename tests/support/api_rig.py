@@ -30,6 +30,7 @@ from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.principal import ALL_SCOPES, Scope
 from headmix_server.text.chat_template import load_chat_template
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
+from headmix_server.text.vocabularies import Vocabularies
 from tests.support.fake_engine import FakeEngine
 
 BASE = "tiny-base"
@@ -166,13 +167,15 @@ class _Server(uvicorn.Server):
 
 def _state(folder: Path, data: Path, settings: Mapping[str, Any], shape: Mapping[str, Any]) -> ApiState:
     tokenizer = load_tokenizer(folder)
+    base = base_shape(tokenizer, **shape)
     database = open_database(data / "headmix.db")
     chosen = Settings(data_dir=data, **settings)
     metrics = Metrics(series=100, version="0", base=BASE)
     return ApiState(
         settings=chosen,
-        base=ResolvedBase(name=BASE, folder=folder, shape=base_shape(tokenizer, **shape)),
+        base=ResolvedBase(name=BASE, folder=folder, shape=base),
         tokenizer=tokenizer,
+        vocabularies=Vocabularies(tokenizer, base.vocab_size),
         chat_template=load_chat_template(folder, tokenizer.special_tokens),
         engine=EngineClient(max_open=chosen.max_running + chosen.max_waiting),
         library=Library(Catalog(database, reserved={BASE}), ArtifactStore(data / "artifacts")),

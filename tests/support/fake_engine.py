@@ -13,11 +13,13 @@ from headmix_server.core.messages import (
     AdapterLoaded,
     Classified,
     Classify,
+    Embed,
+    Embedded,
     EngineReady,
-    Failed,
     FromEngine,
     Generate,
     LoadAdapter,
+    Output,
     Outputs,
     ToEngine,
     TokenOutput,
@@ -26,7 +28,6 @@ from headmix_server.core.messages import (
 )
 from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
 
-Output = TokenOutput | Classified | AdapterLoaded | Failed
 M = TypeVar("M")
 
 READY = EngineReady(pid=1, max_model_len=256, kv_blocks=64, block_size=16, adapter_slots=4)
@@ -44,6 +45,7 @@ class FakeEngine:
         self.answering = True
         self.reply: list[int] = []
         self.probs: list[float] = []
+        self.vector: list[float] = []
         self.answer: Callable[[ToEngine], Sequence[Output]] = self._default_answer
         self._ready = ready
         self._endpoint = endpoint
@@ -105,6 +107,8 @@ class FakeEngine:
                 return generated(message, self.reply)
             case Classify():
                 return [Classified(request_id=message.request_id, probs=self.probs, queue_seconds=0.25)]
+            case Embed():
+                return [Embedded(request_id=message.request_id, vector=self.vector, queue_seconds=0.25)]
             case LoadAdapter():
                 return [AdapterLoaded(request_id=message.request_id, digest=message.adapter.digest, seconds=0.5)]
             case _:
@@ -112,7 +116,7 @@ class FakeEngine:
 
     async def aborted(self) -> set[str]:
         """Wait until every request received so far was aborted; return their ids."""
-        requests = {message.request_id for message in self.of(Generate)} | {m.request_id for m in self.of(Classify)}
+        requests = {m.request_id for m in self.received if isinstance(m, Generate | Classify | Embed)}
         await self.expect(Abort, len(requests))
         aborted = {message.request_id for message in self.of(Abort)}
         assert aborted == requests

@@ -87,14 +87,14 @@ class CompletionText:
 
 
 async def complete(
-    state: ApiState, message: Generate, stops: Sequence[str], record: RequestRecord
+    state: ApiState, tokenizer: Tokenizer, message: Generate, stops: Sequence[str], record: RequestRecord
 ) -> AsyncGenerator[Delta, None]:
     """Yield one completion's deltas; the last has a finish reason. Closing it early aborts the engine's work.
 
     Raises:
         HeadmixServerError: as `EngineClient.generate`.
     """
-    text = CompletionText(state.tokenizer, message.sampling, stops)
+    text = CompletionText(tokenizer, message.sampling, stops)
     last: float | None = None
     async with aclosing(state.engine.generate(message)) as outputs:
         async for output in outputs:

@@ -7,8 +7,6 @@ import secrets
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from starlette.concurrency import run_in_threadpool
-
 from headmix_server.api.fan_in import fan_in
 from headmix_server.api.generation import Delta, complete
 from headmix_server.api.model import Model
@@ -20,17 +18,19 @@ from headmix_server.core.messages import Generate
 from headmix_server.core.types import SamplingParams
 from headmix_server.text.tokenizer import Tokenizer
 
-_LONG_TEXT = 10_000  # characters; tokenizing more than these takes milliseconds and leaves the event loop
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`."""
+    """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`.
+
+    `tokenizer` is the model's own, which has the words its adapter adds.
+    """
 
     state: ApiState
     record: RequestRecord
     tenant: str
     model: Model
+    tokenizer: Tokenizer
     prompts: tuple[tuple[int, ...], ...]
     sampling: SamplingParams
     choices: int
@@ -46,7 +46,7 @@ class Job:
         name = engine_request_id(self.record)
         return fan_in(
             [
-                complete(self.state, self._message(name, prompt, choice), self.stops, self.record)
+                complete(self.state, self.tokenizer, self._message(name, prompt, choice), self.stops, self.record)
                 for prompt in range(len(self.prompts))
                 for choice in range(self.choices)
             ]
@@ -75,14 +75,3 @@ class Job:
 def engine_request_id(record: RequestRecord) -> str:
     """Return a name for engine requests that leads back to the client's request and is never used twice."""
     return f"{record.request_id}.{secrets.token_hex(8)}"
-
-
-async def encode(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool) -> list[int]:
-    """Return the text's ids; a long text is tokenized in a thread."""
-    if len(text) < _LONG_TEXT:
-        return tokenizer.encode(text, add_special_tokens=add_special_tokens)
-
-    def work() -> list[int]:
-        return tokenizer.encode(text, add_special_tokens=add_special_tokens)
-
-    return await run_in_threadpool(work)

@@ -4,6 +4,7 @@ Owns the form of the body: text fields, and one part named `file`. What the file
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -15,6 +16,8 @@ from headmix_server.core.errors import InvalidRequest, UnsupportedParameter
 
 FILE_FIELD = "file"
 MAX_FIELD_BYTES = 4096
+LONG_FIELDS: Mapping[str, int] = MappingProxyType({"config": 64 * 1024})
+"""Text fields that hold a document rather than a word, and the bytes they may have."""
 
 Sink = Callable[[bytes], None]
 
@@ -100,7 +103,7 @@ class UploadForm:
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._name == FILE_FIELD:
             self._sink(data[start:end])
-        elif len(self._text) + end - start > MAX_FIELD_BYTES:
+        elif len(self._text) + end - start > LONG_FIELDS.get(self._name, MAX_FIELD_BYTES):
             raise InvalidRequest(f"The field {self._name} is too long.", param=self._name)
         else:
             self._text += data[start:end]

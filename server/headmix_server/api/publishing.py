@@ -1,19 +1,23 @@
 """From an upload to a version: received, verified against the base, stored and named, or refused with every fault."""
 
+from collections.abc import Mapping
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from headmix_adapters.artifact import Artifact, ArtifactError, Limits, verify_artifact
+from headmix_server.api import conversion
 from headmix_server.api.multipart import receive_form
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.names import check_name
 from headmix_server.catalog.store import Upload
 from headmix_server.catalog.version import AdapterRecord, Published
 from headmix_server.core.errors import InvalidAdapter, InvalidRequest, PayloadTooLarge
+from headmix_server.text.extended import AddedTokensError
 
 MIB = 1024 * 1024
-_FORM_BYTES = 64 * 1024  # room for the form around the file
-_FIELDS = frozenset({"name", "allow_base_mismatch"})
+_FORM_BYTES = 128 * 1024  # room for the form around the file
+_FIELDS = frozenset({"name", "allow_base_mismatch"}) | conversion.FIELDS
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -34,7 +38,8 @@ async def receive_and_publish(request: Request, state: ApiState, tenant: str) ->
         allow = _BOOLEANS.get(fields.get("allow_base_mismatch", "false"))
         if allow is None:
             raise InvalidRequest("allow_base_mismatch is true or false.", param="allow_base_mismatch")
-        return await run_in_threadpool(_verify_and_publish, state, tenant, name, upload, allow)
+        publish = _convert_and_publish if conversion.CONFIG_FIELD in fields else _verify_and_publish
+        return await run_in_threadpool(publish, state, tenant, name, upload, fields, allow)
 
 
 def _check_declared_length(request: Request, max_bytes: int) -> None:
@@ -43,7 +48,25 @@ def _check_declared_length(request: Request, max_bytes: int) -> None:
         raise PayloadTooLarge(f"The artifact is larger than the limit of {max_bytes} bytes.", param="file")
 
 
-def _verify_and_publish(state: ApiState, tenant: str, name: str, upload: Upload, allow_mismatch: bool) -> Published:
+def _convert_and_publish(
+    state: ApiState, tenant: str, name: str, upload: Upload, fields: Mapping[str, str], allow_mismatch: bool
+) -> Published:
+    """A PEFT LoRA: its config came with it, and what is stored is the artifact it equals."""
+    with state.library.store.receive(max_bytes=state.settings.max_adapter_mib * MIB) as made:
+        state.converter.convert(state.base, upload, fields, made)
+        return _publish(state, tenant, name, made, allow_mismatch)
+
+
+def _verify_and_publish(
+    state: ApiState, tenant: str, name: str, upload: Upload, fields: Mapping[str, str], allow_mismatch: bool
+) -> Published:
+    if foreign := sorted(conversion.FIELDS & fields.keys()):
+        message = f"{foreign[0]} goes with a PEFT LoRA and its {conversion.CONFIG_FIELD}; an artifact tells it itself."
+        raise InvalidRequest(message, param=foreign[0])
+    return _publish(state, tenant, name, upload, allow_mismatch)
+
+
+def _publish(state: ApiState, tenant: str, name: str, upload: Upload, allow_mismatch: bool) -> Published:
     upload.finish()
     artifact = verify(state, upload, allow_mismatch)
     record = AdapterRecord(
@@ -71,8 +94,10 @@ def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> Artifact:
         )
     except ArtifactError as error:
         raise _refused([str(fault) for fault in error.faults]) from error
-    if artifact.config.added_tokens:
-        raise _refused(["this server does not serve added tokens"])
+    try:
+        state.vocabularies.tokenizer(upload.digest, artifact.config.added_tokens)
+    except AddedTokensError as error:
+        raise _refused(list(error.faults)) from error
     return artifact
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from time import time
 
 from headmix_adapters.base import ResolvedBase
+from headmix_server.api.conversion import Converter
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.catalog.library import Library
 from headmix_server.core.metrics import Metrics
@@ -12,6 +13,7 @@ from headmix_server.core.types import Residency
 from headmix_server.tenancy.keys import Keys
 from headmix_server.text.chat_template import ChatTemplate
 from headmix_server.text.tokenizer import Tokenizer
+from headmix_server.text.vocabularies import Vocabularies
 
 ENCODERS = frozenset({"bert", "roberta"})
 """Model types that read a whole text at once: they classify, and cannot continue one."""
@@ -19,16 +21,21 @@ ENCODERS = frozenset({"bert", "roberta"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiState:
-    """The parts behind the routes. `chat_template` is None where the base has none; `created` is in Unix seconds."""
+    """The parts behind the routes. `chat_template` is None where the base has none; `created` is in Unix seconds.
+
+    `tokenizer` is the base's; `vocabularies` has those of adapters that add words to it.
+    """
 
     settings: Settings
     base: ResolvedBase
     tokenizer: Tokenizer
+    vocabularies: Vocabularies
     chat_template: ChatTemplate | None
     engine: EngineClient
     library: Library
     keys: Keys
     metrics: Metrics
+    converter: Converter = field(default_factory=Converter)
     created: int = field(default_factory=lambda: int(time()))
 
     @property

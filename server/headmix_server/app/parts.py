@@ -27,6 +27,7 @@ from headmix_server.core.settings import Settings
 from headmix_server.tenancy.keys import Keys
 from headmix_server.text.chat_template import ChatTemplateError, load_chat_template
 from headmix_server.text.tokenizer import TokenizerError, load_tokenizer
+from headmix_server.text.vocabularies import Vocabularies
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         settings=settings,
         base=base,
         tokenizer=tokenizer,
+        vocabularies=Vocabularies(tokenizer, base.shape.vocab_size),
         chat_template=chat_template,
         engine=EngineClient(
             max_open=settings.max_running + settings.max_waiting, on_report=ReportObserver(library.catalog, metrics)

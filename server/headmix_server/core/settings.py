@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     max_adapter_mib: int = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")
     max_body_mib: int = Field(8, ge=1, description="Largest JSON request body, in MiB.")
     max_labels: int = Field(4096, ge=1, description="Most labels a classification head may have.")
-    max_inputs: int = Field(256, ge=1, description="Most texts in one classification request.")
+    max_inputs: int = Field(256, ge=1, description="Most texts in one classification or embedding request.")
     max_choices: int = Field(16, ge=1, description="Most completions (`n` times prompts) of one request.")
     keys: Literal["on", "off"] = Field(
         "on", description="`off` lets every request in as tenant `default` with every scope."

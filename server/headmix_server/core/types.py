@@ -71,6 +71,10 @@ class Residency(StrEnum):
     DISK = "disk"
 
 
+UNSCORED = -9999.0
+"""The log-probability of a token that has no score, as OpenAI writes one that is all but impossible."""
+
+
 class TokenLogprob(Frozen, frozen=True):
     """The log-probability (natural) of the token and of the likeliest alternatives, from the unscaled logits."""
 

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 
 from headmix_server.core.runner import BatchRow, Sampled
-from headmix_server.core.types import SamplingParams, TokenLogprob
-
-UNSCORED = -9999.0
-"""The log-probability of a token that has no score, as OpenAI writes one that is all but impossible."""
+from headmix_server.core.types import UNSCORED, SamplingParams, TokenLogprob
 
 _NOTHING_ADDED: Mapping[int, Tensor] = MappingProxyType({})
 _SEED_STEP = 0x9E3779B97F4A7C15  # odd, so that (seed, position) pairs spread over all 64 bits

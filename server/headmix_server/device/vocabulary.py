@@ -20,7 +20,7 @@ def vocabulary_size(base_size: int, occupant: Occupant | None) -> int:
 
 
 def take_added(ids: list[int], spans: Sequence[tuple[int, int, Occupant | None]], base_size: int) -> AddedInputs | None:
-    """Return the embeddings of added tokens among a batch's ids, and put id 0 in their places; None: there are none.
+    """Return the embeddings of added tokens among a batch's ids, and put the base's last id there; None: there are none.
 
     `spans` are (first row, rows, occupant); every id is below its own row's `vocabulary_size`.
     """
@@ -35,7 +35,7 @@ def take_added(ids: list[int], spans: Sequence[tuple[int, int, Occupant | None]]
             rows.extend(own)
             embeddings.extend(added[ids[place] - base_size] for place in own)
     for place in rows:
-        ids[place] = 0
+        ids[place] = base_size - 1
     stacked = torch.stack(embeddings)
     return AddedInputs(torch.tensor(rows, device=stacked.device), stacked)
 

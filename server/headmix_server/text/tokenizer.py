@@ -1,6 +1,7 @@
 """The base's tokenizer, read from its folder with the `tokenizers` library alone (transformers would load torch).
 
-Owns which ids are special, which end a generation, and the bytes behind one token. It knows neither adapters nor HTTP.
+Owns which ids are special, which end a generation, and the bytes behind one token. It knows neither adapters nor HTTP;
+`text.extended` adds an adapter's words to a copy.
 """
 
 import json
@@ -21,17 +22,22 @@ class TokenizerError(Exception):
 class Tokenizer:
     """Text to token ids and back; immutable once loaded and safe to share between threads.
 
-    `special_tokens` maps `bos_token` and its like to their text; `eos_ids` are the ids that end a generation.
+    `special_tokens` maps `bos_token` and its like to their text; `eos_ids` are the ids that end a generation;
+    `byte_level` says that tokens are written in GPT-2's alphabet of bytes.
     """
 
     def __init__(
         self, backend: tokenizers.Tokenizer, special_tokens: Mapping[str, str], eos_ids: frozenset[int]
     ) -> None:
         self._backend = backend
-        self._byte_level = '"ByteLevel"' in _section(backend, "decoder")
+        self.byte_level = '"ByteLevel"' in _section(backend, "decoder")
         self.special_tokens = MappingProxyType(dict(special_tokens))
         self.eos_ids = eos_ids
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
+
+    def copy_backend(self) -> tokenizers.Tokenizer:
+        """Return the library's tokenizer as a copy that may be changed."""
+        return tokenizers.Tokenizer.from_str(self._backend.to_str())
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the ids of `text`, with the special tokens the base expects around it unless told otherwise."""
@@ -50,7 +56,7 @@ class Tokenizer:
             return b""
         if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
             return bytes([int(piece[3:5], 16)])
-        if self._byte_level and all(character in _BYTES for character in piece):
+        if self.byte_level and all(character in _BYTES for character in piece):
             return bytes(_BYTES[character] for character in piece)
         return self.decode([token], skip_special_tokens=False).encode()
 

@@ -8,6 +8,7 @@ from headmix_server.core.messages import ForgetAdapter, LoadAdapter
 from headmix_server.core.types import Residency
 from tests.support.api_rig import ApiRig, api_rig
 from tests.support.artifacts import classifier_config, malformed_artifacts, random_artifact
+from tests.support.base_folder import IM_END
 from tests.support.records import digest_of
 
 URL = "/v1/adapters"
@@ -77,10 +78,15 @@ async def test_every_malformed_artifact_is_refused_with_its_faults_and_leaves_no
     assert [path for path in (rig.state.settings.data_dir / "artifacts").rglob("*") if path.is_file()] == []
 
 
-async def test_added_tokens_are_refused_because_they_would_not_be_served(rig: ApiRig, tmp_path: Path) -> None:
-    response = await upload(rig, artifact(rig, tmp_path, added_tokens=("<x>",)))
+async def test_added_tokens_are_listed_and_words_the_base_has_already_are_refused(rig: ApiRig, tmp_path: Path) -> None:
+    response = await upload(rig, artifact(rig, tmp_path, added_tokens=("<x>", "<y>")))
+    assert (response.status_code, response.json()["added_tokens"]) == (201, ["<x>", "<y>"])
+    response = await upload(rig, artifact(rig, tmp_path, added_tokens=("<x>", IM_END, "a")))
     assert response.status_code == 422
-    assert response.json()["error"]["faults"] == ["this server does not serve added tokens"]
+    assert response.json()["error"]["faults"] == [
+        f"added_tokens[1]: '{IM_END}' is a token of the base",
+        "added_tokens[2]: 'a' is a token of the base",
+    ]
 
 
 async def test_another_fingerprint_is_accepted_only_where_the_upload_says_so(rig: ApiRig, tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from headmix_server.api.errors import RETRY_AFTER, ROUTING_CODES
 from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.common import SamplingBody
 from headmix_server.api.schemas.completions import CompletionRequest
+from headmix_server.api.schemas.embeddings import EmbeddingRequest
 from headmix_server.api.sse import FIRST_EVENT_SECONDS, PING_SECONDS
 from headmix_server.core.errors import ERRORS_BY_CODE
+from headmix_server.core.types import UNSCORED
 from headmix_server.tenancy.principal import Scope
 from tests.support.api_rig import ApiRig
 
@@ -90,6 +92,12 @@ def test_every_parameter_is_documented_and_none_else(
     assert documented | BOOKKEEPING | extra == request_body.model_fields.keys()
 
 
+def test_every_parameter_of_embeddings_is_documented_and_none_else() -> None:
+    documented = {name for cell, *_ in rows(API, "The embedding's parameters:") for name in names(cell)}
+    assert documented | {"user"} == EmbeddingRequest.model_fields.keys()
+    assert EmbeddingRequest.neutral == {"dimensions": (None,)}
+
+
 @pytest.mark.parametrize(("route", "request_body"), [("completions", CompletionRequest), ("chat", ChatRequest)])
 def test_the_neutral_values_are_those_documented(route: str, request_body: type[SamplingBody]) -> None:
     documented = {
@@ -102,6 +110,7 @@ def test_the_neutral_values_are_those_documented(route: str, request_body: type[
 
 def test_the_numbers_on_the_api_page_are_the_servers() -> None:
     assert f"silent for {PING_SECONDS:g} seconds" in API
+    assert f"score {UNSCORED}" in API
 
 
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if " -d " in example])

@@ -383,7 +383,7 @@ async def test_a_draining_server_is_503(base_folder: Path, tmp_path: Path) -> No
     assert response.headers["retry-after"] == "2"
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/v2/models"), ("POST", "/v1/embeddings")])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/v2/models"), ("POST", "/v1/images")])
 async def test_an_unknown_route_is_told_in_the_same_shape(rig: ApiRig, method: str, path: str) -> None:
     response = await rig.client.request(method, path)
     assert response.status_code == 404

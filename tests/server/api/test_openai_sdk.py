@@ -67,6 +67,18 @@ async def test_completions(sdk: AsyncOpenAI) -> None:
     assert "".join([chunk.choices[0].text async for chunk in stream]) == "The 日本 fox"
 
 
+async def test_embeddings(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    rig.engine.vector = [0.5, -0.25]
+    rig.publish("tone", labels=("a", "b"))
+    for model in (BASE, "tone"):
+        answer = await sdk.embeddings.create(model=model, input=["Hello", "fox"])  # the SDK asks for base64 unasked
+        assert [entry.embedding for entry in answer.data] == [[0.5, -0.25]] * 2
+    plain = await sdk.embeddings.create(
+        model=BASE, input=[5, 6], encoding_format="float", extra_body={"pooling": "mean", "normalize": False}
+    )
+    assert (plain.data[0].embedding, plain.usage.prompt_tokens) == ([0.5, -0.25], 2)
+
+
 async def test_models(sdk: AsyncOpenAI, rig: ApiRig) -> None:
     rig.publish("tone")
     assert [model.id async for model in sdk.models.list()] == [BASE, "tone"]

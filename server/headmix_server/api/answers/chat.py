@@ -103,4 +103,4 @@ class ChatAnswer:
         return ChatChunk(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)
 
     def _logprobs(self, entries: tuple[PlacedLogprob, ...] | list[PlacedLogprob]) -> ChatLogprobs | None:
-        return chat_logprobs(self.job.state.tokenizer, entries) if self.request.logprobs else None
+        return chat_logprobs(self.job.tokenizer, entries) if self.request.logprobs else None

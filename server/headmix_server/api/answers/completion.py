@@ -63,14 +63,14 @@ class CompletionAnswer:
 
     def _prompt_texts(self) -> list[str]:
         """Return what each choice's text begins with: its prompt, with `echo`."""
-        decode, choices = self.job.state.tokenizer.decode, range(self.job.choices)
+        decode, choices = self.job.tokenizer.decode, range(self.job.choices)
         texts = [prompt if isinstance(prompt, str) else decode(prompt) for prompt in self.request.prompts]
         return [text if self.request.echo else "" for text in texts for _ in choices]
 
     def _logprobs(self, index: int, delta: Delta, *, first: bool, start: int) -> CompletionLogprobs | None:
         if self.request.logprobs is None:
             return None
-        tokenizer = self.job.state.tokenizer
+        tokenizer = self.job.tokenizer
         own = completion_logprobs(tokenizer, delta.logprobs, start=start)
         if not (first and self.request.echo):
             return own

@@ -1,11 +1,12 @@
 """/v1/adapters: the tenant's adapters, from upload to deletion."""
 
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
+from headmix_adapters.config import Problem
 from headmix_server.api.deps import AdaptersKey, AnyKey, State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import engine_request_id
@@ -39,6 +40,12 @@ _UPLOAD_FORM: dict[str, Any] = {
                         "name": {"type": "string"},
                         "file": {"type": "string", "format": "binary"},
                         "allow_base_mismatch": {"type": "boolean", "default": False},
+                        "config": {
+                            "type": "string",
+                            "description": "adapter_config.json of a PEFT LoRA, whose adapter_model.safetensors is the file",
+                        },
+                        "labels": {"type": "string", "description": "JSON list: the classes of a PEFT LoRA's head"},
+                        "problem": {"type": "string", "enum": list(get_args(Problem))},
                     },
                 }
             }
@@ -49,7 +56,10 @@ _UPLOAD_FORM: dict[str, Any] = {
 
 @router.post("/v1/adapters", status_code=201, openapi_extra=_UPLOAD_FORM)
 async def upload_adapter(request: Request, response: Response, principal: AdaptersKey, state: State) -> AdapterObject:
-    """Upload an artifact as the current version of a name; 200 where the current version has these bytes already."""
+    """Upload an artifact, or a PEFT LoRA to convert into one, as the current version of a name.
+
+    200 where the current version has these bytes already.
+    """
     published = await receive_and_publish(request, state, principal.tenant)
     _note(request, published.version)
     response.status_code = 201 if published.created else 200

@@ -5,8 +5,9 @@ from fastapi import APIRouter, Request, Response
 from headmix_server.api.answers.chat import ChatAnswer
 from headmix_server.api.deps import InferenceKey, State
 from headmix_server.api.disconnect import until_disconnected
-from headmix_server.api.job import Job, encode
+from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
+from headmix_server.api.prompts import vocabulary_of
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
 from headmix_server.api.schemas.chat import ChatCompletion, ChatMessage, ChatRequest
@@ -41,8 +42,10 @@ async def _make_job(request: Request, body: ChatRequest, principal: Principal, s
     choices = body.n or 1
     check_choices(choices, state.settings.max_choices)
     ready = state.engine.require_ready()
+    vocabulary = await vocabulary_of(state, model)
     # The template writes the special tokens itself.
-    prompt = await encode(state.tokenizer, render(state, body.messages), add_special_tokens=False)
+    text = render(state, body.messages)
+    prompt = await vocabulary.prompt(text, param="messages", add_special_tokens=False)
     limit = context_length(ready)
     asked = body.max_completion_tokens or body.max_tokens
     check_length(len(prompt), asked or 1, limit, param="messages")
@@ -56,6 +59,7 @@ async def _make_job(request: Request, body: ChatRequest, principal: Principal, s
         record=record,
         tenant=principal.tenant,
         model=model,
+        tokenizer=vocabulary.tokenizer,
         prompts=(tuple(prompt),),
         sampling=sampling,
         choices=choices,

@@ -1,6 +1,5 @@
 """POST /v1/classify."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import Sequence
@@ -9,16 +8,18 @@ from fastapi import APIRouter, Request, Response
 
 from headmix_adapters.config import ClassifierConfig
 from headmix_server.api.deps import InferenceKey, State
-from headmix_server.api.disconnect import end_tasks, until_disconnected
-from headmix_server.api.job import encode, engine_request_id
-from headmix_server.api.model import require_classification, resolve_model
+from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.job import engine_request_id
+from headmix_server.api.model import Model, require_classification, resolve_model
+from headmix_server.api.prompts import vocabulary_of
 from headmix_server.api.record import record_of
-from headmix_server.api.sampling import check_length, context_length
+from headmix_server.api.sampling import check_inputs, check_length, context_length
 from headmix_server.api.schemas.classify import Classification, ClassifyRequest, ClassifyResponse
 from headmix_server.api.schemas.common import Usage
+from headmix_server.api.side_by_side import side_by_side
 from headmix_server.api.state import ApiState
-from headmix_server.core.errors import InternalError, InvalidRequest
-from headmix_server.core.messages import Classified, Classify
+from headmix_server.core.errors import InternalError
+from headmix_server.core.messages import Classify
 
 MULTI_LABEL_THRESHOLD = 0.5
 router = APIRouter(tags=["classification"])
@@ -33,14 +34,14 @@ async def classify(
     model = await resolve_model(state, principal.tenant, body.model, record)
     version, ref = require_classification(model)
     ready = state.engine.require_ready()
-    prompts = await _encode_all(state, body.input, context_length(ready))
+    prompts = await _prompts(state, model, body.input, context_length(ready))
     name = engine_request_id(record)
     messages = [
         Classify(request_id=f"{name}-{index}", tenant=principal.tenant, prompt=prompt, adapter=ref)
         for index, prompt in enumerate(prompts)
     ]
     record.prompt_tokens = sum(map(len, prompts))
-    scores = await until_disconnected(request, _classify_all(state, messages))
+    scores = await until_disconnected(request, side_by_side(map(state.engine.classify, messages)))
     for score in scores:
         record.queued(score.queue_seconds)
     response.headers.update(model.headers)
@@ -56,24 +57,13 @@ async def classify(
     )
 
 
-async def _encode_all(state: ApiState, texts: Sequence[str], limit: int) -> list[list[int]]:
-    if len(texts) > state.settings.max_inputs:
-        raise InvalidRequest(f"{len(texts)} texts; one request may have {state.settings.max_inputs}.", param="input")
-    prompts = []
-    for text in texts:
-        prompt = await encode(state.tokenizer, text, add_special_tokens=True) if text else []
+async def _prompts(state: ApiState, model: Model, texts: Sequence[str], limit: int) -> list[list[int]]:
+    check_inputs(len(texts), state.settings.max_inputs)
+    vocabulary = await vocabulary_of(state, model)
+    prompts = [await vocabulary.prompt(text, param="input") for text in texts]
+    for prompt in prompts:
         check_length(len(prompt), 0, limit, param="input")
-        prompts.append(prompt)
     return prompts
-
-
-async def _classify_all(state: ApiState, messages: Sequence[Classify]) -> list[Classified]:
-    """Classify side by side; if one fails, the others are aborted."""
-    tasks = [asyncio.ensure_future(state.engine.classify(message)) for message in messages]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        await end_tasks(*tasks)
 
 
 def classification(index: int, probs: list[float], head: ClassifierConfig) -> Classification:

@@ -5,8 +5,9 @@ from fastapi import APIRouter, Request, Response
 from headmix_server.api.answers.completion import CompletionAnswer
 from headmix_server.api.deps import InferenceKey, State
 from headmix_server.api.disconnect import until_disconnected
-from headmix_server.api.job import Job, encode
+from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
+from headmix_server.api.prompts import vocabulary_of
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
 from headmix_server.api.schemas.completions import Completion, CompletionRequest
@@ -42,7 +43,8 @@ async def _make_job(request: Request, body: CompletionRequest, principal: Princi
     choices = body.n or 1
     check_choices(choices * len(body.prompts), state.settings.max_choices)
     ready = state.engine.require_ready()
-    prompts = [await _prompt_ids(state, prompt) for prompt in body.prompts]
+    vocabulary = await vocabulary_of(state, model)
+    prompts = [await vocabulary.prompt(given, param="prompt") for given in body.prompts]
     if not prompts:
         raise InvalidRequest("The prompt is empty.", param="prompt")
     for prompt in prompts:
@@ -58,17 +60,9 @@ async def _make_job(request: Request, body: CompletionRequest, principal: Princi
         record=record,
         tenant=principal.tenant,
         model=model,
+        tokenizer=vocabulary.tokenizer,
         prompts=tuple(map(tuple, prompts)),
         sampling=sampling,
         choices=choices,
         stops=tuple(body.stop or ()),
     )
-
-
-async def _prompt_ids(state: ApiState, prompt: str | list[int]) -> list[int]:
-    if isinstance(prompt, str):
-        return await encode(state.tokenizer, prompt, add_special_tokens=True) if prompt else []
-    vocabulary = state.base.shape.vocab_size
-    if any(token >= vocabulary for token in prompt):
-        raise InvalidRequest(f"A token id is below {vocabulary}, the size of the vocabulary.", param="prompt")
-    return prompt

@@ -7,7 +7,7 @@ from headmix_server.api.deps import AnyKey, State
 from headmix_server.api.model import resolve_model
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import context_length
-from headmix_server.api.schemas.models import ModelList, ModelObject
+from headmix_server.api.schemas.models import Capability, ModelList, ModelObject
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.version import AdapterVersion
 
@@ -38,6 +38,7 @@ def _base(state: ApiState) -> ModelObject:
         owned_by=BASE_OWNER,
         root=state.base.name,
         task="generation" if state.generates else None,
+        capabilities=["generation", "embedding"] if state.generates else ["embedding"],
         max_model_len=None if ready is None else context_length(ready),
     )
 
@@ -50,8 +51,14 @@ def _adapter(state: ApiState, name: str, version: AdapterVersion) -> ModelObject
         root=version.name,
         parent=state.base.name,
         task=version.config.task,
+        capabilities=_capabilities(state, version),
         labels=list(version.labels) or None,
         version=version.version,
         digest=version.digest,
         resident=state.residency(version.digest),
     )
+
+
+def _capabilities(state: ApiState, version: AdapterVersion) -> list[Capability]:
+    serves_task = version.config.task == "classification" or state.generates
+    return [version.config.task, "embedding"] if serves_task else ["embedding"]

@@ -20,6 +20,7 @@ class AdapterObject(ResponseBody):
     method: Literal["kernel-mix", "lora"]
     base: str
     labels: list[str]
+    added_tokens: list[str]
     size_bytes: int
     num_parameters: int
     created: int
@@ -67,6 +68,7 @@ def adapter_object(version: AdapterVersion, resident: Residency) -> AdapterObjec
         method=version.config.method,
         base=version.base_name,
         labels=list(version.labels),
+        added_tokens=list(version.config.added_tokens),
         size_bytes=version.size_bytes,
         num_parameters=version.num_parameters,
         created=version.created,

@@ -46,6 +46,20 @@ def _require_unicode(text: str) -> str:
 Text = Annotated[str, AfterValidator(_require_unicode)]
 
 
+TokenId = Annotated[int, Field(ge=0)]
+PromptInput = Text | list[Text] | list[TokenId] | list[list[TokenId]]
+"""One text or several, each as text or as token ids."""
+
+
+def as_prompts(given: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
+    """Return the texts of a `PromptInput`, one an entry."""
+    if isinstance(given, str):
+        return [given]
+    if given and isinstance(given[0], int):
+        return [[token for token in given if isinstance(token, int)]]
+    return [prompt for prompt in given if not isinstance(prompt, int)]
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 

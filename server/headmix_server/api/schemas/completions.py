@@ -1,13 +1,11 @@
 """Bodies of /v1/completions, in OpenAI's shape."""
 
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from headmix_server.api.schemas.common import Neutral, ResponseBody, SamplingBody, Text, Usage
-
-TokenId = Annotated[int, Field(ge=0)]
+from headmix_server.api.schemas.common import Neutral, PromptInput, ResponseBody, SamplingBody, Usage, as_prompts
 
 
 class CompletionRequest(SamplingBody):
@@ -22,7 +20,7 @@ class CompletionRequest(SamplingBody):
         }
     )
 
-    prompt: Text | list[Text] | list[TokenId] | list[list[TokenId]]
+    prompt: PromptInput
     max_tokens: int | None = Field(None, ge=0, description="16 where it is absent; 0 only together with `echo`.")
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
@@ -30,11 +28,7 @@ class CompletionRequest(SamplingBody):
     @property
     def prompts(self) -> list[str | list[int]]:
         """The prompts, one an entry."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if self.prompt and isinstance(self.prompt[0], int):
-            return [[token for token in self.prompt if isinstance(token, int)]]
-        return [prompt for prompt in self.prompt if not isinstance(prompt, int)]
+        return as_prompts(self.prompt)
 
 
 class CompletionLogprobs(ResponseBody):

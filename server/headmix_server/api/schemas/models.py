@@ -5,9 +5,14 @@ from typing import Literal
 from headmix_server.api.schemas.common import ResponseBody
 from headmix_server.core.types import Residency
 
+Capability = Literal["generation", "classification", "embedding"]
+
 
 class ModelObject(ResponseBody):
-    """The base (`parent` null) or one of the tenant's adapters, at its current version."""
+    """The base (`parent` null) or one of the tenant's adapters, at its current version.
+
+    `capabilities` are what can be asked of it by this name; an encoder base is classified with by its adapters.
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -16,6 +21,7 @@ class ModelObject(ResponseBody):
     root: str
     parent: str | None = None
     task: Literal["generation", "classification"] | None = None
+    capabilities: list[Capability]
     labels: list[str] | None = None
     version: int | None = None
     digest: str | None = None

@@ -1,0 +1,75 @@
+"""POST /v1/embeddings."""
+
+import base64
+import struct
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request, Response
+
+from headmix_server.api.deps import InferenceKey, State
+from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.job import engine_request_id
+from headmix_server.api.model import Model, resolve_model
+from headmix_server.api.prompts import vocabulary_of
+from headmix_server.api.record import record_of
+from headmix_server.api.sampling import check_inputs, check_length, context_length
+from headmix_server.api.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
+from headmix_server.api.side_by_side import side_by_side
+from headmix_server.api.state import ApiState
+from headmix_server.core.messages import Embed
+from headmix_server.core.types import EmbeddingParams
+
+router = APIRouter(tags=["embeddings"])
+
+
+@router.post("/v1/embeddings")
+async def create_embeddings(
+    request: Request, response: Response, body: EmbeddingRequest, principal: InferenceKey, state: State
+) -> EmbeddingResponse:
+    """Make a vector of one text or several: the pooled final hidden states of the base or of an adapter on it."""
+    record = record_of(request)
+    model = await resolve_model(state, principal.tenant, body.model, record)
+    ready = state.engine.require_ready()
+    prompts = await _prompts(state, model, body.inputs, context_length(ready))
+    name, params = engine_request_id(record), embedding_params(state, body)
+    messages = [
+        Embed(request_id=f"{name}-{index}", tenant=principal.tenant, prompt=prompt, adapter=model.ref, params=params)
+        for index, prompt in enumerate(prompts)
+    ]
+    record.prompt_tokens = sum(map(len, prompts))
+    embedded = await until_disconnected(request, side_by_side(map(state.engine.embed, messages)))
+    for one in embedded:
+        record.queued(one.queue_seconds)
+    response.headers.update(model.headers)
+    as_text = body.encoding_format == "base64"
+    return EmbeddingResponse(
+        data=[
+            Embedding(index=index, embedding=packed(one.vector) if as_text else one.vector)
+            for index, one in enumerate(embedded)
+        ],
+        model=body.model,
+        usage=EmbeddingUsage(prompt_tokens=record.prompt_tokens, total_tokens=record.prompt_tokens),
+    )
+
+
+async def _prompts(state: ApiState, model: Model, inputs: list[str | list[int]], limit: int) -> list[list[int]]:
+    check_inputs(len(inputs), state.settings.max_inputs)
+    vocabulary = await vocabulary_of(state, model)
+    prompts = [await vocabulary.prompt(given, param="input") for given in inputs]
+    for prompt in prompts:
+        check_length(len(prompt), 0, limit, param="input")
+    return prompts
+
+
+def embedding_params(state: ApiState, body: EmbeddingRequest) -> EmbeddingParams:
+    """Return the parameters, where absent as the kind of base is used: encoders by the mean, decoders by the end."""
+    usual = EmbeddingParams(pooling="last" if state.generates else "mean", normalize=True)
+    return EmbeddingParams(
+        pooling=usual.pooling if body.pooling is None else body.pooling,
+        normalize=usual.normalize if body.normalize is None else body.normalize,
+    )
+
+
+def packed(vector: Sequence[float]) -> str:
+    """Return the base64 of the numbers as little-endian 32-bit floats, as OpenAI writes them."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -1,0 +1,49 @@
+"""Bodies of /v1/embeddings, in OpenAI's shape with two parameters of our own."""
+
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+from headmix_adapters.config import Pooling
+from headmix_server.api.schemas.common import Neutral, PromptInput, RequestBody, ResponseBody, as_prompts
+
+
+class EmbeddingRequest(RequestBody):
+    """Make one vector of each text, given as text or as token ids."""
+
+    neutral: ClassVar[Neutral] = MappingProxyType({"dimensions": (None,)})
+
+    model: str
+    input: PromptInput
+    encoding_format: Literal["float", "base64"] | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    user: str | None = None
+
+    @property
+    def inputs(self) -> list[str | list[int]]:
+        """The texts, one an entry."""
+        return as_prompts(self.input)
+
+
+class Embedding(ResponseBody):
+    """One text's vector: numbers, or the base64 of little-endian 32-bit floats."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(ResponseBody):
+    """Token counts."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingResponse(ResponseBody):
+    """All texts' vectors, in the order of the request."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage

@@ -1,0 +1,76 @@
+"""The base's tokenizer with the words one adapter adds to the vocabulary, as a copy nobody else sees.
+
+Owns the ids of added words: the first is the base's vocabulary size, though the library numbers from the end of its
+own vocabulary, and checkpoints often have more embedding rows than their tokenizer has tokens.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from headmix_adapters.added_tokens import literal_tokens
+from headmix_server.text.tokenizer import Tokenizer
+
+
+class AddedTokensError(Exception):
+    """Words that cannot be added to the base's vocabulary; one fault each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
+
+
+class ExtendedTokenizer(Tokenizer):
+    """A base's tokenizer and further words with the ids from `first` up.
+
+    Raises:
+        AddedTokensError: a word is a token of the base, or the base's tokenizer has tokens beyond `first`.
+    """
+
+    def __init__(self, base: Tokenizer, words: Sequence[str], first: int) -> None:
+        backend = base.copy_backend()
+        known = [(place, word) for place, word in enumerate(words) if backend.token_to_id(word) is not None]
+        if known:
+            raise AddedTokensError([f"added_tokens[{place}]: {word!r} is a token of the base" for place, word in known])
+        backend.add_tokens(literal_tokens(words))
+        super().__init__(backend, base.special_tokens, base.eos_ids)
+        self._words = tuple(words)
+        self._first = first
+        inner = [token for word in words if (token := backend.token_to_id(word)) is not None]
+        if inner[0] > first or inner != list(range(inner[0], inner[0] + len(words))):
+            raise AddedTokensError([f"added_tokens: the base's tokenizer has more tokens than the base's {first} rows"])
+        self._shift = first - inner[0]
+        self._unused = range(inner[0], first)
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the ids of `text`, the added words among them."""
+        ids = super().encode(text, add_special_tokens=add_special_tokens)
+        inner = self._first - self._shift
+        return [token + self._shift if token >= inner else token for token in ids] if self._shift else ids
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text of `ids`; ids between the tokenizer's tokens and the added ones stand for nothing."""
+        if self.byte_level:
+            return self._decode_by_runs(ids, skip_special_tokens)
+        inner = [token - self._shift if token >= self._first else token for token in ids if token not in self._unused]
+        return super().decode(inner, skip_special_tokens=skip_special_tokens)
+
+    def _decode_by_runs(self, ids: Sequence[int], skip: bool) -> str:
+        """Decode between the added words, which a byte-level decoder would take for letters of its byte alphabet."""
+        text = ""
+        for added, run in groupby(ids, key=lambda token: token >= self._first):
+            if added:
+                text += "".join(self._word(token) for token in run)
+            else:
+                own = [token for token in run if token not in self._unused]
+                text += super().decode(own, skip_special_tokens=skip)
+        return text
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes one token stands for."""
+        if token >= self._first:
+            return self._word(token).encode()
+        return b"" if token in self._unused else super().token_bytes(token)
+
+    def _word(self, token: int) -> str:
+        place = token - self._first
+        return self._words[place] if place < len(self._words) else ""
