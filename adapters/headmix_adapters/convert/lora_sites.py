@@ -13,7 +13,7 @@ from torch import Tensor
 
 from headmix_adapters.config import BaseShape, HeadBase, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.inject.families import Part
+from headmix_adapters.families import Part
 from headmix_adapters.sites import TERMS, iter_terms, symbol_sizes, term_shapes
 
 SITE_ROWS: Mapping[str, str] = MappingProxyType(

@@ -1,6 +1,6 @@
 """An artifact as a PEFT LoRA folder: the exact LoRA with bias that it equals, at several times its size.
 
-Owns PEFT's file layout on the way out. The algebra is `dense`'s, module names are `inject.families`'.
+Owns PEFT's file layout on the way out. The algebra is `dense`'s, module names are `families`'.
 """
 
 import json
@@ -22,7 +22,7 @@ from headmix_adapters.convert.dense import DenseLora, dense_term, placed, stacke
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.peft_config import FILE as CONFIG
 from headmix_adapters.convert.peft_lora import PREFIX, WEIGHTS
-from headmix_adapters.inject.families import Family, Part, family_of
+from headmix_adapters.families import Family, Part, family_of
 from headmix_adapters.sites import iter_terms, symbol_sizes
 
 _DECODER_PREFIXES = {"gpt2": "transformer."}

@@ -1,6 +1,6 @@
 """A PEFT LoRA folder to an artifact.
 
-Owns the names of PEFT's tensors. What modules are called in each family, `inject.families` says; how their LoRAs are
+Owns the names of PEFT's tensors. What modules are called in each family, `families` says; how their LoRAs are
 regrouped, `lora_sites`.
 """
 
@@ -22,8 +22,7 @@ from headmix_adapters.convert.heads import HeadWish, peft_head
 from headmix_adapters.convert.lora_sites import ModuleLora, Piece, build_sites, pieces_of
 from headmix_adapters.convert.peft_config import CLASSIFICATION_TASK, PeftLoraConfig, read_peft_config
 from headmix_adapters.convert.result import Converted, converter_name
-from headmix_adapters.inject.errors import AttachError
-from headmix_adapters.inject.families import Family, Part, family_of
+from headmix_adapters.families import Family, Part, UnknownFamilyError, family_of
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -129,7 +128,7 @@ def _collect(loras: list[ModuleLora], base: ResolvedBase) -> dict[int, dict[str,
     """Return the pieces by layer and site; the gate's come before the up projection's."""
     try:
         family = family_of(base.shape.model_type)
-    except AttachError as error:
+    except UnknownFamilyError as error:
         raise ConvertError("base", str(error)) from None
     table = _module_table(family, gated=base.shape.gated_mlp)
     path = re.compile(rf"{_WRAPPERS}{re.escape(family.layers)}\.(\d+)\.(.+)")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from headmix_adapters.families import Family, UnknownFamilyError, family_of
 from headmix_adapters.inject.errors import AttachError
-from headmix_adapters.inject.families import Family, family_of
 
 
 def backbone_of(model: PreTrainedModel) -> nn.Module:
@@ -25,7 +25,10 @@ def family_of_backbone(backbone: nn.Module) -> Family:
     Raises:
         AttachError: adapters do not attach to its model type.
     """
-    return family_of(str(getattr(getattr(backbone, "config", None), "model_type", type(backbone).__name__)))
+    try:
+        return family_of(str(getattr(getattr(backbone, "config", None), "model_type", type(backbone).__name__)))
+    except UnknownFamilyError as error:
+        raise AttachError(str(error)) from None
 
 
 def layers_of(backbone: nn.Module) -> nn.ModuleList:

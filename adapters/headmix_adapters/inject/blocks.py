@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from headmix_adapters.config import BaseShape
+from headmix_adapters.families import Part
 from headmix_adapters.inject.backbone import backbone_of, family_of_backbone, layers_of
 from headmix_adapters.inject.errors import AttachError
-from headmix_adapters.inject.families import Part
 from headmix_adapters.sites import symbol_sizes
 
 

@@ -14,8 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.config import AdapterConfig
-from headmix_adapters.inject import AttachError
-from headmix_adapters.inject.families import Family, family_of
+from headmix_adapters.families import Family, UnknownFamilyError, family_of
 from headmix_adapters.train.added import AddedVocabulary, require_sayable
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.examples import Encoded, encode_classification, encode_generation
@@ -77,7 +76,7 @@ def base_family(base: ResolvedBase) -> Family:
     """
     try:
         return family_of(base.shape.model_type)
-    except AttachError as error:
+    except UnknownFamilyError as error:
         raise BaseError(f"{base.name}: {error}") from error
 
 

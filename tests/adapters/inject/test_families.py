@@ -11,9 +11,9 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedModel
 
 from headmix_adapters.base.folder import read_base_shape
 from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, Pooling, SharedPart, SiteConfig, Sites
+from headmix_adapters.families import FAMILIES as TABLE
 from headmix_adapters.inject import AttachError, ClassifierModel, LanguageModel, attach
 from headmix_adapters.inject.backbone import backbone_of
-from headmix_adapters.inject.families import FAMILIES as TABLE
 from headmix_adapters.inject.split import split_backbone
 from tests.adapters.inject.dense import merged
 from tests.support.adapters import MIXED_SITES

@@ -1,14 +1,16 @@
 """Where each family of transformers models keeps its layers and projections: a new family is one more row.
 
-Owns names only. That a module of such a name exists and has the right size is `blocks`' to check; what an adapter adds
-to it is `sites`' and `reference`'s.
+Owns names only; training and conversion read them here. That a module of such a name exists and has the right size is
+`inject.blocks`' to check; what an adapter adds to it is `sites`' and `reference`'s.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from headmix_adapters.inject.errors import AttachError
+
+class UnknownFamilyError(ValueError):
+    """No row of the table is of this model type; the message lists those that are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ def family_of(model_type: str) -> Family:
     """Return the row of a `model_type`, as config.json spells it.
 
     Raises:
-        AttachError: there is none.
+        UnknownFamilyError: there is none.
     """
     if model_type not in FAMILIES:
-        raise AttachError(f"adapters do not attach to model type {model_type} (known: {', '.join(FAMILIES)})")
+        raise UnknownFamilyError(f"adapters do not attach to model type {model_type} (known: {', '.join(FAMILIES)})")
     return FAMILIES[model_type]
