@@ -20,9 +20,10 @@ def vocabulary_size(base_size: int, occupant: Occupant | None) -> int:
 
 
 def take_added(ids: list[int], spans: Sequence[tuple[int, int, Occupant | None]], base_size: int) -> AddedInputs | None:
-    """Return the embeddings of added tokens among a batch's ids, and put the base's last id there; None: there are none.
+    """Return the embeddings of the added tokens among a batch's ids; None where there are none.
 
-    `spans` are (first row, rows, occupant); every id is below its own row's `vocabulary_size`.
+    `spans` are (first row, rows, occupant); every id is below its own row's `vocabulary_size`. In `ids` the base's last
+    takes their places, so that the look-up in the base's table finds rows to be replaced.
     """
     if max(ids) < base_size:
         return None

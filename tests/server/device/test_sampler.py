@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from headmix_server.core.runner import BatchRow
-from headmix_server.core.types import SamplingParams
-from headmix_server.device.sampler import sample
+from headmix_server.core.types import UNSCORED, SamplingParams
+from headmix_server.device.sampler import describe, sample
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, -1.0, -3.0]])
 
@@ -80,3 +80,40 @@ def test_logprobs_are_of_the_unscaled_scores() -> None:
     assert logprob.logprob == pytest.approx(float(expected[0]))
     assert [token for token, _ in logprob.top] == [0, 1, 2]
     assert [value for _, value in logprob.top] == pytest.approx(expected[:3].tolist())
+
+
+def test_added_scores_widen_their_own_row_and_no_other() -> None:
+    greedy = SamplingParams(max_tokens=1, temperature=0, logprobs=2)
+    rows = [(row(), greedy)] * 3
+    plain = sample(LOGITS.repeat(3, 1), rows)
+    widened = sample(LOGITS.repeat(3, 1), rows, {1: torch.tensor([1.5, 9.0])})
+    assert [choice.token for choice in widened] == [0, 6, 0]
+    assert (widened[0], widened[2]) == (plain[0], plain[2])
+    logprob = widened[1].logprob
+    assert logprob is not None
+    expected = torch.cat([LOGITS[0], torch.tensor([1.5, 9.0])]).log_softmax(0)
+    assert [token for token, _ in logprob.top] == [6, 0]
+    assert logprob.logprob == pytest.approx(float(expected[6]))
+
+
+def test_added_tokens_are_drawn_filtered_and_penalised_like_any_other() -> None:
+    added = {0: torch.tensor([1.9])}
+    params = SamplingParams(max_tokens=1, temperature=1.0, seed=3)
+    counts = Counter(sample(LOGITS, [(row(p), params)], added)[0].token for p in range(1, 3001))
+    for token, p in enumerate(torch.cat([LOGITS[0], added[0]]).softmax(0).tolist()):
+        assert counts[token] / 3000 == pytest.approx(p, abs=0.035)
+    narrow = SamplingParams(max_tokens=1, temperature=1.0, top_k=2)
+    assert {sample(LOGITS, [(row(p), narrow)], added)[0].token for p in range(1, 200)} == {0, 5}
+    said = row(history=(1, 5, 5), prompt_length=1)
+    penalised = SamplingParams(max_tokens=1, temperature=0, frequency_penalty=2.0, repetition_penalty=2.0)
+    assert sample(LOGITS, [(said, penalised)], {0: torch.tensor([5.0])})[0].token == 0
+
+
+def test_a_token_that_is_only_read_is_no_obstacle_to_penalties() -> None:
+    read = row(history=(7, 0, 5), prompt_length=3)
+    params = SamplingParams(max_tokens=1, temperature=0, repetition_penalty=3.0, frequency_penalty=1.0)
+    assert sample(LOGITS, [(read, params)])[0].token == 1
+
+
+def test_a_token_without_a_score_is_told_as_all_but_impossible() -> None:
+    assert describe(LOGITS[0].log_softmax(0), 5, 1).logprob == UNSCORED
