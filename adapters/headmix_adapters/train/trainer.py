@@ -125,6 +125,7 @@ def training_arguments(
 
     Checkpoints go to `folder`; the newest is kept, and with early stopping the best, which training ends with.
     """
+    stops_early = table.early_stopping_patience is not None
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=table.batch_size,
@@ -139,8 +140,9 @@ def training_arguments(
         seed=table.seed,
         eval_strategy="epoch",
         save_strategy="epoch",
-        save_total_limit=1,
-        load_best_model_at_end=table.early_stopping_patience is not None,
+        # With a limit of one, Trainer's end deletes all but the best, an interrupted run's newest among them.
+        save_total_limit=2 if stops_early else 1,
+        load_best_model_at_end=stops_early,
         metric_for_best_model=f"eval_{deciding.name}",
         greater_is_better=deciding.greater_is_better,
         restore_callback_states_from_checkpoint=True,

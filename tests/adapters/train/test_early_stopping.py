@@ -1,0 +1,109 @@
+"""Early stopping ends a run that no longer improves, keeps the best epoch, and survives an interruption."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from headmix_adapters.artifact import open_artifact
+from headmix_adapters.inject import AdaptedModel
+from headmix_adapters.train import run as run_module
+from headmix_adapters.train.errors import Interrupted
+from headmix_adapters.train.evaluate import Scores
+from headmix_adapters.train.finish import Result
+from headmix_adapters.train.material import Material
+from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.run import train_adapter
+
+MaterialMaker = Callable[..., Material]
+# By epoch: the second is the best, and two worse ones follow.
+ACCURACIES = (0.5, 0.75, 0.7, 0.6, 0.9)
+
+
+class Scripted:
+    """Scores that follow the script, and the tensors each epoch ended with; `stop_in` presses Ctrl-C in that epoch."""
+
+    def __init__(self, stop_in: int | None = None) -> None:
+        self.epochs: list[dict[str, torch.Tensor]] = []
+        self.stop_in = stop_in
+
+    def __call__(self, material: Material, model: AdaptedModel) -> Scores:
+        self.epochs.append(model.adapter.tensors())
+        if len(self.epochs) == self.stop_in:
+            signal.raise_signal(signal.SIGINT)
+        return {"accuracy": ACCURACIES[len(self.epochs) - 1]}
+
+
+@pytest.fixture
+def finals(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
+    """The tensors that runs ended with."""
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def remember(material: Material, artifact: Path, tensors: dict[str, torch.Tensor], *_: object) -> Result:
+        kept.append(tensors)
+        return Result(artifact, "", {}, None)
+
+    monkeypatch.setattr(run_module, "write_result", remember)
+    return kept
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_training_stops_after_patience_epochs_and_keeps_the_best_ones_tensors(
+    material: MaterialMaker,
+    reporter: Reporter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finals: list[dict[str, torch.Tensor]],
+) -> None:
+    scripted = Scripted()
+    monkeypatch.setattr(run_module, "score_model", scripted)
+    loaded = material("classification", epochs=5, early_stopping_patience=2)
+    train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    assert len(scripted.epochs) == 4
+    assert same(finals[0], scripted.epochs[1])
+    assert not same(finals[0], scripted.epochs[3])
+
+
+def test_an_interrupted_run_remembers_its_patience_and_its_best_epoch(
+    material: MaterialMaker,
+    reporter: Reporter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finals: list[dict[str, torch.Tensor]],
+) -> None:
+    scripted = Scripted(stop_in=3)
+    monkeypatch.setattr(run_module, "score_model", scripted)
+    loaded = material("classification", epochs=5, early_stopping_patience=2)
+    with pytest.raises(Interrupted):
+        train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    train_adapter(loaded, tmp_path / "a.safetensors", resume=True, reporter=reporter)
+    assert len(scripted.epochs) == 4
+    assert same(finals[0], scripted.epochs[1])
+
+
+def test_without_early_stopping_the_last_epoch_is_the_result_whatever_its_score(
+    material: MaterialMaker,
+    reporter: Reporter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finals: list[dict[str, torch.Tensor]],
+) -> None:
+    scripted = Scripted()
+    monkeypatch.setattr(run_module, "score_model", scripted)
+    train_adapter(material("classification", epochs=4), tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    assert same(finals[0], scripted.epochs[3])
+
+
+def test_a_generators_better_epoch_is_the_one_with_the_lower_loss(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path
+) -> None:
+    loaded = material("generation", epochs=3, learning_rate=0.01, early_stopping_patience=1)
+    result = train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    assert result.base_scores is not None
+    assert result.scores["answer_nll"] < result.base_scores["answer_nll"]
+    assert open_artifact(result.artifact).config.training["recipe"]["training"]["early_stopping_patience"] == 1
