@@ -2,7 +2,9 @@
 
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,11 +28,15 @@ def lora() -> dict[str, torch.Tensor]:
 
 
 async def upload(
-    rig: ApiRig, config: object = CONFIG, tensors: dict[str, torch.Tensor] | None = None, **more: str
+    rig: ApiRig,
+    config: object = CONFIG,
+    tensors: dict[str, torch.Tensor] | None = None,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Any:
     files = {"file": ("adapter_model.safetensors", save(lora() if tensors is None else tensors))}
     data = {"name": "tone", "config": config if isinstance(config, str) else json.dumps(config), **more}
-    return await rig.client.post(URL, data=data, files=files)
+    # The converting process loads torch, which takes its time on a busy machine.
+    return await rig.client.post(URL, data=data, files=files, timeout=100)
 
 
 async def test_a_peft_lora_is_stored_as_the_artifact_it_equals(rig: ApiRig, tmp_path: Path) -> None:
@@ -50,7 +56,7 @@ async def test_a_peft_lora_is_stored_as_the_artifact_it_equals(rig: ApiRig, tmp_
 
 async def test_a_head_has_the_labels_sent_with_it(rig: ApiRig) -> None:
     tensors = lora() | {"base_model.model.score.weight": torch.ones(2, 32)}
-    response = await upload(rig, CONFIG | {"task_type": "SEQ_CLS"}, tensors, labels='["good", "bad"]')
+    response = await upload(rig, CONFIG | {"task_type": "SEQ_CLS"}, tensors, {"labels": '["good", "bad"]'})
     assert (response.status_code, response.json()["labels"]) == (201, ["good", "bad"])
 
 
@@ -64,7 +70,7 @@ async def test_what_cannot_be_converted_is_refused_by_field_and_stores_nothing(r
 
 async def test_malformed_fields_name_themselves(rig: ApiRig) -> None:
     for fields in ({"labels": "good,bad"}, {"problem": "ranking"}):
-        response = await upload(rig, **fields)
+        response = await upload(rig, more=fields)
         assert (response.status_code, response.json()["error"]["param"]) == (400, next(iter(fields)))
     alone = {"name": "tone", "labels": '["a"]'}
     response = await rig.client.post(URL, data=alone, files={"file": ("a", b"x")})

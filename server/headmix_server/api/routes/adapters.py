@@ -42,7 +42,7 @@ _UPLOAD_FORM: dict[str, Any] = {
                         "allow_base_mismatch": {"type": "boolean", "default": False},
                         "config": {
                             "type": "string",
-                            "description": "adapter_config.json of a PEFT LoRA, whose adapter_model.safetensors is the file",
+                            "description": "a PEFT LoRA's adapter_config.json; adapter_model.safetensors is the file",
                         },
                         "labels": {"type": "string", "description": "JSON list: the classes of a PEFT LoRA's head"},
                         "problem": {"type": "string", "enum": list(get_args(Problem))},
