@@ -12,7 +12,7 @@ import httpx2
 from headmix.calls import AsyncBound, AsyncCall, AsyncStreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
-from headmix.operations import adapters, classification, generation, models
+from headmix.operations import adapters, classification, embedding, generation, models
 from headmix.operations.health import get_health, get_readiness
 from headmix.response import transport_errors
 from headmix.sender import AsyncSender
@@ -84,6 +84,7 @@ class AsyncClient(AsyncBound):
     complete = AsyncCall(generation.complete)
     chat = AsyncCall(generation.chat)
     classify = AsyncCall(classification.classify)
+    embed = AsyncCall(embedding.embed)
     health = AsyncCall(get_health)
     ready = AsyncCall(get_readiness)
 

@@ -11,7 +11,7 @@ import httpx2
 from headmix.calls import Bound, Call, StreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
-from headmix.operations import adapters, classification, generation, models
+from headmix.operations import adapters, classification, embedding, generation, models
 from headmix.operations.health import get_health, get_readiness
 from headmix.response import transport_errors
 from headmix.sender import Sender
@@ -86,6 +86,7 @@ class Client(Bound):
     complete = Call(generation.complete)
     chat = Call(generation.chat)
     classify = Call(classification.classify)
+    embed = Call(embedding.embed)
     health = Call(get_health)
     ready = Call(get_readiness)
 

@@ -9,7 +9,7 @@ import pytest
 
 from headmix import AsyncClient, DigestMismatchError
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, listing
+from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, EMBEDDINGS, listing
 
 
 def names_in(folder: Path) -> list[str]:
@@ -21,12 +21,14 @@ async def test_operations_are_awaited(server: FakeServer, tmp_path: Path) -> Non
     path.write_bytes(b"artifact")
     server.script("POST", "/v1/chat/completions", Reply.of(CHAT, x_request_id="r-1"))
     server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
     server.script("GET", "/v1/adapters", Reply.of(listing(ADAPTER)))
     server.script("POST", "/v1/adapters", Reply.of(ADAPTER, 201))
     async with AsyncClient(server.url) as client:
         answer = await client.chat("Hello", model="tone")
         assert (answer.text, answer.request_id) == ("Hi.", "r-1")
         assert (await client.classify("fine", model="mood")).label == "good"
+        assert (await client.embed("fine", model="small")).vector == (0.5, -0.25)
         assert (await client.adapters.list())[0].name == "tone"
         assert (await client.adapters.push("tone", path)).new_version
         assert b"artifact" in server.last.body

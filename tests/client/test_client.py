@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from headmix import AdapterRef, AsyncClient, ChatMessage, Client, DigestMismatchError, NotFoundError
+from headmix import (
+    AdapterRef,
+    AsyncClient,
+    ChatMessage,
+    Client,
+    DigestMismatchError,
+    InvalidResponseError,
+    NotFoundError,
+)
 from headmix.calls import AsyncCall, AsyncStreamCall, Call, StreamCall
 from tests.client.fake_server import FakeServer, Reply
 from tests.client.wire import (
@@ -19,6 +27,7 @@ from tests.client.wire import (
     COMPLETION,
     DELETED,
     DIGEST,
+    EMBEDDINGS,
     listing,
 )
 
@@ -61,6 +70,25 @@ def test_classify(server: FakeServer, client: Client) -> None:
     assert [item.label for item in answer.data] == ["good", "bad"]
     assert answer.label == "good"
     assert answer.data[0].probs == (0.1, 0.9)
+
+
+def test_embed(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
+    answer = client.embed(["fine", "awful"], model="small")
+    asked = {"model": "small", "input": ["fine", "awful"], "encoding_format": "base64"}
+    assert server.last.json == asked
+    assert answer.vectors == ((0.5, -0.25), (1.0, 2.0))
+    assert answer.vector == (0.5, -0.25)
+    client.embed([5, 6], model="small", pooling="cls", normalize=False)
+    assert server.last.json == asked | {"input": [5, 6], "pooling": "cls", "normalize": False}
+
+
+@pytest.mark.parametrize("packed", ["not base64", "AAAA"])
+def test_a_vector_that_cannot_be_read_is_an_invalid_response(server: FakeServer, client: Client, packed: str) -> None:
+    data = [{"object": "embedding", "index": 0, "embedding": packed}]
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS | {"data": data}))
+    with pytest.raises(InvalidResponseError):
+        client.embed("fine", model="small")
 
 
 def test_models(server: FakeServer, client: Client) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from headmix.cli import build_app
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, COMPLETION, DELETED, chat_chunk, listing
+from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, COMPLETION, DELETED, EMBEDDINGS, chat_chunk, listing
 
 pytestmark = pytest.mark.drift
 
@@ -35,6 +35,7 @@ def script(server: FakeServer, snippet: str) -> None:
     server.script("POST", "/v1/adapters/support/rollback", Reply.of(ADAPTER))
     server.script("DELETE", "/v1/adapters/support", Reply.of(DELETED))
     server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
     server.script("POST", "/v1/completions", Reply.of(COMPLETION))
     server.script("POST", "/v1/adapters", Reply.of(FAULTY, 422) if "broken" in snippet else Reply.of(ADAPTER, 201))
     chat = Reply.error(404, "model_not_found") if "nobody" in snippet else Reply.of(CHAT)

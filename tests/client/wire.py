@@ -35,6 +35,16 @@ CLASSIFICATION = {
     "usage": {"prompt_tokens": 4, "completion_tokens": 0, "total_tokens": 4},
 }
 
+EMBEDDINGS = {
+    "object": "list",
+    "data": [
+        {"object": "embedding", "index": 0, "embedding": "AAAAPwAAgL4="},
+        {"object": "embedding", "index": 1, "embedding": [1.0, 2.0]},
+    ],
+    "model": "small",
+    "usage": {"prompt_tokens": 4, "total_tokens": 4},
+}
+
 BASE_MODEL = {"id": "small", "object": "model", "created": 1, "owned_by": "headmix", "parent": None, "root": "small"}
 
 ADAPTER_MODEL = {

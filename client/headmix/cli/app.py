@@ -8,6 +8,7 @@ from headmix.cli.adapters import adapters_app
 from headmix.cli.chat import chat
 from headmix.cli.classify import classify
 from headmix.cli.complete import complete
+from headmix.cli.embed import embed
 from headmix.cli.health import health
 from headmix.cli.models import models
 from headmix.cli.plugins import add_plugins
@@ -20,7 +21,7 @@ def build_app() -> typer.Typer:
     """The whole command tree of this installation."""
     app = typer.Typer(name="headmix", no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(options)
-    for command in (chat, complete, classify, models, health):
+    for command in (chat, complete, classify, embed, models, health):
         app.command()(command)
     app.add_typer(adapters_app, name="adapters")
     add_plugins(app)

@@ -4,6 +4,7 @@ from headmix.types.adapter import Adapter, AdapterVersion, DeletedAdapter, Pushe
 from headmix.types.chat import ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatMessage
 from headmix.types.classification import Classification, ClassificationItem
 from headmix.types.completion import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
+from headmix.types.embedding import EmbeddingItem, Embeddings
 from headmix.types.health import Health, Readiness
 from headmix.types.model import Model
 from headmix.types.params import ChatParams, CompletionParams, Messages, Prompt, SamplingParams
@@ -27,6 +28,8 @@ __all__ = [
     "CompletionLogprobs",
     "CompletionParams",
     "DeletedAdapter",
+    "EmbeddingItem",
+    "Embeddings",
     "Health",
     "Messages",
     "Model",

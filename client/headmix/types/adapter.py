@@ -19,6 +19,7 @@ class Adapter(Result):
     method: str
     base: str
     labels: tuple[str, ...] | None = None
+    added_tokens: tuple[str, ...] = ()
     size_bytes: int = 0
     num_parameters: int = 0
     created: int = 0

@@ -6,7 +6,8 @@ from headmix.types.result import Part, Result
 class Model(Result):
     """One entry of /v1/models. `parent` is the base's id for an adapter, None for the base itself.
 
-    `resident` says where an adapter's tensors are now: `device`, `host` or `disk`.
+    `resident` says where an adapter's tensors are now: `device`, `host` or `disk`. `capabilities` are what may be asked
+    of it: `generation`, `classification`, `embedding`.
     """
 
     id: str
@@ -15,6 +16,7 @@ class Model(Result):
     parent: str | None = None
     root: str | None = None
     task: str | None = None
+    capabilities: tuple[str, ...] = ()
     labels: tuple[str, ...] | None = None
     version: int | None = None
     digest: str | None = None

@@ -1,4 +1,4 @@
-"""`headmix classify`, `models` and `health`, and how lists are printed."""
+"""`headmix classify`, `embed`, `models` and `health`, and how lists are printed."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from headmix.cli.output import size
 from tests.client.cli.conftest import Run
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import ADAPTER_MODEL, BASE_MODEL, CLASSIFICATION, DIGEST, listing
+from tests.client.wire import ADAPTER_MODEL, BASE_MODEL, CLASSIFICATION, DIGEST, EMBEDDINGS, listing
 
 
 def test_classify_prints_each_text_with_its_label(server: FakeServer, run: Run) -> None:
@@ -22,6 +22,17 @@ def test_classify_as_json_is_the_whole_answer(server: FakeServer, run: Run) -> N
     server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
     answer = json.loads(run("classify", "fine", "awful", "-m", "mood", "--json").stdout)
     assert [item["probs"] for item in answer["data"]] == [[0.1, 0.9], [0.8, 0.2]]
+
+
+def test_embed_prints_a_vector_a_line(server: FakeServer, run: Run) -> None:
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
+    done = run("embed", "fine", "awful", "-m", "small", "--pooling", "last", "--raw")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [[0.5, -0.25], [1.0, 2.0]]
+    sent = server.last.json
+    assert isinstance(sent, dict)
+    assert (sent["input"], sent["pooling"], sent["normalize"]) == (["fine", "awful"], "last", False)
+    whole = json.loads(run("embed", "fine", "-m", "small", "--json").stdout)
+    assert whole["data"][0]["embedding"] == [0.5, -0.25]
 
 
 def test_models_are_listed_for_people_and_for_programs(server: FakeServer, run: Run) -> None:

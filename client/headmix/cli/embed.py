@@ -1,0 +1,34 @@
+"""Owns `headmix embed`."""
+
+import json
+from typing import Annotated, Literal
+
+import typer
+
+from headmix.cli.output import print_json
+from headmix.cli.sampling import ModelOption, text_or_stdin
+from headmix.cli.session import Session
+
+
+def embed(
+    ctx: typer.Context,
+    texts: Annotated[list[str], typer.Argument(help="The texts; - reads one from standard input.")],
+    model: ModelOption,
+    pooling: Annotated[
+        Literal["mean", "last", "cls"] | None,
+        typer.Option(help="How token states become one vector; the server knows what suits its base."),
+    ] = None,
+    normalize: Annotated[
+        bool | None, typer.Option("--normalize/--raw", help="Divide each vector by its length, or do not.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
+) -> None:
+    """Make a vector of each text: one JSON list a line."""
+    inputs = [text_or_stdin(text) for text in texts]
+    with Session.of(ctx).client() as client:
+        answer = client.embed(inputs, model=model, pooling=pooling, normalize=normalize)
+    if as_json:
+        print_json(answer)
+        return
+    for vector in answer.vectors:
+        typer.echo(json.dumps(vector))
