@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from headmix_server.api.schemas.common import Neutral, ResponseBody, SamplingBody, Text, Usage
+from headmix_server.api.schemas.common import LARGEST, Neutral, ResponseBody, SamplingBody, Text, Usage
 
 TokenId = Annotated[int, Field(ge=0)]
 
@@ -23,7 +23,9 @@ class CompletionRequest(SamplingBody):
     )
 
     prompt: Text | list[Text] | list[TokenId] | list[list[TokenId]]
-    max_tokens: int | None = Field(None, ge=0, description="16 where it is absent; 0 only together with `echo`.")
+    max_tokens: int | None = Field(
+        None, ge=0, le=LARGEST, description="16 where it is absent; 0 only together with `echo`."
+    )
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
 
