@@ -16,7 +16,7 @@ _ERROR = {"model": ErrorResponse, "description": "An error; docs/errors.md lists
 
 def create_app(state: ApiState) -> FastAPI:
     """Return the HTTP application over the given parts; it starts and stops none of them."""
-    app = FastAPI(title="headmix", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="headmix", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.headmix = state
     install_handlers(app)
     # The last one added is the outermost.

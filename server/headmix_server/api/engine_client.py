@@ -228,8 +228,8 @@ class EngineClient:
         if request_id in self._mailboxes:
             raise ValueError(f"the request id {request_id!r} is in use")
         mailbox = self._mailboxes[request_id] = Mailbox()
-        self._send(message)
         try:
+            self._send(message)
             yield mailbox
         finally:
             if self._mailboxes.get(request_id) is mailbox:

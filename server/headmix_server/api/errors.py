@@ -131,6 +131,8 @@ def request_error(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
         return UnsupportedParameter(f"The parameter {param!r} is not supported.", param=param)
     if about[0]["type"] == "json_invalid":
         return InvalidRequest(f"The body is not valid JSON: {about[0]['ctx']['error']}.")
+    if about[0]["type"] == "model_attributes_type" and not param:
+        return InvalidRequest("The body must be a JSON object, sent with the content type application/json.")
     messages = " or: ".join(dict.fromkeys(str(fault["msg"]).removeprefix("Value error, ") for fault in about))
     return InvalidRequest(f"{param}: {messages}." if param else f"{messages}.", param=param or None)
 

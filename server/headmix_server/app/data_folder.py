@@ -36,6 +36,11 @@ class DataFolder:
         return self.root / "artifacts"
 
     @property
+    def base_record(self) -> Path:
+        """The record of which base the adapters were accepted for."""
+        return self.root / "base.json"
+
+    @property
     def preloaded(self) -> Path:
         """The record of what was preloaded."""
         return self.root / "preloaded.json"

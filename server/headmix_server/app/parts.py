@@ -12,6 +12,7 @@ from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.publishing import MIB, verify
 from headmix_server.api.state import ApiState
+from headmix_server.app.base_record import bind_base
 from headmix_server.app.data_folder import DataFolder
 from headmix_server.app.errors import StartError
 from headmix_server.app.greeting import Greeting
@@ -77,7 +78,7 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
     """Open everything but the engine; the first start with a GGUF base converts it here.
 
     Raises:
-        StartError: the base, its tokenizer or template, or the data folder cannot be used.
+        StartError: the base, its tokenizer or template, or the data folder cannot be used, or not with one another.
     """
     try:
         base = resolve_base(settings.base)
@@ -90,6 +91,9 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         keys = Keys(database)
         new_key = keys.bootstrap(folder.root) if settings.keys == "on" else None
         library = _open_library(database, folder, base)
+    except StartError:
+        database.dispose()
+        raise
     except OSError as error:
         database.dispose()
         raise StartError(f"the data folder {folder.root} cannot be used: {error}") from error
@@ -113,6 +117,7 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
 def _open_library(database: Engine, folder: DataFolder, base: ResolvedBase) -> Library:
     """Join catalog and store, and repair what a crash left between them."""
     library = Library(Catalog(database, reserved={base.name}), ArtifactStore(folder.artifacts))
+    bind_base(folder.base_record, base, library.catalog)
     collected = library.start()
     log = get_logger("app")
     if collected.removed:

@@ -1,4 +1,4 @@
-"""Tiny random bases of three families, and LoRAs that PEFT itself made and saved beside them."""
+"""Tiny random bases, each made once, and LoRAs that PEFT itself made beside them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,16 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-)
+from peft import PeftModel
 
 from headmix_adapters.base import ResolvedBase, resolve_base
 from tests.support.families import FAMILIES
+from tests.support.peft_lora import random_peft_lora
 
 MakeBase = Callable[[str], ResolvedBase]
 MakePeft = Callable[..., tuple[Path, PeftModel]]
@@ -41,36 +36,11 @@ def ids() -> torch.Tensor:
     return torch.randint(5, 490, (2, 9), generator=torch.Generator().manual_seed(5))
 
 
-def load_model(base: ResolvedBase, task_type: str | None, num_labels: int = 3) -> PreTrainedModel:
-    """The transformers model of a task on a base, in evaluation mode; a new head is the same each time."""
-    torch.manual_seed(11)
-    if task_type == "SEQ_CLS":
-        model = AutoModelForSequenceClassification.from_pretrained(base.folder, num_labels=num_labels)
-    elif task_type == "CAUSAL_LM":
-        model = AutoModelForCausalLM.from_pretrained(base.folder)
-    else:
-        model = AutoModel.from_pretrained(base.folder)
-    assert isinstance(model, PreTrainedModel)
-    model.train(mode=False)
-    return model
-
-
 @pytest.fixture
 def make_peft(tmp_path: Path) -> MakePeft:
-    """Make a LoRA by PEFT, fill it with random values, save it, and return its folder and the model it sits in."""
+    """Return the folder and the model of a random LoRA made by PEFT."""
 
-    def make(base: ResolvedBase, *, task_type: str | None = "CAUSAL_LM", **config: Any) -> tuple[Path, PeftModel]:
-        # GPT-2's projections keep their weight transposed; PEFT warns where it is not told.
-        config.setdefault("fan_in_fan_out", base.shape.model_type == "gpt2")
-        model = get_peft_model(load_model(base, task_type), LoraConfig(task_type=task_type, **config))
-        assert isinstance(model, PeftModel)
-        generator = torch.Generator().manual_seed(3)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if "lora_" in name or "modules_to_save" in name:
-                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-        model.train(mode=False)
-        model.save_pretrained(str(tmp_path / "peft"))
-        return tmp_path / "peft", model
+    def make(base: ResolvedBase, **config: Any) -> tuple[Path, PeftModel]:
+        return tmp_path / "peft", random_peft_lora(tmp_path / "peft", base, **config)
 
     return make

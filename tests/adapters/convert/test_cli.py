@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 from headmix_adapters.artifact import digest_file, open_artifact
 from headmix_adapters.convert import cli
 from tests.adapters.convert.conftest import MakeBase, MakePeft
+from tests.support.peft_lora import RENAMED
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(RENAMED)
 
 
 def run(command: str, *arguments: str | Path) -> tuple[int, str, str]:

@@ -17,11 +17,12 @@ from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import convert_source
 from headmix_adapters.inject import load_adapter
 from headmix_adapters.presets import Ranks, kernel_mix_sites
-from tests.adapters.convert.conftest import MakeBase, load_model
+from tests.adapters.convert.conftest import MakeBase
 from tests.support.artifacts import adapter_config, random_artifact, random_tensors
+from tests.support.peft_lora import RENAMED, load_model
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings(RENAMED),
     pytest.mark.filterwarnings("ignore:.*lora_bias=True.*"),
 ]
 

@@ -19,10 +19,10 @@ from headmix_adapters.convert.heads import HeadWish
 from headmix_adapters.convert.result import Converted, save_converted
 from headmix_adapters.convert.source import ConvertOptions, convert_source
 from headmix_adapters.inject import load_adapter
-from tests.adapters.convert.conftest import MakeBase, MakePeft, load_model
+from tests.adapters.convert.conftest import MakeBase, MakePeft
+from tests.support.peft_lora import RENAMED, load_model
 
-# PEFT asks transformers in a way that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(RENAMED)
 
 ATTENTION = {
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj"],

@@ -17,8 +17,9 @@ from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import ConvertOptions, convert_source
 from headmix_adapters.inject import attach, load_adapter
 from headmix_adapters.presets import Ranks, kernel_mix_sites
-from tests.adapters.convert.conftest import MakeBase, load_model
+from tests.adapters.convert.conftest import MakeBase
 from tests.support.artifacts import adapter_config, random_tensors
+from tests.support.peft_lora import load_model
 
 State = dict[str, Tensor]
 GPT2_OWNER = "transformer.h.{}.attn.adapter_controller_l.adapters.{}"

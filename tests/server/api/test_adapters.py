@@ -67,6 +67,13 @@ async def test_the_file_comes_back_byte_for_byte(rig: ApiRig, tmp_path: Path) ->
         assert response.headers["x-headmix-adapter"] == f"tone@{version} {digest_of(content)}"
 
 
+async def test_a_file_that_went_away_after_its_name_was_found_is_not_found(rig: ApiRig) -> None:
+    version = rig.publish("tone")
+    rig.state.library.store.delete(version.digest)
+    response = await rig.client.get(f"{URL}/tone/file")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+
+
 async def test_every_malformed_artifact_is_refused_with_its_faults_and_leaves_nothing(rig: ApiRig) -> None:
     for kind, content in malformed_artifacts(rig.state.base.shape).items():
         response = await upload(rig, content)

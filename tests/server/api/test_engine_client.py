@@ -120,6 +120,15 @@ async def test_a_cancelled_consumer_aborts_the_engine_request(client: EngineClie
     assert await engine.expect(Abort) == [Abort(request_id="r")]
 
 
+async def test_a_request_that_cannot_be_sent_is_not_left_open(client: EngineClient, engine: FakeEngine) -> None:
+    unsendable = Generate(
+        request_id="r", tenant="t", prompt=[2**64], adapter=None, sampling=SamplingParams(max_tokens=4)
+    )
+    with pytest.raises(OverflowError):
+        await collect(client, unsendable)
+    assert client.open_requests == 0
+
+
 async def test_nothing_follows_a_terminal_message(client: EngineClient, engine: FakeEngine) -> None:
     task = asyncio.create_task(collect(client, request()))
     await engine.expect(Generate)

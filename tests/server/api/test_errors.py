@@ -188,6 +188,10 @@ async def test_the_wrong_task_is_told_before_the_engine_hears_of_it(
         ({"prompt": ["x", 1]}, "prompt"),
         ({"prompt": {"text": "x"}}, "prompt"),
         ({"model": 3}, "model"),
+        ({"top_k": 2**63}, "top_k"),
+        ({"max_tokens": 2**63}, "max_tokens"),
+        ({"n": 2**63}, "n"),
+        ({"stop_token_ids": [2**63]}, "stop_token_ids.0"),
     ],
 )
 async def test_a_malformed_parameter_is_named(rig: ApiRig, params: dict[str, Any], param: str) -> None:
@@ -337,10 +341,18 @@ async def test_a_body_above_the_limit_is_413_declared_or_not(base_folder: Path, 
             for _ in range(3):
                 yield b" " * 700_000
 
-        for content in (b" " * (2 << 20), undeclared()):
-            response = await rig.client.post(COMPLETIONS, content=content, headers={"content-type": "application/json"})
-            assert response.status_code == 413
-            assert response.json() == error("The body is larger than the limit of 1 MiB.", "payload_too_large")
+        # The content type is the client's word: it must not open a way around the limit.
+        for kind in ("application/json", "multipart/form-data; boundary=b"):
+            for content in (b" " * (2 << 20), undeclared()):
+                response = await rig.client.post(COMPLETIONS, content=content, headers={"content-type": kind})
+                assert response.status_code == 413
+                assert response.json() == error("The body is larger than the limit of 1 MiB.", "payload_too_large")
+
+
+async def test_a_body_without_its_content_type_is_told_what_is_missing(rig: ApiRig) -> None:
+    response = await rig.client.post(COMPLETIONS, content=b'{"model": "m"}', headers={"content-type": "text/plain"})
+    told = "The body must be a JSON object, sent with the content type application/json."
+    assert (response.status_code, response.json()) == (400, error(told, "invalid_request_error"))
 
 
 async def test_a_full_queue_is_503_and_says_when_to_come_back(base_folder: Path, tmp_path: Path) -> None:
@@ -383,7 +395,9 @@ async def test_a_draining_server_is_503(base_folder: Path, tmp_path: Path) -> No
     assert response.headers["retry-after"] == "2"
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/v2/models"), ("POST", "/v1/images")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("GET", "/v2/models"), ("POST", "/v1/images"), ("POST", "/v1/completions/")]
+)
 async def test_an_unknown_route_is_told_in_the_same_shape(rig: ApiRig, method: str, path: str) -> None:
     response = await rig.client.request(method, path)
     assert response.status_code == 404

@@ -23,6 +23,7 @@ from headmix_server.api.schemas.adapters import (
 )
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.version import AdapterVersion
+from headmix_server.core.errors import ModelNotFound
 from headmix_server.core.messages import LoadAdapter
 from headmix_server.core.types import Residency
 
@@ -90,8 +91,14 @@ async def download_adapter(
 ) -> FileResponse:
     """Return the artifact's bytes."""
     chosen = await _resolve(request, state, principal.tenant, name, version)
+    path = state.library.path(chosen)
+    try:
+        found = await run_in_threadpool(path.stat)
+    except FileNotFoundError as error:  # deleted since its name was resolved
+        raise ModelNotFound(f"The model {chosen.reference!r} does not exist.", param="model") from error
     return FileResponse(
-        state.library.path(chosen),
+        path,
+        stat_result=found,
         media_type="application/octet-stream",
         filename=f"{chosen.name}-{chosen.version}.safetensors",
         headers={**Model(chosen).headers, "etag": f'"{chosen.digest}"'},

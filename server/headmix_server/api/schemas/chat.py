@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_serializer
 
-from headmix_server.api.schemas.common import Neutral, RequestBody, ResponseBody, SamplingBody, Text, Usage
+from headmix_server.api.schemas.common import LARGEST, Neutral, RequestBody, ResponseBody, SamplingBody, Text, Usage
 
 
 class TextPart(RequestBody):
@@ -59,8 +59,10 @@ class ChatRequest(SamplingBody):
     )
 
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1, description="The rest of the context where it is absent.")
-    max_completion_tokens: int | None = Field(None, ge=1, description="The newer name of `max_tokens`; it wins.")
+    max_tokens: int | None = Field(None, ge=1, le=LARGEST, description="The rest of the context where it is absent.")
+    max_completion_tokens: int | None = Field(
+        None, ge=1, le=LARGEST, description="The newer name of `max_tokens`; it wins."
+    )
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     parallel_tool_calls: bool | None = None

@@ -5,7 +5,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from headmix_server.api.schemas.common import Neutral, PromptInput, ResponseBody, SamplingBody, Usage, as_prompts
+from headmix_server.api.schemas.common import (
+    LARGEST,
+    Neutral,
+    PromptInput,
+    ResponseBody,
+    SamplingBody,
+    Usage,
+    as_prompts,
+)
 
 
 class CompletionRequest(SamplingBody):
@@ -21,7 +29,9 @@ class CompletionRequest(SamplingBody):
     )
 
     prompt: PromptInput
-    max_tokens: int | None = Field(None, ge=0, description="16 where it is absent; 0 only together with `echo`.")
+    max_tokens: int | None = Field(
+        None, ge=0, le=LARGEST, description="16 where it is absent; 0 only together with `echo`."
+    )
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
 

@@ -1,0 +1,70 @@
+"""LoRAs made by PEFT itself, converted and served together in one batch, answer as PEFT does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+
+from benchmarks.engine_rig import build_engine, random_prompt
+from benchmarks.exactness import TOLERANCE, Case, answer_together
+from headmix_adapters.base import resolve_base
+from headmix_adapters.convert.result import save_converted
+from headmix_adapters.convert.source import convert_source
+from headmix_server.core.settings import Settings
+from tests.support.families import FAMILIES
+from tests.support.peft_lora import RENAMED, random_peft_lora
+
+TARGETS = {
+    "llama": (["q_proj", "v_proj"], ["k_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
+    "gpt2": (["c_attn"], ["attn.c_proj", "c_fc", "mlp.c_proj"]),
+    "bert": (["query", "value"], ["key", "attention.output.dense", "intermediate.dense", "layer.1.output.dense"]),
+    "roberta": (["query", "value"], ["key", "attention.output.dense", "intermediate.dense", "layer.1.output.dense"]),
+}
+TOKENS = 8
+
+
+@torch.inference_mode()
+def generated(model: PeftModel, prompt: list[int]) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(TOKENS):
+        tokens.append(int(model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax()))
+    return tokens[len(prompt) :]
+
+
+@torch.inference_mode()
+def probabilities(model: PeftModel, prompt: list[int]) -> list[float]:
+    logits: torch.Tensor = model(input_ids=torch.tensor([prompt])).logits[0]
+    return logits.softmax(dim=-1).tolist()
+
+
+@pytest.mark.filterwarnings(RENAMED)
+@pytest.mark.filterwarnings("ignore:.*(lora_bias=True|have invalid shape).*")
+@pytest.mark.parametrize("model_type", TARGETS)
+def test_loras_of_peft_in_one_batch_answer_as_peft_does(tmp_path: Path, model_type: str) -> None:
+    torch.set_num_threads(1)
+    FAMILIES[model_type].make(tmp_path / "base")
+    base = resolve_base(str(tmp_path / "base"))
+    causal = FAMILIES[model_type].causal
+    oracles: list[PeftModel] = []
+    cases: list[Case] = []
+    for number, task_type in enumerate(["SEQ_CLS", "SEQ_CLS", *(["CAUSAL_LM", "CAUSAL_LM"] if causal else [])]):
+        few, more = TARGETS[model_type]
+        targets = few if number % 2 else few + more
+        lora = tmp_path / f"peft-{number}"
+        config = {"r": 2 + number, "lora_alpha": 5, "lora_bias": targets == few, "use_rslora": number == 1}
+        oracles.append(random_peft_lora(lora, base, task_type=task_type, seed=number, target_modules=targets, **config))
+        artifact = tmp_path / f"{number}.safetensors"
+        save_converted(convert_source(lora, base), artifact)
+        prompt = random_prompt(5 + 7 * number, base.shape.vocab_size, number)
+        cases.append(Case(task_type, prompt, artifact, TOKENS if task_type == "CAUSAL_LM" else 0))
+    engine = build_engine(base, Settings(base="tiny", max_batch_tokens=48, adapter_slots=8, kv_cache_mib=1))
+    answers = answer_together(engine, cases)
+    engine.close()
+    for case, oracle, answer in zip(cases, oracles, answers, strict=True):
+        assert answer.failure is None
+        if case.max_tokens:
+            assert answer.tokens == generated(oracle, case.prompt)
+        else:
+            expected = probabilities(oracle, case.prompt)
+            assert max(abs(a - b) for a, b in zip(answer.probs, expected, strict=True)) <= TOLERANCE
