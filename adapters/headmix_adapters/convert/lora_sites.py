@@ -100,11 +100,11 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def build_sites(pieces: Pieces, base: BaseShape) -> SitesResult:
+def build_sites(pieces: Pieces, base: BaseShape, *, max_rank: int) -> SitesResult:
     """Regroup all pieces, by layer and site, into one config and its tensors.
 
     Raises:
-        ConvertError: a bias stands where no artifact can have one.
+        ConvertError: a site's rank exceeds `max_rank`, or a bias stands where no artifact can have one.
     """
     notes: list[str] = []
     sites: dict[str, SiteConfig] = {}
@@ -113,26 +113,37 @@ def build_sites(pieces: Pieces, base: BaseShape) -> SitesResult:
     for name in names:
         group = [piece for layer in pieces.values() for piece in layer.get(name, ())]
         rank = max(_rank(layer.get(name, [])) for layer in pieces.values())
+        if rank > max_rank:  # before padding all layers to it
+            raise ConvertError(f"sites.{name}.shared.rank", f"{rank} is not between 1 and {max_rank}")
         scales[name] = _common_scale(name, [piece for piece in group if piece.A.shape[0]], notes)
         shared = SharedPart(rank=rank, scale=scales[name] or 1.0) if rank else None
         head = _bias_part(name, group, base, notes)
         if shared is not None or head is not None:
             sites[name] = SiteConfig(head=head, shared=shared)
     config = Sites(**sites)
-    tensors: dict[str, Tensor] = {}
-    for layer, by_site in pieces.items():
-        for term in iter_terms(config):
-            prefix = f"layers.{layer}.{term.prefix}"
-            group = by_site.get(term.term.site, [])
-            shapes = term_shapes(term, base)
-            if term.term.part == "shared":
-                fold = scales[term.term.site] == 0
-                values = _shared_tensors(group, shapes["A"], shapes["B"], fold=fold)
-            else:
-                values = _bias_tensors(group, shapes)
-            tensors |= {f"{prefix}.{tensor}": value for tensor, value in values.items()}
+    tensors = {
+        f"layers.{layer}.{name}": tensor
+        for layer, by_site in pieces.items()
+        for name, tensor in _layer_tensors(config, by_site, scales, base).items()
+    }
     folded = any(scale == 0 for scale in scales.values()) or any(site.head for site in sites.values())
-    return SitesResult(config, tensors if sites else {}, tuple(notes), folded)
+    return SitesResult(config, tensors, tuple(notes), folded)
+
+
+def _layer_tensors(
+    sites: Sites, by_site: Mapping[str, list[Piece]], scales: Mapping[str, float], base: BaseShape
+) -> dict[str, Tensor]:
+    """Return one layer's tensors, keyed without the layer; sites the layer has no piece of get zeros."""
+    tensors: dict[str, Tensor] = {}
+    for term in iter_terms(sites):
+        group = by_site.get(term.term.site, [])
+        shapes = term_shapes(term, base)
+        if term.term.part == "shared":
+            values = _shared_tensors(group, shapes["A"], shapes["B"], fold=scales[term.term.site] == 0)
+        else:
+            values = _bias_tensors(group, shapes)
+        tensors |= {f"{term.prefix}.{name}": value for name, value in values.items()}
+    return tensors
 
 
 def _rank(group: Iterable[Piece]) -> int:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from headmix_adapters.artifact import Limits
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
@@ -58,7 +59,7 @@ def convert_peft_lora(folder: Path, base: ResolvedBase, wish: HeadWish) -> Conve
         raise ConvertError(unknown[0], _reason(unknown[0]))
     if config.task_type == CLASSIFICATION_TASK and head is None:
         raise ConvertError("modules_to_save", "task_type is SEQ_CLS, but the folder holds no classification head")
-    result = build_sites(pieces, base.shape)
+    result = build_sites(pieces, base.shape, max_rank=Limits().max_rank)
     if head is None and not result.sites.present():
         raise ConvertError("lora_B", "zero effect: every B is zero, so the adapter would answer as the bare base does")
     artifact = AdapterConfig(

@@ -45,7 +45,7 @@ def test_the_sum_of_products_stays_what_it_was(modules: dict[tuple[int, str], Mo
             total[first : first + 10] += product
         else:
             expected[layer, part.site] = product
-    result = build_sites(pieces, BASE)
+    result = build_sites(pieces, BASE, max_rank=8)
     for term in iter_terms(result.sites):
         for layer in pieces:
             prefix = f"layers.{layer}.{term.prefix}"
