@@ -1,0 +1,42 @@
+"""`headmix serve` with an adapter that adds tokens: over HTTP its words are read and said as on transformers."""
+
+from pathlib import Path
+
+import httpx2
+import torch
+from transformers import AutoModelForCausalLM
+
+from benchmarks.exactness import Case, answer_by_transformers
+from headmix_adapters.base import resolve_base
+from headmix_server.text.extended import ExtendedTokenizer
+from headmix_server.text.tokenizer import load_tokenizer
+from tests.support.adapters import MIXED_SITES
+from tests.support.artifacts import random_artifact
+from tests.support.families import FAMILIES
+from tests.support.server import running_server
+
+WORDS = ("<subject>", "<object>")
+TEXT = "The <subject> jumps over"
+
+
+def test_the_adapter_reads_and_says_its_words_and_the_base_knows_nothing_of_them(tmp_path: Path) -> None:
+    FAMILIES["gpt2"].make(tmp_path / "gpt2")
+    base = resolve_base(str(tmp_path / "gpt2"))
+    adapter = tmp_path / "poet.safetensors"
+    random_artifact(adapter, base.shape, MIXED_SITES[0], seed=3, scale=2.0, added_tokens=WORDS)
+    plain = load_tokenizer(base.folder)
+    own = ExtendedTokenizer(plain, WORDS, base.shape.vocab_size)
+    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    with (
+        running_server(tmp_path, base=base.folder, runner="torch", threads=1, kv_cache_mib=8) as server,
+        httpx2.Client(base_url=server.base_url, headers=server.headers, timeout=60) as client,
+    ):
+        file = {"file": ("poet.safetensors", adapter.read_bytes())}
+        assert client.post("/v1/adapters", data={"name": "poet"}, files=file).status_code == 201
+        body = {"prompt": TEXT, "max_tokens": 12, "temperature": 0, "ignore_eos": True}
+        for name, path, tokenizer in ((base.name, None, plain), ("poet", adapter, own)):
+            answer = client.post("/v1/completions", json={"model": name, **body})
+            assert answer.status_code == 200, answer.text
+            expected = answer_by_transformers(model, Case(name, tokenizer.encode(TEXT), path, 12)).tokens
+            assert answer.json()["choices"][0]["text"] == tokenizer.decode(expected)
+            assert any(token >= base.shape.vocab_size for token in expected) == (path is not None)
