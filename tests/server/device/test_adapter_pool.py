@@ -144,3 +144,22 @@ def test_a_failed_installation_leaves_the_slot_empty_and_clean() -> None:
     out = pool_deltas(pool, [(0, 0, 2)], inputs, layer=1)
     for site in WIDTHS:
         torch.testing.assert_close(out[site], reference_delta(whole, 1, site, inputs), atol=1e-5, rtol=1e-5)
+
+
+def test_added_rows_belong_to_one_use_of_the_slot() -> None:
+    adding = make_adapter(0)
+    config = msgspec.structs.replace(adding.config, added_tokens=("<a>", "<b>"))
+    rows = torch.randn(2, 32, dtype=torch.float64)
+    tensors = adding.tensors | {"added_tokens.embedding": rows}
+    pool = AdapterPool(BASE, num_slots=1, dtype=torch.float32)
+    pool.install(0, 1, LoadedAdapter(adding.digest, config, adding.layers, tensors))
+    occupant = pool.occupant(Lease(0, 1, 1, adding.digest))
+    assert occupant is not None
+    assert occupant.added is not None
+    assert occupant.added.equal(rows.float())
+    pool.clear(0)
+    pool.install(0, 2, adding)
+    assert pool.occupant(Lease(0, 1, 1, adding.digest)) is None
+    successor = pool.occupant(Lease(0, 2, 1, adding.digest))
+    assert successor is not None
+    assert successor.added is None
