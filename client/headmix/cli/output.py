@@ -8,10 +8,13 @@ import typer
 from pydantic import BaseModel, TypeAdapter
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+UNBOUNDED_WIDTH = 10_000
 
 _ANY: TypeAdapter[object] = TypeAdapter(object)
 
@@ -22,11 +25,17 @@ def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under column names; None shows as `-`. Cells are data, so nothing in them is read as markup."""
+    """Print rows under column names; None shows as `-`. Cells are data, so nothing in them is read as markup.
+
+    A table wider than the terminal keeps its lines whole, for the terminal to wrap: columns squeezed to a few letters
+    each could not be read or copied.
+    """
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text("-" if cell is None else str(cell), overflow="fold") for cell in row))
-    Console().print(table)
+    console = Console()
+    needed = Measurement.get(console, console.options.update(max_width=UNBOUNDED_WIDTH), table).maximum
+    Console(width=max(console.width, needed)).print(table, soft_wrap=True)
 
 
 def short(digest: str | None) -> str | None:

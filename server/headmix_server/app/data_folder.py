@@ -4,6 +4,7 @@ docs/operations.md lists its files.
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -78,11 +79,23 @@ def _take(lock: int, root: Path) -> None:
         raise StartError(f"another headmix server uses the data folder {root}; stop it or choose another") from error
 
 
-def _make_run_folder(root: Path) -> Path:
+def run_folder(root: Path) -> Path:
+    """Return where the run folder of a data folder is: inside it, or in the system's temp where that path is too long.
+
+    The same data folder always has the same one, so the next start finds what a killed server left.
+    """
     folder = root / "run"
-    if len(os.fsencode(folder)) > LONGEST_RUN_FOLDER:
-        return Path(tempfile.mkdtemp(prefix="headmix-"))
+    if len(os.fsencode(folder)) <= LONGEST_RUN_FOLDER:
+        return folder
+    return Path(tempfile.gettempdir()) / f"headmix-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
+
+
+def _make_run_folder(root: Path) -> Path:
+    folder = run_folder(root)
     # What a killed server left; the lock says that nobody uses it.
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise StartError(f"the run folder {folder} cannot be made: {error.strerror}") from error
     return folder

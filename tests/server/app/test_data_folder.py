@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from headmix_server.app.data_folder import LONGEST_RUN_FOLDER, open_data_folder
+from headmix_server.app.data_folder import LONGEST_RUN_FOLDER, open_data_folder, run_folder
 from headmix_server.app.errors import StartError
 
 
@@ -24,11 +24,15 @@ def test_a_second_server_on_the_same_folder_is_refused_and_harms_nothing(tmp_pat
         pass
 
 
-def test_what_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "engine-1.sock").touch()
-    with open_data_folder(tmp_path) as folder:
+@pytest.mark.parametrize("name", ["data", "d" * LONGEST_RUN_FOLDER], ids=["inside", "in the system's temp"])
+def test_what_a_killed_server_left_is_replaced(tmp_path: Path, name: str) -> None:
+    left = run_folder(tmp_path / name)
+    left.mkdir(parents=True)
+    (left / "engine-1.sock").touch()
+    with open_data_folder(tmp_path / name) as folder:
+        assert folder.run == left
         assert list(folder.run.iterdir()) == []
+    assert not left.exists()
 
 
 def test_sockets_of_a_deep_data_folder_go_where_their_paths_fit(tmp_path: Path) -> None:

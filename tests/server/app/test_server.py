@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx2
 
 from headmix_adapters.base import read_base_shape
+from headmix_server.app.data_folder import run_folder
 from tests.support.artifacts import classifier_config, random_artifact
 from tests.support.server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
 
@@ -152,10 +153,10 @@ def test_a_server_killed_outright_leaves_no_engine_and_no_lock(tmp_path: Path) -
         server.process.kill()
         server.process.wait()
         assert _gone(engine)
-        assert server.data_dir.joinpath("run").is_dir()
+        assert run_folder(server.data_dir).is_dir()
         with running_server(tmp_path, base=server.base, data_dir=server.data_dir) as successor:
             assert successor.stop() == 0
-        assert not server.data_dir.joinpath("run").exists()
+        assert not run_folder(server.data_dir).exists()
 
 
 def _gone(pid: int) -> bool:
