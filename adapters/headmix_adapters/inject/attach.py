@@ -16,7 +16,7 @@ from headmix_adapters.inject.backbone import output_head_of, replace_output_head
 from headmix_adapters.inject.blocks import Block, find_blocks
 from headmix_adapters.inject.classifier_head import ClassifierHead
 from headmix_adapters.inject.errors import AttachError
-from headmix_adapters.inject.initial import folded_normal
+from headmix_adapters.inject.initial import first_values, folded_normal
 from headmix_adapters.inject.projection import AdaptedProjection, RawKey, TermModule
 from headmix_adapters.inject.vocabulary import AddedRows, ExtendedEmbedding, ExtendedHead
 from headmix_adapters.sites import TermConfig, classifier_shapes, iter_terms, term_shapes
@@ -136,7 +136,10 @@ class _Builder:
 
     def _term(self, term: TermConfig, layer: int) -> TermModule:
         shapes = term_shapes(term, self.config.base)
-        tensors = {name: folded_normal(shape, self.generator).to(self.model.device) for name, shape in shapes.items()}
+        tensors = {
+            name: first_values(self.config.method, name, shape, self.generator).to(self.model.device)
+            for name, shape in shapes.items()
+        }
         module = TermModule(term, tensors, self.dropout)
         module.train(self.model.training)
         prefix = f"layers.{layer}.{term.prefix}"

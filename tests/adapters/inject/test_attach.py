@@ -169,6 +169,14 @@ def test_first_values_are_a_normal_folded_at_two_deviations_times_a_hundredth() 
     assert abs(values.std() - expected.std()) < 1e-4
 
 
+def test_a_lora_starts_as_the_base_with_a_spread_out_down_projection(model: LlamaForCausalLM, ids: Tensor) -> None:
+    expected = model(input_ids=ids).logits
+    adapter = attach(model, msgspec.structs.replace(config_of(MIXED_SITES[2]), method="lora"))
+    assert torch.equal(model(input_ids=ids).logits, expected)
+    down = adapter.tensors()["layers.0.q.shared.A"]
+    assert 0.9 / 32**0.5 < down.abs().max() <= 1 / 32**0.5
+
+
 def test_the_same_seed_draws_the_same_adapter(model: LlamaForCausalLM) -> None:
     config = config_of(MIXED_SITES[0])
     drawn = []
