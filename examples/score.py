@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from examples.data.prepare_kingjames import is_archaic
 from headmix_adapters.inject import LanguageModel, load_adapter
 from headmix_adapters.inject.backbone import backbone_of
+from headmix_adapters.reference import pool
 from headmix_adapters.train.batches import collate
 from headmix_adapters.train.examples import IGNORED, Example
-from headmix_adapters.train.material import Material, load_material
+from headmix_adapters.train.material import Material, base_family, load_material
 from headmix_adapters.train.recipe import load_recipe
 
 FOLDER = Path(__file__).parent
@@ -83,7 +84,7 @@ def answers(material: Material) -> list[Answered]:
 
 
 def linear_probe(material: Material) -> Scores:
-    """Return the held-out accuracy of logistic regression on standardised last-token states."""
+    """Return the held-out accuracy of logistic regression on standardised states."""
     train, held_out = _states(material, material.train.examples), _states(material, material.eval.examples)
     mean, deviation = train.mean(dim=0), train.std(dim=0) + 1e-6
     labels = torch.tensor([example.labels for example in material.train.examples])
@@ -106,16 +107,17 @@ def linear_probe(material: Material) -> Scores:
 
 @torch.no_grad()
 def _states(material: Material, examples: Sequence[Example]) -> Tensor:
-    """Return each text's last token state after the final norm, [texts, D]."""
+    """Return each text's state, [texts, D]: its last token's after the final norm, the mean of all of an encoder's."""
+    pooling = "last" if base_family(material.base).generates else "mean"
     rows = []
     for batch in _batches(examples):
         tensors = collate(batch)
         output = backbone_of(material.model)(
             input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"], use_cache=False
         )
-        last = tensors["attention_mask"].sum(dim=1) - 1
-        rows.append(output.last_hidden_state[torch.arange(len(batch)), last])
-    return torch.cat(rows)
+        states = zip(output.last_hidden_state, batch, strict=True)
+        rows += [pool(state[: len(example.input_ids)], pooling) for state, example in states]
+    return torch.stack(rows)
 
 
 def _prompt(example: Example) -> list[int]:
@@ -146,6 +148,6 @@ def _batches(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure the trained examples on their held-out files.")
-    parser.add_argument("names", nargs="+", choices=["spam", "category", "kingjames", "dictionary"])
+    parser.add_argument("names", nargs="+", choices=sorted(path.stem for path in FOLDER.glob("*.toml")))
     for chosen in parser.parse_args().names:
         print(json.dumps(score(chosen)), flush=True)
