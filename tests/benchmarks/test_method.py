@@ -1,12 +1,13 @@
 """The method benchmark compares like with like, and its page says what its runs say."""
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from benchmarks.method_page import Run, read_runs, render_page
-from benchmarks.method_tasks import COMPARISONS, Comparison, budgets, choose
+from benchmarks.method_tasks import COMPARISONS, budgets, choose
 from headmix_adapters.config import BaseShape
 from headmix_adapters.train.examples import Example
 from headmix_adapters.train.recipe import AdapterTable
@@ -28,10 +29,7 @@ def test_contenders_have_the_same_budget_within_five_percent(task: str, base: Ba
 def test_a_contender_with_another_budget_is_refused() -> None:
     task = COMPARISONS["kingjames"]
     larger = AdapterTable(method="lora", rank=40, sites=("q", "v", "o"), layers=(24, 30))
-    unfair = Comparison(
-        **{field: getattr(task, field) for field in task.__slots__}
-        | {"contenders": {**task.contenders, "LoRA": larger}}
-    )
+    unfair = dataclasses.replace(task, contenders={**task.contenders, "LoRA": larger})
     with pytest.raises(ValueError, match="five percent"):
         budgets(unfair, SMOLLM)
 
