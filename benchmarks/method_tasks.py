@@ -49,7 +49,7 @@ CATEGORY = Comparison(
     spare=400,
     epochs=2,
     batch_size=16,
-    rates=(1e-3, 3e-3, 1e-2),
+    rates=(1e-3, 3e-3),
     contenders=MappingProxyType(
         {
             "Kernel-mix": AdapterTable(preset="roberta-nlu"),
@@ -67,7 +67,7 @@ KINGJAMES = Comparison(
     spare=0,
     epochs=1,
     batch_size=8,
-    rates=(1.25e-3, 4e-3),
+    rates=(1.25e-3,),
     contenders=MappingProxyType(
         {
             "Kernel-mix": AdapterTable(preset="gpt2-nlg", layers=UPPER),
