@@ -8,6 +8,7 @@ from benchmarks.engine_rig import build_engine
 from benchmarks.exactness import answer_together, compare, make_cases
 from headmix_adapters.base import resolve_base
 from headmix_server.core.settings import Settings
+from headmix_server.engine.kv_cache import KVCache
 from tests.support.tiny_model import make_tiny_llama
 
 
@@ -33,7 +34,7 @@ def test_fewer_slots_than_adapters_and_too_little_cache_change_no_answer(tmp_pat
         base="tiny", max_batch_tokens=32, adapter_slots=3, host_adapters=2, kv_cache_mib=1, block_size=1
     )
     engine = build_engine(base, settings)
-    engine.scheduler.kv_cache.__init__(160, 1)  # type: ignore[misc]
+    engine.scheduler.kv_cache = KVCache(160, 1)  # a mebibyte is plenty for a model this small
     cases = make_cases(base.shape, tmp_path, [], random_adapters=8, count=24)
     verdict = compare(engine, oracle, cases)
     engine.close()
