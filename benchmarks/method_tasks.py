@@ -49,7 +49,7 @@ CATEGORY = Comparison(
     spare=400,
     epochs=2,
     batch_size=16,
-    rates=(1e-3, 3e-3),
+    rates=(1e-3, 3e-3, 1e-2),
     contenders=MappingProxyType(
         {
             "Kernel-mix": AdapterTable(preset="roberta-nlu"),
