@@ -34,14 +34,25 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def encoder_material(folder: Path, recipe: RecipeMaker, data_folder: Path) -> Callable[..., Material]:
+def animals(tmp_path: Path) -> Path:
+    """Texts in words the tiny tokenizers know, whose label one word decides; held out are some of them again."""
+    ends = ("", " stops here", " jumps over the river", " and the quick dog", ", a lazy one", " here, there")
+    labels = {"fox": "up", "dog": "down"}
+    rows = [{"text": f"The {animal}{end}.", "label": label} for end in ends for animal, label in labels.items()]
+    (tmp_path / "classification.train.jsonl").write_text("\n".join(json.dumps(row) for row in rows * 3))
+    (tmp_path / "classification.eval.jsonl").write_text("\n".join(json.dumps(row) for row in rows[:4]))
+    return tmp_path
+
+
+@pytest.fixture
+def encoder_material(folder: Path, recipe: RecipeMaker, animals: Path) -> Callable[..., Material]:
     """Return a function that loads a classification recipe for the encoder; `classifier` changes its table."""
 
     def load(classifier: dict[str, Any], **training: Any) -> Material:
         made = recipe("classification", adapter={"preset": "roberta-nlu"}, **training)
         assert made.classifier is not None
         changed = msgspec.structs.replace(made.classifier, **classifier)
-        return load_material(msgspec.structs.replace(made, base=str(folder), classifier=changed), data_folder)
+        return load_material(msgspec.structs.replace(made, base=str(folder), classifier=changed), animals)
 
     return load
 
@@ -50,10 +61,9 @@ def encoder_material(folder: Path, recipe: RecipeMaker, data_folder: Path) -> Ca
 def test_a_classifier_on_an_encoder_learns_and_its_file_gives_the_recorded_score(
     encoder_material: Callable[..., Material], reporter: Reporter, tmp_path: Path, pooling: str, kind: str
 ) -> None:
-    material = encoder_material({"pooling": pooling, "kind": kind}, epochs=12, learning_rate=0.008, dropout=0.0)
+    material = encoder_material({"pooling": pooling, "kind": kind}, epochs=10, learning_rate=0.01)
     result = train_adapter(material, tmp_path / "a.safetensors", resume=False, reporter=reporter)
-    # Two thirds of the held-out texts have the same label.
-    assert result.scores["accuracy"] > 0.7
+    assert result.scores["accuracy"] == 1.0
     assert result.base_scores is not None
     artifact = verify_artifact(result.artifact, base=material.base.shape)
     assert artifact.config.training["metrics"]["base"] == result.base_scores
