@@ -17,6 +17,7 @@ from headmix_server.device.adapter_files import LoadedAdapter
 from headmix_server.device.arena import LayerTensors, TermArena
 from headmix_server.kernels.adapters import StepAdapters
 from headmix_server.kernels.added_tokens import AddedInputs
+from headmix_server.kernels.batched_adapters import BatchedAdapters
 from headmix_server.kernels.route import build_route
 
 
@@ -90,7 +91,8 @@ class AdapterPool:
         if route is None:
             return None
         selected = {key: arena.select(route.slots) for key, arena in self._arenas.items()}
-        return StepAdapters(route, {key: term for key, term in selected.items() if term is not None}, added)
+        widths = (self._base.num_heads * self._base.head_dim, self._base.num_kv_heads * self._base.head_dim)
+        return BatchedAdapters(route, widths, {key: term for key, term in selected.items() if term is not None}, added)
 
 
 def _layer_tensors(term: TermConfig, adapter: LoadedAdapter) -> dict[int, LayerTensors]:

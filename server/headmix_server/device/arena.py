@@ -78,11 +78,6 @@ class TermArena:
         self._index = torch.zeros(num_slots, base.num_layers, 0, dtype=torch.int64)
         self._ranks = torch.zeros(num_slots, dtype=torch.int64)
 
-    @property
-    def rows_in_use(self) -> int:
-        """Rank rows that slots hold."""
-        return sum(rows for _, rows in self._runs.values())
-
     def put(self, slot: int, scale: float, layers: dict[int, LayerTensors]) -> None:
         """Store a slot's adapter; the slot must be empty here."""
         rank = next(iter(layers.values())).A.shape[1 if self._per_head else 0]

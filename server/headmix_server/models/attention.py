@@ -30,9 +30,7 @@ class SelfAttention:
     """One layer's attention. `q_norm` and `k_norm` act on each head before rotation; `window` is in tokens."""
 
     layer: int
-    q: Linear  # (H*P, D)
-    k: Linear  # (G*P, D)
-    v: Linear  # (G*P, D)
+    qkv: Linear  # ((H + 2 G) * P, D): queries, then keys, then values
     o: Linear  # (D, H*P)
     heads: Heads
     q_norm: Norm | None = None
@@ -43,17 +41,17 @@ class SelfAttention:
         self, x: Tensor, attention: StepAttention, angles: Angles | None, adapters: StepAdapters | None
     ) -> Tensor:
         """Compute [tokens, D] -> [tokens, D]; `angles` None where positions are not rotary."""
-        q, k, v = self.q(x), self.k(x), self.v(x)
-        if adapters is not None:
-            adapters.add_q(self.layer, x, q)
-            adapters.add_v(self.layer, x, k, v)
-            adapters.add_k(self.layer, x, k)
         heads = self.heads
+        qkv = self.qkv(x)
+        if adapters is not None:
+            adapters.add_qkv(self.layer, x, qkv)
+        last_key = heads.queries + heads.keys
+        states = qkv.view(-1, last_key + heads.keys, heads.size)
         attended = attention.attend(
             self.layer,
-            _prepare(q.view(-1, heads.queries, heads.size), self.q_norm, angles),
-            _prepare(k.view(-1, heads.keys, heads.size), self.k_norm, angles),
-            v.view(-1, heads.keys, heads.size),
+            _prepare(states[:, : heads.queries], self.q_norm, angles),
+            _prepare(states[:, heads.queries : last_key], self.k_norm, angles),
+            states[:, last_key:],
             scale=heads.scale,
             window=self.window,
         ).flatten(1)  # [tokens, H*P]

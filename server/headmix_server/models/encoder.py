@@ -15,6 +15,7 @@ from headmix_server.models.attention import Heads, SelfAttention
 from headmix_server.models.block import PostNormBlock
 from headmix_server.models.config import ModelConfig
 from headmix_server.models.config_reader import ConfigReader
+from headmix_server.models.linear import stack
 from headmix_server.models.mlp import Mlp
 from headmix_server.models.norm import LayerNorm
 from headmix_server.models.positions import Positions
@@ -110,9 +111,12 @@ def _take_block(sizes: EncoderSizes, checkpoint: Checkpoint, layer: int) -> Post
     width, heads = config.hidden_size, config.num_heads
     attention = SelfAttention(
         layer=layer,
-        q=checkpoint.linear(f"{name}.attention.self.query", width, width, bias=True),
-        k=checkpoint.linear(f"{name}.attention.self.key", width, width, bias=True),
-        v=checkpoint.linear(f"{name}.attention.self.value", width, width, bias=True),
+        qkv=stack(
+            [
+                checkpoint.linear(f"{name}.attention.self.{which}", width, width, bias=True)
+                for which in ("query", "key", "value")
+            ]
+        ),
         o=checkpoint.linear(f"{name}.attention.output.dense", width, width, bias=True),
         heads=Heads(heads, heads, config.head_dim, config.head_dim**-0.5),
     )

@@ -77,13 +77,9 @@ def _read_scales(reader: ConfigReader, config: ModelConfig) -> list[float]:
 def _take_block(sizes: _Sizes, checkpoint: Checkpoint, layer: int, scale: float) -> PreNormBlock:
     config, name = sizes.config, f"h.{layer}"
     width, heads = config.hidden_size, config.num_heads
-    weight, bias = _take_projection(checkpoint, f"{name}.attn.c_attn", 3 * width, width)
-    q, k, v = (Linear(*parts) for parts in zip(weight.chunk(3), bias.chunk(3), strict=True))
     attention = SelfAttention(
         layer=layer,
-        q=q,
-        k=k,
-        v=v,
+        qkv=Linear(*_take_projection(checkpoint, f"{name}.attn.c_attn", 3 * width, width)),
         o=Linear(*_take_projection(checkpoint, f"{name}.attn.c_proj", width, width)),
         heads=Heads(heads, heads, config.head_dim, scale),
     )

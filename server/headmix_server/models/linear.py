@@ -1,7 +1,9 @@
 """A frozen affine map: the projections of every family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,3 +18,9 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """Map [tokens, in] to a new tensor [tokens, out], which the caller may add to in place."""
         return functional.linear(x, self.weight, self.bias)
+
+
+def stack(linears: Sequence[Linear]) -> Linear:
+    """Join maps of the same input into one whose results stand side by side; all have a bias or none has."""
+    biases = [linear.bias for linear in linears if linear.bias is not None]
+    return Linear(torch.cat([linear.weight for linear in linears]), torch.cat(biases) if biases else None)

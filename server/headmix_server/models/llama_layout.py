@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from headmix_server.models.activation import ACTIVATIONS
 from headmix_server.models.attention import Heads, SelfAttention
 from headmix_server.models.block import PreNormBlock
 from headmix_server.models.config import ModelConfig
 from headmix_server.models.config_reader import ConfigReader
 from headmix_server.models.decoder import Decoder, Layer
-from headmix_server.models.linear import Linear
+from headmix_server.models.linear import Linear, stack
 from headmix_server.models.mlp import Mlp
 from headmix_server.models.norm import RMSNorm
 from headmix_server.models.rotary import Rotary
@@ -83,11 +80,12 @@ def take_attention(layout: Layout, checkpoint: Checkpoint, layer: int, window: i
     def head_norm(which: str) -> RMSNorm | None:
         return take_norm(layout, checkpoint, f"{name}.{which}", size) if layout.head_norms else None
 
+    def projection(which: str, outputs: int) -> Linear:
+        return checkpoint.linear(f"{name}.{which}", outputs, width, bias=layout.qkv_bias)
+
     return SelfAttention(
         layer=layer,
-        q=checkpoint.linear(f"{name}.q_proj", queries, width, bias=layout.qkv_bias),
-        k=checkpoint.linear(f"{name}.k_proj", keys, width, bias=layout.qkv_bias),
-        v=checkpoint.linear(f"{name}.v_proj", keys, width, bias=layout.qkv_bias),
+        qkv=stack([projection("q_proj", queries), projection("k_proj", keys), projection("v_proj", keys)]),
         o=checkpoint.linear(f"{name}.o_proj", width, queries, bias=layout.o_bias),
         heads=Heads(config.num_heads, config.num_kv_heads, size, layout.scale or size**-0.5),
         q_norm=head_norm("q_norm"),
@@ -103,12 +101,7 @@ def take_mlp(layout: Layout, checkpoint: Checkpoint, layer: int) -> Mlp:
     gate = checkpoint.linear(f"{name}.gate_proj", inner, width, bias=bias)
     up = checkpoint.linear(f"{name}.up_proj", inner, width, bias=bias)
     down = checkpoint.linear(f"{name}.down_proj", width, inner, bias=bias)
-    return Mlp(layer, _stack(gate, up), down, ACTIVATIONS[layout.activation], gated=True)
-
-
-def _stack(gate: Linear, up: Linear) -> Linear:
-    biases: list[Tensor] = [linear.bias for linear in (gate, up) if linear.bias is not None]
-    return Linear(torch.cat((gate.weight, up.weight)), torch.cat(biases) if biases else None)
+    return Mlp(layer, stack([gate, up]), down, ACTIVATIONS[layout.activation], gated=True)
 
 
 def take_norm(layout: Layout, checkpoint: Checkpoint, name: str, width: int | None = None) -> RMSNorm:

@@ -47,9 +47,10 @@ def pool_deltas(
     step = pool.route(spans)
     assert step is not None
     out = {site: torch.zeros(inputs["x"].shape[0], width) for site, width in WIDTHS.items()}
-    step.add_q(layer, inputs["x"], out["q"])
-    step.add_v(layer, inputs["x"], inputs["k"], out["v"])
-    step.add_k(layer, inputs["x"], out["k"])
+    qkv = torch.cat([out["q"], inputs["k"], out["v"]], dim=-1)
+    step.add_qkv(layer, inputs["x"], qkv)
+    out["q"], key, out["v"] = torch.split(qkv, [WIDTHS["q"], WIDTHS["k"], WIDTHS["v"]], dim=-1)
+    out["k"] = key - inputs["k"]
     step.add_o(layer, inputs["a"], out["o"])
     step.add_gate_up(layer, inputs["m"], out["gate_up"])
     step.add_down(layer, inputs["i"], out["down"])
