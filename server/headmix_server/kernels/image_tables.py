@@ -1,0 +1,84 @@
+"""What a fast kernel reads of the adapters on a device: their images in flat memory, and which rows run with which.
+
+An image is one adapter's tensors in one run of an arena; the tables say where each term of each layer begins. Owns
+the meaning of these numbers; who wrote them (`device.adapter_pool`) and how they are multiplied is not known here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from headmix_adapters.config import BaseShape
+from headmix_adapters.sites import TERMS
+
+TERM_INDEX = {key: index for index, key in enumerate(TERMS)}
+"""A term's (site, part, input) to its place in the tables: the table of shapes' own order."""
+
+ABSENT = -1
+"""The offset of a tensor that the slot's adapter does not have in that layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTables:
+    """The images of all slots.
+
+    A slot's tensors lie in the arena of the type they are stored in, contiguous and each in rank-major order, so that
+    shrinking is a dot product and expanding an addition of contiguous rows. With r the term's rank in the slot:
+
+    * head terms: A [heads, r, in], B [heads, r, out], where in is D for the terms that read x, else P, and out is D
+      for site o, else P;
+    * shared terms: A [r, in], B [r, out];
+    * bias [out of the site], present or absent in all layers alike.
+
+    The scale multiplies A's product and the bias; it is in neither tensor.
+    """
+
+    base: BaseShape
+    f32: Tensor  # [n] float32; may be empty
+    bf16: Tensor  # [m] bfloat16; may be empty
+    offsets: Tensor  # [slots, layers, terms, 3] int64: element offsets of A, B and bias in the slot's arena, or ABSENT
+    ranks: Tensor  # [slots, terms] int32, 0 where the slot's adapter has no such term
+    scales: Tensor  # [slots, terms] float32
+    stored_bf16: Tensor  # [slots] bool: which arena is the slot's
+
+
+@dataclass(frozen=True, slots=True)
+class RowRoute:
+    """The rows of a step by slot. Every row is in one segment at most; a row in none is the base's and costs nothing.
+
+    Segment s holds rows[segment_starts[s] : segment_starts[s + 1]]; no two segments have the same slot.
+    """
+
+    segment_slots: Tensor  # [segments] int32
+    segment_starts: Tensor  # [segments + 1] int32
+    rows: Tensor  # [routed rows] int32: rows of the batch, ascending within a segment
+
+
+def build_row_route(spans: Sequence[tuple[int, int, int]], device: torch.device | None = None) -> RowRoute | None:
+    """Group spans of batch rows by slot; None where there is nothing to route.
+
+    `spans` are (slot, first row, rows); a slot may occur in several.
+
+    Raises:
+        ValueError: two spans share a row.
+    """
+    found = sorted((first, count, slot) for slot, first, count in spans if count)
+    if not found:
+        return None
+    if any(first + count > following for (first, count, _), (following, _, _) in pairwise(found)):
+        raise ValueError("a row belongs to two spans")
+    by_slot: dict[int, list[int]] = {}
+    for first, count, slot in found:
+        by_slot.setdefault(slot, []).extend(range(first, first + count))
+    starts, rows = [0], []
+    for slot in sorted(by_slot):
+        rows += by_slot[slot]
+        starts.append(len(rows))
+
+    def on_device(numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int32, device=device)
+
+    return RowRoute(on_device(sorted(by_slot)), on_device(starts), on_device(rows))
