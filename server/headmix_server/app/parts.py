@@ -84,7 +84,7 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         base = resolve_base(settings.base)
         tokenizer = load_tokenizer(base.folder)
         chat_template = load_chat_template(base.folder, tokenizer.special_tokens)
-        database = open_database(folder.database)
+        database = open_database(folder.database if settings.database is None else settings.database.get_secret_value())
     except (BaseError, TokenizerError, ChatTemplateError, DatabaseUnusable, OSError) as error:
         raise StartError(str(error)) from error
     try:

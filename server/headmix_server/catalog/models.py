@@ -3,7 +3,7 @@
 Rows only; the rules they keep are `catalog`'s.
 """
 
-from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Integer, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from headmix_server.core.database import Base
@@ -15,7 +15,8 @@ class AdapterRow(Base):
     __tablename__ = "adapters"
     __table_args__ = (UniqueConstraint("tenant", "name"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    # SQLite numbers rows by itself only where the key is a plain INTEGER, which has 64 bits there.
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
     tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))
     name: Mapped[str]
     current: Mapped[int | None]
@@ -27,7 +28,7 @@ class VersionRow(Base):
 
     __tablename__ = "versions"
 
-    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("adapters.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     digest: Mapped[str] = mapped_column(index=True)
     size_bytes: Mapped[int]
@@ -41,6 +42,6 @@ class PromotionRow(Base):
 
     __tablename__ = "promotions"
 
-    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("adapters.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     number: Mapped[int]

@@ -7,7 +7,7 @@ The engine process gets the same object as JSON.
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -22,6 +22,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and prints it.")
     data_dir: Path = Field(Path(".headmix"), description="Folder of the catalog, the artifacts and the admin key.")
+    database: SecretStr | None = Field(
+        None,
+        description="URL of the catalog's database, `postgresql://user:password@host/name`; `none` is an SQLite file "
+        "in `data_dir`. Better a variable than a flag: others on the machine can read a command line.",
+    )
     runner: Literal["torch", "fake"] = Field(
         "torch",
         description="What computes: `torch` is the real model; `fake` answers without one, for tests of clients.",

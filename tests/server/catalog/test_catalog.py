@@ -1,5 +1,5 @@
 import threading
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,8 +10,10 @@ from tests.support.records import digest_of, record_of
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return Catalog(open_database(tmp_path / "catalog.db"), reserved={"base"})
+def catalog(database_url: str) -> Iterator[Catalog]:
+    engine = open_database(database_url)
+    yield Catalog(engine, reserved={"base"})
+    engine.dispose()
 
 
 def test_a_version_tells_all_that_its_record_said(catalog: Catalog) -> None:
@@ -177,8 +179,10 @@ def test_readers_always_find_a_current_version_while_it_is_replaced(catalog: Cat
     assert seen
 
 
-def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "catalog.db")
+def test_everything_is_there_after_a_restart(database_url: str) -> None:
+    engine = open_database(database_url)
     before = Catalog(engine).publish("acme", "a", record_of(b"1", labels=("x",))).version
     engine.dispose()
-    assert Catalog(open_database(tmp_path / "catalog.db")).resolve("acme", "a") == before
+    again = open_database(database_url)
+    assert Catalog(again).resolve("acme", "a") == before
+    again.dispose()

@@ -1,12 +1,12 @@
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from headmix_server.core.database import (
-    SCHEMA_VERSION,
     DatabaseUnusable,
     Tenant,
     ensure_tenant,
@@ -15,6 +15,14 @@ from headmix_server.core.database import (
     writing,
 )
 from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ServerOverloaded
+from tests.support.databases import PostgresServer
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
 
 
 def test_a_commit_that_was_answered_is_on_the_disk_and_references_are_checked(tmp_path: Path) -> None:
@@ -27,35 +35,29 @@ def test_a_commit_that_was_answered_is_on_the_disk_and_references_are_checked(tm
     assert pragmas == {"journal_mode": "wal", "synchronous": full, "foreign_keys": 1}
 
 
-def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
-    engine = open_database(f"sqlite:///{tmp_path}/catalog.db")
+def test_what_was_written_is_there_after_reopening(database_url: str) -> None:
+    engine = open_database(database_url)
     with writing(engine) as session:
         ensure_tenant(session, "acme")
         ensure_tenant(session, "acme")
     engine.dispose()
-    with reading(open_database(tmp_path / "catalog.db")) as session:
+    engine = open_database(database_url)
+    with reading(engine) as session:
         assert session.scalars(select(Tenant.name)).all() == ["acme"]
+    engine.dispose()
 
 
-@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 999])
-def test_a_schema_of_another_version_is_refused_with_both_numbers(tmp_path: Path, version: int) -> None:
-    open_database(tmp_path / "catalog.db").dispose()
-    with sqlite3.connect(tmp_path / "catalog.db") as connection:
-        connection.execute(f"PRAGMA user_version = {version}")
-    connection.close()
-    with pytest.raises(DatabaseUnusable, match=f"version {version}.*only version {SCHEMA_VERSION}"):
-        open_database(tmp_path / "catalog.db")
+@pytest.mark.parametrize("location", [":memory:", "sqlite://", "mysql://user:secret@host/db", "://secret@"])
+def test_only_files_of_sqlite_and_postgresql_are_taken_and_no_password_is_shown(location: str) -> None:
+    with pytest.raises(DatabaseUnusable) as caught:
+        open_database(location)
+    assert "secret" not in str(caught.value)
 
 
-def test_somebody_elses_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "other.db") as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-    connection.close()
-    with pytest.raises(DatabaseUnusable, match="not one of headmix"):
-        open_database(tmp_path / "other.db")
-    connection = sqlite3.connect(tmp_path / "other.db")
-    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
-    connection.close()
+def test_a_server_that_does_not_answer_is_told_without_the_password() -> None:
+    with pytest.raises(DatabaseUnusable, match="cannot be opened") as caught:
+        open_database("postgresql://user:secret@127.0.0.1:1/db")
+    assert "secret" not in str(caught.value)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -64,16 +66,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         open_database(tmp_path / "catalog.db")
 
 
-@pytest.mark.parametrize("location", [":memory:", "sqlite://", "postgresql://user:secret@host/db"])
-def test_only_files_of_sqlite_are_taken_and_no_password_is_shown(location: str) -> None:
-    with pytest.raises(DatabaseUnusable) as caught:
-        open_database(location)
-    assert "secret" not in str(caught.value)
-
-
-def test_an_error_inside_a_transaction_leaves_nothing(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "catalog.db")
-
+def test_an_error_inside_a_transaction_leaves_nothing(engine: Engine) -> None:
     def fail_half_way() -> None:
         with writing(engine) as session:
             ensure_tenant(session, "acme")
@@ -85,8 +78,7 @@ def test_an_error_inside_a_transaction_leaves_nothing(tmp_path: Path) -> None:
         assert session.get(Tenant, "acme") is None
 
 
-def test_writers_in_many_threads_lose_no_update(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "catalog.db")
+def test_writers_in_many_threads_lose_no_update(engine: Engine) -> None:
     with writing(engine) as session:
         session.add(Tenant(name="count", created=0))
 
@@ -104,20 +96,38 @@ def test_writers_in_many_threads_lose_no_update(tmp_path: Path) -> None:
         assert session.get_one(Tenant, "count").created == 40
 
 
-def test_readers_do_not_wait_for_a_writer_and_see_no_half_of_its_work(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "catalog.db")
+def test_readers_do_not_wait_for_a_writer_and_see_no_half_of_its_work(engine: Engine) -> None:
     with writing(engine) as writer:
         ensure_tenant(writer, "acme")
         with reading(engine) as reader:
             assert reader.get(Tenant, "acme") is None
 
 
-def test_a_lock_that_is_never_given_up_is_told_as_overload(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "catalog.db", busy_seconds=0.05)
+def test_a_reader_sees_one_state_however_long_it_reads(engine: Engine) -> None:
+    with reading(engine) as reader:
+        assert reader.get(Tenant, "acme") is None
+        with writing(engine) as writer:
+            ensure_tenant(writer, "acme")
+        assert reader.scalars(select(Tenant.name)).all() == []
+
+
+def test_a_lock_that_is_never_given_up_is_told_as_overload(database_url: str) -> None:
+    engine = open_database(database_url, busy_seconds=0.05)
     with writing(engine), pytest.raises(ServerOverloaded) as caught, writing(engine) as second:
         # Not reached: the lock is asked for at the start.
         ensure_tenant(second, "acme")
     assert caught.value.retry_after == 1
+    engine.dispose()
+
+
+def test_a_server_that_drops_its_connections_is_told_as_overload_and_forgiven(postgres: PostgresServer) -> None:
+    engine = open_database(postgres.new_database())
+    dropped = "SELECT pg_terminate_backend(pg_backend_pid())"
+    with pytest.raises(ServerOverloaded, match="cannot be reached"), reading(engine) as session:
+        session.connection().exec_driver_sql(dropped)
+    with writing(engine) as session:
+        ensure_tenant(session, "acme")
+    engine.dispose()
 
 
 def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path) -> None:
@@ -142,3 +152,14 @@ def test_a_malformed_tenant_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidRequest) as caught, writing(open_database(tmp_path / "catalog.db")) as session:
         ensure_tenant(session, name)
     assert caught.value.param == "tenant"
+
+
+def test_somebody_elses_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    with pytest.raises(DatabaseUnusable, match="not one of headmix"):
+        open_database(tmp_path / "other.db")
+    connection = sqlite3.connect(tmp_path / "other.db")
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+    connection.close()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from headmix_server.core.database import open_database, writing
+from headmix_server.core.database import open_database, reading, writing
 from headmix_server.core.errors import InvalidApiKey, InvalidRequest
 from headmix_server.tenancy import keys as keys_module
 from headmix_server.tenancy.admin_key import FILE_NAME, read_admin_key
@@ -21,8 +21,10 @@ from tests.support.crash import Crash, crash_at
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    return open_database(tmp_path / "headmix.db")
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -40,10 +42,14 @@ def test_a_key_opens_its_tenant_with_its_scopes(keys: Keys) -> None:
     assert keys.list("other") == ()
 
 
-def test_a_key_has_256_random_bits_and_the_database_has_not_its_text(keys: Keys, tmp_path: Path) -> None:
+def test_a_key_has_256_random_bits_and_the_database_has_not_its_text(
+    keys: Keys, engine: Engine, tmp_path: Path
+) -> None:
     plaintexts = [keys.create("acme", ["inference"]).plaintext for _ in range(5)]
     assert len(set(plaintexts)) == 5
-    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    with reading(engine) as session:
+        rows = session.execute(text("SELECT * FROM keys")).all()
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir()) + repr(rows).encode()
     for plaintext in plaintexts:
         assert re.fullmatch(r"hm_[A-Za-z0-9_-]{43}", plaintext)
         assert plaintext[:11].encode() in stored

@@ -1,0 +1,8 @@
+"""The database: SQLite as the embedded default, PostgreSQL by URL; how it is opened, migrated, read and written."""
+
+from headmix_server.core.database.base import Base, Tenant
+from headmix_server.core.database.faults import DatabaseUnusable
+from headmix_server.core.database.open import open_database
+from headmix_server.core.database.session import ensure_tenant, reading, writing
+
+__all__ = ["Base", "DatabaseUnusable", "Tenant", "ensure_tenant", "open_database", "reading", "writing"]

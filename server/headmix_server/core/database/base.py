@@ -1,0 +1,31 @@
+"""The declarative base, and the `tenants` table that catalog and tenancy both hang on.
+
+Knows nothing of the other tables: whoever opens the database has imported the modules that declare them.
+"""
+
+from sqlalchemy import BigInteger, MetaData
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""Every constraint has a name, so that a migration can change it on every database."""
+
+
+class Base(DeclarativeBase):
+    """Root of every table. Whole numbers are 64 bits wide: times and sizes outgrow 32."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {int: BigInteger}  # noqa: RUF012 - SQLAlchemy reads it from the class
+
+
+class Tenant(Base):
+    """An owner of keys and adapters."""
+
+    __tablename__ = "tenants"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[int]

@@ -1,0 +1,55 @@
+"""Opening a database: which kind it is, that it is ours, and that its schema is this program's."""
+
+from pathlib import Path
+
+from sqlalchemy import Engine, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from headmix_server.core.database.faults import DatabaseUnusable
+from headmix_server.core.database.migrate import migrate
+from headmix_server.core.database.postgres import postgres_engine
+from headmix_server.core.database.sqlite import sqlite_engine
+
+
+def open_database(location: str | Path, *, busy_seconds: float = 10.0) -> Engine:
+    """Open (or create) the database at a path, a `sqlite:///` or a `postgresql://` URL; bring its schema up to date.
+
+    Safe to use from many threads. A transaction waits at most `busy_seconds` for the locks of others.
+
+    Raises:
+        DatabaseUnusable: of another kind, not reachable, not ours, or of a schema this program does not know.
+    """
+    url = _url(location)
+    engine = postgres_engine(url, busy_seconds) if _is_postgres(url) else sqlite_engine(url, busy_seconds)
+    try:
+        with engine.execution_options(immediate=True).begin() as connection:
+            migrate(connection)
+    except DBAPIError as error:
+        engine.dispose()
+        shown = _shown(url)
+        raise DatabaseUnusable(f"{shown} cannot be opened as a database: {str(error.orig).strip()}") from error
+    except DatabaseUnusable as error:
+        engine.dispose()
+        raise DatabaseUnusable(f"{_shown(url)} {error}") from error
+    return engine
+
+
+def _is_postgres(url: URL) -> bool:
+    return url.get_backend_name() == "postgresql"
+
+
+def _url(location: str | Path) -> URL:
+    text = str(location)
+    try:
+        url = make_url(text if "://" in text else f"sqlite:///{text}")
+    except ArgumentError as error:  # its text would show the password
+        raise DatabaseUnusable("the database's URL cannot be read") from error
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise DatabaseUnusable(f"{_shown(url)} is not a database headmix can use: it takes SQLite or PostgreSQL.")
+    return url
+
+
+def _shown(url: URL) -> str:
+    """Return the URL without its password, and of a file the path alone."""
+    return url.render_as_string(hide_password=True) if _is_postgres(url) or not url.database else url.database

@@ -1,0 +1,71 @@
+"""How a transaction reads or writes."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from headmix_server.core.database.base import Tenant
+from headmix_server.core.database.faults import plain_fault
+from headmix_server.core.errors import InvalidRequest
+
+_TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """Give a session that sees one consistent state and changes nothing.
+
+    Raises:
+        ServerOverloaded, InsufficientStorage: see `writing`.
+    """
+    with _told_plainly(), Session(engine) as session:
+        yield session
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """Give a session that holds the write lock from its start; commits at the end, rolls back on any error.
+
+    What it reads cannot change before it writes, so no conflict has to be retried. Writers are few and short; the
+    path of a request only reads.
+
+    Raises:
+        ServerOverloaded: other writers held the lock for the engine's `busy_seconds`, or the database is gone.
+        InsufficientStorage: the disk is full; nothing was written.
+    """
+    with _told_plainly(), Session(engine.execution_options(immediate=True)) as session, session.begin():
+        # Locks now: a session connects, and so begins, only at its first statement.
+        session.connection()
+        yield session
+
+
+def ensure_tenant(session: Session, name: str) -> None:
+    """Create the tenant where it is not there; call it within `writing`.
+
+    Raises:
+        InvalidRequest: the name is malformed.
+    """
+    if _TENANT.fullmatch(name) is None:
+        raise InvalidRequest(
+            "A tenant has 1 to 63 characters of a-z, 0-9, '.', '_' and '-', and starts with a letter or digit.",
+            param="tenant",
+        )
+    if session.get(Tenant, name) is None:
+        session.add(Tenant(name=name, created=int(time.time())))
+        session.flush()
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        plain = plain_fault(error)
+        if plain is None:
+            raise
+        raise plain from error
