@@ -1,0 +1,114 @@
+"""Making the native library: which compiler, which flags, where the result is kept.
+
+A build is named after everything it depends on (sources, torch, flags, processor), so a cache that moves to another
+machine is never loaded there. Several processes may ask at once: one builds, the others wait for it. Knows nothing of
+the operations inside.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from filelock import FileLock
+
+from headmix_adapters.artifact.durable import sync_path
+from headmix_adapters.base.cache import default_cache_dir as bases_dir
+
+FLAGS = ("-O3", "-march=native", "-std=gnu++20", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra")
+"""gnu++20, not c++20: only then may the compiler join a product and a sum into one instruction."""
+
+COMPILE_SECONDS = 300
+"""A compiler that takes longer has hung."""
+
+
+class BuildError(Exception):
+    """There is no native library, and why."""
+
+
+def default_cache_dir() -> Path:
+    """Return the folder of native builds, beside the converted bases in the user's cache."""
+    return bases_dir().parent / "native"
+
+
+def find_compiler() -> str | None:
+    """Return the C++ compiler to use: CXX, else the first of c++, g++ and clang++ there is, else None."""
+    names = (os.environ["CXX"],) if os.environ.get("CXX") else ("c++", "g++", "clang++")
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def build_library(folder: Path, cache: Path) -> Path:
+    """Return the library made of the folder's .cpp files, from the cache where it is there already.
+
+    Raises:
+        BuildError: there is no compiler or it failed, or the cache cannot be written.
+    """
+    sources = sorted(folder.glob("*.cpp"))
+    library = cache / f"headmix-{_build_key(sorted([*sources, *folder.glob('*.h')]))}.so"
+    if library.exists():
+        return library
+    compiler = find_compiler()
+    if compiler is None:
+        raise BuildError("no C++ compiler (CXX, c++, g++, clang++) was found")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / "build.lock"):
+            if not library.exists():
+                _compile(compiler, sources, library)
+    except OSError as error:
+        raise BuildError(f"{cache}: {error}") from error
+    return library
+
+
+def _build_key(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for part in (torch.__version__, *FLAGS, platform.machine(), _cpu_features()):
+        digest.update(f"{part}\0".encode())
+    for file in files:
+        digest.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:24]
+
+
+def _cpu_features() -> str:
+    """Return the instruction sets `-march=native` may use here, as the kernel lists them, else as torch names them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    listed = (line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features")))
+    words = next(listed, torch.backends.cpu.get_cpu_capability()).split()
+    return " ".join(sorted(words))
+
+
+def _compile(compiler: str, sources: Sequence[Path], library: Path) -> None:
+    """Compile each source by itself, at once, and put the linked library in its place whole or not at all."""
+    torch_folder = Path(torch.__file__).parent
+    includes = ["-isystem", str(torch_folder / "include")]
+    with TemporaryDirectory(dir=library.parent, prefix="build-") as scratch:
+        objects = [Path(scratch) / f"{source.stem}.o" for source in sources]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            commands = [
+                [compiler, *FLAGS, *includes, "-c", str(source), "-o", str(target)]
+                for source, target in zip(sources, objects, strict=True)
+            ]
+            list(pool.map(_run, commands))
+        linked = Path(scratch) / library.name
+        libraries = [f"-L{torch_folder / 'lib'}", "-ltorch_cpu", "-lc10"]
+        _run([compiler, "-shared", *map(str, objects), *libraries, "-o", str(linked)])
+        sync_path(linked)  # a torn library would not fail to load, it would kill the process
+        linked.replace(library)
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMPILE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{command[0]} took more than {COMPILE_SECONDS} s") from error
+    if done.returncode:
+        raise BuildError(f"{' '.join(command)} failed: {done.stderr.strip()[-2000:]}")
