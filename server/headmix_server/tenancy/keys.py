@@ -1,105 +1,152 @@
-"""Keys: made, checked, listed, revoked; and the first one, which a new server gives itself.
+"""Keys: made, checked, listed, rotated, revoked; and the first one, which a new server gives itself.
 
-A key is `hm_` and 32 random bytes in base64url. Its text exists only where it was handed out: the database has its
-sha256 (the text has 256 bits of chance, so a slow hash would add nothing) and its first characters, by which it is
-found. What a key may do on a route is the API's to ask of the `Principal`.
+A key's text exists only where it was handed out (`key_text`). What a key may do on a route is the API's to ask of the
+`Principal`.
 """
 
-import hashlib
-import hmac
-import re
 import secrets
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, or_, select
 from sqlalchemy.orm import Session
 
-from headmix_server.core.database import ensure_tenant, reading, writing
+from headmix_server.core.database import SERVER, audit, ensure_tenant, reading, writing
 from headmix_server.core.errors import InvalidApiKey, InvalidRequest
 from headmix_server.tenancy.admin_key import read_admin_key, write_admin_key
+from headmix_server.tenancy.key_info import KeyInfo, NewKey, key_info
+from headmix_server.tenancy.key_text import draw_key, hash_key, is_key, key_prefix, matching
+from headmix_server.tenancy.last_used import LastUsed
 from headmix_server.tenancy.models import KeyRow
-from headmix_server.tenancy.principal import ALL_SCOPES, Principal, Scope
+from headmix_server.tenancy.principal import ALL_SCOPES, Principal, Scope, read_scopes, write_scopes
 
 DEFAULT_TENANT = "default"
-_KEY = re.compile(r"hm_[A-Za-z0-9_-]{43}")
-_PREFIX_LENGTH = 11
-_NO_HASH = bytes(32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyInfo:
-    """A key as it may be shown: everything but its text. Times are Unix seconds."""
-
-    key_id: str
-    tenant: str
-    name: str | None
-    prefix: str
-    scopes: frozenset[Scope]
-    created: int
-    revoked: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key just made; `plaintext` is shown to its owner now and never again."""
-
-    plaintext: str
-    info: KeyInfo
 
 
 class Keys:
-    """Every tenant's keys. Safe to use from many threads."""
+    """Every tenant's keys. Thread-safe; `actor` is whom the audit names, `clock` tells Unix seconds."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
+        self._clock = clock
+        self._last_used = LastUsed()
 
-    def create(self, tenant: str, scopes: Collection[Scope | str], name: str | None = None) -> NewKey:
-        """Make a key, and the tenant where it is new.
+    def create(
+        self,
+        tenant: str,
+        scopes: Collection[Scope | str],
+        name: str | None = None,
+        *,
+        expires: int | None = None,
+        actor: str = SERVER,
+    ) -> NewKey:
+        """Make a key, and the tenant where it is new; `expires` is in Unix seconds.
 
         Raises:
-            InvalidRequest: the tenant's name is malformed, or a scope is unknown or missing.
+            InvalidRequest: the tenant's name is malformed, a scope is unknown or missing, or the key would be expired.
         """
-        plaintext = _draw()
+        if expires is not None and expires <= self._clock():
+            raise InvalidRequest("The key would be expired already.", param="expires")
         with writing(self._engine) as session:
-            return NewKey(plaintext, _insert(session, plaintext, tenant, scopes, name))
+            return self._add(session, draw_key(), tenant, write_scopes(scopes), name, expires, actor)
+
+    def _add(
+        self,
+        session: Session,
+        plaintext: str,
+        tenant: str,
+        scopes: str,
+        name: str | None,
+        expires: int | None,
+        actor: str,
+    ) -> NewKey:
+        ensure_tenant(session, tenant)
+        row = KeyRow(
+            id=f"key_{secrets.token_hex(8)}",
+            tenant=tenant,
+            name=name,
+            prefix=key_prefix(plaintext),
+            hash=hash_key(plaintext),
+            scopes=scopes,
+            created=int(self._clock()),
+            revoked=None,
+            expires=expires,
+            last_used=None,
+        )
+        session.add(row)
+        session.flush()
+        audit(session, actor, tenant, "key.create", row.id, scopes=scopes.split(), expires=expires)
+        return NewKey(plaintext, key_info(row, None))
 
     def authenticate(self, plaintext: str) -> Principal:
-        """Return whose key this is.
+        """Return whose key this is, and note its use.
 
         Raises:
-            InvalidApiKey: malformed, unknown or revoked, told apart neither by text nor by the work done.
+            InvalidApiKey: malformed, unknown, revoked or expired, told apart neither by text nor by the work done.
         """
-        wanted = _hash(plaintext)
-        prefix = plaintext[:_PREFIX_LENGTH] if _KEY.fullmatch(plaintext) else ""
-        query = select(KeyRow.hash, KeyRow.id, KeyRow.tenant, KeyRow.scopes)
+        now = int(self._clock())
+        query = select(KeyRow.hash, KeyRow.id, KeyRow.tenant, KeyRow.scopes).where(
+            KeyRow.prefix == (key_prefix(plaintext) if is_key(plaintext) else ""),
+            KeyRow.revoked.is_(None),
+            or_(KeyRow.expires.is_(None), KeyRow.expires > now),
+        )
         with reading(self._engine) as session:
-            rows = session.execute(query.where(KeyRow.prefix == prefix, KeyRow.revoked.is_(None))).all()
-        found = [row for row in rows if hmac.compare_digest(row.hash, wanted)]
-        if not rows:
-            hmac.compare_digest(_NO_HASH, wanted)
-        if not found:
+            rows = session.execute(query).all()
+        place = matching(plaintext, [row.hash for row in rows])
+        if place is None:
             raise InvalidApiKey("The API key is not valid.")
-        _, key_id, tenant, scopes = found[0]
-        return Principal(tenant, _scopes(scopes), key_id)
+        found = rows[place]
+        self._last_used.note(found.id, now)
+        return Principal(found.tenant, read_scopes(found.scopes), found.id)
 
     def list(self, tenant: str) -> tuple[KeyInfo, ...]:
-        """Return the tenant's keys, revoked ones too, oldest first."""
+        """Return the tenant's keys, revoked and expired ones too, oldest first."""
         with reading(self._engine) as session:
             rows = session.scalars(select(KeyRow).where(KeyRow.tenant == tenant).order_by(KeyRow.created, KeyRow.id))
-            return tuple(map(_info, rows))
+            return tuple(key_info(row, self._last_used.of(row.id)) for row in rows)
 
-    def revoke(self, tenant: str, key_id: str) -> bool:
+    def revoke(self, tenant: str, key_id: str, *, actor: str = SERVER) -> bool:
         """Make the tenant's key invalid from now on; return false where it has no such valid key."""
         with writing(self._engine) as session:
-            row = session.scalar(
-                select(KeyRow).where(KeyRow.tenant == tenant, KeyRow.id == key_id, KeyRow.revoked.is_(None))
-            )
+            row = self._valid(session, tenant, key_id)
             if row is not None:
-                row.revoked = int(time.time())
+                row.revoked = int(self._clock())
+                audit(session, actor, tenant, "key.revoke", key_id)
             return row is not None
+
+    def rotate(self, tenant: str, key_id: str, *, grace_seconds: int = 0, actor: str = SERVER) -> NewKey | None:
+        """Make a key with the rights, name and expiry of this one, which ends after `grace_seconds`.
+
+        Returns None where the tenant has no such valid key.
+        """
+        now = int(self._clock())
+        with writing(self._engine) as session:
+            row = self._valid(session, tenant, key_id)
+            if row is None:
+                return None
+            new = self._add(session, draw_key(), tenant, row.scopes, row.name, row.expires, actor)
+            if grace_seconds:
+                end = now + grace_seconds
+                row.expires = end if row.expires is None else min(row.expires, end)
+            else:
+                row.revoked = now
+            audit(session, actor, tenant, "key.rotate", key_id, to=new.info.key_id, grace_seconds=grace_seconds)
+            return new
+
+    def _valid(self, session: Session, tenant: str, key_id: str) -> KeyRow | None:
+        return session.scalar(
+            select(KeyRow).where(
+                KeyRow.tenant == tenant,
+                KeyRow.id == key_id,
+                KeyRow.revoked.is_(None),
+                or_(KeyRow.expires.is_(None), KeyRow.expires > int(self._clock())),
+            )
+        )
+
+    def flush_last_used(self) -> None:
+        """Write when keys were last used; see `LastUsed.flush`."""
+        self._last_used.flush(self._engine)
 
     def bootstrap(self, data_dir: Path) -> str | None:
         """Give a database without any key its admin key (tenant `default`, all scopes) and return it for printing.
@@ -112,57 +159,7 @@ class Keys:
             if session.scalar(select(KeyRow.id).limit(1)) is not None:
                 return None
             left = read_admin_key(data_dir)
-            plaintext = left if left is not None and _KEY.fullmatch(left) else _draw()
+            plaintext = left if left is not None and is_key(left) else draw_key()
             write_admin_key(data_dir, plaintext)
-            _insert(session, plaintext, DEFAULT_TENANT, ALL_SCOPES, "admin")
+            self._add(session, plaintext, DEFAULT_TENANT, write_scopes(ALL_SCOPES), "admin", None, SERVER)
         return plaintext
-
-
-def _draw() -> str:
-    return f"hm_{secrets.token_urlsafe(32)}"
-
-
-def _hash(plaintext: str) -> bytes:
-    return hashlib.sha256(plaintext.encode("utf-8", "surrogatepass")).digest()
-
-
-def _insert(
-    session: Session, plaintext: str, tenant: str, scopes: Collection[Scope | str], name: str | None
-) -> KeyInfo:
-    ensure_tenant(session, tenant)
-    row = KeyRow(
-        id=f"key_{secrets.token_hex(8)}",
-        tenant=tenant,
-        name=name,
-        prefix=plaintext[:_PREFIX_LENGTH],
-        hash=_hash(plaintext),
-        scopes=_scopes_text(scopes),
-        created=int(time.time()),
-        revoked=None,
-    )
-    session.add(row)
-    session.flush()
-    return _info(row)
-
-
-def _info(row: KeyRow) -> KeyInfo:
-    return KeyInfo(
-        key_id=row.id,
-        tenant=row.tenant,
-        name=row.name,
-        prefix=row.prefix,
-        scopes=_scopes(row.scopes),
-        created=row.created,
-        revoked=row.revoked,
-    )
-
-
-def _scopes(text: str) -> frozenset[Scope]:
-    return frozenset(map(Scope, text.split()))
-
-
-def _scopes_text(scopes: Collection[Scope | str]) -> str:
-    known = {scope.value for scope in Scope}
-    if not scopes or not known.issuperset(scopes):
-        raise InvalidRequest(f"A key needs one or more of the scopes {', '.join(sorted(known))}.", param="scopes")
-    return " ".join(sorted(set(scopes)))

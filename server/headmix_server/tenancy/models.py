@@ -7,7 +7,10 @@ from headmix_server.core.database import Base
 
 
 class KeyRow(Base):
-    """One key: the sha256 of its text, and the first characters of it to find and show it by."""
+    """One key: the sha256 of its text, and the first characters of it to find and show it by.
+
+    Times are Unix seconds; a key is invalid from `revoked` or `expires` on, whichever comes first.
+    """
 
     __tablename__ = "keys"
 
@@ -19,3 +22,5 @@ class KeyRow(Base):
     scopes: Mapped[str]
     created: Mapped[int]
     revoked: Mapped[int | None]
+    expires: Mapped[int | None]
+    last_used: Mapped[int | None]

@@ -1,20 +1,41 @@
 """Who asks, and what that one may do."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from headmix_server.core.errors import Forbidden
+from headmix_server.core.errors import Forbidden, InvalidRequest
 
 
 class Scope(StrEnum):
-    """What a key allows: to ask the models, to change the tenant's adapters, to administer tenants and keys."""
+    """What a key allows: to ask the models, to change the tenant's adapters, to read every tenant's metrics, and to
+    administer the server: all tenants, their keys and limits.
+    """
 
     INFERENCE = "inference"
     ADAPTERS = "adapters"
+    METRICS = "metrics"
     ADMIN = "admin"
 
 
 ALL_SCOPES = frozenset(Scope)
+
+
+def read_scopes(text: str) -> frozenset[Scope]:
+    """Return the scopes that `write_scopes` wrote."""
+    return frozenset(map(Scope, text.split()))
+
+
+def write_scopes(scopes: Collection[Scope | str]) -> str:
+    """Return the scopes as they are stored.
+
+    Raises:
+        InvalidRequest: one is unknown, or there is none.
+    """
+    known = {scope.value for scope in Scope}
+    if not scopes or not known.issuperset(scopes):
+        raise InvalidRequest(f"A key needs one or more of the scopes {', '.join(sorted(known))}.", param="scopes")
+    return " ".join(sorted(set(scopes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +45,11 @@ class Principal:
     tenant: str
     scopes: frozenset[Scope]
     key_id: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """Who the audit names."""
+        return self.key_id or "anyone"
 
     def require(self, scope: Scope) -> None:
         """Refuse unless the key has the scope.

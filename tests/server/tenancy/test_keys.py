@@ -34,10 +34,10 @@ def keys(engine: Engine) -> Keys:
 
 def test_a_key_opens_its_tenant_with_its_scopes(keys: Keys) -> None:
     new = keys.create("acme", ["inference", Scope.ADAPTERS], name="ci")
+    assert keys.list("acme") == (new.info,)
     principal = keys.authenticate(new.plaintext)
     assert (principal.tenant, principal.key_id) == ("acme", new.info.key_id)
     assert principal.scopes == {Scope.INFERENCE, Scope.ADAPTERS}
-    assert keys.list("acme") == (new.info,)
     assert (new.info.name, new.info.revoked) == ("ci", None)
     assert keys.list("other") == ()
 

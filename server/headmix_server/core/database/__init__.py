@@ -1,8 +1,21 @@
 """The database: SQLite as the embedded default, PostgreSQL by URL; how it is opened, migrated, read and written."""
 
+from headmix_server.core.database.audit import SERVER, AuditEntry, audit, audit_entries
 from headmix_server.core.database.base import Base, Tenant
 from headmix_server.core.database.faults import DatabaseUnusable
 from headmix_server.core.database.open import open_database
 from headmix_server.core.database.session import ensure_tenant, reading, writing
 
-__all__ = ["Base", "DatabaseUnusable", "Tenant", "ensure_tenant", "open_database", "reading", "writing"]
+__all__ = [
+    "SERVER",
+    "AuditEntry",
+    "Base",
+    "DatabaseUnusable",
+    "Tenant",
+    "audit",
+    "audit_entries",
+    "ensure_tenant",
+    "open_database",
+    "reading",
+    "writing",
+]

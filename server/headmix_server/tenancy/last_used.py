@@ -1,0 +1,47 @@
+"""When each key was last used: noted in memory by every request, written to the database now and then.
+
+A request must not wait for a write, so after a crash up to the time between two writes is forgotten.
+"""
+
+import threading
+
+from sqlalchemy import Engine, update
+
+from headmix_server.core.database import writing
+from headmix_server.tenancy.models import KeyRow
+
+
+class LastUsed:
+    """Safe to use from many threads. Times are Unix seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._moments: dict[str, int] = {}
+
+    def note(self, key_id: str, moment: int) -> None:
+        """Note a use."""
+        with self._lock:
+            self._moments[key_id] = moment
+
+    def of(self, key_id: str) -> int | None:
+        """Return a use that is not written yet, or None."""
+        return self._moments.get(key_id)
+
+    def flush(self, engine: Engine) -> None:
+        """Write what has been noted; where that fails it is kept for the next time.
+
+        Raises:
+            ServerOverloaded, InsufficientStorage: see `core.database.writing`.
+        """
+        with self._lock:
+            moments, self._moments = self._moments, {}
+        if not moments:
+            return
+        try:
+            with writing(engine) as session:
+                for key_id, moment in moments.items():
+                    session.execute(update(KeyRow).where(KeyRow.id == key_id).values(last_used=moment))
+        except BaseException:
+            with self._lock:
+                self._moments = moments | self._moments
+            raise
