@@ -95,6 +95,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
 
     from headmix_server.device.kv_memory import KVMemory, block_bytes
     from headmix_server.device.runner import TorchRunner
+    from headmix_server.device.term_storage import TermStorage
     from headmix_server.models.config import UnsupportedModelError
     from headmix_server.models.registry import load_model
 
@@ -109,16 +110,17 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     longest = model.config.max_positions
     if settings.max_model_len > longest:
         raise StartError(f"max_model_len {settings.max_model_len} exceeds the base's {longest} positions")
+    storage = TermStorage(base.shape, settings.adapter_slots, dtype)
     if not model.generates:
         # No keys are kept, but every running text still holds blocks in the engine's accounts: enough for all at once.
         blocks = settings.max_running * -(-longest // settings.block_size)
-        runner = TorchRunner(model, base.shape, None, settings.adapter_slots, dtype)
+        runner = TorchRunner(model, base.shape, None, storage, dtype)
         return runner, _limits(settings, settings.max_model_len or longest, blocks, whole_prompts=True)
     blocks = settings.kv_cache_mib * 2**20 // block_bytes(model.config, settings.block_size, dtype)
     if blocks < 1:
         raise StartError(f"kv_cache_mib {settings.kv_cache_mib} does not hold one block of the base")
     memory = KVMemory(model.config, blocks, settings.block_size, dtype)
-    runner = TorchRunner(model, base.shape, memory, settings.adapter_slots, dtype)
+    runner = TorchRunner(model, base.shape, memory, storage, dtype)
     return runner, _limits(settings, settings.max_model_len or longest, blocks, model.config.eos_ids)
 
 

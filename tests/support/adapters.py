@@ -21,3 +21,7 @@ MIXED_SITES = (
     ),
     Sites(k=SiteConfig(shared=SharedPart(rank=4))),
 )
+
+MLP_SITES = Sites(
+    gate_up=SiteConfig(shared=SharedPart(rank=3, scale=0.5)), down=SiteConfig(shared=SharedPart(rank=2, scale=2.0))
+)

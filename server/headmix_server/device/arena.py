@@ -4,7 +4,7 @@ A rank row is one rank of all heads: for a head term A [heads, in] and B [heads,
 B [out]. Row 0 is zeros and pads segments of smaller rank. Owns places in memory only; slots' meaning is the pool's.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -12,52 +12,8 @@ from torch import Tensor
 
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import Term, symbol_sizes
+from headmix_server.device.run_allocator import RunAllocator
 from headmix_server.kernels.routed import SegmentWeights
-
-
-class RowAllocator:
-    """Hands out contiguous runs of rows, first fit; row 0 is never handed out."""
-
-    def __init__(self) -> None:
-        self.capacity = 1
-        self._free: list[tuple[int, int]] = []  # (first row, rows), ascending, never adjacent
-
-    def allocate(self, rows: int) -> int | None:
-        """Return the first row of a free run, or None where no run is long enough."""
-        for index, (first, length) in enumerate(self._free):
-            if length >= rows:
-                self._free[index : index + 1] = [(first + rows, length - rows)] if length > rows else []
-                return first
-        return None
-
-    def grow(self, rows: int) -> None:
-        """Add rows at the end."""
-        self.capacity += rows
-        self.release(self.capacity - rows, rows)
-
-    def release(self, first: int, rows: int) -> None:
-        """Take a run back and join it with its neighbours."""
-        joined: list[tuple[int, int]] = []
-        for start, length in sorted([*self._free, (first, rows)]):
-            if joined and sum(joined[-1]) == start:
-                joined[-1] = (joined[-1][0], joined[-1][1] + length)
-            else:
-                joined.append((start, length))
-        self._free = joined
-
-    @property
-    def num_free(self) -> int:
-        """Rows nobody holds."""
-        return sum(length for _, length in self._free)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerTensors:
-    """One layer's tensors of a term as the artifact has them; the scale is not yet in B and bias."""
-
-    A: Tensor
-    B: Tensor
-    bias: Tensor | None
 
 
 class TermArena:
@@ -72,29 +28,31 @@ class TermArena:
         if term.bias is not None:
             width = prod(sizes[symbol] for symbol in term.bias)
             self._bias = torch.zeros(num_slots, base.num_layers, width, dtype=dtype)
-        self._allocator = RowAllocator()
+        self._allocator = RunAllocator(reserved=1)
         self._runs: dict[int, tuple[int, int]] = {}  # slot: first row, rows over all its layers
         # [slots, layers, largest rank seen]: rows of each slot, 0 (the zero row) past its rank
         self._index = torch.zeros(num_slots, base.num_layers, 0, dtype=torch.int64)
         self._ranks = torch.zeros(num_slots, dtype=torch.int64)
 
-    def put(self, slot: int, scale: float, layers: dict[int, LayerTensors]) -> None:
-        """Store a slot's adapter; the slot must be empty here."""
-        rank = next(iter(layers.values())).A.shape[1 if self._per_head else 0]
+    def put(self, slot: int, scale: float, layers: Sequence[int], A: Tensor, B: Tensor, bias: Tensor | None) -> None:
+        """Store a slot's adapter; the slot must be empty here.
+
+        The tensors are the artifact's, stacked over `layers` ([layers, *shape]); the scale is not yet in B and bias.
+        """
+        rank = A.shape[2 if self._per_head else 1]
+        count = rank * len(layers)
         self._widen(rank)
-        first = self._take_rows(rank * len(layers))
-        self._runs[slot] = (first, rank * len(layers))
+        first = self._take_rows(count)
+        self._runs[slot] = (first, count)
         self._ranks[slot] = rank
-        for layer, tensors in sorted(layers.items()):
-            rows = slice(first, first + rank)
-            self._A[rows] = (tensors.A.transpose(0, 1) if self._per_head else tensors.A).to(self._A.dtype)
-            # B (heads, out, r) -> [r, heads, out]; shared B (out, r) -> [r, out]
-            B = tensors.B.permute(2, 0, 1) if self._per_head else tensors.B.transpose(0, 1)
-            self._B[rows] = B.to(self._B.dtype) * scale
-            self._index[slot, layer, :rank] = torch.arange(rows.start, rows.stop)
-            if tensors.bias is not None and self._bias is not None:
-                self._bias[slot, layer] = tensors.bias.flatten().to(self._bias.dtype) * scale
-            first += rank
+        rows = slice(first, first + count)
+        self._A[rows] = (A.transpose(1, 2) if self._per_head else A).flatten(0, 1)
+        # B [layers, heads, out, r] or [layers, out, r] -> [layers * r, heads, out] or [layers * r, out]
+        self._B[rows] = B.movedim(-1, 1).flatten(0, 1).to(self._B.dtype) * scale
+        chosen = torch.tensor(layers, dtype=torch.int64)
+        self._index[slot, chosen, :rank] = torch.arange(first, first + count).view(-1, rank)
+        if bias is not None and self._bias is not None:
+            self._bias[slot, chosen] = bias.flatten(1).to(self._bias.dtype) * scale
 
     def _take_rows(self, rows: int) -> int:
         first = self._allocator.allocate(rows)

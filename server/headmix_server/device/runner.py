@@ -23,21 +23,25 @@ from headmix_server.device.adapter_files import LoadedAdapter, load_adapter
 from headmix_server.device.adapter_pool import AdapterPool, Occupant
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.read_out import Placed, ReadOut
+from headmix_server.device.slot_storage import SlotStorage
 from headmix_server.device.vocabulary import take_added, vocabulary_size
 from headmix_server.kernels.attention import PagedAttention, Span, StepAttention, WholeAttention
 from headmix_server.models.model import Model
 
 
 class TorchRunner:
-    """See `core.runner.Runner`. `memory` is None for a base that reads whole texts and so keeps no keys."""
+    """See `core.runner.Runner`; `storage` is the slots'.
+
+    `memory` is None for a base that reads whole texts and so keeps no keys.
+    """
 
     def __init__(
-        self, model: Model, base: BaseShape, memory: KVMemory | None, num_slots: int, dtype: torch.dtype
+        self, model: Model, base: BaseShape, memory: KVMemory | None, storage: SlotStorage, dtype: torch.dtype
     ) -> None:
         self._model = model
         self._base = base
         self._memory = memory
-        self._pool = AdapterPool(base, num_slots, dtype)
+        self._pool = AdapterPool(storage, dtype)
         self._read_out = ReadOut(model)
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:

@@ -1,0 +1,42 @@
+"""Places in a memory of numbered units: contiguous runs, first fit. Owns no memory."""
+
+
+class RunAllocator:
+    """Hands out runs of units; the first `reserved` units are never handed out."""
+
+    def __init__(self, reserved: int = 0) -> None:
+        self.capacity = reserved
+        self._free: list[tuple[int, int]] = []  # (first unit, units), ascending, never adjacent
+
+    def allocate(self, units: int) -> int | None:
+        """Return the first unit of a free run, or None where no run is long enough."""
+        for index, (first, length) in enumerate(self._free):
+            if length >= units:
+                self._free[index : index + 1] = [(first + units, length - units)] if length > units else []
+                return first
+        return None
+
+    def grow(self, units: int) -> None:
+        """Add units at the end."""
+        self.capacity += units
+        self.release(self.capacity - units, units)
+
+    def release(self, first: int, units: int) -> None:
+        """Take a run back and join it with its neighbours."""
+        joined: list[tuple[int, int]] = []
+        for start, length in sorted([*self._free, (first, units)]):
+            if joined and sum(joined[-1]) == start:
+                joined[-1] = (joined[-1][0], joined[-1][1] + length)
+            else:
+                joined.append((start, length))
+        self._free = joined
+
+    @property
+    def num_free(self) -> int:
+        """Units nobody holds."""
+        return sum(length for _, length in self._free)
+
+    @property
+    def free_at_end(self) -> int:
+        """Units of the free run that ends where the memory does: what growing need not add."""
+        return self._free[-1][1] if self._free and sum(self._free[-1]) == self.capacity else 0

@@ -1,0 +1,31 @@
+"""Where the layer tensors of the adapters in slots are kept, and what a step computes with them."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from headmix_server.device.adapter_image import AdapterImage
+from headmix_server.kernels.adapters import StepAdapters
+from headmix_server.kernels.added_tokens import AddedInputs
+
+
+class SlotStorage(Protocol):
+    """One way to keep adapters; a pool uses exactly one, so nothing is kept twice."""
+
+    def put(self, slot: int, image: AdapterImage) -> None:
+        """Keep an adapter in a slot, which must be empty.
+
+        Raises:
+            Exception: it cannot be kept; `remove` then empties the slot again.
+        """
+        ...
+
+    def remove(self, slot: int) -> None:
+        """Empty a slot, so that no later step can see what it held; an empty one is no error."""
+        ...
+
+    def step(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
+        """Return what the adapters add in a step; `spans` are (slot, first row, rows). None: the base alone.
+
+        `added` are the rows of the batch whose token one of these adapters added.
+        """
+        ...

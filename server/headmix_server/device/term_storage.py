@@ -1,0 +1,52 @@
+"""Adapters kept term by term in arenas of rank rows, unpadded, and computed with torch's own products.
+
+What every machine can run, and the reference for the storages that kernels of our own read.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from headmix_adapters.config import BaseShape
+from headmix_adapters.sites import TERMS
+from headmix_server.device.adapter_image import AdapterImage
+from headmix_server.device.arena import TermArena
+from headmix_server.kernels.adapters import StepAdapters
+from headmix_server.kernels.added_tokens import AddedInputs
+from headmix_server.kernels.batched_adapters import BatchedAdapters, TermKey
+from headmix_server.kernels.route import build_route
+
+
+class TermStorage:
+    """See `device.slot_storage.SlotStorage`."""
+
+    def __init__(self, base: BaseShape, num_slots: int, dtype: torch.dtype) -> None:
+        self._base = base
+        self._num_slots = num_slots
+        self._dtype = dtype
+        self._arenas: dict[TermKey, TermArena] = {}
+
+    def put(self, slot: int, image: AdapterImage) -> None:
+        """See `SlotStorage`."""
+        for place in image.places:
+            arena = self._arena(place.key)
+            arena.put(slot, place.config.scale, image.layers, image.A(place), image.B(place), image.bias(place))
+
+    def _arena(self, key: TermKey) -> TermArena:
+        if key not in self._arenas:
+            self._arenas[key] = TermArena(TERMS[key], self._base, self._num_slots, self._dtype)
+        return self._arenas[key]
+
+    def remove(self, slot: int) -> None:
+        """See `SlotStorage`."""
+        for arena in self._arenas.values():
+            arena.remove(slot)
+
+    def step(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
+        """See `SlotStorage`."""
+        route = build_route(spans)
+        if route is None:
+            return None
+        selected = {key: arena.select(route.slots) for key, arena in self._arenas.items()}
+        widths = (self._base.num_heads * self._base.head_dim, self._base.num_kv_heads * self._base.head_dim)
+        return BatchedAdapters(route, widths, {key: term for key, term in selected.items() if term is not None}, added)

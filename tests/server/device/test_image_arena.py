@@ -1,0 +1,57 @@
+"""Images keep their numbers wherever others come and go, and memory is used again."""
+
+import mmap
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from headmix_server.device import image_arena, reserved_memory
+from headmix_server.device.adapter_image import ALIGNMENT
+from headmix_server.device.image_arena import ImageArena
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 100)), max_size=40))
+def test_every_image_stays_as_it_was_put_while_others_come_and_go(steps: list[tuple[bool, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_arena, "CPU_RESERVE", 0)  # so that it grows again and again
+        arena = ImageArena(2, torch.float32)
+        held: dict[int, Tensor] = {}
+        for serial, (put, size) in enumerate(steps):
+            if put:
+                image = torch.full((size,), float(serial + 1))
+                start = arena.put(image)
+                assert start % ALIGNMENT == 0
+                assert start not in held
+                held[start] = image
+            elif held:
+                start = sorted(held)[size % len(held)]
+                arena.remove(start, held.pop(start).numel())
+            for start, image in held.items():
+                assert torch.equal(arena.numbers[start : start + image.numel()], image)
+        for start, image in held.items():
+            arena.remove(start, image.numel())
+        assert arena.num_used == 0
+
+
+def test_slots_full_of_images_like_the_first_never_move_it() -> None:
+    arena = ImageArena(8, torch.bfloat16)
+    arena.put(torch.ones(500, dtype=torch.bfloat16))
+    place = arena.numbers.data_ptr()
+    for _ in range(7):
+        arena.put(torch.ones(3 * 500, dtype=torch.bfloat16))
+    assert arena.numbers.data_ptr() == place
+
+
+def test_without_private_mappings_memory_is_allocated_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reserved_memory, "_PRIVATE", ("MAP_OF_ANOTHER_SYSTEM",))
+    assert reserved_memory.reserve(33, torch.float32).shape == (33,)
+
+
+def test_huge_pages_that_the_system_refuses_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 9999, raising=False)
+    memory = reserved_memory.reserve(5000, torch.float32)
+    memory.fill_(3.0)
+    assert memory.sum() == 15000
