@@ -1,0 +1,81 @@
+"""The rows of a step in tiles: at most a fixed number of rows of one slot each, what a GPU kernel's programs take.
+
+Counted on the host, so that the kernels' grids need nothing from the device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RowTiles:
+    """Tile t holds rows[starts[t] : starts[t + 1]], at most `height` of them, all of slot slots[t].
+
+    A slot may have several tiles. Tiles without rows only fill a grid: a step replayed from a graph has as many tiles
+    as the largest step of its size can need.
+    """
+
+    slots: Tensor  # [tiles] int32
+    starts: Tensor  # [tiles + 1] int32
+    rows: Tensor  # [routed rows] int32: rows of the batch, ascending within a slot
+    height: int
+
+    @property
+    def num_tiles(self) -> int:
+        """How many tiles there are, empty ones included."""
+        return self.slots.numel()
+
+
+@dataclass(frozen=True, slots=True)
+class TileNumbers:
+    """The same on the host."""
+
+    slots: list[int]
+    starts: list[int]
+    rows: list[int]
+    height: int
+
+    def pad(self, num_tiles: int, num_rows: int) -> "TileNumbers":
+        """Return them with empty tiles and unused rows up to these counts."""
+        tiles, rows = num_tiles - len(self.slots), num_rows - len(self.rows)
+        if tiles < 0 or rows < 0:
+            raise ValueError(f"{len(self.slots)} tiles of {len(self.rows)} rows, room for {num_tiles} of {num_rows}")
+        end = self.starts[-1]
+        return TileNumbers(self.slots + [0] * tiles, self.starts + [end] * tiles, self.rows + [0] * rows, self.height)
+
+    def flat(self) -> list[int]:
+        """Return all of them in one list: slots, starts, rows."""
+        return self.slots + self.starts + self.rows
+
+    def on_device(self, flat: Tensor) -> RowTiles:
+        """Return what `flat`, which holds the numbers of `flat()` on a device as int32, says."""
+        tiles = len(self.slots)
+        slots, starts, rows = torch.split(flat, [tiles, tiles + 1, len(self.rows)])
+        return RowTiles(slots, starts, rows, self.height)
+
+
+def tile_rows(spans: Sequence[tuple[int, int, int]], height: int) -> TileNumbers:
+    """Cut spans (slot, first row, rows) into tiles; a slot may occur in several. No row may be in two spans."""
+    by_slot: dict[int, list[int]] = {}
+    for slot, first, count in sorted(spans):
+        if count:
+            by_slot.setdefault(slot, []).extend(range(first, first + count))
+    slots: list[int] = []
+    starts, rows = [0], []
+    for slot, own in by_slot.items():
+        for at in range(0, len(own), height):
+            slots.append(slot)
+            rows += own[at : at + height]
+            starts.append(len(rows))
+    if len(set(rows)) != len(rows):
+        raise ValueError("a row belongs to two spans")
+    return TileNumbers(slots, starts, rows, height)
+
+
+def most_tiles(rows: int, slots: int, height: int) -> int:
+    """Return how many tiles `rows` rows of at most `slots` slots can need."""
+    owners = min(rows, slots)
+    return owners + (rows - owners) // height

@@ -1,0 +1,185 @@
+"""A step's adapters on CUDA: the launches of each layer.
+
+Grids and arguments depend on the batch's shapes and the tiles' number alone, never on which adapters take part or on
+their ranks, so a captured graph stays valid when adapters change: what changes is in the tables it reads.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from headmix_server.kernels.added_tokens import AddedInputs
+from headmix_server.kernels.image_tables import TERM_INDEX, ImageTables
+from headmix_server.kernels.row_tiles import RowTiles
+from headmix_server.kernels.triton.expand import expand, expand_qkv
+from headmix_server.kernels.triton.needs import Launches
+from headmix_server.kernels.triton.shrink import shrink, shrink_heads
+
+BLOCK_R = 16
+"""Rank rows of a block: the fewest that fill a tensor core's tile."""
+
+BLOCK_K = 128
+"""How many of a row's inputs are read at a time."""
+
+BLOCK_N = 64
+"""Columns of one program of `expand`."""
+
+PROGRAMS = 16
+"""Programs of a tile in `shrink`; where there are more blocks of rank rows they take them in turn."""
+
+MIN_DOT = 16
+"""The least inner dimension of Triton's matrix product."""
+
+_Q, _QS, _KS = TERM_INDEX["q", "head", "x"], TERM_INDEX["q", "shared", "x"], TERM_INDEX["k", "shared", "x"]
+_VK, _VX, _VS = TERM_INDEX["v", "head", "k"], TERM_INDEX["v", "head", "x"], TERM_INDEX["v", "shared", "x"]
+_O, _OS = TERM_INDEX["o", "head", "a"], TERM_INDEX["o", "shared", "a"]
+_GATE_UP, _DOWN = TERM_INDEX["gate_up", "shared", "m"], TERM_INDEX["down", "shared", "i"]
+
+
+class TritonAdapters:
+    """See `kernels.adapters.StepAdapters`.
+
+    All images are in the arena of `dtype`, which is the batch's too. `z` is scratch, float32 [routed rows, width] with
+    a width no smaller than any adapter's `z_width`. `added` None: no row's token is one an adapter added.
+    """
+
+    def __init__(
+        self,
+        tables: ImageTables,
+        dtype: torch.dtype,
+        tiles: RowTiles,
+        z: Tensor,
+        launches: Launches,
+        added: AddedInputs | None = None,
+    ) -> None:
+        base = tables.base
+        self._base = base
+        self._tiles = tiles
+        self._z = z
+        self._launches = launches
+        self._added = added
+        arena = tables.bf16 if dtype == torch.bfloat16 else tables.f32
+        self._images = (arena, tables.offsets, tables.ranks, tables.scales, tiles.slots, tiles.starts, tiles.rows)
+        self._sizes = {
+            "NUM_TERMS": len(TERM_INDEX),
+            "NUM_LAYERS": base.num_layers,
+            "BLOCK_M": max(tiles.height, MIN_DOT),
+        }
+        # bfloat16 weights meet float32 numbers in tf32, which keeps all of the weights' bits and more of the numbers'
+        self._expanding = {"PRECISION": "tf32" if dtype == torch.bfloat16 else "ieee"}
+        self._shrinking: dict[str, Any] = {"OPERAND": _operand(dtype), "PRECISION": self._expanding["PRECISION"]}
+
+    def replace_embeddings(self, embeddings: Tensor) -> None:
+        """See `StepAdapters`."""
+        if self._added is not None:
+            self._added.put(embeddings)
+
+    def add_qkv(self, layer: int, x: Tensor, qkv: Tensor) -> None:
+        """See `StepAdapters`."""
+        if not self._launches.qkv:
+            return
+        base = self._base
+        terms = ((_Q, base.num_heads), (_QS, 1), (_KS, 1), (_VX, base.num_kv_heads), (_VS, 1))
+        self._shrink(layer, x, terms)
+        expand_qkv[self._tiles.num_tiles, base.num_heads + base.num_kv_heads](
+            _rows(qkv),
+            self._z,
+            *self._images,
+            layer,
+            self._z.stride(0),
+            *(_Q, _QS, _KS, _VK, _VX, _VS),
+            H=base.num_heads,
+            G=base.num_kv_heads,
+            P=base.head_dim,
+            BLOCK_R=BLOCK_R,
+            BLOCK_P=_block(base.head_dim),
+            **self._sizes,
+            **self._shrinking,
+        )
+
+    def add_o(self, layer: int, attention: Tensor, out: Tensor) -> None:
+        """See `StepAdapters`."""
+        if not self._launches.o:
+            return
+        base = self._base
+        shrink_heads[self._tiles.num_tiles, base.num_heads + PROGRAMS](
+            _rows(attention),
+            self._z,
+            *self._images,
+            layer,
+            self._z.stride(0),
+            *(_O, _OS),
+            H=base.num_heads,
+            P=base.head_dim,
+            PROGRAMS=PROGRAMS,
+            BLOCK_R=BLOCK_R,
+            BLOCK_P=_block(base.head_dim),
+            BLOCK_K=BLOCK_K,
+            **self._sizes,
+            **self._shrinking,
+        )
+        self._expand(layer, out, ((_O, base.num_heads), (_OS, 1)))
+
+    def add_gate_up(self, layer: int, x: Tensor, gate_up: Tensor) -> None:
+        """See `StepAdapters`."""
+        if self._launches.gate_up:
+            self._shrink(layer, x, ((_GATE_UP, 1),))
+            self._expand(layer, gate_up, ((_GATE_UP, 1),))
+
+    def add_down(self, layer: int, inner: Tensor, out: Tensor) -> None:
+        """See `StepAdapters`."""
+        if self._launches.down:
+            self._shrink(layer, inner, ((_DOWN, 1),))
+            self._expand(layer, out, ((_DOWN, 1),))
+
+    def _shrink(self, layer: int, inputs: Tensor, terms: tuple[tuple[int, int], ...]) -> None:
+        shrink[self._tiles.num_tiles, PROGRAMS](
+            _rows(inputs),
+            self._z,
+            *self._images,
+            layer,
+            self._z.stride(0),
+            TERMS=tuple(term for term, _ in terms),
+            HEADS=tuple(heads for _, heads in terms),
+            IN=inputs.shape[1],
+            PROGRAMS=PROGRAMS,
+            BLOCK_R=BLOCK_R,
+            BLOCK_K=BLOCK_K,
+            **self._sizes,
+            **self._shrinking,
+        )
+
+    def _expand(self, layer: int, out: Tensor, terms: tuple[tuple[int, int], ...]) -> None:
+        expand[self._tiles.num_tiles, triton.cdiv(out.shape[1], BLOCK_N)](
+            _rows(out),
+            self._z,
+            *self._images,
+            layer,
+            self._z.stride(0),
+            TERMS=tuple(term for term, _ in terms),
+            HEADS=tuple(heads for _, heads in terms),
+            OUT=out.shape[1],
+            BLOCK_R=BLOCK_R,
+            BLOCK_N=BLOCK_N,
+            **self._sizes,
+            **self._expanding,
+        )
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """Check that rows follow each other without gaps, as the kernels count on."""
+    if not tensor.is_contiguous():
+        raise ValueError(f"rows of shape {tuple(tensor.shape)} with strides {tensor.stride()} are not contiguous")
+    return tensor
+
+
+def _block(size: int) -> int:
+    return max(MIN_DOT, int(triton.next_power_of_2(size)))
+
+
+def _operand(dtype: torch.dtype) -> tl.dtype:
+    """Return the type of a product's operands: Triton's interpreter would multiply bfloat16's bits as integers."""
+    return tl.bfloat16 if dtype == torch.bfloat16 and not triton.knobs.runtime.interpret else tl.float32

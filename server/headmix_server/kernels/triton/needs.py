@@ -1,0 +1,46 @@
+"""What a step needs of the kernels: which of them to launch, and how much room for the numbers between two launches.
+
+Known on the host from the adapters' configs. Importing this does not import Triton.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from headmix_adapters.config import BaseShape
+
+TermKey = tuple[str, str, str]
+"""Site, part and input of the table of shapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launches:
+    """The sites whose kernels run. Where no adapter of the step has a site, its kernels are left out."""
+
+    qkv: bool
+    o: bool
+    gate_up: bool
+    down: bool
+
+    @classmethod
+    def of(cls, terms: Collection[TermKey]) -> "Launches":
+        """Return what adapters with these terms need."""
+        sites = {site for site, _, _ in terms}
+        return cls(bool(sites & {"q", "k", "v"}), "o" in sites, "gate_up" in sites, "down" in sites)
+
+    def __or__(self, other: "Launches") -> "Launches":
+        return Launches(
+            self.qkv or other.qkv, self.o or other.o, self.gate_up or other.gate_up, self.down or other.down
+        )
+
+
+def z_width(base: BaseShape, ranks: Mapping[TermKey, int]) -> int:
+    """Return how many numbers a row has between shrinking and expanding, for an adapter with these ranks at most.
+
+    Terms that read the same inputs share a launch. The value's term from the key has none: one program does both.
+    """
+    heads = {("q", "head"): base.num_heads, ("v", "head"): base.num_kv_heads, ("o", "head"): base.num_heads}
+    widths = {"x": 0, "a": 0, "m": 0, "i": 0, "k": 0}
+    for (site, part, read), rank in ranks.items():
+        if read != "k":
+            widths[read] += rank * heads.get((site, part), 1)
+    return max(widths.values())

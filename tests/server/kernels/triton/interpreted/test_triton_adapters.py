@@ -1,0 +1,126 @@
+"""The Triton kernels against the method's reference, row by row."""
+
+import msgspec
+import pytest
+import torch
+
+from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
+from headmix_adapters.sites import iter_terms
+from headmix_server.kernels.added_tokens import AddedInputs
+from headmix_server.kernels.image_tables import ImageTables
+from headmix_server.kernels.row_tiles import tile_rows
+from headmix_server.kernels.triton import adapters as kernels
+from headmix_server.kernels.triton.adapters import TritonAdapters
+from headmix_server.kernels.triton.needs import Launches, z_width
+from tests.support.adapters import MIXED_SITES
+from tests.support.artifacts import adapter_config, random_tensors
+from tests.support.images import Adapter, image_tables
+from tests.support.step_adapters import StepBatch, added, assert_rows_match, expected, random_batch
+from tests.support.tiny_model import tiny_shape
+
+BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48, hidden_size=40)
+LARGE = Sites(  # more rank rows than a block holds, in every kernel
+    q=SiteConfig(head=HeadPart(rank=5, base="x"), shared=SharedPart(rank=17)),
+    v=SiteConfig(head=HeadPart(rank=18, base="k"), shared=SharedPart(rank=3)),
+    o=SiteConfig(head=HeadPart(rank=17, base="a"), shared=SharedPart(rank=20)),
+    gate_up=SiteConfig(shared=SharedPart(rank=3, scale=0.5)),
+    down=SiteConfig(shared=SharedPart(rank=19, scale=2.0)),
+)
+EVERYTHING = Launches(qkv=True, o=True, gate_up=True, down=True)
+SPANS = [(0, 1, 1), (3, 2, 18), (1, 20, 1), (5, 22, 3), (2, 25, 1), (4, 26, 2), (3, 28, 1)]  # rows 0, 21, 29: base
+
+
+@pytest.fixture(autouse=True)
+def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few that every program of `shrink` has to take several blocks in turn."""
+    monkeypatch.setattr(kernels, "PROGRAMS", 2)
+
+
+def make_adapter(slot: int, sites: Sites, layers: tuple[int, ...], *, bf16: bool) -> Adapter:
+    config = adapter_config(BASE, sites)
+    tensors = {name: t.bfloat16().float() for name, t in random_tensors(config, slot, layers).items()}
+    return Adapter(config, layers, tensors, bf16=bf16)
+
+
+def mixed_adapters(*, bf16: bool) -> dict[int, Adapter]:
+    """Adapters with nothing in common, some of which leave layer 0 alone."""
+    every = (*MIXED_SITES, LARGE)
+    return {
+        slot: make_adapter(slot, sites, (0, 1, 2) if slot % 2 else (1,), bf16=bf16) for slot, sites in enumerate(every)
+    }
+
+
+def make_step(
+    tables: ImageTables,
+    dtype: torch.dtype,
+    adapters: dict[int, Adapter],
+    *,
+    spans: list[tuple[int, int, int]] = SPANS,
+    height: int = 16,
+    empty_tiles: int = 0,
+) -> TritonAdapters:
+    numbers = tile_rows(spans, height)
+    numbers = numbers.pad(len(numbers.slots) + empty_tiles, len(numbers.rows) + empty_tiles)
+    tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32))
+    terms = [iter_terms(adapter.config.sites) for adapter in adapters.values()]
+    ranks = [{(t.term.site, t.term.part, t.term.input): t.rank for t in each} for each in terms]
+    width = max(z_width(BASE, each) for each in ranks)
+    z = torch.full((len(numbers.rows), width), float("nan"))  # what is read without having been written shows
+    return TritonAdapters(tables, dtype, tiles, z, EVERYTHING)
+
+
+@pytest.mark.parametrize(("layer", "height"), [(0, 16), (1, 16), (1, 4)])
+def test_every_row_gets_what_the_reference_says_for_its_adapter(layer: int, height: int) -> None:
+    adapters = mixed_adapters(bf16=False)
+    step = make_step(image_tables(BASE, 8, adapters), torch.float32, adapters, height=height)
+    assert_rows_match(step, random_batch(BASE, tokens=30, seed=layer), layer, adapters, SPANS, BASE)
+
+
+def test_bfloat16_is_rounded_once_after_float32_sums() -> None:
+    adapters = mixed_adapters(bf16=True)
+    drawn = random_batch(BASE, tokens=30, seed=3)
+    batch = StepBatch(*(getattr(drawn, name).bfloat16() for name in StepBatch.__slots__))
+    exact = StepBatch(*(getattr(batch, name).float() for name in StepBatch.__slots__))
+    found = added(make_step(image_tables(BASE, 8, adapters), torch.bfloat16, adapters), batch, 1)
+    for name, wanted in expected(exact, 1, BASE, adapters, SPANS).items():
+        # a unit in the last place of bfloat16: where the GPU rounds to the nearest, the interpreter cuts off
+        assert torch.allclose(found[name].float(), wanted, rtol=2**-7, atol=2e-5), name
+
+
+def test_a_slot_with_nothing_in_it_and_tiles_without_rows_add_nothing() -> None:
+    adapters = {1: make_adapter(1, MIXED_SITES[0], (0, 1, 2), bf16=False)}
+    spans = [(0, 0, 2), (1, 2, 1)]
+    step = make_step(image_tables(BASE, 2, adapters), torch.float32, adapters, spans=spans, empty_tiles=2)
+    assert_rows_match(step, random_batch(BASE, tokens=4, seed=0), 0, adapters, spans, BASE)
+
+
+def test_kernels_of_sites_no_adapter_has_are_not_launched() -> None:
+    adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
+    tables = image_tables(BASE, 1, adapters)
+    tiles = make_step(tables, torch.float32, adapters, spans=[(0, 0, 2)])
+    none = TritonAdapters(tables, torch.float32, tiles._tiles, tiles._z, Launches.of([]))
+    batch = random_batch(BASE, tokens=2, seed=0)
+    for name, found in added(none, batch, 0).items():
+        assert torch.equal(found, {"qkv": batch.qkv, "gate_up": batch.gate_up}.get(name, batch.out)), name
+
+
+def test_rows_with_gaps_between_them_are_refused() -> None:
+    adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
+    step = make_step(image_tables(BASE, 1, adapters), torch.float32, adapters, spans=[(0, 0, 2)])
+    batch = random_batch(BASE, tokens=2, seed=0)
+    with pytest.raises(ValueError, match="not contiguous"):
+        step.add_o(0, batch.attention, torch.zeros(2, 80)[:, :40])
+
+
+def test_embeddings_of_added_tokens_are_put_in() -> None:
+    adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
+    tables = image_tables(BASE, 1, adapters)
+    step = make_step(tables, torch.float32, adapters, spans=[(0, 0, 2)])
+    rows = torch.randn(1, BASE.hidden_size)
+    adding = TritonAdapters(
+        tables, torch.float32, step._tiles, step._z, EVERYTHING, AddedInputs(torch.tensor([1]), rows)
+    )
+    embeddings = torch.zeros(2, BASE.hidden_size)
+    adding.replace_embeddings(embeddings)
+    step.replace_embeddings(embeddings)
+    assert embeddings.equal(torch.cat([torch.zeros(1, BASE.hidden_size), rows]))

@@ -1,0 +1,99 @@
+"""The kernels compiled for GPUs, by the arguments they are launched with; that takes no GPU."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from headmix_server.kernels.row_tiles import tile_rows
+from headmix_server.kernels.triton.needs import Launches
+from tests.support.artifacts import tiny_base_shape
+from tests.support.images import image_tables
+
+triton = pytest.importorskip("triton", reason="Triton is not installed: its kernels are not compiled here")
+
+BASE = tiny_base_shape(hidden_size=256, num_heads=4, num_kv_heads=2, head_dim=64, num_layers=4)
+BASE = msgspec.structs.replace(BASE, intermediate_size=512)
+
+
+class Recorder:
+    """Stands in for a kernel: keeps what it was launched with."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self.launches: list[tuple[tuple[int, ...], dict[str, Any]]] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def launch(*args: Any, **kwargs: Any) -> None:
+            self.launches.append((grid, dict(zip(self.kernel.arg_names, args, strict=False)) | kwargs))
+
+        return launch
+
+
+def record_launches(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: list[int]) -> dict[str, Recorder]:
+    """Add the adapters of a step of these slots' rows to one layer, with recorders in the kernels' place."""
+    from headmix_server.kernels.triton import adapters as launching
+
+    names = ("shrink", "shrink_heads", "expand_qkv", "expand")
+    recorders = {name: Recorder(getattr(launching, name)) for name in names}
+    for name, recorder in recorders.items():
+        monkeypatch.setattr(launching, name, recorder)
+    numbers = tile_rows([(slot, row, 1) for row, slot in enumerate(slots)], 16).pad(8, 32)
+    tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32))
+    step = launching.TritonAdapters(
+        image_tables(BASE, 8, {}),
+        dtype,
+        tiles,
+        torch.zeros(32, 64),
+        Launches(qkv=True, o=True, gate_up=True, down=True),
+    )
+
+    def rows(width: int) -> torch.Tensor:
+        return torch.zeros(32, width, dtype=dtype)
+
+    step.add_qkv(1, rows(256), rows(512))
+    step.add_o(1, rows(256), rows(256))
+    step.add_gate_up(1, rows(256), rows(1024))
+    step.add_down(1, rows(512), rows(256))
+    return recorders
+
+
+def compile_launch(kernel: Any, arguments: dict[str, Any], arch: int) -> Any:
+    """Compile a kernel as a launch with these arguments would."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+    from triton.runtime.jit import mangle_type
+
+    constants = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
+    signature = {name: "constexpr" if name in constants else mangle_type(arguments[name]) for name in kernel.arg_names}
+    aligned = {
+        (index,): [["tt.divisibility", 16]]
+        for index, name in enumerate(kernel.arg_names)
+        if signature[name].startswith("*")
+    }
+    source = ASTSource(kernel, signature, {name: arguments[name] for name in constants}, aligned)
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32))
+
+
+@pytest.mark.parametrize(("arch", "dtype"), [(80, torch.float32), (90, torch.bfloat16)])
+def test_every_launch_compiles_to_tensor_cores_and_asynchronous_16_byte_reads(
+    arch: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    for name, recorder in record_launches(monkeypatch, dtype, [0, 1, 1]).items():
+        _, arguments = recorder.launches[0]
+        ptx = compile_launch(recorder.kernel, arguments, arch).asm["ptx"]
+        assert "cp.async.cg.shared.global" in ptx, name  # the form that copies 16 bytes at a time
+        assert ("mma.sync" in ptx) == (dtype is torch.bfloat16), name
+
+
+def test_what_is_launched_does_not_depend_on_which_adapters_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def launched(slots: list[int]) -> list[tuple[tuple[int, ...], dict[str, Any]]]:
+        with monkeypatch.context() as patch:
+            recorders = record_launches(patch, torch.bfloat16, slots)
+        every = [launch for recorder in recorders.values() for launch in recorder.launches]
+        return [(grid, {n: v for n, v in args.items() if not isinstance(v, torch.Tensor)}) for grid, args in every]
+
+    assert launched([0, 1, 2]) == launched([5]) == launched([3] * 20)
