@@ -35,16 +35,20 @@ from headmix_server.core.messages import (
     Message,
     Output,
     Outputs,
+    Request,
     Shutdown,
     TokenOutput,
     decode_from_engine,
     encode,
 )
-from headmix_server.core.types import Residency
+from headmix_server.core.types import AdapterRef, Residency
 
 RETRY_OVERLOADED = 1
 RETRY_UNAVAILABLE = 2
 """Seconds a client is told to wait: a full queue moves within one; an engine needs a few to start."""
+
+LATE_SECONDS = 60.0
+"""How long after an adapter's deletion a request may still be submitted whose name was resolved before it."""
 
 
 class EngineState(StrEnum):
@@ -70,6 +74,7 @@ class EngineClient:
         self._socket: zmq.asyncio.Socket | None = None
         self._reader: asyncio.Task[None] | None = None
         self._mailboxes: dict[str, Mailbox] = {}
+        self._forgotten: dict[str, float] = {}  # digests no name points to, and since when
         self._draining = False
         self._became_ready = asyncio.Event()
         self._became_idle = asyncio.Event()
@@ -182,7 +187,7 @@ class EngineClient:
             ServerOverloaded: too many requests are open, or the server is draining.
             HeadmixServerError: what the engine answered.
         """
-        with self._opened(message, message.request_id) as mailbox:
+        with self._opened(message) as mailbox:
             while True:
                 output = await mailbox.get()
                 if isinstance(output, TokenOutput):
@@ -192,7 +197,7 @@ class EngineClient:
 
     async def classify(self, message: Classify) -> Classified:
         """Return the scores of one text; raises as `generate` does."""
-        with self._opened(message, message.request_id) as mailbox:
+        with self._opened(message) as mailbox:
             while True:
                 output = await mailbox.get()
                 if isinstance(output, Classified):
@@ -200,7 +205,7 @@ class EngineClient:
 
     async def embed(self, message: Embed) -> Embedded:
         """Return the vector of one text; raises as `generate` does."""
-        with self._opened(message, message.request_id) as mailbox:
+        with self._opened(message) as mailbox:
             while True:
                 output = await mailbox.get()
                 if isinstance(output, Embedded):
@@ -208,20 +213,33 @@ class EngineClient:
 
     async def load(self, message: LoadAdapter) -> AdapterLoaded:
         """Bring an adapter to the device and wait for it; raises as `generate` does."""
-        with self._opened(message, message.request_id) as mailbox:
+        with self._opened(message) as mailbox:
             while True:
                 output = await mailbox.get()
                 if isinstance(output, AdapterLoaded):
                     return output
 
     def forget(self, digest: str) -> None:
-        """Tell the engine that no name points to the digest; an engine that is not ready has nothing to forget."""
+        """Tell the engine that no name points to the digest; an engine that is not ready has nothing to forget.
+
+        A request whose name was resolved before may still be on its way: see `LATE_SECONDS`.
+        """
+        now = time.monotonic()
+        self._forgotten = {known: since for known, since in self._forgotten.items() if now - since < LATE_SECONDS}
+        self._forgotten[digest] = now
         if self.ready is not None:
             self._send(ForgetAdapter(digest=digest))
 
+    def _forget_again(self, adapter: AdapterRef | None) -> None:
+        """Have the engine drop, once it is done with it, a deleted adapter that a late request has just named."""
+        since = None if adapter is None else self._forgotten.get(adapter.digest)
+        if adapter is not None and since is not None and time.monotonic() - since < LATE_SECONDS:
+            self._send(ForgetAdapter(digest=adapter.digest))
+
     @contextmanager
-    def _opened(self, message: Message, request_id: str) -> Iterator[Mailbox]:
+    def _opened(self, message: Request | LoadAdapter) -> Iterator[Mailbox]:
         """Submit a request; on the way out abort it unless it has ended."""
+        request_id = message.request_id
         self.require_ready()
         if len(self._mailboxes) >= self._max_open:
             raise ServerOverloaded("Too many requests are waiting.", retry_after=RETRY_OVERLOADED)
@@ -230,6 +248,7 @@ class EngineClient:
         mailbox = self._mailboxes[request_id] = Mailbox()
         try:
             self._send(message)
+            self._forget_again(message.adapter)
             yield mailbox
         finally:
             if self._mailboxes.get(request_id) is mailbox:

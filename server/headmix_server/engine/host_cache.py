@@ -4,8 +4,11 @@ Owns which adapters stay; what an adapter in host memory is, the runner knows.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from headmix_server.core.runner import HostAdapter
+from headmix_server.engine.eviction import choose_victim
 
 
 class HostCache:
@@ -25,15 +28,16 @@ class HostCache:
             self._adapters.move_to_end(digest)
         return adapter
 
-    def put(self, adapter: HostAdapter) -> list[str]:
-        """Keep an adapter; returns the digests dropped to make room."""
+    def put(self, adapter: HostAdapter, wanted: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+        """Keep an adapter; returns the digests dropped to make room, `wanted` ones last (see `choose_victim`)."""
         if self.capacity == 0:
             return []
         self._adapters[adapter.digest] = adapter
         self._adapters.move_to_end(adapter.digest)
         dropped = []
         while len(self._adapters) > self.capacity:
-            dropped.append(self._adapters.popitem(last=False)[0])
+            dropped.append(choose_victim(self._adapters, wanted))
+            del self._adapters[dropped[-1]]
         return dropped
 
     def forget(self, digest: str) -> None:

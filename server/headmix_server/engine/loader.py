@@ -4,7 +4,10 @@ Owns the threads; it knows nothing of slots. Nobody waits here: a slow disk dela
 threads are daemons, because a disk that hangs must not keep the process from ending.
 """
 
+import contextlib
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +15,9 @@ from dataclasses import dataclass
 
 from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef
+
+NICENESS = 10
+"""How far loader threads stand back behind the computing ones: a load must not hold up the tokens of those who run."""
 
 CLOSE_SECONDS = 1.0
 """How long `close` waits for a load under way."""
@@ -57,6 +63,7 @@ class AdapterLoader:
             self._todo.put(ref)
 
     def _work(self) -> None:
+        _stand_back()
         while (ref := self._todo.get()) is not None and not self._closed.is_set():
             began = time.monotonic()
             self._done.put(LoadDone(ref, self._outcome(ref), time.monotonic() - began))
@@ -87,3 +94,10 @@ class AdapterLoader:
             self._todo.put(None)
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)
+
+
+def _stand_back() -> None:
+    """Lower the calling thread's priority where the system keeps one for each thread."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid it; loads then compete as equals
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -113,6 +113,7 @@ class Scheduler:
         The queue is walked to its end even when nothing more fits, so that adapters load while their requests wait.
         """
         now = self._clock()
+        self.tiers.want(s.adapter.digest for s in self.waiting.values() if s.adapter is not None)
         full = False
         for sequence in list(self.waiting.values()):
             if full:

@@ -6,10 +6,12 @@ content changes, so a lease can never silently come to mean another adapter.
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from headmix_server.core.runner import Lease
+from headmix_server.engine.eviction import choose_victim
 
 
 class LeaseError(Exception):
@@ -45,7 +47,7 @@ class SlotCounts:
 
 
 class SlotTable:
-    """A fixed number of slots; the least recently used of those without a lease is evicted first."""
+    """A fixed number of slots; of those without a lease the least recently used that nobody waits for goes first."""
 
     def __init__(self, num_slots: int) -> None:
         self._slots = [_Slot(index) for index in range(num_slots)]
@@ -62,8 +64,8 @@ class SlotTable:
         """Tell whether a slot is free or can be made so by evicting an idle adapter."""
         return bool(self._free or self._idle)
 
-    def place(self, digest: str) -> Placement:
-        """Give an adapter a slot, evicting an idle one where none is free.
+    def place(self, digest: str, wanted: Mapping[str, int] = MappingProxyType({})) -> Placement:
+        """Give an adapter a slot, evicting an idle one where none is free, `wanted` ones last (see `choose_victim`).
 
         Raises:
             LeaseError: every slot is leased, or the adapter has a slot already.
@@ -74,7 +76,7 @@ class SlotTable:
             raise LeaseError("every slot is leased")
         evicted = None
         if not self._free:
-            evicted = next(iter(self._idle))
+            evicted = choose_victim(self._idle, wanted)
             self.vacate(evicted)
         slot = self._slots[self._free.popleft()]
         slot.digest = digest

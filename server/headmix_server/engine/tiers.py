@@ -7,7 +7,7 @@ disk never keeps a slot from an adapter that could use it.
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from headmix_server.core.messages import LoadReport, ResidentAdapter
@@ -44,6 +44,7 @@ class AdapterTiers:
         self._arrived: dict[str, HostAdapter] = {}
         self._failures: dict[str, AdapterLoadError] = {}
         self._forgotten: set[str] = set()
+        self._wanted: Mapping[str, int] = {}
         self._counts = TierCounts()
         self._changed = True
 
@@ -58,6 +59,10 @@ class AdapterTiers:
         return bool(self._loader.num_pending or self._failures or self._forgotten)
 
     # --- up ------------------------------------------------------------------------------------------------------
+
+    def want(self, digests: Iterable[str]) -> None:
+        """Say what queued requests want, the first in the queue first: it is the last to be evicted from any tier."""
+        self._wanted = {digest: place for place, digest in enumerate(dict.fromkeys(digests))}
 
     def count_lookup(self, digest: str) -> None:
         """Count where a new request finds its adapter."""
@@ -97,7 +102,7 @@ class AdapterTiers:
         return digest in self._arrived or digest in self.host
 
     def _install(self, adapter: HostAdapter) -> bool:
-        placement = self.slots.place(adapter.digest)
+        placement = self.slots.place(adapter.digest, self._wanted)
         if placement.evicted is not None:
             self._counts.evictions[Residency.DEVICE] += 1
             self._runner.clear(placement.slot)
@@ -125,7 +130,7 @@ class AdapterTiers:
                 self._failures[done.ref.digest] = done.outcome
                 continue
             self._arrived[done.ref.digest] = done.outcome
-            self._counts.evictions[Residency.HOST] += len(self.host.put(done.outcome))
+            self._counts.evictions[Residency.HOST] += len(self.host.put(done.outcome, self._wanted))
             self._counts.loads.append(LoadReport(source=Residency.DISK, seconds=done.seconds))
             self._changed = True
         failures, self._failures = self._failures, {}
@@ -148,8 +153,12 @@ class AdapterTiers:
         self._forgotten.add(digest)
 
     def remember(self, digest: str) -> None:
-        """Somebody names the adapter (again): call off `forget`."""
+        """Somebody names the adapter (again): call off `forget`, and let host memory keep it as one just used.
+
+        Otherwise host memory would drop first what has been longest on the device, the most popular of all.
+        """
         self._forgotten.discard(digest)
+        self.host.get(digest)
 
     def sweep(self, needed: set[str]) -> None:
         """Drop arrivals that nobody waits for any more, and forgotten adapters that nothing needs."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from headmix_server.api import engine_client
 from headmix_server.api.engine_client import EngineClient, EngineState
 from headmix_server.core.errors import (
     ContextLengthExceeded,
@@ -30,6 +31,7 @@ from headmix_server.core.messages import (
 from headmix_server.core.types import AdapterRef, FinishReason, Residency, SamplingParams
 from tests.support.fake_engine import READY, FakeEngine
 
+OTHER = AdapterRef(digest="sha256:" + "1" * 64, path="q", name="o", version=1, tenant="t")
 REF = AdapterRef(digest="sha256:" + "0" * 64, path="p", name="n", version=1, tenant="t")
 
 
@@ -218,6 +220,33 @@ async def test_forgetting_and_shutting_down_reach_the_engine(client: EngineClien
     await client.shutdown()
     await engine.expect(Shutdown)
     assert engine.received == [ForgetAdapter(digest=REF.digest), Shutdown()]
+
+
+async def test_a_request_that_comes_late_for_a_deleted_adapter_does_not_bring_it_back_for_good(
+    client: EngineClient, engine: FakeEngine
+) -> None:
+    engine.answering = True
+    client.forget(REF.digest)
+    late = Classify(request_id="c", tenant="t", prompt=[1], adapter=REF)
+    await client.classify(late)
+    await client.classify(Classify(request_id="o", tenant="t", prompt=[1], adapter=OTHER))
+    await engine.expect(Classify, 2)
+    forget = ForgetAdapter(digest=REF.digest)
+    assert engine.received[:3] == [forget, late, forget]
+    assert engine.of(ForgetAdapter) == [forget, forget]
+
+
+async def test_an_adapter_uploaded_again_long_after_its_deletion_is_kept_like_any(
+    client: EngineClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.answering = True
+    client.forget(REF.digest)
+    monkeypatch.setattr(engine_client, "LATE_SECONDS", 0.0)
+    await client.classify(Classify(request_id="c", tenant="t", prompt=[1], adapter=REF))
+    client.forget(OTHER.digest)
+    await client.shutdown()
+    await engine.expect(Shutdown)
+    assert engine.of(ForgetAdapter) == [ForgetAdapter(digest=REF.digest), ForgetAdapter(digest=OTHER.digest)]
 
 
 async def test_a_draining_client_finishes_what_is_open_and_refuses_the_rest(

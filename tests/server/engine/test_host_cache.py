@@ -34,3 +34,12 @@ def test_forgetting_is_final_and_harmless_twice() -> None:
     cache.forget("a")
     cache.forget("a")
     assert "a" not in cache
+
+
+def test_what_queued_requests_want_stays_longest() -> None:
+    cache = HostCache(2)
+    for digest in "ab":
+        cache.put(FakeAdapter(digest))
+    assert cache.put(FakeAdapter("c"), {"a": 0}) == ["b"]
+    assert cache.put(FakeAdapter("d"), {"a": 1, "d": 2, "c": 0}) == ["d"]
+    assert cache.digests() == ["a", "c"]

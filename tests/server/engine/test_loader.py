@@ -1,5 +1,7 @@
 """Loads run beside the engine, once each, and always end in a result."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from headmix_server.core.runner import AdapterLoadError
+from headmix_server.core.types import AdapterRef
 from headmix_server.engine import loader as loader_module
 from headmix_server.engine.fake_runner import FakeAdapter
 from headmix_server.engine.loader import AdapterLoader, LoadDone
@@ -106,3 +109,33 @@ def _announcing(disk: FakeDisk, started: threading.Event) -> Callable[..., FakeA
         return disk.open(A)
 
     return load
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_loads_run_behind_the_threads_that_compute() -> None:
+    found: list[int] = []
+
+    def load(ref: AdapterRef) -> FakeAdapter:
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return FakeAdapter(ref.digest)
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    loader = AdapterLoader(load, 1)
+    loader.start(A)
+    wait(loader)
+    loader.close()
+    assert found == [max(before, loader_module.NICENESS)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_a_system_that_keeps_priorities_fixed_does_not_stop_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    loader = AdapterLoader(lambda ref: FakeAdapter(ref.digest), 1)
+    loader.start(A)
+    (done,) = wait(loader)
+    loader.close()
+    assert done.outcome == FakeAdapter(A.digest)

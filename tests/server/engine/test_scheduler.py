@@ -3,6 +3,7 @@
 import pytest
 
 from headmix_server.core.runner import BatchRow
+from headmix_server.core.types import Residency
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, classify, generate, load
 
@@ -127,6 +128,16 @@ def stream(bench: Bench, seconds: float) -> int:
         if bench.outputs["patient"]:
             return n
     return 200
+
+
+def test_a_queued_request_finds_its_adapter_in_its_slot_though_another_takes_one_first(make_bench: MakeBench) -> None:
+    bench = make_bench(adapter_slots=2)
+    for ref in (C2, A, B):
+        bench.warm(ref)
+    bench.engine.tiers.take_counts()
+    bench.submit(classify("from-host", [1], C2), generate("on-device", [2], A))
+    bench.drain()
+    assert bench.engine.tiers.take_counts().evictions[Residency.DEVICE] == 1
 
 
 @pytest.mark.parametrize(("seconds_a_step", "answered"), [(0.0, False), (0.1, True)])

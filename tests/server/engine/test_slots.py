@@ -99,6 +99,14 @@ def test_the_least_recently_used_of_the_unleased_is_evicted() -> None:
     assert slots.is_current(held)
 
 
+def test_an_idle_adapter_that_queued_requests_want_is_evicted_last() -> None:
+    slots = SlotTable(2)
+    slots.place("a")
+    slots.place("b")
+    assert slots.place("c", {"a": 0}).evicted == "b"
+    assert slots.place("d", {"a": 0, "c": 1}).evicted == "c"
+
+
 def test_integrity_sees_a_lease_that_never_came_home() -> None:
     slots = SlotTable(1)
     slots.place("a")

@@ -123,6 +123,28 @@ def test_loads_ahead_of_the_slots_are_bounded(disk: FakeDisk, make_tiers: Callab
     assert tiers.num_loading == 2
 
 
+def test_no_tier_gives_up_what_a_queued_request_wants_for_what_nobody_does(
+    disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]
+) -> None:
+    tiers = make_tiers(num_slots=2, host_capacity=2)
+    bring(tiers, A, B)
+    tiers.want([D.digest, A.digest])
+    bring(tiers, D)
+    assert tiers.slots.holds(A.digest)
+    assert A.digest in tiers.host
+    assert not tiers.slots.holds(B.digest)
+
+
+def test_an_adapter_in_use_is_not_the_first_that_host_memory_drops(
+    disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]
+) -> None:
+    tiers = make_tiers(num_slots=4, host_capacity=2)
+    bring(tiers, A, B)
+    tiers.remember(A.digest)  # a request for it, answered from its slot
+    bring(tiers, C)
+    assert A.digest in tiers.host
+
+
 def test_a_failed_load_is_told_once_and_may_be_tried_again(
     disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]
 ) -> None:

@@ -1,0 +1,21 @@
+"""Who has to leave is whoever is missed last."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headmix_server.engine.eviction import choose_victim
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=1, unique=True), st.lists(st.sampled_from("abcdef"), unique=True))
+def test_the_victim_is_the_oldest_nobody_wants_or_else_the_one_wanted_last(
+    candidates: list[str], queue: list[str]
+) -> None:
+    unwanted = [digest for digest in candidates if digest not in queue]
+    expected = unwanted[0] if unwanted else max(candidates, key=queue.index)
+    assert choose_victim(candidates, {digest: place for place, digest in enumerate(queue)}) == expected
+
+
+def test_where_there_is_nothing_to_evict_nothing_is_made_up() -> None:
+    with pytest.raises(ValueError, match="nothing to evict"):
+        choose_victim([], {})
