@@ -96,6 +96,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     from headmix_server.device.kv_memory import KVMemory, block_bytes
     from headmix_server.device.runner import TorchRunner
     from headmix_server.device.term_storage import TermStorage
+    from headmix_server.models.choose_format import choose_format
     from headmix_server.models.config import UnsupportedModelError
     from headmix_server.models.registry import load_model
 
@@ -103,7 +104,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         torch.set_num_threads(settings.threads)
     dtype = torch.float32
     try:
-        model = load_model(base.folder, dtype)
+        model = load_model(base.folder, dtype, choose_format(dtype))
     except UnsupportedModelError as error:
         raise StartError(str(error)) from error
     _check_shape(base, model.config)

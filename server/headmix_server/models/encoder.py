@@ -15,7 +15,6 @@ from headmix_server.models.attention import Heads, SelfAttention
 from headmix_server.models.block import PostNormBlock
 from headmix_server.models.config import ModelConfig
 from headmix_server.models.config_reader import ConfigReader
-from headmix_server.models.linear import stack
 from headmix_server.models.mlp import Mlp
 from headmix_server.models.norm import LayerNorm
 from headmix_server.models.positions import Positions
@@ -46,7 +45,8 @@ class Encoder:
     def __init__(self, sizes: EncoderSizes, checkpoint: Checkpoint, positions: Positions) -> None:
         width, config = sizes.config.hidden_size, sizes.config
         self.config = config
-        self._words = checkpoint.take("embeddings.word_embeddings.weight", (config.vocab_size, width))
+        words = checkpoint.take("embeddings.word_embeddings.weight", (config.vocab_size, width))
+        self._words = checkpoint.form.table(words)
         self._places = checkpoint.take("embeddings.position_embeddings.weight", (sizes.table_positions, width))
         types = checkpoint.take("embeddings.token_type_embeddings.weight", (sizes.token_types, width))
         self._type = types[0].clone()
@@ -59,7 +59,7 @@ class Encoder:
         self, tokens: Tensor, positions: Tensor, attention: StepAttention, adapters: StepAdapters | None
     ) -> Tensor:
         """Return the last layer's states [tokens, D]."""
-        words = functional.embedding(tokens, self._words)
+        words = self._words(tokens)
         if adapters is not None:
             adapters.replace_embeddings(words)
         places = functional.embedding(self._positions(tokens, positions), self._places)
@@ -111,11 +111,8 @@ def _take_block(sizes: EncoderSizes, checkpoint: Checkpoint, layer: int) -> Post
     width, heads = config.hidden_size, config.num_heads
     attention = SelfAttention(
         layer=layer,
-        qkv=stack(
-            [
-                checkpoint.linear(f"{name}.attention.self.{which}", width, width, bias=True)
-                for which in ("query", "key", "value")
-            ]
+        qkv=checkpoint.stacked(
+            [(f"{name}.attention.self.{which}", width) for which in ("query", "key", "value")], width, bias=True
         ),
         o=checkpoint.linear(f"{name}.attention.output.dense", width, width, bias=True),
         heads=Heads(heads, heads, config.head_dim, config.head_dim**-0.5),

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from headmix_server.models.activation import ACTIVATIONS, Activation
 from headmix_server.models.attention import Heads, SelfAttention
 from headmix_server.models.block import PreNormBlock
@@ -79,14 +77,14 @@ def _take_block(sizes: _Sizes, checkpoint: Checkpoint, layer: int, scale: float)
     width, heads = config.hidden_size, config.num_heads
     attention = SelfAttention(
         layer=layer,
-        qkv=Linear(*_take_projection(checkpoint, f"{name}.attn.c_attn", 3 * width, width)),
-        o=Linear(*_take_projection(checkpoint, f"{name}.attn.c_proj", width, width)),
+        qkv=_take_projection(checkpoint, f"{name}.attn.c_attn", 3 * width, width),
+        o=_take_projection(checkpoint, f"{name}.attn.c_proj", width, width),
         heads=Heads(heads, heads, config.head_dim, scale),
     )
     mlp = Mlp(
         layer,
-        Linear(*_take_projection(checkpoint, f"{name}.mlp.c_fc", sizes.inner, width)),
-        Linear(*_take_projection(checkpoint, f"{name}.mlp.c_proj", width, sizes.inner)),
+        _take_projection(checkpoint, f"{name}.mlp.c_fc", sizes.inner, width),
+        _take_projection(checkpoint, f"{name}.mlp.c_proj", width, sizes.inner),
         sizes.activation,
         gated=False,
     )
@@ -95,10 +93,10 @@ def _take_block(sizes: _Sizes, checkpoint: Checkpoint, layer: int, scale: float)
     )
 
 
-def _take_projection(checkpoint: Checkpoint, name: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
-    """Return weight (out, in) and bias [out] of a projection that is stored as (in, out)."""
+def _take_projection(checkpoint: Checkpoint, name: str, outputs: int, inputs: int) -> Linear:
+    """Return a projection whose weight is stored as (in, out)."""
     stored = checkpoint.take(f"{name}.weight", (inputs, outputs))
-    return stored.t().contiguous(), checkpoint.take(f"{name}.bias", (outputs,))
+    return checkpoint.form.linear(stored.t().contiguous(), checkpoint.take(f"{name}.bias", (outputs,)))
 
 
 def _take_norm(sizes: _Sizes, checkpoint: Checkpoint, name: str) -> LayerNorm:

@@ -1,26 +1,30 @@
-"""A frozen affine map: the projections of every family."""
+"""A frozen affine map, x -> x W^T + b with W (out, in): the projections of every family, in torch's plain form.
 
-from collections.abc import Sequence
+The other forms (`packed_linear`, `int8_linear`) are tested against this one; which is used, `linear_format` says.
+"""
+
 from dataclasses import dataclass
+from typing import Protocol
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """x -> x W^T + b with W (out, in); `bias` None where the family has none."""
-
-    weight: Tensor
-    bias: Tensor | None = None
+class Linear(Protocol):
+    """Any form of the map."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map [tokens, in] to a new tensor [tokens, out], which the caller may add to in place."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PlainLinear:
+    """The weights as the checkpoint has them; `bias` None where the family has none."""
+
+    weight: Tensor  # [out, in]
+    bias: Tensor | None = None  # [out]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
         return functional.linear(x, self.weight, self.bias)
-
-
-def stack(linears: Sequence[Linear]) -> Linear:
-    """Join maps of the same input into one whose results stand side by side; all have a bias or none has."""
-    biases = [linear.bias for linear in linears if linear.bias is not None]
-    return Linear(torch.cat([linear.weight for linear in linears]), torch.cat(biases) if biases else None)

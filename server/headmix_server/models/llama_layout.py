@@ -9,7 +9,6 @@ from headmix_server.models.block import PreNormBlock
 from headmix_server.models.config import ModelConfig
 from headmix_server.models.config_reader import ConfigReader
 from headmix_server.models.decoder import Decoder, Layer
-from headmix_server.models.linear import Linear, stack
 from headmix_server.models.mlp import Mlp
 from headmix_server.models.norm import RMSNorm
 from headmix_server.models.rotary import Rotary
@@ -80,12 +79,10 @@ def take_attention(layout: Layout, checkpoint: Checkpoint, layer: int, window: i
     def head_norm(which: str) -> RMSNorm | None:
         return take_norm(layout, checkpoint, f"{name}.{which}", size) if layout.head_norms else None
 
-    def projection(which: str, outputs: int) -> Linear:
-        return checkpoint.linear(f"{name}.{which}", outputs, width, bias=layout.qkv_bias)
-
+    parts = [(f"{name}.q_proj", queries), (f"{name}.k_proj", keys), (f"{name}.v_proj", keys)]
     return SelfAttention(
         layer=layer,
-        qkv=stack([projection("q_proj", queries), projection("k_proj", keys), projection("v_proj", keys)]),
+        qkv=checkpoint.stacked(parts, width, bias=layout.qkv_bias),
         o=checkpoint.linear(f"{name}.o_proj", width, queries, bias=layout.o_bias),
         heads=Heads(config.num_heads, config.num_kv_heads, size, layout.scale or size**-0.5),
         q_norm=head_norm("q_norm"),
@@ -98,10 +95,9 @@ def take_mlp(layout: Layout, checkpoint: Checkpoint, layer: int) -> Mlp:
     """Read one layer's MLP, gate and up projection stacked."""
     width, inner, bias = layout.config.hidden_size, layout.inner, layout.mlp_bias
     name = f"layers.{layer}.mlp"
-    gate = checkpoint.linear(f"{name}.gate_proj", inner, width, bias=bias)
-    up = checkpoint.linear(f"{name}.up_proj", inner, width, bias=bias)
+    gate_up = checkpoint.stacked([(f"{name}.gate_proj", inner), (f"{name}.up_proj", inner)], width, bias=bias)
     down = checkpoint.linear(f"{name}.down_proj", width, inner, bias=bias)
-    return Mlp(layer, stack([gate, up]), down, ACTIVATIONS[layout.activation], gated=True)
+    return Mlp(layer, gate_up, down, ACTIVATIONS[layout.activation], gated=True)
 
 
 def take_norm(layout: Layout, checkpoint: Checkpoint, name: str, width: int | None = None) -> RMSNorm:

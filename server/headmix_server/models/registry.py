@@ -10,6 +10,7 @@ import torch
 
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.config_reader import ConfigReader, read_json
+from headmix_server.models.linear_format import PLAIN, LinearFormat
 from headmix_server.models.model import Model
 from headmix_server.models.weights import Checkpoint, Weights
 
@@ -53,8 +54,8 @@ def family_of(model_type: object) -> Family:
     return module
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> Model:
-    """Load the base in a checkpoint folder.
+def load_model(folder: Path, dtype: torch.dtype, form: LinearFormat = PLAIN) -> Model:
+    """Load the base in a checkpoint folder, its matrices in the given format.
 
     Raises:
         UnsupportedModelError: its family or an option of its config is not served, or its weights are not what the
@@ -64,4 +65,4 @@ def load_model(folder: Path, dtype: torch.dtype) -> Model:
     generation = folder / "generation_config.json"
     family = family_of(raw.get("model_type"))
     reader = ConfigReader(raw, read_json(generation) if generation.is_file() else None)
-    return family.load(reader, lambda prefix: Checkpoint(folder, dtype, prefix))
+    return family.load(reader, lambda prefix: Checkpoint(folder, dtype, form, prefix))

@@ -1,11 +1,12 @@
 """A checkpoint's tensors by name, from one safetensors file or several shards.
 
-Pickle is never read. Tensors are handed out one at a time and cast to the computing dtype; what is not taken by the
-family is reported, so a checkpoint with parts the code does not know is refused rather than half used.
+Pickle is never read. Tensors are handed out one at a time, each as a copy in the computing dtype, and the file is let
+go of: what a format makes of them is all that stays. What is not taken by the family is reported, so a checkpoint with
+parts the code does not know is refused rather than half used.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.linear import Linear
+from headmix_server.models.linear_format import LinearFormat
 
 _INDEX = "model.safetensors.index.json"
 _PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -28,16 +30,17 @@ class Checkpoint:
     in the file, and names asked for are without it.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, prefix: str = "") -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype, form: LinearFormat, prefix: str = "") -> None:
         self.dtype = dtype
+        self.form = form
         self._tensors: dict[str, Tensor] = {}
         for shard in _shards(folder):
-            for name, tensor in load_file(shard).items():  # mapped, not read: memory is taken once it is used or cast
+            for name, tensor in load_file(shard).items():  # mapped, not read: memory is taken once it is copied
                 self._tensors[_short(name, prefix)] = tensor
-        self._untaken = set(self._tensors)
+        self.parameters = sum(tensor.numel() for tensor in self._tensors.values())
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Return a tensor.
+        """Return a tensor, which the checkpoint then no longer has.
 
         Raises:
             UnsupportedModelError: it is missing, has another shape, or is not of plain numbers.
@@ -49,13 +52,18 @@ class Checkpoint:
             raise UnsupportedModelError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
         if tensor.dtype not in _PLAIN:
             raise UnsupportedModelError(f"{name} is {tensor.dtype}; plain weights are served, quantised ones are not")
-        self._untaken.discard(name)
-        return tensor.to(self.dtype).contiguous()
+        del self._tensors[name]
+        return tensor.to(self.dtype, copy=True, memory_format=torch.contiguous_format)
 
     def linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
-        """Return `name.weight` (out, in) and, where it has one, `name.bias`; raises as `take` does."""
-        weight = self.take(f"{name}.weight", (outputs, inputs))
-        return Linear(weight, self.take(f"{name}.bias", (outputs,)) if bias else None)
+        """Return `name.weight` (out, in) and, where it has one, `name.bias` as one map; raises as `take` does."""
+        return self.stacked([(name, outputs)], inputs, bias=bias)
+
+    def stacked(self, parts: Sequence[tuple[str, int]], inputs: int, *, bias: bool) -> Linear:
+        """Join maps of the same input, each a name and its outputs, into one whose results stand side by side."""
+        weights = [self.take(f"{name}.weight", (outputs, inputs)) for name, outputs in parts]
+        biases = [self.take(f"{name}.bias", (outputs,)) for name, outputs in parts] if bias else None
+        return self.form.linear(_join(weights), None if biases is None else _join(biases))
 
     def refuse_rest(self, ignored: tuple[str, ...] = ()) -> None:
         """Check that every tensor was taken, apart from those whose name begins or ends with one of `ignored`.
@@ -63,13 +71,17 @@ class Checkpoint:
         Raises:
             UnsupportedModelError: the checkpoint holds parts the family does not compute with.
         """
-        rest = sorted(name for name in self._untaken if not (name.endswith(ignored) or name.startswith(ignored)))
+        rest = sorted(name for name in self._tensors if not (name.endswith(ignored) or name.startswith(ignored)))
         if rest:
             raise UnsupportedModelError(f"the checkpoint holds {len(rest)} unknown tensors, the first is {rest[0]}")
 
 
 Weights = Callable[[str], Checkpoint]
 """Opens a checkpoint given its optional prefix. A family calls it once its config is known to be served."""
+
+
+def _join(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _short(name: str, prefix: str) -> str:

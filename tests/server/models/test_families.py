@@ -13,6 +13,7 @@ from headmix_adapters.base.convert_gguf import convert
 from headmix_server.kernels.attention import PagedAttention, Span, WholeAttention
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.config_reader import INERT, ConfigReader
+from headmix_server.models.linear_format import LinearFormat, PackedFormat, PlainFormat
 from headmix_server.models.model import Model
 from headmix_server.models.registry import FAMILIES as SERVED
 from headmix_server.models.registry import family_of, load_model
@@ -90,10 +91,13 @@ def test_the_matrix_has_a_row_for_every_served_family() -> None:
     assert set(FAMILIES) == set(SERVED)
 
 
+@pytest.mark.parametrize("form", [PlainFormat(), PackedFormat()], ids=["plain", "packed"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_chunked_prefill_and_decode_of_a_ragged_batch_are_transformers(tmp_path: Path, name: str) -> None:
+def test_chunked_prefill_and_decode_of_a_ragged_batch_are_transformers(
+    tmp_path: Path, name: str, form: LinearFormat
+) -> None:
     oracle = FAMILIES[name].make(tmp_path)
-    model = load_model(tmp_path, torch.float32)
+    model = load_model(tmp_path, torch.float32, form)
     assert model.generates == FAMILIES[name].causal
     assert_parity(model, oracle)
 

@@ -1,0 +1,85 @@
+"""A loaded base takes the memory of its format and little more; what the checkpoint was read into is let go."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from headmix_server.models.choose_format import choose_format
+from headmix_server.models.linear import PlainLinear
+from headmix_server.models.linear_format import LinearFormat, PackedFormat, PlainFormat
+from headmix_server.models.packed_linear import PackedLinear
+from headmix_server.models.registry import load_model
+from tests.support.families import FAMILIES
+from tests.support.tensor_bytes import tensor_bytes
+
+MODULE = "headmix_server.models.choose_format"
+LARGEST = 1.3
+TIED: Mapping[str, Any] = {"tie_word_embeddings": True}
+
+
+def parameters(folder: Path) -> int:
+    return sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
+
+
+@pytest.mark.parametrize(("form", "width"), [(PlainFormat(), 4), (PackedFormat(), 4)], ids=["plain", "packed"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_base_takes_at_most_1_3_times_the_size_of_its_format(
+    tmp_path: Path, name: str, form: LinearFormat, width: int
+) -> None:
+    FAMILIES[name].make(tmp_path)
+    taken, expected = tensor_bytes(load_model(tmp_path, torch.float32, form)), width * parameters(tmp_path)
+    assert 0.9 * expected < taken < LARGEST * expected
+
+
+@pytest.mark.parametrize("layers", [1, 40])
+def test_a_tied_table_is_held_twice_only_in_a_base_that_dwarfs_it(tmp_path: Path, layers: int) -> None:
+    FAMILIES["llama"].make(tmp_path, {**TIED, "num_hidden_layers": layers})
+    numbers = parameters(tmp_path)
+    rows = torch.randn(512, 32)
+    table, head = PackedFormat().tied(rows, numbers)
+    assert isinstance(head, PackedLinear if layers == 40 else PlainLinear)
+    taken = tensor_bytes(load_model(tmp_path, torch.float32, PackedFormat()))
+    assert taken < LARGEST * 4 * numbers
+    assert torch.equal(table(torch.tensor([7])), rows[7:8])
+
+
+def test_a_base_keeps_no_hold_of_its_file(tmp_path: Path) -> None:
+    """Overwriting the file of a running server with garbage must change nothing: no tensor is a view of it."""
+    FAMILIES["gpt2"].make(tmp_path)
+    model = load_model(tmp_path, torch.float32)
+    before = tensor_bytes(model)
+    path = tmp_path / "model.safetensors"
+    length = path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(b"\xff" * length)
+    assert tensor_bytes(model) == before
+    assert model.logits(torch.ones(1, model.config.hidden_size)).isfinite().all()
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "gpt2"
+
+
+def test_only_float32_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(choose_format(torch.bfloat16), PlainFormat)
+    monkeypatch.setattr(
+        "headmix_server.models.choose_format._best", lambda product, _: float(isinstance(product, PlainLinear))
+    )
+    assert isinstance(choose_format(torch.float32), PackedFormat)
+
+
+def test_where_packing_fails_errs_or_is_slower_products_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(weight: torch.Tensor) -> PackedLinear:
+        raise RuntimeError("no oneDNN in this build")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{MODULE}.pack_linear", fail)
+        assert isinstance(choose_format(torch.float32), PlainFormat)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{MODULE}.pack_linear", lambda weight: PlainLinear(weight * 1.01))
+        assert isinstance(choose_format(torch.float32), PlainFormat)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{MODULE}._best", lambda product, _: float(not isinstance(product, PlainLinear)))
+        assert isinstance(choose_format(torch.float32), PlainFormat)
