@@ -5,7 +5,7 @@ PORT ?= 8000
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test format bench first-light exactness train-examples openapi clean
+.PHONY: serve serve-minilm install check test format bench first-light exactness soak train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -35,6 +35,9 @@ first-light: .venv/.installed  ## Every promise on the real base: real processes
 
 exactness: .venv/.installed  ## A mixed batch on the real base against each request alone and against transformers
 	$(BIN)/python -m benchmarks.exactness
+
+soak: .venv/.installed  ## An hour's random walk over everything at once, each answer against its adapter alone; SEED=1 MINUTES=5
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60)
 
 train-examples: .venv/.installed  ## Train the four example adapters again (about an hour on 2 cores)
 	for recipe in spam category kingjames dictionary; do $(BIN)/headmix train examples/$$recipe.toml || exit 1; done

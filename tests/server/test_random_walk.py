@@ -1,0 +1,229 @@
+"""A seeded random walk over everything tenants do: every answer is its adapter's own, and nothing is left held.
+
+The second half breaks the server on purpose, one thing at a time, and wants the walk to notice.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from structlog.testing import capture_logs
+
+from benchmarks.soak.asking import with_seed
+from benchmarks.soak.memory import slope_per_hour
+from benchmarks.soak.oracle import Oracle
+from benchmarks.soak.walk import Report, Walk, WalkFailedError
+from benchmarks.soak.world import Sizes, World
+from headmix_adapters.base import resolve_base
+from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.version import Deleted
+from headmix_server.core.runner import Batch, HostAdapter, RowResult, Runner
+from headmix_server.core.types import AdapterRef
+from headmix_server.device.adapter_files import LoadedAdapter
+from headmix_server.device.read_out import ReadOut
+from headmix_server.engine.kv_cache import KVCache
+from headmix_server.engine.loop import Engine
+from headmix_server.engine.tiers import AdapterTiers
+from tests.support.families import FAMILIES
+
+SEED = 20261123
+
+
+@contextmanager
+def walking(
+    folder: Path, family: str = "llama", wrap: Callable[[Runner], Runner] = lambda runner: runner
+) -> Iterator[tuple[World, Oracle]]:
+    torch.set_num_threads(1)
+    FAMILIES[family].make(folder / "base")
+    base = resolve_base(str(folder / "base"))
+    world = World(base, folder, Sizes(), wrap)
+    try:
+        with capture_logs():
+            yield world, Oracle(base.folder, world.limits.eos_ids)
+    finally:
+        world.close()
+
+
+def test_two_thousand_operations_are_answered_right_and_leave_nothing_behind(tmp_path: Path) -> None:
+    with walking(tmp_path) as (world, oracle):
+        report = Walk(SEED, world, oracle, rest_after=700).run(lambda done: done < 2100)
+    assert report.operations.total() == 2100
+    assert oracle.tally.judged > 500
+    assert oracle.tally.forgiven <= 2
+    assert_every_corner_was_reached(report)
+    assert report.objects[-1] == report.objects[0], report.objects[-1] - report.objects[0]
+
+
+def assert_every_corner_was_reached(report: Report) -> None:
+    assert min(report.operations.values()) > 0
+    assert len(report.operations) == 13
+    assert report.cancelled > 20
+    assert report.preemptions > 5
+    assert min(report.evictions["device"], report.evictions["host"]) > 20
+
+
+def test_sliding_windows_and_tied_added_tokens_change_nothing(tmp_path: Path) -> None:
+    with walking(tmp_path, "gemma3_text") as (world, oracle):
+        Walk(SEED, world, oracle).run(lambda done: done < 300)
+    assert oracle.tally.judged > 60
+
+
+def test_a_seed_always_walks_the_same_way(tmp_path: Path) -> None:
+    said = []
+    for number in range(2):
+        with walking(tmp_path / str(number)) as (world, oracle):
+            report = Walk(7, world, oracle).run(lambda done: done < 120)
+        said.append((report.operations, report.requests, report.evictions, oracle.tally.judged, oracle.tally.tokens))
+    assert said[0] == said[1]
+
+
+# --- the walk notices --------------------------------------------------------------------------------------------
+
+
+class Broken:
+    """A runner around another; what is not defined here is the other's."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.inner = runner
+        self.rows_seen = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+class WrongSlot(Broken):
+    """Where two adapters run together, each runs in the other's slot."""
+
+    def run(self, batch: Batch) -> list[RowResult]:
+        leased = [row for row in batch.rows if row.lease is not None]
+        others = {row.lease.slot: row.lease for row in leased if row.lease is not None}
+        if len(others) < 2:
+            return self.inner.run(batch)
+        first, second, *_ = others
+        swap = {first: others[second], second: others[first]}
+        rows = tuple(
+            row if row.lease is None else replace(row, lease=swap.get(row.lease.slot, row.lease)) for row in batch.rows
+        )
+        return self.inner.run(Batch(rows))
+
+
+class SilentBase(Broken):
+    """The first row of every step runs without its adapter."""
+
+    def run(self, batch: Batch) -> list[RowResult]:
+        first, *others = batch.rows
+        generates = first.sampling is not None or first.embedding is not None
+        return self.inner.run(Batch((replace(first, lease=None) if generates else first, *others)))
+
+
+class OtherTensors(Broken):
+    """Every adapter is loaded from the file of the first."""
+
+    first: AdapterRef | None = None
+
+    def load(self, ref: AdapterRef) -> HostAdapter:
+        self.first = self.first or ref
+        adapter = self.inner.load(self.first)
+        assert isinstance(adapter, LoadedAdapter)
+        return replace(adapter, digest=ref.digest)
+
+
+class SharedBlocks(Broken):
+    """Two sequences write the same place of the cache."""
+
+    def run(self, batch: Batch) -> list[RowResult]:
+        if len(batch.rows) < 2:
+            return self.inner.run(batch)
+        blocks = (batch.rows[1].blocks[0], *batch.rows[0].blocks[1:])
+        return self.inner.run(Batch((replace(batch.rows[0], blocks=blocks), *batch.rows[1:])))
+
+
+class OtherSeed(Broken):
+    """Sampling depends on what ran before."""
+
+    def run(self, batch: Batch) -> list[RowResult]:
+        self.rows_seen += len(batch.rows)
+        rows = tuple(
+            row if row.sampling is None else replace(row, sampling=with_seed(row.sampling, self.rows_seen))
+            for row in batch.rows
+        )
+        return self.inner.run(Batch(rows))
+
+
+@pytest.mark.parametrize("fault", [WrongSlot, SilentBase, OtherTensors, SharedBlocks, OtherSeed])
+def test_a_runner_that_computes_with_what_is_not_the_rows_own_is_noticed(tmp_path: Path, fault: type[Broken]) -> None:
+    with (
+        walking(tmp_path, wrap=lambda runner: cast("Runner", fault(runner))) as (world, oracle),
+        pytest.raises(WalkFailedError) as caught,
+    ):
+        Walk(SEED, world, oracle).run(lambda done: done < 400)
+    assert f"seed {SEED}" in str(caught.value)
+    assert "last operations:" in str(caught.value)
+
+
+def keep_every_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AdapterTiers, "release", lambda *_: None)
+
+
+def keep_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KVCache, "free", lambda *_: None)
+
+
+def answer_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda engine: [o for output in step(engine) for o in (output, output)])
+
+
+def answer_the_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "abort", lambda *_: None)
+
+
+def resolve_the_first_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = Catalog.resolve
+    monkeypatch.setattr(Catalog, "resolve", lambda *args: resolve(args[0], args[1], f"{args[2].split('@')[0]}@1"))
+
+
+def free_what_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    delete = Catalog.delete
+
+    def too_much(*args: Any) -> Deleted:
+        deleted = delete(*args)
+        return replace(deleted, freed_digests=tuple({version.digest for version in deleted.versions}))
+
+    monkeypatch.setattr(Catalog, "delete", too_much)
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        keep_every_lease,
+        keep_blocks,
+        answer_twice,
+        answer_the_gone,
+        resolve_the_first_version,
+        free_what_is_in_use,
+    ],
+)
+def test_broken_accounts_and_names_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, break_it: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    break_it(monkeypatch)
+    with walking(tmp_path) as (world, oracle), pytest.raises(WalkFailedError):
+        Walk(SEED, world, oracle).run(lambda done: done < 400)
+
+
+def test_a_leak_shows_in_the_objects_counted_at_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    monkeypatch.setattr(ReadOut, "release", lambda _, number: kept.append(torch.ones(number)))
+    with walking(tmp_path) as (world, oracle):
+        report = Walk(SEED, world, oracle, rest_after=60).run(lambda done: done < 120)
+    assert report.objects[-1] != report.objects[0]
+
+
+def test_memory_s_slope_is_that_of_the_line() -> None:
+    assert slope_per_hour([(0, 100), (1800, 101), (3600, 102)]) == pytest.approx(2)
+    assert slope_per_hour([(5, 100)]) == 0
