@@ -18,7 +18,7 @@ USAGE = 2
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command's signature one option for each setting, of type text: pydantic alone judges the values."""
+    """Give the command an option for each setting, text but for switches: pydantic alone judges the values."""
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
         for name in Settings.model_fields
@@ -30,13 +30,11 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 def _option(name: str) -> object:
     field = Settings.model_fields[name]
     default = "none" if field.default in (None, PydanticUndefined) else str(field.default)
-    option = typer.Option(
-        flag(name),
-        help=f"{field.description} (default: {default}; {variable(name)})",
-        metavar="TEXT" if field.annotation is str else "VALUE",
-        show_default=False,
-    )
-    return Annotated[str | None, option]
+    help_text = f"{field.description} (default: {default}; {variable(name)})"
+    if field.annotation is bool:
+        return Annotated[bool | None, typer.Option(flag(name), help=help_text, show_default=False)]
+    metavar = "TEXT" if field.annotation is str else "VALUE"
+    return Annotated[str | None, typer.Option(flag(name), help=help_text, metavar=metavar, show_default=False)]
 
 
 def flag(name: str) -> str:
@@ -49,7 +47,7 @@ def variable(name: str) -> str:
     return f"HEADMIX_{name.upper()}"
 
 
-def read_settings(flags: Mapping[str, str | None]) -> Settings:
+def read_settings(flags: Mapping[str, str | bool | None]) -> Settings:
     """Return the settings of the flags that were given, the environment and the defaults.
 
     Raises:
@@ -60,7 +58,7 @@ def read_settings(flags: Mapping[str, str | None]) -> Settings:
 
 
 @_with_options
-def serve(**flags: str | None) -> None:
+def serve(**flags: str | bool | None) -> None:
     """Serve the base and every tenant's adapters over HTTP until stopped (Ctrl-C or SIGTERM)."""
     try:
         settings = read_settings(flags)

@@ -26,8 +26,10 @@ from headmix_server.catalog.version import AdapterRecord, AdapterVersion
 from headmix_server.core.database import open_database
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
+from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.principal import ALL_SCOPES, Scope
+from headmix_server.tenancy.tenants import Tenants
 from headmix_server.text.chat_template import load_chat_template
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
@@ -180,6 +182,8 @@ def _state(folder: Path, data: Path, settings: Mapping[str, Any], shape: Mapping
         engine=EngineClient(max_open=chosen.max_running + chosen.max_waiting),
         library=Library(Catalog(database, reserved={BASE}), ArtifactStore(data / "artifacts")),
         keys=Keys(database),
+        tenants=Tenants(database),
+        audit=AuditLog(database),
         metrics=metrics,
         created=1700000000,
     )

@@ -5,11 +5,21 @@ from fastapi import FastAPI
 from headmix_server.api.body_limit import BodyLimit
 from headmix_server.api.errors import install_handlers
 from headmix_server.api.request_log import RequestLog
-from headmix_server.api.routes import adapters, chat, classify, completions, embeddings, health, metrics, models
+from headmix_server.api.routes import (
+    adapters,
+    chat,
+    classify,
+    completions,
+    embeddings,
+    health,
+    metrics,
+    models,
+    tenants,
+)
 from headmix_server.api.schemas.error import ErrorResponse
 from headmix_server.api.state import ApiState
 
-_RESOURCES = (completions, chat, classify, embeddings, models, adapters)
+_RESOURCES = (completions, chat, classify, embeddings, models, adapters, tenants)
 _PROBES = (health, metrics)
 _ERROR = {"model": ErrorResponse, "description": "An error; docs/errors.md lists the codes."}
 

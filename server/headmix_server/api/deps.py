@@ -24,11 +24,10 @@ def get_state(request: Request) -> ApiState:
 State = Annotated[ApiState, Depends(get_state)]
 
 
-async def authenticate(
-    request: Request,
-    state: State,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
-) -> Principal:
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+
+
+async def authenticate(request: Request, state: State, credentials: Credentials) -> Principal:
     """Return whose request this is.
 
     Raises:
@@ -59,5 +58,27 @@ def may_change_adapters(principal: AnyKey) -> Principal:
     return principal
 
 
+def may_administer(principal: AnyKey) -> Principal:
+    """Let keys with the scope `admin` pass; others are refused."""
+    principal.require(Scope.ADMIN)
+    return principal
+
+
+async def may_see_tenants(request: Request, state: State, credentials: Credentials) -> bool:
+    """Tell whether the caller may see metrics that name tenants: with a key that may, or where they are open.
+
+    Raises:
+        InvalidApiKey, Forbidden: a key was sent that is not valid, or may not.
+    """
+    if credentials is None or not credentials.credentials:
+        return state.settings.metrics_open or state.settings.keys == "off"
+    principal = await authenticate(request, state, credentials)
+    if Scope.ADMIN not in principal.scopes:
+        principal.require(Scope.METRICS)
+    return True
+
+
 InferenceKey = Annotated[Principal, Depends(may_infer)]
 AdaptersKey = Annotated[Principal, Depends(may_change_adapters)]
+AdminKey = Annotated[Principal, Depends(may_administer)]
+MaySeeTenants = Annotated[bool, Depends(may_see_tenants)]

@@ -10,7 +10,9 @@ from headmix_server.catalog.library import Library
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import Residency
+from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
+from headmix_server.tenancy.tenants import Tenants
 from headmix_server.text.chat_template import ChatTemplate
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabularies import Vocabularies
@@ -34,6 +36,8 @@ class ApiState:
     engine: EngineClient
     library: Library
     keys: Keys
+    tenants: Tenants
+    audit: AuditLog
     metrics: Metrics
     converter: Converter = field(default_factory=Converter)
     created: int = field(default_factory=lambda: int(time()))

@@ -25,7 +25,9 @@ from headmix_server.core.database import DatabaseUnusable, open_database
 from headmix_server.core.logging import get_logger
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
+from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
+from headmix_server.tenancy.tenants import Tenants
 from headmix_server.text.chat_template import ChatTemplateError, load_chat_template
 from headmix_server.text.tokenizer import TokenizerError, load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
@@ -109,6 +111,8 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         ),
         library=library,
         keys=keys,
+        tenants=Tenants(database),
+        audit=AuditLog(database),
         metrics=metrics,
     )
     return Parts(state, folder, database, new_key)

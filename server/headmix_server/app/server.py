@@ -17,6 +17,7 @@ from headmix_server.api.app import create_app
 from headmix_server.app.data_folder import DataFolder, open_data_folder
 from headmix_server.app.errors import StartError
 from headmix_server.app.front_door import FrontDoor
+from headmix_server.app.housekeeping import Housekeeping
 from headmix_server.app.http_server import http_server
 from headmix_server.app.listen import listen, url_of
 from headmix_server.app.parts import Parts, open_parts
@@ -85,11 +86,14 @@ class Server:
         engine = parts.state.engine
         supervisor = Supervisor(engine, self._settings, self._folder.run, on_death=parts.engine_died)
         engine_life = asyncio.create_task(supervisor.run())
+        housekeeping = asyncio.create_task(Housekeeping(parts.state.keys).run())
         try:
             await asyncio.to_thread(parts.preload)
             self._door.open(create_app(parts.state))
             await self._serve_until_stopped(parts, engine_life)
         finally:
+            housekeeping.cancel()
+            await asyncio.gather(housekeeping, return_exceptions=True)
             supervisor.stop()
             await engine_life
 

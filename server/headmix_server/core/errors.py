@@ -7,6 +7,7 @@
     │   └── ContextLengthExceeded 400 context_length_exceeded
     ├── InvalidApiKey             401 invalid_api_key
     ├── Forbidden                 403 forbidden
+    ├── NotFound                  404 not_found
     ├── ModelNotFound             404 model_not_found
     ├── PayloadTooLarge           413 payload_too_large
     ├── InvalidAdapter            422 invalid_adapter
@@ -79,6 +80,14 @@ class Forbidden(HeadmixServerError):
     status = 403
     code = "forbidden"
     type = "permission_error"
+
+
+class NotFound(HeadmixServerError):
+    """No such tenant or key; only administrators can meet this."""
+
+    status = 404
+    code = "not_found"
+    type = "invalid_request_error"
 
 
 class ModelNotFound(HeadmixServerError):

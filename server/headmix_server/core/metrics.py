@@ -25,6 +25,9 @@ _TOKEN_LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0
 _STEPS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _POWERS_OF_TWO = tuple(float(2**exponent) for exponent in range(14))
 
+_NAMING_LABELS = frozenset({"tenant", "adapter", "running_lora_adapters", "waiting_lora_adapters"})
+"""Labels that tell who is served; `Metrics.render` leaves them out for whoever may not know."""
+
 Owner = tuple[str, str]
 """A (tenant, adapter name) pair, as labels."""
 
@@ -227,10 +230,10 @@ class Metrics:
                 for metric in (self.requests, self.prompt_tokens, self.generation_tokens, self.adapter_resident):
                     metric.remove_by_labels({"tenant": tenant, "adapter": adapter})
 
-    def render(self) -> tuple[bytes, str]:
-        """Return the exposition and its content type."""
+    def render(self, *, tenants: bool) -> tuple[bytes, str]:
+        """Return the exposition and its content type; without `tenants`, no series that names a tenant or adapter."""
         with self._lock:
-            return generate_latest(_WithoutCreated(self.registry)), CONTENT_TYPE_PLAIN_0_0_4
+            return generate_latest(_Shown(self.registry, tenants=tenants)), CONTENT_TYPE_PLAIN_0_0_4
 
     def _set_gauges(self, report: EngineReport) -> None:
         self.requests_running.set(report.running)
@@ -279,17 +282,23 @@ class _SeriesBudget:
         return True
 
 
-class _WithoutCreated:
-    """A registry without the `_created` samples, which double the series of counters and histograms for no reader."""
+class _Shown:
+    """A registry without the `_created` samples, which double the series of counters and histograms for no reader.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Without `tenants` it is also without every metric that has a label in which clients' names can stand.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, tenants: bool) -> None:
         self._registry = registry
+        self._tenants = tenants
 
     def collect(self) -> Iterator[Metric]:
         """Yield the registry's metrics."""
         for metric in self._registry.collect():
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            yield metric
+            samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            if self._tenants or not any(_NAMING_LABELS & sample.labels.keys() for sample in samples):
+                metric.samples = samples
+                yield metric
 
 
 def _count(counter: Counter, by_tier: Mapping[str, int]) -> None:

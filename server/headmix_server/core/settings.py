@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         None, description="Folder of `*.safetensors` loaded for tenant `default` at start, named by file."
     )
     metrics_series: int = Field(1000, ge=1, description="Adapters with series of their own; more fold into `other`.")
+    metrics_open: bool = Field(
+        False, description="Show tenants and adapters in `/metrics` without a key too; for a private network."
+    )
     engine_start_seconds: float = Field(600.0, gt=0, description="How long the engine may take to become ready.")
     engine_stall_seconds: float = Field(
         120.0, gt=0, description="Silence after which the engine counts as hung and is replaced."

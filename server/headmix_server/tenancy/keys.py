@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from sqlalchemy import Engine, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, or_, select
 from sqlalchemy.orm import Session
 
 from headmix_server.core.database import SERVER, audit, ensure_tenant, reading, writing
@@ -85,19 +85,14 @@ class Keys:
         Raises:
             InvalidApiKey: malformed, unknown, revoked or expired, told apart neither by text nor by the work done.
         """
-        now = int(self._clock())
-        query = select(KeyRow.hash, KeyRow.id, KeyRow.tenant, KeyRow.scopes).where(
-            KeyRow.prefix == (key_prefix(plaintext) if is_key(plaintext) else ""),
-            KeyRow.revoked.is_(None),
-            or_(KeyRow.expires.is_(None), KeyRow.expires > now),
-        )
+        prefix = key_prefix(plaintext) if is_key(plaintext) else ""
         with reading(self._engine) as session:
-            rows = session.execute(query).all()
+            rows = session.scalars(self._valid(KeyRow.prefix == prefix)).all()
         place = matching(plaintext, [row.hash for row in rows])
         if place is None:
             raise InvalidApiKey("The API key is not valid.")
         found = rows[place]
-        self._last_used.note(found.id, now)
+        self._last_used.note(found.id, int(self._clock()))
         return Principal(found.tenant, read_scopes(found.scopes), found.id)
 
     def list(self, tenant: str) -> tuple[KeyInfo, ...]:
@@ -107,13 +102,24 @@ class Keys:
             return tuple(key_info(row, self._last_used.of(row.id)) for row in rows)
 
     def revoke(self, tenant: str, key_id: str, *, actor: str = SERVER) -> bool:
-        """Make the tenant's key invalid from now on; return false where it has no such valid key."""
+        """Make the tenant's key invalid from now on; return false where it has no such valid key.
+
+        Raises:
+            InvalidRequest: it is the last key that may administer: nobody could make another.
+        """
         with writing(self._engine) as session:
-            row = self._valid(session, tenant, key_id)
-            if row is not None:
-                row.revoked = int(self._clock())
-                audit(session, actor, tenant, "key.revoke", key_id)
-            return row is not None
+            row = session.scalar(self._valid(KeyRow.tenant == tenant, KeyRow.id == key_id))
+            if row is None:
+                return False
+            if Scope.ADMIN in read_scopes(row.scopes) and not self._is_another_admin(session, row):
+                raise InvalidRequest("This is the last valid key with the scope 'admin'; make another one first.")
+            row.revoked = int(self._clock())
+            audit(session, actor, tenant, "key.revoke", key_id)
+            return True
+
+    def _is_another_admin(self, session: Session, row: KeyRow) -> bool:
+        others = session.scalars(self._valid(KeyRow.id != row.id, KeyRow.scopes.contains(Scope.ADMIN.value)))
+        return any(Scope.ADMIN in read_scopes(other.scopes) for other in others)
 
     def rotate(self, tenant: str, key_id: str, *, grace_seconds: int = 0, actor: str = SERVER) -> NewKey | None:
         """Make a key with the rights, name and expiry of this one, which ends after `grace_seconds`.
@@ -122,7 +128,7 @@ class Keys:
         """
         now = int(self._clock())
         with writing(self._engine) as session:
-            row = self._valid(session, tenant, key_id)
+            row = session.scalar(self._valid(KeyRow.tenant == tenant, KeyRow.id == key_id))
             if row is None:
                 return None
             new = self._add(session, draw_key(), tenant, row.scopes, row.name, row.expires, actor)
@@ -134,15 +140,9 @@ class Keys:
             audit(session, actor, tenant, "key.rotate", key_id, to=new.info.key_id, grace_seconds=grace_seconds)
             return new
 
-    def _valid(self, session: Session, tenant: str, key_id: str) -> KeyRow | None:
-        return session.scalar(
-            select(KeyRow).where(
-                KeyRow.tenant == tenant,
-                KeyRow.id == key_id,
-                KeyRow.revoked.is_(None),
-                or_(KeyRow.expires.is_(None), KeyRow.expires > int(self._clock())),
-            )
-        )
+    def _valid(self, *where: ColumnElement[bool]) -> Select[KeyRow]:
+        unexpired = or_(KeyRow.expires.is_(None), KeyRow.expires > int(self._clock()))
+        return select(KeyRow).where(KeyRow.revoked.is_(None), unexpired, *where)
 
     def flush_last_used(self) -> None:
         """Write when keys were last used; see `LastUsed.flush`."""

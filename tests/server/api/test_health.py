@@ -1,9 +1,12 @@
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx2
+import pytest
 
 from headmix_server.core.messages import Generate
+from headmix_server.tenancy.principal import Scope
 from tests.support.api_rig import BASE, ApiRig, api_rig
 
 
@@ -48,8 +51,7 @@ async def test_metrics_count_requests_by_route_tenant_adapter_and_outcome(rig: A
     rig.says("The fox")
     await rig.client.post("/v1/completions", json={"model": "tone", "prompt": "Hello"})
     await rig.client.post("/v1/completions", json={"model": "nothing", "prompt": "Hello"})
-    async with httpx2.AsyncClient(base_url=rig.url) as scraper:
-        response = await scraper.get("/metrics")
+    response = await rig.client.get("/metrics", headers=rig.key(Scope.METRICS))
     lines = response.text.splitlines()
     labels = 'adapter="tone",outcome="ok",route="/v1/completions",tenant="tenant"'
     made = len(rig.encode("The fox")) + 1
@@ -60,6 +62,33 @@ async def test_metrics_count_requests_by_route_tenant_adapter_and_outcome(rig: A
     assert "headmix_time_to_first_token_seconds_count 1.0" in lines
     assert f"headmix_inter_token_latency_seconds_count {made - 1}.0" in lines
     assert "headmix_queue_time_seconds_sum 0.25" in lines
+
+
+async def test_without_a_key_the_metrics_name_no_tenant_and_no_adapter(rig: ApiRig) -> None:
+    rig.publish("tone")
+    await rig.client.post("/v1/completions", json={"model": "tone", "prompt": "Hello"})
+    async with httpx2.AsyncClient(base_url=rig.url) as scraper:
+        text = (await scraper.get("/metrics")).text
+        wrong = await scraper.get("/metrics", headers={"Authorization": "Bearer hm_wrong"})
+    assert "headmix_e2e_request_latency_seconds_count 1.0" in text
+    assert "tone" not in text
+    assert 'tenant="' not in text
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize(("scope", "status"), [(Scope.METRICS, 200), (Scope.ADMIN, 200), (Scope.INFERENCE, 403)])
+async def test_only_keys_that_may_see_tenants_in_the_metrics(rig: ApiRig, scope: Scope, status: int) -> None:
+    assert (await rig.client.get("/metrics", headers=rig.key(scope))).status_code == status
+
+
+@pytest.mark.parametrize("settings", [{"metrics_open": True}, {"keys": "off"}])
+async def test_open_metrics_need_no_key(base_folder: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    async with (
+        api_rig(base_folder, tmp_path, settings=settings) as rig,
+        httpx2.AsyncClient(base_url=rig.url) as scraper,
+    ):
+        rig.state.metrics.request_finished("/r", "acme", None, "ok", seconds=1)
+        assert 'tenant="acme"' in (await scraper.get("/metrics")).text
 
 
 async def test_probes_and_scrapes_are_not_counted(rig: ApiRig) -> None:

@@ -38,7 +38,7 @@ def test_a_digest_is_counted_under_its_tenants_name(catalog: _CountingCatalog) -
     metrics = Metrics(series=10, version="1", base="tiny")
     resident = [ResidentAdapter(digest=DIGEST, tier=Residency.DEVICE)]
     ReportObserver(catalog, metrics)(_report(resident=resident, running_adapters=[DIGEST]))
-    text = metrics.render()[0].decode()
+    text = metrics.render(tenants=True)[0].decode()
     assert 'headmix_adapter_resident{adapter="poet",tenant="acme",tier="device"} 1.0' in text
     assert 'running_lora_adapters="poet"' in text
 

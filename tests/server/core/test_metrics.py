@@ -48,7 +48,7 @@ def report(
 
 def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
     """Return the samples of one name as scraped: label values, in the order of the labels' names, to value."""
-    text = metrics.render()[0].decode()
+    text = metrics.render(tenants=True)[0].decode()
     return {
         tuple(value for _, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -86,7 +86,7 @@ def test_nothing_is_shared_between_two_servers_of_one_process(metrics: Metrics) 
 
 def test_a_scrape_is_prometheus_text_without_creation_times(metrics: Metrics) -> None:
     metrics.request_finished("/v1/completions", "acme", "a", "ok", seconds=1.0)
-    body, content_type = metrics.render()
+    body, content_type = metrics.render(tenants=True)
     assert content_type.startswith("text/plain; version=0.0.4")
     assert b"_created" not in body
     assert samples(metrics, "headmix_build_info") == {("tiny", "1.2.3"): 1}
@@ -169,9 +169,19 @@ def test_a_deleted_adapter_leaves_no_series_and_makes_room(metrics: Metrics) -> 
     metrics.observe_report(report(resident=[(ONE, Residency.DEVICE)]), {ONE: (("acme", "a"),)})
     metrics.adapter_deleted("acme", "a")
     metrics.adapter_deleted("acme", "never there")
-    assert b'adapter="a"' not in metrics.render()[0]
+    assert b'adapter="a"' not in metrics.render(tenants=True)[0]
     metrics.request_finished("/r", "acme", "d", "ok", seconds=1.0, prompt_tokens=1)
     assert ("d", "acme") in samples(metrics, "headmix_prompt_tokens_total")
+
+
+def test_whoever_may_not_know_sees_no_name_of_a_tenant_or_adapter(metrics: Metrics) -> None:
+    metrics.request_finished("/r", "acme", "a", "ok", seconds=1.0, prompt_tokens=1, generation_tokens=1)
+    metrics.observe_report(report(resident=[(ONE, Residency.DEVICE)], running=[ONE], waiting=[TWO]), NAMES)
+    text = metrics.render(tenants=False)[0].decode()
+    told = {family.name for family in text_string_to_metric_families(text) if family.samples}
+    assert "headmix_e2e_request_latency_seconds" in told
+    assert "acme" not in text
+    assert not told & {"headmix_requests", "headmix_adapter_resident", "vllm:lora_requests_info"}
 
 
 def test_a_dead_engine_runs_and_holds_nothing(metrics: Metrics) -> None:

@@ -146,3 +146,16 @@ def test_the_audit_is_read_newest_first_page_by_page_and_by_tenant(keys: Keys, e
     assert first + rest == everything
     assert [entry.tenant for entry in everything] == ["acme", "other", "acme"]
     assert [entry.tenant for entry in mine] == ["acme", "acme"]
+
+
+def test_the_last_key_that_may_administer_cannot_be_revoked_but_can_be_replaced(keys: Keys, clock: Clock) -> None:
+    first = keys.create("default", ["admin"])
+    keys.create("acme", ["inference"])
+    keys.create("acme", ["admin"], expires=int(clock.now) + 5)
+    clock.now += 5
+    with pytest.raises(InvalidRequest, match="last valid key"):
+        keys.revoke("default", first.info.key_id)
+    second = keys.rotate("default", first.info.key_id)
+    assert second is not None
+    keys.create("acme", ["admin"])
+    assert keys.revoke("default", second.info.key_id)

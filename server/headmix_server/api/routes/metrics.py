@@ -1,16 +1,16 @@
-"""/metrics, in Prometheus' text form. No key is asked for: scrapers have none, so keep the port inside."""
+"""/metrics, in Prometheus' text form: all of it for a key that may, without tenants and adapters for anybody."""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
-from headmix_server.api.deps import State
+from headmix_server.api.deps import MaySeeTenants, State
 
 router = APIRouter(tags=["metrics"])
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def metrics(state: State) -> Response:
-    """Return every metric."""
-    content, content_type = await run_in_threadpool(state.metrics.render)
+async def metrics(tenants: MaySeeTenants, state: State) -> Response:
+    """Return every metric the caller may see."""
+    content, content_type = await run_in_threadpool(lambda: state.metrics.render(tenants=tenants))
     return Response(content, headers={"content-type": content_type})

@@ -1,0 +1,129 @@
+"""/v1/tenants and /v1/audit: every tenant and its keys, for administrators."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from headmix_server.api.deps import AdminKey, State
+from headmix_server.api.schemas.common import LARGEST
+from headmix_server.api.schemas.tenancy import (
+    AuditList,
+    KeyList,
+    KeyObject,
+    KeyRequest,
+    NewKeyObject,
+    RotateRequest,
+    TenantList,
+    TenantObject,
+    TenantRequest,
+    audit_object,
+    key_object,
+    new_key_object,
+    tenant_object,
+)
+from headmix_server.api.state import ApiState
+from headmix_server.core.errors import NotFound
+from headmix_server.tenancy.tenants import TenantInfo
+
+router = APIRouter(tags=["tenants"])
+
+
+@router.get("/v1/tenants")
+async def list_tenants(_: AdminKey, state: State) -> TenantList:
+    """Return every tenant."""
+    return TenantList(data=[tenant_object(tenant) for tenant in await run_in_threadpool(state.tenants.list)])
+
+
+@router.post("/v1/tenants", status_code=201)
+async def create_tenant(body: TenantRequest, response: Response, principal: AdminKey, state: State) -> TenantObject:
+    """Make a tenant; 200 where it is there already."""
+
+    def create() -> tuple[TenantInfo, bool]:
+        return state.tenants.create(body.name, actor=principal.actor)
+
+    tenant, made = await run_in_threadpool(create)
+    response.status_code = 201 if made else 200
+    return tenant_object(tenant)
+
+
+@router.get("/v1/tenants/{tenant}")
+async def get_tenant(tenant: str, _: AdminKey, state: State) -> TenantObject:
+    """Return one tenant."""
+    return tenant_object(await _tenant(state, tenant))
+
+
+@router.get("/v1/tenants/{tenant}/keys")
+async def list_keys(tenant: str, _: AdminKey, state: State) -> KeyList:
+    """Return the tenant's keys without their texts, revoked and expired ones too, oldest first."""
+    await _tenant(state, tenant)
+    return KeyList(data=[key_object(info) for info in await run_in_threadpool(state.keys.list, tenant)])
+
+
+@router.post("/v1/tenants/{tenant}/keys", status_code=201)
+async def create_key(tenant: str, body: KeyRequest, principal: AdminKey, state: State) -> NewKeyObject:
+    """Make a key of an existing tenant; its text is in this answer and nowhere else."""
+    await _tenant(state, tenant)
+
+    def create() -> NewKeyObject:
+        return new_key_object(
+            state.keys.create(tenant, body.scopes, body.name, expires=body.expires, actor=principal.actor)
+        )
+
+    return await run_in_threadpool(create)
+
+
+@router.post("/v1/tenants/{tenant}/keys/{key_id}/rotate", status_code=201)
+async def rotate_key(
+    tenant: str, key_id: str, principal: AdminKey, state: State, body: RotateRequest | None = None
+) -> NewKeyObject:
+    """Make a key with the rights, name and expiry of this one, which ends at once or after a grace."""
+    grace_seconds = 0 if body is None else body.grace_seconds
+
+    def rotate() -> NewKeyObject:
+        new = state.keys.rotate(tenant, key_id, grace_seconds=grace_seconds, actor=principal.actor)
+        if new is None:
+            raise _no_key(tenant, key_id)
+        return new_key_object(new)
+
+    return await run_in_threadpool(rotate)
+
+
+@router.delete("/v1/tenants/{tenant}/keys/{key_id}")
+async def revoke_key(tenant: str, key_id: str, principal: AdminKey, state: State) -> KeyObject:
+    """Make a key invalid, at once."""
+
+    def revoke() -> KeyObject:
+        if not state.keys.revoke(tenant, key_id, actor=principal.actor):
+            raise _no_key(tenant, key_id)
+        return next(key_object(info) for info in state.keys.list(tenant) if info.key_id == key_id)
+
+    return await run_in_threadpool(revoke)
+
+
+@router.get("/v1/audit")
+async def list_audit(
+    _: AdminKey,
+    state: State,
+    tenant: str | None = None,
+    before: Annotated[int | None, Query(ge=0, le=LARGEST)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> AuditList:
+    """Return changes, newest first, of one tenant or all; `before` is the `number` to go on from."""
+
+    def entries() -> AuditList:
+        found = state.audit.entries(tenant=tenant, before=before, limit=limit)
+        return AuditList(data=[audit_object(entry) for entry in found])
+
+    return await run_in_threadpool(entries)
+
+
+async def _tenant(state: ApiState, name: str) -> TenantInfo:
+    tenant = await run_in_threadpool(state.tenants.get, name)
+    if tenant is None:
+        raise NotFound(f"There is no tenant {name!r}.", param="tenant")
+    return tenant
+
+
+def _no_key(tenant: str, key_id: str) -> NotFound:
+    return NotFound(f"The tenant {tenant!r} has no valid key {key_id!r}.", param="key_id")

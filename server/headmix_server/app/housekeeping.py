@@ -1,0 +1,35 @@
+"""What the API process does now and then beside serving: writing when keys were last used."""
+
+import asyncio
+from contextlib import suppress
+
+from headmix_server.core.errors import HeadmixServerError
+from headmix_server.core.logging import get_logger
+from headmix_server.tenancy.keys import Keys
+
+FLUSH_SECONDS = 60.0
+
+
+class Housekeeping:
+    """Runs until it is cancelled, and once more on the way out, so that a stop forgets nothing."""
+
+    def __init__(self, keys: Keys, *, seconds: float = FLUSH_SECONDS) -> None:
+        self._keys = keys
+        self._seconds = seconds
+        self._log = get_logger("housekeeping")
+
+    async def run(self) -> None:
+        """Work every `seconds`; what fails is logged and done the next time."""
+        try:
+            while True:
+                await asyncio.sleep(self._seconds)
+                await asyncio.to_thread(self._flush)
+        finally:
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(asyncio.to_thread(self._flush))
+
+    def _flush(self) -> None:
+        try:
+            self._keys.flush_last_used()
+        except HeadmixServerError as error:
+            self._log.warning("last uses of keys not written", reason=error.message)
