@@ -50,10 +50,41 @@ inline float widen(BFloat16 value) {
   return result;
 }
 
+// The sum of a vector's lanes: halves folded onto each other where the compiler can, else one lane after another.
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HEADMIX_FOLDS
+#endif
+#endif
+
+#ifdef HEADMIX_FOLDS
+typedef float Quad __attribute__((vector_size(4 * sizeof(float))));
+
+inline float sum(Quad value) {
+  value += __builtin_shufflevector(value, value, 2, 3, 0, 1);
+  return value[0] + value[1];
+}
+
+#if defined(__AVX__)
+typedef float Octet __attribute__((vector_size(8 * sizeof(float))));
+
+inline float sum(Octet value) {
+  return sum(__builtin_shufflevector(value, value, 0, 1, 2, 3) + __builtin_shufflevector(value, value, 4, 5, 6, 7));
+}
+#endif
+
+#if defined(__AVX512F__)
+inline float sum(Vec value) {
+  const Octet low = __builtin_shufflevector(value, value, 0, 1, 2, 3, 4, 5, 6, 7);
+  return sum(low + __builtin_shufflevector(value, value, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+#endif
+#else
 inline float sum(Vec value) {
   float total = 0;
   for (int lane = 0; lane < LANES; ++lane) total += value[lane];
   return total;
 }
+#endif
 
 }  // namespace headmix
