@@ -12,7 +12,7 @@ import httpx2
 from headmix.calls import AsyncBound, AsyncCall, AsyncStreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
-from headmix.operations import adapters, classification, embedding, generation, models
+from headmix.operations import adapters, classification, embedding, generation, models, tenants
 from headmix.operations.health import get_health, get_readiness
 from headmix.response import transport_errors
 from headmix.sender import AsyncSender
@@ -64,6 +64,24 @@ class AsyncAdapters(AsyncBound):
         return sink.path
 
 
+class AsyncKeys(AsyncBound):
+    """`client.keys`: every tenant's keys, for administrators."""
+
+    list = AsyncCall(tenants.list_keys)
+    create = AsyncCall(tenants.create_key)
+    rotate = AsyncCall(tenants.rotate_key)
+    revoke = AsyncCall(tenants.revoke_key)
+
+
+class AsyncTenants(AsyncBound):
+    """`client.tenants`: every tenant and the audit, for administrators."""
+
+    list = AsyncCall(tenants.list_tenants)
+    get = AsyncCall(tenants.get_tenant)
+    create = AsyncCall(tenants.create_tenant)
+    audit = AsyncCall(tenants.read_audit)
+
+
 class AsyncClient(AsyncBound):
     """A client of one headmix server for asyncio; parameters as for `Client`. Every operation is awaited."""
 
@@ -80,6 +98,8 @@ class AsyncClient(AsyncBound):
         self.stream = AsyncStreams(self.sender)
         self.models = AsyncModels(self.sender)
         self.adapters = AsyncAdapters(self.sender)
+        self.keys = AsyncKeys(self.sender)
+        self.tenants = AsyncTenants(self.sender)
 
     complete = AsyncCall(generation.complete)
     chat = AsyncCall(generation.chat)

@@ -11,7 +11,7 @@ import httpx2
 from headmix.calls import Bound, Call, StreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
-from headmix.operations import adapters, classification, embedding, generation, models
+from headmix.operations import adapters, classification, embedding, generation, models, tenants
 from headmix.operations.health import get_health, get_readiness
 from headmix.response import transport_errors
 from headmix.sender import Sender
@@ -61,6 +61,24 @@ class Adapters(Bound):
         return sink.path
 
 
+class Keys(Bound):
+    """`client.keys`: every tenant's keys, for administrators."""
+
+    list = Call(tenants.list_keys)
+    create = Call(tenants.create_key)
+    rotate = Call(tenants.rotate_key)
+    revoke = Call(tenants.revoke_key)
+
+
+class Tenants(Bound):
+    """`client.tenants`: every tenant and the audit, for administrators."""
+
+    list = Call(tenants.list_tenants)
+    get = Call(tenants.get_tenant)
+    create = Call(tenants.create_tenant)
+    audit = Call(tenants.read_audit)
+
+
 class Client(Bound):
     """A client of one headmix server, to be shared by threads and closed at the end (it is a context manager).
 
@@ -82,6 +100,8 @@ class Client(Bound):
         self.stream = Streams(self.sender)
         self.models = Models(self.sender)
         self.adapters = Adapters(self.sender)
+        self.keys = Keys(self.sender)
+        self.tenants = Tenants(self.sender)
 
     complete = Call(generation.complete)
     chat = Call(generation.chat)

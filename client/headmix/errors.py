@@ -127,7 +127,7 @@ class PermissionDeniedError(APIError):
 
 
 class NotFoundError(APIError):
-    """No such model, adapter or version for this key (404)."""
+    """No such model, adapter, version, tenant or key for this key (404)."""
 
 
 class PayloadTooLargeError(APIError):
@@ -170,6 +170,7 @@ _BY_CODE: dict[str, type[APIError]] = {
     "invalid_api_key": AuthenticationError,
     "forbidden": PermissionDeniedError,
     "model_not_found": NotFoundError,
+    "not_found": NotFoundError,
     "task_mismatch": TaskMismatchError,
     "context_length_exceeded": ContextLengthError,
     "invalid_adapter": InvalidAdapterError,

@@ -10,7 +10,20 @@ from typer.testing import CliRunner
 
 from headmix.cli import build_app
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, COMPLETION, DELETED, EMBEDDINGS, chat_chunk, listing
+from tests.client.wire import (
+    ADAPTER,
+    AUDIT_ENTRY,
+    CHAT,
+    CLASSIFICATION,
+    COMPLETION,
+    DELETED,
+    EMBEDDINGS,
+    KEY,
+    NEW_KEY,
+    TENANT,
+    chat_chunk,
+    listing,
+)
 
 pytestmark = pytest.mark.drift
 
@@ -34,6 +47,11 @@ def script(server: FakeServer, snippet: str) -> None:
     server.script("POST", "/v1/adapters/support/load", Reply.of(ADAPTER))
     server.script("POST", "/v1/adapters/support/rollback", Reply.of(ADAPTER))
     server.script("DELETE", "/v1/adapters/support", Reply.of(DELETED))
+    server.script("POST", "/v1/tenants", Reply.of(TENANT, 201))
+    server.script("POST", "/v1/tenants/acme/keys", Reply.of(NEW_KEY, 201))
+    server.script("POST", f"/v1/tenants/acme/keys/{NEW_KEY['id']}/rotate", Reply.of(NEW_KEY, 201))
+    server.script("DELETE", f"/v1/tenants/acme/keys/{NEW_KEY['id']}", Reply.of(KEY))
+    server.script("GET", "/v1/audit?limit=100&tenant=acme", Reply.of(listing(AUDIT_ENTRY)))
     server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
     server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
     server.script("POST", "/v1/completions", Reply.of(COMPLETION))
@@ -56,7 +74,7 @@ def test_each_snippet_runs(snippet: str, server: FakeServer, monkeypatch: pytest
 def test_each_command_exists_with_its_options(command: str) -> None:
     program, *args = shlex.split(command)
     assert program == "headmix"
-    names = args[:2] if args[0] == "adapters" else args[:1]
+    names = args[:2] if args[0] in ("adapters", "keys", "tenants") else args[:1]
     shown = CliRunner().invoke(build_app(), [*names, "--help"])
     assert shown.exit_code == 0
     assert all(option in shown.stdout for option in args if option.startswith("--"))

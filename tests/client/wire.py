@@ -101,3 +101,29 @@ def chat_chunk(text: str | None, finish_reason: str | None = None) -> dict[str, 
 def completion_chunk(text: str, finish_reason: str | None = None) -> dict[str, object]:
     """One event of a streamed completion."""
     return COMPLETION | {"choices": [{"index": 0, "text": text, "finish_reason": finish_reason}], "usage": None}
+
+
+TENANT = {"object": "tenant", "name": "acme", "created": 1700000000, "keys": 1}
+KEY = {
+    "object": "key",
+    "id": "key_0123456789abcdef",
+    "tenant": "acme",
+    "name": "ci",
+    "prefix": "hm_abcdefgh",
+    "scopes": ["adapters", "inference"],
+    "created": 1700000000,
+    "expires": 1700003600,
+    "revoked": None,
+    "last_used": None,
+}
+NEW_KEY = KEY | {"key": "hm_abcdefgh" + "x" * 35}
+AUDIT_ENTRY = {
+    "object": "audit.entry",
+    "number": 7,
+    "at": 1700000000,
+    "actor": "key_root",
+    "tenant": "acme",
+    "action": "key.create",
+    "subject": "key_0123456789abcdef",
+    "detail": {"scopes": ["inference"]},
+}

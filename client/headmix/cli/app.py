@@ -10,9 +10,11 @@ from headmix.cli.classify import classify
 from headmix.cli.complete import complete
 from headmix.cli.embed import embed
 from headmix.cli.health import health
+from headmix.cli.keys import keys_app
 from headmix.cli.models import models
 from headmix.cli.plugins import add_plugins
 from headmix.cli.session import Session
+from headmix.cli.tenants import tenants_app
 from headmix.config import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
 from headmix.version import version
 
@@ -24,6 +26,8 @@ def build_app() -> typer.Typer:
     for command in (chat, complete, classify, embed, models, health):
         app.command()(command)
     app.add_typer(adapters_app, name="adapters")
+    app.add_typer(tenants_app, name="tenants")
+    app.add_typer(keys_app, name="keys")
     add_plugins(app)
     return app
 

@@ -9,11 +9,13 @@ from headmix.types.health import Health, Readiness
 from headmix.types.model import Model
 from headmix.types.params import ChatParams, CompletionParams, Messages, Prompt, SamplingParams
 from headmix.types.result import AdapterRef, Usage
+from headmix.types.tenant import AuditEntry, Key, NewKey, Tenant
 
 __all__ = [
     "Adapter",
     "AdapterRef",
     "AdapterVersion",
+    "AuditEntry",
     "ChatChoice",
     "ChatChunk",
     "ChatCompletion",
@@ -31,11 +33,14 @@ __all__ = [
     "EmbeddingItem",
     "Embeddings",
     "Health",
+    "Key",
     "Messages",
     "Model",
+    "NewKey",
     "Prompt",
     "PushedAdapter",
     "Readiness",
     "SamplingParams",
+    "Tenant",
     "Usage",
 ]

@@ -1,0 +1,77 @@
+"""Owns the requests of administrators: tenants, their keys, and the audit. All need a key with the scope `admin`."""
+
+from collections.abc import Sequence
+
+from headmix.request import Request, parser_of, segment
+from headmix.types.result import ResponseMeta
+from headmix.types.tenant import AuditEntry, AuditList, Key, KeyList, NewKey, Tenant, TenantList
+
+_TENANTS = "/v1/tenants"
+
+
+def list_tenants() -> Request[tuple[Tenant, ...]]:
+    """Every tenant, by name."""
+    return Request("GET", _TENANTS, _tenants)
+
+
+def get_tenant(name: str) -> Request[Tenant]:
+    """One tenant. Raises NotFoundError."""
+    return Request("GET", f"{_TENANTS}/{segment(name)}", parser_of(Tenant))
+
+
+def create_tenant(name: str) -> Request[Tenant]:
+    """Make a tenant; one that is there already is returned as it is."""
+    return Request("POST", _TENANTS, parser_of(Tenant), json={"name": name})
+
+
+def list_keys(tenant: str) -> Request[tuple[Key, ...]]:
+    """A tenant's keys, revoked and expired ones too, oldest first. Raises NotFoundError."""
+    return Request("GET", _keys_of(tenant), _keys)
+
+
+def create_key(
+    tenant: str, scopes: Sequence[str], *, name: str | None = None, expires: int | None = None
+) -> Request[NewKey]:
+    """Make a key of a tenant, valid until `expires` (Unix seconds) or until it is revoked.
+
+    `scopes` are some of `inference`, `adapters`, `metrics`, `admin`. Raises NotFoundError for the tenant.
+    """
+    body = {"scopes": list(scopes), "name": name, "expires": expires}
+    return Request("POST", _keys_of(tenant), parser_of(NewKey), json=body, repeatable=False)
+
+
+def revoke_key(tenant: str, key_id: str) -> Request[Key]:
+    """Make a key invalid, at once. Raises NotFoundError where it is not valid any more."""
+    return Request("DELETE", f"{_keys_of(tenant)}/{segment(key_id)}", parser_of(Key), repeatable=False)
+
+
+def rotate_key(tenant: str, key_id: str, *, grace_seconds: int = 0) -> Request[NewKey]:
+    """Make a key with the rights, name and expiry of this one, which ends after the grace. Raises NotFoundError."""
+    path = f"{_keys_of(tenant)}/{segment(key_id)}/rotate"
+    return Request("POST", path, parser_of(NewKey), json={"grace_seconds": grace_seconds}, repeatable=False)
+
+
+def read_audit(
+    *, tenant: str | None = None, before: int | None = None, limit: int = 100
+) -> Request[tuple[AuditEntry, ...]]:
+    """Changes of tenants and keys, newest first; `before` is the `number` to go on from."""
+    query: dict[str, str | int] = {"limit": limit}
+    query |= {} if tenant is None else {"tenant": tenant}
+    query |= {} if before is None else {"before": before}
+    return Request("GET", "/v1/audit", _entries, query=query)
+
+
+def _keys_of(tenant: str) -> str:
+    return f"{_TENANTS}/{segment(tenant)}/keys"
+
+
+def _tenants(body: bytes, meta: ResponseMeta) -> tuple[Tenant, ...]:
+    return parser_of(TenantList)(body, meta).data
+
+
+def _keys(body: bytes, meta: ResponseMeta) -> tuple[Key, ...]:
+    return parser_of(KeyList)(body, meta).data
+
+
+def _entries(body: bytes, meta: ResponseMeta) -> tuple[AuditEntry, ...]:
+    return parser_of(AuditList)(body, meta).data

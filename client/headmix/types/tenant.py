@@ -1,0 +1,63 @@
+"""Owns the shapes of a tenant, of a key, and of an entry of the audit. Times are Unix seconds."""
+
+from pydantic import Field, JsonValue
+
+from headmix.types.result import Part, Result
+
+
+class Tenant(Result):
+    """An owner of keys and adapters; `keys` counts those not revoked."""
+
+    name: str
+    created: int
+    keys: int = 0
+
+
+class Key(Result):
+    """A key without its text. It is invalid from `expires` or `revoked` on; `last_used` lags behind a little."""
+
+    id: str
+    tenant: str
+    name: str | None = None
+    prefix: str
+    scopes: tuple[str, ...]
+    created: int
+    expires: int | None = None
+    revoked: int | None = None
+    last_used: int | None = None
+
+
+class NewKey(Key):
+    """A key just made; `key` is its text, which the server shows this once."""
+
+    key: str = Field(repr=False)
+
+
+class AuditEntry(Part):
+    """One change: `actor` is the id of the key that made it, or `server`."""
+
+    number: int
+    at: int
+    actor: str
+    tenant: str
+    action: str
+    subject: str
+    detail: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class TenantList(Part):
+    """The wire's envelope around tenants."""
+
+    data: tuple[Tenant, ...]
+
+
+class KeyList(Part):
+    """The wire's envelope around keys."""
+
+    data: tuple[Key, ...]
+
+
+class AuditList(Part):
+    """The wire's envelope around changes."""
+
+    data: tuple[AuditEntry, ...]
