@@ -14,7 +14,7 @@ serve-minilm: .venv/.installed  ## Start the server on the embedded encoder, wit
 	$(BIN)/headmix serve --base minilm-l6 --port $(PORT) --data-dir .headmix-minilm --preload examples/adapters-minilm
 
 test: .venv/.installed  ## The fast suite: no network, no GPU; one computing thread for each of two workers
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 check: .venv/.installed  ## The only definition of clean
 	$(BIN)/ruff check .

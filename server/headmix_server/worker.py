@@ -21,6 +21,8 @@ from headmix_server.engine.loop import Engine, EngineBrokenError, EngineLimits
 from headmix_server.engine.serve import EngineServer
 
 if TYPE_CHECKING:
+    from headmix_server.device.placement import Placement
+    from headmix_server.device.slot_storage import SlotStorage
     from headmix_server.models.config import ModelConfig
 
 EXIT_START_FAILED = 3
@@ -29,6 +31,8 @@ EXIT_ORPHANED = 5
 
 FAKE_MAX_MODEL_LEN = 2048
 FAKE_KV_BLOCKS = 4096
+
+CPU_CACHE_BYTES = 2048 * 2**20
 
 
 class StartError(Exception):
@@ -93,36 +97,77 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
 def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineLimits]:
     import torch
 
-    from headmix_server.device.kv_memory import KVMemory, block_bytes
+    from headmix_server.device.fixed_storage import FixedStorage
+    from headmix_server.device.kv_memory import KVMemory
+    from headmix_server.device.placement import PlacementError, choose_placement
     from headmix_server.device.runner import TorchRunner
-    from headmix_server.device.term_storage import TermStorage
     from headmix_server.models.choose_format import choose_format
     from headmix_server.models.config import UnsupportedModelError
+    from headmix_server.models.linear_format import PLAIN
     from headmix_server.models.registry import load_model
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    dtype = torch.float32
     try:
-        model = load_model(base.folder, dtype, choose_format(dtype))
-    except UnsupportedModelError as error:
+        placement = choose_placement(settings.device, settings.dtype)
+        form = PLAIN if placement.on_cuda else choose_format(placement.dtype)
+        model = load_model(base.folder, placement.dtype, form, placement.device)
+        storage = _make_storage(settings, base, placement)
+    except (UnsupportedModelError, PlacementError) as error:
         raise StartError(str(error)) from error
     _check_shape(base, model.config)
     longest = model.config.max_positions
     if settings.max_model_len > longest:
         raise StartError(f"max_model_len {settings.max_model_len} exceeds the base's {longest} positions")
-    storage = TermStorage(base.shape, settings.adapter_slots, dtype)
     if not model.generates:
         # No keys are kept, but every running text still holds blocks in the engine's accounts: enough for all at once.
         blocks = settings.max_running * -(-longest // settings.block_size)
-        runner = TorchRunner(model, base.shape, None, storage, dtype)
+        runner = TorchRunner(model, base.shape, None, storage, placement)
         return runner, _limits(settings, settings.max_model_len or longest, blocks, whole_prompts=True)
-    blocks = settings.kv_cache_mib * 2**20 // block_bytes(model.config, settings.block_size, dtype)
-    if blocks < 1:
-        raise StartError(f"kv_cache_mib {settings.kv_cache_mib} does not hold one block of the base")
-    memory = KVMemory(model.config, blocks, settings.block_size, dtype)
-    runner = TorchRunner(model, base.shape, memory, storage, dtype)
+    blocks = _cache_blocks(settings, model.config, placement)
+    scratch = 1 if placement.on_cuda else 0  # a block that no sequence holds, for rows that only fill a captured step
+    memory = KVMemory(model.config, blocks + scratch, settings.block_size, placement.dtype, placement.device)
+    decode = None
+    if isinstance(storage, FixedStorage):
+        from headmix_server.device.cuda_parts import make_cuda_decode
+
+        decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size), blocks, placement)
+    runner = TorchRunner(model, base.shape, memory, storage, placement, decode)
     return runner, _limits(settings, settings.max_model_len or longest, blocks, model.config.eos_ids)
+
+
+def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement") -> "SlotStorage":
+    """Make the device's slots; raises PlacementError where a GPU cannot have them."""
+    from headmix_server.device.term_storage import TermStorage
+
+    if not placement.on_cuda:
+        return TermStorage(base.shape, settings.adapter_slots, placement.dtype)
+    from headmix_server.device.cuda_parts import make_cuda_storage
+
+    return make_cuda_storage(
+        base.shape, settings.adapter_slots, settings.adapter_memory_mib, settings.max_adapter_rank, placement
+    )
+
+
+def _cache_blocks(settings: Settings, config: "ModelConfig", placement: "Placement") -> int:
+    """Return how many blocks the key/value cache has.
+
+    Raises:
+        StartError: not one.
+    """
+    from headmix_server.device.kv_memory import block_bytes
+
+    size = settings.kv_cache_mib * 2**20
+    if not size and placement.on_cuda:
+        from headmix_server.device.cuda_parts import free_cache_bytes
+
+        size = free_cache_bytes(placement.device)
+    blocks = (size or CPU_CACHE_BYTES) // block_bytes(config, settings.block_size, placement.dtype)
+    if placement.on_cuda:
+        blocks -= 1  # the one of the captured steps' padding
+    if blocks < 1:
+        raise StartError(f"{size} bytes for the key/value cache do not hold one block of the base (--kv-cache-mib)")
+    return blocks
 
 
 def _check_shape(base: ResolvedBase, config: "ModelConfig") -> None:

@@ -25,6 +25,22 @@ def make_base(folder: Path, name: str, **overrides: object) -> ResolvedBase:
     return resolve_base(str(folder))
 
 
+def test_cuda_that_is_not_there_is_a_reason_not_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(StartError, match="--device cuda: torch"):
+        build_runner(Settings(base="tiny", device="cuda"), make_base(tmp_path, "llama"))
+
+
+def test_bfloat16_may_be_asked_for_on_the_cpu(tmp_path: Path) -> None:
+    engine = build_engine(make_base(tmp_path, "llama"), Settings(base="tiny", dtype="bfloat16", device="cpu"))
+    rig = EngineRig(engine)
+    rig.submit(Generate(request_id="g", tenant="t", prompt=[5, 6], adapter=None, sampling=GREEDY))
+    rig.drain()
+    engine.close()
+    assert rig.answers["g"].failure is None
+    assert len(rig.answers["g"].tokens) in {1, 2}
+
+
 def test_an_encoder_runs_whole_texts_and_needs_no_cache_memory(tmp_path: Path) -> None:
     settings = Settings(base="tiny", kv_cache_mib=1, max_running=7, block_size=4)
     _, limits = build_runner(settings, make_base(tmp_path, "roberta"))

@@ -31,6 +31,12 @@ class Settings(BaseSettings):
         "torch",
         description="What computes: `torch` is the real model; `fake` answers without one, for tests of clients.",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the engine computes; `auto` takes a CUDA GPU where there is one."
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="What it computes in; `auto` is `float32` on the CPU and `bfloat16` on CUDA."
+    )
     threads: int = Field(0, ge=0, description="Threads the engine computes with; 0 takes every core.")
     max_model_len: int = Field(
         0, ge=0, description="Longest prompt plus completion in tokens; 0 takes the base's own limit."
@@ -42,10 +48,17 @@ class Settings(BaseSettings):
     max_waiting: int = Field(
         1024, ge=1, description="Most requests that wait; one more is answered 503 server_overloaded."
     )
-    kv_cache_mib: int = Field(2048, ge=1, description="Memory for the key/value cache in MiB.")
+    kv_cache_mib: int = Field(
+        0,
+        ge=0,
+        description="Memory for the key/value cache in MiB; 0 takes 2048 on the CPU, most of what is free on a GPU.",
+    )
     block_size: int = Field(16, ge=1, description="Tokens a key/value block holds.")
     adapter_slots: int = Field(
         32, ge=1, description="Adapters the device holds at once; more wait their turn in host memory or on disk."
+    )
+    adapter_memory_mib: int = Field(
+        4096, ge=1, description="Memory for adapters on a GPU in MiB, taken at start; the CPU's grows as needed."
     )
     host_adapters: int = Field(256, ge=0, description="Adapters kept in host memory after they leave the device.")
     loader_threads: int = Field(2, ge=1, description="Adapters that load at the same time.")

@@ -5,7 +5,7 @@ of another generation finds nothing here, so a row can fail but never run with a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,12 +33,17 @@ class Occupant:
 
 
 class AdapterPool:
-    """Every slot's adapter; `dtype` is the base's."""
+    """Every slot's adapter; `dtype` and `device` are the base's."""
 
-    def __init__(self, storage: SlotStorage, dtype: torch.dtype) -> None:
+    def __init__(self, storage: SlotStorage, dtype: torch.dtype, device: torch.device) -> None:
         self._storage = storage
         self._dtype = dtype
+        self._device = device
         self._occupants: dict[int, Occupant] = {}
+
+    def prepare(self, adapter: LoadedAdapter) -> LoadedAdapter:
+        """Return an adapter ready to be installed; for loader threads."""
+        return replace(adapter, image=self._storage.prepare(adapter.image))
 
     def install(self, slot: int, generation: int, adapter: LoadedAdapter) -> None:
         """Copy an adapter's tensors into a slot, which must be empty; where that fails it is empty again."""
@@ -49,10 +54,13 @@ class AdapterPool:
         except BaseException:
             self._storage.remove(slot)
             raise
-        head = {name: t.to(self._dtype) for name, t in adapter.rest.items() if name.startswith("classifier.")}
+        head = {name: self._place(t) for name, t in adapter.rest.items() if name.startswith("classifier.")}
         rows = adapter.rest.get("added_tokens.embedding")
-        added = None if rows is None else rows.to(self._dtype)
+        added = None if rows is None else self._place(rows)
         self._occupants[slot] = Occupant(generation, adapter.digest, adapter.config, head, added)
+
+    def _place(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, self._dtype)
 
     def clear(self, slot: int) -> None:
         """Empty a slot."""

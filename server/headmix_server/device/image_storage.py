@@ -36,6 +36,10 @@ class ImageStorage:
             stored_bf16=torch.zeros(num_slots, dtype=torch.bool),
         )
 
+    def prepare(self, image: AdapterImage) -> AdapterImage:
+        """See `SlotStorage`: as it is."""
+        return image
+
     def put(self, slot: int, image: AdapterImage) -> None:
         """See `SlotStorage`."""
         arena = self._arenas[image.numbers.dtype]

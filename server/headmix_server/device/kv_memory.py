@@ -8,6 +8,8 @@ from torch import Tensor
 
 from headmix_server.models.config import ModelConfig
 
+CPU = torch.device("cpu")
+
 
 def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
     """Return the memory of one block over all layers, keys and values, in bytes."""
@@ -18,16 +20,24 @@ def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int
 class KVMemory:
     """Keys and values of `num_blocks` blocks; pages are touched only when a block is first used."""
 
-    def __init__(self, config: ModelConfig, num_blocks: int, block_size: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device = CPU,
+    ) -> None:
         self.block_size = block_size
         self.dtype = dtype
         shape = (num_blocks * block_size, config.num_kv_heads, config.head_dim)
         # [places, G, P] each; zeros, because padding is read (and masked) before it is ever written
         self.layers: list[tuple[Tensor, Tensor]] = [
-            (torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)) for _ in range(config.num_layers)
+            (torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
+            for _ in range(config.num_layers)
         ]
 
     def places(self, blocks: Tensor, length: int) -> Tensor:
         """Return the cache place of positions 0 to `length` of a sequence with this block table: [length]."""
-        offsets = torch.arange(self.block_size)
+        offsets = torch.arange(self.block_size, device=blocks.device)
         return (blocks[:, None] * self.block_size + offsets).flatten()[:length]

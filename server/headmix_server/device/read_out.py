@@ -66,7 +66,9 @@ class ReadOut:
         """Choose the next token of all rows that are due one, together."""
         if not generating:
             return {}
-        last = hidden.index_select(0, torch.tensor([item.rows.stop - 1 for item, _ in generating]))
+        last = hidden.index_select(
+            0, torch.tensor([item.rows.stop - 1 for item, _ in generating], device=hidden.device)
+        )
         logits = self._model.logits(last).float()
         added = {
             at: scores for at, (item, _) in enumerate(generating) if (scores := self._added(item, last[at])) is not None

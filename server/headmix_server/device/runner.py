@@ -22,8 +22,11 @@ from headmix_server.core.types import AdapterRef
 from headmix_server.device.adapter_files import LoadedAdapter, load_adapter
 from headmix_server.device.adapter_pool import AdapterPool, Occupant
 from headmix_server.device.kv_memory import KVMemory
+from headmix_server.device.placement import Placement
 from headmix_server.device.read_out import Placed, ReadOut
 from headmix_server.device.slot_storage import SlotStorage
+from headmix_server.device.static_decode import StaticDecode
+from headmix_server.device.static_step import DecodeRow
 from headmix_server.device.vocabulary import take_added, vocabulary_size
 from headmix_server.kernels.attention import PagedAttention, Span, StepAttention, WholeAttention
 from headmix_server.models.model import Model
@@ -32,21 +35,30 @@ from headmix_server.models.model import Model
 class TorchRunner:
     """See `core.runner.Runner`; `storage` is the slots'.
 
-    `memory` is None for a base that reads whole texts and so keeps no keys.
+    `memory` is None for a base that reads whole texts and so keeps no keys. Steps that only decode go to
+    `decode`, where there is one.
     """
 
     def __init__(
-        self, model: Model, base: BaseShape, memory: KVMemory | None, storage: SlotStorage, dtype: torch.dtype
+        self,
+        model: Model,
+        base: BaseShape,
+        memory: KVMemory | None,
+        storage: SlotStorage,
+        placement: Placement,
+        decode: StaticDecode | None = None,
     ) -> None:
         self._model = model
         self._base = base
         self._memory = memory
-        self._pool = AdapterPool(storage, dtype)
+        self._device = placement.device
+        self._decode = decode
+        self._pool = AdapterPool(storage, placement.dtype, placement.device)
         self._read_out = ReadOut(model)
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
         """Read an artifact into host memory; see `device.adapter_files.load_adapter`."""
-        return load_adapter(ref, self._base)
+        return self._pool.prepare(load_adapter(ref, self._base))
 
     def install(self, slot: int, generation: int, adapter: HostAdapter) -> None:
         """Put an adapter's tensors into a slot."""
@@ -91,17 +103,31 @@ class TorchRunner:
     def _forward(self, placed: Sequence[Placed]) -> Tensor:
         ids = [token for item in placed for token in item.row.tokens]
         added = take_added(ids, [(item.first, item.row.count, item.occupant) for item in placed], self._base.vocab_size)
-        positions = torch.cat([torch.arange(item.row.start, item.row.end) for item in placed])
+        if self._decode is not None and added is None and all(item.row.count == 1 for item in placed):
+            hidden = self._decode.forward([self._decode_row(item.row) for item in placed])
+            if hidden is not None:
+                return hidden
+        positions = torch.cat([torch.arange(item.row.start, item.row.end, device=self._device) for item in placed])
         routed = [(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None]
         adapters = self._pool.route(routed, added)
-        return self._model.forward(torch.tensor(ids), positions, self._attention(placed), adapters)
+        return self._model.forward(torch.tensor(ids, device=self._device), positions, self._attention(placed), adapters)
+
+    def _decode_row(self, row: BatchRow) -> DecodeRow:
+        size = 1 if self._memory is None else self._memory.block_size
+        slot = None if row.lease is None else row.lease.slot
+        return DecodeRow(row.tokens[0], row.start, row.blocks[: row.start // size + 1], slot)
 
     def _attention(self, placed: Sequence[Placed]) -> StepAttention:
         memory = self._memory
         if memory is None:
             return WholeAttention([item.rows for item in placed])
         spans = [
-            Span(item.first, item.row.count, item.row.start, memory.places(torch.tensor(item.row.blocks), item.row.end))
+            Span(
+                item.first,
+                item.row.count,
+                item.row.start,
+                memory.places(torch.tensor(item.row.blocks, device=self._device), item.row.end),
+            )
             for item in placed
         ]
         return PagedAttention(memory.layers, spans, memory.dtype)

@@ -72,12 +72,12 @@ def _choose(logits: Tensor, row: BatchRow, params: SamplingParams) -> int:
     if params.temperature == 0:
         return int(scores.argmax())
     probs = _filter(scores / params.temperature, params).softmax(dim=-1)
-    noise = torch.empty_like(probs).exponential_(generator=_generator(params.seed, row.end))
+    noise = torch.empty_like(probs).exponential_(generator=_generator(params.seed, row.end, probs.device))
     return int((probs / noise).argmax())  # the exponential race: token t wins with probability probs[t]
 
 
-def _generator(seed: int, position: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * _SEED_STEP + position) & _SEED_MASK)
+def _generator(seed: int, position: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed((seed * _SEED_STEP + position) & _SEED_MASK)
 
 
 def _penalise(logits: Tensor, row: BatchRow, params: SamplingParams) -> Tensor:
@@ -85,12 +85,12 @@ def _penalise(logits: Tensor, row: BatchRow, params: SamplingParams) -> Tensor:
     scores = logits.clone()
     if params.repetition_penalty != 1:
         scored = {token for token in row.history if token < scores.numel()}
-        seen = torch.tensor(sorted(scored), dtype=torch.int64)
+        seen = torch.tensor(sorted(scored), dtype=torch.int64, device=scores.device)
         found = scores[seen]
         scores[seen] = torch.where(found > 0, found / params.repetition_penalty, found * params.repetition_penalty)
     outputs = Counter(row.history[row.prompt_length :])
     if outputs and (params.presence_penalty or params.frequency_penalty):
-        counts = torch.tensor(list(outputs.values()), dtype=scores.dtype)
+        counts = torch.tensor(list(outputs.values()), dtype=scores.dtype, device=scores.device)
         scores[list(outputs)] -= params.presence_penalty + params.frequency_penalty * counts
     return scores
 

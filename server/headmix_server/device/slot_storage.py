@@ -11,6 +11,10 @@ from headmix_server.kernels.added_tokens import AddedInputs
 class SlotStorage(Protocol):
     """One way to keep adapters; a pool uses exactly one, so nothing is kept twice."""
 
+    def prepare(self, image: AdapterImage) -> AdapterImage:
+        """Return the image in the type and memory that `put` copies from; for loader threads."""
+        ...
+
     def put(self, slot: int, image: AdapterImage) -> None:
         """Keep an adapter in a slot, which must be empty.
 

@@ -26,6 +26,10 @@ class TermStorage:
         self._dtype = dtype
         self._arenas: dict[TermKey, TermArena] = {}
 
+    def prepare(self, image: AdapterImage) -> AdapterImage:
+        """See `SlotStorage`: as it is."""
+        return image
+
     def put(self, slot: int, image: AdapterImage) -> None:
         """See `SlotStorage`."""
         for place in image.places:

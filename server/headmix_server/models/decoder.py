@@ -59,7 +59,7 @@ class Decoder:
         if adapters is not None:
             adapters.replace_embeddings(hidden)
         if self._embedding_scale is not None:
-            hidden = hidden * torch.tensor(self._embedding_scale, dtype=hidden.dtype)
+            hidden = hidden * float(torch.tensor(self._embedding_scale, dtype=hidden.dtype, device="cpu"))
         if self._positions is not None:
             hidden = hidden + functional.embedding(positions, self._positions)
         rotaries = {layer.rotary for layer in self._layers if layer.rotary is not None}

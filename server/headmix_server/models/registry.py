@@ -29,6 +29,9 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
 """The module of each served `model_type`, in this package."""
 
 
+CPU = torch.device("cpu")
+
+
 class Family(Protocol):
     """A family's module."""
 
@@ -54,8 +57,8 @@ def family_of(model_type: object) -> Family:
     return module
 
 
-def load_model(folder: Path, dtype: torch.dtype, form: LinearFormat = PLAIN) -> Model:
-    """Load the base in a checkpoint folder, its matrices in the given format.
+def load_model(folder: Path, dtype: torch.dtype, form: LinearFormat = PLAIN, device: torch.device = CPU) -> Model:
+    """Load the base in a checkpoint folder to a device, its matrices in the given format.
 
     Raises:
         UnsupportedModelError: its family or an option of its config is not served, or its weights are not what the
@@ -65,4 +68,5 @@ def load_model(folder: Path, dtype: torch.dtype, form: LinearFormat = PLAIN) -> 
     generation = folder / "generation_config.json"
     family = family_of(raw.get("model_type"))
     reader = ConfigReader(raw, read_json(generation) if generation.is_file() else None)
-    return family.load(reader, lambda prefix: Checkpoint(folder, dtype, form, prefix))
+    with device:  # for what a family computes itself, as rotary frequencies
+        return family.load(reader, lambda prefix: Checkpoint(folder, dtype, form, prefix, device))

@@ -23,6 +23,9 @@ _OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "Layer
 """How checkpoints converted from TensorFlow call the parts of a norm."""
 
 
+CPU = torch.device("cpu")
+
+
 class Checkpoint:
     """The safetensors files of a folder as one mapping.
 
@@ -30,8 +33,11 @@ class Checkpoint:
     in the file, and names asked for are without it.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, form: LinearFormat, prefix: str = "") -> None:
+    def __init__(
+        self, folder: Path, dtype: torch.dtype, form: LinearFormat, prefix: str = "", device: torch.device = CPU
+    ) -> None:
         self.dtype = dtype
+        self.device = device
         self.form = form
         self._tensors: dict[str, Tensor] = {}
         for shard in _shards(folder):
@@ -53,7 +59,7 @@ class Checkpoint:
         if tensor.dtype not in _PLAIN:
             raise UnsupportedModelError(f"{name} is {tensor.dtype}; plain weights are served, quantised ones are not")
         del self._tensors[name]
-        return tensor.to(self.dtype, copy=True, memory_format=torch.contiguous_format)
+        return tensor.to(self.device, self.dtype, copy=True, memory_format=torch.contiguous_format)
 
     def linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
         """Return `name.weight` (out, in) and, where it has one, `name.bias` as one map; raises as `take` does."""

@@ -22,6 +22,7 @@ from headmix_server.device.term_storage import TermStorage
 from headmix_server.kernels.image_reference import ReferenceAdapters
 from tests.support.adapters import MIXED_SITES, MLP_SITES
 from tests.support.artifacts import adapter_config, pack, random_tensors
+from tests.support.static_rig import fixed_storage
 from tests.support.tiny_model import tiny_shape
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
@@ -56,15 +57,17 @@ def make_adapter(
     return Artifact(config, layers, tensors, loaded)
 
 
-@pytest.fixture(params=["terms", "images"])
+@pytest.fixture(params=["terms", "images", "fixed"])
 def make_pool(request: pytest.FixtureRequest) -> Callable[[int], AdapterPool]:
     def make(num_slots: int) -> AdapterPool:
         storage: SlotStorage
         if request.param == "terms":
             storage = TermStorage(BASE, num_slots, torch.float32)
+        elif request.param == "fixed":
+            storage = fixed_storage(BASE, num_slots)
         else:
             storage = ImageStorage(BASE, num_slots, ReferenceAdapters)
-        return AdapterPool(storage, torch.float32)
+        return AdapterPool(storage, torch.float32, torch.device("cpu"))
 
     return make
 

@@ -42,14 +42,14 @@ _GATE_UP, _DOWN = TERM_INDEX["gate_up", "shared", "m"], TERM_INDEX["down", "shar
 class TritonAdapters:
     """See `kernels.adapters.StepAdapters`.
 
-    All images are in the arena of `dtype`, which is the batch's too. `z` is scratch, float32 [routed rows, width] with
-    a width no smaller than any adapter's `z_width`. `added` None: no row's token is one an adapter added.
+    All images are in one arena, whose type is the batch's too; the other is empty. `z` is scratch, float32
+    [routed rows, width] with a width no smaller than any adapter's `z_width`. `added` None: no row's token is one an
+    adapter added.
     """
 
     def __init__(
         self,
         tables: ImageTables,
-        dtype: torch.dtype,
         tiles: RowTiles,
         z: Tensor,
         launches: Launches,
@@ -61,7 +61,8 @@ class TritonAdapters:
         self._z = z
         self._launches = launches
         self._added = added
-        arena = tables.bf16 if dtype == torch.bfloat16 else tables.f32
+        arena = tables.bf16 if tables.bf16.numel() else tables.f32
+        dtype = arena.dtype
         self._images = (arena, tables.offsets, tables.ranks, tables.scales, tiles.slots, tiles.starts, tiles.rows)
         self._sizes = {
             "NUM_TERMS": len(TERM_INDEX),

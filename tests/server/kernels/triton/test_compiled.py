@@ -1,5 +1,6 @@
 """The kernels compiled for GPUs, by the arguments they are launched with; that takes no GPU."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,14 @@ def record_launches(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: 
         monkeypatch.setattr(launching, name, recorder)
     numbers = tile_rows([(slot, row, 1) for row, slot in enumerate(slots)], 16).pad(8, 32)
     tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32))
-    step = launching.TritonAdapters(
+    everything = Launches(qkv=True, o=True, gate_up=True, down=True)
+    bf16 = dtype is torch.bfloat16
+    tables = replace(
         image_tables(BASE, 8, {}),
-        dtype,
-        tiles,
-        torch.zeros(32, 64),
-        Launches(qkv=True, o=True, gate_up=True, down=True),
+        f32=torch.zeros(0 if bf16 else 64),
+        bf16=torch.zeros(64 if bf16 else 0, dtype=torch.bfloat16),
     )
+    step = launching.TritonAdapters(tables, tiles, torch.zeros(32, 64), everything)
 
     def rows(width: int) -> torch.Tensor:
         return torch.zeros(32, width, dtype=dtype)

@@ -52,7 +52,6 @@ def mixed_adapters(*, bf16: bool) -> dict[int, Adapter]:
 
 def make_step(
     tables: ImageTables,
-    dtype: torch.dtype,
     adapters: dict[int, Adapter],
     *,
     spans: list[tuple[int, int, int]] = SPANS,
@@ -66,13 +65,13 @@ def make_step(
     ranks = [{(t.term.site, t.term.part, t.term.input): t.rank for t in each} for each in terms]
     width = max(z_width(BASE, each) for each in ranks)
     z = torch.full((len(numbers.rows), width), float("nan"))  # what is read without having been written shows
-    return TritonAdapters(tables, dtype, tiles, z, EVERYTHING)
+    return TritonAdapters(tables, tiles, z, EVERYTHING)
 
 
 @pytest.mark.parametrize(("layer", "height"), [(0, 16), (1, 16), (1, 4)])
 def test_every_row_gets_what_the_reference_says_for_its_adapter(layer: int, height: int) -> None:
     adapters = mixed_adapters(bf16=False)
-    step = make_step(image_tables(BASE, 8, adapters), torch.float32, adapters, height=height)
+    step = make_step(image_tables(BASE, 8, adapters), adapters, height=height)
     assert_rows_match(step, random_batch(BASE, tokens=30, seed=layer), layer, adapters, SPANS, BASE)
 
 
@@ -81,7 +80,7 @@ def test_bfloat16_is_rounded_once_after_float32_sums() -> None:
     drawn = random_batch(BASE, tokens=30, seed=3)
     batch = StepBatch(*(getattr(drawn, name).bfloat16() for name in StepBatch.__slots__))
     exact = StepBatch(*(getattr(batch, name).float() for name in StepBatch.__slots__))
-    found = added(make_step(image_tables(BASE, 8, adapters), torch.bfloat16, adapters), batch, 1)
+    found = added(make_step(image_tables(BASE, 8, adapters), adapters), batch, 1)
     for name, wanted in expected(exact, 1, BASE, adapters, SPANS).items():
         # a unit in the last place of bfloat16: where the GPU rounds to the nearest, the interpreter cuts off
         assert torch.allclose(found[name].float(), wanted, rtol=2**-7, atol=2e-5), name
@@ -90,15 +89,15 @@ def test_bfloat16_is_rounded_once_after_float32_sums() -> None:
 def test_a_slot_with_nothing_in_it_and_tiles_without_rows_add_nothing() -> None:
     adapters = {1: make_adapter(1, MIXED_SITES[0], (0, 1, 2), bf16=False)}
     spans = [(0, 0, 2), (1, 2, 1)]
-    step = make_step(image_tables(BASE, 2, adapters), torch.float32, adapters, spans=spans, empty_tiles=2)
+    step = make_step(image_tables(BASE, 2, adapters), adapters, spans=spans, empty_tiles=2)
     assert_rows_match(step, random_batch(BASE, tokens=4, seed=0), 0, adapters, spans, BASE)
 
 
 def test_kernels_of_sites_no_adapter_has_are_not_launched() -> None:
     adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
     tables = image_tables(BASE, 1, adapters)
-    tiles = make_step(tables, torch.float32, adapters, spans=[(0, 0, 2)])
-    none = TritonAdapters(tables, torch.float32, tiles._tiles, tiles._z, Launches.of([]))
+    tiles = make_step(tables, adapters, spans=[(0, 0, 2)])
+    none = TritonAdapters(tables, tiles._tiles, tiles._z, Launches.of([]))
     batch = random_batch(BASE, tokens=2, seed=0)
     for name, found in added(none, batch, 0).items():
         assert torch.equal(found, {"qkv": batch.qkv, "gate_up": batch.gate_up}.get(name, batch.out)), name
@@ -106,7 +105,7 @@ def test_kernels_of_sites_no_adapter_has_are_not_launched() -> None:
 
 def test_rows_with_gaps_between_them_are_refused() -> None:
     adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
-    step = make_step(image_tables(BASE, 1, adapters), torch.float32, adapters, spans=[(0, 0, 2)])
+    step = make_step(image_tables(BASE, 1, adapters), adapters, spans=[(0, 0, 2)])
     batch = random_batch(BASE, tokens=2, seed=0)
     with pytest.raises(ValueError, match="not contiguous"):
         step.add_o(0, batch.attention, torch.zeros(2, 80)[:, :40])
@@ -115,11 +114,9 @@ def test_rows_with_gaps_between_them_are_refused() -> None:
 def test_embeddings_of_added_tokens_are_put_in() -> None:
     adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
     tables = image_tables(BASE, 1, adapters)
-    step = make_step(tables, torch.float32, adapters, spans=[(0, 0, 2)])
+    step = make_step(tables, adapters, spans=[(0, 0, 2)])
     rows = torch.randn(1, BASE.hidden_size)
-    adding = TritonAdapters(
-        tables, torch.float32, step._tiles, step._z, EVERYTHING, AddedInputs(torch.tensor([1]), rows)
-    )
+    adding = TritonAdapters(tables, step._tiles, step._z, EVERYTHING, AddedInputs(torch.tensor([1]), rows))
     embeddings = torch.zeros(2, BASE.hidden_size)
     adding.replace_embeddings(embeddings)
     step.replace_embeddings(embeddings)

@@ -1,0 +1,77 @@
+"""What a GPU's runner is made of, on the CPU: fixed storage, static steps run as they are, the readable kernels."""
+
+from pathlib import Path
+
+import torch
+
+from headmix_adapters.base import ResolvedBase
+from headmix_adapters.config import BaseShape
+from headmix_adapters.sites import TERMS
+from headmix_server.core.settings import Settings
+from headmix_server.device.fixed_storage import FixedStorage
+from headmix_server.device.kv_memory import KVMemory
+from headmix_server.device.placement import Placement
+from headmix_server.device.replay import EagerReplay
+from headmix_server.device.runner import TorchRunner
+from headmix_server.device.static_decode import StaticDecode
+from headmix_server.device.static_step import StaticStep, StepShape
+from headmix_server.device.transfer import SynchronousTransfer, Transfer
+from headmix_server.engine.loop import Engine
+from headmix_server.kernels.static_attention import GatherAttention
+from headmix_server.kernels.tiled_reference import reference_step
+from headmix_server.kernels.triton.needs import z_width
+from headmix_server.models.model import Model
+from headmix_server.models.registry import load_model
+from headmix_server.worker import build_runner
+
+CPU = Placement(torch.device("cpu"), torch.float32)
+
+
+def fixed_storage(
+    base: BaseShape,
+    num_slots: int,
+    *,
+    capacity: int = 1_000_000,
+    max_rank: int = 32,
+    transfer: Transfer | None = None,
+    placement: Placement = CPU,
+) -> FixedStorage:
+    """Make slots in memory that never moves; `capacity` is in numbers."""
+    return FixedStorage(
+        base,
+        num_slots,
+        capacity,
+        z_width(base, dict.fromkeys(TERMS, max_rank)),
+        placement.dtype,
+        placement.device,
+        transfer or SynchronousTransfer(),
+        reference_step,
+    )
+
+
+def static_decode(
+    model: Model, storage: FixedStorage, memory: KVMemory, blocks: int, placement: Placement = CPU
+) -> StaticDecode:
+    """Make decode steps that are run as they are; the memory's last block is the scratch block."""
+
+    def make_step(shape: StepShape) -> StaticStep:
+        attention = GatherAttention(memory.layers, memory.block_size, shape.rows, shape.blocks)
+        return StaticStep(model, storage, attention, shape, blocks, placement.device)
+
+    longest = -(-model.config.max_positions // memory.block_size)
+    return StaticDecode(storage, memory.block_size, longest, make_step, EagerReplay)
+
+
+def load_tiny(folder: Path) -> Model:
+    """Load a checkpoint in plain float32."""
+    return load_model(folder, torch.float32)
+
+
+def build_static_engine(base: ResolvedBase, settings: Settings) -> tuple[Engine, StaticDecode]:
+    """Build an engine whose decode steps are static ones."""
+    _, limits = build_runner(settings, base)
+    model = load_tiny(base.folder)
+    storage = fixed_storage(base.shape, settings.adapter_slots)
+    memory = KVMemory(model.config, limits.kv_blocks + 1, settings.block_size, torch.float32)
+    decode = static_decode(model, storage, memory, limits.kv_blocks)
+    return Engine(TorchRunner(model, base.shape, memory, storage, CPU, decode), limits), decode
