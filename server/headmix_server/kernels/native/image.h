@@ -19,8 +19,9 @@ using torch::stable::Tensor;
 enum TermIndex { Q_HEAD, Q_SHARED, K_SHARED, V_HEAD_K, V_HEAD_X, V_SHARED, O_HEAD, O_SHARED, GATE_UP, DOWN, TERMS };
 
 inline void check_tensor(const Tensor& tensor, ScalarType type, int64_t dims, const char* name) {
-  STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == dims && tensor.is_contiguous(), name,
-                  " must be a contiguous CPU tensor of its documented type and ", dims, " dimensions");
+  STD_TORCH_CHECK(
+      tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == dims && tensor.is_contiguous(), name,
+      " must be a contiguous CPU tensor of its documented type and ", dims, " dimensions");
 }
 
 struct Tables {
@@ -95,8 +96,9 @@ inline bool read_term(const Tables& tables, int64_t slot, int64_t layer, const F
   STD_TORCH_CHECK(term.rank > 0 && inside(term.A, term.z_size() * form.in) && inside(term.B, term.z_size() * form.out),
                   "term ", static_cast<int64_t>(form.term), " of slot ", slot, " in layer ", layer,
                   " lies outside its arena");
-  STD_TORCH_CHECK(term.bias == ABSENT || (form.has_bias && inside(term.bias, form.out_heads * form.out)), "the bias of term ",
-                  static_cast<int64_t>(form.term), " of slot ", slot, " in layer ", layer, " lies outside its arena");
+  STD_TORCH_CHECK(term.bias == ABSENT || (form.has_bias && inside(term.bias, form.out_heads * form.out)),
+                  "the bias of term ", static_cast<int64_t>(form.term), " of slot ", slot, " in layer ", layer,
+                  " lies outside its arena");
   return true;
 }
 

@@ -1,0 +1,119 @@
+// Laying a step's units on torch's threads: on one, whole units on all, or every unit divided.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <vector>
+
+#include "terms.h"
+
+namespace headmix {
+
+constexpr int64_t SPLIT_RANKS = 8;  // of one piece of a divided unit
+constexpr int64_t SPLIT_COLUMNS = 128;
+
+constexpr double PER_REGION = 4000;  // starting and joining the threads, in the units' nanoseconds
+
+// kernels/native_adapters.py has the same.
+enum Schedule { CHOOSE, ONE_THREAD, WHOLE_SEGMENTS, DIVIDED_SEGMENTS };
+
+inline void run_unit(const Step& step, const Unit& unit) {
+  thread_local std::vector<float> z;
+  z.resize(unit.count * unit.segment->z_size);
+  unit.segment->bf16 ? run_terms<BFloat16>(step, unit, z.data()) : run_terms<float>(step, unit, z.data());
+}
+
+// Call work(index) for every index, on as many threads as torch has; each takes the next one when it is done.
+template <typename Work>
+void share(int64_t count, const Work& work) {
+  std::atomic<int64_t> next{0};
+  const int64_t workers = std::min<int64_t>(count, torch::stable::get_num_threads());
+  torch::stable::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t worker = begin; worker < end; ++worker) {
+      for (int64_t index = next++; index < count; index = next++) work(index);
+    }
+  });
+}
+
+// A piece of a unit: some of its shrunk values, or some of its columns.
+struct Piece {
+  const Unit* unit;
+  float* z;
+  int64_t from, to;
+};
+
+template <typename W>
+void shrink_piece(const Step& step, const Piece& piece) {
+  const Segment& segment = *piece.unit->segment;
+  for (int64_t t = 0; t < segment.num_terms; ++t) {
+    shrink_term<W>(step, *piece.unit, segment.terms[t], piece.from, piece.to, piece.z);
+  }
+}
+
+template <typename W>
+void expand_piece(const Step& step, const Piece& piece) {
+  const Segment& segment = *piece.unit->segment;
+  for (int64_t t = 0; t < segment.num_terms; ++t) {
+    expand_term<W>(step, *piece.unit, segment.terms[t], piece.from, piece.to, piece.z);
+  }
+}
+
+// Divide every unit: first its ranks, then, when all of them are there, its columns.
+inline void run_divided(const Step& step) {
+  int64_t total = 0;
+  for (const Unit& unit : step.units) total += unit.count * unit.segment->z_size;
+  std::vector<float> z(total);
+  std::vector<Piece> shrinks, expands;
+  float* mine = z.data();
+  for (const Unit& unit : step.units) {
+    const int64_t ranks = unit.segment->z_size, columns = step.out.columns;
+    for (int64_t from = 0; from < ranks; from += SPLIT_RANKS) {
+      shrinks.push_back({&unit, mine, from, std::min(from + SPLIT_RANKS, ranks)});
+    }
+    for (int64_t from = 0; from < columns; from += SPLIT_COLUMNS) {
+      expands.push_back({&unit, mine, from, std::min(from + SPLIT_COLUMNS, columns)});
+    }
+    mine += unit.count * ranks;
+  }
+  share(shrinks.size(), [&](int64_t index) {
+    const Piece& piece = shrinks[index];
+    piece.unit->segment->bf16 ? shrink_piece<BFloat16>(step, piece) : shrink_piece<float>(step, piece);
+  });
+  share(expands.size(), [&](int64_t index) {
+    const Piece& piece = expands[index];
+    piece.unit->segment->bf16 ? expand_piece<BFloat16>(step, piece) : expand_piece<float>(step, piece);
+  });
+}
+
+inline Schedule choose(const std::vector<Unit>& units) {
+  const double threads = torch::stable::get_num_threads();
+  double total = 0, largest = 0;
+  for (const Unit& unit : units) total += unit.cost, largest = std::max(largest, unit.cost);
+  const double rounds = std::ceil(units.size() / threads);
+  const double whole = PER_REGION + std::max(largest, rounds * total / units.size());
+  const double divided = 2 * PER_REGION + total / threads;
+  if (total <= std::min(whole, divided)) return ONE_THREAD;
+  return whole <= divided ? WHOLE_SEGMENTS : DIVIDED_SEGMENTS;
+}
+
+inline void run(const Step& step, int64_t schedule) {
+  if (step.units.empty()) return;
+  switch (schedule == CHOOSE ? choose(step.units) : static_cast<Schedule>(schedule)) {
+    case ONE_THREAD:
+      for (const Unit& unit : step.units) run_unit(step, unit);
+      return;
+    case WHOLE_SEGMENTS:
+      share(step.units.size(), [&](int64_t index) { run_unit(step, step.units[index]); });
+      return;
+    case DIVIDED_SEGMENTS:
+      run_divided(step);
+      return;
+    default:
+      STD_TORCH_CHECK(false, "no such schedule: ", schedule);
+  }
+}
+
+}  // namespace headmix

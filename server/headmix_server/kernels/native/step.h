@@ -1,0 +1,119 @@
+// One call of a step at one site: the rows of every adapter that has terms there, checked and cut into units of work.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "image.h"
+
+namespace headmix {
+
+constexpr int64_t CHUNK = 16;     // rows that go through all of an adapter's terms together: what L1 holds
+constexpr int64_t MAX_TERMS = 6;  // of one site's call
+
+// What a unit's time is estimated from, in nanoseconds on one core; nothing but speed depends on it.
+constexpr double PER_BYTE = 1.0 / 30;
+constexpr double PER_PRODUCT = 1.0 / 64;
+
+// A 2-D float32 tensor whose rows are contiguous and any distance apart.
+struct Matrix {
+  float* data;
+  int64_t rows, columns, stride;
+
+  Matrix(const Tensor& tensor, const char* name) {
+    STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == ScalarType::Float && tensor.dim() == 2, name,
+                    " must be a float32 CPU tensor [tokens, dim]");
+    rows = tensor.size(0), columns = tensor.size(1), stride = tensor.stride(0);
+    STD_TORCH_CHECK((columns <= 1 || tensor.stride(1) == 1) && (rows <= 1 || stride >= columns), name,
+                    " must have contiguous rows that do not overlap");
+    data = static_cast<float*>(tensor.data_ptr());
+  }
+  float* row(int64_t index) const { return data + index * stride; }
+  const float* end() const { return rows == 0 ? data : row(rows - 1) + columns; }
+};
+
+// The rows of one slot, and the slot's terms.
+struct Segment {
+  const int32_t* rows = nullptr;
+  int64_t count = 0;
+  bool bf16 = false;
+  int64_t num_terms = 0, z_size = 0, weights = 0;
+  Term terms[MAX_TERMS] = {};
+};
+
+// Up to CHUNK rows of a segment; `cost` is its estimated time.
+struct Unit {
+  const Segment* segment;
+  int64_t first, count;
+  double cost;
+
+  int64_t row(int64_t index) const { return segment->rows[first + index]; }
+};
+
+// Which rows run with which slot, as `RowRoute` has it.
+struct Route {
+  const int32_t *slots, *starts, *rows;
+  int64_t num_segments, num_rows;
+
+  Route(const Tensor& segment_slots, const Tensor& segment_starts, const Tensor& all_rows) {
+    check_tensor(segment_slots, ScalarType::Int, 1, "segment_slots");
+    check_tensor(segment_starts, ScalarType::Int, 1, "segment_starts");
+    check_tensor(all_rows, ScalarType::Int, 1, "rows");
+    num_segments = segment_slots.numel(), num_rows = all_rows.numel();
+    STD_TORCH_CHECK(segment_starts.numel() == num_segments + 1, "segment_starts must have ", num_segments + 1,
+                    " entries");
+    slots = static_cast<const int32_t*>(segment_slots.const_data_ptr());
+    starts = static_cast<const int32_t*>(segment_starts.const_data_ptr());
+    rows = static_cast<const int32_t*>(all_rows.const_data_ptr());
+  }
+};
+
+struct Step {
+  Tables tables;
+  Matrix in, out;
+  std::vector<Segment> segments;
+  std::vector<Unit> units;
+
+  Step(const Tables& all_tables, const Tensor& input, const Tensor& output)
+      : tables(all_tables), in(input, "the input"), out(output, "the output") {
+    STD_TORCH_CHECK(in.rows == out.rows, "the input has ", in.rows, " rows and the output ", out.rows);
+    STD_TORCH_CHECK(in.end() <= out.data || out.end() <= in.data, "input and output overlap");
+  }
+
+  // Find the segments that have any of the site's terms in a layer. The forms must outlive the step.
+  void read(const Route& route, int64_t layer, const std::vector<Form>& forms) {
+    STD_TORCH_CHECK(layer >= 0 && layer < tables.layers, "there is no layer ", layer);
+    for (int64_t i = 0; i < route.num_rows; ++i) {
+      STD_TORCH_CHECK(route.rows[i] >= 0 && route.rows[i] < out.rows, "there is no row ", route.rows[i],
+                      " in the batch");
+    }
+    segments.reserve(route.num_segments);  // units point into it
+    for (int64_t s = 0; s < route.num_segments; ++s) {
+      const int64_t slot = route.slots[s], start = route.starts[s], end = route.starts[s + 1];
+      STD_TORCH_CHECK(slot >= 0 && slot < tables.slots, "there is no slot ", slot);
+      STD_TORCH_CHECK(start >= 0 && start <= end && end <= route.num_rows, "segment ", s, " lies outside the rows");
+      Segment segment;
+      segment.rows = route.rows + start, segment.count = end - start, segment.bf16 = tables.stored_bf16[slot];
+      for (const Form& form : forms) {
+        Term& term = segment.terms[segment.num_terms];
+        if (!read_term(tables, slot, layer, form, term)) continue;
+        term.z_column = segment.z_size;
+        segment.z_size += term.z_size(), segment.weights += term.weights();
+        ++segment.num_terms;
+      }
+      if (segment.num_terms > 0) add_units(segments.emplace_back(segment));
+    }
+  }
+
+ private:
+  void add_units(const Segment& segment) {
+    for (int64_t first = 0; first < segment.count; first += CHUNK) {
+      const int64_t count = std::min(CHUNK, segment.count - first);
+      const double bytes = segment.weights * (segment.bf16 ? 2 : 4);
+      units.push_back({&segment, first, count, bytes * PER_BYTE + segment.weights * count * PER_PRODUCT});
+    }
+  }
+};
+
+}  // namespace headmix
