@@ -28,16 +28,11 @@ class KVMemory:
         dtype: torch.dtype,
         device: torch.device = CPU,
     ) -> None:
+        self.num_blocks = num_blocks
         self.block_size = block_size
-        self.dtype = dtype
         shape = (num_blocks * block_size, config.num_kv_heads, config.head_dim)
         # [places, G, P] each; zeros, because padding is read (and masked) before it is ever written
         self.layers: list[tuple[Tensor, Tensor]] = [
             (torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
             for _ in range(config.num_layers)
         ]
-
-    def places(self, blocks: Tensor, length: int) -> Tensor:
-        """Return the cache place of positions 0 to `length` of a sequence with this block table: [length]."""
-        offsets = torch.arange(self.block_size, device=blocks.device)
-        return (blocks[:, None] * self.block_size + offsets).flatten()[:length]

@@ -28,7 +28,9 @@ from headmix_server.device.slot_storage import SlotStorage
 from headmix_server.device.static_decode import StaticDecode
 from headmix_server.device.static_step import DecodeRow
 from headmix_server.device.vocabulary import take_added, vocabulary_size
-from headmix_server.kernels.attention import PagedAttention, Span, StepAttention, WholeAttention
+from headmix_server.kernels.attention import StepAttention
+from headmix_server.kernels.attention_backend import choose_attention
+from headmix_server.kernels.step_layout import StepLayout, lay_out, tabulate_blocks
 from headmix_server.models.model import Model
 
 
@@ -54,6 +56,7 @@ class TorchRunner:
         self._device = placement.device
         self._decode = decode
         self._pool = AdapterPool(storage, placement.dtype, placement.device)
+        self._attention_backend = choose_attention(placement.device, placement.dtype)
         self._read_out = ReadOut(model)
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
@@ -107,30 +110,24 @@ class TorchRunner:
             hidden = self._decode.forward([self._decode_row(item.row) for item in placed])
             if hidden is not None:
                 return hidden
-        positions = torch.cat([torch.arange(item.row.start, item.row.end, device=self._device) for item in placed])
+        rows = [item.row for item in placed]
+        layout = lay_out(rows)
+        positions = layout.positions().to(self._device)
         routed = [(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None]
         adapters = self._pool.route(routed, added)
-        return self._model.forward(torch.tensor(ids, device=self._device), positions, self._attention(placed), adapters)
+        return self._model.forward(torch.tensor(ids, device=self._device), positions, self._attention(rows, layout), adapters)
 
     def _decode_row(self, row: BatchRow) -> DecodeRow:
         size = 1 if self._memory is None else self._memory.block_size
         slot = None if row.lease is None else row.lease.slot
         return DecodeRow(row.tokens[0], row.start, row.blocks[: row.start // size + 1], slot)
 
-    def _attention(self, placed: Sequence[Placed]) -> StepAttention:
+    def _attention(self, rows: Sequence[BatchRow], layout: StepLayout) -> StepAttention:
         memory = self._memory
         if memory is None:
-            return WholeAttention([item.rows for item in placed])
-        spans = [
-            Span(
-                item.first,
-                item.row.count,
-                item.row.start,
-                memory.places(torch.tensor(item.row.blocks, device=self._device), item.row.end),
-            )
-            for item in placed
-        ]
-        return PagedAttention(memory.layers, spans, memory.dtype)
+            return self._attention_backend.whole(layout)
+        table = tabulate_blocks(rows, memory.block_size, memory.num_blocks)
+        return self._attention_backend.paged(memory.layers, layout, table)
 
 
 def _part_fault(row: BatchRow) -> str:

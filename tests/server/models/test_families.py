@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from headmix_adapters.base.convert_gguf import convert
-from headmix_server.kernels.attention import PagedAttention, Span, WholeAttention
+from headmix_server.kernels.attention import PagedAttention, WholeAttention
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.config_reader import INERT, ConfigReader
 from headmix_server.models.linear_format import LinearFormat, PackedFormat, PlainFormat
@@ -20,6 +20,7 @@ from headmix_server.models.registry import family_of, load_model
 from headmix_server.models.weights import Checkpoint
 from tests.support.families import FAMILIES, VOCABULARY
 from tests.support.gguf_files import write_tiny_gguf
+from tests.support.spans import Chunk, paged, whole_texts
 
 TOLERANCE = 1e-4
 LENGTHS = ((23, (5, 9, 6)), (4, (1, 2)), (11, (10,)), (17, (16,)))
@@ -37,44 +38,42 @@ def run_chunked(model: Model) -> list[torch.Tensor]:
     config, places = model.config, 16 + sum(length for length, _ in LENGTHS)
     shape = (places, config.num_kv_heads, config.head_dim)
     caches = [(torch.zeros(shape), torch.zeros(shape)) for _ in range(config.num_layers)]
-    free = torch.randperm(places, generator=torch.Generator().manual_seed(5))
+    free = torch.randperm(places, generator=torch.Generator().manual_seed(5)).tolist()
     owned = [free[16 + sum(n for n, _ in LENGTHS[:i]) :][:length] for i, (length, _) in enumerate(LENGTHS)]
     prompts = texts()
     logits: list[list[torch.Tensor]] = [[] for _ in prompts]
     done = [0] * len(prompts)
     for step in range(max(length for length, _ in LENGTHS)):
-        spans: list[Span] = []
+        chunks: list[Chunk] = []
         tokens: list[int] = []
-        positions: list[int] = []
         going: list[tuple[int, int]] = []
-        for i, (length, chunks) in enumerate(LENGTHS):
-            count = chunks[step] if step < len(chunks) else 1
+        for i, (length, counts) in enumerate(LENGTHS):
+            count = counts[step] if step < len(counts) else 1
             count = min(count, length - done[i])
             if count:
                 end = done[i] + count
-                spans.append(Span(len(tokens), count, done[i], owned[i][:end]))
+                chunks.append(Chunk(done[i], count, owned[i]))
                 tokens.extend(prompts[i][done[i] : end])
-                positions.extend(range(done[i], end))
                 going.append((i, end))
-        if not spans:
+        if not chunks:
             break
-        attention = PagedAttention(caches, spans, torch.float32)
-        hidden = model.forward(torch.tensor(tokens), torch.tensor(positions), attention, None)
-        for (i, end), span in zip(going, spans, strict=True):
-            logits[i].append(model.logits(hidden[span.row : span.row + span.count]))
+        layout, table = paged(chunks, 1, places)
+        attention = PagedAttention(caches, layout, table)
+        hidden = model.forward(torch.tensor(tokens), layout.positions(), attention, None)
+        parts = hidden.split_with_sizes([chunk.count for chunk in chunks])
+        for (i, end), part in zip(going, parts, strict=True):
+            logits[i].append(model.logits(part))
             done[i] = end
-    return [torch.cat(parts) for parts in logits]
+    return [torch.cat(rows) for rows in logits]
 
 
 @torch.inference_mode()
 def run_whole(model: Model, prompts: list[list[int]]) -> list[torch.Tensor]:
     """Compute the texts in one bidirectional step; returns every text's hidden states."""
-    ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0).tolist()
-    rows = [slice(end - len(prompt), end) for prompt, end in zip(prompts, ends, strict=True)]
+    layout = whole_texts([len(prompt) for prompt in prompts])
     tokens = torch.tensor([token for prompt in prompts for token in prompt])
-    positions = torch.cat([torch.arange(len(prompt)) for prompt in prompts])
-    hidden = model.forward(tokens, positions, WholeAttention(rows), None)
-    return [hidden[row] for row in rows]
+    hidden = model.forward(tokens, layout.positions(), WholeAttention(layout), None)
+    return list(hidden.split_with_sizes([len(prompt) for prompt in prompts]))
 
 
 def assert_parity(model: Model, oracle: PreTrainedModel) -> None:
@@ -282,8 +281,7 @@ def test_a_converted_gguf_file_computes_what_transformers_reads_from_it(tmp_path
     tokens = torch.arange(3, 40)
     attention = PagedAttention(
         [(torch.zeros(40, 2, 8), torch.zeros(40, 2, 8)) for _ in range(2)],
-        [Span(0, 37, 0, torch.arange(37))],
-        torch.float32,
+        *paged([Chunk(0, 37, range(37))], 1, 40),
     )
     with torch.inference_mode():
         logits = model.logits(model.forward(tokens, torch.arange(37), attention, None))

@@ -11,6 +11,7 @@ from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.model import Model
 from headmix_server.models.registry import load_model
 from tests.support.families import FAMILIES
+from tests.support.spans import whole_texts
 
 WEIGHTS = "model.safetensors"
 
@@ -19,7 +20,7 @@ WEIGHTS = "model.safetensors"
 def states(model: Model) -> torch.Tensor:
     """Return some hidden states; attention's kind does not matter to what is compared here."""
     tokens = torch.arange(20, 33)
-    return model.forward(tokens, torch.arange(13), WholeAttention([slice(0, 13)]), None)
+    return model.forward(tokens, torch.arange(13), WholeAttention(whole_texts([13])), None)
 
 
 def test_a_sharded_checkpoint_is_read_whole(tmp_path: Path) -> None:

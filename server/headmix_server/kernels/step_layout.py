@@ -1,0 +1,90 @@
+"""How the rows of a ragged step belong to sequences, and where each sequence's cache lies.
+
+Made once a step of what the scheduler decided: small integer tensors on the CPU that the attention of every layer
+reads. Knows neither keys nor layers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Span(Protocol):
+    """One sequence's share of a step: `count` rows at positions from `start`; `blocks` hold its cache in order."""
+
+    @property
+    def start(self) -> int:
+        """Position of the first row; so many are in the cache already."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Rows of this step, at least one."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[int]:
+        """Cache blocks, in the order of positions; there may be more than these rows need."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepLayout:
+    """The n sequences of a step, their rows one after another; int32 tensors."""
+
+    rows: Tensor  # [n + 1] where each sequence's rows begin in the batch; the last entry is the number of rows
+    starts: Tensor  # [n] position of each sequence's first row
+
+    def positions(self) -> Tensor:
+        """Return every row's position: [rows] int64."""
+        rows = self.rows.long()
+        shift = (self.starts - rows[:-1]).repeat_interleave(rows.diff())
+        return torch.arange(shift.numel()) + shift
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTable:
+    """Where the sequences of a step have their cache; different sequences may share blocks they only read."""
+
+    blocks: Tensor  # [n, longest] int32; after a sequence's own blocks 0
+    block_size: int  # positions of a block
+
+    def places(self, sequence: int, end: int) -> Tensor:
+        """Return where positions 0 to `end` of a sequence lie in the cache: [end] int64."""
+        blocks = self.blocks[sequence, : -(-end // self.block_size)].long()
+        return (blocks[:, None] * self.block_size + torch.arange(self.block_size)).flatten()[:end]
+
+
+def lay_out(spans: Sequence[Span]) -> StepLayout:
+    """Line up the spans' rows in their order.
+
+    Raises:
+        ValueError: a span has no row or a position below 0.
+    """
+    starts, counts = [span.start for span in spans], [span.count for span in spans]
+    if min(counts, default=1) < 1 or min(starts, default=0) < 0:
+        raise ValueError(f"spans of {counts} rows from positions {starts}")
+    rows = torch.tensor([0, *accumulate(counts)], dtype=torch.int32)
+    return StepLayout(rows, torch.tensor(starts, dtype=torch.int32))
+
+
+def tabulate_blocks(spans: Sequence[Span], block_size: int, num_blocks: int) -> BlockTable:
+    """Put the spans' blocks side by side, for a cache of `num_blocks` blocks.
+
+    Raises:
+        ValueError: a span's blocks do not hold its rows, or one names a block there is not.
+    """
+    lengths = [len(span.blocks) for span in spans]
+    for span, length in zip(spans, lengths, strict=True):
+        if span.start + span.count > length * block_size:
+            raise ValueError(f"position {span.start + span.count - 1} is not in {length} blocks of {block_size}")
+    flat = torch.tensor(list(chain.from_iterable(span.blocks for span in spans)), dtype=torch.int32)
+    if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < num_blocks:
+        raise ValueError(f"blocks {int(flat.min())} to {int(flat.max())} of a cache of {num_blocks}")
+    blocks = torch.zeros(len(spans), max(lengths, default=0), dtype=torch.int32)
+    blocks[torch.arange(blocks.shape[1]) < torch.tensor(lengths)[:, None]] = flat
+    return BlockTable(blocks, block_size)
