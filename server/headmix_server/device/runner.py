@@ -115,7 +115,9 @@ class TorchRunner:
         positions = layout.positions().to(self._device)
         routed = [(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None]
         adapters = self._pool.route(routed, added)
-        return self._model.forward(torch.tensor(ids, device=self._device), positions, self._attention(rows, layout), adapters)
+        return self._model.forward(
+            torch.tensor(ids, device=self._device), positions, self._attention(rows, layout), adapters
+        )
 
     def _decode_row(self, row: BatchRow) -> DecodeRow:
         size = 1 if self._memory is None else self._memory.block_size

@@ -12,6 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
+"""Where layouts are, wherever keys may be: attentions that need them elsewhere move them."""
+
 
 class Span(Protocol):
     """One sequence's share of a step: `count` rows at positions from `start`; `blocks` hold its cache in order."""
@@ -43,7 +46,7 @@ class StepLayout:
         """Return every row's position: [rows] int64."""
         rows = self.rows.long()
         shift = (self.starts - rows[:-1]).repeat_interleave(rows.diff())
-        return torch.arange(shift.numel()) + shift
+        return torch.arange(shift.numel(), device=CPU) + shift
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class BlockTable:
     def places(self, sequence: int, end: int) -> Tensor:
         """Return where positions 0 to `end` of a sequence lie in the cache: [end] int64."""
         blocks = self.blocks[sequence, : -(-end // self.block_size)].long()
-        return (blocks[:, None] * self.block_size + torch.arange(self.block_size)).flatten()[:end]
+        return (blocks[:, None] * self.block_size + torch.arange(self.block_size, device=CPU)).flatten()[:end]
 
 
 def lay_out(spans: Sequence[Span]) -> StepLayout:
@@ -68,8 +71,8 @@ def lay_out(spans: Sequence[Span]) -> StepLayout:
     starts, counts = [span.start for span in spans], [span.count for span in spans]
     if min(counts, default=1) < 1 or min(starts, default=0) < 0:
         raise ValueError(f"spans of {counts} rows from positions {starts}")
-    rows = torch.tensor([0, *accumulate(counts)], dtype=torch.int32)
-    return StepLayout(rows, torch.tensor(starts, dtype=torch.int32))
+    rows = torch.tensor([0, *accumulate(counts)], dtype=torch.int32, device=CPU)
+    return StepLayout(rows, torch.tensor(starts, dtype=torch.int32, device=CPU))
 
 
 def tabulate_blocks(spans: Sequence[Span], block_size: int, num_blocks: int) -> BlockTable:
@@ -82,9 +85,9 @@ def tabulate_blocks(spans: Sequence[Span], block_size: int, num_blocks: int) -> 
     for span, length in zip(spans, lengths, strict=True):
         if span.start + span.count > length * block_size:
             raise ValueError(f"position {span.start + span.count - 1} is not in {length} blocks of {block_size}")
-    flat = torch.tensor(list(chain.from_iterable(span.blocks for span in spans)), dtype=torch.int32)
+    flat = torch.tensor(list(chain.from_iterable(span.blocks for span in spans)), dtype=torch.int32, device=CPU)
     if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < num_blocks:
         raise ValueError(f"blocks {int(flat.min())} to {int(flat.max())} of a cache of {num_blocks}")
-    blocks = torch.zeros(len(spans), max(lengths, default=0), dtype=torch.int32)
-    blocks[torch.arange(blocks.shape[1]) < torch.tensor(lengths)[:, None]] = flat
+    blocks = torch.zeros(len(spans), max(lengths, default=0), dtype=torch.int32, device=CPU)
+    blocks[torch.arange(blocks.shape[1], device=CPU) < torch.tensor(lengths, device=CPU)[:, None]] = flat
     return BlockTable(blocks, block_size)

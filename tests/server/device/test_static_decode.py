@@ -19,12 +19,13 @@ from headmix_server.device.fixed_storage import FixedStorage
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.static_decode import StaticDecode
 from headmix_server.device.static_step import DecodeRow, StaticStep, StepShape
-from headmix_server.kernels.attention import PagedAttention, Span
+from headmix_server.kernels.attention import PagedAttention
 from headmix_server.kernels.static_attention import GatherAttention
 from headmix_server.kernels.triton.needs import Launches
 from headmix_server.models.model import Model
 from tests.support.adapters import MIXED_SITES, MLP_SITES
 from tests.support.artifacts import adapter_config, pack, random_tensors
+from tests.support.spans import Chunk, paged
 from tests.support.static_rig import build_static_engine, fixed_storage, load_tiny, static_decode
 from tests.support.tiny_model import make_tiny_llama, tiny_shape
 
@@ -47,13 +48,12 @@ class Rig:
 
     def ordinary(self, rows: list[DecodeRow]) -> torch.Tensor:
         """Compute the batch by the path every step can take."""
-        places = [self.memory.places(torch.tensor(row.blocks), row.position + 1) for row in rows]
-        spans = [Span(at, 1, row.position, places[at]) for at, row in enumerate(rows)]
+        chunks = [Chunk(row.position, 1, row.blocks) for row in rows]
         adapters = self.storage.step([(row.slot, at, 1) for at, row in enumerate(rows) if row.slot is not None])
         return self.model.forward(
             torch.tensor([row.token for row in rows]),
             torch.tensor([row.position for row in rows]),
-            PagedAttention(self.memory.layers, spans, torch.float32),
+            PagedAttention(self.memory.layers, *paged(chunks, BLOCK, BLOCKS + 1)),
             adapters,
         )
 

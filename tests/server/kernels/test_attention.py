@@ -126,7 +126,7 @@ LENGTHS = st.lists(st.tuples(st.integers(0, 150), st.one_of(st.just(1), st.integ
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(shape=SHAPES, lengths=LENGTHS, window=st.none() | st.integers(1, 200), seed=st.integers(0, 9))
 def test_any_shape_any_lengths_any_window(
     backend: AttentionBackend, shape: Shape, lengths: list[tuple[int, int]], window: int | None, seed: int
@@ -197,7 +197,7 @@ def test_scores_far_apart_neither_overflow_nor_vanish(backend: AttentionBackend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(shape=SHAPES, lengths=st.lists(st.integers(1, 90), min_size=1, max_size=6), seed=st.integers(0, 9))
 def test_whole_texts_attend_in_both_directions_and_never_to_each_other(
     backend: AttentionBackend, shape: Shape, lengths: list[int], seed: int
