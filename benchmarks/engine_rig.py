@@ -7,7 +7,16 @@ import torch
 
 from headmix_adapters.artifact import digest_file
 from headmix_adapters.base import ResolvedBase
-from headmix_server.core.messages import Classified, Embedded, Failed, Output, Request, TokenOutput
+from headmix_server.core.messages import (
+    AdapterLoaded,
+    Classified,
+    Embedded,
+    Failed,
+    LoadAdapter,
+    Output,
+    Request,
+    TokenOutput,
+)
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
@@ -48,6 +57,12 @@ class EngineRig:
         self.answers[request.request_id] = Answer()
         self.engine.submit(request)
 
+    def load(self, adapter: AdapterRef) -> None:
+        """Ask for an adapter ahead of requests."""
+        request_id = f"load {adapter.digest}"
+        self.answers[request_id] = Answer()
+        self.engine.load(LoadAdapter(request_id=request_id, adapter=adapter))
+
     def step(self) -> None:
         """Run one step and sort what it says to the requests."""
         for output in self.engine.step():
@@ -71,6 +86,8 @@ class EngineRig:
                 answer.probs = list(output.probs)
             case Embedded():
                 answer.vector = list(output.vector)
+            case AdapterLoaded():
+                pass
             case Failed():
                 answer.failure = f"{output.code}: {output.message}"
             case _:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("headmix", "torch", "transformers", "numpy")
+PACKAGES = ("headmix", "torch", "transformers", "peft", "numpy")
 
 
 def describe_machine() -> dict[str, str | int]:

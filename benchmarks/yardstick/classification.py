@@ -1,0 +1,109 @@
+"""Texts a second through classification heads, on an encoder base and on a generation base."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from benchmarks.engine_rig import EngineRig
+from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.floors import Ceilings
+from benchmarks.yardstick.shelf import Shelf
+from benchmarks.yardstick.stage import Stage
+from benchmarks.yardstick.timing import seconds_of
+from headmix_adapters.inject.backbone import backbone_of
+from headmix_server.core.messages import Classify
+from headmix_server.core.types import AdapterRef
+from headmix_server.engine.loop import Engine
+
+NAME = "classification"
+HF_BATCH = 32
+SHORTEST = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """Our engine on a base; text i goes to classifier i modulo their number."""
+
+    name: str
+    stage: Stage
+    engine: Engine
+    adapters: list[AdapterRef]
+    vocabulary: int
+    rival: bool = False
+
+    def run(self, number: int) -> list[float]:
+        """Return texts a second."""
+        texts = random_texts(self.stage, self.vocabulary, number)
+        return [len(texts) / seconds_of(lambda: self._classify(texts, number))]
+
+    def _classify(self, texts: Sequence[list[int]], number: int) -> None:
+        rig = EngineRig(self.engine)
+        for index, text in enumerate(texts):
+            adapter = self.adapters[index % len(self.adapters)]
+            rig.submit(
+                Classify(request_id=f"{self.name}-{number}-{index}", tenant="default", prompt=text, adapter=adapter)
+            )
+        rig.drain()
+        if faults := [answer.failure for answer in rig.answers.values() if not answer.probs]:
+            raise RuntimeError(f"a text got no scores: {faults[0]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Transformers:
+    """The same base in transformers without any adapter: texts sorted by length, padded in batches, one linear head."""
+
+    name: str
+    stage: Stage
+    model: nn.Module
+    vocabulary: int
+    rival: bool = True
+
+    def run(self, number: int) -> list[float]:
+        """Return texts a second."""
+        texts = random_texts(self.stage, self.vocabulary, number)
+        return [len(texts) / seconds_of(lambda: self._classify(texts))]
+
+    @torch.inference_mode()
+    def _classify(self, texts: Sequence[list[int]]) -> None:
+        ordered = sorted(texts, key=len)
+        for start in range(0, len(ordered), HF_BATCH):
+            batch = ordered[start : start + HF_BATCH]
+            width = len(batch[-1])
+            inputs = torch.tensor([text + [0] * (width - len(text)) for text in batch])
+            mask = torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in batch])
+            states = self.model(input_ids=inputs, attention_mask=mask).last_hidden_state  # [texts, width, hidden]
+            pooled = (states * mask[:, :, None]).sum(1) / mask.sum(1)[:, None]
+            pooled.mm(torch.zeros(pooled.shape[1], 4)).softmax(-1).tolist()
+
+
+def measure(stage: Stage, _: Ceilings) -> Measured:
+    """Run ours with one and with many classifiers beside transformers without any, on both bases, in turn."""
+    few = stage.sizes.few_rounds
+    contenders = [
+        *_contenders(stage, "encoder", stage.encoder_model, stage.encoder_engine(), stage.encoder_shelf),
+        *_contenders(stage, "generator", backbone_of(stage.model), stage.engine(), stage.shelf),
+    ]
+    series = interleave(contenders, few, stage.say)
+    what = f"texts a second, {stage.sizes.texts} texts of {SHORTEST} to {stage.sizes.longest_text} tokens"
+    return Measured(name=NAME, what=what, unit="texts/s", series=series)
+
+
+def _contenders(stage: Stage, kind: str, model: nn.Module, engine: Engine, shelf: Shelf) -> list[Contender]:
+    vocabulary = shelf.vocabulary
+    return [
+        Transformers(f"{kind}: transformers, no adapter", stage, model, vocabulary),
+        *(
+            Ours(f"{kind}: headmix, {count} classifiers", stage, engine, shelf.classifiers(count), vocabulary)
+            for count in (1, stage.sizes.many)
+        ),
+    ]
+
+
+def random_texts(stage: Stage, vocabulary: int, number: int) -> list[list[int]]:
+    """Return a round's texts: token ids, lengths drawn evenly."""
+    chance = random.Random(number)
+    lengths = [chance.randint(SHORTEST, stage.sizes.longest_text) for _ in range(stage.sizes.texts)]
+    return [[chance.randrange(20, vocabulary) for _ in range(length)] for length in lengths]

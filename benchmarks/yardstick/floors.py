@@ -1,0 +1,103 @@
+"""What this machine allows at best: its bandwidth and peak, measured, and the time a workload's bytes and flops need.
+
+The floors count the products with the base's and the adapters' weights, and nothing else: no attention, no norms, no
+sampling, no Python.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import safe_open
+
+REPEATS = 5
+
+
+class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured: bytes read from memory a second, operations a second in products (two a multiply-add)."""
+
+    bandwidth: float
+    float32: float
+    int8: float
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers that are multiplied for every token (`layers`), and for every token whose scores are wanted (`head`)."""
+
+    layers: int
+    head: int
+
+
+def measure_ceilings(mib: int, side: int) -> Ceilings:
+    """Measure with a matrix of `mib` MiB against one vector, and products of `side` x `side` matrices."""
+    columns = 1024
+    tall = torch.ones(mib * 2**18 // columns, columns)
+    vector = torch.ones(columns)
+    square = torch.randn(side, side)
+    return Ceilings(
+        bandwidth=max(tall.numel() * 4 / _best(lambda: tall.mv(vector)), tall.numel() * 4 / _best(tall.sum)),
+        float32=2 * side**3 / _best(lambda: square.mm(square)),
+        int8=2 * side**3 / _best(_int8_product(side)),
+    )
+
+
+def _int8_product(side: int) -> Callable[[], object]:
+    weights = torch.randint(-127, 127, (side, side), dtype=torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(weights, None)
+    inputs = torch.randint(0, 255, (side, side), dtype=torch.uint8)
+    scales, zeros = torch.ones(side), torch.zeros(side, dtype=torch.int64)
+    arguments: tuple[object, ...] = (inputs, 1.0, 0, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+    return lambda: torch.ops.onednn.qlinear_pointwise(*arguments)
+
+
+def _best(run: Callable[[], object]) -> float:
+    """Return the shortest of a few runs: a ceiling is what the machine can do, not what it did beside others."""
+    times = []
+    for _ in range(REPEATS + 1):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def count_weights(folder: Path) -> Weights:
+    """Read a checkpoint's headers; the embedding is the head where there is no other."""
+    sizes: dict[str, int] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                shape = tensors.get_slice(name).get_shape()
+                if len(shape) == 2:
+                    sizes[name] = shape[0] * shape[1]
+    embedding = sum(size for name, size in sizes.items() if "embed_tokens" in name)
+    head = sum(size for name, size in sizes.items() if name.startswith("lm_head"))
+    return Weights(layers=sum(sizes.values()) - embedding - head, head=head or embedding)
+
+
+def generation_floor(
+    ceilings: Ceilings,
+    weights: Weights,
+    *,
+    requests: int,
+    prompt: int,
+    output: int,
+    adapters: int = 0,
+    adapter_weights: int = 0,
+    int8: bool = False,
+) -> float:
+    """Return the least seconds for `requests` side by side: one prefill of all prompts, then output - 1 decode steps.
+
+    The base's weights are read in their format; an adapter's are read in bfloat16 and multiplied in float32.
+    """
+    peak = ceilings.int8 if int8 else ceilings.float32
+    adapted = adapter_weights if adapters else 0
+    read = (weights.layers + weights.head) * (1 if int8 else 4) + adapters * adapter_weights * 2
+    extra = 2 * adapted / ceilings.float32  # seconds a row
+
+    def step(rows: int) -> float:
+        computing = 2 * (weights.layers * rows + weights.head * requests) / peak + rows * extra
+        return max(computing, read / ceilings.bandwidth)
+
+    return step(requests * prompt) + (output - 1) * step(requests)

@@ -1,0 +1,73 @@
+"""Prefill alone: prompt tokens a second of long prompts that ask for a single token."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.floors import Ceilings, count_weights, generation_floor
+from benchmarks.yardstick.in_process import run_all, spread_over
+from benchmarks.yardstick.rivals import generate_static
+from benchmarks.yardstick.stage import Stage
+from benchmarks.yardstick.timing import seconds_of
+from headmix_server.core.types import AdapterRef
+from headmix_server.engine.loop import Engine
+
+NAME = "prefill"
+HF, OURS, OURS_ADAPTED, OURS_INT8 = "transformers", "headmix", "headmix, an adapter each", "headmix int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """A contender that reads prompts; `read` takes them and returns its seconds."""
+
+    name: str
+    rival: bool
+    stage: Stage
+    read: Callable[[list[list[int]]], float]
+
+    def run(self, number: int) -> list[float]:
+        """Return prompt tokens a second."""
+        sizes = self.stage.sizes
+        prompts = self.stage.prompts(number, sizes.prefill_requests, sizes.prefill_prompt)
+        return [sizes.prefill_requests * sizes.prefill_prompt / self.read(prompts)]
+
+
+def measure(stage: Stage, ceilings: Ceilings) -> Measured:
+    """Run transformers and ours, without and with adapters, in turn."""
+    adapters = stage.shelf.preset(stage.sizes.prefill_requests)
+    plain = stage.engine()
+
+    def ours(name: str, engine: Engine, refs: list[AdapterRef]) -> Contender:
+        return Prefill(name, False, stage, lambda prompts: run_all(engine, spread_over(prompts, refs, 1)))
+
+    contenders: list[Contender] = [
+        Prefill(HF, True, stage, lambda prompts: seconds_of(lambda: generate_static(stage.model, prompts, 1))),
+        ours(OURS, plain, []),
+        ours(OURS_ADAPTED, plain, adapters),
+    ]
+    if stage.quantizes:
+        contenders.append(ours(OURS_INT8, stage.int8_engine(), []))
+    series = interleave(contenders, stage.sizes.rounds, stage.say)
+    what = f"prompt tokens a second, {stage.sizes.prefill_requests} prompts of {stage.sizes.prefill_prompt} tokens"
+    return Measured(name=NAME, what=what, unit="tok/s", series=series, floors=_floors(stage, ceilings))
+
+
+def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
+    sizes, weights = stage.sizes, count_weights(stage.generator.folder)
+    adapter_weights = stage.shelf.weights_of(stage.shelf.preset(1)[0])
+
+    def rate(adapters: int = 0, *, int8: bool = False) -> float:
+        seconds = generation_floor(
+            ceilings,
+            weights,
+            requests=sizes.prefill_requests,
+            prompt=sizes.prefill_prompt,
+            output=1,
+            adapters=adapters,
+            adapter_weights=adapter_weights,
+            int8=int8,
+        )
+        return sizes.prefill_requests * sizes.prefill_prompt / seconds
+
+    adapted = rate(sizes.prefill_requests)
+    return {HF: rate(), OURS: rate(), OURS_ADAPTED: adapted, OURS_INT8: rate(int8=True)}

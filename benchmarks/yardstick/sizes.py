@@ -1,0 +1,65 @@
+"""How large each measurement is: the full run, and a quick one that shows in seconds that all of it works."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Counts, lengths in tokens and rounds of all measurements.
+
+    Workload W is `requests` requests of `prompt` and `output` tokens. `loads` and `half_load` are shares of the
+    measured capacity at which Poisson arrivals come. `registered` adapters are asked for by Zipf's law. `settings` are
+    what the server and the engines have beside their defaults.
+    """
+
+    rounds: int = 5
+    few_rounds: int = 3
+    requests: int = 32
+    prompt: int = 64
+    output: int = 32
+    distinct: tuple[int, ...] = (0, 1, 4, 16, 32)
+    many: int = 16
+    prefill_requests: int = 4
+    prefill_prompt: int = 512
+    texts: int = 64
+    longest_text: int = 96
+    arrivals: int = 40
+    loads: tuple[float, ...] = (0.5, 0.8)
+    half_load: float = 0.5
+    slots: int = 8
+    registered: int = 1000
+    zipf_requests: int = 128
+    streams: int = 16
+    stream_tokens: int = 64
+    cold_loads: int = 8
+    machine_mib: int = 512
+    settings: Mapping[str, int] = field(default_factory=dict)
+    machine_side: int = 2048
+
+
+FULL = Sizes()
+QUICK = Sizes(
+    rounds=1,
+    few_rounds=1,
+    requests=4,
+    prompt=6,
+    output=4,
+    distinct=(0, 2, 4),
+    many=2,
+    prefill_requests=2,
+    prefill_prompt=24,
+    texts=4,
+    longest_text=12,
+    arrivals=4,
+    loads=(0.5,),
+    slots=2,
+    registered=8,
+    zipf_requests=8,
+    streams=2,
+    stream_tokens=6,
+    cold_loads=2,
+    machine_mib=4,
+    settings={"kv_cache_mib": 16},
+    machine_side=64,
+)

@@ -1,0 +1,43 @@
+"""The few statistics of the benchmarks: medians, percentiles and ratios of medians. Nothing is dropped or selected."""
+
+import statistics
+from collections.abc import Sequence
+
+from benchmarks.yardstick.contender import Series
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the percentile by linear interpolation between the two nearest values.
+
+    Raises:
+        ValueError: there are no values, or the percentile is not within 0 to 100.
+    """
+    if not values or not 0 <= percent <= 100:
+        raise ValueError(f"no percentile {percent} of {len(values)} values")
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * percent / 100
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def median_of(series: Series) -> float:
+    """Return the median of a contender's rounds, each taken as its own median."""
+    return statistics.median(round_medians(series))
+
+
+def round_medians(series: Series) -> list[float]:
+    """Return the median of every round."""
+    return [statistics.median(values) for values in series.rounds]
+
+
+def ratio(over: Series | None, under: Series | None) -> float | None:
+    """Return the ratio of two contenders' medians; None where one of them did not run."""
+    return None if over is None or under is None else median_of(over) / median_of(under)
+
+
+def tail_ratio(over: Series | None, under: Series | None, percent: float) -> float | None:
+    """Return the ratio of a percentile over all values of all rounds; None where one of the two did not run."""
+    if over is None or under is None:
+        return None
+    return percentile(over.values, percent) / percentile(under.values, percent)

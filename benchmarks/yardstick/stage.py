@@ -1,0 +1,94 @@
+"""What the measurements of one run share: bases, sizes, adapters, engines and models, made when first asked for."""
+
+import functools
+import gc
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
+
+from benchmarks.engine_rig import build_engine, random_prompt
+from benchmarks.yardstick.shelf import Shelf
+from benchmarks.yardstick.sizes import Sizes
+from headmix_adapters.base import ResolvedBase, resolve_base
+from headmix_server.core.settings import Settings
+from headmix_server.engine.loop import Engine
+
+
+class Stage:
+    """One run's shared things. `say` prints a line of progress."""
+
+    def __init__(
+        self, generator: str, encoder: str, folder: Path, sizes: Sizes, say: Callable[[str], None] = print
+    ) -> None:
+        self.generator = resolve_base(generator)
+        self.encoder = resolve_base(encoder)
+        self.generator_name = generator
+        self.encoder_name = encoder
+        self.folder = folder
+        self.sizes = sizes
+        self.say = say
+        self.shelf = Shelf(self.generator, folder / "generator")
+        self.encoder_shelf = Shelf(self.encoder, folder / "encoder")
+        self._engines: dict[str, Engine] = {}
+
+    def engine(self, **settings: str | int) -> Engine:
+        """Return the engine in this process that the server's worker would build with these settings."""
+        return self._engine(self.generator_name, self.generator, settings)
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether the server can quantise its base."""
+        return "quantize" in Settings.model_fields
+
+    def int8_engine(self) -> Engine:
+        """Return the engine whose base is quantised to int8; its adapters are exact."""
+        return self.engine(quantize="int8")
+
+    def encoder_engine(self) -> Engine:
+        """Return the same for the encoder base."""
+        return self._engine(self.encoder_name, self.encoder, {})
+
+    @functools.cached_property
+    def model(self) -> PreTrainedModel:
+        """The generator as transformers loads it, in float32."""
+        return load_transformers(self.generator)
+
+    @functools.cached_property
+    def encoder_model(self) -> PreTrainedModel:
+        """The encoder as transformers loads it, in float32."""
+        model: PreTrainedModel = AutoModel.from_pretrained(self.encoder.folder, dtype=torch.float32)
+        model.train(mode=False)
+        return model
+
+    def prompts(self, number: int, count: int | None = None, length: int | None = None) -> list[list[int]]:
+        """Return a round's random prompts: every round has new ones, so no cache of an earlier round helps."""
+        count = self.sizes.requests if count is None else count
+        length = self.sizes.prompt if length is None else length
+        vocabulary = self.generator.shape.vocab_size
+        return [random_prompt(length, vocabulary, 100_000 * (number + 1) + index) for index in range(count)]
+
+    def release(self) -> None:
+        """Close the engines and let the models go; the next measurement makes what it needs anew."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+        for name in ("model", "encoder_model"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+
+    def _engine(self, name: str, base: ResolvedBase, settings: Mapping[str, str | int]) -> Engine:
+        key = f"{name} {sorted(settings.items())}"
+        if key not in self._engines:
+            self._engines[key] = build_engine(
+                base, Settings.model_validate({"base": name, **self.sizes.settings, **settings})
+            )
+        return self._engines[key]
+
+
+def load_transformers(base: ResolvedBase) -> PreTrainedModel:
+    """Load a base as transformers' causal language model, in float32."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    model.train(mode=False)
+    return model

@@ -1,0 +1,159 @@
+"""Workload W: output tokens a second of 32 requests, 64 prompt and 32 output tokens each, greedy, no early stop."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.floors import Ceilings, count_weights, generation_floor
+from benchmarks.yardstick.in_process import run_all, spread_over
+from benchmarks.yardstick.over_http import completion_body, serve, stream_all
+from benchmarks.yardstick.rivals import generate_continuous, generate_static, load_peft
+from benchmarks.yardstick.stage import Stage, load_transformers
+from benchmarks.yardstick.timing import seconds_of
+from headmix_server.core.types import AdapterRef
+from headmix_server.engine.loop import Engine
+from tests.support.server import RunningServer
+
+NAME = "throughput"
+HF, CONTINUOUS = "transformers, static batch", "transformers, continuous batching"
+
+
+def ours(count: int, *, int8: bool = False) -> str:
+    """Return the name of ours with a number of distinct adapters."""
+    return f"headmix{' int8' if int8 else ''}, {count} adapters"
+
+
+def over_http(count: int) -> str:
+    """Return the name of ours over HTTP."""
+    return f"headmix over HTTP, {count} adapters"
+
+
+def peft(count: int) -> str:
+    """Return the name of PEFT's mixed batch."""
+    return f"PEFT mixed batch, {count} adapters"
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """A contender of workload W: `generate` takes the round's prompts and returns its seconds."""
+
+    name: str
+    rival: bool
+    stage: Stage
+    generate: Callable[[list[list[int]]], float]
+
+    def run(self, number: int) -> list[float]:
+        """Return output tokens a second."""
+        sizes = self.stage.sizes
+        return [sizes.requests * sizes.output / self.generate(self.stage.prompts(number))]
+
+
+def measure(stage: Stage, ceilings: Ceilings) -> Measured:
+    """Run every engine in turn."""
+    with ExitStack() as stack:
+        contenders = [*_rivals(stage), *_ours(stage), *_ours_over_http(stage, stack)]
+        series = interleave(contenders, stage.sizes.rounds, stage.say)
+    return Measured(
+        name=NAME,
+        what="output tokens a second of workload W",
+        unit="tok/s",
+        series=series,
+        floors=_floors(stage, ceilings),
+    )
+
+
+def _rivals(stage: Stage) -> list[Contender]:
+    sizes, model = stage.sizes, stage.model
+    paged = load_transformers(stage.generator)  # a model of its own: continuous batching changes its attention
+    folders = [stage.shelf.as_lora(ref) for ref in stage.shelf.preset(sizes.many)]
+    mixed = load_peft(load_transformers(stage.generator), folders)
+    adapters = [str(index % sizes.many) for index in range(sizes.requests)]
+
+    def contender(name: str, generate: Callable[[list[list[int]]], None]) -> Generator:
+        return Generator(name, True, stage, lambda prompts: seconds_of(lambda: generate(prompts)))
+
+    return [
+        contender(HF, lambda prompts: generate_static(model, prompts, sizes.output)),
+        contender(CONTINUOUS, lambda prompts: generate_continuous(paged, prompts, sizes.output)),
+        contender(
+            peft(sizes.many), lambda prompts: generate_static(mixed, prompts, sizes.output, adapter_names=adapters)
+        ),
+    ]
+
+
+def _ours(stage: Stage) -> list[Contender]:
+    sizes = stage.sizes
+    plain = stage.engine()
+
+    def contender(engine: Engine, name: str, adapters: list[AdapterRef]) -> Generator:
+        return Generator(
+            name, False, stage, lambda prompts: run_all(engine, spread_over(prompts, adapters, sizes.output))
+        )
+
+    quantized = (
+        []
+        if not stage.quantizes
+        else [
+            contender(stage.int8_engine(), ours(0, int8=True), []),
+            contender(stage.int8_engine(), ours(sizes.many, int8=True), stage.shelf.preset(sizes.many)),
+        ]
+    )
+    return [
+        *(contender(plain, ours(count), stage.shelf.preset(count)) for count in sizes.distinct),
+        contender(plain, mixed_ranks(sizes.many), stage.shelf.mixed(sizes.many)),
+        *quantized,
+    ]
+
+
+def mixed_ranks(count: int) -> str:
+    """Return the name of ours with adapters of different ranks."""
+    return f"headmix, {count} adapters of mixed ranks"
+
+
+def _ours_over_http(stage: Stage, stack: ExitStack) -> list[Contender]:
+    sizes, folder = stage.sizes, stage.folder / "served"
+    names = stage.shelf.copy_preset(sizes.many, folder / "adapters")
+    server = stack.enter_context(serve(folder, stage.generator_name, folder / "adapters", sizes.settings))
+    return [
+        Generator(over_http(0), False, stage, _requester(stage, server, [stage.generator.name])),
+        Generator(over_http(sizes.many), False, stage, _requester(stage, server, names)),
+    ]
+
+
+def _requester(stage: Stage, server: RunningServer, models: list[str]) -> Callable[[list[list[int]]], float]:
+    wanted = stage.sizes.output
+
+    def request(prompts: list[list[int]]) -> float:
+        bodies = [completion_body(models[index % len(models)], prompt, wanted) for index, prompt in enumerate(prompts)]
+        seconds, replies = stream_all(server.base_url, server.key, bodies)
+        if any(reply.completion_tokens != wanted for reply in replies):
+            raise RuntimeError("a stream did not get its tokens")
+        return seconds
+
+    return request
+
+
+def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
+    """Return the tokens a second the machine allows, by contender; HTTP and the rivals have that of the same work."""
+    sizes = stage.sizes
+    weights = count_weights(stage.generator.folder)
+    adapter_weights = stage.shelf.weights_of(stage.shelf.preset(1)[0])
+
+    def rate(count: int, *, int8: bool = False) -> float:
+        seconds = generation_floor(
+            ceilings,
+            weights,
+            requests=sizes.requests,
+            prompt=sizes.prompt,
+            output=sizes.output,
+            adapters=count,
+            adapter_weights=adapter_weights,
+            int8=int8,
+        )
+        return sizes.requests * sizes.output / seconds
+
+    floors = {ours(count): rate(count) for count in sizes.distinct}
+    floors |= {ours(count, int8=True): rate(count, int8=True) for count in (0, sizes.many)}
+    floors |= {over_http(count): rate(count) for count in (0, sizes.many)}
+    return floors | {HF: rate(0), CONTINUOUS: rate(0), peft(sizes.many): rate(sizes.many)}

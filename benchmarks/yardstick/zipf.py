@@ -1,0 +1,52 @@
+"""A thousand adapters of which few are popular, beside a few that are all on the device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.yardstick.arrivals import zipf_choices
+from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.floors import Ceilings
+from benchmarks.yardstick.in_process import greedy, run_closed
+from benchmarks.yardstick.stage import Stage
+from headmix_server.core.types import AdapterRef
+
+NAME = "zipf"
+RESIDENT, ZIPF = "headmix, all adapters resident", "headmix, registered adapters by Zipf's law"
+
+
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """As many requests open as workload W has, each with the adapter `choose` names for the round."""
+
+    name: str
+    stage: Stage
+    choose: Callable[[int], list[AdapterRef]]
+    rival: bool = False
+
+    def run(self, number: int) -> list[float]:
+        """Return output tokens a second."""
+        sizes = self.stage.sizes
+        prompts = self.stage.prompts(number, sizes.zipf_requests)
+        chosen = self.choose(number)  # makes their files: the adapters are there before anybody asks for them
+        requests = [greedy(prompt, ref, sizes.output) for prompt, ref in zip(prompts, chosen, strict=True)]
+        seconds = run_closed(self.stage.engine(), requests, sizes.requests)
+        return [sizes.zipf_requests * sizes.output / seconds]
+
+
+def measure(stage: Stage, _: Ceilings) -> Measured:
+    """Run both in turn. An adapter is on the device, in host memory or on disk, as the rounds before left it."""
+    sizes, shelf, engine = stage.sizes, stage.shelf, stage.engine()
+    resident = shelf.preset(sizes.many)
+
+    def by_zipf(number: int) -> list[AdapterRef]:
+        chosen = zipf_choices(sizes.registered, sizes.zipf_requests, seed=number)
+        return [shelf.preset(1, first)[0] for first in chosen]
+
+    contenders: list[Contender] = [
+        Choosing(RESIDENT, stage, lambda _: [resident[i % len(resident)] for i in range(sizes.zipf_requests)]),
+        Choosing(ZIPF, stage, by_zipf),
+    ]
+    series = interleave(contenders, sizes.few_rounds, stage.say)
+    adapters = f"{sizes.many} adapters resident, or {sizes.registered:,} registered"
+    what = f"output tokens a second, {sizes.requests} requests open: {adapters} and {engine.limits.adapter_slots} slots"
+    return Measured(name=NAME, what=what, unit="tok/s", series=series)

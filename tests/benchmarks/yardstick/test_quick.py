@@ -1,0 +1,24 @@
+"""The whole yardstick on tiny models: every contender runs, every figure that a full run has is there."""
+
+import json
+
+import pytest
+
+from benchmarks.yardstick.__main__ import MEASUREMENTS, main
+from benchmarks.yardstick.goals import GOALS
+from tests.support.peft_lora import RENAMED
+
+
+@pytest.mark.filterwarnings(RENAMED)
+@pytest.mark.filterwarnings("ignore:.*lora_bias=True.*")
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*")
+def test_the_quick_run_measures_everything_and_ends_in_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quick"]) == 0
+    out, err = capsys.readouterr()
+    line = json.loads(out.splitlines()[-1])
+    assert set(line) == {"machine", *(goal.key for goal in GOALS)}
+    assert "cannot run" not in err
+    assert all(f"{name}:" in err for name in MEASUREMENTS)
+    assert line["ours0_over_hf"] > 0
+    assert line["http_over_inprocess"] > 0
+    assert line["ttft_2x_slots"] > 0
