@@ -101,7 +101,6 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     from headmix_server.device.kv_memory import KVMemory
     from headmix_server.device.placement import PlacementError, choose_placement
     from headmix_server.device.runner import TorchRunner
-    from headmix_server.device.storages import NoKernelsError
     from headmix_server.models.choose_format import choose_format
     from headmix_server.models.config import UnsupportedModelError
     from headmix_server.models.linear_format import PLAIN
@@ -114,7 +113,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         form = PLAIN if placement.on_cuda else choose_format(placement.dtype)
         model = load_model(base.folder, placement.dtype, form, placement.device)
         storage = _make_storage(settings, base, placement)
-    except (UnsupportedModelError, PlacementError, NoKernelsError) as error:
+    except (UnsupportedModelError, PlacementError) as error:
         raise StartError(str(error)) from error
     _check_shape(base, model.config)
     longest = model.config.max_positions
@@ -128,21 +127,23 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     blocks = _cache_blocks(settings, model.config, placement)
     scratch = 1 if placement.on_cuda else 0  # a block that no sequence holds, for rows that only fill a captured step
     memory = KVMemory(model.config, blocks + scratch, settings.block_size, placement.dtype, placement.device)
-    decode = None
+    decode = attention = None
     if isinstance(storage, FixedStorage):
-        from headmix_server.device.cuda_parts import make_cuda_decode
+        from headmix_server.device.cuda_parts import attention_backend, find_flashinfer, make_cuda_decode
 
-        decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size), blocks, placement)
-    runner = TorchRunner(model, base.shape, memory, storage, placement, decode)
+        library = find_flashinfer(model.config.head_dim, placement)
+        attention = attention_backend(library)
+        decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size), library)
+    runner = TorchRunner(model, base.shape, memory, storage, placement, decode, attention)
     return runner, _limits(settings, settings.max_model_len or longest, blocks, model.config.eos_ids)
 
 
 def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement") -> "SlotStorage":
-    """Make the device's slots; raises PlacementError or NoKernelsError where it cannot have what was asked for."""
-    from headmix_server.device.storages import make_storage
+    """Make the device's slots; raises PlacementError where a GPU cannot have them."""
+    from headmix_server.device.term_storage import TermStorage
 
     if not placement.on_cuda:
-        return make_storage(settings.adapter_kernels, base.shape, settings.adapter_slots, placement.dtype)
+        return TermStorage(base.shape, settings.adapter_slots, placement.dtype)
     from headmix_server.device.cuda_parts import make_cuda_storage
 
     return make_cuda_storage(

@@ -3,9 +3,13 @@
 Reads sizes off the device once, at start. Imports Triton and the attention library only when called.
 """
 
+import importlib
 import importlib.util
+from functools import partial
+from types import ModuleType
 
 import torch
+from torch import Tensor
 
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import TERMS
@@ -17,7 +21,16 @@ from headmix_server.device.replay import CudaGraphReplay, GraphPool, Replay
 from headmix_server.device.static_decode import StaticDecode
 from headmix_server.device.static_step import StaticStep, StepShape
 from headmix_server.device.transfer import StreamTransfer
-from headmix_server.kernels.static_attention import GatherAttention
+from headmix_server.kernels.attention_backend import TORCH, AttentionBackend
+from headmix_server.kernels.flashinfer_attention import (
+    HEAD_SIZES,
+    WORKSPACE_BYTES,
+    FlashInferAttention,
+    FlashInferDecode,
+    Kind,
+    Wrapper,
+)
+from headmix_server.kernels.static_attention import GatherAttention, StaticAttention
 from headmix_server.kernels.triton.needs import z_width
 from headmix_server.models.model import Model
 
@@ -34,7 +47,7 @@ def make_cuda_storage(
         PlacementError: Triton is not installed, or the memory for adapters is not to be had.
     """
     if importlib.util.find_spec("triton") is None:
-        raise PlacementError("adapters on CUDA need Triton: pip install triton")
+        raise PlacementError("adapters on a GPU need Triton: pip install 'headmix[cuda]'")
     from headmix_server.kernels.triton.adapters import TritonAdapters
 
     try:
@@ -59,16 +72,72 @@ def free_cache_bytes(device: torch.device) -> int:
     return int(free * CACHE_SHARE)
 
 
+class FlashInfer:
+    """The installed library: its wrappers on one device, which share their workspace."""
+
+    def __init__(self, module: ModuleType, device: torch.device) -> None:
+        self._module = module
+        self._workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
+        self._prefill: dict[Kind, Wrapper] = {}
+
+    def prefill_wrapper(self, kind: Kind) -> Wrapper:
+        """Return the wrapper that ragged steps use for layers of one kind."""
+        if kind not in self._prefill:
+            self._prefill[kind] = self._module.BatchPrefillWithPagedKVCacheWrapper(self._workspace, "NHD")
+        return self._prefill[kind]
+
+    def decode_wrapper(self, indptr: Tensor, indices: Tensor, last: Tensor) -> Wrapper:
+        """Return a wrapper for steps that are captured."""
+        wrapper: Wrapper = self._module.BatchDecodeWithPagedKVCacheWrapper(
+            self._workspace,
+            "NHD",
+            use_cuda_graph=True,
+            use_tensor_cores=True,
+            paged_kv_indptr_buffer=indptr,
+            paged_kv_indices_buffer=indices,
+            paged_kv_last_page_len_buffer=last,
+        )
+        return wrapper
+
+
+def find_flashinfer(head_dim: int, placement: Placement) -> FlashInfer | None:
+    """Return FlashInfer where it is installed and has kernels for these heads and this type."""
+    if head_dim not in HEAD_SIZES or placement.dtype != torch.bfloat16:
+        return None
+    if importlib.util.find_spec("flashinfer") is None:
+        return None
+    return FlashInfer(importlib.import_module("flashinfer"), placement.device)
+
+
+def attention_backend(library: FlashInfer | None) -> AttentionBackend:
+    """Return what computes the attention of steps that are not captured."""
+    backend = TORCH
+    if library is not None:
+        backend = AttentionBackend("flashinfer", partial(FlashInferAttention, library.prefill_wrapper), backend.whole)
+    get_logger("device").info("attention", by=backend.name)
+    return backend
+
+
 def make_cuda_decode(
-    model: Model, storage: FixedStorage, memory: KVMemory, longest: int, scratch_block: int, placement: Placement
+    model: Model, storage: FixedStorage, memory: KVMemory, longest: int, library: FlashInfer | None
 ) -> StaticDecode:
-    """Make the captured decode steps; `longest` are the most blocks of a sequence, `scratch_block` nobody's."""
+    """Make the captured decode steps; `longest` are the most blocks of a sequence.
+
+    The memory's last block is theirs alone: their padding writes there.
+    """
     pool = GraphPool(torch.cuda.graph_pool_handle())
     log = get_logger("device")
+    device = memory.layers[0][0].device
 
     def make_step(shape: StepShape) -> StaticStep:
-        attention = GatherAttention(memory.layers, memory.block_size, shape.rows, shape.blocks)
-        return StaticStep(model, storage, attention, shape, scratch_block, placement.device)
+        attention: StaticAttention
+        if library is None:
+            attention = GatherAttention(memory.layers, memory.block_size, shape.rows, shape.blocks)
+        else:
+            attention = FlashInferDecode(
+                library.decode_wrapper, memory.layers, memory.block_size, shape.rows, shape.blocks
+            )
+        return StaticStep(model, storage, attention, shape, memory.num_blocks - 1, device)
 
     def make_replay(step: StaticStep) -> Replay:
         log.debug("capturing a decode step")

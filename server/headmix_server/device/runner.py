@@ -29,7 +29,7 @@ from headmix_server.device.static_decode import StaticDecode
 from headmix_server.device.static_step import DecodeRow
 from headmix_server.device.vocabulary import take_added, vocabulary_size
 from headmix_server.kernels.attention import StepAttention
-from headmix_server.kernels.attention_backend import choose_attention
+from headmix_server.kernels.attention_backend import AttentionBackend, choose_attention
 from headmix_server.kernels.step_layout import StepLayout, lay_out, tabulate_blocks
 from headmix_server.models.model import Model
 
@@ -38,7 +38,7 @@ class TorchRunner:
     """See `core.runner.Runner`; `storage` is the slots'.
 
     `memory` is None for a base that reads whole texts and so keeps no keys. Steps that only decode go to
-    `decode`, where there is one.
+    `decode`, where there is one. `attention` None: the fastest there is for the placement.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class TorchRunner:
         storage: SlotStorage,
         placement: Placement,
         decode: StaticDecode | None = None,
+        attention: AttentionBackend | None = None,
     ) -> None:
         self._model = model
         self._base = base
@@ -56,7 +57,7 @@ class TorchRunner:
         self._device = placement.device
         self._decode = decode
         self._pool = AdapterPool(storage, placement.dtype, placement.device)
-        self._attention_backend = choose_attention(placement.device, placement.dtype)
+        self._attention_backend = attention or choose_attention(placement.device, placement.dtype)
         self._read_out = ReadOut(model)
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:

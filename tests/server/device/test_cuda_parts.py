@@ -1,0 +1,62 @@
+"""What a GPU's runner is made of, as far as it can be chosen without one."""
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from headmix_server.device import cuda_parts
+from headmix_server.device.cuda_parts import find_flashinfer, make_cuda_storage
+from headmix_server.device.placement import Placement, PlacementError
+from tests.support.artifacts import tiny_base_shape
+
+CPU = Placement(torch.device("cpu"), torch.bfloat16)
+
+
+class Wrapper:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args, self.kwargs = args, kwargs
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = SimpleNamespace(
+        BatchPrefillWithPagedKVCacheWrapper=Wrapper, BatchDecodeWithPagedKVCacheWrapper=Wrapper, __spec__=object()
+    )
+    monkeypatch.setitem(sys.modules, "flashinfer", module)
+    monkeypatch.setattr(cuda_parts, "WORKSPACE_BYTES", 64)
+
+
+@pytest.mark.usefixtures("installed")
+def test_flashinfer_is_chosen_where_it_has_kernels_for_the_heads_and_the_type() -> None:
+    assert find_flashinfer(128, CPU) is not None
+    assert find_flashinfer(12, CPU) is None
+    assert find_flashinfer(128, Placement(torch.device("cpu"), torch.float32)) is None
+
+
+def test_without_flashinfer_torch_attends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert find_flashinfer(128, CPU) is None
+
+
+@pytest.mark.usefixtures("installed")
+def test_captured_steps_get_wrappers_over_their_own_buffers_and_ragged_ones_one_for_each_kind_of_layer() -> None:
+    library = find_flashinfer(64, CPU)
+    assert library is not None
+    buffers = [torch.zeros(n, dtype=torch.int32) for n in (3, 4, 2)]
+    made: Any = library.decode_wrapper(*buffers)
+    assert made.kwargs["use_cuda_graph"] is True
+    assert made.kwargs["paged_kv_indices_buffer"] is buffers[1]
+    full: Any = library.prefill_wrapper((0.1, None))
+    assert full.args[0] is made.args[0]  # the workspace
+    again, sliding = library.prefill_wrapper((0.1, None)), library.prefill_wrapper((0.1, 16))
+    assert again is full
+    assert sliding is not full
+
+
+def test_adapters_on_a_gpu_without_triton_are_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PlacementError, match=r"pip install 'headmix\[cuda\]'"):
+        make_cuda_storage(tiny_base_shape(), 2, 1, 8, CPU)

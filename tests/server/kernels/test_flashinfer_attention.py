@@ -1,0 +1,141 @@
+"""What FlashInfer is told, against torch's attention: a stand-in computes from the plan alone, as its documents say."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from headmix_server.kernels.flashinfer_attention import FlashInferAttention, FlashInferDecode
+from headmix_server.kernels.static_attention import GatherAttention
+from headmix_server.kernels.step_layout import lay_out, tabulate_blocks
+
+H, G, P, PAGE, PAGES = 4, 2, 8, 4, 12
+
+
+@dataclass
+class Rows:
+    start: int
+    count: int
+    blocks: list[int]
+
+
+class Wrapper:
+    """FlashInfer's paged wrappers in the plainest form; a decode wrapper has one row a sequence and its own buffers."""
+
+    def __init__(self, *buffers: Tensor) -> None:
+        self.buffers = buffers
+        self.plans = 0
+
+    def plan(self, *args: Tensor | int, causal: bool = False, **options: Any) -> None:
+        self.plans += 1
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        assert all(t.dtype == torch.int32 and t.device.type == "cpu" for t in tensors)
+        if self.buffers:
+            for buffer, tensor in zip(self.buffers, tensors, strict=True):
+                buffer[: tensor.numel()] = tensor
+            self.rows = torch.arange(len(tensors[2]) + 1)
+        else:
+            assert causal
+            self.rows, *tensors = tensors
+        self.pages = self.buffers or tensors
+        self.options = options
+        assert options["q_data_type"] == options["kv_data_type"] == torch.float32
+
+    def run(self, q: Tensor, cache: tuple[Tensor, Tensor]) -> Tensor:
+        indptr, indices, last = self.pages
+        out = torch.empty_like(q)
+        for i in range(len(self.rows) - 1):
+            own = indices[indptr[i] : indptr[i + 1]].long()
+            length = (len(own) - 1) * PAGE + int(last[i])
+            key, value = (side[own].flatten(0, 1)[:length].transpose(0, 1) for side in cache)  # [G, length, P]
+            rows = slice(int(self.rows[i]), int(self.rows[i + 1]))
+            count = rows.stop - rows.start
+            at = torch.arange(length - count, length)[:, None]
+            seen = torch.arange(length) <= at
+            if self.options["window_left"] >= 0:
+                seen &= torch.arange(length) >= at - self.options["window_left"]
+            out[rows] = scaled_dot_product_attention(
+                q[rows].transpose(0, 1), key, value, attn_mask=seen, scale=self.options["sm_scale"], enable_gqa=True
+            ).transpose(0, 1)
+        return out
+
+
+def make_caches() -> list[tuple[Tensor, Tensor]]:
+    torch.manual_seed(1)
+    return [(torch.randn(PAGES * PAGE, G, P), torch.randn(PAGES * PAGE, G, P)) for _ in range(2)]
+
+
+def copies(caches: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    return [(keys.clone(), values.clone()) for keys, values in caches]
+
+
+def project(rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.randn(rows, H, P), torch.randn(rows, G, P), torch.randn(rows, G, P)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_a_ragged_step_attends_as_every_sequence_alone(window: int | None) -> None:
+    spans = [Rows(5, 1, [3, 7, 9]), Rows(0, 6, [1, 2]), Rows(4, 3, [5, 6])]
+    caches = make_caches()
+    alone = copies(caches)
+    q, k, v = project(10)
+    made: list[Wrapper] = []
+
+    def make(kind: tuple[float, int | None]) -> Wrapper:
+        assert kind == (0.3, window)
+        made.append(Wrapper())
+        return made[-1]
+
+    attention = FlashInferAttention(make, caches, lay_out(spans), tabulate_blocks(spans, PAGE, PAGES))
+    for layer in range(2):
+        found = attention.attend(layer, q, k, v, scale=0.3, window=window)
+        row = 0
+        for span in spans:
+            for at in range(span.start, span.start + span.count):  # one row at a time, by the static gather
+                single = GatherAttention(alone, PAGE, 1, 3)
+                single.fill([at], [span.blocks])
+                single.begin()
+                here = slice(row, row + 1)
+                expected = single.attend(layer, q[here], k[here], v[here], scale=0.3, window=window)
+                torch.testing.assert_close(found[here], expected)
+                row += 1
+    assert len(made) == 1
+    assert made[0].plans == 1  # one plan a step for all layers of one kind
+    for mine, theirs in zip(caches, alone, strict=True):
+        assert mine[0].equal(theirs[0])
+        assert mine[1].equal(theirs[1])
+
+
+def test_a_captured_step_is_planned_anew_for_each_batch_and_agrees_with_the_gather() -> None:
+    caches = make_caches()
+    alone = copies(caches)
+    made: list[Wrapper] = []
+
+    def make(*buffers: Tensor) -> Wrapper:
+        made.append(Wrapper(*buffers))
+        return made[-1]
+
+    attention, gather = FlashInferDecode(make, caches, PAGE, 3, 3), GatherAttention(alone, PAGE, 3, 3)
+    addresses: set[tuple[int, ...]] = set()
+    for positions, blocks in (([5, 0, 11], [[3, 7], [4], [1, 2, 5]]), ([6, 1, 0], [[3, 7], [4], [0]])):
+        q, k, v = project(3)
+        for each in (attention, gather):
+            each.fill(positions, blocks)
+            each.begin()
+        for layer, window in ((0, None), (1, 2)):
+            found = attention.attend(layer, q, k, v, scale=0.5, window=window)
+            torch.testing.assert_close(found, gather.attend(layer, q, k, v, scale=0.5, window=window))
+        addresses.add(tuple(buffer.data_ptr() for wrapper in made for buffer in wrapper.buffers))
+    assert [wrapper.plans for wrapper in made] == [2, 2]  # one wrapper each for the full and the sliding layer
+    assert len(addresses) == 1
+
+
+def test_a_batch_that_does_not_fit_the_captured_shape_is_refused() -> None:
+    attention = FlashInferDecode(Wrapper, make_caches(), PAGE, 1, 2)
+    with pytest.raises(ValueError, match="for 1 of 2"):
+        attention.fill([9], [[1, 2, 3]])
+    with pytest.raises(RuntimeError, match="before it was filled"):
+        attention.attend(0, *project(1), scale=1.0, window=None)
