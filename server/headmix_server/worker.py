@@ -204,6 +204,7 @@ def _limits(
         host_adapters=settings.host_adapters,
         loader_threads=settings.loader_threads,
         eos_ids=eos_ids,
+        prefix_cache=settings.prefix_cache == "on",
     )
 
 

@@ -21,8 +21,9 @@ from headmix_server.core.messages import (
 )
 from headmix_server.core.runner import Batch
 from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams
-from headmix_server.engine.fake_runner import FakeAdapter, FakeRunner, fake_token
+from headmix_server.engine.fake_runner import FakeAdapter, fake_token
 from headmix_server.engine.loop import Engine, EngineLimits
+from tests.support.witness_runner import WitnessRunner
 
 GIVE_UP_SECONDS = 20.0
 MEAN_OF_ONE = EmbeddingParams(pooling="mean", normalize=True)
@@ -52,10 +53,12 @@ def num_labels(ref: AdapterRef) -> int:
     return int(ref.name[1]) if ref.name.startswith("c") else 0
 
 
-def generate(request_id: str, prompt: list[int], ref: AdapterRef | None = None, **sampling: object) -> Generate:
+def generate(
+    request_id: str, prompt: list[int], ref: AdapterRef | None = None, *, tenant: str = "t", **sampling: object
+) -> Generate:
     """Make a generation request of four tokens, unless `sampling` says otherwise."""
     params = SamplingParams(**({"max_tokens": 4} | sampling))  # type: ignore[arg-type]  # checked where tests read them
-    return Generate(request_id=request_id, tenant="t", prompt=prompt, adapter=ref, sampling=params)
+    return Generate(request_id=request_id, tenant=tenant, prompt=prompt, adapter=ref, sampling=params)
 
 
 def classify(request_id: str, prompt: list[int], ref: AdapterRef) -> Classify:
@@ -129,7 +132,8 @@ class Bench:
         self.token_range = token_range
         self.limits = limits
         self._hold = hold
-        self.runner = FakeRunner(token_range, open_adapter=self.disk.open, hold=self._observe)
+        self.runner = WitnessRunner(token_range, open_adapter=self.disk.open, hold=self._observe)
+        self.runner.block_size = limits.block_size
         self.engine = Engine(self.runner, limits, clock=lambda: self.now)
 
     def _observe(self, batch: Batch) -> None:
@@ -151,6 +155,7 @@ class Bench:
             for output in self.engine.step():
                 self.outputs[output.request_id].append(output)
             self.engine.check_integrity()
+            assert self.runner.faults == []
 
     def run_until(self, done: Callable[[], bool]) -> None:
         """Step until a condition holds, giving loads the time they need."""

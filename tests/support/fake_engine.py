@@ -137,6 +137,7 @@ def generated(message: Generate, reply: Sequence[int]) -> list[Output]:
                 prompt_logprobs=_prompt_logprobs(message) if place == 0 else None,
                 finish_reason=reason,
                 queue_seconds=0.25 if place == 0 else None,
+                cached_tokens=len(message.prompt) // 2 if place == 0 else None,
             )
         )
     return outputs

@@ -75,9 +75,16 @@ class Result(Part):
         return self._meta.adapter
 
 
+class PromptTokensDetails(Part):
+    """How many of the prompt's tokens the server had computed before."""
+
+    cached_tokens: int = 0
+
+
 class Usage(Part):
     """Tokens of one request."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    prompt_tokens_details: PromptTokensDetails | None = None

@@ -27,13 +27,17 @@ class PlacedLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a completion gained. `num_tokens` counts the new tokens, those without text too."""
+    """What a completion gained. `num_tokens` counts the new tokens, those without text too.
+
+    The first delta's `cached_tokens` counts the prompt's tokens that had been computed before.
+    """
 
     text: str
     num_tokens: int
     logprobs: tuple[PlacedLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     finish_reason: FinishReason | None = None
+    cached_tokens: int = 0
 
 
 class CompletionText:
@@ -66,6 +70,7 @@ class CompletionText:
             logprobs=self._ripe(ended=reason is not None),
             prompt_logprobs=None if output.prompt_logprobs is None else tuple(output.prompt_logprobs),
             finish_reason=reason,
+            cached_tokens=output.cached_tokens or 0,
         )
 
     def _show(self, tokens: Sequence[int], logprobs: Sequence[TokenLogprob]) -> str:

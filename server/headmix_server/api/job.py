@@ -5,6 +5,7 @@ Both generation routes make one and read the same stream of it; they differ only
 
 import secrets
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from headmix_server.api.fan_in import fan_in
@@ -12,7 +13,7 @@ from headmix_server.api.generation import Delta, complete
 from headmix_server.api.model import Model
 from headmix_server.api.record import RequestRecord
 from headmix_server.api.sampling import for_choice
-from headmix_server.api.schemas.common import Usage
+from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetails
 from headmix_server.api.state import ApiState
 from headmix_server.core.messages import Generate
 from headmix_server.core.types import SamplingParams
@@ -46,7 +47,7 @@ class Job:
         name = engine_request_id(self.record)
         return fan_in(
             [
-                complete(self.state, self.tokenizer, self._message(name, prompt, choice), self.stops, self.record)
+                self._complete(name, prompt, choice)
                 for prompt in range(len(self.prompts))
                 for choice in range(self.choices)
             ]
@@ -57,10 +58,23 @@ class Job:
         """Tokens of all prompts, each counted once."""
         return sum(map(len, self.prompts))
 
-    def usage(self, completion_tokens: int) -> Usage:
+    def usage(self, completion_tokens: int) -> GenerationUsage:
         """Return the counts in OpenAI's shape."""
         prompt = self.num_prompt_tokens
-        return Usage(prompt_tokens=prompt, completion_tokens=completion_tokens, total_tokens=prompt + completion_tokens)
+        return GenerationUsage(
+            prompt_tokens=prompt,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt + completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(self.record.cached_tokens.values())),
+        )
+
+    async def _complete(self, name: str, prompt: int, choice: int) -> AsyncGenerator[Delta, None]:
+        message = self._message(name, prompt, choice)
+        async with aclosing(complete(self.state, self.tokenizer, message, self.stops, self.record)) as deltas:
+            async for delta in deltas:
+                if choice == 0:
+                    self.record.cached_tokens.setdefault(prompt, delta.cached_tokens)
+                yield delta
 
     def _message(self, name: str, prompt: int, choice: int) -> Generate:
         return Generate(

@@ -15,7 +15,10 @@ _KEY = "headmix.record"
 
 @dataclass(slots=True)
 class RequestRecord:
-    """The account of one request; `began` is `time.monotonic`, `outcome` None means the status decides."""
+    """The account of one request; `began` is `time.monotonic`, `outcome` None means the status decides.
+
+    `cached_tokens` counts, by prompt, the tokens that its first choice found computed.
+    """
 
     request_id: str
     began: float = field(default_factory=time.monotonic)
@@ -24,6 +27,7 @@ class RequestRecord:
     digest: str | None = None
     prompt_tokens: int = 0
     generation_tokens: int = 0
+    cached_tokens: dict[int, int] = field(default_factory=dict)
     queue_seconds: float | None = None
     outcome: str | None = None
 

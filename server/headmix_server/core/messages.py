@@ -98,7 +98,8 @@ class TokenOutput(Message, frozen=True):
     """The tokens a request gained in one step; terminal where `finish_reason` is set.
 
     `logprobs` is parallel to `tokens` where asked for. `prompt_logprobs` (once, with the first token) holds one entry
-    for each prompt token but the first.
+    for each prompt token but the first. `cached_tokens` (once, likewise) counts the prompt's tokens that were found
+    computed.
     """
 
     request_id: str
@@ -107,6 +108,7 @@ class TokenOutput(Message, frozen=True):
     prompt_logprobs: list[TokenLogprob] | None = None
     finish_reason: FinishReason | None = None
     queue_seconds: float | None = None
+    cached_tokens: int | None = None
 
 
 class Classified(Message, frozen=True):
@@ -173,7 +175,8 @@ class ResidentAdapter(Frozen, frozen=True):
 class EngineReport(Message, frozen=True):
     """The engine's state and what happened since the last report; sent after steps and at least every second.
 
-    Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report.
+    Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report, and
+    `prefix_queries` and `prefix_hits` count prompt tokens.
     `slots_loading` counts adapters on their way from disk, which hold no slot yet. `resident` None means unchanged; the
     adapter lists are digests.
     """
@@ -190,6 +193,8 @@ class EngineReport(Message, frozen=True):
     hits: dict[str, int] = msgspec.field(default_factory=dict)
     misses: dict[str, int] = msgspec.field(default_factory=dict)
     evictions: dict[str, int] = msgspec.field(default_factory=dict)
+    prefix_queries: int = 0
+    prefix_hits: int = 0
     resident: list[ResidentAdapter] | None = None
     running_adapters: list[str] = msgspec.field(default_factory=list)
     waiting_adapters: list[str] = msgspec.field(default_factory=list)

@@ -113,6 +113,12 @@ class Metrics:
         self.kv_cache_usage_ratio = Gauge(
             "headmix_kv_cache_usage_ratio", "Key/value blocks in use, from 0 to 1.", registry=own
         )
+        self.prefix_cache_queries = Counter(
+            "headmix_prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", registry=own
+        )
+        self.prefix_cache_hits = Counter(
+            "headmix_prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", registry=own
+        )
         self.engine_restarts = Counter(
             "headmix_engine_restarts_total", "Engine processes started to replace one that died.", registry=own
         )
@@ -201,6 +207,8 @@ class Metrics:
         _count(self.adapter_hits, report.hits)
         _count(self.adapter_misses, report.misses)
         _count(self.adapter_evictions, report.evictions)
+        self.prefix_cache_queries.inc(report.prefix_queries)
+        self.prefix_cache_hits.inc(report.prefix_hits)
         with self._lock:
             self._set_gauges(report)
             self._set_lora_info(report, names)

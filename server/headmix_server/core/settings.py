@@ -54,6 +54,11 @@ class Settings(BaseSettings):
         description="Memory for the key/value cache in MiB; 0 takes 2048 on the CPU, most of what is free on a GPU.",
     )
     block_size: int = Field(16, ge=1, description="Tokens a key/value block holds.")
+    prefix_cache: Literal["on", "off"] = Field(
+        "on",
+        description="`on` keeps what was computed of a sequence while there is room, for later requests of its tenant "
+        "and adapter that begin alike.",
+    )
     adapter_slots: int = Field(
         32, ge=1, description="Adapters the device holds at once; more wait their turn in host memory or on disk."
     )

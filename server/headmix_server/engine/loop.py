@@ -67,6 +67,7 @@ class EngineLimits:
     loader_threads: int
     eos_ids: frozenset[int]
     whole_prompts: bool = False
+    prefix_cache: bool = True
 
     @property
     def longest(self) -> int:
@@ -83,7 +84,7 @@ class Engine:
         self.tiers = AdapterTiers(runner, limits.adapter_slots, limits.host_adapters, limits.loader_threads)
         self.scheduler = Scheduler(
             runner,
-            KVCache(limits.kv_blocks, limits.block_size),
+            KVCache(limits.kv_blocks, limits.block_size, prefix_cache=limits.prefix_cache and not limits.whole_prompts),
             self.tiers,
             max_batch_tokens=limits.max_batch_tokens,
             max_running=limits.max_running,
@@ -176,7 +177,8 @@ class Engine:
             self._record(batch, began, scheduled, ran)
         if self.tiers.wants_sweep:
             prefetched = {message.adapter.digest for message, _ in self._prefetches.values()}
-            self.tiers.sweep(self.scheduler.needed_digests() | prefetched)
+            for digest in self.tiers.sweep(self.scheduler.needed_digests() | prefetched):
+                self.scheduler.kv_cache.forget(digest)
         outputs, self._outputs = self._outputs, []
         return outputs
 
@@ -214,7 +216,10 @@ class Engine:
     def _commit(self, batch: Batch, results: Seq[RowResult]) -> None:
         for row, result in zip(batch.rows, results, strict=True):
             sequence = self.scheduler.running[row.sequence_id]
-            sequence.num_computed = row.end
+            if isinstance(result.result, RowFailed):
+                self._fail(sequence, "internal_error", result.result.message)
+                continue
+            self.scheduler.commit(sequence, row.end)
             if sequence.num_outputs == 0:  # recomputing after preemption yields them again
                 sequence.prompt_logprobs.extend(result.prompt_logprobs)
             match result.result:
@@ -230,8 +235,6 @@ class Engine:
                         request_id=sequence.request_id, vector=list(vector), queue_seconds=sequence.queue_seconds
                     )
                     self._finish(sequence, embedded)
-                case RowFailed(message):
-                    self._fail(sequence, "internal_error", message)
 
     def _commit_token(self, sequence: Sequence, sampled: Sampled) -> None:
         scored = sequence.sampling is not None and sequence.sampling.prompt_logprobs
@@ -245,6 +248,7 @@ class Engine:
             prompt_logprobs=sequence.prompt_logprobs if first and scored else None,
             finish_reason=reason,
             queue_seconds=sequence.queue_seconds if first else None,
+            cached_tokens=sequence.num_cached if first else None,
         )
         if first:
             sequence.prompt_logprobs = []

@@ -8,6 +8,7 @@ def make_report(engine: Engine) -> EngineReport:
     """Return the engine's present state and everything that happened since the last report."""
     scheduler, tiers = engine.scheduler, engine.tiers
     counts, slots = tiers.take_counts(), tiers.slots.counts()
+    prefixes = scheduler.take_prefix_counts()
     running = {s.adapter.digest for s in scheduler.running.values() if s.adapter is not None}
     waiting = {s.adapter.digest for s in scheduler.waiting.values() if s.adapter is not None}
     return EngineReport(
@@ -23,6 +24,8 @@ def make_report(engine: Engine) -> EngineReport:
         hits=dict(counts.hits),
         misses=dict(counts.misses),
         evictions=dict(counts.evictions),
+        prefix_queries=prefixes.queries,
+        prefix_hits=prefixes.hits,
         resident=tiers.take_residents(),
         running_adapters=sorted(running),
         waiting_adapters=sorted(waiting),

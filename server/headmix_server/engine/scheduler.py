@@ -7,6 +7,8 @@ returned in `retire` and `preempt`, nowhere else. It never computes.
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 
 from headmix_server.core.runner import Batch, BatchRow, Runner
 from headmix_server.engine.kv_cache import KVCache
@@ -15,6 +17,14 @@ from headmix_server.engine.tiers import AdapterTiers
 
 SLOT_PATIENCE_SECONDS = 0.5
 """How long a sequence waits for a slot before newcomers may no longer prolong another adapter's stay on its slot."""
+
+
+@dataclass(slots=True)
+class PrefixCounts:
+    """Prompt tokens looked up in the prefix cache, and how many of them were there, since the counts were taken."""
+
+    queries: int = 0
+    hits: int = 0
 
 
 class Scheduler:
@@ -44,9 +54,11 @@ class Scheduler:
         self._max_running = max_running
         self._whole_prompts = whole_prompts
         self._clock = clock
+        self._prefix_counts = PrefixCounts()
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence."""
+        sequence.keys = self.kv_cache.keys_of(sequence.tenant, sequence.digest)
         self.waiting[sequence.sequence_id] = sequence
 
     # --- a step's rows -------------------------------------------------------------------------------------------
@@ -84,7 +96,7 @@ class Scheduler:
         The first admitted never goes, so somebody always comes nearer to the end. Who has gone needs all its blocks
         at once to come back, so two sequences cannot take turns at throwing each other out.
         """
-        while not self.kv_cache.can_allocate(sequence.sequence_id, sequence.num_computed + count):
+        while not self.kv_cache.can_grow(sequence.sequence_id, sequence.num_computed + count):
             victim = next(s for s in reversed(self.running.values()) if s.sequence_id not in rows)
             self.preempt(victim)
             if victim is sequence:
@@ -98,7 +110,7 @@ class Scheduler:
             count=count,
             history=sequence.tokens,
             prompt_length=sequence.prompt_length,
-            blocks=self.kv_cache.allocate(sequence.sequence_id, sequence.num_computed + count),
+            blocks=self.kv_cache.grow(sequence.sequence_id, sequence.num_computed + count),
             lease=sequence.lease,
             samples=count == sequence.remaining,
             sampling=sequence.sampling,
@@ -120,10 +132,11 @@ class Scheduler:
                 if sequence.adapter is not None:
                     self.tiers.fetch(sequence.adapter)
             elif self._adapter_is_ready(sequence, passed_over, now):
-                count = min(sequence.remaining, budget)
-                full = not self._fits(sequence, count)
+                prefix = self._find_prefix(sequence)
+                count = min(sequence.remaining - len(prefix) * self.kv_cache.block_size, budget)
+                full = not self._fits(sequence, count, prefix)
                 if not full:
-                    self._start(sequence, now)
+                    self._start(sequence, prefix, now)
                     rows[sequence.sequence_id] = self._row(sequence, count)
                     budget -= count
 
@@ -150,26 +163,45 @@ class Scheduler:
         if leases:
             passed_over.add(min(leases, key=leases.__getitem__))
 
-    def _fits(self, sequence: Sequence, count: int) -> bool:
+    def _find_prefix(self, sequence: Sequence) -> Seq[int]:
+        if sequence.keys is None or sequence.needs_every_state:
+            return ()
+        return self.kv_cache.find_prefix(sequence.keys, sequence.tokens)
+
+    def _fits(self, sequence: Sequence, count: int, prefix: Seq[int]) -> bool:
         if count == 0 or len(self.running) >= self._max_running:
             return False
         if self._whole_prompts and count < sequence.remaining:
             return False
-        return self.kv_cache.can_allocate(sequence.sequence_id, len(sequence.tokens))
+        return self.kv_cache.can_admit(len(sequence.tokens), prefix)
 
-    def _start(self, sequence: Sequence, now: float) -> None:
+    def _start(self, sequence: Sequence, prefix: Seq[int], now: float) -> None:
         del self.waiting[sequence.sequence_id]
         self.running[sequence.sequence_id] = sequence
-        self.kv_cache.allocate(sequence.sequence_id, len(sequence.tokens))
+        self.kv_cache.admit(sequence.sequence_id, len(sequence.tokens), prefix)
+        sequence.num_computed = len(prefix) * self.kv_cache.block_size
         if sequence.adapter is not None:
             sequence.lease = self.tiers.acquire(sequence.adapter.digest)
         if sequence.queue_seconds is None:
             sequence.queue_seconds = now - sequence.arrived
+            sequence.num_cached = sequence.num_computed
+            self._count_prefix(sequence)
+
+    def _count_prefix(self, sequence: Sequence) -> None:
+        if sequence.keys is not None and not sequence.needs_every_state:
+            self._prefix_counts.queries += len(sequence.tokens)
+            self._prefix_counts.hits += sequence.num_cached
+
+    def commit(self, sequence: Sequence, num_computed: int) -> None:
+        """Note how far a sequence has been computed, and let others find what is complete of it."""
+        sequence.num_computed = num_computed
+        if sequence.keys is not None:
+            self.kv_cache.publish(sequence.sequence_id, sequence.keys, sequence.tokens, num_computed)
 
     # --- exits ---------------------------------------------------------------------------------------------------
 
     def preempt(self, sequence: Sequence) -> None:
-        """Send a running sequence back to the head of the queue; what it had computed will be computed again."""
+        """Send a running sequence back to the head of the queue; what the cache loses of it is computed again."""
         del self.running[sequence.sequence_id]
         self._return_holds(sequence)
         sequence.num_computed = 0
@@ -191,6 +223,11 @@ class Scheduler:
             self.tiers.release(lease)
 
     # --- state ---------------------------------------------------------------------------------------------------
+
+    def take_prefix_counts(self) -> PrefixCounts:
+        """Return what was looked up since the last call."""
+        counts, self._prefix_counts = self._prefix_counts, PrefixCounts()
+        return counts
 
     def needed_digests(self) -> set[str]:
         """Return the adapters that queued or running sequences name."""

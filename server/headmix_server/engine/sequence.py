@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from headmix_server.core.messages import Embed, Generate, Request
 from headmix_server.core.runner import Lease
 from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams, TokenLogprob
+from headmix_server.engine.prefix_keys import BlockKeys
 
 
 @dataclass(slots=True, eq=False)
@@ -15,7 +16,8 @@ class Sequence:
     """A request's life in the engine. `sampling` marks a generation, `embedding` an embedding; else it is classified.
 
     `tokens` is prompt and output together; `num_computed` of them are in the cache. Work left is always
-    `tokens[num_computed:]`, be it prefill, a decode step or recomputing after preemption.
+    `tokens[num_computed:]`, be it prefill, a decode step or recomputing after preemption. `keys` name its cache blocks
+    (None: they are not shared); `num_cached` of its prompt's tokens were there when it was first admitted.
     """
 
     sequence_id: int
@@ -31,6 +33,8 @@ class Sequence:
     lease: Lease | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     queue_seconds: float | None = None
+    keys: BlockKeys | None = None
+    num_cached: int = 0
 
     @classmethod
     def from_message(cls, sequence_id: int, message: Request, arrived: float) -> "Sequence":
@@ -61,6 +65,16 @@ class Sequence:
     def num_outputs(self) -> int:
         """Tokens generated so far."""
         return len(self.tokens) - self.prompt_length
+
+    @property
+    def needs_every_state(self) -> bool:
+        """Whether the result is made of more than the last token's state, so that nothing may be left out.
+
+        A classification's pooling is its adapter's affair and unknown here.
+        """
+        if self.sampling is not None:
+            return self.sampling.prompt_logprobs and self.num_outputs == 0
+        return self.embedding is None or self.embedding.pooling != "last"
 
     def finish_reason(self, eos_ids: frozenset[int]) -> FinishReason | None:
         """Tell whether the last token ends the generation, and why."""

@@ -160,8 +160,9 @@ class AdapterTiers:
         self._forgotten.discard(digest)
         self.host.get(digest)
 
-    def sweep(self, needed: set[str]) -> None:
-        """Drop arrivals that nobody waits for any more, and forgotten adapters that nothing needs."""
+    def sweep(self, needed: set[str]) -> list[str]:
+        """Drop arrivals that nobody waits for any more, and forgotten adapters that nothing needs; returns these."""
+        dropped = []
         for digest in self._arrived.keys() - needed:
             del self._arrived[digest]
         for digest in self._forgotten - needed:
@@ -172,6 +173,8 @@ class AdapterTiers:
             self.host.forget(digest)
             self._forgotten.discard(digest)
             self._changed = True
+            dropped.append(digest)
+        return dropped
 
     @property
     def wants_sweep(self) -> bool:

@@ -47,6 +47,7 @@ async def test_an_answer_is_a_message_with_exact_usage(rig: ApiRig) -> None:
     ]
     assert answer["usage"]["prompt_tokens"] == len(sent.prompt)
     assert answer["usage"]["completion_tokens"] == made
+    assert answer["usage"]["prompt_tokens_details"] == {"cached_tokens": len(sent.prompt) // 2}
 
 
 async def test_the_template_makes_the_prompt_and_writes_the_special_tokens_itself(rig: ApiRig) -> None:

@@ -41,6 +41,7 @@ async def test_a_completion_is_the_engines_tokens_as_text_with_exact_usage(rig: 
         "prompt_tokens": prompt,
         "completion_tokens": made,
         "total_tokens": prompt + made,
+        "prompt_tokens_details": {"cached_tokens": prompt // 2},
     }
 
 

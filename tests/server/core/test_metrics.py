@@ -40,6 +40,8 @@ def report(
         hits={Residency.DEVICE: 3},
         misses={Residency.DEVICE: 1},
         evictions={Residency.HOST: 2},
+        prefix_queries=30,
+        prefix_hits=16,
         resident=None if resident is None else [ResidentAdapter(digest=d, tier=t) for d, t in resident],
         running_adapters=list(running),
         waiting_adapters=list(waiting),
@@ -127,6 +129,8 @@ def test_what_the_engine_reports_is_what_is_scraped(metrics: Metrics) -> None:
     assert samples(metrics, "headmix_adapter_hits_total") == {("device",): 3}
     assert samples(metrics, "headmix_adapter_misses_total") == {("device",): 1}
     assert samples(metrics, "headmix_adapter_evictions_total") == {("host",): 2}
+    assert samples(metrics, "headmix_prefix_cache_queries_total") == {(): 30}
+    assert samples(metrics, "headmix_prefix_cache_hits_total") == {(): 16}
 
 
 def test_a_router_reads_one_current_list_of_adapters(metrics: Metrics) -> None:

@@ -53,7 +53,12 @@ TOKENS = range(12)
 GENERATORS = [adapter(name) for name in ("a", "b", "d", "e", "slow", "bad", "gone")]
 CLASSIFIERS = [adapter(name) for name in ("c2", "c3", "c2-slow")]
 LOAD_FAILURES = {"bad": "internal_error", "gone": "model_not_found"}
-PROMPTS = st.lists(st.integers(0, 11), min_size=1, max_size=18)
+PROMPTS = st.one_of(
+    st.lists(st.integers(0, 11), min_size=1, max_size=18),
+    st.builds(lambda same, rest: [*range(same), *rest], st.integers(4, 12), st.lists(st.integers(0, 1), max_size=6)),
+)
+"""Any, and such as begin alike, so that they share cache blocks."""
+TENANTS = st.sampled_from(["t", "u"])
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -94,6 +99,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(
         prompt=PROMPTS,
         ref=st.sampled_from([None, *GENERATORS]),
+        tenant=TENANTS,
         max_tokens=st.integers(1, 12),
         stop=st.lists(st.integers(0, 11), max_size=2),
         ignore_eos=st.booleans(),
@@ -103,6 +109,7 @@ class EngineMachine(RuleBasedStateMachine):
         self,
         prompt: list[int],
         ref: AdapterRef | None,
+        tenant: str,
         max_tokens: int,
         stop: list[int],
         ignore_eos: bool,
@@ -113,6 +120,7 @@ class EngineMachine(RuleBasedStateMachine):
                 f"r{len(self.requests)}",
                 prompt,
                 ref,
+                tenant=tenant,
                 max_tokens=max_tokens,
                 stop_token_ids=tuple(stop),
                 ignore_eos=ignore_eos,

@@ -177,19 +177,22 @@ def test_a_stream_for_one_adapter_cannot_keep_the_slot_from_a_load_for_ever(make
     bench.drain()
 
 
-def test_the_youngest_gives_way_and_recomputing_changes_no_token(make_bench: MakeBench) -> None:
-    bench = make_bench(kv_blocks=6, max_model_len=24)
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_the_youngest_gives_way_and_recomputing_changes_no_token(make_bench: MakeBench, prefix_cache: bool) -> None:
+    bench = make_bench(kv_blocks=6, max_model_len=24, prefix_cache=prefix_cache)
     messages = [generate(f"r{n}", [n] * 4, A if n % 2 else None, max_tokens=16) for n in range(3)]
     bench.submit(*messages)
     bench.drain()
     bench.assert_answered(*messages)
     starts = [(row.sequence_id, row.start) for batch in bench.batches for row in batch.rows]
     assert starts.count((0, 0)) == 1
-    assert max(starts.count((n, 0)) for n in (1, 2)) > 1
+    assert (max(starts.count((n, 0)) for n in (1, 2)) > 1) != prefix_cache
+    computed = sum(batch.num_tokens for batch in bench.batches)
+    assert computed > 3 * (4 + 15)
 
 
 def test_a_preempted_sequence_goes_first_when_there_is_room_again(make_bench: MakeBench) -> None:
-    bench = make_bench(kv_blocks=6, max_model_len=24, max_running=2)
+    bench = make_bench(kv_blocks=6, max_model_len=24, max_running=2, prefix_cache=False)
     bench.submit(*(generate(f"r{n}", [n] * 4, max_tokens=16) for n in range(3)))
     bench.drain()
     order = [row.sequence_id for batch in bench.batches for row in batch.rows if row.start == 0]

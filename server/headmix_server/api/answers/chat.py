@@ -18,7 +18,7 @@ from headmix_server.api.schemas.chat import (
     ChatLogprobs,
     ChatRequest,
 )
-from headmix_server.api.schemas.common import Usage
+from headmix_server.api.schemas.common import GenerationUsage
 from headmix_server.api.sse import Events
 from headmix_server.core.types import FinishReason
 
@@ -99,7 +99,7 @@ class ChatAnswer:
         unset = None if self.request.include_usage else {"usage"}
         return self._chunk([choice]).model_dump_json(exclude=unset)
 
-    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None = None) -> ChatChunk:
+    def _chunk(self, choices: list[ChatChunkChoice], usage: GenerationUsage | None = None) -> ChatChunk:
         return ChatChunk(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)
 
     def _logprobs(self, entries: tuple[PlacedLogprob, ...] | list[PlacedLogprob]) -> ChatLogprobs | None:

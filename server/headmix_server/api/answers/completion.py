@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from headmix_server.api.generation import Delta
 from headmix_server.api.job import Job
 from headmix_server.api.logprobs import completion_logprobs, joined, prompt_logprobs
-from headmix_server.api.schemas.common import Usage
+from headmix_server.api.schemas.common import GenerationUsage
 from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from headmix_server.api.sse import Events
 from headmix_server.core.types import FinishReason
@@ -46,7 +46,7 @@ class CompletionAnswer:
         if self.request.include_usage:
             yield self._body([], self.job.usage(tokens)).model_dump_json()
 
-    def _body(self, choices: list[CompletionChoice], usage: Usage | None = None) -> Completion:
+    def _body(self, choices: list[CompletionChoice], usage: GenerationUsage | None = None) -> Completion:
         return Completion(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)
 
     async def _deltas(self) -> AsyncGenerator[tuple[int, Delta, CompletionLogprobs | None], None]:

@@ -5,7 +5,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_serializer
 
-from headmix_server.api.schemas.common import LARGEST, Neutral, RequestBody, ResponseBody, SamplingBody, Text, Usage
+from headmix_server.api.schemas.common import (
+    LARGEST,
+    GenerationUsage,
+    Neutral,
+    RequestBody,
+    ResponseBody,
+    SamplingBody,
+    Text,
+)
 
 
 class TextPart(RequestBody):
@@ -114,7 +122,7 @@ class ChatCompletion(ResponseBody):
     created: int
     model: str
     choices: list[ChatChoice]
-    usage: Usage
+    usage: GenerationUsage
 
 
 class ChatDelta(ResponseBody):
@@ -146,4 +154,4 @@ class ChatChunk(ResponseBody):
     created: int
     model: str
     choices: list[ChatChunkChoice]
-    usage: Usage | None = None
+    usage: GenerationUsage | None = None

@@ -119,3 +119,15 @@ class Usage(ResponseBody):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+
+
+class PromptTokensDetails(ResponseBody):
+    """How many of the prompts' tokens had been computed before and did not have to be again."""
+
+    cached_tokens: int
+
+
+class GenerationUsage(Usage):
+    """The counts of a generation."""
+
+    prompt_tokens_details: PromptTokensDetails

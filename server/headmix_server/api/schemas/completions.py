@@ -7,11 +7,11 @@ from pydantic import Field
 
 from headmix_server.api.schemas.common import (
     LARGEST,
+    GenerationUsage,
     Neutral,
     PromptInput,
     ResponseBody,
     SamplingBody,
-    Usage,
     as_prompts,
 )
 
@@ -67,4 +67,4 @@ class Completion(ResponseBody):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage | None = None
+    usage: GenerationUsage | None = None

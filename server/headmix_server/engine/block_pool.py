@@ -1,0 +1,130 @@
+"""Which cache blocks are free, which are held and by how many, and which hold tokens somebody may want again.
+
+Owns block numbers, reference counts and the index from a block's key to the block; what a key means, `prefix_keys`
+knows, and which sequence holds what, `kv_cache`.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+
+
+class CacheFullError(Exception):
+    """More blocks were asked for than are free; callers ask first."""
+
+
+class BlockPool:
+    """A fixed number of blocks, each blank (free, worthless), idle (free, its tokens known) or held (by one or more).
+
+    A block has a key while its tokens can be found. An idle block keeps its key until it is taken for something else:
+    blank ones first, then the least recently released.
+    """
+
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self._blank = list(range(num_blocks - 1, -1, -1))  # a stack: memory touched before is used again first
+        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._holders = [0] * num_blocks
+        self._by_key: dict[bytes, int] = {}
+        self._labels: dict[int, tuple[bytes, str | None]] = {}
+        self._by_digest: dict[str | None, set[int]] = {}
+
+    @property
+    def num_free(self) -> int:
+        """Blocks nobody holds."""
+        return len(self._blank) + len(self._idle)
+
+    # --- holding -------------------------------------------------------------------------------------------------
+
+    def take(self, count: int) -> list[int]:
+        """Hold `count` blocks whose content is nothing yet.
+
+        Raises:
+            CacheFullError: too few are free; nothing was taken.
+        """
+        if count > self.num_free:
+            raise CacheFullError(f"{count} blocks needed, {self.num_free} free")
+        blocks = []
+        for _ in range(count):
+            block = self._blank.pop() if self._blank else self._evict()
+            self._holders[block] = 1
+            blocks.append(block)
+        return blocks
+
+    def _evict(self) -> int:
+        block, _ = self._idle.popitem(last=False)
+        self._unlabel(block)
+        return block
+
+    def share(self, blocks: Iterable[int]) -> None:
+        """Hold blocks that `find` named, together with whoever holds them already."""
+        for block in blocks:
+            if self._holders[block] == 0:
+                del self._idle[block]
+            self._holders[block] += 1
+
+    def num_idle(self, blocks: Iterable[int]) -> int:
+        """Count those of the blocks that are free until somebody shares them."""
+        return sum(self._holders[block] == 0 for block in blocks)
+
+    def release(self, blocks: Iterable[int]) -> None:
+        """Return one hold on each block, the first to be evicted first."""
+        for block in blocks:
+            self._holders[block] -= 1
+            if self._holders[block] == 0:
+                self._set_free(block)
+
+    def _set_free(self, block: int) -> None:
+        if block in self._labels:
+            self._idle[block] = None
+        else:
+            self._blank.append(block)
+
+    # --- keys ----------------------------------------------------------------------------------------------------
+
+    def publish(self, block: int, key: bytes, digest: str | None) -> None:
+        """Let a full block be found by its key, unless an equal one can be found already."""
+        if key not in self._by_key:
+            self._by_key[key] = block
+            self._labels[block] = key, digest
+            self._by_digest.setdefault(digest, set()).add(block)
+
+    def find(self, key: bytes) -> int | None:
+        """Return the block with this key, held or idle."""
+        return self._by_key.get(key)
+
+    def forget(self, digest: str) -> None:
+        """Let no block be found any more that was computed with this adapter."""
+        for block in list(self._by_digest.get(digest, ())):
+            self._unlabel(block)
+            if block in self._idle:
+                del self._idle[block]
+                self._blank.append(block)
+
+    def _unlabel(self, block: int) -> None:
+        key, digest = self._labels.pop(block)
+        del self._by_key[key]
+        self._by_digest[digest].discard(block)
+        if not self._by_digest[digest]:
+            del self._by_digest[digest]
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    def check_integrity(self, tables: Iterable[Iterable[int]]) -> None:
+        """Check that every block is blank, idle, or held by exactly as many of these tables as it counts.
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        holders = Counter(block for table in tables for block in table)
+        if [holders[block] for block in range(self.num_blocks)] != self._holders:
+            raise RuntimeError("a cache block is held by more or fewer sequences than it counts")
+        free = sorted([*self._blank, *self._idle])
+        if free != [block for block in range(self.num_blocks) if not holders[block]]:
+            raise RuntimeError("a cache block is lost, or free twice, or free and held")
+        if not self._idle.keys() <= self._labels.keys() or not self._labels.keys().isdisjoint(self._blank):
+            raise RuntimeError("an idle cache block has no key, or a blank one has")
+        if {block: key for key, block in self._by_key.items()} != {b: key for b, (key, _) in self._labels.items()}:
+            raise RuntimeError("the index of cache blocks does not match their keys")
+        by_digest = {(digest, block) for digest, blocks in self._by_digest.items() for block in blocks}
+        if by_digest != {(digest, block) for block, (_, digest) in self._labels.items()}:
+            raise RuntimeError("the cache blocks of an adapter are not those with its keys")
