@@ -1,0 +1,75 @@
+"""Fair shares: a virtual counter of service for every tenant, and who is next by it.
+
+The Virtual Token Counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024, arXiv 2401.00588),
+with weights: a tenant's counter rises by what was computed for it, divided by its weight, and the waiting tenant with
+the least counter is served next. A tenant that was away is lifted to the least counter of those that wait, so that
+being idle saves up nothing. Knows tenants and numbers only; queues and steps are the scheduler's.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+INPUT_COST = 1.0
+OUTPUT_COST = 2.0
+"""What a token costs: one of the prompt, one generated (the paper's weights, section 5.1)."""
+
+
+class VirtualCounters:
+    """The counters of all tenants. `weights` holds the tenants whose share is not 1; a share of 2 is twice as much."""
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self._weights = dict(weights or {})
+        self._counters: dict[str, float] = {}
+        self._last_left = 0.0
+
+    def weigh(self, tenant: str, weight: float) -> None:
+        """Set a tenant's weight from now on.
+
+        Raises:
+            ValueError: it is not positive.
+        """
+        if weight <= 0:
+            raise ValueError(f"a weight is positive, not {weight}")
+        self._weights[tenant] = weight
+
+    def counter(self, tenant: str) -> float:
+        """Return the service a tenant has had, in weighted tokens; comparable with others' only."""
+        return self._counters.get(tenant, 0.0)
+
+    def arrive(self, tenant: str, waiting: Collection[str]) -> None:
+        """Note that a tenant with nothing waiting queues a request; `waiting` are the tenants that have one queued.
+
+        Lifts it to the least counter among those, or, where nobody waits, to what the tenant that left the queue last
+        had then (algorithm 2, lines 8 to 14).
+        """
+        if tenant in waiting:
+            return
+        level = min(map(self.counter, waiting), default=self._last_left)
+        self._counters[tenant] = max(self.counter(tenant), level)
+
+    def leave(self, tenant: str) -> None:
+        """Note that a tenant's last waiting request left the queue."""
+        self._last_left = self.counter(tenant)
+
+    def charge(self, tenant: str, *, inputs: int = 0, outputs: int = 0) -> None:
+        """Add what was computed for a tenant, in tokens."""
+        cost = INPUT_COST * inputs + OUTPUT_COST * outputs
+        self._counters[tenant] = self.counter(tenant) + cost / self._weights.get(tenant, 1.0)
+
+    def next_of(self, tenants: Iterable[str]) -> str:
+        """Return the tenant to serve next: the one with the least counter, the first of equals.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return min(tenants, key=self.counter)
+
+    def forget(self, present: Collection[str]) -> None:
+        """Drop the counters of tenants that are not `present` and have had less than every one that is.
+
+        They would be lifted on return anyway, so nothing is lost; the rest is kept, or leaving would wipe a debt.
+        """
+        if not present:
+            return
+        level = min(map(self.counter, present))
+        for tenant in [t for t, counter in self._counters.items() if counter <= level and t not in present]:
+            del self._counters[tenant]
