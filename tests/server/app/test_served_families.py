@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from benchmarks.exactness import Case, answer_by_transformers
 from headmix_adapters.base import resolve_base
 from headmix_adapters.base.embedded import EMBEDDED
+from headmix_server.kernels.native.build import default_cache_dir
 from headmix_server.text.tokenizer import load_tokenizer
 from tests.support.artifacts import classifier_config, random_artifact
 from tests.support.families import FAMILIES
@@ -49,6 +50,8 @@ def test_a_decoder_continues_texts_with_an_uploaded_adapter_as_transformers_does
 ) -> None:
     path = make(tmp_path)
     base = resolve_base(str(path), cache_dir=tmp_path / "bases")
+    default_cache_dir().mkdir(parents=True, exist_ok=True)
+    (tmp_path / "native").symlink_to(default_cache_dir())  # the converted base is this test's own, the kernels are not
     cache = {"HEADMIX_CACHE": str(tmp_path)}
     with running_server(tmp_path, base=path, runner="torch", threads=1, kv_cache_mib=8, env=cache) as server:
         adapter = tmp_path / "poet.safetensors"
