@@ -5,7 +5,7 @@ PORT ?= 8000
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test format bench bench-vllm first-light exactness soak train-examples openapi clean
+.PHONY: serve serve-minilm install check test test-gpu bench-cuda format bench bench-vllm first-light exactness soak train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -15,6 +15,12 @@ serve-minilm: .venv/.installed  ## Start the server on the embedded encoder, wit
 
 test: .venv/.installed  ## The fast suite: no network, no GPU; one computing thread for each of two workers
 	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+test-gpu: .venv/.installed  ## What only a GPU can show; without one every test is skipped and says so
+	$(BIN)/pytest tests/gpu
+
+bench-cuda: .venv/.installed  ## A decode step on a GPU beside its floor and PEFT, random weights of 1B and 7B shape; last line JSON
+	$(BIN)/python -m benchmarks.cuda
 
 check: .venv/.installed  ## The only definition of clean
 	$(BIN)/ruff check .
