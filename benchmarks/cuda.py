@@ -41,7 +41,12 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 DISTINCT = 32
 CONTEXT = 128
 BLOCK = 16
-LLAMA = {"model_type": "llama", "rms_norm_eps": 1e-5, "max_position_embeddings": 2048, "eos_token_id": 2}
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 2048,
+    "eos_token_id": 2,
+}
 SHAPES: dict[str, dict[str, Any]] = {
     "1b": {
         "hidden_size": 2048,
@@ -240,7 +245,7 @@ def measure_peft(config: dict[str, Any], placement: Placement, rows: int = 32, t
         "o_proj": PRESET.v * heads + PRESET.v_shared,
     }
     with placement.device:
-        model = LlamaForCausalLM(LlamaConfig.from_dict(LLAMA | config)).to(placement.dtype)
+        model = LlamaForCausalLM(LlamaConfig.from_dict(LLAMA | config))
     lora = peft.LoraConfig(target_modules=list(ranks), rank_pattern=ranks, init_lora_weights=False)
     mixed = peft.get_peft_model(model, lora, adapter_name="0")
     for number in range(1, rows):
@@ -251,7 +256,7 @@ def measure_peft(config: dict[str, Any], placement: Placement, rows: int = 32, t
 
     def generate(length: int) -> float:
         return seconds_of(
-            lambda: mixed.generate(
+            lambda: mixed.generate(  # type: ignore[no-untyped-call]  # PEFT has no types here
                 input_ids=prompts,
                 attention_mask=torch.ones_like(prompts),
                 adapter_names=names,
