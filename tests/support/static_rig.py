@@ -50,7 +50,12 @@ def fixed_storage(
 
 
 def static_decode(
-    model: Model, storage: FixedStorage, memory: KVMemory, blocks: int, placement: Placement = CPU
+    model: Model,
+    storage: FixedStorage,
+    memory: KVMemory,
+    blocks: int,
+    placement: Placement = CPU,
+    most_positions: int | None = None,
 ) -> StaticDecode:
     """Make decode steps that are run as they are; the memory's last block is the scratch block."""
 
@@ -59,7 +64,7 @@ def static_decode(
         return StaticStep(model, storage, attention, shape, blocks, placement.device)
 
     longest = -(-model.config.max_positions // memory.block_size)
-    return StaticDecode(storage, memory.block_size, longest, make_step, EagerReplay)
+    return StaticDecode(storage, memory.block_size, longest, make_step, EagerReplay, most_positions)
 
 
 def load_tiny(folder: Path) -> Model:

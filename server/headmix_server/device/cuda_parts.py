@@ -72,6 +72,10 @@ def free_cache_bytes(device: torch.device) -> int:
     return int(free * CACHE_SHARE)
 
 
+GATHERED_POSITIONS = 2**19
+"""The most cached positions a captured step copies for each layer without FlashInfer: with 8 heads of 128, 2 GiB."""
+
+
 class FlashInfer:
     """The installed library: its wrappers on one device, which share their workspace."""
 
@@ -143,4 +147,5 @@ def make_cuda_decode(
         log.debug("capturing a decode step")
         return CudaGraphReplay(step, pool)
 
-    return StaticDecode(storage, memory.block_size, longest, make_step, make_replay)
+    most = GATHERED_POSITIONS if library is None else None
+    return StaticDecode(storage, memory.block_size, longest, make_step, make_replay, most)

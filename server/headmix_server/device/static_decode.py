@@ -24,7 +24,10 @@ _ALL = Launches(qkv=True, o=True, gate_up=True, down=True)
 
 
 class StaticDecode:
-    """Every captured step of one runner; `longest` are the most cache blocks a sequence can have."""
+    """Every captured step of one runner; `longest` are the most cache blocks a sequence can have.
+
+    `most_positions` bounds rows times context of a captured step, None where its attention gathers nothing.
+    """
 
     def __init__(
         self,
@@ -33,16 +36,18 @@ class StaticDecode:
         longest: int,
         make_step: Callable[[StepShape], StaticStep],
         make_replay: Callable[[StaticStep], Replay],
+        most_positions: int | None = None,
     ) -> None:
         self._storage = storage
         self._fewest = -(-FEWEST_POSITIONS // block_size)
         self._longest = longest
         self._make_step = make_step
         self._make_replay = make_replay
+        self._most_blocks = None if most_positions is None else most_positions // block_size
         self._ready: dict[StepShape, tuple[StaticStep, Replay]] = {}
 
     def forward(self, rows: Sequence[DecodeRow]) -> Tensor | None:
-        """Return the final hidden states [rows, D], or None where the batch is larger than any captured step."""
+        """Return the final hidden states [rows, D], or None where no captured step is for such a batch."""
         if len(rows) > BUCKETS[-1]:
             return None
         slots = {row.slot for row in rows if row.slot is not None}
@@ -51,6 +56,8 @@ class StaticDecode:
             blocks=self._context(max(len(row.blocks) for row in rows)),
             launches=_superset(self._storage.launches(slots)),
         )
+        if self._most_blocks is not None and shape.rows * shape.blocks > self._most_blocks:
+            return None
         self._storage.await_slots(slots)
         if shape in self._ready:
             step, replay = self._ready[shape]
