@@ -1,7 +1,8 @@
 """A step's adapters on the CPU by the native operations: one call a site and layer for the whole ragged batch.
 
-The operations read the adapters' images where they lie, each weight once for up to 16 rows of its adapter. They are
-tested against `image_reference` and the method's reference. Needs `kernels.native` loaded.
+The operations read the adapters' images where they lie, each weight once for up to 16 rows of its adapter. A row's
+result is the same bits in any batch and on any number of threads. They are tested against `image_reference` and the
+method's reference. Needs `kernels.native` loaded.
 """
 
 from enum import IntEnum
@@ -14,7 +15,7 @@ from headmix_server.kernels.image_tables import ABSENT, TERM_INDEX, ImageTables,
 
 
 class Schedule(IntEnum):
-    """How a call's work is laid on threads; the results differ in nothing but rounding. See native/routed.cpp."""
+    """How a call's work is laid on threads; the results are the same bits. See native/schedule.h."""
 
     CHOOSE = 0
     ONE_THREAD = 1

@@ -141,12 +141,26 @@ def paper_step(spans: Spans, *, tokens: int) -> tuple[ImageTables, RowRoute, Ste
 @pytest.mark.parametrize(
     "spans", [[(0, 0, 1)], [(1, 0, 400)], [(slot, slot, 1) for slot in range(4)], [(2, 0, 7), (3, 7, 30)]]
 )
-def test_the_chosen_schedule_adds_the_same_as_one_thread(spans: Spans, threads: int) -> None:
+def test_the_chosen_schedule_adds_the_same_bits_as_one_thread(spans: Spans, threads: int) -> None:
     _, first, count = spans[-1]
     tables, route, batch = paper_step(spans, tokens=first + count)
     expected = added(NativeAdapters(tables, route, schedule=Schedule.ONE_THREAD), batch, 0)
     for name, found in added(NativeAdapters(tables, route), batch, 0).items():
-        assert torch.allclose(found, expected[name], atol=1e-5, rtol=1e-5), (name, threads)
+        assert torch.equal(found, expected[name]), (name, threads)
+
+
+@given(steps(), st.sampled_from(Schedule))
+def test_a_row_gets_the_same_bits_alone_and_in_any_batch(
+    step: tuple[BaseShape, dict[int, Adapter], Spans], schedule: Schedule
+) -> None:
+    base, adapters, spans = step
+    tables = image_tables(base, 6, adapters)
+    slot, first, count = spans[-1]
+    batch = random_batch(base, first + count, seed=0)
+    together = added(NativeAdapters(tables, routed(spans), schedule=schedule), batch, 1)
+    alone = NativeAdapters(tables, routed([(slot, first + count - 1, 1)]), schedule=Schedule.ONE_THREAD)
+    for name, found in added(alone, batch, 1).items():
+        assert torch.equal(found[-1], together[name][-1]), name
 
 
 def test_the_values_head_part_reads_the_key_before_the_keys_own_part_is_added() -> None:
