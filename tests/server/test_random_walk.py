@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from benchmarks.soak.asking import with_seed
@@ -106,7 +107,8 @@ class WrongSlot(Broken):
         first, second, *_ = others
         swap = {first: others[second], second: others[first]}
         rows = tuple(
-            row if row.lease is None else replace(row, lease=swap.get(row.lease.slot, row.lease)) for row in batch.rows
+            row if row.lease is None else structs.replace(row, lease=swap.get(row.lease.slot, row.lease))
+            for row in batch.rows
         )
         return self.inner.run(Batch(rows))
 
@@ -117,7 +119,7 @@ class SilentBase(Broken):
     def run(self, batch: Batch) -> list[RowResult]:
         first, *others = batch.rows
         generates = first.sampling is not None or first.embedding is not None
-        return self.inner.run(Batch((replace(first, lease=None) if generates else first, *others)))
+        return self.inner.run(Batch((structs.replace(first, lease=None) if generates else first, *others)))
 
 
 class OtherTensors(Broken):
@@ -139,7 +141,7 @@ class SharedBlocks(Broken):
         if len(batch.rows) < 2:
             return self.inner.run(batch)
         blocks = (batch.rows[1].blocks[0], *batch.rows[0].blocks[1:])
-        return self.inner.run(Batch((replace(batch.rows[0], blocks=blocks), *batch.rows[1:])))
+        return self.inner.run(Batch((structs.replace(batch.rows[0], blocks=blocks), *batch.rows[1:])))
 
 
 class OtherSeed(Broken):
@@ -148,7 +150,7 @@ class OtherSeed(Broken):
     def run(self, batch: Batch) -> list[RowResult]:
         self.rows_seen += len(batch.rows)
         rows = tuple(
-            row if row.sampling is None else replace(row, sampling=with_seed(row.sampling, self.rows_seen))
+            row if row.sampling is None else structs.replace(row, sampling=with_seed(row.sampling, self.rows_seen))
             for row in batch.rows
         )
         return self.inner.run(Batch(rows))

@@ -1,7 +1,6 @@
 """What the engine process builds from its settings, family by family; and what it refuses at start."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -79,9 +78,9 @@ def test_generation_on_an_encoder_is_refused_by_the_engine_and_by_the_runner(tmp
         embedding=MEAN,
     )
     rows = (
-        replace(embeds, samples=True, sampling=GREEDY, embedding=None),
-        replace(embeds, sequence_id=2),
-        replace(embeds, sequence_id=3, start=1, samples=True),
+        msgspec.structs.replace(embeds, samples=True, sampling=GREEDY, embedding=None),
+        msgspec.structs.replace(embeds, sequence_id=2),
+        msgspec.structs.replace(embeds, sequence_id=3, start=1, samples=True),
     )
     reasons = [r.result.message for r in runner.run(Batch(rows)) if isinstance(r.result, RowFailed)]
     part = "the base reads whole texts, and this row is a part of one"

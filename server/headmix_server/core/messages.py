@@ -17,7 +17,7 @@ from headmix_server.core.types import (
 )
 
 
-class Message(Frozen, frozen=True, tag=True):
+class Message(Frozen, frozen=True, tag=True, omit_defaults=True):
     """A struct that travels; the class name is its tag."""
 
 

@@ -107,7 +107,8 @@ class KVCache:
 
     def can_grow(self, sequence_id: int, num_tokens: int) -> bool:
         """Tell whether the sequence can be grown to hold `num_tokens`."""
-        return self._blocks_for(num_tokens) - len(self._tables[sequence_id].blocks) <= self.num_free
+        missing = self._blocks_for(num_tokens) - len(self._tables[sequence_id].blocks)
+        return missing <= 0 or missing <= self.num_free
 
     def grow(self, sequence_id: int, num_tokens: int) -> Seq[int]:
         """Let the sequence hold at least `num_tokens` and return its table, which only ever grows at its end.

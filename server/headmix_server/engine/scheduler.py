@@ -81,7 +81,9 @@ class Scheduler:
     def _continue_running(self, rows: dict[int, BatchRow]) -> int:
         """Give every running sequence its row, decoding ones first; returns the budget left."""
         budget = self._max_batch_tokens
-        for sequence in sorted(self.running.values(), key=lambda sequence: sequence.remaining > 1):
+        prefilling = [sequence for sequence in self.running.values() if sequence.remaining > 1]
+        decoding = [sequence for sequence in self.running.values() if sequence.remaining == 1]
+        for sequence in decoding + prefilling:
             if budget == 0:
                 break
             count = min(sequence.remaining, budget)

@@ -78,9 +78,10 @@ class Sequence:
 
     def finish_reason(self, eos_ids: frozenset[int]) -> FinishReason | None:
         """Tell whether the last token ends the generation, and why."""
-        if self.sampling is None or self.num_outputs == 0:
+        sampling, num_outputs = self.sampling, self.num_outputs
+        if sampling is None or num_outputs == 0:
             return None
         last = self.tokens[-1]
-        if last in self.sampling.stop_token_ids or (last in eos_ids and not self.sampling.ignore_eos):
+        if last in sampling.stop_token_ids or (last in eos_ids and not sampling.ignore_eos):
             return FinishReason.STOP
-        return FinishReason.LENGTH if self.num_outputs >= self.sampling.max_tokens else None
+        return FinishReason.LENGTH if num_outputs >= sampling.max_tokens else None

@@ -220,4 +220,5 @@ def test_rows_share_the_sequences_tokens_and_cover_them_without_a_gap(make_bench
     bench.drain()
     parts: list[BatchRow] = [row for batch in bench.batches for row in batch.rows]
     assert [row.start for row in parts] == [0, 5, 10, 13, 14, 15]
+    assert len({id(row.blocks) for row in parts}) == len({id(row.history) for row in parts}) == 1
     assert [list(row.tokens) for row in parts[:3]] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12]]

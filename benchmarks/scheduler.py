@@ -1,0 +1,95 @@
+"""What the engine itself costs a step: schedule and commit of many decoding sequences, with a runner that only answers.
+
+`python -m benchmarks.scheduler --sequences 256 --waiting 512` prints the medians in microseconds as one JSON line. The
+base alone and 32 adapters in turn; `waiting` requests stand in the queue behind a full running set.
+"""
+
+import argparse
+import hashlib
+import json
+import statistics
+
+from benchmarks.machine import describe_machine
+from headmix_server.core.messages import Generate
+from headmix_server.core.runner import Batch, RowResult, Sampled
+from headmix_server.core.types import AdapterRef, SamplingParams
+from headmix_server.engine.fake_runner import FakeAdapter, FakeRunner
+from headmix_server.engine.loop import Engine, EngineLimits
+
+ADAPTERS = 32
+WARM_STEPS, STEPS = 32, 200
+PROMPT_TOKENS = 64
+
+
+class InstantRunner(FakeRunner):
+    """Answers every row with the same token, at once."""
+
+    def run(self, batch: Batch) -> list[RowResult]:
+        """See `Runner.run`."""
+        return [RowResult(row.sequence_id, Sampled(7)) for row in batch.rows]
+
+
+def build(sequences: int, waiting: int) -> Engine:
+    """Return an engine that has room for so many sequences to the end, and for others to wait."""
+    limits = EngineLimits(
+        max_model_len=1024,
+        kv_blocks=sequences * 32,
+        block_size=16,
+        max_batch_tokens=sequences * PROMPT_TOKENS,
+        max_running=sequences,
+        max_waiting=sequences + waiting,
+        adapter_slots=ADAPTERS,
+        host_adapters=ADAPTERS,
+        loader_threads=1,
+        eos_ids=frozenset(),
+    )
+    return Engine(InstantRunner(open_adapter=lambda ref: FakeAdapter(ref.digest)), limits)
+
+
+def reference(number: int) -> AdapterRef:
+    """Return one of the adapters."""
+    digest = "sha256:" + hashlib.sha256(bytes([number % ADAPTERS])).hexdigest()
+    return AdapterRef(digest=digest, path="", name=f"a{number % ADAPTERS}", version=1, tenant="t")
+
+
+def measure(sequences: int, waiting: int) -> dict[str, float]:
+    """Return the median costs of a step in microseconds while `sequences` decode and `waiting` wait."""
+    engine = build(sequences, waiting)
+    sampling = SamplingParams(max_tokens=WARM_STEPS + STEPS + 100, temperature=0)
+    for number in range(sequences + waiting):
+        ref = reference(number) if number % 2 else None
+        prompt = [number % 97, *range(PROMPT_TOKENS - 1)]
+        engine.submit(
+            Generate(request_id=str(number), tenant=f"t{number % 8}", prompt=prompt, adapter=ref, sampling=sampling)
+        )
+    while len(engine.scheduler.running) < sequences:
+        engine.step()
+    for _ in range(WARM_STEPS):
+        engine.step()
+    engine.take_steps()
+    for _ in range(STEPS):
+        engine.step()
+    steps = engine.take_steps()
+    engine.close()
+    schedule = statistics.median(step.schedule_seconds for step in steps) * 1e6
+    commit = statistics.median(step.commit_seconds for step in steps) * 1e6
+    both = statistics.median(step.schedule_seconds + step.commit_seconds for step in steps) * 1e6
+    return {"schedule_us": round(schedule, 1), "commit_us": round(commit, 1), "both_us": round(both, 1)}
+
+
+def main() -> None:
+    """Measure with an empty queue and with a full one, and print the JSON line."""
+    parser = argparse.ArgumentParser(description="Microseconds of schedule and commit a step, without a model.")
+    parser.add_argument("--sequences", type=int, default=256)
+    parser.add_argument("--waiting", type=int, default=512)
+    arguments = parser.parse_args()
+    figures = {
+        "sequences": arguments.sequences,
+        "queue_empty": measure(arguments.sequences, 0),
+        f"queue_{arguments.waiting}": measure(arguments.sequences, arguments.waiting),
+    }
+    print(json.dumps({"scheduler": figures, "machine": describe_machine()}))
+
+
+if __name__ == "__main__":
+    main()
