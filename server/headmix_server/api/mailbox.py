@@ -16,7 +16,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._items: deque[Answer | HeadmixServerError] = deque()
-        self._arrived = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
 
     def put(self, output: Output) -> bool:
         """Deliver an output; return whether it was the request's last."""
@@ -24,13 +24,17 @@ class Mailbox:
             self.fail(error_from_code(output.code, output.message))
             return True
         self._items.append(output)
-        self._arrived.set()
+        self._wake()
         return not isinstance(output, TokenOutput) or output.finish_reason is not None
 
     def fail(self, error: HeadmixServerError) -> None:
         """End the request with an error, raised once everything delivered before was read."""
         self._items.append(error)
-        self._arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     async def get(self) -> Answer:
         """Return the next output, waiting for it.
@@ -39,8 +43,8 @@ class Mailbox:
             HeadmixServerError: the request failed.
         """
         while not self._items:
-            self._arrived.clear()
-            await self._arrived.wait()
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         item = self._items.popleft()
         if isinstance(item, HeadmixServerError):
             raise item

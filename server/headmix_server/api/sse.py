@@ -10,6 +10,7 @@ handling of process signals (draining is ours), and the end of the source on dis
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -31,7 +32,8 @@ PING = b": ping\n\n"
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 """What OpenAPI says of a route that can stream."""
 
-Events = AsyncGenerator[str, None]
+Event = str | bytes
+Events = AsyncGenerator[Event, None]
 """JSON texts, one an event."""
 
 
@@ -61,7 +63,7 @@ async def open_stream(
     return EventStream(first, events, record_of(request), headers)
 
 
-async def _settle(first: asyncio.Future[str | None], patience: float) -> None:
+async def _settle(first: asyncio.Future[Event | None], patience: float) -> None:
     await asyncio.wait({first}, timeout=patience)
 
 
@@ -71,7 +73,11 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, first: asyncio.Future[str | None], events: Events, record: RequestRecord, headers: Mapping[str, str]
+        self,
+        first: asyncio.Future[Event | None],
+        events: Events,
+        record: RequestRecord,
+        headers: Mapping[str, str],
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -79,6 +85,7 @@ class EventStream(Response):
         self._pending = first
         self._events = events
         self._record = record
+        self._sent_at = monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the events end or the client leaves."""
@@ -96,10 +103,13 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        pinging = asyncio.ensure_future(self._ping_in_silence(send))
         try:
-            while (event := await self._next(send)) is not None:
+            event = await self._pending
+            while event is not None:
+                self._sent_at = monotonic()
                 await _send_body(send, data(event))
-                self._pending = asyncio.ensure_future(anext(self._events, None))
+                event = await anext(self._events, None)
             last = DONE
         except HeadmixServerError as error:
             settle(self._record, error)
@@ -108,14 +118,19 @@ class EventStream(Response):
             get_logger("api").exception("unexpected fault in a stream", request_id=self._record.request_id)
             self._record.outcome = InternalError.code
             last = data(msgspec.json.encode(error_body(InternalError(INTERNAL_MESSAGE))))
+        finally:
+            await end_tasks(pinging)
         await _send_body(send, last)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _next(self, send: Send) -> str | None:
-        """Return the next event, None at the end, pinging while there is none."""
-        while not (await asyncio.wait({self._pending}, timeout=PING_SECONDS))[0]:
-            await _send_body(send, PING)
-        return self._pending.result()
+    async def _ping_in_silence(self, send: Send) -> None:
+        """Send a ping whenever nothing has been sent for a while; a task of its own, so that events need none."""
+        while True:
+            silence = monotonic() - self._sent_at
+            if silence >= PING_SECONDS:
+                self._sent_at, silence = monotonic(), 0.0
+                await _send_body(send, PING)
+            await asyncio.sleep(PING_SECONDS - silence)
 
 
 async def _send_body(send: Send, body: bytes) -> None:

@@ -5,6 +5,7 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from headmix_server.api.answers.chunks import ChunkFrame, MessageChoice, MessageDelta, json_of
 from headmix_server.api.generation import Delta, PlacedLogprob
 from headmix_server.api.job import Job
 from headmix_server.api.logprobs import chat_logprobs
@@ -14,7 +15,6 @@ from headmix_server.api.schemas.chat import (
     ChatChunk,
     ChatChunkChoice,
     ChatCompletion,
-    ChatDelta,
     ChatLogprobs,
     ChatRequest,
 )
@@ -72,32 +72,28 @@ class ChatAnswer:
     async def events(self) -> Events:
         """Yield the events of a stream: the role, the text as it comes, the reason of the end; raises as `Job.run`."""
         begun: set[int] = set()
+        frame = ChunkFrame(self._chunk([]), None if self.request.include_usage else {"usage"})
         tokens = 0
         async with aclosing(self.job.run()) as deltas:
             async for index, delta in deltas:
                 tokens += delta.num_tokens
                 if index not in begun:
                     begun.add(index)
-                    yield self._event(ChatChunkChoice(index=index, delta=ChatDelta(role="assistant", content="")))
+                    yield frame.event(MessageChoice(index, MessageDelta(role="assistant", content="")))
                 for choice in self._choices(index, delta):
-                    yield self._event(choice)
+                    yield frame.event(choice)
         if self.request.include_usage:
             yield self._chunk([], usage=self.job.usage(tokens)).model_dump_json()
 
-    def _choices(self, index: int, delta: Delta) -> list[ChatChunkChoice]:
+    def _choices(self, index: int, delta: Delta) -> list[MessageChoice]:
         """Return what the delta adds to an answer; the reason of the end stands alone, as in OpenAI's streams."""
         choices = []
         if delta.text or delta.logprobs:
-            logprobs = self._logprobs(delta.logprobs)
-            choices.append(ChatChunkChoice(index=index, delta=ChatDelta(content=delta.text), logprobs=logprobs))
+            logprobs = json_of(self._logprobs(delta.logprobs))
+            choices.append(MessageChoice(index, MessageDelta(content=delta.text), logprobs))
         if delta.finish_reason is not None:
-            reason = delta.finish_reason.value
-            choices.append(ChatChunkChoice(index=index, delta=ChatDelta(), finish_reason=reason))
+            choices.append(MessageChoice(index, MessageDelta(), finish_reason=delta.finish_reason.value))
         return choices
-
-    def _event(self, choice: ChatChunkChoice) -> str:
-        unset = None if self.request.include_usage else {"usage"}
-        return self._chunk([choice]).model_dump_json(exclude=unset)
 
     def _chunk(self, choices: list[ChatChunkChoice], usage: GenerationUsage | None = None) -> ChatChunk:
         return ChatChunk(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+from headmix_server.api.answers.chunks import ChunkFrame, TextChoice, json_of
 from headmix_server.api.generation import Delta
 from headmix_server.api.job import Job
 from headmix_server.api.logprobs import completion_logprobs, joined, prompt_logprobs
@@ -36,13 +37,14 @@ class CompletionAnswer:
 
     async def events(self) -> Events:
         """Yield the events of a stream; raises as `Job.run`."""
-        unset = None if self.request.include_usage else {"usage"}
+        frame = ChunkFrame(self._body([]), None if self.request.include_usage else {"usage"})
         tokens = 0
         async with aclosing(self._deltas()) as deltas:
             async for index, delta, logprobs in deltas:
                 tokens += delta.num_tokens
                 if delta.text or delta.finish_reason is not None or (logprobs is not None and logprobs.tokens):
-                    yield self._body([_choice(index, delta, logprobs)]).model_dump_json(exclude=unset)
+                    reason = None if delta.finish_reason is None else delta.finish_reason.value
+                    yield frame.event(TextChoice(index, delta.text, json_of(logprobs), reason))
         if self.request.include_usage:
             yield self._body([], self.job.usage(tokens)).model_dump_json()
 

@@ -1,0 +1,57 @@
+"""The events of a stream as bytes: what surrounds the choices is written once, the choices for each event.
+
+A stream has an event a token, and building and dumping a pydantic model for each is a tenth of the API process's work
+at full load. The schemas stay the definition: the frame is one of their dumps, and tests hold each choice against them.
+"""
+
+from typing import Literal
+
+import msgspec
+from pydantic import BaseModel
+
+_CHOICES = b'"choices":[]'
+
+
+class TextChoice(msgspec.Struct, frozen=True):
+    """`schemas.completions.CompletionChoice` as an event of a stream has it; `logprobs` is JSON."""
+
+    index: int
+    text: str
+    logprobs: msgspec.Raw | None = None
+    finish_reason: str | None = None
+
+
+class MessageDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`schemas.chat.ChatDelta`: what adds nothing is left out."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class MessageChoice(msgspec.Struct, frozen=True):
+    """`schemas.chat.ChatChunkChoice` as an event of a stream has it; `logprobs` is JSON."""
+
+    index: int
+    delta: MessageDelta
+    logprobs: msgspec.Raw | None = None
+    finish_reason: str | None = None
+
+
+def json_of(body: BaseModel | None) -> msgspec.Raw | None:
+    """Return a part that is no frequent one as JSON."""
+    return None if body is None else msgspec.Raw(body.model_dump_json().encode())
+
+
+class ChunkFrame:
+    """The bytes before and after the choices of every event of a stream.
+
+    `without_choices` is the event's body, its list of choices empty; `exclude` are fields that are left out.
+    """
+
+    def __init__(self, without_choices: BaseModel, exclude: set[str] | None = None) -> None:
+        # A quotation mark inside a string is escaped, so the key is found once, whatever the model is called.
+        self._head, self._tail = without_choices.model_dump_json(exclude=exclude).encode().split(_CHOICES)
+
+    def event(self, choice: TextChoice | MessageChoice) -> bytes:
+        """Return the JSON of an event with one choice."""
+        return b"".join((self._head, b'"choices":[', msgspec.json.encode(choice), b"]", self._tail))

@@ -1,0 +1,58 @@
+"""Events written from a frame are, byte for byte, what the schemas dump."""
+
+from typing import Literal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headmix_server.api.answers.chunks import ChunkFrame, MessageChoice, MessageDelta, TextChoice, json_of
+from headmix_server.api.schemas.chat import ChatChunk, ChatChunkChoice, ChatDelta, ChatLogprobs, ChatTokenLogprob
+from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+REASONS = st.sampled_from([None, "stop", "length"])
+EXCLUDED = st.sampled_from([None, {"usage"}])
+MODELS = TEXTS | st.just('"choices":[]')
+SCORES = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(text=TEXTS, model=MODELS, reason=REASONS, index=st.integers(0, 99), exclude=EXCLUDED, score=st.none() | SCORES)
+def test_a_completion_s_event_is_the_schema_s(
+    text: str,
+    model: str,
+    reason: Literal["stop", "length"] | None,
+    index: int,
+    exclude: set[str] | None,
+    score: float | None,
+) -> None:
+    logprobs = None
+    if score is not None:
+        logprobs = CompletionLogprobs(
+            tokens=[text], token_logprobs=[score], top_logprobs=[{text: score}], text_offset=[3]
+        )
+    choice = CompletionChoice(index=index, text=text, logprobs=logprobs, finish_reason=reason)
+    body = Completion(id="cmpl-1", created=7, model=model, choices=[])
+    expected = body.model_copy(update={"choices": [choice]}).model_dump_json(exclude=exclude)
+    frame = ChunkFrame(body, exclude)
+    assert frame.event(TextChoice(index, text, json_of(logprobs), reason)).decode() == expected
+
+
+@given(
+    text=st.none() | TEXTS, model=MODELS, reason=REASONS, role=st.sampled_from([None, "assistant"]), exclude=EXCLUDED
+)
+def test_a_chat_s_event_is_the_schema_s(
+    text: str | None,
+    model: str,
+    reason: Literal["stop", "length"] | None,
+    role: Literal["assistant"] | None,
+    exclude: set[str] | None,
+) -> None:
+    scored = ChatTokenLogprob(token=text or "", logprob=-1.5, bytes=[1], top_logprobs=[])
+    logprobs = None if text is None else ChatLogprobs(content=[scored])
+    delta = ChatDelta(role=role, content=text)
+    choice = ChatChunkChoice(index=2, delta=delta, logprobs=logprobs, finish_reason=reason)
+    body = ChatChunk(id="chatcmpl-1", created=7, model=model, choices=[])
+    expected = body.model_copy(update={"choices": [choice]}).model_dump_json(exclude=exclude)
+    frame = ChunkFrame(body, exclude)
+    written = frame.event(MessageChoice(2, MessageDelta(role, text), json_of(logprobs), reason))
+    assert written.decode() == expected
