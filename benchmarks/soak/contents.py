@@ -27,7 +27,7 @@ _HEADS = (
     ClassifierConfig(pooling="mean", kind="mlp-tanh", labels=("a", "b", "c"), problem="multi_label"),
     ClassifierConfig(pooling="cls", kind="linear", labels=("score",), problem="regression"),
 )
-_WORDS = ("<one>", "<two>")
+WORDS = ("<one>", "<two>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Contents:
 
     def _make(self, number: int) -> Content:
         head = _HEADS[number // 4 % len(_HEADS)] if number % 4 == 3 else None
-        words = _WORDS if number % 5 == 2 else ()
+        words = WORDS if number % 5 == 2 else ()
         path = self._folder / f"{number}.safetensors"
         digest = random_artifact(
             path,

@@ -15,6 +15,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from benchmarks.soak.asking import with_seed
+from benchmarks.soak.http_walk import HttpWalk, served
 from benchmarks.soak.memory import slope_per_hour
 from benchmarks.soak.oracle import Oracle
 from benchmarks.soak.walk import Report, Walk, WalkFailedError
@@ -80,6 +81,15 @@ def test_a_seed_always_walks_the_same_way(tmp_path: Path) -> None:
             report = Walk(7, world, oracle).run(lambda done: done < 120)
         said.append((report.operations, report.requests, report.evictions, oracle.tally.judged, oracle.tally.tokens))
     assert said[0] == said[1]
+
+
+async def test_over_http_clients_side_by_side_get_their_own_adapters_answers(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    with served(tmp_path, SEED) as ground:
+        report = await HttpWalk(ground).run(lambda done: done < 200)
+        assert ground.server.stop() == 0
+    assert report.refused == 0
+    assert ground.oracle.tally.judged > 100
 
 
 # --- the walk notices --------------------------------------------------------------------------------------------
