@@ -70,6 +70,7 @@ def walk_in_process(arguments: argparse.Namespace, folder: Path, progress: "_Pro
         "cancelled": report.cancelled,
         "preemptions": report.preemptions,
         "evictions": dict(report.evictions),
+        "prefix_hits": report.prefix_hits,
         "mismatches": wrong,
         **asdict(oracle.tally),
         "leases": sum(world.engine.scheduler.tiers.slots.lease_counts().values()),

@@ -30,7 +30,7 @@ class WalkFailedError(AssertionError):
 class Report:
     """What a walk did. `objects` are the living ones of the server at every rest, when all adapters are deleted.
 
-    `memory` are pairs of (seconds since the start, resident MiB), one a rest.
+    `prefix_hits` are prompt tokens found in the cache; `memory` are pairs of (seconds since the start, resident MiB), one a rest.
     """
 
     operations: Counter[str] = field(default_factory=Counter)
@@ -38,6 +38,7 @@ class Report:
     cancelled: int = 0
     preemptions: int = 0
     evictions: Counter[str] = field(default_factory=Counter)
+    prefix_hits: int = 0
     objects: list[Counter[str]] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
 
@@ -99,6 +100,7 @@ class Walk:
         self._delete_all()
         self.report.requests, self.report.cancelled = self._scene.asked, self._scene.cancelled
         self.report.preemptions, self.report.evictions = self._desk.preemptions, self._world.evictions
+        self.report.prefix_hits = self._world.prefix_hits
         self.report.objects.append(living_objects())
         self.report.memory.append((time.monotonic() - self._began, resident_mib()))
 

@@ -72,6 +72,7 @@ class World:
         self._database = open_database(folder / "headmix.db")
         self.library = Library(Catalog(self._database, reserved={base.name}), ArtifactStore(folder / "artifacts"))
         self.evictions: Counter[str] = Counter()
+        self.prefix_hits = 0
         self._loads_seen = 0
 
     # --- the registry --------------------------------------------------------------------------------------------
@@ -119,7 +120,9 @@ class World:
         ended = self.runner.loads_ended
         outputs = self.engine.step()
         self._loads_seen = ended
-        self.evictions.update(make_report(self.engine).evictions)
+        report = make_report(self.engine)
+        self.evictions.update(report.evictions)
+        self.prefix_hits += report.prefix_hits
         return outputs
 
     def _wait_for_loads(self) -> None:

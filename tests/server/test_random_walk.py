@@ -29,6 +29,7 @@ from headmix_server.device.adapter_files import LoadedAdapter
 from headmix_server.device.read_out import ReadOut
 from headmix_server.engine.kv_cache import KVCache
 from headmix_server.engine.loop import Engine
+from headmix_server.engine.prefix_keys import KeyMaker
 from headmix_server.engine.tiers import AdapterTiers
 from tests.support.families import FAMILIES
 
@@ -65,6 +66,7 @@ def assert_every_corner_was_reached(report: Report) -> None:
     assert len(report.operations) == 13
     assert report.cancelled > 20
     assert report.preemptions > 5
+    assert report.prefix_hits > 300
     assert min(report.evictions["device"], report.evictions["host"]) > 20
 
 
@@ -185,6 +187,11 @@ def keep_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KVCache, "free", lambda *_: None)
 
 
+def share_prefixes_between_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys_of = KeyMaker.keys_of
+    monkeypatch.setattr(KeyMaker, "keys_of", lambda maker, tenant, _: keys_of(maker, tenant, None))
+
+
 def answer_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     step = Engine.step
     monkeypatch.setattr(Engine, "step", lambda engine: [o for output in step(engine) for o in (output, output)])
@@ -214,6 +221,7 @@ def free_what_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         keep_every_lease,
         keep_blocks,
+        share_prefixes_between_adapters,
         answer_twice,
         answer_the_gone,
         resolve_the_first_version,
