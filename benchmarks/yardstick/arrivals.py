@@ -8,15 +8,11 @@ from benchmarks.yardstick.stage import Stage
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
 
-CALIBRATION_ROUND = 9_000
-
 
 def measure_capacity(stage: Stage, engine: Engine, adapters: Sequence[AdapterRef]) -> float:
     """Return the requests of workload W a second that the engine completes when all come at once; the better of two."""
     sizes = stage.sizes
-    seconds = [
-        run_all(engine, spread_over(stage.prompts(CALIBRATION_ROUND + turn), adapters, sizes.output)) for turn in (0, 1)
-    ]
+    seconds = [run_all(engine, spread_over(stage.prompts("capacity", turn), adapters, sizes.output)) for turn in (0, 1)]
     return sizes.requests / min(seconds)
 
 

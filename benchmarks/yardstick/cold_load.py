@@ -49,7 +49,7 @@ class Streams:
     def run(self, number: int) -> list[float]:
         """Return the milliseconds from one token to the next, once for each step: all streams move together."""
         sizes = self.stage.sizes
-        prompts = self.stage.prompts(number, sizes.streams)
+        prompts = self.stage.prompts(self.name, number, sizes.streams)
         requests = spread_over(prompts, self.stage.shelf.preset(sizes.streams), sizes.stream_tokens)
         return _stream_gaps(self.stage.engine(), requests, _cold(self.stage) if self.disturbed else None)
 

@@ -27,7 +27,7 @@ class Arriving:
     def run(self, number: int) -> list[float]:
         """Return the milliseconds to the first token of every request."""
         sizes = self.stage.sizes
-        requests = spread_over(self.stage.prompts(number, sizes.arrivals), self.adapters, sizes.output)
+        requests = spread_over(self.stage.prompts(self.name, number, sizes.arrivals), self.adapters, sizes.output)
         arrivals = poisson_arrivals(sizes.arrivals, self.rate, seed=number)
         return [1000 * timed.first_token for timed in run_open(self.engine, requests, arrivals)]
 

@@ -28,7 +28,7 @@ class Prefill:
     def run(self, number: int) -> list[float]:
         """Return prompt tokens a second."""
         sizes = self.stage.sizes
-        prompts = self.stage.prompts(number, sizes.prefill_requests, sizes.prefill_prompt)
+        prompts = self.stage.prompts(self.name, number, sizes.prefill_requests, sizes.prefill_prompt)
         return [sizes.prefill_requests * sizes.prefill_prompt / self.read(prompts)]
 
 

@@ -28,7 +28,7 @@ class Single:
 
     def run(self, number: int) -> list[float]:
         """Return the milliseconds between tokens."""
-        prompt = self.stage.prompts(number, count=1)[0]
+        prompt = self.stage.prompts(self.name, number, count=1)[0]
         return [1000 * (later - earlier) for earlier, later in itertools.pairwise(self.times(prompt))]
 
 

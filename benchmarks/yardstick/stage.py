@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -62,12 +63,13 @@ class Stage:
         model.train(mode=False)
         return model
 
-    def prompts(self, number: int, count: int | None = None, length: int | None = None) -> list[list[int]]:
-        """Return a round's random prompts: every round has new ones, so no cache of an earlier round helps."""
+    def prompts(self, who: str, number: int, count: int | None = None, length: int | None = None) -> list[list[int]]:
+        """Return a contender's random prompts of a round: nobody has them twice, so no cache of another turn helps."""
         count = self.sizes.requests if count is None else count
         length = self.sizes.prompt if length is None else length
         vocabulary = self.generator.shape.vocab_size
-        return [random_prompt(length, vocabulary, 100_000 * (number + 1) + index) for index in range(count)]
+        seeds = [zlib.crc32(f"{who}, round {number}, {index}".encode()) for index in range(count)]
+        return [random_prompt(length, vocabulary, seed) for seed in seeds]
 
     def release(self) -> None:
         """Close the engines and let the models go; the next measurement makes what it needs anew."""

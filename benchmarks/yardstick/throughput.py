@@ -46,7 +46,7 @@ class Generator:
     def run(self, number: int) -> list[float]:
         """Return output tokens a second."""
         sizes = self.stage.sizes
-        return [sizes.requests * sizes.output / self.generate(self.stage.prompts(number))]
+        return [sizes.requests * sizes.output / self.generate(self.stage.prompts(self.name, number))]
 
 
 def measure(stage: Stage, ceilings: Ceilings) -> Measured:

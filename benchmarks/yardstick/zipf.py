@@ -26,7 +26,7 @@ class Choosing:
     def run(self, number: int) -> list[float]:
         """Return output tokens a second."""
         sizes = self.stage.sizes
-        prompts = self.stage.prompts(number, sizes.zipf_requests)
+        prompts = self.stage.prompts(self.name, number, sizes.zipf_requests)
         chosen = self.choose(number)  # makes their files: the adapters are there before anybody asks for them
         requests = [greedy(prompt, ref, sizes.output) for prompt, ref in zip(prompts, chosen, strict=True)]
         seconds = run_closed(self.stage.engine(), requests, sizes.requests)
