@@ -103,14 +103,13 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     from headmix_server.device.runner import TorchRunner
     from headmix_server.models.choose_format import choose_format
     from headmix_server.models.config import UnsupportedModelError
-    from headmix_server.models.linear_format import PLAIN
     from headmix_server.models.registry import load_model
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
     try:
         placement = choose_placement(settings.device, settings.dtype)
-        form = PLAIN if placement.on_cuda else choose_format(placement.dtype)
+        form = choose_format(placement.dtype, settings.quantize, placement.device)
         model = load_model(base.folder, placement.dtype, form, placement.device)
         storage = _make_storage(settings, base, placement)
     except (UnsupportedModelError, PlacementError) as error:

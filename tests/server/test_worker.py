@@ -6,13 +6,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.engine_rig import EngineRig, build_engine
+from benchmarks.engine_rig import EngineRig, adapter_ref, build_engine
 from headmix_adapters.base import ResolvedBase, resolve_base
+from headmix_adapters.presets import kernel_mix_sites, preset_ranks
 from headmix_server.core.messages import Embed, Generate
 from headmix_server.core.runner import Batch, BatchRow, RowFailed
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.worker import StartError, build_runner
+from tests.support.artifacts import random_artifact
 from tests.support.families import FAMILIES
 
 GREEDY = SamplingParams(max_tokens=2, temperature=0)
@@ -126,3 +128,36 @@ def test_two_readings_of_a_config_that_disagree_stop_the_start(tmp_path: Path) -
     narrow = msgspec.structs.replace(base.shape, head_dim=8)
     with pytest.raises(StartError, match="head_dim is read as 8 for adapters and as 12 for computing"):
         build_runner(Settings(base="tiny"), ResolvedBase(base.name, base.folder, narrow))
+
+
+def test_an_int8_base_serves_adapters_of_its_float_weights_each_row_as_alone(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama")
+    artifact = tmp_path / "a.safetensors"
+    random_artifact(artifact, base.shape, kernel_mix_sites(preset_ranks("gpt2-nlg")), seed=1, scale=0.3)
+    engine = build_engine(base, Settings(base="tiny", quantize="int8"))
+    adapters = {"base": None, "own": adapter_ref(artifact)}
+    requests = [
+        Generate(
+            request_id=f"{name}{length}",
+            tenant="t",
+            prompt=list(range(20, 20 + length)),
+            adapter=adapter,
+            sampling=SamplingParams(max_tokens=12, temperature=0, ignore_eos=True),
+        )
+        for name, adapter in adapters.items()
+        for length in (3, 30)
+    ]
+    alone = EngineRig(engine)
+    for request in requests:
+        alone.submit(request)
+        alone.drain()
+    together = EngineRig(engine)
+    for request in requests:
+        together.submit(request)
+    together.drain()
+    engine.close()
+    assert {name: answer.tokens for name, answer in together.answers.items()} == {
+        name: answer.tokens for name, answer in alone.answers.items()
+    }
+    assert alone.answers["own3"].failure is None
+    assert alone.answers["own3"].tokens != alone.answers["base3"].tokens

@@ -6,26 +6,42 @@ matrices of a 135M base at 1 to 512 rows, packing lost at none on the machines t
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from headmix_server.core.logging import get_logger
+from headmix_server.kernels.quantize import best_quantizer, quantize_rows
+from headmix_server.models.config import UnsupportedModelError
+from headmix_server.models.int8_linear import int8_linear
 from headmix_server.models.linear import PlainLinear
-from headmix_server.models.linear_format import LinearFormat, PackedFormat, PlainFormat
+from headmix_server.models.linear_format import Int8Format, LinearFormat, PackedFormat, PlainFormat
 from headmix_server.models.packed_linear import pack_linear
 
+CPU = torch.device("cpu")
 PROBE_OUT, PROBE_IN = 2048, 1024
 PROBE_ROWS = (1, 32)
 PROBE_RUNS = 7
 TOLERANCE = 1e-4
+INT8_TOLERANCE = 0.03
 
 _log = get_logger("models")
 
 
-def choose_format(dtype: torch.dtype) -> LinearFormat:
-    """Return the format for a base that computes in `dtype` on this CPU."""
-    if dtype != torch.float32:
+def choose_format(
+    dtype: torch.dtype, quantize: Literal["none", "int8"] = "none", device: torch.device = CPU
+) -> LinearFormat:
+    """Return the format for a base that computes in `dtype` on a device.
+
+    Raises:
+        UnsupportedModelError: the quantisation asked for is not to be had here.
+    """
+    if quantize == "int8":
+        if fault := _int8_fault(dtype, device):
+            raise UnsupportedModelError(f"quantize int8 is not served here: {fault}")
+        return Int8Format(best_quantizer())
+    if dtype != torch.float32 or device != CPU:
         return PlainFormat()
     if fault := _packing_fault():
         _log.warning("plain matrix products: packed ones will not do here", reason=fault)
@@ -49,6 +65,23 @@ def _packing_fault() -> str:
         return f"they differ from plain ones by {max(errors):.1e}"
     taken, plainly = (sum(_best(product, x) for x in inputs) for product in (packed, plain))
     return f"they take {taken * 1e6:.0f} us where plain ones take {plainly * 1e6:.0f}" if taken > plainly else ""
+
+
+@torch.inference_mode()
+def _int8_fault(dtype: torch.dtype, device: torch.device) -> str:
+    """Tell why products in int8 will not do here, or return an empty string."""
+    if device != CPU:
+        return f"it computes on a CPU, not on {device}"
+    if dtype != torch.float32:
+        return f"it computes in float32, not in {dtype}"
+    generator = torch.Generator().manual_seed(0)
+    weight, x = (torch.randn(rows, PROBE_IN, generator=generator) for rows in (64, 3))
+    exact = PlainLinear(weight)(x)
+    try:
+        error = float((int8_linear(weight, None, quantize_rows)(x) - exact).norm() / exact.norm())
+    except (AttributeError, RuntimeError, NotImplementedError) as reason:
+        return f"{type(reason).__name__}: {reason}"
+    return f"products err by {error:.1%}" if error > INT8_TOLERANCE else ""
 
 
 def _best(product: Callable[[Tensor], Tensor], x: Tensor) -> float:

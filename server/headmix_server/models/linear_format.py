@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from headmix_server.kernels.quantize import RowQuantizer
+from headmix_server.models.int8_linear import int8_linear, int8_table
 from headmix_server.models.linear import Linear, PlainLinear
 from headmix_server.models.packed_linear import pack_linear
 from headmix_server.models.token_table import PlainTable, TokenTable, narrow_exactly
@@ -65,6 +67,25 @@ class PackedFormat:
         if table.nbytes > TABLE_SHARE * parameters * rows.itemsize:
             return PlainTable(rows, rows.dtype), PlainLinear(rows)
         return table, self.linear(rows)
+
+
+class Int8Format:
+    """Integers of 8 bits on a CPU, by oneDNN."""
+
+    def __init__(self, quantize: RowQuantizer) -> None:
+        self._quantize = quantize
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """See `LinearFormat`."""
+        return int8_linear(weight, bias, self._quantize)
+
+    def table(self, rows: Tensor) -> TokenTable:
+        """See `LinearFormat`."""
+        return int8_table(rows)
+
+    def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
+        """See `LinearFormat`: always twice, for integers that are not packed are multiplied a hundred times slower."""
+        return self.table(rows), self.linear(rows)
 
 
 PLAIN = PlainFormat()

@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from headmix_server.kernels.quantize import quantize_rows
 from headmix_server.models.choose_format import choose_format
+from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.linear import PlainLinear
-from headmix_server.models.linear_format import LinearFormat, PackedFormat, PlainFormat
+from headmix_server.models.linear_format import Int8Format, LinearFormat, PackedFormat, PlainFormat
 from headmix_server.models.packed_linear import PackedLinear
 from headmix_server.models.registry import load_model
 from tests.support.families import FAMILIES
@@ -26,14 +28,21 @@ def parameters(folder: Path) -> int:
     return sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
 
 
-@pytest.mark.parametrize(("form", "width"), [(PlainFormat(), 4), (PackedFormat(), 4)], ids=["plain", "packed"])
+@pytest.mark.parametrize("form", [PlainFormat(), PackedFormat()], ids=["plain", "packed"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_base_takes_at_most_1_3_times_the_size_of_its_format(
-    tmp_path: Path, name: str, form: LinearFormat, width: int
-) -> None:
+def test_a_float_base_takes_at_most_1_3_times_its_weights(tmp_path: Path, name: str, form: LinearFormat) -> None:
     FAMILIES[name].make(tmp_path)
-    taken, expected = tensor_bytes(load_model(tmp_path, torch.float32, form)), width * parameters(tmp_path)
+    taken, expected = tensor_bytes(load_model(tmp_path, torch.float32, form)), 4 * parameters(tmp_path)
     assert 0.9 * expected < taken < LARGEST * expected
+
+
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_an_int8_base_takes_at_most_1_3_bytes_a_weight(tmp_path: Path, name: str) -> None:
+    """Wide enough that scales and norms, which stay in float32, are the small part they are in real bases."""
+    wide = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6}
+    FAMILIES[name].make(tmp_path, {**wide, **(TIED if name == "llama" else {})})
+    taken = tensor_bytes(load_model(tmp_path, torch.float32, Int8Format(quantize_rows)))
+    assert 0.9 * parameters(tmp_path) < taken < LARGEST * parameters(tmp_path)
 
 
 @pytest.mark.parametrize("layers", [1, 40])
@@ -83,3 +92,12 @@ def test_where_packing_fails_errs_or_is_slower_products_are_plain(monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(f"{MODULE}._best", lambda product, _: float(not isinstance(product, PlainLinear)))
         assert isinstance(choose_format(torch.float32), PlainFormat)
+
+
+def test_int8_is_given_or_refused_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(choose_format(torch.float32, "int8"), Int8Format)
+    with pytest.raises(UnsupportedModelError, match="quantize int8 is not served here: it computes in float32"):
+        choose_format(torch.bfloat16, "int8")
+    monkeypatch.setattr(f"{MODULE}.int8_linear", lambda weight, bias, _: PlainLinear(weight * 1.1, bias))
+    with pytest.raises(UnsupportedModelError, match="products err by 10"):
+        choose_format(torch.float32, "int8")

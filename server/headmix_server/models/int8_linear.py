@@ -1,0 +1,70 @@
+"""Products in 8-bit integers by oneDNN: weights with a scale for each output, inputs with a scale for each row.
+
+The inputs are unsigned: for signed ones oneDNN has no fast code. Both sides are turned first (`kernels.quantize`). The
+integer sums are exact, so a row's result depends on that row alone. What adapters add stays in float32.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from headmix_server.kernels.quantize import ZERO, RowQuantizer, quantize_rows, turning_block
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Int8Linear:
+    """See `models.linear.Linear`."""
+
+    packed: Tensor  # [in, out] int8, opaque
+    scales: Tensor  # [out]
+    zeros: Tensor  # [out] int32: the weights' zero points
+    bias: Tensor | None  # [out]
+    block: int
+    quantize: RowQuantizer
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
+        codes, scales = self.quantize(x, self.block)
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            *(codes, 1.0, ZERO, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], "")
+        )
+        return product.mul_(scales) if self.bias is None else torch.addcmul(self.bias, product, scales)
+
+
+def int8_linear(weight: Tensor, bias: Tensor | None, quantize: RowQuantizer) -> Int8Linear:
+    """Quantise W (out, in), float32; keeps no reference to it."""
+    block = turning_block(weight.shape[1])
+    codes, scales = quantize(weight, block)
+    zeros = torch.zeros(weight.shape[0], dtype=torch.int32)
+    packed = torch.ops.onednn.qlinear_prepack(_signed(codes), None)
+    return Int8Linear(packed, scales.flatten(), zeros, bias, block, quantize)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Int8Table:
+    """See `models.token_table.TokenTable`; every row has its own scale."""
+
+    codes: Tensor  # [vocab, D] int8
+    scales: Tensor  # [vocab, 1]
+
+    @property
+    def nbytes(self) -> int:
+        """See `TokenTable`."""
+        return self.codes.nbytes + self.scales.nbytes
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """See `TokenTable`."""
+        return functional.embedding(tokens, self.codes) * functional.embedding(tokens, self.scales)
+
+
+def int8_table(rows: Tensor) -> Int8Table:
+    """Quantise a table [vocab, D] row by row, unturned; keeps no reference to it."""
+    codes, scales = quantize_rows(rows, block=1)
+    return Int8Table(_signed(codes), scales)
+
+
+def _signed(codes: Tensor) -> Tensor:
+    """Return int8 codes around 0, in place of uint8 codes around 128: the two differ in one bit."""
+    return codes.bitwise_xor_(ZERO).view(torch.int8)

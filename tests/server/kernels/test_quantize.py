@@ -1,0 +1,44 @@
+"""The turn is orthogonal and its own inverse; the native quantiser is the readable one."""
+
+import pytest
+import torch
+
+from headmix_server.kernels.native.loading import load_native
+from headmix_server.kernels.quantize import ZERO, native_quantize_rows, quantize_rows, turn, turning_block
+
+WIDTHS = {576: 64, 1536: 512, 2048: 512, 100: 4, 24: 8, 7: 1, 1: 1}
+
+
+@pytest.mark.parametrize(("width", "block"), WIDTHS.items())
+def test_a_turn_keeps_products_and_turns_back(width: int, block: int) -> None:
+    torch.manual_seed(0)
+    assert turning_block(width) == block
+    x, w = torch.randn(5, width), torch.randn(3, width)
+    torch.testing.assert_close(turn(x, block) @ turn(w, block).T, x @ w.T, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(turn(turn(x, block), block), x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not load_native(), reason="no native kernels here")
+@pytest.mark.parametrize(("width", "block"), WIDTHS.items())
+@pytest.mark.parametrize("rows", [0, 1, 40])
+def test_native_codes_are_those_of_the_reference(width: int, block: int, rows: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(width, rows).t() * torch.logspace(-4, 4, rows)[:, None]
+    if rows > 1:
+        x[1] = 0
+    (codes, scales), (native, native_scales) = quantize_rows(x, block), native_quantize_rows(x, block)
+    torch.testing.assert_close(native_scales, scales, atol=0, rtol=1e-5)
+    differing = (native.int() - codes.int()).abs()  # where a value lies between two codes, rounding may part them
+    assert differing.sum() <= max(1, codes.numel() // 1000)
+    assert (differing <= 1).all()
+    assert rows < 2 or (native[1] == ZERO).all()
+
+
+@pytest.mark.skipif(not load_native(), reason="no native kernels here")
+def test_the_native_quantiser_refuses_what_it_cannot_read() -> None:
+    codes, scales = torch.empty(2, 8, dtype=torch.uint8), torch.empty(2, 1)
+    for x, block in ((torch.zeros(2, 8, dtype=torch.float64), 8), (torch.zeros(2, 8), 3), (torch.zeros(2, 8), 16)):
+        with pytest.raises(RuntimeError):
+            torch.ops.headmix.quantize_rows(x, block, codes, scales)
+    with pytest.raises(RuntimeError, match="codes"):
+        torch.ops.headmix.quantize_rows(torch.zeros(3, 8), 8, codes, scales)
