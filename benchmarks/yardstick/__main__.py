@@ -17,7 +17,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
-from benchmarks.yardstick import classification, cold_load, poisson, prefill, single, throughput, working_set, zipf
+from benchmarks.yardstick import (
+    classification,
+    cold_load,
+    perplexity,
+    poisson,
+    prefill,
+    single,
+    throughput,
+    working_set,
+    zipf,
+)
 from benchmarks.yardstick.contender import Measured
 from benchmarks.yardstick.floors import Ceilings, measure_ceilings
 from benchmarks.yardstick.goals import reach
@@ -41,6 +51,7 @@ MEASUREMENTS: Mapping[str, Callable[[Stage, Ceilings], Measured]] = {
     cold_load.ALONE: cold_load.measure_alone,
     cold_load.DISTURBANCE: cold_load.measure_disturbance,
     classification.NAME: classification.measure,
+    perplexity.NAME: perplexity.measure,
 }
 
 

@@ -6,6 +6,7 @@ vLLM does not serve. It reserves room for the next rank it allows, 128.
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -102,6 +103,7 @@ def vllm_version() -> str:
 def main() -> int:
     """Run, keep the run and write the page; returns the exit status."""
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # vLLM's processes are ended on the way out
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="headmix-bench-") as name:
         folder = Path(name)

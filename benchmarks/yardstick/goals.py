@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.yardstick import cold_load, single, throughput, working_set, zipf
+from benchmarks.yardstick import cold_load, perplexity, single, throughput, working_set, zipf
 from benchmarks.yardstick.contender import Series
 from benchmarks.yardstick.report import Report
 from benchmarks.yardstick.spread import ratio, tail_ratio
@@ -78,7 +78,9 @@ GOALS = (
     Goal(
         "int8_ppl_ratio",
         "perplexity of the int8 base over float32's, on a real text",
-        lambda report: ratio(_series(report, "perplexity", "headmix int8"), _series(report, "perplexity", "headmix")),
+        lambda report: ratio(
+            _series(report, perplexity.NAME, perplexity.OURS_INT8), _series(report, perplexity.NAME, perplexity.OURS)
+        ),
         most=1.01,
     ),
     Goal(

@@ -44,9 +44,8 @@ def measure(stage: Stage, ceilings: Ceilings) -> Measured:
         Prefill(HF, True, stage, lambda prompts: seconds_of(lambda: generate_static(stage.model, prompts, 1))),
         ours(OURS, plain, []),
         ours(OURS_ADAPTED, plain, adapters),
+        ours(OURS_INT8, stage.int8_engine(), []),
     ]
-    if stage.quantizes:
-        contenders.append(ours(OURS_INT8, stage.int8_engine(), []))
     series = interleave(contenders, stage.sizes.rounds, stage.say)
     what = f"prompt tokens a second, {stage.sizes.prefill_requests} prompts of {stage.sizes.prefill_prompt} tokens"
     return Measured(name=NAME, what=what, unit="tok/s", series=series, floors=_floors(stage, ceilings))

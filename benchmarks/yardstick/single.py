@@ -35,15 +35,13 @@ class Single:
 def measure(stage: Stage, ceilings: Ceilings) -> Measured:
     """Run transformers and ours, in float32 and int8, in turn."""
     adapters = stage.shelf.preset(1)
-    plain = stage.engine()
+    plain, int8 = stage.engine(), stage.int8_engine()
     contenders: list[Contender] = [
         Single(HF, True, stage, lambda prompt: _ticks(stage, prompt)),
         Single(OURS, False, stage, lambda prompt: _our_ticks(stage, plain, prompt, [])),
         Single(OURS_ADAPTED, False, stage, lambda prompt: _our_ticks(stage, plain, prompt, adapters)),
+        Single(OURS_INT8, False, stage, lambda prompt: _our_ticks(stage, int8, prompt, [])),
     ]
-    if stage.quantizes:
-        int8 = stage.int8_engine()
-        contenders.append(Single(OURS_INT8, False, stage, lambda prompt: _our_ticks(stage, int8, prompt, [])))
     series = interleave(contenders, stage.sizes.rounds, stage.say)
     return Measured(
         name=NAME,

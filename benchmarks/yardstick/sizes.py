@@ -33,6 +33,8 @@ class Sizes:
     streams: int = 16
     stream_tokens: int = 64
     cold_loads: int = 8
+    chunks: int = 12
+    chunk_tokens: int = 512
     machine_mib: int = 512
     settings: Mapping[str, int] = field(default_factory=dict)
     machine_side: int = 2048
@@ -59,6 +61,8 @@ QUICK = Sizes(
     streams=2,
     stream_tokens=6,
     cold_loads=2,
+    chunks=2,
+    chunk_tokens=24,
     machine_mib=4,
     settings={"kv_cache_mib": 16},
     machine_side=64,

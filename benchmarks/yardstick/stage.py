@@ -38,11 +38,6 @@ class Stage:
         """Return the engine in this process that the server's worker would build with these settings."""
         return self._engine(self.generator_name, self.generator, settings)
 
-    @property
-    def quantizes(self) -> bool:
-        """Whether the server can quantise its base."""
-        return "quantize" in Settings.model_fields
-
     def int8_engine(self) -> Engine:
         """Return the engine whose base is quantised to int8; its adapters are exact."""
         return self.engine(quantize="int8")

@@ -84,25 +84,18 @@ def _rivals(stage: Stage) -> list[Contender]:
 
 def _ours(stage: Stage) -> list[Contender]:
     sizes = stage.sizes
-    plain = stage.engine()
+    plain, int8 = stage.engine(), stage.int8_engine()
 
     def contender(engine: Engine, name: str, adapters: list[AdapterRef]) -> Generator:
         return Generator(
             name, False, stage, lambda prompts: run_all(engine, spread_over(prompts, adapters, sizes.output))
         )
 
-    quantized = (
-        []
-        if not stage.quantizes
-        else [
-            contender(stage.int8_engine(), ours(0, int8=True), []),
-            contender(stage.int8_engine(), ours(sizes.many, int8=True), stage.shelf.preset(sizes.many)),
-        ]
-    )
     return [
         *(contender(plain, ours(count), stage.shelf.preset(count)) for count in sizes.distinct),
         contender(plain, mixed_ranks(sizes.many), stage.shelf.mixed(sizes.many)),
-        *quantized,
+        contender(int8, ours(0, int8=True), []),
+        contender(int8, ours(sizes.many, int8=True), stage.shelf.preset(sizes.many)),
     ]
 
 

@@ -19,6 +19,10 @@ def test_the_quick_run_measures_everything_and_ends_in_one_json_line(capsys: pyt
     assert set(line) == {"machine", *(goal.key for goal in GOALS)}
     assert "cannot run" not in err
     assert all(f"{name}:" in err for name in MEASUREMENTS)
-    assert line["ours0_over_hf"] > 0
-    assert line["http_over_inprocess"] > 0
-    assert line["ttft_2x_slots"] > 0
+    measured = {name for name, value in line.items() if value is not None}
+    of_sixteen = {
+        "ours16_over_ours0",
+        "ours16_over_peft16",
+        "ours16_int8_over_peft16",
+    }  # the quick run has fewer adapters
+    assert line.keys() - measured == {"ours0_over_vllm"} | of_sixteen

@@ -1,0 +1,39 @@
+"""What an int8 base loses: perplexity on a real text, beside float32's."""
+
+from dataclasses import dataclass
+
+from benchmarks.perplexity import perplexity, read_chunks
+from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.floors import Ceilings
+from benchmarks.yardstick.stage import Stage
+from headmix_server.engine.loop import Engine
+
+NAME = "perplexity"
+OURS, OURS_INT8 = "headmix", "headmix int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """An engine that scores the text; it scores the same every time, so one round says all."""
+
+    name: str
+    engine: Engine
+    chunks: list[list[int]]
+    rival: bool = False
+
+    def run(self, number: int) -> list[float]:
+        """Return the perplexity; there is nothing to warm up."""
+        return [perplexity(self.engine, self.chunks)] if number else []
+
+
+def measure(stage: Stage, _: Ceilings) -> Measured:
+    """Score the text with both."""
+    sizes = stage.sizes
+    chunks = [chunk[: sizes.chunk_tokens] for chunk in read_chunks(stage.generator, sizes.chunks)]
+    contenders: list[Contender] = [
+        Scoring(OURS, stage.engine(), chunks),
+        Scoring(OURS_INT8, stage.int8_engine(), chunks),
+    ]
+    series = interleave(contenders, 1, stage.say)
+    tokens = sum(map(len, chunks))
+    return Measured(name=NAME, what=f"perplexity of {tokens:,} tokens of King James English", unit="ppl", series=series)
