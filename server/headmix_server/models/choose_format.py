@@ -21,6 +21,7 @@ from headmix_server.models.int8_linear import int8_linear
 from headmix_server.models.linear import PlainLinear
 from headmix_server.models.linear_format import Int8Format, LinearFormat, PackedFormat, PlainFormat
 from headmix_server.models.packed_linear import pack_linear
+from headmix_server.models.torchao_format import TorchaoFormat
 
 CPU = torch.device("cpu")
 PROBE_OUT, PROBE_IN = 2048, 1024
@@ -34,13 +35,17 @@ _log = get_logger("models")
 
 
 def choose_format(
-    dtype: torch.dtype, quantize: Literal["none", "int8"] = "none", device: torch.device = CPU
+    dtype: torch.dtype, quantize: Literal["none", "int8", "fp8"] = "none", device: torch.device = CPU
 ) -> LinearFormat:
     """Return the format for a base that computes in `dtype` on a device.
 
     Raises:
         UnsupportedModelError: the quantisation asked for is not to be had here.
     """
+    if quantize != "none" and device.type == "cuda":
+        return TorchaoFormat(quantize, device)
+    if quantize == "fp8":
+        raise UnsupportedModelError("quantize fp8 is not served here: it needs a GPU")
     if quantize == "int8":
         if fault := _int8_fault(dtype, device):
             raise UnsupportedModelError(f"quantize int8 is not served here: {fault}")

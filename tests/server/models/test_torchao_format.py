@@ -7,8 +7,10 @@ from typing import Literal
 import pytest
 import torch
 
+from headmix_server.models.choose_format import choose_format
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.linear import PlainLinear
+from headmix_server.models.linear_format import PlainFormat
 from headmix_server.models.registry import load_model
 from headmix_server.models.torchao_format import TorchaoFormat
 from tests.support.families import FAMILIES
@@ -20,6 +22,15 @@ def test_without_torchao_the_reason_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnsupportedModelError, match=r"pip install 'headmix\[cuda\]'"):
         TorchaoFormat("int8", CPU)
+
+
+def test_on_a_gpu_eight_bits_are_torchaos_and_float8_needs_one() -> None:
+    pytest.importorskip("torchao")
+    gpu = torch.device("cuda", 0)
+    assert isinstance(choose_format(torch.bfloat16, "int8", gpu), TorchaoFormat)
+    assert isinstance(choose_format(torch.bfloat16, "none", gpu), PlainFormat)
+    with pytest.raises(UnsupportedModelError, match="fp8 is not served here: it needs a GPU"):
+        choose_format(torch.float32, "fp8")
 
 
 def test_float8_is_refused_on_a_gpu_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
