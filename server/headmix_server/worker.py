@@ -101,6 +101,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     from headmix_server.device.kv_memory import KVMemory
     from headmix_server.device.placement import PlacementError, choose_placement
     from headmix_server.device.runner import TorchRunner
+    from headmix_server.device.storages import NoKernelsError
     from headmix_server.models.choose_format import choose_format
     from headmix_server.models.config import UnsupportedModelError
     from headmix_server.models.registry import load_model
@@ -112,7 +113,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         form = choose_format(placement.dtype, settings.quantize, placement.device)
         model = load_model(base.folder, placement.dtype, form, placement.device)
         storage = _make_storage(settings, base, placement)
-    except (UnsupportedModelError, PlacementError) as error:
+    except (UnsupportedModelError, PlacementError, NoKernelsError) as error:
         raise StartError(str(error)) from error
     _check_shape(base, model.config)
     longest = model.config.max_positions
@@ -138,11 +139,11 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
 
 
 def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement") -> "SlotStorage":
-    """Make the device's slots; raises PlacementError where a GPU cannot have them."""
-    from headmix_server.device.term_storage import TermStorage
+    """Make the device's slots; raises PlacementError or NoKernelsError where it cannot have what was asked for."""
+    from headmix_server.device.storages import make_storage
 
     if not placement.on_cuda:
-        return TermStorage(base.shape, settings.adapter_slots, placement.dtype)
+        return make_storage(settings.adapter_kernels, base.shape, settings.adapter_slots, placement.dtype)
     from headmix_server.device.cuda_parts import make_cuda_storage
 
     return make_cuda_storage(

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     adapter_memory_mib: int = Field(
         4096, ge=1, description="Memory for adapters on a GPU in MiB, taken at start; the CPU's grows as needed."
     )
+    adapter_kernels: Literal["auto", "native", "torch"] = Field(
+        "auto",
+        description="What computes adapters on a CPU: `native` kernels, built by this machine's C++ compiler; "
+        "`torch`'s own products, slower; `auto` takes the first where it can be had. A GPU has kernels of its own.",
+    )
     host_adapters: int = Field(256, ge=0, description="Adapters kept in host memory after they leave the device.")
     loader_threads: int = Field(2, ge=1, description="Adapters that load at the same time.")
     max_adapter_rank: int = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")

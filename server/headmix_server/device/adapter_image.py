@@ -68,15 +68,15 @@ class AdapterImage:
         return blocks[:, start : start + prod(shape)].view(-1, *shape)
 
 
-def make_image(stored: StoredArtifact, dtype: torch.dtype | None = None) -> AdapterImage:
-    """Lay out the tensors of an artifact; `dtype` is for devices that compute in one type alone.
+def make_image(stored: StoredArtifact) -> AdapterImage:
+    """Lay out the tensors of an artifact.
 
     Raises:
         AdapterLoadError: a tensor is missing or not of the shape its config asks for.
     """
     places, block = _lay_out(stored.config)
     layers = _in_file_order(stored, places)
-    numbers = torch.empty(len(layers) * block, dtype=dtype or _stored_dtype(stored, layers, places))
+    numbers = torch.empty(len(layers) * block, dtype=_stored_dtype(stored, layers, places))
     image = AdapterImage(numbers, layers, places, *_tables(stored.config, layers, places, block))
     for place in places:
         _copy(stored, place, "A", image.layers, image.A(place))

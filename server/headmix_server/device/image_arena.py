@@ -1,4 +1,4 @@
-"""The adapter images of one dtype in one flat tensor, each in a contiguous run, unpadded but for the runs' alignment.
+"""The adapter images of one dtype as one flat tensor in the CPU's memory, each in a contiguous run.
 
 Owns the memory and who holds which part of it; what the numbers mean is the images'.
 """
@@ -10,20 +10,19 @@ from headmix_server.device.adapter_image import ALIGNMENT
 from headmix_server.device.reserved_memory import reserve
 from headmix_server.device.run_allocator import RunAllocator
 
-CPU_RESERVE = 4
-"""How many times the memory of all slots is reserved where reserving costs nothing."""
+RESERVE = 4
+"""How many times the memory of all slots is reserved; what is not used costs nothing."""
 
 
 class ImageArena:
     """Grows when it must. `numbers` is another tensor after it has grown; the runs keep their places in it.
 
-    On a CPU the first image reserves room for `num_slots` of several times its size and later growth doubles that, so
-    images move (a copy of everything) only when adapters turn out far larger than the first. Other devices get what is
-    needed and half as much again.
+    The first image reserves room for `num_slots` of several times its size and later growth doubles that, so images
+    move (a copy of everything) only when adapters turn out far larger than the first.
     """
 
-    def __init__(self, num_slots: int, dtype: torch.dtype, device: torch.device | None = None) -> None:
-        self.numbers = torch.empty(0, dtype=dtype, device=device)  # [capacity]
+    def __init__(self, num_slots: int, dtype: torch.dtype) -> None:
+        self.numbers = torch.empty(0, dtype=dtype)  # [capacity]
         self._num_slots = num_slots
         self._allocator = RunAllocator()  # of units of ALIGNMENT numbers
 
@@ -41,7 +40,7 @@ class ImageArena:
         if first is None:
             raise RuntimeError("the arena grew and still has no run that is long enough")
         start = first * ALIGNMENT
-        self.numbers[start : start + image.numel()].copy_(image, non_blocking=True)
+        self.numbers[start : start + image.numel()].copy_(image)
         return start
 
     def remove(self, start: int, numel: int) -> None:
@@ -56,12 +55,8 @@ class ImageArena:
     def _grow(self, units: int) -> None:
         capacity = self._allocator.capacity
         missing = units - self._allocator.free_at_end
-        if self.numbers.device.type == "cpu":
-            added = max(missing, capacity, CPU_RESERVE * self._num_slots * units)
-            grown = reserve((capacity + added) * ALIGNMENT, self.numbers.dtype)
-        else:
-            added = max(missing, capacity // 2)
-            grown = self.numbers.new_empty((capacity + added) * ALIGNMENT)
+        added = max(missing, capacity, RESERVE * self._num_slots * units)
+        grown = reserve((capacity + added) * ALIGNMENT, self.numbers.dtype)
         used = (capacity - self._allocator.free_at_end) * ALIGNMENT
         grown[:used] = self.numbers[:used]
         self.numbers = grown

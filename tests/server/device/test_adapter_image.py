@@ -79,13 +79,6 @@ def test_every_tensor_is_found_again_exactly(sites: int, layers: set[int], dtype
     assert_holds(image, artifact, tensors)
 
 
-def test_a_device_of_one_type_gets_its_own() -> None:
-    tensors = random_tensors(adapter_config(BASE, MIXED_SITES[0]))
-    image = make_image(stored(tensors, 0), torch.float16)
-    assert image.numbers.dtype == torch.float16
-    assert_holds(image, stored(tensors, 0), tensors)
-
-
 def test_a_classifier_without_sites_has_an_empty_image() -> None:
     config = adapter_config(BASE)
     bare = msgspec.structs.replace(config, sites=type(config.sites)())

@@ -16,7 +16,7 @@ from headmix_server.device.image_arena import ImageArena
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 100)), max_size=40))
 def test_every_image_stays_as_it_was_put_while_others_come_and_go(steps: list[tuple[bool, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_arena, "CPU_RESERVE", 0)  # so that it grows again and again
+        patch.setattr(image_arena, "RESERVE", 0)  # so that it grows again and again
         arena = ImageArena(2, torch.float32)
         held: dict[int, Tensor] = {}
         for serial, (put, size) in enumerate(steps):
