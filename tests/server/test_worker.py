@@ -5,14 +5,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
+import zmq
 
 from benchmarks.engine_rig import EngineRig, adapter_ref, build_engine
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks
 from headmix_server.core.messages import Embed, Generate
-from headmix_server.core.runner import Batch, BatchRow, RowFailed
+from headmix_server.core.runner import Batch, BatchRow, RowFailed, RowResult
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import EmbeddingParams, SamplingParams
+from headmix_server.engine.step_thread import StepThread
 from headmix_server.worker import StartError, build_runner
 from tests.support.artifacts import random_artifact
 from tests.support.families import FAMILIES
@@ -40,6 +43,26 @@ def test_bfloat16_may_be_asked_for_on_the_cpu(tmp_path: Path) -> None:
     engine.close()
     assert rig.answers["g"].failure is None
     assert len(rig.answers["g"].tokens) in {1, 2}
+
+
+def test_the_threads_asked_for_hold_on_the_computing_thread(tmp_path: Path) -> None:
+    seen = []
+
+    def run(batch: Batch) -> list[RowResult]:
+        seen.append(torch.get_num_threads())
+        return []
+
+    before = torch.get_num_threads()
+    steps = StepThread(run, context := zmq.Context())
+    try:
+        build_runner(Settings(base="tiny", threads=before + 1, kv_cache_mib=1), make_base(tmp_path, "llama"))
+        steps.start(Batch(()))
+        steps.take()
+    finally:
+        steps.close()
+        context.term()
+        torch.set_num_threads(before)
+    assert seen == [before + 1]
 
 
 def test_an_encoder_runs_whole_texts_and_needs_no_cache_memory(tmp_path: Path) -> None:

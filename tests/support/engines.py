@@ -19,7 +19,7 @@ from headmix_server.core.messages import (
     Request,
     TokenOutput,
 )
-from headmix_server.core.runner import Batch
+from headmix_server.core.runner import Batch, RowResult
 from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams
 from headmix_server.engine.fake_runner import FakeAdapter, fake_token
 from headmix_server.engine.loop import Engine, EngineLimits
@@ -101,6 +101,7 @@ class FakeDisk:
         self.faults: dict[str, Exception] = {}
         self.gates: dict[str, threading.Event] = {}
         self.opened: list[str] = []
+        self.on_open: Callable[[], object] = lambda: None
 
     def gate(self, ref: AdapterRef) -> threading.Event:
         """Make loads of the adapter block until the event is set."""
@@ -109,6 +110,7 @@ class FakeDisk:
     def open(self, ref: AdapterRef) -> FakeAdapter:
         """Load one adapter."""
         self.opened.append(ref.name)
+        self.on_open()
         if ref.name in self.gates and not self.gates[ref.name].wait(GIVE_UP_SECONDS):
             raise TimeoutError("the test never opened the gate")
         if ref.name in self.faults:
@@ -135,6 +137,7 @@ class Bench:
         self.runner = WitnessRunner(token_range, open_adapter=self.disk.open, hold=self._observe)
         self.runner.block_size = limits.block_size
         self.engine = Engine(self.runner, limits, clock=lambda: self.now)
+        self.in_flight: Batch | None = None
 
     def _observe(self, batch: Batch) -> None:
         self.batches.append(batch)
@@ -150,12 +153,35 @@ class Bench:
             self.engine.check_integrity()
 
     def step(self, times: int = 1) -> None:
-        """Make steps."""
+        """Make steps, the one in flight before them."""
+        self.finish()
         for _ in range(times):
-            for output in self.engine.step():
-                self.outputs[output.request_id].append(output)
-            self.engine.check_integrity()
-            assert self.runner.faults == []
+            self._take(self.engine.step())
+
+    def begin(self) -> None:
+        """Put a step in flight, unless there is one or nothing to compute."""
+        if self.in_flight is None:
+            self.in_flight = self.engine.begin()
+            self._take(self.engine.take_outputs())
+
+    def finish(self) -> None:
+        """Compute and land the step in flight, if there is one: whatever has changed meanwhile, the runner sees."""
+        batch, self.in_flight = self.in_flight, None
+        if batch is None:
+            return
+        outcome: list[RowResult] | Exception
+        try:
+            outcome = self.runner.run(batch)
+        except Exception as error:  # noqa: BLE001 - as the engine would be told of it
+            outcome = error
+        self.engine.finish(outcome)
+        self._take(self.engine.take_outputs())
+
+    def _take(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            self.outputs[output.request_id].append(output)
+        self.engine.check_integrity()
+        assert self.runner.faults == []
 
     def run_until(self, done: Callable[[], bool]) -> None:
         """Step until a condition holds, giving loads the time they need."""

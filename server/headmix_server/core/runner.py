@@ -130,7 +130,11 @@ class AdapterLoadError(Exception):
 
 
 class Runner(Protocol):
-    """What computes. `load` may be called from loader threads; everything else from the engine's thread only."""
+    """What computes. `load` may be called from loader threads at any time.
+
+    `run` is called from one thread, the same for the engine's life; everything else from the engine's own thread, and
+    only while no `run` is under way. So nothing but `load` needs to think of threads.
+    """
 
     def load(self, ref: AdapterRef) -> HostAdapter:
         """Read an artifact into host memory and check it is the one named.
@@ -165,6 +169,6 @@ class Runner(Protocol):
     def release(self, sequence_id: int) -> None:
         """Drop whatever is kept for a sequence between steps; one that never ran is no error.
 
-        Called once when a sequence ends, and when it is preempted, after which it starts over.
+        Called once when a running sequence ends or is preempted, after which it starts over.
         """
         ...

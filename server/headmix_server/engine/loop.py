@@ -1,7 +1,8 @@
 """The engine: requests in, outputs out, one step at a time.
 
 A step is three verbs: schedule, run, commit. The engine knows requests and messages; the scheduler knows holds, the
-runner knows tensors. It runs on one thread.
+runner knows tensors. It runs on one thread; between `begin` and `finish` another may compute, and messages may come:
+nothing that the step in flight uses changes hands until it has landed.
 """
 
 import itertools
@@ -46,7 +47,16 @@ MAX_FAILED_STEPS = 3
 
 
 class EngineBrokenError(Exception):
-    """The runner fails step after step; the process must be replaced."""
+    """The runner fails step after step, or its thread is gone; the process must be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """The step that computes; `began` and `scheduled` are times of the monotonic clock, in seconds."""
+
+    batch: Batch
+    began: float
+    scheduled: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,9 @@ class Engine:
             whole_prompts=limits.whole_prompts,
             clock=clock,
         )
-        self._runner = runner
+        self.runner = runner
+        self._flight: _Flight | None = None
+        self._leaving: dict[int, Sequence] = {}
         self._by_request: dict[str, Sequence] = {}
         self._prefetches: dict[str, tuple[LoadAdapter, float]] = {}
         self._outputs: list[Output] = []
@@ -113,6 +125,7 @@ class Engine:
         if message.adapter is not None:
             self.tiers.remember(message.adapter.digest)
             self.tiers.count_lookup(message.adapter.digest)
+            self.tiers.fetch(message.adapter)
         sequence = Sequence.from_message(next(self._ids), message, self._clock())
         self._by_request[message.request_id] = sequence
         self.scheduler.add(sequence)
@@ -145,6 +158,13 @@ class Engine:
         self._prefetches.pop(message.request_id, None)
         sequence = self._by_request.pop(message.request_id, None)
         if sequence is not None:
+            self._retire(sequence)
+
+    def _retire(self, sequence: Sequence) -> None:
+        """Return what a sequence holds, once nothing in flight can use it."""
+        if self._flight is not None and sequence.sequence_id in self.scheduler.running:
+            self._leaving[sequence.sequence_id] = sequence
+        else:
             self.scheduler.retire(sequence)
 
     def load(self, message: LoadAdapter) -> None:
@@ -155,6 +175,7 @@ class Engine:
             return
         self._news = True
         self.tiers.remember(message.adapter.digest)
+        self.tiers.fetch(message.adapter)
         self._prefetches[message.request_id] = (message, self._clock())
 
     def forget(self, message: ForgetAdapter) -> None:
@@ -165,20 +186,48 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Schedule, run, commit; returns everything there is to say since the last step."""
+        batch = self.begin()
+        if batch is not None:
+            self.finish(self._run(batch))
+        return self.take_outputs()
+
+    def begin(self) -> Batch | None:
+        """Schedule a step; the batch, if there is one, is in flight until `finish` is told what became of it."""
         began = time.monotonic()
         self._news = False
         self._settle()
         batch = self.scheduler.schedule(self._loads_waiting())
-        if batch.rows:
-            scheduled = time.monotonic()
-            results = self._run(batch)
-            ran = time.monotonic()
-            self._commit(batch, results)
-            self._record(batch, began, scheduled, ran)
-        if self.tiers.wants_sweep:
-            prefetched = {message.adapter.digest for message, _ in self._prefetches.values()}
-            for digest in self.tiers.sweep(self.scheduler.needed_digests() | prefetched):
-                self.scheduler.kv_cache.forget(digest)
+        if not batch.rows:
+            self._sweep()
+            return None
+        self._flight = _Flight(batch, began, time.monotonic())
+        return batch
+
+    def _run(self, batch: Batch) -> Seq[RowResult] | Exception:
+        try:
+            return self.runner.run(batch)
+        except Exception as error:  # noqa: BLE001 - `finish` says what a failed step means
+            return error
+
+    def finish(self, outcome: Seq[RowResult] | BaseException) -> None:
+        """Commit what the step in flight computed, or fail its rows with what it raised.
+
+        Raises:
+            EngineBrokenError: too many steps in a row have failed, or what was raised is no mere `Exception`.
+        """
+        if self._flight is None:
+            raise RuntimeError("no step is in flight")
+        ran = time.monotonic()
+        flight, self._flight = self._flight, None
+        for sequence in self._leaving.values():
+            self.scheduler.retire(sequence)
+        self._leaving.clear()
+        self._commit(flight.batch, self._judge(flight.batch, outcome))
+        self._record(flight, ran)
+        self._sweep()
+
+    def take_outputs(self) -> list[Output]:
+        """Return everything there is to say since the last call."""
         outputs, self._outputs = self._outputs, []
         return outputs
 
@@ -198,10 +247,16 @@ class Engine:
         waiting = {m.adapter.digest for m, began in self._prefetches.values() if began < patient}
         return sum(self.tiers.waits_for_slot(digest) for digest in waiting)
 
-    def _run(self, batch: Batch) -> Seq[RowResult]:
+    def _sweep(self) -> None:
+        if self.tiers.wants_sweep:
+            prefetched = {message.adapter.digest for message, _ in self._prefetches.values()}
+            for digest in self.tiers.sweep(self.scheduler.needed_digests() | prefetched):
+                self.scheduler.kv_cache.forget(digest)
+
+    def _judge(self, batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult]:
+        """Return the step's results, or, where it failed whole, a failure for every row."""
         try:
-            results = self._runner.run(batch)
-            _check_results(batch, results)
+            results = _accept(batch, outcome)
         except Exception as error:
             self._failed_steps += 1
             self._log.exception("step failed", rows=len(batch.rows), failed_steps=self._failed_steps)
@@ -210,12 +265,16 @@ class Engine:
             return [
                 RowResult(row.sequence_id, RowFailed("the step that held this request failed")) for row in batch.rows
             ]
+        except BaseException as error:
+            raise EngineBrokenError(f"the computing thread is gone: {error!r}") from error
         self._failed_steps = 0
         return results
 
     def _commit(self, batch: Batch, results: Seq[RowResult]) -> None:
         for row, result in zip(batch.rows, results, strict=True):
-            sequence = self.scheduler.running[row.sequence_id]
+            sequence = self.scheduler.running.get(row.sequence_id)
+            if sequence is None:  # aborted in flight
+                continue
             if isinstance(result.result, RowFailed):
                 self._fail(sequence, "internal_error", result.result.message)
                 continue
@@ -259,7 +318,7 @@ class Engine:
 
     def _finish(self, sequence: Sequence, output: Output) -> None:
         del self._by_request[sequence.request_id]
-        self.scheduler.retire(sequence)
+        self._retire(sequence)
         self._outputs.append(output)
 
     def _fail(self, sequence: Sequence, code: str, message: str) -> None:
@@ -281,14 +340,14 @@ class Engine:
 
     # --- state ---------------------------------------------------------------------------------------------------
 
-    def _record(self, batch: Batch, began: float, scheduled: float, ran: float) -> None:
+    def _record(self, flight: _Flight, ran: float) -> None:
         self._steps.append(
             StepReport(
-                schedule_seconds=scheduled - began,
-                run_seconds=ran - scheduled,
+                schedule_seconds=flight.scheduled - flight.began,
+                run_seconds=ran - flight.scheduled,
                 commit_seconds=time.monotonic() - ran,
-                batch_tokens=batch.num_tokens,
-                distinct_adapters=batch.distinct_adapters,
+                batch_tokens=flight.batch.num_tokens,
+                distinct_adapters=flight.batch.distinct_adapters,
             )
         )
 
@@ -300,7 +359,7 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to compute, load or say."""
-        return not (self._by_request or self._prefetches or self._outputs or self.tiers.busy)
+        return not (self._flight or self._by_request or self._prefetches or self._outputs or self.tiers.busy)
 
     @property
     def stalled(self) -> bool:
@@ -314,8 +373,7 @@ class Engine:
         for request_id in self._prefetches:
             self._outputs.append(Failed(request_id=request_id, code="engine_unavailable", message=reason))
         self._prefetches.clear()
-        outputs, self._outputs = self._outputs, []
-        return outputs
+        return self.take_outputs()
 
     def check_integrity(self) -> None:
         """Check every account.
@@ -324,7 +382,8 @@ class Engine:
             RuntimeError: the accounting is broken.
         """
         self.scheduler.check_integrity()
-        known = {s.request_id for s in (*self.scheduler.waiting.values(), *self.scheduler.running.values())}
+        sequences = [*self.scheduler.waiting.values(), *self.scheduler.running.values()]
+        known = {s.request_id for s in sequences if s.sequence_id not in self._leaving}
         if known != self._by_request.keys():
             raise RuntimeError("the open requests are not those scheduled")
 
@@ -333,13 +392,17 @@ class Engine:
         self.tiers.close()
 
 
-def _check_results(batch: Batch, results: Seq[RowResult]) -> None:
+def _accept(batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult]:
     """Hold a runner to its contract: a result for every row, in order, and of the right kind where one is due."""
+    if isinstance(outcome, BaseException):
+        raise outcome
+    results = outcome
     if [row.sequence_id for row in batch.rows] != [result.sequence_id for result in results]:
         raise RuntimeError("the runner's results are not those of the batch's rows")
     for row, result in zip(batch.rows, results, strict=True):
         if not isinstance(result.result, (RowFailed, _due(row) if row.samples else type(None))):
             raise RuntimeError(f"the runner answered a row with {type(result.result).__name__}")  # noqa: TRY004 - no argument's type
+    return results
 
 
 def _due(row: BatchRow) -> type[Sampled] | type[Pooled] | type[Scored]:

@@ -57,8 +57,10 @@ class Scheduler:
         self._prefix_counts = PrefixCounts()
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a new sequence."""
+        """Queue a new sequence, its prompt's blocks named already: a step may be computing meanwhile."""
         sequence.keys = self.kv_cache.keys_of(sequence.tenant, sequence.digest)
+        if sequence.keys is not None:
+            sequence.keys.at_least(len(sequence.tokens) // self.kv_cache.block_size, sequence.tokens)
         self.waiting[sequence.sequence_id] = sequence
 
     # --- a step's rows -------------------------------------------------------------------------------------------
@@ -212,10 +214,13 @@ class Scheduler:
         self.waiting.move_to_end(sequence.sequence_id, last=False)
 
     def retire(self, sequence: Sequence) -> None:
-        """Take a sequence out for good and return everything it holds; every exit path ends here, once."""
-        if self.running.pop(sequence.sequence_id, None) is None:
-            del self.waiting[sequence.sequence_id]
-        self._return_holds(sequence)
+        """Take a sequence out for good and return everything it holds; every exit path ends here, once.
+
+        One that is queued holds nothing, so it may go at any time.
+        """
+        if self.waiting.pop(sequence.sequence_id, None) is None:
+            del self.running[sequence.sequence_id]
+            self._return_holds(sequence)
 
     def _return_holds(self, sequence: Sequence) -> None:
         self.kv_cache.free(sequence.sequence_id)

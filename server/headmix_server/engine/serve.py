@@ -1,6 +1,7 @@
 """The engine process's end of the socket: frames in, steps, frames out, until told to stop.
 
-Owns the ZeroMQ socket and the waiting; what a request means is the engine's.
+Owns the ZeroMQ socket and the waiting; what a request means is the engine's. Frames are taken in while a step computes
+on its own thread, so that requests are queued and their adapters on the way when it lands.
 """
 
 import time
@@ -26,6 +27,7 @@ from headmix_server.core.messages import (
 )
 from headmix_server.engine.loop import Engine
 from headmix_server.engine.report import make_report
+from headmix_server.engine.step_thread import StepThread
 
 REPORT_SECONDS = 0.25
 LOADING_POLL_SECONDS = 0.002
@@ -43,6 +45,10 @@ class EngineServer:
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.connect(endpoint)
+        self._step_thread = StepThread(engine.runner.run, self._context)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._step_thread.landed, zmq.POLLIN)
         self._next_report = 0.0
         self._log = get_logger("engine")
 
@@ -50,18 +56,16 @@ class EngineServer:
         """Serve until `Shutdown`.
 
         Raises:
-            EngineBrokenError: the runner fails step after step.
+            EngineBrokenError: the runner fails step after step, or its thread is gone.
         """
         try:
             self._send(self._ready)
-            while self._receive():
-                if outputs := self._engine.step():
-                    self._send(Outputs(items=outputs, report=self._due_report()))
-                else:
-                    self._report_if_due()
+            while self._receive() and self._step():
+                self._tell()
                 if self._engine.idle:
                     self._engine.check_integrity()
         finally:
+            self._step_thread.close()
             self._engine.close()
             self._socket.close()
             self._context.term()
@@ -78,9 +82,32 @@ class EngineServer:
                 return True
             self._report_if_due()
 
+    def _step(self) -> bool:
+        """Schedule, run, commit, taking in frames during the run; false once told to stop."""
+        batch = self._engine.begin()
+        if batch is not None:
+            self._step_thread.start(batch)
+            if not self._receive_in_flight():
+                return False
+            self._engine.finish(self._step_thread.take())
+        return True
+
+    def _receive_in_flight(self) -> bool:
+        """Take in frames until the step has landed; false once told to stop, then it may be in flight still."""
+        while True:
+            ready = dict(self._poller.poll(self._report_ms()))
+            if self._step_thread.landed in ready:
+                return True
+            if self._socket in ready and not self._handle(self._socket.recv()):
+                return False
+            self._tell()
+
+    def _report_ms(self) -> int:
+        return int(max(0.0, self._next_report - time.monotonic()) * 1000) + 1
+
     def _patience_ms(self) -> int:
         if self._engine.idle:
-            return int(max(0.0, self._next_report - time.monotonic()) * 1000) + 1
+            return self._report_ms()
         return int(LOADING_POLL_SECONDS * 1000) if self._engine.stalled else 0
 
     def _handle(self, frame: bytes) -> bool:
@@ -103,6 +130,12 @@ class EngineServer:
                     self._send(Outputs(items=outputs))
                 return False
         return True
+
+    def _tell(self) -> None:
+        if outputs := self._engine.take_outputs():
+            self._send(Outputs(items=outputs, report=self._due_report()))
+        else:
+            self._report_if_due()
 
     def _due_report(self) -> EngineReport | None:
         if time.monotonic() < self._next_report:

@@ -141,9 +141,18 @@ class EngineMachine(RuleBasedStateMachine):
     def load(self, ref: AdapterRef) -> None:
         self.submit(load(f"r{len(self.requests)}", ref))
 
-    @rule(index=st.integers(0, 50))
-    def abort(self, index: int) -> None:
-        request_id = f"r{index}"
+    @rule(age=st.integers(0, 8))
+    def abort(self, age: int) -> None:
+        self.abort_request(f"r{len(self.requests) - age}")
+
+    @rule(index=st.integers(0, 4))
+    def abort_in_flight(self, index: int) -> None:
+        rows = () if self.bench.in_flight is None else self.bench.in_flight.rows
+        if rows:  # no precondition: what is in flight depends on how far loads have come
+            row = rows[index % len(rows)]
+            self.abort_request(self.bench.engine.scheduler.running[row.sequence_id].request_id)
+
+    def abort_request(self, request_id: str) -> None:
         self.bench.engine.abort(Abort(request_id=request_id))
         if request_id in self.requests:
             self.aborted.setdefault(request_id, len(self.bench.outputs[request_id]))
@@ -167,6 +176,15 @@ class EngineMachine(RuleBasedStateMachine):
         self.bench.step(times)
 
     @rule()
+    def begin(self) -> None:
+        """Messages until the next step or `finish` come while this one computes."""
+        self.bench.begin()
+
+    @rule()
+    def finish(self) -> None:
+        self.bench.finish()
+
+    @rule()
     def break_a_step(self) -> None:
         self.break_next = True
 
@@ -175,6 +193,13 @@ class EngineMachine(RuleBasedStateMachine):
         self.bench.engine.check_integrity()
         slots, held = self.bench.engine.tiers.slots, self.bench.runner._slots
         assert sorted(slots.digests()) == sorted(occupant.digest for _, occupant in held.values())
+
+    @invariant()
+    def what_is_in_flight_keeps_its_holds(self) -> None:
+        if self.bench.in_flight is not None:
+            for row in self.bench.in_flight.rows:
+                assert row.sequence_id in self.bench.engine.scheduler.running
+                assert row.lease is None or self.bench.engine.tiers.slots.is_current(row.lease)
 
     def teardown(self) -> None:
         if not hasattr(self, "bench"):

@@ -25,10 +25,20 @@ from headmix_server.core.messages import (
     decode_from_engine,
     encode,
 )
+from headmix_server.core.runner import Batch
 from headmix_server.engine.loop import EngineBrokenError
 from headmix_server.engine.serve import EngineServer
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import Bench, adapter, classify, expected_generation, generate, is_terminal, load
+from tests.support.engines import (
+    GIVE_UP_SECONDS,
+    Bench,
+    adapter,
+    classify,
+    expected_generation,
+    generate,
+    is_terminal,
+    load,
+)
 
 A, B, C2 = adapter("a"), adapter("b"), adapter("c2")
 READY = EngineReady(pid=1, max_model_len=256, kv_blocks=64, block_size=4, adapter_slots=4)
@@ -198,6 +208,72 @@ def test_a_broken_engine_ends_the_server_with_its_error(make_bench: MakeBench, s
     served.send(generate("r2", [2]))
     served.thread.join(10)
     assert "the device is lost" in str(served.error)
+
+
+class Gate:
+    """Holds every step until it is opened, and tells when one has come to it."""
+
+    def __init__(self) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def hold(self, batch: Batch) -> None:
+        self.reached.set()
+        if not self.opened.wait(GIVE_UP_SECONDS):
+            raise TimeoutError("the test never opened the gate")
+
+
+def test_messages_are_handled_while_a_step_computes(make_bench: MakeBench, serve: Callable[..., Served]) -> None:
+    gate = Gate()
+    opened = threading.Event()
+    served = serve(make_bench(hold=gate.hold))
+    served.bench.disk.on_open = opened.set
+    first, cold, aborted = generate("first", [1]), generate("cold", [2], A), generate("aborted", [3])
+    served.send(first)
+    assert gate.reached.wait(GIVE_UP_SECONDS)
+    served.send(cold, aborted, Abort(request_id="aborted"), Abort(request_id="none"), generate("refused", []))
+    served.receive_ends("refused")
+    assert opened.wait(GIVE_UP_SECONDS)
+    served.receive_until(lambda: any(report.waiting == 1 and report.running == 1 for report in served.reports))
+    assert served.bench.outputs["first"] == []
+    gate.opened.set()
+    served.receive_ends("first", "cold")
+    served.bench.assert_answered(first, cold)
+    assert served.bench.outputs["aborted"] == []
+
+
+def test_shutdown_is_answered_while_a_step_computes(make_bench: MakeBench, serve: Callable[..., Served]) -> None:
+    gate = Gate()
+    served = serve(make_bench(hold=gate.hold))
+    served.send(generate("r", [1]))
+    assert gate.reached.wait(GIVE_UP_SECONDS)
+    served.send(Shutdown())
+    (end,) = served.receive_ends("r")
+    assert isinstance(end, Failed)
+    assert end.code == "engine_unavailable"
+    gate.opened.set()
+    served.thread.join(10)
+    assert (served.thread.is_alive(), served.error) == (False, None)
+
+
+def test_the_end_of_the_computing_thread_ends_the_server(make_bench: MakeBench, serve: Callable[..., Served]) -> None:
+    def leave(batch: Batch) -> None:
+        raise SystemExit("the thread is told to go")
+
+    served = serve(make_bench(hold=leave))
+    served.send(generate("r", [1]))
+    served.thread.join(10)
+    assert "the computing thread is gone: SystemExit" in str(served.error)
+
+
+def test_steps_are_computed_on_one_thread_that_is_not_the_sockets(
+    make_bench: MakeBench, serve: Callable[..., Served]
+) -> None:
+    threads: set[threading.Thread] = set()
+    served = serve(make_bench(hold=lambda _: threads.add(threading.current_thread())))
+    served.send(generate("r", [1]), generate("s", [2], A))
+    served.receive_ends("r", "s")
+    assert len(threads) == 1
+    assert served.thread not in threads
 
 
 def test_tokens_stream_one_step_at_a_time(serve: Callable[..., Served]) -> None:

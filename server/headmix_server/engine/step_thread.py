@@ -1,0 +1,65 @@
+"""The one thread that computes steps while the engine's own takes in messages.
+
+Owns the thread and the signal that a step has landed. There is one for the engine's whole life, because a computing
+library keeps its own pool of threads for every thread that calls it. What a batch and its results mean is the engine's.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+
+import zmq
+
+from headmix_server.core.runner import Batch, RowResult
+
+LANDED_ENDPOINT = "inproc://step-landed"
+
+Outcome = Seq[RowResult] | BaseException
+"""What became of a step: its results, or what it raised."""
+
+
+class StepThread:
+    """Computes one batch at a time; `landed` becomes readable when it is done, for a poller beside other sockets."""
+
+    def __init__(self, run: Callable[[Batch], Seq[RowResult]], context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        self._run = run
+        self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self.landed: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+        self.landed.bind(LANDED_ENDPOINT)
+        self._signal: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+        self._signal.connect(LANDED_ENDPOINT)
+        self._thread = threading.Thread(target=self._work, name="steps", daemon=True)
+        self._thread.start()
+
+    def start(self, batch: Batch) -> None:
+        """Begin to compute a batch; the one before has been taken."""
+        self._batches.put(batch)
+
+    def take(self) -> Outcome:
+        """Wait for the step to land and return what became of it.
+
+        Anything but an `Exception`, such as `SystemExit`, has ended the thread: no step may be started after it.
+        """
+        self.landed.recv()
+        return self._outcomes.get()
+
+    def _work(self) -> None:
+        alive = True
+        while alive and (batch := self._batches.get()) is not None:
+            outcome: Outcome
+            try:
+                outcome = self._run(batch)
+            except BaseException as error:  # noqa: BLE001 - whatever ends this thread, the engine must hear of it
+                outcome = error
+                alive = isinstance(error, Exception)
+            self._outcomes.put(outcome)
+            self._signal.send(b"")
+
+    def close(self) -> None:
+        """Let the step in flight land, if there is one, and end the thread; closing twice is no error."""
+        self._batches.put(None)
+        self._thread.join()
+        for socket in (self.landed, self._signal):
+            socket.close(linger=0)
