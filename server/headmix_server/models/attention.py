@@ -6,6 +6,7 @@ Which rows and cached keys a row attends to is the step's (`kernels.attention`).
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from headmix_server.kernels.adapters import StepAdapters
@@ -27,7 +28,7 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class SelfAttention:
-    """One layer's attention. `q_norm` and `k_norm` act on each head before rotation; `window` is in tokens."""
+    """One layer's attention. `q_norm` and `k_norm` (both or neither) act on each head first; `window` is in tokens."""
 
     layer: int
     qkv: Linear  # ((H + 2 G) * P, D): queries, then keys, then values
@@ -47,10 +48,13 @@ class SelfAttention:
             adapters.add_qkv(self.layer, x, qkv)
         last_key = heads.queries + heads.keys
         states = qkv.view(-1, last_key + heads.keys, heads.size)
+        turned = self._normalise(states[:, :last_key])
+        if angles is not None:
+            turned = rotate(turned, angles)
         attended = attention.attend(
             self.layer,
-            _prepare(states[:, : heads.queries], self.q_norm, angles),
-            _prepare(states[:, heads.queries : last_key], self.k_norm, angles),
+            turned[:, : heads.queries],
+            turned[:, heads.queries :],
             states[:, last_key:],
             scale=heads.scale,
             window=self.window,
@@ -60,9 +64,9 @@ class SelfAttention:
             adapters.add_o(self.layer, attended, out)
         return out
 
-
-def _prepare(states: Tensor, norm: Norm | None, angles: Angles | None) -> Tensor:
-    """Normalise and turn queries or keys [tokens, heads, P]."""
-    if norm is not None:
-        states = norm(states)
-    return states if angles is None else rotate(states, angles)
+    def _normalise(self, states: Tensor) -> Tensor:
+        """Normalise queries and keys [tokens, H + G, P] head by head, where the family does."""
+        if self.q_norm is None or self.k_norm is None:
+            return states
+        queries, keys = states[:, : self.heads.queries], states[:, self.heads.queries :]
+        return torch.cat([self.q_norm(queries), self.k_norm(keys)], dim=1)

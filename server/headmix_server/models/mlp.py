@@ -26,7 +26,7 @@ class Mlp:
             adapters.add_gate_up(self.layer, x, gate_up)
         if self.gated:
             gate, up = gate_up.chunk(2, dim=-1)
-            inner = self.activation(gate) * up
+            inner = self.activation(gate).mul_(up)
         else:
             inner = self.activation(gate_up)
         out = self.down(inner)

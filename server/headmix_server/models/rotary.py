@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Angles = tuple[Tensor, Tensor]
-"""Cosines and sines [tokens, 1, P] of a step's positions."""
+"""Cosines and sines [tokens, 1, P] of a step's positions; the sines of the first half are negated."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -21,13 +21,17 @@ class Rotary:
 
     def at(self, positions: Tensor, dtype: torch.dtype) -> Angles:
         """Return cosine and sine at the given positions [tokens], computed in float32."""
-        angles = torch.outer(positions.float(), self.inverse).repeat(1, 2).unsqueeze(1)
-        return (angles.cos() * self.factor).to(dtype), (angles.sin() * self.factor).to(dtype)
+        angles = torch.outer(positions.float(), self.inverse)
+        cos, sin = angles.cos() * self.factor, angles.sin() * self.factor
+        return _pair(cos, cos, dtype), _pair(-sin, sin, dtype)
+
+
+def _pair(first: Tensor, second: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.cat([first, second], dim=1).unsqueeze(1).to(dtype)
 
 
 def rotate(states: Tensor, angles: Angles) -> Tensor:
-    """Turn queries or keys [tokens, heads, P] to their positions."""
+    """Turn queries and keys [tokens, heads, P] to their positions, in a new tensor: the halves of a head are pairs."""
     cos, sin = angles
-    half = states.shape[-1] // 2
-    swapped = torch.cat((-states[..., half:], states[..., :half]), dim=-1)
-    return states * cos + swapped * sin
+    first, second = states.chunk(2, dim=-1)
+    return (states * cos).addcmul_(torch.cat([second, first], dim=-1), sin)
