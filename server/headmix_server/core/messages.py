@@ -25,13 +25,17 @@ class Message(Frozen, frozen=True, tag=True, omit_defaults=True):
 
 
 class Generate(Message, frozen=True):
-    """Continue `prompt` (token ids) with the adapter, or with the base alone where `adapter` is None."""
+    """Continue `prompt` (token ids) with the adapter, or with the base alone where `adapter` is None.
+
+    `weight` is the tenant's share beside others', here and in the other requests; the last one sent holds.
+    """
 
     request_id: str
     tenant: str
     prompt: list[int]
     adapter: AdapterRef | None
     sampling: SamplingParams
+    weight: float = 1.0
 
 
 class Classify(Message, frozen=True):
@@ -41,6 +45,7 @@ class Classify(Message, frozen=True):
     tenant: str
     prompt: list[int]
     adapter: AdapterRef
+    weight: float = 1.0
 
 
 class Embed(Message, frozen=True):
@@ -51,6 +56,7 @@ class Embed(Message, frozen=True):
     prompt: list[int]
     adapter: AdapterRef | None
     params: EmbeddingParams
+    weight: float = 1.0
 
 
 class Abort(Message, frozen=True):
@@ -60,10 +66,20 @@ class Abort(Message, frozen=True):
 
 
 class LoadAdapter(Message, frozen=True):
-    """Bring an adapter to the device ahead of requests; answered by `AdapterLoaded` or `Failed`."""
+    """Bring an adapter to the device ahead of requests; answered by `AdapterLoaded` or `Failed`.
+
+    `pin` keeps it there until `UnpinAdapter` or `ForgetAdapter`.
+    """
 
     request_id: str
     adapter: AdapterRef
+    pin: bool = False
+
+
+class UnpinAdapter(Message, frozen=True):
+    """Let the adapter leave the device again when others need its slot."""
+
+    digest: str
 
 
 class ForgetAdapter(Message, frozen=True):
@@ -79,7 +95,7 @@ class Shutdown(Message, frozen=True):
 Request = Generate | Classify | Embed
 """What becomes a sequence."""
 
-ToEngine = Request | Abort | LoadAdapter | ForgetAdapter | Shutdown
+ToEngine = Request | Abort | LoadAdapter | UnpinAdapter | ForgetAdapter | Shutdown
 
 # --- from the engine ---------------------------------------------------------------------------------------------
 
