@@ -91,7 +91,9 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
     if settings.runner == "fake":
         runner = FakeRunner(range(base.shape.vocab_size))
         return runner, _limits(settings, settings.max_model_len or FAKE_MAX_MODEL_LEN, FAKE_KV_BLOCKS)
-    return _build_torch_runner(settings, base)
+    from headmix_server.device.threads import on_passing_thread
+
+    return on_passing_thread(lambda: _build_torch_runner(settings, base))
 
 
 def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineLimits]:

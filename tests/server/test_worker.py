@@ -1,6 +1,7 @@
 """What the engine process builds from its settings, family by family; and what it refuses at start."""
 
 import json
+from collections.abc import Sequence as Seq
 from pathlib import Path
 
 import msgspec
@@ -45,24 +46,27 @@ def test_bfloat16_may_be_asked_for_on_the_cpu(tmp_path: Path) -> None:
     assert len(rig.answers["g"].tokens) in {1, 2}
 
 
-def test_the_threads_asked_for_hold_on_the_computing_thread(tmp_path: Path) -> None:
+def test_steps_compute_on_the_threads_asked_for_whatever_others_set(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    context = zmq.Context()
+    runner, _ = build_runner(Settings(base="tiny", threads=before + 1, kv_cache_mib=1), make_base(tmp_path, "llama"))
+    torch.set_num_threads(before)
     seen = []
 
-    def run(batch: Batch) -> list[RowResult]:
+    def run(batch: Batch) -> Seq[RowResult]:
+        results = runner.run(batch)
         seen.append(torch.get_num_threads())
-        return []
+        return results
 
-    before = torch.get_num_threads()
-    steps = StepThread(run, context := zmq.Context())
+    steps = StepThread(run, context)
     try:
-        build_runner(Settings(base="tiny", threads=before + 1, kv_cache_mib=1), make_base(tmp_path, "llama"))
         steps.start(Batch(()))
-        steps.take()
+        assert steps.take() == []
     finally:
         steps.close()
         context.term()
-        torch.set_num_threads(before)
     assert seen == [before + 1]
+    assert torch.get_num_threads() == before
 
 
 def test_an_encoder_runs_whole_texts_and_needs_no_cache_memory(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from headmix_server.device.read_out import Placed, ReadOut
 from headmix_server.device.slot_storage import SlotStorage
 from headmix_server.device.static_decode import StaticDecode
 from headmix_server.device.static_step import DecodeRow
+from headmix_server.device.threads import compute_with, computing_alone
 from headmix_server.device.vocabulary import take_added, vocabulary_size
 from headmix_server.kernels.attention import StepAttention
 from headmix_server.kernels.attention_backend import AttentionBackend, choose_attention
@@ -38,7 +39,8 @@ class TorchRunner:
     """See `core.runner.Runner`; `storage` is the slots'.
 
     `memory` is None for a base that reads whole texts and so keeps no keys. Steps that only decode go to
-    `decode`, where there is one. `attention` None: the fastest there is for the placement.
+    `decode`, where there is one. `attention` None: the fastest there is for the placement. Steps compute on as many
+    cores as the thread that makes the runner.
     """
 
     def __init__(
@@ -59,16 +61,19 @@ class TorchRunner:
         self._pool = AdapterPool(storage, placement.dtype, placement.device)
         self._attention_backend = attention or choose_attention(placement.device, placement.dtype)
         self._read_out = ReadOut(model)
+        self._threads = torch.get_num_threads()
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
         """Read an artifact into host memory; see `device.adapter_files.load_adapter`."""
-        return self._pool.prepare(load_adapter(ref, self._base))
+        with computing_alone():
+            return self._pool.prepare(load_adapter(ref, self._base))
 
     def install(self, slot: int, generation: int, adapter: HostAdapter) -> None:
         """Put an adapter's tensors into a slot."""
         if not isinstance(adapter, LoadedAdapter):
             raise AdapterLoadError("this runner takes only adapters it has loaded")
-        self._pool.install(slot, generation, adapter)
+        with computing_alone():
+            self._pool.install(slot, generation, adapter)
 
     def clear(self, slot: int) -> None:
         """Empty a slot."""
@@ -81,6 +86,7 @@ class TorchRunner:
     @torch.inference_mode()
     def run(self, batch: Batch) -> list[RowResult]:
         """Compute one step."""
+        compute_with(self._threads)
         placed, results = self._place(batch)
         if placed:
             hidden = self._forward(placed)
