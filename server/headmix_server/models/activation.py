@@ -1,4 +1,4 @@
-"""The activation functions of the served families, under the names config.json gives them."""
+"""The activation functions of the served families, under the names config.json gives them, and their gated forms."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -6,6 +6,8 @@ from types import MappingProxyType
 
 from torch import Tensor
 from torch.nn.functional import gelu, relu, silu
+
+from headmix_server.kernels.row_ops import RowOps
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -21,3 +23,16 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         "swish": silu,
     }
 )
+
+
+def gated(name: str, ops: RowOps) -> Activation:
+    """Return what makes activation(gate) * up of [tokens, 2 I], gate first."""
+    activation = ACTIVATIONS[name]
+    if activation is silu:
+        return ops.gated_silu
+
+    def compute(gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        return activation(gate).mul_(up)
+
+    return compute

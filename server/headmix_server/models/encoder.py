@@ -122,7 +122,6 @@ def _take_block(sizes: EncoderSizes, checkpoint: Checkpoint, layer: int) -> Post
         checkpoint.linear(f"{name}.intermediate.dense", inner, width, bias=True),
         checkpoint.linear(f"{name}.output.dense", width, inner, bias=True),
         sizes.activation,
-        gated=False,
     )
     return PostNormBlock(
         attention,

@@ -86,7 +86,6 @@ def _take_block(sizes: _Sizes, checkpoint: Checkpoint, layer: int, scale: float)
         _take_projection(checkpoint, f"{name}.mlp.c_fc", sizes.inner, width),
         _take_projection(checkpoint, f"{name}.mlp.c_proj", width, sizes.inner),
         sizes.activation,
-        gated=False,
     )
     return PreNormBlock(
         attention, mlp, _take_norm(sizes, checkpoint, f"{name}.ln_1"), _take_norm(sizes, checkpoint, f"{name}.ln_2")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headmix_server.models.activation import ACTIVATIONS
+from headmix_server.models.activation import ACTIVATIONS, gated
 from headmix_server.models.attention import Heads, SelfAttention
 from headmix_server.models.block import PreNormBlock
 from headmix_server.models.config import ModelConfig
@@ -97,13 +97,14 @@ def take_mlp(layout: Layout, checkpoint: Checkpoint, layer: int) -> Mlp:
     name = f"layers.{layer}.mlp"
     gate_up = checkpoint.stacked([(f"{name}.gate_proj", inner), (f"{name}.up_proj", inner)], width, bias=bias)
     down = checkpoint.linear(f"{name}.down_proj", width, inner, bias=bias)
-    return Mlp(layer, gate_up, down, ACTIVATIONS[layout.activation], gated=True)
+    return Mlp(layer, gate_up, down, gated(layout.activation, checkpoint.row_ops))
 
 
 def take_norm(layout: Layout, checkpoint: Checkpoint, name: str, width: int | None = None) -> RMSNorm:
     """Read a norm of the hidden size, or of another width."""
     weight = checkpoint.take(f"{name}.weight", (width or layout.config.hidden_size,))
-    return RMSNorm(weight + layout.norm_offset if layout.norm_offset else weight, layout.norm_eps)
+    scale = weight + layout.norm_offset if layout.norm_offset else weight
+    return RMSNorm(scale, layout.norm_eps, checkpoint.row_ops)
 
 
 def take_decoder(

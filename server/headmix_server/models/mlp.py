@@ -11,24 +11,22 @@ from headmix_server.models.linear import Linear
 
 @dataclass(frozen=True, slots=True)
 class Mlp:
-    """One layer's MLP. Where it is gated, `gate_up` is both projections stacked, gate first: (2 I, D); else (I, D)."""
+    """One layer's MLP. Where it is gated, `gate_up` is both projections stacked, gate first: (2 I, D); else (I, D).
+
+    `activation` makes of what `gate_up` returns what `down` reads.
+    """
 
     layer: int
     gate_up: Linear
     down: Linear  # (D, I)
     activation: Activation
-    gated: bool
 
     def __call__(self, x: Tensor, adapters: StepAdapters | None) -> Tensor:
         """Compute [tokens, D] -> [tokens, D]."""
         gate_up = self.gate_up(x)
         if adapters is not None:
             adapters.add_gate_up(self.layer, x, gate_up)
-        if self.gated:
-            gate, up = gate_up.chunk(2, dim=-1)
-            inner = self.activation(gate).mul_(up)
-        else:
-            inner = self.activation(gate_up)
+        inner = self.activation(gate_up)
         out = self.down(inner)
         if adapters is not None:
             adapters.add_down(self.layer, inner, out)

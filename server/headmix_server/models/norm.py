@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
-from torch.nn.functional import layer_norm, rms_norm
+from torch.nn.functional import layer_norm
+
+from headmix_server.kernels.row_ops import TORCH, RowOps
 
 
 class Norm(Protocol):
@@ -21,10 +23,11 @@ class RMSNorm:
 
     weight: Tensor
     eps: float
+    ops: RowOps = TORCH
 
     def __call__(self, x: Tensor) -> Tensor:
         """See `Norm`."""
-        return rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return self.ops.rms_norm(x, self.weight, self.eps)
 
 
 @dataclass(frozen=True, slots=True)

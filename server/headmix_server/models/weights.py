@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from headmix_server.kernels.row_ops import choose_row_ops
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.linear import Linear
 from headmix_server.models.linear_format import LinearFormat
@@ -39,6 +40,7 @@ class Checkpoint:
         self.dtype = dtype
         self.device = device
         self.form = form
+        self.row_ops = choose_row_ops(device, dtype)
         self._tensors: dict[str, Tensor] = {}
         for shard in _shards(folder):
             for name, tensor in load_file(shard).items():  # mapped, not read: memory is taken once it is copied

@@ -1,0 +1,56 @@
+"""What stands between a layer's products, row by row: the RMS norm and the gated SiLU.
+
+torch's own operations are the reference, and what runs where there are no native ones. A row's result depends on that
+row alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from headmix_server.kernels.native.loading import load_native
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Scale the rows [rows, (heads,) width] by the root of their mean square, then by the weight [width]."""
+    return functional.rms_norm(x, weight.shape, weight, eps)
+
+
+def native_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Compute `rms_norm` in one pass of the native library; float32 on a CPU, rows contiguous."""
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    torch.ops.headmix.rms_norm(x, weight, eps, out)
+    return out
+
+
+def gated_silu(gate_up: Tensor) -> Tensor:
+    """Return silu(gate) * up [rows, width] of [rows, 2 width], gate first."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return functional.silu(gate).mul_(up)
+
+
+def native_gated_silu(gate_up: Tensor) -> Tensor:
+    """Compute `gated_silu` in one pass of the native library; float32 on a CPU."""
+    out = torch.empty(gate_up.shape[0], gate_up.shape[1] // 2, device=gate_up.device)
+    torch.ops.headmix.gated_silu(gate_up, out)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class RowOps:
+    """One implementation of each."""
+
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
+    gated_silu: Callable[[Tensor], Tensor]
+
+
+TORCH = RowOps(rms_norm, gated_silu)
+NATIVE = RowOps(native_rms_norm, native_gated_silu)
+
+
+def choose_row_ops(device: torch.device, dtype: torch.dtype) -> RowOps:
+    """Return the fastest implementation for states of this type there."""
+    return NATIVE if device.type == "cpu" and dtype == torch.float32 and load_native() else TORCH

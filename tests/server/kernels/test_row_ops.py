@@ -1,0 +1,92 @@
+"""The native row operations are the readable ones, whatever the shape and wherever the rows lie."""
+
+import pytest
+import torch
+
+from headmix_server.kernels.native.loading import load_native
+from headmix_server.kernels.row_ops import (
+    NATIVE,
+    TORCH,
+    choose_row_ops,
+    gated_silu,
+    native_gated_silu,
+    native_rms_norm,
+    rms_norm,
+)
+
+needs_native = pytest.mark.skipif(not load_native(), reason="no native kernels here")
+WIDTHS = (1, 7, 16, 64, 100, 576)
+
+
+@needs_native
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("rows", [0, 1, 40])
+def test_the_native_norm_is_torch_s(rows: int, width: int) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(rows, width) * torch.logspace(-4, 4, rows)[:, None], torch.randn(width)
+    torch.testing.assert_close(native_rms_norm(x, weight, 1e-5), rms_norm(x, weight, 1e-5), atol=1e-6, rtol=1e-5)
+
+
+@needs_native
+def test_the_native_norm_reads_heads_where_they_lie_between_others() -> None:
+    torch.manual_seed(0)
+    states, weight = torch.randn(5, 9, 20), torch.randn(20)
+    for part in (states[:, :4], states[:, 4:7], states[1:2, 8:]):
+        torch.testing.assert_close(native_rms_norm(part, weight, 1e-6), rms_norm(part, weight, 1e-6))
+
+
+@needs_native
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("rows", [0, 1, 40])
+def test_the_native_gated_silu_is_torch_s(rows: int, width: int) -> None:
+    torch.manual_seed(0)
+    gate_up = torch.randn(rows, 2 * width) * 8
+    torch.testing.assert_close(native_gated_silu(gate_up), gated_silu(gate_up.clone()), atol=1e-6, rtol=1e-5)
+
+
+@needs_native
+def test_silu_of_extremes_is_neither_infinite_nor_nan() -> None:
+    gates = torch.tensor([-1e30, -200.0, -88.0, -1e-30, 0.0, 1e-30, 88.0, 200.0, 1e30])
+    gate_up = torch.cat([gates, torch.ones(len(gates))])[None].repeat(3, 1)
+    torch.testing.assert_close(native_gated_silu(gate_up), gated_silu(gate_up.clone()), atol=1e-30, rtol=1e-5)
+
+
+@needs_native
+def test_not_a_number_stays_one() -> None:
+    x = torch.full((1, 40), float("nan"))
+    assert native_rms_norm(x, torch.ones(40), 1e-5).isnan().all()
+    assert native_gated_silu(x).isnan().all()
+
+
+@needs_native
+def test_a_row_s_result_is_the_same_bits_in_any_batch() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(300, 576), torch.randn(576)
+    whole = native_rms_norm(x, weight, 1e-5), native_gated_silu(x)
+    for row in (0, 17, 299):
+        alone = native_rms_norm(x[row : row + 1], weight, 1e-5), native_gated_silu(x[row : row + 1])
+        assert all(torch.equal(part[row], own[0]) for part, own in zip(whole, alone, strict=True))
+
+
+@needs_native
+def test_what_cannot_be_read_is_refused() -> None:
+    x, weight, out = torch.zeros(2, 8), torch.zeros(8), torch.zeros(2, 8)
+    for bad_x, bad_weight, bad_out in (
+        (x.double(), weight, out),
+        (x, weight[:7], out),
+        (x, weight, out[:1]),
+        (torch.zeros(8, 2).t(), weight, out),
+        (x[None, None], weight, out),
+    ):
+        with pytest.raises(RuntimeError):
+            torch.ops.headmix.rms_norm(bad_x, bad_weight, 1e-5, bad_out)
+    for gate_up in (torch.zeros(2, 7), torch.zeros(2, 2, 8), torch.zeros(2, 8).double()):
+        with pytest.raises(RuntimeError):
+            torch.ops.headmix.gated_silu(gate_up, torch.zeros(2, 4))
+
+
+def test_torch_serves_what_the_native_operations_do_not() -> None:
+    cpu = torch.device("cpu")
+    assert choose_row_ops(cpu, torch.float32) is (NATIVE if load_native() else TORCH)
+    assert choose_row_ops(cpu, torch.bfloat16) is TORCH
+    assert choose_row_ops(torch.device("meta"), torch.float32) is TORCH
