@@ -27,10 +27,11 @@ from benchmarks.yardstick.report import Report, append_report, latest, read_repo
 from benchmarks.yardstick.sizes import FULL
 from benchmarks.yardstick.stage import Stage
 from benchmarks.yardstick.throughput import NAME, Generator, ours
-from benchmarks.yardstick.vllm_process import vllm_process
+from benchmarks.yardstick.vllm_process import VllmProcess, vllm_process
 from headmix_server.core.types import AdapterRef
 
 VENV = Path(__file__).parents[2] / ".venv-vllm"
+VLLM_AS_INSTALLED = "vLLM, no adapter, cores as it chooses"
 VLLM_LORA_ENABLED, VLLM_LORAS = "vLLM, no adapter, LoRA enabled", "vLLM, 16 adapters as LoRA"
 CACHE_GIB = 1
 
@@ -42,21 +43,21 @@ def measure(stage: Stage, folder: Path) -> Measured:
     loras = [str(stage.shelf.as_lora(ref)) for ref in refs]
     engine = stage.engine()
     with ExitStack() as stack:
-        longest = 4 * (sizes.prompt + sizes.output)
-        model, env = stage.generator.folder, environment()
-        plain = stack.enter_context(
-            vllm_process(VENV / "bin/python", model, folder / "plain.log", max_model_len=longest, env=env)
-        )
-        adapted = stack.enter_context(
-            vllm_process(
-                VENV / "bin/python",
-                model,
-                folder / "lora.log",
-                max_model_len=longest,
-                max_loras=sizes.many,
-                env=env,
+
+        def start(name: str, *, every_core: bool = True, max_loras: int = 0) -> VllmProcess:
+            return stack.enter_context(
+                vllm_process(
+                    VENV / "bin/python",
+                    stage.generator.folder,
+                    folder / f"{name}.log",
+                    max_model_len=4 * (sizes.prompt + sizes.output),
+                    max_loras=max_loras,
+                    env=environment(every_core=every_core),
+                )
             )
-        )
+
+        plain, adapted = start("plain"), start("lora", max_loras=sizes.many)
+        as_installed = start("as-installed", every_core=False)
 
         def mine(name: str, adapters: list[AdapterRef]) -> Contender:
             return _generator(stage, name, lambda p: run_all(engine, spread_over(p, adapters, sizes.output)))
@@ -67,6 +68,7 @@ def measure(stage: Stage, folder: Path) -> Measured:
             mine(ours(0), []),
             mine(ours(sizes.many), refs),
             _generator(stage, VLLM, lambda p: plain.generate(p, sizes.output, nothing), rival=True),
+            _generator(stage, VLLM_AS_INSTALLED, lambda p: as_installed.generate(p, sizes.output, nothing), rival=True),
             _generator(stage, VLLM_LORA_ENABLED, lambda p: adapted.generate(p, sizes.output, nothing), rival=True),
             _generator(stage, VLLM_LORAS, lambda p: adapted.generate(p, sizes.output, each), rival=True),
         ]
@@ -81,12 +83,12 @@ def _generator(
     return Generator(name, rival, stage, generate)
 
 
-def environment() -> dict[str, str]:
-    """Return what vLLM's documentation asks for on CPU, and every core: it would keep one of two for its front end."""
+def environment(*, every_core: bool) -> dict[str, str]:
+    """Return what vLLM's documentation asks for on CPU; by itself it would keep one of two cores for its front end."""
     cores = sorted(os.sched_getaffinity(0))
     env = {
         "VLLM_CPU_KVCACHE_SPACE": str(CACHE_GIB),
-        "VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}-{cores[-1]}",
+        **({"VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}-{cores[-1]}"} if every_core else {}),
         "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",  # it keeps a step in flight, and may stand still for minutes
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
