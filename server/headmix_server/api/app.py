@@ -16,12 +16,11 @@ from headmix_server.api.routes import (
     models,
     tenants,
 )
-from headmix_server.api.schemas.error import ErrorResponse
+from headmix_server.api.schemas.error import document_errors
 from headmix_server.api.state import ApiState
 
 _RESOURCES = (completions, chat, classify, embeddings, models, adapters, tenants)
 _PROBES = (health, metrics)
-_ERROR = {"model": ErrorResponse, "description": "An error; docs/errors.md lists the codes."}
 
 
 def create_app(state: ApiState) -> FastAPI:
@@ -33,7 +32,7 @@ def create_app(state: ApiState) -> FastAPI:
     app.add_middleware(BodyLimit, max_mib=state.settings.max_body_mib)
     app.add_middleware(RequestLog, metrics=state.metrics)
     for module in _RESOURCES:
-        app.include_router(module.router, responses={"4XX": dict(_ERROR), "5XX": dict(_ERROR)})
+        app.include_router(module.router, responses=document_errors())
     for module in _PROBES:
         app.include_router(module.router)
     return app

@@ -54,8 +54,12 @@ _UPLOAD_FORM: dict[str, Any] = {
     }
 }
 
+_SAME_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"model": AdapterObject, "description": "The current version has these bytes already."}
+}
 
-@router.post("/v1/adapters", status_code=201, openapi_extra=_UPLOAD_FORM)
+
+@router.post("/v1/adapters", status_code=201, openapi_extra=_UPLOAD_FORM, responses=_SAME_BYTES)
 async def upload_adapter(request: Request, response: Response, principal: AdaptersKey, state: State) -> AdapterObject:
     """Upload an artifact, or a PEFT LoRA to convert into one, as the current version of a name.
 

@@ -1,6 +1,10 @@
 """The one shape of an error, for OpenAPI; bodies are made in `api.errors`."""
 
+from collections import defaultdict
+from typing import Any
+
 from headmix_server.api.schemas.common import ResponseBody
+from headmix_server.core.errors import ERRORS_BY_CODE
 
 
 class ErrorDetail(ResponseBody):
@@ -17,3 +21,22 @@ class ErrorResponse(ResponseBody):
     """Every response that is not a success."""
 
     error: ErrorDetail
+
+
+def document_errors() -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of errors: each status that one can have, with its codes."""
+    return {status: {"model": ErrorResponse, "description": text} for status, text in _describe_statuses().items()}
+
+
+def document_errors_beside_text(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the same of these statuses for a route whose success is no JSON, which `model` would be taken to be."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorResponse.__name__}"}}}
+    texts = _describe_statuses()
+    return {status: {"content": content, "description": texts[status]} for status in statuses}
+
+
+def _describe_statuses() -> dict[int, str]:
+    codes: dict[int, list[str]] = defaultdict(list)
+    for code, error in ERRORS_BY_CODE.items():
+        codes[error.status].append(code)
+    return {status: f"An error: {' or '.join(sorted(codes[status]))}." for status in sorted(codes)}

@@ -1,0 +1,99 @@
+"""The server's own OpenAPI document, taken at its word: schemathesis draws requests from it, good and bad, with and
+without keys; every status that comes back is one that the document has, every body has the documented shape, and
+nothing provokes a fault of the server's own.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests  # type: ignore[import-untyped]
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from headmix_adapters.base import read_base_shape
+from tests.support.artifacts import classifier_config, random_artifact
+from tests.support.server import FAKE_BASE, RunningServer, running_server, write_fake_base
+
+EXAMPLES = 12
+"""Requests drawn for each operation, mode and server."""
+
+OWN_FAULTS = frozenset({500, 501, 502, 504})
+NAMES = {"name": "poet", "model": "judge", "owner": "default", "tenant": "default"}
+"""Path parameters that lead somewhere, tried beside those that schemathesis invents."""
+
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module", params=["on", "off"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp(f"keys-{request.param}")
+    base = write_fake_base(folder / FAKE_BASE)
+    preload = folder / "preload"
+    preload.mkdir()
+    shape = read_base_shape(FAKE_BASE, base)
+    random_artifact(preload / "poet.safetensors", shape)
+    random_artifact(preload / "judge.safetensors", shape, classifier=classifier_config("a", "b"))
+    with running_server(folder, base=base, preload=preload, keys=request.param) as server:
+        yield server
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+@pytest.mark.parametrize("with_key", [True, False], ids=["key", "no key"])
+def test_every_answer_is_one_that_the_document_has(
+    server: RunningServer, mode: GenerationMode, *, with_key: bool
+) -> None:
+    schema = schemathesis.openapi.from_url(f"{server.base_url}/openapi.json")
+    headers = server.headers if with_key and (server.data_dir / "admin.key").exists() else {}
+    statuses = Counter[int]()
+    with requests.Session() as session:
+        for result in schema.get_all_operations():
+            _try(result.ok(), mode, session, headers, statuses)
+    assert statuses, "nothing was asked"
+    assert not OWN_FAULTS & statuses.keys()
+    if headers:
+        assert statuses[200], statuses
+
+
+def _try(
+    operation: Any, mode: GenerationMode, session: requests.Session, headers: dict[str, str], statuses: Counter[int]
+) -> None:
+    if mode is GenerationMode.NEGATIVE and not (operation.body or operation.query or operation.path_parameters):
+        return  # there is nothing to get wrong
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
+    def ask(case: Any, *, known: bool) -> None:
+        if known:
+            leading = {name: value for name, value in NAMES.items() if name in (case.path_parameters or {})}
+            case.path_parameters = {**(case.path_parameters or {}), **leading}
+        response = case.call(session=session, headers=headers, timeout=60)
+        statuses[response.status_code] += 1
+        case.validate_response(response, checks=CHECKS)
+        if response.status_code in OWN_FAULTS:
+            not_a_server_error(None, response, case)
+
+    ask()
+    sys.stdout.flush()
