@@ -70,7 +70,9 @@ class World:
         self.contents = Contents(folder / "contents", base.shape)
         self.base = base.shape
         self._database = open_database(folder / "headmix.db")
-        self.library = Library(Catalog(self._database, reserved={base.name}), ArtifactStore(folder / "artifacts"))
+        self._freed: list[str] = []
+        store = ArtifactStore(folder / "artifacts")
+        self.library = Library(Catalog(self._database, reserved={base.name}), store, on_freed=self._freed.append)
         self.evictions: Counter[str] = Counter()
         self.prefix_hits = 0
         self._loads_seen = 0
@@ -102,7 +104,9 @@ class World:
 
     def delete(self, tenant: str, name: str) -> tuple[str, ...]:
         """Delete an adapter; returns the digests nobody refers to any more, which the engine is told to forget."""
-        freed = self.library.delete(tenant, name).freed_digests
+        self.library.delete(tenant, name)
+        freed = tuple(self._freed)
+        self._freed.clear()
         for digest in freed:
             self.engine.forget(ForgetAdapter(digest=digest))
         return freed

@@ -3,12 +3,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.buckets import S3Server, s3_server
 from tests.support.databases import PostgresServer, postgres_server
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server for all tests that do not kill it."""
+    with s3_server() as server:
         yield server
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +18,12 @@ from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, HeadPart, Problem, SiteConfig, Sites
 from headmix_server.api.app import create_app
 from headmix_server.api.engine_client import EngineClient
+from headmix_server.api.fetching import Fetcher
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.holds import Holds
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore
+from headmix_server.catalog.store import ArtifactStore, Store
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion
 from headmix_server.core.database import open_database
 from headmix_server.core.metrics import Metrics
@@ -37,6 +39,9 @@ from tests.support.fake_engine import FakeEngine
 
 BASE = "tiny-base"
 TENANT, OTHER_TENANT = "tenant", "other"
+
+MakeStore = Callable[[Path, Holds], Store]
+"""Makes the artifact store of a data folder; what is held stays in it."""
 
 
 def base_shape(tokenizer: Tokenizer, **changes: Any) -> BaseShape:
@@ -123,9 +128,10 @@ async def api_rig(
     settings: Mapping[str, Any] | None = None,
     shape: Mapping[str, Any] | None = None,
     connected: bool = True,
+    make_store: MakeStore | None = None,
 ) -> AsyncIterator[ApiRig]:
     """Run the API over the base in `folder` with its data in `data`; `shape` and `settings` replace defaults."""
-    state = _state(folder, data, settings or {}, shape or {})
+    state = _state(folder, data, settings or {}, shape or {}, make_store)
     with tempfile.TemporaryDirectory() as run, socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = f"ipc://{run}/engine.sock"
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -150,6 +156,7 @@ async def api_rig(
             state.engine.detach("the test is over")
             server.stopped.set()
             await serving
+            state.library.close()
 
 
 class _Server(uvicorn.Server):
@@ -167,20 +174,27 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _state(folder: Path, data: Path, settings: Mapping[str, Any], shape: Mapping[str, Any]) -> ApiState:
+def _state(
+    folder: Path, data: Path, settings: Mapping[str, Any], shape: Mapping[str, Any], make_store: MakeStore | None
+) -> ApiState:
     tokenizer = load_tokenizer(folder)
     base = base_shape(tokenizer, **shape)
     database = open_database(data / "headmix.db")
     chosen = Settings(data_dir=data, **settings)
     metrics = Metrics(series=100, version="0", base=BASE)
+    engine = EngineClient(max_open=chosen.max_running + chosen.max_waiting)
+    catalog, holds = Catalog(database, reserved={BASE}), Holds()
+    store = ArtifactStore(data / "artifacts") if make_store is None else make_store(data, holds)
+    library = Library(catalog, store, holds=holds, on_freed=engine.forget)
     return ApiState(
         settings=chosen,
         base=ResolvedBase(name=BASE, folder=folder, shape=base),
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.vocab_size),
         chat_template=load_chat_template(folder, tokenizer.special_tokens),
-        engine=EngineClient(max_open=chosen.max_running + chosen.max_waiting),
-        library=Library(Catalog(database, reserved={BASE}), ArtifactStore(data / "artifacts")),
+        engine=engine,
+        library=library,
+        fetcher=Fetcher(library.store),
         keys=Keys(database),
         tenants=Tenants(database),
         audit=AuditLog(database),

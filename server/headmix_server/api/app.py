@@ -15,11 +15,12 @@ from headmix_server.api.routes import (
     metrics,
     models,
     tenants,
+    versions,
 )
 from headmix_server.api.schemas.error import document_errors
 from headmix_server.api.state import ApiState
 
-_RESOURCES = (completions, chat, classify, embeddings, models, adapters, tenants)
+_RESOURCES = (completions, chat, classify, embeddings, models, adapters, versions, tenants)
 _PROBES = (health, metrics)
 
 

@@ -14,7 +14,7 @@ from headmix_adapters.artifact.strict_json import parse_strict
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import Problem
 from headmix_adapters.convert.isolated import ConversionRefused, ConversionRequest, convert_isolated
-from headmix_server.catalog.store import Upload
+from headmix_server.catalog.upload import Upload
 from headmix_server.core.errors import InvalidAdapter, InvalidRequest, ServerOverloaded
 
 CONFIG_FIELD = "config"

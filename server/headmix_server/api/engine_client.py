@@ -3,7 +3,7 @@
 Owns the state clients meet (starting, ready, draining, down) and the promise that every open request is answered: by
 the engine, or with the reason the engine is gone. Whether an engine process lives, and starting another, is the
 supervisor's: it binds one endpoint an incarnation (`attach`) and takes it away (`detach`). Everything runs on one
-event loop.
+event loop; `forget` alone may be called by any thread.
 """
 
 import asyncio
@@ -41,14 +41,11 @@ from headmix_server.core.messages import (
     decode_from_engine,
     encode,
 )
-from headmix_server.core.types import AdapterRef, Residency
+from headmix_server.core.types import Residency
 
 RETRY_OVERLOADED = 1
 RETRY_UNAVAILABLE = 2
 """Seconds a client is told to wait: a full queue moves within one; an engine needs a few to start."""
-
-LATE_SECONDS = 60.0
-"""How long after an adapter's deletion a request may still be submitted whose name was resolved before it."""
 
 
 class EngineState(StrEnum):
@@ -74,7 +71,7 @@ class EngineClient:
         self._socket: zmq.asyncio.Socket | None = None
         self._reader: asyncio.Task[None] | None = None
         self._mailboxes: dict[str, Mailbox] = {}
-        self._forgotten: dict[str, float] = {}  # digests no name points to, and since when
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._draining = False
         self._became_ready = asyncio.Event()
         self._became_idle = asyncio.Event()
@@ -93,6 +90,7 @@ class EngineClient:
             zmq.ZMQError: the endpoint cannot be bound.
         """
         self.detach("another engine takes over")
+        self._loop = asyncio.get_running_loop()
         self._context = zmq.asyncio.Context()
         socket = self._context.socket(zmq.PAIR)
         socket.setsockopt(zmq.LINGER, 0)
@@ -220,21 +218,16 @@ class EngineClient:
                     return output
 
     def forget(self, digest: str) -> None:
-        """Tell the engine that no name points to the digest; an engine that is not ready has nothing to forget.
+        """Tell the engine that nobody will name the digest again; any thread may.
 
-        A request whose name was resolved before may still be on its way: see `LATE_SECONDS`.
+        An engine that is not ready has nothing to forget.
         """
-        now = time.monotonic()
-        self._forgotten = {known: since for known, since in self._forgotten.items() if now - since < LATE_SECONDS}
-        self._forgotten[digest] = now
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._forget, digest)
+
+    def _forget(self, digest: str) -> None:
         if self.ready is not None:
             self._send(ForgetAdapter(digest=digest))
-
-    def _forget_again(self, adapter: AdapterRef | None) -> None:
-        """Have the engine drop, once it is done with it, a deleted adapter that a late request has just named."""
-        since = None if adapter is None else self._forgotten.get(adapter.digest)
-        if adapter is not None and since is not None and time.monotonic() - since < LATE_SECONDS:
-            self._send(ForgetAdapter(digest=adapter.digest))
 
     @contextmanager
     def _opened(self, message: Request | LoadAdapter) -> Iterator[Mailbox]:
@@ -248,7 +241,6 @@ class EngineClient:
         mailbox = self._mailboxes[request_id] = Mailbox()
         try:
             self._send(message)
-            self._forget_again(message.adapter)
             yield mailbox
         finally:
             if self._mailboxes.get(request_id) is mailbox:

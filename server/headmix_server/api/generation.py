@@ -97,8 +97,10 @@ async def complete(
     """Yield one completion's deltas; the last has a finish reason. Closing it early aborts the engine's work.
 
     Raises:
-        HeadmixServerError: as `EngineClient.generate`.
+        HeadmixServerError: as `Fetcher.fetch` and `EngineClient.generate`.
     """
+    if message.adapter is not None:
+        await state.fetcher.fetch(message.adapter.digest)
     text = CompletionText(tokenizer, message.sampling, stops)
     last: float | None = None
     async with aclosing(state.engine.generate(message)) as outputs:

@@ -30,16 +30,32 @@ class Model:
 
 
 async def resolve_model(state: ApiState, tenant: str, name: str, record: RequestRecord) -> Model:
-    """Return what the name stands for, and note it in the record.
+    """Return what the name stands for, and note it in the record; an adapter is held until the request has ended.
 
     Raises:
         ModelNotFound: neither the base nor an adapter of this tenant.
     """
     if name == state.base.name:
         return Model()
-    version = await run_in_threadpool(state.library.catalog.resolve, tenant, name)
-    record.adapter, record.digest = version.name, version.digest
+    version = await hold_version(state, tenant, name, record)
     return Model(version, state.library.ref(version))
+
+
+async def hold_version(state: ApiState, tenant: str, reference: str, record: RequestRecord) -> AdapterVersion:
+    """Return the version that `name` or `name@3` names, held until the request has ended.
+
+    Raises:
+        ModelNotFound: not an adapter of this tenant.
+    """
+
+    def resolve() -> AdapterVersion:
+        version, hold = state.library.hold(tenant, reference)
+        record.holds.add(hold)  # here, not where it is awaited: that one may be gone by now
+        return version
+
+    version = await run_in_threadpool(resolve)
+    record.adapter, record.digest = version.name, version.digest
+    return version
 
 
 def require_generation(state: ApiState, model: Model) -> None:

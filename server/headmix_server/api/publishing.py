@@ -1,6 +1,7 @@
 """From an upload to a version: received, verified against the base, stored and named, or refused with every fault."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -10,9 +11,10 @@ from headmix_server.api import conversion
 from headmix_server.api.multipart import receive_form
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.names import check_name
-from headmix_server.catalog.store import Upload
+from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord, Published
 from headmix_server.core.errors import InvalidAdapter, InvalidRequest, PayloadTooLarge
+from headmix_server.tenancy.principal import Principal
 from headmix_server.text.extended import AddedTokensError
 
 MIB = 1024 * 1024
@@ -21,11 +23,21 @@ _FIELDS = frozenset({"name", "allow_base_mismatch"}) | conversion.FIELDS
 _BOOLEANS = {"true": True, "false": False}
 
 
-async def receive_and_publish(request: Request, state: ApiState, tenant: str) -> Published:
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What the form asks for beside its file."""
+
+    by: Principal
+    name: str
+    fields: Mapping[str, str]
+    allow_mismatch: bool
+
+
+async def receive_and_publish(request: Request, state: ApiState, principal: Principal) -> Published:
     """Take in the upload and make it the name's current version.
 
     Raises:
-        PayloadTooLarge, InvalidRequest, InvalidAdapter, InsufficientStorage: nothing was changed.
+        PayloadTooLarge, InvalidRequest, InvalidAdapter, InsufficientStorage, StorageUnavailable: nothing was changed.
     """
     max_bytes = state.settings.max_adapter_mib * MIB
     _check_declared_length(request, max_bytes)
@@ -39,7 +51,7 @@ async def receive_and_publish(request: Request, state: ApiState, tenant: str) ->
         if allow is None:
             raise InvalidRequest("allow_base_mismatch is true or false.", param="allow_base_mismatch")
         publish = _convert_and_publish if conversion.CONFIG_FIELD in fields else _verify_and_publish
-        return await run_in_threadpool(publish, state, tenant, name, upload, fields, allow)
+        return await run_in_threadpool(publish, state, _Order(principal, name, fields, allow), upload)
 
 
 def _check_declared_length(request: Request, max_bytes: int) -> None:
@@ -48,34 +60,30 @@ def _check_declared_length(request: Request, max_bytes: int) -> None:
         raise PayloadTooLarge(f"The artifact is larger than the limit of {max_bytes} bytes.", param="file")
 
 
-def _convert_and_publish(
-    state: ApiState, tenant: str, name: str, upload: Upload, fields: Mapping[str, str], allow_mismatch: bool
-) -> Published:
+def _convert_and_publish(state: ApiState, order: _Order, upload: Upload) -> Published:
     """A PEFT LoRA: its config came with it, and what is stored is the artifact it equals."""
     with state.library.store.receive(max_bytes=state.settings.max_adapter_mib * MIB) as made:
-        state.converter.convert(state.base, upload, fields, made)
-        return _publish(state, tenant, name, made, allow_mismatch)
+        state.converter.convert(state.base, upload, order.fields, made)
+        return _publish(state, order, made)
 
 
-def _verify_and_publish(
-    state: ApiState, tenant: str, name: str, upload: Upload, fields: Mapping[str, str], allow_mismatch: bool
-) -> Published:
-    if foreign := sorted(conversion.FIELDS & fields.keys()):
+def _verify_and_publish(state: ApiState, order: _Order, upload: Upload) -> Published:
+    if foreign := sorted(conversion.FIELDS & order.fields.keys()):
         message = f"{foreign[0]} goes with a PEFT LoRA and its {conversion.CONFIG_FIELD}; an artifact tells it itself."
         raise InvalidRequest(message, param=foreign[0])
-    return _publish(state, tenant, name, upload, allow_mismatch)
+    return _publish(state, order, upload)
 
 
-def _publish(state: ApiState, tenant: str, name: str, upload: Upload, allow_mismatch: bool) -> Published:
+def _publish(state: ApiState, order: _Order, upload: Upload) -> Published:
     upload.finish()
-    artifact = verify(state, upload, allow_mismatch)
+    artifact = verify(state, upload, order.allow_mismatch)
     record = AdapterRecord(
         digest=upload.digest,
         size_bytes=artifact.size_bytes,
         num_parameters=artifact.num_parameters,
         config=artifact.config,
     )
-    return state.library.publish(tenant, name, upload, record)
+    return state.library.publish(order.by.tenant, order.name, upload, record, actor=order.by.actor)
 
 
 def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> Artifact:

@@ -1,16 +1,44 @@
 """What one HTTP request turned out to be: who asked for what, how much was computed, how it ended.
 
-Filled in by whoever finds out, read once at the end by `request_log` for the log line and the metrics. It holds
-identifiers and counts, never texts or keys.
+Filled in by whoever finds out, read once at the end by `request_log` for the log line and the metrics. It has
+identifiers and counts, never texts or keys, and what the request holds until its end.
 """
 
+import threading
 import time
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from headmix_server.catalog.holds import Hold
+
 _KEY = "headmix.record"
+
+
+class HeldUntilEnd:
+    """The artifacts a request uses. Threads may add while it ends: what comes too late is given back at once."""
+
+    def __init__(self) -> None:
+        self._holds: list[Hold] = []
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def add(self, hold: Hold) -> None:
+        """Keep a hold until the end."""
+        with self._lock:
+            if not self._ended:
+                self._holds.append(hold)
+                return
+        hold.release()
+
+    def end(self) -> None:
+        """Give all back; whatever is added afterwards goes back too."""
+        with self._lock:
+            self._ended = True
+            holds, self._holds = self._holds, []
+        for hold in holds:
+            hold.release()
 
 
 @dataclass(slots=True)
@@ -30,6 +58,7 @@ class RequestRecord:
     cached_tokens: dict[int, int] = field(default_factory=dict)
     queue_seconds: float | None = None
     outcome: str | None = None
+    holds: HeldUntilEnd = field(default_factory=HeldUntilEnd)
 
     def seconds(self) -> float:
         """Return the time since the request arrived."""

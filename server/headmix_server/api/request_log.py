@@ -1,4 +1,5 @@
-"""The outermost middleware: the request's id, its log line, its metrics, and the answer to what nobody expected.
+"""The outermost middleware: the request's id, its log line, its metrics, the end of what it holds, and the answer to
+what nobody expected.
 
 Pure ASGI, so that streams pass through untouched. One line a request: identifiers, status, counts and seconds.
 """
@@ -55,6 +56,7 @@ class RequestLog:
             record.outcome = "aborted"
             raise
         finally:
+            record.holds.end()
             self._finish(scope, record, status)
 
     def _finish(self, scope: Scope, record: RequestRecord, status: int) -> None:

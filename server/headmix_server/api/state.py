@@ -6,6 +6,7 @@ from time import time
 from headmix_adapters.base import ResolvedBase
 from headmix_server.api.conversion import Converter
 from headmix_server.api.engine_client import EngineClient
+from headmix_server.api.fetching import Fetcher
 from headmix_server.catalog.library import Library
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
@@ -35,6 +36,7 @@ class ApiState:
     chat_template: ChatTemplate | None
     engine: EngineClient
     library: Library
+    fetcher: Fetcher
     keys: Keys
     tenants: Tenants
     audit: AuditLog

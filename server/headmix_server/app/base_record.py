@@ -18,12 +18,11 @@ def bind_base(record: Path, base: ResolvedBase, catalog: Catalog) -> None:
         StartError: they were, or one of them has the name of this base, which would answer in its place.
         OSError: the record cannot be read or written.
     """
-    names = {name for owners in catalog.owners().values() for _, name in owners}
-    if base.name in names:
+    if catalog.knows_name(base.name):
         raise StartError(f"an adapter in this data folder has the name of the base, {base.name!r}: rename the base")
     known = _read(record)
     fingerprint = base.shape.fingerprint
-    if names and known is not None and known != fingerprint:
+    if known is not None and known != fingerprint and not catalog.is_empty():
         raise StartError(
             f"the adapters in this data folder were accepted for another base (fingerprint {known}, this one has "
             f"{fingerprint}): start with that base, or with another data folder"

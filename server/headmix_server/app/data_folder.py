@@ -37,6 +37,11 @@ class DataFolder:
         return self.root / "artifacts"
 
     @property
+    def artifact_cache(self) -> Path:
+        """The folder of those of a bucket's artifacts that are on this machine."""
+        return self.root / "artifact-cache"
+
+    @property
     def base_record(self) -> Path:
         """The record of which base the adapters were accepted for."""
         return self.root / "base.json"

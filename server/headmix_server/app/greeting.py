@@ -23,7 +23,8 @@ MAX_LISTED = 20
 class Greeting:
     """Everything to be told.
 
-    `new_key` is the admin key where this start made it; `data_dir` None means keys are off.
+    `adapters` are the first of `num_adapters`. `new_key` is the admin key where this start made it; `data_dir` None
+    means keys are off.
     """
 
     url: str
@@ -31,6 +32,7 @@ class Greeting:
     generates: bool
     chats: bool
     adapters: Sequence[AdapterVersion]
+    num_adapters: int
     data_dir: Path | None
     new_key: str | None
 
@@ -44,12 +46,12 @@ class Greeting:
         yield _fact("base", self.base)
         if self.new_key is not None and self.data_dir is not None:
             yield _fact("admin key", f"{self.new_key}  (shown this once; also in {self.data_dir / FILE_NAME})")
-        yield _fact("adapters", str(len(self.adapters)))
+        yield _fact("adapters", str(self.num_adapters))
         shown = self.adapters[:MAX_LISTED]
         for adapter in shown:
             yield Text(f"  {adapter.reference}  {adapter.task}  {adapter.method}  {adapter.digest[:19]}")
-        if len(shown) < len(self.adapters):
-            yield Text(f"  and {len(self.adapters) - len(shown)} more: see {self.url}/v1/adapters")
+        if len(shown) < self.num_adapters:
+            yield Text(f"  and {self.num_adapters - len(shown)} more: see {self.url}/v1/adapters")
         yield Text("")
         for title, command in self._commands(shown):
             yield Text(f"# {title}", style="dim")

@@ -1,8 +1,11 @@
-"""What the API process does now and then beside serving: writing when keys were last used."""
+"""What the API process does now and then beside serving: writing when keys were last used, and trying once more to
+free what deletions left where that failed.
+"""
 
 import asyncio
 from contextlib import suppress
 
+from headmix_server.catalog.library import Library
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import get_logger
 from headmix_server.tenancy.keys import Keys
@@ -13,8 +16,9 @@ FLUSH_SECONDS = 60.0
 class Housekeeping:
     """Runs until it is cancelled, and once more on the way out, so that a stop forgets nothing."""
 
-    def __init__(self, keys: Keys, *, seconds: float = FLUSH_SECONDS) -> None:
+    def __init__(self, keys: Keys, library: Library, *, seconds: float = FLUSH_SECONDS) -> None:
         self._keys = keys
+        self._library = library
         self._seconds = seconds
         self._log = get_logger("housekeeping")
 
@@ -24,6 +28,7 @@ class Housekeeping:
             while True:
                 await asyncio.sleep(self._seconds)
                 await asyncio.to_thread(self._flush)
+                await asyncio.to_thread(self._library.free_doomed)
         finally:
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(asyncio.to_thread(self._flush))

@@ -8,21 +8,19 @@ from importlib.metadata import version
 
 from sqlalchemy import Engine
 
-from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
+from headmix_adapters.base import BaseError, resolve_base
 from headmix_server.api.engine_client import EngineClient
+from headmix_server.api.fetching import Fetcher
 from headmix_server.api.publishing import MIB, verify
 from headmix_server.api.state import ApiState
-from headmix_server.app.base_record import bind_base
 from headmix_server.app.data_folder import DataFolder
 from headmix_server.app.errors import StartError
-from headmix_server.app.greeting import Greeting
+from headmix_server.app.greeting import MAX_LISTED, Greeting
+from headmix_server.app.open_library import open_library
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.app.report_observer import ReportObserver
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore
 from headmix_server.core.database import DatabaseUnusable, open_database
-from headmix_server.core.logging import get_logger
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.audit_log import AuditLog
@@ -66,13 +64,15 @@ class Parts:
             base=state.base.name,
             generates=state.generates,
             chats=state.generates and state.chat_template is not None,
-            adapters=state.library.catalog.list(TENANT),
+            adapters=state.library.catalog.list(TENANT, limit=MAX_LISTED),
+            num_adapters=state.library.catalog.count(TENANT),
             data_dir=self.folder.root if state.settings.keys == "on" else None,
             new_key=self.new_key,
         )
 
     def close(self) -> None:
-        """Close the database."""
+        """End what is being freed and close the database."""
+        self.state.library.close()
         self.database.dispose()
 
 
@@ -89,43 +89,32 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         database = open_database(folder.database if settings.database is None else settings.database.get_secret_value())
     except (BaseError, TokenizerError, ChatTemplateError, DatabaseUnusable, OSError) as error:
         raise StartError(str(error)) from error
+    metrics = Metrics(series=settings.metrics_series, version=version("headmix"), base=base.name)
+    engine = EngineClient(
+        max_open=settings.max_running + settings.max_waiting, on_report=ReportObserver(Catalog(database), metrics)
+    )
     try:
         keys = Keys(database)
         new_key = keys.bootstrap(folder.root) if settings.keys == "on" else None
-        library = _open_library(database, folder, base)
+        library = open_library(settings, database, folder, base, on_freed=engine.forget)
     except StartError:
         database.dispose()
         raise
     except OSError as error:
         database.dispose()
         raise StartError(f"the data folder {folder.root} cannot be used: {error}") from error
-    metrics = Metrics(series=settings.metrics_series, version=version("headmix"), base=base.name)
     state = ApiState(
         settings=settings,
         base=base,
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.shape.vocab_size),
         chat_template=chat_template,
-        engine=EngineClient(
-            max_open=settings.max_running + settings.max_waiting, on_report=ReportObserver(library.catalog, metrics)
-        ),
+        engine=engine,
         library=library,
+        fetcher=Fetcher(library.store),
         keys=keys,
         tenants=Tenants(database),
         audit=AuditLog(database),
         metrics=metrics,
     )
     return Parts(state, folder, database, new_key)
-
-
-def _open_library(database: Engine, folder: DataFolder, base: ResolvedBase) -> Library:
-    """Join catalog and store, and repair what a crash left between them."""
-    library = Library(Catalog(database, reserved={base.name}), ArtifactStore(folder.artifacts))
-    bind_base(folder.base_record, base, library.catalog)
-    collected = library.start()
-    log = get_logger("app")
-    if collected.removed:
-        log.info("removed leftovers of an unclean end", files=len(collected.removed))
-    for digest in collected.missing:
-        log.error("an artifact's file is missing: upload it again", digest=digest)
-    return library

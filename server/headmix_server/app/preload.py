@@ -11,9 +11,9 @@ from pathlib import Path
 
 from headmix_adapters.artifact import Artifact, digest_file
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import Upload
+from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord
-from headmix_server.core.errors import HeadmixServerError, InvalidAdapter
+from headmix_server.core.errors import HeadmixServerError, InvalidAdapter, ModelNotFound
 from headmix_server.core.logging import get_logger
 
 TENANT = "default"
@@ -53,8 +53,9 @@ class Preload:
         self._write_record(published)
 
     def _is_due(self, name: str, digest: str, preloaded: str | None) -> bool:
-        current = next((version for version in self._library.catalog.list(TENANT) if version.name == name), None)
-        if current is None:
+        try:
+            current = self._library.catalog.resolve(TENANT, name)
+        except ModelNotFound:
             return True
         if any(version.digest == digest for version in self._library.catalog.versions(TENANT, name)):
             return False

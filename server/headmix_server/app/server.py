@@ -86,7 +86,7 @@ class Server:
         engine = parts.state.engine
         supervisor = Supervisor(engine, self._settings, self._folder.run, on_death=parts.engine_died)
         engine_life = asyncio.create_task(supervisor.run())
-        housekeeping = asyncio.create_task(Housekeeping(parts.state.keys).run())
+        housekeeping = asyncio.create_task(Housekeeping(parts.state.keys, parts.state.library).run())
         try:
             await asyncio.to_thread(parts.preload)
             self._door.open(create_app(parts.state))

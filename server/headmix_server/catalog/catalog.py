@@ -1,34 +1,52 @@
 """The catalog: which tenant calls which artifact by which name, and which version is current.
 
-Every change is one transaction, visible at once or not at all. It knows digests, not files: `store` holds the bytes,
-and `library` joins the two.
+Every change is one transaction with its row in the audit, visible at once or not at all. It knows digests, not files:
+`store` holds the bytes, and `library` joins the two.
 """
 
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, delete, func, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
-from headmix_adapters.config import decode_config, encode_config
-from headmix_server.catalog.models import AdapterRow, PromotionRow, VersionRow
-from headmix_server.catalog.names import check_name, known_form, parse_reference
-from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published
-from headmix_server.core.database import ensure_tenant, reading, writing
-from headmix_server.core.errors import InvalidRequest, ModelNotFound
-
-_Columns = tuple[str, str, int, str, int, int, int, int | None, str]
+from headmix_adapters.config import encode_config
+from headmix_server.catalog.history import promote, strike, undo
+from headmix_server.catalog.models import AdapterRow, ArtifactRow, IdentityRow, VersionRow
+from headmix_server.catalog.names import check_name, parse_reference
+from headmix_server.catalog.queries import (
+    NOT_DELETED,
+    OF_ADAPTER,
+    adapter,
+    in_use,
+    live_adapter,
+    not_found,
+    one,
+    read,
+    storable,
+    versions,
+)
+from headmix_server.catalog.tombstones import Tombstones
+from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
+from headmix_server.core.database import SERVER, audit, ensure_tenant, reading, writing
+from headmix_server.core.errors import InvalidRequest
 
 
 class Catalog:
-    """Names and versions of every tenant's adapters. `reserved` holds the names of the base, which none may take."""
+    """Names and versions of every tenant's adapters. `reserved` holds the names of the base, which none may take.
+
+    `actor` is whom the audit names for a change.
+    """
 
     def __init__(self, engine: Engine, *, reserved: Collection[str] = ()) -> None:
         self._engine = engine
         self._reserved = frozenset(reserved)
+        self.tombstones = Tombstones(engine)
 
-    def publish(self, tenant: str, name: str, record: AdapterRecord) -> Published:
+    # --- changes -------------------------------------------------------------------------------------------------
+
+    def publish(self, tenant: str, name: str, record: AdapterRecord, *, actor: str = SERVER) -> Published:
         """Make the artifact the current version of the name, as a new version unless its bytes are current already.
 
         Raises:
@@ -37,42 +55,18 @@ class Catalog:
         check_name(name, reserved=self._reserved)
         with writing(self._engine) as session:
             ensure_tenant(session, tenant)
-            adapter = session.scalar(_adapter(tenant, name))
-            if adapter is None:
-                adapter = AdapterRow(tenant=tenant, name=name, current=None, last=0)
-                session.add(adapter)
+            row = session.scalar(adapter(tenant, name))
+            if row is None:
+                row = AdapterRow(tenant=tenant, name=name, current=None, last=0)
+                session.add(row)
                 session.flush()
-            created = _current_digest(session, adapter) != record.digest
+            created = _current_digest(session, row) != record.digest
             if created:
-                _add_version(session, adapter, record)
-            return Published(_one(session, tenant, name, None), created)
+                _add_version(session, row, record)
+                audit(session, actor, tenant, "adapter.publish", f"{name}@{row.last}", digest=record.digest)
+            return Published(one(session, tenant, name, None), created)
 
-    def resolve(self, tenant: str, model: str) -> AdapterVersion:
-        """Return the version that `name` (the current one) or `name@3` refers to.
-
-        Raises:
-            ModelNotFound: unknown, another tenant's or malformed, all found out by the same query.
-        """
-        name, number = parse_reference(model)
-        with reading(self._engine) as session:
-            return _one(session, tenant, name, number, asked=model)
-
-    def list(self, tenant: str) -> tuple[AdapterVersion, ...]:
-        """Return the current version of each of the tenant's adapters, by name."""
-        chosen = _versions(AdapterRow.tenant == tenant, VersionRow.number == AdapterRow.current)
-        with reading(self._engine) as session:
-            return tuple(map(_read, session.execute(chosen.order_by(AdapterRow.name))))
-
-    def versions(self, tenant: str, name: str) -> tuple[AdapterVersion, ...]:
-        """Return every version of the adapter, newest first.
-
-        Raises:
-            ModelNotFound: as `resolve`.
-        """
-        with reading(self._engine) as session:
-            return _all(session, tenant, name)
-
-    def rollback(self, tenant: str, name: str, version: int | None = None) -> AdapterVersion:
+    def rollback(self, tenant: str, name: str, version: int | None = None, *, actor: str = SERVER) -> AdapterVersion:
         """Make an earlier (or later) version current again and return it.
 
         Without `version` the last change of what is current is undone, be it an upload or a rollback to a named
@@ -83,161 +77,174 @@ class Catalog:
             InvalidRequest: without `version`, and nothing was current before.
         """
         with writing(self._engine) as session:
-            current = _one(session, tenant, known_form(name), None, asked=name)
-            adapter = session.scalars(_adapter(tenant, name)).one()
+            row = live_adapter(session, tenant, name)
+            before = row.current
             if version is None:
-                adapter.current = _undo(session, adapter)
-            elif version != current.version:
-                _one(session, tenant, name, _storable(version), asked=f"{name}@{version}")
-                _promote(session, adapter, version)
+                undo(session, row)
+            elif version != before:
+                one(session, tenant, name, storable(version), asked=f"{name}@{version}")
+                promote(session, row, version)
             session.flush()
-            return _one(session, tenant, name, None)
+            if row.current != before:
+                audit(session, actor, tenant, "adapter.rollback", f"{name}@{row.current}", before=before)
+            return one(session, tenant, name, None)
 
-    def delete(self, tenant: str, name: str) -> Deleted:
-        """Take the adapter and all its versions away, at once.
+    def delete(self, tenant: str, name: str, *, actor: str = SERVER) -> Deleted:
+        """Take the adapter and all its versions away, at once; tombstones stay until they are buried.
 
         Raises:
             ModelNotFound: as `resolve`.
         """
         with writing(self._engine) as session:
-            versions = _all(session, tenant, name)
-            adapter = session.scalars(_adapter(tenant, name)).one()
-            session.execute(delete(PromotionRow).where(PromotionRow.adapter_id == adapter.id))
-            session.execute(delete(VersionRow).where(VersionRow.adapter_id == adapter.id))
-            adapter.current = None
-            digests = dict.fromkeys(version.digest for version in versions)
-            freed = tuple(digest for digest in digests if not _in_use(session, digest))
-            return Deleted(versions, freed)
+            row = live_adapter(session, tenant, name)
+            of_adapter = (VersionRow.adapter_id == row.id, NOT_DELETED)
+            found = session.execute(
+                select(VersionRow.number, VersionRow.digest).where(*of_adapter).order_by(VersionRow.number.desc())
+            ).all()
+            session.execute(update(VersionRow).where(*of_adapter).values(state=VersionState.DELETED.value))
+            strike(session, row)
+            row.current = None
+            deleted = Deleted(tuple(number for number, _ in found), tuple(dict.fromkeys(digest for _, digest in found)))
+            audit(session, actor, tenant, "adapter.delete", name, versions=deleted.versions)
+            return deleted
+
+    def set_state(
+        self, tenant: str, name: str, version: int, state: VersionState, *, actor: str = SERVER
+    ) -> AdapterVersion:
+        """Retire one version, make it ready again, or delete it; returns it as it was, or is where it stays.
+
+        Raises:
+            ModelNotFound: as `resolve`, or the adapter has no such version, be it deleted.
+            InvalidRequest: it is the current one, which can only be ready.
+        """
+        with writing(self._engine) as session:
+            row = live_adapter(session, tenant, name)
+            asked = f"{name}@{version}"
+            chosen = (VersionRow.adapter_id == row.id, VersionRow.number == storable(version), NOT_DELETED)
+            found = session.execute(versions(*chosen)).one_or_none()
+            if found is None:
+                raise not_found(asked)
+            if row.current == version and state is not VersionState.READY:
+                raise InvalidRequest(
+                    f"{asked} is the current version: make another one current first.", param="version"
+                )
+            if found.state != state.value:
+                session.execute(update(VersionRow).where(*chosen).values(state=state.value))
+                if state is not VersionState.READY:
+                    strike(session, row, version)
+                audit(session, actor, tenant, f"version.{state.value}", asked, digest=found.digest)
+            after = session.execute(versions(*chosen)).one_or_none()
+            return read(found if after is None else after)
+
+    # --- what a tenant asks --------------------------------------------------------------------------------------
+
+    def resolve(self, tenant: str, model: str) -> AdapterVersion:
+        """Return the version that `name` (the current one) or `name@3` refers to.
+
+        Raises:
+            ModelNotFound: unknown, another tenant's, malformed or retired, all found out by the same query.
+        """
+        name, number = parse_reference(model)
+        with reading(self._engine) as session:
+            return one(session, tenant, name, number, asked=model)
+
+    def list(self, tenant: str, *, after: str = "", limit: int | None = None) -> tuple[AdapterVersion, ...]:
+        """Return the current version of each of the tenant's adapters whose name comes after, by name."""
+        current = (AdapterRow.tenant == tenant, AdapterRow.name > after, VersionRow.number == AdapterRow.current)
+        with reading(self._engine) as session:
+            return tuple(map(read, session.execute(versions(*current).order_by(AdapterRow.name).limit(limit))))
+
+    def count(self, tenant: str) -> int:
+        """Return how many adapters the tenant has."""
+        there = select(func.count()).where(AdapterRow.tenant == tenant, AdapterRow.current.is_not(None))
+        with reading(self._engine) as session:
+            return session.scalars(there).one()
+
+    def versions(
+        self, tenant: str, name: str, *, before: int | None = None, limit: int | None = None
+    ) -> tuple[AdapterVersion, ...]:
+        """Return the adapter's versions with lower numbers than `before`, retired ones too, newest first.
+
+        Raises:
+            ModelNotFound: as `resolve`.
+        """
+        with reading(self._engine) as session:
+            row = live_adapter(session, tenant, name)
+            query = versions(VersionRow.adapter_id == row.id, NOT_DELETED)
+            if before is not None:
+                query = query.where(VersionRow.number < min(before, 2**63 - 1))
+            return tuple(map(read, session.execute(query.order_by(VersionRow.number.desc()).limit(limit))))
+
+    # --- what the server asks ------------------------------------------------------------------------------------
+
+    def identity(self) -> str:
+        """Return the text that tells this catalog from any other."""
+        with reading(self._engine) as session:
+            return session.scalars(select(IdentityRow.id)).one()
+
+    def is_empty(self) -> bool:
+        """Tell whether no tenant has an adapter."""
+        with reading(self._engine) as session:
+            return session.scalar(select(AdapterRow.id).where(AdapterRow.current.is_not(None)).limit(1)) is None
+
+    def knows_name(self, name: str) -> bool:
+        """Tell whether any tenant has an adapter of this name."""
+        named = select(AdapterRow.id).where(AdapterRow.name == name, AdapterRow.current.is_not(None)).limit(1)
+        with reading(self._engine) as session:
+            return session.scalar(named) is not None
+
+    def stored_digests(self) -> frozenset[str]:
+        """Return every digest whose bytes are to be there, those of tombstones included."""
+        with reading(self._engine) as session:
+            return frozenset(session.scalars(select(ArtifactRow.digest)))
 
     def referenced_digests(self) -> frozenset[str]:
-        """Return every digest that any version of any tenant refers to."""
+        """Return every digest that any version of any tenant refers to; tombstones do not count."""
         with reading(self._engine) as session:
-            return frozenset(session.scalars(select(VersionRow.digest).distinct()))
+            return frozenset(session.scalars(select(VersionRow.digest).where(NOT_DELETED).distinct()))
 
     def refers_to(self, digest: str) -> bool:
-        """Return whether any version of any tenant refers to the digest."""
+        """Return whether any version of any tenant refers to the digest; tombstones do not count."""
         with reading(self._engine) as session:
-            return _in_use(session, digest)
+            return in_use(session, digest)
 
-    def owners(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
-        """Return, for each digest, the (tenant, name) pairs that refer to it; for the metrics, never for a tenant."""
+    def owners(self, digests: Collection[str]) -> Mapping[str, tuple[tuple[str, str], ...]]:
+        """Return, for each of the digests, the (tenant, name) pairs that refer to it; for the metrics only."""
         pairs: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
-        query = select(VersionRow.digest, AdapterRow.tenant, AdapterRow.name).join(AdapterRow, _OF_ADAPTER)
+        query = (
+            select(VersionRow.digest, AdapterRow.tenant, AdapterRow.name)
+            .join(AdapterRow, OF_ADAPTER)
+            .where(VersionRow.digest.in_(digests), NOT_DELETED)
+        )
         with reading(self._engine) as session:
             for digest, tenant, name in session.execute(query.order_by(AdapterRow.tenant, AdapterRow.name)):
                 pairs[digest][tenant, name] = None
         return {digest: tuple(names) for digest, names in pairs.items()}
 
 
-_OF_ADAPTER = VersionRow.adapter_id == AdapterRow.id
-
-
-def _versions(*where: ColumnElement[bool]) -> Select[*_Columns]:
-    """Select what `_read` reads; the columns, not the rows, since a request waits for it."""
-    return (
-        select(
-            AdapterRow.tenant,
-            AdapterRow.name,
-            VersionRow.number,
-            VersionRow.digest,
-            VersionRow.size_bytes,
-            VersionRow.num_parameters,
-            VersionRow.created,
-            AdapterRow.current,
-            VersionRow.config,
-        )
-        .join(AdapterRow, _OF_ADAPTER)
-        .where(*where)
-    )
-
-
-def _read(row: Row[*_Columns]) -> AdapterVersion:
-    tenant, name, number, digest, size_bytes, num_parameters, created, current, config = row
-    return AdapterVersion(
-        tenant=tenant,
-        name=name,
-        version=number,
-        digest=digest,
-        size_bytes=size_bytes,
-        num_parameters=num_parameters,
-        created=created,
-        current=number == current,
-        config=decode_config(config),
-    )
-
-
-def _adapter(tenant: str, name: str) -> Select[AdapterRow]:
-    return select(AdapterRow).where(AdapterRow.tenant == tenant, AdapterRow.name == name)
-
-
-def _one(session: Session, tenant: str, name: str, number: int | None, *, asked: str | None = None) -> AdapterVersion:
-    """Return one version; `asked` is what the client called it."""
-    wanted = func.coalesce(number, AdapterRow.current)
-    query = _versions(AdapterRow.tenant == tenant, AdapterRow.name == name, VersionRow.number == wanted)
-    row = session.execute(query).one_or_none()
-    if row is None:
-        raise _not_found(asked if asked is not None else name)
-    return _read(row)
-
-
-def _all(session: Session, tenant: str, name: str) -> tuple[AdapterVersion, ...]:
-    known = _versions(AdapterRow.tenant == tenant, AdapterRow.name == known_form(name))
-    versions = tuple(map(_read, session.execute(known.order_by(VersionRow.number.desc()))))
-    if not versions:
-        raise _not_found(name)
-    return versions
-
-
-def _storable(version: int) -> int:
-    """Return 0, which no version has, for a number that the database cannot hold."""
-    return version if 0 < version < 2**63 else 0
-
-
-def _not_found(asked: str) -> ModelNotFound:
-    # repr: what a client sent may hold quotes, control characters or halves of surrogate pairs.
-    return ModelNotFound(f"The model {asked[:128]!r} does not exist.", param="model")
-
-
-def _current_digest(session: Session, adapter: AdapterRow) -> str | None:
+def _current_digest(session: Session, row: AdapterRow) -> str | None:
     return session.scalar(
-        select(VersionRow.digest).where(VersionRow.adapter_id == adapter.id, VersionRow.number == adapter.current)
+        select(VersionRow.digest).where(VersionRow.adapter_id == row.id, VersionRow.number == row.current)
     )
 
 
-def _in_use(session: Session, digest: str) -> bool:
-    return session.scalar(select(VersionRow.number).where(VersionRow.digest == digest).limit(1)) is not None
-
-
-def _add_version(session: Session, adapter: AdapterRow, record: AdapterRecord) -> None:
-    adapter.last += 1
+def _add_version(session: Session, row: AdapterRow, record: AdapterRecord) -> None:
+    now = int(time.time())
+    if session.get(ArtifactRow, record.digest) is None:
+        session.add(ArtifactRow(digest=record.digest, size_bytes=record.size_bytes, created=now))
+        session.flush()
+    row.last += 1
     session.add(
         VersionRow(
-            adapter_id=adapter.id,
-            number=adapter.last,
+            adapter_id=row.id,
+            number=row.last,
             digest=record.digest,
+            state=VersionState.READY.value,
             size_bytes=record.size_bytes,
             num_parameters=record.num_parameters,
             config=encode_config(record.config),
-            created=int(time.time()),
+            created=now,
         )
     )
-    _promote(session, adapter, adapter.last)
+    promote(session, row, row.last)
     session.flush()
-
-
-def _promote(session: Session, adapter: AdapterRow, number: int) -> None:
-    position = session.scalar(
-        select(func.coalesce(func.max(PromotionRow.position), 0) + 1).where(PromotionRow.adapter_id == adapter.id)
-    )
-    session.add(PromotionRow(adapter_id=adapter.id, position=position, number=number))
-    adapter.current = number
-
-
-def _undo(session: Session, adapter: AdapterRow) -> int:
-    """Drop the last promotion and return the number of the one before."""
-    of_adapter = select(PromotionRow).where(PromotionRow.adapter_id == adapter.id)
-    latest = session.scalars(of_adapter.order_by(PromotionRow.position.desc()).limit(2)).all()
-    if len(latest) < 2:
-        raise InvalidRequest(f"No version of {adapter.name!r} was current before this one.", param="version")
-    session.delete(latest[0])
-    return latest[1].number

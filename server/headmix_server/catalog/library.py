@@ -1,63 +1,125 @@
 """Store and catalog as one: an artifact's bytes and the names that refer to it appear and go together.
 
-Owns the order of the steps (bytes before names, names away before bytes) and the lock that keeps one client's deletion
-from removing the file that another's upload of the same bytes has just found there.
+Owns the order of the steps (bytes before names, names away before bytes) and when bytes are freed: once every version
+that referred to them is deleted and their last hold is back.
 """
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.catalog.store import ArtifactStore, Collected, Upload
-from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published
+from headmix_server.catalog.holds import Hold, Holds
+from headmix_server.catalog.store import Collected, Store
+from headmix_server.catalog.upload import Upload
+from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
+from headmix_server.core.database import SERVER
+from headmix_server.core.logging import get_logger
 from headmix_server.core.types import AdapterRef
 
 
 class Library:
-    """All tenants' adapters with their files. Safe to use from many threads of one process."""
+    """All tenants' adapters with their files. Safe to use from many threads of one process; methods block.
 
-    def __init__(self, catalog: Catalog, store: ArtifactStore) -> None:
+    `holds` are those the store was made with. `on_freed` is told each digest that is gone for good, in any thread.
+    `actor` is whom the audit names for a change.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: Store,
+        *,
+        holds: Holds | None = None,
+        on_freed: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.catalog = catalog
         self.store = store
+        self.holds = Holds() if holds is None else holds
+        self.holds.watch(self._on_last_hold)
+        self._on_freed = on_freed
+        self._doomed: set[str] = set()  # digests whose bytes may be freed, once nobody holds them
+        self._deletions = 0
         self._lock = threading.Lock()
+        self._freeing = ThreadPoolExecutor(1, "headmix-free")
+        self._log = get_logger("library")
 
     def start(self) -> Collected:
-        """Remove what a crash left behind; call it once, before any upload."""
-        return self.store.collect(self.catalog.referenced_digests())
+        """Finish deletions and remove what a crash left behind; call it once, before any upload."""
+        with self._lock:
+            self._doomed |= self.catalog.tombstones.digests()
+        self.free_doomed()
+        return self.store.collect(self.catalog.stored_digests())
 
-    def publish(self, tenant: str, name: str, upload: Upload, record: AdapterRecord) -> Published:
+    def close(self) -> None:
+        """End what is being freed and stop the thread that does it."""
+        self._freeing.shutdown()
+
+    # --- changes -------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, tenant: str, name: str, upload: Upload, record: AdapterRecord, *, actor: str = SERVER
+    ) -> Published:
         """Store the verified upload and make it the name's current version.
 
         Raises:
             InvalidRequest: the name is malformed or reserved.
             InsufficientStorage: the disk is full; nothing changed.
+            StorageUnavailable: the store cannot be reached; nothing changed.
         """
         if record.digest != upload.digest:
             raise ValueError(f"the record is of {record.digest}, the upload is {upload.digest}")
         upload.finish()
-        with self._lock:
-            self.store.commit(upload)
+        with self.holds.acquire(record.digest):
             try:
-                return self.catalog.publish(tenant, name, record)
+                self.store.commit(upload)
+                return self.catalog.publish(tenant, name, record, actor=actor)
             except Exception:
-                if not self.catalog.refers_to(record.digest):
-                    self.store.delete(record.digest)
+                self._doom(record.digest)
                 raise
 
-    def delete(self, tenant: str, name: str) -> Deleted:
-        """Take the adapter away, and the files nobody else refers to.
+    def delete(self, tenant: str, name: str, *, actor: str = SERVER) -> Deleted:
+        """Take the adapter away, and the bytes nobody else refers to as soon as nobody uses them.
 
         Raises:
             ModelNotFound: no such adapter of this tenant.
         """
-        with self._lock:
-            deleted = self.catalog.delete(tenant, name)
-            for digest in deleted.freed_digests:
-                self.store.delete(digest)
-            return deleted
+        deleted = self.catalog.delete(tenant, name, actor=actor)
+        self._after_deletion(*deleted.digests)
+        return deleted
+
+    def delete_version(self, tenant: str, name: str, version: int, *, actor: str = SERVER) -> AdapterVersion:
+        """Take one version away, as `delete` does all; returns what it was.
+
+        Raises:
+            ModelNotFound: no such version of this tenant.
+            InvalidRequest: it is the current one.
+        """
+        gone = self.catalog.set_state(tenant, name, version, VersionState.DELETED, actor=actor)
+        self._after_deletion(gone.digest)
+        return gone
+
+    # --- use -----------------------------------------------------------------------------------------------------
+
+    def hold(self, tenant: str, model: str) -> tuple[AdapterVersion, Hold]:
+        """Return the version that `name` or `name@3` refers to, with a hold on its bytes.
+
+        Raises:
+            ModelNotFound: as `Catalog.resolve`.
+        """
+        while True:
+            deletions = self._deletions
+            version = self.catalog.resolve(tenant, model)
+            hold = self.holds.acquire(version.digest)
+            # A deletion counts before it looks for holds: either it finds this one, or it is seen here.
+            if self._deletions == deletions:
+                return version, hold
+            hold.release()
 
     def path(self, version: AdapterVersion) -> Path:
-        """Return the version's file."""
+        """Return the version's file; `Store.fetch` makes sure of it."""
         return self.store.path(version.digest)
 
     def ref(self, version: AdapterVersion) -> AdapterRef:
@@ -69,3 +131,56 @@ class Library:
             version=version.version,
             tenant=version.tenant,
         )
+
+    # --- freeing -------------------------------------------------------------------------------------------------
+
+    def free_doomed(self) -> None:
+        """Free what deletions left and nobody uses, also where it failed before; what fails again is logged."""
+        with self._lock:
+            doomed = sorted(self._doomed)
+        for digest in doomed:
+            self._free(digest)
+
+    def settle(self) -> None:
+        """Wait until what the last returned holds set off is done."""
+        self._freeing.submit(lambda: None).result()
+
+    def _after_deletion(self, *digests: str) -> None:
+        self._doom(*digests)
+        for digest in digests:
+            self._free(digest)
+
+    def _doom(self, *digests: str) -> None:
+        with self._lock:
+            self._deletions += 1
+            self._doomed.update(digests)
+
+    def _on_last_hold(self, digest: str) -> None:
+        if digest in self._doomed:
+            with suppress(RuntimeError):  # closed already: the next start does it
+                self._freeing.submit(self._free, digest)
+
+    def _free(self, digest: str) -> None:
+        """Free the artifact where that is due; whoever still holds it brings us back here."""
+        # Again where it was doomed once more meanwhile, by somebody who found it busy with us.
+        while digest in self._doomed:
+            with self.holds.exclusively(digest) as alone:
+                if not alone or not self._try_to_free(digest):
+                    return
+
+    def _try_to_free(self, digest: str) -> bool:
+        with self._lock:
+            self._doomed.discard(digest)
+        try:
+            # Bytes before rows: after a crash in between, the rows say what is still to be done.
+            if not self.catalog.refers_to(digest):
+                self.store.delete(digest)
+            freed = self.catalog.tombstones.bury(digest)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again and must not stop the rest
+            with self._lock:
+                self._doomed.add(digest)
+            self._log.error("an artifact could not be freed", digest=digest, reason=str(error))
+            return False
+        if freed:
+            self._on_freed(digest)
+        return True

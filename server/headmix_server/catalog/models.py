@@ -1,4 +1,4 @@
-"""The catalog's tables: adapters, their versions, and the order in which versions became current.
+"""The catalog's tables: artifacts, adapters, their versions, and the order in which versions became current.
 
 Rows only; the rules they keep are `catalog`'s.
 """
@@ -7,6 +7,24 @@ from sqlalchemy import BigInteger, ForeignKey, Integer, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from headmix_server.core.database import Base
+
+
+class ArtifactRow(Base):
+    """An artifact whose bytes are stored: there from before its first version until after its last tombstone."""
+
+    __tablename__ = "artifacts"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int]
+    created: Mapped[int]
+
+
+class IdentityRow(Base):
+    """The one row that tells this catalog from any other, by a random text; a bucket's owner is known by it."""
+
+    __tablename__ = "identity"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
 
 
 class AdapterRow(Base):
@@ -24,13 +42,17 @@ class AdapterRow(Base):
 
 
 class VersionRow(Base):
-    """One immutable version: which artifact it is, and the artifact's header as JSON."""
+    """One version: which artifact it is, and the artifact's header as JSON. Only `state` ever changes.
+
+    A deleted one is a tombstone: it keeps the artifact until nothing uses it any more, and goes with its bytes.
+    """
 
     __tablename__ = "versions"
 
     adapter_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("adapters.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(index=True)
+    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), index=True)
+    state: Mapped[str]
     size_bytes: Mapped[int]
     num_parameters: Mapped[int]
     config: Mapped[str]

@@ -1,96 +1,79 @@
-"""The artifacts' files, each under the digest of its bytes.
+"""Where artifacts are kept: what any store can do, and the one that is a folder.
 
     <root>/sha256/ab/<64 hex digits>.safetensors    a complete artifact; never changed, only removed
     <root>/incoming/<random>.safetensors            an upload that is not complete, or not committed yet
 
 A file appears under its digest by one rename after its bytes are on the disk, so a crash at any line leaves an
-artifact or none; what an upload left behind is removed at the next start. The store knows neither names nor tenants.
+artifact or none; what an upload left behind is removed at the next start. A store knows neither names nor tenants.
 """
 
-import contextlib
-import errno
-import hashlib
 import os
 import re
 import secrets
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from headmix_server.core.errors import InsufficientStorage, PayloadTooLarge
+from headmix_server.catalog.upload import Upload, full_disk_told
 
+SUFFIX = ".safetensors"
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-_HEX = re.compile(r"[0-9a-f]{64}")
-_SUFFIX = ".safetensors"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class Upload:
-    """Bytes on their way in: `write` them, `finish`, then look at `path`. One thread at a time."""
-
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self.path = path
-        self.size_bytes = 0
-        self._max_bytes = max_bytes
-        self._hash = hashlib.sha256()
-        self._file: int | None = None
-        with _full_disk_told():
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-
-    @property
-    def digest(self) -> str:
-        """The digest of what was written so far."""
-        return f"sha256:{self._hash.hexdigest()}"
-
-    def write(self, data: bytes) -> None:
-        """Append bytes.
-
-        Raises:
-            PayloadTooLarge: more than the limit, before they reach the disk.
-            InsufficientStorage: the disk is full.
-        """
-        if self._file is None:
-            raise ValueError("the upload is finished")
-        if self.size_bytes + len(data) > self._max_bytes:
-            raise PayloadTooLarge(f"The artifact is larger than the limit of {self._max_bytes} bytes.", param="file")
-        rest = memoryview(data)
-        with _full_disk_told():
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-        self._hash.update(data)
-        self.size_bytes += len(data)
-
-    def finish(self) -> None:
-        """Put the bytes on the disk for good and close the file; a second call does nothing.
-
-        Raises:
-            InsufficientStorage: the disk is full.
-        """
-        if self._file is not None:
-            with _full_disk_told():
-                os.fsync(self._file)
-                self._close()
-
-    def discard(self) -> None:
-        """Close and remove the file, unless it was committed. Never fails: the next start removes what stays."""
-        with contextlib.suppress(OSError):
-            self._close()
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            os.close(file)
+_PLACE = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})\.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What `ArtifactStore.collect` found: `removed` leftovers, and digests that are `missing` though referred to."""
+    """What `Store.collect` found: `removed` leftovers, and digests that are `missing` though they should be there."""
 
-    removed: tuple[Path, ...]
+    removed: tuple[str, ...]
     missing: tuple[str, ...]
+
+
+class Store(Protocol):
+    """Artifacts by digest. One process writes to a store at a time; its methods block and may be called by any thread.
+
+    Each may raise StorageUnavailable where the store is somewhere else and cannot be reached.
+    """
+
+    def receive(self, *, max_bytes: int) -> AbstractContextManager[Upload]:
+        """Give an upload to write into, on this machine; whatever is not committed by the end is gone.
+
+        Raises:
+            InsufficientStorage: the disk is full.
+        """
+
+    def commit(self, upload: Upload) -> Path:
+        """Make the upload an artifact and return its file; an artifact with these bytes is replaced by them.
+
+        Raises:
+            InsufficientStorage: the disk is full.
+        """
+
+    def path(self, digest: str) -> Path:
+        """Return where the artifact's file is once it is `fetch`ed.
+
+        Raises:
+            ValueError: not of the form `sha256:<64 hex digits>`.
+        """
+
+    def is_local(self, digest: str) -> bool:
+        """Tell without blocking whether `fetch` has nothing to do; true is a promise while the artifact is held."""
+
+    def fetch(self, digest: str) -> None:
+        """Have the artifact's file on this machine; it stays while the artifact is held.
+
+        Raises:
+            ArtifactDamaged: its bytes are gone, or not those of the digest.
+            InsufficientStorage: the disk is full.
+        """
+
+    def delete(self, digest: str) -> None:
+        """Remove the artifact where it is there; whoever has its file open can go on reading."""
+
+    def collect(self, stored: Collection[str]) -> Collected:
+        """Remove what is not among the digests that should be stored; call it at start, before anything is received."""
 
 
 class ArtifactStore:
@@ -106,26 +89,18 @@ class ArtifactStore:
 
     @contextmanager
     def receive(self, *, max_bytes: int) -> Iterator[Upload]:
-        """Give an upload to write into; whatever is not committed by the end is gone.
-
-        Raises:
-            InsufficientStorage: the disk is full.
-        """
-        upload = Upload(self._incoming / f"{secrets.token_hex(16)}{_SUFFIX}", max_bytes)
+        """As `Store.receive`."""
+        upload = Upload(self._incoming / f"{secrets.token_hex(16)}{SUFFIX}", max_bytes)
         try:
             yield upload
         finally:
             upload.discard()
 
     def commit(self, upload: Upload) -> Path:
-        """Make the upload an artifact and return its path; an artifact with these bytes is replaced by them.
-
-        Raises:
-            InsufficientStorage: the disk is full.
-        """
+        """As `Store.commit`."""
         upload.finish()
         target = self.path(upload.digest)
-        with _full_disk_told():
+        with full_disk_told():
             if not target.parent.is_dir():
                 target.parent.mkdir(exist_ok=True)
                 _sync_folder(self._artifacts)
@@ -134,36 +109,54 @@ class ArtifactStore:
         return target
 
     def path(self, digest: str) -> Path:
-        """Return where the artifact is, or would be.
+        """As `Store.path`; the file is always there."""
+        return self._artifacts / place_of(digest)
 
-        Raises:
-            ValueError: not of the form `sha256:<64 hex digits>`.
-        """
-        match = _DIGEST.fullmatch(digest)
-        if match is None:
-            raise ValueError(f"{digest!r} is not a digest")
-        name = match.group(1)
-        return self._artifacts / name[:2] / f"{name}{_SUFFIX}"
+    def is_local(self, digest: str) -> bool:
+        """As `Store.is_local`: here they all are."""
+        del digest
+        return True
+
+    def fetch(self, digest: str) -> None:
+        """As `Store.fetch`: there is nothing to do."""
 
     def delete(self, digest: str) -> None:
-        """Remove the artifact where it is there; whoever has it open can go on reading."""
+        """As `Store.delete`."""
         self.path(digest).unlink(missing_ok=True)
 
-    def collect(self, referenced: Collection[str]) -> Collected:
-        """Remove unfinished uploads and artifacts nobody refers to; call it at start, before anything is received."""
-        leftovers = list(self._incoming.iterdir())
-        there = set()
-        for path in self._artifacts.glob(f"??/*{_SUFFIX}"):
-            # Names the store would not have given are somebody else's files: left alone.
-            if _HEX.fullmatch(path.stem) is None or path.parent.name != path.stem[:2]:
-                continue
-            digest = f"sha256:{path.stem}"
-            there.add(digest)
-            if digest not in referenced:
-                leftovers.append(path)
+    def digests(self) -> Iterator[str]:
+        """Yield what is there. Names the store would not have given are somebody else's files and left alone."""
+        for path in self._artifacts.glob(f"??/*{SUFFIX}"):
+            digest = digest_at(f"{path.parent.name}/{path.name}")
+            if digest is not None:
+                yield digest
+
+    def collect(self, stored: Collection[str]) -> Collected:
+        """As `Store.collect`; unfinished uploads go too."""
+        there = set(self.digests())
+        leftovers = [*self._incoming.iterdir(), *(self.path(digest) for digest in sorted(there.difference(stored)))]
         for path in leftovers:
             path.unlink(missing_ok=True)
-        return Collected(tuple(leftovers), tuple(digest for digest in sorted(referenced) if digest not in there))
+        return Collected(tuple(map(str, leftovers)), tuple(sorted(set(stored) - there)))
+
+
+def place_of(digest: str) -> str:
+    """Return an artifact's place below the folder or prefix of a store.
+
+    Raises:
+        ValueError: not of the form `sha256:<64 hex digits>`.
+    """
+    match = _DIGEST.fullmatch(digest)
+    if match is None:
+        raise ValueError(f"{digest!r} is not a digest")
+    name = match.group(1)
+    return f"{name[:2]}/{name}{SUFFIX}"
+
+
+def digest_at(place: str) -> str | None:
+    """Return the digest whose place this is, None where it is nobody's."""
+    match = _PLACE.fullmatch(place)
+    return None if match is None else f"sha256:{match.group(2)}"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -173,13 +166,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _full_disk_told() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise InsufficientStorage("The disk is full; nothing was stored.") from error

@@ -4,11 +4,20 @@ Immutable values without behaviour beyond reading the header they carry. They kn
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from headmix_adapters.config import AdapterConfig
+
+
+class VersionState(StrEnum):
+    """What may be done with a version: `ready` can be named, `retired` is kept and cannot, `deleted` is a tombstone."""
+
+    READY = "ready"
+    RETIRED = "retired"
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +32,7 @@ class AdapterRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterVersion:
-    """One version of a tenant's adapter. `created` is in Unix seconds; `current` was true when it was read."""
+    """One version of a tenant's adapter, as it was when it was read. `created` is in Unix seconds."""
 
     tenant: str
     name: str
@@ -34,6 +43,7 @@ class AdapterVersion:
     created: int
     current: bool
     config: AdapterConfig
+    state: VersionState = VersionState.READY
 
     @property
     def task(self) -> str:
@@ -82,7 +92,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What a deletion took away; `freed_digests` are those that no version of any tenant refers to any more."""
+    """The numbers of the versions a deletion took away, newest first, and the digests they referred to."""
 
-    versions: tuple[AdapterVersion, ...]
-    freed_digests: tuple[str, ...]
+    versions: tuple[int, ...]
+    digests: tuple[str, ...]

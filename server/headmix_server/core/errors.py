@@ -13,8 +13,10 @@
     ├── InvalidAdapter            422 invalid_adapter
     ├── RateLimitExceeded         429 rate_limit_exceeded
     ├── InternalError             500 internal_error
+    ├── ArtifactDamaged           500 artifact_damaged
     ├── EngineUnavailable         503 engine_unavailable
     ├── ServerOverloaded          503 server_overloaded
+    ├── StorageUnavailable        503 storage_unavailable
     └── InsufficientStorage       507 insufficient_storage
 
 The table is DESIGN section 6's. Engine and catalog raise or name these codes without knowing HTTP's framework; the
@@ -130,6 +132,12 @@ class InternalError(HeadmixServerError):
     """A fault of ours; the log has the request id."""
 
 
+class ArtifactDamaged(HeadmixServerError):
+    """The adapter's bytes are missing in the store, or not those that were uploaded."""
+
+    code = "artifact_damaged"
+
+
 class EngineUnavailable(HeadmixServerError):
     """The engine process is down or starting."""
 
@@ -142,6 +150,13 @@ class ServerOverloaded(HeadmixServerError):
 
     status = 503
     code = "server_overloaded"
+
+
+class StorageUnavailable(HeadmixServerError):
+    """The artifact store cannot be reached, and the adapter is not on this machine."""
+
+    status = 503
+    code = "storage_unavailable"
 
 
 class InsufficientStorage(HeadmixServerError):

@@ -27,6 +27,15 @@ class Settings(BaseSettings):
         description="URL of the catalog's database, `postgresql://user:password@host/name`; `none` is an SQLite file "
         "in `data_dir`. Better a variable than a flag: others on the machine can read a command line.",
     )
+    artifacts: SecretStr | None = Field(
+        None,
+        description="URL of the bucket that keeps the artifacts, `s3://bucket/prefix` (any S3-compatible, with "
+        "`?endpoint=https://host`), `gs://` or `az://`, credentials from the environment; `none` is a folder in "
+        "`data_dir`.",
+    )
+    artifact_cache_mib: int = Field(
+        4096, ge=1, description="Artifacts of a bucket kept in `data_dir`, in MiB; those in use stay beyond it."
+    )
     runner: Literal["torch", "fake"] = Field(
         "torch",
         description="What computes: `torch` is the real model; `fake` answers without one, for tests of clients.",

@@ -42,7 +42,7 @@ async def test_an_upload_becomes_the_current_version_at_once(rig: ApiRig, tmp_pa
     assert adapter["size_bytes"] == len(content)
     assert adapter["sites"]["q"]["head"]["rank"] == 2
     assert (await rig.client.get(f"{URL}/tone")).json() == adapter
-    assert (await rig.client.get(URL)).json() == {"object": "list", "data": [adapter]}
+    assert (await rig.client.get(URL)).json() == {"object": "list", "data": [adapter], "has_more": False}
 
 
 async def test_the_same_bytes_again_change_nothing_and_new_bytes_are_a_new_version(rig: ApiRig, tmp_path: Path) -> None:
@@ -67,11 +67,12 @@ async def test_the_file_comes_back_byte_for_byte(rig: ApiRig, tmp_path: Path) ->
         assert response.headers["x-headmix-adapter"] == f"tone@{version} {digest_of(content)}"
 
 
-async def test_a_file_that_went_away_after_its_name_was_found_is_not_found(rig: ApiRig) -> None:
+async def test_a_file_that_is_missing_though_its_version_is_there_is_told_as_damage(rig: ApiRig) -> None:
     version = rig.publish("tone")
     rig.state.library.store.delete(version.digest)
     response = await rig.client.get(f"{URL}/tone/file")
-    assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "artifact_damaged")
+    assert "upload them again" in response.json()["error"]["message"]
 
 
 async def test_every_malformed_artifact_is_refused_with_its_faults_and_leaves_nothing(rig: ApiRig) -> None:
@@ -161,7 +162,7 @@ async def test_a_full_disk_is_told_and_nothing_is_half_written(
     def full(*_: object) -> None:
         raise InsufficientStorage("The disk is full; nothing was stored.")
 
-    monkeypatch.setattr("headmix_server.catalog.store.Upload.write", full)
+    monkeypatch.setattr("headmix_server.catalog.upload.Upload.write", full)
     response = await upload(rig, artifact(rig, tmp_path))
     assert (response.status_code, response.json()["error"]["code"]) == (507, "insufficient_storage")
     assert (await rig.client.get(URL)).json()["data"] == []

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from headmix_server.api import engine_client
 from headmix_server.api.engine_client import EngineClient, EngineState
 from headmix_server.core.errors import (
     ContextLengthExceeded,
@@ -217,36 +216,18 @@ async def test_classifying_and_loading_return_their_answers(client: EngineClient
 
 async def test_forgetting_and_shutting_down_reach_the_engine(client: EngineClient, engine: FakeEngine) -> None:
     client.forget(REF.digest)
+    await engine.expect(ForgetAdapter)
     await client.shutdown()
     await engine.expect(Shutdown)
     assert engine.received == [ForgetAdapter(digest=REF.digest), Shutdown()]
 
 
-async def test_a_request_that_comes_late_for_a_deleted_adapter_does_not_bring_it_back_for_good(
+async def test_forgetting_may_be_told_by_any_thread_and_before_there_is_an_engine(
     client: EngineClient, engine: FakeEngine
 ) -> None:
-    engine.answering = True
-    client.forget(REF.digest)
-    late = Classify(request_id="c", tenant="t", prompt=[1], adapter=REF)
-    await client.classify(late)
-    await client.classify(Classify(request_id="o", tenant="t", prompt=[1], adapter=OTHER))
-    await engine.expect(Classify, 2)
-    forget = ForgetAdapter(digest=REF.digest)
-    assert engine.received[:3] == [forget, late, forget]
-    assert engine.of(ForgetAdapter) == [forget, forget]
-
-
-async def test_an_adapter_uploaded_again_long_after_its_deletion_is_kept_like_any(
-    client: EngineClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine.answering = True
-    client.forget(REF.digest)
-    monkeypatch.setattr(engine_client, "LATE_SECONDS", 0.0)
-    await client.classify(Classify(request_id="c", tenant="t", prompt=[1], adapter=REF))
-    client.forget(OTHER.digest)
-    await client.shutdown()
-    await engine.expect(Shutdown)
-    assert engine.of(ForgetAdapter) == [ForgetAdapter(digest=REF.digest), ForgetAdapter(digest=OTHER.digest)]
+    await asyncio.to_thread(client.forget, REF.digest)
+    assert await engine.expect(ForgetAdapter) == [ForgetAdapter(digest=REF.digest)]
+    EngineClient(max_open=1).forget(REF.digest)
 
 
 async def test_a_draining_client_finishes_what_is_open_and_refuses_the_rest(

@@ -40,6 +40,7 @@ def _text(**changes: Any) -> str:
         generates=True,
         chats=True,
         adapters=[_adapter("poet"), _adapter("spam", "classification")],
+        num_adapters=2,
         data_dir=Path("/data dir"),
         new_key=None,
     )
@@ -88,6 +89,6 @@ def test_without_keys_the_commands_send_none() -> None:
 
 @pytest.mark.parametrize("count", [0, MAX_LISTED, MAX_LISTED + 5])
 def test_a_large_catalog_is_told_by_its_size(count: int) -> None:
-    text = _text(adapters=[_adapter(f"a{number}") for number in range(count)])
+    text = _text(adapters=[_adapter(f"a{number}") for number in range(count)], num_adapters=count)
     assert f"adapters: {count}" in text
     assert text.count("# generate with") == min(count, MAX_LISTED)

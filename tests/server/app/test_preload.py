@@ -6,7 +6,8 @@ from headmix_adapters.artifact import Artifact, ArtifactError, digest_file, veri
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore, Upload
+from headmix_server.catalog.store import ArtifactStore
+from headmix_server.catalog.upload import Upload
 from headmix_server.core.database import open_database
 from headmix_server.core.errors import InvalidAdapter
 from tests.support.artifacts import random_artifact, tiny_base_shape

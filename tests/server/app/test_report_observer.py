@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ def _report(**changes: Any) -> EngineReport:
 
 class _CountingCatalog(Catalog):
     asked = 0
+    asked_for: set[str] | None = None
 
-    def owners(self) -> Names:
+    def owners(self, digests: Collection[str]) -> Names:
         self.asked += 1
-        return dict(super().owners())
+        self.asked_for = set(digests)
+        return super().owners(digests)
 
 
 @pytest.fixture
@@ -53,3 +56,14 @@ def test_the_catalog_is_asked_only_when_a_report_may_speak_of_new_names(catalog:
     assert catalog.asked == 1
     observe(_report(resident=[]))
     assert catalog.asked == 2
+
+
+def test_the_catalog_is_asked_for_what_a_report_speaks_of_and_no_more(catalog: _CountingCatalog) -> None:
+    for number in range(20):
+        catalog.publish("acme", f"other-{number}", record_of(f"{number}".encode()))
+    observe = ReportObserver(catalog, Metrics(series=10, version="1", base="tiny"))
+    observe(_report(resident=[ResidentAdapter(digest=DIGEST, tier=Residency.DEVICE)]))
+    assert catalog.asked_for == {DIGEST}
+    second = digest_of(b"2")
+    observe(_report(waiting_adapters=[second]))
+    assert catalog.asked_for == {DIGEST, second}

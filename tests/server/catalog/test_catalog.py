@@ -109,8 +109,8 @@ def test_a_deleted_adapter_is_gone_and_its_version_numbers_stay_used(catalog: Ca
     for content in (b"1", b"2"):
         catalog.publish("acme", "a", record_of(content))
     deleted = catalog.delete("acme", "a")
-    assert [version.version for version in deleted.versions] == [2, 1]
-    assert set(deleted.freed_digests) == {digest_of(b"1"), digest_of(b"2")}
+    assert deleted.versions == (2, 1)
+    assert set(deleted.digests) == {digest_of(b"1"), digest_of(b"2")}
     for model in ("a", "a@1"):
         with pytest.raises(ModelNotFound):
             catalog.resolve("acme", model)
@@ -123,17 +123,32 @@ def test_a_deleted_adapter_is_gone_and_its_version_numbers_stay_used(catalog: Ca
         catalog.rollback("acme", "a")
 
 
-def test_a_digest_is_freed_only_by_its_last_version(catalog: Catalog) -> None:
-    catalog.publish("acme", "a", record_of(b"1"))
-    catalog.publish("acme", "b", record_of(b"1"))
-    catalog.publish("other", "c", record_of(b"1"))
-    assert catalog.owners() == {digest_of(b"1"): (("acme", "a"), ("acme", "b"), ("other", "c"))}
-    assert catalog.delete("acme", "a").freed_digests == ()
-    assert catalog.delete("other", "c").freed_digests == ()
-    assert catalog.referenced_digests() == {digest_of(b"1")}
-    assert catalog.refers_to(digest_of(b"1"))
-    assert catalog.delete("acme", "b").freed_digests == (digest_of(b"1"),)
-    assert catalog.referenced_digests() == frozenset()
+def test_an_artifact_outlives_all_but_the_burial_of_its_last_version(catalog: Catalog) -> None:
+    digest = digest_of(b"1")
+    for tenant, name in (("acme", "a"), ("acme", "b"), ("other", "c")):
+        catalog.publish(tenant, name, record_of(b"1"))
+    assert catalog.owners({digest}) == {digest: (("acme", "a"), ("acme", "b"), ("other", "c"))}
+    for tenant, name in (("acme", "a"), ("other", "c")):
+        catalog.delete(tenant, name)
+        assert catalog.refers_to(digest)
+        assert not catalog.tombstones.bury(digest)
+    assert catalog.stored_digests() == catalog.referenced_digests() == {digest}
+    catalog.delete("acme", "b")
+    assert not catalog.refers_to(digest)
+    assert (catalog.referenced_digests(), catalog.stored_digests()) == (frozenset(), {digest})
+    assert catalog.tombstones.digests() == {digest}
+    assert catalog.tombstones.bury(digest)
+    assert catalog.stored_digests() == catalog.tombstones.digests() == frozenset()
+    assert not catalog.tombstones.bury(digest)
+
+
+def test_owners_are_told_of_the_digests_asked_for_and_no_others(catalog: Catalog) -> None:
+    for content in (b"1", b"2", b"3"):
+        catalog.publish("acme", f"a{content.decode()}", record_of(content))
+    catalog.delete("acme", "a3")
+    asked = [digest_of(content) for content in (b"1", b"3", b"nobody's")]
+    assert catalog.owners(asked) == {digest_of(b"1"): (("acme", "a1"),)}
+    assert catalog.owners([]) == {}
 
 
 def test_the_bases_name_is_taken(catalog: Catalog) -> None:

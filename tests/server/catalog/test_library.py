@@ -21,6 +21,7 @@ def check_whole(folder: Path, *, allowed: set[bytes | None]) -> bytes | None:
     assert library.start().missing == ()
     there = {path for path in (folder / "artifacts").rglob("*") if path.is_file()}
     assert there == {library.store.path(digest) for digest in library.catalog.referenced_digests()}
+    assert library.catalog.stored_digests() == library.catalog.referenced_digests()
     try:
         content = library.path(library.catalog.resolve("acme", "a")).read_bytes()
     except ModelNotFound:
@@ -88,6 +89,7 @@ def test_a_refused_name_leaves_no_file(library: Library, tmp_path: Path) -> None
         upload.write(b"1")
         with pytest.raises(InvalidRequest):
             library.publish("acme", "Not A Name", upload, record_of(b"1"))
+    library.settle()
     assert not [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
 
 
@@ -142,3 +144,89 @@ def test_a_deletion_never_takes_the_file_of_a_simultaneous_upload(library: Libra
         start.wait()
     thread.join()
     assert not faults
+
+
+def test_what_is_held_stays_after_its_deletion_until_the_last_hold_is_back(library: Library) -> None:
+    publish(library, OLD)
+    version, first = library.hold("acme", "a")
+    _, second = library.hold("acme", "a@1")
+    library.delete("acme", "a")
+    with pytest.raises(ModelNotFound):
+        library.hold("acme", "a")
+    first.release()
+    library.settle()
+    assert library.path(version).read_bytes() == OLD
+    second.release()
+    library.settle()
+    assert not library.path(version).exists()
+    assert library.catalog.stored_digests() == frozenset()
+
+
+def test_bytes_that_come_back_while_their_deletion_waits_stay(library: Library) -> None:
+    publish(library, OLD)
+    version, hold = library.hold("acme", "a")
+    library.delete("acme", "a")
+    publish(library, OLD)
+    hold.release()
+    library.settle()
+    assert library.path(version).read_bytes() == OLD
+    assert library.catalog.tombstones.digests() == frozenset()
+    assert library.catalog.resolve("acme", "a").version == 2
+
+
+def test_a_deletion_a_crash_interrupted_is_finished_at_the_next_start(tmp_path: Path) -> None:
+    crashed = open_library(tmp_path)
+    publish(crashed, OLD)
+    version, _ = crashed.hold("acme", "a")
+    crashed.delete("acme", "a")
+    assert crashed.path(version).exists()
+    library = open_library(tmp_path)
+    assert library.start().missing == ()
+    assert not library.path(version).exists()
+    assert library.catalog.stored_digests() == frozenset()
+
+
+def test_freeing_that_fails_is_done_later(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(library, OLD)
+    path = library.path(library.catalog.resolve("acme", "a"))
+
+    def broken(_: str) -> None:
+        raise OSError("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(library.store, "delete", broken)
+        library.delete("acme", "a")
+        library.free_doomed()
+    assert path.exists()
+    library.free_doomed()
+    assert not path.exists()
+    assert library.catalog.stored_digests() == frozenset()
+
+
+def test_a_name_that_is_deleted_while_it_is_resolved_is_held_with_its_bytes_or_not_found(library: Library) -> None:
+    faults: list[BaseException] = []
+    done = threading.Event()
+
+    def use() -> None:
+        try:
+            while not done.is_set():
+                with contextlib.suppress(ModelNotFound):
+                    version, hold = library.hold("acme", "a")
+                    with hold:
+                        assert library.path(version).read_bytes() in (OLD, NEW)
+        except BaseException as fault:
+            faults.append(fault)
+            raise
+
+    threads = [threading.Thread(target=use) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for turn in range(20):
+        publish(library, (OLD, NEW)[turn % 2])
+        library.delete("acme", "a")
+    done.set()
+    for thread in threads:
+        thread.join()
+    library.settle()
+    assert not faults
+    assert library.catalog.stored_digests() == frozenset()

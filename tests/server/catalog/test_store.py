@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headmix_server.catalog.store import ArtifactStore, Upload
+from headmix_server.catalog.store import ArtifactStore
+from headmix_server.catalog.upload import Upload
 from headmix_server.core.errors import InsufficientStorage, PayloadTooLarge
 from tests.support.records import digest_of
 
@@ -121,7 +122,7 @@ def test_a_start_removes_what_nobody_refers_to_tells_what_is_missing_and_leaves_
 
     collected = store.collect({kept, missing})
 
-    assert set(collected.removed) == {store.path(dropped), abandoned.path}
+    assert set(collected.removed) == {str(store.path(dropped)), str(abandoned.path)}
     assert collected.missing == (missing,)
     assert store.path(kept).exists()
     assert stranger.exists()

@@ -82,6 +82,7 @@ def test_a_database_of_the_first_headmix_keeps_its_tenants_keys_and_adapters(tmp
     migrated = open_database(path)
     assert Keys(migrated).authenticate(key.plaintext).tenant == "acme"
     assert Catalog(migrated).resolve("acme", "a") == version
+    assert Catalog(migrated).stored_digests() == {version.digest}
     migrated.dispose()
 
 

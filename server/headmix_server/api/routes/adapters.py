@@ -1,8 +1,8 @@
 """/v1/adapters: the tenant's adapters, from upload to deletion."""
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -10,7 +10,7 @@ from headmix_adapters.config import Problem
 from headmix_server.api.deps import AdaptersKey, AnyKey, State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import engine_request_id
-from headmix_server.api.model import Model
+from headmix_server.api.model import Model, hold_version
 from headmix_server.api.publishing import receive_and_publish
 from headmix_server.api.record import record_of
 from headmix_server.api.schemas.adapters import (
@@ -21,13 +21,19 @@ from headmix_server.api.schemas.adapters import (
     RollbackRequest,
     adapter_object,
 )
+from headmix_server.api.schemas.common import LARGEST
 from headmix_server.api.state import ApiState
+from headmix_server.catalog.names import NAME_PATTERN
 from headmix_server.catalog.version import AdapterVersion
-from headmix_server.core.errors import ModelNotFound
+from headmix_server.core.errors import ArtifactDamaged
 from headmix_server.core.messages import LoadAdapter
 from headmix_server.core.types import Residency
 
 router = APIRouter(tags=["adapters"])
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="most entries of one answer; `has_more` tells of others")]
+AfterName = Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$", description="the last name of the answer before")]
+AfterVersion = Annotated[int | None, Query(ge=1, le=LARGEST, description="the last version of the answer before")]
 
 _UPLOAD_FORM: dict[str, Any] = {
     "requestBody": {
@@ -65,16 +71,21 @@ async def upload_adapter(request: Request, response: Response, principal: Adapte
 
     200 where the current version has these bytes already.
     """
-    published = await receive_and_publish(request, state, principal.tenant)
+    published = await receive_and_publish(request, state, principal)
     _note(request, published.version)
     response.status_code = 201 if published.created else 200
     return _object(state, published.version)
 
 
 @router.get("/v1/adapters")
-async def list_adapters(principal: AnyKey, state: State) -> AdapterList:
-    """Return the current version of each adapter."""
-    return _list(state, await run_in_threadpool(state.library.catalog.list, principal.tenant))
+async def list_adapters(principal: AnyKey, state: State, limit: Limit = 100, after: AfterName = None) -> AdapterList:
+    """Return the current version of each adapter, by name."""
+
+    def found() -> AdapterList:
+        versions = state.library.catalog.list(principal.tenant, after=after or "", limit=limit + 1)
+        return _list(state, versions, limit)
+
+    return await run_in_threadpool(found)
 
 
 @router.get("/v1/adapters/{name}")
@@ -84,9 +95,16 @@ async def get_adapter(request: Request, name: str, principal: AnyKey, state: Sta
 
 
 @router.get("/v1/adapters/{name}/versions")
-async def list_versions(name: str, principal: AnyKey, state: State) -> AdapterList:
-    """Return every version, newest first."""
-    return _list(state, await run_in_threadpool(state.library.catalog.versions, principal.tenant, name))
+async def list_versions(
+    name: str, principal: AnyKey, state: State, limit: Limit = 100, after: AfterVersion = None
+) -> AdapterList:
+    """Return the versions, newest first."""
+
+    def found() -> AdapterList:
+        versions = state.library.catalog.versions(principal.tenant, name, before=after, limit=limit + 1)
+        return _list(state, versions, limit)
+
+    return await run_in_threadpool(found)
 
 
 @router.get("/v1/adapters/{name}/file", response_class=FileResponse)
@@ -95,11 +113,12 @@ async def download_adapter(
 ) -> FileResponse:
     """Return the artifact's bytes."""
     chosen = await _resolve(request, state, principal.tenant, name, version)
+    await until_disconnected(request, state.fetcher.fetch(chosen.digest))
     path = state.library.path(chosen)
     try:
         found = await run_in_threadpool(path.stat)
-    except FileNotFoundError as error:  # deleted since its name was resolved
-        raise ModelNotFound(f"The model {chosen.reference!r} does not exist.", param="model") from error
+    except FileNotFoundError as error:
+        raise ArtifactDamaged(f"The bytes of {chosen.reference} are missing: upload them again.") from error
     return FileResponse(
         path,
         stat_result=found,
@@ -111,12 +130,10 @@ async def download_adapter(
 
 @router.delete("/v1/adapters/{name}")
 async def delete_adapter(name: str, principal: AdaptersKey, state: State) -> AdapterDeleted:
-    """Take the adapter and all its versions away; requests that run with it go on to their end."""
-    deleted = await run_in_threadpool(state.library.delete, principal.tenant, name)
-    for digest in deleted.freed_digests:
-        state.engine.forget(digest)
+    """Take the adapter and all its versions away; requests that run or wait with it go on to their end."""
+    deleted = await run_in_threadpool(state.library.delete, principal.tenant, name, actor=principal.actor)
     state.metrics.adapter_deleted(principal.tenant, name)
-    return AdapterDeleted(name=name, versions=[version.version for version in deleted.versions])
+    return AdapterDeleted(name=name, versions=list(deleted.versions))
 
 
 @router.post("/v1/adapters/{name}/rollback")
@@ -125,7 +142,8 @@ async def rollback_adapter(
 ) -> AdapterObject:
     """Make another version current: the one given, or the one that was before."""
     number = None if body is None else body.version
-    version = await run_in_threadpool(state.library.catalog.rollback, principal.tenant, name, number)
+    rollback = state.library.catalog.rollback
+    version = await run_in_threadpool(rollback, principal.tenant, name, number, actor=principal.actor)
     _note(request, version)
     return _object(state, version)
 
@@ -137,17 +155,20 @@ async def load_adapter(
     """Bring a version to the device ahead of requests; answers once it is there."""
     version = await _resolve(request, state, principal.tenant, name, None if body is None else body.version)
     message = LoadAdapter(request_id=engine_request_id(record_of(request)), adapter=state.library.ref(version))
-    await until_disconnected(request, state.engine.load(message))
+    await until_disconnected(request, _load(state, message))
     return adapter_object(version, Residency.DEVICE)
+
+
+async def _load(state: ApiState, message: LoadAdapter) -> None:
+    await state.fetcher.fetch(message.adapter.digest)
+    await state.engine.load(message)
 
 
 async def _resolve(
     request: Request, state: ApiState, tenant: str, name: str, number: int | None = None
 ) -> AdapterVersion:
     asked = name if number is None else f"{name}@{number}"
-    version = await run_in_threadpool(state.library.catalog.resolve, tenant, asked)
-    _note(request, version)
-    return version
+    return await hold_version(state, tenant, asked, record_of(request))
 
 
 def _note(request: Request, version: AdapterVersion) -> None:
@@ -159,5 +180,6 @@ def _object(state: ApiState, version: AdapterVersion) -> AdapterObject:
     return adapter_object(version, state.residency(version.digest))
 
 
-def _list(state: ApiState, versions: tuple[AdapterVersion, ...]) -> AdapterList:
-    return AdapterList(data=[_object(state, version) for version in versions])
+def _list(state: ApiState, versions: tuple[AdapterVersion, ...], limit: int) -> AdapterList:
+    """Return up to `limit` of the versions found; one more was asked for, to know whether there are others."""
+    return AdapterList(data=[_object(state, version) for version in versions[:limit]], has_more=len(versions) > limit)

@@ -19,7 +19,8 @@ from headmix_server.api.schemas.common import Usage
 from headmix_server.api.side_by_side import side_by_side
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InternalError
-from headmix_server.core.messages import Classify
+from headmix_server.core.messages import Classified, Classify
+from headmix_server.core.types import AdapterRef
 
 MULTI_LABEL_THRESHOLD = 0.5
 router = APIRouter(tags=["classification"])
@@ -41,7 +42,7 @@ async def classify(
         for index, prompt in enumerate(prompts)
     ]
     record.prompt_tokens = sum(map(len, prompts))
-    scores = await until_disconnected(request, side_by_side(map(state.engine.classify, messages)))
+    scores = await until_disconnected(request, _scores(state, ref, messages))
     for score in scores:
         record.queued(score.queue_seconds)
     response.headers.update(model.headers)
@@ -55,6 +56,11 @@ async def classify(
         data=[classification(index, score.probs, head) for index, score in enumerate(scores)],
         usage=Usage(prompt_tokens=record.prompt_tokens, completion_tokens=0, total_tokens=record.prompt_tokens),
     )
+
+
+async def _scores(state: ApiState, ref: AdapterRef, messages: Sequence[Classify]) -> list[Classified]:
+    await state.fetcher.fetch(ref.digest)
+    return await side_by_side(map(state.engine.classify, messages))
 
 
 async def _prompts(state: ApiState, model: Model, texts: Sequence[str], limit: int) -> list[list[int]]:

@@ -16,7 +16,7 @@ from headmix_server.api.sampling import check_inputs, check_length, context_leng
 from headmix_server.api.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
 from headmix_server.api.side_by_side import side_by_side
 from headmix_server.api.state import ApiState
-from headmix_server.core.messages import Embed
+from headmix_server.core.messages import Embed, Embedded
 from headmix_server.core.types import EmbeddingParams
 
 router = APIRouter(tags=["embeddings"])
@@ -37,7 +37,7 @@ async def create_embeddings(
         for index, prompt in enumerate(prompts)
     ]
     record.prompt_tokens = sum(map(len, prompts))
-    embedded = await until_disconnected(request, side_by_side(map(state.engine.embed, messages)))
+    embedded = await until_disconnected(request, _vectors(state, model, messages))
     for one in embedded:
         record.queued(one.queue_seconds)
     response.headers.update(model.headers)
@@ -50,6 +50,12 @@ async def create_embeddings(
         model=body.model,
         usage=EmbeddingUsage(prompt_tokens=record.prompt_tokens, total_tokens=record.prompt_tokens),
     )
+
+
+async def _vectors(state: ApiState, model: Model, messages: Sequence[Embed]) -> list[Embedded]:
+    if model.ref is not None:
+        await state.fetcher.fetch(model.ref.digest)
+    return await side_by_side(map(state.engine.embed, messages))
 
 
 async def _prompts(state: ApiState, model: Model, inputs: list[str | list[int]], limit: int) -> list[list[int]]:

@@ -5,12 +5,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from headmix_server.api.schemas.common import RequestBody, ResponseBody
-from headmix_server.catalog.version import AdapterVersion
+from headmix_server.catalog.version import AdapterVersion, VersionState
 from headmix_server.core.types import Residency
 
 
 class AdapterObject(ResponseBody):
-    """One version of an adapter. `resident` is the fastest tier that holds it; `created` is in Unix seconds."""
+    """One version of an adapter. `resident` is the fastest tier that holds it; `created` is in Unix seconds.
+
+    A `retired` version is kept and cannot be named.
+    """
 
     object: Literal["adapter"] = "adapter"
     name: str
@@ -25,16 +28,18 @@ class AdapterObject(ResponseBody):
     num_parameters: int
     created: int
     current: bool
+    state: Literal["ready", "retired"]
     resident: Residency
     sites: dict[str, Any]
     training: dict[str, Any]
 
 
 class AdapterList(ResponseBody):
-    """Adapters by name, or versions, newest first."""
+    """Adapters by name, or versions, newest first; `has_more` where there are others after the last."""
 
     object: Literal["list"] = "list"
     data: list[AdapterObject]
+    has_more: bool
 
 
 class AdapterDeleted(ResponseBody):
@@ -73,6 +78,7 @@ def adapter_object(version: AdapterVersion, resident: Residency) -> AdapterObjec
         num_parameters=version.num_parameters,
         created=version.created,
         current=version.current,
+        state="retired" if version.state is VersionState.RETIRED else "ready",
         resident=resident,
         sites=version.sites,
         training=version.training,

@@ -1,0 +1,172 @@
+"""A bucket of S3, GCS or Azure, through obstore: artifacts below one prefix, and whose they are.
+
+    <prefix>/owner                                      the identity of the catalog the bucket's artifacts belong to
+    <prefix>/sha256/ab/<64 hex digits>.safetensors      a complete artifact, put there by one atomic operation
+
+Owns obstore's options and what its errors mean. Credentials come from the environment, as each provider's own tools
+read them; neither they nor a URL's query is ever shown or logged.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3Store, from_url
+
+from headmix_server.catalog.store import digest_at, place_of
+from headmix_server.core.errors import ArtifactDamaged, StorageUnavailable
+from headmix_server.core.logging import get_logger
+
+RETRY_SECONDS = 5
+_FOLDER = "sha256"
+_OWNER = "owner"
+_PART_BYTES = 8 << 20
+_PARTS_AT_ONCE = 4
+_BLOCK_BYTES = 1 << 20
+_QUERY = re.compile(r"\?\S*")  # an Azure signature, or what a provider puts there
+
+
+class BucketUnusable(Exception):
+    """The bucket cannot be this server's store; the message says why and what helps."""
+
+
+class Bucket:
+    """The artifacts below a prefix. Methods block; safe to use from many threads. `shown` names it in messages."""
+
+    def __init__(self, store: S3Store | GCSStore | AzureStore, shown: str) -> None:
+        self._store = store
+        self._log = get_logger("bucket")
+        self.shown = shown
+
+    def claim(self, owner: str) -> None:
+        """Make the prefix this catalog's, unless it is another's: what it does not know it may then remove.
+
+        Raises:
+            BucketUnusable: another catalog's artifacts are there, or there is no such bucket.
+            StorageUnavailable: it cannot be reached.
+        """
+        try:
+            with self._told_plainly():
+                obstore.put(self._store, _OWNER, owner.encode(), mode="create")
+        except AlreadyExistsError:
+            with self._told_plainly():
+                found = bytes(obstore.get(self._store, _OWNER).bytes()).decode(errors="replace")
+            if found != owner:
+                raise BucketUnusable(
+                    f"{self.shown} holds the artifacts of another headmix database: choose another prefix, or, if that "
+                    f"database is gone for good, remove the object {_OWNER!r} there"
+                ) from None
+        except FileNotFoundError as error:
+            raise BucketUnusable(f"{self.shown} is no bucket that is there") from error
+
+    def put(self, digest: str, file: Path) -> None:
+        """Store a file's bytes, in parts where they are many; it is there as a whole or not at all.
+
+        Raises:
+            StorageUnavailable: it cannot be reached.
+        """
+        with self._told_plainly(), file.open("rb") as content:
+            obstore.put(self._store, _key(digest), content, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+
+    def get(self, digest: str) -> tuple[int, Iterator[bytes]]:
+        """Return an object's size and its bytes in blocks; these may raise StorageUnavailable too.
+
+        Raises:
+            ArtifactDamaged: it is not there.
+            StorageUnavailable: it cannot be reached.
+        """
+        try:
+            with self._told_plainly():
+                found = obstore.get(self._store, _key(digest))
+        except FileNotFoundError as error:
+            raise ArtifactDamaged(f"The bytes of {digest} are missing in the artifact store.") from error
+        return found.meta["size"], self._blocks(found)
+
+    def _blocks(self, found: obstore.GetResult) -> Iterator[bytes]:
+        with self._told_plainly():
+            yield from found.stream(min_chunk_size=_BLOCK_BYTES)
+
+    def delete(self, digest: str) -> None:
+        """Remove an object where it is there.
+
+        Raises:
+            StorageUnavailable: it cannot be reached.
+        """
+        try:
+            with self._told_plainly():
+                obstore.delete(self._store, _key(digest))
+        except FileNotFoundError:
+            return
+
+    def digests(self) -> Iterator[tuple[str, datetime]]:
+        """Yield what is there, and since when; other objects below the prefix are left alone.
+
+        Raises:
+            StorageUnavailable: it cannot be reached.
+        """
+        with self._told_plainly():
+            for page in obstore.list(self._store, _FOLDER):
+                for entry in page:
+                    digest = digest_at(entry["path"].removeprefix(f"{_FOLDER}/"))
+                    if digest is not None:
+                        yield digest, entry["last_modified"]
+
+    @contextmanager
+    def _told_plainly(self) -> Iterator[None]:
+        """Let only what the callers know through: a missing or an existing object."""
+        try:
+            yield
+        except AlreadyExistsError:
+            raise
+        except BaseError as error:
+            reason = _QUERY.sub("", str(error).splitlines()[0])
+            self._log.error("the artifact store failed", store=self.shown, reason=f"{type(error).__name__}: {reason}")
+            raise StorageUnavailable(
+                "The artifact store cannot be reached; adapters that are on this machine already are served.",
+                retry_after=RETRY_SECONDS,
+            ) from None
+
+
+def open_bucket(url: str) -> Bucket:
+    """Return the bucket of a URL such as `s3://bucket/prefix?region=eu-central-1`; nothing is asked of it yet.
+
+    The query holds obstore's options for this kind of bucket, as `endpoint`; the environment holds the others.
+
+    Raises:
+        BucketUnusable: not the URL of a bucket, or with an option there is not.
+    """
+    parts = urlsplit(url)
+    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    client = ClientConfig(
+        allow_http=True,  # where the endpoint says http://, as one on a private network does; the default is https
+        connect_timeout=timedelta(seconds=5),
+        read_timeout=timedelta(seconds=30),
+        timeout=timedelta(minutes=10),
+    )
+    retry = RetryConfig(
+        max_retries=2,
+        retry_timeout=timedelta(seconds=20),
+        backoff={"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+    )
+    try:
+        store = from_url(
+            parts._replace(query="", fragment="").geturl(),
+            config=dict(parse_qsl(parts.query)) or None,  # type: ignore[arg-type] # obstore judges the names
+            client_options=client,
+            retry_config=retry,
+        )
+    except (BaseError, ValueError) as error:
+        reason = str(error).splitlines()[0] if not parts.query else "not a bucket's URL, or an option there is not"
+        raise BucketUnusable(f"{shown} cannot be the artifact store: {reason}") from None
+    if not isinstance(store, S3Store | GCSStore | AzureStore):
+        raise BucketUnusable(f"{shown} cannot be the artifact store: it takes s3://, gs:// and az:// URLs")
+    return Bucket(store, shown)
+
+
+def _key(digest: str) -> str:
+    return f"{_FOLDER}/{place_of(digest)}"

@@ -1,0 +1,101 @@
+"""How versions are read: the columns, the rows that answer to a name, and the one way of saying that there is none."""
+
+from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy.orm import Session
+
+from headmix_adapters.config import decode_config
+from headmix_server.catalog.models import AdapterRow, VersionRow
+from headmix_server.catalog.names import known_form
+from headmix_server.catalog.version import AdapterVersion, VersionState
+from headmix_server.core.errors import ModelNotFound
+
+Columns = tuple[str, str, int, str, int, int, int, int | None, str, str]
+
+OF_ADAPTER = VersionRow.adapter_id == AdapterRow.id
+NOT_DELETED = VersionRow.state != VersionState.DELETED.value
+
+
+def versions(*where: ColumnElement[bool]) -> Select[*Columns]:
+    """Select what `read` reads; the columns, not the rows, since a request waits for it."""
+    return (
+        select(
+            AdapterRow.tenant,
+            AdapterRow.name,
+            VersionRow.number,
+            VersionRow.digest,
+            VersionRow.size_bytes,
+            VersionRow.num_parameters,
+            VersionRow.created,
+            AdapterRow.current,
+            VersionRow.config,
+            VersionRow.state,
+        )
+        .join(AdapterRow, OF_ADAPTER)
+        .where(*where)
+    )
+
+
+def read(row: Row[*Columns]) -> AdapterVersion:
+    """Return the version a row of `versions` holds."""
+    tenant, name, number, digest, size_bytes, num_parameters, created, current, config, state = row
+    return AdapterVersion(
+        tenant=tenant,
+        name=name,
+        version=number,
+        digest=digest,
+        size_bytes=size_bytes,
+        num_parameters=num_parameters,
+        created=created,
+        current=number == current,
+        config=decode_config(config),
+        state=VersionState(state),
+    )
+
+
+def adapter(tenant: str, name: str) -> Select[AdapterRow]:
+    """Select the row of a name, which may be one whose versions are all deleted."""
+    return select(AdapterRow).where(AdapterRow.tenant == tenant, AdapterRow.name == name)
+
+
+def one(session: Session, tenant: str, name: str, number: int | None, *, asked: str | None = None) -> AdapterVersion:
+    """Return the version that can be named so, None being the current one; `asked` is what the client called it.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
+    wanted = func.coalesce(number, AdapterRow.current)
+    ready = VersionRow.state == VersionState.READY.value
+    query = versions(AdapterRow.tenant == tenant, AdapterRow.name == name, VersionRow.number == wanted, ready)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise not_found(asked if asked is not None else name)
+    return read(row)
+
+
+def live_adapter(session: Session, tenant: str, name: str) -> AdapterRow:
+    """Return the row of a name that has a current version.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
+    found = session.scalar(adapter(tenant, known_form(name)).where(AdapterRow.current.is_not(None)))
+    if found is None:
+        raise not_found(name)
+    return found
+
+
+def in_use(session: Session, digest: str) -> bool:
+    """Tell whether any version of any tenant, deleted ones left aside, refers to the digest."""
+    query = select(VersionRow.number).where(VersionRow.digest == digest, NOT_DELETED).limit(1)
+    return session.scalar(query) is not None
+
+
+def storable(version: int) -> int:
+    """Return 0, which no version has, for a number that the database cannot hold."""
+    return version if 0 < version < 2**63 else 0
+
+
+def not_found(asked: str) -> ModelNotFound:
+    """Return the error of a name that leads nowhere."""
+    # repr: what a client sent may hold quotes, control characters or halves of surrogate pairs.
+    return ModelNotFound(f"The model {asked[:128]!r} does not exist.", param="model")
