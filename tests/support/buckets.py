@@ -40,14 +40,14 @@ class S3Server:
             self._process.wait()
 
     def new_bucket(self) -> str:
-        """Make a bucket and return the URL of a prefix in it, which needs no credentials."""
+        """Make a bucket and return the URL of a prefix in it, with credentials."""
         name = f"bucket-{next(self._numbers)}"
         httpx2.put(f"{self.url}/{name}").raise_for_status()
         return self.address(name)
 
     def address(self, name: str) -> str:
         """Return the URL of a prefix in a bucket that need not be there."""
-        return f"s3://{name}/some/prefix?endpoint={self.url}&region=us-east-1&skip_signature=true"
+        return f"s3://{name}/some/prefix?endpoint={self.url}&region=us-east-1&access_key_id=test&secret_access_key=topsecret"
 
 
 @contextmanager

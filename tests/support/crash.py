@@ -1,4 +1,4 @@
-"""Faults at a chosen call to the operating system, in this process or (run as a module) as a real kill -9.
+"""Faults at a chosen call to the operating system or a bucket, in this process or (run as a module) as a real kill -9.
 
 python -m tests.support.crash FOLDER SCENARIO CALL
 """
@@ -10,17 +10,26 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import obstore
+
+from headmix_server.catalog.bucket import open_bucket
+from headmix_server.catalog.bucket_store import BucketStore
 from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.holds import Holds
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore
+from headmix_server.catalog.store import ArtifactStore, Store
 from headmix_server.core.database import open_database
 from tests.support.records import record_of
 
 CALLS = ("open", "write", "fsync", "close", "replace", "unlink", "mkdir")
+BUCKET_CALLS = ("put", "delete")
+BUCKET = "bucket.url"
+"""The file in a folder that names the bucket of its artifacts; without it they are in the folder."""
 OLD, NEW = b"old" * 50_000, b"new" * 50_000
 
 
@@ -65,7 +74,21 @@ def disk_full_at(call: int) -> Iterator[Calls]:
 
 def open_library(folder: Path) -> Library:
     """Open catalog and store under the folder, as a server's start does."""
-    return Library(Catalog(open_database(folder / "catalog.db")), ArtifactStore(folder / "artifacts"))
+    catalog, holds = Catalog(open_database(folder / "catalog.db")), Holds()
+    return Library(catalog, _open_store(folder, catalog, holds), holds=holds)
+
+
+def _open_store(folder: Path, catalog: Catalog, holds: Holds) -> Store:
+    if not (folder / BUCKET).exists():
+        return ArtifactStore(folder / "artifacts")
+    return BucketStore(
+        open_bucket((folder / BUCKET).read_text()),
+        folder / "artifacts",
+        owner=catalog.identity(),
+        cache_bytes=1 << 20,
+        is_held=holds.is_held,
+        young=timedelta(0),
+    )
 
 
 def publish(library: Library, content: bytes) -> None:
@@ -98,8 +121,9 @@ def _watched(act: Callable[[str, Callable[..., Any], int, tuple[Any, ...]], None
         return call
 
     with ExitStack() as stack:
-        for name in CALLS:
-            stack.enter_context(patch.object(os, name, watch(name, getattr(os, name))))
+        for module, names in ((os, CALLS), (obstore, BUCKET_CALLS)):
+            for name in names:
+                stack.enter_context(patch.object(module, name, watch(name, getattr(module, name))))
         yield calls
 
 

@@ -12,15 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3Store, from_url
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
 from headmix_server.catalog.store import digest_at, place_of
 from headmix_server.core.errors import ArtifactDamaged, StorageUnavailable
 from headmix_server.core.logging import get_logger
+
+if TYPE_CHECKING:  # these obstore has for type checkers alone
+    from obstore import GetResult
+    from obstore.store import ClientConfig, RetryConfig
 
 RETRY_SECONDS = 5
 _FOLDER = "sha256"
@@ -47,11 +52,11 @@ class Bucket:
         """Make the prefix this catalog's, unless it is another's: what it does not know it may then remove.
 
         Raises:
-            BucketUnusable: another catalog's artifacts are there, or there is no such bucket.
+            BucketUnusable: another catalog's artifacts are there, or there is no such bucket, or not for us.
             StorageUnavailable: it cannot be reached.
         """
         try:
-            with self._told_plainly():
+            with self._told_plainly(AlreadyExistsError, PermissionDeniedError, UnauthenticatedError):
                 obstore.put(self._store, _OWNER, owner.encode(), mode="create")
         except AlreadyExistsError:
             with self._told_plainly():
@@ -63,6 +68,8 @@ class Bucket:
                 ) from None
         except FileNotFoundError as error:
             raise BucketUnusable(f"{self.shown} is no bucket that is there") from error
+        except (PermissionDeniedError, UnauthenticatedError):
+            raise BucketUnusable(f"{self.shown} may not be written with the credentials of this environment") from None
 
     def put(self, digest: str, file: Path) -> None:
         """Store a file's bytes, in parts where they are many; it is there as a whole or not at all.
@@ -87,7 +94,7 @@ class Bucket:
             raise ArtifactDamaged(f"The bytes of {digest} are missing in the artifact store.") from error
         return found.meta["size"], self._blocks(found)
 
-    def _blocks(self, found: obstore.GetResult) -> Iterator[bytes]:
+    def _blocks(self, found: "GetResult") -> Iterator[bytes]:
         with self._told_plainly():
             yield from found.stream(min_chunk_size=_BLOCK_BYTES)
 
@@ -117,11 +124,11 @@ class Bucket:
                         yield digest, entry["last_modified"]
 
     @contextmanager
-    def _told_plainly(self) -> Iterator[None]:
-        """Let only what the callers know through: a missing or an existing object."""
+    def _told_plainly(self, *known: type[BaseError]) -> Iterator[None]:
+        """Let only what the caller knows through; a missing object is no error of obstore's kind and passes as well."""
         try:
             yield
-        except AlreadyExistsError:
+        except known:
             raise
         except BaseError as error:
             reason = _QUERY.sub("", str(error).splitlines()[0])
@@ -142,17 +149,17 @@ def open_bucket(url: str) -> Bucket:
     """
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-    client = ClientConfig(
-        allow_http=True,  # where the endpoint says http://, as one on a private network does; the default is https
-        connect_timeout=timedelta(seconds=5),
-        read_timeout=timedelta(seconds=30),
-        timeout=timedelta(minutes=10),
-    )
-    retry = RetryConfig(
-        max_retries=2,
-        retry_timeout=timedelta(seconds=20),
-        backoff={"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
-    )
+    client: ClientConfig = {
+        "allow_http": True,  # where the endpoint says http://, as one on a private network does; the default is https
+        "connect_timeout": timedelta(seconds=5),
+        "read_timeout": timedelta(seconds=30),
+        "timeout": timedelta(minutes=10),
+    }
+    retry: RetryConfig = {
+        "max_retries": 2,
+        "retry_timeout": timedelta(seconds=20),
+        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+    }
     try:
         store = from_url(
             parts._replace(query="", fragment="").geturl(),

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from headmix_server.catalog.bucket import Bucket
+from headmix_server.catalog.bucket import Bucket, BucketUnusable
 from headmix_server.catalog.cache import ArtifactCache
 from headmix_server.catalog.store import ArtifactStore, Collected
 from headmix_server.catalog.upload import Upload
@@ -55,7 +55,7 @@ class BucketStore:
     def commit(self, upload: Upload) -> Path:
         """As `Store.commit`: to the bucket first, then among the files here."""
         upload.finish()
-        self._claim()
+        self._require_ours()
         self._bucket.put(upload.digest, upload.path)
         return self._cache.add(upload)
 
@@ -85,7 +85,7 @@ class BucketStore:
 
     def delete(self, digest: str) -> None:
         """As `Store.delete`: in the bucket first, since what stays there would stay for ever."""
-        self._claim()
+        self._require_ours()
         self._bucket.delete(digest)
         self._cache.drop(digest)
 
@@ -109,6 +109,14 @@ class BucketStore:
             self._log.error("the artifact store cannot be reached: only adapters on this machine are served")
             return Collected((), ())
         return Collected(tuple(leftovers), tuple(sorted(set(stored) - there.keys())))
+
+    def _require_ours(self) -> None:
+        """Refuse to change a bucket that could not be asked at the start and is not ours."""
+        try:
+            self._claim()
+        except BucketUnusable as error:
+            self._log.critical("the artifact store cannot be used", reason=str(error))
+            raise StorageUnavailable("The artifact store cannot be used; the log says why.") from error
 
     def _claim(self) -> None:
         if not self._claimed:

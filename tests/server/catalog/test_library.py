@@ -2,28 +2,57 @@ import contextlib
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from headmix_server.catalog.bucket import open_bucket
 from headmix_server.catalog.library import Library
 from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ModelNotFound
-from tests.support.crash import NEW, OLD, Crash, crash_at, disk_full_at, open_library, publish, run_scenario
+from tests.support.buckets import S3Server
+from tests.support.crash import BUCKET, NEW, OLD, Crash, crash_at, disk_full_at, open_library, publish, run_scenario
 from tests.support.records import digest_of, record_of
 
 ROOT = Path(__file__).parents[3]
 ENOUGH = 100
 
 
+Place = Callable[[str], Path]
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Makes folders for a catalog and its artifacts, or for one whose artifacts are in a bucket."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        if request.param == "bucket":
+            server: S3Server = request.getfixturevalue("s3")
+            (folder / BUCKET).write_text(server.new_bucket())
+        return folder
+
+    return make
+
+
 def check_whole(folder: Path, *, allowed: set[bytes | None]) -> bytes | None:
     """Start anew and return the current content, which is one of those allowed (None: no adapter); nothing is left."""
     library = open_library(folder)
     assert library.start().missing == ()
+    referenced = library.catalog.referenced_digests()
+    assert library.catalog.stored_digests() == referenced
     there = {path for path in (folder / "artifacts").rglob("*") if path.is_file()}
-    assert there == {library.store.path(digest) for digest in library.catalog.referenced_digests()}
-    assert library.catalog.stored_digests() == library.catalog.referenced_digests()
+    expected = {library.store.path(digest) for digest in referenced}
+    if (folder / BUCKET).exists():
+        assert {digest for digest, _ in open_bucket((folder / BUCKET).read_text()).digests()} == referenced
+        assert there <= expected
+    else:
+        assert there == expected
     try:
-        content = library.path(library.catalog.resolve("acme", "a")).read_bytes()
+        version = library.catalog.resolve("acme", "a")
+        library.store.fetch(version.digest)
+        content = library.path(version).read_bytes()
     except ModelNotFound:
         content = None
     assert content in allowed
@@ -32,10 +61,10 @@ def check_whole(folder: Path, *, allowed: set[bytes | None]) -> bytes | None:
 
 
 @pytest.mark.parametrize(("scenario", "after"), [("publish", NEW), ("delete", None)])
-def test_a_crash_at_any_call_leaves_all_or_nothing(tmp_path: Path, scenario: str, after: bytes | None) -> None:
+def test_a_crash_at_any_call_leaves_all_or_nothing(place: Place, scenario: str, after: bytes | None) -> None:
     outcomes = []
     for call in range(1, ENOUGH):
-        folder = tmp_path / str(call)
+        folder = place(str(call))
         library = open_library(folder)
         publish(library, OLD)
         try:
@@ -52,11 +81,20 @@ def test_a_crash_at_any_call_leaves_all_or_nothing(tmp_path: Path, scenario: str
 
 
 @pytest.mark.parametrize(("scenario", "call"), [("publish", 2), ("publish", 5), ("publish", 9), ("delete", 1)])
-def test_a_real_kill_leaves_all_or_nothing(tmp_path: Path, scenario: str, call: int) -> None:
-    publish(open_library(tmp_path), OLD)
-    command = [sys.executable, "-m", "tests.support.crash", str(tmp_path), scenario, str(call)]
+def test_a_real_kill_leaves_all_or_nothing(place: Place, scenario: str, call: int) -> None:
+    folder = place("data")
+    publish(open_library(folder), OLD)
+    command = [sys.executable, "-m", "tests.support.crash", str(folder), scenario, str(call)]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
-    check_whole(tmp_path, allowed={OLD, NEW if scenario == "publish" else None})
+    check_whole(folder, allowed={OLD, NEW if scenario == "publish" else None})
+
+
+def test_a_disk_that_is_really_full_is_told_as_such_and_changes_nothing(place: Place) -> None:
+    folder = place("data")
+    publish(open_library(folder), OLD)
+    command = [sys.executable, "-m", "tests.support.full_disk", str(folder)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == InsufficientStorage.status % 256
+    check_whole(folder, allowed={OLD})
 
 
 def test_a_disk_full_at_any_call_changes_nothing_and_the_next_try_succeeds(tmp_path: Path) -> None:

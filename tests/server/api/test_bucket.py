@@ -1,0 +1,151 @@
+"""The API over artifacts in a real S3: the engine reads a file that is there, or the request is told why not."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from headmix_server.catalog.bucket import open_bucket
+from headmix_server.catalog.bucket_store import BucketStore
+from headmix_server.catalog.holds import Holds
+from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
+from tests.support.api_rig import ApiRig, MakeStore, api_rig
+from tests.support.artifacts import random_artifact
+from tests.support.buckets import S3Server, s3_server
+
+CACHE_BYTES = 10
+
+
+def in_bucket(url: str) -> MakeStore:
+    def make(data: Path, holds: Holds) -> BucketStore:
+        store = BucketStore(
+            open_bucket(url), data / "cache", owner="us", cache_bytes=CACHE_BYTES, is_held=holds.is_held
+        )
+        store.collect(())
+        return store
+
+    return make
+
+
+@pytest.fixture
+async def rig(base_folder: Path, tmp_path: Path, s3: S3Server) -> AsyncIterator[ApiRig]:
+    async with api_rig(base_folder, tmp_path, make_store=in_bucket(s3.new_bucket())) as running:
+        running.engine.probs, running.engine.vector = [0.5, 0.5], [1.0]
+        yield running
+
+
+def publish_cold(rig: ApiRig, name: str = "cold", **config: object) -> str:
+    """Publish an adapter whose file is not on this machine any more; the cache holds the last one alone."""
+    version = rig.publish(name, f"{name} bytes".encode(), **config)
+    rig.publish("warm", b"warm bytes", **config)
+    assert not rig.state.library.store.is_local(version.digest)
+    return version.digest
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "kind", "labels"),
+    [
+        ("/v1/completions", {"prompt": "Once"}, Generate, ()),
+        ("/v1/completions", {"prompt": "Once", "stream": True, "n": 2}, Generate, ()),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}, Generate, ()),
+        ("/v1/classify", {"input": ["a", "b"]}, Classify, ("a", "b")),
+        ("/v1/embeddings", {"input": "a"}, Embed, ()),
+        ("/v1/adapters/cold/load", None, LoadAdapter, ()),
+    ],
+)
+async def test_the_file_is_there_when_the_engine_is_asked_to_read_it(
+    rig: ApiRig,
+    route: str,
+    body: dict[str, object] | None,
+    kind: type[Generate | Classify | Embed | LoadAdapter],
+    labels: tuple[str, ...],
+) -> None:
+    publish_cold(rig, labels=labels)
+    read: list[bytes] = []
+    answer = rig.engine.answer
+
+    def read_first(message: object) -> object:
+        if isinstance(message, kind) and message.adapter is not None:
+            read.append((rig.state.settings.data_dir / message.adapter.path).read_bytes())
+        return answer(message)  # type: ignore[arg-type] # passed on as it came
+
+    rig.engine.answer = read_first  # type: ignore[assignment]
+    response = await rig.client.post(route, json=None if body is None else {"model": "cold", **body})
+    assert response.status_code == 200, response.text
+    assert set(read) == {b"cold bytes"}
+
+
+async def test_two_requests_for_one_cold_adapter_download_it_once_and_others_do_not_wait(
+    rig: ApiRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cold = publish_cold(rig)
+    downloads: list[str] = []
+    arrived, go_on = threading.Event(), threading.Event()
+    fetch = rig.state.library.store.fetch
+
+    def slow(digest: str) -> None:
+        downloads.append(digest)
+        arrived.set()
+        go_on.wait(10)
+        fetch(digest)
+
+    monkeypatch.setattr(rig.state.library.store, "fetch", slow)
+    body = {"prompt": "Once", "max_tokens": 1}
+    waiting = [
+        asyncio.create_task(rig.client.post("/v1/completions", json={"model": "cold", **body})) for _ in range(2)
+    ]
+    leaving = asyncio.create_task(rig.client.post("/v1/completions", json={"model": "cold", **body}))
+    await asyncio.to_thread(arrived.wait, 10)
+    warm = await rig.client.post("/v1/completions", json={"model": "warm", **body})
+    assert warm.status_code == 200
+    leaving.cancel()
+    go_on.set()
+    assert [(await task).status_code for task in waiting] == [200, 200]
+    assert downloads == [cold]
+
+
+async def test_bytes_that_are_missing_are_told_and_never_answered_for_by_the_base(rig: ApiRig, s3: S3Server) -> None:
+    digest = publish_cold(rig)
+    store = rig.state.library.store
+    assert isinstance(store, BucketStore)
+    store._bucket.delete(digest)
+    for path, body in (("/v1/completions", {"model": "cold", "prompt": "x"}), ("/v1/adapters/cold/load", None)):
+        response = await rig.client.post(path, json=body)
+        assert (response.status_code, response.json()["error"]["code"]) == (500, "artifact_damaged")
+        assert digest in response.json()["error"]["message"]
+    assert (await rig.client.get("/v1/adapters/cold/file")).status_code == 500
+    assert rig.engine.of(Generate) == []
+
+
+@pytest.fixture
+def mortal() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+async def test_in_an_outage_what_is_here_is_served_and_the_rest_is_told_to_come_back(
+    base_folder: Path, tmp_path: Path, mortal: S3Server
+) -> None:
+    async with api_rig(base_folder, tmp_path, make_store=in_bucket(mortal.new_bucket())) as rig:
+        publish_cold(rig)
+        path = tmp_path / "new.safetensors"
+        random_artifact(path, rig.state.base.shape)
+        mortal.kill()
+        warm = await rig.client.post("/v1/completions", json={"model": "warm", "prompt": "x"})
+        assert (warm.status_code, warm.headers["x-headmix-adapter"].split()[0]) == (200, "warm@1")
+        answers = [
+            await rig.client.post("/v1/completions", json={"model": "cold", "prompt": "x"}),
+            await rig.client.get("/v1/adapters/cold/file"),
+            await rig.client.post("/v1/adapters", data={"name": "new"}, files={"file": path.read_bytes()}),
+        ]
+        for answer in answers:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
+            assert answer.headers["retry-after"] == "5"
+            assert "cannot be reached" in answer.json()["error"]["message"]
+        names = [adapter["name"] for adapter in (await rig.client.get("/v1/adapters")).json()["data"]]
+        assert names == ["cold", "warm"]
+        assert (await rig.client.delete("/v1/adapters/cold")).status_code == 200
+        assert (await rig.client.get("/v1/adapters/cold")).status_code == 404
+        assert list((tmp_path / "cache" / "incoming").iterdir()) == []

@@ -1,0 +1,30 @@
+"""An upload streams: whatever its size, memory stays flat."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+
+from tests.support.api_rig import api_rig
+
+MIB = 1 << 20
+SENT_MIB = 256
+ALLOWED_MIB = 48
+
+
+async def test_memory_stays_flat_however_large_the_file(base_folder: Path, tmp_path: Path) -> None:
+    process, block, seen = psutil.Process(), bytes(MIB), list[int]()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"--b\r\nContent-Disposition: form-data; name=name\r\n\r\nbig\r\n"
+        yield b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\n"
+        for _ in range(SENT_MIB):
+            yield block
+            seen.append(process.memory_info().rss)
+        yield b"\r\n--b--\r\n"
+
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    async with api_rig(base_folder, tmp_path, settings={"max_adapter_mib": SENT_MIB}) as rig:
+        response = await rig.client.post("/v1/adapters", content=body(), headers=kind)
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_adapter")
+    assert max(seen) - seen[0] < ALLOWED_MIB * MIB
