@@ -9,7 +9,7 @@ from typing import Self
 
 import httpx2
 
-from headmix.calls import AsyncBound, AsyncCall, AsyncStreamCall
+from headmix.calls import AsyncBound, AsyncCall, AsyncPagedCall, AsyncStreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
 from headmix.operations import adapters, classification, embedding, generation, models, tenants
@@ -37,10 +37,12 @@ class AsyncAdapters(AsyncBound):
     """`client.adapters`: the tenant's adapters and their versions."""
 
     push = AsyncCall(adapters.push)
-    list = AsyncCall(adapters.list_adapters)
+    list = AsyncPagedCall(adapters.list_adapters)
     get = AsyncCall(adapters.get_adapter)
-    versions = AsyncCall(adapters.versions)
+    versions = AsyncPagedCall(adapters.versions)
     remove = AsyncCall(adapters.remove)
+    retire = AsyncCall(adapters.retire)
+    restore = AsyncCall(adapters.restore)
     rollback = AsyncCall(adapters.rollback)
     load = AsyncCall(adapters.load)
     download = AsyncCall(adapters.download)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Generic, ParamSpec, TypeVar, overload
 
+from headmix.page import Page, next_page
 from headmix.request import Request
 from headmix.sender import AsyncSender, Sender
 from headmix.stream import AsyncStream, Stream
@@ -66,6 +67,30 @@ class StreamCall(_Method[P, T]):
         return self.build if part is None else self._sending(part.sender.stream)
 
 
+class PagedCall(_Method[P, Page[T]]):
+    """A method that returns all of a list, asking for page after page."""
+
+    @overload
+    def __get__(self, part: None, owner: type) -> Callable[P, Request[Page[T]]]: ...
+    @overload
+    def __get__(self, part: Bound, owner: type) -> Callable[P, tuple[T, ...]]: ...
+    def __get__(self, part: Bound | None, owner: type) -> Callable[P, Request[Page[T]]] | Callable[P, tuple[T, ...]]:
+        if part is None:
+            return self.build
+        send = part.sender.send
+
+        def all_of(first: Request[Page[T]]) -> tuple[T, ...]:
+            items: list[T] = []
+            request: Request[Page[T]] | None = first
+            while request is not None:
+                page = send(request)
+                items += page.items
+                request = next_page(request, page)
+            return tuple(items)
+
+        return self._sending(all_of)
+
+
 class AsyncCall(_Method[P, T]):
     """`Call`, awaited."""
 
@@ -75,6 +100,32 @@ class AsyncCall(_Method[P, T]):
     def __get__(self, part: AsyncBound, owner: type) -> Callable[P, Awaitable[T]]: ...
     def __get__(self, part: AsyncBound | None, owner: type) -> Callable[P, Request[T]] | Callable[P, Awaitable[T]]:
         return self.build if part is None else self._sending(part.sender.send)
+
+
+class AsyncPagedCall(_Method[P, Page[T]]):
+    """`PagedCall`, awaited."""
+
+    @overload
+    def __get__(self, part: None, owner: type) -> Callable[P, Request[Page[T]]]: ...
+    @overload
+    def __get__(self, part: AsyncBound, owner: type) -> Callable[P, Awaitable[tuple[T, ...]]]: ...
+    def __get__(
+        self, part: AsyncBound | None, owner: type
+    ) -> Callable[P, Request[Page[T]]] | Callable[P, Awaitable[tuple[T, ...]]]:
+        if part is None:
+            return self.build
+        send = part.sender.send
+
+        async def all_of(first: Request[Page[T]]) -> tuple[T, ...]:
+            items: list[T] = []
+            request: Request[Page[T]] | None = first
+            while request is not None:
+                page = await send(request)
+                items += page.items
+                request = next_page(request, page)
+            return tuple(items)
+
+        return self._sending(all_of)
 
 
 class AsyncStreamCall(_Method[P, T]):

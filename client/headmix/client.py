@@ -8,7 +8,7 @@ from typing import Self
 
 import httpx2
 
-from headmix.calls import Bound, Call, StreamCall
+from headmix.calls import Bound, Call, PagedCall, StreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
 from headmix.operations import adapters, classification, embedding, generation, models, tenants
@@ -36,10 +36,12 @@ class Adapters(Bound):
     """`client.adapters`: the tenant's adapters and their versions."""
 
     push = Call(adapters.push)
-    list = Call(adapters.list_adapters)
+    list = PagedCall(adapters.list_adapters)
     get = Call(adapters.get_adapter)
-    versions = Call(adapters.versions)
+    versions = PagedCall(adapters.versions)
     remove = Call(adapters.remove)
+    retire = Call(adapters.retire)
+    restore = Call(adapters.restore)
     rollback = Call(adapters.rollback)
     load = Call(adapters.load)
     download = Call(adapters.download)

@@ -22,7 +22,7 @@ async def test_operations_are_awaited(server: FakeServer, tmp_path: Path) -> Non
     server.script("POST", "/v1/chat/completions", Reply.of(CHAT, x_request_id="r-1"))
     server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
     server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
-    server.script("GET", "/v1/adapters", Reply.of(listing(ADAPTER)))
+    server.script("GET", "/v1/adapters?limit=1000", Reply.of(listing(ADAPTER)))
     server.script("POST", "/v1/adapters", Reply.of(ADAPTER, 201))
     async with AsyncClient(server.url) as client:
         answer = await client.chat("Hello", model="tone")

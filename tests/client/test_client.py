@@ -117,9 +117,9 @@ def test_push_sends_the_file_and_says_whether_it_is_news(server: FakeServer, cli
 
 
 def test_adapters_are_listed_and_found(server: FakeServer, client: Client) -> None:
-    server.script("GET", "/v1/adapters", Reply.of(listing(ADAPTER)))
+    server.script("GET", "/v1/adapters?limit=1000", Reply.of(listing(ADAPTER)))
     server.script("GET", "/v1/adapters/tone", Reply.of(ADAPTER))
-    server.script("GET", "/v1/adapters/tone/versions", Reply.of(listing(ADAPTER, ADAPTER | {"version": 2})))
+    server.script("GET", "/v1/adapters/tone/versions?limit=1000", Reply.of(listing(ADAPTER, ADAPTER | {"version": 2})))
     assert [adapter.name for adapter in client.adapters.list()] == ["tone"]
     assert client.adapters.get("tone").sites == {"q": {"head": {"rank": 3}}}
     assert [version.version for version in client.adapters.versions("tone")] == [3, 2]

@@ -43,10 +43,12 @@ def script(server: FakeServer, snippet: str) -> None:
     """Answer whatever a snippet may ask."""
     name = f"support@3 sha256:{hashlib.sha256(b'artifact').hexdigest()}"
     server.script("GET", "/v1/adapters/support/file?version=3", Reply(200, b"artifact", {"x-headmix-adapter": name}))
-    server.script("GET", "/v1/adapters/support/versions", Reply.of(listing(ADAPTER)))
+    server.script("GET", "/v1/adapters/support/versions?limit=1000", Reply.of(listing(ADAPTER)))
     server.script("POST", "/v1/adapters/support/load", Reply.of(ADAPTER))
     server.script("POST", "/v1/adapters/support/rollback", Reply.of(ADAPTER))
     server.script("DELETE", "/v1/adapters/support", Reply.of(DELETED))
+    server.script("DELETE", "/v1/adapters/support/versions/2", Reply.of(DELETED))
+    server.script("POST", "/v1/adapters/support/versions/2/retire", Reply.of(ADAPTER))
     server.script("POST", "/v1/tenants", Reply.of(TENANT, 201))
     server.script("POST", "/v1/tenants/acme/keys", Reply.of(NEW_KEY, 201))
     server.script("POST", f"/v1/tenants/acme/keys/{NEW_KEY['id']}/rotate", Reply.of(NEW_KEY, 201))

@@ -16,6 +16,8 @@ adapters_app = typer.Typer(no_args_is_help=True, help="Upload, inspect and manag
 Name = Annotated[str, typer.Argument(help="The adapter's name.")]
 Version = Annotated[int | None, typer.Option("--version", min=1, help="Default: the current version.")]
 
+Number = Annotated[int, typer.Argument(min=1, help="The version's number.")]
+
 
 @adapters_app.command()
 def push(
@@ -59,13 +61,15 @@ def versions(ctx: typer.Context, name: Name, as_json: JsonOption = False) -> Non
 def remove(
     ctx: typer.Context,
     name: Name,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Default: all of them.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove an adapter with all its versions."""
+    """Remove an adapter with all its versions, or one version that is not the current one."""
     if not yes:
-        typer.confirm(f"Remove {name} with all its versions?", abort=True)
+        what = f"{name} with all its versions" if version is None else f"{name}@{version}"
+        typer.confirm(f"Remove {what}?", abort=True)
     with Session.of(ctx).client() as client:
-        removed = client.adapters.remove(name)
+        removed = client.adapters.remove(name, version)
     typer.echo(f"removed {removed.name}, versions {', '.join(map(str, removed.versions)) or 'none'}")
 
 
@@ -81,6 +85,22 @@ def rollback(
     with Session.of(ctx).client() as client:
         current = client.adapters.rollback(name, version)
     typer.echo(f"{_told(current)} is current")
+
+
+@adapters_app.command()
+def retire(ctx: typer.Context, name: Name, version: Number) -> None:
+    """Keep a version that is not the current one from being named; its bytes stay."""
+    with Session.of(ctx).client() as client:
+        retired = client.adapters.retire(name, version)
+    typer.echo(f"{_told(retired)} is {retired.state}")
+
+
+@adapters_app.command()
+def restore(ctx: typer.Context, name: Name, version: Number) -> None:
+    """Let a retired version be named again."""
+    with Session.of(ctx).client() as client:
+        restored = client.adapters.restore(name, version)
+    typer.echo(f"{_told(restored)} is {restored.state}")
 
 
 @adapters_app.command()
@@ -112,14 +132,14 @@ def _told(adapter: Adapter) -> str:
 
 
 def _print_adapters(found: Sequence[Adapter]) -> None:
-    columns = ("name", "version", "current", "task", "method", "size", "created", "digest", "resident")
+    columns = ("name", "version", "state", "task", "method", "size", "created", "digest", "resident")
     print_table(
         columns,
         (
             (
                 adapter.name,
                 adapter.version,
-                "yes" if adapter.current else "",
+                "current" if adapter.current else adapter.state,
                 adapter.task,
                 adapter.method,
                 size(adapter.size_bytes),

@@ -1,6 +1,7 @@
 """Owns the requests that manage a tenant's adapters."""
 
 from headmix.download import check_digest, digest_of
+from headmix.page import Page
 from headmix.request import Request, parser_of, segment
 from headmix.types.adapter import (
     Adapter,
@@ -14,6 +15,7 @@ from headmix.types.result import ResponseMeta
 from headmix.upload import FileSource, Progress, Source, Upload
 
 _ADAPTERS = "/v1/adapters"
+_PAGE = 1000
 
 
 def push(
@@ -29,9 +31,9 @@ def push(
     return Request("POST", _ADAPTERS, parser_of(PushedAdapter), upload=Upload(fields, Source.of(file), progress))
 
 
-def list_adapters() -> Request[tuple[Adapter, ...]]:
-    """The current version of each of the tenant's adapters."""
-    return Request("GET", _ADAPTERS, _adapters)
+def list_adapters() -> Request[Page[Adapter]]:
+    """The current version of each of the tenant's adapters, by name."""
+    return Request("GET", _ADAPTERS, _adapters, query={"limit": _PAGE})
 
 
 def get_adapter(name: str) -> Request[Adapter]:
@@ -39,14 +41,28 @@ def get_adapter(name: str) -> Request[Adapter]:
     return Request("GET", _path(name), parser_of(Adapter))
 
 
-def versions(name: str) -> Request[tuple[AdapterVersion, ...]]:
-    """All versions of one adapter. Raises NotFoundError."""
-    return Request("GET", f"{_path(name)}/versions", _versions)
+def versions(name: str) -> Request[Page[AdapterVersion]]:
+    """All versions of one adapter, newest first. Raises NotFoundError."""
+    return Request("GET", f"{_path(name)}/versions", _versions, query={"limit": _PAGE})
 
 
-def remove(name: str) -> Request[DeletedAdapter]:
-    """Remove an adapter with all its versions. Requests that run keep theirs to the end. Raises NotFoundError."""
-    return Request("DELETE", _path(name), parser_of(DeletedAdapter), repeatable=False)
+def remove(name: str, version: int | None = None) -> Request[DeletedAdapter]:
+    """Remove an adapter with all its versions, or one version that is not the current one.
+
+    Requests that run or wait keep theirs to the end. Raises NotFoundError.
+    """
+    path = _path(name) if version is None else _version_path(name, version)
+    return Request("DELETE", path, parser_of(DeletedAdapter), repeatable=False)
+
+
+def retire(name: str, version: int) -> Request[Adapter]:
+    """Keep a version that is not the current one from being named; its bytes stay. Raises NotFoundError."""
+    return Request("POST", f"{_version_path(name, version)}/retire", parser_of(Adapter))
+
+
+def restore(name: str, version: int) -> Request[Adapter]:
+    """Let a retired version be named again. Raises NotFoundError."""
+    return Request("POST", f"{_version_path(name, version)}/restore", parser_of(Adapter))
 
 
 def rollback(name: str, version: int | None = None) -> Request[Adapter]:
@@ -76,12 +92,18 @@ def _path(name: str) -> str:
     return f"{_ADAPTERS}/{segment(name)}"
 
 
-def _adapters(body: bytes, meta: ResponseMeta) -> tuple[Adapter, ...]:
-    return parser_of(AdapterList)(body, meta).data
+def _version_path(name: str, version: int) -> str:
+    return f"{_path(name)}/versions/{version}"
 
 
-def _versions(body: bytes, meta: ResponseMeta) -> tuple[AdapterVersion, ...]:
-    return parser_of(AdapterVersionList)(body, meta).data
+def _adapters(body: bytes, meta: ResponseMeta) -> Page[Adapter]:
+    found = parser_of(AdapterList)(body, meta)
+    return Page(found.data, found.data[-1].name if found.has_more and found.data else None)
+
+
+def _versions(body: bytes, meta: ResponseMeta) -> Page[AdapterVersion]:
+    found = parser_of(AdapterVersionList)(body, meta)
+    return Page(found.data, found.data[-1].version if found.has_more and found.data else None)
 
 
 def _verified(body: bytes, meta: ResponseMeta) -> bytes:

@@ -8,8 +8,8 @@ from headmix.types.result import Part, Result
 class Adapter(Result):
     """One version of an adapter. `size_bytes` is the artifact's size, `created` a Unix time in seconds.
 
-    `resident` says where its tensors are now: `device`, `host` or `disk`. `sites` and `training` are as the artifact
-    has them.
+    `state` is `ready`, or `retired` for a version that is kept and cannot be named. `resident` says where its tensors
+    are now: `device`, `host` or `disk`. `sites` and `training` are as the artifact has them.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Adapter(Result):
     num_parameters: int = 0
     created: int = 0
     current: bool = False
+    state: str = "ready"
     resident: str | None = None
     sites: dict[str, JsonValue] | None = None
     training: dict[str, JsonValue] | None = None
@@ -54,9 +55,11 @@ class AdapterList(Part):
     """The wire's envelope around adapters."""
 
     data: tuple[Adapter, ...]
+    has_more: bool = False
 
 
 class AdapterVersionList(Part):
     """The wire's envelope around an adapter's history."""
 
     data: tuple[AdapterVersion, ...]
+    has_more: bool = False

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from headmix_server.api.engine_client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
 from headmix_server.api.record import RequestRecord, record_of
+from headmix_server.catalog.bucket import RETRY_SECONDS
 from headmix_server.core.errors import (
     EngineUnavailable,
     HeadmixServerError,
@@ -24,6 +25,7 @@ from headmix_server.core.errors import (
     PayloadTooLarge,
     RateLimitExceeded,
     ServerOverloaded,
+    StorageUnavailable,
     UnsupportedParameter,
 )
 from headmix_server.core.logging import get_logger
@@ -37,6 +39,7 @@ RETRY_AFTER: Mapping[str, int] = {
     RateLimitExceeded.code: RETRY_OVERLOADED,
     ServerOverloaded.code: RETRY_OVERLOADED,
     EngineUnavailable.code: RETRY_UNAVAILABLE,
+    StorageUnavailable.code: RETRY_SECONDS,
 }
 """Seconds told with an error that does not know better: the engine names codes only."""
 

@@ -39,8 +39,8 @@ def test_a_file_that_is_not_there_is_wrong_usage(server: FakeServer, run: Run) -
 
 
 def test_lists_are_tables_or_json(server: FakeServer, run: Run) -> None:
-    server.script("GET", "/v1/adapters", Reply.of(listing(ADAPTER)))
-    server.script("GET", "/v1/adapters/tone/versions", Reply.of(listing(ADAPTER, ADAPTER | {"version": 2})))
+    server.script("GET", "/v1/adapters?limit=1000", Reply.of(listing(ADAPTER)))
+    server.script("GET", "/v1/adapters/tone/versions?limit=1000", Reply.of(listing(ADAPTER, ADAPTER | {"version": 2})))
     assert "tone" in run("adapters", "list").stdout
     assert [found["version"] for found in json.loads(run("adapters", "versions", "tone", "--json").stdout)] == [3, 2]
     assert json.loads(run("adapters", "list", "--json").stdout)[0]["digest"] == DIGEST
@@ -52,6 +52,15 @@ def test_remove_asks_first(server: FakeServer, run: Run) -> None:
     assert run("adapters", "remove", "tone", stdin="n\n").exit_code == 1
     assert server.received == []
     assert run("adapters", "remove", "tone", "--yes").stdout == "removed tone, versions 1, 2, 3\n"
+
+
+def test_one_version_is_removed_retired_and_restored(server: FakeServer, run: Run) -> None:
+    server.script("DELETE", "/v1/adapters/tone/versions/2", Reply.of(DELETED | {"versions": [2]}))
+    server.script("POST", "/v1/adapters/tone/versions/2/retire", Reply.of(ADAPTER | {"version": 2, "state": "retired"}))
+    server.script("POST", "/v1/adapters/tone/versions/2/restore", Reply.of(ADAPTER | {"version": 2}))
+    assert run("adapters", "remove", "tone", "--version", "2", "--yes").stdout == "removed tone, versions 2\n"
+    assert run("adapters", "retire", "tone", "2").stdout.endswith("is retired\n")
+    assert run("adapters", "restore", "tone", "2").stdout.endswith("is ready\n")
 
 
 def test_rollback_and_load(server: FakeServer, run: Run) -> None:

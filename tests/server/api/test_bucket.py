@@ -36,10 +36,10 @@ async def rig(base_folder: Path, tmp_path: Path, s3: S3Server) -> AsyncIterator[
         yield running
 
 
-def publish_cold(rig: ApiRig, name: str = "cold", **config: object) -> str:
+def publish_cold(rig: ApiRig, *, labels: tuple[str, ...] = ()) -> str:
     """Publish an adapter whose file is not on this machine any more; the cache holds the last one alone."""
-    version = rig.publish(name, f"{name} bytes".encode(), **config)
-    rig.publish("warm", b"warm bytes", **config)
+    version = rig.publish("cold", b"cold bytes", labels=labels)
+    rig.publish("warm", b"warm bytes", labels=labels)
     assert not rig.state.library.store.is_local(version.digest)
     return version.digest
 

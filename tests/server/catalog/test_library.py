@@ -256,10 +256,10 @@ def test_a_name_that_is_deleted_while_it_is_resolved_is_held_with_its_bytes_or_n
             faults.append(fault)
             raise
 
-    threads = [threading.Thread(target=use) for _ in range(3)]
+    threads = [threading.Thread(target=use) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for turn in range(20):
+    for turn in range(6):
         publish(library, (OLD, NEW)[turn % 2])
         library.delete("acme", "a")
     done.set()

@@ -1,0 +1,100 @@
+"""A catalog of thousands: what is asked of it costs no more than the answer, however many adapters there are.
+
+Wall time is `benchmarks.registry`'s. Here every statement is looked at: how many there are, that none reads a table
+from end to end, and how many headers were decoded.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from headmix_server.catalog import queries
+from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.version import VersionState
+from headmix_server.core.database import open_database
+from tests.support.records import digest_of, record_of
+from tests.support.registries import TENANT, fill, name_of
+
+MANY = 3_000
+MIDDLE = name_of(MANY // 2)
+MOST_STATEMENTS = 14  # a publication's, begin, commit and audit included
+
+Statement = tuple[str, Any]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine = open_database(tmp_path_factory.mktemp("many") / "headmix.db")
+    fill(engine, MANY, record_of(b"any").config)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def statements(engine: Engine) -> Iterator[list[Statement]]:
+    seen: list[Statement] = []
+
+    def note(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
+        seen.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    texts: list[str] = []
+    real = queries.decode_config
+
+    def decode(text: str) -> object:
+        texts.append(text)
+        return real(text)
+
+    monkeypatch.setattr(queries, "decode_config", decode)
+    return texts
+
+
+Question = Callable[[Catalog], object]
+
+QUESTIONS: dict[str, tuple[int, Question]] = {
+    "a name": (1, lambda catalog: catalog.resolve(TENANT, MIDDLE)),
+    "a version": (1, lambda catalog: catalog.resolve(TENANT, f"{MIDDLE}@1")),
+    "a page": (10, lambda catalog: catalog.list(TENANT, after=MIDDLE, limit=10)),
+    "the versions of a name": (1, lambda catalog: catalog.versions(TENANT, MIDDLE)),
+    "whose some digests are": (0, lambda catalog: catalog.owners([digest_of(b"1"), digest_of(b"2")])),
+    "whether a digest is in use": (0, lambda catalog: catalog.refers_to(digest_of(b"1"))),
+    "a publication": (1, lambda catalog: catalog.publish(TENANT, "new", record_of(b"new"))),
+    "a rollback": (2, lambda catalog: catalog.rollback(TENANT, "old", 1)),
+    "a version's state": (1, lambda catalog: catalog.set_state(TENANT, "old", 1, VersionState.RETIRED)),
+    "a deletion": (0, lambda catalog: catalog.delete(TENANT, "gone")),
+    "a burial": (0, lambda catalog: catalog.tombstones.bury(digest_of(b"buried"))),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_costs_no_more_than_its_answer(
+    engine: Engine, statements: list[Statement], decoded: list[str], question: str
+) -> None:
+    catalog = Catalog(engine)
+    for name, content in (("old", b"1"), ("old", b"2"), ("gone", b"gone"), ("buried", b"buried")):
+        catalog.publish(TENANT, name, record_of(content))
+    catalog.delete(TENANT, "buried")
+    statements.clear()
+    decoded.clear()
+    headers, ask = QUESTIONS[question]
+    ask(catalog)
+    assert len(decoded) == headers
+    assert len(statements) <= MOST_STATEMENTS
+    assert [plan for plan in plans(engine, statements) if plan.startswith("SCAN") and "USING" not in plan] == []
+
+
+def plans(engine: Engine, statements: list[Statement]) -> Iterator[str]:
+    """Yield how SQLite goes about each statement's tables; `SCAN` is from end to end."""
+    with engine.connect() as connection:
+        for statement, parameters in list(statements):
+            if statement.split(None, 1)[0] in ("SELECT", "UPDATE", "DELETE"):
+                found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                yield from (str(row[3]) for row in found)
