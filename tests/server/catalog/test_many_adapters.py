@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from headmix_server.catalog import queries
+from headmix_adapters.config import AdapterConfig, decode_config
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.version import VersionState
 from headmix_server.core.database import open_database
@@ -47,13 +47,12 @@ def statements(engine: Engine) -> Iterator[list[Statement]]:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
-    real = queries.decode_config
 
-    def decode(text: str) -> object:
+    def decode(text: str) -> AdapterConfig:
         texts.append(text)
-        return real(text)
+        return decode_config(text)
 
-    monkeypatch.setattr(queries, "decode_config", decode)
+    monkeypatch.setattr("headmix_server.catalog.queries.decode_config", decode)
     return texts
 
 
