@@ -17,7 +17,8 @@ from headmix_server.core.messages import EngineReady
 from headmix_server.core.runner import Runner
 from headmix_server.core.settings import Settings
 from headmix_server.engine.fake_runner import FakeRunner
-from headmix_server.engine.loop import Engine, EngineBrokenError, EngineLimits
+from headmix_server.engine.limits import EngineLimits
+from headmix_server.engine.loop import Engine, EngineBrokenError
 from headmix_server.engine.serve import EngineServer
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ being idle saves up nothing. Knows tenants and numbers only; queues and steps ar
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from math import inf
 
 INPUT_COST = 1.0
 OUTPUT_COST = 2.0
@@ -27,9 +28,13 @@ class VirtualCounters:
         Raises:
             ValueError: it is not positive.
         """
-        if weight <= 0:
-            raise ValueError(f"a weight is positive, not {weight}")
+        if not 0 < weight < inf:
+            raise ValueError(f"a weight is positive and finite, not {weight}")
         self._weights[tenant] = weight
+
+    def weight_of(self, tenant: str) -> float:
+        """Return a tenant's share beside others'."""
+        return self._weights.get(tenant, 1.0)
 
     def counter(self, tenant: str) -> float:
         """Return the service a tenant has had, in weighted tokens; comparable with others' only."""
@@ -53,7 +58,7 @@ class VirtualCounters:
     def charge(self, tenant: str, *, inputs: int = 0, outputs: int = 0) -> None:
         """Add what was computed for a tenant, in tokens."""
         cost = INPUT_COST * inputs + OUTPUT_COST * outputs
-        self._counters[tenant] = self.counter(tenant) + cost / self._weights.get(tenant, 1.0)
+        self._counters[tenant] = self.counter(tenant) + cost / self.weight_of(tenant)
 
     def next_of(self, tenants: Iterable[str]) -> str:
         """Return the tenant to serve next: the one with the least counter, the first of equals.
@@ -63,13 +68,20 @@ class VirtualCounters:
         """
         return min(tenants, key=self.counter)
 
-    def forget(self, present: Collection[str]) -> None:
+    def forget(self, present: Collection[str], *, known: Collection[str] = ()) -> None:
         """Drop the counters of tenants that are not `present` and have had less than every one that is.
 
         They would be lifted on return anyway, so nothing is lost; the rest is kept, or leaving would wipe a debt.
+        Weights go with them, except of those `known`: every request brings its tenant's weight along.
         """
         if not present:
             return
         level = min(map(self.counter, present))
         for tenant in [t for t, counter in self._counters.items() if counter <= level and t not in present]:
             del self._counters[tenant]
+        for tenant in [t for t in self._weights if not (t in self._counters or t in present or t in known)]:
+            del self._weights[tenant]
+
+    def __len__(self) -> int:
+        """Return how many tenants have a counter."""
+        return len(self._counters)

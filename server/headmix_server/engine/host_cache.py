@@ -1,6 +1,6 @@
 """The host-memory tier: adapters kept after they leave the device, least recently used first out.
 
-Owns which adapters stay; what an adapter in host memory is, the runner knows.
+Owns which adapters stay, charged to tenants as slots are; what an adapter in host memory is, the runner knows.
 """
 
 from collections import OrderedDict
@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from headmix_server.core.runner import HostAdapter
-from headmix_server.engine.eviction import choose_victim
+from headmix_server.engine.shares import Shares
 
 
 class HostCache:
     """At most `capacity` adapters in host memory; 0 keeps none."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, shares: Shares) -> None:
         self.capacity = capacity
+        self._shares = shares
         self._adapters: OrderedDict[str, HostAdapter] = OrderedDict()
 
     def __contains__(self, digest: str) -> bool:
@@ -28,22 +29,42 @@ class HostCache:
             self._adapters.move_to_end(digest)
         return adapter
 
-    def put(self, adapter: HostAdapter, wanted: Mapping[str, int] = MappingProxyType({})) -> list[str]:
-        """Keep an adapter; returns the digests dropped to make room, `wanted` ones last (see `choose_victim`)."""
+    @property
+    def full(self) -> bool:
+        """Whether another adapter makes one leave."""
+        return len(self._adapters) >= self.capacity
+
+    def put(self, adapter: HostAdapter, tenant: str, wanted: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+        """Keep a tenant's adapter; returns the digests dropped to make room, `wanted` ones last.
+
+        Who holds most for its weight makes room (`Shares`), and that may be this tenant.
+        """
         if self.capacity == 0:
             return []
         self._adapters[adapter.digest] = adapter
         self._adapters.move_to_end(adapter.digest)
+        self._shares.charge(adapter.digest, tenant)
         dropped = []
         while len(self._adapters) > self.capacity:
-            dropped.append(choose_victim(self._adapters, wanted))
-            del self._adapters[dropped[-1]]
+            dropped.append(self._shares.choose_surplus(self._adapters, wanted))
+            self.forget(dropped[-1])
         return dropped
 
     def forget(self, digest: str) -> None:
         """Drop an adapter; one that is not here is no error."""
         self._adapters.pop(digest, None)
+        self._shares.drop(digest)
 
     def digests(self) -> list[str]:
         """Return the adapters here, least recently used first."""
         return list(self._adapters)
+
+    def check_integrity(self) -> None:
+        """Check that what is here is charged, and no more than fits is here.
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        self._shares.check_integrity(self._adapters)
+        if len(self._adapters) > self.capacity:
+            raise RuntimeError("host memory holds more than it may")

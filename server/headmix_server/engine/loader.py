@@ -1,7 +1,8 @@
 """Background loading of adapters from disk: bounded threads, results polled by the engine's own thread.
 
-Owns the threads; it knows nothing of slots. Nobody waits here: a slow disk delays only those who asked for it. The
-threads are daemons, because a disk that hangs must not keep the process from ending.
+Owns the threads; it knows nothing of slots. Nobody waits here: a slow disk delays only those who asked for it, and
+tenants take turns, so of a tenant's first load at most one of each other tenant is ahead. The threads are daemons,
+because a disk that hangs must not keep the process from ending.
 """
 
 import contextlib
@@ -10,11 +11,12 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef
+from headmix_server.engine.turn_queue import TurnQueue
 
 NICENESS = 10
 """How far loader threads stand back behind the computing ones: a load must not hold up the tokens of those who run."""
@@ -37,10 +39,9 @@ class AdapterLoader:
 
     def __init__(self, load: Callable[[AdapterRef], HostAdapter], threads: int) -> None:
         self._load = load
-        self._todo: queue.SimpleQueue[AdapterRef | None] = queue.SimpleQueue()
+        self._todo: TurnQueue[AdapterRef] = TurnQueue()
         self._done: queue.SimpleQueue[LoadDone] = queue.SimpleQueue()
         self._pending: set[str] = set()
-        self._closed = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name=f"adapter-loader-{index}", daemon=True) for index in range(threads)
         ]
@@ -52,19 +53,24 @@ class AdapterLoader:
         """Loads queued, under way, or done and not yet polled."""
         return len(self._pending)
 
+    @property
+    def pending(self) -> Set[str]:
+        """The adapters on their way."""
+        return self._pending
+
     def is_pending(self, digest: str) -> bool:
         """Tell whether the adapter is on its way."""
         return digest in self._pending
 
-    def start(self, ref: AdapterRef) -> None:
-        """Begin to load an adapter, unless that is under way."""
+    def start(self, ref: AdapterRef, tenant: str) -> None:
+        """Begin to load an adapter for a tenant, unless that is under way."""
         if ref.digest not in self._pending:
             self._pending.add(ref.digest)
-            self._todo.put(ref)
+            self._todo.put(tenant, ref)
 
     def _work(self) -> None:
         _stand_back()
-        while (ref := self._todo.get()) is not None and not self._closed.is_set():
+        while (ref := self._todo.get()) is not None:
             began = time.monotonic()
             self._done.put(LoadDone(ref, self._outcome(ref), time.monotonic() - began))
 
@@ -89,9 +95,7 @@ class AdapterLoader:
 
     def close(self) -> None:
         """Begin no further load; those under way are waited for briefly."""
-        self._closed.set()
-        for _ in self._threads:
-            self._todo.put(None)
+        self._todo.close()
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)
 

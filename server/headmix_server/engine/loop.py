@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from math import inf
 
 from headmix_server.core.logging import get_logger
 from headmix_server.core.messages import (
     Abort,
-    AdapterLoaded,
     Classified,
     Embedded,
     Failed,
@@ -25,11 +25,11 @@ from headmix_server.core.messages import (
     Request,
     StepReport,
     TokenOutput,
+    UnpinAdapter,
 )
 from headmix_server.core.runner import (
     AdapterLoadError,
     Batch,
-    BatchRow,
     Pooled,
     RowFailed,
     RowResult,
@@ -37,8 +37,12 @@ from headmix_server.core.runner import (
     Sampled,
     Scored,
 )
+from headmix_server.engine.contract import accept
+from headmix_server.engine.fairness import VirtualCounters
 from headmix_server.engine.kv_cache import KVCache
-from headmix_server.engine.scheduler import SLOT_PATIENCE_SECONDS, Scheduler
+from headmix_server.engine.limits import EngineLimits
+from headmix_server.engine.prefetches import Prefetches
+from headmix_server.engine.scheduler import Scheduler
 from headmix_server.engine.sequence import Sequence
 from headmix_server.engine.tiers import AdapterTiers
 
@@ -59,43 +63,25 @@ class _Flight:
     scheduled: float
 
 
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """The sizes an engine is built with; see `core.settings` for their meaning.
-
-    `whole_prompts` is for encoders: a prompt is computed in one step or not at all, and nothing is generated.
-    """
-
-    max_model_len: int
-    kv_blocks: int
-    block_size: int
-    max_batch_tokens: int
-    max_running: int
-    max_waiting: int
-    adapter_slots: int
-    host_adapters: int
-    loader_threads: int
-    eos_ids: frozenset[int]
-    whole_prompts: bool = False
-    prefix_cache: bool = True
-
-    @property
-    def longest(self) -> int:
-        """The most tokens one sequence may have, prompt and output together."""
-        limit = min(self.max_model_len, self.kv_blocks * self.block_size)
-        return min(limit, self.max_batch_tokens) if self.whole_prompts else limit
-
-
 class Engine:
     """Continuous batching over a runner."""
 
     def __init__(self, runner: Runner, limits: EngineLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
-        self.tiers = AdapterTiers(runner, limits.adapter_slots, limits.host_adapters, limits.loader_threads)
+        self._counters = VirtualCounters()
+        self.tiers = AdapterTiers(
+            runner,
+            limits.adapter_slots,
+            limits.host_adapters,
+            limits.loader_threads,
+            weight_of=self._counters.weight_of,
+            clock=clock,
+        )
         self.scheduler = Scheduler(
             runner,
             KVCache(limits.kv_blocks, limits.block_size, prefix_cache=limits.prefix_cache and not limits.whole_prompts),
             self.tiers,
+            self._counters,
             max_batch_tokens=limits.max_batch_tokens,
             max_running=limits.max_running,
             whole_prompts=limits.whole_prompts,
@@ -105,7 +91,7 @@ class Engine:
         self._flight: _Flight | None = None
         self._leaving: dict[int, Sequence] = {}
         self._by_request: dict[str, Sequence] = {}
-        self._prefetches: dict[str, tuple[LoadAdapter, float]] = {}
+        self._prefetches = Prefetches(self.tiers, clock)
         self._outputs: list[Output] = []
         self._steps: list[StepReport] = []
         self._ids = itertools.count()
@@ -119,13 +105,14 @@ class Engine:
     def submit(self, message: Request) -> None:
         """Queue a request, or answer at once why it cannot be served."""
         self._news = True
-        if fault := self._refusal(message):
+        if (fault := self._refusal(message) or self._make_place(message)) is not None:
             self._outputs.append(fault)
             return
+        self.tiers.note(message.tenant)
         if message.adapter is not None:
             self.tiers.remember(message.adapter.digest)
             self.tiers.count_lookup(message.adapter.digest)
-            self.tiers.fetch(message.adapter)
+            self.tiers.fetch(message.adapter, message.tenant)
         sequence = Sequence.from_message(next(self._ids), message, self._clock())
         self._by_request[message.request_id] = sequence
         self.scheduler.add(sequence)
@@ -144,9 +131,24 @@ class Engine:
             code, text = "invalid_request_error", "max_tokens must be at least 1"
         elif length > limit:
             code, text = "context_length_exceeded", f"{length} tokens were asked for, {limit} is the most"
-        elif len(self.scheduler.waiting) >= self.limits.max_waiting:
-            code, text = "server_overloaded", "the queue is full"
+        elif not 0 < message.weight < inf:
+            code, text = "internal_error", "the tenant's weight is not a positive number"
         return Failed(request_id=message.request_id, code=code, message=text) if code else None
+
+    def _make_place(self, message: Request) -> Failed | None:
+        """See to it that the queue has a place for a request; returns the answer where there is none for its tenant.
+
+        A full queue is shared: the tenant with most waiting gives up its newest request to one with less.
+        """
+        self._counters.weigh(message.tenant, message.weight)
+        waiting = self.scheduler.waiting
+        if len(waiting) < self.limits.max_waiting:
+            return None
+        if (displaced := waiting.displaceable(message.tenant)) is None:
+            return Failed(request_id=message.request_id, code="server_overloaded", message="the queue is full")
+        text = "the queue is full, and a tenant with fewer requests in it took this one's place"
+        self._finish(displaced, Failed(request_id=displaced.request_id, code="server_overloaded", message=text))
+        return None
 
     def _is_open(self, request_id: str) -> bool:
         return request_id in self._by_request or request_id in self._prefetches
@@ -155,7 +157,7 @@ class Engine:
         """Drop a request and answer nothing more; one that has ended already is no error."""
         self._news = True
         self._outputs = [output for output in self._outputs if output.request_id != message.request_id]
-        self._prefetches.pop(message.request_id, None)
+        self._prefetches.drop(message.request_id)
         sequence = self._by_request.pop(message.request_id, None)
         if sequence is not None:
             self._retire(sequence)
@@ -168,18 +170,22 @@ class Engine:
             self.scheduler.retire(sequence)
 
     def load(self, message: LoadAdapter) -> None:
-        """Bring an adapter to the device; `AdapterLoaded` follows once it is there."""
+        """Bring an adapter to the device, and pin it there if asked to; `AdapterLoaded` follows once that is done."""
+        self._news = True
         if self._is_open(message.request_id):
             text = "this request id is in use"
             self._outputs.append(Failed(request_id=message.request_id, code="internal_error", message=text))
-            return
-        self._news = True
-        self.tiers.remember(message.adapter.digest)
-        self.tiers.fetch(message.adapter)
-        self._prefetches[message.request_id] = (message, self._clock())
+        elif (fault := self._prefetches.add(message)) is not None:
+            self._outputs.append(fault)
+
+    def unpin(self, message: UnpinAdapter) -> None:
+        """Let an adapter leave the device again; one that is not pinned is no error."""
+        self._prefetches.unpin(message.digest)
+        self.tiers.slots.unpin(message.digest)
 
     def forget(self, message: ForgetAdapter) -> None:
-        """Drop an adapter from every tier once nothing runs or waits with it."""
+        """Drop an adapter from every tier once nothing runs or waits with it; its pin ends at once."""
+        self._prefetches.unpin(message.digest)
         self.tiers.forget(message.digest)
 
     # --- steps ---------------------------------------------------------------------------------------------------
@@ -196,7 +202,7 @@ class Engine:
         began = time.monotonic()
         self._news = False
         self._settle()
-        batch = self.scheduler.schedule(self._loads_waiting())
+        batch = self.scheduler.schedule(self._prefetches.waiting_for_slots())
         if not batch.rows:
             self._sweep()
             return None
@@ -234,29 +240,17 @@ class Engine:
     def _settle(self) -> None:
         for digest, error in self.tiers.settle().items():
             self._fail_waiters(digest, error)
-        for request_id, (message, began) in list(self._prefetches.items()):
-            if self.tiers.prepare(message.adapter):
-                del self._prefetches[request_id]
-                seconds = self._clock() - began
-                digest = message.adapter.digest
-                self._outputs.append(AdapterLoaded(request_id=request_id, digest=digest, seconds=seconds))
-
-    def _loads_waiting(self) -> int:
-        """How many loads asked for by name have long lacked nothing but a slot."""
-        patient = self._clock() - SLOT_PATIENCE_SECONDS
-        waiting = {m.adapter.digest for m, began in self._prefetches.values() if began < patient}
-        return sum(self.tiers.waits_for_slot(digest) for digest in waiting)
+        self._outputs += self._prefetches.settle()
 
     def _sweep(self) -> None:
         if self.tiers.wants_sweep:
-            prefetched = {message.adapter.digest for message, _ in self._prefetches.values()}
-            for digest in self.tiers.sweep(self.scheduler.needed_digests() | prefetched):
+            for digest in self.tiers.sweep(self.scheduler.needed_digests() | self._prefetches.digests()):
                 self.scheduler.kv_cache.forget(digest)
 
     def _judge(self, batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult]:
         """Return the step's results, or, where it failed whole, a failure for every row."""
         try:
-            results = _accept(batch, outcome)
+            results = accept(batch, outcome)
         except Exception as error:
             self._failed_steps += 1
             self._log.exception("step failed", rows=len(batch.rows), failed_steps=self._failed_steps)
@@ -330,13 +324,10 @@ class Engine:
     def _fail_waiters(self, digest: str, error: AdapterLoadError) -> None:
         self._log.error("adapter load failed", digest=digest, reason=str(error))
         code = "model_not_found" if error.missing else "internal_error"
+        text = f"the adapter could not be loaded: {error}"
         for sequence in [s for s in self.scheduler.waiting.values() if s.digest == digest]:
-            self._fail(sequence, code, f"the adapter could not be loaded: {error}")
-        for request_id, (message, _) in list(self._prefetches.items()):
-            if message.adapter.digest == digest:
-                del self._prefetches[request_id]
-                text = f"the adapter could not be loaded: {error}"
-                self._outputs.append(Failed(request_id=request_id, code=code, message=text))
+            self._fail(sequence, code, text)
+        self._outputs += self._prefetches.fail(code, text, digest=digest)
 
     # --- state ---------------------------------------------------------------------------------------------------
 
@@ -370,9 +361,7 @@ class Engine:
         """End everything that is open with `engine_unavailable`; returns what there is left to say."""
         for sequence in list(self._by_request.values()):
             self._finish(sequence, Failed(request_id=sequence.request_id, code="engine_unavailable", message=reason))
-        for request_id in self._prefetches:
-            self._outputs.append(Failed(request_id=request_id, code="engine_unavailable", message=reason))
-        self._prefetches.clear()
+        self._outputs += self._prefetches.fail("engine_unavailable", reason)
         return self.take_outputs()
 
     def check_integrity(self) -> None:
@@ -390,22 +379,3 @@ class Engine:
     def close(self) -> None:
         """Stop the loader threads."""
         self.tiers.close()
-
-
-def _accept(batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult]:
-    """Hold a runner to its contract: a result for every row, in order, and of the right kind where one is due."""
-    if isinstance(outcome, BaseException):
-        raise outcome
-    results = outcome
-    if [row.sequence_id for row in batch.rows] != [result.sequence_id for result in results]:
-        raise RuntimeError("the runner's results are not those of the batch's rows")
-    for row, result in zip(batch.rows, results, strict=True):
-        if not isinstance(result.result, (RowFailed, _due(row) if row.samples else type(None))):
-            raise RuntimeError(f"the runner answered a row with {type(result.result).__name__}")  # noqa: TRY004 - no argument's type
-    return results
-
-
-def _due(row: BatchRow) -> type[Sampled] | type[Pooled] | type[Scored]:
-    if row.sampling is not None:
-        return Sampled
-    return Scored if row.embedding is None else Pooled

@@ -1,22 +1,28 @@
 """Which sequences take part in the next step, and with how many tokens.
 
 Owns the queue and the running set, and every hold a sequence has (cache blocks, lease): they are taken here and
-returned in `retire` and `preempt`, nowhere else. It never computes.
+returned in `retire` and `preempt`, nowhere else. Tenants are charged here for what a step will compute. It never
+computes.
 """
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 
 from headmix_server.core.runner import Batch, BatchRow, Runner
+from headmix_server.engine.admission import Admission
+from headmix_server.engine.fairness import OUTPUT_COST, VirtualCounters
 from headmix_server.engine.kv_cache import KVCache
+from headmix_server.engine.overtaking import Overtaking
 from headmix_server.engine.sequence import Sequence
 from headmix_server.engine.tiers import AdapterTiers
+from headmix_server.engine.wait_queue import WaitQueue
 
-SLOT_PATIENCE_SECONDS = 0.5
-"""How long a sequence waits for a slot before newcomers may no longer prolong another adapter's stay on its slot."""
+FORGET_ABOVE = 64
+"""Tenants with a counter, above which those of absent ones are dropped where that loses nothing."""
 
 
 @dataclass(slots=True)
@@ -28,7 +34,9 @@ class PrefixCounts:
 
 
 class Scheduler:
-    """First come, first served; decode before prefill; a cold adapter delays only those who want it.
+    """Decode before prefill; what is left of the budget goes token by token to the tenant that has had least, be it to
+    go on with a prompt or to begin one. Inside a tenant first come, first served; a cold adapter delays only those who
+    want it.
 
     The cache for all known tokens is taken at admission, so prefill never runs out of it and only decoding, one token
     a step, can make another sequence give way. `whole_prompts` forbids chunks: bidirectional attention cannot be cut.
@@ -39,6 +47,7 @@ class Scheduler:
         runner: Runner,
         kv_cache: KVCache,
         tiers: AdapterTiers,
+        counters: VirtualCounters,
         *,
         max_batch_tokens: int,
         max_running: int,
@@ -47,65 +56,142 @@ class Scheduler:
     ) -> None:
         self.kv_cache = kv_cache
         self.tiers = tiers
-        self.waiting: OrderedDict[int, Sequence] = OrderedDict()
+        self.waiting = WaitQueue(counters)
         self.running: OrderedDict[int, Sequence] = OrderedDict()
+        self._counters = counters
         self._runner = runner
         self._max_batch_tokens = max_batch_tokens
         self._max_running = max_running
         self._whole_prompts = whole_prompts
         self._clock = clock
         self._prefix_counts = PrefixCounts()
+        self._forget_above = FORGET_ABOVE
+        tiers.want(self.waiting.wanted)
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence, its prompt's blocks named already: a step may be computing meanwhile."""
         sequence.keys = self.kv_cache.keys_of(sequence.tenant, sequence.digest)
         if sequence.keys is not None:
             sequence.keys.at_least(len(sequence.tokens) // self.kv_cache.block_size, sequence.tokens)
-        self.waiting[sequence.sequence_id] = sequence
+        self.waiting.join(sequence)
+        if len(self._counters) > self._forget_above:
+            self._forget_absent()
+
+    def _forget_absent(self) -> None:
+        """Drop the counters of tenants that are gone, each time as many as were kept have come anew."""
+        present = {sequence.tenant for sequence in [*self.waiting.values(), *self.running.values()]}
+        self._counters.forget(present, known=self.tiers.present)
+        self._forget_above = max(FORGET_ABOVE, 2 * len(self._counters))
 
     # --- a step's rows -------------------------------------------------------------------------------------------
 
-    def schedule(self, loads_waiting: int = 0) -> Batch:
+    def schedule(self, loads_waiting: Iterable[str] = ()) -> Batch:
         """Choose the next step's rows within the token budget, admitting from the queue what fits.
 
-        `loads_waiting` loads asked for by name have long waited for a slot: newcomers are kept from that many.
+        `loads_waiting` names, once for each, the tenants of loads asked for by name that have long waited for a slot:
+        newcomers are kept from that many adapters.
         """
         rows: dict[int, BatchRow] = {}
         running_before = len(self.running)
-        budget = self._continue_running(rows)
+        budget = self._decode(rows)
         preempted = len(self.running) < running_before
-        kept_free: set[str] = set()
-        for _ in range(loads_waiting):
-            self._keep_newcomers_from_one(kept_free)
-        self._admit(rows, 0 if preempted else budget, kept_free)
+        if preempted or len(self.running) >= self._max_running:
+            self._share_out(rows, budget, None)
+        else:
+            self._share_out(rows, budget, self._admission(loads_waiting))
+        self._fetch_adapters()
         return Batch(tuple(rows.values()))
 
-    def _continue_running(self, rows: dict[int, BatchRow]) -> int:
-        """Give every running sequence its row, decoding ones first; returns the budget left."""
+    def _admission(self, loads_waiting: Iterable[str]) -> Admission:
+        now, slack = self._clock(), OUTPUT_COST * self.kv_cache.max_tokens
+        overtaking = Overtaking(self._counters, self.running.values(), slack, now)
+        return Admission(self.waiting, self.tiers, overtaking, now, loads_waiting)
+
+    def _decode(self, rows: dict[int, BatchRow]) -> int:
+        """Give every decoding sequence its row; returns the budget left."""
         budget = self._max_batch_tokens
-        prefilling = [sequence for sequence in self.running.values() if sequence.remaining > 1]
         decoding = [sequence for sequence in self.running.values() if sequence.remaining == 1]
-        for sequence in decoding + prefilling:
+        if len(decoding) > budget:
+            decoding = self._in_turn(decoding)
+        generating = []
+        for sequence in decoding:
             if budget == 0:
                 break
-            count = min(sequence.remaining, budget)
-            if sequence.sequence_id in self.running and self._make_room(sequence, count, rows):
-                rows[sequence.sequence_id] = self._row(sequence, count)
-                budget -= count
+            if sequence.sequence_id in self.running and self._make_room(sequence, rows):
+                rows[sequence.sequence_id] = self._row(sequence, 1)
+                budget -= 1
+                if sequence.num_charged < sequence.prompt_length:  # the last token of its prompt
+                    self._charge(sequence, 1)
+                else:
+                    generating.append(sequence.tenant)
+        for tenant, count in Counter(generating).items():
+            self._counters.charge(tenant, outputs=count)
         return budget
 
-    def _make_room(self, sequence: Sequence, count: int, rows: dict[int, BatchRow]) -> bool:
-        """Preempt the last admitted until `sequence` can grow by `count`; false where it had to go itself.
+    def _in_turn(self, decoding: list[Sequence]) -> list[Sequence]:
+        """Order sequences as if each row were charged when it is given, the tenant that has had least first."""
+        before: Counter[str] = Counter()
+        levels: list[tuple[float, int]] = []
+        for sequence in decoding:
+            tenant = sequence.tenant
+            ahead = OUTPUT_COST * before[tenant] / self._counters.weight_of(tenant)
+            levels.append((self._counters.counter(tenant) + ahead, len(levels)))
+            before[tenant] += 1
+        return [decoding[place] for _, place in sorted(levels)]
 
-        The first admitted never goes, so somebody always comes nearer to the end. Who has gone needs all its blocks
-        at once to come back, so two sequences cannot take turns at throwing each other out.
+    def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
+        """Preempt others until `sequence` can grow by a token; false where it had to go itself.
+
+        Who goes is the last admitted of the tenant that has had most; the first admitted of those that could go never
+        does, so somebody always comes nearer to the end. Who has gone needs all its blocks at once to come back, so two
+        sequences cannot take turns at throwing each other out.
         """
-        while not self.kv_cache.can_grow(sequence.sequence_id, sequence.num_computed + count):
-            victim = next(s for s in reversed(self.running.values()) if s.sequence_id not in rows)
+        while not self.kv_cache.can_grow(sequence.sequence_id, sequence.num_computed + 1):
+            others = [s for s in self.running.values() if s.sequence_id not in rows]
+            last_first = reversed(others[1:] or others)
+            victim = max(last_first, key=lambda other: self._counters.counter(other.tenant))
             self.preempt(victim)
             if victim is sequence:
                 return False
         return True
+
+    def _share_out(self, rows: dict[int, BatchRow], budget: int, admission: Admission | None) -> None:
+        """Give what decoding left of the budget to prompts that are being computed and to the queue, row by row.
+
+        Each row goes to the tenant with the least counter, which is charged at once; `admission` None leaves the queue
+        alone. Of equals it is the one whose next sequence came first.
+        """
+        prefilling: dict[str, deque[Sequence]] = {}
+        for running in self.running.values():
+            if running.remaining > 1:
+                prefilling.setdefault(running.tenant, deque()).append(running)
+        firsts = {} if admission is None else {t: next(iter(line)) for t, line in self.waiting.lines().items()}
+        firsts |= {tenant: line[0].sequence_id for tenant, line in prefilling.items()}
+        turns = [(self._counters.counter(tenant), first, tenant) for tenant, first in firsts.items()]
+        heapify(turns)
+        while turns and budget:
+            _, first, tenant = turns[0]
+            line = prefilling.get(tenant)
+            sequence = line.popleft() if line else self._admit_next(tenant, budget, admission)
+            if sequence is None:
+                heappop(turns)
+                continue
+            count = min(sequence.remaining, budget)
+            rows[sequence.sequence_id] = self._row(sequence, count)
+            self._charge(sequence, count)
+            budget -= count
+            heapreplace(turns, (self._counters.counter(tenant), first, tenant))
+
+    def _charge(self, sequence: Sequence, count: int) -> None:
+        """Charge for a row that is scheduled: the token it yields, and its prompt tokens, but once only.
+
+        What the prefix cache had is not charged, nor what has to be computed again after a preemption.
+        """
+        end = min(sequence.num_computed + count, sequence.prompt_length)
+        inputs = max(0, end - max(sequence.num_computed, sequence.num_charged))
+        sequence.num_charged = max(sequence.num_charged, end)
+        generates = sequence.sampling is not None and count == sequence.remaining
+        self._counters.charge(sequence.tenant, inputs=inputs, outputs=int(generates))
 
     def _row(self, sequence: Sequence, count: int) -> BatchRow:
         return BatchRow(
@@ -123,71 +209,41 @@ class Scheduler:
 
     # --- admission -----------------------------------------------------------------------------------------------
 
-    def _admit(self, rows: dict[int, BatchRow], budget: int, passed_over: set[str]) -> None:
-        """Admit in order of arrival, passing over those whose adapter is not on the device, or is in `passed_over`.
+    def _admit_next(self, tenant: str, budget: int, admission: Admission | None) -> Sequence | None:
+        """Admit the tenant's next sequence that can start, None where it has none or there is no room for it."""
+        if admission is None or len(self.running) >= self._max_running:
+            return None
+        sequence = admission.next_of(tenant)
+        if sequence is None or not admission.overtaking.allows(sequence):
+            return None
+        prefix = self._find_prefix(sequence)
+        if self._whole_prompts and sequence.remaining > budget:
+            return None  # others may use what is left; in the next step it is the first that is asked
+        if not self.kv_cache.can_admit(len(sequence.tokens), prefix):
+            admission.overtaking.block(sequence)
+            return None
+        self._start(sequence, prefix)
+        return sequence
 
-        The queue is walked to its end even when nothing more fits, so that adapters load while their requests wait.
-        """
-        now = self._clock()
-        self.tiers.want(s.adapter.digest for s in self.waiting.values() if s.adapter is not None)
-        full = False
-        for sequence in list(self.waiting.values()):
-            if full:
-                if sequence.adapter is not None:
-                    self.tiers.fetch(sequence.adapter)
-            elif self._adapter_is_ready(sequence, passed_over, now):
-                prefix = self._find_prefix(sequence)
-                count = min(sequence.remaining - len(prefix) * self.kv_cache.block_size, budget)
-                full = not self._fits(sequence, count, prefix)
-                if not full:
-                    self._start(sequence, prefix, now)
-                    rows[sequence.sequence_id] = self._row(sequence, count)
-                    budget -= count
-
-    def _adapter_is_ready(self, sequence: Sequence, passed_over: set[str], now: float) -> bool:
-        """Bring the sequence's adapter to the device if that can be done at once; otherwise pass over all who want it.
-
-        A sequence that has long lacked nothing but a slot keeps newcomers from one leased adapter, the one with the
-        fewest leases, until that slot is idle: so nobody starves however many adapters are in use.
-        """
-        if sequence.adapter is None:
-            return True
-        digest = sequence.adapter.digest
-        if digest in passed_over:
-            return False
-        if self.tiers.prepare(sequence.adapter):
-            return True
-        passed_over.add(digest)
-        if now - sequence.arrived > SLOT_PATIENCE_SECONDS and self.tiers.waits_for_slot(digest):
-            self._keep_newcomers_from_one(passed_over)
-        return False
-
-    def _keep_newcomers_from_one(self, passed_over: set[str]) -> None:
-        leases = {digest: n for digest, n in self.tiers.slots.lease_counts().items() if digest not in passed_over}
-        if leases:
-            passed_over.add(min(leases, key=leases.__getitem__))
+    def _fetch_adapters(self) -> None:
+        """Have adapters load while their requests wait, also for those there is no room for yet."""
+        for tenant, ref in self.waiting.asked():
+            self.tiers.fetch(ref, tenant)
 
     def _find_prefix(self, sequence: Sequence) -> Seq[int]:
         if sequence.keys is None or sequence.needs_every_state:
             return ()
         return self.kv_cache.find_prefix(sequence.keys, sequence.tokens)
 
-    def _fits(self, sequence: Sequence, count: int, prefix: Seq[int]) -> bool:
-        if count == 0 or len(self.running) >= self._max_running:
-            return False
-        if self._whole_prompts and count < sequence.remaining:
-            return False
-        return self.kv_cache.can_admit(len(sequence.tokens), prefix)
-
-    def _start(self, sequence: Sequence, prefix: Seq[int], now: float) -> None:
-        del self.waiting[sequence.sequence_id]
+    def _start(self, sequence: Sequence, prefix: Seq[int]) -> None:
+        self.waiting.remove(sequence.sequence_id)
         self.running[sequence.sequence_id] = sequence
         self.kv_cache.admit(sequence.sequence_id, len(sequence.tokens), prefix)
         sequence.num_computed = len(prefix) * self.kv_cache.block_size
         if sequence.adapter is not None:
-            sequence.lease = self.tiers.acquire(sequence.adapter.digest)
+            sequence.lease = self.tiers.acquire(sequence.adapter.digest, sequence.tenant)
         if sequence.queue_seconds is None:
-            sequence.queue_seconds = now - sequence.arrived
+            sequence.queue_seconds = self._clock() - sequence.arrived
             sequence.num_cached = sequence.num_computed
             self._count_prefix(sequence)
 
@@ -205,20 +261,19 @@ class Scheduler:
     # --- exits ---------------------------------------------------------------------------------------------------
 
     def preempt(self, sequence: Sequence) -> None:
-        """Send a running sequence back to the head of the queue; what the cache loses of it is computed again."""
+        """Send a running sequence back to the head of its tenant's line; what the cache loses is computed again."""
         del self.running[sequence.sequence_id]
         self._return_holds(sequence)
         sequence.num_computed = 0
         sequence.prompt_logprobs.clear()
-        self.waiting[sequence.sequence_id] = sequence
-        self.waiting.move_to_end(sequence.sequence_id, last=False)
+        self.waiting.rejoin(sequence)
 
     def retire(self, sequence: Sequence) -> None:
         """Take a sequence out for good and return everything it holds; every exit path ends here, once.
 
         One that is queued holds nothing, so it may go at any time.
         """
-        if self.waiting.pop(sequence.sequence_id, None) is None:
+        if self.waiting.remove(sequence.sequence_id) is None:
             del self.running[sequence.sequence_id]
             self._return_holds(sequence)
 
@@ -247,6 +302,8 @@ class Scheduler:
         Raises:
             RuntimeError: the accounting is broken.
         """
+        self.waiting.check_integrity()
+        self.tiers.check_integrity()
         self.kv_cache.check_integrity(set(self.running))
         self.tiers.slots.check_integrity([s.lease for s in self.running.values() if s.lease is not None])
         if any((s.lease is None) != (s.adapter is None) for s in self.running.values()):

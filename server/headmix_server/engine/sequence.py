@@ -17,7 +17,9 @@ class Sequence:
 
     `tokens` is prompt and output together; `num_computed` of them are in the cache. Work left is always
     `tokens[num_computed:]`, be it prefill, a decode step or recomputing after preemption. `keys` name its cache blocks
-    (None: they are not shared); `num_cached` of its prompt's tokens were there when it was first admitted.
+    (None: they are not shared); `num_cached` of its prompt's tokens were there when it was first admitted. Its tenant
+    has been charged for the first `num_charged` of the prompt, for those found in the cache nothing; `blocked_since` is
+    when it was first its turn and the cache could not hold it.
     """
 
     sequence_id: int
@@ -35,6 +37,8 @@ class Sequence:
     queue_seconds: float | None = None
     keys: BlockKeys | None = None
     num_cached: int = 0
+    num_charged: int = 0
+    blocked_since: float | None = None
 
     @classmethod
     def from_message(cls, sequence_id: int, message: Request, arrived: float) -> "Sequence":

@@ -22,6 +22,7 @@ from headmix_server.core.messages import (
     LoadAdapter,
     Outputs,
     Shutdown,
+    UnpinAdapter,
     decode_to_engine,
     encode,
 )
@@ -123,6 +124,8 @@ class EngineServer:
                 self._engine.abort(message)
             case LoadAdapter():
                 self._engine.load(message)
+            case UnpinAdapter():
+                self._engine.unpin(message)
             case ForgetAdapter():
                 self._engine.forget(message)
             case Shutdown():

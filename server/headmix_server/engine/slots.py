@@ -1,6 +1,7 @@
 """Accounting of adapter slots: which adapter each slot holds, who leases it, and which may be evicted.
 
-Owns slot numbers, generations and leases; the tensors are the device's. A slot's generation rises every time its
+Owns slot numbers, generations, leases and pins; the tensors are the device's, and whose turn it is to give up a slot
+says `shares`. A slot's generation rises every time its
 content changes, so a lease can never silently come to mean another adapter.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from headmix_server.core.runner import Lease
-from headmix_server.engine.eviction import choose_victim
+from headmix_server.engine.shares import Room, Shares
 
 
 class LeaseError(Exception):
@@ -47,9 +48,15 @@ class SlotCounts:
 
 
 class SlotTable:
-    """A fixed number of slots; of those without a lease the least recently used that nobody waits for goes first."""
+    """A fixed number of slots, charged to tenants.
 
-    def __init__(self, num_slots: int) -> None:
+    Of those without lease and pin that a tenant may have (`Shares`) the least recently used that nobody waits for goes
+    first.
+    """
+
+    def __init__(self, num_slots: int, shares: Shares) -> None:
+        self._shares = shares
+        self._room: Room | None = None  # of the slots that could be emptied; None where that has to be found out anew
         self._slots = [_Slot(index) for index in range(num_slots)]
         self._free = deque(range(num_slots))
         self._by_digest: dict[str, _Slot] = {}
@@ -60,33 +67,48 @@ class SlotTable:
         """Tell whether the adapter has a slot."""
         return digest in self._by_digest
 
-    def can_place(self) -> bool:
-        """Tell whether a slot is free or can be made so by evicting an idle adapter."""
-        return bool(self._free or self._idle)
+    @property
+    def num_free(self) -> int:
+        """How many slots hold nothing."""
+        return len(self._free)
 
-    def place(self, digest: str, wanted: Mapping[str, int] = MappingProxyType({})) -> Placement:
-        """Give an adapter a slot, evicting an idle one where none is free, `wanted` ones last (see `choose_victim`).
+    def can_place(self, tenant: str) -> bool:
+        """Tell whether a slot is free, or can be made so by evicting an idle adapter that is the tenant's to evict."""
+        if self._free:
+            return True
+        if self._room is None:
+            self._room = self._shares.room_in(self._idle)
+        return self._shares.has_room(self._room, tenant)
+
+    def look_again(self) -> None:
+        """Take note that tenants may have come or gone since `can_place` was last asked."""
+        self._room = None
+
+    def place(self, digest: str, tenant: str, wanted: Mapping[str, int] = MappingProxyType({})) -> Placement:
+        """Give a tenant's adapter a slot, evicting an idle one where none is free, `wanted` ones last.
 
         Raises:
-            LeaseError: every slot is leased, or the adapter has a slot already.
+            LeaseError: no slot can be had for the tenant, or the adapter has one already.
         """
         if digest in self._by_digest:
             raise LeaseError(f"{digest} has a slot already")
-        if not self.can_place():
-            raise LeaseError("every slot is leased")
+        if not self.can_place(tenant):
+            raise LeaseError("every slot is leased, pinned, or another tenant's to keep")
         evicted = None
         if not self._free:
-            evicted = choose_victim(self._idle, wanted)
+            evicted = self._shares.choose_victim(self._idle, wanted, tenant)
             self.vacate(evicted)
         slot = self._slots[self._free.popleft()]
         slot.digest = digest
         slot.generation += 1
         self._by_digest[digest] = slot
         self._idle[digest] = None
+        self._shares.charge(digest, tenant)
+        self._room = None
         return Placement(slot.index, slot.generation, evicted)
 
     def vacate(self, digest: str) -> int:
-        """Empty the adapter's slot and return its number.
+        """Empty the adapter's slot, its pin undone, and return the slot's number.
 
         Raises:
             LeaseError: it is leased, or the adapter has none.
@@ -96,13 +118,15 @@ class SlotTable:
             raise LeaseError(f"{digest} is leased")
         del self._by_digest[digest]
         del self._idle[digest]
+        self._shares.drop(digest)
+        self._room = None
         slot.digest = None
         slot.generation += 1
         self._free.append(slot.index)
         return slot.index
 
-    def acquire(self, digest: str) -> Lease:
-        """Lease the adapter's slot.
+    def acquire(self, digest: str, tenant: str) -> Lease:
+        """Lease the adapter's slot for a tenant.
 
         Raises:
             LeaseError: the adapter has none.
@@ -111,6 +135,8 @@ class SlotTable:
         serial = next(self._serials)
         slot.leases.add(serial)
         self._idle.pop(digest, None)
+        self._shares.charge(digest, tenant)
+        self._room = None
         return Lease(slot.index, slot.generation, serial, digest)
 
     def release(self, lease: Lease) -> None:
@@ -125,6 +151,7 @@ class SlotTable:
         slot.leases.remove(lease.serial)
         if not slot.leases:
             self._idle[lease.digest] = None
+            self._room = None
 
     def is_current(self, lease: Lease) -> bool:
         """Tell whether the lease is held and the slot holds exactly what was leased."""
@@ -136,6 +163,49 @@ class SlotTable:
         if slot is None:
             raise LeaseError(f"{digest} is not on the device")
         return slot
+
+    # --- pins ----------------------------------------------------------------------------------------------------
+
+    @property
+    def num_pinned(self) -> int:
+        """How many adapters are pinned."""
+        return len(self._shares.pinned)
+
+    def can_pin(self, digest: str, tenant: str) -> bool:
+        """Tell whether the tenant may pin an adapter: one slot is never pinned, of the others it has its part."""
+        if digest in self._shares.pinned:
+            return True
+        places = len(self._slots) - 1
+        return self.num_pinned < places and self._shares.num_pinned(tenant) < self._shares.part_of(tenant, places)
+
+    def pin(self, digest: str) -> None:
+        """Keep an adapter on its slot, leased or not, until `unpin` or `vacate`.
+
+        Raises:
+            LeaseError: it has no slot, or every slot but one is pinned.
+        """
+        self._slot_of(digest)
+        if digest not in self._shares.pinned and self.num_pinned >= len(self._slots) - 1:
+            raise LeaseError("one slot is never pinned")
+        self._shares.pin(digest)
+        self._room = None
+
+    def unpin(self, digest: str) -> None:
+        """Let an adapter leave again when others need its slot; one that is not pinned is no error."""
+        self._shares.unpin(digest)
+        self._room = None
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    def fewest_leases(self, tenant: str, passed_over: Collection[str]) -> str | None:
+        """Return the adapter with the fewest leases, at least one, whose slot the tenant may have once it is idle."""
+        leases = {
+            digest: len(slot.leases)
+            for digest, slot in self._by_digest.items()
+            if slot.leases and digest not in passed_over
+        }
+        mine = [digest for digest in leases if self._shares.may_take(tenant, digest)]
+        return min(mine, key=leases.__getitem__, default=None)
 
     def lease_counts(self) -> dict[str, int]:
         """Return the number of leases of every leased adapter."""
@@ -168,3 +238,6 @@ class SlotTable:
             slot.index: digest for digest, slot in self._by_digest.items()
         }:
             raise RuntimeError("an adapter stands in two slots or in none")
+        if self.num_pinned >= max(1, len(self._slots)):
+            raise RuntimeError("every slot is pinned")
+        self._shares.check_integrity(self._by_digest)

@@ -1,13 +1,14 @@
 """Where adapters are: device slots, host memory, disk; and moving them up when a sequence wants one.
 
-Joins slot accounting, the host cache and the background loader over a runner. It decides nothing about sequences.
+Joins slot accounting, the host cache and the background loader over a runner. It decides nothing about sequences; it
+knows for which tenant an adapter is moved, and that each has its share of every tier (`shares`) and of the loads ahead.
 An adapter on its way from disk holds no slot: a slot is taken only when the tensors are here to fill it, so a slow
 disk never keeps a slot from an adapter that could use it.
 """
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from headmix_server.core.messages import LoadReport, ResidentAdapter
@@ -15,6 +16,8 @@ from headmix_server.core.runner import AdapterLoadError, HostAdapter, Lease, Run
 from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.engine.host_cache import HostCache
 from headmix_server.engine.loader import AdapterLoader
+from headmix_server.engine.presence import Presence
+from headmix_server.engine.shares import Shares
 from headmix_server.engine.slots import SlotTable
 
 
@@ -31,20 +34,33 @@ class TierCounts:
 class AdapterTiers:
     """Device, host and disk as one: `fetch` brings an adapter to host memory, `prepare` to a slot, `acquire` leases it.
 
-    `_arrived` keeps what came from disk for those who wait until it has a slot, whatever the host cache drops; loads
-    under way and arrivals together are bounded by `_max_ahead`.
+    `_arrived` keeps what came from disk for those who wait until it has a slot, whatever the host cache drops. Loads
+    under way and arrivals together, `_ahead`, are bounded by `_max_ahead`; a tenant with less than its part of that may
+    have one more all the same.
     """
 
-    def __init__(self, runner: Runner, num_slots: int, host_capacity: int, loader_threads: int) -> None:
-        self.slots = SlotTable(num_slots)
-        self.host = HostCache(host_capacity)
+    def __init__(
+        self,
+        runner: Runner,
+        num_slots: int,
+        host_capacity: int,
+        loader_threads: int,
+        *,
+        weight_of: Callable[[str], float] = lambda _: 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._presence = Presence(clock)
+        self._ahead, slots, host = (Shares(weight_of, self._presence.tenants) for _ in range(3))
+        self.slots = SlotTable(num_slots, slots)
+        self.host = HostCache(host_capacity, host)
         self._runner = runner
         self._loader = AdapterLoader(runner.load, loader_threads)
         self._max_ahead = num_slots + loader_threads
+        self._at_most_ahead: set[str] = set()  # tenants that have their part, found out since `settle`
         self._arrived: dict[str, HostAdapter] = {}
         self._failures: dict[str, AdapterLoadError] = {}
         self._forgotten: set[str] = set()
-        self._wanted: Mapping[str, int] = {}
+        self._wanted: Callable[[], Mapping[str, int]] = dict
         self._counts = TierCounts()
         self._changed = True
 
@@ -60,9 +76,18 @@ class AdapterTiers:
 
     # --- up ------------------------------------------------------------------------------------------------------
 
-    def want(self, digests: Iterable[str]) -> None:
-        """Say what queued requests want, the first in the queue first: it is the last to be evicted from any tier."""
-        self._wanted = {digest: place for place, digest in enumerate(dict.fromkeys(digests))}
+    def want(self, wanted: Callable[[], Mapping[str, int]]) -> None:
+        """Say who knows what queued requests want, and at which place: the first is the last to leave any tier."""
+        self._wanted = wanted
+
+    def note(self, tenant: str) -> None:
+        """Note that a tenant asks for something: for a while it counts as present, and what it holds as its own."""
+        self._presence.note(tenant)
+
+    @property
+    def present(self) -> Collection[str]:
+        """The tenants that count as present."""
+        return self._presence.tenants()
 
     def count_lookup(self, digest: str) -> None:
         """Count where a new request finds its adapter."""
@@ -72,41 +97,53 @@ class AdapterTiers:
         self._counts.misses[Residency.DEVICE] += 1
         (self._counts.hits if digest in self.host else self._counts.misses)[Residency.HOST] += 1
 
-    def fetch(self, ref: AdapterRef) -> None:
+    def fetch(self, ref: AdapterRef, tenant: str) -> None:
         """See to it that the adapter comes to host memory, unless it is there, on the device, or too much is ahead."""
-        here = self.slots.holds(ref.digest) or self._in_host(ref.digest) or ref.digest in self._failures
-        if not here and self._loader.num_pending + len(self._arrived) < self._max_ahead:
-            self._loader.start(ref)
+        digest = ref.digest
+        here = self.slots.holds(digest) or self._in_host(digest) or digest in self._failures
+        if not here and not self._loader.is_pending(digest) and self._may_load(tenant):
+            self._ahead.charge(digest, tenant)
+            self._loader.start(ref, tenant)
 
-    def prepare(self, ref: AdapterRef) -> bool:
-        """Bring the adapter to a slot if its tensors are here and a slot can be had; true once it is on the device."""
+    def _may_load(self, tenant: str) -> bool:
+        if len(self._ahead) < self._max_ahead:
+            return True
+        if tenant not in self._at_most_ahead and self._ahead.held(tenant) < self._ahead.part_of(
+            tenant, self._max_ahead
+        ):
+            return True
+        self._at_most_ahead.add(tenant)
+        return False
+
+    def prepare(self, ref: AdapterRef, tenant: str) -> bool:
+        """Bring the adapter to a slot if its tensors are here and the tenant can have one; true once it is there."""
         if self.slots.holds(ref.digest):
             return True
-        self.fetch(ref)
-        if not self._in_host(ref.digest) or not self.slots.can_place():
+        self.fetch(ref, tenant)
+        if not self._in_host(ref.digest) or not self.slots.can_place(tenant):
             return False
         if (adapter := self._arrived.get(ref.digest)) is not None:
-            return self._install(adapter)
+            return self._install(adapter, tenant)
         adapter = self.host.get(ref.digest)
         began = time.monotonic()
-        installed = adapter is not None and self._install(adapter)
+        installed = adapter is not None and self._install(adapter, tenant)
         if installed:
             self._counts.loads.append(LoadReport(source=Residency.HOST, seconds=time.monotonic() - began))
         return installed
 
-    def waits_for_slot(self, digest: str) -> bool:
+    def waits_for_slot(self, digest: str, tenant: str) -> bool:
         """Tell whether nothing but a slot is missing."""
-        return self._in_host(digest) and not self.slots.holds(digest) and not self.slots.can_place()
+        return self._in_host(digest) and not self.slots.holds(digest) and not self.slots.can_place(tenant)
 
     def _in_host(self, digest: str) -> bool:
         return digest in self._arrived or digest in self.host
 
-    def _install(self, adapter: HostAdapter) -> bool:
-        placement = self.slots.place(adapter.digest, self._wanted)
+    def _install(self, adapter: HostAdapter, tenant: str) -> bool:
+        placement = self.slots.place(adapter.digest, tenant, {} if self.slots.num_free else self._wanted())
         if placement.evicted is not None:
             self._counts.evictions[Residency.DEVICE] += 1
             self._runner.clear(placement.slot)
-        self._arrived.pop(adapter.digest, None)
+        self._drop_arrival(adapter.digest)
         self._changed = True
         try:
             self._runner.install(placement.slot, placement.generation, adapter)
@@ -118,6 +155,10 @@ class AdapterTiers:
             return False
         return True
 
+    def _drop_arrival(self, digest: str) -> None:
+        if self._arrived.pop(digest, None) is not None:
+            self._ahead.drop(digest)
+
     def _refuse(self, digest: str, error: AdapterLoadError) -> None:
         self.slots.vacate(digest)
         self.host.forget(digest)
@@ -125,12 +166,18 @@ class AdapterTiers:
 
     def settle(self) -> Mapping[str, AdapterLoadError]:
         """Take in what has come from disk; returns, by digest, what could not be loaded or installed."""
+        self.slots.look_again()
+        self._at_most_ahead.clear()
         for done in self._loader.poll():
+            digest = done.ref.digest
             if isinstance(done.outcome, AdapterLoadError):
-                self._failures[done.ref.digest] = done.outcome
+                self._failures[digest] = done.outcome
+                self._ahead.drop(digest)
                 continue
-            self._arrived[done.ref.digest] = done.outcome
-            self._counts.evictions[Residency.HOST] += len(self.host.put(done.outcome, self._wanted))
+            self._arrived[digest] = done.outcome
+            wanted = self._wanted() if self.host.full else {}
+            dropped = self.host.put(done.outcome, self._ahead.payer(digest), wanted)
+            self._counts.evictions[Residency.HOST] += len(dropped)
             self._counts.loads.append(LoadReport(source=Residency.DISK, seconds=done.seconds))
             self._changed = True
         failures, self._failures = self._failures, {}
@@ -138,9 +185,9 @@ class AdapterTiers:
 
     # --- leases --------------------------------------------------------------------------------------------------
 
-    def acquire(self, digest: str) -> Lease:
-        """Lease an adapter `prepare` said is on the device."""
-        return self.slots.acquire(digest)
+    def acquire(self, digest: str, tenant: str) -> Lease:
+        """Lease an adapter `prepare` said is on the device, for a tenant."""
+        return self.slots.acquire(digest, tenant)
 
     def release(self, lease: Lease) -> None:
         """Return a lease."""
@@ -149,7 +196,8 @@ class AdapterTiers:
     # --- down ----------------------------------------------------------------------------------------------------
 
     def forget(self, digest: str) -> None:
-        """Mark an adapter nobody can name any more; `sweep` drops it once nothing needs it."""
+        """Mark an adapter nobody can name any more, and undo its pin; `sweep` drops it once nothing needs it."""
+        self.slots.unpin(digest)
         self._forgotten.add(digest)
 
     def remember(self, digest: str) -> None:
@@ -164,7 +212,7 @@ class AdapterTiers:
         """Drop arrivals that nobody waits for any more, and forgotten adapters that nothing needs; returns these."""
         dropped = []
         for digest in self._arrived.keys() - needed:
-            del self._arrived[digest]
+            self._drop_arrival(digest)
         for digest in self._forgotten - needed:
             if self._loader.is_pending(digest):
                 continue
@@ -199,6 +247,15 @@ class AdapterTiers:
             *(ResidentAdapter(digest=digest, tier=Residency.DEVICE) for digest in on_device),
             *(ResidentAdapter(digest=digest, tier=Residency.HOST) for digest in sorted(in_host)),
         ]
+
+    def check_integrity(self) -> None:
+        """Check the accounts of host memory and of the loads ahead; the slots' need the leases (`SlotTable`).
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        self.host.check_integrity()
+        self._ahead.check_integrity({*self._loader.pending, *self._arrived})
 
     def close(self) -> None:
         """Stop the loader."""

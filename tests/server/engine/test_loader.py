@@ -43,8 +43,8 @@ def wait(loader: AdapterLoader, count: int = 1) -> list[LoadDone]:
 
 def test_an_adapter_asked_for_twice_is_loaded_once(disk: FakeDisk, loader: AdapterLoader) -> None:
     gate = disk.gate(A)
-    loader.start(A)
-    loader.start(A)
+    loader.start(A, "t")
+    loader.start(A, "t")
     assert (loader.num_pending, loader.is_pending(A.digest)) == (1, True)
     gate.set()
     (done,) = wait(loader)
@@ -54,8 +54,8 @@ def test_an_adapter_asked_for_twice_is_loaded_once(disk: FakeDisk, loader: Adapt
 
 def test_a_slow_load_does_not_hold_up_another(disk: FakeDisk, loader: AdapterLoader) -> None:
     disk.gate(A)
-    loader.start(A)
-    loader.start(B)
+    loader.start(A, "t")
+    loader.start(B, "t")
     (done,) = wait(loader)
     assert done.ref == B
     assert loader.is_pending(A.digest)
@@ -73,7 +73,7 @@ def test_whatever_a_load_raises_becomes_its_outcome(
 ) -> None:
     disk.faults["a"] = fault
     for _ in range(3):  # more often than there are threads: none may have died
-        loader.start(A)
+        loader.start(A, "t")
         (done,) = wait(loader)
         assert isinstance(done.outcome, AdapterLoadError)
         assert (str(done.outcome), done.outcome.missing) == (text, missing)
@@ -81,7 +81,7 @@ def test_whatever_a_load_raises_becomes_its_outcome(
 
 def test_an_adapter_that_is_not_the_one_asked_for_is_refused() -> None:
     loader = AdapterLoader(lambda _: FakeAdapter(B.digest), 1)
-    loader.start(A)
+    loader.start(A, "t")
     (done,) = wait(loader)
     loader.close()
     assert isinstance(done.outcome, AdapterLoadError)
@@ -92,8 +92,8 @@ def test_closing_begins_no_queued_load_and_does_not_wait_for_a_hung_one(monkeypa
     disk, started = FakeDisk(), threading.Event()
     gate = disk.gate(A)
     loader = AdapterLoader(_announcing(disk, started), 1)
-    loader.start(A)
-    loader.start(B)
+    loader.start(A, "t")
+    loader.start(B, "t")
     assert started.wait(10)
     loader.close()
     gate.set()
@@ -121,7 +121,7 @@ def test_loads_run_behind_the_threads_that_compute() -> None:
 
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     loader = AdapterLoader(load, 1)
-    loader.start(A)
+    loader.start(A, "t")
     wait(loader)
     loader.close()
     assert found == [max(before, loader_module.NICENESS)]
@@ -135,7 +135,7 @@ def test_a_system_that_keeps_priorities_fixed_does_not_stop_loads(monkeypatch: p
 
     monkeypatch.setattr(os, "setpriority", refuse)
     loader = AdapterLoader(lambda ref: FakeAdapter(ref.digest), 1)
-    loader.start(A)
+    loader.start(A, "t")
     (done,) = wait(loader)
     loader.close()
     assert done.outcome == FakeAdapter(A.digest)

@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from headmix_server.core.runner import Lease
 from headmix_server.engine.slots import LeaseError, SlotTable
+from tests.support.shares import make_shares
 
 DIGESTS = st.sampled_from("abcde")
 
@@ -15,7 +16,7 @@ class SlotMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.slots = SlotTable(3)
+        self.slots = SlotTable(3, make_shares())
         self.leases: list[Lease] = []
         self.returned: list[Lease] = []
         self.idle: list[str] = []
@@ -29,9 +30,9 @@ class SlotMachine(RuleBasedStateMachine):
         occupied = len(self.idle) + len(self.leased())
         if self.slots.holds(digest) or (occupied == 3 and not self.idle):
             with pytest.raises(LeaseError):
-                self.slots.place(digest)
+                self.slots.place(digest, "t")
             return
-        placement = self.slots.place(digest)
+        placement = self.slots.place(digest, "t")
         assert placement.evicted == (self.idle.pop(0) if occupied == 3 else None)
         assert (placement.slot, placement.generation) not in self.seen
         self.seen.add((placement.slot, placement.generation))
@@ -50,9 +51,9 @@ class SlotMachine(RuleBasedStateMachine):
     def acquire(self, digest: str) -> None:
         if not self.slots.holds(digest):
             with pytest.raises(LeaseError):
-                self.slots.acquire(digest)
+                self.slots.acquire(digest, "t")
             return
-        lease = self.slots.acquire(digest)
+        lease = self.slots.acquire(digest, "t")
         assert lease.digest == digest
         self.leases.append(lease)
         if digest in self.idle:
@@ -79,7 +80,7 @@ class SlotMachine(RuleBasedStateMachine):
         assert all(self.slots.is_current(lease) for lease in self.leases)
         assert not any(self.slots.is_current(lease) for lease in self.returned)
         assert set(self.slots.digests()) == {*self.idle, *self.leased()}
-        assert self.slots.can_place() == (bool(self.idle) or len(self.leased()) < 3)
+        assert self.slots.can_place("t") == (bool(self.idle) or len(self.leased()) < 3)
         counts = self.slots.counts()
         assert (counts.idle, counts.leased) == (len(self.idle), len(self.leased()))
         assert counts.free + counts.idle + counts.leased == 3
@@ -89,28 +90,28 @@ TestSlots = SlotMachine.TestCase
 
 
 def test_the_least_recently_used_of_the_unleased_is_evicted() -> None:
-    slots = SlotTable(3)
+    slots = SlotTable(3, make_shares())
     for digest in "abc":
-        slots.place(digest)
-    held = slots.acquire("b")
-    slots.release(slots.acquire("a"))
-    assert slots.place("d").evicted == "c"
-    assert slots.place("e").evicted == "a"
+        slots.place(digest, "t")
+    held = slots.acquire("b", "t")
+    slots.release(slots.acquire("a", "t"))
+    assert slots.place("d", "t").evicted == "c"
+    assert slots.place("e", "t").evicted == "a"
     assert slots.is_current(held)
 
 
 def test_an_idle_adapter_that_queued_requests_want_is_evicted_last() -> None:
-    slots = SlotTable(2)
-    slots.place("a")
-    slots.place("b")
-    assert slots.place("c", {"a": 0}).evicted == "b"
-    assert slots.place("d", {"a": 0, "c": 1}).evicted == "c"
+    slots = SlotTable(2, make_shares())
+    slots.place("a", "t")
+    slots.place("b", "t")
+    assert slots.place("c", "t", {"a": 0}).evicted == "b"
+    assert slots.place("d", "t", {"a": 0, "c": 1}).evicted == "c"
 
 
 def test_integrity_sees_a_lease_that_never_came_home() -> None:
-    slots = SlotTable(1)
-    slots.place("a")
-    lease = slots.acquire("a")
+    slots = SlotTable(1, make_shares())
+    slots.place("a", "t")
+    lease = slots.acquire("a", "t")
     with pytest.raises(RuntimeError, match="leases held"):
         slots.check_integrity([])
     slots.check_integrity([lease])

@@ -46,17 +46,17 @@ def settle(tiers: AdapterTiers) -> dict[str, AdapterLoadError]:
 
 def bring(tiers: AdapterTiers, *refs: AdapterRef) -> None:
     for ref in refs:
-        tiers.prepare(ref)
+        tiers.prepare(ref, "t")
         settle(tiers)
-        assert tiers.prepare(ref)
+        assert tiers.prepare(ref, "t")
 
 
 def test_an_adapter_on_its_way_holds_no_slot(disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]) -> None:
     tiers = make_tiers(num_slots=1, threads=2)
     disk.gate(A)
-    assert not tiers.prepare(A)
+    assert not tiers.prepare(A, "t")
     deadline = time.monotonic() + 10
-    while not tiers.prepare(B) and time.monotonic() < deadline:
+    while not tiers.prepare(B, "t") and time.monotonic() < deadline:
         tiers.settle()
     assert tiers.slots.digests() == [B.digest]
     assert tiers.num_loading == 1
@@ -78,7 +78,7 @@ def test_lookups_are_counted_by_the_tier_that_answers(make_tiers: Callable[..., 
 def test_an_evicted_adapter_returns_from_host_memory(disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]) -> None:
     tiers = make_tiers(num_slots=1)
     bring(tiers, A, B)
-    assert tiers.prepare(A)
+    assert tiers.prepare(A, "t")
     assert disk.opened == ["a", "b"]
     counts = tiers.take_counts()
     assert [load.source for load in counts.loads] == [Residency.DISK, Residency.DISK, Residency.HOST]
@@ -97,19 +97,19 @@ def test_what_host_memory_drops_is_counted_and_read_from_disk_again(
 def test_without_host_memory_an_arrival_waits_for_its_slot(make_tiers: Callable[..., AdapterTiers]) -> None:
     tiers = make_tiers(num_slots=1, host_capacity=0)
     bring(tiers, A)
-    lease = tiers.acquire(A.digest)
-    assert not tiers.prepare(B)
+    lease = tiers.acquire(A.digest, "t")
+    assert not tiers.prepare(B, "t")
     settle(tiers)
     tiers.sweep({A.digest, B.digest})
-    assert tiers.waits_for_slot(B.digest)
-    assert not tiers.prepare(B)
+    assert tiers.waits_for_slot(B.digest, "t")
+    assert not tiers.prepare(B, "t")
     tiers.release(lease)
-    assert tiers.prepare(B)
+    assert tiers.prepare(B, "t")
 
 
 def test_an_arrival_nobody_waits_for_any_more_is_dropped(make_tiers: Callable[..., AdapterTiers]) -> None:
     tiers = make_tiers(num_slots=1, host_capacity=0)
-    tiers.fetch(A)
+    tiers.fetch(A, "t")
     settle(tiers)
     tiers.sweep(set())
     assert tiers.take_residents() == []
@@ -119,7 +119,7 @@ def test_loads_ahead_of_the_slots_are_bounded(disk: FakeDisk, make_tiers: Callab
     tiers = make_tiers(num_slots=1, threads=1)
     for ref in (A, B, C, D):
         disk.gate(ref)
-        tiers.fetch(ref)
+        tiers.fetch(ref, "t")
     assert tiers.num_loading == 2
 
 
@@ -128,7 +128,7 @@ def test_no_tier_gives_up_what_a_queued_request_wants_for_what_nobody_does(
 ) -> None:
     tiers = make_tiers(num_slots=2, host_capacity=2)
     bring(tiers, A, B)
-    tiers.want([D.digest, A.digest])
+    tiers.want(lambda: {D.digest: 0, A.digest: 1})
     bring(tiers, D)
     assert tiers.slots.holds(A.digest)
     assert A.digest in tiers.host
@@ -150,7 +150,7 @@ def test_a_failed_load_is_told_once_and_may_be_tried_again(
 ) -> None:
     tiers = make_tiers()
     disk.faults["a"] = AdapterLoadError("its file is gone", missing=True)
-    tiers.prepare(A)
+    tiers.prepare(A, "t")
     assert settle(tiers)[A.digest].missing
     assert not tiers.busy
     del disk.faults["a"]
@@ -162,7 +162,7 @@ def test_an_adapter_the_device_refuses_leaves_slot_and_host_memory(
     fault: Exception, make_tiers: Callable[..., AdapterTiers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiers = make_tiers(num_slots=1)
-    tiers.fetch(A)
+    tiers.fetch(A, "t")
     settle(tiers)
     install = tiers._runner.install
 
@@ -170,8 +170,8 @@ def test_an_adapter_the_device_refuses_leaves_slot_and_host_memory(
         raise fault
 
     monkeypatch.setattr(tiers._runner, "install", refuse)
-    assert not tiers.prepare(A)
-    assert not tiers.prepare(A)
+    assert not tiers.prepare(A, "t")
+    assert not tiers.prepare(A, "t")
     assert tiers.busy
     assert "it does not fit" in str(tiers.settle()[A.digest])
     assert tiers.slots.counts().free == 1
@@ -197,7 +197,7 @@ def test_a_forgotten_adapter_on_its_way_is_dropped_when_it_arrives(
 ) -> None:
     tiers = make_tiers()
     gate = disk.gate(A)
-    tiers.fetch(A)
+    tiers.fetch(A, "t")
     tiers.forget(A.digest)
     tiers.sweep(set())
     assert tiers.busy

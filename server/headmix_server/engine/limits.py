@@ -1,0 +1,30 @@
+"""The sizes an engine is built with."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """See `core.settings` for their meaning.
+
+    `whole_prompts` is for encoders: a prompt is computed in one step or not at all, and nothing is generated.
+    """
+
+    max_model_len: int
+    kv_blocks: int
+    block_size: int
+    max_batch_tokens: int
+    max_running: int
+    max_waiting: int
+    adapter_slots: int
+    host_adapters: int
+    loader_threads: int
+    eos_ids: frozenset[int]
+    whole_prompts: bool = False
+    prefix_cache: bool = True
+
+    @property
+    def longest(self) -> int:
+        """The most tokens one sequence may have, prompt and output together."""
+        limit = min(self.max_model_len, self.kv_blocks * self.block_size)
+        return min(limit, self.max_batch_tokens) if self.whole_prompts else limit

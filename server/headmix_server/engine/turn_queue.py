@@ -1,0 +1,40 @@
+"""A queue between threads that serves tenants in turn, so that nobody waits behind all that another has queued."""
+
+import threading
+from collections import OrderedDict, deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class TurnQueue(Generic[T]):
+    """First in, first out for each tenant; of tenants with something queued each is served once before any is again."""
+
+    def __init__(self) -> None:
+        self._lines: OrderedDict[str, deque[T]] = OrderedDict()  # who is served next stands first
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, tenant: str, item: T) -> None:
+        """Queue an item."""
+        with self._changed:
+            self._lines.setdefault(tenant, deque()).append(item)
+            self._changed.notify()
+
+    def get(self) -> T | None:
+        """Wait for the next item and take it; None once the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._closed)
+            if self._closed:
+                return None
+            tenant, line = self._lines.popitem(last=False)
+            item = line.popleft()
+            if line:
+                self._lines[tenant] = line  # behind the others
+            return item
+
+    def close(self) -> None:
+        """Let nobody wait any more; what is queued is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

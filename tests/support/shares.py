@@ -1,0 +1,11 @@
+"""Accounts of a tier for tests: who is present, and what their weights are."""
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+from headmix_server.engine.shares import Shares
+
+
+def make_shares(present: Collection[str] = ("t",), weights: Mapping[str, float] = MappingProxyType({})) -> Shares:
+    """Return empty accounts; `present` is read anew each time, so a test may change it."""
+    return Shares(lambda tenant: weights.get(tenant, 1.0), lambda: present)
