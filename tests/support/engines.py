@@ -55,11 +55,17 @@ def num_labels(ref: AdapterRef) -> int:
 
 
 def generate(
-    request_id: str, prompt: list[int], ref: AdapterRef | None = None, *, tenant: str = "t", **sampling: object
+    request_id: str,
+    prompt: list[int],
+    ref: AdapterRef | None = None,
+    *,
+    tenant: str = "t",
+    weight: float = 1.0,
+    **sampling: object,
 ) -> Generate:
     """Make a generation request of four tokens, unless `sampling` says otherwise."""
     params = SamplingParams(**({"max_tokens": 4} | sampling))  # type: ignore[arg-type]  # checked where tests read them
-    return Generate(request_id=request_id, tenant=tenant, prompt=prompt, adapter=ref, sampling=params)
+    return Generate(request_id=request_id, tenant=tenant, prompt=prompt, adapter=ref, sampling=params, weight=weight)
 
 
 def classify(request_id: str, prompt: list[int], ref: AdapterRef) -> Classify:
@@ -74,9 +80,9 @@ def embed(
     return Embed(request_id=request_id, tenant="t", prompt=prompt, adapter=ref, params=params)
 
 
-def load(request_id: str, ref: AdapterRef) -> LoadAdapter:
-    """Make a request to load."""
-    return LoadAdapter(request_id=request_id, adapter=ref)
+def load(request_id: str, ref: AdapterRef, *, pin: bool = False) -> LoadAdapter:
+    """Make a request to load, and to pin."""
+    return LoadAdapter(request_id=request_id, adapter=ref, pin=pin)
 
 
 def expected_generation(

@@ -20,7 +20,8 @@ class VirtualCounters:
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self._weights = dict(weights or {})
         self._counters: dict[str, float] = {}
-        self._last_left = 0.0
+        self._last_left: str | None = None
+        self._last_level = 0.0
 
     def weigh(self, tenant: str, weight: float) -> None:
         """Set a tenant's weight from now on.
@@ -44,21 +45,24 @@ class VirtualCounters:
         """Note that a tenant with nothing waiting queues a request; `waiting` are the tenants that have one queued.
 
         Lifts it to the least counter among those, or, where nobody waits, to what the tenant that left the queue last
-        had then (algorithm 2, lines 8 to 14).
+        has had (algorithm 2, lines 8 to 14).
         """
         if tenant in waiting:
             return
-        level = min(map(self.counter, waiting), default=self._last_left)
+        level = min(map(self.counter, waiting), default=self._last_level)
         self._counters[tenant] = max(self.counter(tenant), level)
 
     def leave(self, tenant: str) -> None:
         """Note that a tenant's last waiting request left the queue."""
-        self._last_left = self.counter(tenant)
+        self._last_left = tenant
+        self._last_level = self.counter(tenant)
 
     def charge(self, tenant: str, *, inputs: int = 0, outputs: int = 0) -> None:
         """Add what was computed for a tenant, in tokens."""
         cost = INPUT_COST * inputs + OUTPUT_COST * outputs
         self._counters[tenant] = self.counter(tenant) + cost / self.weight_of(tenant)
+        if tenant == self._last_left:
+            self._last_level = self._counters[tenant]
 
     def next_of(self, tenants: Iterable[str]) -> str:
         """Return the tenant to serve next: the one with the least counter, the first of equals.

@@ -108,15 +108,17 @@ class Scheduler:
         return Admission(self.waiting, self.tiers, overtaking, now, loads_waiting)
 
     def _decode(self, rows: dict[int, BatchRow]) -> int:
-        """Give every decoding sequence its row; returns the budget left."""
+        """Give every decoding sequence its row; returns the budget left.
+
+        Each had a row in the step before, so there are never more of them than tokens in the budget. Where the cache may
+        not hold another token of each, the tenant that has had most comes last: who has its row gives way no more.
+        """
         budget = self._max_batch_tokens
         decoding = [sequence for sequence in self.running.values() if sequence.remaining == 1]
-        if len(decoding) > budget:
-            decoding = self._in_turn(decoding)
+        if self.kv_cache.num_free < len(decoding):
+            decoding[1:] = sorted(decoding[1:], key=lambda sequence: self._counters.counter(sequence.tenant))
         generating = []
         for sequence in decoding:
-            if budget == 0:
-                break
             if sequence.sequence_id in self.running and self._make_room(sequence, rows):
                 rows[sequence.sequence_id] = self._row(sequence, 1)
                 budget -= 1
@@ -127,17 +129,6 @@ class Scheduler:
         for tenant, count in Counter(generating).items():
             self._counters.charge(tenant, outputs=count)
         return budget
-
-    def _in_turn(self, decoding: list[Sequence]) -> list[Sequence]:
-        """Order sequences as if each row were charged when it is given, the tenant that has had least first."""
-        before: Counter[str] = Counter()
-        levels: list[tuple[float, int]] = []
-        for sequence in decoding:
-            tenant = sequence.tenant
-            ahead = OUTPUT_COST * before[tenant] / self._counters.weight_of(tenant)
-            levels.append((self._counters.counter(tenant) + ahead, len(levels)))
-            before[tenant] += 1
-        return [decoding[place] for _, place in sorted(levels)]
 
     def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
         """Preempt others until `sequence` can grow by a token; false where it had to go itself.

@@ -20,6 +20,7 @@ from headmix_server.core.messages import (
     Output,
     Request,
     TokenOutput,
+    UnpinAdapter,
 )
 from headmix_server.core.runner import AdapterLoadError, Batch
 from headmix_server.core.types import AdapterRef
@@ -100,6 +101,7 @@ class EngineMachine(RuleBasedStateMachine):
         prompt=PROMPTS,
         ref=st.sampled_from([None, *GENERATORS]),
         tenant=TENANTS,
+        weight=st.sampled_from([0.5, 1.0, 3.0]),
         max_tokens=st.integers(1, 12),
         stop=st.lists(st.integers(0, 11), max_size=2),
         ignore_eos=st.booleans(),
@@ -110,6 +112,7 @@ class EngineMachine(RuleBasedStateMachine):
         prompt: list[int],
         ref: AdapterRef | None,
         tenant: str,
+        weight: float,
         max_tokens: int,
         stop: list[int],
         ignore_eos: bool,
@@ -121,6 +124,7 @@ class EngineMachine(RuleBasedStateMachine):
                 prompt,
                 ref,
                 tenant=tenant,
+                weight=weight,
                 max_tokens=max_tokens,
                 stop_token_ids=tuple(stop),
                 ignore_eos=ignore_eos,
@@ -137,9 +141,13 @@ class EngineMachine(RuleBasedStateMachine):
     def embed(self, prompt: list[int], ref: AdapterRef | None) -> None:
         self.submit(embed(f"r{len(self.requests)}", prompt, ref))
 
+    @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]), pin=st.booleans())
+    def load(self, ref: AdapterRef, pin: bool) -> None:
+        self.submit(load(f"r{len(self.requests)}", ref, pin=pin))
+
     @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]))
-    def load(self, ref: AdapterRef) -> None:
-        self.submit(load(f"r{len(self.requests)}", ref))
+    def unpin(self, ref: AdapterRef) -> None:
+        self.bench.engine.unpin(UnpinAdapter(digest=ref.digest))
 
     @rule(age=st.integers(0, 8))
     def abort(self, age: int) -> None:
@@ -208,6 +216,7 @@ class EngineMachine(RuleBasedStateMachine):
             gate.set()
         try:
             self.bench.drain()
+            assert self.bench.engine.tiers.slots.num_pinned <= 1
             for request_id, message in self.requests.items():
                 self.check(message, self.bench.outputs[request_id])
             residents = {*self.bench.engine.tiers.slots.digests(), *self.bench.engine.tiers.host.digests()}
@@ -245,7 +254,7 @@ class EngineMachine(RuleBasedStateMachine):
             codes.add("internal_error")
         if isinstance(message, Generate) and len(message.prompt) + message.sampling.max_tokens > TINY.max_model_len:
             return {"context_length_exceeded"}
-        if not isinstance(message, LoadAdapter):
+        if not isinstance(message, LoadAdapter) or message.pin:
             codes.add("server_overloaded")
         return codes
 

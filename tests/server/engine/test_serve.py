@@ -22,6 +22,7 @@ from headmix_server.core.messages import (
     Shutdown,
     ToEngine,
     TokenOutput,
+    UnpinAdapter,
     decode_from_engine,
     encode,
 )
@@ -168,6 +169,16 @@ def test_forgetting_is_done_and_reported_without_any_request(serve: Callable[...
     served.receive_ends("l")
     served.send(ForgetAdapter(digest=A.digest))
     served.receive_until(lambda: any(r.resident == [] and r.steps == [] for r in served.reports[1:]))
+
+
+def test_pins_come_and_go_by_message(serve: Callable[..., Served]) -> None:
+    served = serve()
+    served.send(load("l", A, pin=True))
+    served.receive_ends("l")
+    assert served.bench.engine.tiers.slots.num_pinned == 1
+    served.send(UnpinAdapter(digest=A.digest), generate("after", [1]))
+    served.receive_ends("after")
+    assert served.bench.engine.tiers.slots.num_pinned == 0
 
 
 def test_shutdown_fails_what_is_open_and_ends_the_server(serve: Callable[..., Served]) -> None:

@@ -117,3 +117,54 @@ def test_integrity_sees_a_lease_that_never_came_home() -> None:
     slots.check_integrity([lease])
     with pytest.raises(RuntimeError, match="leases held"):
         slots.check_integrity([lease, lease])
+
+
+# --- pins --------------------------------------------------------------------------------------------------------
+
+
+def test_a_pinned_adapter_is_never_evicted_until_it_is_unpinned() -> None:
+    slots = SlotTable(2, make_shares())
+    slots.place("a", "t")
+    slots.pin("a")
+    slots.place("b", "t")
+    assert [slots.place(digest, "t").evicted for digest in "cde"] == ["b", "c", "d"]
+    assert slots.num_pinned == 1
+    slots.unpin("a")
+    slots.unpin("never pinned")
+    assert slots.place("f", "t").evicted == "a"
+    slots.check_integrity([])
+
+
+def test_one_slot_is_never_pinned() -> None:
+    slots = SlotTable(2, make_shares())
+    slots.place("a", "t")
+    slots.place("b", "t")
+    assert slots.can_pin("a", "t")
+    slots.pin("a")
+    slots.pin("a")
+    assert slots.can_pin("a", "t")
+    assert not slots.can_pin("b", "t")
+    with pytest.raises(LeaseError, match="never pinned"):
+        slots.pin("b")
+    with pytest.raises(LeaseError, match="not on the device"):
+        slots.pin("c")
+
+
+def test_a_tenant_pins_no_more_than_its_part_beside_others() -> None:
+    slots = SlotTable(5, make_shares("tu"))
+    for digest, tenant in (("a", "t"), ("b", "t"), ("c", "t"), ("d", "u")):
+        slots.place(digest, tenant)
+    for digest in "ab":
+        assert slots.can_pin(digest, "t")
+        slots.pin(digest)
+    assert not slots.can_pin("c", "t")
+    assert slots.can_pin("d", "u")
+
+
+def test_an_adapter_that_leaves_its_slot_is_pinned_no_more() -> None:
+    slots = SlotTable(2, make_shares())
+    slots.place("a", "t")
+    slots.pin("a")
+    slots.vacate("a")
+    assert slots.num_pinned == 0
+    slots.check_integrity([])

@@ -1,0 +1,125 @@
+"""A pinned adapter stays on the device, whoever needs a slot, until it is unpinned or forgotten."""
+
+import pytest
+
+from headmix_server.core.messages import Abort, AdapterLoaded, Failed, ForgetAdapter, UnpinAdapter
+from headmix_server.core.runner import AdapterLoadError
+from tests.server.engine.conftest import MakeBench
+from tests.support.engines import Bench, adapter, generate, load
+
+A, B, C = (adapter(name) for name in "abd")
+
+
+def pin(bench: Bench, *names: str) -> None:
+    bench.submit(*(load(f"pin-{name}", adapter(name), pin=True) for name in names))
+    bench.drain()
+
+
+def use(bench: Bench, *names: str) -> None:
+    """Use adapters one after the other."""
+    for name in names:
+        bench.submit(generate(f"use-{name}-{len(bench.batches)}", [1], adapter(name), max_tokens=1))
+        bench.drain()
+
+
+def on_device(bench: Bench) -> set[str]:
+    slots = bench.engine.tiers.slots.digests()
+    return {name for name in "abdefg" if adapter(name).digest in slots}
+
+
+def test_a_pinned_adapter_stays_until_it_is_unpinned(make_bench: MakeBench) -> None:
+    bench = make_bench(adapter_slots=2)
+    pin(bench, "a")
+    assert isinstance(bench.terminal("pin-a"), AdapterLoaded)
+    use(bench, "b", "d", "e")
+    assert on_device(bench) == {"a", "e"}
+    bench.engine.unpin(UnpinAdapter(digest=A.digest))
+    use(bench, "f")
+    assert on_device(bench) == {"e", "f"}
+
+
+@pytest.mark.parametrize(("slots", "kept"), [(1, set[str]()), (3, {"a", "b"})])
+def test_one_slot_is_left_for_others_and_the_pin_too_many_is_refused(
+    make_bench: MakeBench, slots: int, kept: set[str]
+) -> None:
+    bench = make_bench(adapter_slots=slots)
+    pin(bench, "a")
+    pin(bench, "b")
+    pin(bench, "d")
+    refused = [name for name in "abd" if isinstance(bench.terminal(f"pin-{name}"), Failed)]
+    assert set("abd") - set(refused) == kept
+    for name in refused:
+        end = bench.terminal(f"pin-{name}")
+        assert isinstance(end, Failed)
+        assert (end.code, "unpin another" in end.message) == ("server_overloaded", True)
+    use(bench, "e", "f")
+    assert kept < on_device(bench)
+
+
+def test_of_pins_that_load_at_the_same_time_only_as_many_are_made_as_may_be(make_bench: MakeBench) -> None:
+    bench = make_bench(adapter_slots=2)
+    pin(bench, "a", "b", "d")
+    ends = [bench.terminal(f"pin-{name}") for name in "abd"]
+    assert sum(isinstance(end, AdapterLoaded) for end in ends) == 1
+    assert bench.engine.tiers.slots.num_pinned == 1
+
+
+def test_pinning_again_is_no_second_pin(make_bench: MakeBench) -> None:
+    bench = make_bench(adapter_slots=2)
+    pin(bench, "a")
+    bench.submit(load("again", A, pin=True))
+    bench.drain()
+    assert isinstance(bench.terminal("again"), AdapterLoaded)
+    bench.engine.unpin(UnpinAdapter(digest=A.digest))
+    assert bench.engine.tiers.slots.num_pinned == 0
+
+
+def test_a_forgotten_adapter_is_pinned_no_more_and_leaves(make_bench: MakeBench) -> None:
+    bench = make_bench(adapter_slots=2)
+    pin(bench, "a")
+    bench.engine.forget(ForgetAdapter(digest=A.digest))
+    assert bench.engine.tiers.slots.num_pinned == 0
+    bench.drain()
+    assert on_device(bench) == set()
+
+
+@pytest.mark.parametrize("message", [UnpinAdapter(digest=A.digest), ForgetAdapter(digest=A.digest)])
+def test_a_pin_called_off_while_the_adapter_loads_is_not_made(
+    make_bench: MakeBench, message: UnpinAdapter | ForgetAdapter
+) -> None:
+    bench = make_bench(adapter_slots=2)
+    gate = bench.disk.gate(A)
+    bench.submit(load("pin", A, pin=True))
+    if isinstance(message, UnpinAdapter):
+        bench.engine.unpin(message)
+    else:
+        bench.engine.forget(message)
+    gate.set()
+    bench.drain()
+    assert isinstance(bench.terminal("pin"), AdapterLoaded)
+    assert bench.engine.tiers.slots.num_pinned == 0
+
+
+def test_a_pin_that_fails_or_is_aborted_leaves_none(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.disk.faults["a"] = AdapterLoadError("not an artifact")
+    gate = bench.disk.gate(B)
+    bench.submit(load("fails", A, pin=True), load("leaves", B, pin=True))
+    bench.engine.abort(Abort(request_id="leaves"))
+    gate.set()
+    bench.drain()
+    assert bench.failure("fails") == "internal_error"
+    assert bench.engine.tiers.slots.num_pinned == 0
+    assert bench.outputs["leaves"] == []
+
+
+def test_a_request_gets_a_slot_though_its_tenants_only_other_one_is_pinned(make_bench: MakeBench) -> None:
+    bench = make_bench(adapter_slots=2)
+    pin(bench, "a")
+    message = generate("other", [1], B, tenant="u", max_tokens=1)
+    bench.submit(message)
+    bench.drain()
+    mine = generate("mine", [1], C)
+    bench.submit(mine)
+    bench.drain()
+    bench.assert_answered(message, mine)
