@@ -5,6 +5,7 @@ returned in `retire` and `preempt`, nowhere else. Tenants are charged here for w
 computes.
 """
 
+import itertools
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -110,8 +111,8 @@ class Scheduler:
     def _decode(self, rows: dict[int, BatchRow]) -> int:
         """Give every decoding sequence its row; returns the budget left.
 
-        Each had a row in the step before, so there are never more of them than tokens in the budget. Where the cache may
-        not hold another token of each, the tenant that has had most comes last: who has its row gives way no more.
+        Each had a row in the step before, so there are never more of them than tokens in the budget. Where the cache
+        may not hold another token of each, the tenant that has had most comes last: who has its row gives way no more.
         """
         budget = self._max_batch_tokens
         decoding = [sequence for sequence in self.running.values() if sequence.remaining == 1]
@@ -133,14 +134,14 @@ class Scheduler:
     def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
         """Preempt others until `sequence` can grow by a token; false where it had to go itself.
 
-        Who goes is the last admitted of the tenant that has had most; the first admitted of those that could go never
-        does, so somebody always comes nearer to the end. Who has gone needs all its blocks at once to come back, so two
-        sequences cannot take turns at throwing each other out.
+        Who goes is the last admitted of the tenant that has had most; the first admitted of all never does, so somebody
+        always comes nearer to the end. Who has gone needs all its blocks at once to come back, so two sequences cannot
+        take turns at throwing each other out.
         """
         while not self.kv_cache.can_grow(sequence.sequence_id, sequence.num_computed + 1):
-            others = [s for s in self.running.values() if s.sequence_id not in rows]
-            last_first = reversed(others[1:] or others)
-            victim = max(last_first, key=lambda other: self._counters.counter(other.tenant))
+            later = itertools.islice(reversed(self.running.values()), len(self.running) - 1)
+            others = [other for other in later if other.sequence_id not in rows]
+            victim = max(others, key=lambda other: self._counters.counter(other.tenant), default=sequence)
             self.preempt(victim)
             if victim is sequence:
                 return False
