@@ -1,7 +1,7 @@
 """What the engine itself costs a step: schedule and commit of many decoding sequences, with a runner that only answers.
 
-`python -m benchmarks.scheduler --sequences 256 --waiting 512` prints the medians in microseconds as one JSON line. The
-base alone and 32 adapters in turn; `waiting` requests stand in the queue behind a full running set.
+`python -m benchmarks.scheduler --sequences 256 --waiting 512 --tenants 8` prints the medians in microseconds as one
+JSON line. The base alone and 32 adapters in turn; `waiting` requests stand in the queue behind a full running set.
 """
 
 import argparse
@@ -53,16 +53,15 @@ def reference(number: int) -> AdapterRef:
     return AdapterRef(digest=digest, path="", name=f"a{number % ADAPTERS}", version=1, tenant="t")
 
 
-def measure(sequences: int, waiting: int) -> dict[str, float]:
+def measure(sequences: int, waiting: int, tenants: int) -> dict[str, float]:
     """Return the median costs of a step in microseconds while `sequences` decode and `waiting` wait."""
     engine = build(sequences, waiting)
     sampling = SamplingParams(max_tokens=WARM_STEPS + STEPS + 100, temperature=0)
     for number in range(sequences + waiting):
         ref = reference(number) if number % 2 else None
+        tenant = f"t{number % tenants}"
         prompt = [number % 97, *range(PROMPT_TOKENS - 1)]
-        engine.submit(
-            Generate(request_id=str(number), tenant=f"t{number % 8}", prompt=prompt, adapter=ref, sampling=sampling)
-        )
+        engine.submit(Generate(request_id=str(number), tenant=tenant, prompt=prompt, adapter=ref, sampling=sampling))
     while len(engine.scheduler.running) < sequences:
         engine.step()
     for _ in range(WARM_STEPS):
@@ -83,11 +82,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Microseconds of schedule and commit a step, without a model.")
     parser.add_argument("--sequences", type=int, default=256)
     parser.add_argument("--waiting", type=int, default=512)
+    parser.add_argument("--tenants", type=int, default=8)
     arguments = parser.parse_args()
     figures = {
         "sequences": arguments.sequences,
-        "queue_empty": measure(arguments.sequences, 0),
-        f"queue_{arguments.waiting}": measure(arguments.sequences, arguments.waiting),
+        "tenants": arguments.tenants,
+        "queue_empty": measure(arguments.sequences, 0, arguments.tenants),
+        f"queue_{arguments.waiting}": measure(arguments.sequences, arguments.waiting, arguments.tenants),
     }
     print(json.dumps({"scheduler": figures, "machine": describe_machine()}))
 

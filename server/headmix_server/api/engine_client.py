@@ -17,6 +17,7 @@ import zmq
 import zmq.asyncio
 
 from headmix_server.api.mailbox import Mailbox
+from headmix_server.api.open_requests import OpenRequests
 from headmix_server.core.errors import EngineUnavailable, ServerOverloaded
 from headmix_server.core.logging import get_logger
 from headmix_server.core.messages import (
@@ -58,14 +59,14 @@ class EngineState(StrEnum):
 
 
 class EngineClient:
-    """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait.
+    """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait (`OpenRequests`).
 
     `reason` says in words why the state is not ready. `ready` is the engine's announcement, `resident` the fastest
     tier of each adapter it last reported, `last_heard` when it last said anything (`time.monotonic`).
     """
 
     def __init__(self, *, max_open: int, on_report: Callable[[EngineReport], None] = lambda _: None) -> None:
-        self._max_open = max_open
+        self._open = OpenRequests(max_open)
         self._on_report = on_report
         self._context: zmq.asyncio.Context | None = None
         self._socket: zmq.asyncio.Socket | None = None
@@ -123,6 +124,7 @@ class EngineClient:
         self._became_ready.clear()
         mailboxes = list(self._mailboxes.values())
         self._mailboxes.clear()
+        self._open.clear()
         for mailbox in mailboxes:
             mailbox.fail(self._unavailable())
         self._became_idle.set()
@@ -234,11 +236,13 @@ class EngineClient:
         """Submit a request; on the way out abort it unless it has ended."""
         request_id = message.request_id
         self.require_ready()
-        if len(self._mailboxes) >= self._max_open:
+        tenant = message.adapter.tenant if isinstance(message, LoadAdapter) else message.tenant
+        if not self._open.has_room(tenant):
             raise ServerOverloaded("Too many requests are waiting.", retry_after=RETRY_OVERLOADED)
         if request_id in self._mailboxes:
             raise ValueError(f"the request id {request_id!r} is in use")
         mailbox = self._mailboxes[request_id] = Mailbox()
+        self._open.enter(request_id, tenant)
         try:
             self._send(message)
             yield mailbox
@@ -249,6 +253,7 @@ class EngineClient:
 
     def _close(self, request_id: str) -> None:
         del self._mailboxes[request_id]
+        self._open.leave(request_id)
         if not self._mailboxes:
             self._became_idle.set()
 

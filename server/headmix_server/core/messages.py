@@ -193,8 +193,8 @@ class EngineReport(Message, frozen=True):
 
     Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report, and
     `prefix_queries` and `prefix_hits` count prompt tokens.
-    `slots_loading` counts adapters on their way from disk, which hold no slot yet. `resident` None means unchanged; the
-    adapter lists are digests.
+    `slots_loading` counts adapters on their way from disk, which hold no slot yet; the `slots_pinned` are leased or
+    idle. `resident` None means unchanged; the adapter lists are digests.
     """
 
     running: int
@@ -204,6 +204,7 @@ class EngineReport(Message, frozen=True):
     slots_leased: int
     slots_idle: int
     slots_loading: int
+    slots_pinned: int = 0
     steps: list[StepReport] = msgspec.field(default_factory=list)
     loads: list[LoadReport] = msgspec.field(default_factory=list)
     hits: dict[str, int] = msgspec.field(default_factory=dict)

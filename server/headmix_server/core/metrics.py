@@ -128,6 +128,9 @@ class Metrics:
         self.adapter_slots = Gauge(
             "headmix_adapter_slots", "Device slots by state: free, leased, idle, loading.", ["state"], registry=own
         )
+        self.adapter_slots_pinned = Gauge(
+            "headmix_adapter_slots_pinned", "Slots whose adapter is pinned; each is leased or idle too.", registry=own
+        )
         self.adapter_load_seconds = Histogram(
             "headmix_adapter_load_seconds",
             "Bringing an adapter to the device, by the tier it came from.",
@@ -251,6 +254,7 @@ class Metrics:
         self.adapter_slots.labels("leased").set(report.slots_leased)
         self.adapter_slots.labels("idle").set(report.slots_idle)
         self.adapter_slots.labels("loading").set(report.slots_loading)
+        self.adapter_slots_pinned.set(report.slots_pinned)
 
     def _set_lora_info(self, report: EngineReport, names: Mapping[str, Collection[Owner]]) -> None:
         slots = report.slots_free + report.slots_leased + report.slots_idle

@@ -60,7 +60,10 @@ class Settings(BaseSettings):
     )
     max_running: int = Field(256, ge=1, description="Most sequences that run at once.")
     max_waiting: int = Field(
-        1024, ge=1, description="Most requests that wait; one more is answered 503 server_overloaded."
+        1024,
+        ge=1,
+        description="Most requests that wait; one more is answered 503 server_overloaded, or takes the place of one "
+        "of the tenant that has most waiting.",
     )
     kv_cache_mib: int = Field(
         0,

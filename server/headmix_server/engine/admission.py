@@ -16,7 +16,10 @@ SLOT_PATIENCE_SECONDS = 0.5
 
 
 class Admission:
-    """One step's walk through the tenants' lines; `overtaking` is for those that the cache cannot hold."""
+    """One step's walk through the tenants' lines; `overtaking` is for those that the cache cannot hold.
+
+    `walked` are the tenants whose lines have been walked to the end, so that all their adapters were asked for.
+    """
 
     def __init__(
         self,
@@ -27,12 +30,14 @@ class Admission:
         loads_waiting: Iterable[str],
     ) -> None:
         self.overtaking = overtaking
+        self.walked: set[str] = set()
         self._queue = queue
         self._tiers = tiers
         self._now = now
         self._lines: dict[str, Iterator[Sequence]] = {}
         self._not_ready: set[tuple[str, str]] = set()
         self._kept_free: set[str] = set()
+        self._has_all_kept: set[str] = set()  # tenants that no other adapter can be kept free for
         for tenant in loads_waiting:
             self._keep_newcomers_from_one(tenant)
 
@@ -43,7 +48,10 @@ class Admission:
         """
         if tenant not in self._lines:
             self._lines[tenant] = iter(list(self._queue.lines().get(tenant, {}).values()))
-        return next(filter(self._is_ready, self._lines[tenant]), None)
+        sequence = next(filter(self._is_ready, self._lines[tenant]), None)
+        if sequence is None:
+            self.walked.add(tenant)
+        return sequence
 
     def _is_ready(self, sequence: Sequence) -> bool:
         """Bring the sequence's adapter to the device if that can be done at once; otherwise pass over all who want it.
@@ -59,11 +67,14 @@ class Admission:
         if self._tiers.prepare(sequence.adapter, tenant):
             return True
         self._not_ready.add((tenant, digest))
-        if self._now - sequence.arrived > SLOT_PATIENCE_SECONDS and self._tiers.waits_for_slot(digest, tenant):
+        patient = self._now - sequence.arrived > SLOT_PATIENCE_SECONDS and tenant not in self._has_all_kept
+        if patient and self._tiers.waits_for_slot(digest, tenant):
             self._keep_newcomers_from_one(tenant)
         return False
 
     def _keep_newcomers_from_one(self, tenant: str) -> None:
         digest = self._tiers.slots.fewest_leases(tenant, self._kept_free)
-        if digest is not None:
+        if digest is None:
+            self._has_all_kept.add(tenant)
+        else:
             self._kept_free.add(digest)

@@ -19,6 +19,7 @@ def make_report(engine: Engine) -> EngineReport:
         slots_leased=slots.leased,
         slots_idle=slots.idle,
         slots_loading=tiers.num_loading,
+        slots_pinned=tiers.slots.num_pinned,
         steps=engine.take_steps(),
         loads=counts.loads,
         hits=dict(counts.hits),

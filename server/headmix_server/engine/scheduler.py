@@ -8,7 +8,7 @@ computes.
 import itertools
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
@@ -96,11 +96,10 @@ class Scheduler:
         running_before = len(self.running)
         budget = self._decode(rows)
         preempted = len(self.running) < running_before
-        if preempted or len(self.running) >= self._max_running:
-            self._share_out(rows, budget, None)
-        else:
-            self._share_out(rows, budget, self._admission(loads_waiting))
-        self._fetch_adapters()
+        closed = preempted or len(self.running) >= self._max_running
+        admission = None if closed else self._admission(loads_waiting)
+        self._share_out(rows, budget, admission)
+        self._fetch_adapters(() if admission is None else admission.walked)
         return Batch(tuple(rows.values()))
 
     def _admission(self, loads_waiting: Iterable[str]) -> Admission:
@@ -217,10 +216,14 @@ class Scheduler:
         self._start(sequence, prefix)
         return sequence
 
-    def _fetch_adapters(self) -> None:
-        """Have adapters load while their requests wait, also for those there is no room for yet."""
+    def _fetch_adapters(self, walked: Collection[str]) -> None:
+        """Have adapters load while their requests wait, also for those there is no room for yet.
+
+        Admission has asked for those of the tenants whose lines it has `walked`.
+        """
         for tenant, ref in self.waiting.asked():
-            self.tiers.fetch(ref, tenant)
+            if tenant not in walked:
+                self.tiers.fetch(ref, tenant)
 
     def _find_prefix(self, sequence: Sequence) -> Seq[int]:
         if sequence.keys is None or sequence.needs_every_state:

@@ -32,6 +32,7 @@ class Shares:
         self._payers: dict[str, str] = {}
         self._held: Counter[str] = Counter()
         self._pinned: set[str] = set()
+        self._sharers: tuple[set[str], float] | None = None  # present holders and their weight; None: to be found anew
 
     def __len__(self) -> int:
         return len(self._payers)
@@ -47,6 +48,7 @@ class Shares:
         self.drop(digest)
         self._payers[digest] = tenant
         self._held[tenant] += 1
+        self._sharers = None
 
     def drop(self, digest: str) -> None:
         """Note that an adapter has left; one that is not here is no error."""
@@ -54,6 +56,7 @@ class Shares:
         self._pinned.discard(digest)
         if payer is not None:
             self._held[payer] -= 1
+            self._sharers = None
             if not self._held[payer]:
                 del self._held[payer]
 
@@ -67,8 +70,16 @@ class Shares:
 
     def part_of(self, tenant: str, places: int) -> int:
         """Return how many of `places` are a tenant's beside the others present that hold something; at least one."""
-        sharers = {tenant, *(self._held.keys() & self._present())}
-        return max(1, int(places * self._weight_of(tenant) / sum(map(self._weight_of, sharers))))
+        if self._sharers is None:
+            holders = self._held.keys() & self._present()
+            self._sharers = holders, sum(map(self._weight_of, holders))
+        holders, weights = self._sharers
+        weight = self._weight_of(tenant)
+        return max(1, int(places * weight / (weights if tenant in holders else weights + weight)))
+
+    def look_again(self) -> None:
+        """Take note that tenants may have come or gone, or weights changed, since anything was last asked."""
+        self._sharers = None
 
     def room_in(self, candidates: Collection[str]) -> Room:
         """Say what `has_room` needs to know of the adapters that could leave."""

@@ -81,8 +81,9 @@ class SlotTable:
         return self._shares.has_room(self._room, tenant)
 
     def look_again(self) -> None:
-        """Take note that tenants may have come or gone since `can_place` was last asked."""
+        """Take note that tenants may have come or gone, or weights changed, since anything was last asked."""
         self._room = None
+        self._shares.look_again()
 
     def place(self, digest: str, tenant: str, wanted: Mapping[str, int] = MappingProxyType({})) -> Placement:
         """Give a tenant's adapter a slot, evicting an idle one where none is free, `wanted` ones last.

@@ -99,9 +99,12 @@ class AdapterTiers:
 
     def fetch(self, ref: AdapterRef, tenant: str) -> None:
         """See to it that the adapter comes to host memory, unless it is there, on the device, or too much is ahead."""
+        if not self.slots.holds(ref.digest) and not self._in_host(ref.digest):
+            self._load(ref, tenant)
+
+    def _load(self, ref: AdapterRef, tenant: str) -> None:
         digest = ref.digest
-        here = self.slots.holds(digest) or self._in_host(digest) or digest in self._failures
-        if not here and not self._loader.is_pending(digest) and self._may_load(tenant):
+        if not (self._loader.is_pending(digest) or digest in self._failures) and self._may_load(tenant):
             self._ahead.charge(digest, tenant)
             self._loader.start(ref, tenant)
 
@@ -119,8 +122,10 @@ class AdapterTiers:
         """Bring the adapter to a slot if its tensors are here and the tenant can have one; true once it is there."""
         if self.slots.holds(ref.digest):
             return True
-        self.fetch(ref, tenant)
-        if not self._in_host(ref.digest) or not self.slots.can_place(tenant):
+        if not self._in_host(ref.digest):
+            self._load(ref, tenant)
+            return False
+        if not self.slots.can_place(tenant):
             return False
         if (adapter := self._arrived.get(ref.digest)) is not None:
             return self._install(adapter, tenant)
@@ -167,6 +172,7 @@ class AdapterTiers:
     def settle(self) -> Mapping[str, AdapterLoadError]:
         """Take in what has come from disk; returns, by digest, what could not be loaded or installed."""
         self.slots.look_again()
+        self._ahead.look_again()
         self._at_most_ahead.clear()
         for done in self._loader.poll():
             digest = done.ref.digest

@@ -3,6 +3,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headmix_server.api.engine_client import EngineClient, EngineState
@@ -162,6 +163,17 @@ async def test_one_request_too_many_is_refused_and_told_when_to_come_back(
     await tasks[0]
     tasks.append(asyncio.create_task(collect(client, request("c"))))
     await engine.expect(Generate, 3)
+    for task in tasks:
+        task.cancel()
+
+
+async def test_a_tenant_that_floods_does_not_keep_another_out(client: EngineClient, engine: FakeEngine) -> None:
+    tasks = [asyncio.create_task(collect(client, request(name))) for name in "ab"]
+    await engine.expect(Generate, 2)
+    tasks.append(asyncio.create_task(collect(client, msgspec.structs.replace(request("c"), tenant="other"))))
+    await engine.expect(Generate, 3)
+    with pytest.raises(ServerOverloaded):
+        await collect(client, request("d"))
     for task in tasks:
         task.cancel()
 

@@ -20,6 +20,9 @@ def test_gauges_are_the_present_state(make_bench: MakeBench) -> None:
     assert report.kv_usage == 2 / bench.limits.kv_blocks
     assert (report.slots_free, report.slots_leased, report.slots_idle) == (1, 1, 0)
     assert report.slots_loading == 1
+    assert report.slots_pinned == 0
+    bench.engine.tiers.slots.pin(A.digest)
+    assert make_report(bench.engine).slots_pinned == 1
 
 
 def test_what_happened_is_told_once(make_bench: MakeBench) -> None:

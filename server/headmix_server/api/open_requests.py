@@ -1,0 +1,39 @@
+"""How many requests each tenant has open at the engine, and who may open another.
+
+Owns the counts; the requests themselves are the engine client's. The bound is shared like the engine's own queue, so a
+tenant that floods meets it first, and the engine still decides who waits.
+"""
+
+from collections import Counter
+
+
+class OpenRequests:
+    """At most `limit`, and beyond that still some for a tenant that has less than its part of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._tenants: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def has_room(self, tenant: str) -> bool:
+        """Tell whether the tenant may open another request."""
+        if len(self._tenants) < self._limit:
+            return True
+        return self._counts[tenant] < self._limit // len({*self._counts, tenant})
+
+    def enter(self, request_id: str, tenant: str) -> None:
+        """Count a request."""
+        self._tenants[request_id] = tenant
+        self._counts[tenant] += 1
+
+    def leave(self, request_id: str) -> None:
+        """Count a request no more."""
+        tenant = self._tenants.pop(request_id)
+        self._counts[tenant] -= 1
+        if not self._counts[tenant]:
+            del self._counts[tenant]
+
+    def clear(self) -> None:
+        """Count none."""
+        self._tenants.clear()
+        self._counts.clear()
