@@ -24,7 +24,7 @@ def test_an_output_token_costs_twice_an_input_token_and_a_weight_divides_both() 
     assert counters.counter("heavy") == counters.counter("light") / 4
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0])
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_weight_that_is_not_positive_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match="positive"):
         VirtualCounters().weigh("a", weight)
@@ -40,6 +40,15 @@ def test_being_away_saves_up_nothing() -> None:
     counters.leave("a")
     counters.arrive("c", [])
     assert counters.counter("c") == 1050
+
+
+def test_who_finds_the_queue_empty_begins_where_the_last_to_leave_it_is_now() -> None:
+    counters = VirtualCounters()
+    counters.arrive("a", [])
+    counters.leave("a")
+    counters.charge("a", outputs=20)
+    counters.arrive("b", [])
+    assert counters.counter("b") == counters.counter("a") == 40
 
 
 def test_being_away_pays_off_no_debt() -> None:
@@ -66,6 +75,14 @@ def test_only_counters_that_a_return_would_lift_anyway_are_forgotten() -> None:
     assert [counters.counter(tenant) for tenant in ("little", "here", "debtor")] == [0, 10, 100]
     counters.forget([])
     assert counters.counter("debtor") == 100
+
+
+def test_a_weight_is_forgotten_with_its_counter_unless_its_tenant_is_known() -> None:
+    counters = VirtualCounters({"gone": 2.0, "known": 3.0, "here": 4.0})
+    counters.charge("here", inputs=1)
+    counters.forget(["here"], known=["known"])
+    assert [counters.weight_of(tenant) for tenant in ("gone", "known", "here")] == [1.0, 3.0, 4.0]
+    assert len(counters) == 1
 
 
 REQUESTS = st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64)), min_size=40, max_size=80)

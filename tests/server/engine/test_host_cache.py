@@ -44,3 +44,12 @@ def test_what_queued_requests_want_stays_longest() -> None:
     assert cache.put(FakeAdapter("c"), "t", {"a": 0}) == ["b"]
     assert cache.put(FakeAdapter("d"), "t", {"a": 1, "d": 2, "c": 0}) == ["d"]
     assert cache.digests() == ["a", "c"]
+
+
+def test_whoever_holds_most_makes_room() -> None:
+    cache = HostCache(3, make_shares("tu"))
+    for digest, tenant in (("mine", "u"), ("a", "t"), ("b", "t")):
+        cache.put(FakeAdapter(digest), tenant)
+    assert [cache.put(FakeAdapter(digest), "t") for digest in "cd"] == [["a"], ["b"]]
+    assert "mine" in cache
+    cache.check_integrity()
