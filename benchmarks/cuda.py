@@ -30,6 +30,7 @@ from headmix_server.device.kv_memory import KVMemory, block_bytes
 from headmix_server.device.placement import Placement, choose_placement
 from headmix_server.device.static_decode import StaticDecode
 from headmix_server.device.static_step import DecodeRow
+from headmix_server.kernels.row_ops import choose_row_ops
 from headmix_server.models import llama
 from headmix_server.models.config_reader import ConfigReader
 from headmix_server.models.linear_format import PLAIN
@@ -76,6 +77,7 @@ class RandomCheckpoint(Checkpoint):
 
     def __init__(self, placement: Placement) -> None:
         self.dtype, self.device, self.form = placement.dtype, placement.device, PLAIN
+        self.row_ops = choose_row_ops(placement.device, placement.dtype)
         self.parameters = 0
         self._tensors = {}
         self._generator = torch.Generator(placement.device).manual_seed(0)
