@@ -35,7 +35,11 @@ async def list_tenants(_: AdminKey, state: State) -> TenantList:
     return TenantList(data=[tenant_object(tenant) for tenant in await run_in_threadpool(state.tenants.list)])
 
 
-@router.post("/v1/tenants", status_code=201)
+@router.post(
+    "/v1/tenants",
+    status_code=201,
+    responses={200: {"model": TenantObject, "description": "The tenant is there already."}},
+)
 async def create_tenant(body: TenantRequest, response: Response, principal: AdminKey, state: State) -> TenantObject:
     """Make a tenant; 200 where it is there already."""
 
