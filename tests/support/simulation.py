@@ -1,6 +1,6 @@
 """An engine on a simulated clock: a step costs a fixed time and a time for each token. Nothing waits in truth."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -22,6 +22,16 @@ class Arrival:
 
     at: float
     client: str
+    prompt: int
+    outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """A client that keeps so many requests open from the beginning to the end, as many as its quota lets it."""
+
+    client: str
+    open_requests: int
     prompt: int
     outputs: int
 
@@ -58,8 +68,9 @@ class Simulation:
         self._requests: dict[str, Arrival] = {}
         self._served: dict[str, float] = defaultdict(float)
         self._furthest: dict[int, int] = {}
+        self._open: Counter[str] = Counter()
 
-    def run(self, arrivals: Iterable[Arrival], until: float) -> Record:
+    def run(self, arrivals: Iterable[Arrival], until: float, floods: Iterable[Flood] = ()) -> Record:
         """Take in arrivals as they come and step, until the given time or until nothing is left to do."""
         coming = sorted(arrivals, key=lambda arrival: arrival.at)
         place = 0
@@ -67,6 +78,7 @@ class Simulation:
             while place < len(coming) and coming[place].at <= self.now:
                 self._submit(coming[place])
                 place += 1
+            self._keep_open(floods)
             if self.engine.idle and place == len(coming):
                 break
             if not self._step() and place < len(coming):
@@ -74,8 +86,14 @@ class Simulation:
         self.engine.close()
         return self.record
 
+    def _keep_open(self, floods: Iterable[Flood]) -> None:
+        for flood in floods:
+            while self._open[flood.client] < flood.open_requests:
+                self._submit(Arrival(self.now, flood.client, flood.prompt, flood.outputs))
+
     def _submit(self, arrival: Arrival) -> None:
         request_id = str(len(self._requests))
+        self._open[arrival.client] += 1
         self._requests[request_id] = arrival
         self.engine.submit(
             Generate(
@@ -112,6 +130,10 @@ class Simulation:
 
     def _take_outputs(self) -> None:
         for output in self.engine.take_outputs():
-            if isinstance(output, TokenOutput) and output.queue_seconds is not None:
-                arrival = self._requests[output.request_id]
+            if not isinstance(output, TokenOutput):
+                continue
+            arrival = self._requests[output.request_id]
+            if output.finish_reason is not None:
+                self._open[arrival.client] -= 1
+            if output.queue_seconds is not None:
                 self.record.first_token_seconds[arrival.client].append(self.now - arrival.at)
