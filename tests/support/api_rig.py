@@ -19,6 +19,7 @@ from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, 
 from headmix_server.api.app import create_app
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
+from headmix_server.api.pinning import Pinning
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.holds import Holds
@@ -153,6 +154,7 @@ async def api_rig(
                 else:
                     yield rig
         finally:
+            await state.pinning.close()
             state.engine.detach("the test is over")
             server.stopped.set()
             await serving
@@ -186,6 +188,7 @@ def _state(
     catalog, holds = Catalog(database, reserved={BASE}), Holds()
     store = ArtifactStore(data / "artifacts") if make_store is None else make_store(data, holds)
     library = Library(catalog, store, holds=holds, on_freed=engine.forget)
+    fetcher = Fetcher(library.store)
     return ApiState(
         settings=chosen,
         base=ResolvedBase(name=BASE, folder=folder, shape=base),
@@ -194,7 +197,8 @@ def _state(
         chat_template=load_chat_template(folder, tokenizer.special_tokens),
         engine=engine,
         library=library,
-        fetcher=Fetcher(library.store),
+        fetcher=fetcher,
+        pinning=Pinning(engine, library, fetcher),
         keys=Keys(database),
         tenants=Tenants(database),
         audit=AuditLog(database),

@@ -87,9 +87,13 @@ class FakeEngine:
 
     async def expect(self, kind: type[M], count: int = 1) -> list[M]:
         """Wait until so many messages of a kind have come and return them."""
-        async with self._arrived, asyncio.timeout(10):
-            await self._arrived.wait_for(lambda: len(self.of(kind)) >= count)
+        await self.comes_to(lambda: len(self.of(kind)) >= count)
         return self.of(kind)
+
+    async def comes_to(self, condition: Callable[[], bool]) -> None:
+        """Wait until the messages received so far fulfil a condition."""
+        async with self._arrived, asyncio.timeout(10):
+            await self._arrived.wait_for(condition)
 
     async def _read(self) -> None:
         while True:

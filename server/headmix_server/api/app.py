@@ -7,6 +7,7 @@ from headmix_server.api.errors import install_handlers
 from headmix_server.api.request_log import RequestLog
 from headmix_server.api.routes import (
     adapters,
+    canary,
     chat,
     classify,
     completions,
@@ -14,13 +15,15 @@ from headmix_server.api.routes import (
     health,
     metrics,
     models,
+    pins,
+    sharing,
     tenants,
     versions,
 )
 from headmix_server.api.schemas.error import document_errors
 from headmix_server.api.state import ApiState
 
-_RESOURCES = (completions, chat, classify, embeddings, models, adapters, versions, tenants)
+_RESOURCES = (completions, chat, classify, embeddings, models, adapters, versions, sharing, canary, pins, tenants)
 _PROBES = (health, metrics)
 
 

@@ -39,6 +39,7 @@ from headmix_server.core.messages import (
     Request,
     Shutdown,
     TokenOutput,
+    UnpinAdapter,
     decode_from_engine,
     encode,
 )
@@ -73,6 +74,7 @@ class EngineClient:
         self._reader: asyncio.Task[None] | None = None
         self._mailboxes: dict[str, Mailbox] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._watchers: list[Callable[[], None]] = []
         self._draining = False
         self._became_ready = asyncio.Event()
         self._became_idle = asyncio.Event()
@@ -106,6 +108,10 @@ class EngineClient:
         self.reason = "the engine is starting"
         self.last_heard = time.monotonic()
         self._reader = asyncio.create_task(self._read(socket), name="engine-client")
+
+    def watch_ready(self, on_ready: Callable[[], None]) -> None:
+        """Have a function called whenever an engine has become ready."""
+        self._watchers.append(on_ready)
 
     def detach(self, reason: str) -> None:
         """Fail every open request with the reason and close the socket; nothing more is heard of that engine."""
@@ -219,6 +225,11 @@ class EngineClient:
                 if isinstance(output, AdapterLoaded):
                     return output
 
+    def unpin(self, digest: str) -> None:
+        """Let an adapter leave the device; an engine that is not ready has nothing pinned."""
+        if self.ready is not None:
+            self._send(UnpinAdapter(digest=digest))
+
     def forget(self, digest: str) -> None:
         """Tell the engine that nobody will name the digest again; any thread may.
 
@@ -280,6 +291,8 @@ class EngineClient:
                 self.ready = message
                 self.reason = ""
                 self._became_ready.set()
+                for on_ready in self._watchers:
+                    on_ready()
             case EngineReport():
                 self._take_report(message)
             case Outputs(items=items, report=report):

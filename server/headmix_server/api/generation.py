@@ -118,6 +118,7 @@ def _observe(state: ApiState, record: RequestRecord, output: TokenOutput, last: 
     now = monotonic()
     if last is None:
         record.queued(output.queue_seconds)
+        record.first_token_seconds = record.first_token_seconds or now - record.began
         state.metrics.first_token(now - record.began)
     else:
         state.metrics.inter_token((now - last) / max(1, len(output.tokens)))

@@ -1,60 +1,82 @@
-"""What a request's `model` names: the base alone, or one version of one of the tenant's adapters.
+"""What a request's `model` names: the base alone, or one version of an adapter that the tenant may use.
 
 Resolved once, when the request arrives: a name that moves on afterwards does not move the request.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
-from headmix_server.api.record import RequestRecord
+from headmix_server.api.record import RequestRecord, record_of
 from headmix_server.api.state import ApiState
+from headmix_server.catalog.canary import draw_of
+from headmix_server.catalog.queries import NO_DRAW
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.errors import TaskMismatch
 from headmix_server.core.types import AdapterRef
 
 ADAPTER_HEADER = "x-headmix-adapter"
+CANARY_KEY_HEADER = "x-headmix-canary-key"
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A resolved `model`; without a version it is the base alone."""
+    """A resolved `model`; without a version it is the base alone. `headers` say in the response which adapter answered.
 
+    `name` is what the client calls it, without a version.
+    """
+
+    name: str
     version: AdapterVersion | None = None
     ref: AdapterRef | None = None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The response header that says which adapter answered; none for the base."""
-        return {} if self.version is None else {ADAPTER_HEADER: f"{self.version.reference} {self.version.digest}"}
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def resolve_model(state: ApiState, tenant: str, name: str, record: RequestRecord) -> Model:
+def adapter_header(tenant: str, version: AdapterVersion) -> dict[str, str]:
+    """Return the response header that says to a tenant which version answered."""
+    return {ADAPTER_HEADER: f"{version.called_by(tenant)}@{version.version} {version.digest}"}
+
+
+async def resolve_model(request: Request, state: ApiState, name: str, user: str | None = None) -> Model:
     """Return what the name stands for, and note it in the record; an adapter is held until the request has ended.
 
+    Where a canary of the name runs, the client's key decides (or else `user`, or the request's id) which version
+    answers.
+
     Raises:
-        ModelNotFound: neither the base nor an adapter of this tenant.
+        ModelNotFound: neither the base nor an adapter the tenant may use.
     """
     if name == state.base.name:
-        return Model()
-    version = await hold_version(state, tenant, name, record)
-    return Model(version, state.library.ref(version))
+        return Model(name)
+    record = record_of(request)
+    key = request.headers.get(CANARY_KEY_HEADER) or user or record.request_id
+    version = await hold_version(state, name, record, draw=draw_of(key, name))
+    if version.canary is not None and "@" not in name:
+        record.compared = version.version
+    called = version.called_by(record.tenant)
+    return Model(called, version, state.library.ref(version, record.tenant), adapter_header(record.tenant, version))
 
 
-async def hold_version(state: ApiState, tenant: str, reference: str, record: RequestRecord) -> AdapterVersion:
-    """Return the version that `name` or `name@3` names, held until the request has ended.
+async def hold_version(
+    state: ApiState, reference: str, record: RequestRecord, *, draw: int = NO_DRAW
+) -> AdapterVersion:
+    """Return the version that a name means to the record's tenant, held until the request has ended.
+
+    `draw` is as in `Catalog.resolve`.
 
     Raises:
-        ModelNotFound: not an adapter of this tenant.
+        ModelNotFound: not an adapter the tenant may use.
     """
 
     def resolve() -> AdapterVersion:
-        version, hold = state.library.hold(tenant, reference)
+        version, hold = state.library.hold(record.tenant, reference, draw=draw)
         record.holds.add(hold)  # here, not where it is awaited: that one may be gone by now
         return version
 
     version = await run_in_threadpool(resolve)
-    record.adapter, record.digest = version.name, version.digest
+    record.concerns(version)
     return version
 
 
@@ -65,7 +87,7 @@ def require_generation(state: ApiState, model: Model) -> None:
         TaskMismatch: the base is an encoder, or the adapter a classifier.
     """
     if model.version is not None and model.version.task != "generation":
-        raise TaskMismatch(f"{model.version.name!r} is a classifier: use /v1/classify.", param="model")
+        raise TaskMismatch(f"{model.name!r} is a classifier: use /v1/classify.", param="model")
     if not state.generates:
         raise TaskMismatch("The base of this server is an encoder: it classifies and does not generate.", param="model")
 
@@ -79,5 +101,5 @@ def require_classification(model: Model) -> tuple[AdapterVersion, AdapterRef]:
     if model.version is None or model.ref is None:
         raise TaskMismatch("The base alone has no classification head: name a classifier adapter.", param="model")
     if model.version.task != "classification":
-        raise TaskMismatch(f"{model.version.name!r} is not a classifier.", param="model")
+        raise TaskMismatch(f"{model.name!r} is not a classifier.", param="model")
     return model.version, model.ref

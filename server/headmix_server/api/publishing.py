@@ -19,7 +19,7 @@ from headmix_server.text.extended import AddedTokensError
 
 MIB = 1024 * 1024
 _FORM_BYTES = 128 * 1024  # room for the form around the file
-_FIELDS = frozenset({"name", "allow_base_mismatch"}) | conversion.FIELDS
+_FIELDS = frozenset({"name", "allow_base_mismatch", "current"}) | conversion.FIELDS
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -31,6 +31,7 @@ class _Order:
     name: str
     fields: Mapping[str, str]
     allow_mismatch: bool
+    current: bool
 
 
 async def receive_and_publish(request: Request, state: ApiState, principal: Principal) -> Published:
@@ -47,11 +48,17 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
         if not name:
             raise InvalidRequest("The field name is missing.", param="name")
         check_name(name, reserved=(state.base.name,))
-        allow = _BOOLEANS.get(fields.get("allow_base_mismatch", "false"))
-        if allow is None:
-            raise InvalidRequest("allow_base_mismatch is true or false.", param="allow_base_mismatch")
+        allow = _boolean(fields, "allow_base_mismatch", default="false")
+        current = _boolean(fields, "current", default="true")
         publish = _convert_and_publish if conversion.CONFIG_FIELD in fields else _verify_and_publish
-        return await run_in_threadpool(publish, state, _Order(principal, name, fields, allow), upload)
+        return await run_in_threadpool(publish, state, _Order(principal, name, fields, allow, current), upload)
+
+
+def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
+    value = _BOOLEANS.get(fields.get(name, default))
+    if value is None:
+        raise InvalidRequest(f"{name} is true or false.", param=name)
+    return value
 
 
 def _check_declared_length(request: Request, max_bytes: int) -> None:
@@ -83,7 +90,9 @@ def _publish(state: ApiState, order: _Order, upload: Upload) -> Published:
         num_parameters=artifact.num_parameters,
         config=artifact.config,
     )
-    return state.library.publish(order.by.tenant, order.name, upload, record, actor=order.by.actor)
+    return state.library.publish(
+        order.by.tenant, order.name, upload, record, current=order.current, actor=order.by.actor
+    )
 
 
 def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> Artifact:

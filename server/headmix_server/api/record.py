@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from headmix_server.catalog.holds import Hold
+from headmix_server.catalog.version import AdapterVersion
 
 _KEY = "headmix.record"
 
@@ -45,7 +46,8 @@ class HeldUntilEnd:
 class RequestRecord:
     """The account of one request; `began` is `time.monotonic`, `outcome` None means the status decides.
 
-    `cached_tokens` counts, by prompt, the tokens that its first choice found computed.
+    `compared` is the version that answered, where two of its name's are being compared. `cached_tokens` counts, by
+    prompt, the tokens that its first choice found computed, `first_token_seconds` from the arrival on.
     """
 
     request_id: str
@@ -53,12 +55,18 @@ class RequestRecord:
     tenant: str = ""
     adapter: str | None = None
     digest: str | None = None
+    compared: int | None = None
     prompt_tokens: int = 0
     generation_tokens: int = 0
     cached_tokens: dict[int, int] = field(default_factory=dict)
     queue_seconds: float | None = None
+    first_token_seconds: float | None = None
     outcome: str | None = None
     holds: HeldUntilEnd = field(default_factory=HeldUntilEnd)
+
+    def concerns(self, version: AdapterVersion) -> None:
+        """Note which adapter the request is about, by the name its tenant has for it."""
+        self.adapter, self.digest = version.called_by(self.tenant), version.digest
 
     def seconds(self) -> float:
         """Return the time since the request arrived."""

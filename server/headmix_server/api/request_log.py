@@ -89,6 +89,16 @@ class RequestLog:
                 prompt_tokens=record.prompt_tokens,
                 generation_tokens=record.generation_tokens,
             )
+        if record.compared is not None and record.adapter is not None:
+            self._metrics.version_answered(
+                record.tenant,
+                record.adapter,
+                record.compared,
+                outcome,
+                seconds=seconds,
+                first_token_seconds=record.first_token_seconds,
+                generation_tokens=record.generation_tokens,
+            )
 
 
 def _request_id(headers: Headers) -> str:

@@ -7,6 +7,7 @@ from headmix_adapters.base import ResolvedBase
 from headmix_server.api.conversion import Converter
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
+from headmix_server.api.pinning import Pinning
 from headmix_server.catalog.library import Library
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
@@ -37,6 +38,7 @@ class ApiState:
     engine: EngineClient
     library: Library
     fetcher: Fetcher
+    pinning: Pinning
     keys: Keys
     tenants: Tenants
     audit: AuditLog

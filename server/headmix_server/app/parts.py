@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from headmix_adapters.base import BaseError, resolve_base
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
+from headmix_server.api.pinning import Pinning
 from headmix_server.api.publishing import MIB, verify
 from headmix_server.api.state import ApiState
 from headmix_server.app.data_folder import DataFolder
@@ -103,6 +104,7 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
     except OSError as error:
         database.dispose()
         raise StartError(f"the data folder {folder.root} cannot be used: {error}") from error
+    fetcher = Fetcher(library.store)
     state = ApiState(
         settings=settings,
         base=base,
@@ -111,7 +113,8 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         chat_template=chat_template,
         engine=engine,
         library=library,
-        fetcher=Fetcher(library.store),
+        fetcher=fetcher,
+        pinning=Pinning(engine, library, fetcher),
         keys=keys,
         tenants=Tenants(database),
         audit=AuditLog(database),

@@ -89,9 +89,11 @@ class Server:
         housekeeping = asyncio.create_task(Housekeeping(parts.state.keys, parts.state.library).run())
         try:
             await asyncio.to_thread(parts.preload)
+            parts.state.pinning.look_again()
             self._door.open(create_app(parts.state))
             await self._serve_until_stopped(parts, engine_life)
         finally:
+            await parts.state.pinning.close()
             housekeeping.cancel()
             await asyncio.gather(housekeeping, return_exceptions=True)
             supervisor.stop()

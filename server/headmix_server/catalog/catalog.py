@@ -12,10 +12,13 @@ from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from headmix_adapters.config import encode_config
+from headmix_server.catalog.canary import Canaries, end_canary, require_no_canary
 from headmix_server.catalog.history import promote, strike, undo
 from headmix_server.catalog.models import AdapterRow, ArtifactRow, IdentityRow, VersionRow
-from headmix_server.catalog.names import check_name, parse_reference
+from headmix_server.catalog.names import check_name, parse_adapter, parse_reference
+from headmix_server.catalog.pins import Pins, unpin
 from headmix_server.catalog.queries import (
+    NO_DRAW,
     NOT_DELETED,
     OF_ADAPTER,
     adapter,
@@ -23,10 +26,12 @@ from headmix_server.catalog.queries import (
     live_adapter,
     not_found,
     one,
+    pick,
     read,
     storable,
     versions,
 )
+from headmix_server.catalog.sharing import Sharing, meant_by, share_nothing
 from headmix_server.catalog.tombstones import Tombstones
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
 from headmix_server.core.database import SERVER, audit, ensure_tenant, reading, writing
@@ -43,14 +48,22 @@ class Catalog:
         self._engine = engine
         self._reserved = frozenset(reserved)
         self.tombstones = Tombstones(engine)
+        self.sharing = Sharing(engine)
+        self.canaries = Canaries(engine)
+        self.pins = Pins(engine)
 
     # --- changes -------------------------------------------------------------------------------------------------
 
-    def publish(self, tenant: str, name: str, record: AdapterRecord, *, actor: str = SERVER) -> Published:
+    def publish(
+        self, tenant: str, name: str, record: AdapterRecord, *, current: bool = True, actor: str = SERVER
+    ) -> Published:
         """Make the artifact the current version of the name, as a new version unless its bytes are current already.
 
+        Without `current` it becomes a version beside the current one, unless its bytes are the newest one's already.
+
         Raises:
-            InvalidRequest: the name is malformed or reserved, or the tenant's is malformed.
+            InvalidRequest: the name is malformed or reserved, or the tenant's is malformed; or without `current`, there
+                is no current version.
         """
         check_name(name, reserved=self._reserved)
         with writing(self._engine) as session:
@@ -60,11 +73,18 @@ class Catalog:
                 row = AdapterRow(tenant=tenant, name=name, current=None, last=0)
                 session.add(row)
                 session.flush()
-            created = _current_digest(session, row) != record.digest
+            if row.current is None and not current:
+                raise InvalidRequest("The first version of a name is its current one.", param="current")
+            created = _digest(session, row, row.current if current else row.last) != record.digest
             if created:
                 _add_version(session, row, record)
                 audit(session, actor, tenant, "adapter.publish", f"{name}@{row.last}", digest=record.digest)
-            return Published(one(session, tenant, name, None), created)
+            if created and current:
+                if row.current is not None:
+                    end_canary(session, actor, row)
+                promote(session, row, row.last)
+            session.flush()
+            return Published(one(session, tenant, name, None if current else row.last), created)
 
     def rollback(self, tenant: str, name: str, version: int | None = None, *, actor: str = SERVER) -> AdapterVersion:
         """Make an earlier (or later) version current again and return it.
@@ -84,9 +104,10 @@ class Catalog:
             elif version != before:
                 one(session, tenant, name, storable(version), asked=f"{name}@{version}")
                 promote(session, row, version)
-            session.flush()
             if row.current != before:
                 audit(session, actor, tenant, "adapter.rollback", f"{name}@{row.current}", before=before)
+                end_canary(session, actor, row)
+            session.flush()
             return one(session, tenant, name, None)
 
     def delete(self, tenant: str, name: str, *, actor: str = SERVER) -> Deleted:
@@ -103,6 +124,9 @@ class Catalog:
             ).all()
             session.execute(update(VersionRow).where(*of_adapter).values(state=VersionState.DELETED.value))
             strike(session, row)
+            share_nothing(session, row)
+            end_canary(session, actor, row)
+            unpin(session, row)
             row.current = None
             deleted = Deleted(tuple(number for number, _ in found), tuple(dict.fromkeys(digest for _, digest in found)))
             audit(session, actor, tenant, "adapter.delete", name, versions=deleted.versions)
@@ -115,7 +139,7 @@ class Catalog:
 
         Raises:
             ModelNotFound: as `resolve`, or the adapter has no such version, be it deleted.
-            InvalidRequest: it is the current one, which can only be ready.
+            InvalidRequest: it is the current one or the canary, which can only be ready.
         """
         with writing(self._engine) as session:
             row = live_adapter(session, tenant, name)
@@ -128,6 +152,8 @@ class Catalog:
                 raise InvalidRequest(
                     f"{asked} is the current version: make another one current first.", param="version"
                 )
+            if state is not VersionState.READY:
+                require_no_canary(session, row, version)
             if found.state != state.value:
                 session.execute(update(VersionRow).where(*chosen).values(state=state.value))
                 if state is not VersionState.READY:
@@ -138,15 +164,19 @@ class Catalog:
 
     # --- what a tenant asks --------------------------------------------------------------------------------------
 
-    def resolve(self, tenant: str, model: str) -> AdapterVersion:
-        """Return the version that `name` (the current one) or `name@3` refers to.
+    def resolve(self, tenant: str, model: str, *, draw: int = NO_DRAW) -> AdapterVersion:
+        """Return the version that `name` (the current one) or `name@3` refers to, of another's as `owner/name`.
+
+        With a `draw` from 0 to 99 a name alone may mean its canary.
 
         Raises:
-            ModelNotFound: unknown, another tenant's, malformed or retired, all found out by the same query.
+            ModelNotFound: unknown, another tenant's that is not shared with this one, malformed or retired, all found
+                out by the same query.
         """
-        name, number = parse_reference(model)
+        reference = parse_reference(model)
+        meant = AdapterRow.id == meant_by(tenant, reference)
         with reading(self._engine) as session:
-            return one(session, tenant, name, number, asked=model)
+            return pick(session, meant, reference.number, asked=model, draw=draw)
 
     def list(self, tenant: str, *, after: str = "", limit: int | None = None) -> tuple[AdapterVersion, ...]:
         """Return the current version of each of the tenant's adapters whose name comes after, by name."""
@@ -161,7 +191,7 @@ class Catalog:
             return session.scalars(there).one()
 
     def versions(
-        self, tenant: str, name: str, *, before: int | None = None, limit: int | None = None
+        self, tenant: str, model: str, *, before: int | None = None, limit: int | None = None
     ) -> tuple[AdapterVersion, ...]:
         """Return the adapter's versions with lower numbers than `before`, retired ones too, newest first.
 
@@ -169,8 +199,11 @@ class Catalog:
             ModelNotFound: as `resolve`.
         """
         with reading(self._engine) as session:
-            row = live_adapter(session, tenant, name)
-            query = versions(VersionRow.adapter_id == row.id, NOT_DELETED)
+            meant = AdapterRow.id == meant_by(tenant, parse_adapter(model))
+            found = session.scalar(select(AdapterRow.id).where(meant, AdapterRow.current.is_not(None)))
+            if found is None:
+                raise not_found(model)
+            query = versions(VersionRow.adapter_id == found, NOT_DELETED)
             if before is not None:
                 query = query.where(VersionRow.number < min(before, 2**63 - 1))
             return tuple(map(read, session.execute(query.order_by(VersionRow.number.desc()).limit(limit))))
@@ -222,9 +255,10 @@ class Catalog:
         return {digest: tuple(names) for digest, names in pairs.items()}
 
 
-def _current_digest(session: Session, row: AdapterRow) -> str | None:
+def _digest(session: Session, row: AdapterRow, number: int | None) -> str | None:
+    ready = VersionRow.state == VersionState.READY.value
     return session.scalar(
-        select(VersionRow.digest).where(VersionRow.adapter_id == row.id, VersionRow.number == row.current)
+        select(VersionRow.digest).where(VersionRow.adapter_id == row.id, VersionRow.number == number, ready)
     )
 
 
@@ -246,5 +280,4 @@ def _add_version(session: Session, row: AdapterRow, record: AdapterRecord) -> No
             created=now,
         )
     )
-    promote(session, row, row.last)
     session.flush()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.holds import Hold, Holds
+from headmix_server.catalog.queries import NO_DRAW
 from headmix_server.catalog.store import Collected, Store
 from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
@@ -60,12 +61,19 @@ class Library:
     # --- changes -------------------------------------------------------------------------------------------------
 
     def publish(
-        self, tenant: str, name: str, upload: Upload, record: AdapterRecord, *, actor: str = SERVER
+        self,
+        tenant: str,
+        name: str,
+        upload: Upload,
+        record: AdapterRecord,
+        *,
+        current: bool = True,
+        actor: str = SERVER,
     ) -> Published:
-        """Store the verified upload and make it the name's current version.
+        """Store the verified upload and make it a version of the name, the `current` one if that is asked.
 
         Raises:
-            InvalidRequest: the name is malformed or reserved.
+            InvalidRequest: as `Catalog.publish`; nothing changed.
             InsufficientStorage: the disk is full; nothing changed.
             StorageUnavailable: the store cannot be reached; nothing changed.
         """
@@ -75,7 +83,7 @@ class Library:
         with self.holds.acquire(record.digest):
             try:
                 self.store.commit(upload)
-                return self.catalog.publish(tenant, name, record, actor=actor)
+                return self.catalog.publish(tenant, name, record, current=current, actor=actor)
             except Exception:
                 self._doom(record.digest)
                 raise
@@ -103,15 +111,15 @@ class Library:
 
     # --- use -----------------------------------------------------------------------------------------------------
 
-    def hold(self, tenant: str, model: str) -> tuple[AdapterVersion, Hold]:
-        """Return the version that `name` or `name@3` refers to, with a hold on its bytes.
+    def hold(self, tenant: str, model: str, *, draw: int = NO_DRAW) -> tuple[AdapterVersion, Hold]:
+        """Return the version that a model refers to, with a hold on its bytes; `draw` is as in `Catalog.resolve`.
 
         Raises:
             ModelNotFound: as `Catalog.resolve`.
         """
         while True:
             deletions = self._deletions
-            version = self.catalog.resolve(tenant, model)
+            version = self.catalog.resolve(tenant, model, draw=draw)
             hold = self.holds.acquire(version.digest)
             # A deletion counts before it looks for holds: either it finds this one, or it is seen here.
             if self._deletions == deletions:
@@ -122,14 +130,15 @@ class Library:
         """Return the version's file; `Store.fetch` makes sure of it."""
         return self.store.path(version.digest)
 
-    def ref(self, version: AdapterVersion) -> AdapterRef:
-        """Return the version as the engine needs it."""
+    def ref(self, version: AdapterVersion, tenant: str | None = None) -> AdapterRef:
+        """Return the version as the engine needs it, for a request of its owner or of another tenant."""
+        asking = version.tenant if tenant is None else tenant
         return AdapterRef(
             digest=version.digest,
             path=str(self.path(version)),
-            name=version.name,
+            name=version.called_by(asking),
             version=version.version,
-            tenant=version.tenant,
+            tenant=asking,
         )
 
     # --- freeing -------------------------------------------------------------------------------------------------

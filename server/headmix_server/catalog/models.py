@@ -1,4 +1,5 @@
-"""The catalog's tables: artifacts, adapters, their versions, and the order in which versions became current.
+"""The catalog's tables: artifacts, adapters, their versions, the order in which versions became current, and what an
+adapter may have beside them: those it is shared with, a canary, a pin.
 
 Rows only; the rules they keep are `catalog`'s.
 """
@@ -67,3 +68,36 @@ class PromotionRow(Base):
     adapter_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("adapters.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     number: Mapped[int]
+
+
+class ShareRow(Base):
+    """An adapter that a tenant, or everyone (`*`), may use beside its owner.
+
+    `owner` and `name` are the adapter's, here again: what is not shared is looked for in this table alone, so it is
+    missed by the same work whether it exists or not.
+    """
+
+    __tablename__ = "shares"
+
+    grantee: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("adapters.id"), index=True)
+
+
+class CanaryRow(Base):
+    """A second version of a name, which gets a percentage of the requests that name no version."""
+
+    __tablename__ = "canaries"
+
+    adapter_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("adapters.id"), primary_key=True)
+    number: Mapped[int]
+    percent: Mapped[int]
+
+
+class PinRow(Base):
+    """A name whose current version stays on the device."""
+
+    __tablename__ = "pins"
+
+    adapter_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("adapters.id"), primary_key=True)

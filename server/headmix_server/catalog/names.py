@@ -12,18 +12,19 @@ from headmix_server.core.errors import InvalidRequest
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
 _NAME = re.compile(NAME_PATTERN)
 # Eighteen digits fit a 64-bit integer; a leading zero would give one version two names.
-_REFERENCE = re.compile(rf"({NAME_PATTERN})(?:@([1-9][0-9]{{0,17}}))?")
+_REFERENCE = re.compile(rf"(?:({NAME_PATTERN})/)?({NAME_PATTERN})(?:@([1-9][0-9]{{0,17}}))?")
 
 
 class Reference(NamedTuple):
-    """A `model` string taken apart; `number` None means the current version."""
+    """A `model` string taken apart; `owner` None is whoever asks, `number` None the current version."""
 
+    owner: str | None
     name: str
     number: int | None
 
 
 # Matches no adapter: names are never empty and versions start at 1.
-NOWHERE = Reference("", 0)
+NOWHERE = Reference(None, "", 0)
 
 
 def check_name(name: str, *, reserved: Collection[str] = ()) -> None:
@@ -41,15 +42,29 @@ def check_name(name: str, *, reserved: Collection[str] = ()) -> None:
         raise InvalidRequest(f"The name {name!r} belongs to the base; choose another.", param="name")
 
 
+def is_name(text: str) -> bool:
+    """Tell whether an adapter, or a tenant, may be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
 def known_form(name: str) -> str:
     """Return the name, or `NOWHERE`'s where it is malformed (`name@3` is: it names a version, not an adapter)."""
-    return name if _NAME.fullmatch(name) is not None else NOWHERE.name
+    return name if is_name(name) else NOWHERE.name
 
 
 def parse_reference(model: str) -> Reference:
-    """Take `name` or `name@3` apart; what is neither becomes `NOWHERE`, so that it is looked up like any other."""
+    """Take `name`, `name@3`, `owner/name` or `owner/name@3` apart.
+
+    What is none of these becomes `NOWHERE`, so that it is looked up like any other.
+    """
     match = _REFERENCE.fullmatch(model)
     if match is None:
         return NOWHERE
-    name, number = match.groups()
-    return Reference(name, int(number) if number is not None else None)
+    owner, name, number = match.groups()
+    return Reference(owner, name, int(number) if number is not None else None)
+
+
+def parse_adapter(model: str) -> Reference:
+    """Take `name` or `owner/name` apart; what names a version is no adapter's name."""
+    reference = parse_reference(model)
+    return reference if reference.number is None else NOWHERE

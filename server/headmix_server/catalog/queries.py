@@ -4,14 +4,17 @@ from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from headmix_adapters.config import decode_config
-from headmix_server.catalog.models import AdapterRow, VersionRow
+from headmix_server.catalog.models import AdapterRow, CanaryRow, PinRow, VersionRow
 from headmix_server.catalog.names import known_form
-from headmix_server.catalog.version import AdapterVersion, VersionState
+from headmix_server.catalog.version import AdapterVersion, Canary, VersionState
 from headmix_server.core.errors import ModelNotFound
 
-Columns = tuple[str, str, int, str, int, int, int, int | None, str, str]
+Columns = tuple[str, str, int, str, int, int, int, int | None, str, str, int | None, int | None, int | None]
 
 OF_ADAPTER = VersionRow.adapter_id == AdapterRow.id
+NO_DRAW = 100
+"""The draw that never meets a canary: it gets at most 100 of the draws from 0 to 99."""
+
 NOT_DELETED = VersionRow.state != VersionState.DELETED.value
 
 
@@ -29,15 +32,21 @@ def versions(*where: ColumnElement[bool]) -> Select[*Columns]:
             AdapterRow.current,
             VersionRow.config,
             VersionRow.state,
+            CanaryRow.number,
+            CanaryRow.percent,
+            PinRow.adapter_id,
         )
         .join(AdapterRow, OF_ADAPTER)
+        .outerjoin(CanaryRow, CanaryRow.adapter_id == AdapterRow.id)
+        .outerjoin(PinRow, PinRow.adapter_id == AdapterRow.id)
         .where(*where)
     )
 
 
 def read(row: Row[*Columns]) -> AdapterVersion:
     """Return the version a row of `versions` holds."""
-    tenant, name, number, digest, size_bytes, num_parameters, created, current, config, state = row
+    tenant, name, number, digest, size_bytes, num_parameters, created, current, config, state, *beside = row
+    canary, percent, pin = beside
     return AdapterVersion(
         tenant=tenant,
         name=name,
@@ -49,6 +58,8 @@ def read(row: Row[*Columns]) -> AdapterVersion:
         current=number == current,
         config=decode_config(config),
         state=VersionState(state),
+        canary=None if canary is None or percent is None else Canary(canary, percent),
+        pinned=pin is not None,
     )
 
 
@@ -58,17 +69,32 @@ def adapter(tenant: str, name: str) -> Select[AdapterRow]:
 
 
 def one(session: Session, tenant: str, name: str, number: int | None, *, asked: str | None = None) -> AdapterVersion:
-    """Return the version that can be named so, None being the current one; `asked` is what the client called it.
+    """Return the tenant's own version that can be named so, None being the current one; `asked` is as in `pick`.
 
     Raises:
         ModelNotFound: there is none.
     """
-    wanted = func.coalesce(number, AdapterRow.current)
+    own = (AdapterRow.tenant == tenant) & (AdapterRow.name == name)
+    return pick(session, own, number, asked=name if asked is None else asked)
+
+
+def pick(
+    session: Session, of_adapter: ColumnElement[bool], number: int | None, *, asked: str, draw: int = NO_DRAW
+) -> AdapterVersion:
+    """Return the version of an adapter that can be named so; `asked` is what the client called it.
+
+    A `number` of None is the canary where one runs that gets the `draw` (0 to 99), else the current version.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
+    # A look-up of its own: joined, it would come after the versions, and all of them would be read.
+    met = select(CanaryRow.number).where(CanaryRow.adapter_id == AdapterRow.id, CanaryRow.percent > draw)
+    wanted = func.coalesce(number, met.correlate(AdapterRow).scalar_subquery(), AdapterRow.current)
     ready = VersionRow.state == VersionState.READY.value
-    query = versions(AdapterRow.tenant == tenant, AdapterRow.name == name, VersionRow.number == wanted, ready)
-    row = session.execute(query).one_or_none()
+    row = session.execute(versions(of_adapter, VersionRow.number == wanted, ready)).one_or_none()
     if row is None:
-        raise not_found(asked if asked is not None else name)
+        raise not_found(asked)
     return read(row)
 
 

@@ -20,6 +20,14 @@ class VersionState(StrEnum):
     DELETED = "deleted"
 
 
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A second version of a name and how many of a hundred of the name's requests it gets."""
+
+    version: int
+    percent: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterRecord:
     """A verified artifact, as `Catalog.publish` records it. `size_bytes` is the file's size."""
@@ -32,7 +40,10 @@ class AdapterRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterVersion:
-    """One version of a tenant's adapter, as it was when it was read. `created` is in Unix seconds."""
+    """One version of a tenant's adapter, as it was when it was read. `created` is in Unix seconds.
+
+    `canary` and `pinned` are the adapter's, the same for each of its versions.
+    """
 
     tenant: str
     name: str
@@ -44,6 +55,8 @@ class AdapterVersion:
     current: bool
     config: AdapterConfig
     state: VersionState = VersionState.READY
+    canary: Canary | None = None
+    pinned: bool = False
 
     @property
     def task(self) -> str:
@@ -78,8 +91,12 @@ class AdapterVersion:
 
     @property
     def reference(self) -> str:
-        """The `model` string that names exactly this version."""
+        """The `model` string by which its owner names exactly this version."""
         return f"{self.name}@{self.version}"
+
+    def called_by(self, tenant: str) -> str:
+        """Return the `model` string by which a tenant names the adapter: its own by the bare name."""
+        return self.name if tenant == self.tenant else f"{self.tenant}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,11 @@ class Metrics:
         self._clock = clock
         self._lock = threading.Lock()
         self._budget = _SeriesBudget(series)
+        self._versions = _SeriesBudget(series)
         self._define_requests()
         self._define_engine()
         self._define_adapters()
+        self._define_versions()
         self.build_info = Gauge(
             "headmix_build_info", "Always 1; the labels say what runs.", ["version", "base"], registry=self.registry
         )
@@ -160,6 +162,32 @@ class Metrics:
             registry=own,
         )
 
+    def _define_versions(self) -> None:
+        own, version = self.registry, ["tenant", "adapter", "version"]
+        self.version_requests = Counter(
+            "headmix_adapter_version_requests_total",
+            "Finished requests to a name while it has a canary, by the version that answered.",
+            [*version, "outcome"],
+            registry=own,
+        )
+        self.version_generation_tokens = Counter(
+            "headmix_adapter_version_generation_tokens_total", "Tokens these requests generated.", version, registry=own
+        )
+        self.version_request_seconds = Histogram(
+            "headmix_adapter_version_request_seconds",
+            "From arrival to end of these requests.",
+            version,
+            buckets=_LATENCIES,
+            registry=own,
+        )
+        self.version_first_token_seconds = Histogram(
+            "headmix_adapter_version_first_token_seconds",
+            "From arrival to first token of these requests.",
+            version,
+            buckets=_LATENCIES,
+            registry=own,
+        )
+
     def request_finished(
         self,
         route: str,
@@ -188,6 +216,33 @@ class Metrics:
         self.e2e_request_latency.observe(seconds)
         if queue_seconds is not None:
             self.queue_time.observe(queue_seconds)
+
+    def version_answered(
+        self,
+        tenant: str,
+        adapter: str,
+        version: int,
+        outcome: str,
+        *,
+        seconds: float,
+        first_token_seconds: float | None,
+        generation_tokens: int,
+    ) -> None:
+        """Count a request that one of two versions answered that are being compared; times are from its arrival."""
+        with self._lock:
+            labels = (*self._versions.admit((tenant, adapter)), str(version))
+            self.version_requests.labels(*labels, outcome).inc()
+            self.version_generation_tokens.labels(*labels).inc(generation_tokens)
+            self.version_request_seconds.labels(*labels).observe(seconds)
+            if first_token_seconds is not None:
+                self.version_first_token_seconds.labels(*labels).observe(first_token_seconds)
+
+    def canary_started(self, tenant: str, adapter: str) -> None:
+        """Remove what an earlier comparison of an adapter's versions left, for its tenant and all it is shared with."""
+        with self._lock:
+            for owner in self._versions.release(tenant, adapter):
+                _remove(owner, (self.version_requests, self.version_generation_tokens))
+                _remove(owner, (self.version_request_seconds, self.version_first_token_seconds))
 
     def first_token(self, seconds: float) -> None:
         """Observe the time from a request's arrival to its first token."""
@@ -235,11 +290,11 @@ class Metrics:
         self.engine_restarts.inc()
 
     def adapter_deleted(self, tenant: str, adapter: str) -> None:
-        """Remove the adapter's series and let another adapter have their place."""
+        """Remove the adapter's series, those of tenants it was shared with too; others may have their place."""
         with self._lock:
-            if self._budget.release((tenant, adapter)):
-                for metric in (self.requests, self.prompt_tokens, self.generation_tokens, self.adapter_resident):
-                    metric.remove_by_labels({"tenant": tenant, "adapter": adapter})
+            for owner in self._budget.release(tenant, adapter):
+                _remove(owner, (self.requests, self.prompt_tokens, self.generation_tokens, self.adapter_resident))
+        self.canary_started(tenant, adapter)
 
     def render(self, *, tenants: bool) -> tuple[bytes, str]:
         """Return the exposition and its content type; without `tenants`, no series that names a tenant or adapter."""
@@ -286,12 +341,12 @@ class _SeriesBudget:
             self._admitted.add(owner)
         return owner
 
-    def release(self, owner: Owner) -> bool:
-        """Give the pair's place back; return whether it had one."""
-        if owner not in self._admitted:
-            return False
-        self._admitted.remove(owner)
-        return True
+    def release(self, tenant: str, adapter: str) -> tuple[Owner, ...]:
+        """Give the adapter's places back, under whatever name tenants ask for it; return the pairs that had one."""
+        shared = f"{tenant}/{adapter}"
+        gone = tuple(owner for owner in self._admitted if owner == (tenant, adapter) or owner[1] == shared)
+        self._admitted.difference_update(gone)
+        return gone
 
 
 class _Shown:
@@ -311,6 +366,11 @@ class _Shown:
             if self._tenants or not any(_NAMING_LABELS & sample.labels.keys() for sample in samples):
                 metric.samples = samples
                 yield metric
+
+
+def _remove(owner: Owner, metrics: Iterable[Counter | Gauge | Histogram]) -> None:
+    for metric in metrics:
+        metric.remove_by_labels({"tenant": owner[0], "adapter": owner[1]})
 
 
 def _count(counter: Counter, by_tier: Mapping[str, int]) -> None:

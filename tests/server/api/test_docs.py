@@ -116,10 +116,13 @@ def test_the_numbers_on_the_api_page_are_the_servers() -> None:
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if " -d " in example])
 async def test_examples_are_answered(rig: ApiRig, example: str) -> None:
     rig.publish("tone", labels=("negative", "positive"))
-    rig.publish("writer")
+    for content in (b"1", b"2"):
+        rig.publish("writer", content)
+    await rig.client.post("/v1/adapters/writer/rollback")
     rig.state.tenants.create("acme", actor="test")
     rig.engine.probs = [0.25, 0.75]
     words = shlex.split(example)
     body, path = words[words.index("-d") + 1], words[-1].removeprefix("$URL")
-    response = await rig.client.post(path, json=json.loads(body))
+    method = words[words.index("-X") + 1] if "-X" in words else "POST"
+    response = await rig.client.request(method, path, json=json.loads(body))
     assert response.status_code in (200, 201), response.text

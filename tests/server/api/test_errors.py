@@ -88,41 +88,6 @@ async def test_switched_off_keys_let_everyone_in_as_the_default_tenant(base_fold
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("POST", COMPLETIONS, {"model": "MODEL", "prompt": "x"}),
-        ("POST", CHAT, {"model": "MODEL", "messages": MESSAGES}),
-        ("POST", CLASSIFY, {"model": "MODEL", "input": "x"}),
-        ("GET", "/v1/models/MODEL", None),
-        ("GET", "/v1/adapters/MODEL", None),
-        ("GET", "/v1/adapters/MODEL/versions", None),
-        ("GET", "/v1/adapters/MODEL/file", None),
-        ("DELETE", "/v1/adapters/MODEL", None),
-        ("POST", "/v1/adapters/MODEL/rollback", {}),
-        ("POST", "/v1/adapters/MODEL/load", {}),
-    ],
-)
-async def test_another_tenants_adapter_is_answered_exactly_like_none(
-    rig: ApiRig, method: str, path: str, body: dict[str, Any] | None
-) -> None:
-    rig.publish("theirs", tenant="other")
-
-    async def ask(model: str) -> tuple[int, str, dict[str, str]]:
-        json = None if body is None else {**body, **({"model": model} if "model" in body else {})}
-        response = await rig.client.request(
-            method, path.replace("MODEL", model), json=json, headers={"x-request-id": "same"}
-        )
-        headers = {name: value for name, value in response.headers.items() if name != "date"}
-        return response.status_code, response.text.replace(model, "MODEL"), headers
-
-    theirs, nobodys = await ask("theirs"), await ask("nobody")
-    assert theirs == nobodys
-    assert theirs[0] == 404
-    assert '"code":"model_not_found"' in theirs[1]
-    assert (await rig.other.get("/v1/adapters/theirs")).status_code == 200
-
-
-@pytest.mark.parametrize(
     "model", ["theirs@2", "tone@0", "tone@9", "Tone", "../tone", "tone@", "\u0000", "x" * 5000, ""]
 )
 async def test_a_name_that_cannot_be_is_not_found_like_any_other(rig: ApiRig, model: str) -> None:
@@ -416,7 +381,7 @@ async def test_a_bug_is_500_and_tells_the_client_nothing_but_the_request_id(
     def broken(*_: object) -> None:
         raise RuntimeError("the secret of line 7")
 
-    monkeypatch.setattr("headmix_server.catalog.catalog.Catalog.list", broken)
+    monkeypatch.setattr("headmix_server.catalog.sharing.Sharing.visible", broken)
     response = await rig.client.get("/v1/models", headers={"x-request-id": "mine"})
     assert (response.status_code, response.headers["x-request-id"]) == (500, "mine")
     assert response.json() == error(INTERNAL_MESSAGE, "internal_error", kind="server_error")

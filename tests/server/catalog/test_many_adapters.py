@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event
 
 from headmix_adapters.config import AdapterConfig, decode_config
 from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.sharing import Shares
 from headmix_server.catalog.version import VersionState
 from headmix_server.core.database import open_database
 from tests.support.records import digest_of, record_of
@@ -61,6 +62,10 @@ Question = Callable[[Catalog], object]
 QUESTIONS: dict[str, tuple[int, Question]] = {
     "a name": (1, lambda catalog: catalog.resolve(TENANT, MIDDLE)),
     "a version": (1, lambda catalog: catalog.resolve(TENANT, f"{MIDDLE}@1")),
+    "a name that is shared": (1, lambda catalog: catalog.resolve("b", f"{TENANT}/old")),
+    "what is shared": (1, lambda catalog: catalog.sharing.visible("b", limit=10)),
+    "a page of what may be used": (10, lambda catalog: catalog.sharing.visible(TENANT, after=MIDDLE, limit=10)),
+    "what is pinned": (1, lambda catalog: catalog.pins.current()),
     "a page": (10, lambda catalog: catalog.list(TENANT, after=MIDDLE, limit=10)),
     "the versions of a name": (1, lambda catalog: catalog.versions(TENANT, MIDDLE)),
     "whose some digests are": (0, lambda catalog: catalog.owners([digest_of(b"1"), digest_of(b"2")])),
@@ -81,6 +86,8 @@ def test_a_question_costs_no_more_than_its_answer(
     for name, content in (("old", b"1"), ("old", b"2"), ("gone", b"gone"), ("buried", b"buried")):
         catalog.publish(TENANT, name, record_of(content))
     catalog.delete(TENANT, "buried")
+    catalog.sharing.change(TENANT, "old", Shares(tenants=("b",)))
+    catalog.pins.add(TENANT, "old")
     statements.clear()
     decoded.clear()
     headers, ask = QUESTIONS[question]
@@ -88,6 +95,15 @@ def test_a_question_costs_no_more_than_its_answer(
     assert len(decoded) == headers
     assert len(statements) <= MOST_STATEMENTS
     assert [plan for plan in plans(engine, statements) if plan.startswith("SCAN") and "USING" not in plan] == []
+
+
+@pytest.mark.parametrize("model", [MIDDLE, f"{MIDDLE}@1", f"{TENANT}/{MIDDLE}"])
+def test_of_a_names_versions_only_the_one_that_is_meant_is_read(
+    engine: Engine, statements: list[Statement], model: str
+) -> None:
+    Catalog(engine).resolve(TENANT, model)
+    (found,) = [plan for plan in plans(engine, statements) if plan.startswith("SEARCH versions")]
+    assert "adapter_id=? AND number=?" in found
 
 
 def plans(engine: Engine, statements: list[Statement]) -> Iterator[str]:

@@ -178,8 +178,61 @@ def test_a_deleted_adapter_leaves_no_series_and_makes_room(metrics: Metrics) -> 
     assert ("d", "acme") in samples(metrics, "headmix_prompt_tokens_total")
 
 
+def answered(metrics: Metrics, tenant: str, adapter: str, version: int, outcome: str = "ok") -> None:
+    metrics.version_answered(
+        tenant, adapter, version, outcome, seconds=1.5, first_token_seconds=0.25, generation_tokens=4
+    )
+
+
+def test_two_versions_that_are_compared_are_counted_apart(metrics: Metrics) -> None:
+    for version, outcome in ((1, "ok"), (1, "ok"), (2, "internal_error")):
+        answered(metrics, "acme", "a", version, outcome)
+    metrics.version_answered("acme", "a", 2, "ok", seconds=0.5, first_token_seconds=None, generation_tokens=0)
+    assert samples(metrics, "headmix_adapter_version_requests_total") == {
+        ("a", "ok", "acme", "1"): 2,
+        ("a", "internal_error", "acme", "2"): 1,
+        ("a", "ok", "acme", "2"): 1,
+    }
+    assert samples(metrics, "headmix_adapter_version_generation_tokens_total") == {
+        ("a", "acme", "1"): 8,
+        ("a", "acme", "2"): 4,
+    }
+    assert samples(metrics, "headmix_adapter_version_request_seconds_sum") == {
+        ("a", "acme", "1"): 3,
+        ("a", "acme", "2"): 2,
+    }
+    assert samples(metrics, "headmix_adapter_version_first_token_seconds_count") == {
+        ("a", "acme", "1"): 2,
+        ("a", "acme", "2"): 1,
+    }
+
+
+def test_the_next_comparison_begins_at_nothing_for_everybody_who_uses_the_adapter(metrics: Metrics) -> None:
+    for tenant, adapter in (("acme", "a"), ("other", "acme/a"), ("acme", "b")):
+        answered(metrics, tenant, adapter, 1)
+    metrics.canary_started("acme", "a")
+    assert samples(metrics, "headmix_adapter_version_requests_total") == {("b", "ok", "acme", "1"): 1}
+    metrics.adapter_deleted("acme", "b")
+    assert b"headmix_adapter_version_requests_total{" not in metrics.render(tenants=True)[0]
+
+
+def test_versions_of_more_adapters_than_series_are_counted_together(metrics: Metrics) -> None:
+    for index in range(5):
+        answered(metrics, "acme", f"a{index}", 1)
+    counted = samples(metrics, "headmix_adapter_version_requests_total")
+    assert (len(counted), counted["other", "ok", "other", "1"]) == (4, 2)
+
+
+def test_a_deleted_adapter_leaves_no_series_of_those_it_was_shared_with(metrics: Metrics) -> None:
+    for tenant, adapter in (("acme", "a"), ("other", "acme/a"), ("other", "zoo/a")):
+        metrics.request_finished("/r", tenant, adapter, "ok", seconds=1.0, prompt_tokens=1)
+    metrics.adapter_deleted("acme", "a")
+    assert samples(metrics, "headmix_prompt_tokens_total") == {("zoo/a", "other"): 1}
+
+
 def test_whoever_may_not_know_sees_no_name_of_a_tenant_or_adapter(metrics: Metrics) -> None:
     metrics.request_finished("/r", "acme", "a", "ok", seconds=1.0, prompt_tokens=1, generation_tokens=1)
+    answered(metrics, "acme", "a", 1)
     metrics.observe_report(report(resident=[(ONE, Residency.DEVICE)], running=[ONE], waiting=[TWO]), NAMES)
     text = metrics.render(tenants=False)[0].decode()
     told = {family.name for family in text_string_to_metric_families(text) if family.samples}

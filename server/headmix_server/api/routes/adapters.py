@@ -7,10 +7,12 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from headmix_adapters.config import Problem
+from headmix_server.api.adapter_view import view, view_list
 from headmix_server.api.deps import AdaptersKey, AnyKey, State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import engine_request_id
-from headmix_server.api.model import Model, hold_version
+from headmix_server.api.model import adapter_header, hold_version
+from headmix_server.api.naming import Named, OwnName
 from headmix_server.api.publishing import receive_and_publish
 from headmix_server.api.record import record_of
 from headmix_server.api.schemas.adapters import (
@@ -32,7 +34,10 @@ from headmix_server.core.types import Residency
 router = APIRouter(tags=["adapters"])
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="most entries of one answer; `has_more` tells of others")]
-AfterName = Annotated[str | None, Query(pattern=f"^{NAME_PATTERN}$", description="the last name of the answer before")]
+AfterName = Annotated[
+    str | None,
+    Query(pattern=f"^({NAME_PATTERN}/)?{NAME_PATTERN}$", description="the last name of the answer before"),
+]
 AfterVersion = Annotated[int | None, Query(ge=1, le=LARGEST, description="the last version of the answer before")]
 
 _UPLOAD_FORM: dict[str, Any] = {
@@ -47,6 +52,11 @@ _UPLOAD_FORM: dict[str, Any] = {
                         "name": {"type": "string"},
                         "file": {"type": "string", "format": "binary"},
                         "allow_base_mismatch": {"type": "boolean", "default": False},
+                        "current": {
+                            "type": "boolean",
+                            "default": True,
+                            "description": "false: a version beside the current one, to be tried out as a canary",
+                        },
                         "config": {
                             "type": "string",
                             "description": "a PEFT LoRA's adapter_config.json; adapter_model.safetensors is the file",
@@ -67,52 +77,53 @@ _SAME_BYTES: dict[int | str, dict[str, Any]] = {
 
 @router.post("/v1/adapters", status_code=201, openapi_extra=_UPLOAD_FORM, responses=_SAME_BYTES)
 async def upload_adapter(request: Request, response: Response, principal: AdaptersKey, state: State) -> AdapterObject:
-    """Upload an artifact, or a PEFT LoRA to convert into one, as the current version of a name.
+    """Upload an artifact, or a PEFT LoRA to convert into one, as the current version of a name, or a further one.
 
-    200 where the current version has these bytes already.
+    200 where that version has these bytes already.
     """
     published = await receive_and_publish(request, state, principal)
-    _note(request, published.version)
+    state.pinning.look_again()
+    record_of(request).concerns(published.version)
     response.status_code = 201 if published.created else 200
-    return _object(state, published.version)
+    return view(state, principal.tenant, published.version)
 
 
 @router.get("/v1/adapters")
 async def list_adapters(principal: AnyKey, state: State, limit: Limit = 100, after: AfterName = None) -> AdapterList:
-    """Return the current version of each adapter, by name."""
+    """Return the current version of each adapter: the tenant's by name, then those that others share with it."""
 
     def found() -> AdapterList:
-        versions = state.library.catalog.list(principal.tenant, after=after or "", limit=limit + 1)
-        return _list(state, versions, limit)
+        visible = state.library.catalog.sharing.visible
+        return view_list(state, principal.tenant, visible(principal.tenant, after=after or "", limit=limit + 1), limit)
 
     return await run_in_threadpool(found)
 
 
 @router.get("/v1/adapters/{name}")
-async def get_adapter(request: Request, name: str, principal: AnyKey, state: State) -> AdapterObject:
+async def get_adapter(request: Request, named: Named, principal: AnyKey, state: State) -> AdapterObject:
     """Return the current version, or the one that `name@3` names."""
-    return _object(state, await _resolve(request, state, principal.tenant, name))
+    return view(state, principal.tenant, await _resolve(request, state, named))
 
 
 @router.get("/v1/adapters/{name}/versions")
 async def list_versions(
-    name: str, principal: AnyKey, state: State, limit: Limit = 100, after: AfterVersion = None
+    named: Named, principal: AnyKey, state: State, limit: Limit = 100, after: AfterVersion = None
 ) -> AdapterList:
     """Return the versions, newest first."""
 
     def found() -> AdapterList:
-        versions = state.library.catalog.versions(principal.tenant, name, before=after, limit=limit + 1)
-        return _list(state, versions, limit)
+        versions = state.library.catalog.versions(principal.tenant, named, before=after, limit=limit + 1)
+        return view_list(state, principal.tenant, versions, limit)
 
     return await run_in_threadpool(found)
 
 
 @router.get("/v1/adapters/{name}/file", response_class=FileResponse)
 async def download_adapter(
-    request: Request, name: str, principal: AdaptersKey, state: State, version: int | None = None
+    request: Request, named: Named, principal: AdaptersKey, state: State, version: int | None = None
 ) -> FileResponse:
     """Return the artifact's bytes."""
-    chosen = await _resolve(request, state, principal.tenant, name, version)
+    chosen = await _resolve(request, state, named, version)
     await until_disconnected(request, state.fetcher.fetch(chosen.digest))
     path = state.library.path(chosen)
     try:
@@ -124,39 +135,42 @@ async def download_adapter(
         stat_result=found,
         media_type="application/octet-stream",
         filename=f"{chosen.name}-{chosen.version}.safetensors",
-        headers={**Model(chosen).headers, "etag": f'"{chosen.digest}"'},
+        headers={**adapter_header(principal.tenant, chosen), "etag": f'"{chosen.digest}"'},
     )
 
 
 @router.delete("/v1/adapters/{name}")
-async def delete_adapter(name: str, principal: AdaptersKey, state: State) -> AdapterDeleted:
+async def delete_adapter(name: OwnName, principal: AdaptersKey, state: State) -> AdapterDeleted:
     """Take the adapter and all its versions away; requests that run or wait with it go on to their end."""
     deleted = await run_in_threadpool(state.library.delete, principal.tenant, name, actor=principal.actor)
     state.metrics.adapter_deleted(principal.tenant, name)
+    state.pinning.look_again()
     return AdapterDeleted(name=name, versions=list(deleted.versions))
 
 
 @router.post("/v1/adapters/{name}/rollback")
 async def rollback_adapter(
-    request: Request, name: str, principal: AdaptersKey, state: State, body: RollbackRequest | None = None
+    request: Request, name: OwnName, principal: AdaptersKey, state: State, body: RollbackRequest | None = None
 ) -> AdapterObject:
     """Make another version current: the one given, or the one that was before."""
     number = None if body is None else body.version
     rollback = state.library.catalog.rollback
     version = await run_in_threadpool(rollback, principal.tenant, name, number, actor=principal.actor)
-    _note(request, version)
-    return _object(state, version)
+    record_of(request).concerns(version)
+    state.pinning.look_again()
+    return view(state, principal.tenant, version)
 
 
 @router.post("/v1/adapters/{name}/load")
 async def load_adapter(
-    request: Request, name: str, principal: AdaptersKey, state: State, body: LoadRequest | None = None
+    request: Request, named: Named, principal: AdaptersKey, state: State, body: LoadRequest | None = None
 ) -> AdapterObject:
     """Bring a version to the device ahead of requests; answers once it is there."""
-    version = await _resolve(request, state, principal.tenant, name, None if body is None else body.version)
-    message = LoadAdapter(request_id=engine_request_id(record_of(request)), adapter=state.library.ref(version))
+    version = await _resolve(request, state, named, None if body is None else body.version)
+    ref = state.library.ref(version, principal.tenant)
+    message = LoadAdapter(request_id=engine_request_id(record_of(request)), adapter=ref)
     await until_disconnected(request, _load(state, message))
-    return adapter_object(version, Residency.DEVICE)
+    return adapter_object(principal.tenant, version, Residency.DEVICE)
 
 
 async def _load(state: ApiState, message: LoadAdapter) -> None:
@@ -164,22 +178,6 @@ async def _load(state: ApiState, message: LoadAdapter) -> None:
     await state.engine.load(message)
 
 
-async def _resolve(
-    request: Request, state: ApiState, tenant: str, name: str, number: int | None = None
-) -> AdapterVersion:
-    asked = name if number is None else f"{name}@{number}"
-    return await hold_version(state, tenant, asked, record_of(request))
-
-
-def _note(request: Request, version: AdapterVersion) -> None:
-    record = record_of(request)
-    record.adapter, record.digest = version.name, version.digest
-
-
-def _object(state: ApiState, version: AdapterVersion) -> AdapterObject:
-    return adapter_object(version, state.residency(version.digest))
-
-
-def _list(state: ApiState, versions: tuple[AdapterVersion, ...], limit: int) -> AdapterList:
-    """Return up to `limit` of the versions found; one more was asked for, to know whether there are others."""
-    return AdapterList(data=[_object(state, version) for version in versions[:limit]], has_more=len(versions) > limit)
+async def _resolve(request: Request, state: ApiState, named: str, number: int | None = None) -> AdapterVersion:
+    asked = named if number is None else f"{named}@{number}"
+    return await hold_version(state, asked, record_of(request))

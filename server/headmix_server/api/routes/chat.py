@@ -37,7 +37,7 @@ async def _make_job(request: Request, body: ChatRequest, principal: Principal, s
     record = record_of(request)
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
-    model = await resolve_model(state, principal.tenant, body.model, record)
+    model = await resolve_model(request, state, body.model, body.user)
     require_generation(state, model)
     choices = body.n or 1
     check_choices(choices, state.settings.max_choices)

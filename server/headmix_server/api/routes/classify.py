@@ -32,7 +32,7 @@ async def classify(
 ) -> ClassifyResponse:
     """Classify one text or several with a classifier adapter."""
     record = record_of(request)
-    model = await resolve_model(state, principal.tenant, body.model, record)
+    model = await resolve_model(request, state, body.model, body.user)
     version, ref = require_classification(model)
     ready = state.engine.require_ready()
     prompts = await _prompts(state, model, body.input, context_length(ready))

@@ -35,7 +35,7 @@ async def create_completion(
 
 async def _make_job(request: Request, body: CompletionRequest, principal: Principal, state: ApiState) -> Job:
     record = record_of(request)
-    model = await resolve_model(state, principal.tenant, body.model, record)
+    model = await resolve_model(request, state, body.model, body.user)
     require_generation(state, model)
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if max_tokens == 0 and not body.echo:

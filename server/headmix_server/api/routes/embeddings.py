@@ -28,7 +28,7 @@ async def create_embeddings(
 ) -> EmbeddingResponse:
     """Make a vector of one text or several: the pooled final hidden states of the base or of an adapter on it."""
     record = record_of(request)
-    model = await resolve_model(state, principal.tenant, body.model, record)
+    model = await resolve_model(request, state, body.model, body.user)
     ready = state.engine.require_ready()
     prompts = await _prompts(state, model, body.inputs, context_length(ready))
     name, params = engine_request_id(record), embedding_params(state, body)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AnyKey, State
-from headmix_server.api.model import resolve_model
+from headmix_server.api.model import hold_version
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import context_length
 from headmix_server.api.schemas.models import Capability, ModelList, ModelObject
@@ -17,12 +17,12 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models", response_model=ModelList)
 async def list_models(principal: AnyKey, state: State) -> Response:
-    """Return the base and the tenant's adapters."""
+    """Return the base, the tenant's adapters, and those that others share with it."""
 
     def whole() -> bytes:
         # Written here, in a thread: of ten thousand adapters the event loop would do nothing else for a while.
-        versions = state.library.catalog.list(principal.tenant)
-        adapters = [_adapter(state, version.name, version) for version in versions]
+        versions = state.library.catalog.sharing.visible(principal.tenant)
+        adapters = [_adapter(state, version.called_by(principal.tenant), version) for version in versions]
         return ModelList(data=[_base(state), *adapters]).model_dump_json().encode()
 
     return Response(await run_in_threadpool(whole), media_type="application/json")
@@ -31,8 +31,9 @@ async def list_models(principal: AnyKey, state: State) -> Response:
 @router.get("/v1/models/{model:path}")
 async def get_model(request: Request, model: str, principal: AnyKey, state: State) -> ModelObject:
     """Return the base, an adapter, or one version of it (`name@3`)."""
-    found = await resolve_model(state, principal.tenant, model, record_of(request))
-    return _base(state) if found.version is None else _adapter(state, model, found.version)
+    if model == state.base.name:
+        return _base(state)
+    return _adapter(state, model, await hold_version(state, model, record_of(request)))
 
 
 def _base(state: ApiState) -> ModelObject:

@@ -5,8 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.concurrency import run_in_threadpool
 
+from headmix_server.api.adapter_view import view
 from headmix_server.api.deps import AdaptersKey, State
-from headmix_server.api.schemas.adapters import AdapterDeleted, AdapterObject, adapter_object
+from headmix_server.api.naming import OwnName
+from headmix_server.api.schemas.adapters import AdapterDeleted, AdapterObject
 from headmix_server.api.schemas.common import LARGEST
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.version import VersionState
@@ -18,19 +20,19 @@ Number = Annotated[int, Path(ge=1, le=LARGEST)]
 
 
 @router.post("/v1/adapters/{name}/versions/{version}/retire")
-async def retire_version(name: str, version: Number, principal: AdaptersKey, state: State) -> AdapterObject:
+async def retire_version(name: OwnName, version: Number, principal: AdaptersKey, state: State) -> AdapterObject:
     """Keep a version from being named; its bytes stay, and requests that run with it go on to their end."""
     return await _set_state(state, principal, name, version, VersionState.RETIRED)
 
 
 @router.post("/v1/adapters/{name}/versions/{version}/restore")
-async def restore_version(name: str, version: Number, principal: AdaptersKey, state: State) -> AdapterObject:
+async def restore_version(name: OwnName, version: Number, principal: AdaptersKey, state: State) -> AdapterObject:
     """Let a retired version be named again."""
     return await _set_state(state, principal, name, version, VersionState.READY)
 
 
 @router.delete("/v1/adapters/{name}/versions/{version}")
-async def delete_version(name: str, version: Number, principal: AdaptersKey, state: State) -> AdapterDeleted:
+async def delete_version(name: OwnName, version: Number, principal: AdaptersKey, state: State) -> AdapterDeleted:
     """Take one version away for good; requests that run or wait with it go on to their end."""
     delete = state.library.delete_version
     gone = await run_in_threadpool(delete, principal.tenant, name, version, actor=principal.actor)
@@ -42,4 +44,4 @@ async def _set_state(
 ) -> AdapterObject:
     change = state.library.catalog.set_state
     changed = await run_in_threadpool(change, principal.tenant, name, version, wanted, actor=principal.actor)
-    return adapter_object(changed, state.residency(changed.digest))
+    return view(state, principal.tenant, changed)

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from headmix_server.api.schemas.canary import CanaryObject
 from headmix_server.api.schemas.common import RequestBody, ResponseBody
 from headmix_server.catalog.version import AdapterVersion, VersionState
 from headmix_server.core.types import Residency
@@ -12,11 +13,13 @@ from headmix_server.core.types import Residency
 class AdapterObject(ResponseBody):
     """One version of an adapter. `resident` is the fastest tier that holds it; `created` is in Unix seconds.
 
-    A `retired` version is kept and cannot be named.
+    `name` is what whoever asks sends as `model`: with the `owner` before it where that is another tenant. A `retired`
+    version is kept and cannot be named. `pinned` and `canary` are the name's.
     """
 
     object: Literal["adapter"] = "adapter"
     name: str
+    owner: str
     version: int
     digest: str
     task: Literal["generation", "classification"]
@@ -30,12 +33,17 @@ class AdapterObject(ResponseBody):
     current: bool
     state: Literal["ready", "retired"]
     resident: Residency
+    pinned: bool
+    canary: CanaryObject | None
     sites: dict[str, Any]
     training: dict[str, Any]
 
 
 class AdapterList(ResponseBody):
-    """Adapters by name, or versions, newest first; `has_more` where there are others after the last."""
+    """Own adapters by name, then those shared by others; or versions, newest first.
+
+    `has_more` tells that there are others after the last.
+    """
 
     object: Literal["list"] = "list"
     data: list[AdapterObject]
@@ -63,10 +71,12 @@ class LoadRequest(RequestBody):
     version: int | None = Field(None, ge=1)
 
 
-def adapter_object(version: AdapterVersion, resident: Residency) -> AdapterObject:
-    """Return the version as clients see it."""
+def adapter_object(tenant: str, version: AdapterVersion, resident: Residency) -> AdapterObject:
+    """Return the version as a tenant sees it."""
+    canary = version.canary
     return AdapterObject(
-        name=version.name,
+        name=version.called_by(tenant),
+        owner=version.tenant,
         version=version.version,
         digest=version.digest,
         task=version.config.task,
@@ -80,6 +90,8 @@ def adapter_object(version: AdapterVersion, resident: Residency) -> AdapterObjec
         current=version.current,
         state="retired" if version.state is VersionState.RETIRED else "ready",
         resident=resident,
+        pinned=version.pinned,
+        canary=None if canary is None else CanaryObject(version=canary.version, percent=canary.percent),
         sites=version.sites,
         training=version.training,
     )

@@ -1,0 +1,49 @@
+"""/v1/adapters/{name}/canary: a second version that gets a part of the name's requests."""
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from headmix_server.api.adapter_view import view
+from headmix_server.api.deps import AdaptersKey, State
+from headmix_server.api.naming import OwnName
+from headmix_server.api.record import record_of
+from headmix_server.api.schemas.adapters import AdapterObject
+from headmix_server.api.schemas.canary import CanaryRequest
+from headmix_server.catalog.version import Canary
+
+router = APIRouter(tags=["adapters"])
+
+
+@router.put("/v1/adapters/{name}/canary")
+async def start_canary(
+    request: Request, name: OwnName, body: CanaryRequest, principal: AdaptersKey, state: State
+) -> AdapterObject:
+    """Send so many of a hundred of the name's requests to a version; answers with the current one.
+
+    The version has the task and labels of the current one. Another canary that runs gives way.
+    """
+    start, canary = state.library.catalog.canaries.start, Canary(body.version, body.percent)
+    current, new = await run_in_threadpool(start, principal.tenant, name, canary, actor=principal.actor)
+    if new:
+        state.metrics.canary_started(principal.tenant, name)
+    record_of(request).concerns(current)
+    return view(state, principal.tenant, current)
+
+
+@router.delete("/v1/adapters/{name}/canary")
+async def end_canary(request: Request, name: OwnName, principal: AdaptersKey, state: State) -> AdapterObject:
+    """Send all requests to the current version again."""
+    end = state.library.catalog.canaries.end
+    current = await run_in_threadpool(end, principal.tenant, name, actor=principal.actor)
+    record_of(request).concerns(current)
+    return view(state, principal.tenant, current)
+
+
+@router.post("/v1/adapters/{name}/canary/promote")
+async def promote_canary(request: Request, name: OwnName, principal: AdaptersKey, state: State) -> AdapterObject:
+    """Make the canary the current version; a rollback undoes it."""
+    promote = state.library.catalog.canaries.promote
+    current = await run_in_threadpool(promote, principal.tenant, name, actor=principal.actor)
+    state.pinning.look_again()
+    record_of(request).concerns(current)
+    return view(state, principal.tenant, current)

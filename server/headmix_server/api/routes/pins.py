@@ -1,0 +1,35 @@
+"""/v1/adapters/{name}/pin: a name whose current version stays on the device."""
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from headmix_server.api.adapter_view import view
+from headmix_server.api.deps import AdaptersKey, State
+from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.naming import OwnName
+from headmix_server.api.record import record_of
+from headmix_server.api.schemas.adapters import AdapterObject, adapter_object
+from headmix_server.core.types import Residency
+
+router = APIRouter(tags=["adapters"])
+
+
+@router.post("/v1/adapters/{name}/pin")
+async def pin_adapter(request: Request, name: OwnName, principal: AdaptersKey, state: State) -> AdapterObject:
+    """Bring the current version to the device and keep it there, and after it each that becomes current.
+
+    Answers once it is there; where that fails nothing is pinned.
+    """
+    version = await until_disconnected(request, state.pinning.pin(principal.tenant, name, actor=principal.actor))
+    record_of(request).concerns(version)
+    return adapter_object(principal.tenant, version, Residency.DEVICE)
+
+
+@router.delete("/v1/adapters/{name}/pin")
+async def unpin_adapter(request: Request, name: OwnName, principal: AdaptersKey, state: State) -> AdapterObject:
+    """Let the adapter leave the device again when others need its place."""
+    remove = state.library.catalog.pins.remove
+    version = await run_in_threadpool(remove, principal.tenant, name, actor=principal.actor)
+    state.pinning.look_again()
+    record_of(request).concerns(version)
+    return view(state, principal.tenant, version)

@@ -1,0 +1,36 @@
+"""/v1/adapters/{name}/sharing: who else may use an adapter."""
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+
+from headmix_server.api.deps import AdaptersKey, State
+from headmix_server.api.naming import OwnName
+from headmix_server.api.schemas.sharing import SharingObject, SharingRequest, sharing_object
+from headmix_server.api.state import ApiState
+from headmix_server.catalog.sharing import Shares
+from headmix_server.tenancy.principal import Principal
+
+router = APIRouter(tags=["adapters"])
+
+
+@router.get("/v1/adapters/{name}/sharing")
+async def get_sharing(name: OwnName, principal: AdaptersKey, state: State) -> SharingObject:
+    """Return whom the adapter is shared with."""
+    return sharing_object(name, await run_in_threadpool(state.library.catalog.sharing.of, principal.tenant, name))
+
+
+@router.put("/v1/adapters/{name}/sharing")
+async def share_adapter(name: OwnName, body: SharingRequest, principal: AdaptersKey, state: State) -> SharingObject:
+    """Let these tenants, or all, read and use the adapter as `owner/name`, and nobody else."""
+    return await _change(state, principal, name, Shares(bool(body.everyone), tuple(body.tenants or ())))
+
+
+@router.delete("/v1/adapters/{name}/sharing")
+async def unshare_adapter(name: OwnName, principal: AdaptersKey, state: State) -> SharingObject:
+    """Keep the adapter to its tenant, from the next request on; requests that run go on to their end."""
+    return await _change(state, principal, name, Shares())
+
+
+async def _change(state: ApiState, principal: Principal, name: str, shares: Shares) -> SharingObject:
+    change = state.library.catalog.sharing.change
+    return sharing_object(name, await run_in_threadpool(change, principal.tenant, name, shares, actor=principal.actor))

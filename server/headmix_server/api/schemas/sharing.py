@@ -1,0 +1,37 @@
+"""Bodies of /v1/adapters/{name}/sharing."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from headmix_server.api.schemas.common import RequestBody, ResponseBody, Text
+from headmix_server.catalog.sharing import Shares
+
+MOST_TENANTS = 1000
+
+
+class SharingRequest(RequestBody):
+    """Whom to share an adapter with: the tenants named, or everyone."""
+
+    tenants: list[Text] | None = Field(None, max_length=MOST_TENANTS)
+    everyone: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "SharingRequest":
+        if (self.tenants is None) == (self.everyone is None):
+            raise ValueError("give either tenants or everyone")
+        return self
+
+
+class SharingObject(ResponseBody):
+    """Whom an adapter is shared with; nobody where `everyone` is false and `tenants` empty."""
+
+    object: Literal["adapter.sharing"] = "adapter.sharing"
+    name: str
+    everyone: bool
+    tenants: list[str]
+
+
+def sharing_object(name: str, shares: Shares) -> SharingObject:
+    """Return the shares as their owner sees them."""
+    return SharingObject(name=name, everyone=shares.everyone, tenants=list(shares.tenants))
