@@ -12,7 +12,7 @@ import httpx2
 from headmix.calls import AsyncBound, AsyncCall, AsyncPagedCall, AsyncStreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
-from headmix.operations import adapters, classification, embedding, generation, models, tenants
+from headmix.operations import adapters, classification, embedding, generation, models, rollout, tenants
 from headmix.operations.health import get_health, get_readiness
 from headmix.response import transport_errors
 from headmix.sender import AsyncSender
@@ -45,6 +45,14 @@ class AsyncAdapters(AsyncBound):
     restore = AsyncCall(adapters.restore)
     rollback = AsyncCall(adapters.rollback)
     load = AsyncCall(adapters.load)
+    sharing = AsyncCall(rollout.sharing)
+    share = AsyncCall(rollout.share)
+    unshare = AsyncCall(rollout.unshare)
+    pin = AsyncCall(rollout.pin)
+    unpin = AsyncCall(rollout.unpin)
+    canary = AsyncCall(rollout.canary)
+    end_canary = AsyncCall(rollout.end_canary)
+    promote = AsyncCall(rollout.promote)
     download = AsyncCall(adapters.download)
 
     async def save(

@@ -11,7 +11,7 @@ import httpx2
 from headmix.calls import Bound, Call, PagedCall, StreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
-from headmix.operations import adapters, classification, embedding, generation, models, tenants
+from headmix.operations import adapters, classification, embedding, generation, models, rollout, tenants
 from headmix.operations.health import get_health, get_readiness
 from headmix.response import transport_errors
 from headmix.sender import Sender
@@ -44,6 +44,14 @@ class Adapters(Bound):
     restore = Call(adapters.restore)
     rollback = Call(adapters.rollback)
     load = Call(adapters.load)
+    sharing = Call(rollout.sharing)
+    share = Call(rollout.share)
+    unshare = Call(rollout.unshare)
+    pin = Call(rollout.pin)
+    unpin = Call(rollout.unpin)
+    canary = Call(rollout.canary)
+    end_canary = Call(rollout.end_canary)
+    promote = Call(rollout.promote)
     download = Call(adapters.download)
 
     def save(

@@ -9,11 +9,14 @@ import pytest
 from headmix import (
     AdapterRef,
     AsyncClient,
+    Canary,
     ChatMessage,
     Client,
     DigestMismatchError,
+    InvalidArgumentError,
     InvalidResponseError,
     NotFoundError,
+    PermissionDeniedError,
 )
 from headmix.calls import AsyncCall, AsyncStreamCall, Call, StreamCall
 from tests.client.fake_server import FakeServer, Reply
@@ -28,6 +31,7 @@ from tests.client.wire import (
     DELETED,
     DIGEST,
     EMBEDDINGS,
+    SHARING,
     listing,
 )
 
@@ -135,6 +139,57 @@ def test_adapters_are_managed(server: FakeServer, client: Client) -> None:
     assert client.adapters.rollback("tone", 2).version == 3
     assert server.last.json == {"version": 2}
     assert client.adapters.load("tone").resident == "device"
+
+
+def test_adapters_are_shared_pinned_and_tried_out(server: FakeServer, client: Client) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        server.script(method, "/v1/adapters/tone/sharing", Reply.of(SHARING))
+    trying = ADAPTER | {"pinned": True, "canary": {"version": 4, "percent": 10}}
+    for method, path in (("POST", "pin"), ("DELETE", "pin"), ("PUT", "canary"), ("DELETE", "canary")):
+        server.script(method, f"/v1/adapters/tone/{path}", Reply.of(trying))
+    server.script("POST", "/v1/adapters/tone/canary/promote", Reply.of(ADAPTER))
+    assert client.adapters.share("tone", ["acme", "zoo"]).tenants == ("acme", "zoo")
+    assert server.last.json == {"tenants": ["acme", "zoo"]}
+    client.adapters.share("tone", everyone=True)
+    assert server.last.json == {"everyone": True}
+    assert not client.adapters.sharing("tone").everyone
+    assert client.adapters.unshare("tone").name == "tone"
+    assert client.adapters.pin("tone").pinned
+    assert client.adapters.unpin("tone").name == "tone"
+    assert client.adapters.canary("tone", 4, 10).canary == Canary(version=4, percent=10)
+    assert server.last.json == {"version": 4, "percent": 10}
+    assert client.adapters.end_canary("tone").version == 3
+    assert client.adapters.promote("tone").canary is None
+
+
+@pytest.mark.parametrize(("tenants", "everyone"), [(None, False), (["acme"], True)])
+def test_sharing_with_nobody_said_or_with_both_is_told_before_anything_is_sent(
+    server: FakeServer, client: Client, tenants: list[str] | None, everyone: bool
+) -> None:
+    with pytest.raises(InvalidArgumentError):
+        client.adapters.share("tone", tenants, everyone=everyone)
+    assert server.received == []
+
+
+def test_another_tenants_adapter_is_addressed_by_its_owner(server: FakeServer, client: Client) -> None:
+    server.script("GET", "/v1/adapters/tone?owner=acme", Reply.of(ADAPTER | {"name": "acme/tone", "owner": "acme"}))
+    server.script("GET", "/v1/adapters/tone%402?owner=acme", Reply.of(ADAPTER))
+    server.script("POST", "/v1/adapters/tone/load?owner=acme", Reply.of(ADAPTER))
+    server.script("GET", "/v1/adapters/tone/versions?limit=1000&owner=acme", Reply.of(listing(ADAPTER)))
+    server.script("DELETE", "/v1/adapters/tone?owner=acme", Reply.error(403, "forbidden"))
+    found = client.adapters.get("acme/tone")
+    assert (found.name, found.owner) == ("acme/tone", "acme")
+    assert client.adapters.get("acme/tone@2").version == 3
+    assert client.adapters.load("acme/tone").resident == "device"
+    assert len(client.adapters.versions("acme/tone")) == 1
+    with pytest.raises(PermissionDeniedError):
+        client.adapters.remove("acme/tone")
+
+
+def test_a_push_beside_the_current_version_says_so(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/adapters", Reply.of(ADAPTER, 201))
+    client.adapters.push("tone", b"artifact", current=False)
+    assert b'name="current"\r\n\r\nfalse\r\n' in server.last.body
 
 
 def test_download_gives_the_bytes_the_server_named(server: FakeServer, client: Client, tmp_path: Path) -> None:

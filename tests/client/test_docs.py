@@ -20,6 +20,7 @@ from tests.client.wire import (
     EMBEDDINGS,
     KEY,
     NEW_KEY,
+    SHARING,
     TENANT,
     chat_chunk,
     listing,
@@ -49,6 +50,12 @@ def script(server: FakeServer, snippet: str) -> None:
     server.script("DELETE", "/v1/adapters/support", Reply.of(DELETED))
     server.script("DELETE", "/v1/adapters/support/versions/2", Reply.of(DELETED))
     server.script("POST", "/v1/adapters/support/versions/2/retire", Reply.of(ADAPTER))
+    for method in ("GET", "PUT"):
+        server.script(method, "/v1/adapters/support/sharing", Reply.of(SHARING))
+    server.script("PUT", "/v1/adapters/support/canary", Reply.of(ADAPTER))
+    server.script("POST", "/v1/adapters/support/canary/promote", Reply.of(ADAPTER))
+    server.script("POST", "/v1/adapters/support/pin", Reply.of(ADAPTER))
+    server.script("POST", "/v1/adapters/poet/load?owner=zoo", Reply.of(ADAPTER))
     server.script("POST", "/v1/tenants", Reply.of(TENANT, 201))
     server.script("POST", "/v1/tenants/acme/keys", Reply.of(NEW_KEY, 201))
     server.script("POST", f"/v1/tenants/acme/keys/{NEW_KEY['id']}/rotate", Reply.of(NEW_KEY, 201))

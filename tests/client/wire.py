@@ -79,6 +79,8 @@ ADAPTER = {
     "training": {"steps": 10},
 }
 
+SHARING = {"object": "adapter.sharing", "name": "tone", "everyone": False, "tenants": ["acme", "zoo"]}
+
 DELETED = {"object": "adapter.deleted", "name": "tone", "deleted": True, "versions": [1, 2, 3]}
 
 

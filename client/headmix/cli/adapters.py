@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.output import JsonOption, moment, print_json, print_table, short, size
+from headmix.cli.arguments import AdapterName
+from headmix.cli.output import JsonOption, moment, print_json, print_table, short, size, told
 from headmix.cli.progress import transfer_bar
+from headmix.cli.rollout import rollout_app
 from headmix.cli.session import Session
 from headmix.types.adapter import Adapter
 
 adapters_app = typer.Typer(no_args_is_help=True, help="Upload, inspect and manage your adapters.")
+adapters_app.add_typer(rollout_app)
 
-Name = Annotated[str, typer.Argument(help="The adapter's name.")]
 Version = Annotated[int | None, typer.Option("--version", min=1, help="Default: the current version.")]
 
 Number = Annotated[int, typer.Argument(min=1, help="The version's number.")]
@@ -22,17 +24,22 @@ Number = Annotated[int, typer.Argument(min=1, help="The version's number.")]
 @adapters_app.command()
 def push(
     ctx: typer.Context,
-    name: Name,
+    name: AdapterName,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The artifact.")],
     allow_base_mismatch: Annotated[
         bool, typer.Option(help="Accept an adapter trained on other weights of the same dimensions.")
     ] = False,
+    current: Annotated[
+        bool, typer.Option("--current/--beside", help="Answer from now on, or stand beside the current version.")
+    ] = True,
 ) -> None:
-    """Upload an artifact; new bytes become the current version."""
+    """Upload an artifact; new bytes become the current version, or one beside it to try out as a canary."""
     with Session.of(ctx).client() as client, transfer_bar(f"pushing {file.name}") as progress:
-        pushed = client.adapters.push(name, file, progress=progress, allow_base_mismatch=allow_base_mismatch)
-    news = "new version" if pushed.new_version else "unchanged: these bytes are the current version already"
-    typer.echo(f"{_told(pushed)} ({news})")
+        pushed = client.adapters.push(
+            name, file, progress=progress, allow_base_mismatch=allow_base_mismatch, current=current
+        )
+    news = "new version" if pushed.new_version else "unchanged: these bytes are this version already"
+    typer.echo(f"{told(pushed)} ({news})")
 
 
 @adapters_app.command(name="list")
@@ -47,7 +54,7 @@ def list_adapters(ctx: typer.Context, as_json: JsonOption = False) -> None:
 
 
 @adapters_app.command()
-def versions(ctx: typer.Context, name: Name, as_json: JsonOption = False) -> None:
+def versions(ctx: typer.Context, name: AdapterName, as_json: JsonOption = False) -> None:
     """List an adapter's versions."""
     with Session.of(ctx).client() as client:
         found = client.adapters.versions(name)
@@ -60,7 +67,7 @@ def versions(ctx: typer.Context, name: Name, as_json: JsonOption = False) -> Non
 @adapters_app.command()
 def remove(
     ctx: typer.Context,
-    name: Name,
+    name: AdapterName,
     version: Annotated[int | None, typer.Option("--version", min=1, help="Default: all of them.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
@@ -76,7 +83,7 @@ def remove(
 @adapters_app.command()
 def rollback(
     ctx: typer.Context,
-    name: Name,
+    name: AdapterName,
     version: Annotated[
         int | None, typer.Option("--version", min=1, help="Default: the one before the current.")
     ] = None,
@@ -84,37 +91,37 @@ def rollback(
     """Make an earlier version current."""
     with Session.of(ctx).client() as client:
         current = client.adapters.rollback(name, version)
-    typer.echo(f"{_told(current)} is current")
+    typer.echo(f"{told(current)} is current")
 
 
 @adapters_app.command()
-def retire(ctx: typer.Context, name: Name, version: Number) -> None:
+def retire(ctx: typer.Context, name: AdapterName, version: Number) -> None:
     """Keep a version that is not the current one from being named; its bytes stay."""
     with Session.of(ctx).client() as client:
         retired = client.adapters.retire(name, version)
-    typer.echo(f"{_told(retired)} is {retired.state}")
+    typer.echo(f"{told(retired)} is {retired.state}")
 
 
 @adapters_app.command()
-def restore(ctx: typer.Context, name: Name, version: Number) -> None:
+def restore(ctx: typer.Context, name: AdapterName, version: Number) -> None:
     """Let a retired version be named again."""
     with Session.of(ctx).client() as client:
         restored = client.adapters.restore(name, version)
-    typer.echo(f"{_told(restored)} is {restored.state}")
+    typer.echo(f"{told(restored)} is {restored.state}")
 
 
 @adapters_app.command()
-def load(ctx: typer.Context, name: Name, version: Version = None) -> None:
+def load(ctx: typer.Context, name: AdapterName, version: Version = None) -> None:
     """Bring an adapter onto the device ahead of its first request."""
     with Session.of(ctx).client() as client:
         loaded = client.adapters.load(name, version)
-    typer.echo(f"{_told(loaded)} is on {loaded.resident or 'the server'}")
+    typer.echo(f"{told(loaded)} is on {loaded.resident or 'the server'}")
 
 
 @adapters_app.command()
 def download(
     ctx: typer.Context,
-    name: Name,
+    name: AdapterName,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", dir_okay=False, help="Default: NAME.safetensors here.")
     ] = None,
@@ -127,10 +134,6 @@ def download(
     typer.echo(f"saved {saved}")
 
 
-def _told(adapter: Adapter) -> str:
-    return f"{adapter.name}@{adapter.version} {adapter.digest}"
-
-
 def _print_adapters(found: Sequence[Adapter]) -> None:
     columns = ("name", "version", "state", "task", "method", "size", "created", "digest", "resident")
     print_table(
@@ -139,7 +142,7 @@ def _print_adapters(found: Sequence[Adapter]) -> None:
             (
                 adapter.name,
                 adapter.version,
-                "current" if adapter.current else adapter.state,
+                _state(adapter),
                 adapter.task,
                 adapter.method,
                 size(adapter.size_bytes),
@@ -150,3 +153,13 @@ def _print_adapters(found: Sequence[Adapter]) -> None:
             for adapter in found
         ),
     )
+
+
+def _state(adapter: Adapter) -> str:
+    """Current, pinned on the device, a canary with its percentage, or what else the server says."""
+    canary = adapter.canary
+    if canary is not None and canary.version == adapter.version:
+        return f"canary {canary.percent} %"
+    if adapter.current:
+        return "current, pinned" if adapter.pinned else "current"
+    return adapter.state or ""

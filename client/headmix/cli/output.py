@@ -12,6 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from headmix.types.adapter import Adapter
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 UNBOUNDED_WIDTH = 10_000
@@ -36,6 +38,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     console = Console()
     needed = Measurement.get(console, console.options.update(max_width=UNBOUNDED_WIDTH), table).maximum
     Console(width=max(console.width, needed)).print(table, soft_wrap=True)
+
+
+def told(adapter: Adapter) -> str:
+    """Exactly which version of an adapter, as one line of text."""
+    return f"{adapter.name}@{adapter.version} {adapter.digest}"
 
 
 def short(digest: str | None) -> str | None:

@@ -1,8 +1,9 @@
-"""Owns the requests that manage a tenant's adapters."""
+"""Owns the requests that manage a tenant's adapters. Those that others share with it are named `owner/name`."""
 
 from headmix.download import check_digest, digest_of
+from headmix.operations.address import ADAPTERS, owner, path
 from headmix.page import Page
-from headmix.request import Request, parser_of, segment
+from headmix.request import Request, parser_of
 from headmix.types.adapter import (
     Adapter,
     AdapterList,
@@ -14,36 +15,42 @@ from headmix.types.adapter import (
 from headmix.types.result import ResponseMeta
 from headmix.upload import FileSource, Progress, Source, Upload
 
-_ADAPTERS = "/v1/adapters"
 _PAGE = 1000
 
 
 def push(
-    name: str, file: FileSource, *, progress: Progress | None = None, allow_base_mismatch: bool = False
+    name: str,
+    file: FileSource,
+    *,
+    progress: Progress | None = None,
+    allow_base_mismatch: bool = False,
+    current: bool = True,
 ) -> Request[PushedAdapter]:
     """Upload an artifact: new bytes become a new version, made current; the current version's bytes change nothing.
 
     `file` is a path, bytes, or a seekable binary file, and is streamed. `progress(done, total)` is called in bytes of
-    the file. `allow_base_mismatch` accepts an adapter trained on other weights of the same dimensions.
+    the file. `allow_base_mismatch` accepts an adapter trained on other weights of the same dimensions. Without
+    `current` the new version stands beside the current one, to be tried out as a canary.
     Raises InvalidAdapterError with every fault, PayloadTooLargeError, InsufficientStorageError; OSError for the file.
     """
     fields = {"name": name} | ({"allow_base_mismatch": "true"} if allow_base_mismatch else {})
-    return Request("POST", _ADAPTERS, parser_of(PushedAdapter), upload=Upload(fields, Source.of(file), progress))
+    fields |= {} if current else {"current": "false"}
+    return Request("POST", ADAPTERS, parser_of(PushedAdapter), upload=Upload(fields, Source.of(file), progress))
 
 
 def list_adapters() -> Request[Page[Adapter]]:
-    """The current version of each of the tenant's adapters, by name."""
-    return Request("GET", _ADAPTERS, _adapters, query={"limit": _PAGE})
+    """The current version of each of the tenant's adapters by name, then of those that others share with it."""
+    return Request("GET", ADAPTERS, _adapters, query={"limit": _PAGE})
 
 
 def get_adapter(name: str) -> Request[Adapter]:
     """One adapter's current version, or version N as `name@N`. Raises NotFoundError."""
-    return Request("GET", _path(name), parser_of(Adapter))
+    return Request("GET", path(name), parser_of(Adapter), query=owner(name))
 
 
 def versions(name: str) -> Request[Page[AdapterVersion]]:
     """All versions of one adapter, newest first. Raises NotFoundError."""
-    return Request("GET", f"{_path(name)}/versions", _versions, query={"limit": _PAGE})
+    return Request("GET", path(name, "versions"), _versions, query={"limit": _PAGE, **owner(name)})
 
 
 def remove(name: str, version: int | None = None) -> Request[DeletedAdapter]:
@@ -51,18 +58,18 @@ def remove(name: str, version: int | None = None) -> Request[DeletedAdapter]:
 
     Requests that run or wait keep theirs to the end. Raises NotFoundError.
     """
-    path = _path(name) if version is None else _version_path(name, version)
-    return Request("DELETE", path, parser_of(DeletedAdapter), repeatable=False)
+    parts = () if version is None else ("versions", version)
+    return Request("DELETE", path(name, *parts), parser_of(DeletedAdapter), query=owner(name), repeatable=False)
 
 
 def retire(name: str, version: int) -> Request[Adapter]:
     """Keep a version that is not the current one from being named; its bytes stay. Raises NotFoundError."""
-    return Request("POST", f"{_version_path(name, version)}/retire", parser_of(Adapter))
+    return Request("POST", path(name, "versions", version, "retire"), parser_of(Adapter), query=owner(name))
 
 
 def restore(name: str, version: int) -> Request[Adapter]:
     """Let a retired version be named again. Raises NotFoundError."""
-    return Request("POST", f"{_version_path(name, version)}/restore", parser_of(Adapter))
+    return Request("POST", path(name, "versions", version, "restore"), parser_of(Adapter), query=owner(name))
 
 
 def rollback(name: str, version: int | None = None) -> Request[Adapter]:
@@ -70,8 +77,9 @@ def rollback(name: str, version: int | None = None) -> Request[Adapter]:
     # Without a version the request means "one step back", which must not happen twice.
     return Request(
         "POST",
-        f"{_path(name)}/rollback",
+        path(name, "rollback"),
         parser_of(Adapter),
+        query=owner(name),
         json={"version": version},
         repeatable=version is not None,
     )
@@ -79,21 +87,13 @@ def rollback(name: str, version: int | None = None) -> Request[Adapter]:
 
 def load(name: str, version: int | None = None) -> Request[Adapter]:
     """Bring an adapter onto the device ahead of its first request; returns when it is there."""
-    return Request("POST", f"{_path(name)}/load", parser_of(Adapter), json={"version": version})
+    return Request("POST", path(name, "load"), parser_of(Adapter), query=owner(name), json={"version": version})
 
 
 def download(name: str, version: int | None = None) -> Request[bytes]:
     """An artifact's bytes, checked against the digest the server announces. Raises DigestMismatchError."""
-    query = {} if version is None else {"version": version}
-    return Request("GET", f"{_path(name)}/file", _verified, query=query)
-
-
-def _path(name: str) -> str:
-    return f"{_ADAPTERS}/{segment(name)}"
-
-
-def _version_path(name: str, version: int) -> str:
-    return f"{_path(name)}/versions/{version}"
+    query = owner(name) if version is None else {"version": version, **owner(name)}
+    return Request("GET", path(name, "file"), _verified, query=query)
 
 
 def _adapters(body: bytes, meta: ResponseMeta) -> Page[Adapter]:

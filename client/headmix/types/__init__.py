@@ -1,6 +1,6 @@
 """The client's vocabulary: frozen models of every answer, and the typed parameters of every generation."""
 
-from headmix.types.adapter import Adapter, AdapterVersion, DeletedAdapter, PushedAdapter
+from headmix.types.adapter import Adapter, AdapterVersion, Canary, DeletedAdapter, PushedAdapter, Sharing
 from headmix.types.chat import ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatMessage
 from headmix.types.classification import Classification, ClassificationItem
 from headmix.types.completion import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
@@ -16,6 +16,7 @@ __all__ = [
     "AdapterRef",
     "AdapterVersion",
     "AuditEntry",
+    "Canary",
     "ChatChoice",
     "ChatChunk",
     "ChatCompletion",
@@ -41,6 +42,7 @@ __all__ = [
     "PushedAdapter",
     "Readiness",
     "SamplingParams",
+    "Sharing",
     "Tenant",
     "Usage",
 ]

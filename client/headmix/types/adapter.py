@@ -5,14 +5,24 @@ from pydantic import JsonValue
 from headmix.types.result import Part, Result
 
 
+class Canary(Part):
+    """A second version of a name, and how many of a hundred of its requests it gets."""
+
+    version: int
+    percent: int
+
+
 class Adapter(Result):
     """One version of an adapter. `size_bytes` is the artifact's size, `created` a Unix time in seconds.
+
+    `name` is what to send as `model`, of another tenant's adapter `owner/name`; `pinned` and `canary` are the name's.
 
     `state` is `ready`, or `retired` for a version that is kept and cannot be named. `resident` says where its tensors
     are now: `device`, `host` or `disk`. `sites` and `training` are as the artifact has them.
     """
 
     name: str
+    owner: str | None = None
     version: int
     digest: str
     task: str
@@ -26,6 +36,8 @@ class Adapter(Result):
     current: bool = False
     state: str = "ready"
     resident: str | None = None
+    pinned: bool = False
+    canary: Canary | None = None
     sites: dict[str, JsonValue] | None = None
     training: dict[str, JsonValue] | None = None
 
@@ -41,6 +53,14 @@ class PushedAdapter(Adapter):
     def new_version(self) -> bool:
         """False when the bytes were those of the current version already, and nothing changed."""
         return self._meta.status == 201
+
+
+class Sharing(Result):
+    """Whom an adapter is shared with: everyone, or the tenants named; nobody where neither is."""
+
+    name: str
+    everyone: bool
+    tenants: tuple[str, ...] = ()
 
 
 class DeletedAdapter(Result):

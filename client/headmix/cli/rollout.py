@@ -1,0 +1,90 @@
+"""Owns the commands of `headmix adapters` that say who uses an adapter, what tries itself out, what stays loaded."""
+
+from typing import Annotated
+
+import typer
+
+from headmix.cli.arguments import AdapterName
+from headmix.cli.output import JsonOption, print_json, told
+from headmix.cli.session import Session
+from headmix.types.adapter import Sharing
+
+rollout_app = typer.Typer()
+
+
+@rollout_app.command()
+def share(
+    ctx: typer.Context,
+    name: AdapterName,
+    tenants: Annotated[list[str] | None, typer.Option("--tenant", help="Who may use it; repeatable.")] = None,
+    everyone: Annotated[bool, typer.Option("--everyone", help="All tenants may use it.")] = False,
+) -> None:
+    """Let these tenants, or all, read and use an adapter, and nobody else."""
+    if (not tenants) == (not everyone):
+        raise typer.BadParameter("give either --tenant or --everyone")
+    with Session.of(ctx).client() as client:
+        typer.echo(_whom(client.adapters.share(name, tenants or None, everyone=everyone)))
+
+
+@rollout_app.command()
+def unshare(ctx: typer.Context, name: AdapterName) -> None:
+    """Keep an adapter to its tenant."""
+    with Session.of(ctx).client() as client:
+        typer.echo(_whom(client.adapters.unshare(name)))
+
+
+@rollout_app.command()
+def sharing(ctx: typer.Context, name: AdapterName, as_json: JsonOption = False) -> None:
+    """Tell whom an adapter is shared with."""
+    with Session.of(ctx).client() as client:
+        found = client.adapters.sharing(name)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(_whom(found))
+
+
+@rollout_app.command()
+def pin(ctx: typer.Context, name: AdapterName) -> None:
+    """Keep an adapter's current version on the device, whichever it is."""
+    with Session.of(ctx).client() as client:
+        typer.echo(f"{told(client.adapters.pin(name))} is pinned")
+
+
+@rollout_app.command()
+def unpin(ctx: typer.Context, name: AdapterName) -> None:
+    """Let an adapter leave the device again."""
+    with Session.of(ctx).client() as client:
+        typer.echo(f"{told(client.adapters.unpin(name))} is not pinned")
+
+
+@rollout_app.command()
+def canary(
+    ctx: typer.Context,
+    name: AdapterName,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="The version to try out.")] = None,
+    percent: Annotated[int | None, typer.Option("--percent", min=0, max=100, help="Its part of the requests.")] = None,
+    end: Annotated[bool, typer.Option("--end", help="Send all requests to the current version again.")] = False,
+) -> None:
+    """Send a percentage of a name's requests to another version, or end that."""
+    if (version is None, percent is None) != (end, end):
+        raise typer.BadParameter("give --version and --percent, or --end")
+    with Session.of(ctx).client() as client:
+        if version is None or percent is None:
+            typer.echo(f"{told(client.adapters.end_canary(name))} gets all requests")
+        else:
+            current = client.adapters.canary(name, version, percent)
+            typer.echo(f"{name}@{version} gets {percent} % of the requests, {told(current)} the others")
+
+
+@rollout_app.command()
+def promote(ctx: typer.Context, name: AdapterName) -> None:
+    """Make the canary the current version."""
+    with Session.of(ctx).client() as client:
+        typer.echo(f"{told(client.adapters.promote(name))} is current")
+
+
+def _whom(shares: Sharing) -> str:
+    if shares.everyone:
+        return f"{shares.name} is shared with everyone"
+    return f"{shares.name} is shared with {', '.join(shares.tenants) or 'nobody'}"

@@ -1,0 +1,58 @@
+"""Owns the requests that say who may use an adapter, which version tries itself out, and what stays on the device."""
+
+from collections.abc import Sequence
+
+from headmix.errors import InvalidArgumentError
+from headmix.operations.address import owner, path
+from headmix.request import Request, parser_of
+from headmix.types.adapter import Adapter, Sharing
+
+
+def sharing(name: str) -> Request[Sharing]:
+    """Whom an adapter is shared with. Raises NotFoundError, PermissionDeniedError for another tenant's."""
+    return Request("GET", path(name, "sharing"), parser_of(Sharing), query=owner(name))
+
+
+def share(name: str, tenants: Sequence[str] | None = None, *, everyone: bool = False) -> Request[Sharing]:
+    """Let these tenants, or everyone, read and use an adapter as `owner/name`, and nobody else.
+
+    Raises InvalidArgumentError unless one of both is given; NotFoundError, PermissionDeniedError for another tenant's.
+    """
+    if (tenants is None) == (not everyone):
+        raise InvalidArgumentError("give either tenants or everyone")
+    body: dict[str, object] = {"everyone": True} if tenants is None else {"tenants": list(tenants)}
+    return Request("PUT", path(name, "sharing"), parser_of(Sharing), query=owner(name), json=body)
+
+
+def unshare(name: str) -> Request[Sharing]:
+    """Keep an adapter to its tenant, from the next request on."""
+    return Request("DELETE", path(name, "sharing"), parser_of(Sharing), query=owner(name))
+
+
+def pin(name: str) -> Request[Adapter]:
+    """Bring the current version to the device and keep it there, and after it each that becomes current.
+
+    Returns when it is there; where that fails nothing is pinned.
+    """
+    return Request("POST", path(name, "pin"), parser_of(Adapter), query=owner(name))
+
+
+def unpin(name: str) -> Request[Adapter]:
+    """Let an adapter leave the device again when others need its place."""
+    return Request("DELETE", path(name, "pin"), parser_of(Adapter), query=owner(name))
+
+
+def canary(name: str, version: int, percent: int) -> Request[Adapter]:
+    """Send so many of a hundred of the name's requests to a version; returns the current one."""
+    body: dict[str, object] = {"version": version, "percent": percent}
+    return Request("PUT", path(name, "canary"), parser_of(Adapter), query=owner(name), json=body)
+
+
+def end_canary(name: str) -> Request[Adapter]:
+    """Send all requests to the current version again and return it."""
+    return Request("DELETE", path(name, "canary"), parser_of(Adapter), query=owner(name))
+
+
+def promote(name: str) -> Request[Adapter]:
+    """Make the canary the current version and return it; a rollback undoes it."""
+    return Request("POST", path(name, "canary", "promote"), parser_of(Adapter), query=owner(name), repeatable=False)
