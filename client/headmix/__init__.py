@@ -54,6 +54,8 @@ from headmix.types import (
     Embeddings,
     Health,
     Key,
+    LimitChanges,
+    Limits,
     Model,
     NewKey,
     PushedAdapter,
@@ -61,6 +63,7 @@ from headmix.types import (
     Sharing,
     Tenant,
     Usage,
+    UsageLine,
 )
 
 __all__ = [
@@ -98,6 +101,8 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidResponseError",
     "Key",
+    "LimitChanges",
+    "Limits",
     "Model",
     "NewKey",
     "NotFoundError",
@@ -114,6 +119,7 @@ __all__ = [
     "TaskMismatchError",
     "Tenant",
     "Usage",
+    "UsageLine",
     "__version__",
 ]
 

@@ -14,6 +14,7 @@ from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeo
 from headmix.download import FileSink
 from headmix.operations import adapters, classification, embedding, generation, models, rollout, tenants
 from headmix.operations.health import get_health, get_readiness
+from headmix.operations.usage import read_usage, read_usage_csv
 from headmix.response import transport_errors
 from headmix.sender import AsyncSender
 from headmix.upload import Progress
@@ -89,6 +90,8 @@ class AsyncTenants(AsyncBound):
     list = AsyncCall(tenants.list_tenants)
     get = AsyncCall(tenants.get_tenant)
     create = AsyncCall(tenants.create_tenant)
+    limits = AsyncCall(tenants.get_limits)
+    set_limits = AsyncCall(tenants.set_limits)
     audit = AsyncCall(tenants.read_audit)
 
 
@@ -115,6 +118,8 @@ class AsyncClient(AsyncBound):
     chat = AsyncCall(generation.chat)
     classify = AsyncCall(classification.classify)
     embed = AsyncCall(embedding.embed)
+    usage = AsyncCall(read_usage)
+    usage_csv = AsyncCall(read_usage_csv)
     health = AsyncCall(get_health)
     ready = AsyncCall(get_readiness)
 

@@ -13,6 +13,7 @@ from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeo
 from headmix.download import FileSink
 from headmix.operations import adapters, classification, embedding, generation, models, rollout, tenants
 from headmix.operations.health import get_health, get_readiness
+from headmix.operations.usage import read_usage, read_usage_csv
 from headmix.response import transport_errors
 from headmix.sender import Sender
 from headmix.upload import Progress
@@ -86,6 +87,8 @@ class Tenants(Bound):
     list = Call(tenants.list_tenants)
     get = Call(tenants.get_tenant)
     create = Call(tenants.create_tenant)
+    limits = Call(tenants.get_limits)
+    set_limits = Call(tenants.set_limits)
     audit = Call(tenants.read_audit)
 
 
@@ -117,6 +120,8 @@ class Client(Bound):
     chat = Call(generation.chat)
     classify = Call(classification.classify)
     embed = Call(embedding.embed)
+    usage = Call(read_usage)
+    usage_csv = Call(read_usage_csv)
     health = Call(get_health)
     ready = Call(get_readiness)
 

@@ -31,7 +31,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """What a server said about a failure: the `error` object's fields and the response's."""
+    """What a server said about a failure: the `error` object's fields and the response's.
+
+    `should_retry` is false where it said that sending the same again is of no use.
+    """
 
     message: str
     status: int | None = None
@@ -42,6 +45,7 @@ class ErrorDetail:
     retry_after: float | None = None
     faults: tuple[str, ...] = ()
     body: str = ""
+    should_retry: bool = True
 
 
 class HeadmixError(Exception):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -50,6 +51,8 @@ def error_of(response: httpx2.Response, body: bytes) -> APIError:
         request_id=response.headers.get(REQUEST_ID_HEADER),
         retry_after=parse_retry_after(response.headers.get("retry-after")),
     )
+    if response.headers.get("x-should-retry") == "false":
+        detail = replace(detail, should_retry=False)
     return api_error(response.status_code, detail)
 
 

@@ -43,4 +43,4 @@ def _may_repeat(error: HeadmixError, repeatable: bool) -> bool:
             return True
         # The server may still be at work on a request that timed out; a second one would only add to its load.
         return repeatable and not isinstance(error, APITimeoutError)
-    return isinstance(error, RateLimitError | ServiceUnavailableError)
+    return isinstance(error, RateLimitError | ServiceUnavailableError) and error.detail.should_retry

@@ -19,9 +19,11 @@ from tests.client.wire import (
     DELETED,
     EMBEDDINGS,
     KEY,
+    LIMITS,
     NEW_KEY,
     SHARING,
     TENANT,
+    USAGE_LINE,
     chat_chunk,
     listing,
 )
@@ -61,6 +63,11 @@ def script(server: FakeServer, snippet: str) -> None:
     server.script("POST", f"/v1/tenants/acme/keys/{NEW_KEY['id']}/rotate", Reply.of(NEW_KEY, 201))
     server.script("DELETE", f"/v1/tenants/acme/keys/{NEW_KEY['id']}", Reply.of(KEY))
     server.script("GET", "/v1/audit?limit=100&tenant=acme", Reply.of(listing(AUDIT_ENTRY)))
+    server.script("PATCH", "/v1/tenants/acme/limits", Reply.of(LIMITS))
+    server.script("GET", "/v1/tenants/acme/limits", Reply.of(LIMITS))
+    november = "/v1/usage?group_by=model&from=2026-11-01&to=2026-11-30"
+    server.script("GET", november, Reply.of(listing(USAGE_LINE)))
+    server.script("GET", "/v1/usage?group_by=tenant%2Cday%2Cmodel&format=csv", Reply(200, b"tenant,day\r\n"))
     server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
     server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
     server.script("POST", "/v1/completions", Reply.of(COMPLETION))

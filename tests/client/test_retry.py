@@ -57,3 +57,8 @@ def test_backoff_grows_and_is_bounded() -> None:
 )
 def test_only_what_cannot_have_had_an_effect_is_repeated(error: HeadmixError, repeatable: bool, expected: bool) -> None:
     assert (POLICY.delay(0, error, repeatable) is not None) is expected
+
+
+def test_what_the_server_says_is_of_no_use_is_not_sent_again() -> None:
+    error = RateLimitError(ErrorDetail("over the quota", status=429, should_retry=False))
+    assert POLICY.delay(0, error, repeatable=True) is None

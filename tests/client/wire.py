@@ -129,3 +129,36 @@ AUDIT_ENTRY = {
     "subject": "key_0123456789abcdef",
     "detail": {"scopes": ["inference"]},
 }
+
+LIMITS = {
+    "object": "tenant.limits",
+    "tenant": "acme",
+    "own": {
+        "requests_per_minute": 60,
+        "tokens_per_minute": None,
+        "tokens_per_request": None,
+        "concurrent_requests": None,
+        "adapters": None,
+        "stored_bytes": None,
+        "weight": 2.0,
+    },
+    "effective": {
+        "requests_per_minute": 60,
+        "tokens_per_minute": 0,
+        "tokens_per_request": 0,
+        "concurrent_requests": 0,
+        "adapters": 100,
+        "stored_bytes": 0,
+        "weight": 2.0,
+    },
+}
+USAGE_LINE = {
+    "object": "usage.line",
+    "tenant": "acme",
+    "day": "2026-11-24",
+    "model": "tone",
+    "requests": 3,
+    "prompt_tokens": 30,
+    "cached_tokens": 12,
+    "generation_tokens": 6,
+}

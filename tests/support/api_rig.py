@@ -31,8 +31,13 @@ from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
+from headmix_server.tenancy.limits import default_limits
 from headmix_server.tenancy.principal import ALL_SCOPES, Scope
+from headmix_server.tenancy.rates import Rates, open_storage
+from headmix_server.tenancy.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
+from headmix_server.tenancy.usage import UsageMeter
+from headmix_server.tenancy.usage_report import UsageReport
 from headmix_server.text.chat_template import load_chat_template
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
@@ -130,9 +135,10 @@ async def api_rig(
     shape: Mapping[str, Any] | None = None,
     connected: bool = True,
     make_store: MakeStore | None = None,
+    rates: Rates | None = None,
 ) -> AsyncIterator[ApiRig]:
     """Run the API over the base in `folder` with its data in `data`; `shape` and `settings` replace defaults."""
-    state = _state(folder, data, settings or {}, shape or {}, make_store)
+    state = _state(folder, data, settings or {}, shape or {}, make_store, rates)
     with tempfile.TemporaryDirectory() as run, socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = f"ipc://{run}/engine.sock"
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -158,6 +164,7 @@ async def api_rig(
             state.engine.detach("the test is over")
             server.stopped.set()
             await serving
+            await state.rates.aclose()
             state.library.close()
 
 
@@ -177,13 +184,21 @@ class _Server(uvicorn.Server):
 
 
 def _state(
-    folder: Path, data: Path, settings: Mapping[str, Any], shape: Mapping[str, Any], make_store: MakeStore | None
+    folder: Path,
+    data: Path,
+    settings: Mapping[str, Any],
+    shape: Mapping[str, Any],
+    make_store: MakeStore | None,
+    rates: Rates | None,
 ) -> ApiState:
+    data.mkdir(exist_ok=True)
     tokenizer = load_tokenizer(folder)
     base = base_shape(tokenizer, **shape)
     database = open_database(data / "headmix.db")
     chosen = Settings(data_dir=data, **settings)
     metrics = Metrics(series=100, version="0", base=BASE)
+    redis = chosen.limits_storage
+    shared = None if redis is None else open_storage(redis.get_secret_value())
     engine = EngineClient(max_open=chosen.max_running + chosen.max_waiting)
     catalog, holds = Catalog(database, reserved={BASE}), Holds()
     store = ArtifactStore(data / "artifacts") if make_store is None else make_store(data, holds)
@@ -203,5 +218,9 @@ def _state(
         tenants=Tenants(database),
         audit=AuditLog(database),
         metrics=metrics,
+        limits=TenantLimits(database, default_limits(chosen)),
+        rates=rates or Rates(shared, on_fallback=metrics.limits_fell_back),
+        usage=UsageMeter(database),
+        usage_report=UsageReport(database),
         created=1700000000,
     )

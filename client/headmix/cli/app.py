@@ -15,6 +15,7 @@ from headmix.cli.models import models
 from headmix.cli.plugins import add_plugins
 from headmix.cli.session import Session
 from headmix.cli.tenants import tenants_app
+from headmix.cli.usage import usage
 from headmix.config import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
 from headmix.version import version
 
@@ -23,7 +24,7 @@ def build_app() -> typer.Typer:
     """The whole command tree of this installation."""
     app = typer.Typer(name="headmix", no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(options)
-    for command in (chat, complete, classify, embed, models, health):
+    for command in (chat, complete, classify, embed, models, usage, health):
         app.command()(command)
     app.add_typer(adapters_app, name="adapters")
     app.add_typer(tenants_app, name="tenants")

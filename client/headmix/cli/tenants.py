@@ -4,10 +4,12 @@ from typing import Annotated
 
 import typer
 
+from headmix.cli.limits import limits
 from headmix.cli.output import JsonOption, moment, print_json, print_table
 from headmix.cli.session import Session
 
-tenants_app = typer.Typer(no_args_is_help=True, help="Make and list tenants (needs a key with the scope admin).")
+tenants_app = typer.Typer(no_args_is_help=True, help="Make, list and limit tenants (needs a key with the scope admin).")
+tenants_app.command()(limits)
 
 
 @tenants_app.command(name="list")

@@ -1,8 +1,10 @@
 """Owns the requests of administrators: tenants, their keys, and the audit. All need a key with the scope `admin`."""
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from headmix.request import Request, parser_of, segment
+from headmix.types.limits import LimitChanges, Limits
 from headmix.types.result import ResponseMeta
 from headmix.types.tenant import AuditEntry, AuditList, Key, KeyList, NewKey, Tenant, TenantList
 
@@ -22,6 +24,19 @@ def get_tenant(name: str) -> Request[Tenant]:
 def create_tenant(name: str) -> Request[Tenant]:
     """Make a tenant; one that is there already is returned as it is."""
     return Request("POST", _TENANTS, parser_of(Tenant), json={"name": name})
+
+
+def get_limits(name: str) -> Request[Limits]:
+    """A tenant's limits. Raises NotFoundError."""
+    return Request("GET", _limits_of(name), parser_of(Limits))
+
+
+def set_limits(name: str, **changes: Unpack[LimitChanges]) -> Request[Limits]:
+    """Set some of a tenant's limits, from its next request on: 0 is no limit, None the server's default.
+
+    Raises NotFoundError.
+    """
+    return Request("PATCH", _limits_of(name), parser_of(Limits), json=dict(changes))
 
 
 def list_keys(tenant: str) -> Request[tuple[Key, ...]]:
@@ -59,6 +74,10 @@ def read_audit(
     query |= {} if tenant is None else {"tenant": tenant}
     query |= {} if before is None else {"before": before}
     return Request("GET", "/v1/audit", _entries, query=query)
+
+
+def _limits_of(tenant: str) -> str:
+    return f"{_TENANTS}/{segment(tenant)}/limits"
 
 
 def _keys_of(tenant: str) -> str:

@@ -6,10 +6,12 @@ from headmix.types.classification import Classification, ClassificationItem
 from headmix.types.completion import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
 from headmix.types.embedding import EmbeddingItem, Embeddings
 from headmix.types.health import Health, Readiness
+from headmix.types.limits import EffectiveLimits, LimitChanges, Limits, OwnLimits
 from headmix.types.model import Model
 from headmix.types.params import ChatParams, CompletionParams, Messages, Prompt, SamplingParams
 from headmix.types.result import AdapterRef, Usage
 from headmix.types.tenant import AuditEntry, Key, NewKey, Tenant
+from headmix.types.usage import UsageLine
 
 __all__ = [
     "Adapter",
@@ -31,13 +33,17 @@ __all__ = [
     "CompletionLogprobs",
     "CompletionParams",
     "DeletedAdapter",
+    "EffectiveLimits",
     "EmbeddingItem",
     "Embeddings",
     "Health",
     "Key",
+    "LimitChanges",
+    "Limits",
     "Messages",
     "Model",
     "NewKey",
+    "OwnLimits",
     "Prompt",
     "PushedAdapter",
     "Readiness",
@@ -45,4 +51,5 @@ __all__ = [
     "Sharing",
     "Tenant",
     "Usage",
+    "UsageLine",
 ]

@@ -13,17 +13,23 @@ from headmix_server.api.routes import (
     completions,
     embeddings,
     health,
+    limits,
     metrics,
     models,
     pins,
     sharing,
     tenants,
+    usage,
     versions,
 )
 from headmix_server.api.schemas.error import document_errors
 from headmix_server.api.state import ApiState
 
-_RESOURCES = (completions, chat, classify, embeddings, models, adapters, versions, sharing, canary, pins, tenants)
+_RESOURCES = (
+    *(completions, chat, classify, embeddings, models),
+    *(adapters, versions, sharing, canary, pins),
+    *(tenants, limits, usage),
+)
 _PROBES = (health, metrics)
 
 
@@ -34,7 +40,7 @@ def create_app(state: ApiState) -> FastAPI:
     install_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_mib=state.settings.max_body_mib)
-    app.add_middleware(RequestLog, metrics=state.metrics)
+    app.add_middleware(RequestLog, metrics=state.metrics, usage=state.usage)
     for module in _RESOURCES:
         app.include_router(module.router, responses=document_errors())
     for module in _PROBES:

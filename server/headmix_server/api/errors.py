@@ -36,7 +36,6 @@ ROUTING_CODES: Mapping[int, str] = {404: "not_found", 405: "method_not_allowed"}
 """Codes of what no resource answers: an unknown path, a method a path does not have."""
 
 RETRY_AFTER: Mapping[str, int] = {
-    RateLimitExceeded.code: RETRY_OVERLOADED,
     ServerOverloaded.code: RETRY_OVERLOADED,
     EngineUnavailable.code: RETRY_UNAVAILABLE,
     StorageUnavailable.code: RETRY_SECONDS,
@@ -67,6 +66,8 @@ def error_response(error: HeadmixServerError) -> JSONResponse:
     retry_after = RETRY_AFTER.get(error.code) if error.retry_after is None else error.retry_after
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
+    if isinstance(error, RateLimitExceeded) and retry_after is None:
+        headers["x-should-retry"] = "false"  # OpenAI's libraries would send it again
     if isinstance(error, InvalidApiKey):
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(error), error.status, headers)
@@ -75,6 +76,8 @@ def error_response(error: HeadmixServerError) -> JSONResponse:
 def settle(record: RequestRecord, error: HeadmixServerError) -> None:
     """Note that the request ended in this error; the words of an internal one go to the log."""
     record.outcome = error.code
+    if isinstance(error, RateLimitExceeded):
+        record.limit = error.limit
     if error.code == InternalError.code:
         get_logger("api").error("internal error", request_id=record.request_id, reason=error.message)
 

@@ -24,12 +24,13 @@ from headmix_server.text.tokenizer import Tokenizer
 class Job:
     """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`.
 
-    `tokenizer` is the model's own, which has the words its adapter adds.
+    `weight` is the tenant's share beside others'. `tokenizer` is the model's own, which has the words its adapter adds.
     """
 
     state: ApiState
     record: RequestRecord
     tenant: str
+    weight: float
     model: Model
     tokenizer: Tokenizer
     prompts: tuple[tuple[int, ...], ...]
@@ -83,6 +84,7 @@ class Job:
             prompt=list(self.prompts[prompt]),
             adapter=self.model.ref,
             sampling=for_choice(self.sampling, choice),
+            weight=self.weight,
         )
 
 

@@ -11,6 +11,7 @@ from headmix_server.api import conversion
 from headmix_server.api.multipart import receive_form
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.names import check_name
+from headmix_server.catalog.quota import Quota
 from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord, Published
 from headmix_server.core.errors import InvalidAdapter, InvalidRequest, PayloadTooLarge
@@ -38,10 +39,11 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
     """Take in the upload and make it the name's current version.
 
     Raises:
-        PayloadTooLarge, InvalidRequest, InvalidAdapter, InsufficientStorage, StorageUnavailable: nothing was changed.
+        PayloadTooLarge, InvalidRequest, InvalidAdapter, RateLimitExceeded, InsufficientStorage, StorageUnavailable:
+            nothing was changed.
     """
     max_bytes = state.settings.max_adapter_mib * MIB
-    _check_declared_length(request, max_bytes)
+    await _check_declared_length(request, state, principal.tenant, max_bytes)
     with state.library.store.receive(max_bytes=max_bytes) as upload:
         fields = await receive_form(request, _FIELDS, upload.write)
         name = fields.get("name")
@@ -61,10 +63,26 @@ def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
     return value
 
 
-def _check_declared_length(request: Request, max_bytes: int) -> None:
+async def _check_declared_length(request: Request, state: ApiState, tenant: str, max_bytes: int) -> None:
+    """Refuse what is too much whatever it is, ahead of its bytes; what is stored in the end is checked once more."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes + _FORM_BYTES:
+    if not declared.isdecimal():
+        return
+    if int(declared) > max_bytes + _FORM_BYTES:
         raise PayloadTooLarge(f"The artifact is larger than the limit of {max_bytes} bytes.", param="file")
+    await run_in_threadpool(_check_room, state, tenant, int(declared))
+
+
+def _check_room(state: ApiState, tenant: str, declared: int) -> None:
+    quota = _quota(state, tenant)
+    if quota.stored_bytes:
+        least = max(0, declared - _FORM_BYTES)
+        state.library.catalog.check_upload(tenant, quota, least=least, most=declared)
+
+
+def _quota(state: ApiState, tenant: str) -> Quota:
+    limits = state.limits.of(tenant)
+    return Quota(adapters=limits.adapters, stored_bytes=limits.stored_bytes)
 
 
 def _convert_and_publish(state: ApiState, order: _Order, upload: Upload) -> Published:
@@ -90,9 +108,9 @@ def _publish(state: ApiState, order: _Order, upload: Upload) -> Published:
         num_parameters=artifact.num_parameters,
         config=artifact.config,
     )
-    return state.library.publish(
-        order.by.tenant, order.name, upload, record, current=order.current, actor=order.by.actor
-    )
+    by, current = order.by, order.current
+    quota = _quota(state, by.tenant)
+    return state.library.publish(by.tenant, order.name, upload, record, current=current, actor=by.actor, quota=quota)
 
 
 def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> Artifact:

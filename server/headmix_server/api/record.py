@@ -1,11 +1,13 @@
 """What one HTTP request turned out to be: who asked for what, how much was computed, how it ended.
 
-Filled in by whoever finds out, read once at the end by `request_log` for the log line and the metrics. It has
-identifiers and counts, never texts or keys, and what the request holds until its end.
+Filled in by whoever finds out, read once at the end by `request_log` for the log line, the metrics and the tenant's
+usage. It has identifiers and counts, never texts or keys, what the request holds until its end, and what is to be done
+then.
 """
 
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
@@ -13,8 +15,20 @@ from starlette.types import Scope
 
 from headmix_server.catalog.holds import Hold
 from headmix_server.catalog.version import AdapterVersion
+from headmix_server.core.errors import (
+    ArtifactDamaged,
+    EngineUnavailable,
+    InternalError,
+    ServerOverloaded,
+    StorageUnavailable,
+)
 
 _KEY = "headmix.record"
+_UNSERVED = frozenset(
+    error.code for error in (ArtifactDamaged, EngineUnavailable, InternalError, ServerOverloaded, StorageUnavailable)
+)
+
+Ending = Callable[[], Awaitable[None]]
 
 
 class HeldUntilEnd:
@@ -47,7 +61,8 @@ class RequestRecord:
     """The account of one request; `began` is `time.monotonic`, `outcome` None means the status decides.
 
     `compared` is the version that answered, where two of its name's are being compared. `cached_tokens` counts, by
-    prompt, the tokens that its first choice found computed, `first_token_seconds` from the arrival on.
+    prompt, the tokens that its first choice found computed, `first_token_seconds` from the arrival on. `limit` names
+    the limit that refused it. `headers` are told with every answer, whatever it turns out to be.
     """
 
     request_id: str
@@ -63,6 +78,28 @@ class RequestRecord:
     first_token_seconds: float | None = None
     outcome: str | None = None
     holds: HeldUntilEnd = field(default_factory=HeldUntilEnd)
+    limit: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    _endings: list[Ending] = field(default_factory=list)
+
+    @property
+    def served_prompt_tokens(self) -> int:
+        """Prompt tokens the model read for the client: none where the server failed it before the first token."""
+        return 0 if self.outcome in _UNSERVED and not self.generation_tokens else self.prompt_tokens
+
+    @property
+    def served_tokens(self) -> int:
+        """Tokens the request used, prompts and completions together."""
+        return self.served_prompt_tokens + self.generation_tokens
+
+    def at_end(self, ending: Ending) -> None:
+        """Have something done when the request ends, however that is."""
+        self._endings.append(ending)
+
+    async def end(self) -> None:
+        """Do what was to be done, once: before the answer's last byte, so that the next request finds it done."""
+        while self._endings:
+            await self._endings.pop()()
 
     def concerns(self, version: AdapterVersion) -> None:
         """Note which adapter the request is about, by the name its tenant has for it."""

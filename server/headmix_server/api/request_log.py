@@ -1,4 +1,4 @@
-"""The outermost middleware: the request's id, its log line, its metrics, the end of what it holds, and the answer to
+"""The outermost middleware: the request's id, log line, metrics and usage, the end of what it holds, and the answer to
 what nobody expected.
 
 Pure ASGI, so that streams pass through untouched. One line a request: identifiers, status, counts and seconds.
@@ -15,6 +15,7 @@ from headmix_server.api.record import RequestRecord, start_record
 from headmix_server.core.errors import InternalError
 from headmix_server.core.logging import get_logger
 from headmix_server.core.metrics import Metrics
+from headmix_server.tenancy.usage import UsageMeter, Used
 
 REQUEST_ID_HEADER = "x-request-id"
 UNKNOWN_ROUTE = "unknown"
@@ -23,11 +24,12 @@ _COUNTED = "/v1/"  # probes and scrapes are neither logged above debug nor count
 
 
 class RequestLog:
-    """Wraps the application; `metrics` counts the requests of the API's own routes."""
+    """Wraps the application; `metrics` counts the requests of the API's own routes, `usage` those of the model."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, usage: UsageMeter) -> None:
         self._app = app
         self._metrics = metrics
+        self._usage = usage
         self._log = get_logger("api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +44,9 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = record.request_id
+                MutableHeaders(scope=message).update({REQUEST_ID_HEADER: record.request_id, **record.headers})
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                await record.end()
             await send(message)
 
         try:
@@ -58,6 +62,7 @@ class RequestLog:
         finally:
             record.holds.end()
             self._finish(scope, record, status)
+            await record.end()
 
     def _finish(self, scope: Scope, record: RequestRecord, status: int) -> None:
         route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
@@ -88,6 +93,7 @@ class RequestLog:
                 queue_seconds=record.queue_seconds,
                 prompt_tokens=record.prompt_tokens,
                 generation_tokens=record.generation_tokens,
+                limit=record.limit,
             )
         if record.compared is not None and record.adapter is not None:
             self._metrics.version_answered(
@@ -99,6 +105,17 @@ class RequestLog:
                 first_token_seconds=record.first_token_seconds,
                 generation_tokens=record.generation_tokens,
             )
+        if record.prompt_tokens:
+            self._usage.add(record.tenant, record.adapter, _used(record))
+
+
+def _used(record: RequestRecord) -> Used:
+    return Used(
+        requests=1,
+        prompt_tokens=record.served_prompt_tokens,
+        cached_tokens=sum(record.cached_tokens.values()),
+        generation_tokens=record.generation_tokens,
+    )
 
 
 def _request_id(headers: Headers) -> str:

@@ -14,7 +14,12 @@ from headmix_server.core.settings import Settings
 from headmix_server.core.types import Residency
 from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
+from headmix_server.tenancy.open_requests import OpenRequests
+from headmix_server.tenancy.rates import Rates
+from headmix_server.tenancy.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
+from headmix_server.tenancy.usage import UsageMeter
+from headmix_server.tenancy.usage_report import UsageReport
 from headmix_server.text.chat_template import ChatTemplate
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabularies import Vocabularies
@@ -43,6 +48,11 @@ class ApiState:
     tenants: Tenants
     audit: AuditLog
     metrics: Metrics
+    limits: TenantLimits
+    rates: Rates
+    usage: UsageMeter
+    usage_report: UsageReport
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
     converter: Converter = field(default_factory=Converter)
     created: int = field(default_factory=lambda: int(time()))
 

@@ -1,5 +1,5 @@
-"""What the API process does now and then beside serving: writing when keys were last used, and trying once more to
-free what deletions left where that failed.
+"""What the API process does now and then beside serving: writing when keys were last used and what tenants used, and
+trying once more to free what deletions left where that failed.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from headmix_server.catalog.library import Library
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import get_logger
 from headmix_server.tenancy.keys import Keys
+from headmix_server.tenancy.usage import UsageMeter
 
 FLUSH_SECONDS = 60.0
 
@@ -16,9 +17,10 @@ FLUSH_SECONDS = 60.0
 class Housekeeping:
     """Runs until it is cancelled, and once more on the way out, so that a stop forgets nothing."""
 
-    def __init__(self, keys: Keys, library: Library, *, seconds: float = FLUSH_SECONDS) -> None:
+    def __init__(self, keys: Keys, library: Library, usage: UsageMeter, *, seconds: float = FLUSH_SECONDS) -> None:
         self._keys = keys
         self._library = library
+        self._usage = usage
         self._seconds = seconds
         self._log = get_logger("housekeeping")
 
@@ -38,3 +40,12 @@ class Housekeeping:
             self._keys.flush_last_used()
         except HeadmixServerError as error:
             self._log.warning("last uses of keys not written", reason=error.message)
+        flush_usage(self._usage)
+
+
+def flush_usage(usage: UsageMeter) -> None:
+    """Write what tenants used; where that fails it is logged and kept."""
+    try:
+        usage.flush()
+    except HeadmixServerError as error:
+        get_logger("housekeeping").warning("usage not written", reason=error.message)

@@ -17,6 +17,7 @@ from headmix_server.api.state import ApiState
 from headmix_server.app.data_folder import DataFolder
 from headmix_server.app.errors import StartError
 from headmix_server.app.greeting import MAX_LISTED, Greeting
+from headmix_server.app.housekeeping import flush_usage
 from headmix_server.app.open_library import open_library
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.app.report_observer import ReportObserver
@@ -26,7 +27,12 @@ from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
+from headmix_server.tenancy.limits import default_limits
+from headmix_server.tenancy.rates import Rates, RateStorageError, open_storage
+from headmix_server.tenancy.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
+from headmix_server.tenancy.usage import UsageMeter
+from headmix_server.tenancy.usage_report import UsageReport
 from headmix_server.text.chat_template import ChatTemplateError, load_chat_template
 from headmix_server.text.tokenizer import TokenizerError, load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
@@ -72,7 +78,8 @@ class Parts:
         )
 
     def close(self) -> None:
-        """End what is being freed and close the database."""
+        """Write what the last requests used, end what is being freed and close the database."""
+        flush_usage(self.state.usage)
         self.state.library.close()
         self.database.dispose()
 
@@ -87,8 +94,9 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         base = resolve_base(settings.base)
         tokenizer = load_tokenizer(base.folder)
         chat_template = load_chat_template(base.folder, tokenizer.special_tokens)
+        storage = None if settings.limits_storage is None else open_storage(settings.limits_storage.get_secret_value())
         database = open_database(folder.database if settings.database is None else settings.database.get_secret_value())
-    except (BaseError, TokenizerError, ChatTemplateError, DatabaseUnusable, OSError) as error:
+    except (BaseError, TokenizerError, ChatTemplateError, DatabaseUnusable, RateStorageError, OSError) as error:
         raise StartError(str(error)) from error
     metrics = Metrics(series=settings.metrics_series, version=version("headmix"), base=base.name)
     engine = EngineClient(
@@ -119,5 +127,9 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         tenants=Tenants(database),
         audit=AuditLog(database),
         metrics=metrics,
+        limits=TenantLimits(database, default_limits(settings)),
+        rates=Rates(storage, on_fallback=metrics.limits_fell_back),
+        usage=UsageMeter(database),
+        usage_report=UsageReport(database),
     )
     return Parts(state, folder, database, new_key)

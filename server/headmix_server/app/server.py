@@ -86,7 +86,8 @@ class Server:
         engine = parts.state.engine
         supervisor = Supervisor(engine, self._settings, self._folder.run, on_death=parts.engine_died)
         engine_life = asyncio.create_task(supervisor.run())
-        housekeeping = asyncio.create_task(Housekeeping(parts.state.keys, parts.state.library).run())
+        state = parts.state
+        housekeeping = asyncio.create_task(Housekeeping(state.keys, state.library, state.usage).run())
         try:
             await asyncio.to_thread(parts.preload)
             parts.state.pinning.look_again()
@@ -98,6 +99,7 @@ class Server:
             await asyncio.gather(housekeeping, return_exceptions=True)
             supervisor.stop()
             await engine_life
+            await parts.state.rates.aclose()
 
     async def _serve_until_stopped(self, parts: Parts, engine_life: asyncio.Task[None]) -> None:
         greeting = asyncio.create_task(self._greet(parts))

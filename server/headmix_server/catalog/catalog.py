@@ -31,6 +31,7 @@ from headmix_server.catalog.queries import (
     storable,
     versions,
 )
+from headmix_server.catalog.quota import Quota, check_upload
 from headmix_server.catalog.sharing import Sharing, meant_by, share_nothing
 from headmix_server.catalog.tombstones import Tombstones
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
@@ -55,7 +56,14 @@ class Catalog:
     # --- changes -------------------------------------------------------------------------------------------------
 
     def publish(
-        self, tenant: str, name: str, record: AdapterRecord, *, current: bool = True, actor: str = SERVER
+        self,
+        tenant: str,
+        name: str,
+        record: AdapterRecord,
+        *,
+        current: bool = True,
+        actor: str = SERVER,
+        quota: Quota | None = None,
     ) -> Published:
         """Make the artifact the current version of the name, as a new version unless its bytes are current already.
 
@@ -64,6 +72,7 @@ class Catalog:
         Raises:
             InvalidRequest: the name is malformed or reserved, or the tenant's is malformed; or without `current`, there
                 is no current version.
+            RateLimitExceeded: the tenant would have more than its quota; None is no limit.
         """
         check_name(name, reserved=self._reserved)
         with writing(self._engine) as session:
@@ -77,6 +86,9 @@ class Catalog:
                 raise InvalidRequest("The first version of a name is its current one.", param="current")
             created = _digest(session, row, row.current if current else row.last) != record.digest
             if created:
+                if quota is not None:
+                    is_new_name = row.current is None
+                    quota.check(session, tenant, record.digest, record.size_bytes, is_new_name=is_new_name)
                 _add_version(session, row, record)
                 audit(session, actor, tenant, "adapter.publish", f"{name}@{row.last}", digest=record.digest)
             if created and current:
@@ -207,6 +219,15 @@ class Catalog:
             if before is not None:
                 query = query.where(VersionRow.number < min(before, 2**63 - 1))
             return tuple(map(read, session.execute(query.order_by(VersionRow.number.desc()).limit(limit))))
+
+    def check_upload(self, tenant: str, quota: Quota, *, least: int, most: int) -> None:
+        """Refuse an upload of `least` to `most` bytes ahead of its bytes; see `quota.check_upload`.
+
+        Raises:
+            RateLimitExceeded: the tenant would store more than its quota.
+        """
+        with reading(self._engine) as session:
+            check_upload(session, tenant, quota, least=least, most=most)
 
     # --- what the server asks ------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.holds import Hold, Holds
 from headmix_server.catalog.queries import NO_DRAW
+from headmix_server.catalog.quota import Quota
 from headmix_server.catalog.store import Collected, Store
 from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
@@ -69,6 +70,7 @@ class Library:
         *,
         current: bool = True,
         actor: str = SERVER,
+        quota: Quota | None = None,
     ) -> Published:
         """Store the verified upload and make it a version of the name, the `current` one if that is asked.
 
@@ -76,6 +78,7 @@ class Library:
             InvalidRequest: as `Catalog.publish`; nothing changed.
             InsufficientStorage: the disk is full; nothing changed.
             StorageUnavailable: the store cannot be reached; nothing changed.
+            RateLimitExceeded: the tenant would have more than its quota; nothing changed.
         """
         if record.digest != upload.digest:
             raise ValueError(f"the record is of {record.digest}, the upload is {upload.digest}")
@@ -83,7 +86,7 @@ class Library:
         with self.holds.acquire(record.digest):
             try:
                 self.store.commit(upload)
-                return self.catalog.publish(tenant, name, record, current=current, actor=actor)
+                return self.catalog.publish(tenant, name, record, current=current, actor=actor, quota=quota)
             except Exception:
                 self._doom(record.digest)
                 raise

@@ -121,11 +121,17 @@ class InvalidAdapter(HeadmixServerError):
 
 
 class RateLimitExceeded(HeadmixServerError):
-    """The tenant is over a quota or rate."""
+    """The tenant is over a quota or rate; `limit` names which. Without `retry_after` waiting does not help."""
 
     status = 429
     code = "rate_limit_exceeded"
     type = "rate_limit_error"
+
+    def __init__(
+        self, message: str, *, limit: str = "", param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.limit = limit
 
 
 class InternalError(HeadmixServerError):

@@ -58,6 +58,17 @@ class Metrics:
             ["route", "tenant", "adapter", "outcome"],
             registry=own,
         )
+        self.rate_limited = Counter(
+            "headmix_rate_limited_total",
+            "Requests refused by a limit of their tenant's, by the limit.",
+            ["tenant", "limit"],
+            registry=own,
+        )
+        self.limits_fallbacks = Counter(
+            "headmix_limits_fallbacks_total",
+            "Failures of the storage of limits, after each of which this server counted for itself.",
+            registry=own,
+        )
         self.prompt_tokens = Counter(
             "headmix_prompt_tokens_total", "Prompt tokens of finished requests.", ["tenant", "adapter"], registry=own
         )
@@ -199,16 +210,19 @@ class Metrics:
         queue_seconds: float | None = None,
         prompt_tokens: int = 0,
         generation_tokens: int = 0,
+        limit: str = "",
     ) -> None:
         """Count a request that ended, `seconds` after it arrived.
 
         `route` is a route's template and `outcome` `ok`, `aborted` or an error code. `adapter` is a name that was
         resolved, never one that a client merely asked for; None is the base alone. `tenant` is empty where no key
-        was accepted.
+        was accepted. `limit` names the limit that refused the request, if one did.
         """
         with self._lock:
             owner = self._budget.admit((tenant, adapter if adapter is not None else BASE_ALONE))
             self.requests.labels(route, *owner, outcome).inc()
+            if limit:
+                self.rate_limited.labels(owner[0], limit).inc()
             if prompt_tokens:
                 self.prompt_tokens.labels(*owner).inc(prompt_tokens)
             if generation_tokens:
@@ -243,6 +257,10 @@ class Metrics:
             for owner in self._versions.release(tenant, adapter):
                 _remove(owner, (self.version_requests, self.version_generation_tokens))
                 _remove(owner, (self.version_request_seconds, self.version_first_token_seconds))
+
+    def limits_fell_back(self) -> None:
+        """Count a failure of the storage of limits."""
+        self.limits_fallbacks.inc()
 
     def first_token(self, seconds: float) -> None:
         """Observe the time from a request's arrival to its first token."""

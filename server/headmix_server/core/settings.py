@@ -98,6 +98,25 @@ class Settings(BaseSettings):
     keys: Literal["on", "off"] = Field(
         "on", description="`off` lets every request in as tenant `default` with every scope."
     )
+    limit_requests_per_minute: int = Field(
+        0, ge=0, description="Requests a tenant may make in a minute, unless its own limits say else; 0 is no limit."
+    )
+    limit_tokens_per_minute: int = Field(
+        0, ge=0, description="Tokens a tenant may use in a minute, prompts and completions together; likewise."
+    )
+    limit_tokens_per_request: int = Field(
+        0, ge=0, description="Tokens one request may ask for, prompts and completions together; likewise."
+    )
+    limit_concurrent_requests: int = Field(
+        0, ge=0, description="Requests a tenant may have open at once in this server; likewise."
+    )
+    limit_adapters: int = Field(0, ge=0, description="Adapters (names) a tenant may have; likewise.")
+    limit_stored_bytes: int = Field(0, ge=0, description="Bytes of artifacts a tenant may store; likewise.")
+    limits_storage: SecretStr | None = Field(
+        None,
+        description="URL of a Redis that counts requests and tokens for several servers, `redis://host:6379/0`; `none` "
+        "counts in this process. A variable hides its password, as with `database`.",
+    )
     preload: Path | None = Field(
         None, description="Folder of `*.safetensors` loaded for tenant `default` at start, named by file."
     )

@@ -6,7 +6,7 @@ import pytest
 from headmix_server.core.errors import InsufficientStorage
 from headmix_server.core.messages import ForgetAdapter, LoadAdapter
 from headmix_server.core.types import Residency
-from tests.support.api_rig import ApiRig, api_rig
+from tests.support.api_rig import TENANT, ApiRig, api_rig
 from tests.support.artifacts import classifier_config, malformed_artifacts, random_artifact
 from tests.support.base_folder import IM_END
 from tests.support.records import digest_of
@@ -212,3 +212,32 @@ async def test_residency_is_what_the_engine_last_reported(rig: ApiRig) -> None:
     rig.state.engine.resident = {version.digest: Residency.HOST}
     assert (await rig.client.get(f"{URL}/tone")).json()["resident"] == "host"
     assert (await rig.client.get("/v1/models/tone")).json()["resident"] == "host"
+
+
+async def test_an_upload_over_the_tenants_quota_is_refused_and_leaves_nothing(rig: ApiRig, tmp_path: Path) -> None:
+    first, second = artifact(rig, tmp_path), artifact(rig, tmp_path, 1)
+    quotas: list[tuple[dict[str, int], str]] = [
+        ({"stored_bytes": len(first)}, "file"),
+        ({"stored_bytes": 0, "adapters": 1}, "name"),
+    ]
+    assert (await upload(rig, first)).status_code == 201
+    for limits, param in quotas:
+        rig.state.limits.change(TENANT, limits, actor="test")
+        refused = await upload(rig, second, "mood")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert (refused.json()["error"]["param"], refused.headers.get("retry-after")) == (param, None)
+        assert refused.headers["x-should-retry"] == "false"
+        assert [path.name for path in (tmp_path / "artifacts").rglob("*") if path.is_file()] == [
+            digest_of(first).removeprefix("sha256:")
+        ]
+        assert (await upload(rig, first)).status_code == 200
+    text = (await rig.client.get("/metrics")).text
+    for limit in ("adapters", "stored_bytes"):
+        assert f'headmix_rate_limited_total{{limit="{limit}",tenant="{TENANT}"}} 1.0' in text
+
+
+async def test_an_upload_far_over_the_quota_is_refused_before_its_bytes_are_read(rig: ApiRig) -> None:
+    rig.state.limits.change(TENANT, {"stored_bytes": 1000}, actor="test")
+    rig.publish("tone", b"x" * 990)
+    refused = await rig.client.post(URL, content=b"not even a form", headers={"content-length": str(200_000)})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")

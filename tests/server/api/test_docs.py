@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from headmix_server.api.admission import RETRY_CONCURRENT
 from headmix_server.api.app import create_app
 from headmix_server.api.engine_client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
 from headmix_server.api.errors import RETRY_AFTER, ROUTING_CODES
+from headmix_server.api.routes.usage import USUAL_DAYS
 from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.common import SamplingBody
 from headmix_server.api.schemas.completions import CompletionRequest
@@ -18,7 +20,10 @@ from headmix_server.api.schemas.embeddings import EmbeddingRequest
 from headmix_server.api.sse import FIRST_EVENT_SECONDS, PING_SECONDS
 from headmix_server.core.errors import ERRORS_BY_CODE
 from headmix_server.core.types import UNSCORED
+from headmix_server.tenancy.limits import LIMIT_NAMES
 from headmix_server.tenancy.principal import Scope
+from headmix_server.tenancy.tenant_limits import REMEMBERED_SECONDS
+from headmix_server.tenancy.usage_report import MOST_ROWS
 from tests.support.api_rig import ApiRig
 
 pytestmark = pytest.mark.drift
@@ -52,9 +57,11 @@ def test_every_error_is_in_the_table_with_its_status_and_type() -> None:
 
 def test_the_numbers_on_the_errors_page_are_the_servers() -> None:
     retries = {names(code)[0]: retry for _, code, _, _, retry in rows(ERRORS, "line under it.") if retry}
+    assert retries.pop("rate_limit_exceeded") == "see below"
     assert retries.keys() == RETRY_AFTER.keys()
     assert all(retry.startswith(str(RETRY_AFTER[code])) for code, retry in retries.items())
     assert retries["server_overloaded"] == f"{RETRY_OVERLOADED} or {RETRY_UNAVAILABLE}"
+    assert f"{RETRY_CONCURRENT} second where too many\nrequests are open" in ERRORS
     assert f"after {FIRST_EVENT_SECONDS:g} seconds without one" in ERRORS
     for status, code in ROUTING_CODES.items():
         assert f"{status} `{code}`" in " ".join(ERRORS.split())
@@ -111,6 +118,14 @@ def test_the_neutral_values_are_those_documented(route: str, request_body: type[
 def test_the_numbers_on_the_api_page_are_the_servers() -> None:
     assert f"silent for {PING_SECONDS:g} seconds" in API
     assert f"score {UNSCORED}" in API
+    assert f"within {REMEMBERED_SECONDS:g} seconds" in API
+    assert f"more than {MOST_ROWS} lines" in API
+    assert f"last {USUAL_DAYS} days" in API
+
+
+def test_every_limit_is_documented_and_none_else() -> None:
+    documented = [names(cell)[0] for cell, *_ in rows(API, "The limits of a tenant:")]
+    assert documented == list(LIMIT_NAMES)
 
 
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if " -d " in example])

@@ -1,13 +1,16 @@
 """OpenAI's own client library against this server: what people already have must work unchanged."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import openai
 import pytest
 from openai import AsyncOpenAI
 
 from headmix_server.core.messages import Generate
-from tests.support.api_rig import BASE, TENANT, ApiRig
+from headmix_server.tenancy.rates import Rates
+from tests.support.api_rig import BASE, TENANT, ApiRig, api_rig
+from tests.support.clock import FakeClock
 
 
 @pytest.fixture
@@ -98,3 +101,36 @@ async def test_errors_are_the_sdks_own_classes_with_code_and_param(sdk: AsyncOpe
     with pytest.raises(openai.InternalServerError) as busy:
         await sdk.completions.create(model=BASE, prompt="x")
     assert busy.value.code == "server_overloaded"
+
+
+async def test_the_sdk_waits_as_long_as_it_is_told_and_gets_its_answer(base_folder: Path, tmp_path: Path) -> None:
+    clock, waits = FakeClock(), list[float]()
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+        clock.now += seconds
+
+    settings = {"limit_requests_per_minute": 1}
+    async with (
+        api_rig(base_folder, tmp_path, settings=settings, rates=Rates(clock=clock)) as rig,
+        AsyncOpenAI(base_url=f"{rig.url}/v1", api_key=rig.keys[TENANT], max_retries=0) as sdk,
+    ):
+        rig.says("The fox")
+        await sdk.completions.create(model=BASE, prompt="x")
+        with pytest.raises(openai.RateLimitError) as refused:
+            await sdk.completions.create(model=BASE, prompt="x")
+        assert (refused.value.code, refused.value.status_code) == ("rate_limit_exceeded", 429)
+        clock.now += 90
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("openai._base_client.anyio.sleep", wait)
+            answer = await sdk.with_options(max_retries=1).completions.create(model=BASE, prompt="x")
+    assert answer.choices[0].text == "The fox"
+    assert waits == [30.0]
+
+
+async def test_the_sdk_does_not_try_again_what_can_never_pass(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    rig.state.limits.change(TENANT, {"tokens_per_minute": 5}, actor="test")
+    with pytest.raises(openai.RateLimitError):
+        await sdk.with_options(max_retries=5).completions.create(model=BASE, prompt="x", max_tokens=50)
+    refused = rig.state.metrics.rate_limited.labels(TENANT, "tokens_per_minute")
+    assert refused._value.get() == 1

@@ -25,6 +25,7 @@ class _NoParts:
 
     settings = Settings()
     metrics = Metrics(series=1, version="0", base="")
+    usage = None
 
 
 def document() -> dict[str, Any]:

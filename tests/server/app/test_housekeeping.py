@@ -8,6 +8,7 @@ from headmix_server.app.housekeeping import Housekeeping
 from headmix_server.core.database import open_database
 from headmix_server.core.errors import ServerOverloaded
 from headmix_server.tenancy.keys import Keys
+from headmix_server.tenancy.usage import UsageMeter
 from tests.support.crash import open_library
 
 
@@ -20,7 +21,7 @@ async def test_last_uses_are_written_now_and_then_and_at_the_end(tmp_path: Path)
         return {info.key_id for info in Keys(database).list("acme") if info.last_used is not None}
 
     keys.authenticate(first.plaintext)
-    task = asyncio.create_task(Housekeeping(keys, open_library(tmp_path), seconds=0.01).run())
+    task = asyncio.create_task(Housekeeping(keys, open_library(tmp_path), UsageMeter(database), seconds=0.01).run())
     while written() != {first.info.key_id}:  # noqa: ASYNC110 - the housekeeping tells nobody
         await asyncio.sleep(0.01)
     task.cancel()
@@ -40,9 +41,10 @@ async def test_a_database_that_is_busy_does_not_end_the_housekeeping(
         calls.append(1)
         raise ServerOverloaded("The catalog is busy; try again.")
 
-    keys = Keys(open_database(tmp_path / "headmix.db"))
+    database = open_database(tmp_path / "headmix.db")
+    keys = Keys(database)
     monkeypatch.setattr(keys, "flush_last_used", busy)
-    task = asyncio.create_task(Housekeeping(keys, open_library(tmp_path), seconds=0.001).run())
+    task = asyncio.create_task(Housekeeping(keys, open_library(tmp_path), UsageMeter(database), seconds=0.001).run())
     while len(calls) < 3:  # noqa: ASYNC110 - the housekeeping tells nobody
         await asyncio.sleep(0.001)
     assert not task.done()

@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
+from headmix_server.api.admission import Admission, Admitted
 from headmix_server.api.answers.chat import ChatAnswer
-from headmix_server.api.deps import InferenceKey, State
+from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
@@ -14,7 +15,6 @@ from headmix_server.api.schemas.chat import ChatCompletion, ChatMessage, ChatReq
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.tenancy.principal import Principal
 from headmix_server.text.chat_template import ChatTemplateError
 
 router = APIRouter(tags=["generation"])
@@ -22,10 +22,10 @@ router = APIRouter(tags=["generation"])
 
 @router.post("/v1/chat/completions", responses=STREAMED, response_model=ChatCompletion)
 async def create_chat_completion(
-    request: Request, response: Response, body: ChatRequest, principal: InferenceKey, state: State
+    request: Request, response: Response, body: ChatRequest, admission: Admitted, state: State
 ) -> Response | ChatCompletion:
     """Answer a conversation; `stream` sends the text as it comes."""
-    job = await _make_job(request, body, principal, state)
+    job = await _make_job(request, body, admission, state)
     answer = ChatAnswer(job, body)
     if body.stream:
         return await open_stream(request, answer.events(), job.model.headers)
@@ -33,7 +33,7 @@ async def create_chat_completion(
     return await until_disconnected(request, answer.whole())
 
 
-async def _make_job(request: Request, body: ChatRequest, principal: Principal, state: ApiState) -> Job:
+async def _make_job(request: Request, body: ChatRequest, admission: Admission, state: ApiState) -> Job:
     record = record_of(request)
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
@@ -49,15 +49,23 @@ async def _make_job(request: Request, body: ChatRequest, principal: Principal, s
     limit = context_length(ready)
     asked = body.max_completion_tokens or body.max_tokens
     check_length(len(prompt), asked or 1, limit, param="messages")
+    max_tokens = asked or _rest(limit - len(prompt), admission.room(len(prompt)), choices)
+    await admission.reserve(
+        len(prompt),
+        max_tokens * choices,
+        param="messages",
+        completion_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
+    )
     sampling = sampling_params(
         body,
-        max_tokens=asked or limit - len(prompt),
+        max_tokens=max_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
     return Job(
         state=state,
         record=record,
-        tenant=principal.tenant,
+        tenant=admission.tenant,
+        weight=admission.limits.weight,
         model=model,
         tokenizer=vocabulary.tokenizer,
         prompts=(tuple(prompt),),
@@ -65,6 +73,11 @@ async def _make_job(request: Request, body: ChatRequest, principal: Principal, s
         choices=choices,
         stops=tuple(body.stop or ()),
     )
+
+
+def _rest(context: int, room: int | None, choices: int) -> int:
+    """Return how long each choice may become where the client does not say: as the context and its tenant allow."""
+    return context if room is None else max(1, min(context, room // choices))
 
 
 def render(state: ApiState, messages: list[ChatMessage]) -> str:

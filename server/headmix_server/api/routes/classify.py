@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 
 from headmix_adapters.config import ClassifierConfig
-from headmix_server.api.deps import InferenceKey, State
+from headmix_server.api.admission import Admitted
+from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, require_classification, resolve_model
@@ -28,7 +29,7 @@ router = APIRouter(tags=["classification"])
 
 @router.post("/v1/classify", response_model_exclude_none=True)
 async def classify(
-    request: Request, response: Response, body: ClassifyRequest, principal: InferenceKey, state: State
+    request: Request, response: Response, body: ClassifyRequest, admission: Admitted, state: State
 ) -> ClassifyResponse:
     """Classify one text or several with a classifier adapter."""
     record = record_of(request)
@@ -36,9 +37,16 @@ async def classify(
     version, ref = require_classification(model)
     ready = state.engine.require_ready()
     prompts = await _prompts(state, model, body.input, context_length(ready))
+    await admission.reserve(sum(map(len, prompts)), param="input")
     name = engine_request_id(record)
     messages = [
-        Classify(request_id=f"{name}-{index}", tenant=principal.tenant, prompt=prompt, adapter=ref)
+        Classify(
+            request_id=f"{name}-{index}",
+            tenant=admission.tenant,
+            prompt=prompt,
+            adapter=ref,
+            weight=admission.limits.weight,
+        )
         for index, prompt in enumerate(prompts)
     ]
     record.prompt_tokens = sum(map(len, prompts))

@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
+from headmix_server.api.admission import Admission, Admitted
 from headmix_server.api.answers.completion import CompletionAnswer
-from headmix_server.api.deps import InferenceKey, State
+from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
@@ -14,7 +15,6 @@ from headmix_server.api.schemas.completions import Completion, CompletionRequest
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.tenancy.principal import Principal
 
 DEFAULT_MAX_TOKENS = 16
 router = APIRouter(tags=["generation"])
@@ -22,10 +22,10 @@ router = APIRouter(tags=["generation"])
 
 @router.post("/v1/completions", responses=STREAMED, response_model=Completion)
 async def create_completion(
-    request: Request, response: Response, body: CompletionRequest, principal: InferenceKey, state: State
+    request: Request, response: Response, body: CompletionRequest, admission: Admitted, state: State
 ) -> Response | Completion:
     """Continue a prompt, or several; `stream` sends the text as it comes."""
-    job = await _make_job(request, body, principal, state)
+    job = await _make_job(request, body, admission, state)
     answer = CompletionAnswer(job, body)
     if body.stream:
         return await open_stream(request, answer.events(), job.model.headers)
@@ -33,7 +33,7 @@ async def create_completion(
     return await until_disconnected(request, answer.whole())
 
 
-async def _make_job(request: Request, body: CompletionRequest, principal: Principal, state: ApiState) -> Job:
+async def _make_job(request: Request, body: CompletionRequest, admission: Admission, state: ApiState) -> Job:
     record = record_of(request)
     model = await resolve_model(request, state, body.model, body.user)
     require_generation(state, model)
@@ -49,6 +49,12 @@ async def _make_job(request: Request, body: CompletionRequest, principal: Princi
         raise InvalidRequest("The prompt is empty.", param="prompt")
     for prompt in prompts:
         check_length(len(prompt), max(1, max_tokens), context_length(ready), param="prompt")
+    await admission.reserve(
+        sum(map(len, prompts)),
+        max(1, max_tokens) * choices * len(prompts),
+        param="prompt",
+        completion_param="max_tokens",
+    )
     sampling = sampling_params(
         body,
         max_tokens=max(1, max_tokens),
@@ -58,7 +64,8 @@ async def _make_job(request: Request, body: CompletionRequest, principal: Princi
     return Job(
         state=state,
         record=record,
-        tenant=principal.tenant,
+        tenant=admission.tenant,
+        weight=admission.limits.weight,
         model=model,
         tokenizer=vocabulary.tokenizer,
         prompts=tuple(map(tuple, prompts)),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
-from headmix_server.api.deps import InferenceKey, State
+from headmix_server.api.admission import Admitted
+from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, resolve_model
@@ -24,16 +25,24 @@ router = APIRouter(tags=["embeddings"])
 
 @router.post("/v1/embeddings")
 async def create_embeddings(
-    request: Request, response: Response, body: EmbeddingRequest, principal: InferenceKey, state: State
+    request: Request, response: Response, body: EmbeddingRequest, admission: Admitted, state: State
 ) -> EmbeddingResponse:
     """Make a vector of one text or several: the pooled final hidden states of the base or of an adapter on it."""
     record = record_of(request)
     model = await resolve_model(request, state, body.model, body.user)
     ready = state.engine.require_ready()
     prompts = await _prompts(state, model, body.inputs, context_length(ready))
+    await admission.reserve(sum(map(len, prompts)), param="input")
     name, params = engine_request_id(record), embedding_params(state, body)
     messages = [
-        Embed(request_id=f"{name}-{index}", tenant=principal.tenant, prompt=prompt, adapter=model.ref, params=params)
+        Embed(
+            request_id=f"{name}-{index}",
+            tenant=admission.tenant,
+            prompt=prompt,
+            adapter=model.ref,
+            params=params,
+            weight=admission.limits.weight,
+        )
         for index, prompt in enumerate(prompts)
     ]
     record.prompt_tokens = sum(map(len, prompts))

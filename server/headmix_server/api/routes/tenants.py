@@ -54,20 +54,20 @@ async def create_tenant(body: TenantRequest, response: Response, principal: Admi
 @router.get("/v1/tenants/{tenant}")
 async def get_tenant(tenant: str, _: AdminKey, state: State) -> TenantObject:
     """Return one tenant."""
-    return tenant_object(await _tenant(state, tenant))
+    return tenant_object(await find_tenant(state, tenant))
 
 
 @router.get("/v1/tenants/{tenant}/keys")
 async def list_keys(tenant: str, _: AdminKey, state: State) -> KeyList:
     """Return the tenant's keys without their texts, revoked and expired ones too, oldest first."""
-    await _tenant(state, tenant)
+    await find_tenant(state, tenant)
     return KeyList(data=[key_object(info) for info in await run_in_threadpool(state.keys.list, tenant)])
 
 
 @router.post("/v1/tenants/{tenant}/keys", status_code=201)
 async def create_key(tenant: str, body: KeyRequest, principal: AdminKey, state: State) -> NewKeyObject:
     """Make a key of an existing tenant; its text is in this answer and nowhere else."""
-    await _tenant(state, tenant)
+    await find_tenant(state, tenant)
 
     def create() -> NewKeyObject:
         return new_key_object(
@@ -122,7 +122,12 @@ async def list_audit(
     return await run_in_threadpool(entries)
 
 
-async def _tenant(state: ApiState, name: str) -> TenantInfo:
+async def find_tenant(state: ApiState, name: str) -> TenantInfo:
+    """Return the tenant.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
     tenant = await run_in_threadpool(state.tenants.get, name)
     if tenant is None:
         raise NotFound(f"There is no tenant {name!r}.", param="tenant")

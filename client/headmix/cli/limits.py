@@ -1,0 +1,74 @@
+"""Owns `headmix tenants limits`: what a tenant may use, shown and set."""
+
+from typing import Annotated
+
+import typer
+
+from headmix.cli.output import JsonOption, print_json, print_table
+from headmix.cli.session import Session
+from headmix.types.limits import LimitChanges, Limits, OwnLimits
+
+DEFAULT = "default"
+
+
+def limits(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The tenant's name.")],
+    requests_per_minute: Annotated[str | None, typer.Option(metavar="N", help="Requests in a minute.")] = None,
+    tokens_per_minute: Annotated[
+        str | None, typer.Option(metavar="N", help="Tokens in a minute, prompts and completions together.")
+    ] = None,
+    tokens_per_request: Annotated[
+        str | None, typer.Option(metavar="N", help="Tokens one request may ask for, likewise.")
+    ] = None,
+    concurrent_requests: Annotated[str | None, typer.Option(metavar="N", help="Requests open at once.")] = None,
+    adapters: Annotated[str | None, typer.Option(metavar="N", help="Adapters (names).")] = None,
+    stored_bytes: Annotated[str | None, typer.Option(metavar="N", help="Bytes of artifacts.")] = None,
+    weight: Annotated[str | None, typer.Option(metavar="W", help="Share beside other tenants; 1 is usual.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a tenant's limits, after setting those given: 0 is no limit, `default` goes back to the server's."""
+    given = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "tokens_per_request": tokens_per_request,
+        "concurrent_requests": concurrent_requests,
+        "adapters": adapters,
+        "stored_bytes": stored_bytes,
+        "weight": weight,
+    }
+    changes = read_changes({limit: text for limit, text in given.items() if text is not None})
+    with Session.of(ctx).client() as client:
+        found = client.tenants.set_limits(name, **changes) if changes else client.tenants.limits(name)
+    if as_json:
+        print_json(found)
+    else:
+        print_table(("limit", "value", "set for the tenant"), _rows(found))
+
+
+def read_changes(given: dict[str, str]) -> LimitChanges:
+    """Return options' texts as limits; a text that is none is wrong usage."""
+    changes = LimitChanges()
+    for limit, text in given.items():
+        if limit == "weight":
+            changes["weight"] = None if text == DEFAULT else _weight(text)
+        else:
+            changes[limit] = None if text == DEFAULT else _count(text)  # type: ignore[literal-required] # an option each
+    return changes
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise typer.BadParameter(f"a limit is a whole number, 0 for none, or `{DEFAULT}`; not {text!r}")
+    return int(text)
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"a weight is a number or `{DEFAULT}`; not {text!r}") from None
+
+
+def _rows(found: Limits) -> list[tuple[object, ...]]:
+    return [(name, getattr(found.effective, name), getattr(found.own, name)) for name in OwnLimits.model_fields]

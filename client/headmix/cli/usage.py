@@ -1,0 +1,45 @@
+"""Owns `headmix usage`."""
+
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from headmix.cli.output import JsonOption, print_json, print_table
+from headmix.cli.session import Session
+from headmix.operations.usage import GROUPS
+
+COUNTS = ("requests", "prompt_tokens", "cached_tokens", "generation_tokens")
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("a day is written like 2026-11-24") from None
+
+
+def usage(
+    ctx: typer.Context,
+    first: Annotated[
+        date | None, typer.Option("--from", parser=_day, metavar="DAY", help="First day (UTC); 30 days to the last.")
+    ] = None,
+    last: Annotated[date | None, typer.Option("--to", parser=_day, metavar="DAY", help="Last day; today.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="This tenant's; others' need the scope admin.")] = None,
+    group_by: Annotated[str, typer.Option(help="Some of tenant, day and model, with commas.")] = ",".join(GROUPS),
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was used: requests and tokens by tenant, day and model. It lags behind by a minute at most."""
+    groups = [name for name in group_by.split(",") if name]
+    with Session.of(ctx).client() as client:
+        if as_csv:
+            text = client.usage_csv(first=first, last=last, tenant=tenant, group_by=groups)
+            typer.echo(text.replace("\r\n", "\n"), nl=False)
+            return
+        lines = client.usage(first=first, last=last, tenant=tenant, group_by=groups)
+    if as_json:
+        print_json(lines)
+    else:
+        columns = (*(name for name in GROUPS if name in groups), *COUNTS)
+        print_table(columns, ([getattr(line, name) for name in columns] for line in lines))

@@ -1,0 +1,52 @@
+"""Owns the request of what was used, read as objects or as CSV."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from headmix.request import Request, parser_of
+from headmix.types.result import ResponseMeta
+from headmix.types.usage import UsageLine, UsageList
+
+GROUPS = ("tenant", "day", "model")
+
+
+def read_usage(
+    *,
+    first: date | None = None,
+    last: date | None = None,
+    tenant: str | None = None,
+    group_by: Sequence[str] = GROUPS,
+) -> Request[tuple[UsageLine, ...]]:
+    """What was used on the days `first` to `last` (UTC, the last 30 by default), summed by `group_by`.
+
+    An administrator's key sees every tenant, or the one named; any other key its own.
+    """
+    return Request("GET", "/v1/usage", _lines, query=_query(first, last, tenant, group_by))
+
+
+def read_usage_csv(
+    *,
+    first: date | None = None,
+    last: date | None = None,
+    tenant: str | None = None,
+    group_by: Sequence[str] = GROUPS,
+) -> Request[str]:
+    """As `read_usage`, as the text of a CSV file with a line of column names."""
+    query = _query(first, last, tenant, group_by) | {"format": "csv"}
+    return Request("GET", "/v1/usage", _text, query=query)
+
+
+def _query(first: date | None, last: date | None, tenant: str | None, group_by: Sequence[str]) -> dict[str, str | int]:
+    query: dict[str, str | int] = {"group_by": ",".join(group_by)}
+    query |= {} if first is None else {"from": first.isoformat()}
+    query |= {} if last is None else {"to": last.isoformat()}
+    query |= {} if tenant is None else {"tenant": tenant}
+    return query
+
+
+def _lines(body: bytes, meta: ResponseMeta) -> tuple[UsageLine, ...]:
+    return parser_of(UsageList)(body, meta).data
+
+
+def _text(body: bytes, _: ResponseMeta) -> str:
+    return body.decode("utf-8", errors="replace")

@@ -1,0 +1,49 @@
+"""Owns the shapes of a tenant's limits. 0 is no limit everywhere."""
+
+from typing import TypedDict
+
+from headmix.types.result import Part, Result
+
+
+class LimitChanges(TypedDict, total=False):
+    """Limits to set: None goes back to the server's default; those left out stay."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    tokens_per_request: int | None
+    concurrent_requests: int | None
+    adapters: int | None
+    stored_bytes: int | None
+    weight: float | None
+
+
+class OwnLimits(Part):
+    """What was set for the tenant itself; None is the server's default."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_request: int | None = None
+    concurrent_requests: int | None = None
+    adapters: int | None = None
+    stored_bytes: int | None = None
+    weight: float | None = None
+
+
+class EffectiveLimits(Part):
+    """What holds for the tenant."""
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    tokens_per_request: int = 0
+    concurrent_requests: int = 0
+    adapters: int = 0
+    stored_bytes: int = 0
+    weight: float = 1.0
+
+
+class Limits(Result):
+    """A tenant's limits: what was set for it, and what holds with the server's defaults."""
+
+    tenant: str
+    own: OwnLimits
+    effective: EffectiveLimits

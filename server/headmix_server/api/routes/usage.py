@@ -1,0 +1,71 @@
+"""GET /v1/usage: what was used, by tenant, day and model."""
+
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+from starlette.concurrency import run_in_threadpool
+
+from headmix_server.api.deps import AnyKey, State
+from headmix_server.api.schemas.usage import UsageList, usage_csv, usage_object
+from headmix_server.core.errors import HeadmixServerError, InvalidRequest
+from headmix_server.tenancy.principal import Principal, Scope
+from headmix_server.tenancy.usage_report import UsageLine
+
+USUAL_DAYS = 30
+router = APIRouter(tags=["usage"])
+
+_GROUPS = {"tenant": "tenant", "day": "day", "model": "adapter"}
+_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+_CSV_TYPE = "text/csv; charset=utf-8"
+
+
+@router.get("/v1/usage", responses=_CSV, response_model=UsageList)
+async def get_usage(
+    request: Request,
+    principal: AnyKey,
+    state: State,
+    first: Annotated[date | None, Query(alias="from")] = None,
+    last: Annotated[date | None, Query(alias="to")] = None,
+    tenant: str | None = None,
+    group_by: str = ",".join(_GROUPS),
+    format: Literal["json", "csv"] | None = None,  # noqa: A002 - the parameter's name
+) -> Response | UsageList:
+    """Return the key's tenant's usage; to administrators every tenant's, or the one asked for.
+
+    `from` and `to` are days of UTC and both count; without them it is the last 30 days.
+    """
+    last = last or datetime.now(UTC).date()
+    first = first or last - timedelta(days=min(USUAL_DAYS - 1, (last - date.min).days))
+    if first > last:
+        raise InvalidRequest("The first day is after the last one.", param="from")
+    whose, groups = _whose(principal, tenant), _groups(group_by)
+
+    def lines() -> tuple[UsageLine, ...]:
+        with suppress(HeadmixServerError):  # what cannot be written now is missing, the rest is still true
+            state.usage.flush_for_reader()
+        return state.usage_report.lines(tenant=whose, first=first, last=last, groups=groups)
+
+    objects = [usage_object(line, state.base.name) for line in await run_in_threadpool(lines)]
+    as_csv = format == "csv" or (format is None and "text/csv" in request.headers.get("accept", ""))
+    if as_csv:
+        return PlainTextResponse(usage_csv(objects), media_type=_CSV_TYPE)
+    return UsageList(first=first, last=last, data=objects)
+
+
+def _whose(principal: Principal, asked: str | None) -> str | None:
+    """Return the tenant to report on; None is all of them."""
+    if asked is None:
+        return None if Scope.ADMIN in principal.scopes else principal.tenant
+    if asked != principal.tenant:
+        principal.require(Scope.ADMIN)
+    return asked
+
+
+def _groups(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in _GROUPS]:
+        raise InvalidRequest(f"Usage is grouped by {', '.join(_GROUPS)}, not {unknown[0]!r}.", param="group_by")
+    return tuple(_GROUPS[name] for name in names)

@@ -1,0 +1,65 @@
+"""Bodies of /v1/tenants/{tenant}/limits."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from headmix_server.api.schemas.common import LARGEST, RequestBody, ResponseBody
+from headmix_server.tenancy.limits import HEAVIEST, LIGHTEST
+from headmix_server.tenancy.tenant_limits import TenantLimits, as_numbers
+
+Most = Annotated[int, Field(ge=0, le=LARGEST)]
+
+
+class LimitChanges(RequestBody):
+    """Limits to set: 0 is no limit, null the server's default; those not named stay as they are."""
+
+    requests_per_minute: Most | None = None
+    tokens_per_minute: Most | None = None
+    tokens_per_request: Most | None = None
+    concurrent_requests: Most | None = None
+    adapters: Most | None = None
+    stored_bytes: Most | None = None
+    weight: Annotated[float, Field(ge=LIGHTEST, le=HEAVIEST)] | None = None
+
+
+class OwnLimits(ResponseBody):
+    """What was set for the tenant; null is the default."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    tokens_per_request: int | None
+    concurrent_requests: int | None
+    adapters: int | None
+    stored_bytes: int | None
+    weight: float | None
+
+
+class EffectiveLimits(ResponseBody):
+    """What holds for the tenant; 0 is no limit."""
+
+    requests_per_minute: int
+    tokens_per_minute: int
+    tokens_per_request: int
+    concurrent_requests: int
+    adapters: int
+    stored_bytes: int
+    weight: float
+
+
+class LimitsObject(ResponseBody):
+    """A tenant's limits."""
+
+    object: Literal["tenant.limits"] = "tenant.limits"
+    tenant: str
+    own: OwnLimits
+    effective: EffectiveLimits
+
+
+def limits_object(limits: TenantLimits, tenant: str) -> LimitsObject:
+    """Return the tenant's limits as administrators see them."""
+    return LimitsObject(
+        tenant=tenant,
+        own=OwnLimits.model_validate(limits.own(tenant)),
+        effective=EffectiveLimits.model_validate(as_numbers(limits.of(tenant))),
+    )

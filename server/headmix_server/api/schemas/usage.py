@@ -1,0 +1,63 @@
+"""The body of /v1/usage, as JSON and as CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import date
+from typing import Literal
+
+from headmix_server.api.schemas.common import ResponseBody
+from headmix_server.tenancy.usage_report import UsageLine
+
+
+class UsageObject(ResponseBody):
+    """What was used; a group that was not asked for is null. `model` is the base's name or an adapter's."""
+
+    object: Literal["usage.line"] = "usage.line"
+    tenant: str | None
+    day: str | None
+    model: str | None
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    generation_tokens: int
+
+
+class UsageList(ResponseBody):
+    """Usage of the days `first` to `last`, UTC."""
+
+    object: Literal["list"] = "list"
+    first: date
+    last: date
+    data: list[UsageObject]
+
+
+COLUMNS = tuple(name for name in UsageObject.model_fields if name != "object")
+
+
+def usage_object(line: UsageLine, base: str) -> UsageObject:
+    """Return one line in clients' words; `base` is the name of the base alone."""
+    used = line.used
+    return UsageObject(
+        tenant=line.tenant,
+        day=line.day,
+        model=base if line.adapter == "" else line.adapter,
+        requests=used.requests,
+        prompt_tokens=used.prompt_tokens,
+        cached_tokens=used.cached_tokens,
+        generation_tokens=used.generation_tokens,
+    )
+
+
+def usage_csv(lines: Sequence[UsageObject]) -> str:
+    """Return the lines under a line of column names."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(getattr(line, name)) for name in COLUMNS] for line in lines)
+    return text.getvalue()
+
+
+def _cell(value: str | int | None) -> str | int | None:
+    """Return a cell that no spreadsheet takes for a formula, whatever a base is called."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -1,0 +1,43 @@
+"""What one tenant may use of the server, and where the defaults come from. Who enforces what, docs/api.md says."""
+
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Final
+
+from headmix_server.core.settings import Settings
+
+UNLIMITED: Final = 0
+DEFAULT_WEIGHT: Final = 1.0
+LIGHTEST, HEAVIEST = 0.001, 1000.0
+"""Bounds of a weight: beyond them the shares would be none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """A tenant's limits; 0 is no limit. Its work counts `1 / weight` where it competes with others'."""
+
+    requests_per_minute: int = UNLIMITED
+    tokens_per_minute: int = UNLIMITED
+    tokens_per_request: int = UNLIMITED
+    concurrent_requests: int = UNLIMITED
+    adapters: int = UNLIMITED
+    stored_bytes: int = UNLIMITED
+    weight: float = DEFAULT_WEIGHT
+
+
+LIMIT_NAMES: Final = tuple(field.name for field in fields(Limits))
+
+LIMIT_WORDS = MappingProxyType({name: name.replace("_", " ") for name in LIMIT_NAMES})
+"""The limits as messages call them."""
+
+
+def default_limits(settings: Settings) -> Limits:
+    """Return what holds for a tenant for which nothing else was set."""
+    return Limits(
+        requests_per_minute=settings.limit_requests_per_minute,
+        tokens_per_minute=settings.limit_tokens_per_minute,
+        tokens_per_request=settings.limit_tokens_per_request,
+        concurrent_requests=settings.limit_concurrent_requests,
+        adapters=settings.limit_adapters,
+        stored_bytes=settings.limit_stored_bytes,
+    )

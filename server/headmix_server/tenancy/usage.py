@@ -1,0 +1,109 @@
+"""What each tenant used: counted in memory as requests end, added to the database now and then.
+
+A request must not wait for a write, so a crash forgets what came after the last one.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+from sqlalchemy.dialects import postgresql, sqlite
+
+from headmix_server.core.database import writing
+from headmix_server.tenancy.models import UsageRow
+
+BASE_ALONE = ""
+REST = "*"
+"""The adapter under which is counted what finds no place in memory; no adapter can be called so."""
+
+MOST_KEPT = 10_000
+"""Pairs of tenant and adapter that are counted apart between two writes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """Counts of requests that reached the model, however they ended, and of their tokens."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generation_tokens: int = 0
+
+    def __add__(self, other: "Used") -> "Used":
+        return Used(
+            requests=self.requests + other.requests,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            generation_tokens=self.generation_tokens + other.generation_tokens,
+        )
+
+
+_Counts = dict[tuple[str, str, str], Used]
+"""By tenant, day and adapter."""
+
+
+class UsageMeter:
+    """Counts what is used. Safe to use from many threads; `clock` tells Unix seconds, days are UTC's."""
+
+    def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._counts: _Counts = {}
+        self._written_at = 0.0
+
+    def add(self, tenant: str, adapter: str | None, used: Used) -> None:
+        """Count a request that has ended; `adapter` None is the base alone."""
+        day = datetime.fromtimestamp(self._clock(), UTC).date().isoformat()
+        with self._lock:
+            _add(self._counts, {(tenant, day, BASE_ALONE if adapter is None else adapter): used})
+
+    def flush(self) -> None:
+        """Add what was counted to the database, all or nothing; where that fails it is kept for the next time.
+
+        Raises:
+            ServerOverloaded, InsufficientStorage: see `core.database.writing`.
+        """
+        with self._writing:
+            with self._lock:
+                counts, self._counts = self._counts, {}
+            self._written_at = self._clock()
+            if not counts:
+                return
+            try:
+                self._write(counts)
+            except BaseException:
+                with self._lock:
+                    newer, self._counts = self._counts, counts
+                    _add(self._counts, newer)
+                raise
+
+    def flush_for_reader(self, *, seconds: float = 1.0) -> None:
+        """Flush unless that was done within these seconds: readers must not set the pace of writing."""
+        if not 0 <= self._clock() - self._written_at < seconds:
+            self.flush()
+
+    def _write(self, counts: Mapping[tuple[str, str, str], Used]) -> None:
+        rows = [
+            {"tenant": tenant, "day": day, "adapter": adapter, **asdict(used)}
+            for (tenant, day, adapter), used in sorted(counts.items())
+        ]
+        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        statement = insert(UsageRow)
+        added = {name: getattr(UsageRow, name) + statement.excluded[name] for name in asdict(Used())}
+        with writing(self._engine) as session:
+            session.connection().execute(
+                statement.on_conflict_do_update(index_elements=["tenant", "day", "adapter"], set_=added), rows
+            )
+
+
+def _add(counts: _Counts, more: Mapping[tuple[str, str, str], Used]) -> None:
+    for (tenant, day, adapter), used in more.items():
+        key = (tenant, day, adapter)
+        if key not in counts and len(counts) >= MOST_KEPT:
+            key = (tenant, day, REST)
+        counts[key] = counts.get(key, Used()) + used

@@ -1,0 +1,86 @@
+"""How much a tenant may keep."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine
+
+from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.quota import Quota
+from headmix_server.catalog.version import AdapterRecord
+from headmix_server.core.database import open_database
+from headmix_server.core.errors import RateLimitExceeded
+from tests.support.records import record_of
+
+BYTES = 100
+
+
+def record(name: str) -> AdapterRecord:
+    return record_of(name.encode().ljust(BYTES))
+
+
+@pytest.fixture
+def catalog(database_url: str) -> Iterator[Catalog]:
+    engine: Engine = open_database(database_url)
+    yield Catalog(engine)
+    engine.dispose()
+
+
+def test_a_name_too_many_is_refused_and_a_new_version_is_not(catalog: Catalog) -> None:
+    quota = Quota(adapters=1)
+    catalog.publish("acme", "tone", record("a"), quota=quota)
+    catalog.publish("acme", "tone", record("b"), quota=quota)
+    with pytest.raises(RateLimitExceeded) as refused:
+        catalog.publish("acme", "mood", record("c"), quota=quota)
+    assert (refused.value.limit, refused.value.param, refused.value.retry_after) == ("adapters", "name", None)
+    catalog.publish("other", "mood", record("c"), quota=quota)
+    catalog.delete("acme", "tone")
+    catalog.publish("acme", "mood", record("c"), quota=quota)
+
+
+def test_bytes_too_many_are_refused_and_nothing_changes(catalog: Catalog) -> None:
+    quota = Quota(stored_bytes=2 * BYTES)
+    for content in "ab":
+        catalog.publish("acme", "tone", record(content), quota=quota)
+    with pytest.raises(RateLimitExceeded) as refused:
+        catalog.publish("acme", "tone", record("c"), quota=quota)
+    assert (refused.value.limit, refused.value.param) == ("stored_bytes", "file")
+    assert catalog.resolve("acme", "tone").version == 2
+    assert len(catalog.versions("acme", "tone")) == 2
+
+
+def test_a_tenant_pays_for_bytes_it_has_under_several_names_once_and_for_no_one_elses(catalog: Catalog) -> None:
+    quota = Quota(stored_bytes=BYTES)
+    catalog.publish("other", "tone", record("b"))
+    for name in ("tone", "mood", "tone"):
+        catalog.publish("acme", name, record("a"), quota=quota)
+    with pytest.raises(RateLimitExceeded):  # the other tenant's bytes are stored already, which is nobody's business
+        catalog.publish("acme", "tone", record("b"), quota=quota)
+
+
+def test_an_upload_is_refused_ahead_of_its_bytes_unless_it_may_repeat_what_is_there(catalog: Catalog) -> None:
+    quota = Quota(stored_bytes=BYTES)
+    catalog.publish("acme", "tone", record("a"), quota=quota)
+    catalog.check_upload("acme", quota, least=BYTES - 10, most=BYTES + 10)
+    catalog.check_upload("other", quota, least=BYTES, most=BYTES + 10)
+    with pytest.raises(RateLimitExceeded):
+        catalog.check_upload("acme", quota, least=BYTES + 1, most=BYTES + 10)
+
+
+def test_uploads_at_once_do_not_share_the_last_place(catalog: Catalog) -> None:
+    quota, refused, start = Quota(adapters=3), list[str](), threading.Barrier(8)
+
+    def publish(name: str) -> None:
+        start.wait()
+        try:
+            catalog.publish("acme", name, record(name), quota=quota)
+        except RateLimitExceeded:
+            refused.append(name)
+
+    threads = [threading.Thread(target=publish, args=(f"adapter-{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(catalog.list("acme")), len(refused)) == (3, 5)
