@@ -5,7 +5,7 @@ PORT ?= 8000
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-gpu bench-cuda format bench bench-vllm first-light exactness soak train-examples openapi clean
+.PHONY: serve serve-minilm install check test test-gpu bench-cuda format bench bench-vllm first-light exactness hostile soak train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -44,6 +44,9 @@ first-light: .venv/.installed  ## Every promise on the real base: real processes
 
 exactness: .venv/.installed  ## A mixed batch on the real base against each request alone and against transformers
 	$(BIN)/python -m benchmarks.exactness
+
+hostile: .venv/.installed  ## What a hostile tenant costs two others on the real base: first-token times, errors, foreign bytes
+	$(BIN)/python -m benchmarks.hostile
 
 soak: .venv/.installed  ## An hour's random walk over everything at once, each answer against its adapter alone; SEED=1 MINUTES=5
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60)

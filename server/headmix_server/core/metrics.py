@@ -1,7 +1,7 @@
 """Every metric of the server, in a registry of its own; docs/metrics.md is checked against this file.
 
 Owns names, labels, buckets and the bound on the number of series. Knows neither the engine nor HTTP: the API process
-tells it what happened. Tenants and adapters come from clients, so series for them are limited (`_SeriesBudget`), and
+tells it what happened. Tenants and adapters come from clients, so series for them are limited (`SeriesBudget`), and
 those of what is gone are removed. Safe to use from many threads.
 """
 
@@ -14,9 +14,9 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Count
 from prometheus_client.metrics_core import Metric
 
 from headmix_server.core.messages import EngineReport
+from headmix_server.core.series_budget import Owner, SeriesBudget
 from headmix_server.core.types import Residency
 
-OTHER = "other"
 # No adapter's name is empty, so this cannot be mistaken for one.
 BASE_ALONE = ""
 
@@ -28,9 +28,6 @@ _POWERS_OF_TWO = tuple(float(2**exponent) for exponent in range(14))
 _NAMING_LABELS = frozenset({"tenant", "adapter", "running_lora_adapters", "waiting_lora_adapters"})
 """Labels that tell who is served; `Metrics.render` leaves them out for whoever may not know."""
 
-Owner = tuple[str, str]
-"""A (tenant, adapter name) pair, as labels."""
-
 
 class Metrics:
     """All metrics of one server. `series` is how many (tenant, adapter) pairs have series of their own."""
@@ -39,8 +36,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._clock = clock
         self._lock = threading.Lock()
-        self._budget = _SeriesBudget(series)
-        self._versions = _SeriesBudget(series)
+        self._budget = SeriesBudget(series)
+        self._versions = SeriesBudget(series)
         self._define_requests()
         self._define_engine()
         self._define_adapters()
@@ -342,29 +339,6 @@ class Metrics:
         self.adapter_resident.clear()
         for labels, count in counts.items():
             self.adapter_resident.labels(*labels).set(count)
-
-
-class _SeriesBudget:
-    """Which (tenant, adapter) pairs have series of their own: the first `limit` that asked and are not gone."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._admitted: set[Owner] = set()
-
-    def admit(self, owner: Owner) -> Owner:
-        """Return the labels to use for the pair. The tenant folds too: tenants are as unbounded as adapters."""
-        if owner not in self._admitted:
-            if len(self._admitted) >= self._limit:
-                return (OTHER, OTHER)
-            self._admitted.add(owner)
-        return owner
-
-    def release(self, tenant: str, adapter: str) -> tuple[Owner, ...]:
-        """Give the adapter's places back, under whatever name tenants ask for it; return the pairs that had one."""
-        shared = f"{tenant}/{adapter}"
-        gone = tuple(owner for owner in self._admitted if owner == (tenant, adapter) or owner[1] == shared)
-        self._admitted.difference_update(gone)
-        return gone
 
 
 class _Shown:
