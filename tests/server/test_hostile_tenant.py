@@ -1,6 +1,6 @@
 """Two tenants beside a hostile third, over HTTP on real processes; the engine's tokens are made by hash.
 
-What it costs the two in time is for `make hostile` to measure on a real base, and for `engine/test_hostile_neighbour.py`
+What it costs the two in time is for `make hostile` to measure on a real base, for `engine/test_hostile_neighbour.py`
 to prove on a simulated clock; here is what must never happen at any speed.
 """
 

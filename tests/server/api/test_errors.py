@@ -337,7 +337,7 @@ async def test_a_full_queue_is_503_and_says_when_to_come_back(base_folder: Path,
 
 @pytest.mark.parametrize(
     ("code", "status", "retry"),
-    [("rate_limit_exceeded", 429, "1"), ("server_overloaded", 503, "1"), ("engine_unavailable", 503, "2")],
+    [("server_overloaded", 503, "1"), ("engine_unavailable", 503, "2")],
 )
 async def test_what_the_engine_cannot_take_now_says_when_to_come_back(
     rig: ApiRig, monkeypatch: pytest.MonkeyPatch, code: str, status: int, retry: str

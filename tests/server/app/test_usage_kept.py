@@ -21,7 +21,7 @@ def _stream(server: RunningServer, begun: threading.Event) -> None:
 
 
 def test_usage_is_written_at_a_stop_also_of_what_it_cuts_off(tmp_path: Path) -> None:
-    with running_server(tmp_path, drain_seconds=0) as server:
+    with running_server(tmp_path, drain_seconds=0, max_model_len=24000) as server:
         body = {"model": FAKE_BASE, "prompt": "The fox", "max_tokens": 4}
         answer = httpx2.post(f"{server.base_url}/v1/completions", headers=server.headers, json=body, timeout=60)
         whole = answer.json()["usage"]["completion_tokens"]
