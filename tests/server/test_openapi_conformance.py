@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from headmix_adapters.base import read_base_shape
 from tests.support.artifacts import classifier_config, random_artifact
+from tests.support.databases import PostgresServer
 from tests.support.server import FAKE_BASE, RunningServer, running_server, write_fake_base
 
 EXAMPLES = 12
@@ -41,7 +42,10 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module", params=["on", "off"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer
+) -> Iterator[RunningServer]:
+    """A server with keys, its catalog in PostgreSQL, and one without, its catalog in SQLite."""
     folder = tmp_path_factory.mktemp(f"keys-{request.param}")
     base = write_fake_base(folder / FAKE_BASE)
     preload = folder / "preload"
@@ -49,7 +53,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     shape = read_base_shape(FAKE_BASE, base)
     random_artifact(preload / "poet.safetensors", shape)
     random_artifact(preload / "judge.safetensors", shape, classifier=classifier_config("a", "b"))
-    with running_server(folder, base=base, preload=preload, keys=request.param) as server:
+    env = {"HEADMIX_DATABASE": postgres.new_database()} if request.param == "on" else {}
+    with running_server(folder, base=base, preload=preload, keys=request.param, env=env) as server:
         yield server
 
 

@@ -1,6 +1,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_what_was_written_is_there_after_reopening(database_url: str) -> None:
     with reading(engine) as session:
         assert session.scalars(select(Tenant.name)).all() == ["acme"]
     engine.dispose()
+
+
+def test_a_text_with_a_nul_is_not_found_or_refused_and_never_a_fault_of_the_server(engine: Engine) -> None:
+    refused = pytest.raises(InvalidRequest, match="NUL") if engine.dialect.name == "postgresql" else nullcontext()
+    with refused, reading(engine) as session:
+        assert session.scalars(select(Tenant.name).where(Tenant.name == "ac\0me")).all() == []
 
 
 @pytest.mark.parametrize("location", [":memory:", "sqlite://", "mysql://user:secret@host/db", "://secret@"])

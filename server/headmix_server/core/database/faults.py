@@ -5,7 +5,7 @@ import sqlite3
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, ServerOverloaded
+from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, InvalidRequest, ServerOverloaded
 
 RETRY_SECONDS = 1
 
@@ -15,7 +15,10 @@ class DatabaseUnusable(Exception):
 
 
 def plain_fault(error: DBAPIError) -> HeadmixServerError | None:
-    """Return the error with a code for a full disk, a lock not given up or a lost connection; None for any other."""
+    """Return the error with a code for a full disk, a lock not given up, a lost connection or a text that cannot be.
+
+    None for any other.
+    """
     fault = error.orig
     if isinstance(fault, sqlite3.Error):
         return _sqlite_fault(fault)
@@ -47,6 +50,9 @@ def _postgres_fault(fault: psycopg.Error) -> HeadmixServerError | None:
         return _full()
     if isinstance(fault, psycopg.errors.LockNotAvailable | psycopg.errors.TooManyConnections):
         return _busy()
+    if isinstance(fault, psycopg.DataError) and fault.sqlstate is None and "NUL" in str(fault):
+        # The driver's own refusal. SQLite takes such a text, and finds nothing that is called so.
+        return InvalidRequest("A text holds the character NUL, which nothing here is called by.")
     # Class 08 is a lost connection, 57P a server that shuts down; without a state the driver never reached it.
     if isinstance(fault, psycopg.OperationalError) and (fault.sqlstate or "08")[:3] in ("08", "080", "57P"):
         return ServerOverloaded("The catalog's database cannot be reached; try again.", retry_after=RETRY_SECONDS)

@@ -25,9 +25,10 @@ def sqlite_engine(url: URL, busy_seconds: float) -> Engine:
     if not url.database or url.database == ":memory:":
         raise DatabaseUnusable(f"{url.render_as_string(hide_password=True)} names no file for the SQLite database.")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    # As many connections as the API has threads: none waits for a connection while another only reads.
+    # As many connections as the API has threads: none waits for one while another only reads, and a burst of requests
+    # finds them open; those beyond `pool_size` would be closed after each use.
     engine = create_engine(
-        url, pool_size=8, max_overflow=56, connect_args={"timeout": busy_seconds, "isolation_level": None}
+        url, pool_size=64, max_overflow=0, connect_args={"timeout": busy_seconds, "isolation_level": None}
     )
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
