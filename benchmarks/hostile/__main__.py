@@ -31,16 +31,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Play, print and judge; returns 1 where anybody saw what they should not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--acts", type=int, default=4, help="how often each act is played")
-    acts = parser.parse_args(arguments).acts
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds between two attempts of each attack")
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="headmix-hostile-") as name:
-        outcome = play(Path(name), acts)
+        outcome = play(Path(name), options.acts, options.pause)
     for fault in outcome.faults[:20]:
         print(fault)
     print(json.dumps({**figures(outcome), "machine": describe_machine()}))
     return 1 if outcome.faults else 0
 
 
-def play(folder: Path, acts: int) -> Outcome:
+def play(folder: Path, acts: int, pause: float) -> Outcome:
     """Serve the base and play the scene."""
     base = resolve_base(BASE)
     tokenizer = load_tokenizer(base.folder)
@@ -59,6 +60,7 @@ def play(folder: Path, acts: int) -> Outcome:
         acts=acts,
         streams=3,
         floods=24,
+        pause_seconds=pause,
         cycled=CYCLED,
         questions=24,
         max_tokens=24,

@@ -20,15 +20,14 @@ from benchmarks.hostile.tenant import Tenant
 REFUSALS = frozenset({400, 401, 403, 404, 413, 422, 429, 503})
 """Statuses an attack may end with; 503 only as `server_overloaded`."""
 
-PAUSE_SECONDS = 0.02
-"""After each attempt, so that the machine's cores are not all the attacking client's."""
-
 
 @dataclass(slots=True)
 class Attacker:
     """`victims` are names to guess at; `garbage` files that are no artifacts; `adapters` the names it owns.
 
-    `outcomes` counts statuses by attack; `faults` say what it got and should not have.
+    Each attack pauses `pause_seconds` after an attempt: the attacking client shares the machine's cores with the
+    server, where in life it has its own. `outcomes` counts statuses by attack; `faults` say what it got and should not
+    have.
     """
 
     tenant: Tenant
@@ -37,6 +36,7 @@ class Attacker:
     adapters: list[str]
     victims: list[str]
     garbage: list[bytes]
+    pause_seconds: float
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
@@ -66,7 +66,7 @@ class Attacker:
                 await attack(http, rng)
             except httpx2.HTTPError as error:
                 self.outcomes[f"{attack.__name__} {type(error).__name__}"] += 1
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self.pause_seconds)
 
     async def flood(self, http: httpx2.AsyncClient, rng: random.Random) -> None:
         """Ask for as much as fits."""

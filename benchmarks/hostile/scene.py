@@ -26,6 +26,7 @@ HOSTILE = "mallory"
 class Script:
     """How long and how much: an act in seconds, streams of an honest tenant, requests the hostile one tries at once.
 
+    Each of its attacks pauses `pause_seconds` after an attempt.
     `limits` are every tenant's; `artifacts` make adapters by number, the hostile tenant has `cycled` of them.
     """
 
@@ -33,6 +34,7 @@ class Script:
     acts: int
     streams: int
     floods: int
+    pause_seconds: float
     cycled: int
     questions: int
     max_tokens: int
@@ -120,6 +122,7 @@ class Scene:
             prompt=script.prompt(7),
             adapters=names,
             victims=[*victims, *[f"{name}/task-of-{name}" for name in HONEST]],
+            pause_seconds=script.pause_seconds,
             garbage=[b"", b"garbage" * 100, *malformed_artifacts(tiny_base_shape()).values()],
         )
 

@@ -30,6 +30,7 @@ def play(folder: Path) -> Outcome:
         acts=1,
         streams=2,
         floods=8,
+        pause_seconds=0.02,
         cycled=12,
         questions=6,
         max_tokens=12,
