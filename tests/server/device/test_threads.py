@@ -1,15 +1,53 @@
+import json
+import subprocess
+import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from headmix_server.device.threads import compute_with, computing_alone, on_passing_thread
 
-NUMEL = 1 << 20
-"""Enough for torch to share the work out."""
+COUNTING = """
+import json, threading, time
+from pathlib import Path
+import torch
+from headmix_server.device.threads import computing_alone, on_passing_thread
+
+torch.set_num_threads(2)
+
+def compute():
+    return float((torch.ones(1 << 20) * 2).sum())  # enough for torch to share the work out
+
+def alone():
+    with computing_alone():
+        compute()
+
+def num_threads():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+def left_by(call, expected):
+    # In a thread that stays, and is not counted; threads that end take a moment.
+    before, counts = num_threads(), []
+
+    def work():
+        call()
+        patience = time.monotonic() + 10
+        while num_threads() - before - 1 != expected and time.monotonic() < patience:
+            time.sleep(0.01)
+        counts.append(num_threads() - before - 1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    while num_threads() != before:  # its own team ends with it
+        time.sleep(0.01)
+    return counts[0]
+
+print(json.dumps([left_by(compute, 1), left_by(alone, 0), left_by(lambda: on_passing_thread(compute), 0)]))
+"""
+"""Run by itself: in a process of many tests other threads come and go."""
 
 
 @pytest.fixture(autouse=True)
@@ -20,49 +58,10 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def compute() -> float:
-    return float((torch.ones(NUMEL) * 2).sum())
-
-
-def num_threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
-
-
-def threads_added_by(call: Callable[[], object], expected: int) -> int:
-    """The system's threads that a call leaves behind in a thread that stays, that thread not counted.
-
-    Threads that end take a moment, so the number is waited for; what stays is counted all the same.
-    """
-    before = num_threads()
-    counts = []
-
-    def work() -> None:
-        call()
-        patience = time.monotonic() + 5
-        while num_threads() - before - 1 != expected and time.monotonic() < patience:
-            time.sleep(0.01)
-        counts.append(num_threads())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    return counts[0] - before - 1
-
-
-def test_a_thread_that_computes_together_has_a_team() -> None:
-    assert threads_added_by(compute, 1) == 1
-
-
-def test_a_thread_that_computes_alone_has_none() -> None:
-    def alone() -> None:
-        with computing_alone():
-            assert compute() == 2 * NUMEL
-
-    assert threads_added_by(alone, 0) == 0
-
-
-def test_what_is_built_on_a_passing_thread_leaves_no_team_behind() -> None:
-    assert threads_added_by(lambda: on_passing_thread(compute), 0) == 0
+def test_only_a_thread_that_computes_together_and_stays_has_a_team() -> None:
+    done = subprocess.run([sys.executable, "-c", COUNTING], capture_output=True, text=True, check=True, timeout=100)
+    together, alone, passing = json.loads(done.stdout)
+    assert (together, alone, passing) == (1, 0, 0)
 
 
 def test_computing_alone_ends_where_it_ends_even_by_an_error() -> None:
