@@ -16,8 +16,8 @@ from types import MappingProxyType
 import zmq
 import zmq.asyncio
 
+from headmix_server.api.engine_places import EnginePlaces
 from headmix_server.api.mailbox import Mailbox
-from headmix_server.api.open_requests import OpenRequests
 from headmix_server.core.errors import EngineUnavailable, ServerOverloaded
 from headmix_server.core.logging import get_logger
 from headmix_server.core.messages import (
@@ -60,14 +60,14 @@ class EngineState(StrEnum):
 
 
 class EngineClient:
-    """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait (`OpenRequests`).
+    """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait (`EnginePlaces`).
 
     `reason` says in words why the state is not ready. `ready` is the engine's announcement, `resident` the fastest
     tier of each adapter it last reported, `last_heard` when it last said anything (`time.monotonic`).
     """
 
     def __init__(self, *, max_open: int, on_report: Callable[[EngineReport], None] = lambda _: None) -> None:
-        self._open = OpenRequests(max_open)
+        self._open = EnginePlaces(max_open)
         self._on_report = on_report
         self._context: zmq.asyncio.Context | None = None
         self._socket: zmq.asyncio.Socket | None = None

@@ -1,5 +1,4 @@
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -10,16 +9,9 @@ from headmix_server.catalog.canary import draw_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.sharing import Shares
 from headmix_server.catalog.version import Canary, VersionState
-from headmix_server.core.database import audit_entries, open_database, reading
+from headmix_server.core.database import audit_entries, reading
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
 from tests.support.records import record_of
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine
 
@@ -7,13 +5,6 @@ from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.database import audit_entries, open_database, reading
 from headmix_server.core.errors import ModelNotFound
 from tests.support.records import record_of
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

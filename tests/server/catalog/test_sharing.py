@@ -1,23 +1,14 @@
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine
 
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.sharing import Shares
 from headmix_server.catalog.version import VersionState
-from headmix_server.core.database import audit_entries, open_database, reading
+from headmix_server.core.database import audit_entries, reading
 from headmix_server.core.errors import Forbidden, InvalidRequest, ModelNotFound
 from tests.support.records import record_of
 
 EVERYONE = Shares(everyone=True)
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

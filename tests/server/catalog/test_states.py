@@ -1,25 +1,15 @@
 """What may be done with a version, and the row in the audit that every change leaves."""
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine
 
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.version import VersionState
-from headmix_server.core.database import open_database
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
 from headmix_server.tenancy.audit_log import AuditLog
 from tests.support.records import digest_of, record_of
 
 READY, RETIRED, DELETED = VersionState.READY, VersionState.RETIRED, VersionState.DELETED
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

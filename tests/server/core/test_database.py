@@ -1,6 +1,5 @@
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,13 +16,6 @@ from headmix_server.core.database import (
 )
 from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ServerOverloaded
 from tests.support.databases import PostgresServer
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 def test_a_commit_that_was_answered_is_on_the_disk_and_references_are_checked(tmp_path: Path) -> None:

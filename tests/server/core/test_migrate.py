@@ -1,7 +1,6 @@
 """The schema's versions: every database ends at the schema the code declares, and no row is lost on the way."""
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,13 +41,6 @@ CREATE TABLE promotions (
 PRAGMA user_version = 1;
 """
 """What the first headmix wrote."""
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 def test_the_migrated_schema_is_the_one_the_code_declares(engine: Engine) -> None:

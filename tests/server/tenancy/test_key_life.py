@@ -1,7 +1,5 @@
 """What becomes of a key after it was made: expiry, rotation, last use, and what the audit says of it."""
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine
 
@@ -22,13 +20,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -21,13 +21,6 @@ from tests.support.crash import Crash, crash_at
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def keys(engine: Engine) -> Keys:
     return Keys(engine)
 

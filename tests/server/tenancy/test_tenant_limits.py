@@ -1,21 +1,12 @@
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine
 
-from headmix_server.core.database import audit_entries, open_database, reading
+from headmix_server.core.database import audit_entries, reading
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.limits import LIMIT_NAMES, Limits, default_limits
 from headmix_server.tenancy.tenant_limits import REMEMBERED_SECONDS, TenantLimits
 
 DEFAULTS = Limits(requests_per_minute=60, stored_bytes=2**40)
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 def test_defaults_are_the_settings_and_nothing_is_limited_without_any() -> None:

@@ -1,19 +1,10 @@
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine
 
-from headmix_server.core.database import audit_entries, open_database, reading
+from headmix_server.core.database import audit_entries, reading
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.tenants import Tenants
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 def test_a_tenant_is_made_once_and_the_audit_says_by_whom(engine: Engine) -> None:

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
 import pytest
@@ -15,13 +14,6 @@ from headmix_server.tenancy.usage_report import UsageLine, UsageReport
 FIRST, LAST = date(2026, 1, 1), date(2026, 12, 31)
 ONE = Used(requests=1, prompt_tokens=10, cached_tokens=4, generation_tokens=2)
 MIDNIGHT = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 def lines(engine: Engine, **more: object) -> tuple[UsageLine, ...]:
