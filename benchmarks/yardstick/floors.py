@@ -12,6 +12,8 @@ import msgspec
 import torch
 from safetensors import safe_open
 
+from headmix_adapters.base import weight_files
+
 REPEATS = 5
 
 
@@ -72,7 +74,7 @@ def _best(run: Callable[[], object]) -> float:
 def count_weights(folder: Path) -> Weights:
     """Read a checkpoint's headers; the embedding is the head where there is no other."""
     sizes: dict[str, int] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - it is no mapping
                 shape = tensors.get_slice(name).get_shape()

@@ -5,7 +5,8 @@ Importing it loads no torch and no transformers. It does not know how a model is
 
 from headmix_adapters.base.embedded import EMBEDDED
 from headmix_adapters.base.errors import BaseError
-from headmix_adapters.base.folder import read_base_shape, weight_files
+from headmix_adapters.base.folder import read_base_shape
 from headmix_adapters.base.resolve import ResolvedBase, resolve_base
+from headmix_adapters.base.weight_files import weight_files
 
 __all__ = ["EMBEDDED", "BaseError", "ResolvedBase", "read_base_shape", "resolve_base", "weight_files"]

@@ -1,12 +1,13 @@
-"""A base from the model hub, through huggingface_hub's own cache. Knows nothing of what the files mean."""
+"""A base from the model hub, through huggingface_hub's own cache: the texts first, then the weights they name."""
 
 import re
 from pathlib import Path
 
 from headmix_adapters.base.errors import BaseError
+from headmix_adapters.base.weight_files import SINGLE, indexed_files
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+TEXT_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 
 
 def is_hub_id(name: str) -> bool:
@@ -24,7 +25,9 @@ def hub_folder(repo_id: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=list(FILES)))
+        folder = Path(snapshot_download(repo_id, allow_patterns=list(TEXT_FILES)))
+        shards = [path.name for path in indexed_files(folder)]
+        return Path(snapshot_download(repo_id, allow_patterns=[SINGLE, *shards]))
     except (OSError, ValueError, EntryNotFoundError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BaseError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from headmix_adapters.base.folder import weight_files
+from headmix_adapters.base.weight_files import weight_files
 from headmix_adapters.convert.errors import ConvertError
 
 _PREFIX = re.compile(r"^(?:module\.)?(?:transformer|roberta|bert|model)\.")

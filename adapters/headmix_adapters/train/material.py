@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
-from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
+from headmix_adapters.base import BaseError, ResolvedBase, resolve_base, weight_files
 from headmix_adapters.config import AdapterConfig
 from headmix_adapters.families import Family, UnknownFamilyError, family_of
 from headmix_adapters.train.added import AddedVocabulary, require_sayable
@@ -22,6 +30,7 @@ from headmix_adapters.train.plan import adapted_layers, adapter_config
 from headmix_adapters.train.recipe import Precision, Recipe
 from headmix_adapters.train.rows import read_rows
 
+_Classes = Mapping[type, type[PreTrainedModel]]
 _Load = Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]]
 
 
@@ -89,10 +98,16 @@ def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
     # On a CPU in bfloat16 the fused attention's backward pass is slow: 19 percent of a training step saved without it.
     plain = dtype == torch.bfloat16 and not torch.cuda.is_available()
     generates = base_family(base).generates
-    load = cast("_Load", (AutoModelForCausalLM if generates else AutoModel).from_pretrained)
+    config = AutoConfig.from_pretrained(base.folder)
+    classes = cast("_Classes", MODEL_FOR_CAUSAL_LM_MAPPING if generates else MODEL_MAPPING)
+    load = cast("_Load", classes[type(config)].from_pretrained)
+    # Given a folder, transformers chooses its files itself and attaches an adapter that lies among them.
+    weights = {name: tensor for path in weight_files(base.folder) for name, tensor in load_file(path).items()}
     with _quiet_loading():
         model, report = load(
-            base.folder,
+            None,
+            config=config,
+            state_dict=weights,
             dtype=dtype,
             attn_implementation="eager" if plain else "sdpa",
             output_loading_info=True,

@@ -5,7 +5,6 @@ go of: what a format makes of them is all that stays. What is not taken by the f
 parts the code does not know is refused rather than half used.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from headmix_adapters.base import BaseError, weight_files
 from headmix_server.kernels.row_ops import choose_row_ops
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.linear import Linear
 from headmix_server.models.linear_format import LinearFormat
 
-_INDEX = "model.safetensors.index.json"
 _PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
 """How checkpoints converted from TensorFlow call the parts of a norm."""
@@ -42,7 +41,7 @@ class Checkpoint:
         self.form = form
         self.row_ops = choose_row_ops(device, dtype)
         self._tensors: dict[str, Tensor] = {}
-        for shard in _shards(folder):
+        for shard in _files(folder):
             for name, tensor in load_file(shard).items():  # mapped, not read: memory is taken once it is copied
                 self._tensors[_short(name, prefix)] = tensor
         self.parameters = sum(tensor.numel() for tensor in self._tensors.values())
@@ -98,10 +97,8 @@ def _short(name: str, prefix: str) -> str:
     return name.removeprefix(prefix)
 
 
-def _shards(folder: Path) -> list[Path]:
-    if (folder / _INDEX).is_file():
-        names = set(json.loads((folder / _INDEX).read_text())["weight_map"].values())
-        return [folder / name for name in sorted(names)]
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    raise UnsupportedModelError(f"{folder} holds no safetensors weights")
+def _files(folder: Path) -> tuple[Path, ...]:
+    try:
+        return weight_files(folder)
+    except BaseError as error:
+        raise UnsupportedModelError(str(error)) from error

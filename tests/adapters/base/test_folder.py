@@ -1,12 +1,11 @@
 """A base's shape is read from its folder, for every family's names, and a folder that lacks something says what."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headmix_adapters.base import BaseError, read_base_shape, weight_files
+from headmix_adapters.base import BaseError, read_base_shape
 from tests.support.model_folder import write_model_folder
 
 
@@ -60,7 +59,7 @@ def test_an_odd_config_is_refused_by_field(tmp_path: Path, config: dict[str, Any
     [
         ("config.json", "has no config.json: it is not a model folder"),
         ("tokenizer.json", "has no tokenizer.json"),
-        ("model.safetensors", "has no .safetensors file"),
+        ("model.safetensors", "has neither model.safetensors nor model.safetensors.index.json"),
     ],
 )
 def test_a_missing_file_is_named(tmp_path: Path, name: str, message: str) -> None:
@@ -82,28 +81,7 @@ def test_a_config_that_is_not_json_is_refused(tmp_path: Path) -> None:
         read_base_shape("tiny", tmp_path)
 
 
-def write_index(folder: Path, weight_map: object) -> None:
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-
-
-def test_only_the_files_that_the_index_names_are_weights(tmp_path: Path) -> None:
-    folder = write_model_folder(tmp_path)
-    (folder / "adapter.safetensors").write_bytes(b"not weights")
-    write_index(folder, {"a": "model.safetensors", "b": "model.safetensors"})
-    assert weight_files(folder) == (folder / "model.safetensors",)
-
-
-@pytest.mark.parametrize(
-    ("weight_map", "message"),
-    [
-        ({"a": "../other/model.safetensors"}, "which is not a plain file name"),
-        ({"a": "model-2.safetensors"}, "names model-2.safetensors, which is not in the folder"),
-        ({}, "has no weight_map"),
-        ([], "has no weight_map"),
-    ],
-)
-def test_an_index_cannot_lead_outside_or_nowhere(tmp_path: Path, weight_map: object, message: str) -> None:
-    folder = write_model_folder(tmp_path)
-    write_index(folder, weight_map)
-    with pytest.raises(BaseError, match=message):
-        weight_files(folder)
+def test_weights_under_another_name_in_the_config_are_refused(tmp_path: Path) -> None:
+    """transformers would load that file, and everybody else `model.safetensors`."""
+    with pytest.raises(BaseError, match=r"transformers_weights is 'other.safetensors'"):
+        read_base_shape("tiny", write_model_folder(tmp_path, transformers_weights="other.safetensors"))

@@ -1,5 +1,8 @@
 """A name leads to a folder: embedded, local, converted from GGUF or from the hub; and where it does not, says why."""
 
+import json
+import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,33 @@ def test_a_hub_id_without_a_network_is_a_clear_error(tmp_path: Path, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BaseError, match="no base some-owner/some-model: it is not an embedded base or a path"):
         resolve_base("some-owner/some-model")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_of_a_hub_repository_only_the_weights_that_are_read_are_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool
+) -> None:
+    repository = write_model_folder(tmp_path / "repository")
+    for name in ("consolidated.safetensors", "model.fp16.safetensors", "onnx.bin"):
+        (repository / name).write_bytes(b"gigabytes")
+    if sharded:
+        (repository / "model.safetensors").rename(repository / "model-1.safetensors")
+        index = {"weight_map": {"a": "model-1.safetensors"}}
+        (repository / "model.safetensors.index.json").write_text(json.dumps(index))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+
+    def download(repo_id: str, *, allow_patterns: list[str]) -> str:
+        assert repo_id == "owner/name"
+        for path in repository.iterdir():
+            if any(fnmatch(path.name, pattern) for pattern in allow_patterns):
+                shutil.copy(path, cache / path.name)
+        return str(cache)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert resolve_base("owner/name").folder == cache
+    weights = "model-1.safetensors" if sharded else "model.safetensors"
+    assert [path.name for path in cache.iterdir() if not path.name.endswith(".json")] == [weights]
 
 
 def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:
