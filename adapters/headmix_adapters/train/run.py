@@ -35,7 +35,7 @@ def train_adapter(material: Material, artifact: Path, *, resume: bool, reporter:
     folder = RunFolder(artifact)
     checkpoint, identity = _open_run(folder, material, resume=resume, reporter=reporter)
     started = time.monotonic()
-    steps, tensors = _fit(material, folder, checkpoint, quiet=reporter.quiet)
+    steps, tensors = _fit(material, folder, checkpoint, reporter)
     record = training_record(material, steps, time.monotonic() - started)
     result = write_result(material, artifact, tensors, record, identity.base_scores)
     folder.remove()
@@ -64,7 +64,7 @@ def _open_run(
 
 
 def _fit(
-    material: Material, folder: RunFolder, checkpoint: Path | None, *, quiet: bool
+    material: Material, folder: RunFolder, checkpoint: Path | None, reporter: Reporter
 ) -> tuple[int, dict[str, Tensor]]:
     """Train on the base in the recipe's precision; return optimizer steps and the adapter's tensors."""
     table = material.recipe.training
@@ -74,15 +74,16 @@ def _fit(
     try:
         kind = LanguageModel if material.recipe.classifier is None else ClassifierModel
         model = kind(base, adapter, label_smoothing=table.label_smoothing)
-        examples = _training_examples(material, model)
-        arguments = training_arguments(table, folder.path, deciding_score(material.recipe.classifier), quiet=quiet)
+        examples = _training_examples(material, model, reporter)
+        deciding = deciding_score(material.recipe.classifier)
+        arguments = training_arguments(table, folder.path, deciding, quiet=reporter.quiet)
         scorer = partial(score_model, material, model)
         return fit(model, examples, scorer, arguments, checkpoint, table.early_stopping_patience)
     finally:
         adapter.detach()
 
 
-def _training_examples(material: Material, model: AdaptedModel) -> list[Example]:
+def _training_examples(material: Material, model: AdaptedModel, reporter: Reporter) -> list[Example]:
     """Return the examples, with the frozen layers' states where they would be computed more than once."""
     examples = material.train.examples
     if material.recipe.added_tokens:
@@ -93,5 +94,6 @@ def _training_examples(material: Material, model: AdaptedModel) -> list[Example]
     epochs = material.recipe.training.epochs
     if split is None or not prefix_pays(examples, material.base.shape.hidden_size, base.dtype.itemsize, epochs):
         return examples
+    reporter.say(f"the {split.at} layers below the adapter are computed once for each text")
     model.use_split(split)
     return with_prefix_states(examples, split, base.device, SCORING_BATCH)

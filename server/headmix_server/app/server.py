@@ -71,7 +71,9 @@ class Server:
             http = asyncio.create_task(self.http.serve(sockets=[self._listener]))
             # Without HTTP there is nothing to go on for; the error, if it was one, is raised below.
             http.add_done_callback(lambda _: self._stop.set())
-            self._log.info("listening", url=url_of(self._listener, self._settings.host))
+            loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+            url = url_of(self._listener, self._settings.host)
+            self._log.info("listening", url=url, loop=loop, parser=self.http.parser)
             try:
                 await self._serve(opened)
             finally:

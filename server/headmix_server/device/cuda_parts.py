@@ -106,11 +106,19 @@ class FlashInfer:
 
 def find_flashinfer(head_dim: int, placement: Placement) -> FlashInfer | None:
     """Return FlashInfer where it is installed and has kernels for these heads and this type."""
-    if head_dim not in HEAD_SIZES or placement.dtype != torch.bfloat16:
-        return None
-    if importlib.util.find_spec("flashinfer") is None:
+    if fault := _flashinfer_fault(head_dim, placement.dtype):
+        get_logger("device").info("FlashInfer is not used", reason=fault)
         return None
     return FlashInfer(importlib.import_module("flashinfer"), placement.device)
+
+
+def _flashinfer_fault(head_dim: int, dtype: torch.dtype) -> str:
+    """Return why FlashInfer cannot compute this base's attention; empty if it can."""
+    if head_dim not in HEAD_SIZES:
+        return f"it has no kernels for heads of {head_dim}"
+    if dtype != torch.bfloat16:
+        return f"its kernels compute in bfloat16, not in {dtype}"
+    return "" if importlib.util.find_spec("flashinfer") else "it is not installed: pip install 'headmix[cuda]'"
 
 
 def attention_backend(library: FlashInfer | None) -> AttentionBackend:

@@ -3,9 +3,12 @@
 Which sequence owns which block, `engine.kv_cache` knows.
 """
 
+from math import prod
+
 import torch
 from torch import Tensor
 
+from headmix_server.device.reserved_memory import reserve
 from headmix_server.models.config import ModelConfig
 
 CPU = torch.device("cpu")
@@ -18,7 +21,7 @@ def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int
 
 
 class KVMemory:
-    """Keys and values of `num_blocks` blocks; pages are touched only when a block is first used."""
+    """Keys and values of `num_blocks` blocks; on a CPU a page is taken only when a block is first used."""
 
     def __init__(
         self,
@@ -30,9 +33,10 @@ class KVMemory:
     ) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        shape = (num_blocks * block_size, config.num_kv_heads, config.head_dim)
+        shape = (config.num_layers, 2, num_blocks * block_size, config.num_kv_heads, config.head_dim)
+        if device.type == "cpu":
+            states = reserve(prod(shape), dtype, huge_pages=False).view(shape)
+        else:
+            states = torch.zeros(shape, dtype=dtype, device=device)
         # [places, G, P] each; zeros, because padding is read (and masked) before it is ever written
-        self.layers: list[tuple[Tensor, Tensor]] = [
-            (torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
-            for _ in range(config.num_layers)
-        ]
+        self.layers: list[tuple[Tensor, Tensor]] = [(keys, values) for keys, values in states]

@@ -1,36 +1,62 @@
-"""Tensors in memory that is promised but not yet taken: the system gives a page when it is first written.
+"""Tensors in memory that is reserved but not yet taken: the system hands over a page, zeroed, when it is first written.
 
 So a growing store can claim room for all it may ever hold and need not move when it grows. Knows nothing of contents.
 """
 
 import mmap
+import platform
+import sys
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from headmix_server.core.logging import get_logger
 
-_PRIVATE = ("MAP_PRIVATE", "MAP_ANONYMOUS", "MAP_NORESERVE")
+_LINUX_NORESERVE = MappingProxyType(
+    {"x86_64": 0x4000, "aarch64": 0x4000, "riscv64": 0x4000, "s390x": 0x4000, "ppc64le": 0x40}
+)
+"""MAP_NORESERVE as the kernel's headers have it; Python itself has the name only from 3.13 on."""
 
 
-def reserve(numel: int, dtype: torch.dtype) -> Tensor:
-    """Return a flat CPU tensor whose untouched pages cost nothing; its contents mean nothing until written.
+def reserve(numel: int, dtype: torch.dtype, *, huge_pages: bool = True) -> Tensor:
+    """Return a flat CPU tensor of zeros whose untouched pages cost nothing.
+
+    With `huge_pages` a first write of some megabytes faults a few times instead of thousands; a few bytes here and
+    there are cheaper without.
 
     Raises:
         OSError, RuntimeError: the system does not have so much address space for us.
     """
-    flags = [getattr(mmap, name, None) for name in _PRIVATE]
-    if None in flags:
-        return torch.empty(numel, dtype=dtype)
-    memory = mmap.mmap(-1, numel * dtype.itemsize, flags=sum(flag for flag in flags if flag is not None))
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        _advise_huge_pages(memory)
+    if numel == 0:  # no mapping is empty
+        return torch.empty(0, dtype=dtype)
+    log = get_logger("memory").bind(mib=numel * dtype.itemsize // 2**20)
+    anonymous = getattr(mmap, "MAP_ANONYMOUS", None)
+    if anonymous is None:
+        log.info("memory taken at once: this system has no private mappings")
+        return torch.zeros(numel, dtype=dtype)
+    noreserve = noreserve_flag()
+    memory = mmap.mmap(-1, numel * dtype.itemsize, flags=mmap.MAP_PRIVATE | anonymous | noreserve)
+    refused = _advise_huge_pages(memory) if huge_pages else "not asked for"
+    log.info("memory reserved", noreserve=bool(noreserve), huge_pages=refused or True)
     return torch.frombuffer(memory, dtype=dtype)  # keeps the mapping alive
 
 
-def _advise_huge_pages(memory: mmap.mmap) -> None:
-    """Ask for large pages: a first write of some megabytes then faults a few times instead of thousands."""
+def noreserve_flag() -> int:
+    """Return the flag that exempts a mapping from the system's bookkeeping of promised memory; 0 if it is unknown."""
+    named = getattr(mmap, "MAP_NORESERVE", None)
+    if named is not None:
+        return int(named)
+    return _LINUX_NORESERVE.get(platform.machine(), 0) if sys.platform == "linux" else 0
+
+
+def _advise_huge_pages(memory: mmap.mmap) -> str:
+    """Ask for large pages; return why there are none, empty if the request was accepted. Small pages do the same."""
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)
+    if advice is None:
+        return "this system has none to ask for"
     try:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError as error:  # a kernel built without them; small pages do the same, slower
-        get_logger("memory").debug("no huge pages", reason=str(error))
+        memory.madvise(advice)
+    except OSError as error:
+        return str(error)
+    return ""

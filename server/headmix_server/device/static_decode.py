@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from headmix_server.core.logging import get_logger
 from headmix_server.device.fixed_storage import FixedStorage
 from headmix_server.device.replay import Replay
 from headmix_server.device.static_step import DecodeRow, StaticStep, StepShape
@@ -44,11 +45,13 @@ class StaticDecode:
         self._make_step = make_step
         self._make_replay = make_replay
         self._most_blocks = None if most_positions is None else most_positions // block_size
+        self._told: set[str] = set()
         self._ready: dict[StepShape, tuple[StaticStep, Replay]] = {}
 
     def forward(self, rows: Sequence[DecodeRow]) -> Tensor | None:
         """Return the final hidden states [rows, D], or None where no captured step is for such a batch."""
         if len(rows) > BUCKETS[-1]:
+            self._tell_uncaptured("more rows than a captured step has", rows=len(rows))
             return None
         slots = {row.slot for row in rows if row.slot is not None}
         shape = StepShape(
@@ -57,6 +60,7 @@ class StaticDecode:
             launches=_superset(self._storage.launches(slots)),
         )
         if self._most_blocks is not None and shape.rows * shape.blocks > self._most_blocks:
+            self._tell_uncaptured("its attention would gather too much", rows=shape.rows, blocks=shape.blocks)
             return None
         self._storage.await_slots(slots)
         if shape in self._ready:
@@ -68,6 +72,12 @@ class StaticDecode:
             replay = self._make_replay(step)
             self._ready[shape] = (step, replay)
         return replay.run()[: len(rows)]
+
+    def _tell_uncaptured(self, reason: str, **sizes: int) -> None:
+        """Log that steps run operation by operation; once for each reason, not at every step."""
+        if reason not in self._told:
+            self._told.add(reason)
+            get_logger("device").info("a decode step runs without a captured graph", reason=reason, **sizes)
 
     @property
     def num_ready(self) -> int:

@@ -5,7 +5,6 @@ tenants take turns, so of a tenant's first load at most one of each other tenant
 because a disk that hangs must not keep the process from ending.
 """
 
-import contextlib
 import os
 import queue
 import sys
@@ -14,6 +13,7 @@ import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
+from headmix_server.core.logging import get_logger
 from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.turn_queue import TurnQueue
@@ -102,6 +102,9 @@ class AdapterLoader:
 
 def _stand_back() -> None:
     """Lower the calling thread's priority where the system keeps one for each thread."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a sandbox may forbid it; loads then compete as equals
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    if sys.platform != "linux":
+        return
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    except OSError as error:  # a sandbox may forbid it
+        get_logger("loader").warning("loads compete with running requests as equals", reason=str(error))

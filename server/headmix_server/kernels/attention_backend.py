@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from headmix_server.core.logging import get_logger
 from headmix_server.kernels.attention import PagedAttention, StepAttention, WholeAttention
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.native_attention import NativePagedAttention, NativeWholeAttention
@@ -30,4 +31,6 @@ NATIVE = AttentionBackend("native", NativePagedAttention, NativeWholeAttention)
 
 def choose_attention(device: torch.device, dtype: torch.dtype) -> AttentionBackend:
     """Return the fastest implementation for keys and values of this type there."""
-    return NATIVE if device.type == "cpu" and dtype == torch.float32 and load_native() else TORCH
+    backend = NATIVE if device.type == "cpu" and dtype == torch.float32 and load_native() else TORCH
+    get_logger("device").info("attention", by=backend.name)
+    return backend

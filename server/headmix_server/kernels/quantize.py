@@ -11,6 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from headmix_server.core.logging import get_logger
 from headmix_server.kernels.native.loading import load_native
 
 LARGEST = 127
@@ -44,7 +45,9 @@ def native_quantize_rows(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
 
 def best_quantizer() -> RowQuantizer:
     """Return the native one where there is a native library."""
-    return native_quantize_rows if load_native() else quantize_rows
+    native = load_native()
+    get_logger("models").info("quantisation of activations", by="native" if native else "torch")
+    return native_quantize_rows if native else quantize_rows
 
 
 def turn(x: Tensor, block: int) -> Tensor:

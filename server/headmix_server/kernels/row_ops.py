@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from headmix_server.core.logging import get_logger
 from headmix_server.kernels.native.loading import load_native
 
 
@@ -43,14 +44,17 @@ def native_gated_silu(gate_up: Tensor) -> Tensor:
 class RowOps:
     """One implementation of each."""
 
+    name: str
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     gated_silu: Callable[[Tensor], Tensor]
 
 
-TORCH = RowOps(rms_norm, gated_silu)
-NATIVE = RowOps(native_rms_norm, native_gated_silu)
+TORCH = RowOps("torch", rms_norm, gated_silu)
+NATIVE = RowOps("native", native_rms_norm, native_gated_silu)
 
 
 def choose_row_ops(device: torch.device, dtype: torch.dtype) -> RowOps:
     """Return the fastest implementation for states of this type there."""
-    return NATIVE if device.type == "cpu" and dtype == torch.float32 and load_native() else TORCH
+    ops = NATIVE if device.type == "cpu" and dtype == torch.float32 and load_native() else TORCH
+    get_logger("models").info("norms and activations", by=ops.name)
+    return ops

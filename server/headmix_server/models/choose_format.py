@@ -42,6 +42,12 @@ def choose_format(
     Raises:
         UnsupportedModelError: the quantisation asked for is not to be had here.
     """
+    form = _choose(dtype, quantize, device)
+    _log.info("matrix products", format=form.name)
+    return form
+
+
+def _choose(dtype: torch.dtype, quantize: Literal["none", "int8", "fp8"], device: torch.device) -> LinearFormat:
     if quantize != "none" and device.type == "cuda":
         return TorchaoFormat(quantize, device)
     if quantize == "fp8":
@@ -53,7 +59,7 @@ def choose_format(
     if dtype != torch.float32 or device != CPU:
         return PlainFormat()
     if fault := _packing_fault():
-        _log.warning("plain matrix products: packed ones will not do here", reason=fault)
+        _log.warning("packed matrix products cannot be used", reason=fault)
         return PlainFormat()
     return PackedFormat()
 

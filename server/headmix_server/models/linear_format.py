@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from headmix_server.core.logging import get_logger
 from headmix_server.kernels.quantize import RowQuantizer
 from headmix_server.models.int8_linear import int8_linear, int8_table
 from headmix_server.models.linear import Linear, PlainLinear
@@ -20,6 +21,11 @@ TABLE_SHARE = 0.3
 
 class LinearFormat(Protocol):
     """Makes every matrix of a base; what it is given it keeps or drops, and may not write to."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        ...
 
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """Make a projection of W (out, in)."""
@@ -37,6 +43,8 @@ class LinearFormat(Protocol):
 class PlainFormat:
     """Torch's own: the reference, and what runs where nothing else does."""
 
+    name = "plain"
+
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """See `LinearFormat`."""
         return PlainLinear(weight, bias)
@@ -53,6 +61,8 @@ class PlainFormat:
 class PackedFormat:
     """Float32 on a CPU in oneDNN's order."""
 
+    name = "packed"
+
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """See `LinearFormat`."""
         return pack_linear(weight, bias)
@@ -65,12 +75,15 @@ class PackedFormat:
         """See `LinearFormat`: a table that dominates a small base is held once, unpacked."""
         table = self.table(rows)
         if table.nbytes > TABLE_SHARE * parameters * rows.itemsize:
+            get_logger("models").info("the head is not packed: its table is too large a part of this base")
             return PlainTable(rows, rows.dtype), PlainLinear(rows)
         return table, self.linear(rows)
 
 
 class Int8Format:
     """Integers of 8 bits on a CPU, by oneDNN."""
+
+    name = "int8"
 
     def __init__(self, quantize: RowQuantizer) -> None:
         self._quantize = quantize

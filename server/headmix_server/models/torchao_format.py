@@ -35,6 +35,7 @@ class TorchaoFormat:
             raise UnsupportedModelError(f"--quantize fp8 needs compute capability 8.9; this GPU has {found}")
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
 
+        self.name = f"torchao {kind}"
         self._config = Int8WeightOnlyConfig() if kind == "int8" else Float8WeightOnlyConfig()
 
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:

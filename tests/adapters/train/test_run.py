@@ -2,11 +2,13 @@
 
 import signal
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
+from rich.console import Console
 from safetensors import safe_open
 
 from headmix_adapters.artifact import digest_file, open_artifact, verify_artifact
@@ -83,6 +85,17 @@ def test_a_run_leaves_the_base_it_was_given_as_it_was(
     after = loaded.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize(("layers", "epochs", "saves"), [([1, 3], 2, True), ([1, 3], 1, False), ([0, 3], 2, False)])
+def test_frozen_layers_are_computed_once_where_that_pays_and_the_run_says_so(
+    material: MaterialMaker, tmp_path: Path, layers: list[int], epochs: int, saves: bool
+) -> None:
+    loaded = material("classification", adapter={"preset": "lite-qv", "layers": layers}, epochs=epochs, max_steps=1)
+    console = Console(file=StringIO(), width=200)
+    train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=Reporter(console, quiet=True))
+    assert isinstance(console.file, StringIO)
+    assert ("the 1 layers below the adapter are computed once" in console.file.getvalue()) == saves
 
 
 @pytest.mark.parametrize("layers", [[0, 3], [1, 3]])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
+from structlog.testing import capture_logs
 
 from headmix_server.core.database import (
     DatabaseUnusable,
@@ -12,6 +13,7 @@ from headmix_server.core.database import (
     ensure_tenant,
     open_database,
     reading,
+    sqlite,
     writing,
 )
 from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ServerOverloaded
@@ -26,6 +28,27 @@ def test_a_commit_that_was_answered_is_on_the_disk_and_references_are_checked(tm
         }
     full = 2
     assert pragmas == {"journal_mode": "wal", "synchronous": full, "foreign_keys": 1}
+
+
+def test_the_log_says_how_the_database_is_used(database_url: str) -> None:
+    with capture_logs() as lines:
+        engine = open_database(database_url)
+    engine.dispose()
+    (line,) = [line for line in lines if line["event"] == "database"]
+    assert line["compiled"] is True
+    if engine.dialect.name == "postgresql":
+        assert line["driver"] == "psycopg binary"
+    else:
+        assert line["journal"] == "wal"
+
+
+def test_a_file_system_without_a_write_ahead_log_is_remarked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_PRAGMAS", ("PRAGMA journal_mode = DELETE",))
+    with capture_logs() as lines:
+        open_database(tmp_path / "catalog.db").dispose()
+    assert [line["log_level"] for line in lines if line.get("journal") == "delete"] == ["info", "warning"]
 
 
 def test_what_was_written_is_there_after_reopening(database_url: str) -> None:

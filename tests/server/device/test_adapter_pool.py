@@ -21,7 +21,6 @@ from headmix_server.device.slot_storage import SlotStorage
 from headmix_server.device.storages import make_storage
 from headmix_server.device.term_storage import TermStorage
 from headmix_server.kernels.image_reference import ReferenceAdapters
-from headmix_server.kernels.native.loading import load_native
 from tests.support.adapters import MIXED_SITES, MLP_SITES
 from tests.support.artifacts import adapter_config, pack, random_tensors
 from tests.support.static_rig import fixed_storage
@@ -61,9 +60,6 @@ def make_adapter(
 
 @pytest.fixture(params=["terms", "images", "fixed"])
 def make_pool(request: pytest.FixtureRequest) -> Callable[[int], AdapterPool]:
-    if request.param == "native" and not load_native():
-        pytest.skip("there are no native kernels on this machine")
-
     def make(num_slots: int) -> AdapterPool:
         storage: SlotStorage
         if request.param == "terms":

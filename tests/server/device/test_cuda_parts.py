@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from headmix_server.device import cuda_parts
-from headmix_server.device.cuda_parts import find_flashinfer, make_cuda_storage
+from headmix_server.device.cuda_parts import attention_backend, find_flashinfer, make_cuda_storage
 from headmix_server.device.placement import Placement, PlacementError
+from headmix_server.kernels.attention_backend import TORCH
 from tests.support.artifacts import tiny_base_shape
 
 CPU = Placement(torch.device("cpu"), torch.bfloat16)
@@ -31,14 +33,25 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_flashinfer_is_chosen_where_it_has_kernels_for_the_heads_and_the_type() -> None:
-    assert find_flashinfer(128, CPU) is not None
-    assert find_flashinfer(12, CPU) is None
-    assert find_flashinfer(128, Placement(torch.device("cpu"), torch.float32)) is None
+    with capture_logs() as lines:
+        library = find_flashinfer(128, CPU)
+        assert library is not None
+        assert attention_backend(library).name == "flashinfer"
+        assert find_flashinfer(12, CPU) is None
+        assert find_flashinfer(128, Placement(torch.device("cpu"), torch.float32)) is None
+    taken, *refused = lines
+    assert taken["by"] == "flashinfer"
+    assert ["12" in refused[0]["reason"], "float32" in refused[1]["reason"]] == [True, True]
 
 
 def test_without_flashinfer_torch_attends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert find_flashinfer(128, CPU) is None
+    with capture_logs() as lines:
+        assert find_flashinfer(128, CPU) is None
+        assert attention_backend(None) is TORCH
+    missing, taken = lines
+    assert "not installed" in missing["reason"]
+    assert taken["by"] == "torch"
 
 
 @pytest.mark.usefixtures("installed")

@@ -1,14 +1,12 @@
 """Images keep their numbers wherever others come and go, and memory is used again."""
 
-import mmap
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from headmix_server.device import image_arena, reserved_memory
+from headmix_server.device import image_arena
 from headmix_server.device.adapter_image import ALIGNMENT
 from headmix_server.device.image_arena import ImageArena
 
@@ -43,15 +41,3 @@ def test_slots_full_of_images_like_the_first_never_move_it() -> None:
     for _ in range(7):
         arena.put(torch.ones(3 * 500, dtype=torch.bfloat16))
     assert arena.numbers.data_ptr() == place
-
-
-def test_without_private_mappings_memory_is_allocated_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reserved_memory, "_PRIVATE", ("MAP_OF_ANOTHER_SYSTEM",))
-    assert reserved_memory.reserve(33, torch.float32).shape == (33,)
-
-
-def test_huge_pages_that_the_system_refuses_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 9999, raising=False)
-    memory = reserved_memory.reserve(5000, torch.float32)
-    memory.fill_(3.0)
-    assert memory.sum() == 15000

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from structlog.testing import capture_logs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.exactness import compare, make_cases
@@ -132,14 +133,20 @@ def test_what_a_step_computes_does_not_depend_on_what_is_in_its_buffers(tmp_path
 
 
 def test_a_batch_larger_than_any_captured_step_is_left_to_the_ordinary_path(tmp_path: Path) -> None:
-    assert Rig(tmp_path).decode.forward([DecodeRow(7, 0, (1,), None)] * 257) is None
+    decode = Rig(tmp_path).decode
+    with capture_logs() as lines:
+        assert decode.forward([DecodeRow(7, 0, (1,), None)] * 257) is None
+        assert decode.forward([DecodeRow(7, 0, (1,), None)] * 300) is None
+    assert [line["rows"] for line in lines] == [257]  # told once, not at every step
 
 
 def test_a_step_that_would_gather_too_much_is_left_to_the_ordinary_path(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     decode = static_decode(rig.model, rig.storage, rig.memory, BLOCKS, most_positions=512)
     assert decode.forward([DecodeRow(7, 0, (1,), None)] * 2) is not None  # 2 rows of at least 256 positions
-    assert decode.forward([DecodeRow(7, 0, (1,), None)] * 3) is None
+    with capture_logs() as lines:
+        assert decode.forward([DecodeRow(7, 0, (1,), None)] * 3) is None
+    assert "gather" in lines[0]["reason"]
 
 
 def test_longer_contexts_are_captured_in_doubling_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from headmix_server.core.runner import AdapterLoadError
 from headmix_server.core.types import AdapterRef
@@ -134,8 +135,10 @@ def test_a_system_that_keeps_priorities_fixed_does_not_stop_loads(monkeypatch: p
         raise PermissionError
 
     monkeypatch.setattr(os, "setpriority", refuse)
-    loader = AdapterLoader(lambda ref: FakeAdapter(ref.digest), 1)
-    loader.start(A, "t")
-    (done,) = wait(loader)
-    loader.close()
+    with capture_logs() as lines:
+        loader = AdapterLoader(lambda ref: FakeAdapter(ref.digest), 1)
+        loader.start(A, "t")
+        (done,) = wait(loader)
+        loader.close()
     assert done.outcome == FakeAdapter(A.digest)
+    assert [line["event"] for line in lines] == ["loads compete with running requests as equals"]

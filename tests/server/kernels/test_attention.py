@@ -276,4 +276,4 @@ def test_other_precisions_and_devices_run_on_torch() -> None:
     cpu = torch.device("cpu")
     assert choose_attention(cpu, torch.bfloat16) is TORCH
     assert choose_attention(torch.device("cuda"), torch.float32) is TORCH
-    assert choose_attention(cpu, torch.float32) is (NATIVE if load_native() else TORCH)
+    assert choose_attention(cpu, torch.float32) is (NATIVE if find_compiler() else TORCH)

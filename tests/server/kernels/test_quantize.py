@@ -3,10 +3,16 @@
 import pytest
 import torch
 
+from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.quantize import ZERO, native_quantize_rows, quantize_rows, turn, turning_block
 
 WIDTHS = {576: 64, 1536: 512, 2048: 512, 100: 4, 24: 8, 7: 1, 1: 1}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def native_kernels() -> None:
+    assert load_native() == (find_compiler() is not None)
 
 
 @pytest.mark.parametrize(("width", "block"), WIDTHS.items())
@@ -18,7 +24,7 @@ def test_a_turn_keeps_products_and_turns_back(width: int, block: int) -> None:
     torch.testing.assert_close(turn(turn(x, block), block), x, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.skipif(not load_native(), reason="no native kernels here")
+@pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler on this machine")
 @pytest.mark.parametrize(("width", "block"), WIDTHS.items())
 @pytest.mark.parametrize("rows", [0, 1, 40])
 def test_native_codes_are_those_of_the_reference(width: int, block: int, rows: int) -> None:
@@ -34,7 +40,7 @@ def test_native_codes_are_those_of_the_reference(width: int, block: int, rows: i
     assert rows < 2 or (native[1] == ZERO).all()
 
 
-@pytest.mark.skipif(not load_native(), reason="no native kernels here")
+@pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler on this machine")
 def test_the_native_quantiser_refuses_what_it_cannot_read() -> None:
     codes, scales = torch.empty(2, 8, dtype=torch.uint8), torch.empty(2, 1)
     for x, block in ((torch.zeros(2, 8, dtype=torch.float64), 8), (torch.zeros(2, 8), 3), (torch.zeros(2, 8), 16)):

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-from sqlalchemy import Engine, make_url
+import psycopg
+from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.util import has_compiled_ext
 
 from headmix_server.core.database.faults import DatabaseUnusable
 from headmix_server.core.database.migrate import migrate
 from headmix_server.core.database.postgres import postgres_engine
 from headmix_server.core.database.sqlite import sqlite_engine
+from headmix_server.core.logging import get_logger
 
 
 def open_database(location: str | Path, *, busy_seconds: float = 10.0) -> Engine:
@@ -25,6 +28,8 @@ def open_database(location: str | Path, *, busy_seconds: float = 10.0) -> Engine
     try:
         with engine.execution_options(immediate=True).begin() as connection:
             migrate(connection)
+        with engine.connect() as connection:
+            _log_how(connection)
     except DBAPIError as error:
         engine.dispose()
         shown = _shown(url)
@@ -33,6 +38,18 @@ def open_database(location: str | Path, *, busy_seconds: float = 10.0) -> Engine
         engine.dispose()
         raise DatabaseUnusable(f"{_shown(url)} {error}") from error
     return engine
+
+
+def _log_how(connection: Connection) -> None:
+    """Log which of its ways the database is used in: a slower one must not be taken in silence."""
+    log = get_logger("database").bind(compiled=has_compiled_ext())  # type: ignore[no-untyped-call]
+    if connection.dialect.name == "postgresql":
+        log.info("database", kind="postgresql", driver=f"psycopg {psycopg.pq.__impl__}")
+        return
+    journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+    log.info("database", kind="sqlite", journal=journal)
+    if journal != "wal":
+        log.warning("no write-ahead log on this file system: readers and writers wait for each other", journal=journal)
 
 
 def _is_postgres(url: URL) -> bool:

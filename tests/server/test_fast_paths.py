@@ -1,0 +1,94 @@
+"""Which of its ways the server takes is in its log: on a machine that can have the fast ones they are taken.
+
+Each fast path is compared with its slow reference elsewhere; here nothing is computed, for a fallback gives the same
+answers and only the log tells them apart.
+"""
+
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from headmix_server.kernels.native.build import default_cache_dir, find_compiler
+from headmix_server.kernels.native.loading import load_native
+from tests.support.families import FAMILIES
+from tests.support.server import RunningServer, running_server
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or find_compiler() is None, reason="the fast paths need Linux and a C++ compiler"
+)
+
+
+def taken(server: RunningServer, name: str, field: str) -> object:
+    """Return one field of the only event of this name."""
+    (event,) = server.events(name)
+    return event[field]
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    FAMILIES["llama"].make(tmp_path / "llama")
+    return tmp_path / "llama"
+
+
+def serve_and_stop(
+    folder: Path, base: Path, env: Mapping[str, str] | None = None, quantize: str = "none"
+) -> RunningServer:
+    with running_server(
+        folder, base=base, runner="torch", threads=1, kv_cache_mib=8, env=env or {}, quantize=quantize
+    ) as server:
+        pass
+    return server
+
+
+def test_with_a_compiler_every_kernel_is_native_and_memory_is_mapped(tmp_path: Path, base: Path) -> None:
+    server = serve_and_stop(tmp_path, base)
+    assert taken(server, "native kernels", "library").startswith(str(default_cache_dir()))  # type: ignore[attr-defined]
+    assert taken(server, "attention", "by") == "native"
+    assert taken(server, "norms and activations", "by") == "native"
+    assert taken(server, "adapter kernels", "kernels") == "native"
+    assert taken(server, "memory reserved", "noreserve") is True
+    refused = [event["reason"] for event in server.events("packed matrix products cannot be used")]
+    assert taken(server, "matrix products", "format") == ("plain" if refused else "packed")
+    assert all(str(reason).startswith("they take") for reason in refused)  # only a busy machine is an excuse
+
+
+def test_without_a_compiler_every_kernel_is_torchs_and_the_log_says_why(tmp_path: Path, base: Path) -> None:
+    server = serve_and_stop(tmp_path, base, {"CXX": "no-such-compiler", "HEADMIX_CACHE": str(tmp_path / "cache")})
+    (missing,) = server.events("no native kernels: adapters and attention run on torch's own operations")
+    assert "C++ compiler" in str(missing["reason"])
+    assert taken(server, "attention", "by") == "torch"
+    assert taken(server, "norms and activations", "by") == "torch"
+    assert taken(server, "adapter kernels", "kernels") == "torch"
+
+
+def test_an_int8_base_is_multiplied_in_int8_and_its_inputs_are_quantised_natively(tmp_path: Path, base: Path) -> None:
+    server = serve_and_stop(tmp_path, base, quantize="int8")
+    assert taken(server, "matrix products", "format") == "int8"
+    assert taken(server, "quantisation of activations", "by") == "native"
+
+
+def test_http_and_the_database_run_on_their_compiled_parts(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        pass
+    assert taken(server, "listening", "loop") == "uvloop"
+    assert taken(server, "listening", "parser") == "httptools"
+    assert taken(server, "database", "compiled") is True
+    assert taken(server, "database", "journal") == "wal"
+
+
+def test_what_other_tests_are_skipped_without_is_installed() -> None:
+    wanted = ["torchao"] + (["triton"] if platform.machine() == "x86_64" else [])
+    assert [name for name in wanted if find_spec(name) is None] == []
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor's features are read from /proc/cpuinfo")
+def test_vectors_are_as_wide_as_the_processors() -> None:
+    words = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
+    widest = 16 if "avx512f" in words else 8 if "avx" in words else 4
+    assert load_native()
+    assert torch.ops.headmix.vector_lanes() == widest
