@@ -1,25 +1,31 @@
 """Rows turned into what a model reads: token ids and labels.
 
-Owns the accepted fields of each task, what is supervised (the answer alone), and what happens to examples that are
-too long: cut at the end and counted. Serving tokenizes the same way: a prompt and its answer are encoded apart.
+Owns what is supervised (answers alone), and what happens to examples that are too long: cut at the end and counted.
+Serving tokenizes the same way: a prompt and its answer are encoded apart. What a row's fields mean is `fields`',
+`labels`' and `conversation`'s.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
 
-import msgspec
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.config import ClassifierConfig
+from headmix_adapters.train.conversation import answers, read_turns
 from headmix_adapters.train.errors import DataError
+from headmix_adapters.train.fields import LEARNT, Fields, holds_something
+from headmix_adapters.train.labels import ClassLabels, LabelReader
 from headmix_adapters.train.rows import Row
 
 IGNORED = -100
-Text = Annotated[str, msgspec.Meta(min_length=1)]
-Labels = int | tuple[float, ...] | list[int]
-_Line = TypeVar("_Line")
+Labels = ClassLabels | list[int]
+
+_MESSAGES = frozenset({"messages"})
+_COMPLETION = frozenset({"prompt", "completion"})
+_ALL_EXCLUDED = "every row of this file has weight 0 or trainable false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +47,13 @@ class Encoded:
     """A file's examples.
 
     `truncated` of them lost their end to `max_length`; `dropped` ones lost all of their answer and are left out.
+    `excluded` counts the rows of which the data itself says that nothing is to be learnt (weight 0).
     """
 
     examples: list[Example]
     truncated: int
     dropped: int
+    excluded: int = 0
 
     @property
     def tokens(self) -> int:
@@ -53,47 +61,26 @@ class Encoded:
         return sum(len(example.input_ids) for example in self.examples)
 
 
-class _SingleLabel(msgspec.Struct):
-    text: Text
-    label: str
-
-
-class _MultiLabel(msgspec.Struct):
-    text: Text
-    labels: list[str] | str
-
-
-class _Regression(msgspec.Struct):
-    text: Text
-    label: float | list[float]
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str
-
-
-class _Conversation(msgspec.Struct):
-    messages: list[_Message]
-
-
-class _Completion(msgspec.Struct):
-    prompt: str
-    completion: Text
-
-
 def encode_classification(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, classifier: ClassifierConfig, max_length: int
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    classifier: ClassifierConfig,
+    max_length: int,
+    ignored: Collection[str] = (),
 ) -> Encoded:
     """Encode `{"text", "label"}` rows (multi_label: `"labels"`; in CSV separated by `|`).
 
     Raises:
-        DataError: a field is missing or of the wrong type, or a label is not the recipe's; file and line are named.
+        DataError: a field is missing, of the wrong type or not understood, or a label is not the recipe's; file and
+            line are named.
     """
-    read_label = _label_reader(classifier)
-    examples, truncated = [], 0
+    reader = LabelReader(classifier, ignored)
+    examples, truncated, excluded = [], 0, 0
     for row in rows:
-        text, labels = read_label(row)
+        text, labels, learnt = reader.read(row)
+        if not learnt:
+            excluded += 1
+            continue
         ids = _ids(tokenizer, text, special=True)
         if not ids:
             raise DataError(f"{row.place}: the text has no tokens")
@@ -102,83 +89,94 @@ def encode_classification(
             ids = _cut_ids(tokenizer, text, max_length)
             truncated += 1
         examples.append(Example(ids, labels))
-    return Encoded(examples, truncated, dropped=0)
+    _require_examples(rows, examples, _ALL_EXCLUDED)
+    return Encoded(examples, truncated, dropped=0, excluded=excluded)
 
 
-def encode_generation(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+def encode_generation(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int, ignored: Collection[str] = ()
+) -> Encoded:
     """Encode `{"messages"}` rows by the chat template, or `{"prompt", "completion"}` rows as they are.
 
-    The last message is the answer; an answer ends with the end-of-turn token, which is learnt too.
+    The last message is the answer, and so is an earlier one of the assistant's that the data wants learnt: each answer
+    is an example with all that stands before it. It ends with the end-of-turn token, which is learnt too.
 
     Raises:
-        DataError: neither form, no answer, none that fits, a tokenizer that cannot do it; file and line are named.
+        DataError: neither form, a field that is not understood, no answer, none that fits, a tokenizer that cannot do
+            it; file and line are named.
     """
-    examples, truncated, dropped = [], 0, 0
+    examples, truncated, dropped, excluded = [], 0, 0, 0
     for row in rows:
-        prompt, answer = _prompt_and_answer(row, tokenizer)
-        if not prompt:
-            raise DataError(f"{row.place}: the prompt has no tokens")
-        ids = (prompt + answer)[:max_length]
-        if len(prompt) >= max_length:
-            dropped += 1
-            continue
-        truncated += len(prompt) + len(answer) > max_length
-        examples.append(Example(ids, ([IGNORED] * len(prompt) + answer)[:max_length]))
+        answered = _answered(row, tokenizer, ignored)
+        excluded += not answered
+        for prompt, answer in answered:
+            if not prompt:
+                raise DataError(f"{row.place}: the prompt has no tokens")
+            ids = (prompt + answer)[:max_length]
+            if len(prompt) >= max_length:
+                dropped += 1
+                continue
+            truncated += len(prompt) + len(answer) > max_length
+            examples.append(Example(ids, ([IGNORED] * len(prompt) + answer)[:max_length]))
+    too_long = f"no answer of this file fits within max_length {max_length}"
+    _require_examples(rows, examples, too_long if dropped else _ALL_EXCLUDED)
+    return Encoded(examples, truncated, dropped, excluded)
+
+
+def _require_examples(rows: Sequence[Row], examples: Sequence[Example], reason: str) -> None:
     if not examples:
-        raise DataError(f"{rows[0].place}: no answer of this file fits within max_length {max_length}")
-    return Encoded(examples, truncated, dropped)
+        raise DataError(f"{rows[0].place.rpartition(':')[0]}: {reason}")
 
 
-def _label_reader(classifier: ClassifierConfig) -> Callable[[Row], tuple[str, Labels]]:
-    numbers = {label: number for number, label in enumerate(classifier.labels)}
-
-    def number_of(row: Row, label: str) -> int:
-        if label not in numbers:
-            raise DataError(f"{row.place}: label {label!r} is not among classifier.labels ({', '.join(numbers)})")
-        return numbers[label]
-
-    def single(row: Row) -> tuple[str, Labels]:
-        line = _convert(row, _SingleLabel)
-        return line.text, number_of(row, line.label)
-
-    def multi(row: Row) -> tuple[str, Labels]:
-        line = _convert(row, _MultiLabel)
-        given = [part for part in line.labels.split("|") if part] if isinstance(line.labels, str) else line.labels
-        chosen = {number_of(row, label) for label in given}
-        return line.text, tuple(float(number in chosen) for number in range(len(numbers)))
-
-    def regression(row: Row) -> tuple[str, Labels]:
-        line = _convert(row, _Regression)
-        values = line.label if isinstance(line.label, list) else [line.label]
-        if len(values) != len(numbers):
-            raise DataError(f"{row.place}: {len(values)} values for {len(numbers)} labels")
-        return line.text, tuple(values)
-
-    return {"single_label": single, "multi_label": multi, "regression": regression}[classifier.problem]
-
-
-def _prompt_and_answer(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    if "messages" in row.fields:
-        prompt, answer = _render(row, tokenizer)
-        return _ids(tokenizer, prompt, special=False), _ids(tokenizer, answer, special=False)
-    line = _convert(row, _Completion)
+def _answered(
+    row: Row, tokenizer: PreTrainedTokenizerBase, ignored: Collection[str]
+) -> list[tuple[list[int], list[int]]]:
+    """Return the ids of each answer to be learnt, after those of what stands before it."""
+    known = _form(row)
+    fields = Fields(row.place, row.fields, LEARNT | known, ignored)
+    if known == _MESSAGES:
+        return _conversation(fields, tokenizer, ignored)
+    if known != _COMPLETION:
+        raise DataError(f"{row.place}: the row has neither messages nor prompt and completion")
+    prompt, completion = fields.text("prompt", empty=True), fields.text("completion")
     if not isinstance(tokenizer.eos_token_id, int):
         raise DataError(f"{row.place}: the base's tokenizer has no end token to close a completion with")
-    prompt_ids = _ids(tokenizer, line.prompt, special=True)
-    return prompt_ids, [*_ids(tokenizer, line.completion, special=False), tokenizer.eos_token_id]
+    ids = [*_ids(tokenizer, completion, special=False), tokenizer.eos_token_id]
+    return [] if fields.learnt() is False else [(_ids(tokenizer, prompt, special=True), ids)]
 
 
-def _render(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """Return the conversation up to the answer, and the answer with its end-of-turn token, as text."""
-    messages = [msgspec.to_builtins(message) for message in _convert(row, _Conversation).messages]
-    if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise DataError(f"{row.place}: messages must end with the assistant's answer to something")
+def _form(row: Row) -> frozenset[str]:
+    """Return the fields of the form a row has; of both forms where it shows neither."""
+    if holds_something(row.fields.get("messages")):
+        return _MESSAGES
+    return _COMPLETION if _COMPLETION & row.fields.keys() else _MESSAGES | _COMPLETION
+
+
+def _conversation(
+    fields: Fields, tokenizer: PreTrainedTokenizerBase, ignored: Collection[str]
+) -> list[tuple[list[int], list[int]]]:
+    turns = read_turns(fields.where, fields.value("messages"), ignored)
+    chosen = answers(fields.where, turns)
+    if fields.learnt() is False:
+        return []
+    messages = [turn.message() for turn in turns]
+    texts = [_render(fields.where, tokenizer, messages[: number + 1]) for number in chosen]
+    return [
+        (_ids(tokenizer, prompt, special=False), _ids(tokenizer, answer, special=False)) for prompt, answer in texts
+    ]
+
+
+def _render(where: str, tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> tuple[str, str]:
+    """Return the conversation up to its last message, and that answer with its end-of-turn token, as text."""
     if not tokenizer.chat_template:
-        raise DataError(f"{row.place}: the base has no chat template; use prompt and completion")
-    prompt = str(tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True))
-    whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
+        raise DataError(f"{where}: the base has no chat template; use prompt and completion")
+    try:
+        prompt = str(tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True))
+        whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise DataError(f"{where}: the base's chat template refuses these messages: {quoted(str(error))}") from error
     if not whole.startswith(prompt):
-        raise DataError(f"{row.place}: the chat template renders the answer's context differently from a prompt")
+        raise DataError(f"{where}: the chat template renders the answer's context differently from a prompt")
     # What follows the end-of-turn token (a newline in most templates) is never generated, so it is not learnt.
     return prompt, whole[len(prompt) :].rstrip()
 
@@ -191,11 +189,3 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> lis
 def _cut_ids(tokenizer: PreTrainedTokenizerBase, text: str, max_length: int) -> list[int]:
     ids: list[int] = tokenizer(text, truncation=True, max_length=max_length).input_ids
     return ids
-
-
-def _convert(row: Row, kind: type[_Line]) -> _Line:
-    try:
-        # Not strict: CSV has only strings, and a number is a number.
-        return msgspec.convert(row.fields, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise DataError(f"{row.place}: {error}") from error

@@ -62,6 +62,7 @@ def training_record(material: Material, steps: int, seconds: float) -> dict[str,
                 "tokens": data[name].tokens,
                 "truncated": data[name].truncated,
                 "dropped": data[name].dropped,
+                "excluded": data[name].excluded,
             }
             for name, path in material.files.items()
         },

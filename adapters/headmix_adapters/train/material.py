@@ -133,7 +133,7 @@ def _quiet_loading() -> Iterator[None]:
 
 
 def _encode(path: Path, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    rows = read_rows(path)
+    rows, data = read_rows(path), recipe.data
     if recipe.classifier is not None:
-        return encode_classification(rows, tokenizer, recipe.classifier, recipe.data.max_length)
-    return encode_generation(rows, tokenizer, recipe.data.max_length)
+        return encode_classification(rows, tokenizer, recipe.classifier, data.max_length, data.ignore)
+    return encode_generation(rows, tokenizer, data.max_length, data.ignore)

@@ -16,6 +16,8 @@ from headmix_adapters.train.errors import RecipeError
 Rank = Annotated[int, msgspec.Meta(ge=0, le=256)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
+LARGEST = 1e9
+"""What numbers without a natural bound may be at most: infinity is none of them."""
 Precision = Literal["auto", "float32", "bfloat16"]
 SiteName = Literal["q", "k", "v", "o", "gate_up", "down"]
 
@@ -42,7 +44,7 @@ class AdapterTable(_Table, frozen=True):
     value_base: Literal["k", "x"] | None = None
     layers: tuple[int, int] | None = None
     rank: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None
-    alpha: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    alpha: Annotated[float, msgspec.Meta(gt=0, le=LARGEST)] | None = None
     sites: tuple[SiteName, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -62,11 +64,15 @@ class AdapterTable(_Table, frozen=True):
 
 
 class DataTable(_Table, frozen=True):
-    """`[data]`: JSONL or CSV files, relative to the recipe, and the longest example in tokens."""
+    """`[data]`: JSONL or CSV files, relative to the recipe, and the longest example in tokens.
+
+    `ignore` names fields of rows and messages that are left out; any other field that is not understood is refused.
+    """
 
     train: str
     eval: str
     max_length: Positive = 512
+    ignore: tuple[str, ...] = ()
 
 
 class TrainingTable(_Table, frozen=True):
@@ -79,12 +85,12 @@ class TrainingTable(_Table, frozen=True):
 
     epochs: Positive
     batch_size: Positive
-    learning_rate: Annotated[float, msgspec.Meta(gt=0)]
+    learning_rate: Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
     gradient_accumulation: Positive = 1
     label_smoothing: Share = 0.0
     warmup_ratio: Share = 0.06
-    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    weight_decay: Annotated[float, msgspec.Meta(ge=0, le=LARGEST)] = 0.0
     dropout: Share = 0.1
     max_steps: Positive | None = None
     early_stopping_patience: Positive | None = None
@@ -119,11 +125,22 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: no such file, not TOML, an unknown, missing or impossible key; the message names file and key.
     """
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Recipe)
+        return msgspec.convert(_with_text_labels(msgspec.toml.decode(path.read_bytes())), Recipe)
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: {error}") from error
+    except RecursionError:
+        raise RecipeError(f"{path}: nested too deeply") from None
+
+
+def _with_text_labels(fields: object) -> object:
+    """Whole numbers among the labels stand for their digits, as they do in the data."""
+    if isinstance(fields, dict) and isinstance(classifier := fields.get("classifier"), dict):
+        labels = classifier.get("labels")
+        if isinstance(labels, list):
+            classifier["labels"] = [str(label) if type(label) is int else label for label in labels]
+    return fields
 
 
 def override(recipe: Recipe, *, seed: int | None, epochs: int | None, max_steps: int | None) -> Recipe:

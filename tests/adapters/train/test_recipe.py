@@ -50,6 +50,12 @@ def test_what_a_recipe_leaves_out_has_the_documented_default(tmp_path: Path) -> 
     assert recipe.classifier.problem == "single_label"
 
 
+def test_whole_numbers_name_labels_as_they_do_in_the_data(tmp_path: Path) -> None:
+    recipe = load(GOOD.replace('["ham", "spam"]', '[0, 1, "two"]'), tmp_path)
+    assert recipe.classifier is not None
+    assert recipe.classifier.labels == ("0", "1", "two")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -57,6 +63,12 @@ def test_what_a_recipe_leaves_out_has_the_documented_default(tmp_path: Path) -> 
         ("epochs = 2\n", "", r"missing required field `epochs` - at `\$.training`"),
         ("epochs = 2", "epochs = 0", r"\$.training.epochs"),
         ("1e-3", '"fast"', r"\$.training.learning_rate"),
+        ("1e-3", "nan", r"\$.training.learning_rate"),
+        ("1e-3", "inf", r"\$.training.learning_rate"),
+        ("epochs = 2", "epochs = 2\nweight_decay = nan", r"\$.training.weight_decay"),
+        ("epochs = 2", "epochs = 2\ndropout = nan", r"\$.training.dropout"),
+        ('preset = "roberta-nlu"', 'method = "lora"\nrank = 4\nsites = ["q"]\nalpha = inf', r"\$.adapter.alpha"),
+        ("[data]", "x = " + "[" * 20_000, "nested too deeply"),
         ('"roberta-nlu"', '"bert"', r"\$.adapter.preset"),
         ('preset = "roberta-nlu"', "", "a preset or at least one rank"),
         ('preset = "roberta-nlu"', "rank_q = 0", "a preset or at least one rank"),

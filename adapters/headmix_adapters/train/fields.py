@@ -1,0 +1,125 @@
+"""What the fields of a row mean: read, left out because the recipe says so, or refused by name and line.
+
+Owns the rules that all tasks share: which fields there are, what stands for a text, and the two fields (`weight` and
+`trainable`) by which data sets say that a row or a message is not to be learnt. Knows no tokens.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from headmix_adapters.artifact.faults import quoted
+from headmix_adapters.train.errors import DataError
+
+LEARNT = frozenset({"weight", "trainable"})
+_OTHER_SEPARATORS = (";", "\t", "|")
+_TOOLS = "tool calls are not supported"
+_REASONING = "reasoning is not learnt apart from the answer"
+_REASONS: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("tools", "functions", "tool_calls", "tool_call_id", "function_call", "tool_choice"), _TOOLS)
+    | dict.fromkeys(("reasoning_content", "reasoning", "thinking"), _REASONING)
+    | {"conversations": "ShareGPT's form is not read: call it messages, with role and content"}
+)
+_WISHES: Mapping[str, Mapping[str, bool]] = MappingProxyType(
+    {
+        "weight": {"1": True, "1.0": True, "0": False, "0.0": False},
+        "trainable": {"true": True, "1": True, "false": False, "0": False},
+    }
+)
+
+
+class Fields:
+    """The fields of one row, or of one message in it, of which every one must be understood.
+
+    Fields that hold nothing (null, an empty text or list) count as absent; `ignored` ones are left out by the recipe's
+    wish. `where` names the row and message.
+
+    Raises:
+        DataError: a field is not among `known`.
+    """
+
+    def __init__(self, where: str, given: Mapping[str, Any], known: Collection[str], ignored: Collection[str]) -> None:
+        self.where = where
+        self._values = {name: value for name, value in given.items() if name not in ignored}
+        for name, value in self._values.items():
+            if name not in known and holds_something(value):
+                raise DataError(f"{where}: {self._refusal(name, known)}")
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a field holds something."""
+        return holds_something(self._values.get(name))
+
+    def value(self, name: str) -> object:
+        """Return a field that must be there."""
+        if name not in self._values:
+            present = ", ".join(quoted(other) for other in self._values) or "none"
+            raise DataError(f"{self.where}: field {name} is missing (fields: {present})")
+        return self._values[name]
+
+    def text(self, name: str, *, empty: bool = False) -> str:
+        """Return a field that is a text; a whole number stands for its digits, as it does in CSV."""
+        value = as_text(f"{self.where}: {name}", self.value(name))
+        if not value and not empty:
+            raise DataError(f"{self.where}: {name} is empty")
+        return value
+
+    def number(self, name: str) -> float:
+        """Return a field that is a finite number, or the text of one."""
+        return as_number(f"{self.where}: {name}", self.value(name))
+
+    def learnt(self) -> bool | None:
+        """Return whether `weight` or `trainable` wants this learnt; None where neither says."""
+        wishes = {self._wish(name) for name in sorted(LEARNT) if name in self}
+        if len(wishes) > 1:
+            raise DataError(f"{self.where}: weight and trainable contradict each other")
+        return next(iter(wishes), None)
+
+    def _wish(self, name: str) -> bool:
+        value = self._values[name]
+        known = _WISHES[name]
+        text = str(value).lower()
+        if not isinstance(value, str | int | float) or text not in known:
+            takes = "0 or 1" if name == "weight" else "true or false"
+            raise DataError(f"{self.where}: {name} is {quoted(repr(value))}, and only {takes} can be obeyed")
+        return known[text]
+
+    def _refusal(self, name: str, known: Collection[str]) -> str:
+        reason = _REASONS.get(name, f"the fields read are {', '.join(sorted(known))}")
+        if any(separator in name for separator in _OTHER_SEPARATORS):
+            reason = "the columns of CSV are separated by commas"
+        return f"field {quoted(name)!r} cannot be obeyed ({reason}); data.ignore in the recipe leaves it out"
+
+
+def holds_something(value: object) -> bool:
+    """Whether a field is there for a reason: null and an empty text, list or object are not."""
+    return value is not None and not (isinstance(value, str | list | dict) and not value)
+
+
+def as_text(where: str, value: object) -> str:
+    """Return a value that is a text, or a whole number, which is its digits.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise DataError(f"{where} is {quoted(repr(value))}, neither a text nor a whole number")
+
+
+def as_number(where: str, value: object) -> float:
+    """Return a value that is a finite number, or the text of one.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if isinstance(value, str | int | float) and not isinstance(value, bool) and "_" not in str(value):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+    raise DataError(f"{where} is {quoted(repr(value))}, not a finite number")
