@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from headmix_server.api.engine_client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
 from headmix_server.api.record import RequestRecord, record_of
+from headmix_server.api.schemas.body import UNSUPPORTED
 from headmix_server.catalog.bucket import RETRY_SECONDS
 from headmix_server.core.errors import (
     EngineUnavailable,
@@ -76,6 +77,7 @@ def error_response(error: HeadmixServerError) -> JSONResponse:
 def settle(record: RequestRecord, error: HeadmixServerError) -> None:
     """Note that the request ended in this error; the words of an internal one go to the log."""
     record.outcome = error.code
+    record.refused_param = error.param
     if isinstance(error, RateLimitExceeded):
         record.limit = error.limit
     if error.code == InternalError.code:
@@ -127,30 +129,20 @@ def _from_status(error: HTTPException) -> HeadmixServerError:
 
 
 def request_error(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
-    """Return the error of a body pydantic refused, told by the first parameter at fault.
-
-    A union gives one fault a member; those of the same parameter become one sentence.
-    """
-    param = _param(faults[0]["loc"])
-    about = [fault for fault in faults if _param(fault["loc"]) == param]
-    if about[0]["type"] == "extra_forbidden":
-        return UnsupportedParameter(f"The parameter {param!r} is not supported.", param=param)
-    if about[0]["type"] == "json_invalid":
-        return InvalidRequest(f"The body is not valid JSON: {about[0]['ctx']['error']}.")
-    if about[0]["type"] == "model_attributes_type" and not param:
+    """Return the error of a body pydantic refused: its first fault. The others may be its consequences."""
+    fault = faults[0]
+    param = _param(fault["loc"])
+    if fault["type"] == UNSUPPORTED:
+        path = ".".join(filter(None, (param, fault["ctx"]["name"])))
+        return UnsupportedParameter(fault["ctx"]["message"], param=path)
+    if fault["type"] == "json_invalid":
+        return InvalidRequest(f"The body is not valid JSON: {fault['ctx']['error']}.")
+    if fault["type"] == "model_attributes_type" and not param:
         return InvalidRequest("The body must be a JSON object, sent with the content type application/json.")
-    messages = " or: ".join(dict.fromkeys(str(fault["msg"]).removeprefix("Value error, ") for fault in about))
-    return InvalidRequest(f"{param}: {messages}." if param else f"{messages}.", param=param or None)
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return InvalidRequest(f"{param}: {message}." if param else f"{message}.", param=param or None)
 
 
 def _param(loc: Sequence[str | int]) -> str:
-    """Return a fault's place in the client's words: dotted, without the request's part and a union's member names."""
-    parts = []
-    for part in loc[1:]:
-        if isinstance(part, str) and not (part.isidentifier() and part.islower() and part not in _MEMBER_NAMES):
-            break
-        parts.append(str(part))
-    return ".".join(parts)
-
-
-_MEMBER_NAMES = frozenset({"str", "int", "float", "bool", "list", "dict", "none"})
+    """Return a fault's place in the client's words: dotted, without the request's part and the shapes of a union."""
+    return ".".join(str(part) for part in loc[1:] if not (isinstance(part, str) and part.startswith("<")))

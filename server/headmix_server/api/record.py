@@ -62,7 +62,8 @@ class RequestRecord:
 
     `compared` is the version that answered, where two of its name's are being compared. `cached_tokens` counts, by
     prompt, the tokens that its first choice found computed, `first_token_seconds` from the arrival on. `limit` names
-    the limit that refused it. `headers` are told with every answer, whatever it turns out to be.
+    the limit that refused it, `refused_param` the parameter that an error named. `headers` are told with every answer,
+    whatever it turns out to be.
     """
 
     request_id: str
@@ -79,6 +80,7 @@ class RequestRecord:
     outcome: str | None = None
     holds: HeldUntilEnd = field(default_factory=HeldUntilEnd)
     limit: str = ""
+    refused_param: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     _endings: list[Ending] = field(default_factory=list)
 

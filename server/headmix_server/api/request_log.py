@@ -20,6 +20,7 @@ from headmix_server.tenancy.usage import UsageMeter, Used
 REQUEST_ID_HEADER = "x-request-id"
 UNKNOWN_ROUTE = "unknown"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PARAM = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _COUNTED = "/v1/"  # probes and scrapes are neither logged above debug nor counted
 
 
@@ -77,6 +78,7 @@ class RequestLog:
             route=route,
             status=status,
             outcome=outcome,
+            param=_loggable(record.refused_param),
             adapter=record.adapter,
             digest=record.digest,
             prompt_tokens=record.prompt_tokens,
@@ -107,6 +109,11 @@ class RequestLog:
             )
         if record.prompt_tokens:
             self._usage.add(record.tenant, record.adapter, _used(record))
+
+
+def _loggable(param: str | None) -> str | None:
+    """Return the name of a parameter where it looks like one: a client may send any text as a name."""
+    return param if param is None or _PARAM.fullmatch(param) else "?"
 
 
 def _used(record: RequestRecord) -> Used:

@@ -3,7 +3,7 @@
 The port is open from the first moment, so a probe or an impatient client gets an answer and not a refused connection.
 """
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headmix_server.api.errors import error_response
@@ -28,9 +28,12 @@ class FrontDoor:
         await inside(scope, receive, send)
 
 
-def _starting(path: str) -> JSONResponse:
+def _starting(path: str) -> Response:
+    retry = {"retry-after": str(RETRY_SECONDS)}
+    if path == "/health":
+        return Response(status_code=EngineUnavailable.status, headers=retry)
     if path == "/healthz":
         return JSONResponse({"status": "ok"})
     if path == "/readyz":
-        return JSONResponse({"status": "starting"}, EngineUnavailable.status, {"retry-after": str(RETRY_SECONDS)})
+        return JSONResponse({"status": "starting"}, EngineUnavailable.status, retry)
     return error_response(EngineUnavailable("The server is starting.", retry_after=RETRY_SECONDS))

@@ -100,6 +100,29 @@ async def test_prompts_times_n_choices_come_back_in_order(rig: ApiRig) -> None:
     assert answer["usage"]["prompt_tokens"] == len(rig.encode(hello)) + len(rig.encode(fox))
 
 
+async def test_continuous_usage_counts_each_choice_by_itself_and_comes_with_include_usage_alone(rig: ApiRig) -> None:
+    rig.says(" the quick fox")
+    prompts = [rig.encode("Hello there"), rig.encode("fox")]
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    response = await rig.client.post(
+        URL, json=body(prompt=prompts, n=2, max_tokens=50, stream=True, stream_options=options)
+    )
+    *chunks, last, _ = events(response.text)
+    made = len(rig.encode(" the quick fox")) + 1
+    for index in range(4):
+        mine = [chunk["usage"] for chunk in chunks if chunk["choices"][0]["index"] == index]
+        counts = [usage["completion_tokens"] for usage in mine]
+        assert counts == sorted(counts)
+        assert counts[-1] == made
+        assert {usage["prompt_tokens"] for usage in mine} == {len(prompts[index // 2])}
+        assert all(usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] for usage in mine)
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == 4 * made
+    for without in ({"continuous_usage_stats": True}, {"include_usage": True, "continuous_usage_stats": False}):
+        response = await rig.client.post(URL, json=body(stream=True, stream_options=without))
+        assert all(not chunk.get("usage") for chunk in events(response.text)[:-1] if chunk["choices"])
+
+
 @pytest.mark.parametrize("many", [False, True])
 async def test_token_ids_are_prompts_as_they_are(rig: ApiRig, many: bool) -> None:
     await ask(rig, prompt=[[5, 6, 7]] if many else [5, 6, 7])

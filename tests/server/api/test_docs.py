@@ -13,10 +13,13 @@ from headmix_server.api.app import create_app
 from headmix_server.api.engine_client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
 from headmix_server.api.errors import RETRY_AFTER, ROUTING_CODES
 from headmix_server.api.routes.usage import USUAL_DAYS
+from headmix_server.api.schemas.body import RequestBody
 from headmix_server.api.schemas.chat import ChatRequest
+from headmix_server.api.schemas.classify import ClassifyRequest
 from headmix_server.api.schemas.common import SamplingBody
 from headmix_server.api.schemas.completions import CompletionRequest
 from headmix_server.api.schemas.embeddings import EmbeddingRequest
+from headmix_server.api.schemas.messages import ChatMessage, TextPart
 from headmix_server.api.sse import FIRST_EVENT_SECONDS, PING_SECONDS
 from headmix_server.core.errors import ERRORS_BY_CODE
 from headmix_server.core.types import UNSCORED
@@ -33,7 +36,6 @@ DOCS = Path(__file__).parents[3] / "docs"
 API = (DOCS / "api.md").read_text(encoding="utf-8")
 ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
 EXAMPLES = [block.replace("\\\n", " ") for block in re.findall(r"```sh\n(.*?)```", API, re.DOTALL)]
-BOOKKEEPING = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
 
 
 def rows(text: str, after: str) -> Iterator[list[str]]:
@@ -96,21 +98,47 @@ def test_every_parameter_is_documented_and_none_else(
     documented = {
         name for after in ("Both routes take:", sentence) for cell, *_ in rows(API, after) for name in names(cell)
     }
-    assert documented | BOOKKEEPING | extra == request_body.model_fields.keys()
+    assert documented | bookkeeping("**Bookkeeping**", "In a message") - {"parallel_tool_calls"} | extra == (
+        request_body.model_fields.keys()
+    )
+
+
+def bookkeeping(start: str, end: str) -> set[str]:
+    """Return the names between two phrases of the passage on what has no effect."""
+    passage = API[API.index("**Bookkeeping**") : API.index('**Values that mean "not used"**')]
+    return set(names(passage[passage.index(start) :].partition(end)[0]))
+
+
+def test_what_a_message_may_carry_is_documented_and_none_else() -> None:
+    message = bookkeeping("In a message", "in a part")
+    assert message | {"role", "content", "name"} == ChatMessage.model_fields.keys()
+    part = bookkeeping("in a part", "\n\n")
+    assert part | {"type", "text"} == TextPart.model_fields.keys()
 
 
 def test_every_parameter_of_embeddings_is_documented_and_none_else() -> None:
     documented = {name for cell, *_ in rows(API, "The embedding's parameters:") for name in names(cell)}
     assert documented | {"user"} == EmbeddingRequest.model_fields.keys()
-    assert EmbeddingRequest.neutral == {"dimensions": (None,)}
 
 
-@pytest.mark.parametrize(("route", "request_body"), [("completions", CompletionRequest), ("chat", ChatRequest)])
-def test_the_neutral_values_are_those_documented(route: str, request_body: type[SamplingBody]) -> None:
+GENERATION, POOLING = "both generation routes", "classify and embeddings"
+
+
+@pytest.mark.parametrize(
+    ("request_body", "places"),
+    [
+        (CompletionRequest, {GENERATION, "completions"}),
+        (ChatRequest, {GENERATION, "chat"}),
+        (ChatMessage, {"chat, in a message"}),
+        (ClassifyRequest, {POOLING}),
+        (EmbeddingRequest, {POOLING, "embeddings"}),
+    ],
+)
+def test_the_neutral_values_are_those_documented(request_body: type[RequestBody], places: set[str]) -> None:
     documented = {
         names(name)[0]: json.loads(f"[{accepted}]")
-        for where, name, accepted in rows(API, "send them unasked:")
-        if where == route
+        for where, name, accepted in rows(API, "of parameters that are not supported:")
+        if where in places
     }
     assert documented == {name: list(values) for name, values in request_body.neutral.items()}
 

@@ -30,6 +30,22 @@ async def test_a_server_is_alive_without_an_engine_and_ready_only_with_one(base_
         }
 
 
+async def test_health_is_vllms_200_when_ready_and_503_when_not_never_with_a_body(
+    base_folder: Path, tmp_path: Path
+) -> None:
+    async with api_rig(base_folder, tmp_path, connected=False) as rig, httpx2.AsyncClient(base_url=rig.url) as probe:
+        starting = await probe.get("/health")
+        assert (starting.status_code, starting.content, starting.headers["retry-after"]) == (503, b"", "2")
+        async with rig.engine:
+            await rig.state.engine.wait_ready()
+            ready = await probe.get("/health")
+            assert (ready.status_code, ready.content) == (200, b"")
+            rig.state.engine.drain()
+            assert (await probe.get("/health")).status_code == 503
+        rig.state.engine.detach("the engine ended")
+        assert (await probe.get("/health")).status_code == 503
+
+
 async def test_a_request_whose_engine_dies_is_answered_with_the_reason(rig: ApiRig) -> None:
     rig.engine.answering = False
     body = {"model": BASE, "prompt": "x"}
@@ -92,6 +108,6 @@ async def test_open_metrics_need_no_key(base_folder: Path, tmp_path: Path, setti
 
 
 async def test_probes_and_scrapes_are_not_counted(rig: ApiRig) -> None:
-    for path in ("/healthz", "/readyz", "/metrics"):
+    for path in ("/health", "/healthz", "/readyz", "/metrics"):
         await rig.client.get(path)
     assert "headmix_requests_total{" not in (await rig.client.get("/metrics")).text

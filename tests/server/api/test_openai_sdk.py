@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -51,6 +52,35 @@ async def test_chat_stream(sdk: AsyncOpenAI) -> None:
     assert [c.finish_reason for chunk in chunks for c in chunk.choices if c.finish_reason] == ["stop"]
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens == chunks[-1].usage.prompt_tokens + chunks[-1].usage.completion_tokens
+
+
+async def test_an_answer_sent_back_as_it_came_is_a_turn_of_the_conversation(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    first = await sdk.chat.completions.create(model=BASE, messages=[{"role": "user", "content": "Hello"}])
+    said = first.choices[0].message
+    prompts = []
+    for turn in (said, said.model_dump(), said.to_dict(), {"role": "assistant", "content": said.content}):
+        messages: Any = [{"role": "user", "content": "Hello"}, turn, {"role": "user", "content": "More"}]
+        await sdk.chat.completions.create(model=BASE, messages=messages)
+        prompts.append(rig.engine.of(Generate)[-1].prompt)
+    assert prompts == prompts[:1] * 4
+
+
+async def test_a_stream_that_tells_its_usage_with_every_event(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    options: Any = {"include_usage": True, "continuous_usage_stats": True}
+    chat = await sdk.chat.completions.create(
+        model=BASE, messages=[{"role": "user", "content": "Hello"}], stream=True, stream_options=options
+    )
+    told = [chunk.usage.completion_tokens async for chunk in chat if chunk.usage is not None]
+    made = len(rig.engine.reply) + 1
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0, made)
+    text = await sdk.completions.create(
+        model=BASE, prompt="Hello", n=2, max_tokens=50, stream=True, stream_options=options
+    )
+    *chunks, last = [chunk async for chunk in text]
+    assert all(chunk.usage is not None and chunk.usage.completion_tokens <= made for chunk in chunks)
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 2 * made
 
 
 async def test_the_accumulating_chat_stream(sdk: AsyncOpenAI) -> None:

@@ -65,3 +65,18 @@ async def test_an_error_is_an_outcome_by_its_code(rig: ApiRig) -> None:
     assert (lines[0]["status"], lines[0]["outcome"], lines[0]["adapter"]) == (404, "model_not_found", None)
     lines, _ = await log_of(rig, content=b"{", headers={"content-type": "application/json"})
     assert (lines[0]["status"], lines[0]["outcome"]) == (400, "invalid_request_error")
+
+
+async def test_the_line_names_the_parameter_that_was_refused_where_it_looks_like_one(rig: ApiRig) -> None:
+    for body, param in (
+        ({"tools": [1]}, "tools"),
+        ({"temperature": 9}, "temperature"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"stop": ["a", 1]}, "stop.1"),
+        ({"n": 99}, "n"),
+        ({"what the client thinks": 1}, "?"),
+        ({"model": "none"}, "model"),
+        ({}, None),
+    ):
+        lines, _ = await log_of(rig, json={"model": BASE, "prompt": "x", **body})
+        assert lines[0]["param"] == param

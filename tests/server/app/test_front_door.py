@@ -9,6 +9,8 @@ def test_before_the_application_is_there_the_server_is_alive_but_not_ready() -> 
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz")
     assert (ready.status_code, ready.json()) == (503, {"status": "starting"})
+    health = client.get("/health")
+    assert (health.status_code, health.content) == (503, b"")
     other = client.post("/v1/completions")
     assert other.status_code == 503
     assert other.json()["error"]["code"] == "engine_unavailable"

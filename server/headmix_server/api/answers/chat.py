@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from headmix_server.api.answers.chunks import ChunkFrame, MessageChoice, MessageDelta, json_of
+from headmix_server.api.answers.continuous_usage import ContinuousUsage
 from headmix_server.api.generation import Delta, PlacedLogprob
 from headmix_server.api.job import Job
 from headmix_server.api.logprobs import chat_logprobs
@@ -73,17 +74,17 @@ class ChatAnswer:
         """Yield the events of a stream: the role, the text as it comes, the reason of the end; raises as `Job.run`."""
         begun: set[int] = set()
         frame = ChunkFrame(self._chunk([]), None if self.request.include_usage else {"usage"})
-        tokens = 0
+        usage = ContinuousUsage(self.job, wanted=self.request.continuous_usage)
         async with aclosing(self.job.run()) as deltas:
             async for index, delta in deltas:
-                tokens += delta.num_tokens
                 if index not in begun:
                     begun.add(index)
-                    yield frame.event(MessageChoice(index, MessageDelta(role="assistant", content="")))
+                    yield frame.event(MessageChoice(index, MessageDelta(role="assistant", content="")), usage.of(index))
+                usage.add(index, delta.num_tokens)
                 for choice in self._choices(index, delta):
-                    yield frame.event(choice)
+                    yield frame.event(choice, usage.of(index))
         if self.request.include_usage:
-            yield self._chunk([], usage=self.job.usage(tokens)).model_dump_json()
+            yield self._chunk([], usage=self.job.usage(usage.total)).model_dump_json()
 
     def _choices(self, index: int, delta: Delta) -> list[MessageChoice]:
         """Return what the delta adds to an answer; the reason of the end stands alone, as in OpenAI's streams."""

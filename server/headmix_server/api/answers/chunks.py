@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel
 
 _CHOICES = b'"choices":[]'
+_NO_USAGE = b'"usage":null'
 
 
 class TextChoice(msgspec.Struct, frozen=True):
@@ -52,6 +53,7 @@ class ChunkFrame:
         # A quotation mark inside a string is escaped, so the key is found once, whatever the model is called.
         self._head, self._tail = without_choices.model_dump_json(exclude=exclude).encode().split(_CHOICES)
 
-    def event(self, choice: TextChoice | MessageChoice) -> bytes:
-        """Return the JSON of an event with one choice."""
-        return b"".join((self._head, b'"choices":[', msgspec.json.encode(choice), b"]", self._tail))
+    def event(self, choice: TextChoice | MessageChoice, usage: bytes | None = None) -> bytes:
+        """Return the JSON of an event with one choice; `usage`, JSON too, takes the place of the frame's null."""
+        tail = self._tail if usage is None else self._tail.replace(_NO_USAGE, b'"usage":' + usage)
+        return b"".join((self._head, b'"choices":[', msgspec.json.encode(choice), b"]", tail))

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from headmix_server.api.answers.chunks import ChunkFrame, TextChoice, json_of
+from headmix_server.api.answers.continuous_usage import ContinuousUsage
 from headmix_server.api.generation import Delta
 from headmix_server.api.job import Job
 from headmix_server.api.logprobs import completion_logprobs, joined, prompt_logprobs
@@ -38,15 +39,15 @@ class CompletionAnswer:
     async def events(self) -> Events:
         """Yield the events of a stream; raises as `Job.run`."""
         frame = ChunkFrame(self._body([]), None if self.request.include_usage else {"usage"})
-        tokens = 0
+        usage = ContinuousUsage(self.job, wanted=self.request.continuous_usage)
         async with aclosing(self._deltas()) as deltas:
             async for index, delta, logprobs in deltas:
-                tokens += delta.num_tokens
+                usage.add(index, delta.num_tokens)
                 if delta.text or delta.finish_reason is not None or (logprobs is not None and logprobs.tokens):
                     reason = None if delta.finish_reason is None else delta.finish_reason.value
-                    yield frame.event(TextChoice(index, delta.text, json_of(logprobs), reason))
+                    yield frame.event(TextChoice(index, delta.text, json_of(logprobs), reason), usage.of(index))
         if self.request.include_usage:
-            yield self._body([], self.job.usage(tokens)).model_dump_json()
+            yield self._body([], self.job.usage(usage.total)).model_dump_json()
 
     def _body(self, choices: list[CompletionChoice], usage: GenerationUsage | None = None) -> Completion:
         return Completion(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)

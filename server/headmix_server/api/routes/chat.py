@@ -11,7 +11,8 @@ from headmix_server.api.model import require_generation, resolve_model
 from headmix_server.api.prompts import vocabulary_of
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
-from headmix_server.api.schemas.chat import ChatCompletion, ChatMessage, ChatRequest
+from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
+from headmix_server.api.schemas.messages import ChatMessage
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest

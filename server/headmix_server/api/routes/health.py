@@ -6,6 +6,7 @@ from fastapi.responses import JSONResponse
 from headmix_server.api.deps import State
 from headmix_server.api.engine_client import RETRY_UNAVAILABLE, EngineState
 from headmix_server.api.schemas.health import Health
+from headmix_server.core.errors import EngineUnavailable
 
 router = APIRouter(tags=["health"])
 
@@ -14,6 +15,14 @@ router = APIRouter(tags=["health"])
 async def alive() -> Health:
     """Answer as long as the process can."""
     return Health(status="ok")
+
+
+@router.get("/health", response_class=Response, responses={503: {"description": "Not ready; without a body too."}})
+async def healthy(state: State) -> Response:
+    """Answer 200 or 503, without a body, as `/readyz` would: what vLLM's probes and benchmarks ask."""
+    if state.engine.state is EngineState.READY:
+        return Response()
+    return Response(status_code=EngineUnavailable.status, headers={"retry-after": str(RETRY_UNAVAILABLE)})
 
 
 @router.get("/readyz", responses={200: {"model": Health}, 503: {"model": Health}})

@@ -1,13 +1,16 @@
 """Bodies of /v1/adapters."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from headmix_server.api.schemas.body import RequestBody, ResponseBody
 from headmix_server.api.schemas.canary import CanaryObject
-from headmix_server.api.schemas.common import RequestBody, ResponseBody
+from headmix_server.api.schemas.numbers import Whole
 from headmix_server.catalog.version import AdapterVersion, VersionState
 from headmix_server.core.types import Residency
+
+VersionNumber = Annotated[int, Field(ge=1), Whole]
 
 
 class AdapterObject(ResponseBody):
@@ -62,13 +65,13 @@ class AdapterDeleted(ResponseBody):
 class RollbackRequest(RequestBody):
     """Which version becomes current; absent: the one that was before."""
 
-    version: int | None = Field(None, ge=1)
+    version: VersionNumber | None = None
 
 
 class LoadRequest(RequestBody):
     """Which version to bring to the device; absent: the current one."""
 
-    version: int | None = Field(None, ge=1)
+    version: VersionNumber | None = None
 
 
 def adapter_object(tenant: str, version: AdapterVersion, resident: Residency) -> AdapterObject:

@@ -1,15 +1,18 @@
 """Bodies of /v1/adapters/{name}/canary."""
 
+from typing import Annotated
+
 from pydantic import Field
 
-from headmix_server.api.schemas.common import RequestBody, ResponseBody
+from headmix_server.api.schemas.body import RequestBody, ResponseBody
+from headmix_server.api.schemas.numbers import Whole
 
 
 class CanaryRequest(RequestBody):
     """The version to try out, and how many of a hundred of the name's requests it gets."""
 
-    version: int = Field(ge=1)
-    percent: int = Field(ge=0, le=100)
+    version: Annotated[int, Field(ge=1), Whole]
+    percent: Annotated[int, Field(ge=0, le=100), Whole]
 
 
 class CanaryObject(ResponseBody):

@@ -1,78 +1,30 @@
 """Bodies of /v1/chat/completions, in OpenAI's shape; text only."""
 
-from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_serializer
 
-from headmix_server.api.schemas.common import (
-    LARGEST,
-    GenerationUsage,
-    Neutral,
-    RequestBody,
-    ResponseBody,
-    SamplingBody,
-    Text,
-)
-
-
-class TextPart(RequestBody):
-    """One part of a message's content."""
-
-    type: Literal["text"]
-    text: Text
-
-
-class ChatMessage(RequestBody):
-    """One turn of the conversation; `content` is a text or a list of text parts, which are joined."""
-
-    neutral: ClassVar[Neutral] = MappingProxyType(
-        {
-            "tool_calls": (None, []),
-            "function_call": (None,),
-            "refusal": (None,),
-            "audio": (None,),
-            "annotations": (None, []),
-        }
-    )
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
-    name: Text | None = None
-
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+from headmix_server.api.schemas.body import ResponseBody
+from headmix_server.api.schemas.common import LARGEST, GenerationUsage, SamplingBody
+from headmix_server.api.schemas.messages import ChatMessage
+from headmix_server.api.schemas.neutral import CHAT, Neutral
+from headmix_server.api.schemas.numbers import Whole
 
 
 class ChatRequest(SamplingBody):
     """Answer a conversation."""
 
-    neutral: ClassVar[Neutral] = MappingProxyType(
-        {
-            "audio": (None,),
-            "function_call": (None, "none", "auto"),
-            "functions": (None, []),
-            "logit_bias": (None, {}),
-            "modalities": (None, ["text"]),
-            "prediction": (None,),
-            "reasoning_effort": (None,),
-            "response_format": (None, {"type": "text"}),
-            "tool_choice": (None, "none", "auto"),
-            "tools": (None, []),
-            "verbosity": (None,),
-            "web_search_options": (None,),
-        }
-    )
+    neutral: ClassVar[Neutral] = CHAT
 
-    messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1, le=LARGEST, description="The rest of the context where it is absent.")
-    max_completion_tokens: int | None = Field(
-        None, ge=1, le=LARGEST, description="The newer name of `max_tokens`; it wins."
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
+    max_tokens: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
+        None, description="The rest of the context where it is absent."
+    )
+    max_completion_tokens: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
+        None, description="The newer name of `max_tokens`; it wins."
     )
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
     parallel_tool_calls: bool | None = None
 
 

@@ -1,17 +1,22 @@
 """Bodies of /v1/classify, in vLLM's shape with two additions for heads of other kinds."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from headmix_server.api.schemas.common import OneOrMore, RequestBody, ResponseBody, Text, Usage
+from headmix_server.api.schemas.body import RequestBody, ResponseBody
+from headmix_server.api.schemas.common import OneOrMore, Text, Usage
+from headmix_server.api.schemas.neutral import CLASSIFY, Neutral
 
 
 class ClassifyRequest(RequestBody):
     """Classify one text or several."""
 
+    neutral: ClassVar[Neutral] = CLASSIFY
+    drops_null: ClassVar[bool] = True
+
     model: str
-    input: Annotated[list[Text], OneOrMore, Field(min_length=1)]
+    input: Annotated[list[Text], Field(min_length=1, fail_fast=True), OneOrMore]
     user: str | None = None
 
 

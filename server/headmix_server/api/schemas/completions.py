@@ -1,38 +1,32 @@
 """Bodies of /v1/completions, in OpenAI's shape."""
 
-from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from headmix_server.api.schemas.common import (
-    LARGEST,
-    GenerationUsage,
-    Neutral,
-    PromptInput,
-    ResponseBody,
-    SamplingBody,
-    as_prompts,
-)
+from headmix_server.api.schemas.body import ResponseBody
+from headmix_server.api.schemas.common import LARGEST, GenerationUsage, SamplingBody
+from headmix_server.api.schemas.neutral import COMPLETIONS, Neutral
+from headmix_server.api.schemas.numbers import Whole
+from headmix_server.api.schemas.prompt_input import PromptInput, as_prompts
+
+
+def _none_for_false(logprobs: object) -> object:
+    return None if logprobs is False else logprobs
 
 
 class CompletionRequest(SamplingBody):
     """Continue one or more prompts, given as text or as token ids."""
 
-    neutral: ClassVar[Neutral] = MappingProxyType(
-        {
-            "best_of": (None, 1),
-            "suffix": (None, ""),
-            "logit_bias": (None, {}),
-            "response_format": (None, {"type": "text"}),
-        }
-    )
+    neutral: ClassVar[Neutral] = COMPLETIONS
 
     prompt: PromptInput
-    max_tokens: int | None = Field(
-        None, ge=0, le=LARGEST, description="16 where it is absent; 0 only together with `echo`."
+    max_tokens: Annotated[int, Field(ge=0, le=LARGEST), Whole] | None = Field(
+        None, description="16 where it is absent; 0 only together with `echo`."
     )
-    logprobs: int | None = Field(None, ge=0, le=20)
+    logprobs: Annotated[Annotated[int, Field(ge=0, le=20), Whole] | None, BeforeValidator(_none_for_false)] = Field(
+        None, description="`false`, which means none in a chat, means none here too."
+    )
     echo: bool | None = None
 
     @property

@@ -1,16 +1,18 @@
 """Bodies of /v1/embeddings, in OpenAI's shape with two parameters of our own."""
 
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from headmix_adapters.config import Pooling
-from headmix_server.api.schemas.common import Neutral, PromptInput, RequestBody, ResponseBody, as_prompts
+from headmix_server.api.schemas.body import RequestBody, ResponseBody
+from headmix_server.api.schemas.neutral import EMBEDDINGS, Neutral
+from headmix_server.api.schemas.prompt_input import PromptInput, as_prompts
 
 
 class EmbeddingRequest(RequestBody):
     """Make one vector of each text, given as text or as token ids."""
 
-    neutral: ClassVar[Neutral] = MappingProxyType({"dimensions": (None,)})
+    neutral: ClassVar[Neutral] = EMBEDDINGS
+    drops_null: ClassVar[bool] = True
 
     model: str
     input: PromptInput

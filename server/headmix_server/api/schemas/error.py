@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
-from headmix_server.api.schemas.common import ResponseBody
+from headmix_server.api.schemas.body import ResponseBody
 from headmix_server.core.errors import ERRORS_BY_CODE
 
 

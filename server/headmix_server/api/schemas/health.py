@@ -1,6 +1,6 @@
 """Bodies of the health routes."""
 
-from headmix_server.api.schemas.common import ResponseBody
+from headmix_server.api.schemas.body import ResponseBody
 
 
 class Health(ResponseBody):

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from headmix_server.api.schemas.common import ResponseBody
+from headmix_server.api.schemas.body import ResponseBody
 from headmix_server.core.types import Residency
 
 Capability = Literal["generation", "classification", "embedding"]

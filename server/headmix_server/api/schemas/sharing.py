@@ -1,10 +1,11 @@
 """Bodies of /v1/adapters/{name}/sharing."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from headmix_server.api.schemas.common import RequestBody, ResponseBody, Text
+from headmix_server.api.schemas.body import RequestBody, ResponseBody
+from headmix_server.api.schemas.common import Text
 from headmix_server.catalog.sharing import Shares
 
 MOST_TENANTS = 1000
@@ -13,7 +14,7 @@ MOST_TENANTS = 1000
 class SharingRequest(RequestBody):
     """Whom to share an adapter with: the tenants named, or everyone."""
 
-    tenants: list[Text] | None = Field(None, max_length=MOST_TENANTS)
+    tenants: Annotated[list[Text], Field(max_length=MOST_TENANTS, fail_fast=True)] | None = None
     everyone: Literal[True] | None = None
 
     @model_validator(mode="after")

@@ -1,10 +1,12 @@
 """Bodies of /v1/tenants and /v1/audit. Times are in Unix seconds."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from headmix_server.api.schemas.common import LARGEST, RequestBody, ResponseBody, Text
+from headmix_server.api.schemas.body import RequestBody, ResponseBody
+from headmix_server.api.schemas.common import LARGEST, Text
+from headmix_server.api.schemas.numbers import Whole
 from headmix_server.core.database import AuditEntry
 from headmix_server.tenancy.key_info import KeyInfo, NewKey
 from headmix_server.tenancy.principal import Scope
@@ -38,15 +40,15 @@ class TenantList(ResponseBody):
 class KeyRequest(RequestBody):
     """A key to make; without `expires` it is valid until it is revoked."""
 
-    scopes: list[Text]
+    scopes: Annotated[list[Text], Field(fail_fast=True)]
     name: Text | None = Field(None, max_length=200)
-    expires: int | None = Field(None, ge=0, le=LARGEST)
+    expires: Annotated[int, Field(ge=0, le=LARGEST), Whole] | None = None
 
 
 class RotateRequest(RequestBody):
     """How long the old key goes on beside its successor, in seconds."""
 
-    grace_seconds: int = Field(0, ge=0, le=LONGEST_GRACE_SECONDS)
+    grace_seconds: Annotated[int, Field(ge=0, le=LONGEST_GRACE_SECONDS), Whole] = 0
 
 
 class KeyObject(ResponseBody):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Literal
 
-from headmix_server.api.schemas.common import ResponseBody
+from headmix_server.api.schemas.body import ResponseBody
 from headmix_server.tenancy.usage_report import UsageLine
 
 

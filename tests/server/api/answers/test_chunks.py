@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from headmix_server.api.answers.chunks import ChunkFrame, MessageChoice, MessageDelta, TextChoice, json_of
 from headmix_server.api.schemas.chat import ChatChunk, ChatChunkChoice, ChatDelta, ChatLogprobs, ChatTokenLogprob
+from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetails
 from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -35,6 +36,17 @@ def test_a_completion_s_event_is_the_schema_s(
     expected = body.model_copy(update={"choices": [choice]}).model_dump_json(exclude=exclude)
     frame = ChunkFrame(body, exclude)
     assert frame.event(TextChoice(index, text, json_of(logprobs), reason)).decode() == expected
+
+
+@given(model=MODELS | st.just('"usage":null'), text=TEXTS)
+def test_an_event_with_its_usage_is_the_schema_s(model: str, text: str) -> None:
+    details = PromptTokensDetails(cached_tokens=1)
+    usage = GenerationUsage(prompt_tokens=2, completion_tokens=3, total_tokens=5, prompt_tokens_details=details)
+    choice = CompletionChoice(index=0, text=text, finish_reason=None)
+    body = Completion(id="cmpl-1", created=7, model=model, choices=[])
+    expected = body.model_copy(update={"choices": [choice], "usage": usage}).model_dump_json()
+    written = ChunkFrame(body).event(TextChoice(0, text), usage.model_dump_json().encode())
+    assert written.decode() == expected
 
 
 @given(

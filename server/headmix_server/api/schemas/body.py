@@ -1,0 +1,68 @@
+"""The bases of all bodies: what is read is understood in full or refused, what is written is typed."""
+
+from types import MappingProxyType
+from typing import ClassVar
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+from headmix_server.api.schemas.neutral import Neutral, asks_for_nothing
+
+UNSUPPORTED = "unsupported_parameter"
+"""The type of a fault that names a parameter itself, in `ctx["name"]`, below the place where it was found."""
+
+_LONGEST_SHOWN = 64
+
+
+class RequestBody(BaseModel):
+    """A body that is understood in full or refused.
+
+    `neutral` lists parameters that are not supported, with the values that ask for nothing. With `drops_null` null is
+    such a value of every unknown parameter: clients of many servers send all they know of. The first parameter that is
+    refused is the only one reported, however many there are.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    neutral: ClassVar[Neutral] = MappingProxyType({})
+    drops_null: ClassVar[bool] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _understand(cls, body: object) -> object:
+        if not isinstance(body, dict):
+            return body
+        unknown = [name for name in body if name not in cls.model_fields]
+        if not unknown:
+            return body
+        for name in unknown:
+            cls._require_neutral(name, body[name])
+        return {name: value for name, value in body.items() if name in cls.model_fields}
+
+    @classmethod
+    def _require_neutral(cls, name: str, value: object) -> None:
+        if value is None and (cls.drops_null or name in cls.neutral):
+            return
+        accepted = cls.neutral.get(name)
+        if accepted is None:
+            raise unsupported(name, f"The parameter {shown(name)} is not supported.")
+        if not asks_for_nothing(value, accepted):
+            values = " and ".join(["null", *(msgspec.json.encode(one).decode() for one in accepted)])
+            raise unsupported(name, f"The parameter {shown(name)} is not supported: only {values} are accepted.")
+
+
+class ResponseBody(BaseModel):
+    """A body this server writes."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def unsupported(name: str, message: str) -> PydanticCustomError:
+    """Return the fault of a parameter, raised by the body it stands in."""
+    return PydanticCustomError(UNSUPPORTED, "{message}", {"name": name[:_LONGEST_SHOWN], "message": message})
+
+
+def shown(text: str) -> str:
+    """Return a client's words as messages quote them: not more of them than one can read."""
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")

@@ -1,0 +1,89 @@
+"""The messages of a conversation, in OpenAI's shape; text only.
+
+Clients send messages back as they got them, from this server or another, with fields that are notes of their own or
+empty. Those are accepted and have no effect; what would change the prompt is refused by name.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from headmix_server.api.schemas.body import RequestBody, shown, unsupported
+from headmix_server.api.schemas.common import Text
+from headmix_server.api.schemas.neutral import MESSAGE, Neutral
+
+Ignored = Annotated[Any, Field(description="Accepted without effect.")]
+
+_TEXT, _PARTS = "<text>", "<parts>"
+_TOOL_ROLES = ("tool", "function")
+
+
+class TextPart(RequestBody):
+    """One part of a message's content."""
+
+    drops_null: ClassVar[bool] = True
+
+    type: Literal["text"]
+    text: Text
+    cache_control: Ignored = None
+    prompt_cache_breakpoint: Ignored = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _require_text(cls, part: object) -> object:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(kind, str) and kind != "text":
+            raise unsupported("type", f"Content of the type {shown(kind)} is not supported, only text is.")
+        return part
+
+
+def _kind(content: object) -> str | None:
+    return _TEXT if isinstance(content, str) else _PARTS if isinstance(content, list) else None
+
+
+Content = Annotated[
+    Annotated[Text, Tag(_TEXT)] | Annotated[list[TextPart], Field(fail_fast=True), Tag(_PARTS)],
+    Discriminator(
+        _kind,
+        custom_error_type="content_shape",
+        custom_error_message="Input should be a text or a list of text parts",
+    ),
+]
+
+
+class ChatMessage(RequestBody):
+    """One turn of the conversation; `content` is a text or a list of text parts, which are joined.
+
+    An assistant's turn without content says nothing.
+    """
+
+    neutral: ClassVar[Neutral] = MESSAGE
+    drops_null: ClassVar[bool] = True
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Content
+    name: Text | None = None
+    id: Ignored = None
+    cache_control: Ignored = None
+    opts: Ignored = None
+    provider_specific_fields: Ignored = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, message: object) -> object:
+        if not isinstance(message, dict):
+            return message
+        role = message.get("role")
+        if role in _TOOL_ROLES:
+            raise unsupported("role", f"Messages of the role {role!r} are not supported: this server calls no tools.")
+        return _with_content(message) if role == "assistant" and message.get("content") is None else message
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+def _with_content(message: Mapping[str, object]) -> dict[str, object]:
+    return {**message, "content": ""}

@@ -1,0 +1,72 @@
+"""Parameters that other servers have and this one has not, with the values that ask for nothing.
+
+Client libraries send these values unasked, so they are accepted and dropped; any other value would change the output
+and is refused by name. docs/api.md lists them and is checked against these tables.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+Neutral = Mapping[str, tuple[object, ...]]
+"""Values that ask for nothing, by parameter. Null always does, where `RequestBody.drops_null` says so."""
+
+GENERATION: Neutral = MappingProxyType(
+    {
+        "bad_words": ([],),
+        "include_stop_str_in_output": (False,),
+        "length_penalty": (1,),
+        "logit_bias": ({},),
+        "min_tokens": (0,),
+        "priority": (0,),
+        "response_format": ({"type": "text"},),
+        "return_token_ids": (False,),
+        "return_tokens_as_token_ids": (False,),
+        "skip_special_tokens": (True,),
+        "spaces_between_special_tokens": (True,),
+        "use_beam_search": (False,),
+    }
+)
+"""On both generation routes: OpenAI's, and vLLM's at their defaults."""
+
+COMPLETIONS: Neutral = MappingProxyType({**GENERATION, "add_special_tokens": (True,), "best_of": (1,), "suffix": ("",)})
+
+CHAT: Neutral = MappingProxyType(
+    {
+        **GENERATION,
+        "add_generation_prompt": (True,),
+        "add_special_tokens": (False,),
+        "chat_template_kwargs": ({},),
+        "continue_final_message": (False,),
+        "echo": (False,),
+        "function_call": ("none", "auto"),
+        "functions": ([],),
+        "include_reasoning": (True,),
+        "modalities": (["text"],),
+        "reasoning_effort": ("none",),
+        "tool_choice": ("none", "auto"),
+        "tools": ([],),
+        "verbosity": ("medium",),
+    }
+)
+
+MESSAGE: Neutral = MappingProxyType(
+    {
+        "annotations": ([],),
+        "reasoning": ("",),
+        "reasoning_content": ("",),
+        "reasoning_details": ([],),
+        "refusal": ("",),
+        "thinking_blocks": ([],),
+        "tool_calls": ([],),
+        "tool_call_id": ("",),
+    }
+)
+
+CLASSIFY: Neutral = MappingProxyType({"add_special_tokens": (True,), "priority": (0,)})
+
+EMBEDDINGS: Neutral = MappingProxyType({**CLASSIFY, "embed_dtype": ("float32",), "endianness": ("native", "little")})
+
+
+def asks_for_nothing(value: object, neutral: tuple[object, ...]) -> bool:
+    """Tell whether the value is one of the neutral ones; unlike in Python, `true` is not 1."""
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)
