@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from headmix_adapters.added_tokens import literal_tokens
+from headmix_adapters.artifact.faults import MAX_FAULTS
 from headmix_server.text.tokenizer import Tokenizer
 
 
 class AddedTokensError(Exception):
-    """Words that cannot be added to the base's vocabulary; one fault each."""
+    """Words that cannot be added to the base's vocabulary; one fault each, of many the first hundred."""
 
     def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = tuple(faults)
+        more = len(faults) - MAX_FAULTS
+        self.faults = (*faults[:MAX_FAULTS], *([f"and {more} more faults"] if more > 0 else []))
+        super().__init__("; ".join(self.faults))
 
 
 class ExtendedTokenizer(Tokenizer):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from headmix_adapters.added_tokens import literal_tokens
+from headmix_adapters.artifact.faults import MAX_FAULTS
 from headmix_server.text.detokenize import Detokenizer
 from headmix_server.text.extended import AddedTokensError, ExtendedTokenizer
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
@@ -98,3 +99,10 @@ def test_words_the_base_has_and_too_few_rows_are_refused(base: Tokenizer) -> Non
     assert [fault.partition(":")[0] for fault in known.value.faults] == ["added_tokens[1]", "added_tokens[2]"]
     with pytest.raises(AddedTokensError, match="more tokens than the base"):
         ExtendedTokenizer(base, ("<new>",), base.vocab_size - 1)
+
+
+def test_of_many_refused_words_the_first_hundred_are_told(base: Tokenizer) -> None:
+    with pytest.raises(AddedTokensError) as known:
+        ExtendedTokenizer(base, ("a",) * 1000, base.vocab_size)
+    assert len(known.value.faults) == MAX_FAULTS + 1
+    assert known.value.faults[-1] == f"and {1000 - MAX_FAULTS} more faults"

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AdminKey, State
+from headmix_server.api.schemas.body import shown
 from headmix_server.api.schemas.common import LARGEST
 from headmix_server.api.schemas.tenancy import (
     AuditList,
@@ -130,9 +131,9 @@ async def find_tenant(state: ApiState, name: str) -> TenantInfo:
     """
     tenant = await run_in_threadpool(state.tenants.get, name)
     if tenant is None:
-        raise NotFound(f"There is no tenant {name!r}.", param="tenant")
+        raise NotFound(f"There is no tenant {shown(name)}.", param="tenant")
     return tenant
 
 
 def _no_key(tenant: str, key_id: str) -> NotFound:
-    return NotFound(f"The tenant {tenant!r} has no valid key {key_id!r}.", param="key_id")
+    return NotFound(f"The tenant {shown(tenant)} has no valid key {shown(key_id)}.", param="key_id")

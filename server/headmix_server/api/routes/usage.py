@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AnyKey, State
+from headmix_server.api.schemas.body import shown
 from headmix_server.api.schemas.usage import UsageList, usage_csv, usage_object
 from headmix_server.core.errors import HeadmixServerError, InvalidRequest
 from headmix_server.tenancy.principal import Principal, Scope
@@ -67,5 +68,5 @@ def _whose(principal: Principal, asked: str | None) -> str | None:
 def _groups(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := [name for name in names if name not in _GROUPS]:
-        raise InvalidRequest(f"Usage is grouped by {', '.join(_GROUPS)}, not {unknown[0]!r}.", param="group_by")
+        raise InvalidRequest(f"Usage is grouped by {', '.join(_GROUPS)}, not {shown(unknown[0])}.", param="group_by")
     return tuple(_GROUPS[name] for name in names)
