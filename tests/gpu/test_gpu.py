@@ -1,5 +1,8 @@
 """What only a GPU can show: compiled kernels, captured graphs and copies on a stream, against the same on the CPU."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,11 @@ from headmix_server.device.fixed_storage import FixedStorage
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
 from headmix_server.device.static_step import DecodeRow
+from headmix_server.device.transfer import StreamTransfer
 from headmix_server.engine.loop import Engine
+from headmix_server.kernels import row_ops
+from headmix_server.kernels.row_ops import choose_row_ops
+from headmix_server.kernels.static_attention import GatherAttention
 from headmix_server.models.registry import load_model
 from headmix_server.worker import build_runner
 from tests.support.adapters import MIXED_SITES, MLP_SITES
@@ -26,6 +33,10 @@ from tests.support.artifacts import adapter_config, pack, random_tensors
 from tests.support.static_rig import fixed_storage
 from tests.support.step_adapters import StepBatch, added, random_batch
 from tests.support.tiny_model import make_tiny_llama, tiny_shape
+
+TritonDecodeAttention = pytest.importorskip(
+    "headmix_server.kernels.triton.decode_attention", reason="Triton is not installed"
+).TritonDecodeAttention
 
 pytestmark = pytest.mark.gpu
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
@@ -68,6 +79,60 @@ def test_the_compiled_kernels_add_what_the_reference_adds(dtype: torch.dtype, er
             torch.testing.assert_close(found.cpu(), wanted[name], rtol=error, atol=error)
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_the_compiled_row_operations_are_torch_s(dtype: torch.dtype, error: float) -> None:
+    torch.manual_seed(0)
+    placement = gpu(dtype)
+    ops = choose_row_ops(placement.device, dtype)
+    assert ops.name == "triton"
+    for rows, heads, width in ((1, 12, 64), (70, 3, 100), (5, 1, 576)):
+        states, weight = torch.randn(rows, heads + 2, width), torch.randn(width)
+        gate_up, angles = torch.randn(rows, 2 * width), (torch.randn(rows, 1, width), torch.randn(rows, 1, width))
+        moved_states, moved_weight, moved_gate, cos, sin = (
+            part.to(placement.device, dtype) for part in (states, weight, gate_up, *angles)
+        )
+        pairs = (
+            (
+                ops.rms_norm(moved_states[:, :heads], moved_weight, 1e-5),
+                row_ops.rms_norm(states[:, :heads], weight, 1e-5),
+            ),
+            (ops.gated_silu(moved_gate), row_ops.gated_silu(gate_up.clone())),
+            (ops.rotate(moved_states[:, 1:], (cos, sin)), row_ops.rotate(states[:, 1:], angles)),
+        )
+        for found, wanted in pairs:
+            assert found.dtype == dtype
+            assert float((found.cpu().float() - wanted).norm() / wanted.norm()) < error
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("window", [None, 100])
+@pytest.mark.parametrize(("heads", "groups", "size"), [(32, 8, 64), (9, 3, 64), (4, 1, 256), (8, 8, 128)])
+def test_compiled_decode_attention_reads_its_own_context_alone(
+    heads: int, groups: int, size: int, window: int | None, dtype: torch.dtype, error: float
+) -> None:
+    torch.manual_seed(0)
+    positions, width, block = [0, 15, 16, 900, 333], 64, 16
+    order = torch.randperm(5 * width).view(5, width).tolist()
+    table = [own[: position // block + 1] for own, position in zip(order, positions, strict=True)]
+    caches = [torch.full((5 * width * block, groups, size), float("nan")) for _ in range(2)]
+    for position, own in zip(positions, table, strict=True):
+        places = [own[at // block] * block + at % block for at in range(position)]
+        for cache in caches:
+            cache[places] = torch.randn(position, groups, size)
+    states = torch.randn(5, heads + 2 * groups, size)
+    on_gpu = (caches[0].to("cuda", dtype), caches[1].to("cuda", dtype))
+    finite = (caches[0].to(dtype).float().nan_to_num(), caches[1].to(dtype).float().nan_to_num())
+    expected = GatherAttention([finite], block, 5, width)
+    found = TritonDecodeAttention([on_gpu], block, 5, width)
+    outs = []
+    for attention, own in ((found, states.to("cuda", dtype)), (expected, states.to(dtype).float())):
+        q, k, v = torch.split(own, [heads, groups, groups], dim=1)
+        attention.fill(positions, table)
+        attention.begin()
+        outs.append(attention.attend(0, q, k, v, scale=size**-0.5, window=window).cpu().float())
+    assert float((outs[0] - outs[1]).norm() / outs[1].norm()) < error
+
+
 def test_a_captured_step_serves_adapters_that_were_installed_after_it(tmp_path: Path) -> None:
     make_tiny_llama(tmp_path)
     placement = gpu(torch.float32)
@@ -91,6 +156,37 @@ def test_a_captured_step_serves_adapters_that_were_installed_after_it(tmp_path: 
     torch.testing.assert_close(first, again)
     assert not torch.allclose(first[0], second[0], atol=1e-3)
     torch.testing.assert_close(first[1], second[1])
+
+
+def test_adapters_are_staged_and_copied_while_a_step_is_captured(tmp_path: Path) -> None:
+    make_tiny_llama(tmp_path)
+    placement = gpu(torch.float32)
+    model = load_model(tmp_path, placement.dtype, device=placement.device)
+    storage = make_cuda_storage(BASE, 8, 8, 32, placement)
+    memory = KVMemory(model.config, 41, 4, placement.dtype, placement.device)
+    decode = make_cuda_decode(model, storage, memory, 64, None)
+    over = threading.Event()
+
+    def copy(staged: torch.Tensor) -> None:
+        staged.to(placement.device, non_blocking=True)
+
+    def load() -> None:
+        transfer, size = StreamTransfer(placement.device), 1
+        while not over.is_set():
+            size = size % 2**22 * 2 + 1  # ever other sizes: torch keeps pinned memory it has once had
+            staged = transfer.stage(torch.ones(size))
+            transfer.start(partial(copy, staged))
+
+    with ThreadPoolExecutor(1) as pool, torch.inference_mode():
+        loading = pool.submit(load)
+        try:
+            for rows in (1, 2, 3, 5, 9, 17):
+                assert decode.forward([DecodeRow(7, 5, (3, 9), None)] * rows) is not None
+                torch.cuda.synchronize()
+        finally:
+            over.set()
+        loading.result()
+    assert decode.num_ready == 6
 
 
 def test_the_engine_on_the_gpu_answers_as_transformers(tmp_path: Path) -> None:

@@ -26,11 +26,9 @@ from headmix_server.kernels.flashinfer_attention import (
     HEAD_SIZES,
     WORKSPACE_BYTES,
     FlashInferAttention,
-    FlashInferDecode,
     Kind,
     Wrapper,
 )
-from headmix_server.kernels.static_attention import GatherAttention, StaticAttention
 from headmix_server.kernels.triton.needs import z_width
 from headmix_server.models.model import Model
 
@@ -141,14 +139,10 @@ def make_cuda_decode(
     log = get_logger("device")
     device = memory.layers[0][0].device
 
+    from headmix_server.kernels.triton.decode_attention import TritonDecodeAttention
+
     def make_step(shape: StepShape) -> StaticStep:
-        attention: StaticAttention
-        if library is None:
-            attention = GatherAttention(memory.layers, memory.block_size, shape.rows, shape.blocks)
-        else:
-            attention = FlashInferDecode(
-                library.decode_wrapper, memory.layers, memory.block_size, shape.rows, shape.blocks
-            )
+        attention = TritonDecodeAttention(memory.layers, memory.block_size, shape.rows, shape.blocks)
         return StaticStep(model, storage, attention, shape, memory.num_blocks - 1, device)
 
     def make_replay(step: StaticStep) -> Replay:

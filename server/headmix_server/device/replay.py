@@ -50,7 +50,8 @@ class CudaGraphReplay:
                 step.compute()
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):  # type: ignore[arg-type]  # torch's own name is private
+        # "thread_local": loader threads go on pinning memory and copying adapters while this thread captures
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):  # type: ignore[arg-type]  # torch's own name is private
             step.compute()
         self._hidden = _result(step)
 

@@ -1,9 +1,10 @@
-"""What stands between a layer's products, row by row: the RMS norm and the gated SiLU.
+"""What stands between a layer's products, row by row: the RMS norm, the gated SiLU and the rotary turn.
 
-torch's own operations are the reference, and what runs where there are no native ones. A row's result depends on that
-row alone.
+torch's own operations are the reference, and what runs where there are no native ones (on a CPU) and no Triton (on a
+GPU). A row's result depends on that row alone.
 """
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from torch.nn import functional
 
 from headmix_server.core.logging import get_logger
 from headmix_server.kernels.native.loading import load_native
+
+Angles = tuple[Tensor, Tensor]
+"""Cosines and sines [tokens, 1, P] of a step's positions; the sines of the first half are negated."""
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -40,6 +44,13 @@ def native_gated_silu(gate_up: Tensor) -> Tensor:
     return out
 
 
+def rotate(states: Tensor, angles: Angles) -> Tensor:
+    """Turn queries and keys [tokens, heads, P] to their positions, in a new tensor: the halves of a head are pairs."""
+    cos, sin = angles
+    first, second = states.chunk(2, dim=-1)
+    return (states * cos).addcmul_(torch.cat([second, first], dim=-1), sin)
+
+
 @dataclass(frozen=True, slots=True)
 class RowOps:
     """One implementation of each."""
@@ -47,14 +58,21 @@ class RowOps:
     name: str
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     gated_silu: Callable[[Tensor], Tensor]
+    rotate: Callable[[Tensor, Angles], Tensor]
 
 
-TORCH = RowOps("torch", rms_norm, gated_silu)
-NATIVE = RowOps("native", native_rms_norm, native_gated_silu)
+TORCH = RowOps("torch", rms_norm, gated_silu, rotate)
+NATIVE = RowOps("native", native_rms_norm, native_gated_silu, rotate)
 
 
 def choose_row_ops(device: torch.device, dtype: torch.dtype) -> RowOps:
-    """Return the fastest implementation for states of this type there."""
-    ops = NATIVE if device.type == "cpu" and dtype == torch.float32 and load_native() else TORCH
+    """Return the fastest implementation for states of this type on the device, and log which it is."""
+    ops = TORCH
+    if device.type == "cpu" and dtype == torch.float32 and load_native():
+        ops = NATIVE
+    elif device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from headmix_server.kernels.triton import row_ops as by_triton
+
+        ops = RowOps("triton", by_triton.triton_rms_norm, by_triton.triton_gated_silu, by_triton.triton_rotate)
     get_logger("models").info("norms and activations", by=ops.name)
     return ops

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from headmix_server.kernels.adapters import StepAdapters
 from headmix_server.kernels.attention import StepAttention
+from headmix_server.kernels.row_ops import TORCH, Angles, RowOps
 from headmix_server.models.linear import Linear
 from headmix_server.models.norm import Norm
-from headmix_server.models.rotary import Angles, rotate
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class SelfAttention:
     q_norm: Norm | None = None
     k_norm: Norm | None = None
     window: int | None = None
+    ops: RowOps = TORCH
 
     def __call__(
         self, x: Tensor, attention: StepAttention, angles: Angles | None, adapters: StepAdapters | None
@@ -50,7 +51,7 @@ class SelfAttention:
         states = qkv.view(-1, last_key + heads.keys, heads.size)
         turned = self._normalise(states[:, :last_key])
         if angles is not None:
-            turned = rotate(turned, angles)
+            turned = self.ops.rotate(turned, angles)
         attended = attention.attend(
             self.layer,
             turned[:, : heads.queries],

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from headmix_server.kernels.adapters import StepAdapters
 from headmix_server.kernels.attention import StepAttention
+from headmix_server.kernels.row_ops import Angles
 from headmix_server.models.attention import SelfAttention
 from headmix_server.models.mlp import Mlp
 from headmix_server.models.norm import Norm
-from headmix_server.models.rotary import Angles
 
 
 @dataclass(frozen=True, slots=True)

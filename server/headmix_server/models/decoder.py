@@ -9,10 +9,11 @@ from torch.nn import functional
 
 from headmix_server.kernels.adapters import StepAdapters
 from headmix_server.kernels.attention import StepAttention
+from headmix_server.kernels.row_ops import Angles
 from headmix_server.models.block import PreNormBlock
 from headmix_server.models.config import ModelConfig
 from headmix_server.models.norm import Norm
-from headmix_server.models.rotary import Angles, Rotary
+from headmix_server.models.rotary import Rotary
 from headmix_server.models.vocabulary import Vocabulary
 
 

@@ -88,6 +88,7 @@ def take_attention(layout: Layout, checkpoint: Checkpoint, layer: int, window: i
         q_norm=head_norm("q_norm"),
         k_norm=head_norm("k_norm"),
         window=window,
+        ops=checkpoint.row_ops,
     )
 
 

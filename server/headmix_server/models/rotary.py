@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Angles = tuple[Tensor, Tensor]
-"""Cosines and sines [tokens, 1, P] of a step's positions; the sines of the first half are negated."""
+from headmix_server.kernels.row_ops import Angles
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -28,10 +27,3 @@ class Rotary:
 
 def _pair(first: Tensor, second: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat([first, second], dim=1).unsqueeze(1).to(dtype)
-
-
-def rotate(states: Tensor, angles: Angles) -> Tensor:
-    """Turn queries and keys [tokens, heads, P] to their positions, in a new tensor: the halves of a head are pairs."""
-    cos, sin = angles
-    first, second = states.chunk(2, dim=-1)
-    return (states * cos).addcmul_(torch.cat([second, first], dim=-1), sin)

@@ -4,34 +4,36 @@ Grids and arguments depend on the batch's shapes and the tiles' number alone, ne
 their ranks, so a captured graph stays valid when adapters change: what changes is in the tables it reads.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from headmix_server.kernels.added_tokens import AddedInputs
 from headmix_server.kernels.image_tables import TERM_INDEX, ImageTables
 from headmix_server.kernels.row_tiles import RowTiles
 from headmix_server.kernels.triton.expand import expand, expand_qkv
-from headmix_server.kernels.triton.needs import Launches
+from headmix_server.kernels.triton.needs import PARTS, Launches
+from headmix_server.kernels.triton.operand import MIN_DOT, block_of, operand
 from headmix_server.kernels.triton.shrink import shrink, shrink_heads
 
-BLOCK_R = 16
-"""Rank rows of a block: the fewest that fill a tensor core's tile."""
+SHRINK: Mapping[str, int] = MappingProxyType({"BLOCK_R": 16, "BLOCK_K": 256, "num_warps": 2, "num_stages": 3})
+"""Rank rows of a block (16 fill a tensor core's tile), and how many of a row's inputs are read at a time."""
 
-BLOCK_K = 128
-"""How many of a row's inputs are read at a time."""
+SHRINK_HEADS: Mapping[str, int] = MappingProxyType({"BLOCK_R": 16, "BLOCK_K": 128, "num_warps": 2, "num_stages": 4})
+"""Likewise, where each head has its own inputs."""
 
-BLOCK_N = 64
-"""Columns of one program of `expand`."""
+EXPAND_QKV: Mapping[str, int] = MappingProxyType({"BLOCK_R": 16, "num_warps": 4, "num_stages": 2})
+"""Rank rows that are read at a time."""
 
-PROGRAMS = 16
+EXPAND: Mapping[str, int] = MappingProxyType({"BLOCK_R": 32, "BLOCK_N": 128, "num_warps": 4, "num_stages": 3})
+"""Likewise, and the columns of one program."""
+
+PROGRAMS = 32
 """Programs of a tile in `shrink`; where there are more blocks of rank rows they take them in turn."""
-
-MIN_DOT = 16
-"""The least inner dimension of Triton's matrix product."""
 
 _Q, _QS, _KS = TERM_INDEX["q", "head", "x"], TERM_INDEX["q", "shared", "x"], TERM_INDEX["k", "shared", "x"]
 _VK, _VX, _VS = TERM_INDEX["v", "head", "k"], TERM_INDEX["v", "head", "x"], TERM_INDEX["v", "shared", "x"]
@@ -71,7 +73,7 @@ class TritonAdapters:
         }
         # bfloat16 weights meet float32 numbers in tf32, which keeps all of the weights' bits and more of the numbers'
         self._expanding = {"PRECISION": "tf32" if dtype == torch.bfloat16 else "ieee"}
-        self._shrinking: dict[str, Any] = {"OPERAND": _operand(dtype), "PRECISION": self._expanding["PRECISION"]}
+        self._shrinking: dict[str, Any] = {"OPERAND": operand(dtype), "PRECISION": self._expanding["PRECISION"]}
 
     def replace_embeddings(self, embeddings: Tensor) -> None:
         """See `StepAdapters`."""
@@ -95,8 +97,9 @@ class TritonAdapters:
             H=base.num_heads,
             G=base.num_kv_heads,
             P=base.head_dim,
-            BLOCK_R=BLOCK_R,
-            BLOCK_P=_block(base.head_dim),
+            PARTS=PARTS,
+            BLOCK_P=block_of(base.head_dim),
+            **EXPAND_QKV,
             **self._sizes,
             **self._shrinking,
         )
@@ -115,14 +118,15 @@ class TritonAdapters:
             *(_O, _OS),
             H=base.num_heads,
             P=base.head_dim,
+            SPAN=_span(attention.shape[1], SHRINK_HEADS["BLOCK_K"]),
+            PARTS=PARTS,
             PROGRAMS=PROGRAMS,
-            BLOCK_R=BLOCK_R,
-            BLOCK_P=_block(base.head_dim),
-            BLOCK_K=BLOCK_K,
+            BLOCK_P=block_of(base.head_dim),
+            **SHRINK_HEADS,
             **self._sizes,
             **self._shrinking,
         )
-        self._expand(layer, out, ((_O, base.num_heads), (_OS, 1)))
+        self._expand(layer, out, ((_O, base.num_heads), (_OS, 1)), parts=(1, PARTS))
 
     def add_gate_up(self, layer: int, x: Tensor, gate_up: Tensor) -> None:
         """See `StepAdapters`."""
@@ -146,15 +150,18 @@ class TritonAdapters:
             TERMS=tuple(term for term, _ in terms),
             HEADS=tuple(heads for _, heads in terms),
             IN=inputs.shape[1],
+            SPAN=_span(inputs.shape[1], SHRINK["BLOCK_K"]),
+            PARTS=PARTS,
             PROGRAMS=PROGRAMS,
-            BLOCK_R=BLOCK_R,
-            BLOCK_K=BLOCK_K,
+            **SHRINK,
             **self._sizes,
             **self._shrinking,
         )
 
-    def _expand(self, layer: int, out: Tensor, terms: tuple[tuple[int, int], ...]) -> None:
-        expand[self._tiles.num_tiles, triton.cdiv(out.shape[1], BLOCK_N)](
+    def _expand(
+        self, layer: int, out: Tensor, terms: tuple[tuple[int, int], ...], parts: tuple[int, ...] = (PARTS,)
+    ) -> None:
+        expand[self._tiles.num_tiles, triton.cdiv(out.shape[1], EXPAND["BLOCK_N"])](
             _rows(out),
             self._z,
             *self._images,
@@ -162,9 +169,9 @@ class TritonAdapters:
             self._z.stride(0),
             TERMS=tuple(term for term, _ in terms),
             HEADS=tuple(heads for _, heads in terms),
+            PARTS=parts,
             OUT=out.shape[1],
-            BLOCK_R=BLOCK_R,
-            BLOCK_N=BLOCK_N,
+            **EXPAND,
             **self._sizes,
             **self._expanding,
         )
@@ -177,10 +184,6 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _block(size: int) -> int:
-    return max(MIN_DOT, int(triton.next_power_of_2(size)))
-
-
-def _operand(dtype: torch.dtype) -> tl.dtype:
-    """Return the type of a product's operands: Triton's interpreter would multiply bfloat16's bits as integers."""
-    return tl.bfloat16 if dtype == torch.bfloat16 and not triton.knobs.runtime.interpret else tl.float32
+def _span(inputs: int, block: int) -> int:
+    """Return how many inputs a part reads, a whole number of blocks."""
+    return -(-inputs // (PARTS * block)) * block

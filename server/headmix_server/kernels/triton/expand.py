@@ -19,15 +19,23 @@ def _expand_term(
     columns: tl.tensor,
     within: tl.tensor,
     count: tl.tensor,
+    part: tl.tensor,
+    PARTS: tl.constexpr,
     STRIDE: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_R: tl.constexpr,
 ) -> tl.tensor:
-    """Return acc + z B for the given columns of B's rank rows."""
+    """Return acc + z B for the given columns of B's rank rows.
+
+    z is the sum of PARTS rows of numbers, each `part` numbers after the one before.
+    """
     for first in range(0, count, BLOCK_R):
         ranks = first + tl.arange(0, BLOCK_R)
         there = ranks < count
-        numbers = tl.load(z[:, None] + ranks[None, :], mask=real[:, None] & there[None, :], other=0.0)
+        known = real[:, None] & there[None, :]
+        numbers = tl.load(z[:, None] + ranks[None, :], mask=known, other=0.0)
+        for more in tl.static_range(1, PARTS):
+            numbers += tl.load(z[:, None] + more * part + ranks[None, :], mask=known, other=0.0)
         b = tl.load(
             weights + ranks[:, None].to(tl.int64) * STRIDE + columns[None, :],
             mask=there[:, None] & within[None, :],
@@ -109,6 +117,7 @@ def expand_qkv(
     H: tl.constexpr,
     G: tl.constexpr,
     P: tl.constexpr,
+    PARTS: tl.constexpr,  # of every term's numbers
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -138,12 +147,15 @@ def expand_qkv(
         if q_rank + qs_rank > 0:
             acc = tl.zeros((BLOCK_M, BLOCK_P), dtype=tl.float32)
             head_B = arena + q_B + unit * q_rank * P
+            head_z = z_rows + unit * q_rank
             acc = _expand_term(
-                acc, z_rows + unit * q_rank, head_B, real, columns, within, q_rank, P, PRECISION, BLOCK_R
+                acc, head_z, head_B, real, columns, within, q_rank, q_rank * H, PARTS, P, PRECISION, BLOCK_R
             )
             shared_B = arena + qs_B + unit * P
-            shared_z = z_rows + q_rank * H
-            acc = _expand_term(acc, shared_z, shared_B, real, columns, within, qs_rank, H * P, PRECISION, BLOCK_R)
+            shared_z = z_rows + q_rank * H * PARTS
+            acc = _expand_term(
+                acc, shared_z, shared_B, real, columns, within, qs_rank, qs_rank, PARTS, H * P, PRECISION, BLOCK_R
+            )
             if q_rank > 0:
                 scale = tl.load(scales + slot * NUM_TERMS + Q_HEAD)
                 acc = _add_bias(acc, arena, q_bias, unit * P, columns, within, scale)
@@ -154,7 +166,7 @@ def expand_qkv(
         vk_rank, vk_A, vk_B, vk_bias = find_term(offsets, ranks, slot, layer, V_FROM_KEY, NUM_TERMS, NUM_LAYERS)
         vx_rank, _, vx_B, vx_bias = find_term(offsets, ranks, slot, layer, V_FROM_X, NUM_TERMS, NUM_LAYERS)
         vs_rank, _, vs_B, _ = find_term(offsets, ranks, slot, layer, V_SHARED, NUM_TERMS, NUM_LAYERS)
-        z_rows += q_rank * H + qs_rank
+        z_rows += (q_rank * H + qs_rank) * PARTS
         key_at = out + (H + head) * P
         key = tl.load(key_at, mask=mask, other=0.0)
         acc = tl.zeros((BLOCK_M, BLOCK_P), dtype=tl.float32)
@@ -177,20 +189,26 @@ def expand_qkv(
             )
             acc = _add_bias(acc, arena, vk_bias, head * P, columns, within, scale)
         if vx_rank > 0:
-            head_z = z_rows + ks_rank + head * vx_rank
+            head_z = z_rows + ks_rank * PARTS + head * vx_rank
             head_B = arena + vx_B + head * vx_rank * P
-            acc = _expand_term(acc, head_z, head_B, real, columns, within, vx_rank, P, PRECISION, BLOCK_R)
+            acc = _expand_term(
+                acc, head_z, head_B, real, columns, within, vx_rank, vx_rank * G, PARTS, P, PRECISION, BLOCK_R
+            )
             scale = tl.load(scales + slot * NUM_TERMS + V_FROM_X)
             acc = _add_bias(acc, arena, vx_bias, head * P, columns, within, scale)
-        shared_z = z_rows + ks_rank + vx_rank * G
+        shared_z = z_rows + (ks_rank + vx_rank * G) * PARTS
         shared_B = arena + vs_B + head * P
-        acc = _expand_term(acc, shared_z, shared_B, real, columns, within, vs_rank, G * P, PRECISION, BLOCK_R)
+        acc = _expand_term(
+            acc, shared_z, shared_B, real, columns, within, vs_rank, vs_rank, PARTS, G * P, PRECISION, BLOCK_R
+        )
         if vk_rank + vx_rank + vs_rank > 0:
             _add_to(out + (H + G + head) * P, acc, mask)
         if ks_rank > 0:
             delta = tl.zeros((BLOCK_M, BLOCK_P), dtype=tl.float32)
             key_B = arena + ks_B + head * P
-            delta = _expand_term(delta, z_rows, key_B, real, columns, within, ks_rank, G * P, PRECISION, BLOCK_R)
+            delta = _expand_term(
+                delta, z_rows, key_B, real, columns, within, ks_rank, ks_rank, PARTS, G * P, PRECISION, BLOCK_R
+            )
             tl.store(key_at, (key.to(tl.float32) + delta).to(key.dtype), mask=mask)
 
 
@@ -209,6 +227,7 @@ def expand(
     z_stride: tl.tensor,
     TERMS: tl.constexpr,  # tuple of term indices
     HEADS: tl.constexpr,  # tuple: how many heads each has; a shared term has one
+    PARTS: tl.constexpr,  # tuple: of how many sums each term's numbers are
     NUM_TERMS: tl.constexpr,
     NUM_LAYERS: tl.constexpr,
     OUT: tl.constexpr,
@@ -233,11 +252,13 @@ def expand(
         rank, _, at_B, at_bias = find_term(offsets, ranks, slot, layer, TERMS[index], NUM_TERMS, NUM_LAYERS)
         count = rank * HEADS[index]
         weights = arena + at_B
-        acc = _expand_term(acc, z_rows, weights, real, columns, within, count, OUT, PRECISION, BLOCK_R)
+        acc = _expand_term(
+            acc, z_rows, weights, real, columns, within, count, count, PARTS[index], OUT, PRECISION, BLOCK_R
+        )
         if rank > 0:
             scale = tl.load(scales + slot * NUM_TERMS + TERMS[index])
             acc = _add_bias(acc, arena, at_bias, 0, columns, within, scale)
-        z_rows += count
+        z_rows += count * PARTS[index]
         total += count
     if total > 0:
         _add_to(out + batch_rows[:, None] * OUT + columns[None, :], acc, real[:, None] & within[None, :])

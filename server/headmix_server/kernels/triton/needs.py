@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from headmix_adapters.config import BaseShape
 
+PARTS = 4
+"""The sums a product over long inputs is cut into; see `kernels.triton.shrink`."""
+
 TermKey = tuple[str, str, str]
 """Site, part and input of the table of shapes."""
 
@@ -42,5 +45,10 @@ def z_width(base: BaseShape, ranks: Mapping[TermKey, int]) -> int:
     widths = {"x": 0, "a": 0, "m": 0, "i": 0, "k": 0}
     for (site, part, read), rank in ranks.items():
         if read != "k":
-            widths[read] += rank * heads.get((site, part), 1)
+            widths[read] += rank * heads.get((site, part), 1) * parts_of((site, part, read))
     return max(widths.values())
+
+
+def parts_of(term: TermKey) -> int:
+    """Return into how many sums a term's product is cut: the output's head parts read one head each, which is short."""
+    return 1 if term == ("o", "head", "a") else PARTS

@@ -1,7 +1,8 @@
 """The first half of the terms: z = scale * A x for every routed row, all terms that read the same inputs in one launch.
 
 z is a float32 row of numbers for each routed row, term after term in the order of `TERMS`, heads outermost, unpadded:
-`expand` finds each term's part from the same ranks.
+`expand` finds each term's part from the same ranks. A product over long inputs is cut into PARTS sums, computed side by
+side and stored one after another, so that a step of few rows keeps more than a few programs busy; `expand` adds them.
 """
 
 import triton
@@ -20,7 +21,9 @@ def _shrink_block(
     scale: tl.tensor,
     first: tl.tensor,
     count: tl.tensor,
+    part: tl.tensor,
     IN: tl.constexpr,
+    SPAN: tl.constexpr,  # inputs of a part
     INPUT_STRIDE: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -28,11 +31,14 @@ def _shrink_block(
     BLOCK_R: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ) -> None:
-    """Compute rows `first` to first + BLOCK_R of `count` rank rows [count, IN] at `weights`; `z` points at its rows."""
+    """Compute rows `first` to first + BLOCK_R of `count` rank rows [count, IN] at `weights`, over one part's inputs.
+
+    `z` points at the term's numbers in each row.
+    """
     ranks = first + tl.arange(0, BLOCK_R)
     acc = tl.zeros((BLOCK_M, BLOCK_R), dtype=tl.float32)
-    for start in range(0, IN, BLOCK_K):
-        columns = start + tl.arange(0, BLOCK_K)
+    for start in range(0, SPAN, BLOCK_K):
+        columns = part * SPAN + start + tl.arange(0, BLOCK_K)
         within = columns < IN
         x = tl.load(
             inputs + batch_rows[:, None] * INPUT_STRIDE + columns[None, :],
@@ -45,7 +51,8 @@ def _shrink_block(
             other=0.0,
         )
         acc = tl.dot(x.to(OPERAND), tl.trans(a.to(OPERAND)), acc, input_precision=PRECISION)
-    tl.store(z[:, None] + ranks[None, :], acc * scale, mask=real[:, None] & (ranks < count)[None, :])
+    own = z[:, None] + part * count + ranks[None, :]
+    tl.store(own, acc * scale, mask=real[:, None] & (ranks < count)[None, :])
 
 
 @triton.jit(do_not_specialize=["layer", "z_stride"])
@@ -66,6 +73,8 @@ def shrink(
     NUM_TERMS: tl.constexpr,
     NUM_LAYERS: tl.constexpr,
     IN: tl.constexpr,
+    SPAN: tl.constexpr,
+    PARTS: tl.constexpr,
     PROGRAMS: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -88,7 +97,7 @@ def shrink(
     for index in tl.static_range(len(TERMS)):
         rank, at_A, _, _ = find_term(offsets, ranks, slot, layer, TERMS[index], NUM_TERMS, NUM_LAYERS)
         count = rank * HEADS[index]
-        blocks = tl.cdiv(count, BLOCK_R)
+        blocks = tl.cdiv(count, BLOCK_R) * PARTS
         scale = tl.load(scales + slot * NUM_TERMS + TERMS[index])
         while block < blocks:
             _shrink_block(
@@ -98,9 +107,11 @@ def shrink(
                 batch_rows,
                 real,
                 scale,
-                block * BLOCK_R,
+                block // PARTS * BLOCK_R,
                 count,
+                block % PARTS,
                 IN,
+                SPAN,
                 IN,
                 OPERAND,
                 PRECISION,
@@ -110,7 +121,7 @@ def shrink(
             )
             block += PROGRAMS
         block -= blocks
-        z_rows += count
+        z_rows += count * PARTS
 
 
 @triton.jit(do_not_specialize=["layer", "z_stride"])
@@ -132,6 +143,8 @@ def shrink_heads(
     NUM_LAYERS: tl.constexpr,
     H: tl.constexpr,
     P: tl.constexpr,
+    SPAN: tl.constexpr,
+    PARTS: tl.constexpr,
     PROGRAMS: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -142,7 +155,7 @@ def shrink_heads(
 ) -> None:
     """Grid (tiles, H + PROGRAMS): each head's own rank rows on its own part of the inputs, then the shared term's.
 
-    z holds the head term's H * r numbers, then the shared term's.
+    z holds the head term's H * r numbers, which are not cut into parts, then the shared term's.
     """
     tile = tl.program_id(0)
     start, end = tl.load(tile_starts + tile), tl.load(tile_starts + tile + 1)
@@ -165,6 +178,8 @@ def shrink_heads(
                 scale,
                 first,
                 rank,
+                0,
+                P,
                 P,
                 H * P,
                 OPERAND,
@@ -177,7 +192,7 @@ def shrink_heads(
         shared, shared_A, _, _ = find_term(offsets, ranks, slot, layer, SHARED_TERM, NUM_TERMS, NUM_LAYERS)
         scale = tl.load(scales + slot * NUM_TERMS + SHARED_TERM)
         block = head - H
-        while block < tl.cdiv(shared, BLOCK_R):
+        while block < tl.cdiv(shared, BLOCK_R) * PARTS:
             _shrink_block(
                 inputs,
                 arena + shared_A,
@@ -185,9 +200,11 @@ def shrink_heads(
                 batch_rows,
                 real,
                 scale,
-                block * BLOCK_R,
+                block // PARTS * BLOCK_R,
                 shared,
+                block % PARTS,
                 H * P,
+                SPAN,
                 H * P,
                 OPERAND,
                 PRECISION,

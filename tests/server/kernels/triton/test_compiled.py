@@ -15,8 +15,8 @@ from tests.support.images import image_tables
 
 triton = pytest.importorskip("triton", reason="Triton is not installed: its kernels are not compiled here")
 
-BASE = tiny_base_shape(hidden_size=256, num_heads=4, num_kv_heads=2, head_dim=64, num_layers=4)
-BASE = msgspec.structs.replace(BASE, intermediate_size=512)
+BASE = tiny_base_shape(hidden_size=2048, num_heads=32, num_kv_heads=8, head_dim=64, num_layers=4)
+BASE = msgspec.structs.replace(BASE, intermediate_size=8192)
 
 
 class Recorder:
@@ -55,10 +55,10 @@ def record_launches(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: 
     def rows(width: int) -> torch.Tensor:
         return torch.zeros(32, width, dtype=dtype)
 
-    step.add_qkv(1, rows(256), rows(512))
-    step.add_o(1, rows(256), rows(256))
-    step.add_gate_up(1, rows(256), rows(1024))
-    step.add_down(1, rows(512), rows(256))
+    step.add_qkv(1, rows(2048), rows(3072))
+    step.add_o(1, rows(2048), rows(2048))
+    step.add_gate_up(1, rows(2048), rows(16384))
+    step.add_down(1, rows(8192), rows(2048))
     return recorders
 
 

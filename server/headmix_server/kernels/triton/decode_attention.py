@@ -1,0 +1,197 @@
+"""Attention of single rows over the paged cache where it lies: nothing is gathered, only a row's own context is read.
+
+Flash-decoding (Dao et al., 2023, https://crfm.stanford.edu/2023/10/12/flashdecoding.html): a row's context is cut into
+parts that are attended to side by side, and the parts' sums are joined. The row's own key and value come from the step
+itself, and the program that has them writes them into the cache, so no other program reads what is being written.
+Shapes and addresses never change between steps: see `kernels.static_attention`.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from headmix_server.kernels.fixed_numbers import FixedNumbers
+from headmix_server.kernels.triton.operand import MIN_DOT, block_of, operand
+
+DECODE: Mapping[str, int] = MappingProxyType({"BLOCK_T": 64, "num_warps": 4, "num_stages": 3})
+"""BLOCK_T: cached positions that are read at a time."""
+
+PROGRAMS = 256
+"""About how many programs fill a GPU; a step of few rows cuts their contexts into so many parts."""
+
+MOST_PARTS = 16
+
+
+@triton.jit(do_not_specialize=["q_stride", "k_stride", "v_stride"])
+def _attend_part(
+    q: tl.tensor,  # [rows, H, P]
+    k: tl.tensor,  # [rows, G, P] the rows' own keys
+    v: tl.tensor,
+    keys: tl.tensor,  # [places, G, P] the cache
+    values: tl.tensor,
+    positions: tl.tensor,  # [rows] int32
+    blocks: tl.tensor,  # [rows, WIDTH] int32
+    sums: tl.tensor,  # [rows, H, PARTS, P] float32
+    weights: tl.tensor,  # [rows, H, PARTS, 2] float32: the largest score, and the sum of exp(score - largest)
+    q_stride: tl.tensor,
+    k_stride: tl.tensor,
+    v_stride: tl.tensor,
+    scale: tl.tensor,
+    H: tl.constexpr,
+    G: tl.constexpr,
+    P: tl.constexpr,
+    WIDTH: tl.constexpr,
+    WINDOW: tl.constexpr,  # 0: none
+    BLOCK_SIZE: tl.constexpr,
+    PARTS: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    OPERAND: tl.constexpr,
+    PRECISION: tl.constexpr,
+) -> None:
+    """Grid (rows, G, PARTS): the query heads of one key head against one part of the row's context."""
+    row, group, part = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    position = tl.load(positions + row)
+    first = tl.maximum(0, position + 1 - WINDOW) if WINDOW > 0 else 0
+    share = tl.cdiv(tl.cdiv(position - first, PARTS), BLOCK_T) * BLOCK_T
+    start = first + part * share
+    end = tl.minimum(start + share, position)
+    heads, columns = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_P)
+    mine, within = heads < H // G, columns < P
+    head = group * (H // G) + heads
+    query = tl.load(
+        q + row * q_stride + head[:, None] * P + columns[None, :], mask=mine[:, None] & within[None, :], other=0.0
+    )
+    largest = tl.full((BLOCK_H,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((BLOCK_H,), dtype=tl.float32)
+    acc = tl.zeros((BLOCK_H, BLOCK_P), dtype=tl.float32)
+    if part == 0:
+        own_key = tl.load(k + row * k_stride + group * P + columns, mask=within, other=0.0)
+        own_value = tl.load(v + row * v_stride + group * P + columns, mask=within, other=0.0)
+        block = tl.load(blocks + row * WIDTH + position // BLOCK_SIZE).to(tl.int64)
+        at = ((block * BLOCK_SIZE + position % BLOCK_SIZE) * G + group) * P + columns
+        tl.store(keys + at, own_key, mask=within)
+        tl.store(values + at, own_value, mask=within)
+        largest = tl.sum(query.to(tl.float32) * own_key.to(tl.float32)[None, :], axis=1) * scale
+        total += 1.0
+        acc += own_value.to(tl.float32)[None, :]
+    for t in range(start, end, BLOCK_T):
+        seen = t + tl.arange(0, BLOCK_T)
+        there = seen < end
+        block = tl.load(blocks + row * WIDTH + seen // BLOCK_SIZE, mask=there, other=0).to(tl.int64)
+        at = ((block * BLOCK_SIZE + seen % BLOCK_SIZE) * G + group) * P
+        read = there[:, None] & within[None, :]
+        key = tl.load(keys + at[:, None] + columns[None, :], mask=read, other=0.0)
+        scores = tl.dot(query.to(OPERAND), tl.trans(key.to(OPERAND)), input_precision=PRECISION) * scale
+        scores = tl.where(there[None, :], scores, float("-inf"))
+        higher = tl.maximum(largest, tl.max(scores, axis=1))
+        odds = tl.exp(scores - higher[:, None])
+        kept = tl.exp(largest - higher)
+        value = tl.load(values + at[:, None] + columns[None, :], mask=read, other=0.0)
+        added = tl.dot(odds.to(value.dtype).to(OPERAND), value.to(OPERAND), input_precision=PRECISION)
+        acc = acc * kept[:, None] + added
+        total = total * kept + tl.sum(odds, axis=1)
+        largest = higher
+    place = (row * H + head) * PARTS + part
+    tl.store(sums + place[:, None] * P + columns[None, :], acc, mask=mine[:, None] & within[None, :])
+    tl.store(weights + place * 2, largest, mask=mine)
+    tl.store(weights + place * 2 + 1, total, mask=mine)
+
+
+@triton.jit
+def _join_parts(
+    sums: tl.tensor,  # [rows, H, PARTS, P] float32
+    weights: tl.tensor,  # [rows, H, PARTS, 2] float32
+    out: tl.tensor,  # [rows, H, P]
+    P: tl.constexpr,
+    PARTS: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+) -> None:
+    """Grid (rows * H). Part 0 is never empty, for it holds the row's own position; an empty one weighs nothing."""
+    at = tl.program_id(0).to(tl.int64)
+    parts, columns = tl.arange(0, PARTS), tl.arange(0, BLOCK_P)
+    within = columns < P
+    largest = tl.load(weights + (at * PARTS + parts) * 2)
+    totals = tl.load(weights + (at * PARTS + parts) * 2 + 1)
+    odds = tl.exp(largest - tl.max(largest, axis=0))
+    read = within[None, :] & (totals > 0)[:, None]
+    own = tl.load(sums + (at * PARTS + parts)[:, None] * P + columns[None, :], mask=read, other=0.0)
+    result = tl.sum(own * odds[:, None], axis=0) / tl.sum(totals * odds, axis=0)
+    tl.store(out + at * P + columns, result.to(out.dtype.element_ty), mask=within)
+
+
+class TritonDecodeAttention:
+    """See `kernels.static_attention.StaticAttention`.
+
+    `caches` are every layer's keys and values [places, G, P] in blocks of `block_size` places.
+    """
+
+    def __init__(self, caches: Sequence[tuple[Tensor, Tensor]], block_size: int, rows: int, blocks: int) -> None:
+        self._caches = caches
+        self._block_size = block_size
+        self._shape = (rows, blocks)
+        self._numbers = FixedNumbers(rows + rows * blocks, caches[0][0].device)
+        self._parts = _parts(rows * caches[0][0].shape[1], blocks * block_size)
+        self._scratch: tuple[Tensor, Tensor] | None = None
+
+    def fill(self, positions: Sequence[int], blocks: Sequence[Sequence[int]]) -> None:
+        """See `StaticAttention`."""
+        rows, width = self._shape
+        if len(positions) != rows or max(map(len, blocks)) > width:
+            raise ValueError(f"{len(positions)} rows of up to {max(map(len, blocks))} blocks for {rows} of {width}")
+        padded = [number for own in blocks for number in (*own, *[0] * (width - len(own)))]
+        self._numbers.write([*positions, *padded])
+
+    def begin(self) -> None:
+        """See `StaticAttention`; the kernels read the buffers as they are."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
+        """See `StaticAttention`."""
+        (rows, heads, size), groups, width = q.shape, k.shape[1], self._shape[1]
+        for states in (q, k, v):
+            if states.stride()[1:] != (size, 1):
+                raise ValueError(f"heads of shape {tuple(states.shape)} with strides {states.stride()} are not dense")
+        keys, values = self._caches[layer]
+        sums, weights = self._make_scratch(q)
+        _attend_part[rows, groups, self._parts](
+            *(q, k, v, keys, values, self._numbers.on_device, self._numbers.on_device[rows:], sums, weights),
+            *(q.stride(0), k.stride(0), v.stride(0), scale),
+            H=heads,
+            G=groups,
+            P=size,
+            WIDTH=width,
+            WINDOW=window or 0,
+            BLOCK_SIZE=self._block_size,
+            PARTS=self._parts,
+            BLOCK_H=block_of(heads // groups),
+            BLOCK_P=block_of(size),
+            **DECODE,
+            OPERAND=operand(q.dtype),
+            PRECISION="ieee",
+        )
+        out = torch.empty((rows, heads, size), dtype=q.dtype, device=q.device)
+        _join_parts[(rows * heads,)](
+            sums, weights, out, P=size, PARTS=self._parts, BLOCK_P=block_of(size), num_warps=1 if size <= MIN_DOT else 2
+        )
+        return out
+
+    def _make_scratch(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the parts' sums and weights, the same for every layer of one shape."""
+        shape = (q.shape[0], q.shape[1], self._parts, q.shape[2])
+        if self._scratch is None or self._scratch[0].shape != shape:
+            sums = torch.empty(shape, dtype=torch.float32, device=q.device)
+            self._scratch = sums, torch.empty((*shape[:3], 2), dtype=torch.float32, device=q.device)
+        return self._scratch
+
+
+def _parts(programs: int, context: int) -> int:
+    """Return into how many parts, a power of two, a context is cut where so many programs attend to one part each."""
+    parts = 1
+    while parts < MOST_PARTS and parts * programs < PROGRAMS and 2 * parts * DECODE["BLOCK_T"] <= context:
+        parts *= 2
+    return parts
