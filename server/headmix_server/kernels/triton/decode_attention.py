@@ -17,10 +17,10 @@ from torch import Tensor
 from headmix_server.kernels.fixed_numbers import FixedNumbers
 from headmix_server.kernels.triton.operand import MIN_DOT, block_of, operand
 
-DECODE: Mapping[str, int] = MappingProxyType({"BLOCK_T": 64, "num_warps": 4, "num_stages": 3})
+DECODE: Mapping[str, int] = MappingProxyType({"BLOCK_T": 128, "num_warps": 4, "num_stages": 3})
 """BLOCK_T: cached positions that are read at a time."""
 
-PROGRAMS = 256
+PROGRAMS = 1024
 """About how many programs fill a GPU; a step of few rows cuts their contexts into so many parts."""
 
 MOST_PARTS = 16

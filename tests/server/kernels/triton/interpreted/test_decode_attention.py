@@ -94,6 +94,6 @@ def test_what_does_not_fit_its_shape_is_refused() -> None:
         attention.attend(0, gaps, gaps[:, :2], gaps[:, :2], scale=1.0, window=None)
 
 
-@pytest.mark.parametrize(("programs", "context", "parts"), [(8, 32, 2), (8, 4096, 16), (256, 4096, 1), (64, 4096, 4)])
+@pytest.mark.parametrize(("programs", "context", "parts"), [(8, 32, 2), (8, 4096, 16), (1024, 4096, 1), (256, 4096, 4)])
 def test_few_rows_with_long_contexts_are_cut_into_more_parts(programs: int, context: int, parts: int) -> None:
     assert kernels._parts(programs, context) == parts
