@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from headmix_adapters.artifact import digest_file
+from headmix_adapters.artifact import digest_file, open_artifact
 from headmix_adapters.base import ResolvedBase
 from headmix_server.core.messages import (
     AdapterLoaded,
@@ -42,7 +42,8 @@ def build_engine(base: ResolvedBase, settings: Settings) -> Engine:
 
 def adapter_ref(path: Path) -> AdapterRef:
     """Refer to an artifact by its file."""
-    return AdapterRef(digest=digest_file(path), path=str(path), name=path.stem, version=1, tenant="default")
+    base = open_artifact(path).config.base.fingerprint
+    return AdapterRef(digest=digest_file(path), base=base, path=str(path), name=path.stem, version=1, tenant="default")
 
 
 class EngineRig:

@@ -103,7 +103,7 @@ def upload(client: httpx2.Client, folder: Path, shape: BaseShape) -> dict[str, f
 def in_process(folder: Path) -> dict[str, float]:
     """Time what every request waits for: the name to the version, with its hold."""
     engine = open_database(folder / "data" / "headmix.db")
-    library = Library(Catalog(engine), ArtifactStore(folder / "data" / "artifacts"))
+    library = Library(Catalog(engine), ArtifactStore(folder / "data" / "artifacts"), base="")
     numbers = iter(range(0, ADAPTERS, ADAPTERS // 1000))
 
     def hold() -> None:

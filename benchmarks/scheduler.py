@@ -50,7 +50,7 @@ def build(sequences: int, waiting: int) -> Engine:
 def reference(number: int) -> AdapterRef:
     """Return one of the adapters."""
     digest = "sha256:" + hashlib.sha256(bytes([number % ADAPTERS])).hexdigest()
-    return AdapterRef(digest=digest, path="", name=f"a{number % ADAPTERS}", version=1, tenant="t")
+    return AdapterRef(digest=digest, base="", path="", name=f"a{number % ADAPTERS}", version=1, tenant="t")
 
 
 def measure(sequences: int, waiting: int, tenants: int) -> dict[str, float]:

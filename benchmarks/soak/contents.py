@@ -42,11 +42,11 @@ class Content:
 
 
 class Contents:
-    """Artifacts by number, written to the folder when first asked for."""
+    """Artifacts by number, all for one `base`, written to the folder when first asked for."""
 
     def __init__(self, folder: Path, base: BaseShape) -> None:
         self._folder = folder
-        self._base = base
+        self.base = base
         self._made: dict[int, Content] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -62,10 +62,10 @@ class Contents:
         path = self._folder / f"{number}.safetensors"
         digest = random_artifact(
             path,
-            self._base,
+            self.base,
             _SITES[number % len(_SITES)],
             seed=number,
-            layers=(0, self._base.num_layers - 1) if number % 3 == 1 else None,
+            layers=(0, self.base.num_layers - 1) if number % 3 == 1 else None,
             classifier=head,
             dtype=torch.float32 if number % 2 else torch.bfloat16,
             scale=STRENGTH,

@@ -169,7 +169,12 @@ class WalkingClient:
         if content is None or version is None:
             return None
         return AdapterRef(
-            digest=content.digest, path=str(content.path), name=name, version=version, tenant=self._tenant
+            digest=content.digest,
+            base=self._ground.contents.base.fingerprint,
+            path=str(content.path),
+            name=name,
+            version=version,
+            tenant=self._tenant,
         )
 
     async def ask(self) -> None:

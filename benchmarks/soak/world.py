@@ -72,7 +72,8 @@ class World:
         self._database = open_database(folder / "headmix.db")
         self._freed: list[str] = []
         store = ArtifactStore(folder / "artifacts")
-        self.library = Library(Catalog(self._database, reserved={base.name}), store, on_freed=self._freed.append)
+        catalog = Catalog(self._database, reserved={base.name})
+        self.library = Library(catalog, store, base=base.shape.fingerprint, on_freed=self._freed.append)
         self.evictions: Counter[str] = Counter()
         self.prefix_hits = 0
         self._loads_seen = 0
@@ -91,6 +92,7 @@ class World:
             artifact = verify_artifact(upload.path, base=self.base)
             record = AdapterRecord(
                 digest=upload.digest,
+                base=self.base.fingerprint,
                 size_bytes=artifact.size_bytes,
                 num_parameters=artifact.num_parameters,
                 config=artifact.config,

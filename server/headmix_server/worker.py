@@ -1,7 +1,8 @@
 """The engine process: joins base, runner and engine, and serves them over one socket. No web framework here.
 
-Started by the supervisor as `python -m headmix_server.worker --endpoint ipc://...`, with the settings as one line of
-JSON on standard input, which stays open: when it ends, the API process is gone and this process must go too.
+Started by the supervisor as `python -m headmix_server.worker --fingerprint sha256:... --endpoint ipc://...`, with the
+settings as one line of JSON on standard input, which stays open: when it ends, the API process is gone and this process
+must go too.
 """
 
 import argparse
@@ -44,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the engine process until it is told to stop; returns its exit status."""
     parser = argparse.ArgumentParser(prog="headmix_server.worker")
     parser.add_argument("--endpoint", required=True)
-    endpoint = parser.parse_args(arguments).endpoint
+    parser.add_argument("--fingerprint", help="of the base that the API process found")
+    given = parser.parse_args(arguments)
     settings = Settings.model_validate_json(sys.stdin.readline())
     configure_logging(settings.log_level, "engine")
     log = get_logger("worker")
@@ -52,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
     try:
         base = resolve_base(settings.base)
+        _check_fingerprint(base, given.fingerprint)
         runner, limits = build_runner(settings, base)
     except (BaseError, StartError) as error:
         log.critical("engine cannot start", reason=str(error))
@@ -66,11 +69,22 @@ def main(arguments: list[str] | None = None) -> int:
     )
     log.info("engine ready", base=base.name, max_model_len=ready.max_model_len, kv_blocks=ready.kv_blocks)
     try:
-        EngineServer(engine, endpoint, ready).run()
+        EngineServer(engine, given.endpoint, ready).run()
     except EngineBrokenError as error:
         log.critical("engine gives up", reason=str(error))
         return EXIT_BROKEN
     return 0
+
+
+def _check_fingerprint(base: ResolvedBase, expected: str | None) -> None:
+    """Refuse weights that were replaced since the API process started: it judges and names adapters by those it found.
+
+    Raises:
+        StartError: they were.
+    """
+    found = base.shape.fingerprint
+    if expected not in (None, found):
+        raise StartError(f"the base {base.name} had {expected} when the server started and has {found}: restart it")
 
 
 def _exit_with_parent() -> None:
@@ -90,7 +104,7 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
         StartError: the base is not served, or the cache is too small for it.
     """
     if settings.runner == "fake":
-        runner = FakeRunner(range(base.shape.vocab_size))
+        runner = FakeRunner(range(base.shape.vocab_size), base=base.shape.fingerprint)
         return runner, _limits(settings, settings.max_model_len or FAKE_MAX_MODEL_LEN, FAKE_KV_BLOCKS)
     from headmix_server.device.threads import on_passing_thread
 

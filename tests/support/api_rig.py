@@ -95,6 +95,7 @@ class ApiRig:
             upload.write(content)
             record = AdapterRecord(
                 digest=upload.digest,
+                base=self.state.base.shape.fingerprint,
                 size_bytes=len(content),
                 num_parameters=7,
                 config=adapter_config(self.state.base.shape, **config),
@@ -202,7 +203,8 @@ def _state(
     engine = EngineClient(max_open=chosen.max_running + chosen.max_waiting)
     catalog, holds = Catalog(database, reserved={BASE}), Holds()
     store = ArtifactStore(data / "artifacts") if make_store is None else make_store(data, holds)
-    library = Library(catalog, store, holds=holds, on_freed=engine.forget)
+    catalog.bind_base(base)
+    library = Library(catalog, store, base=base.fingerprint, holds=holds, on_freed=engine.forget)
     fetcher = Fetcher(library.store)
     return ApiState(
         settings=chosen,

@@ -24,7 +24,7 @@ from headmix_server.catalog.holds import Holds
 from headmix_server.catalog.library import Library
 from headmix_server.catalog.store import ArtifactStore, Store
 from headmix_server.core.database import open_database
-from tests.support.records import record_of
+from tests.support.records import BASE, record_of
 
 CALLS = ("open", "write", "fsync", "close", "replace", "unlink", "mkdir")
 BUCKET_CALLS = ("put", "delete")
@@ -75,7 +75,7 @@ def disk_full_at(call: int) -> Iterator[Calls]:
 def open_library(folder: Path) -> Library:
     """Open catalog and store under the folder, as a server's start does."""
     catalog, holds = Catalog(open_database(folder / "catalog.db")), Holds()
-    return Library(catalog, _open_store(folder, catalog, holds), holds=holds)
+    return Library(catalog, _open_store(folder, catalog, holds), base=BASE.fingerprint, holds=holds)
 
 
 def _open_store(folder: Path, catalog: Catalog, holds: Holds) -> Store:

@@ -46,7 +46,7 @@ LIMITS = EngineLimits(
 def adapter(name: str) -> AdapterRef:
     """Return a reference to an adapter that a `FakeDisk` serves; a name `c<n>...` has n labels, others generate."""
     digest = "sha256:" + hashlib.sha256(name.encode()).hexdigest()
-    return AdapterRef(digest=digest, path=name, name=name, version=1, tenant="t")
+    return AdapterRef(digest=digest, base="b", path=name, name=name, version=1, tenant="t")
 
 
 def num_labels(ref: AdapterRef) -> int:

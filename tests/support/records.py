@@ -23,8 +23,11 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def record_of(content: bytes, *, labels: tuple[str, ...] = ()) -> AdapterRecord:
-    """Return a record of an artifact with these bytes; a classifier where there are labels."""
+def record_of(content: bytes, *, labels: tuple[str, ...] = (), base: str = BASE.fingerprint) -> AdapterRecord:
+    """Return a record of an artifact with these bytes; a classifier where there are labels.
+
+    `base` is the fingerprint it was verified against; the header always names `BASE`.
+    """
     config = AdapterConfig(
         method="kernel-mix",
         task="classification" if labels else "generation",
@@ -33,4 +36,4 @@ def record_of(content: bytes, *, labels: tuple[str, ...] = ()) -> AdapterRecord:
         classifier=ClassifierConfig(pooling="last", kind="linear", labels=labels) if labels else None,
         training={"data": content.decode(errors="replace")},
     )
-    return AdapterRecord(digest=digest_of(content), size_bytes=len(content), num_parameters=7, config=config)
+    return AdapterRecord(digest=digest_of(content), base=base, size_bytes=len(content), num_parameters=7, config=config)

@@ -33,7 +33,11 @@ def fill(engine: Engine, count: int, config: AdapterConfig, *, artifacts: Path |
     with writing(engine) as session:
         ensure_tenant(session, TENANT)
         session.execute(
-            insert(ArtifactRow), [{"digest": digest, "size_bytes": 5_900_000, "created": 0} for digest in digests]
+            insert(ArtifactRow),
+            [
+                {"digest": digest, "base": config.base.fingerprint, "size_bytes": 5_900_000, "created": 0}
+                for digest in digests
+            ],
         )
         session.execute(
             insert(AdapterRow),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from headmix_adapters.artifact import Artifact, ArtifactError, Limits, verify_artifact
+from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
 from headmix_server.api import conversion
 from headmix_server.api.multipart import receive_form
 from headmix_server.api.state import ApiState
@@ -101,20 +101,14 @@ def _verify_and_publish(state: ApiState, order: _Order, upload: Upload) -> Publi
 
 def _publish(state: ApiState, order: _Order, upload: Upload) -> Published:
     upload.finish()
-    artifact = verify(state, upload, order.allow_mismatch)
-    record = AdapterRecord(
-        digest=upload.digest,
-        size_bytes=artifact.size_bytes,
-        num_parameters=artifact.num_parameters,
-        config=artifact.config,
-    )
+    record = verify(state, upload, order.allow_mismatch)
     by, current = order.by, order.current
     quota = _quota(state, by.tenant)
     return state.library.publish(by.tenant, order.name, upload, record, current=current, actor=by.actor, quota=quota)
 
 
-def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> Artifact:
-    """Return the upload opened, if it is sound and fits the base.
+def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> AdapterRecord:
+    """Return the record of a finished upload, if it is sound and fits the base.
 
     Raises:
         InvalidAdapter: with every fault.
@@ -133,7 +127,13 @@ def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> Artifact:
         state.vocabularies.tokenizer(upload.digest, artifact.config.added_tokens)
     except AddedTokensError as error:
         raise _refused(list(error.faults)) from error
-    return artifact
+    return AdapterRecord(
+        digest=upload.digest,
+        base=state.base.shape.fingerprint,
+        size_bytes=artifact.size_bytes,
+        num_parameters=artifact.num_parameters,
+        config=artifact.config,
+    )
 
 
 def _refused(faults: list[str]) -> InvalidAdapter:

@@ -43,7 +43,7 @@ class DataFolder:
 
     @property
     def base_record(self) -> Path:
-        """The record of which base the adapters were accepted for."""
+        """Where earlier versions recorded which base the adapters were accepted for."""
         return self.root / "base.json"
 
     @property

@@ -30,13 +30,19 @@ def open_library(
     """Return the library, ready for requests.
 
     Raises:
-        StartError: the adapters were accepted for another base, or the bucket cannot be used.
+        StartError: the catalog belongs to another base, or the bucket cannot be used.
         OSError: the data folder cannot be used.
     """
     catalog, holds = Catalog(database, reserved={base.name}), Holds()
     bind_base(folder.base_record, base, catalog)
     try:
-        library = Library(catalog, _store(settings, folder, catalog, holds), holds=holds, on_freed=on_freed)
+        library = Library(
+            catalog,
+            _store(settings, folder, catalog, holds),
+            base=base.shape.fingerprint,
+            holds=holds,
+            on_freed=on_freed,
+        )
         collected = library.start()
     except BucketUnusable as error:
         raise StartError(str(error)) from error

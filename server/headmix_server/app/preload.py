@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from headmix_adapters.artifact import Artifact, digest_file
+from headmix_adapters.artifact import digest_file
 from headmix_server.catalog.library import Library
 from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord
@@ -27,7 +27,9 @@ class Preload:
     by `InvalidAdapter`; no file may be larger than `max_bytes`.
     """
 
-    def __init__(self, library: Library, record: Path, *, verify: Callable[[Upload], Artifact], max_bytes: int) -> None:
+    def __init__(
+        self, library: Library, record: Path, *, verify: Callable[[Upload], AdapterRecord], max_bytes: int
+    ) -> None:
         self._library = library
         self._record = record
         self._verify = verify
@@ -71,14 +73,7 @@ class Preload:
                     upload.write(data)
             upload.finish()
             # The copy is judged, not the file: that one may change meanwhile.
-            artifact = self._verify(upload)
-            record = AdapterRecord(
-                digest=upload.digest,
-                size_bytes=upload.size_bytes,
-                num_parameters=artifact.num_parameters,
-                config=artifact.config,
-            )
-            version = self._library.publish(TENANT, file.stem, upload, record).version
+            version = self._library.publish(TENANT, file.stem, upload, self._verify(upload)).version
         self._log.info("preloaded", name=version.reference, digest=version.digest)
 
     def _read_record(self) -> dict[str, str]:

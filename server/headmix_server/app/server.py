@@ -23,7 +23,7 @@ from headmix_server.app.listen import listen, url_of
 from headmix_server.app.parts import Parts, open_parts
 from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.settings import Settings
-from headmix_server.supervisor.supervisor import EngineLostError, Supervisor
+from headmix_server.supervisor.supervisor import WORKER, EngineLostError, Supervisor
 
 OK = 0
 FAILED = 1
@@ -86,7 +86,13 @@ class Server:
         if self._stop.is_set():
             return
         engine = parts.state.engine
-        supervisor = Supervisor(engine, self._settings, self._folder.run, on_death=parts.engine_died)
+        supervisor = Supervisor(
+            engine,
+            self._settings,
+            self._folder.run,
+            on_death=parts.engine_died,
+            command=(*WORKER, "--fingerprint", parts.state.base.shape.fingerprint),
+        )
         engine_life = asyncio.create_task(supervisor.run())
         state = parts.state
         housekeeping = asyncio.create_task(Housekeeping(state.keys, state.library, state.usage).run())

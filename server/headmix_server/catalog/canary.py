@@ -9,6 +9,7 @@ import hashlib
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from headmix_server.catalog.bound_base import require_accepted
 from headmix_server.catalog.history import promote
 from headmix_server.catalog.models import AdapterRow, CanaryRow
 from headmix_server.catalog.queries import live_adapter, one, storable
@@ -60,13 +61,15 @@ class Canaries:
 
         Raises:
             ModelNotFound: not an adapter of this tenant's own, or no such version.
-            InvalidRequest: the version is current, or answers otherwise than the current one: another task or labels.
+            InvalidRequest: the version is current, another base's, or answers otherwise than the current one: another
+                task or labels.
         """
         with writing(self._engine) as session:
             adapter = live_adapter(session, tenant, name)
             current = one(session, tenant, name, None)
             other = one(session, tenant, name, storable(canary.version), asked=f"{name}@{canary.version}")
             _require_alike(current, other)
+            require_accepted(session, other)
             before = None if current.canary is None else current.canary.version
             session.merge(CanaryRow(adapter_id=adapter.id, number=other.version, percent=canary.percent))
             session.flush()
@@ -89,7 +92,7 @@ class Canaries:
 
         Raises:
             ModelNotFound: not an adapter of this tenant's own.
-            InvalidRequest: no canary runs.
+            InvalidRequest: no canary runs, or its version is another base's.
         """
         with writing(self._engine) as session:
             adapter = live_adapter(session, tenant, name)
@@ -101,7 +104,9 @@ class Canaries:
             audit(session, actor, tenant, "canary.promote", f"{name}@{row.number}", before=before)
             session.delete(row)
             session.flush()
-            return one(session, tenant, name, None)
+            promoted = one(session, tenant, name, None)
+            require_accepted(session, promoted)
+            return promoted
 
 
 def _require_alike(current: AdapterVersion, other: AdapterVersion) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
-from headmix_adapters.config import encode_config
+from headmix_adapters.config import BaseShape, encode_config
+from headmix_server.catalog.bind_base import BaseIdentity, Bound, bind_base
+from headmix_server.catalog.bound_base import accept_artifact, require_accepted
 from headmix_server.catalog.canary import Canaries, end_canary, require_no_canary
 from headmix_server.catalog.history import promote, strike, undo
 from headmix_server.catalog.models import AdapterRow, ArtifactRow, IdentityRow, VersionRow
@@ -71,7 +73,7 @@ class Catalog:
 
         Raises:
             InvalidRequest: the name is malformed or reserved, or the tenant's is malformed; or without `current`, there
-                is no current version.
+                is no current version; or the artifact was verified against another base than the catalog's.
             RateLimitExceeded: the tenant would have more than its quota; None is no limit.
         """
         check_name(name, reserved=self._reserved)
@@ -84,6 +86,7 @@ class Catalog:
                 session.flush()
             if row.current is None and not current:
                 raise InvalidRequest("The first version of a name is its current one.", param="current")
+            accept_artifact(session, record)
             created = _digest(session, row, row.current if current else row.last) != record.digest
             if created:
                 if quota is not None:
@@ -106,7 +109,7 @@ class Catalog:
 
         Raises:
             ModelNotFound: as `resolve`, or no such version.
-            InvalidRequest: without `version`, and nothing was current before.
+            InvalidRequest: without `version`, and nothing was current before; or that version is another base's.
         """
         with writing(self._engine) as session:
             row = live_adapter(session, tenant, name)
@@ -120,7 +123,10 @@ class Catalog:
                 audit(session, actor, tenant, "adapter.rollback", f"{name}@{row.current}", before=before)
                 end_canary(session, actor, row)
             session.flush()
-            return one(session, tenant, name, None)
+            after = one(session, tenant, name, None)
+            if after.version != before:
+                require_accepted(session, after)
+            return after
 
     def delete(self, tenant: str, name: str, *, actor: str = SERVER) -> Deleted:
         """Take the adapter and all its versions away, at once; tombstones stay until they are buried.
@@ -151,7 +157,8 @@ class Catalog:
 
         Raises:
             ModelNotFound: as `resolve`, or the adapter has no such version, be it deleted.
-            InvalidRequest: it is the current one or the canary, which can only be ready.
+            InvalidRequest: it is the current one or the canary, which can only be ready; or made ready again, it is
+                another base's.
         """
         with writing(self._engine) as session:
             row = live_adapter(session, tenant, name)
@@ -164,7 +171,9 @@ class Catalog:
                 raise InvalidRequest(
                     f"{asked} is the current version: make another one current first.", param="version"
                 )
-            if state is not VersionState.READY:
+            if state is VersionState.READY:
+                require_accepted(session, read(found))
+            else:
                 require_no_canary(session, row, version)
             if found.state != state.value:
                 session.execute(update(VersionRow).where(*chosen).values(state=state.value))
@@ -231,15 +240,18 @@ class Catalog:
 
     # --- what the server asks ------------------------------------------------------------------------------------
 
+    def bind_base(self, base: BaseShape, recorded: BaseIdentity | None = None) -> Bound:
+        """Make the catalog this base's; see `bind_base.bind_base`.
+
+        Raises:
+            OtherBaseError: it belongs to another.
+        """
+        return bind_base(self._engine, base, recorded)
+
     def identity(self) -> str:
         """Return the text that tells this catalog from any other."""
         with reading(self._engine) as session:
             return session.scalars(select(IdentityRow.id)).one()
-
-    def is_empty(self) -> bool:
-        """Tell whether no tenant has an adapter."""
-        with reading(self._engine) as session:
-            return session.scalar(select(AdapterRow.id).where(AdapterRow.current.is_not(None)).limit(1)) is None
 
     def knows_name(self, name: str) -> bool:
         """Tell whether any tenant has an adapter of this name."""
@@ -284,10 +296,6 @@ def _digest(session: Session, row: AdapterRow, number: int | None) -> str | None
 
 
 def _add_version(session: Session, row: AdapterRow, record: AdapterRecord) -> None:
-    now = int(time.time())
-    if session.get(ArtifactRow, record.digest) is None:
-        session.add(ArtifactRow(digest=record.digest, size_bytes=record.size_bytes, created=now))
-        session.flush()
     row.last += 1
     session.add(
         VersionRow(
@@ -298,7 +306,7 @@ def _add_version(session: Session, row: AdapterRow, record: AdapterRecord) -> No
             size_bytes=record.size_bytes,
             num_parameters=record.num_parameters,
             config=encode_config(record.config),
-            created=now,
+            created=int(time.time()),
         )
     )
     session.flush()

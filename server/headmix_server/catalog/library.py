@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from headmix_server.catalog.bound_base import other_base
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.holds import Hold, Holds
 from headmix_server.catalog.queries import NO_DRAW
@@ -25,8 +26,8 @@ from headmix_server.core.types import AdapterRef
 class Library:
     """All tenants' adapters with their files. Safe to use from many threads of one process; methods block.
 
-    `holds` are those the store was made with. `on_freed` is told each digest that is gone for good, in any thread.
-    `actor` is whom the audit names for a change.
+    `base` is the fingerprint of the base that requests run on. `holds` are those the store was made with. `on_freed` is
+    told each digest that is gone for good, in any thread. `actor` is whom the audit names for a change.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class Library:
         catalog: Catalog,
         store: Store,
         *,
+        base: str,
         holds: Holds | None = None,
         on_freed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.catalog = catalog
         self.store = store
+        self._base = base
         self.holds = Holds() if holds is None else holds
         self.holds.watch(self._on_last_hold)
         self._on_freed = on_freed
@@ -134,10 +137,17 @@ class Library:
         return self.store.path(version.digest)
 
     def ref(self, version: AdapterVersion, tenant: str | None = None) -> AdapterRef:
-        """Return the version as the engine needs it, for a request of its owner or of another tenant."""
+        """Return the version as the engine needs it, for a request of its owner or of another tenant.
+
+        Raises:
+            InvalidRequest: it was accepted for another base.
+        """
         asking = version.tenant if tenant is None else tenant
+        if version.accepted_for != self._base:
+            raise other_base(f"{version.called_by(asking)}@{version.version}", param="model")
         return AdapterRef(
             digest=version.digest,
+            base=version.accepted_for,
             path=str(self.path(version)),
             name=version.called_by(asking),
             version=version.version,

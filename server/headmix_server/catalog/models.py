@@ -11,21 +11,31 @@ from headmix_server.core.database import Base
 
 
 class ArtifactRow(Base):
-    """An artifact whose bytes are stored: there from before its first version until after its last tombstone."""
+    """An artifact whose bytes are stored: there from before its first version until after its last tombstone.
+
+    `base` is the fingerprint of the base it was accepted for.
+    """
 
     __tablename__ = "artifacts"
 
     digest: Mapped[str] = mapped_column(primary_key=True)
+    base: Mapped[str] = mapped_column(server_default="")
     size_bytes: Mapped[int]
     created: Mapped[int]
 
 
 class IdentityRow(Base):
-    """The one row that tells this catalog from any other, by a random text; a bucket's owner is known by it."""
+    """The one row that tells this catalog from any other, by a random text; a bucket's owner is known by it.
+
+    `base` is the fingerprint of the base that the catalog's adapters were accepted for, `base_name` what it was last
+    called; null until a server has opened the catalog.
+    """
 
     __tablename__ = "identity"
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    base: Mapped[str | None]
+    base_name: Mapped[str | None]
 
 
 class AdapterRow(Base):

@@ -3,6 +3,7 @@
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from headmix_server.catalog.bound_base import require_accepted
 from headmix_server.catalog.models import AdapterRow, PinRow, VersionRow
 from headmix_server.catalog.queries import live_adapter, one, read, versions
 from headmix_server.catalog.version import AdapterVersion
@@ -28,9 +29,11 @@ class Pins:
 
         Raises:
             ModelNotFound: not an adapter of this tenant's own.
+            InvalidRequest: its current version is another base's.
         """
         with writing(self._engine) as session:
             adapter = live_adapter(session, tenant, name)
+            require_accepted(session, one(session, tenant, name, None))
             if session.get(PinRow, adapter.id) is None:
                 session.add(PinRow(adapter_id=adapter.id))
                 session.flush()

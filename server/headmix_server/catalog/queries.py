@@ -4,12 +4,12 @@ from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from headmix_adapters.config import decode_config
-from headmix_server.catalog.models import AdapterRow, CanaryRow, PinRow, VersionRow
+from headmix_server.catalog.models import AdapterRow, ArtifactRow, CanaryRow, PinRow, VersionRow
 from headmix_server.catalog.names import known_form
 from headmix_server.catalog.version import AdapterVersion, Canary, VersionState
 from headmix_server.core.errors import ModelNotFound
 
-Columns = tuple[str, str, int, str, int, int, int, int | None, str, str, int | None, int | None, int | None]
+Columns = tuple[str, str, int, str, str, int, int, int, int | None, str, str, int | None, int | None, int | None]
 
 OF_ADAPTER = VersionRow.adapter_id == AdapterRow.id
 NO_DRAW = 100
@@ -26,6 +26,7 @@ def versions(*where: ColumnElement[bool]) -> Select[*Columns]:
             AdapterRow.name,
             VersionRow.number,
             VersionRow.digest,
+            ArtifactRow.base,
             VersionRow.size_bytes,
             VersionRow.num_parameters,
             VersionRow.created,
@@ -36,7 +37,9 @@ def versions(*where: ColumnElement[bool]) -> Select[*Columns]:
             CanaryRow.percent,
             PinRow.adapter_id,
         )
+        .select_from(VersionRow)
         .join(AdapterRow, OF_ADAPTER)
+        .join(ArtifactRow, ArtifactRow.digest == VersionRow.digest)
         .outerjoin(CanaryRow, CanaryRow.adapter_id == AdapterRow.id)
         .outerjoin(PinRow, PinRow.adapter_id == AdapterRow.id)
         .where(*where)
@@ -45,13 +48,14 @@ def versions(*where: ColumnElement[bool]) -> Select[*Columns]:
 
 def read(row: Row[*Columns]) -> AdapterVersion:
     """Return the version a row of `versions` holds."""
-    tenant, name, number, digest, size_bytes, num_parameters, created, current, config, state, *beside = row
+    tenant, name, number, digest, base, size_bytes, num_parameters, created, current, config, state, *beside = row
     canary, percent, pin = beside
     return AdapterVersion(
         tenant=tenant,
         name=name,
         version=number,
         digest=digest,
+        accepted_for=base,
         size_bytes=size_bytes,
         num_parameters=num_parameters,
         created=created,

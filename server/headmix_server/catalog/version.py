@@ -30,9 +30,13 @@ class Canary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterRecord:
-    """A verified artifact, as `Catalog.publish` records it. `size_bytes` is the file's size."""
+    """A verified artifact, as `Catalog.publish` records it.
+
+    `base` is the fingerprint of the base it was verified against; `size_bytes` is the file's size.
+    """
 
     digest: str
+    base: str
     size_bytes: int
     num_parameters: int
     config: AdapterConfig
@@ -42,13 +46,15 @@ class AdapterRecord:
 class AdapterVersion:
     """One version of a tenant's adapter, as it was when it was read. `created` is in Unix seconds.
 
-    `canary` and `pinned` are the adapter's, the same for each of its versions.
+    `canary` and `pinned` are the adapter's, the same for each of its versions. `accepted_for` is the fingerprint of a
+    base: the one it was verified against when it was uploaded.
     """
 
     tenant: str
     name: str
     version: int
     digest: str
+    accepted_for: str
     size_bytes: int
     num_parameters: int
     created: int

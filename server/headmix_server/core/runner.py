@@ -129,6 +129,16 @@ class AdapterLoadError(Exception):
         self.missing = missing
 
 
+def require_base(ref: AdapterRef, fingerprint: str) -> None:
+    """Refuse an adapter that was accepted for another base than the runner's, which has this fingerprint.
+
+    Raises:
+        AdapterLoadError: it was.
+    """
+    if ref.base != fingerprint:
+        raise AdapterLoadError(f"it was accepted for the base {ref.base}, and this engine has {fingerprint}")
+
+
 class Runner(Protocol):
     """What computes. `load` may be called from loader threads at any time.
 
@@ -137,10 +147,10 @@ class Runner(Protocol):
     """
 
     def load(self, ref: AdapterRef) -> HostAdapter:
-        """Read an artifact into host memory and check it is the one named.
+        """Read an artifact into host memory and check it is the one named, accepted for the base that computes.
 
         Raises:
-            AdapterLoadError: it cannot be read, or its bytes are not those of the digest.
+            AdapterLoadError: it cannot be read, its bytes are not those of the digest, or it is another base's.
         """
         ...
 

@@ -18,9 +18,11 @@ class AdapterRef(Frozen, frozen=True):
     """One immutable artifact as the engine needs it: identity, where its bytes are, and whose request names it.
 
     `digest` is the identity everywhere inside the engine; `name` and `version` are for messages and metrics only.
+    `base` is the fingerprint of the base it was accepted for, which is not always the one its header names.
     """
 
     digest: str
+    base: str
     path: str
     name: str
     version: int

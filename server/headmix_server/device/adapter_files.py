@@ -14,7 +14,7 @@ from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.artifact.digest import PREFIX
 from headmix_adapters.artifact.stored import StoredArtifact, read_stored
 from headmix_adapters.config import AdapterConfig, BaseShape
-from headmix_server.core.runner import AdapterLoadError
+from headmix_server.core.runner import AdapterLoadError, require_base
 from headmix_server.core.types import AdapterRef
 from headmix_server.device.adapter_image import AdapterImage, make_image
 
@@ -33,8 +33,10 @@ def load_adapter(ref: AdapterRef, base: BaseShape) -> LoadedAdapter:
     """Read the artifact of a digest.
 
     Raises:
-        AdapterLoadError: the file is gone, damaged, not the one named, or made for a base of other dimensions.
+        AdapterLoadError: it was accepted for another base, or the file is gone, damaged, not the one named, or made for
+            a base of other dimensions.
     """
+    require_base(ref, base.fingerprint)
     try:
         content = _read(Path(ref.path))
         found = PREFIX + hashlib.sha256(content).hexdigest()

@@ -23,6 +23,7 @@ from headmix_server.core.runner import (
     RowResult,
     Sampled,
     Scored,
+    require_base,
 )
 from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, TokenLogprob
 
@@ -75,22 +76,29 @@ def fake_vector(digest: str | None, prompt: tuple[int, ...], params: EmbeddingPa
 
 
 class FakeRunner:
-    """Answers by hash. `hold` is called before every step: a test may block there or look at the batch."""
+    """Answers by hash. `hold` is called before every step: a test may block there or look at the batch.
+
+    `base` is the fingerprint of the base it stands for; None takes every adapter.
+    """
 
     def __init__(
         self,
         token_range: range = range(1000),
         *,
+        base: str | None = None,
         open_adapter: Callable[[AdapterRef], FakeAdapter] = open_fake_adapter,
         hold: Callable[[Batch], None] | None = None,
     ) -> None:
         self._token_range = token_range
+        self._base = base
         self._open_adapter = open_adapter
         self._hold = hold
         self._slots: dict[int, tuple[int, FakeAdapter]] = {}
 
     def load(self, ref: AdapterRef) -> FakeAdapter:
         """See `Runner.load`."""
+        if self._base is not None:
+            require_base(ref, self._base)
         return self._open_adapter(ref)
 
     def install(self, slot: int, generation: int, adapter: HostAdapter) -> None:

@@ -20,6 +20,8 @@ from headmix_server.supervisor.restart_policy import RestartPolicy
 TICK_SECONDS = 0.5
 SHUTDOWN_SECONDS = 5.0
 TERMINATE_SECONDS = 2.0
+WORKER = (sys.executable, "-m", "headmix_server.worker")
+"""The engine's program."""
 STOPPED = "the server is shutting down"
 
 
@@ -41,7 +43,7 @@ class Supervisor:
         folder: Path,
         *,
         on_death: Callable[[], None],
-        command: Sequence[str] = (sys.executable, "-m", "headmix_server.worker"),
+        command: Sequence[str] = WORKER,
     ) -> None:
         self._engine = engine
         self._settings = settings

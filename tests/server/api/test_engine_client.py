@@ -31,8 +31,8 @@ from headmix_server.core.messages import (
 from headmix_server.core.types import AdapterRef, FinishReason, Residency, SamplingParams
 from tests.support.fake_engine import READY, FakeEngine
 
-OTHER = AdapterRef(digest="sha256:" + "1" * 64, path="q", name="o", version=1, tenant="t")
-REF = AdapterRef(digest="sha256:" + "0" * 64, path="p", name="n", version=1, tenant="t")
+OTHER = AdapterRef(digest="sha256:" + "1" * 64, base="b", path="q", name="o", version=1, tenant="t")
+REF = AdapterRef(digest="sha256:" + "0" * 64, base="b", path="p", name="n", version=1, tenant="t")
 
 
 def request(request_id: str = "r") -> Generate:

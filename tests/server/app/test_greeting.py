@@ -25,6 +25,7 @@ def _adapter(name: str, task: str = "generation") -> AdapterVersion:
         name=name,
         version=2,
         digest="sha256:" + "ab" * 32,
+        accepted_for="sha256:0",
         size_bytes=10,
         num_parameters=5,
         created=0,

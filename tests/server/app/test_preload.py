@@ -2,12 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from headmix_adapters.artifact import Artifact, ArtifactError, digest_file, verify_artifact
+from headmix_adapters.artifact import ArtifactError, digest_file, verify_artifact
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.library import Library
 from headmix_server.catalog.store import ArtifactStore
 from headmix_server.catalog.upload import Upload
+from headmix_server.catalog.version import AdapterRecord
 from headmix_server.core.database import open_database
 from headmix_server.core.errors import InvalidAdapter
 from tests.support.artifacts import random_artifact, tiny_base_shape
@@ -18,9 +19,8 @@ BASE = tiny_base_shape()
 
 @pytest.fixture
 def library(tmp_path: Path) -> Library:
-    return Library(
-        Catalog(open_database(tmp_path / "headmix.db"), reserved={"tiny"}), ArtifactStore(tmp_path / "store")
-    )
+    catalog = Catalog(open_database(tmp_path / "headmix.db"), reserved={"tiny"})
+    return Library(catalog, ArtifactStore(tmp_path / "store"), base=BASE.fingerprint)
 
 
 @pytest.fixture
@@ -35,11 +35,18 @@ def _preload(library: Library, files: Path) -> None:
     preload.publish_all(files)
 
 
-def _verify(upload: Upload) -> Artifact:
+def _verify(upload: Upload) -> AdapterRecord:
     try:
-        return verify_artifact(upload.path, base=BASE)
+        artifact = verify_artifact(upload.path, base=BASE)
     except ArtifactError as error:
         raise InvalidAdapter(str(error), faults=[str(fault) for fault in error.faults]) from error
+    return AdapterRecord(
+        digest=upload.digest,
+        base=BASE.fingerprint,
+        size_bytes=artifact.size_bytes,
+        num_parameters=artifact.num_parameters,
+        config=artifact.config,
+    )
 
 
 def _versions(library: Library, name: str) -> list[tuple[int, str, bool]]:

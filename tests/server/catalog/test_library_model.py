@@ -19,7 +19,7 @@ from headmix_server.catalog.store import ArtifactStore
 from headmix_server.catalog.version import VersionState
 from headmix_server.core.database import open_database
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
-from tests.support.records import digest_of, record_of
+from tests.support.records import BASE, digest_of, record_of
 
 NAMES = st.sampled_from([("acme", "a"), ("acme", "b"), ("other", "a")])
 CONTENTS = st.sampled_from([b"1", b"2", b"3"])
@@ -40,7 +40,7 @@ class LibraryMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         store = ArtifactStore(self.root / "artifacts")
-        self.library = Library(Catalog(self.engine), store, on_freed=self.freed.append)
+        self.library = Library(Catalog(self.engine), store, base=BASE.fingerprint, on_freed=self.freed.append)
 
     def teardown(self) -> None:
         for name in list(self.paper):

@@ -20,7 +20,7 @@ from tests.support.registries import TENANT, fill, name_of
 
 MANY = 3_000
 MIDDLE = name_of(MANY // 2)
-MOST_STATEMENTS = 14  # a publication's, begin, commit and audit included
+MOST_STATEMENTS = 15  # a publication's, begin, commit and audit included
 
 Statement = tuple[str, Any]
 
@@ -94,7 +94,8 @@ def test_a_question_costs_no_more_than_its_answer(
     ask(catalog)
     assert len(decoded) == headers
     assert len(statements) <= MOST_STATEMENTS
-    assert [plan for plan in plans(engine, statements) if plan.startswith("SCAN") and "USING" not in plan] == []
+    read_whole = [plan for plan in plans(engine, statements) if plan.startswith("SCAN") and "USING" not in plan]
+    assert set(read_whole) <= {"SCAN identity"}  # a table of one row
 
 
 @pytest.mark.parametrize("model", [MIDDLE, f"{MIDDLE}@1", f"{TENANT}/{MIDDLE}"])

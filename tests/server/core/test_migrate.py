@@ -13,7 +13,7 @@ from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.database import Base, DatabaseUnusable, open_database
 from headmix_server.core.database.migrate import alembic_config
 from headmix_server.tenancy.keys import Keys
-from tests.support.records import record_of
+from tests.support.records import BASE, record_of
 
 OLD_SCHEMA = """
 CREATE TABLE tenants (name VARCHAR NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (name));
@@ -76,6 +76,21 @@ def test_a_database_of_the_first_headmix_keeps_its_tenants_keys_and_adapters(tmp
     assert Catalog(migrated).resolve("acme", "a") == version
     assert Catalog(migrated).stored_digests() == {version.digest}
     migrated.dispose()
+
+
+def test_artifacts_of_before_count_as_accepted_for_the_base_their_header_names(engine: Engine) -> None:
+    catalog = Catalog(engine)
+    for name, content in (("a", b"1"), ("a", b"2"), ("gone", b"3")):
+        catalog.publish("acme", name, record_of(content, base="another, which the downgrade forgets"))
+    catalog.delete("acme", "gone")
+    with engine.execution_options(immediate=True).begin() as connection:
+        config = alembic_config(connection)
+        command.downgrade(config, "0005")
+        command.upgrade(config, "head")
+        bases = connection.execute(text("SELECT base FROM artifacts")).scalars().all()
+        assert connection.execute(text("SELECT base, base_name FROM identity")).one() == (None, None)
+    assert bases == [BASE.fingerprint] * 3
+    assert catalog.resolve("acme", "a").accepted_for == BASE.fingerprint
 
 
 def test_a_database_of_a_newer_headmix_is_refused_with_both_versions(database_url: str) -> None:

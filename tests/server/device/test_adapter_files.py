@@ -18,8 +18,9 @@ from tests.support.tiny_model import tiny_shape
 BASE = tiny_shape()
 
 
-def reference_to(path: Path, digest: str | None = None) -> AdapterRef:
-    return AdapterRef(digest=digest or digest_file(path), path=str(path), name="a", version=1, tenant="t")
+def reference_to(path: Path, digest: str | None = None, base: str = BASE.fingerprint) -> AdapterRef:
+    digest = digest or digest_file(path)
+    return AdapterRef(digest=digest, base=base, path=str(path), name="a", version=1, tenant="t")
 
 
 def test_an_artifact_is_loaded_with_what_lies_outside_its_layers(tmp_path: Path) -> None:
@@ -71,3 +72,14 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path, monkey
     monkeypatch.setattr(adapter_files, "bytearray", Longer, raising=False)
     with pytest.raises(AdapterLoadError, match="shrank"):
         load_adapter(reference, BASE)
+
+
+def test_an_adapter_that_was_accepted_for_other_weights_is_refused_before_its_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(AdapterLoadError, match=rf"accepted for the base other, and this engine has {BASE.fingerprint}"):
+        load_adapter(reference_to(tmp_path / "a", "sha256:0", base="other"), BASE)
+
+
+def test_an_adapter_whose_header_names_other_weights_is_loaded_where_it_was_accepted_for_these(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    digest = random_artifact(path, msgspec.structs.replace(BASE, fingerprint="other"))
+    assert load_adapter(reference_to(path), BASE).digest == digest

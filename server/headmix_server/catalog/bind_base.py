@@ -1,0 +1,103 @@
+"""The decision at a start whether the catalog belongs to the base that is given, and the record of it in the catalog.
+
+A catalog is bound to the base of the first server that opens it, and to another only while it has no adapters. One
+that an earlier headmix wrote has no such record: there `base.json` of the data folder decides, or else the headers of
+its artifacts.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from headmix_adapters.artifact.faults import FaultList
+from headmix_adapters.artifact.rules import check_base
+from headmix_adapters.config import AdapterConfig, BaseShape, decode_config
+from headmix_server.catalog.models import ArtifactRow, IdentityRow, VersionRow
+from headmix_server.catalog.queries import NOT_DELETED
+from headmix_server.core.database import writing
+
+
+@dataclass(frozen=True, slots=True)
+class BaseIdentity:
+    """A base as people and programs know it: the name may differ from place to place, the fingerprint does not."""
+
+    name: str
+    fingerprint: str
+
+
+class OtherBaseError(Exception):
+    """The catalog belongs to another base, `known`."""
+
+    def __init__(self, known: BaseIdentity) -> None:
+        super().__init__(f"the catalog belongs to the base {known.name} ({known.fingerprint})")
+        self.known = known
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What became of artifacts whose header names another base, when a catalog without a record was bound.
+
+    `accepted` are the digests of those that count as accepted for this base, `foreign` of those that do not.
+    """
+
+    accepted: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+def bind_base(engine: Engine, base: BaseShape, recorded: BaseIdentity | None = None) -> Bound:
+    """Bind the catalog to `base`, if it belongs to it or has no adapters; `recorded` is what `base.json` names.
+
+    Raises:
+        OtherBaseError: it belongs to another; nothing was changed.
+    """
+    with writing(engine) as session:
+        identity = session.scalars(select(IdentityRow)).one()
+        configs = _configs(session)
+        bound = Bound()
+        if configs and identity.base is None:
+            bound = _take_over(session, configs, base, recorded)
+        elif configs and identity.base != base.fingerprint:
+            raise OtherBaseError(BaseIdentity(identity.base_name or "unknown", identity.base or ""))
+        identity.base, identity.base_name = base.fingerprint, base.name
+        return bound
+
+
+def _configs(session: Session) -> Mapping[str, AdapterConfig]:
+    """Return the header of each artifact that a version refers to, by digest."""
+    query = select(VersionRow.digest, VersionRow.config).where(NOT_DELETED)
+    return {digest: decode_config(config) for digest, config in session.execute(query)}
+
+
+def _take_over(
+    session: Session, configs: Mapping[str, AdapterConfig], base: BaseShape, recorded: BaseIdentity | None
+) -> Bound:
+    """Bind a catalog that has adapters and no record of their base; raises OtherBaseError where it is another."""
+    others = {digest: config for digest, config in configs.items() if config.base.fingerprint != base.fingerprint}
+    fitting = [digest for digest, config in others.items() if _fits(config, base)]
+    # A wrong server that once ran on this database left a `base.json` too: most adapters must fit what it names.
+    believed = recorded is not None and 2 * (len(configs) - len(others) + len(fitting)) >= len(configs)
+    known = recorded if recorded is not None and believed else _most_named(configs, base)
+    if known.fingerprint != base.fingerprint:
+        raise OtherBaseError(known)
+    # With a data folder that names this base, a server checked every upload against it: these said that they knew.
+    accepted = fitting if believed else []
+    for digest in accepted:
+        session.get_one(ArtifactRow, digest).base = base.fingerprint
+    return Bound(tuple(sorted(accepted)), tuple(sorted(others.keys() - set(accepted))))
+
+
+def _most_named(configs: Mapping[str, AdapterConfig], base: BaseShape) -> BaseIdentity:
+    """Return the base that most headers name, the given one where others are named as often."""
+    counts = Counter(config.base.fingerprint for config in configs.values())
+    most = max(counts, key=lambda fingerprint: (counts[fingerprint], fingerprint == base.fingerprint))
+    named = next(config.base.name for config in configs.values() if config.base.fingerprint == most)
+    return BaseIdentity(named, most)
+
+
+def _fits(config: AdapterConfig, base: BaseShape) -> bool:
+    faults = FaultList()
+    check_base(config, base, allow_base_mismatch=True, faults=faults)
+    return not len(faults)
