@@ -5,7 +5,7 @@ PORT ?= 8000
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-gpu bench-cuda format bench bench-vllm first-light exactness hostile soak train-examples openapi clean
+.PHONY: serve serve-minilm install check test test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile soak train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -18,6 +18,13 @@ test: .venv/.installed  ## The fast suite: no network, no GPU; one computing thr
 
 test-gpu: .venv/.installed  ## What only a GPU can show; without one every test is skipped and says so
 	$(BIN)/pytest tests/gpu
+
+test-torch:  ## What computes, with another torch in an environment of its own: make test-torch TORCH=2.10.0
+	test -x .venv-torch-$(TORCH)/bin/python || $(PYTHON) -m venv .venv-torch-$(TORCH)
+	grep -Ev '^(torch|torchao|triton)==' constraints.txt > .venv-torch-$(TORCH)/constraints.txt
+	PIP_CONSTRAINT=$(CURDIR)/.venv-torch-$(TORCH)/constraints.txt .venv-torch-$(TORCH)/bin/pip install --quiet --editable '.[dev]' torch==$(TORCH)
+	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 .venv-torch-$(TORCH)/bin/pytest -n 2 --dist worksteal tests/server/kernels tests/server/device tests/server/models \
+		tests/server/test_exactness.py tests/server/test_family_matrix.py tests/server/test_fast_paths.py tests/adapters
 
 bench-cuda: .venv/.installed  ## A decode step on a GPU beside its floor and PEFT, random weights of 1B and 7B shape; last line JSON
 	$(BIN)/python -m benchmarks.cuda
@@ -70,4 +77,4 @@ install: .venv/.installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vllm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-vllm .venv-torch-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -21,8 +21,15 @@ from filelock import FileLock
 from headmix_adapters.artifact.durable import sync_path
 from headmix_adapters.base.cache import default_cache_dir as bases_dir
 
-FLAGS = ("-O3", "-march=native", "-std=gnu++20", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra")
-"""gnu++20, not c++20: only then may the compiler join a product and a sum into one instruction."""
+LOWEST_TORCH = (2, 10)
+"""The oldest torch the library loads in, whichever torch's headers it is built with; pyproject.toml asks for it."""
+
+FLAGS = (
+    *("-O3", "-march=native", "-std=gnu++20", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"),
+    f"-DTORCH_TARGET_VERSION=0x{LOWEST_TORCH[0]:02x}{LOWEST_TORCH[1]:02x}{0:012x}",
+)
+"""gnu++20, not c++20: only then may the compiler join a product and a sum into one instruction. Without a target
+version the headers use whatever their own torch has, and an older one cannot load the result."""
 
 COMPILE_SECONDS = 300
 """A compiler that takes longer has hung."""
