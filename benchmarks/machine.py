@@ -1,12 +1,13 @@
 """What a figure must name: the machine, the versions and the date it was measured on."""
 
 import datetime
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from headmix_adapters.cpus import read_cpu_budget
 
 PACKAGES = ("headmix", "torch", "transformers", "peft", "numpy")
 
@@ -16,7 +17,7 @@ def describe_machine() -> dict[str, str | int]:
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cpu": _cpu_name(),
-        "cores": os.cpu_count() or 0,
+        "cores": read_cpu_budget().cores,
         "torch_threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),

@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
+from headmix_adapters.cpus import read_cpu_budget
 from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.messages import EngineReady
 from headmix_server.core.runner import Runner
@@ -112,8 +113,6 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
 
 
 def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineLimits]:
-    import torch
-
     from headmix_server.device.fixed_storage import FixedStorage
     from headmix_server.device.kv_memory import KVMemory
     from headmix_server.device.placement import PlacementError, choose_placement
@@ -123,8 +122,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     from headmix_server.models.config import UnsupportedModelError
     from headmix_server.models.registry import load_model
 
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    _choose_threads(settings.threads)
     try:
         placement = choose_placement(settings.device, settings.dtype)
         form = choose_format(placement.dtype, settings.quantize, placement.device)
@@ -153,6 +151,21 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size), library)
     runner = TorchRunner(model, base.shape, memory, storage, placement, decode, attention)
     return runner, _limits(settings, settings.max_model_len or longest, blocks, model.config.eos_ids)
+
+
+def _choose_threads(wanted: int) -> None:
+    """Let the calling thread compute with as many threads as are wanted, or with what the process may keep busy."""
+    import torch
+
+    from headmix_adapters.threads import limit_threads
+
+    log, budget = get_logger("worker"), read_cpu_budget()
+    if wanted:
+        torch.set_num_threads(wanted)
+    threads = wanted or limit_threads(budget)
+    log.info("threads", threads=threads, asked_for=bool(wanted), affinity=budget.affinity, cpu_quota=budget.quota)
+    if threads > budget.cores:
+        log.warning("more threads than this process may keep busy: each step waits for the slowest", cores=budget.cores)
 
 
 def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement") -> "SlotStorage":

@@ -8,10 +8,13 @@ import msgspec
 import pytest
 import torch
 import zmq
+from structlog.testing import capture_logs
 
 from benchmarks.engine_rig import EngineRig, adapter_ref, build_engine
 from headmix_adapters.base import ResolvedBase, resolve_base
+from headmix_adapters.cpus import CpuBudget
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks
+from headmix_server import worker
 from headmix_server.core.messages import Embed, Generate
 from headmix_server.core.runner import Batch, BatchRow, RowFailed, RowResult
 from headmix_server.core.settings import Settings
@@ -67,6 +70,34 @@ def test_steps_compute_on_the_threads_asked_for_whatever_others_set(tmp_path: Pa
         context.term()
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(None, 3), (0.5, 1), (1.5, 2), (64.0, 3)])
+def test_without_a_wish_threads_are_what_the_process_may_keep_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: float | None, expected: int
+) -> None:
+    monkeypatch.setattr(worker, "read_cpu_budget", lambda: CpuBudget(affinity=3, quota=quota))
+    base, before = make_base(tmp_path, "llama"), torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        with capture_logs() as lines:
+            build_runner(Settings(base="tiny", kv_cache_mib=1), base)
+    finally:
+        torch.set_num_threads(before)
+    (line,) = [line for line in lines if line["event"] == "threads"]
+    assert (line["threads"], line["asked_for"], line["affinity"], line["cpu_quota"]) == (expected, False, 3, quota)
+
+
+def test_more_threads_than_the_quota_are_given_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "read_cpu_budget", lambda: CpuBudget(affinity=8, quota=1.0))
+    base, before = make_base(tmp_path, "llama"), torch.get_num_threads()
+    try:
+        with capture_logs() as lines:
+            build_runner(Settings(base="tiny", threads=2, kv_cache_mib=1), base)
+    finally:
+        torch.set_num_threads(before)
+    assert [line["threads"] for line in lines if line["event"] == "threads"] == [2]
+    assert [line["cores"] for line in lines if "keep busy" in line["event"]] == [1]
 
 
 def test_an_encoder_runs_whole_texts_and_needs_no_cache_memory(tmp_path: Path) -> None:

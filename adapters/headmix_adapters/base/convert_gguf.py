@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from headmix_adapters.artifact.durable import sync_path
+from headmix_adapters.cpus import read_cpu_budget
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,6 +116,9 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("usage: python -m headmix_adapters.base.convert_gguf GGUF OUT")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from headmix_adapters.threads import limit_threads
+
+    limit_threads(read_cpu_budget())
     convert(Path(sys.argv[1]), Path(sys.argv[2]))
 
 

@@ -14,10 +14,13 @@ from headmix_adapters.convert.isolated import REFUSED, ConversionRequest
 from headmix_adapters.convert.peft_config import FILE
 from headmix_adapters.convert.peft_lora import WEIGHTS, convert_peft_lora
 from headmix_adapters.convert.result import save_converted
+from headmix_adapters.cpus import read_cpu_budget
+from headmix_adapters.threads import limit_threads
 
 
 def main() -> None:
     """Convert, or print why not and exit with `REFUSED`."""
+    limit_threads(read_cpu_budget())
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=ConversionRequest)
     base = ResolvedBase(request.base.name, Path(request.base_folder), request.base)
     try:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import BaseError
+from headmix_adapters.cpus import read_cpu_budget
 from headmix_adapters.train.errors import Interrupted, TrainError
 from headmix_adapters.train.recipe import Recipe, load_recipe, override
 from headmix_adapters.train.report import Reporter
@@ -60,9 +61,11 @@ def train(
 
 
 def _load(recipe: Recipe, folder: Path, reporter: Reporter) -> "Material":
+    from headmix_adapters.threads import limit_threads
     from headmix_adapters.train.material import load_material
 
-    reporter.say(f"{recipe.name}: {recipe.task} on {recipe.base}")
+    threads = limit_threads(read_cpu_budget())
+    reporter.say(f"{recipe.name}: {recipe.task} on {recipe.base}, {threads} threads")
     material = load_material(recipe, folder)
     for name, encoded in (("train", material.train), ("eval", material.eval)):
         reporter.say(

@@ -194,7 +194,8 @@ class EngineReport(Message, frozen=True):
     Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report, and
     `prefix_queries` and `prefix_hits` count prompt tokens.
     `slots_loading` counts adapters on their way from disk, which hold no slot yet; the `slots_pinned` are leased or
-    idle. `resident` None means unchanged; the adapter lists are digests.
+    idle. `resident` None means unchanged. The lists of adapters are digests: `running_adapters` have a slot, leased or
+    idle; `waiting_adapters` have none and are waited for or on their way, those asked for first at the front.
     """
 
     running: int

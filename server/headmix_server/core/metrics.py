@@ -5,6 +5,7 @@ tells it what happened. Tenants and adapters come from clients, so series for th
 those of what is gone are removed. Safe to use from many threads.
 """
 
+import itertools
 import threading
 import time
 from collections import Counter as Tally
@@ -24,6 +25,9 @@ _LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.
 _TOKEN_LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STEPS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _POWERS_OF_TWO = tuple(float(2**exponent) for exponent in range(14))
+
+LISTED_NAMES = 256
+"""Names in one label of `vllm:lora_requests_info` at most: each tenant may have its own name for one adapter."""
 
 _NAMING_LABELS = frozenset({"tenant", "adapter", "running_lora_adapters", "waiting_lora_adapters"})
 """Labels that tell who is served; `Metrics.render` leaves them out for whoever may not know."""
@@ -165,7 +169,7 @@ class Metrics:
         )
         self.lora_requests_info = Gauge(
             "vllm:lora_requests_info",
-            "Unix time of the last report; the labels list the adapters of running and waiting requests.",
+            "Unix time of the last report; the labels list the adapters in slots, and those waited for or loading.",
             ["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
             registry=own,
         )
@@ -330,9 +334,11 @@ class Metrics:
         slots = report.slots_free + report.slots_leased + report.slots_idle
         # One series at a time: the lists are labels, so every report would otherwise leave one behind for ever.
         self.lora_requests_info.clear()
-        self.lora_requests_info.labels(
-            str(slots), _name_list(report.running_adapters, names), _name_list(report.waiting_adapters, names)
-        ).set(self._clock())
+        running = _listed(report.running_adapters, names)
+        waiting = _listed(report.waiting_adapters, names, but=running)
+        self.lora_requests_info.labels(str(slots), ",".join(sorted(running)), ",".join(sorted(waiting))).set(
+            self._clock()
+        )
 
     def _set_resident(self, resident: Iterable[tuple[Owner, Residency]]) -> None:
         counts = Tally((*self._budget.admit(owner), tier.value) for owner, tier in resident)
@@ -370,6 +376,13 @@ def _count(counter: Counter, by_tier: Mapping[str, int]) -> None:
         counter.labels(tier).inc(count)
 
 
-def _name_list(digests: Iterable[str], names: Mapping[str, Collection[Owner]]) -> str:
-    """Return the names a router knows the adapters by: what clients send as `model`, which has no tenant in it."""
-    return ",".join(sorted({name for digest in digests for _, name in names.get(digest, ())}))
+def _listed(
+    digests: Iterable[str], names: Mapping[str, Collection[Owner]], *, but: Collection[str] = ()
+) -> Collection[str]:
+    """Return the names a router knows the adapters by: what clients send as `model`, which has no tenant in it.
+
+    At most `LISTED_NAMES` of them: each adapter's first name, then the second ones, and so on, in the given order.
+    """
+    called = [[name for _, name in names.get(digest, ())] for digest in digests]
+    turns = (name for turn in itertools.zip_longest(*called) for name in turn if name is not None and name not in but)
+    return dict.fromkeys(itertools.islice(dict.fromkeys(turns), LISTED_NAMES)).keys()

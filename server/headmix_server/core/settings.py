@@ -46,7 +46,12 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="What it computes in; `auto` is `float32` on the CPU and `bfloat16` on CUDA."
     )
-    threads: int = Field(0, ge=0, description="Threads the engine computes with; 0 takes every core.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Threads the engine computes with; 0 takes every core the process may use: its affinity, its CPU "
+        "quota (cgroup) rounded up, and `OMP_NUM_THREADS`, whichever is least.",
+    )
     quantize: Literal["none", "int8", "fp8"] = Field(
         "none",
         description="`int8` keeps the base in a quarter of the memory and computes faster; adapters stay exact. "

@@ -348,6 +348,11 @@ class Engine:
         return steps
 
     @property
+    def loads_open(self) -> set[str]:
+        """The adapters that were asked for by name and are not on the device yet."""
+        return self._prefetches.digests()
+
+    @property
     def idle(self) -> bool:
         """Whether there is nothing to compute, load or say."""
         return not (self._flight or self._by_request or self._prefetches or self._outputs or self.tiers.busy)

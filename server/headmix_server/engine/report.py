@@ -9,8 +9,9 @@ def make_report(engine: Engine) -> EngineReport:
     scheduler, tiers = engine.scheduler, engine.tiers
     counts, slots = tiers.take_counts(), tiers.slots.counts()
     prefixes = scheduler.take_prefix_counts()
-    running = {s.adapter.digest for s in scheduler.running.values() if s.adapter is not None}
-    waiting = {s.adapter.digest for s in scheduler.waiting.values() if s.adapter is not None}
+    in_slots = tiers.slots.digests()
+    asked = dict.fromkeys([ref.digest for _, ref in scheduler.waiting.asked()])  # in their order
+    waiting = asked | dict.fromkeys(sorted(engine.loads_open | tiers.loading))
     return EngineReport(
         running=len(scheduler.running),
         waiting=len(scheduler.waiting),
@@ -28,6 +29,6 @@ def make_report(engine: Engine) -> EngineReport:
         prefix_queries=prefixes.queries,
         prefix_hits=prefixes.hits,
         resident=tiers.take_residents(),
-        running_adapters=sorted(running),
-        waiting_adapters=sorted(waiting),
+        running_adapters=in_slots,
+        waiting_adapters=[digest for digest in waiting if digest not in in_slots],
     )

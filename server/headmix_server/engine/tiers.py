@@ -8,7 +8,7 @@ disk never keeps a slot from an adapter that could use it.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 from headmix_server.core.messages import LoadReport, ResidentAdapter
@@ -68,6 +68,11 @@ class AdapterTiers:
     def num_loading(self) -> int:
         """How many adapters are on their way from disk."""
         return self._loader.num_pending
+
+    @property
+    def loading(self) -> Set[str]:
+        """The adapters on their way from disk."""
+        return self._loader.pending
 
     @property
     def busy(self) -> bool:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from headmix_adapters.artifact import open_artifact
+from headmix_adapters.cpus import CpuBudget
 from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.train import cli
 from headmix_adapters.train import run as run_module
@@ -68,6 +70,18 @@ def test_it_writes_beside_the_recipe_and_says_what_it_did(recipe_path: Path) -> 
         f"wrote {path}",
     ):
         assert words in err
+
+
+def test_training_computes_on_the_cores_it_may_keep_busy(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "read_cpu_budget", lambda: CpuBudget(affinity=8, quota=1.5))
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        _, err = train(recipe_path, "--max-steps", "1")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert ", 2 threads" in err.splitlines()[0]
 
 
 def test_eval_only_scores_the_file_and_writes_nothing(recipe_path: Path) -> None:

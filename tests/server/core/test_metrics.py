@@ -7,7 +7,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from headmix_server.core.messages import EngineReport, LoadReport, ResidentAdapter, StepReport
-from headmix_server.core.metrics import Metrics
+from headmix_server.core.metrics import LISTED_NAMES, Metrics
 from headmix_server.core.types import Residency
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -135,12 +135,30 @@ def test_what_the_engine_reports_is_what_is_scraped(metrics: Metrics) -> None:
 
 def test_a_router_reads_one_current_list_of_adapters(metrics: Metrics) -> None:
     name = "vllm:lora_requests_info"
-    metrics.observe_report(report(running=[ONE, TWO], waiting=[TWO, GONE]), NAMES)
-    assert samples(metrics, name) == {("6", "a,b", "b"): 1700000000.0}
+    metrics.observe_report(report(running=[ONE], waiting=[TWO, GONE]), NAMES)
+    assert samples(metrics, name) == {("6", "a", "b"): 1700000000.0}
     metrics.observe_report(report(), NAMES)
     assert samples(metrics, name) == {("6", "", ""): 1700000000.0}
     metrics.engine_lost()
     assert samples(metrics, name) == {}
+
+
+def test_a_router_never_reads_one_name_in_both_lists(metrics: Metrics) -> None:
+    names = {ONE: (("acme", "spam"),), TWO: (("other", "spam"), ("other", "ham"))}
+    metrics.observe_report(report(running=[ONE], waiting=[TWO]), names)
+    assert samples(metrics, "vllm:lora_requests_info") == {("6", "spam", "ham"): 1700000000.0}
+
+
+def test_the_lists_for_a_router_are_bounded_and_every_adapter_is_in_them_before_any_has_two_names(
+    metrics: Metrics,
+) -> None:
+    names = {ONE: tuple(("x", f"one-{index}") for index in range(300)), TWO: (("y", "two"), ("y", "two-again"))}
+    metrics.observe_report(report(running=[ONE, TWO]), names)
+    ((_, running, waiting),) = samples(metrics, "vllm:lora_requests_info")
+    listed = running.split(",")
+    assert len(listed) == LISTED_NAMES
+    assert {"one-0", "two", "two-again"} <= set(listed)
+    assert waiting == ""
 
 
 def test_an_adapter_is_resident_for_everyone_who_names_it_until_it_is_evicted(metrics: Metrics) -> None:

@@ -3,9 +3,9 @@
 from headmix_server.core.types import Residency
 from headmix_server.engine.report import make_report
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import adapter, generate
+from tests.support.engines import adapter, generate, load
 
-A, B = adapter("a"), adapter("b")
+A, B, C, D = (adapter(name) for name in "abcd")
 
 
 def test_gauges_are_the_present_state(make_bench: MakeBench) -> None:
@@ -23,6 +23,26 @@ def test_gauges_are_the_present_state(make_bench: MakeBench) -> None:
     assert report.slots_pinned == 0
     bench.engine.tiers.slots.pin(A.digest)
     assert make_report(bench.engine).slots_pinned == 1
+
+
+def test_adapters_in_slots_are_listed_idle_ones_too_and_apart_from_those_that_wait_or_load(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(max_running=1, adapter_slots=2)
+    bench.warm(A, B)
+    gates = [bench.disk.gate(ref) for ref in (C, D)]
+    bench.submit(generate("running", [1] * 8, A), generate("wants an idle one", [2], B), generate("cold", [2], C))
+    bench.submit(load("load", D))
+    bench.step()
+    report = make_report(bench.engine)
+    assert sorted(report.running_adapters) == sorted([A.digest, B.digest])
+    assert report.waiting_adapters == [C.digest, D.digest]
+    for gate in gates:
+        gate.set()
+    bench.drain()
+    report = make_report(bench.engine)
+    assert len(report.running_adapters) == 2
+    assert report.waiting_adapters == []
 
 
 def test_what_happened_is_told_once(make_bench: MakeBench) -> None:

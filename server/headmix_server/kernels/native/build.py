@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from headmix_adapters.artifact.durable import sync_path
 from headmix_adapters.base.cache import default_cache_dir as bases_dir
+from headmix_adapters.cpus import read_cpu_budget
 
 LOWEST_TORCH = (2, 10)
 """The oldest torch the library loads in, whichever torch's headers it is built with; pyproject.toml asks for it."""
@@ -99,7 +100,7 @@ def _compile(compiler: str, sources: Sequence[Path], library: Path) -> None:
     includes = ["-isystem", str(torch_folder / "include")]
     with TemporaryDirectory(dir=library.parent, prefix="build-") as scratch:
         objects = [Path(scratch) / f"{source.stem}.o" for source in sources]
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(read_cpu_budget().cores) as pool:
             commands = [
                 [compiler, *FLAGS, *includes, "-c", str(source), "-o", str(target)]
                 for source, target in zip(sources, objects, strict=True)
