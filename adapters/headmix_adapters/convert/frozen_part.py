@@ -42,12 +42,16 @@ def check_frozen_part(state: Mapping[str, Tensor], base: ResolvedBase, *, allow_
     return added
 
 
+def same_values(tensor: Tensor, own: Tensor) -> bool:
+    """Whether a tensor is the base's own, which either file may hold in the coarser precision."""
+    coarser = min(tensor.dtype, own.dtype, key=lambda dtype: dtype.itemsize)
+    return tensor.shape == own.shape and torch.equal(tensor.to(coarser), own.to(coarser))
+
+
 def _compare(name: str, tensor: Tensor, own: Tensor, *, allow_mismatch: bool) -> None:
     if tensor.shape != own.shape:
         raise ConvertError(name, f"its shape is {list(tensor.shape)}, the base's {list(own.shape)}")
-    # The checkpoint may hold the base in another precision than the base's own file.
-    coarser = min(tensor.dtype, own.dtype, key=lambda dtype: dtype.itemsize)
-    if not allow_mismatch and not torch.equal(tensor.to(coarser), own.to(coarser)):
+    if not allow_mismatch and not same_values(tensor, own):
         raise ConvertError(
             name, "its values are not the base's, so the adapter belongs to another; --allow-base-mismatch"
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 from headmix_adapters.config import BaseShape, ClassifierConfig, ClassifierKind, Pooling, Problem
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.lora_sites import ModuleLora
 from headmix_adapters.sites import classifier_shapes
 
 ROBERTA_NAMES = tuple(f"classifier.{layer}.{kind}" for layer in ("dense", "out_proj") for kind in ("weight", "bias"))
@@ -32,8 +33,16 @@ class HeadWish:
 Head = tuple[ClassifierConfig | None, dict[str, Tensor], frozenset[str]]
 
 
-def peft_head(saved: Mapping[str, Tensor], base: BaseShape, checkpoint: BaseCheckpoint, wish: HeadWish) -> Head:
+def peft_head(
+    saved: Mapping[str, Tensor],
+    base: BaseShape,
+    checkpoint: BaseCheckpoint,
+    wish: HeadWish,
+    pooler: ModuleLora | None = None,
+) -> Head:
     """Return the head among PEFT's saved modules, its tensors by artifact name, and the saved names it used.
+
+    `pooler` is the LoRA on BERT's pooler, which its classifier reads; it is added to the pooler's own weights.
 
     Raises:
         ConvertError: a tensor of it is missing or misshapen, or the labels wished for are not as many.
@@ -41,7 +50,8 @@ def peft_head(saved: Mapping[str, Tensor], base: BaseShape, checkpoint: BaseChec
     if base.model_type == "roberta":
         return roberta_head(saved, base, wish)
     if base.model_type == "bert":
-        return _bert_head(saved, base, checkpoint, wish)
+        head, tensors, used = _bert_head(saved, base, checkpoint, wish)
+        return (head, tensors | _with_lora(tensors, pooler), used) if head and pooler else (head, tensors, used)
     if "score.weight" not in saved:
         return None, {}, frozenset()
     weight = saved["score.weight"]
@@ -80,6 +90,23 @@ def _bert_head(saved: Mapping[str, Tensor], base: BaseShape, checkpoint: BaseChe
             tensors[f"classifier.dense.{kind}"] = saved[f"{own}.{kind}"]
             used.add(f"{own}.{kind}")
     return _checked(tensors, "cls", "mlp-tanh", base, wish), tensors, frozenset(used)
+
+
+def is_pooler(module: str, base: BaseShape) -> bool:
+    """Whether a module of the base's model is part of its classification head, and not of its layers."""
+    return base.model_type == "bert" and module in _POOLERS
+
+
+def _with_lora(tensors: Mapping[str, Tensor], lora: ModuleLora) -> dict[str, Tensor]:
+    """Return the head's dense layer with a LoRA added: one matrix, for the head is not shared."""
+    weight, bias = (tensors[f"classifier.dense.{kind}"] for kind in ("weight", "bias"))
+    if (lora.B.shape[0], lora.A.shape[1]) != tuple(weight.shape):
+        raise ConvertError(lora.name, f"its LoRA does not fit the pooler's weights, {list(weight.shape)}")
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    added = {"classifier.dense.weight": weight.to(wide) + lora.scale * (lora.B.to(wide) @ lora.A.to(wide))}
+    if lora.bias is not None:
+        added["classifier.dense.bias"] = bias.to(wide) + lora.scale * lora.bias.to(wide)
+    return added
 
 
 def _checked(

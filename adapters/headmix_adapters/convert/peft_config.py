@@ -15,19 +15,26 @@ from headmix_adapters.artifact.strict_json import parse_strict
 from headmix_adapters.convert.errors import ConvertError
 
 FILE = "adapter_config.json"
-GENERATION_TASKS = (None, "CAUSAL_LM", "FEATURE_EXTRACTION")
+# A decoder's LoRA computes the same when it was saved as one of an encoder-decoder.
+GENERATION_TASKS = (None, "CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM")
 CLASSIFICATION_TASK = "SEQ_CLS"
 
 _READ = frozenset(
-    {"peft_type", "task_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias", "bias"}
+    {"peft_type", "task_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias"}
     | {"init_lora_weights"}
 )
 # What the tensors themselves tell, what acts in training only, and bookkeeping.
 _WITHOUT_EFFECT = frozenset(
-    {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save"}
+    {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias"}
     | {"lora_dropout", "fan_in_fan_out", "inference_mode", "eva_config", "ensure_weight_tying", "qalora_group_size"}
-    | {"base_model_name_or_path", "revision", "peft_version", "auto_mapping", "runtime_config", "megatron_core"}
+    | {"base_model_name_or_path", "revision", "auto_mapping", "runtime_config", "megatron_config", "megatron_core"}
+    # Settings of initialisations, which `init_lora_weights` would have to name to begin with.
+    | {"loftq_config", "corda_config", "lora_ga_config"}
+    # What other tools write beside PEFT's own fields; every `..._version` is one too.
+    | {"model_type", "architectures", "torch_dtype", "dtype", "lora_dtype", "tuner_backend", "unsloth_fixed"}
+    | {"lorap_lr_ratio", "lorap_emb_lr", "merge_weights", "trust_remote_code", "_name_or_path", "created_by"}
 )
+_VERSION = "_version"
 _REASONS = {
     "use_dora": "DoRA rescales the base's weights by their norms, which no low-rank addition equals",
     "use_qalora": "QALoRA pools the inputs of a quantised base",
@@ -85,7 +92,7 @@ def read_peft_config(folder: Path) -> PeftLoraConfig:
     if not isinstance(fields, dict):
         raise ConvertError(FILE, "not a JSON object")
     _refuse_foreign(fields)
-    task_type = fields.get("task_type")
+    task_type = _upper(fields.get("task_type"))
     if task_type not in (*GENERATION_TASKS, CLASSIFICATION_TASK):
         raise ConvertError("task_type", f"{_shown(task_type)} is neither generation nor classification of whole texts")
     return PeftLoraConfig(
@@ -101,23 +108,26 @@ def read_peft_config(folder: Path) -> PeftLoraConfig:
 
 
 def _refuse_foreign(fields: Mapping[str, object]) -> None:
-    kind = fields.get("peft_type")
-    if kind != "LORA":
-        raise ConvertError("peft_type", f"{_shown(kind)} is not LORA, the one tuner an artifact can express exactly")
+    if "peft_type" not in fields:
+        raise ConvertError("peft_type", f"missing: {FILE} is not one that PEFT wrote")
+    if _upper(fields["peft_type"]) != "LORA":
+        shown = _shown(fields["peft_type"])
+        raise ConvertError("peft_type", f"{shown} is not LORA, the one tuner an artifact can express exactly")
     for field, value in fields.items():
-        if value and field not in _READ and field not in _WITHOUT_EFFECT:
-            raise ConvertError(field, _REASONS.get(field, f"{_shown(value)} asks for something that is not served"))
-    if fields.get("bias", "none") != "none":
-        raise ConvertError(
-            "bias", f"{_shown(fields['bias'])}: retrained biases of the base are not part of an artifact"
-        )
+        if value and field not in _READ | _WITHOUT_EFFECT and not field.endswith(_VERSION):
+            raise ConvertError(field, _REASONS.get(field, f"{_shown(value)} is not understood by this version"))
     init = fields.get("init_lora_weights", True)
-    if isinstance(init, str) and init.startswith(_BASE_CHANGING_INITS):
+    if isinstance(init, str) and init.lower().startswith(_BASE_CHANGING_INITS):
         raise ConvertError(
             "init_lora_weights",
             f"{_shown(init)} changes the base's weights, so the adapter does not fit the base as it is; save it "
             "converted to plain LoRA (path_initial_model_for_weight_conversion)",
         )
+
+
+def _upper(value: object) -> object:
+    """PEFT's own words are in capitals; tools that write the file by hand do not all know."""
+    return value.upper() if isinstance(value, str) else value
 
 
 def _patterns(fields: Mapping[str, object], name: str) -> list[tuple[str, object]]:

@@ -1,7 +1,7 @@
 """A PEFT LoRA folder to an artifact.
 
-Owns the names of PEFT's tensors. What modules are called in each family, `families` says; how their LoRAs are
-regrouped, `lora_sites`.
+Owns what PEFT's tensors mean; their names are `peft_names`'. What modules are called in each family, `families` says;
+how their LoRAs are regrouped, `lora_sites`.
 """
 
 import re
@@ -15,25 +15,36 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from headmix_adapters.artifact import Limits
+from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig
+from headmix_adapters.convert.base_copies import is_base_copy
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.heads import HeadWish, peft_head
+from headmix_adapters.convert.heads import HeadWish, is_pooler, peft_head
 from headmix_adapters.convert.lora_sites import ModuleLora, Piece, build_sites, pieces_of
 from headmix_adapters.convert.peft_config import CLASSIFICATION_TASK, PeftLoraConfig, read_peft_config
+from headmix_adapters.convert.peft_names import saved_names
 from headmix_adapters.convert.result import Converted, converter_name
 from headmix_adapters.families import Family, Part, UnknownFamilyError, family_of
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
+INDEX = f"{WEIGHTS}.index.json"
 _LORA = re.compile(r"(.+)\.lora_(A|B)\.(weight|bias)")
-_WRAPPERS = r"(?:(?:model|transformer|bert|roberta)\.)*"
+_WRAPPERS = r"(?:(?:model|language_model|transformer|bert|roberta)\.)*"
+_VOCABULARY = "retrained rows of the base's vocabulary are not part of an artifact"
 _REASONS = {
     "lora_magnitude_vector": "a DoRA magnitude, which no low-rank addition equals",
     "lora_embedding_": "LoRA on an embedding has no site in an artifact",
     "lora_diag": "not plain LoRA",
     "trainable_tokens": "trained rows of the base's vocabulary are not part of an artifact",
+    "embed_tokens": _VOCABULARY,
+    "lm_head": _VOCABULARY,
+    "word_embeddings": _VOCABULARY,
+    "wte": _VOCABULARY,
+    "base_layer.bias": "a retrained bias of the base is not part of an artifact",
+    "base_layer.weight": "it is not this base's weight, so the adapter belongs to another",
 }
 # Fused projections of checkpoints whose own code differs from transformers' in nothing else.
 _FUSED: Mapping[str, tuple[str, ...]] = {
@@ -53,26 +64,32 @@ def convert_peft_lora(folder: Path, base: ResolvedBase, wish: HeadWish) -> Conve
     config = read_peft_config(folder)
     tensors = _load(folder)
     loras, rest = _split(tensors, config)
-    pieces = _collect(loras, base)
-    head, head_tensors, used = peft_head(rest, base.shape, BaseCheckpoint(base.folder), wish)
-    if unknown := sorted(rest.keys() - used):
-        raise ConvertError(unknown[0], _reason(unknown[0]))
+    # Where a classifier reads the pooler, PEFT's `all-linear` adapts that too.
+    pooler = next((lora for lora in loras if "classifier.weight" in rest and is_pooler(lora.name, base.shape)), None)
+    pieces = _collect([lora for lora in loras if lora is not pooler], base)
+    checkpoint = BaseCheckpoint(base.folder)
+    head, head_tensors, used = peft_head(rest, base.shape, checkpoint, wish, pooler)
+    others = sorted(rest.keys() - used)
+    for name in others:
+        if not is_base_copy(name, rest[name], checkpoint):
+            raise ConvertError(name, _reason(name))
     if config.task_type == CLASSIFICATION_TASK and head is None:
         raise ConvertError("modules_to_save", "task_type is SEQ_CLS, but the folder holds no classification head")
     result = build_sites(pieces, base.shape, max_rank=Limits().max_rank)
     if head is None and not result.sites.present():
         raise ConvertError("lora_B", "zero effect: every B is zero, so the adapter would answer as the bare base does")
+    notes = result.notes + ((f"{len(others)} tensors equal the base's own and were left out",) if others else ())
     artifact = AdapterConfig(
         method="kernel-mix" if any(site.head for site in result.sites.present().values()) else "lora",
         task="generation" if head is None else "classification",
         base=base.shape,
         sites=result.sites,
         classifier=head,
-        training={"converted_from": "PEFT LoRA", "notes": list(result.notes)},
+        training={"converted_from": "PEFT LoRA", "notes": list(notes)},
         created_by=converter_name(),
     )
     dtype = _stored_dtype([*_lora_tensors(loras), *head_tensors.values()], widen=result.folded)
-    return Converted(artifact, result.tensors | head_tensors, dtype, result.notes)
+    return Converted(artifact, result.tensors | head_tensors, dtype, notes)
 
 
 def _load(folder: Path) -> dict[str, Tensor]:
@@ -80,12 +97,14 @@ def _load(folder: Path) -> dict[str, Tensor]:
     if not path.is_file():
         pickled = (folder / "adapter_model.bin").is_file()
         hint = "; adapter_model.bin is a pickle, which is not read: save it with safe_serialization" if pickled else ""
+        if (folder / INDEX).is_file():
+            hint = f"; {INDEX} names several files: save the adapter in one"
         raise ConvertError(WEIGHTS, f"missing{hint}")
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ConvertError(WEIGHTS, f"not a sound safetensors file: {error}") from None
-    return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    return {saved: tensors[name] for saved, name in saved_names(tensors).items()}
 
 
 def _split(tensors: Mapping[str, Tensor], config: PeftLoraConfig) -> tuple[list[ModuleLora], dict[str, Tensor]]:
@@ -98,7 +117,8 @@ def _split(tensors: Mapping[str, Tensor], config: PeftLoraConfig) -> tuple[list[
         else:
             rest[name] = tensor
     if not modules:
-        raise ConvertError(WEIGHTS, "it holds no lora_A and lora_B tensors")
+        first = f" (the first is {quoted(min(tensors))})" if tensors else ""
+        raise ConvertError(WEIGHTS, f"none of its {len(tensors)} tensors is a lora_A or lora_B{first}")
     return [_module_lora(name, parts, config) for name, parts in sorted(modules.items())], rest
 
 

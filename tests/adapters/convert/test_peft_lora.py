@@ -157,6 +157,25 @@ def test_a_classifier_of_peft_gives_the_same_scores(
     assert adapted_layers(converted.tensors) == tuple(layers)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "config"),
+    [
+        ("bert", {"target_modules": "all-linear"}),
+        ("roberta", {"target_modules": "all-linear"}),
+        ("bert", {"target_modules": ["query", "pooler.dense"], "lora_bias": True}),
+        ("bert", {"target_modules": ["query"], "modules_to_save": ["pooler"]}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*lora_bias=True.*")
+@pytest.mark.filterwarnings("ignore:.*have invalid shape.*")
+def test_what_peft_adapts_of_a_head_beside_the_layers_is_part_of_the_head(
+    model_type: str, config: dict[str, Any], make_base: MakeBase, make_peft: MakePeft, ids: torch.Tensor
+) -> None:
+    base = make_base(model_type)
+    folder, oracle = make_peft(base, task_type="SEQ_CLS", r=2, lora_alpha=3, **config)
+    assert_same(folder, oracle, base, ids)
+
+
 def test_half_precision_stays_as_it_is_stored(make_base: MakeBase, make_peft: MakePeft) -> None:
     base = make_base("llama")
     folder, _ = make_peft(base, target_modules=["q_proj"])
@@ -189,8 +208,9 @@ def tensor(name: str, value: torch.Tensor | None) -> Edit:
         (field("use_dora", True), "use_dora: DoRA rescales"),
         (field("trainable_token_indices", [1]), "trainable_token_indices: trained rows"),
         (field("alora_invocation_tokens", [1]), "alora_invocation_tokens: an activated LoRA"),
-        (field("some_new_variant", {"a": 1}), 'some_new_variant: {"a": 1} asks for something that is not served'),
-        (field("bias", "lora_only"), 'bias: "lora_only": retrained biases'),
+        (field("some_new_variant", {"a": 1}), 'some_new_variant: {"a": 1} is not understood by this version'),
+        (tensor(f"{Q}.base_layer.bias", torch.ones(48)), "q_proj.base_layer.bias: a retrained bias of the base"),
+        (tensor(f"{Q}.base_layer.weight", torch.ones(48, 32)), "q_proj.base_layer.weight: it is not this base's"),
         (field("init_lora_weights", "pissa_niter_4"), 'init_lora_weights: "pissa_niter_4" changes the base'),
         (field("task_type", "TOKEN_CLS"), 'task_type: "TOKEN_CLS" is neither'),
         (field("task_type", "SEQ_CLS"), "modules_to_save: task_type is SEQ_CLS, but"),
@@ -201,7 +221,10 @@ def tensor(name: str, value: torch.Tensor | None) -> Edit:
         (tensor(f"{Q}.lora_B.weight", None), "model.layers.0.self_attn.q_proj.lora_B.weight: missing"),
         (tensor(f"{Q}.lora_magnitude_vector", torch.ones(48)), "lora_magnitude_vector: a DoRA magnitude"),
         (tensor("base_model.model.model.embed_tokens.lora_embedding_A", torch.ones(2, 512)), "LoRA on an embedding"),
-        (tensor("base_model.model.lm_head.weight", torch.ones(512, 32)), "lm_head.weight: a saved module"),
+        (
+            tensor("base_model.model.lm_head.weight", torch.ones(512, 32)),
+            "lm_head.weight: retrained rows of the base's",
+        ),
         (
             tensor(f"{Q}.lora_A.weight", torch.ones(2, 31)),
             "model.layers.0.self_attn.q_proj: its LoRA maps 31 to 48 values, the base has [32, 48]",

@@ -1,0 +1,55 @@
+"""The names PEFT's tensors have in files that other tools wrote, turned into those PEFT itself would have saved.
+
+Owns what wrappers put before and inside a name (torch.compile, DDP, FSDP, PEFT twice) and the names of a raw state
+dict: LoRAs with their adapter's name, saved modules beside their untrained copies. Judges no value.
+"""
+
+import re
+from collections.abc import Collection
+
+from headmix_adapters.artifact.faults import quoted
+from headmix_adapters.convert.errors import ConvertError
+
+# Segments that wrappers add wherever they wrap; no module of a supported family has such a name.
+_INSIDE = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_BEFORE = re.compile(r"\A(?:module\.|base_model\.model\.)+")
+_LORA = re.compile(r"(?P<module>.+\.lora_[AB])(?:\.(?P<adapter>[^.]+))?\.(?P<rest>weight|bias)")
+# After a saved module's path: the trained copy, under its adapter's name or none, and the one it began with.
+_TRAINED = re.compile(r"(?P<module>.+)\.modules_to_save(?:\.(?P<adapter>(?!dense\b|out_proj\b)[^.]+))?\.(?P<rest>.+)")
+_UNTRAINED = re.compile(r"(?P<module>.+)\.original_module\.(?P<rest>.+)")
+
+
+def saved_names(names: Collection[str]) -> dict[str, str]:
+    """Return the names as PEFT saves them, without its prefix, and for each the name in the file.
+
+    A saved module's untrained copy is left out where the trained one is there too.
+
+    Raises:
+        ConvertError: the file holds several adapters, two tensors of one meaning, or only an untrained copy.
+    """
+    result: dict[str, str] = {}
+    untrained: dict[str, str] = {}
+    adapters: set[str] = set()
+    for name in names:
+        saved = _unwrapped(name)
+        if match := _UNTRAINED.fullmatch(saved):
+            untrained[f"{match['module']}.{match['rest']}"] = name
+            continue
+        match = _LORA.fullmatch(saved) or _TRAINED.fullmatch(saved)
+        if match is not None:
+            saved = f"{match['module']}.{match['rest']}"
+            adapters |= {match["adapter"]} - {None}
+        if saved in result:
+            raise ConvertError(name, f"the file holds this tensor twice, the other is {quoted(result[saved])}")
+        result[saved] = name
+    if len(adapters) > 1:
+        raise ConvertError(
+            min(names), f"the file holds several adapters ({', '.join(sorted(adapters))}); save one alone"
+        )
+    if alone := sorted(untrained.keys() - result.keys()):
+        raise ConvertError(untrained[alone[0]], "the untrained copy of a saved module, without the trained one")
+    return result
+
+
+def _unwrapped(name: str) -> str:
+    return _BEFORE.sub("", _INSIDE.sub("", name))
