@@ -3,6 +3,7 @@
 Owns which text and which tokens belong to a completion. It does not know the shape in which routes show them.
 """
 
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class CompletionText:
         self._end_tokens = ends.union(sampling.stop_token_ids)
         self._decoded = 0  # characters decoded, shown or held back
         self._shown = 0
-        self._waiting: list[PlacedLogprob] = []
+        self._waiting: deque[PlacedLogprob] = deque()  # offsets only grow
 
     def add(self, output: TokenOutput) -> Delta:
         """Return what the output adds. A token that ends the generation is counted and not shown."""
@@ -86,8 +87,9 @@ class CompletionText:
     def _ripe(self, *, ended: bool) -> tuple[PlacedLogprob, ...]:
         """Take the tokens whose text is shown; at the end all but those that a stop string cut away."""
         everything = ended and self._matcher.matched is None
-        ripe = [entry for entry in self._waiting if everything or entry.offset < self._shown]
-        self._waiting = self._waiting[len(ripe) :]
+        ripe = []
+        while self._waiting and (everything or self._waiting[0].offset < self._shown):
+            ripe.append(self._waiting.popleft())
         return tuple(ripe)
 
 

@@ -5,14 +5,20 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from headmix_server.api.answers.chunks import ChunkFrame, MessageChoice, MessageDelta, json_of
+from headmix_server.api.answers.chunks import (
+    AnswerChoice,
+    AnswerMessage,
+    ChunkFrame,
+    MessageChoice,
+    MessageDelta,
+    json_of,
+)
 from headmix_server.api.answers.continuous_usage import ContinuousUsage
+from headmix_server.api.answers.whole import JsonList, json_object
 from headmix_server.api.generation import Delta, PlacedLogprob
 from headmix_server.api.job import Job
 from headmix_server.api.logprobs import chat_logprobs
 from headmix_server.api.schemas.chat import (
-    AssistantMessage,
-    ChatChoice,
     ChatChunk,
     ChatChunkChoice,
     ChatCompletion,
@@ -28,9 +34,19 @@ from headmix_server.core.types import FinishReason
 class _Message:
     """One answer while it is gathered."""
 
-    text: str = ""
-    logprobs: list[PlacedLogprob] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    logprobs: JsonList = field(default_factory=JsonList)
     reason: FinishReason = FinishReason.LENGTH
+
+    def add(self, delta: Delta, logprobs: ChatLogprobs | None) -> None:
+        self.texts.append(delta.text)
+        self.reason = delta.finish_reason or self.reason
+        for entry in () if logprobs is None else logprobs.content:
+            self.logprobs.add(entry)
+
+    def choice(self, index: int, *, scored: bool) -> AnswerChoice:
+        logprobs = json_object(content=self.logprobs, refusal=None) if scored else None
+        return AnswerChoice(index, AnswerMessage(content="".join(self.texts)), logprobs, self.reason.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +58,20 @@ class ChatAnswer:
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    async def whole(self) -> ChatCompletion:
-        """Return everything at once; raises as `Job.run`."""
+    async def whole(self) -> bytes:
+        """Return everything at once, as JSON; raises as `Job.run`."""
         messages = [_Message() for _ in range(self.job.choices)]
         tokens = 0
         async with aclosing(self.job.run()) as deltas:
             async for index, delta in deltas:
                 tokens += delta.num_tokens
-                message = messages[index]
-                message.text += delta.text
-                message.logprobs.extend(delta.logprobs)
-                message.reason = delta.finish_reason or message.reason
-        choices = [
-            ChatChoice(
-                index=index,
-                message=AssistantMessage(content=message.text),
-                logprobs=self._logprobs(message.logprobs),
-                finish_reason=message.reason.value,
-            )
-            for index, message in enumerate(messages)
-        ]
-        return ChatCompletion(
-            id=self.id,
-            created=self.created,
-            model=self.request.model,
-            choices=choices,
-            usage=self.job.usage(tokens),
+                messages[index].add(delta, self._logprobs(delta.logprobs))
+        scored = bool(self.request.logprobs)
+        choices = [message.choice(index, scored=scored) for index, message in enumerate(messages)]
+        body = ChatCompletion(
+            id=self.id, created=self.created, model=self.request.model, choices=[], usage=self.job.usage(tokens)
         )
+        return ChunkFrame(body).whole(choices)
 
     async def events(self) -> Events:
         """Yield the events of a stream: the role, the text as it comes, the reason of the end; raises as `Job.run`."""

@@ -1,9 +1,10 @@
-"""The events of a stream as bytes: what surrounds the choices is written once, the choices for each event.
+"""Answers and the events of streams as bytes: what surrounds the choices is written once, the choices for each event.
 
 A stream has an event a token, and building and dumping a pydantic model for each is a tenth of the API process's work
 at full load. The schemas stay the definition: the frame is one of their dumps, and tests hold each choice against them.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -38,20 +39,41 @@ class MessageChoice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
 
 
+class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """`schemas.chat.AssistantMessage`."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class AnswerChoice(msgspec.Struct, frozen=True):
+    """`schemas.chat.ChatChoice`; `logprobs` is JSON."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: msgspec.Raw | None
+    finish_reason: str
+
+
 def json_of(body: BaseModel | None) -> msgspec.Raw | None:
     """Return a part that is no frequent one as JSON."""
     return None if body is None else msgspec.Raw(body.model_dump_json().encode())
 
 
 class ChunkFrame:
-    """The bytes before and after the choices of every event of a stream.
+    """The bytes before and after the choices of an answer, or of every event of a stream.
 
-    `without_choices` is the event's body, its list of choices empty; `exclude` are fields that are left out.
+    `without_choices` is the body, its list of choices empty; `exclude` are fields that are left out.
     """
 
     def __init__(self, without_choices: BaseModel, exclude: set[str] | None = None) -> None:
         # A quotation mark inside a string is escaped, so the key is found once, whatever the model is called.
         self._head, self._tail = without_choices.model_dump_json(exclude=exclude).encode().split(_CHOICES)
+
+    def whole(self, choices: Sequence[TextChoice] | Sequence[AnswerChoice]) -> bytes:
+        """Return the JSON of an answer with these choices."""
+        return b"".join((self._head, b'"choices":', msgspec.json.encode(choices), self._tail))
 
     def event(self, choice: TextChoice | MessageChoice, usage: bytes | None = None) -> bytes:
         """Return the JSON of an event with one choice; `usage`, JSON too, takes the place of the frame's null."""

@@ -2,12 +2,14 @@
 
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from headmix_server.api.answers.chunks import ChunkFrame, TextChoice, json_of
 from headmix_server.api.answers.continuous_usage import ContinuousUsage
+from headmix_server.api.answers.whole import JsonList, json_object
 from headmix_server.api.generation import Delta
 from headmix_server.api.job import Job
 from headmix_server.api.logprobs import completion_logprobs, joined, prompt_logprobs
@@ -15,6 +17,37 @@ from headmix_server.api.schemas.common import GenerationUsage
 from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from headmix_server.api.sse import Events
 from headmix_server.core.types import FinishReason
+
+
+@dataclass(slots=True)
+class _Whole:
+    """One choice while it is gathered."""
+
+    texts: list[str] = field(default_factory=list)
+    tokens: JsonList = field(default_factory=JsonList)
+    token_logprobs: JsonList = field(default_factory=JsonList)
+    top_logprobs: JsonList = field(default_factory=JsonList)
+    text_offset: JsonList = field(default_factory=JsonList)
+    reason: FinishReason | None = None
+
+    def add(self, delta: Delta, logprobs: CompletionLogprobs | None) -> None:
+        self.texts.append(delta.text)
+        self.reason = delta.finish_reason
+        if logprobs is not None:
+            self.tokens.extend(logprobs.tokens)
+            self.token_logprobs.extend(logprobs.token_logprobs)
+            self.top_logprobs.extend(logprobs.top_logprobs)
+            self.text_offset.extend(logprobs.text_offset)
+
+    def choice(self, index: int, *, scored: bool) -> TextChoice:
+        logprobs = json_object(
+            tokens=self.tokens,
+            token_logprobs=self.token_logprobs,
+            top_logprobs=self.top_logprobs,
+            text_offset=self.text_offset,
+        )
+        reason = None if self.reason is None else self.reason.value
+        return TextChoice(index, "".join(self.texts), logprobs if scored else None, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +59,17 @@ class CompletionAnswer:
     id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    async def whole(self) -> Completion:
-        """Return everything at once; raises as `Job.run`."""
-        choices: dict[int, CompletionChoice] = {}
+    async def whole(self) -> bytes:
+        """Return everything at once, as JSON; raises as `Job.run`."""
+        choices: defaultdict[int, _Whole] = defaultdict(_Whole)
         tokens = 0
         async with aclosing(self._deltas()) as deltas:
             async for index, delta, logprobs in deltas:
                 tokens += delta.num_tokens
-                choices[index] = _added(choices.get(index), _choice(index, delta, logprobs))
-        return self._body([choices[index] for index in sorted(choices)], self.job.usage(tokens))
+                choices[index].add(delta, logprobs)
+        scored = self.request.logprobs is not None
+        done = [choices[index].choice(index, scored=scored) for index in sorted(choices)]
+        return ChunkFrame(self._body([], self.job.usage(tokens))).whole(done)
 
     async def events(self) -> Events:
         """Yield the events of a stream; raises as `Job.run`."""
@@ -83,20 +118,3 @@ class CompletionAnswer:
 
 def _hidden(delta: Delta) -> Delta:
     return replace(delta, text="", num_tokens=0, logprobs=(), finish_reason=FinishReason.LENGTH)
-
-
-def _choice(index: int, delta: Delta, logprobs: CompletionLogprobs | None) -> CompletionChoice:
-    reason = None if delta.finish_reason is None else delta.finish_reason.value
-    return CompletionChoice(index=index, text=delta.text, logprobs=logprobs, finish_reason=reason)
-
-
-def _added(choice: CompletionChoice | None, more: CompletionChoice) -> CompletionChoice:
-    if choice is None:
-        return more
-    parts = [part for part in (choice.logprobs, more.logprobs) if part is not None]
-    return CompletionChoice(
-        index=choice.index,
-        text=choice.text + more.text,
-        logprobs=joined(parts) if parts else None,
-        finish_reason=more.finish_reason,
-    )

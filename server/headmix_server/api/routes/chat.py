@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from headmix_server.api.admission import Admission, Admitted
 from headmix_server.api.answers.chat import ChatAnswer
+from headmix_server.api.answers.whole import JSON
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import Job
@@ -22,16 +23,13 @@ router = APIRouter(tags=["generation"])
 
 
 @router.post("/v1/chat/completions", responses=STREAMED, response_model=ChatCompletion)
-async def create_chat_completion(
-    request: Request, response: Response, body: ChatRequest, admission: Admitted, state: State
-) -> Response | ChatCompletion:
+async def create_chat_completion(request: Request, body: ChatRequest, admission: Admitted, state: State) -> Response:
     """Answer a conversation; `stream` sends the text as it comes."""
     job = await _make_job(request, body, admission, state)
     answer = ChatAnswer(job, body)
     if body.stream:
         return await open_stream(request, answer.events(), job.model.headers)
-    response.headers.update(job.model.headers)
-    return await until_disconnected(request, answer.whole())
+    return Response(await until_disconnected(request, answer.whole()), headers=dict(job.model.headers), media_type=JSON)
 
 
 async def _make_job(request: Request, body: ChatRequest, admission: Admission, state: ApiState) -> Job:

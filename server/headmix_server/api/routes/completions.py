@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from headmix_server.api.admission import Admission, Admitted
 from headmix_server.api.answers.completion import CompletionAnswer
+from headmix_server.api.answers.whole import JSON
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import Job
@@ -21,16 +22,13 @@ router = APIRouter(tags=["generation"])
 
 
 @router.post("/v1/completions", responses=STREAMED, response_model=Completion)
-async def create_completion(
-    request: Request, response: Response, body: CompletionRequest, admission: Admitted, state: State
-) -> Response | Completion:
+async def create_completion(request: Request, body: CompletionRequest, admission: Admitted, state: State) -> Response:
     """Continue a prompt, or several; `stream` sends the text as it comes."""
     job = await _make_job(request, body, admission, state)
     answer = CompletionAnswer(job, body)
     if body.stream:
         return await open_stream(request, answer.events(), job.model.headers)
-    response.headers.update(job.model.headers)
-    return await until_disconnected(request, answer.whole())
+    return Response(await until_disconnected(request, answer.whole()), headers=dict(job.model.headers), media_type=JSON)
 
 
 async def _make_job(request: Request, body: CompletionRequest, admission: Admission, state: ApiState) -> Job:

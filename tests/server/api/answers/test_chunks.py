@@ -1,12 +1,29 @@
 """Events written from a frame are, byte for byte, what the schemas dump."""
 
-from typing import Literal
+import json
+from typing import Any, Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headmix_server.api.answers.chunks import ChunkFrame, MessageChoice, MessageDelta, TextChoice, json_of
-from headmix_server.api.schemas.chat import ChatChunk, ChatChunkChoice, ChatDelta, ChatLogprobs, ChatTokenLogprob
+from headmix_server.api.answers.chunks import (
+    AnswerChoice,
+    AnswerMessage,
+    ChunkFrame,
+    MessageChoice,
+    MessageDelta,
+    TextChoice,
+    json_of,
+)
+from headmix_server.api.answers.whole import JsonList, json_object
+from headmix_server.api.schemas.chat import (
+    ChatChunk,
+    ChatChunkChoice,
+    ChatCompletion,
+    ChatDelta,
+    ChatLogprobs,
+    ChatTokenLogprob,
+)
 from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetails
 from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs
 
@@ -36,6 +53,41 @@ def test_a_completion_s_event_is_the_schema_s(
     expected = body.model_copy(update={"choices": [choice]}).model_dump_json(exclude=exclude)
     frame = ChunkFrame(body, exclude)
     assert frame.event(TextChoice(index, text, json_of(logprobs), reason)).decode() == expected
+
+
+@given(texts=st.lists(TEXTS, max_size=3), model=MODELS, score=st.none() | SCORES)
+def test_whole_answers_are_the_schemas(texts: list[str], model: str, score: float | None) -> None:
+    def entries(*values: Any) -> JsonList:
+        gathered = JsonList()
+        for value in values:
+            gathered.extend([value])
+        return gathered
+
+    usage = GenerationUsage(
+        prompt_tokens=2, completion_tokens=3, total_tokens=5, prompt_tokens_details=PromptTokensDetails(cached_tokens=1)
+    )
+    plain = Completion(id="cmpl-1", created=7, model=model, choices=[], usage=usage)
+    scored = json_object(
+        tokens=entries(*texts),
+        token_logprobs=entries(None, score),
+        top_logprobs=entries(None, {"a": score or 0.0}),
+        text_offset=entries(*range(len(texts))),
+    )
+    choices = [TextChoice(index, text, scored, "stop") for index, text in enumerate(texts)]
+    body = ChunkFrame(plain).whole(choices)
+    found = Completion.model_validate_json(body)
+    assert json.loads(body) == found.model_dump()
+    assert found.model_copy(update={"choices": []}) == plain
+    chat = ChatCompletion(id="chatcmpl-1", created=7, model=model, choices=[], usage=usage)
+    entry = ChatTokenLogprob(token="a", logprob=score or 0.0, bytes=[97], top_logprobs=[])
+    content = JsonList()
+    content.add(entry)
+    logprobs = None if score is None else json_object(content=content, refusal=None)
+    answers = [AnswerChoice(index, AnswerMessage(content=text), logprobs, "length") for index, text in enumerate(texts)]
+    body = ChunkFrame(chat).whole(answers)
+    answered = ChatCompletion.model_validate_json(body)
+    assert json.loads(body) == answered.model_dump()
+    assert answered.model_copy(update={"choices": []}) == chat
 
 
 @given(model=MODELS | st.just('"usage":null'), text=TEXTS)
