@@ -40,8 +40,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._clock = clock
         self._lock = threading.Lock()
-        self._budget = SeriesBudget(series)
-        self._versions = SeriesBudget(series)
+        self._budget = SeriesBudget(series, self._remove_series)
+        self._versions = SeriesBudget(series, self._remove_version_series)
         self._define_requests()
         self._define_engine()
         self._define_adapters()
@@ -256,8 +256,7 @@ class Metrics:
         """Remove what an earlier comparison of an adapter's versions left, for its tenant and all it is shared with."""
         with self._lock:
             for owner in self._versions.release(tenant, adapter):
-                _remove(owner, (self.version_requests, self.version_generation_tokens))
-                _remove(owner, (self.version_request_seconds, self.version_first_token_seconds))
+                self._remove_version_series(owner)
 
     def limits_fell_back(self) -> None:
         """Count a failure of the storage of limits."""
@@ -312,13 +311,20 @@ class Metrics:
         """Remove the adapter's series, those of tenants it was shared with too; others may have their place."""
         with self._lock:
             for owner in self._budget.release(tenant, adapter):
-                _remove(owner, (self.requests, self.prompt_tokens, self.generation_tokens, self.adapter_resident))
+                self._remove_series(owner)
         self.canary_started(tenant, adapter)
 
     def render(self, *, tenants: bool) -> tuple[bytes, str]:
         """Return the exposition and its content type; without `tenants`, no series that names a tenant or adapter."""
         with self._lock:
             return generate_latest(_Shown(self.registry, tenants=tenants)), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _remove_series(self, owner: Owner) -> None:
+        _remove(owner, (self.requests, self.prompt_tokens, self.generation_tokens, self.adapter_resident))
+
+    def _remove_version_series(self, owner: Owner) -> None:
+        _remove(owner, (self.version_requests, self.version_generation_tokens))
+        _remove(owner, (self.version_request_seconds, self.version_first_token_seconds))
 
     def _set_gauges(self, report: EngineReport) -> None:
         self.requests_running.set(report.running)
@@ -341,7 +347,10 @@ class Metrics:
         )
 
     def _set_resident(self, resident: Iterable[tuple[Owner, Residency]]) -> None:
-        counts = Tally((*self._budget.admit(owner), tier.value) for owner, tier in resident)
+        found = list(resident)
+        for owner, _ in found:  # first all, since one that comes later may take another's place
+            self._budget.admit(owner)
+        counts = Tally((*self._budget.admit(owner), tier.value) for owner, tier in found)
         self.adapter_resident.clear()
         for labels, count in counts.items():
             self.adapter_resident.labels(*labels).set(count)

@@ -1,4 +1,8 @@
-"""Which tenants' adapters have series of their own in the metrics: names come from clients, so there is a limit."""
+"""Which tenants' adapters have series of their own in the metrics: names come from clients, so there is a limit, and
+one tenant's adapters do not take it all.
+"""
+
+from collections.abc import Callable
 
 OTHER = "other"
 """The tenant and the adapter under whose names all further ones are counted."""
@@ -8,23 +12,58 @@ Owner = tuple[str, str]
 
 
 class SeriesBudget:
-    """Which (tenant, adapter) pairs have series of their own: the first `limit` that asked and are not gone."""
+    """Which (tenant, adapter) pairs have series of their own: at most `limit`, shared fairly among tenants.
 
-    def __init__(self, limit: int) -> None:
+    While there is room whoever asks gets a place. After that a tenant with fewer places than another takes the oldest
+    of the one that has most, whose series `on_evicted` removes; equals keep what they have, so places change hands
+    only until all that want more have as many.
+    """
+
+    def __init__(self, limit: int, on_evicted: Callable[[Owner], None]) -> None:
         self._limit = limit
-        self._admitted: set[Owner] = set()
+        self._on_evicted = on_evicted
+        self._places: dict[str, dict[str, None]] = {}
+        self._count = 0
 
     def admit(self, owner: Owner) -> Owner:
         """Return the labels to use for the pair. The tenant folds too: tenants are as unbounded as adapters."""
-        if owner not in self._admitted:
-            if len(self._admitted) >= self._limit:
-                return (OTHER, OTHER)
-            self._admitted.add(owner)
+        tenant, adapter = owner
+        own = self._places.get(tenant, {})
+        if adapter in own:
+            return owner
+        if self._count >= self._limit and not self._make_room(len(own)):
+            return (OTHER, OTHER)
+        self._places.setdefault(tenant, {})[adapter] = None
+        self._count += 1
         return owner
 
     def release(self, tenant: str, adapter: str) -> tuple[Owner, ...]:
         """Give the adapter's places back, under whatever name tenants ask for it; return the pairs that had one."""
         shared = f"{tenant}/{adapter}"
-        gone = tuple(owner for owner in self._admitted if owner == (tenant, adapter) or owner[1] == shared)
-        self._admitted.difference_update(gone)
+        gone = tuple(
+            (holder, name)
+            for holder, names in self._places.items()
+            for name in (shared, adapter)
+            if name in names and (name == shared or holder == tenant)
+        )
+        for owner in gone:
+            self._drop(owner)
         return gone
+
+    def _make_room(self, own: int) -> bool:
+        """Take a place from the tenant that has most, if it keeps at least as many as one with `own` gets."""
+        largest = max(self._places, key=lambda tenant: len(self._places[tenant]), default=None)
+        if largest is None or len(self._places[largest]) - 1 < own + 1:
+            return False
+        evicted = (largest, next(iter(self._places[largest])))
+        self._drop(evicted)
+        self._on_evicted(evicted)
+        return True
+
+    def _drop(self, owner: Owner) -> None:
+        tenant, adapter = owner
+        names = self._places[tenant]
+        del names[adapter]
+        self._count -= 1
+        if not names:
+            del self._places[tenant]

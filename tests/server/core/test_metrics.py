@@ -196,6 +196,32 @@ def test_a_deleted_adapter_leaves_no_series_and_makes_room(metrics: Metrics) -> 
     assert ("d", "acme") in samples(metrics, "headmix_prompt_tokens_total")
 
 
+def test_one_tenants_adapters_leave_series_to_others_and_what_was_counted_of_them_goes(metrics: Metrics) -> None:
+    for name in ("a", "b", "c", "d"):
+        metrics.request_finished("/r", "greedy", name, "ok", seconds=1.0, prompt_tokens=1, generation_tokens=1)
+        answered(metrics, "greedy", name, 1)
+    metrics.request_finished("/r", "acme", "mine", "ok", seconds=1.0, prompt_tokens=1)
+    answered(metrics, "acme", "mine", 1)
+    assert samples(metrics, "headmix_prompt_tokens_total") == {
+        ("b", "greedy"): 1,
+        ("c", "greedy"): 1,
+        ("mine", "acme"): 1,
+        ("other", "other"): 1,
+    }
+    assert b'adapter="a"' not in metrics.render(tenants=True)[0]
+
+
+def test_adapters_on_the_device_are_counted_by_the_names_that_have_series_in_the_end(metrics: Metrics) -> None:
+    names = {ONE: tuple(("greedy", f"n{index}") for index in range(5)), TWO: (("acme", "mine"),)}
+    metrics.observe_report(report(resident=[(ONE, Residency.DISK), (TWO, Residency.HOST)]), names)
+    assert samples(metrics, "headmix_adapter_resident") == {
+        ("n1", "greedy", "disk"): 1,
+        ("n2", "greedy", "disk"): 1,
+        ("other", "other", "disk"): 3,
+        ("mine", "acme", "host"): 1,
+    }
+
+
 def answered(metrics: Metrics, tenant: str, adapter: str, version: int, outcome: str = "ok") -> None:
     metrics.version_answered(
         tenant, adapter, version, outcome, seconds=1.5, first_token_seconds=0.25, generation_tokens=4
