@@ -65,6 +65,15 @@ class Sites(_Frozen, frozen=True, omit_defaults=True):
         sites = {"q": self.q, "k": self.k, "v": self.v, "o": self.o, "gate_up": self.gate_up, "down": self.down}
         return {name: site for name, site in sites.items() if site is not None}
 
+    def scales(self) -> dict[str, float]:
+        """Return the scale of each configured term by its name, for example `q.head`."""
+        return {
+            f"{name}.{part}": term.scale
+            for name, site in self.present().items()
+            for part, term in (("head", site.head), ("shared", site.shared))
+            if term is not None
+        }
+
 
 class BaseShape(_Frozen, frozen=True, omit_defaults=True):
     """The dimensions and identity of the base an adapter belongs to.

@@ -115,11 +115,23 @@ def _foreign_files() -> dict[str, bytes]:
         file.writestr("archive/data.pkl", pickle.dumps({"weight": [1.0]}))
     return {
         "empty file": b"",
+        "three bytes": b"abc",
         "zip archive": archive.getvalue(),
+        "zip archive as large as it says": archive.getvalue() + bytes(100),
         "pickle": pickle.dumps({"weight": [1.0] * 8}, protocol=4),
         "gguf": b"GGUF" + bytes(64),
         "json text": b'{"peft_type": "LORA", "r": 8}',
+        "json text with a byte order mark": b'\xef\xbb\xbf {"peft_type": "LORA"}',
+        "json list": b"[1, 2, 3, 4, 5, 6]",
+        "web page": b"\n<!DOCTYPE html><title>404</title>",
+        "git lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+        "gzip archive": b"\x1f\x8b\x08\x00" + bytes(30),
+        "numpy array": b"\x93NUMPY\x01\x00v\x00" + bytes(30),
+        "plain text": b"Dear \x1b[2J server, here is my adapter.",
+        "zeros": bytes(4096),
         "header length beyond the file": struct.pack("<Q", 1000) + b"{}",
+        "header length that looks like a pickle's": struct.pack("<Q", 0x280) + b"{}",
+        "header longer than the limit": struct.pack("<Q", 5 << 20) + b"{" + bytes(64),
         "header length beyond the limit": struct.pack("<Q", 1 << 62) + b"{}",
         "header not JSON": container(b"{'a': 1}"),
         "header not UTF-8": container(b'{"\xff": 1}'),
@@ -159,7 +171,14 @@ def _bad_headers(base: BaseShape) -> dict[str, bytes]:
         "ranges overlap": edit_header(good, moved(-4)),
         "truncated": good[:-4],
         "bytes after the last tensor": good + bytes(4),
+        "peft weights": edit_header(good, _to_peft_names),
     }
+
+
+def _to_peft_names(header: Json) -> None:
+    del header["__metadata__"]
+    for index, name in enumerate(list(header)):
+        header[f"base_model.model.layers.{index}.q_proj.lora_A.weight"] = header.pop(name)
 
 
 def _bad_configs(base: BaseShape) -> dict[str, bytes]:
@@ -194,6 +213,9 @@ def _bad_configs(base: BaseShape) -> dict[str, bytes]:
         "rank zero": changed("sites.q.head.rank", 0),
         "rank above the limit": changed("sites.v.shared.rank", 257),
         "scale zero": changed("sites.o.head.scale", 0),
+        "scale infinite in float32": changed("sites.o.head.scale", -1e300),
+        "scale denormal in float32": changed("sites.v.shared.scale", 1e-40),
+        "scale not a number": pack(text.replace('"scale":1.0', '"scale":NaN', 1), tensors),
         "scale infinite": pack(text.replace('"scale":1.0', '"scale":1e999', 1), tensors),
         "head base of another site": changed("sites.q.head.base", "k"),
         "head part on k": changed("sites.k", {"head": {"rank": 1, "base": "x"}}),
@@ -207,6 +229,7 @@ def _bad_configs(base: BaseShape) -> dict[str, bytes]:
         "label twice": classifying("a", "b", "a"),
         "label empty": classifying("a", " "),
         "label very long": classifying("a", "b" * 257),
+        "label that steers a terminal": classifying("ham", "spam\x1b[2J"),
         "regression with two labels": classifying("a", "b", problem="regression"),
         "added token twice": changed("added_tokens", ["<s>", "<s>"]),
         "dimension zero": changed("base.head_dim", 0),

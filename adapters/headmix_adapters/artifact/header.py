@@ -12,10 +12,13 @@ from types import MappingProxyType
 from typing import BinaryIO, TypeGuard
 
 from headmix_adapters.artifact.faults import ArtifactError, ArtifactFault, FaultList, quoted
+from headmix_adapters.artifact.foreign import SNIFFED_BYTES, foreign_file
 from headmix_adapters.artifact.strict_json import parse_strict
 
 METADATA_ENTRY = "__metadata__"
 LENGTH_BYTES = 8
+LARGEST_HEADER = 100_000_000
+"""The format's own limit: a length beyond it is not a length, and the file another kind of file."""
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 1 << 48
 
@@ -73,30 +76,19 @@ def _refuse(reason: str) -> ArtifactError:
 
 def _read_index_bytes(file: BinaryIO, size: int, max_bytes: int) -> bytes:
     file.seek(0)
-    field = file.read(LENGTH_BYTES)
-    if len(field) < LENGTH_BYTES:
-        raise _refuse(f"the file is {size} bytes long, too short to be a safetensors file")
-    length = int.from_bytes(field, "little")
-    if foreign := _foreign_format(field) if length > size - LENGTH_BYTES else None:
-        raise _refuse(foreign)
+    start = file.read(SNIFFED_BYTES)
+    length = int.from_bytes(start[:LENGTH_BYTES], "little")
+    if start[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{" or length > LARGEST_HEADER:
+        raise _refuse(foreign_file(start, size))
     if length > max_bytes:
-        raise _refuse(f"the header's length field says {length} bytes, more than the limit of {max_bytes}")
+        raise _refuse(f"the header is {length} bytes long, more than the limit of {max_bytes}")
+    file.seek(LENGTH_BYTES)
     data = file.read(length)
     if len(data) < length:
-        raise _refuse(f"the header's length field says {length} bytes, but only {len(data)} follow it")
+        raise _refuse(
+            f"the file is truncated: its header is {length} bytes long, and only {len(data)} of them are there"
+        )
     return data
-
-
-def _foreign_format(start: bytes) -> str | None:
-    if start.startswith(b"PK\x03\x04"):
-        return "this is a zip archive (perhaps PyTorch's .bin or .pt); pickle is never read, save it as safetensors"
-    if start[0] == 0x80 and start[1] <= 5:
-        return "this is a Python pickle; pickle is never read, save it as safetensors"
-    if start.startswith(b"GGUF"):
-        return "this is a GGUF file, not safetensors"
-    if start.lstrip().startswith(b"{"):
-        return "this is a JSON file, not safetensors"
-    return None
 
 
 def _parse_index(data: bytes) -> dict[str, object]:
@@ -159,6 +151,6 @@ def _check_ranges(entries: list[TensorEntry], data_start: int, size: int, faults
             faults.add(f"{entry.start - position} unused bytes lie before it", entry.name)
         position = max(position, entry.stop)
     if position > size:
-        faults.add(f"the file is truncated: its tensors end {position - size} bytes after the file does")
+        faults.add(f"the file is truncated: its last {position - size} bytes are missing")
     elif position < size:
         faults.add(f"{size - position} bytes follow the last tensor")

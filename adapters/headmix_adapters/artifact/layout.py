@@ -23,6 +23,12 @@ def layer_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def term_of(name: str) -> str | None:
+    """Return the term that a layer's tensor belongs to, for example `q.head`, or None for any other tensor."""
+    match = _LAYER_TENSOR.fullmatch(name)
+    return match[2].rpartition(".")[0] if match else None
+
+
 def check_layout(config: AdapterConfig, tensors: Mapping[str, TensorEntry], faults: FaultList) -> None:
     """Add a fault for every tensor that is unknown, extra, missing, misshapen or not of a float dtype.
 

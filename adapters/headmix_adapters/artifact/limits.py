@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 MIB = 1 << 20
 
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+FLOAT32_SMALLEST = 2.0**-126
+"""Smaller magnitudes are denormal in float32, and some of the hardware that serves adapters takes them for 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

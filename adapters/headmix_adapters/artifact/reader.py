@@ -66,7 +66,7 @@ def adapted_layers(names: Iterable[str]) -> tuple[int, ...]:
 def _config(header: Header) -> AdapterConfig:
     text = header.metadata.get(METADATA_KEY)
     if text is None:
-        raise ArtifactError([ArtifactFault(None, f"the header's __metadata__ has no {METADATA_KEY} entry")])
+        raise ArtifactError([ArtifactFault(None, _without_config(header.tensors))])
     try:
         parse_strict(text.encode())
         return decode_config(text)
@@ -75,3 +75,13 @@ def _config(header: Header) -> AdapterConfig:
     except (ValueError, RecursionError) as error:
         reason = f"not valid JSON: {quoted(str(error))}"
     raise ArtifactError([ArtifactFault(None, f"the {METADATA_KEY} metadata: {reason}")])
+
+
+def _without_config(names: Iterable[str]) -> str:
+    """Return the sentence for sound safetensors that no artifact's description comes with."""
+    if any(".lora_" in name for name in names):
+        return (
+            "this is a PEFT LoRA's weights, not yet an artifact: `headmix convert` makes one of its folder, and an "
+            "upload does where adapter_config.json is given as the field config"
+        )
+    return f"this is not a headmix artifact: the header's __metadata__ has no {METADATA_KEY} entry"

@@ -3,12 +3,12 @@
 Every fault names the field as it stands in the header's JSON.
 """
 
-import math
 from collections.abc import Sequence
 
 from headmix_adapters.artifact.faults import FaultList, quoted
-from headmix_adapters.artifact.limits import Limits
+from headmix_adapters.artifact.limits import FLOAT32_MAX, FLOAT32_SMALLEST, Limits
 from headmix_adapters.config import FORMAT, AdapterConfig, BaseShape, ClassifierConfig, SiteConfig
+from headmix_adapters.printable import printable
 from headmix_adapters.sites import TERMS
 
 MAX_DIMENSION = 1 << 20
@@ -96,8 +96,9 @@ def _check_site(name: str, site: SiteConfig, limits: Limits, faults: FaultList) 
 def _check_term(where: str, rank: int, scale: float, limits: Limits, faults: FaultList) -> None:
     if not 1 <= rank <= limits.max_rank:
         faults.add(f"{where}.rank: {rank} is not between 1 and {limits.max_rank}")
-    if not math.isfinite(scale) or scale == 0:
-        faults.add(f"{where}.scale: {scale} is not a finite number other than 0")
+    # As float32, which the server computes with: there 1e300 is infinite, and 1e-40 counts as 0.
+    if not FLOAT32_SMALLEST <= abs(scale) <= FLOAT32_MAX:
+        faults.add(f"{where}.scale: {scale:g} is not a finite number other than 0 in float32")
 
 
 def _check_classifier(classifier: ClassifierConfig, limits: Limits, faults: FaultList) -> None:
@@ -110,6 +111,10 @@ def _check_classifier(classifier: ClassifierConfig, limits: Limits, faults: Faul
     elif count < 1:
         faults.add(f"{where}: at least 1 is needed")
     _check_words(where, classifier.labels, limits.max_labels, faults)
+    for index, label in enumerate(classifier.labels[: limits.max_labels]):
+        # People read labels in answers and lists; added tokens are the model's, and may hold a line end.
+        if printable(label) != label:
+            faults.add(f"{where}[{index}]: {quoted(label)} holds control characters")
 
 
 def _check_words(where: str, words: Sequence[str], most: int, faults: FaultList) -> None:

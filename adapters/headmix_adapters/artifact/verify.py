@@ -48,6 +48,6 @@ def _verify(
         check_base(artifact.config, base, allow_base_mismatch=allow_base_mismatch, faults=faults)
     if has_shapes:
         check_layout(artifact.config, artifact.tensors, faults)
-    check_values(file, artifact.tensors, faults)
+    check_values(file, artifact.tensors, faults, scales=artifact.config.sites.scales())
     faults.raise_if_any()
     return artifact

@@ -9,9 +9,15 @@ from tests.support.artifacts import malformed_artifacts, tiny_base_shape
 
 EXPECTED: dict[str, list[str]] = {
     "empty file": [
-        "the file is 0 bytes long, too short to be a safetensors file",
+        "the file is empty",
+    ],
+    "three bytes": [
+        "this is not a safetensors file: it is only 3 bytes long",
     ],
     "zip archive": [
+        "this is a zip archive (perhaps PyTorch's .bin or .pt); pickle is never read, save it as safetensors",
+    ],
+    "zip archive as large as it says": [
         "this is a zip archive (perhaps PyTorch's .bin or .pt); pickle is never read, save it as safetensors",
     ],
     "pickle": [
@@ -23,11 +29,41 @@ EXPECTED: dict[str, list[str]] = {
     "json text": [
         "this is a JSON file, not safetensors",
     ],
+    "json text with a byte order mark": [
+        "this is a JSON file, not safetensors",
+    ],
+    "json list": [
+        "this is a JSON file, not safetensors",
+    ],
+    "web page": [
+        "this is a web page or XML file, not safetensors: perhaps an error page that was saved as a download",
+    ],
+    "git lfs pointer": [
+        "this is a Git LFS pointer, not the file it stands for: fetch that with `git lfs pull`",
+    ],
+    "gzip archive": [
+        "this is a gzip archive: unpack it first",
+    ],
+    "numpy array": [
+        "this is a NumPy array, not safetensors",
+    ],
+    "plain text": [
+        r"this is not a safetensors file: it begins with 'Dear \x1b[2J server'",
+    ],
+    "zeros": [
+        "this is not a safetensors file: it begins with '" + r"\x00" * 16 + "'",
+    ],
     "header length beyond the file": [
-        "the header's length field says 1000 bytes, but only 2 follow it",
+        "the file is truncated: its header is 1000 bytes long, and only 2 of them are there",
+    ],
+    "header length that looks like a pickle's": [
+        "the file is truncated: its header is 640 bytes long, and only 2 of them are there",
+    ],
+    "header longer than the limit": [
+        "the header is 5242880 bytes long, more than the limit of 4194304",
     ],
     "header length beyond the limit": [
-        "the header's length field says 4611686018427387904 bytes, more than the limit of 4194304",
+        r"this is not a safetensors file: it begins with '\x00\x00\x00\x00\x00\x00\x00@{}'",
     ],
     "header not JSON": [
         "the header is not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
@@ -36,7 +72,7 @@ EXPECTED: dict[str, list[str]] = {
         "the header is not valid JSON: 'utf-8' codec can't decode byte 0xff in position 2: invalid start byte",
     ],
     "header not an object": [
-        "the header is not a JSON object",
+        r"this is not a safetensors file: it begins with '\x02\x00\x00\x00\x00\x00\x00\x00[]'",
     ],
     "header key twice": [
         'the header is not valid JSON: key "__metadata__" appears twice',
@@ -82,13 +118,19 @@ EXPECTED: dict[str, list[str]] = {
         "layers.0.q.head.B: 4 unused bytes lie before it",
     ],
     "truncated": [
-        "the file is truncated: its tensors end 4 bytes after the file does",
+        "the file is truncated: its last 4 bytes are missing",
     ],
     "bytes after the last tensor": [
         "4 bytes follow the last tensor",
     ],
+    "peft weights": [
+        (
+            "this is a PEFT LoRA's weights, not yet an artifact: `headmix convert` makes one of its folder, and an "
+            "upload does where adapter_config.json is given as the field config"
+        ),
+    ],
     "no config": [
-        "the header's __metadata__ has no headmix entry",
+        "this is not a headmix artifact: the header's __metadata__ has no headmix entry",
     ],
     "config not JSON": [
         "the headmix metadata: not valid JSON: Expecting value: line 1 column 1 (char 0)",
@@ -115,7 +157,16 @@ EXPECTED: dict[str, list[str]] = {
         "sites.v.shared.rank: 257 is not between 1 and 256",
     ],
     "scale zero": [
-        "sites.o.head.scale: 0.0 is not a finite number other than 0",
+        "sites.o.head.scale: 0 is not a finite number other than 0 in float32",
+    ],
+    "scale infinite in float32": [
+        "sites.o.head.scale: -1e+300 is not a finite number other than 0 in float32",
+    ],
+    "scale denormal in float32": [
+        "sites.v.shared.scale: 1e-40 is not a finite number other than 0 in float32",
+    ],
+    "scale not a number": [
+        "the headmix metadata: not valid JSON: NaN is not JSON",
     ],
     "scale infinite": [
         "the headmix metadata: Number out of range - at `$.sites.o.head.scale`",
@@ -190,6 +241,9 @@ EXPECTED: dict[str, list[str]] = {
     "label very long": [
         "classifier.labels[1]: longer than 256 characters",
     ],
+    "label that steers a terminal": [
+        r"classifier.labels[1]: spam\x1b[2J holds control characters",
+    ],
     "regression with two labels": [
         "classifier.labels: regression has exactly 1, not 2",
     ],
@@ -262,13 +316,13 @@ EXPECTED: dict[str, list[str]] = {
         "layers.0.q.head.B: 1 of its values are not finite in float32",
     ],
     "zero effect": [
-        "zero effect: every B and every bias is zero, so it would answer as the bare base does",
+        "zero effect: every B and every bias is zero in float32, so it would answer as the bare base does",
     ],
     "zero effect, A too": [
-        "zero effect: every B and every bias is zero, so it would answer as the bare base does",
+        "zero effect: every B and every bias is zero in float32, so it would answer as the bare base does",
     ],
     "zero effect, no A": [
-        "zero effect: every B and every bias is zero, so it would answer as the bare base does",
+        "zero effect: every B and every bias is zero in float32, so it would answer as the bare base does",
     ],
 }
 MALFORMED = malformed_artifacts(tiny_base_shape())

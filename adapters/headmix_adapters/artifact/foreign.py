@@ -1,0 +1,42 @@
+"""What a file is that is not safetensors, told by how it begins. Nothing of it is ever unpacked or parsed.
+
+Owns the signatures and the sentences. Whether a file is safetensors is `header`'s to say.
+"""
+
+SNIFFED_BYTES = 64
+SHOWN_BYTES = 16
+
+_TORCH = "pickle is never read, save it as safetensors"
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"PK\x03\x04", f"a zip archive (perhaps PyTorch's .bin or .pt); {_TORCH}"),
+    (b"GGUF", "a GGUF file, not safetensors"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for: fetch that with `git lfs pull`"),
+    (b"\x1f\x8b", "a gzip archive: unpack it first"),
+    (b"\xfd7zXZ", "an xz archive: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive: unpack it first"),
+    (b"\x89HDF", "an HDF5 file, not safetensors"),
+    (b"\x93NUMPY", "a NumPy array, not safetensors"),
+)
+_TEXTS: tuple[tuple[bytes, str], ...] = (
+    (b"{", "a JSON file, not safetensors"),
+    (b"[", "a JSON file, not safetensors"),
+    (b"<", "a web page or XML file, not safetensors: perhaps an error page that was saved as a download"),
+)
+
+
+def foreign_file(start: bytes, size: int) -> str:
+    """Return the sentence for a file of `size` bytes that begins so and is not safetensors."""
+    if size == 0:
+        return "the file is empty"
+    for signature, kind in _SIGNATURES:
+        if start.startswith(signature):
+            return f"this is {kind}"
+    if len(start) > 1 and start[0] == 0x80 and start[1] <= 5:
+        return f"this is a Python pickle; {_TORCH}"
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for beginning, kind in _TEXTS:
+        if text.startswith(beginning):
+            return f"this is {kind}"
+    if size <= 8:
+        return f"this is not a safetensors file: it is only {size} bytes long"
+    return f"this is not a safetensors file: it begins with {repr(start[:SHOWN_BYTES])[1:]}"

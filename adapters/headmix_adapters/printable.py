@@ -1,0 +1,15 @@
+"""Text that others wrote, made fit for a terminal: nothing in it can move the cursor, hide or reorder what is shown."""
+
+import re
+
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line separators, what reorders text that runs both ways, and halves of surrogate pairs."""
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Return the text with each such character as its escape, `\x1b`; `lines` keeps line ends and tabs."""
+    return _STEERING.sub(lambda match: match[0] if lines and match[0] in "\n\t" else _escape(match[0]), text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
