@@ -105,20 +105,26 @@ class Keys:
         """Make the tenant's key invalid from now on; return false where it has no such valid key.
 
         Raises:
-            InvalidRequest: it is the last key that may administer: nobody could make another.
+            InvalidRequest: of all keys that may administer it lasts longest alone: the day would come when nobody can
+                make another.
         """
         with writing(self._engine) as session:
             row = session.scalar(self._valid(KeyRow.tenant == tenant, KeyRow.id == key_id))
             if row is None:
                 return False
-            if Scope.ADMIN in read_scopes(row.scopes) and not self._is_another_admin(session, row):
-                raise InvalidRequest("This is the last valid key with the scope 'admin'; make another one first.")
+            if Scope.ADMIN in read_scopes(row.scopes) and not self._outlasted(session, row):
+                raise InvalidRequest(
+                    "No other valid key with the scope 'admin' lasts as long as this one; make one that does first."
+                )
             row.revoked = int(self._clock())
             audit(session, actor, tenant, "key.revoke", key_id)
             return True
 
-    def _is_another_admin(self, session: Session, row: KeyRow) -> bool:
-        others = session.scalars(self._valid(KeyRow.id != row.id, KeyRow.scopes.contains(Scope.ADMIN.value)))
+    def _outlasted(self, session: Session, row: KeyRow) -> bool:
+        """Whether another administrator's key is valid at least as long as this one."""
+        for_ever = KeyRow.expires.is_(None)
+        lasts = for_ever if row.expires is None else or_(for_ever, KeyRow.expires >= row.expires)
+        others = session.scalars(self._valid(KeyRow.id != row.id, lasts, KeyRow.scopes.contains(Scope.ADMIN.value)))
         return any(Scope.ADMIN in read_scopes(other.scopes) for other in others)
 
     def rotate(self, tenant: str, key_id: str, *, grace_seconds: int = 0, actor: str = SERVER) -> NewKey | None:

@@ -82,6 +82,9 @@ async def test_an_expiry_and_the_last_use_are_told(rig: ApiRig) -> None:
         ({"scopes": ["root"]}, "scopes"),
         ({"scopes": ["inference"], "expires": 1}, "expires"),
         ({"scopes": ["inference"], "colour": "red"}, "colour"),
+        ({"scopes": ["inference"], "name": "ci\x1b[2J"}, "name"),
+        ({"scopes": ["inference"], "name": "ci\x00"}, "name"),
+        ({"scopes": ["inference"], "name": "two\nlines"}, "name"),
     ],
 )
 async def test_a_key_that_cannot_be_is_refused_with_the_parameter(rig: ApiRig, body: Any, param: str) -> None:

@@ -1,10 +1,14 @@
 """What becomes of a key after it was made: expiry, rotation, last use, and what the audit says of it."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import Engine
 
 from headmix_server.core.database import audit_entries, open_database, reading, writing
 from headmix_server.core.errors import InvalidApiKey, InvalidRequest, ServerOverloaded
+from headmix_server.tenancy.key_info import KeyInfo
 from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.principal import Scope
 
@@ -144,9 +148,55 @@ def test_the_last_key_that_may_administer_cannot_be_revoked_but_can_be_replaced(
     keys.create("acme", ["inference"])
     keys.create("acme", ["admin"], expires=int(clock.now) + 5)
     clock.now += 5
-    with pytest.raises(InvalidRequest, match="last valid key"):
+    with pytest.raises(InvalidRequest, match="No other valid key"):
         keys.revoke("default", first.info.key_id)
     second = keys.rotate("default", first.info.key_id)
     assert second is not None
     keys.create("acme", ["admin"])
     assert keys.revoke("default", second.info.key_id)
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "may_go"),
+    [
+        (None, [10], False),
+        (None, [10, 10**9], False),
+        (None, [None], True),
+        (100, [99], False),
+        (100, [99, 100], True),
+        (100, [None], True),
+    ],
+)
+def test_an_administrators_key_goes_only_while_another_lasts_as_long(
+    own: int | None, others: list[int | None], may_go: bool, keys: Keys, clock: Clock
+) -> None:
+    def make(seconds: int | None, tenant: str) -> str:
+        expires = None if seconds is None else int(clock.now) + seconds
+        return keys.create(tenant, ["admin"], expires=expires).info.key_id
+
+    key = make(own, "default")
+    for other in others:
+        make(other, "acme")
+    keys.create("acme", ["inference"])
+    if may_go:
+        assert keys.revoke("default", key)
+    else:
+        with pytest.raises(InvalidRequest, match="lasts as long"):
+            keys.revoke("default", key)
+        assert [info.revoked for info in keys.list("default")] == [None]
+
+
+def test_two_administrators_that_revoke_each_other_at_once_leave_one(engine: Engine) -> None:
+    keys = Keys(engine)
+    made = [keys.create(tenant, ["admin"]).info for tenant in ("default", "acme")]
+    barrier = threading.Barrier(2)
+
+    def revoke(info: KeyInfo) -> bool:
+        barrier.wait()
+        try:
+            return keys.revoke(info.tenant, info.key_id)
+        except InvalidRequest:
+            return False
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(revoke, made)) == [False, True]

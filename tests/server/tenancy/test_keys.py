@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
@@ -58,6 +58,7 @@ def test_every_wrong_key_gets_the_same_answer(keys: Keys) -> None:
     assert keys.authenticate(right).tenant == "acme"
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_is_a_key_by_chance_and_none_is_an_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.getbasetemp() / "no-keys"

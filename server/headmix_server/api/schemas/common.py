@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from headmix_adapters.printable import printable
 from headmix_server.api.schemas.body import RequestBody, ResponseBody
 from headmix_server.api.schemas.numbers import AllWhole, Whole
 
@@ -21,6 +22,16 @@ def _require_unicode(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_require_unicode)]
+
+
+def _require_printable(text: str) -> str:
+    if printable(text) != text:
+        raise ValueError("the text holds control characters")
+    return text
+
+
+Name = Annotated[Text, AfterValidator(_require_printable)]
+"""A text of one line that people will read in lists and at terminals."""
 
 
 def _as_list(value: object) -> object:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from headmix_server.api.schemas.body import RequestBody, ResponseBody
-from headmix_server.api.schemas.common import LARGEST, Text
+from headmix_server.api.schemas.common import LARGEST, Name, Text
 from headmix_server.api.schemas.numbers import Whole
 from headmix_server.core.database import AuditEntry
 from headmix_server.tenancy.key_info import KeyInfo, NewKey
@@ -40,9 +40,15 @@ class TenantList(ResponseBody):
 class KeyRequest(RequestBody):
     """A key to make; without `expires` it is valid until it is revoked."""
 
+<<<<<<< HEAD
     scopes: Annotated[list[Text], Field(fail_fast=True)]
     name: Text | None = Field(None, max_length=200)
     expires: Annotated[int, Field(ge=0, le=LARGEST), Whole] | None = None
+=======
+    scopes: list[Text]
+    name: Name | None = Field(None, max_length=200)
+    expires: int | None = Field(None, ge=0, le=LARGEST)
+>>>>>>> b5681dc (An administrator's key goes only while another lasts as long; names of keys hold no control characters)
 
 
 class RotateRequest(RequestBody):
