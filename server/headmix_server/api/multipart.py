@@ -6,7 +6,7 @@ Owns the form of the body: text fields, and one part named `file`. What the file
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -16,6 +16,8 @@ from headmix_server.core.errors import InvalidRequest, UnsupportedParameter
 
 FILE_FIELD = "file"
 MAX_FIELD_BYTES = 4096
+MAX_BOUNDARY_BYTES = 256
+"""The longest boundary the parser takes; RFC 2046 allows 70."""
 LONG_FIELDS: Mapping[str, int] = MappingProxyType({"config": 64 * 1024})
 """Text fields that hold a document rather than a word, and the bytes they may have."""
 
@@ -29,6 +31,8 @@ class UploadForm:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise InvalidRequest("Send the adapter as multipart/form-data with the fields name and file.")
+        if len(options[b"boundary"]) > MAX_BOUNDARY_BYTES:
+            raise InvalidRequest(f"The multipart boundary is longer than {MAX_BOUNDARY_BYTES} bytes.")
         self.fields: dict[str, str] = {}
         self.has_file = False
         self._complete = False
@@ -62,7 +66,7 @@ class UploadForm:
         """
         try:
             self._parser.write(data)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise InvalidRequest(f"The multipart body is not well-formed: {error}") from error
 
     def finish(self) -> None:

@@ -46,6 +46,16 @@ async def test_health_is_vllms_200_when_ready_and_503_when_not_never_with_a_body
         assert (await probe.get("/health")).status_code == 503
 
 
+async def test_a_probe_may_ask_with_head_and_gets_what_get_says_but_its_body(base_folder: Path, tmp_path: Path) -> None:
+    async with api_rig(base_folder, tmp_path, connected=False) as rig, httpx2.AsyncClient(base_url=rig.url) as probe:
+        for path, status in (("/healthz", 200), ("/readyz", 503), ("/health", 503), ("/metrics", 200)):
+            head, got = await probe.head(path), await probe.get(path)
+            assert (head.status_code, got.status_code) == (status, status)
+            assert head.content == b""
+            assert head.headers.get("content-type") == got.headers.get("content-type")
+            assert head.headers.get("retry-after") == got.headers.get("retry-after")
+
+
 async def test_a_request_whose_engine_dies_is_answered_with_the_reason(rig: ApiRig) -> None:
     rig.engine.answering = False
     body = {"model": BASE, "prompt": "x"}

@@ -1,7 +1,8 @@
+import contextlib
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headmix_server.api.multipart import MAX_FIELD_BYTES, UploadForm
@@ -28,6 +29,7 @@ def parse(body: bytes, cuts: list[int]) -> tuple[dict[str, str], bytes]:
     return form.fields, bytes(file)
 
 
+@settings(deadline=None)
 @given(
     content=st.binary(max_size=200) | st.just(b"\r\n--b") | st.just(b"\r\n--"),
     name=st.text(alphabet="abc é", max_size=20),
@@ -44,6 +46,7 @@ def test_the_file_arrives_byte_for_byte_however_the_body_is_cut(
     assert parse(body, cuts) == ({"name": name}, content)
 
 
+@settings(deadline=None)
 @given(body=st.binary(max_size=300), cuts=st.lists(st.integers(0, 400), max_size=5))
 def test_no_bytes_are_more_than_a_bad_request(body: bytes, cuts: list[int]) -> None:
     with pytest.raises(InvalidRequest):
@@ -66,6 +69,28 @@ def test_no_bytes_are_more_than_a_bad_request(body: bytes, cuts: list[int]) -> N
 def test_each_fault_is_told(body: bytes, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         parse(body, [])
+
+
+@pytest.mark.parametrize("length", [256, 257, 60_000])
+def test_a_boundary_longer_than_a_parser_takes_is_a_bad_request(length: int) -> None:
+    def make() -> UploadForm:
+        return UploadForm(f"multipart/form-data; boundary={'b' * length}", KNOWN, lambda _: None)
+
+    if length <= 256:
+        make()
+        return
+    with pytest.raises(InvalidRequest, match="boundary is longer than 256 bytes"):
+        make()
+
+
+@settings(deadline=None)
+@given(
+    before=st.sampled_from(["", "multipart/form-data; ", "multipart/form-data; boundary="]),
+    content_type=st.text(st.characters(max_codepoint=255), max_size=80),
+)
+def test_no_content_type_is_more_than_a_bad_request(before: str, content_type: str) -> None:
+    with contextlib.suppress(InvalidRequest):
+        UploadForm(before + content_type, KNOWN, lambda _: None)
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "multipart/form-data", "multipart/mixed; boundary=b"])

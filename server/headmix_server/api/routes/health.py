@@ -1,4 +1,7 @@
-"""Whether the process lives, and whether it can serve. No key is asked for: probes have none."""
+"""Whether the process lives, and whether it can serve. No key is asked for: probes have none.
+
+Probes may ask with HEAD; the OpenAPI document lists GET alone.
+"""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -11,12 +14,14 @@ from headmix_server.core.errors import EngineUnavailable
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_model_exclude_none=True)
 async def alive() -> Health:
     """Answer as long as the process can."""
     return Health(status="ok")
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", response_class=Response, responses={503: {"description": "Not ready; without a body too."}})
 async def healthy(state: State) -> Response:
     """Answer 200 or 503, without a body, as `/readyz` would: what vLLM's probes and benchmarks ask."""
@@ -25,6 +30,7 @@ async def healthy(state: State) -> Response:
     return Response(status_code=EngineUnavailable.status, headers={"retry-after": str(RETRY_UNAVAILABLE)})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={200: {"model": Health}, 503: {"model": Health}})
 async def ready(state: State) -> Response:
     """Say whether a request would be served, and if not, why."""

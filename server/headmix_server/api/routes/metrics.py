@@ -10,6 +10,7 @@ from headmix_server.api.schemas.error import document_errors_beside_text
 router = APIRouter(tags=["metrics"])
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=PlainTextResponse, responses=document_errors_beside_text(401, 403, 503))
 async def metrics(tenants: MaySeeTenants, state: State) -> Response:
     """Return every metric the caller may see."""

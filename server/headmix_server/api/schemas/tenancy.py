@@ -40,15 +40,9 @@ class TenantList(ResponseBody):
 class KeyRequest(RequestBody):
     """A key to make; without `expires` it is valid until it is revoked."""
 
-<<<<<<< HEAD
     scopes: Annotated[list[Text], Field(fail_fast=True)]
-    name: Text | None = Field(None, max_length=200)
-    expires: Annotated[int, Field(ge=0, le=LARGEST), Whole] | None = None
-=======
-    scopes: list[Text]
     name: Name | None = Field(None, max_length=200)
-    expires: int | None = Field(None, ge=0, le=LARGEST)
->>>>>>> b5681dc (An administrator's key goes only while another lasts as long; names of keys hold no control characters)
+    expires: Annotated[int, Field(ge=0, le=LARGEST), Whole] | None = None
 
 
 class RotateRequest(RequestBody):
