@@ -59,7 +59,7 @@ def read_settings(flags: Mapping[str, str | bool | None]) -> Settings:
 
 @_with_options
 def serve(**flags: str | bool | None) -> None:
-    """Serve the base and every tenant's adapters over HTTP until stopped (Ctrl-C or SIGTERM)."""
+    """Serve the base and every tenant's adapters over HTTP until stopped (Ctrl-C, SIGTERM or SIGHUP)."""
     try:
         settings = read_settings(flags)
     except ValidationError as error:

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fingerprint", help="of the base that the API process found")
     given = parser.parse_args(arguments)
     settings = Settings.model_validate_json(sys.stdin.readline())
-    configure_logging(settings.log_level, "engine")
+    configure_logging(settings.log_level, "engine", settings.log_format)
     log = get_logger("worker")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the API process decides
     threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()

@@ -127,7 +127,14 @@ def running_server(
     """
     base = base if base is not None else write_fake_base(folder / FAKE_BASE)
     data_dir = data_dir if data_dir is not None else folder / "data"
-    process = _start({"base": base, "data_dir": data_dir, "runner": "fake", "port": 0, **settings}, env or {})
+    process = subprocess.Popen(
+        serve_command(**{"base": base, "data_dir": data_dir, "runner": "fake", "port": 0, **settings}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**server_environment(), **(env or {})},
+    )
     server = RunningServer(process, data_dir, base)
     try:
         if ready:
@@ -142,17 +149,15 @@ def running_server(
                 pipe.close()
 
 
-def _start(settings: Mapping[str, object], env: Mapping[str, str]) -> "subprocess.Popen[str]":
+def serve_command(**settings: object) -> list[str]:
+    """Return the command that starts the server with these settings as flags."""
     flags = [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADMIX_")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "headmix_server.cli", "serve", *flags],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**clean, **env},
-    )
+    return [sys.executable, "-m", "headmix_server.cli", "serve", *flags]
+
+
+def server_environment() -> dict[str, str]:
+    """Return this process's environment without settings of the server's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HEADMIX_")}
 
 
 def wait_for(question: Callable[[], T], server: RunningServer) -> T:

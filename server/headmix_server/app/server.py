@@ -27,12 +27,13 @@ from headmix_server.supervisor.supervisor import WORKER, EngineLostError, Superv
 
 OK = 0
 FAILED = 1
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Each of them begins a drain; SIGHUP, a closed terminal's, only where `nohup` did not turn it off."""
 
 
 def run(settings: Settings) -> int:
     """Serve until stopped; return the exit status: 0 after a stop, 1 where it could not start or go on."""
-    configure_logging(settings.log_level, "api")
+    configure_logging(settings.log_level, "api", settings.log_format)
     log = get_logger("app")
     try:
         with open_data_folder(settings.data_dir) as folder, listen(settings.host, settings.port) as listener:
@@ -123,7 +124,8 @@ class Server:
     async def _greet(self, parts: Parts) -> None:
         await parts.state.engine.wait_ready()
         self._log.info("ready")
-        parts.greeting(url_of(self._listener, self._settings.host)).print(Console())
+        with contextlib.suppress(OSError):  # a terminal that was closed or a pipe nobody reads
+            parts.greeting(url_of(self._listener, self._settings.host)).print(Console())
 
     async def _drain(self, parts: Parts) -> None:
         """Refuse new requests and wait for the open ones, no longer than `drain_seconds` or a second signal."""
@@ -141,12 +143,14 @@ class Server:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
+        hangup_is_off = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        numbers = [number for number in SIGNALS if not (number is signal.SIGHUP and hangup_is_off)]
+        for number in numbers:
             loop.add_signal_handler(number, self._on_signal)
         try:
             yield
         finally:
-            for number in SIGNALS:
+            for number in numbers:
                 loop.remove_signal_handler(number)
 
     def _on_signal(self) -> None:

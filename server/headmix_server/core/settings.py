@@ -139,3 +139,8 @@ class Settings(BaseSettings):
     engine_restart_window: float = Field(300.0, gt=0, description="Seconds over which engine deaths are counted.")
     drain_seconds: float = Field(30.0, ge=0, description="How long a stop waits for running requests.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto",
+        description="`json` logs one JSON object per line, `console` lines for people; `auto` takes `console` where "
+        "stderr is a terminal.",
+    )

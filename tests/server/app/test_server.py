@@ -15,11 +15,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from headmix_adapters.base import read_base_shape
 from headmix_server.app.data_folder import run_folder
 from tests.support.artifacts import classifier_config, random_artifact
-from tests.support.server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
+from tests.support.server import (
+    FAKE_BASE,
+    RunningServer,
+    running_server,
+    serve_command,
+    server_environment,
+    wait_for,
+    write_fake_base,
+)
+from tests.support.terminal import in_terminal
 
 LONG = 4000
 ENDLESS = 12000
@@ -171,11 +181,12 @@ def _gone(pid: int) -> bool:
         os.close(descriptor)
 
 
-def test_ctrl_c_lets_open_requests_finish_and_refuses_new_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_lets_open_requests_finish_and_refuses_new_ones(number: signal.Signals, tmp_path: Path) -> None:
     with running_server(tmp_path, max_model_len=2 * ENDLESS) as server:
         engine = server.engine_pid()
-        with _open_requests(server, 2, LONG) as requests:
-            server.process.send_signal(signal.SIGINT)
+        with _open_requests(server, 2, 2 * LONG) as requests:
+            server.process.send_signal(number)
             wait_for(lambda: server.events("draining"), server)
             refused = _complete(server)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_overloaded")
@@ -184,6 +195,35 @@ def test_ctrl_c_lets_open_requests_finish_and_refuses_new_ones(tmp_path: Path) -
             assert [request.result().status_code for request in requests] == [200, 200]
         assert server.wait() == 0
         assert not _is_alive(engine)
+
+
+def test_under_nohup_a_hangup_changes_nothing(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running_server(tmp_path) as server:
+            server.process.send_signal(signal.SIGHUP)
+            assert _complete(server).status_code == 200
+            assert not server.events("draining")
+            assert server.stop() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_closed_ends_the_server_but_not_what_it_is_answering(tmp_path: Path) -> None:
+    base, data_dir = write_fake_base(tmp_path / FAKE_BASE), tmp_path / "data"
+    command = serve_command(base=base, data_dir=data_dir, runner="fake", port=0, max_model_len=2 * ENDLESS)
+    with in_terminal(command, server_environment(), width=400) as terminal:
+        url = terminal.wait_for(r"headmix serves: (\S+)")[1]
+        headers = {"Authorization": f"Bearer {(data_dir / 'admin.key').read_text().strip()}"}
+        body = {"model": FAKE_BASE, "prompt": "The quick brown fox", "max_tokens": LONG, "stream": True}
+        with httpx2.stream("POST", f"{url}/v1/completions", headers=headers, json=body, timeout=60) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith("data: {")
+            terminal.close()
+            while httpx2.get(f"{url}/readyz", timeout=10).json()["status"] != "draining":
+                assert terminal.process.poll() is None
+            assert [line for line in lines if line][-1] == "data: [DONE]"
+        assert terminal.process.wait(60) == 0
 
 
 def test_a_second_ctrl_c_does_not_wait_for_them(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""Log lines for a person at a terminal: time, level where it matters, event, fields. Drops what only programs need.
+
+Everything shown passes through `printable`: names, paths and messages come from others.
+"""
+
+import re
+
+import structlog
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter, plain_traceback
+from structlog.typing import EventDict, Processor
+
+from headmix_adapters.printable import printable
+
+_FOR_PROGRAMS = frozenset({"part", "process"})
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
+
+
+def console_processors(*, colors: bool) -> tuple[Processor, ...]:
+    """Return the end of a chain of processors: from an event with its timestamp to a line of text."""
+    return (structlog.processors.format_exc_info, _tidy, _renderer(colors=colors))
+
+
+def _tidy(_: object, __: str, event: EventDict) -> EventDict:
+    """Leave out what says nothing to a person, and make what the renderer writes as it is printable."""
+    if event.get("level") == "info":
+        del event["level"]
+    if "exception" in event:
+        event["exception"] = printable(event["exception"], lines=True)
+    return {
+        name: value for name, value in event.items() if name not in _FOR_PROGRAMS and value is not None and value != ""
+    }
+
+
+def _renderer(*, colors: bool) -> ConsoleRenderer:
+    styles = ConsoleRenderer.get_default_column_styles(colors=colors)
+    level_styles = ConsoleRenderer.get_default_level_styles(colors=colors)
+
+    def plain(style: str) -> KeyValueColumnFormatter:
+        return KeyValueColumnFormatter(key_style=None, value_style=style, reset_style=styles.reset, value_repr=_text)
+
+    fields = KeyValueColumnFormatter(
+        key_style=styles.kv_key, value_style="", reset_style=styles.reset, value_repr=_field_text
+    )
+    return ConsoleRenderer(
+        exception_formatter=plain_traceback,
+        sort_keys=False,
+        columns=[
+            Column("timestamp", plain(styles.timestamp)),
+            Column("level", LogLevelColumnFormatter(level_styles, reset_style=styles.reset, width=0)),
+            Column("event", plain(styles.bright)),
+            Column("", fields),
+        ],
+    )
+
+
+def _text(value: object) -> str:
+    return _DIGEST.sub(r"\1", printable(str(value)))
+
+
+def _field_text(value: object) -> str:
+    text = _text(value)
+    return f'"{text}"' if isinstance(value, str) and " " in text else text
