@@ -38,5 +38,5 @@ class KVMemory:
             states = reserve(prod(shape), dtype, huge_pages=False).view(shape)
         else:
             states = torch.zeros(shape, dtype=dtype, device=device)
-        # [places, G, P] each; zeros, because padding is read (and masked) before it is ever written
+        # [places, G, P] each; what nobody has written, nobody reads
         self.layers: list[tuple[Tensor, Tensor]] = [(keys, values) for keys, values in states]

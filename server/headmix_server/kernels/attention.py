@@ -25,6 +25,9 @@ class StepAttention(Protocol):
 
         `window` None looks at everything, n at the last n positions, a token's own included. The three may be views of
         one tensor; nothing of them is changed or kept.
+
+        What a row must not see has no part in its result, not even as a factor of 0: other sequences' numbers may be
+        NaN or infinite. A row that has such numbers in its own q, k or v has NaN or infinities in its result.
         """
         ...
 
@@ -32,7 +35,7 @@ class StepAttention(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Decode:
     rows: Tensor  # [n] batch rows
-    places: Tensor  # [n, longest context]; padding repeats place 0
+    places: Tensor  # [n, longest context]; padding repeats the row's own place
     mask: Tensor | None  # [n, 1, 1, longest context] added to the scores; None where all contexts are equally long
 
 
@@ -80,7 +83,7 @@ class PagedAttention:
             own = (k[chunk.rows], v[chunk.rows])
             key, value = own if chunk.places is None else (keys[chunk.places], values[chunk.places])
             out[chunk.rows] = _attend_rows(q[chunk.rows], key, value, chunk.mask, scale, causal=chunk.mask is None)
-        return out
+        return spoil_broken_rows(out, q, k)
 
 
 class WholeAttention:
@@ -96,7 +99,18 @@ class WholeAttention:
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
         for rows in self._texts:
             out[rows] = _attend_rows(q[rows], k[rows], v[rows], None, scale, causal=False)
-        return out
+        return spoil_broken_rows(out, q, k)
+
+
+def spoil_broken_rows(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """Make NaN, in place, of results [rows, H, P] whose own q or k is not finite; returns `out`.
+
+    Attention kernels may take a row of NaN scores for one that sees nothing and return 0. A value needs no help: it
+    has a weight in its own row's sum.
+    """
+    out.add_(q, alpha=0)
+    torch.unflatten(out, 1, (k.shape[1], -1)).add_(k.unsqueeze(2), alpha=0)
+    return out
 
 
 def refuse_window(layer: int, window: int | None) -> None:
@@ -140,7 +154,10 @@ def _plan_decode(spans: Sequence[_Span], dtype: torch.dtype, window: int | None)
     lengths, device = [context.numel() for context in contexts], places.device
     mask = None
     if min(lengths) != max(lengths):
-        padding = torch.arange(places.shape[1], device=device) >= torch.tensor(lengths, device=device)[:, None]
+        ends = torch.tensor(lengths, device=device)[:, None]
+        padding = torch.arange(places.shape[1], device=device) >= ends
+        # padding is masked, but still multiplied: by numbers of the sequence itself, never of whoever has place 0
+        places = torch.where(padding, places.gather(1, ends - 1), places)
         mask = _additive(padding, dtype)[:, None, None, :]
     return _Decode(torch.tensor([span.row for span in spans], device=device), places, mask)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from headmix_server.kernels.attention import spoil_broken_rows
 from headmix_server.kernels.fixed_numbers import FixedNumbers
 from headmix_server.kernels.step_layout import BlockTable, StepLayout
 
@@ -101,8 +102,7 @@ class FlashInferAttention:
             )
             self._planned[kind] = wrapper
         cache = _store(self._caches[layer], self._writes, k, v, self._block_size)
-        out: Tensor = self._planned[kind].run(q.contiguous(), cache)
-        return out
+        return spoil_broken_rows(self._planned[kind].run(q.contiguous(), cache), q, k)
 
 
 class FlashInferDecode:
@@ -158,7 +158,7 @@ class FlashInferDecode:
             self._wrappers[key] = (self._make(*buffers), heads | _options(scale, window, q.dtype))
             self._plan(*self._wrappers[key])
         cache = _store(self._caches[layer], self._places, k, v, self._block_size)
-        return self._wrappers[key][0].run(q.contiguous(), cache)
+        return spoil_broken_rows(self._wrappers[key][0].run(q.contiguous(), cache), q, k)
 
     def _plan(self, wrapper: Wrapper, options: dict[str, Any]) -> None:
         if self._pages is None:

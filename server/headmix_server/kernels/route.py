@@ -19,7 +19,7 @@ class Route:
     """Rows grouped by slot. Rows of the base alone are in no segment and cost nothing."""
 
     slots: Tensor  # [segments] slot of each segment
-    gather: Tensor  # [segments * width] batch row at each place; padding repeats row 0
+    gather: Tensor  # [segments * width] batch row at each place; padding repeats the segment's last row
     places: Tensor | None  # [routed rows] places that are not padding; None where all are real
     rows: Tensor  # [routed rows] batch row of each of those places
     width: int
@@ -57,7 +57,7 @@ def build_route(spans: Sequence[tuple[int, int, int]], device: torch.device | No
         for start in range(0, len(rows), width):
             segment = rows[start : start + width]
             places.extend(range(len(gather), len(gather) + len(segment)))
-            gather.extend(segment + [0] * (width - len(segment)))
+            gather.extend(segment + [segment[-1]] * (width - len(segment)))
             slots.append(slot)
     padded = len(places) != len(gather)
     return Route(

@@ -6,8 +6,9 @@ with a row of zeros to the largest rank that takes part. No loop over adapters. 
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from headmix_server.kernels.products import product
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,9 @@ class SegmentWeights:
 def head_from_x(x: Tensor, weights: SegmentWeights) -> Tensor:
     """B^h (A^h x) for every head: [segments, width, D] -> [segments, width, heads * P]; sites q, and v with base x."""
     segments, rank, heads, _ = weights.A.shape
-    z = torch.bmm(x, weights.A.flatten(1, 2).transpose(1, 2))  # [segments, width, rank * heads]
+    z = product(x, weights.A.flatten(1, 2).transpose(1, 2))  # [segments, width, rank * heads]
     z = z.reshape(segments, -1, rank, heads).permute(0, 3, 1, 2)  # [segments, heads, width, rank]
-    delta = torch.matmul(z, weights.B.permute(0, 2, 1, 3))  # [segments, heads, width, P]
+    delta = product(z, weights.B.permute(0, 2, 1, 3))  # [segments, heads, width, P]
     return _with_bias(delta.transpose(1, 2).flatten(2), weights.bias)
 
 
@@ -36,8 +37,8 @@ def v_head_from_key(key: Tensor, weights: SegmentWeights) -> Tensor:
     """B^g (A^g k^g) for every kv head: [segments, width, G * P] -> the same shape."""
     segments, _, heads, head_dim = weights.A.shape
     key = key.reshape(segments, -1, heads, head_dim).transpose(1, 2)  # [segments, G, width, P]
-    z = torch.matmul(key, weights.A.permute(0, 2, 3, 1))  # [segments, G, width, rank]
-    delta = torch.matmul(z, weights.B.permute(0, 2, 1, 3))  # [segments, G, width, P]
+    z = product(key, weights.A.permute(0, 2, 3, 1))  # [segments, G, width, rank]
+    delta = product(z, weights.B.permute(0, 2, 1, 3))  # [segments, G, width, P]
     return _with_bias(delta.transpose(1, 2).flatten(2), weights.bias)
 
 
@@ -45,14 +46,14 @@ def o_head(attention: Tensor, weights: SegmentWeights) -> Tensor:
     """sum_h B^h (A^h a^h): [segments, width, H * P] -> [segments, width, D]."""
     segments, _, heads, head_dim = weights.A.shape
     attention = attention.reshape(segments, -1, heads, head_dim).transpose(1, 2)  # [segments, H, width, P]
-    z = torch.matmul(attention, weights.A.permute(0, 2, 3, 1))  # [segments, H, width, rank]
+    z = product(attention, weights.A.permute(0, 2, 3, 1))  # [segments, H, width, rank]
     z = z.permute(0, 2, 3, 1).flatten(2)  # [segments, width, rank * H]
-    return _with_bias(torch.bmm(z, weights.B.flatten(1, 2)), weights.bias)
+    return _with_bias(product(z, weights.B.flatten(1, 2)), weights.bias)
 
 
 def shared(x: Tensor, weights: SegmentWeights) -> Tensor:
     """B (A x): [segments, width, in] -> [segments, width, out]."""
-    return torch.bmm(torch.bmm(x, weights.A.transpose(1, 2)), weights.B)
+    return product(product(x, weights.A.transpose(1, 2)), weights.B)
 
 
 def _with_bias(delta: Tensor, bias: Tensor | None) -> Tensor:

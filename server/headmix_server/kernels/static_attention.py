@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from headmix_server.kernels.attention import spoil_broken_rows
 from headmix_server.kernels.fixed_numbers import FixedNumbers
 
 
@@ -30,9 +31,10 @@ class StaticAttention(Protocol):
 
 
 class GatherAttention:
-    """See `StaticAttention`: torch's own product over every sequence's whole block table, gathered and masked.
+    """See `StaticAttention`: torch's own product over as many places as the longest context, gathered and masked.
 
-    `caches` are every layer's keys and values [places, G, P] in blocks of `block_size` places.
+    `caches` are every layer's keys and values [places, G, P] in blocks of `block_size` places. Past a sequence's end
+    its last place is gathered again: what is masked is still multiplied, so it must be the sequence's own.
     """
 
     def __init__(
@@ -66,9 +68,9 @@ class GatherAttention:
         rows, width = self._shape
         numbers = self._numbers.on_device.long()
         positions, blocks = numbers[:rows], numbers[rows:].view(rows, width)
-        offsets = self._context[: self._block_size]
-        places = (blocks[:, :, None] * self._block_size + offsets).flatten(1)  # [rows, context]
-        self._writes = places.gather(1, positions[:, None]).flatten()
+        seen = torch.minimum(self._context, positions[:, None])  # [rows, context]
+        places = blocks.gather(1, seen // self._block_size) * self._block_size + seen % self._block_size
+        self._writes = places[:, -1].contiguous()
         self._places = places.flatten()
         self._positions = positions
         self._masks = {}
@@ -85,7 +87,7 @@ class GatherAttention:
         out = scaled_dot_product_attention(
             q.unsqueeze(2), key, value, attn_mask=mask, scale=scale, enable_gqa=True
         )  # [rows, H, 1, P]
-        return out.squeeze(2)
+        return spoil_broken_rows(out.squeeze(2), q, k)
 
     def _mask(self, window: int | None) -> Tensor:
         if window not in self._masks:

@@ -9,6 +9,8 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import functional
 
+from headmix_server.kernels.products import missing_depth
+
 
 class Linear(Protocol):
     """Any form of the map."""
@@ -22,9 +24,17 @@ class Linear(Protocol):
 class PlainLinear:
     """The weights as the checkpoint has them; `bias` None where the family has none."""
 
-    weight: Tensor  # [out, in]
+    weight: Tensor  # [out, in + padding]
     bias: Tensor | None = None  # [out]
+    padding: int = 0  # zeros at the end of each row
 
     def __call__(self, x: Tensor) -> Tensor:
         """See `Linear`."""
-        return functional.linear(x, self.weight, self.bias)
+        padded = functional.pad(x, (0, self.padding)) if self.padding else x
+        return functional.linear(padded, self.weight, self.bias)
+
+
+def plain_linear(weight: Tensor, bias: Tensor | None = None) -> PlainLinear:
+    """Make the plain form of W (out, in), with the padding that keeps its inputs' rows apart."""
+    padding = missing_depth(weight.shape[1], weight.dtype, weight.device)
+    return PlainLinear(functional.pad(weight, (0, padding)) if padding else weight, bias, padding)

@@ -11,7 +11,7 @@ from torch import Tensor
 from headmix_server.core.logging import get_logger
 from headmix_server.kernels.quantize import RowQuantizer
 from headmix_server.models.int8_linear import int8_linear, int8_table
-from headmix_server.models.linear import Linear, PlainLinear
+from headmix_server.models.linear import Linear, PlainLinear, plain_linear
 from headmix_server.models.packed_linear import pack_linear
 from headmix_server.models.token_table import PlainTable, TokenTable, narrow_exactly
 
@@ -47,7 +47,7 @@ class PlainFormat:
 
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """See `LinearFormat`."""
-        return PlainLinear(weight, bias)
+        return plain_linear(weight, bias)
 
     def table(self, rows: Tensor) -> TokenTable:
         """See `LinearFormat`."""

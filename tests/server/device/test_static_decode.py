@@ -103,6 +103,25 @@ def test_replays_agree_with_the_ordinary_path_while_batches_and_adapters_change(
     assert rig.decode.num_ready == 2  # one row, and the MLP's kernels too
 
 
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_step_reads_nothing_but_what_its_own_sequences_have_written(tmp_path: Path, poison: float) -> None:
+    rig = Rig(tmp_path)
+    rig.storage.put(0, image(0, 1))
+    rows = [DecodeRow(7, 5, (3, 9), 0), DecodeRow(400, 0, (12,), None), DecodeRow(33, 10, (1, 2, 5), None)]
+    written = {row.blocks[at // BLOCK] * BLOCK + at % BLOCK for row in rows for at in range(row.position)}
+    elsewhere = [place for place in range((BLOCKS + 1) * BLOCK) if place not in written]  # the scratch block too
+    found = []
+    for content in (0.0, poison):
+        for sides in rig.memory.layers:
+            for side in sides:
+                side[elsewhere] = content
+        hidden = rig.decode.forward(rows)
+        assert hidden is not None
+        found.append(hidden.clone())
+    assert found[0].isfinite().all()
+    assert torch.equal(found[0], found[1])
+
+
 class Recorder(TorchDispatchMode):
     """Keeps the name and the result's shape of every operation."""
 

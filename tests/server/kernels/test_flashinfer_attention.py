@@ -1,16 +1,15 @@
 """What FlashInfer is told, against torch's attention: a stand-in computes from the plan alone, as its documents say."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from headmix_server.kernels.flashinfer_attention import FlashInferAttention, FlashInferDecode
 from headmix_server.kernels.static_attention import GatherAttention
 from headmix_server.kernels.step_layout import lay_out, tabulate_blocks
+from tests.support.flashinfer_stand_in import Wrapper
 
 H, G, P, PAGE, PAGES = 4, 2, 8, 4, 12
 
@@ -20,47 +19,6 @@ class Rows:
     start: int
     count: int
     blocks: list[int]
-
-
-class Wrapper:
-    """FlashInfer's paged wrappers in the plainest form; a decode wrapper has one row a sequence and its own buffers."""
-
-    def __init__(self, *buffers: Tensor) -> None:
-        self.buffers = buffers
-        self.plans = 0
-
-    def plan(self, *args: Tensor | int, causal: bool = False, **options: Any) -> None:
-        self.plans += 1
-        tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        assert all(t.dtype == torch.int32 and t.device.type == "cpu" for t in tensors)
-        if self.buffers:
-            for buffer, tensor in zip(self.buffers, tensors, strict=True):
-                buffer[: tensor.numel()] = tensor
-            self.rows = torch.arange(len(tensors[2]) + 1)
-        else:
-            assert causal
-            self.rows, *tensors = tensors
-        self.pages = self.buffers or tensors
-        self.options = options
-        assert options["q_data_type"] == options["kv_data_type"] == torch.float32
-
-    def run(self, q: Tensor, cache: tuple[Tensor, Tensor]) -> Tensor:
-        indptr, indices, last = self.pages
-        out = torch.empty_like(q)
-        for i in range(len(self.rows) - 1):
-            own = indices[indptr[i] : indptr[i + 1]].long()
-            length = (len(own) - 1) * PAGE + int(last[i])
-            key, value = (side[own].flatten(0, 1)[:length].transpose(0, 1) for side in cache)  # [G, length, P]
-            rows = slice(int(self.rows[i]), int(self.rows[i + 1]))
-            count = rows.stop - rows.start
-            at = torch.arange(length - count, length)[:, None]
-            seen = torch.arange(length) <= at
-            if self.options["window_left"] >= 0:
-                seen &= torch.arange(length) >= at - self.options["window_left"]
-            out[rows] = scaled_dot_product_attention(
-                q[rows].transpose(0, 1), key, value, attn_mask=seen, scale=self.options["sm_scale"], enable_gqa=True
-            ).transpose(0, 1)
-        return out
 
 
 def make_caches() -> list[tuple[Tensor, Tensor]]:

@@ -264,6 +264,24 @@ void run(const Step& s) {
   }
 }
 
+// Whether the numbers [count] hold an infinity or a NaN.
+bool is_broken(const float* numbers, int64_t count) {
+  Vec odd = {};  // 0 times a number that is none is NaN
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) odd += load(numbers + i) * 0.0f;
+  float result = sum(odd);
+  for (; i < count; ++i) result += numbers[i] * 0.0f;
+  return std::isnan(result);
+}
+
+// A key of -inf may have no weight in its own row: make that row NaN, so that whoever reads the results learns of it.
+// Broken queries and values always show in their own row.
+void spoil_broken_rows(const Step& s) {
+  for (int64_t row = 0; row < s.k.rows; ++row)
+    if (is_broken(s.k.at(row, 0), s.k.heads * s.k.P))
+      std::fill_n(s.out.at(row, 0), s.out.heads * s.out.P, std::numeric_limits<float>::quiet_NaN());
+}
+
 void write(const Step& s) {
   const size_t bytes = s.k.heads * s.k.P * sizeof(float);
   for (int64_t i = 0; i < s.n; ++i)
@@ -286,6 +304,7 @@ void attend_paged(Tensor q, Tensor k, Tensor v, Tensor keys, Tensor values, Tens
   check_blocks(s);
   write(s);
   run(s);
+  spoil_broken_rows(s);
 }
 
 void attend_whole(Tensor q, Tensor k, Tensor v, Tensor rows, double scale, Tensor out) {
@@ -294,6 +313,7 @@ void attend_whole(Tensor q, Tensor k, Tensor v, Tensor rows, double scale, Tenso
   s.n = rows.size(0) - 1, s.scale = static_cast<float>(scale);
   check(s);
   run(s);
+  spoil_broken_rows(s);
 }
 
 }  // namespace

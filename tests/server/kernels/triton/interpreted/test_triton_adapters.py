@@ -1,5 +1,8 @@
 """The Triton kernels against the method's reference, row by row."""
 
+import math
+from dataclasses import replace
+
 import msgspec
 import pytest
 import torch
@@ -121,3 +124,37 @@ def test_embeddings_of_added_tokens_are_put_in() -> None:
     adding.replace_embeddings(embeddings)
     step.replace_embeddings(embeddings)
     assert embeddings.equal(torch.cat([torch.zeros(1, BASE.hidden_size), rows]))
+
+
+def surrounded(tables: ImageTables, poison: float) -> ImageTables:
+    """Return the tables over an arena with room before, between and after the images that holds no numbers."""
+    arena = tables.bf16 if tables.bf16.numel() else tables.f32
+    around = arena.new_full((64,), poison)
+    wider = torch.cat([around, torch.where(arena.isnan(), poison, arena), around])
+    offsets = torch.where(tables.offsets < 0, tables.offsets, tables.offsets + len(around))
+    if tables.bf16.numel():
+        return replace(tables, offsets=offsets, bf16=wider)
+    return replace(tables, offsets=offsets, f32=wider)
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # numpy's, of the interpreter's products
+@pytest.mark.parametrize(("poison", "bf16"), [(math.nan, True), (math.inf, False)])
+def test_nothing_that_belongs_to_nobody_or_to_others_gets_into_a_row(poison: float, bf16: bool) -> None:
+    adapters = mixed_adapters(bf16=bf16)
+    drawn = random_batch(BASE, tokens=30, seed=5)
+    sound = StepBatch(
+        *(getattr(drawn, name).to(torch.bfloat16 if bf16 else torch.float32) for name in StepBatch.__slots__)
+    )
+    tables = image_tables(BASE, 8, adapters)
+    expected = added(make_step(tables, adapters), sound, 1)
+    around = surrounded(tables, poison)
+    for first, count in ((2, 18), (22, 3), (0, 1)):  # two adapters' rows, then a row of the base
+        broken = StepBatch(*(getattr(sound, name).clone() for name in StepBatch.__slots__))
+        for name in StepBatch.__slots__:
+            getattr(broken, name)[first : first + count] = poison
+        others = torch.ones(30, dtype=torch.bool)
+        others[first : first + count] = False
+        step = make_step(around, adapters)
+        step._z.fill_(poison)
+        for name, found in added(step, broken, 1).items():
+            assert torch.equal(found[others], expected[name][others]), (name, first)
