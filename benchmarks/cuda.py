@@ -24,7 +24,7 @@ from headmix_adapters.config import AdapterConfig, BaseShape, encode_config
 from headmix_adapters.presets import Ranks, kernel_mix_sites
 from headmix_adapters.sites import tensor_shapes
 from headmix_server.device.adapter_image import AdapterImage, make_image
-from headmix_server.device.cuda_parts import find_flashinfer, make_cuda_decode, make_cuda_storage
+from headmix_server.device.cuda_parts import make_cuda_decode, make_cuda_storage
 from headmix_server.device.fixed_storage import FixedStorage
 from headmix_server.device.kv_memory import KVMemory, block_bytes
 from headmix_server.device.placement import Placement, choose_placement
@@ -151,8 +151,7 @@ def cuda_parts(
 ) -> tuple[FixedStorage, StaticDecode]:
     """Make slots and captured steps as the server does."""
     storage = make_cuda_storage(base, DISTINCT, arena_mib, max(asdict(PRESET).values()), placement)
-    library = find_flashinfer(base.head_dim, placement)
-    return storage, make_cuda_decode(model, storage, memory, -(-LLAMA["max_position_embeddings"] // BLOCK), library)
+    return storage, make_cuda_decode(model, storage, memory, -(-LLAMA["max_position_embeddings"] // BLOCK))
 
 
 def prepare(config: dict[str, Any], placement: Placement, parts: Parts = cuda_parts) -> Subject:

@@ -148,7 +148,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
 
         library = find_flashinfer(model.config.head_dim, placement)
         attention = attention_backend(library)
-        decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size), library)
+        decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size))
     runner = TorchRunner(model, base.shape, memory, storage, placement, decode, attention)
     return runner, _limits(settings, settings.max_model_len or longest, blocks, model.config.eos_ids)
 

@@ -19,7 +19,6 @@ from headmix_server.device.fixed_storage import FixedStorage
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
 from headmix_server.device.static_step import DecodeRow
-from headmix_server.kernels.flashinfer_attention import FlashInferDecode
 from headmix_server.kernels.static_attention import GatherAttention, StaticAttention
 from headmix_server.models.registry import load_model
 from tests.support.adapters import MIXED_SITES, MLP_SITES
@@ -67,18 +66,15 @@ def attend(
 ) -> torch.Tensor:
     """Attend by one of the paths a GPU has: ragged steps, then those of fixed shape."""
     chunks = MIXED if path in ("torch", "flashinfer") else SINGLE
-    found = find_flashinfer(HEAD, gpu(dtype)) if path.startswith("flashinfer") else None
-    if path.startswith("flashinfer") and found is None:
+    found = find_flashinfer(HEAD, gpu(dtype)) if path == "flashinfer" else None
+    if path == "flashinfer" and found is None:
         pytest.skip("FlashInfer is not installed, or has no kernels for this type")
     q, k, v = states
     if path in ("torch", "flashinfer"):
         step = attention_backend(found).paged(caches, *paged(chunks, PAGE, PAGES))
         return step.attend(0, q, k, v, scale=0.1, window=window)
-    attention: StaticAttention
-    if found is not None:
-        attention = FlashInferDecode(found.decode_wrapper, caches, PAGE, len(chunks), 8)
-    else:
-        attention = {"triton": TritonDecodeAttention, "gather": GatherAttention}[path](caches, PAGE, len(chunks), 8)
+    made = {"triton": TritonDecodeAttention, "gather": GatherAttention}[path]
+    attention: StaticAttention = made(caches, PAGE, len(chunks), 8)
     attention.fill([chunk.start for chunk in chunks], [chunk.blocks for chunk in chunks])
     attention.begin()
     return attention.attend(0, q, k, v, scale=0.1, window=window)
@@ -87,7 +83,7 @@ def attend(
 @pytest.mark.parametrize("window", [None, 9])
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("path", ["torch", "flashinfer", "triton", "gather", "flashinfer, static"])
+@pytest.mark.parametrize("path", ["torch", "flashinfer", "triton", "gather"])
 @torch.inference_mode()
 def test_attention_reads_nothing_but_what_its_own_sequences_have_written(
     path: str, dtype: torch.dtype, poison: float, window: int | None
@@ -130,7 +126,7 @@ def test_an_adapter_that_overflows_changes_nobody_elses_captured_step(
     for huge in (False, True):
         storage = make_cuda_storage(BASE, 8, 8, 32, placement)
         memory = KVMemory(model.config, 41, 4, dtype, placement.device)
-        decode = make_cuda_decode(model, storage, memory, 64, None)
+        decode = make_cuda_decode(model, storage, memory, 64)
         fill(storage, hostile if huge else None)
         with torch.inference_mode():
             for step in range(8):
@@ -142,7 +138,7 @@ def test_an_adapter_that_overflows_changes_nobody_elses_captured_step(
                 ]
                 found = decode.forward(rows)
                 assert found is not None
-                broken = found[0].clone()
+                broken = found[0].cpu()  # as the engine does: a step is read back before the next one is written
             # it has ended: its blocks, full of what it wrote, are the ends of others
             found = decode.forward([DecodeRow(7, 8, (2, 3, 0), None), DecodeRow(11, 0, (1,), 2)])
             assert found is not None

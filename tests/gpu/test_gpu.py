@@ -139,7 +139,7 @@ def test_a_captured_step_serves_adapters_that_were_installed_after_it(tmp_path: 
     model = load_model(tmp_path, placement.dtype, device=placement.device)
     storage = make_cuda_storage(BASE, 8, 8, 32, placement)
     memory = KVMemory(model.config, 41, 4, placement.dtype, placement.device)
-    decode = make_cuda_decode(model, storage, memory, 64, None)
+    decode = make_cuda_decode(model, storage, memory, 64)
     rows = [DecodeRow(7, 5, (3, 9), 0), DecodeRow(400, 0, (12,), None), DecodeRow(33, 11, (1, 2, 5), 5)]
 
     @torch.inference_mode()
@@ -164,7 +164,7 @@ def test_adapters_are_staged_and_copied_while_a_step_is_captured(tmp_path: Path)
     model = load_model(tmp_path, placement.dtype, device=placement.device)
     storage = make_cuda_storage(BASE, 8, 8, 32, placement)
     memory = KVMemory(model.config, 41, 4, placement.dtype, placement.device)
-    decode = make_cuda_decode(model, storage, memory, 64, None)
+    decode = make_cuda_decode(model, storage, memory, 64)
     over = threading.Event()
 
     def copy(staged: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""FlashInfer's paged wrappers in the plainest form: they compute from the plan alone, as its documents say."""
+"""FlashInfer's paged prefill wrapper in the plainest form: it computes from the plan alone, as its documents say."""
 
 from typing import Any
 
@@ -8,10 +8,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class Wrapper:
-    """Stands for either wrapper; a decode wrapper has one row per sequence and its own buffers."""
+    """Stands for the wrapper of one kind of layer."""
 
-    def __init__(self, *buffers: Tensor) -> None:
-        self.buffers = buffers
+    def __init__(self) -> None:
         self.plans = 0
 
     def plan(self, *args: Tensor | int, causal: bool = False, **options: Any) -> None:
@@ -19,14 +18,8 @@ class Wrapper:
         self.plans += 1
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
         assert all(t.dtype == torch.int32 and t.device.type == "cpu" for t in tensors)
-        if self.buffers:
-            for buffer, tensor in zip(self.buffers, tensors, strict=True):
-                buffer[: tensor.numel()] = tensor
-            self.rows = torch.arange(len(tensors[2]) + 1)
-        else:
-            assert causal
-            self.rows, *tensors = tensors
-        self.pages = self.buffers or tensors
+        assert causal
+        self.rows, *self.pages = tensors
         self.options = options
         assert options["q_data_type"] == options["kv_data_type"]
 

@@ -55,7 +55,6 @@ def static_decode(
     memory: KVMemory,
     blocks: int,
     placement: Placement = CPU,
-    most_positions: int | None = None,
 ) -> StaticDecode:
     """Make decode steps that are run as they are; the memory's last block is the scratch block."""
 
@@ -64,7 +63,7 @@ def static_decode(
         return StaticStep(model, storage, attention, shape, blocks, placement.device)
 
     longest = -(-model.config.max_positions // memory.block_size)
-    return StaticDecode(storage, memory.block_size, longest, make_step, EagerReplay, most_positions)
+    return StaticDecode(storage, memory.block_size, longest, make_step, EagerReplay)
 
 
 def load_tiny(folder: Path) -> Model:

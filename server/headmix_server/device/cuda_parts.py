@@ -9,7 +9,6 @@ from functools import partial
 from types import ModuleType
 
 import torch
-from torch import Tensor
 
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import TERMS
@@ -70,12 +69,8 @@ def free_cache_bytes(device: torch.device) -> int:
     return int(free * CACHE_SHARE)
 
 
-GATHERED_POSITIONS = 2**19
-"""The most cached positions a captured step copies for each layer without FlashInfer: with 8 heads of 128, 2 GiB."""
-
-
 class FlashInfer:
-    """The installed library: its wrappers on one device, which share their workspace."""
+    """The installed library: its wrappers on one device, which share a workspace."""
 
     def __init__(self, module: ModuleType, device: torch.device) -> None:
         self._module = module
@@ -87,19 +82,6 @@ class FlashInfer:
         if kind not in self._prefill:
             self._prefill[kind] = self._module.BatchPrefillWithPagedKVCacheWrapper(self._workspace, "NHD")
         return self._prefill[kind]
-
-    def decode_wrapper(self, indptr: Tensor, indices: Tensor, last: Tensor) -> Wrapper:
-        """Return a wrapper for steps that are captured."""
-        wrapper: Wrapper = self._module.BatchDecodeWithPagedKVCacheWrapper(
-            self._workspace,
-            "NHD",
-            use_cuda_graph=True,
-            use_tensor_cores=True,
-            paged_kv_indptr_buffer=indptr,
-            paged_kv_indices_buffer=indices,
-            paged_kv_last_page_len_buffer=last,
-        )
-        return wrapper
 
 
 def find_flashinfer(head_dim: int, placement: Placement) -> FlashInfer | None:
@@ -128,18 +110,17 @@ def attention_backend(library: FlashInfer | None) -> AttentionBackend:
     return backend
 
 
-def make_cuda_decode(
-    model: Model, storage: FixedStorage, memory: KVMemory, longest: int, library: FlashInfer | None
-) -> StaticDecode:
+def make_cuda_decode(model: Model, storage: FixedStorage, memory: KVMemory, longest: int) -> StaticDecode:
     """Make the captured decode steps; `longest` are the most blocks of a sequence.
 
     The memory's last block is theirs alone: their padding writes there.
     """
+    from headmix_server.kernels.triton.decode_attention import TritonDecodeAttention
+
     pool = GraphPool(torch.cuda.graph_pool_handle())
     log = get_logger("device")
     device = memory.layers[0][0].device
-
-    from headmix_server.kernels.triton.decode_attention import TritonDecodeAttention
+    log.info("attention of captured steps", by="triton")
 
     def make_step(shape: StepShape) -> StaticStep:
         attention = TritonDecodeAttention(memory.layers, memory.block_size, shape.rows, shape.blocks)
@@ -149,5 +130,4 @@ def make_cuda_decode(
         log.debug("capturing a decode step")
         return CudaGraphReplay(step, pool)
 
-    most = GATHERED_POSITIONS if library is None else None
-    return StaticDecode(storage, memory.block_size, longest, make_step, make_replay, most)
+    return StaticDecode(storage, memory.block_size, longest, make_step, make_replay)

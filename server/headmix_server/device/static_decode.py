@@ -25,10 +25,7 @@ _ALL = Launches(qkv=True, o=True, gate_up=True, down=True)
 
 
 class StaticDecode:
-    """Every captured step of one runner; `longest` are the most cache blocks a sequence can have.
-
-    `most_positions` bounds rows times context of a captured step, None where its attention gathers nothing.
-    """
+    """Every captured step of one runner; `longest` are the most cache blocks a sequence can have."""
 
     def __init__(
         self,
@@ -37,14 +34,12 @@ class StaticDecode:
         longest: int,
         make_step: Callable[[StepShape], StaticStep],
         make_replay: Callable[[StaticStep], Replay],
-        most_positions: int | None = None,
     ) -> None:
         self._storage = storage
         self._fewest = -(-FEWEST_POSITIONS // block_size)
         self._longest = longest
         self._make_step = make_step
         self._make_replay = make_replay
-        self._most_blocks = None if most_positions is None else most_positions // block_size
         self._told: set[str] = set()
         self._ready: dict[StepShape, tuple[StaticStep, Replay]] = {}
 
@@ -59,9 +54,6 @@ class StaticDecode:
             blocks=self._context(max(len(row.blocks) for row in rows)),
             launches=_superset(self._storage.launches(slots)),
         )
-        if self._most_blocks is not None and shape.rows * shape.blocks > self._most_blocks:
-            self._tell_uncaptured("its attention would gather too much", rows=shape.rows, blocks=shape.blocks)
-            return None
         self._storage.await_slots(slots)
         if shape in self._ready:
             step, replay = self._ready[shape]

@@ -1,4 +1,4 @@
-"""Attention on CUDA by FlashInfer over the paged cache: one call a layer, for a whole ragged step or a captured one.
+"""Attention of a whole ragged step on CUDA by FlashInfer over the paged cache, one call a layer.
 
 FlashInfer plans a step on the host from its block tables, once for each scale and window its layers use. The wrappers
 are FlashInfer's own classes (written against 0.7.2), handed in, so that nothing here needs a GPU to be tested.
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from headmix_server.kernels.attention import spoil_broken_rows
-from headmix_server.kernels.fixed_numbers import FixedNumbers
 from headmix_server.kernels.step_layout import BlockTable, StepLayout
 
 WORKSPACE_BYTES = 128 * 2**20
@@ -23,7 +22,7 @@ HEAD_SIZES = frozenset({64, 128, 256})
 
 
 class Wrapper(Protocol):
-    """FlashInfer's paged decode and prefill wrappers, as far as they are used here."""
+    """FlashInfer's paged prefill wrapper, as far as it is used here."""
 
     @property
     def plan(self) -> Callable[..., None]:
@@ -103,68 +102,6 @@ class FlashInferAttention:
             self._planned[kind] = wrapper
         cache = _store(self._caches[layer], self._writes, k, v, self._block_size)
         return spoil_broken_rows(self._planned[kind].run(q.contiguous(), cache), q, k)
-
-
-class FlashInferDecode:
-    """See `kernels.static_attention.StaticAttention`: FlashInfer's decode wrappers in their form for CUDA graphs.
-
-    `wrapper` makes one for buffers of indptr [rows + 1], indices [rows * blocks] and last page lengths [rows]. The
-    first computation finds which scales and windows the layers use; from then on `fill` plans for each of them, so a
-    step must be computed once before it is captured.
-    """
-
-    def __init__(
-        self,
-        wrapper: Callable[[Tensor, Tensor, Tensor], Wrapper],
-        caches: Sequence[tuple[Tensor, Tensor]],
-        block_size: int,
-        rows: int,
-        blocks: int,
-    ) -> None:
-        device = caches[0][0].device
-        self._make = wrapper
-        self._caches = caches
-        self._block_size = block_size
-        self._shape = (rows, blocks)
-        self._writes = FixedNumbers(rows, device)
-        self._places = self._writes.on_device  # int64 once a step has begun
-        self._pages: PageTable | None = None
-        self._wrappers: dict[Kind, tuple[Wrapper, dict[str, Any]]] = {}
-
-    def fill(self, positions: Sequence[int], blocks: Sequence[Sequence[int]]) -> None:
-        """See `StaticAttention`."""
-        rows, width = self._shape
-        if len(positions) != rows or max(map(len, blocks)) > width:
-            raise ValueError(f"{len(positions)} rows of up to {max(map(len, blocks))} blocks for {rows} of {width}")
-        size = self._block_size
-        self._writes.write([own[at // size] * size + at % size for at, own in zip(positions, blocks, strict=True)])
-        padded = [[*own, *[0] * (width - len(own))] for own in blocks]
-        ends = _numbers(positions) + 1
-        self._pages = tabulate_pages(ends, torch.tensor(padded, dtype=torch.int32, device="cpu"), size)
-        for wrapper, options in self._wrappers.values():
-            self._plan(wrapper, options)
-
-    def begin(self) -> None:
-        """See `StaticAttention`; FlashInfer has planned already."""
-        self._places = self._writes.on_device.long()
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
-        """See `StaticAttention`."""
-        key = (scale, window)
-        if key not in self._wrappers:
-            rows, width = self._shape
-            buffers = [torch.zeros(n, dtype=torch.int32, device=q.device) for n in (rows + 1, rows * width, rows)]
-            heads = {"num_qo_heads": q.shape[1], "num_kv_heads": k.shape[1], "head_dim": q.shape[2]}
-            self._wrappers[key] = (self._make(*buffers), heads | _options(scale, window, q.dtype))
-            self._plan(*self._wrappers[key])
-        cache = _store(self._caches[layer], self._places, k, v, self._block_size)
-        return spoil_broken_rows(self._wrappers[key][0].run(q.contiguous(), cache), q, k)
-
-    def _plan(self, wrapper: Wrapper, options: dict[str, Any]) -> None:
-        if self._pages is None:
-            raise RuntimeError("the step was computed before it was filled")
-        pages = self._pages
-        wrapper.plan(pages.indptr, pages.indices, pages.last, page_size=self._block_size, **options)
 
 
 def _options(scale: float, window: int | None, dtype: torch.dtype) -> dict[str, Any]:

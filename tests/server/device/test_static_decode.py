@@ -159,15 +159,6 @@ def test_a_batch_larger_than_any_captured_step_is_left_to_the_ordinary_path(tmp_
     assert [line["rows"] for line in lines] == [257]  # told once, not at every step
 
 
-def test_a_step_that_would_gather_too_much_is_left_to_the_ordinary_path(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
-    decode = static_decode(rig.model, rig.storage, rig.memory, BLOCKS, most_positions=512)
-    assert decode.forward([DecodeRow(7, 0, (1,), None)] * 2) is not None  # 2 rows of at least 256 positions
-    with capture_logs() as lines:
-        assert decode.forward([DecodeRow(7, 0, (1,), None)] * 3) is None
-    assert "gather" in lines[0]["reason"]
-
-
 def test_longer_contexts_are_captured_in_doubling_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(static_decode_module, "FEWEST_POSITIONS", 16)
     rig = Rig(tmp_path)

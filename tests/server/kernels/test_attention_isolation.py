@@ -13,7 +13,7 @@ from torch import Tensor
 
 from headmix_server.kernels.attention import StepAttention
 from headmix_server.kernels.attention_backend import NATIVE, TORCH
-from headmix_server.kernels.flashinfer_attention import FlashInferAttention, FlashInferDecode
+from headmix_server.kernels.flashinfer_attention import FlashInferAttention
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.static_attention import GatherAttention, StaticAttention
@@ -47,11 +47,8 @@ PATHS: dict[str, Make] = {
     "flashinfer": lambda caches, chunks: FlashInferAttention(
         lambda kind: Wrapper(), caches, *paged(chunks, BLOCK, BLOCKS)
     ),
-    "flashinfer decode": lambda caches, chunks: begun(
-        FlashInferDecode(Wrapper, caches, BLOCK, len(chunks), LONGEST), chunks
-    ),
 }
-DECODE_ONLY = {"gather", "flashinfer decode"}
+DECODE_ONLY = {"gather"}
 
 
 @dataclass(frozen=True)

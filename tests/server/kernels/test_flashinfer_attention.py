@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from headmix_server.kernels.flashinfer_attention import FlashInferAttention, FlashInferDecode
+from headmix_server.kernels.flashinfer_attention import FlashInferAttention
 from headmix_server.kernels.static_attention import GatherAttention
 from headmix_server.kernels.step_layout import lay_out, tabulate_blocks
 from tests.support.flashinfer_stand_in import Wrapper
@@ -65,35 +65,3 @@ def test_a_ragged_step_attends_as_every_sequence_alone(window: int | None) -> No
     for mine, theirs in zip(caches, alone, strict=True):
         assert mine[0].equal(theirs[0])
         assert mine[1].equal(theirs[1])
-
-
-def test_a_captured_step_is_planned_anew_for_each_batch_and_agrees_with_the_gather() -> None:
-    caches = make_caches()
-    alone = copies(caches)
-    made: list[Wrapper] = []
-
-    def make(*buffers: Tensor) -> Wrapper:
-        made.append(Wrapper(*buffers))
-        return made[-1]
-
-    attention, gather = FlashInferDecode(make, caches, PAGE, 3, 3), GatherAttention(alone, PAGE, 3, 3)
-    addresses: set[tuple[int, ...]] = set()
-    for positions, blocks in (([5, 0, 11], [[3, 7], [4], [1, 2, 5]]), ([6, 1, 0], [[3, 7], [4], [0]])):
-        q, k, v = project(3)
-        for each in (attention, gather):
-            each.fill(positions, blocks)
-            each.begin()
-        for layer, window in ((0, None), (1, 2)):
-            found = attention.attend(layer, q, k, v, scale=0.5, window=window)
-            torch.testing.assert_close(found, gather.attend(layer, q, k, v, scale=0.5, window=window))
-        addresses.add(tuple(buffer.data_ptr() for wrapper in made for buffer in wrapper.buffers))
-    assert [wrapper.plans for wrapper in made] == [2, 2]  # one wrapper each for the full and the sliding layer
-    assert len(addresses) == 1
-
-
-def test_a_batch_that_does_not_fit_the_captured_shape_is_refused() -> None:
-    attention = FlashInferDecode(Wrapper, make_caches(), PAGE, 1, 2)
-    with pytest.raises(ValueError, match="for 1 of 2"):
-        attention.fill([9], [[1, 2, 3]])
-    with pytest.raises(RuntimeError, match="before it was filled"):
-        attention.attend(0, *project(1), scale=1.0, window=None)

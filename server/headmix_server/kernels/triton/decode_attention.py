@@ -80,7 +80,9 @@ def _attend_part(
         largest = tl.sum(query.to(tl.float32) * own_key.to(tl.float32)[None, :], axis=1) * scale
         largest += tl.sum(own_key.to(tl.float32) * 0.0, axis=0)  # a key of -inf must show, not just weigh nothing
         total += 1.0
-        acc += own_value.to(tl.float32)[None, :]
+        # a query or key that is not finite must show in its row, even where its scores would count as minus infinity
+        spoilt = tl.sum(query.to(tl.float32) * 0.0, axis=1) + tl.sum(own_key.to(tl.float32) * 0.0, axis=0)
+        acc += own_value.to(tl.float32)[None, :] + spoilt[:, None]
     for t in range(start, end, BLOCK_T):
         seen = t + tl.arange(0, BLOCK_T)
         there = seen < end

@@ -60,6 +60,7 @@ def test_a_row_that_is_not_a_number_stays_alone() -> None:
     cache = poisoned_cache(2, 16, torch.float32)
     q, k, v = (torch.rand(len(POSITIONS), heads, 16) for heads in (4, 2, 2))  # a key of -inf then weighs nothing
     q[1], v[2], k[3] = float("nan"), float("inf"), float("-inf")
+    q[3] = q[3].abs()  # its own score is minus infinity, as that of a position that is masked
     attention = TritonDecodeAttention([cache], BLOCK, len(POSITIONS), WIDTH)
     attention.fill(POSITIONS, TABLE)
     attention.begin()
