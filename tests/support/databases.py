@@ -6,22 +6,32 @@ HEADMIX_TESTS_NEED_POSTGRESQL set, as in CI, they fail instead.
 
 import itertools
 import os
+import select
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+
+if TYPE_CHECKING:
+    from pgserver.postgres_server import PostgresServer as Process
 
 NEEDED = "HEADMIX_TESTS_NEED_POSTGRESQL"
 
 
 class PostgresServer:
-    """A running server; `new_database` makes an empty database and returns its URL."""
+    """A running server; `new_database` makes an empty database and returns its URL.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    Kill or freeze one of your own: the others of a session share one.
+    """
+
+    def __init__(self, process: "Process") -> None:
+        self._process = process
+        self._url = process.get_uri()
         self._numbers = itertools.count()
 
     def new_database(self) -> str:
@@ -29,6 +39,39 @@ class PostgresServer:
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return self._url.replace("/postgres?", f"/{name}?")
+
+    def kill(self) -> None:
+        """End it and every connection at once, as a crash of its machine would."""
+        descriptor = os.pidfd_open(self._pid)
+        os.kill(self._pid, signal.SIGQUIT)
+        ended = select.select([descriptor], [], [], 30)[0]
+        os.close(descriptor)
+        if not ended:
+            raise TimeoutError("PostgreSQL did not end")
+
+    def start(self) -> None:
+        """Start it again where it was, and wait until it answers."""
+        self._process.ensure_postgres_running()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it stand still for the block: connections stay open, and nothing is answered."""
+        children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="ascii")
+        processes = [self._pid, *map(int, children.split())]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
+    @property
+    def _pid(self) -> int:
+        pid = self._process.get_pid()
+        if pid is None:
+            raise RuntimeError("PostgreSQL does not run")
+        return int(pid)
 
 
 @contextmanager
@@ -45,6 +88,6 @@ def postgres_server(folder: Path) -> Iterator[PostgresServer]:
             raise
         pytest.skip(f"no PostgreSQL on this machine ({type(error).__name__}: {error}): what needs it is not tested")
     try:
-        yield PostgresServer(server.get_uri())
+        yield PostgresServer(server)
     finally:
         server.cleanup()

@@ -118,22 +118,29 @@ def running_server(
     base: Path | None = None,
     data_dir: Path | None = None,
     env: Mapping[str, str] | None = None,
+    slow: Path | None = None,
     **settings: str | float | Path,
 ) -> Iterator[RunningServer]:
     """Run `headmix serve` with the fake runner and end it at the end, whatever happened.
 
-    `folder` gets the base and the data folder unless these are given; `settings` become flags. Unless `ready` is
+    `folder` gets the base and the data folder unless these are given; `settings` become flags. While the file
+    `slow` is there, each step of the engine takes a while. Unless `ready` is
     false, the server answers requests when this gives it.
     """
     base = base if base is not None else write_fake_base(folder / FAKE_BASE)
     data_dir = data_dir if data_dir is not None else folder / "data"
+    command = serve_command(**{"base": base, "data_dir": data_dir, "runner": "fake", "port": 0, **settings})
+    variables = {**server_environment(), **(env or {})}
+    if slow is not None:
+        command[command.index("headmix_server.cli")] = "tests.support.slow_server"
+        variables["SLOW_FILE"] = str(slow)
     process = subprocess.Popen(
-        serve_command(**{"base": base, "data_dir": data_dir, "runner": "fake", "port": 0, **settings}),
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**server_environment(), **(env or {})},
+        env=variables,
     )
     server = RunningServer(process, data_dir, base)
     try:

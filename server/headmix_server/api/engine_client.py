@@ -2,21 +2,23 @@
 
 Owns the state clients meet (starting, ready, draining, down) and the promise that every open request is answered: by
 the engine, or with the reason the engine is gone. Whether an engine process lives, and starting another, is the
-supervisor's: it binds one endpoint an incarnation (`attach`) and takes it away (`detach`). Everything runs on one
-event loop; `forget` alone may be called by any thread.
+supervisor's: it binds one endpoint for each engine process (`attach`) and takes it away (`detach`). Everything runs on
+one event loop; `forget` alone may be called by any thread.
+
+Whoever listens to reports or waits for readiness is called between two of the engine's messages. What fails there is
+logged and ends nothing: only messages that cannot be read do.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import StrEnum
 from types import MappingProxyType
 
-import zmq
-import zmq.asyncio
-
+from headmix_server.api.engine_connection import EngineConnection
 from headmix_server.api.engine_places import EnginePlaces
+from headmix_server.api.engine_socket import EngineSocket
 from headmix_server.api.mailbox import Mailbox
 from headmix_server.core.errors import EngineUnavailable, ServerOverloaded
 from headmix_server.core.logging import get_logger
@@ -40,8 +42,6 @@ from headmix_server.core.messages import (
     Shutdown,
     TokenOutput,
     UnpinAdapter,
-    decode_from_engine,
-    encode,
 )
 from headmix_server.core.types import Residency
 
@@ -62,15 +62,27 @@ class EngineState(StrEnum):
 class EngineClient:
     """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait (`EnginePlaces`).
 
+    `on_report` is called with each of the engine's reports, on the event loop: it must not wait for anything.
+    `open_socket` binds an endpoint, `clock` is monotonic, in seconds.
+
     `reason` says in words why the state is not ready. `ready` is the engine's announcement, `resident` the fastest
-    tier of each adapter it last reported, `last_heard` when it last said anything (`time.monotonic`).
+    tier of each adapter it last reported, `last_heard` when it last said anything, by `clock`.
     """
 
-    def __init__(self, *, max_open: int, on_report: Callable[[EngineReport], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        *,
+        max_open: int,
+        on_report: Callable[[EngineReport], None] = lambda _: None,
+        open_socket: Callable[[str], EngineSocket] = EngineSocket,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._open = EnginePlaces(max_open)
         self._on_report = on_report
-        self._context: zmq.asyncio.Context | None = None
-        self._socket: zmq.asyncio.Socket | None = None
+        self._open_socket = open_socket
+        self._clock = clock
+        self._socket: EngineSocket | None = None
+        self._connection: EngineConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._mailboxes: dict[str, Mailbox] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -82,32 +94,24 @@ class EngineClient:
         self.ready: EngineReady | None = None
         self.resident: Mapping[str, Residency] = MappingProxyType({})
         self.reason = "the engine has not been started"
-        self.last_heard = time.monotonic()
+        self.last_heard = clock()
 
     # --- life --------------------------------------------------------------------------------------------------------
 
-    def attach(self, endpoint: str) -> None:
+    def attach(self, endpoint: str) -> EngineConnection:
         """Bind an endpoint for a new engine process to connect to; detaches the one before.
 
         Raises:
-            zmq.ZMQError: the endpoint cannot be bound.
+            OSError: the endpoint cannot be bound.
         """
         self.detach("another engine takes over")
         self._loop = asyncio.get_running_loop()
-        self._context = zmq.asyncio.Context()
-        socket = self._context.socket(zmq.PAIR)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.SNDHWM, 0)
-        socket.setsockopt(zmq.RCVHWM, 0)
-        self._socket = socket
-        try:
-            socket.bind(endpoint)
-        except zmq.ZMQError:
-            self.detach("its endpoint cannot be bound")
-            raise
+        self._socket = self._open_socket(endpoint)
+        self._connection = EngineConnection()
         self.reason = "the engine is starting"
-        self.last_heard = time.monotonic()
-        self._reader = asyncio.create_task(self._read(socket), name="engine-client")
+        self.last_heard = self._clock()
+        self._reader = asyncio.create_task(self._read(self._socket), name="engine-client")
+        return self._connection
 
     def watch_ready(self, on_ready: Callable[[], None]) -> None:
         """Have a function called whenever an engine has become ready."""
@@ -121,9 +125,9 @@ class EngineClient:
         socket, self._socket = self._socket, None
         if socket is not None:
             socket.close()
-        context, self._context = self._context, None
-        if context is not None:
-            context.term()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.lose(reason)
         self.ready = None
         self.resident = MappingProxyType({})
         self.reason = reason
@@ -154,7 +158,7 @@ class EngineClient:
         return len(self._mailboxes)
 
     async def wait_ready(self) -> EngineReady:
-        """Wait until the engine of this incarnation, or of a later one, is ready."""
+        """Wait until this engine, or a later one, is ready."""
         while self.ready is None:
             await self._became_ready.wait()
         return self.ready
@@ -165,10 +169,10 @@ class EngineClient:
             self._became_idle.clear()
             await self._became_idle.wait()
 
-    async def shutdown(self) -> None:
+    def shutdown(self) -> None:
         """Tell the engine to exit; it fails what is open first. Does nothing where there is none."""
-        if self._socket is not None and self.ready is not None:
-            await self._socket.send(encode(Shutdown()))
+        if self.ready is not None:
+            self._send(Shutdown())
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -272,27 +276,23 @@ class EngineClient:
 
     def _send(self, message: Message) -> None:
         if self._socket is not None:
-            sent = asyncio.ensure_future(self._socket.send(encode(message)))
-            sent.add_done_callback(_forget_result)
+            self._socket.send(message)
 
-    async def _read(self, socket: zmq.asyncio.Socket) -> None:
+    async def _read(self, socket: EngineSocket) -> None:
         try:
             while True:
-                self._dispatch(decode_from_engine(await socket.recv()))
+                self._dispatch(await socket.receive())
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for a reader that is gone
-            self._log.exception("the engine's socket failed")
-            self._reader = None
-            self.detach(f"the engine's messages cannot be read: {error}")
+            if self._socket is socket:
+                self._log.exception("the engine's socket failed")
+                self._reader = None
+                self.detach(f"the engine's messages cannot be read: {error}")
 
     def _dispatch(self, message: FromEngine) -> None:
-        self.last_heard = time.monotonic()
+        self.last_heard = self._clock()
         match message:
             case EngineReady():
-                self.ready = message
-                self.reason = ""
-                self._became_ready.set()
-                for on_ready in self._watchers:
-                    on_ready()
+                self._take_ready(message)
             case EngineReport():
                 self._take_report(message)
             case Outputs(items=items, report=report):
@@ -300,6 +300,16 @@ class EngineClient:
                     self._deliver(item)
                 if report is not None:
                     self._take_report(report)
+
+    def _take_ready(self, ready: EngineReady) -> None:
+        self.ready = ready
+        self.reason = ""
+        if self._connection is not None:
+            self._connection.announce(ready)
+        self._became_ready.set()
+        for on_ready in self._watchers:
+            with self._whatever_fails("the engine is ready"):
+                on_ready()
 
     def _deliver(self, output: Output) -> None:
         """Hand an output over; one whose request was aborted meanwhile is nobody's."""
@@ -310,13 +320,16 @@ class EngineClient:
     def _take_report(self, report: EngineReport) -> None:
         if report.resident is not None:
             self.resident = MappingProxyType({adapter.digest: adapter.tier for adapter in report.resident})
-        self._on_report(report)
+        with self._whatever_fails("the engine reported"):
+            self._on_report(report)
+
+    @contextmanager
+    def _whatever_fails(self, news: str) -> Iterator[None]:
+        """Let nothing that others make of the engine's news keep its next message from being read."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001 - see above
+            self._log.exception("an observer of the engine failed", news=news)
 
     def _unavailable(self) -> EngineUnavailable:
         return EngineUnavailable(f"The engine is not available: {self.reason}.", retry_after=RETRY_UNAVAILABLE)
-
-
-def _forget_result(sent: asyncio.Future[zmq.MessageTracker | None]) -> None:
-    """A send that fails or is cancelled belongs to a socket that was closed; its requests were told."""
-    with suppress(asyncio.CancelledError):
-        sent.exception()

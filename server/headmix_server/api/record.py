@@ -22,6 +22,7 @@ from headmix_server.core.errors import (
     ServerOverloaded,
     StorageUnavailable,
 )
+from headmix_server.core.logging import get_logger
 
 _KEY = "headmix.record"
 _UNSERVED = frozenset(
@@ -101,7 +102,11 @@ class RequestRecord:
     async def end(self) -> None:
         """Do what was to be done, once: before the answer's last byte, so that the next request finds it done."""
         while self._endings:
-            await self._endings.pop()()
+            ending = self._endings.pop()
+            try:
+                await ending()
+            except Exception:  # noqa: BLE001 - an answer that is whole must not break over what is done after it
+                get_logger("api").exception("a request's end failed", request_id=self.request_id)
 
     def concerns(self, version: AdapterVersion) -> None:
         """Note which adapter the request is about, by the name its tenant has for it."""

@@ -1,9 +1,13 @@
 """What the API process does now and then beside serving: writing when keys were last used and what tenants used, and
 trying once more to free what deletions left where that failed.
+
+Nothing that fails here ends anything. What could not be written is kept in memory, bounded, and written the next time.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 
 from headmix_server.catalog.library import Library
 from headmix_server.core.errors import HeadmixServerError
@@ -22,7 +26,6 @@ class Housekeeping:
         self._library = library
         self._usage = usage
         self._seconds = seconds
-        self._log = get_logger("housekeeping")
 
     async def run(self) -> None:
         """Work every `seconds`; what fails is logged and done the next time."""
@@ -30,22 +33,33 @@ class Housekeeping:
             while True:
                 await asyncio.sleep(self._seconds)
                 await asyncio.to_thread(self._flush)
-                await asyncio.to_thread(self._library.free_doomed)
+                await asyncio.to_thread(_try, "artifacts not freed", self._library.free_doomed)
         finally:
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(asyncio.to_thread(self._flush))
 
     def _flush(self) -> None:
-        try:
-            self._keys.flush_last_used()
-        except HeadmixServerError as error:
-            self._log.warning("last uses of keys not written", reason=error.message)
-        flush_usage(self._usage)
+        _try("last uses of keys not written", self._keys.flush_last_used)
+        _try("usage not written", self._usage.flush)
 
 
-def flush_usage(usage: UsageMeter) -> None:
-    """Write what tenants used; where that fails it is logged and kept."""
+def flush_for_good(usage: UsageMeter) -> None:
+    """Write what tenants used, for the last time: what cannot be written is lost, and the log has every count of it."""
+    if _try("usage not written", usage.flush):
+        return
+    for tenant, day, adapter, used in usage.unwritten():
+        get_logger("housekeeping").error("usage lost", tenant=tenant, day=day, adapter=adapter, **asdict(used))
+
+
+def _try(failure: str, work: Callable[[], None]) -> bool:
+    """Do a piece of work and return whether it succeeded; where it does not, the log says what has failed."""
+    log = get_logger("housekeeping")
     try:
-        usage.flush()
+        work()
     except HeadmixServerError as error:
-        get_logger("housekeeping").warning("usage not written", reason=error.message)
+        log.warning(failure, reason=error.message)
+    except Exception:  # a fault of ours; the rest of the work and the next round go on
+        log.exception(failure)
+    else:
+        return True
+    return False

@@ -26,8 +26,11 @@ def open_library(
     base: ResolvedBase,
     *,
     on_freed: Callable[[str], None],
+    on_bucket_failure: Callable[[], None],
 ) -> Library:
     """Return the library, ready for requests.
+
+    `on_freed` is told each digest that is gone for good, `on_bucket_failure` hears when the bucket cannot be reached.
 
     Raises:
         StartError: the catalog belongs to another base, or the bucket cannot be used.
@@ -36,13 +39,8 @@ def open_library(
     catalog, holds = Catalog(database, reserved={base.name}), Holds()
     bind_base(folder.base_record, base, catalog)
     try:
-        library = Library(
-            catalog,
-            _store(settings, folder, catalog, holds),
-            base=base.shape.fingerprint,
-            holds=holds,
-            on_freed=on_freed,
-        )
+        store = _store(settings, folder, catalog, holds, on_bucket_failure)
+        library = Library(catalog, store, base=base.shape.fingerprint, holds=holds, on_freed=on_freed)
         collected = library.start()
     except BucketUnusable as error:
         raise StartError(str(error)) from error
@@ -54,11 +52,13 @@ def open_library(
     return library
 
 
-def _store(settings: Settings, folder: DataFolder, catalog: Catalog, holds: Holds) -> Store:
+def _store(
+    settings: Settings, folder: DataFolder, catalog: Catalog, holds: Holds, on_failure: Callable[[], None]
+) -> Store:
     if settings.artifacts is None:
         return ArtifactStore(folder.artifacts)
     return BucketStore(
-        open_bucket(settings.artifacts.get_secret_value()),
+        open_bucket(settings.artifacts.get_secret_value(), on_failure=on_failure),
         folder.artifact_cache,
         owner=catalog.identity(),
         cache_bytes=settings.artifact_cache_mib * MIB,

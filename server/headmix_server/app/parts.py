@@ -4,6 +4,7 @@ Everything here blocks and is called from a thread; what runs on the event loop 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 from sqlalchemy import Engine
@@ -17,12 +18,13 @@ from headmix_server.api.state import ApiState
 from headmix_server.app.data_folder import DataFolder
 from headmix_server.app.errors import StartError
 from headmix_server.app.greeting import MAX_LISTED, Greeting
-from headmix_server.app.housekeeping import flush_usage
+from headmix_server.app.housekeeping import flush_for_good
 from headmix_server.app.open_library import open_library
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.app.report_observer import ReportObserver
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.database import DatabaseUnusable, open_database
+from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.audit_log import AuditLog
@@ -45,6 +47,7 @@ class Parts:
     state: ApiState
     folder: DataFolder
     database: Engine
+    reports: ReportObserver
     new_key: str | None
 
     def preload(self) -> None:
@@ -60,7 +63,7 @@ class Parts:
 
     def engine_died(self) -> None:
         """Note in the metrics that the engine is gone and another will take its place."""
-        self.state.metrics.engine_lost()
+        self.reports.engine_lost()
         self.state.metrics.engine_restarted()
 
     def greeting(self, url: str) -> Greeting:
@@ -79,7 +82,7 @@ class Parts:
 
     def close(self) -> None:
         """Write what the last requests used, end what is being freed and close the database."""
-        flush_usage(self.state.usage)
+        flush_for_good(self.state.usage)
         self.state.library.close()
         self.database.dispose()
 
@@ -95,20 +98,32 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         tokenizer = load_tokenizer(base.folder)
         chat_template = load_chat_template(base.folder, tokenizer.special_tokens)
         storage = None if settings.limits_storage is None else open_storage(settings.limits_storage.get_secret_value())
-        database = open_database(folder.database if settings.database is None else settings.database.get_secret_value())
+        metrics = Metrics(series=settings.metrics_series, version=version("headmix"), base=base.name)
+        database = open_database(
+            folder.database if settings.database is None else settings.database.get_secret_value(),
+            on_failure=partial(metrics.storage_failed, "database"),
+        )
     except (BaseError, TokenizerError, ChatTemplateError, DatabaseUnusable, RateStorageError, OSError) as error:
         raise StartError(str(error)) from error
-    metrics = Metrics(series=settings.metrics_series, version=version("headmix"), base=base.name)
-    engine = EngineClient(
-        max_open=settings.max_running + settings.max_waiting, on_report=ReportObserver(Catalog(database), metrics)
-    )
+    reports = ReportObserver(Catalog(database), metrics)
+    engine = EngineClient(max_open=settings.max_running + settings.max_waiting, on_report=reports)
     try:
         keys = Keys(database)
         new_key = keys.bootstrap(folder.root) if settings.keys == "on" else None
-        library = open_library(settings, database, folder, base, on_freed=engine.forget)
+        library = open_library(
+            settings,
+            database,
+            folder,
+            base,
+            on_freed=engine.forget,
+            on_bucket_failure=partial(metrics.storage_failed, "artifacts"),
+        )
     except StartError:
         database.dispose()
         raise
+    except HeadmixServerError as error:
+        database.dispose()
+        raise StartError(error.message) from error
     except OSError as error:
         database.dispose()
         raise StartError(f"the data folder {folder.root} cannot be used: {error}") from error
@@ -132,4 +147,4 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         usage=UsageMeter(database),
         usage_report=UsageReport(database),
     )
-    return Parts(state, folder, database, new_key)
+    return Parts(state, folder, database, reports, new_key)

@@ -1,41 +1,90 @@
 """Reports of the engine become metrics: it knows digests only, the metrics want tenants and names.
 
-Owns the moment to ask the catalog again, and what for: several reports come every second, and of a long catalog few
-adapters are on the device or asked for.
+Owns the moment to ask the catalog for names, and what for: several reports come every second, and of a long catalog few
+adapters are on the device or asked for. The catalog is asked in a thread, after the report was taken in: whoever hands
+over the report never waits for the database, and where that is away the names known so far stand.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.core.messages import EngineReport
+from headmix_server.core.logging import get_logger
+from headmix_server.core.messages import EngineReport, ResidentAdapter
 from headmix_server.core.metrics import Metrics
+
+RETRY_SECONDS = 5.0
 
 Names = Mapping[str, tuple[tuple[str, str], ...]]
 
 
 class ReportObserver:
-    """Hands the engine's reports to the metrics, with the names of the adapters they are about."""
+    """Hands the engine's reports to the metrics, with the names of the adapters they are about.
 
-    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
+    Used on one event loop. Names that could not be read are asked for again after `retry_seconds`.
+    """
+
+    def __init__(self, catalog: Catalog, metrics: Metrics, *, retry_seconds: float = RETRY_SECONDS) -> None:
         self._catalog = catalog
         self._metrics = metrics
+        self._retry_seconds = retry_seconds
         self._names: Names = {}
+        self._as_of = metrics.deletions
         self._asked = frozenset[str]()
-        self._resident = frozenset[str]()
+        self._wanted = frozenset[str]()  # digests of the last reports
+        self._resident: Sequence[ResidentAdapter] = ()
+        self._due = False
+        self._looking: asyncio.Task[None] | None = None
+        self._log = get_logger("metrics")
 
     def __call__(self, report: EngineReport) -> None:
         """Take in one report."""
-        if self._is_news(report):
-            self._names = self._catalog.owners(self._spoken_of(report))
         self._metrics.observe_report(report, self._names)
-
-    def _is_news(self, report: EngineReport) -> bool:
-        """Whether the report may speak of names not known here: a digest is new, or what is resident changed."""
+        asked_for = frozenset((*report.running_adapters, *report.waiting_adapters))
         if report.resident is not None:
-            self._resident = frozenset(adapter.digest for adapter in report.resident)
-            return True
-        return any(digest not in self._asked for digest in (*report.running_adapters, *report.waiting_adapters))
+            self._resident = report.resident
+        self._wanted = asked_for.union(adapter.digest for adapter in self._resident)
+        # Names change while their adapters are on the device; asking whenever that changes keeps up with them.
+        if report.resident is not None or not asked_for <= self._asked:
+            self._look_up()
 
-    def _spoken_of(self, report: EngineReport) -> frozenset[str]:
-        self._asked = self._resident.union(report.running_adapters, report.waiting_adapters)
-        return self._asked
+    def engine_lost(self) -> None:
+        """Forget what the engine that died has said; what it had on the device is nowhere now."""
+        self._resident = ()
+        self._metrics.engine_lost()
+
+    async def close(self) -> None:
+        """Ask no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+
+    def _look_up(self) -> None:
+        self._due = True
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look_up_while_due())
+
+    async def _look_up_while_due(self) -> None:
+        while self._due:
+            self._due = False
+            deletions = self._metrics.deletions
+            self._asked = self._wanted
+            try:
+                names = await asyncio.to_thread(self._catalog.owners, self._asked)
+            except Exception as error:  # noqa: BLE001 - whatever it is, metrics go on and it is tried again
+                self._log.warning("names of adapters not read: metrics go on with those known", reason=str(error))
+                self._tell()
+                await asyncio.sleep(self._retry_seconds)
+                self._due = True
+            else:
+                self._names, self._as_of = names, deletions
+                self._due |= not self._tell()
+
+    def _tell(self) -> bool:
+        """Tell what is resident, unless some of the names may be of adapters that were deleted since they were read."""
+        if self._as_of != self._metrics.deletions:
+            return False
+        self._metrics.observe_residents(self._resident, self._names)
+        return True

@@ -21,12 +21,14 @@ from headmix_server.app.housekeeping import Housekeeping
 from headmix_server.app.http_server import http_server
 from headmix_server.app.listen import listen, url_of
 from headmix_server.app.parts import Parts, open_parts
+from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.settings import Settings
 from headmix_server.supervisor.supervisor import WORKER, EngineLostError, Supervisor
 
 OK = 0
 FAILED = 1
+GREETING_RETRY_SECONDS = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Each of them begins a drain; SIGHUP, a closed terminal's, only where `nohup` did not turn it off."""
 
@@ -68,7 +70,8 @@ class Server:
             EngineLostError: the engine cannot be kept running.
         """
         # Closed last: what still answers may still ask the database.
-        with self._signals(), contextlib.ExitStack() as opened:
+        async with contextlib.AsyncExitStack() as opened:
+            opened.enter_context(self._signals())
             http = asyncio.create_task(self.http.serve(sockets=[self._listener]))
             # Without HTTP there is nothing to go on for; the error, if it was one, is raised below.
             http.add_done_callback(lambda _: self._stop.set())
@@ -81,9 +84,11 @@ class Server:
                 self.http.should_exit = True
                 await http
 
-    async def _serve(self, opened: contextlib.ExitStack) -> None:
+    async def _serve(self, opened: contextlib.AsyncExitStack) -> None:
         parts = await asyncio.to_thread(open_parts, self._settings, self._folder)
-        opened.callback(parts.close)
+        opened.push_async_callback(asyncio.to_thread, parts.close)
+        opened.push_async_callback(parts.state.rates.aclose)
+        opened.push_async_callback(parts.reports.close)
         if self._stop.is_set():
             return
         engine = parts.state.engine
@@ -108,7 +113,6 @@ class Server:
             await asyncio.gather(housekeeping, return_exceptions=True)
             supervisor.stop()
             await engine_life
-            await parts.state.rates.aclose()
 
     async def _serve_until_stopped(self, parts: Parts, engine_life: asyncio.Task[None]) -> None:
         greeting = asyncio.create_task(self._greet(parts))
@@ -124,8 +128,17 @@ class Server:
     async def _greet(self, parts: Parts) -> None:
         await parts.state.engine.wait_ready()
         self._log.info("ready")
-        with contextlib.suppress(OSError):  # a terminal that was closed or a pipe nobody reads
-            parts.greeting(url_of(self._listener, self._settings.host)).print(Console())
+        url = url_of(self._listener, self._settings.host)
+        while True:
+            try:
+                greeting = await asyncio.to_thread(parts.greeting, url)
+            except HeadmixServerError as error:  # the catalog is away for the moment; requests are served all the same
+                self._log.warning("greeting not printed yet", reason=error.message)
+                await asyncio.sleep(GREETING_RETRY_SECONDS)
+            else:
+                with contextlib.suppress(OSError):  # a terminal that was closed or a pipe nobody reads
+                    greeting.print(Console())
+                return
 
     async def _drain(self, parts: Parts) -> None:
         """Refuse new requests and wait for the open ones, no longer than `drain_seconds` or a second signal."""

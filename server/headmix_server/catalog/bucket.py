@@ -8,7 +8,7 @@ read them; neither they nor a URL's query is ever shown or logged.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,10 +16,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
 from headmix_server.catalog.store import digest_at, place_of
+from headmix_server.core.circuit_breaker import CircuitBreaker
 from headmix_server.core.errors import ArtifactDamaged, StorageUnavailable
 from headmix_server.core.logging import get_logger
 
@@ -28,6 +35,8 @@ if TYPE_CHECKING:  # these obstore has for type checkers alone
     from obstore.store import ClientConfig, RetryConfig
 
 RETRY_SECONDS = 5
+AWAY_SECONDS = 1.0
+"""How long a bucket that could not be reached is left alone: a try may take many seconds to fail."""
 _FOLDER = "sha256"
 _OWNER = "owner"
 _PART_BYTES = 8 << 20
@@ -43,8 +52,9 @@ class BucketUnusable(Exception):
 class Bucket:
     """The artifacts below a prefix. Methods block; safe to use from many threads. `shown` names it in messages."""
 
-    def __init__(self, store: S3Store | GCSStore | AzureStore, shown: str) -> None:
+    def __init__(self, store: S3Store | GCSStore | AzureStore, shown: str, breaker: CircuitBreaker) -> None:
         self._store = store
+        self._breaker = breaker
         self._log = get_logger("bucket")
         self.shown = shown
 
@@ -126,23 +136,40 @@ class Bucket:
     @contextmanager
     def _told_plainly(self, *known: type[BaseError]) -> Iterator[None]:
         """Let only what the caller knows through; a missing object is no error of obstore's kind and passes as well."""
+        if not self._breaker.allows():
+            raise _unavailable()
+        answers: tuple[type[Exception], ...] = (FileNotFoundError, *known)
         try:
             yield
-        except known:
+        except answers:
+            self._reached()
             raise
         except BaseError as error:
+            if isinstance(error, GenericError):  # the others are answers, which may be about one object alone
+                self._breaker.failed()
             reason = _QUERY.sub("", str(error).splitlines()[0])
             self._log.error("the artifact store failed", store=self.shown, reason=f"{type(error).__name__}: {reason}")
-            raise StorageUnavailable(
-                "The artifact store cannot be reached; adapters that are on this machine already are served.",
-                retry_after=RETRY_SECONDS,
-            ) from None
+            raise _unavailable() from None
+        else:
+            self._reached()
+
+    def _reached(self) -> None:
+        if self._breaker.succeeded():
+            self._log.info("the artifact store answers again", store=self.shown)
 
 
-def open_bucket(url: str) -> Bucket:
+def _unavailable() -> StorageUnavailable:
+    return StorageUnavailable(
+        "The artifact store cannot be reached; adapters that are on this machine already are served.",
+        retry_after=RETRY_SECONDS,
+    )
+
+
+def open_bucket(url: str, *, on_failure: Callable[[], None] = lambda: None) -> Bucket:
     """Return the bucket of a URL such as `s3://bucket/prefix?region=eu-central-1`; nothing is asked of it yet.
 
     The query holds obstore's options for this kind of bucket, as `endpoint`; the environment holds the others.
+    `on_failure` is called, in any thread, whenever it cannot be reached.
 
     Raises:
         BucketUnusable: not the URL of a bucket, or with an option there is not.
@@ -172,7 +199,7 @@ def open_bucket(url: str) -> Bucket:
         raise BucketUnusable(f"{shown} cannot be the artifact store: {reason}") from None
     if not isinstance(store, S3Store | GCSStore | AzureStore):
         raise BucketUnusable(f"{shown} cannot be the artifact store: it takes s3://, gs:// and az:// URLs")
-    return Bucket(store, shown)
+    return Bucket(store, shown, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure))
 
 
 def _key(digest: str) -> str:

@@ -37,7 +37,7 @@ from headmix_server.catalog.quota import Quota, check_upload
 from headmix_server.catalog.sharing import Sharing, meant_by, share_nothing
 from headmix_server.catalog.tombstones import Tombstones
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
-from headmix_server.core.database import SERVER, audit, ensure_tenant, reading, writing
+from headmix_server.core.database import PROMPT, SERVER, audit, ensure_tenant, reading, writing
 from headmix_server.core.errors import InvalidRequest
 
 
@@ -196,7 +196,7 @@ class Catalog:
         """
         reference = parse_reference(model)
         meant = AdapterRow.id == meant_by(tenant, reference)
-        with reading(self._engine) as session:
+        with reading(self._engine, patience=PROMPT) as session:
             return pick(session, meant, reference.number, asked=model, draw=draw)
 
     def list(self, tenant: str, *, after: str = "", limit: int | None = None) -> tuple[AdapterVersion, ...]:

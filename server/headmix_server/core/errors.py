@@ -159,7 +159,7 @@ class ServerOverloaded(HeadmixServerError):
 
 
 class StorageUnavailable(HeadmixServerError):
-    """The artifact store cannot be reached, and the adapter is not on this machine."""
+    """The database cannot be reached, or the artifact store, and the adapter is not on this machine."""
 
     status = 503
     code = "storage_unavailable"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
 
-from headmix_server.core.messages import EngineReport
+from headmix_server.core.messages import EngineReport, ResidentAdapter
 from headmix_server.core.series_budget import Owner, SeriesBudget
 from headmix_server.core.types import Residency
 
@@ -34,7 +34,10 @@ _NAMING_LABELS = frozenset({"tenant", "adapter", "running_lora_adapters", "waiti
 
 
 class Metrics:
-    """All metrics of one server. `series` is how many (tenant, adapter) pairs have series of their own."""
+    """All metrics of one server. `series` is how many (tenant, adapter) pairs have series of their own.
+
+    `deletions` counts the adapters that were deleted.
+    """
 
     def __init__(self, *, series: int, version: str, base: str, clock: Callable[[], float] = time.time) -> None:
         self.registry = CollectorRegistry()
@@ -42,6 +45,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._budget = SeriesBudget(series, self._remove_series)
         self._versions = SeriesBudget(series, self._remove_version_series)
+        self.deletions = 0
         self._define_requests()
         self._define_engine()
         self._define_adapters()
@@ -70,6 +74,14 @@ class Metrics:
             "Failures of the storage of limits, after each of which this server counted for itself.",
             registry=own,
         )
+        self.storage_failures = Counter(
+            "headmix_storage_failures_total",
+            "Failed attempts to reach the database or the artifact store: `database`, `artifacts`.",
+            ["storage"],
+            registry=own,
+        )
+        for storage in ("database", "artifacts"):
+            self.storage_failures.labels(storage)
         self.prompt_tokens = Counter(
             "headmix_prompt_tokens_total", "Prompt tokens of finished requests.", ["tenant", "adapter"], registry=own
         )
@@ -258,6 +270,10 @@ class Metrics:
             for owner in self._versions.release(tenant, adapter):
                 self._remove_version_series(owner)
 
+    def storage_failed(self, storage: str) -> None:
+        """Count a failed attempt to reach `database` or `artifacts`."""
+        self.storage_failures.labels(storage).inc()
+
     def limits_fell_back(self) -> None:
         """Count a failure of the storage of limits."""
         self.limits_fallbacks.inc()
@@ -271,7 +287,10 @@ class Metrics:
         self.inter_token_latency.observe(seconds)
 
     def observe_report(self, report: EngineReport, names: Mapping[str, Collection[Owner]]) -> None:
-        """Take in what the engine reports; `names` says who calls a digest what (`Catalog.owners`)."""
+        """Take in what the engine reports, but for what is resident; `names` says who calls a digest what.
+
+        See `Catalog.owners`; of an adapter without a name nothing is told.
+        """
         for step in report.steps:
             self.step_seconds.labels("schedule").observe(step.schedule_seconds)
             self.step_seconds.labels("run").observe(step.run_seconds)
@@ -288,10 +307,11 @@ class Metrics:
         with self._lock:
             self._set_gauges(report)
             self._set_lora_info(report, names)
-            if report.resident is not None:
-                self._set_resident(
-                    (owner, resident.tier) for resident in report.resident for owner in names.get(resident.digest, ())
-                )
+
+    def observe_residents(self, resident: Iterable[ResidentAdapter], names: Mapping[str, Collection[Owner]]) -> None:
+        """Take in which adapters are where; `names` is as in `observe_report`."""
+        with self._lock:
+            self._set_resident((owner, adapter.tier) for adapter in resident for owner in names.get(adapter.digest, ()))
 
     def engine_lost(self) -> None:
         """Set what described the engine that died to nothing: it runs, holds and leases nothing any more."""
@@ -310,6 +330,7 @@ class Metrics:
     def adapter_deleted(self, tenant: str, adapter: str) -> None:
         """Remove the adapter's series, those of tenants it was shared with too; others may have their place."""
         with self._lock:
+            self.deletions += 1
             for owner in self._budget.release(tenant, adapter):
                 self._remove_series(owner)
         self.canary_started(tenant, adapter)

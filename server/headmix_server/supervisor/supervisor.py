@@ -1,17 +1,21 @@
 """Keeps one engine running: starts it, watches it, replaces it when it dies or hangs, ends it when told to stop.
 
-Owns the decision when an engine counts as dead. How requests learn of it is the engine client's, how a process is
-started and signalled `engine_process`'s, and whether another start makes sense `restart_policy`'s.
+Owns the decision when an engine counts as dead. Everything it waits for is a fact that stays true once it is (a future,
+or an event that nobody clears), so none can pass unseen between two looks. How requests learn of a death is the engine
+client's, how a process is started and signalled `engine_process`'s, and whether another start makes sense
+`restart_policy`'s.
 """
 
 import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from headmix_server.api.engine_client import EngineClient, EngineState
+from headmix_server.api.engine_client import EngineClient
+from headmix_server.api.engine_connection import EngineConnection
 from headmix_server.core.logging import get_logger
 from headmix_server.core.settings import Settings
 from headmix_server.supervisor.engine_process import CANNOT_START, EngineProcess, ending
@@ -33,7 +37,7 @@ class Supervisor:
     """Runs one engine process after another on the endpoints of one folder.
 
     `on_death` is called whenever an engine was lost and will be replaced. `command` is the engine's program; the
-    endpoint is appended.
+    endpoint is appended. `start` runs it with its settings, `clock` is the one of `engine.last_heard`.
     """
 
     def __init__(
@@ -44,12 +48,16 @@ class Supervisor:
         *,
         on_death: Callable[[], None],
         command: Sequence[str] = WORKER,
+        start: Callable[[Sequence[str], str], Awaitable[EngineProcess]] = EngineProcess.start,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._folder = folder
         self._on_death = on_death
         self._command = tuple(command)
+        self._start = start
+        self._clock = clock
         self._policy = RestartPolicy(settings.engine_restarts, settings.engine_restart_window)
         self._stopping = asyncio.Event()
         self._was_ready = False
@@ -62,10 +70,10 @@ class Supervisor:
         Raises:
             EngineLostError: it died more often than the settings allow, or says that it cannot start at all.
         """
-        incarnation = 0
+        number = 0
         while not self._stopping.is_set():
-            incarnation += 1
-            death = await self._live(f"ipc://{self._folder}/engine-{incarnation}.sock")
+            number += 1
+            death = await self._live(f"ipc://{self._folder}/engine-{number}.sock")
             if death is None:
                 return
             await self._pause_after(death)
@@ -77,15 +85,13 @@ class Supervisor:
     async def _live(self, endpoint: str) -> str | None:
         """Run one engine from its start to its end; return why it died, or None where it was told to stop."""
         self._was_ready = False
-        self._engine.attach(endpoint)
         death: str | None = None
         try:
-            process = await EngineProcess.start(
-                [*self._command, "--endpoint", endpoint], self._settings.model_dump_json()
-            )
+            connection = self._engine.attach(endpoint)
+            process = await self._start([*self._command, "--endpoint", endpoint], self._settings.model_dump_json())
             self._log.info("engine started", pid=process.pid)
             try:
-                death = await self._watch(process)
+                death = await self._watch(process, connection)
                 if death is None:
                     await self._end(process)
             finally:
@@ -96,29 +102,38 @@ class Supervisor:
             self._engine.detach(STOPPED if death is None else death)
         return death
 
-    async def _watch(self, process: EngineProcess) -> str | None:
+    async def _watch(self, process: EngineProcess, connection: EngineConnection) -> str | None:
         """Wait for the engine's death and return the reason, or None once `stop` was called."""
         exited = asyncio.create_task(process.wait())
         stopping = asyncio.create_task(self._stopping.wait())
-        ready = asyncio.create_task(self._engine.wait_ready())
+        ends: set[asyncio.Future[Any]] = {exited, stopping, connection.lost}
         try:
-            patience = self._settings.engine_start_seconds
-            await asyncio.wait({exited, stopping, ready}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            if not (exited.done() or stopping.done() or ready.done()):
-                return f"the engine was not ready after {patience:g} s"
-            self._was_ready = ready.done()
-            self._ever_ready |= self._was_ready
-            while not (exited.done() or stopping.done()):
-                before = time.monotonic()
-                await asyncio.wait({exited, stopping}, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if self._engine.state is EngineState.DOWN:
-                    return self._engine.reason
-                if self._is_silent(time.monotonic() - before):
-                    return f"the engine hung: nothing was heard for {self._settings.engine_stall_seconds:g} s"
-            return None if stopping.done() else self._death(exited.result())
+            late = await self._outlast(connection, ends)
+            self._was_ready = connection.was_ready
+            self._ever_ready |= connection.was_ready
+            return late or self._verdict(exited, connection)
         finally:
-            for task in (exited, stopping, ready):
-                task.cancel()
+            exited.cancel()
+            stopping.cancel()
+
+    async def _outlast(self, connection: EngineConnection, ends: "set[asyncio.Future[Any]]") -> str | None:
+        """Wait until one of `ends` is done, or the engine is late or silent: then return the words for that."""
+        patience = self._settings.engine_start_seconds
+        await asyncio.wait({*ends, connection.ready}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if not connection.ready.done() and not any(end.done() for end in ends):
+            return f"the engine was not ready after {patience:g} s"
+        while not any(end.done() for end in ends):
+            before = self._clock()
+            await asyncio.wait(ends, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if self._is_silent(self._clock() - before) and not any(end.done() for end in ends):
+                return f"the engine hung: nothing was heard for {self._settings.engine_stall_seconds:g} s"
+        return None
+
+    def _verdict(self, exited: "asyncio.Task[int]", connection: EngineConnection) -> str | None:
+        """Return why the engine is dead; None where it shall end, which it may have done already."""
+        if self._stopping.is_set():
+            return None
+        return self._death(exited.result()) if exited.done() else connection.lost.result()
 
     def _death(self, status: int) -> str:
         # After one start that worked the cause may pass (memory, a disk that is away): then it is tried again.
@@ -133,18 +148,19 @@ class Supervisor:
         """
         if tick > 2 * TICK_SECONDS:
             return False
-        return time.monotonic() - self._engine.last_heard > self._settings.engine_stall_seconds
+        return self._clock() - self._engine.last_heard > self._settings.engine_stall_seconds
 
     async def _end(self, process: EngineProcess) -> None:
         """End the engine: by message once it listens, else by SIGTERM; the caller kills what is left."""
-        if self._was_ready:
-            await self._engine.shutdown()
+        self._engine.shutdown()
         if not (self._was_ready and await process.wait_for(SHUTDOWN_SECONDS)):
             process.signal(signal.SIGTERM)
             await process.wait_for(TERMINATE_SECONDS)
 
     async def _pause_after(self, death: str) -> None:
-        pause = self._policy.died(time.monotonic(), was_ready=self._was_ready)
+        if self._stopping.is_set():
+            return
+        pause = self._policy.died(self._clock(), was_ready=self._was_ready)
         if pause is None:
             limit, window = self._settings.engine_restarts, self._settings.engine_restart_window
             raise EngineLostError(

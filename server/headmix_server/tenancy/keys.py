@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Engine, Select, or_, select
 from sqlalchemy.orm import Session
 
-from headmix_server.core.database import SERVER, audit, ensure_tenant, reading, writing
+from headmix_server.core.database import PROMPT, SERVER, audit, ensure_tenant, reading, writing
 from headmix_server.core.errors import InvalidApiKey, InvalidRequest
 from headmix_server.tenancy.admin_key import read_admin_key, write_admin_key
 from headmix_server.tenancy.key_info import KeyInfo, NewKey, key_info
@@ -86,7 +86,7 @@ class Keys:
             InvalidApiKey: malformed, unknown, revoked or expired, told apart neither by text nor by the work done.
         """
         prefix = key_prefix(plaintext) if is_key(plaintext) else ""
-        with reading(self._engine) as session:
+        with reading(self._engine, patience=PROMPT) as session:
             rows = session.scalars(self._valid(KeyRow.prefix == prefix)).all()
         place = matching(plaintext, [row.hash for row in rows])
         if place is None:

@@ -31,7 +31,7 @@ class LastUsed:
         """Write what has been noted; where that fails it is kept for the next time.
 
         Raises:
-            ServerOverloaded, InsufficientStorage: see `core.database.writing`.
+            StorageUnavailable, ServerOverloaded, InsufficientStorage: see `core.database.writing`.
         """
         with self._lock:
             moments, self._moments = self._moments, {}

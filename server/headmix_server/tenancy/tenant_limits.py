@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from headmix_server.core.database import audit, ensure_tenant, reading, writing
+from headmix_server.core.database import PROMPT, audit, ensure_tenant, reading, writing
 from headmix_server.tenancy.limits import LIMIT_NAMES, Limits
 from headmix_server.tenancy.models import LimitsRow
 
@@ -60,7 +60,7 @@ class TenantLimits:
 
     def own(self, tenant: str) -> dict[str, int | float | None]:
         """Return what was set for the tenant itself; None is the default."""
-        with reading(self._engine) as session:
+        with reading(self._engine, patience=PROMPT) as session:
             return _read(session, tenant)
 
     def change(self, tenant: str, changes: Changes, *, actor: str) -> None:

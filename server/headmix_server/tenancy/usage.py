@@ -66,7 +66,7 @@ class UsageMeter:
         """Add what was counted to the database, all or nothing; where that fails it is kept for the next time.
 
         Raises:
-            ServerOverloaded, InsufficientStorage: see `core.database.writing`.
+            StorageUnavailable, ServerOverloaded, InsufficientStorage: see `core.database.writing`.
         """
         with self._writing:
             with self._lock:
@@ -81,6 +81,11 @@ class UsageMeter:
                     newer, self._counts = self._counts, counts
                     _add(self._counts, newer)
                 raise
+
+    def unwritten(self) -> tuple[tuple[str, str, str, Used], ...]:
+        """Return what is counted and not in the database yet: tenant, day, adapter and counts, in order."""
+        with self._lock:
+            return tuple((*key, used) for key, used in sorted(self._counts.items()))
 
     def flush_for_reader(self, *, seconds: float = 1.0) -> None:
         """Flush unless that was done within these seconds: readers must not set the pace of writing."""

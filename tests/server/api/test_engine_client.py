@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from headmix_server.api.engine_client import EngineClient, EngineState
 from headmix_server.core.errors import (
@@ -218,6 +219,36 @@ async def test_an_unreadable_frame_fails_what_is_open_instead_of_letting_it_wait
     assert client.state is EngineState.DOWN
 
 
+async def test_observers_that_fail_neither_lose_the_engine_nor_keep_its_messages_from_others(endpoint: str) -> None:
+    def fails(*_: object) -> None:
+        raise ConnectionError("a dependency is away")
+
+    client = EngineClient(max_open=1, on_report=fails)
+    client.watch_ready(fails)
+    connection = client.attach(endpoint)
+    with capture_logs() as logs:
+        async with FakeEngine(endpoint) as engine:
+            engine.answering = False
+            await client.wait_ready()
+            task = asyncio.create_task(collect(client, request()))
+            await engine.expect(Generate)
+            await engine.say(Outputs(items=[token(1)], report=report(running=1)))
+            await engine.send(token(2, FinishReason.STOP))
+            assert await task == [1, 2]
+    assert client.state is EngineState.READY
+    assert not connection.lost.done()
+    assert [entry["news"] for entry in logs] == ["the engine is ready", "the engine reported"]
+    client.detach("over")
+    assert connection.lost.result() == "over"
+
+
+async def test_telling_an_engine_that_is_gone_to_stop_waits_for_nobody(client: EngineClient, endpoint: str) -> None:
+    async with FakeEngine(endpoint):
+        await client.wait_ready()
+    client.shutdown()
+    client.detach("gone")
+
+
 async def test_classifying_and_loading_return_their_answers(client: EngineClient, engine: FakeEngine) -> None:
     engine.answering, engine.probs = True, [0.25, 0.75]
     scores = await client.classify(Classify(request_id="c", tenant="t", prompt=[1], adapter=REF))
@@ -229,7 +260,7 @@ async def test_classifying_and_loading_return_their_answers(client: EngineClient
 async def test_forgetting_and_shutting_down_reach_the_engine(client: EngineClient, engine: FakeEngine) -> None:
     client.forget(REF.digest)
     await engine.expect(ForgetAdapter)
-    await client.shutdown()
+    client.shutdown()
     await engine.expect(Shutdown)
     assert engine.received == [ForgetAdapter(digest=REF.digest), Shutdown()]
 

@@ -103,7 +103,7 @@ def test_weights_that_are_replaced_under_a_running_server_are_not_served(tmp_pat
 
 
 @pytest.mark.parametrize("form", [{"dtype": "bfloat16"}, {"quantize": "int8"}])
-def test_how_the_engine_computes_is_not_part_of_what_a_base_is(tmp_path: Path, form: dict[str, str]) -> None:
+def test_how_the_engine_computes_is_not_part_of_what_a_base_is(tmp_path: Path, form: dict[str, Any]) -> None:
     base = write_fake_base(tmp_path / FAKE_BASE)
     artifact = tmp_path / "poet.safetensors"
     random_artifact(artifact, read_base_shape(FAKE_BASE, base))

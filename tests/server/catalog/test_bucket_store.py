@@ -8,6 +8,7 @@ from pathlib import Path
 
 import obstore
 import pytest
+from obstore.exceptions import GenericError, PermissionDeniedError
 
 from headmix_server.catalog.bucket import Bucket, BucketUnusable, open_bucket
 from headmix_server.catalog.bucket_store import BucketStore
@@ -134,6 +135,43 @@ def test_an_outage_is_told_plainly_and_what_is_here_goes_on(tmp_path: Path, capf
     logged = "".join(capfd.readouterr())
     assert "topsecret" not in logged
     assert "the artifact store failed" in logged
+
+
+def test_a_bucket_that_is_away_is_tried_once_and_left_alone_for_a_while(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[int] = []
+    bucket = open_bucket(s3.new_bucket(), on_failure=lambda: failures.append(1))
+    tries = 0
+
+    def away(*_: object, **__: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise GenericError("it cannot be reached")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(obstore, "get", away)
+        for _ in range(20):
+            with pytest.raises(StorageUnavailable):
+                bucket.get(digest_of(b"cold"))
+    assert tries < 20
+    assert len(failures) == tries
+
+
+def test_an_answer_that_refuses_one_object_keeps_nobody_from_the_others(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = open_bucket(s3.new_bucket())
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionDeniedError("this one is not for you")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(obstore, "get", refused)
+        with pytest.raises(StorageUnavailable):
+            bucket.get(digest_of(b"theirs"))
+    with pytest.raises(ArtifactDamaged, match="missing"):
+        bucket.get(digest_of(b"ours"))
 
 
 def test_a_start_removes_what_nobody_refers_to_unless_it_is_young_and_leaves_strangers(

@@ -16,7 +16,7 @@ from headmix_server.core.database import (
     sqlite,
     writing,
 )
-from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ServerOverloaded
+from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ServerOverloaded, StorageUnavailable
 from tests.support.databases import PostgresServer
 
 
@@ -142,10 +142,10 @@ def test_a_lock_that_is_never_given_up_is_told_as_overload(database_url: str) ->
     engine.dispose()
 
 
-def test_a_server_that_drops_its_connections_is_told_as_overload_and_forgiven(postgres: PostgresServer) -> None:
+def test_a_server_that_drops_its_connections_is_told_as_away_and_forgiven(postgres: PostgresServer) -> None:
     engine = open_database(postgres.new_database())
     dropped = "SELECT pg_terminate_backend(pg_backend_pid())"
-    with pytest.raises(ServerOverloaded, match="cannot be reached"), reading(engine) as session:
+    with pytest.raises(StorageUnavailable, match="cannot be reached"), reading(engine) as session:
         session.connection().exec_driver_sql(dropped)
     with writing(engine) as session:
         ensure_tenant(session, "acme")

@@ -23,7 +23,6 @@ def metrics() -> Metrics:
 def report(
     *,
     steps: Sequence[StepReport] = (),
-    resident: Sequence[tuple[str, Residency]] | None = None,
     running: Sequence[str] = (),
     waiting: Sequence[str] = (),
 ) -> EngineReport:
@@ -42,10 +41,13 @@ def report(
         evictions={Residency.HOST: 2},
         prefix_queries=30,
         prefix_hits=16,
-        resident=None if resident is None else [ResidentAdapter(digest=d, tier=t) for d, t in resident],
         running_adapters=list(running),
         waiting_adapters=list(waiting),
     )
+
+
+def residents(*adapters: tuple[str, Residency]) -> list[ResidentAdapter]:
+    return [ResidentAdapter(digest=digest, tier=tier) for digest, tier in adapters]
 
 
 def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
@@ -163,11 +165,11 @@ def test_the_lists_for_a_router_are_bounded_and_every_adapter_is_in_them_before_
 
 def test_an_adapter_is_resident_for_everyone_who_names_it_until_it_is_evicted(metrics: Metrics) -> None:
     name = "headmix_adapter_resident"
-    metrics.observe_report(report(resident=[(ONE, Residency.DEVICE), (GONE, Residency.HOST)]), NAMES)
+    metrics.observe_residents(residents((ONE, Residency.DEVICE), (GONE, Residency.HOST)), NAMES)
     assert samples(metrics, name) == {("a", "acme", "device"): 1, ("a", "other", "device"): 1}
     metrics.observe_report(report(), NAMES)
     assert len(samples(metrics, name)) == 2
-    metrics.observe_report(report(resident=[(TWO, Residency.HOST)]), NAMES)
+    metrics.observe_residents(residents((TWO, Residency.HOST)), NAMES)
     assert samples(metrics, name) == {("b", "acme", "host"): 1}
 
 
@@ -181,14 +183,14 @@ def test_more_adapters_than_series_are_counted_together(metrics: Metrics) -> Non
         ("other", "other"): 2,
     }
     many = {ONE: tuple(("x", f"n{index}") for index in range(9))}
-    metrics.observe_report(report(resident=[(ONE, Residency.DISK)]), many)
+    metrics.observe_residents(residents((ONE, Residency.DISK)), many)
     assert samples(metrics, "headmix_adapter_resident") == {("other", "other", "disk"): 9}
 
 
 def test_a_deleted_adapter_leaves_no_series_and_makes_room(metrics: Metrics) -> None:
     for name in ("a", "b", "c"):
         metrics.request_finished("/r", "acme", name, "ok", seconds=1.0, prompt_tokens=1, generation_tokens=1)
-    metrics.observe_report(report(resident=[(ONE, Residency.DEVICE)]), {ONE: (("acme", "a"),)})
+    metrics.observe_residents(residents((ONE, Residency.DEVICE)), {ONE: (("acme", "a"),)})
     metrics.adapter_deleted("acme", "a")
     metrics.adapter_deleted("acme", "never there")
     assert b'adapter="a"' not in metrics.render(tenants=True)[0]
@@ -213,7 +215,7 @@ def test_one_tenants_adapters_leave_series_to_others_and_what_was_counted_of_the
 
 def test_adapters_on_the_device_are_counted_by_the_names_that_have_series_in_the_end(metrics: Metrics) -> None:
     names = {ONE: tuple(("greedy", f"n{index}") for index in range(5)), TWO: (("acme", "mine"),)}
-    metrics.observe_report(report(resident=[(ONE, Residency.DISK), (TWO, Residency.HOST)]), names)
+    metrics.observe_residents(residents((ONE, Residency.DISK), (TWO, Residency.HOST)), names)
     assert samples(metrics, "headmix_adapter_resident") == {
         ("n1", "greedy", "disk"): 1,
         ("n2", "greedy", "disk"): 1,
@@ -277,7 +279,8 @@ def test_a_deleted_adapter_leaves_no_series_of_those_it_was_shared_with(metrics:
 def test_whoever_may_not_know_sees_no_name_of_a_tenant_or_adapter(metrics: Metrics) -> None:
     metrics.request_finished("/r", "acme", "a", "ok", seconds=1.0, prompt_tokens=1, generation_tokens=1)
     answered(metrics, "acme", "a", 1)
-    metrics.observe_report(report(resident=[(ONE, Residency.DEVICE)], running=[ONE], waiting=[TWO]), NAMES)
+    metrics.observe_report(report(running=[ONE], waiting=[TWO]), NAMES)
+    metrics.observe_residents(residents((ONE, Residency.DEVICE)), NAMES)
     text = metrics.render(tenants=False)[0].decode()
     told = {family.name for family in text_string_to_metric_families(text) if family.samples}
     assert "headmix_e2e_request_latency_seconds" in told
@@ -286,7 +289,8 @@ def test_whoever_may_not_know_sees_no_name_of_a_tenant_or_adapter(metrics: Metri
 
 
 def test_a_dead_engine_runs_and_holds_nothing(metrics: Metrics) -> None:
-    metrics.observe_report(report(resident=[(ONE, Residency.DEVICE)]), NAMES)
+    metrics.observe_report(report(), NAMES)
+    metrics.observe_residents(residents((ONE, Residency.DEVICE)), NAMES)
     metrics.engine_lost()
     assert samples(metrics, "headmix_requests_running") == {(): 0}
     assert samples(metrics, "headmix_kv_cache_usage_ratio") == {(): 0}

@@ -24,6 +24,8 @@ def serve(endpoint: str, behaviour: str) -> None:
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
     socket.connect(endpoint)
     socket.send(encode(EngineReady(pid=os.getpid(), max_model_len=64, kv_blocks=4, block_size=16, adapter_slots=1)))
+    if behaviour == "babbles":
+        socket.send(b"\xc1")  # no message starts with this byte
     if behaviour == "dies":
         time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -115,6 +115,20 @@ async def test_an_engine_that_ignores_the_message_is_ended_by_signal(
         assert not is_alive(pid)
 
 
+async def test_an_engine_whose_first_words_after_ready_cannot_be_read_is_replaced_at_once(tmp_path: Path) -> None:
+    async with living(tmp_path, "babbles", engine_restarts=0) as life:
+        with pytest.raises(EngineLostError, match="cannot be read"):
+            await asyncio.wait_for(life.task, 20)
+
+
+async def test_a_stop_at_the_moment_of_the_engines_death_returns(tmp_path: Path) -> None:
+    async with living(tmp_path, "serves") as life:
+        os.kill(await life.ready_pid(), 9)
+        await asyncio.sleep(0.2)
+        life.supervisor.stop()
+        await asyncio.wait_for(life.task, 20)
+
+
 async def test_stop_during_a_start_does_not_wait_for_it(tmp_path: Path) -> None:
     async with living(tmp_path, "never-ready") as life:
         await life.state(EngineState.STARTING)

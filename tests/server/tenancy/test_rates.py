@@ -142,3 +142,19 @@ def test_a_storage_that_is_none_is_refused_without_its_password(url: str) -> Non
     with pytest.raises(RateStorageError) as refused:
         open_storage(url.replace("host", "user:secret@host"))
     assert "secret" not in str(refused.value)
+
+
+async def test_no_fault_of_the_shared_storage_whatever_its_kind_fails_a_request(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[int] = []
+    shared = open_storage("redis://127.0.0.1:1/0")
+
+    async def fails(*_: object) -> int:
+        raise RuntimeError("nobody's")
+
+    monkeypatch.setattr(type(shared), "get", fails)
+    rates = Rates(shared, clock=clock, on_fallback=lambda: failures.append(1))
+    assert (await take(rates)).charge is not None
+    assert failures == [1]
+    await rates.aclose()

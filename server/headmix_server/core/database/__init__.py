@@ -4,9 +4,11 @@ from headmix_server.core.database.audit import SERVER, AuditEntry, audit, audit_
 from headmix_server.core.database.base import Base, Tenant
 from headmix_server.core.database.faults import DatabaseUnusable
 from headmix_server.core.database.open import open_database
+from headmix_server.core.database.patience import PROMPT
 from headmix_server.core.database.session import ensure_tenant, reading, writing
 
 __all__ = [
+    "PROMPT",
     "SERVER",
     "AuditEntry",
     "Base",

@@ -4,27 +4,46 @@ import sqlite3
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
-from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, InvalidRequest, ServerOverloaded
+from headmix_server.core.errors import (
+    HeadmixServerError,
+    InsufficientStorage,
+    InvalidRequest,
+    ServerOverloaded,
+    StorageUnavailable,
+)
 
 RETRY_SECONDS = 1
+"""When a client may come back to a busy database; to one that is away, `StorageUnavailable`'s own time."""
 
 
 class DatabaseUnusable(Exception):
     """It cannot be opened as a database of this version; the message says why and what helps."""
 
 
-def plain_fault(error: DBAPIError) -> HeadmixServerError | None:
-    """Return the error with a code for a full disk, a lock not given up, a lost connection or a text that cannot be.
+def plain_fault(error: DBAPIError | NoConnectionLeft) -> HeadmixServerError | None:
+    """Return the error with a code for a full disk, a busy database, one that is away or a text that cannot be.
 
     None for any other.
     """
+    if isinstance(error, NoConnectionLeft):
+        return _busy()
     fault = error.orig
     if isinstance(fault, sqlite3.Error):
         return _sqlite_fault(fault)
     if isinstance(fault, psycopg.Error):
-        return _postgres_fault(fault)
+        return unreachable() if error.connection_invalidated else _postgres_fault(fault)
     return None
+
+
+def unreachable() -> StorageUnavailable:
+    """Return the error of a database that is away."""
+    return StorageUnavailable("The database cannot be reached; nothing was changed. Try again.")
+
+
+def _unwritable() -> HeadmixServerError:
+    return StorageUnavailable("The database cannot be read or written at the moment; the log says why. Try again.")
 
 
 def _full() -> HeadmixServerError:
@@ -40,20 +59,32 @@ def _sqlite_fault(fault: sqlite3.Error) -> HeadmixServerError | None:
     match getattr(fault, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_FULL:
             return _full()
-        case sqlite3.SQLITE_BUSY:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return _busy()
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return _unwritable()
     return None
 
 
 def _postgres_fault(fault: psycopg.Error) -> HeadmixServerError | None:
-    if isinstance(fault, psycopg.errors.DiskFull):
-        return _full()
-    if isinstance(fault, psycopg.errors.LockNotAvailable | psycopg.errors.TooManyConnections):
-        return _busy()
     if isinstance(fault, psycopg.DataError) and fault.sqlstate is None and "NUL" in str(fault):
         # The driver's own refusal. SQLite takes such a text, and finds nothing that is called so.
         return InvalidRequest("A text holds the character NUL, which nothing here is called by.")
-    # Class 08 is a lost connection, 57P a server that shuts down; without a state the driver never reached it.
-    if isinstance(fault, psycopg.OperationalError) and (fault.sqlstate or "08")[:3] in ("08", "080", "57P"):
-        return ServerOverloaded("The catalog's database cannot be reached; try again.", retry_after=RETRY_SECONDS)
+    if fault.sqlstate is None:  # the driver never reached it, or lost it
+        return unreachable() if isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError) else None
+    return _by_state(fault.sqlstate)
+
+
+def _by_state(state: str) -> HeadmixServerError | None:
+    """Return what an SQLSTATE means; see appendix A of PostgreSQL's manual."""
+    if state == "53100":
+        return _full()
+    if state in ("25006", "58030"):  # a standby that is not the primary yet; its disk fails
+        return _unwritable()
+    # Busy: a lock not given up, a statement cut short, too many connections or too little memory, a deadlock.
+    if state in ("55P03", "57014") or state[:2] in ("53", "40"):
+        return _busy()
+    # Away: the connection is lost, the server stops or starts, or it lets us in no more.
+    if state[:3] == "57P" or state[:2] in ("08", "28", "3D"):
+        return unreachable()
     return None

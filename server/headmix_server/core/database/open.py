@@ -1,5 +1,6 @@
 """Opening a database: which kind it is, that it is ours, and that its schema is this program's."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -8,25 +9,36 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.util import has_compiled_ext
 
+from headmix_server.core.circuit_breaker import CircuitBreaker
 from headmix_server.core.database.faults import DatabaseUnusable
 from headmix_server.core.database.migrate import migrate
+from headmix_server.core.database.patience import UNBOUNDED, with_patience
 from headmix_server.core.database.postgres import postgres_engine
 from headmix_server.core.database.sqlite import sqlite_engine
 from headmix_server.core.logging import get_logger
 
+AWAY_SECONDS = 1.0
+"""How long a database that could not be reached is left alone."""
 
-def open_database(location: str | Path, *, busy_seconds: float = 10.0) -> Engine:
+
+def open_database(
+    location: str | Path, *, busy_seconds: float = 10.0, on_failure: Callable[[], None] = lambda: None
+) -> Engine:
     """Open (or create) the database at a path, a `sqlite:///` or a `postgresql://` URL; bring its schema up to date.
 
-    Safe to use from many threads. A transaction waits at most `busy_seconds` for the locks of others.
+    Safe to use from many threads. A transaction waits at most `busy_seconds` for the locks of others. `on_failure` is
+    called, in any thread, whenever the server cannot be reached.
 
     Raises:
         DatabaseUnusable: of another kind, not reachable, not ours, or of a schema this program does not know.
     """
     url = _url(location)
-    engine = postgres_engine(url, busy_seconds) if _is_postgres(url) else sqlite_engine(url, busy_seconds)
+    if _is_postgres(url):
+        engine = postgres_engine(url, busy_seconds, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure))
+    else:
+        engine = sqlite_engine(url, busy_seconds)
     try:
-        with engine.execution_options(immediate=True).begin() as connection:
+        with engine.execution_options(immediate=True, **with_patience(UNBOUNDED)).begin() as connection:
             migrate(connection)
         with engine.connect() as connection:
             _log_how(connection)

@@ -7,23 +7,27 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.orm import Session
 
 from headmix_server.core.database.base import Tenant
 from headmix_server.core.database.faults import plain_fault
+from headmix_server.core.database.patience import USUAL, with_patience
 from headmix_server.core.errors import InvalidRequest
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Session]:
+def reading(engine: Engine, *, patience: float = USUAL) -> Iterator[Session]:
     """Give a session that sees one consistent state and changes nothing.
 
+    `patience` is how many seconds the database may be silent.
+
     Raises:
-        ServerOverloaded, InsufficientStorage: see `writing`.
+        StorageUnavailable, ServerOverloaded, InsufficientStorage: see `writing`.
     """
-    with _told_plainly(), Session(engine) as session:
+    with _told_plainly(), Session(engine.execution_options(**with_patience(patience))) as session:
         yield session
 
 
@@ -35,7 +39,9 @@ def writing(engine: Engine) -> Iterator[Session]:
     path of a request only reads.
 
     Raises:
-        ServerOverloaded: other writers held the lock for the engine's `busy_seconds`, or the database is gone.
+        ServerOverloaded: other writers held the lock for the engine's `busy_seconds`.
+        StorageUnavailable: the database is away. Where it went while the change was being committed, nobody knows
+            whether it was.
         InsufficientStorage: the disk is full; nothing was written.
     """
     with _told_plainly(), Session(engine.execution_options(immediate=True)) as session, session.begin():
@@ -64,7 +70,7 @@ def ensure_tenant(session: Session, name: str) -> None:
 def _told_plainly() -> Iterator[None]:
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, NoConnectionLeft) as error:
         plain = plain_fault(error)
         if plain is None:
             raise

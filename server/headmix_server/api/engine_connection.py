@@ -1,0 +1,42 @@
+"""What has become of one engine process on its endpoint, for whoever has to act on it."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from headmix_server.core.messages import EngineReady
+
+
+def _future() -> asyncio.Future[EngineReady]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _reason() -> asyncio.Future[str]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConnection:
+    """Two facts that never become untrue again, so that nobody can be too late to see them.
+
+    `ready` has the engine's announcement once it has made it, and is cancelled if it never will. `lost` has the reason
+    once nothing more is heard of this engine.
+    """
+
+    ready: asyncio.Future[EngineReady] = field(default_factory=_future)
+    lost: asyncio.Future[str] = field(default_factory=_reason)
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the engine has ever announced itself."""
+        return self.ready.done() and not self.ready.cancelled()
+
+    def announce(self, ready: EngineReady) -> None:
+        """Note that the engine is ready."""
+        if not self.ready.done():
+            self.ready.set_result(ready)
+
+    def lose(self, reason: str) -> None:
+        """Note that the engine is gone, or not to be understood."""
+        self.ready.cancel()
+        if not self.lost.done():
+            self.lost.set_result(reason)
