@@ -59,7 +59,7 @@ soak: .venv/.installed  ## An hour's random walk over everything at once, each a
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60)
 
 train-examples: .venv/.installed  ## Train the four example adapters again (about an hour on 2 cores)
-	for recipe in spam category kingjames dictionary; do $(BIN)/headmix train examples/$$recipe.toml || exit 1; done
+	for recipe in spam category kingjames dictionary; do $(BIN)/headmix train examples/$$recipe.toml --force || exit 1; done
 
 install: .venv/.installed
 

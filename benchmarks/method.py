@@ -26,11 +26,12 @@ from headmix_adapters.inject import AdaptedModel, ClassifierModel, LanguageModel
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.split import SplitBackbone, split_backbone
 from headmix_adapters.train.batches import by_length, collate
-from headmix_adapters.train.evaluate import Scores, answer_scores, classification_scores, deciding_score
+from headmix_adapters.train.evaluate import Scores, answer_scores, deciding_score, evaluate_classifier
 from headmix_adapters.train.examples import IGNORED, Example
 from headmix_adapters.train.material import Material, base_family, load_material
 from headmix_adapters.train.prefix import with_prefix_states
-from headmix_adapters.train.prototypes import prototype_scores
+from headmix_adapters.train.progress import Progress
+from headmix_adapters.train.prototypes import evaluate_prototypes
 from headmix_adapters.train.trainer import fit, training_arguments
 
 SEEDS = (1, 2, 3)
@@ -81,8 +82,8 @@ def train_one(prepared: Prepared, name: str, rate: float, seed: int) -> Scores:
 
     try:
         with tempfile.TemporaryDirectory() as folder:
-            arguments = training_arguments(table, Path(folder), deciding_score(config.classifier), quiet=True)
-            fit(model, prepared.train, score, arguments)
+            arguments = training_arguments(table, Path(folder), deciding_score(config.classifier))
+            fit(model, prepared.train, score, arguments, Progress())
     finally:
         adapter.detach()
     return scored[-1]
@@ -91,7 +92,7 @@ def train_one(prepared: Prepared, name: str, rate: float, seed: int) -> Scores:
 def held_out_scores(model: AdaptedModel, examples: Sequence[Example]) -> Scores:
     """Return accuracy and F1, or the answers' loss in nats a token, of a model as it stands."""
     if isinstance(model, ClassifierModel):
-        return classification_scores(model, examples, SCORING_BATCH)
+        return evaluate_classifier(model, examples, SCORING_BATCH).scores
     return {"answer_nll": _answer_loss(cast("LanguageModel", model), examples)}
 
 
@@ -118,7 +119,8 @@ def base_scores(prepared: Prepared) -> Scores:
         return answer_scores(material.model, held_out, SCORING_BATCH)
     if base_family(material.base).generates:
         raise ValueError("the classification task of this benchmark is an encoder's")
-    return prototype_scores(material.model, classifier, train, held_out, SCORING_BATCH) or {}
+    alone = evaluate_prototypes(material.model, classifier, train, held_out, SCORING_BATCH)
+    return {} if alone is None else alone.scores
 
 
 def run_task(task: Comparison, results: Path) -> None:

@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from examples.data.prepare_kingjames import is_archaic
 from headmix_adapters.inject import LanguageModel, load_adapter
-from headmix_adapters.inject.backbone import backbone_of
-from headmix_adapters.reference import pool
-from headmix_adapters.train.batches import collate
 from headmix_adapters.train.examples import IGNORED, Example
-from headmix_adapters.train.material import Material, base_family, load_material
+from headmix_adapters.train.linear_probe import evaluate_linear_probe
+from headmix_adapters.train.material import Material, load_material
 from headmix_adapters.train.recipe import load_recipe
 
 FOLDER = Path(__file__).parent
@@ -43,7 +41,8 @@ def score(name: str) -> dict[str, object]:
     """Return the measures of one example; its artifact lies in `adapters/`."""
     material = load_material(load_recipe(FOLDER / f"{name}.toml"), FOLDER)
     if material.recipe.task == "classification":
-        return {"example": name, "linear classifier on the frozen base": linear_probe(material)}
+        probe = evaluate_linear_probe(material)
+        return {"example": name, "linear classifier on the frozen base": None if probe is None else probe.scores}
     measure = {"kingjames": archaic_share, "dictionary": record_shares}[name]
     base = measure(answers(material))
     adapter = cast("LanguageModel", load_adapter(material.model, FOLDER / "adapters" / f"{name}.safetensors"))
@@ -81,43 +80,6 @@ def answers(material: Material) -> list[Answered]:
             expected = example.input_ids[len(_prompt(example)) :]
             result.append(Answered(_text(material, expected), _text(material, row.tolist())))
     return result
-
-
-def linear_probe(material: Material) -> Scores:
-    """Return the held-out accuracy of logistic regression on standardised states."""
-    train, held_out = _states(material, material.train.examples), _states(material, material.eval.examples)
-    mean, deviation = train.mean(dim=0), train.std(dim=0) + 1e-6
-    labels = torch.tensor([example.labels for example in material.train.examples])
-    expected = torch.tensor([example.labels for example in material.eval.examples])
-    probe = nn.Linear(train.shape[1], int(labels.max()) + 1)
-    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=200)
-
-    def loss() -> float:
-        optimizer.zero_grad()
-        value = nn.functional.cross_entropy(probe((train - mean) / deviation), labels)
-        value = value + 1e-3 * probe.weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
-        return float(value.detach())
-
-    step: Callable[[Callable[[], float]], object] = optimizer.step
-    step(loss)
-    predicted = probe((held_out - mean) / deviation).argmax(dim=-1)
-    return {"accuracy": float((predicted == expected).double().mean())}
-
-
-@torch.no_grad()
-def _states(material: Material, examples: Sequence[Example]) -> Tensor:
-    """Return each text's state, [texts, D]: its last token's after the final norm, the mean of all of an encoder's."""
-    pooling = "last" if base_family(material.base).generates else "mean"
-    rows = []
-    for batch in _batches(examples):
-        tensors = collate(batch)
-        output = backbone_of(material.model)(
-            input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"], use_cache=False
-        )
-        states = zip(output.last_hidden_state, batch, strict=True)
-        rows += [pool(state[: len(example.input_ids)], pooling) for state, example in states]
-    return torch.stack(rows)
 
 
 def _prompt(example: Example) -> list[int]:

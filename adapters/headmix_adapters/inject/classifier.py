@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from headmix_adapters.config import Problem
+from headmix_adapters.config import ClassifierConfig, Problem
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.inject.attach import AttachedAdapter
 from headmix_adapters.inject.classifier_head import ClassifierHead
@@ -26,6 +26,11 @@ class ClassifierModel(AdaptedModel):
             raise AttachError("the adapter has no classification head")
         self._classifier = adapter.head.config
         self.label_smoothing = label_smoothing
+
+    @property
+    def classifier(self) -> ClassifierConfig:
+        """What the head pools and which labels it gives."""
+        return self._classifier
 
     @property
     def problem(self) -> Problem:

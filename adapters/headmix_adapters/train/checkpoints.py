@@ -1,56 +1,130 @@
-"""The folder of an unfinished run: whose run it is, and the newest checkpoint that is whole.
+"""The folder of an unfinished run: whose run it is, what it may replace, and the newest checkpoint that is whole.
 
 A checkpoint is the adapter, the optimizer and the trainer's state; the base is never in it. The Trainer writes its
 state file last, so a checkpoint without a readable one was cut short and does not count.
 """
 
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from filelock import FileLock, Timeout
 
-from headmix_adapters.train.errors import TrainError
+from headmix_adapters.artifact.digest import digest_file
+from headmix_adapters.artifact.durable import write_durably
+from headmix_adapters.train.errors import TargetError, TrainError
+from headmix_adapters.train.evaluate import Evaluation
 
-_IDENTITY_FILE = "run.json"
+_RECORD_FILE = "run.json"
+_LOCK_FILE = "lock"
 _STATE_FILE = "trainer_state.json"
 
 
 class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that must be the same for a run to be continued, and the base's score, which it need not repeat."""
+    """Everything that must be the same for a run to be continued."""
 
     recipe: str
     train_data: str
     eval_data: str
     base: str
-    base_scores: dict[str, float] | None = None
 
-    def continues(self, other: "RunIdentity") -> bool:
-        """Whether both are runs of the same recipe, data and base."""
-        return msgspec.structs.replace(self, base_scores=None) == msgspec.structs.replace(other, base_scores=None)
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run noted when it began, which its continuation need not find out again.
+
+    `replaces` is the digest of the artifact that stood in the run's place when it was allowed to replace it.
+    """
+
+    identity: RunIdentity
+    base: Evaluation | None = None
+    probe: Evaluation | None = None
+    replaces: str | None = None
 
 
 class RunFolder:
     """Checkpoints of one run, beside the artifact it will write."""
 
     def __init__(self, artifact: Path) -> None:
+        self.artifact = artifact
         self.path = artifact.with_name(f"{artifact.stem}.checkpoints")
 
-    def require_unused(self) -> None:
-        """Make sure that a new run destroys nothing.
+    def require_startable(self, *, resume: bool, force: bool) -> None:
+        """Make sure, before anything is computed, that a run can end in an artifact and destroys nothing.
 
         Raises:
-            TrainError: an unfinished run has checkpoints here.
+            TargetError: an artifact or an unfinished run is there already, or, to resume, none; or nothing can be
+                written there.
         """
-        if self.last_checkpoint() is not None:
-            raise TrainError(f"{self.path} holds an unfinished run: continue it with --resume, or delete the folder")
+        if self.artifact.is_dir():
+            raise TargetError(f"{self.artifact} is a folder; --output names the artifact's file")
+        nearest = next(folder for folder in self.path.absolute().parents if folder.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise TargetError(f"{self.artifact} cannot be written: {nearest} is no folder that takes files")
+        unfinished = self.last_checkpoint() is not None
+        if resume and not unfinished:
+            raise TargetError(f"there is nothing to resume in {self.path}")
+        if unfinished and not resume:
+            raise TargetError(f"{self.path} holds an unfinished run: continue it with --resume, or delete the folder")
+        self.require_replaceable(self.record() if resume else None, force=force)
 
-    def start(self, identity: RunIdentity) -> None:
+    def require_replaceable(self, record: RunRecord | None, *, force: bool) -> None:
+        """Make sure that the artifact, where there is one, is what the run began with leave to replace, or `force`.
+
+        Raises:
+            TargetError: it is another one.
+        """
+        if force or not self.artifact.exists():
+            return
+        if record is None:
+            raise TargetError(f"{self.artifact} exists; --force replaces it, --output writes elsewhere")
+        if record.replaces != digest_file(self.artifact):
+            raise TargetError(
+                f"{self.artifact} was written after this run began; --resume --force replaces it, "
+                "or move it away and --resume"
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training into the same place during the block.
+
+        Raises:
+            TargetError: one does already.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / _LOCK_FILE, blocking=False)
+            lock.acquire()
+        except Timeout as error:
+            raise TargetError(f"another run is training into {self.path}") from error
+        except OSError as error:
+            raise TargetError(f"{self.path}: nothing can be written there: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            if self.last_checkpoint() is None:  # a run that ended before its first one leaves nothing behind
+                self.remove()
+            lock.release()
+
+    def start(self, record: RunRecord) -> None:
         """Note whose run this is, before its first checkpoint."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / _IDENTITY_FILE).write_bytes(msgspec.json.encode(identity))
+        write_durably(self.path / _RECORD_FILE, msgspec.json.encode(record))
 
-    def resume(self, identity: RunIdentity) -> tuple[Path, RunIdentity]:
-        """Return the newest whole checkpoint and the identity its run was started with.
+    def record(self) -> RunRecord:
+        """Return what the unfinished run noted when it began.
+
+        Raises:
+            TrainError: it cannot be read.
+        """
+        try:
+            return msgspec.json.decode((self.path / _RECORD_FILE).read_bytes(), type=RunRecord)
+        except (OSError, msgspec.DecodeError) as error:
+            raise TrainError(f"{self.path / _RECORD_FILE} cannot be read: {error}") from error
+
+    def resume(self, identity: RunIdentity) -> tuple[Path, RunRecord]:
+        """Return the newest whole checkpoint and what its run noted when it began.
 
         Raises:
             TrainError: there is none, or it belongs to another recipe, other data or another base.
@@ -58,15 +132,12 @@ class RunFolder:
         checkpoint = self.last_checkpoint()
         if checkpoint is None:
             raise TrainError(f"there is nothing to resume in {self.path}")
-        try:
-            stored = msgspec.json.decode((self.path / _IDENTITY_FILE).read_bytes(), type=RunIdentity)
-        except (OSError, msgspec.DecodeError) as error:
-            raise TrainError(f"{self.path / _IDENTITY_FILE} cannot be read: {error}") from error
-        if not stored.continues(identity):
+        record = self.record()
+        if record.identity != identity:
             raise TrainError(
                 f"the run in {self.path} had another recipe, other data or another base: delete the folder"
             )
-        return checkpoint, stored
+        return checkpoint, record
 
     def last_checkpoint(self) -> Path | None:
         """Return the newest checkpoint that was written to its end."""

@@ -1,98 +1,177 @@
-"""`headmix train`: the command line around `run`. Errors become one line and an exit status.
+"""The command line of `headmix train`: a recipe, or the few words that make one. Loads no torch."""
 
-Torch loads only when it is used.
-"""
-
+import os
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from headmix_adapters.artifact import ArtifactError
-from headmix_adapters.base import BaseError
-from headmix_adapters.cpus import read_cpu_budget
-from headmix_adapters.train.errors import Interrupted, TrainError
+from headmix_adapters.config import Pooling, Problem, Task
+from headmix_adapters.presets import PresetName
+from headmix_adapters.train.command import Command, reported, run
+from headmix_adapters.train.errors import RecipeError
+from headmix_adapters.train.publisher import Publisher
+from headmix_adapters.train.quick_recipe import Wishes, quick_recipe
 from headmix_adapters.train.recipe import Recipe, load_recipe, override
+from headmix_adapters.train.recipe_file import write_recipe
 from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.rows import read_rows
 
-if TYPE_CHECKING:
-    from headmix_adapters.train.material import Material
-
-INTERRUPTED_STATUS = 130
+QUICK = "Without a recipe"
+_NOT_REPEATED = ("recipe", "resume", "force")
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)],
+    ctx: typer.Context,
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe, a TOML file.", show_default=False)] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="The artifact to write. Default: adapters/<name>.safetensors beside the recipe."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Replaces the recipe's epochs.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Ends training after this many optimizer steps.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the artifact (or recipe) that is there.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Upload the adapter to a running server at the end.")] = False,
     eval_only: Annotated[
         bool, typer.Option("--eval-only", help="Train nothing: score the artifact that is there, and the base.")
     ] = False,
+    seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Replaces the recipe's epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Replaces the recipe's batch size.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Replaces the recipe's learning rate.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Ends training after this many optimizer steps.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The training data, .jsonl or .csv.", rich_help_panel=QUICK)] = None,
+    eval_data: Annotated[
+        Path | None,
+        typer.Option("--eval", help="Data to score with. Default: a tenth of --data.", rich_help_panel=QUICK),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="The base: embedded name, folder, GGUF file or hub id.", rich_help_panel=QUICK),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The adapter's name.", rich_help_panel=QUICK)] = None,
+    task: Annotated[Task | None, typer.Option(help="Default: what the data is for.", rich_help_panel=QUICK)] = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(help="Default: roberta-nlu to classify, gpt2-nlg to generate.", rich_help_panel=QUICK),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="In order, with commas between. Default: those in the data.", rich_help_panel=QUICK),
+    ] = None,
+    problem: Annotated[
+        Problem | None, typer.Option(help="Default: multi_label for `labels`.", rich_help_panel=QUICK)
+    ] = None,
+    pooling: Annotated[
+        Pooling | None, typer.Option(help="Default: last; of an encoder mean.", rich_help_panel=QUICK)
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens an example may have. Default: 512.", rich_help_panel=QUICK)
+    ] = None,
+    ignore: Annotated[str | None, typer.Option(help="Fields of the data to leave out.", rich_help_panel=QUICK)] = None,
+    init: Annotated[
+        bool,
+        typer.Option("--init", help="Train nothing: write the recipe to RECIPE or <name>.toml.", rich_help_panel=QUICK),
+    ] = False,
 ) -> None:
-    """Train an adapter from a recipe, check it and write it with its held-out scores."""
-    console = Console(stderr=True)
-    reporter = Reporter(console, quiet=not console.is_terminal)
-    try:
-        chosen = override(load_recipe(recipe), seed=seed, epochs=epochs, max_steps=max_steps)
-        artifact = output or recipe.parent / "adapters" / f"{chosen.name}.safetensors"
-        material = _load(chosen, recipe.parent, reporter)
-        if eval_only:
-            _evaluate(material, artifact, reporter)
+    """Train an adapter from a recipe, or from --data, --base and --name; check it and write it with its scores."""
+    reporter = Reporter(Console(stderr=True))
+    training = {
+        "seed": seed,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "max_steps": max_steps,
+    }
+    given = {key: value for key, value in training.items() if value is not None}
+    quick: dict[str, Any] = {
+        "eval": eval_data,
+        "base": base,
+        "name": name,
+        "task": task,
+        "preset": preset,
+        "labels": _names(labels),
+        "problem": problem,
+        "pooling": pooling,
+        "max_length": max_length,
+        "ignore": _names(ignore),
+    }
+    with reported(reporter):
+        _check_options(ctx.params)
+        if data is None:
+            path = recipe or Path()
+            chosen, folder = override(load_recipe(path), given), path.parent
         else:
-            _train(material, artifact, resume=resume, reporter=reporter)
-    except Interrupted as stopped:
-        reporter.say(
-            f"{stopped}; continue with: headmix train {recipe} --resume" + _repeat(output, seed, epochs, max_steps)
-        )
-        raise typer.Exit(INTERRUPTED_STATUS) from stopped
-    except KeyboardInterrupt as stopped:
-        reporter.say("interrupted; --resume continues from the last checkpoint, where there is one")
-        raise typer.Exit(INTERRUPTED_STATUS) from stopped
-    except (TrainError, BaseError, ArtifactError, OSError) as error:
-        reporter.say(f"error: {error}")
-        raise typer.Exit(1) from error
+            folder = recipe.parent if init and recipe is not None else Path()
+            chosen = _quick(data, quick, given, folder)
+        if init:
+            path = recipe or Path(f"{chosen.name}.toml")
+            write_recipe(path, chosen, force=force)
+            typer.echo(f"wrote {path}; train with: headmix train {shlex.quote(str(path))}")
+            return
+        artifact = output or folder / "adapters" / f"{chosen.name}.safetensors"
+        command = Command(chosen, folder, artifact, _again(ctx), resume, force, eval_only, _publisher(ctx, push))
+        run(command, reporter)
 
 
-def _load(recipe: Recipe, folder: Path, reporter: Reporter) -> "Material":
-    from headmix_adapters.threads import limit_threads
-    from headmix_adapters.train.material import load_material
-
-    threads = limit_threads(read_cpu_budget())
-    reporter.say(f"{recipe.name}: {recipe.task} on {recipe.base}, {threads} threads")
-    material = load_material(recipe, folder)
-    for name, encoded in (("train", material.train), ("eval", material.eval)):
-        reporter.say(
-            f"{name}: {len(encoded.examples)} examples, {encoded.tokens} tokens, "
-            f"{encoded.truncated} cut to {recipe.data.max_length} tokens, {encoded.dropped} left out"
-            + (f", {encoded.excluded} rows not to be learnt" if encoded.excluded else "")
-        )
-    return material
-
-
-def _train(material: "Material", artifact: Path, *, resume: bool, reporter: Reporter) -> None:
-    from headmix_adapters.train.run import train_adapter
-
-    result = train_adapter(material, artifact, resume=resume, reporter=reporter)
-    reporter.scores("base alone", result.base_scores)
-    reporter.scores("adapter", result.scores)
-    reporter.say(f"wrote {result.artifact} ({result.artifact.stat().st_size} bytes, {result.digest})")
+def _check_options(params: dict[str, Any]) -> None:
+    """Refuse combinations of which one half would have no effect."""
+    quick = ("eval_data", "base", "name", "task", "preset", "labels", "problem", "pooling", "max_length", "ignore")
+    if params["data"] is None:
+        if params["recipe"] is None:
+            raise RecipeError("give a recipe, or --data with --base and --name")
+        if foreign := [key for key in (*quick, "init") if params[key]]:
+            raise RecipeError(f"{_option(foreign[0])} goes with --data; with a recipe, write it there")
+    else:
+        if params["recipe"] is not None and not params["init"]:
+            raise RecipeError("give a recipe or --data, not both")
+        if missing := [key for key in ("base", "name") if params[key] is None]:
+            raise RecipeError(f"--data needs {_option(missing[0])} too")
+    if params["eval_only"] and (params["resume"] or params["push"]):
+        raise RecipeError("--eval-only trains nothing, so there is nothing to resume or push")
+    if params["init"] and (params["resume"] or params["push"] or params["eval_only"] or params["output"]):
+        raise RecipeError("--init writes a recipe and nothing else")
 
 
-def _evaluate(material: "Material", artifact: Path, reporter: Reporter) -> None:
-    from headmix_adapters.train.score import score_artifact, score_base
-
-    reporter.scores("adapter", score_artifact(material, artifact))
-    reporter.scores("base alone", score_base(material))
+def _option(key: str) -> str:
+    return "--eval" if key == "eval_data" else f"--{key.replace('_', '-')}"
 
 
-def _repeat(output: Path | None, seed: int | None, epochs: int | None, max_steps: int | None) -> str:
-    """Return the options that must be given again with `--resume`."""
-    options = {"--output": output, "--seed": seed, "--epochs": epochs, "--max-steps": max_steps}
-    return "".join(f" {name} {value}" for name, value in options.items() if value is not None)
+def _quick(data: Path, quick: dict[str, Any], training: dict[str, Any], folder: Path) -> Recipe:
+    """Return the recipe that the options make, its data files named relative to the folder it is for."""
+    files = {"train": data, "eval": quick["eval"]}
+    named = {
+        key: str(path) if path is None or folder == Path() else os.path.relpath(path, folder)
+        for key, path in files.items()
+    }
+    wishes = Wishes(
+        **quick | {"train": named["train"], "eval": named["eval"] if quick["eval"] else None}, training=training
+    )
+    return quick_recipe(wishes, read_rows(data))
+
+
+def _publisher(ctx: typer.Context, push: bool) -> Publisher | None:
+    if not push:
+        return None
+    if not isinstance(ctx.obj, Publisher):
+        raise RecipeError("--push is for the headmix command, which knows the server")
+    return ctx.obj
+
+
+def _again(ctx: typer.Context) -> str:
+    """Return the command line that continues this run: its own options, and `--resume`."""
+    words = ["headmix", "train"]
+    if ctx.params["recipe"] is not None:
+        words.append(str(ctx.params["recipe"]))
+    words.append("--resume")
+    for option in ctx.command.params:
+        value = ctx.params.get(option.name or "")
+        if option.name in _NOT_REPEATED or value is None or value is False:
+            continue
+        words += [option.opts[0]] if value is True else [option.opts[0], str(value)]
+    return shlex.join(words)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text else ()

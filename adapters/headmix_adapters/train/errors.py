@@ -13,5 +13,9 @@ class DataError(TrainError):
     """A line of a data file cannot be used; the message names file and line."""
 
 
+class TargetError(TrainError):
+    """The artifact cannot be written where it is to go; nothing has been computed or replaced."""
+
+
 class Interrupted(TrainError):
     """The person stopped the run; a checkpoint to resume from has been written."""

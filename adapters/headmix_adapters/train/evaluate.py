@@ -1,8 +1,9 @@
 """Held-out scores of an adapter, and of the base where both can be asked the same question.
 
 Classification: accuracy and macro F1 (single_label), share of exactly right label sets and macro F1 (multi_label),
-mean squared error (regression). Generation: mean negative log-likelihood of the answers' tokens in nats, end of turn
-included, and its exponential, the perplexity. The base's classification score is `zero_shot`'s or `prototypes`'.
+mean squared error (regression), and the F1 of each label. Generation: mean negative log-likelihood of the answers'
+tokens in nats, end of turn included, and its exponential, the perplexity. The base's classification score is
+`zero_shot`'s or `prototypes`'.
 """
 
 import math
@@ -10,26 +11,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from headmix_adapters.config import ClassifierConfig, Problem
+from headmix_adapters.config import ClassifierConfig
 from headmix_adapters.inject.adapted import IGNORED
 from headmix_adapters.inject.backbone import backbone_of, vocabulary_scores
-from headmix_adapters.inject.classifier import ClassifierModel
+from headmix_adapters.inject.classifier import ClassifierModel, problem_loss
 from headmix_adapters.train.batches import by_length, collate
 from headmix_adapters.train.examples import Example
 
 Scores = dict[str, float]
 
 
+class Evaluation(msgspec.Struct, frozen=True):
+    """Held-out scores by name, and the F1 of each label that occurs in the held-out texts or in the answers."""
+
+    scores: Scores
+    label_f1: Scores = {}
+
+
 @dataclass(frozen=True, slots=True)
 class DecidingScore:
-    """The one score that says which of two epochs is better."""
+    """The one score that says which of two epochs is better, or which of two models."""
 
     name: str
     greater_is_better: bool
+
+    def is_worse(self, scores: Scores, reference: Scores) -> bool:
+        """Whether the first scores are below the second."""
+        one, other = scores[self.name], reference[self.name]
+        return one < other if self.greater_is_better else one > other
 
 
 def deciding_score(classifier: ClassifierConfig | None) -> DecidingScore:
@@ -42,8 +56,8 @@ def deciding_score(classifier: ClassifierConfig | None) -> DecidingScore:
 
 
 @torch.no_grad()
-def classification_scores(model: ClassifierModel, examples: Sequence[Example], batch_size: int) -> Scores:
-    """Return the scores of a classifier; the model is left in the mode it was in."""
+def evaluate_classifier(model: ClassifierModel, examples: Sequence[Example], batch_size: int) -> Evaluation:
+    """Return the scores of a classifier and its loss; the model is left in the mode it was in."""
     training = model.training
     model.eval()
     logits, labels = [], []
@@ -53,29 +67,35 @@ def classification_scores(model: ClassifierModel, examples: Sequence[Example], b
         logits.append(cast("Tensor", output.logits).cpu())
         labels.append(tensors["labels"].cpu())
     model.train(training)
-    return label_scores(model.problem, torch.cat(logits), torch.cat(labels))
+    all_logits, all_labels = torch.cat(logits), torch.cat(labels)
+    judged = evaluate_labels(model.classifier, all_logits, all_labels)
+    if model.problem == "regression":
+        return judged
+    loss = float(problem_loss(model.problem, all_logits, all_labels))
+    return msgspec.structs.replace(judged, scores=judged.scores | {"loss": loss})
 
 
-def label_scores(problem: Problem, logits: Tensor, labels: Tensor) -> Scores:
+def evaluate_labels(classifier: ClassifierConfig, logits: Tensor, labels: Tensor) -> Evaluation:
     """Return the scores of label logits [texts, labels] against labels as `ClassifierModel.forward` takes them."""
-    match problem:
+    match classifier.problem:
         case "single_label":
             predicted = nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1])
             actual = nn.functional.one_hot(labels, logits.shape[-1])
         case "multi_label":
             predicted, actual = (logits > 0).long(), labels.long()
         case "regression":
-            return {"mean_squared_error": float((logits - labels).square().mean())}
+            return Evaluation({"mean_squared_error": float((logits - labels).square().mean())})
     right = (predicted == actual).all(dim=-1).double().mean()
-    return {"accuracy": float(right), "macro_f1": _macro_f1(predicted, actual)}
+    label_f1 = _label_f1(classifier.labels, predicted, actual)
+    macro_f1 = sum(label_f1.values()) / len(label_f1) if label_f1 else 0.0
+    return Evaluation({"accuracy": float(right), "macro_f1": macro_f1}, label_f1)
 
 
-def _macro_f1(predicted: Tensor, actual: Tensor) -> float:
-    """Mean F1 from 0/1 [texts, labels], over the labels that are present or predicted at all (0 where none is)."""
+def _label_f1(names: Sequence[str], predicted: Tensor, actual: Tensor) -> Scores:
+    """F1 from 0/1 [texts, labels], of the labels that are present or predicted at all."""
     hits = (predicted * actual).sum(dim=0).double()
     total = (predicted + actual).sum(dim=0).double()
-    occurring = total > 0
-    return float((2 * hits[occurring] / total[occurring]).mean()) if occurring.any() else 0.0
+    return {name: float(2 * hit / count) for name, hit, count in zip(names, hits, total, strict=True) if count > 0}
 
 
 @torch.no_grad()

@@ -1,59 +1,94 @@
 """The end of a run: the artifact on disk, verified, its history and the file's own scores in its header."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from torch import Tensor
 
 from headmix_adapters.artifact import digest_file, verify_artifact
+from headmix_adapters.artifact.durable import sync_path
 from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.artifact.write import write_artifact
-from headmix_adapters.train.evaluate import Scores
+from headmix_adapters.train.advice import advise
+from headmix_adapters.train.checkpoints import RunRecord
+from headmix_adapters.train.errors import TrainError
+from headmix_adapters.train.evaluate import Evaluation, deciding_score
+from headmix_adapters.train.fitted import Fit
 from headmix_adapters.train.material import Material
 from headmix_adapters.train.score import score_artifact
+from headmix_adapters.train.verdict import is_below, warnings
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run made: the artifact, its digest, its held-out scores and the base's (None: not defined)."""
+    """What a run made: the artifact, its digest, its held-out scores, the base's and a linear classifier's (None: not
+    defined), and what is to be said of them.
+    """
 
     artifact: Path
     digest: str
-    scores: Scores
-    base_scores: Scores | None
+    adapter: Evaluation
+    base: Evaluation | None = None
+    probe: Evaluation | None = None
+    below_base: bool = False
+    warnings: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
-def write_result(
-    material: Material,
-    artifact: Path,
-    tensors: dict[str, Tensor],
-    record: dict[str, Any],
-    base_scores: Scores | None,
-) -> Result:
-    """Write the file, score what was written (its weights are rounded), and write it again with the scores."""
-    draft = artifact.with_name(f"{artifact.name}.tmp")
+def write_result(material: Material, artifact: Path, fitted: Fit, history: dict[str, Any], record: RunRecord) -> Result:
+    """Write the file, score what was written (its weights are rounded), and write it again with the scores.
+
+    Raises:
+        TrainError: a score is no number.
+    """
+    draft = artifact.with_name(f".{artifact.name}.draft")
     artifact.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_artifact(draft, material.config, tensors)
-        scores = score_artifact(material, draft)
-        metrics = {"adapter": scores} | ({} if base_scores is None else {"base": base_scores})
-        config = msgspec.structs.replace(material.config, training=record | {"metrics": metrics})
-        digest = write_artifact(artifact, config, load_tensors(draft))
+        write_artifact(draft, material.config, fitted.tensors)
+        result = _judged(material, artifact, score_artifact(material, draft), fitted, record)
+        metrics = {"adapter": result.adapter.scores}
+        metrics |= {} if result.base is None else {"base": result.base.scores}
+        metrics |= {} if result.probe is None else {"linear_probe": result.probe.scores}
+        training = history | {"metrics": metrics} | ({"warnings": result.warnings} if result.warnings else {})
+        config = msgspec.structs.replace(material.config, training=training)
+        write_artifact(draft, config, load_tensors(draft))
+        verify_artifact(draft, base=material.base.shape)
+        draft.replace(artifact)
+        sync_path(artifact.parent)
     finally:
         draft.unlink(missing_ok=True)
-    verify_artifact(artifact, base=material.base.shape)
-    return Result(artifact, digest, scores, base_scores)
+    return replace(result, digest=digest_file(artifact))
+
+
+def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit, record: RunRecord) -> Result:
+    if not all(math.isfinite(value) for value in adapter.scores.values()):
+        raise TrainError("the adapter's scores are no numbers: train with a lower learning_rate")
+    recipe, held_out = material.recipe, material.eval.examples
+    texts, deciding = (material.train.examples, held_out), deciding_score(recipe.classifier)
+    patience, epochs = recipe.training.early_stopping_patience, recipe.training.epochs
+    return Result(
+        artifact=artifact,
+        digest="",
+        adapter=adapter,
+        base=record.base,
+        probe=record.probe,
+        below_base=is_below(adapter, record.base, deciding),
+        warnings=warnings(adapter, record.base, record.probe, deciding, texts),
+        advice=advise(fitted.curve, steps=fitted.steps, epochs=epochs, held_out=len(held_out), patience=patience),
+    )
 
 
 def training_record(material: Material, steps: int, seconds: float) -> dict[str, Any]:
     """Return what the header tells of how the adapter came to be; `seconds` is this process's share of the training."""
     data = {"train": material.train, "eval": material.eval}
+    recipe = msgspec.to_builtins(material.recipe)
+    # By their names: what the recipe says may be paths on this machine, and the artifact travels.
+    files = {name: path.name for name, path in material.files.items() if recipe["data"].get(name)}
     return {
-        # By its name: what the recipe says may be a path on this machine, and the artifact travels.
-        "recipe": msgspec.to_builtins(material.recipe) | {"base": material.base.name},
+        "recipe": recipe | {"base": material.base.name, "data": recipe["data"] | files},
         "data": {
             name: {
                 "file": path.name,

@@ -1,7 +1,7 @@
 """What a recipe names, loaded: the base, its tokenizer, the encoded data files."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,10 @@ from headmix_adapters.families import Family, UnknownFamilyError, family_of
 from headmix_adapters.train.added import AddedVocabulary, require_sayable
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.examples import Encoded, encode_classification, encode_generation
+from headmix_adapters.train.held_out import split_rows
 from headmix_adapters.train.plan import adapted_layers, adapter_config
 from headmix_adapters.train.recipe import Precision, Recipe
-from headmix_adapters.train.rows import read_rows
+from headmix_adapters.train.rows import Row, read_rows
 
 _Classes = Mapping[type, type[PreTrainedModel]]
 _Load = Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]]
@@ -59,10 +60,15 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
     if recipe.task == "generation" and not base_family(base).generates:
         raise RecipeError(f"{base.name} ({base.shape.model_type}) is an encoder: it classifies, and generates nothing")
     config, layers = adapter_config(recipe, base.shape), adapted_layers(recipe, base.shape)
-    files = {"train": recipe_folder / recipe.data.train, "eval": recipe_folder / recipe.data.eval}
-    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    files = {
+        "train": recipe_folder / recipe.data.train,
+        "eval": recipe_folder / (recipe.data.eval or recipe.data.train),
+    }
+    rows = _read(files, recipe)
+    with _loading(base):
+        tokenizer = AutoTokenizer.from_pretrained(base.folder)
     added = AddedVocabulary(tokenizer, recipe.added_tokens, base.shape.vocab_size)
-    encoded = {name: added.renumber(_encode(path, recipe, tokenizer)) for name, path in files.items()}
+    encoded = {name: added.renumber(_encode(rows[name], recipe, tokenizer)) for name in files}
     model = load_model(base, precision("auto"))
     if recipe.added_tokens and not model.config.tie_word_embeddings:
         for part in encoded.values():
@@ -103,7 +109,7 @@ def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
     load = cast("_Load", classes[type(config)].from_pretrained)
     # Given a folder, transformers chooses its files itself and attaches an adapter that lies among them.
     weights = {name: tensor for path in weight_files(base.folder) for name, tensor in load_file(path).items()}
-    with _quiet_loading():
+    with _quiet_loading(), _loading(base):
         model, report = load(
             None,
             config=config,
@@ -122,18 +128,39 @@ def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
 
 
 @contextmanager
+def _loading(base: ResolvedBase) -> Iterator[None]:
+    """Turn whatever transformers and tokenizers raise about a folder they cannot load into one kind of error."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BaseError(f"{base.folder} cannot be loaded: {reason}") from error
+
+
+@contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Keep transformers from listing the weights of heads and poolers that are not used here."""
-    verbosity = transformers_logging.get_verbosity()
+    """Keep transformers from listing the weights of heads and poolers that are not used here, and from its own bar."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _encode(path: Path, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    rows, data = read_rows(path), recipe.data
+def _read(files: Mapping[str, Path], recipe: Recipe) -> dict[str, list[Row]]:
+    """Return the rows to learn and to hold out: of two files, or of one that is split."""
+    if recipe.data.eval is not None:
+        return {name: read_rows(path) for name, path in files.items()}
+    train, held_out = split_rows(read_rows(files["train"]), recipe.data.eval_share, recipe.training.seed)
+    return {"train": train, "eval": held_out}
+
+
+def _encode(rows: Sequence[Row], recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    data = recipe.data
     if recipe.classifier is not None:
         return encode_classification(rows, tokenizer, recipe.classifier, data.max_length, data.ignore)
     return encode_generation(rows, tokenizer, data.max_length, data.ignore)

@@ -16,25 +16,25 @@ from transformers import PreTrainedModel
 from headmix_adapters.config import ClassifierConfig
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.train.batches import by_length, collate
-from headmix_adapters.train.evaluate import Scores, label_scores
+from headmix_adapters.train.evaluate import Evaluation, evaluate_labels
 from headmix_adapters.train.examples import Example
 
 
 @torch.no_grad()
-def prototype_scores(
+def evaluate_prototypes(
     model: PreTrainedModel,
     classifier: ClassifierConfig,
     train: Sequence[Example],
     held_out: Sequence[Example],
     batch_size: int,
-) -> Scores | None:
+) -> Evaluation | None:
     """Return the base's own scores on the held-out examples; None where a text may have several labels, or a number."""
     if classifier.problem != "single_label":
         return None
     known, labels = _embed(model, train, batch_size)
     prototypes = known.new_zeros(len(classifier.labels), known.shape[-1]).index_add_(0, labels, known)
     texts, expected = _embed(model, held_out, batch_size)
-    return label_scores(classifier.problem, texts @ normalize(prototypes, dim=-1).T, expected)
+    return evaluate_labels(classifier, texts @ normalize(prototypes, dim=-1).T, expected)
 
 
 def _embed(model: PreTrainedModel, examples: Sequence[Example], batch_size: int) -> tuple[Tensor, Tensor]:

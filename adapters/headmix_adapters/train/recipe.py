@@ -4,6 +4,7 @@ Owns the words of the file and their limits. Unknown keys are refused with their
 something else. What the words build is `plan`'s and `trainer`'s.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -66,11 +67,13 @@ class AdapterTable(_Table, frozen=True):
 class DataTable(_Table, frozen=True):
     """`[data]`: JSONL or CSV files, relative to the recipe, and the longest example in tokens.
 
-    `ignore` names fields of rows and messages that are left out; any other field that is not understood is refused.
+    Without `eval`, `eval_share` of the training file's rows are held out. `ignore` names fields of rows and messages
+    that are left out; any other field that is not understood is refused.
     """
 
     train: str
-    eval: str
+    eval: str | None = None
+    eval_share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
     max_length: Positive = 512
     ignore: tuple[str, ...] = ()
 
@@ -143,16 +146,14 @@ def _with_text_labels(fields: object) -> object:
     return fields
 
 
-def override(recipe: Recipe, *, seed: int | None, epochs: int | None, max_steps: int | None) -> Recipe:
-    """Return the recipe with the command line's values in place of its own.
+def override(recipe: Recipe, training: Mapping[str, float]) -> Recipe:
+    """Return the recipe with the command line's values in place of its own `[training]`.
 
     Raises:
         RecipeError: a value is out of its range.
     """
-    given = {"seed": seed, "epochs": epochs, "max_steps": max_steps}
-    chosen = {key: value for key, value in given.items() if value is not None}
     try:
-        training = msgspec.convert(msgspec.to_builtins(recipe.training) | chosen, TrainingTable)
+        table = msgspec.convert(msgspec.to_builtins(recipe.training) | dict(training), TrainingTable)
     except msgspec.ValidationError as error:
         raise RecipeError(str(error)) from error
-    return msgspec.structs.replace(recipe, training=training)
+    return msgspec.structs.replace(recipe, training=table)

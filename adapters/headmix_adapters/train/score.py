@@ -4,23 +4,23 @@ from pathlib import Path
 
 from headmix_adapters.artifact import verify_artifact
 from headmix_adapters.inject import AdaptedModel, ClassifierModel, load_adapter
-from headmix_adapters.train.evaluate import Scores, answer_scores, classification_scores
+from headmix_adapters.train.evaluate import Evaluation, answer_scores, evaluate_classifier
 from headmix_adapters.train.material import Material, base_family
-from headmix_adapters.train.prototypes import prototype_scores
-from headmix_adapters.train.zero_shot import zero_shot_scores
+from headmix_adapters.train.prototypes import evaluate_prototypes
+from headmix_adapters.train.zero_shot import evaluate_zero_shot
 
 SCORING_BATCH = 16
 
 
-def score_model(material: Material, model: AdaptedModel) -> Scores:
+def score_model(material: Material, model: AdaptedModel) -> Evaluation:
     """Return the scores of an adapted model as it stands."""
     examples = material.eval.examples
     if isinstance(model, ClassifierModel):
-        return classification_scores(model, examples, SCORING_BATCH)
-    return answer_scores(model.model, examples, SCORING_BATCH)
+        return evaluate_classifier(model, examples, SCORING_BATCH)
+    return Evaluation(answer_scores(model.model, examples, SCORING_BATCH))
 
 
-def score_artifact(material: Material, artifact: Path) -> Scores:
+def score_artifact(material: Material, artifact: Path) -> Evaluation:
     """Return the scores of an artifact file, after verifying it against the base.
 
     Raises:
@@ -34,7 +34,7 @@ def score_artifact(material: Material, artifact: Path) -> Scores:
         loaded.adapter.detach()
 
 
-def score_base(material: Material) -> Scores | None:
+def score_base(material: Material) -> Evaluation | None:
     """Return the scores of the base without an adapter.
 
     None where the task gives it no question, or the texts hold added tokens: it has no embedding for them.
@@ -43,7 +43,7 @@ def score_base(material: Material) -> Scores | None:
     if material.recipe.added_tokens:
         return None
     if classifier is None:
-        return answer_scores(material.model, held_out, SCORING_BATCH)
+        return Evaluation(answer_scores(material.model, held_out, SCORING_BATCH))
     if not base_family(material.base).generates:
-        return prototype_scores(material.model, classifier, material.train.examples, held_out, SCORING_BATCH)
-    return zero_shot_scores(material.model, material.tokenizer, classifier, held_out)
+        return evaluate_prototypes(material.model, classifier, material.train.examples, held_out, SCORING_BATCH)
+    return evaluate_zero_shot(material.model, material.tokenizer, classifier, held_out)

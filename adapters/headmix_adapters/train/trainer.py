@@ -1,35 +1,32 @@
-"""transformers.Trainer with this project's batches and scores, and a Ctrl-C that leaves a checkpoint.
+"""transformers.Trainer with this project's batches, scores and reports, and a Ctrl-C that leaves a checkpoint.
 
 What is optimised, saved and loaded follows from the model it is given: an `AdaptedModel`'s only trainable parameters,
 and its only state, are the adapter's.
 """
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import (
-    EarlyStoppingCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.train.batches import ExampleDataset, LengthBatches, collate
-from headmix_adapters.train.errors import Interrupted
+from headmix_adapters.train.errors import Interrupted, TrainError
 from headmix_adapters.train.evaluate import DecidingScore, Scores
 from headmix_adapters.train.examples import Example
+from headmix_adapters.train.fitted import Fit
+from headmix_adapters.train.interrupt import StopAtStep, stop_on_interrupt
+from headmix_adapters.train.progress import Progress
 from headmix_adapters.train.recipe import TrainingTable
+from headmix_adapters.train.step_report import StepReport
+
+_SCORE = "eval_"
 
 
 class AdapterTrainer(Trainer):
@@ -41,6 +38,7 @@ class AdapterTrainer(Trainer):
         arguments: TrainingArguments,
         examples: Sequence[Example],
         scorer: Callable[[], Scores],
+        report: StepReport,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         super().__init__(
@@ -54,6 +52,10 @@ class AdapterTrainer(Trainer):
         self._dataset = ExampleDataset(examples)
         self._lengths = [len(example.input_ids) for example in examples]
         self._scorer = scorer
+        self._report = report
+        # It prints each log entry as a raw dict.
+        self.remove_callback(PrinterCallback)
+        self.add_callback(report)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the epoch's batches; Trainer sets the epoch and skips what a resumed run has done."""
@@ -62,65 +64,26 @@ class AdapterTrainer(Trainer):
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor | Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Compute a batch's gradients; what it adds to the step's loss is reported."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._report.add(loss)
+        return loss
+
     def evaluate(
         self, eval_dataset: object = None, ignore_keys: object = None, metric_key_prefix: str = "eval"
     ) -> Scores:
         """Log and return the held-out scores under `eval_` names."""
         scores = {f"{metric_key_prefix}_{name}": value for name, value in self._scorer().items()}
+        self._report.scored(self.state, {name.removeprefix(_SCORE): value for name, value in scores.items()})
         self.log(scores)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
 
 
-class StopAtStep(TrainerCallback):
-    """Ends training with a checkpoint at the next step boundary once `requested` is set."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> TrainerControl:
-        """Save and stop here; the last step of all is left to finish by itself."""
-        if self.requested and state.global_step < state.max_steps:
-            control.should_training_stop = True
-            control.should_save = True
-        return control
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> TrainerControl:
-        """Leave out the scoring and second checkpoint that the end of an epoch brings."""
-        if self.requested and state.global_step < state.max_steps:
-            control.should_evaluate = False
-            control.should_save = False
-        return control
-
-
-@contextmanager
-def stop_on_interrupt(stop: StopAtStep) -> Iterator[None]:
-    """Turn the first Ctrl-C into a request to stop; the second one interrupts at once.
-
-    Signals reach the main thread only; elsewhere this does nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def request(_: int, __: FrameType | None) -> None:
-        stop.requested = True
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, request)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def training_arguments(
-    table: TrainingTable, folder: Path, deciding: DecidingScore, *, quiet: bool
-) -> TrainingArguments:
+def training_arguments(table: TrainingTable, folder: Path, deciding: DecidingScore) -> TrainingArguments:
     """Return Trainer's arguments for a recipe's `[training]`.
 
     Checkpoints go to `folder`; the newest is kept, and with early stopping the best, which training ends with.
@@ -140,15 +103,16 @@ def training_arguments(
         seed=table.seed,
         eval_strategy="epoch",
         save_strategy="epoch",
-        # With a limit of one, Trainer's end deletes all but the best, an interrupted run's newest among them.
+        # Where Trainer knows a best checkpoint and the limit is one, its end deletes all others, an interrupted run's
+        # newest among them: so without early stopping there is no best, and with it there is room for two.
         save_total_limit=2 if stops_early else 1,
         load_best_model_at_end=stops_early,
-        metric_for_best_model=f"eval_{deciding.name}",
-        greater_is_better=deciding.greater_is_better,
+        metric_for_best_model=f"{_SCORE}{deciding.name}" if stops_early else None,
+        greater_is_better=deciding.greater_is_better if stops_early else None,
         restore_callback_states_from_checkpoint=True,
         logging_steps=20,
         report_to="none",
-        disable_tqdm=quiet,
+        disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=False,
         remove_unused_columns=False,
@@ -160,23 +124,51 @@ def fit(
     examples: Sequence[Example],
     scorer: Callable[[], Scores],
     arguments: TrainingArguments,
+    progress: Progress,
     checkpoint: Path | None = None,
     patience: int | None = None,
-) -> tuple[int, dict[str, Tensor]]:
-    """Train, from a checkpoint where one is given; return the optimizer steps done and the adapter's tensors.
+) -> Fit:
+    """Train, from a checkpoint where one is given.
 
     With `patience`, training ends after so many epochs without a better score; the best epoch's tensors are returned.
 
     Raises:
         Interrupted: Ctrl-C; the checkpoint of the last step lies in the arguments' output folder.
+        TrainError: the loss, or a weight, is not a number any more; memory or disk did not suffice.
     """
     stop = StopAtStep()
     callbacks: list[TrainerCallback] = [stop]
     if patience is not None:
         callbacks.append(EarlyStoppingCallback(patience))
-    trainer = AdapterTrainer(model, arguments, examples, scorer, callbacks)
-    with stop_on_interrupt(stop):
+    trainer = AdapterTrainer(model, arguments, examples, scorer, StepReport(progress), callbacks)
+    with stop_on_interrupt(stop, progress.stopping), _explained():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if stop.requested and trainer.state.global_step < trainer.state.max_steps:
-        raise Interrupted(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}")
-    return trainer.state.global_step, model.adapter.tensors()
+    state = trainer.state
+    if stop.requested and state.global_step < state.max_steps:
+        raise Interrupted(f"stopped after step {state.global_step} of {state.max_steps}")
+    tensors = model.adapter.tensors()
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise TrainError("the adapter's weights are not numbers any more: train with a lower learning_rate")
+    return Fit(tensors, state.global_step, _curve(state.log_history))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what torch and safetensors raise for want of memory or disk into words for a person."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise TrainError(f"a checkpoint cannot be written: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise TrainError("memory did not suffice: train with a smaller batch_size or max_length") from error
+
+
+def _curve(history: Sequence[dict[str, float]]) -> tuple[Scores, ...]:
+    """Return the held-out scores of each epoch, a resumed run's earlier ones included."""
+    entries = (
+        {name.removeprefix(_SCORE): value for name, value in entry.items() if name.startswith(_SCORE)}
+        for entry in history
+    )
+    return tuple(entry for entry in entries if entry)

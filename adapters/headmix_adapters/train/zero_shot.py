@@ -13,19 +13,19 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from headmix_adapters.config import ClassifierConfig
-from headmix_adapters.train.evaluate import Scores, label_scores
+from headmix_adapters.train.evaluate import Evaluation, evaluate_labels
 from headmix_adapters.train.examples import Example
 
 _QUESTION = "Which of these labels fits the text: {labels}? Answer with the label alone.\n\nText: {text}"
 
 
 @torch.no_grad()
-def zero_shot_scores(
+def evaluate_zero_shot(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     classifier: ClassifierConfig,
     examples: Sequence[Example],
-) -> Scores | None:
+) -> Evaluation | None:
     """Return the base's own scores; None where no such question can be asked (several labels a text, regression)."""
     if classifier.problem != "single_label":
         return None
@@ -34,7 +34,7 @@ def zero_shot_scores(
     texts = [tokenizer.decode(example.input_ids, skip_special_tokens=True) for example in examples]
     rows = [_label_likelihoods(model, _question_ids(tokenizer, classifier, str(text)), answers) for text in texts]
     labels = torch.tensor([example.labels for example in examples])
-    return label_scores(classifier.problem, torch.stack(rows) - unread, labels)
+    return evaluate_labels(classifier, torch.stack(rows) - unread, labels)
 
 
 def _question_ids(tokenizer: PreTrainedTokenizerBase, classifier: ClassifierConfig, text: str) -> list[int]:

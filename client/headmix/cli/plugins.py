@@ -1,7 +1,8 @@
 """Owns the sub-commands of the distribution's other parts, found through the entry points group `headmix.commands`.
 
 An entry point's value is a function with typer-annotated parameters, or a `typer.Typer`. It is imported when its
-command is run and not before: the parts load torch, and `headmix --help` must not.
+command is run and not before: the parts load torch, and `headmix --help` must not. Its context object is the session,
+through which a part reaches the server without knowing the client.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 import typer
+
+from headmix.cli.session import Session
 
 GROUP = "headmix.commands"
 
@@ -53,7 +56,7 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
     )
     def run(ctx: typer.Context) -> None:
         try:
-            _run(entry, ctx.args, ctx.command_path)
+            _run(entry, ctx.args, ctx.command_path, Session.of(ctx))
         except ModuleNotFoundError as error:
             if _is_ours(error, entry):
                 raise
@@ -65,7 +68,7 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
             raise typer.Exit(1) from error
 
 
-def _run(entry: EntryPoint, args: Sequence[str], path: str) -> None:
+def _run(entry: EntryPoint, args: Sequence[str], path: str, session: Session) -> None:
     """Import the real command and run it; it ends by SystemExit, as any command line does."""
     target: object = entry.load()
     if isinstance(target, typer.Typer):
@@ -75,7 +78,7 @@ def _run(entry: EntryPoint, args: Sequence[str], path: str) -> None:
         command.command(entry.name)(target)
     else:
         raise TypeError(f"entry point {entry.name} = {entry.value} is neither a function nor a typer.Typer")
-    command(args=list(args), prog_name=path)
+    command(args=list(args), prog_name=path, obj=session)
 
 
 def _is_ours(error: ModuleNotFoundError, entry: EntryPoint) -> bool:

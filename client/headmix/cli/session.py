@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import typer
 
+from headmix.cli.output import told
+from headmix.cli.progress import transfer_bar
 from headmix.client import Client
 from headmix.errors import APIError, HeadmixError, InvalidAdapterError
 
@@ -37,6 +40,16 @@ class Session:
         except (HeadmixError, OSError) as error:
             report(error)
             raise typer.Exit(1) from error
+
+    def check_access(self) -> None:
+        """Make sure that a server answers and takes the key; the program ends where none does."""
+        with self.client() as client:
+            client.models.list()
+
+    def push_adapter(self, name: str, file: Path) -> str:
+        """Upload an artifact; return which version it is, with its digest. The program ends where that fails."""
+        with self.client() as client, transfer_bar(f"pushing {file.name}") as progress:
+            return told(client.adapters.push(name, file, progress=progress))
 
 
 def report(error: Exception) -> None:

@@ -82,4 +82,4 @@ def material(recipe: RecipeMaker, data_folder: Path) -> Callable[..., Material]:
 
 @pytest.fixture
 def reporter() -> Reporter:
-    return Reporter(Console(quiet=True), quiet=True)
+    return Reporter(Console(quiet=True))

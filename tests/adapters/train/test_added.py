@@ -60,7 +60,7 @@ def test_a_base_token_and_a_vocabulary_beyond_the_bases_rows_are_refused(fresh: 
 
 def test_added_tokens_are_learnt_and_said(added_material: Material, reporter: Reporter, tmp_path: Path) -> None:
     result = train_adapter(added_material, tmp_path / "a.safetensors", resume=False, reporter=reporter)
-    assert result.base_scores is None
+    assert result.base is None
     tensors = load_tensors(result.artifact)
     assert tensors["added_tokens.embedding"].shape == (2, 32)
     base = added_material.model

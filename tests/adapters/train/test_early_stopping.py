@@ -11,8 +11,9 @@ from headmix_adapters.artifact import open_artifact
 from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.train import run as run_module
 from headmix_adapters.train.errors import Interrupted
-from headmix_adapters.train.evaluate import Scores
+from headmix_adapters.train.evaluate import Evaluation
 from headmix_adapters.train.finish import Result
+from headmix_adapters.train.fitted import Fit
 from headmix_adapters.train.material import Material
 from headmix_adapters.train.report import Reporter
 from headmix_adapters.train.run import train_adapter
@@ -29,11 +30,11 @@ class Scripted:
         self.epochs: list[dict[str, torch.Tensor]] = []
         self.stop_in = stop_in
 
-    def __call__(self, material: Material, model: AdaptedModel) -> Scores:
+    def __call__(self, material: Material, model: AdaptedModel) -> Evaluation:
         self.epochs.append(model.adapter.tensors())
         if len(self.epochs) == self.stop_in:
             signal.raise_signal(signal.SIGINT)
-        return {"accuracy": ACCURACIES[len(self.epochs) - 1]}
+        return Evaluation({"accuracy": ACCURACIES[len(self.epochs) - 1]})
 
 
 @pytest.fixture
@@ -41,9 +42,9 @@ def finals(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     """The tensors that runs ended with."""
     kept: list[dict[str, torch.Tensor]] = []
 
-    def remember(material: Material, artifact: Path, tensors: dict[str, torch.Tensor], *_: object) -> Result:
-        kept.append(tensors)
-        return Result(artifact, "", {}, None)
+    def remember(material: Material, artifact: Path, fitted: Fit, *_: object) -> Result:
+        kept.append(fitted.tensors)
+        return Result(artifact, "", Evaluation({}))
 
     monkeypatch.setattr(run_module, "write_result", remember)
     return kept
@@ -104,6 +105,6 @@ def test_a_generators_better_epoch_is_the_one_with_the_lower_loss(
 ) -> None:
     loaded = material("generation", epochs=3, learning_rate=0.01, early_stopping_patience=1)
     result = train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
-    assert result.base_scores is not None
-    assert result.scores["answer_nll"] < result.base_scores["answer_nll"]
+    assert result.base is not None
+    assert result.adapter.scores["answer_nll"] < result.base.scores["answer_nll"]
     assert open_artifact(result.artifact).config.training["recipe"]["training"]["early_stopping_patience"] == 1

@@ -16,7 +16,7 @@ from headmix_adapters.inject import load_adapter
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.examples import Example
 from headmix_adapters.train.material import Material, load_material
-from headmix_adapters.train.prototypes import prototype_scores
+from headmix_adapters.train.prototypes import evaluate_prototypes
 from headmix_adapters.train.recipe import Recipe
 from headmix_adapters.train.report import Reporter
 from headmix_adapters.train.run import train_adapter
@@ -63,10 +63,10 @@ def test_a_classifier_on_an_encoder_learns_and_its_file_gives_the_recorded_score
 ) -> None:
     material = encoder_material({"pooling": pooling, "kind": kind}, epochs=10, learning_rate=0.01)
     result = train_adapter(material, tmp_path / "a.safetensors", resume=False, reporter=reporter)
-    assert result.scores["accuracy"] == 1.0
-    assert result.base_scores is not None
+    assert result.adapter.scores["accuracy"] == 1.0
+    assert result.base is not None
     artifact = verify_artifact(result.artifact, base=material.base.shape)
-    assert artifact.config.training["metrics"]["base"] == result.base_scores
+    assert artifact.config.training["metrics"]["base"] == result.base.scores
     loaded = load_adapter(material.model, result.artifact)
     ids = torch.tensor([material.eval.examples[0].input_ids])
     assert loaded(input_ids=ids).logits.argmax() == material.eval.examples[0].labels
@@ -109,9 +109,9 @@ def test_the_bases_own_answer_is_the_label_with_the_nearest_training_texts(
     for example in material.eval.examples:
         cosines = [torch.cosine_similarity(embedding(example), prototype, dim=0) for prototype in prototypes]
         right += int(torch.stack(cosines).argmax()) == example.labels
-    scores = score_base(material)
-    assert scores is not None
-    assert scores["accuracy"] == pytest.approx(right / len(material.eval.examples))
+    alone = score_base(material)
+    assert alone is not None
+    assert alone.scores["accuracy"] == pytest.approx(right / len(material.eval.examples))
 
 
 @pytest.mark.parametrize("problem", ["multi_label", "regression"])
@@ -120,7 +120,7 @@ def test_prototypes_are_not_defined_for_several_labels_or_numbers(
 ) -> None:
     material = encoder_material({})
     examples = material.eval.examples
-    assert prototype_scores(material.model, classifier_config(problem=problem), examples, examples, 4) is None
+    assert evaluate_prototypes(material.model, classifier_config(problem=problem), examples, examples, 4) is None
 
 
 @pytest.mark.parametrize(
@@ -147,11 +147,11 @@ def test_several_labels_and_numbers_are_learnt_from_files(
     classifier = classifier_config(*labels, pooling="mean", problem=problem)
     material = load_material(msgspec.structs.replace(made, base=str(folder), classifier=classifier), tmp_path)
     result = train_adapter(material, tmp_path / "a.safetensors", resume=False, reporter=reporter)
-    assert result.base_scores is None
+    assert result.base is None
     if problem == "regression":
-        assert result.scores["mean_squared_error"] < score
+        assert result.adapter.scores["mean_squared_error"] < score
     else:
-        assert result.scores["accuracy"] > score
+        assert result.adapter.scores["accuracy"] > score
 
 
 def test_a_base_that_lacks_weights_is_refused_instead_of_filled_with_random_ones(

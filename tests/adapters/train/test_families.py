@@ -30,6 +30,6 @@ def test_a_run_on_the_family_ends_with_an_artifact_that_scores_as_recorded(
     result = train_adapter(material, tmp_path / "a.safetensors", resume=False, reporter=reporter)
     artifact = verify_artifact(result.artifact, base=material.base.shape)
     assert artifact.config.base.model_type == family
-    assert artifact.config.training["metrics"]["adapter"] == score_artifact(material, result.artifact)
-    assert result.base_scores is not None
-    assert result.base_scores.keys() == result.scores.keys()
+    assert artifact.config.training["metrics"]["adapter"] == score_artifact(material, result.artifact).scores
+    assert result.base is not None
+    assert result.adapter.scores.keys() - {"loss"} == result.base.scores.keys()

@@ -132,11 +132,11 @@ def test_lora_has_shared_parts_scaled_by_alpha_over_rank() -> None:
 
 def test_the_command_line_replaces_seed_epochs_and_steps_within_their_ranges(tmp_path: Path) -> None:
     recipe = load(GOOD, tmp_path)
-    assert override(recipe, seed=None, epochs=None, max_steps=None) == recipe
-    training = override(recipe, seed=9, epochs=5, max_steps=7).training
+    assert override(recipe, {}) == recipe
+    training = override(recipe, {"seed": 9, "epochs": 5, "max_steps": 7}).training
     assert (training.seed, training.epochs, training.max_steps) == (9, 5, 7)
     with pytest.raises(RecipeError, match="epochs"):
-        override(recipe, seed=None, epochs=0, max_steps=None)
+        override(recipe, {"epochs": 0})
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
@@ -148,4 +148,5 @@ def test_every_example_recipe_is_valid_and_its_artifact_stays_under_four_megabyt
     config = adapter_config(recipe, base)
     assert 2 * num_parameters(config, adapted_layers(recipe, base)) < 4_000_000
     assert (EXAMPLES / recipe.data.train).is_file()
+    assert recipe.data.eval is not None
     assert (EXAMPLES / recipe.data.eval).is_file()

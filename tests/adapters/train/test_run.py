@@ -9,16 +9,18 @@ import msgspec
 import pytest
 import torch
 from rich.console import Console
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from headmix_adapters.artifact import digest_file, open_artifact, verify_artifact
 from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.sites import tensor_shapes
 from headmix_adapters.train import run as run_module
+from headmix_adapters.train.checkpoints import RunFolder
 from headmix_adapters.train.errors import Interrupted, TrainError
-from headmix_adapters.train.evaluate import Scores
+from headmix_adapters.train.evaluate import Evaluation
 from headmix_adapters.train.finish import Result
+from headmix_adapters.train.fitted import Fit
 from headmix_adapters.train.material import Material
 from headmix_adapters.train.report import Reporter
 from headmix_adapters.train.run import train_adapter
@@ -31,7 +33,7 @@ def interrupt_at(score: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Press Ctrl-C while the held-out file is scored for the nth time."""
     calls = 0
 
-    def scored(material: Material, model: AdaptedModel) -> Scores:
+    def scored(material: Material, model: AdaptedModel) -> Evaluation:
         nonlocal calls
         calls += 1
         if calls == score:
@@ -46,16 +48,16 @@ def test_a_classifier_learns_what_the_base_does_not_know(
 ) -> None:
     loaded = material("classification", epochs=6)
     result = train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
-    assert result.base_scores is not None
-    assert result.scores["accuracy"] == 1.0 > result.base_scores["accuracy"]
+    assert result.base is not None
+    assert result.adapter.scores["accuracy"] == 1.0 > result.base.scores["accuracy"]
 
 
 def test_a_generator_learns_its_answer(material: MaterialMaker, reporter: Reporter, tmp_path: Path) -> None:
     training = {"epochs": 8, "label_smoothing": 0.1, "gradient_accumulation": 2}
     loaded = material("generation", adapter={"preset": "gpt2-nlg"}, **training)
     result = train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
-    assert result.base_scores is not None
-    assert result.scores["answer_nll"] < 0.75 * result.base_scores["answer_nll"]
+    assert result.base is not None
+    assert result.adapter.scores["answer_nll"] < 0.75 * result.base.scores["answer_nll"]
 
 
 def test_the_recorded_score_is_that_of_the_file_and_the_header_tells_its_history(
@@ -68,7 +70,8 @@ def test_the_recorded_score_is_that_of_the_file_and_the_header_tells_its_history
     assert result.digest == digest_file(path)
     artifact = verify_artifact(path, base=loaded.base.shape)
     training = artifact.config.training
-    assert training["metrics"] == {"adapter": score_artifact(loaded, path), "base": result.base_scores}
+    assert result.base is not None
+    assert training["metrics"] == {"adapter": score_artifact(loaded, path).scores, "base": result.base.scores}
     assert training["data"]["train"]["digest"] == digest_file(data_folder / "generation.train.jsonl")
     assert (training["steps"], training["seed"], training["layers"]) == (3, 3, [1, 2])
     assert training["versions"].keys() == {"torch", "transformers"}
@@ -93,7 +96,7 @@ def test_frozen_layers_are_computed_once_where_that_pays_and_the_run_says_so(
 ) -> None:
     loaded = material("classification", adapter={"preset": "lite-qv", "layers": layers}, epochs=epochs, max_steps=1)
     console = Console(file=StringIO(), width=200)
-    train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=Reporter(console, quiet=True))
+    train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=Reporter(console))
     assert isinstance(console.file, StringIO)
     assert ("the 1 layers below the adapter are computed once" in console.file.getvalue()) == saves
 
@@ -109,9 +112,9 @@ def test_an_interrupted_run_continues_to_the_bit_for_bit_same_tensors(
     loaded = material("classification", adapter={"preset": "lite-qv", "layers": layers})
     finals: list[dict[str, torch.Tensor]] = []
 
-    def remember(material: Material, artifact: Path, tensors: dict[str, torch.Tensor], *_: object) -> Result:
-        finals.append(tensors)
-        return Result(artifact, "", {}, None)
+    def remember(material: Material, artifact: Path, fitted: Fit, *_: object) -> Result:
+        finals.append(fitted.tensors)
+        return Result(artifact, "", Evaluation({}))
 
     monkeypatch.setattr(run_module, "write_result", remember)
     train_adapter(loaded, tmp_path / "whole.safetensors", resume=False, reporter=reporter)
@@ -125,6 +128,29 @@ def test_an_interrupted_run_continues_to_the_bit_for_bit_same_tensors(
     whole, continued = finals
     assert all(torch.equal(tensor, continued[name]) for name, tensor in whole.items())
     assert not (tmp_path / "stopped.checkpoints").exists()
+
+
+@pytest.mark.parametrize("patience", [None, 3])
+def test_an_interrupted_run_keeps_the_step_it_stopped_at_though_an_earlier_epoch_scored_better(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
+) -> None:
+    accuracies = [0.9, 0.5]
+
+    def worse(*_: object) -> Evaluation:
+        accuracy = accuracies.pop(0)
+        if not accuracies:
+            signal.raise_signal(signal.SIGINT)
+        return Evaluation({"accuracy": accuracy, "macro_f1": accuracy})
+
+    monkeypatch.setattr(run_module, "score_model", worse)
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(Interrupted, match="stopped after step 17 of 24"):
+        train_adapter(
+            material("classification", early_stopping_patience=patience), path, resume=False, reporter=reporter
+        )
+    last = RunFolder(path).last_checkpoint()
+    assert last is not None
+    assert last.name == "checkpoint-17"
 
 
 def test_a_checkpoint_holds_the_adapter_and_not_the_base(
@@ -179,5 +205,59 @@ def test_training_in_bfloat16_gives_an_artifact_scored_on_the_base_as_it_is_serv
     path = tmp_path / "a.safetensors"
     result = train_adapter(loaded, path, resume=False, reporter=reporter)
     assert loaded.model.dtype == torch.float32
-    assert result.scores == score_artifact(loaded, path)
+    assert result.adapter == score_artifact(loaded, path)
     assert all(tensor.isfinite().all() for tensor in load_tensors(path).values())
+
+
+def test_a_run_that_diverges_ends_with_an_error_and_without_an_artifact(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(TrainError, match="train with a lower learning_rate"):
+        train_adapter(material("generation", learning_rate=1e9, warmup_ratio=0), path, resume=False, reporter=reporter)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory did not suffice"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "memory did not suffice"),
+        (SafetensorError("No space left on device"), "a checkpoint cannot be written: No space left"),
+    ],
+)
+def test_want_of_memory_or_disk_is_told_in_words(
+    material: MaterialMaker,
+    reporter: Reporter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    message: str,
+) -> None:
+    def fail(*_: object) -> Evaluation:
+        raise error
+
+    monkeypatch.setattr(run_module, "score_model", fail)
+    with pytest.raises(TrainError, match=message):
+        train_adapter(material("generation"), tmp_path / "a.safetensors", resume=False, reporter=reporter)
+
+
+def test_ctrl_c_after_the_last_step_loses_nothing_either(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> Result:
+        raise KeyboardInterrupt
+
+    loaded, path, whole = material("generation", max_steps=3), tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_result", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_adapter(loaded, path, resume=False, reporter=reporter)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "fit", lambda *_: pytest.fail("it trained again"))
+        continued = train_adapter(loaded, path, resume=True, reporter=reporter)
+    assert open_artifact(path).config.training["steps"] == 3
+    uninterrupted = train_adapter(loaded, whole, resume=False, reporter=reporter)
+    one, other = load_tensors(path), load_tensors(whole)
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    assert (continued.adapter, continued.advice) == (uninterrupted.adapter, uninterrupted.advice)

@@ -5,30 +5,35 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from headmix_adapters.train.evaluate import answer_scores, label_scores
+from headmix_adapters.train.evaluate import answer_scores, evaluate_labels
 from headmix_adapters.train.material import Material
-from headmix_adapters.train.zero_shot import zero_shot_scores
+from headmix_adapters.train.zero_shot import evaluate_zero_shot
+from tests.support.artifacts import classifier_config
 
 MaterialMaker = Callable[..., Material]
 
 
 def test_single_label_scores_count_right_labels_and_average_f1_over_labels() -> None:
     logits = torch.tensor([[2.0, 0, 0], [0, 2, 0], [2, 0, 0], [0, 2, 0]])
-    scores = label_scores("single_label", logits, torch.tensor([0, 1, 1, 1]))
-    assert scores["accuracy"] == 0.75
-    # Label 0: one hit, one false; label 1: two hits, one missed; label 2 does not occur.
-    assert scores["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    judged = evaluate_labels(classifier_config("a", "b", "c"), logits, torch.tensor([0, 1, 1, 1]))
+    assert judged.scores["accuracy"] == 0.75
+    # Label a: one hit, one false; label b: two hits, one missed; label c does not occur.
+    assert judged.label_f1 == pytest.approx({"a": 2 / 3, "b": 4 / 5})
+    assert judged.scores["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
 def test_multi_label_scores_want_the_whole_set() -> None:
     logits = torch.tensor([[1.0, -1], [1, 1]])
-    scores = label_scores("multi_label", logits, torch.tensor([[1.0, 0], [1, 0]]))
-    assert scores == {"accuracy": 0.5, "macro_f1": pytest.approx(0.5)}
+    head = classifier_config("a", "b", problem="multi_label")
+    judged = evaluate_labels(head, logits, torch.tensor([[1.0, 0], [1, 0]]))
+    assert judged.scores == {"accuracy": 0.5, "macro_f1": pytest.approx(0.5)}
+    assert judged.label_f1 == {"a": 1.0, "b": 0.0}
 
 
 def test_regression_scores_are_the_mean_squared_error() -> None:
-    scores = label_scores("regression", torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [1.0]]))
-    assert scores == {"mean_squared_error": 2.0}
+    head = classifier_config("score", problem="regression")
+    judged = evaluate_labels(head, torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [1.0]]))
+    assert (judged.scores, judged.label_f1) == ({"mean_squared_error": 2.0}, {})
 
 
 def test_answer_scores_weigh_every_supervised_token_alike(material: MaterialMaker) -> None:
@@ -65,6 +70,6 @@ def test_the_bases_answer_is_the_label_that_the_text_makes_likelier(material: Ma
         text = str(tokenizer.decode(example.input_ids))
         gains = [likelihood(text, label) - likelihood("", label) for label in classifier.labels]
         right += gains.index(max(gains)) == example.labels
-    scores = zero_shot_scores(loaded.model, tokenizer, classifier, loaded.eval.examples)
-    assert scores is not None
-    assert scores["accuracy"] == pytest.approx(right / len(loaded.eval.examples))
+    judged = evaluate_zero_shot(loaded.model, tokenizer, classifier, loaded.eval.examples)
+    assert judged is not None
+    assert judged.scores["accuracy"] == pytest.approx(right / len(loaded.eval.examples))

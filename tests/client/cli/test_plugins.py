@@ -9,10 +9,17 @@ import pytest
 
 from headmix.cli import plugins
 from tests.client.cli.conftest import Run
+from tests.client.fake_server import FakeServer, Reply
+from tests.client.wire import ADAPTER, DIGEST
 
 PART = '''
+from pathlib import Path
 from typing import Annotated
 import typer
+
+def deliver(ctx: typer.Context, name: str, file: Path) -> None:
+    ctx.obj.check_access()
+    typer.echo("delivered " + ctx.obj.push_adapter(name, file))
 
 def greet(name: str, loud: Annotated[bool, typer.Option(help="Shout.")] = False) -> None:
     """Greet someone."""
@@ -50,6 +57,7 @@ def offered(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """What is installed beside the client."""
     entries = [
         EntryPoint("greet", f"{part}:greet", plugins.GROUP),
+        EntryPoint("deliver", f"{part}:deliver", plugins.GROUP),
         EntryPoint("many", f"{part}:group", plugins.GROUP),
         EntryPoint("number", f"{part}:number", plugins.GROUP),
         EntryPoint("chat", f"{part}:greet", plugins.GROUP),
@@ -74,6 +82,26 @@ def test_help_lists_them_without_importing_them(run: Run, part: str) -> None:
 def test_a_function_runs_with_its_arguments_and_exit_code(run: Run) -> None:
     done = run("greet", "--loud", "ann")
     assert (done.exit_code, done.stdout) == (3, "ANN\n")
+
+
+def test_it_reaches_the_server_through_the_session_with_the_global_options(
+    server: FakeServer, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "tone.safetensors"
+    path.write_bytes(b"artifact")
+    server.script("GET", "/v1/models", Reply.of({"object": "list", "data": []}))
+    server.script("POST", "/v1/adapters", Reply.of(ADAPTER, 201))
+    done = run("--api-key", "hm_other", "deliver", "tone", str(path))
+    assert (done.exit_code, done.stdout) == (0, f"delivered tone@3 {DIGEST}\n")
+    assert {received.headers["authorization"] for received in server.received} == {"Bearer hm_other"}
+
+
+def test_a_server_that_refuses_the_key_ends_it_with_one_line(server: FakeServer, run: Run, tmp_path: Path) -> None:
+    error = {"message": "Unknown key.", "type": "x", "param": None, "code": "invalid_api_key"}
+    server.script("GET", "/v1/models", Reply.of({"error": error}, 401))
+    done = run("deliver", "tone", str(tmp_path))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: Unknown key.")
 
 
 def test_its_own_help_is_shown_on_request(run: Run) -> None:

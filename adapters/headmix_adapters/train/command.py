@@ -1,0 +1,145 @@
+"""What `headmix train` does with a recipe: load, train or score, show the end, push. Errors become an exit status.
+
+Torch loads only when it is used.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from headmix_adapters.artifact import ArtifactError
+from headmix_adapters.base import BaseError
+from headmix_adapters.cpus import read_cpu_budget
+from headmix_adapters.train.errors import DataError, Interrupted, RecipeError, TargetError, TrainError
+from headmix_adapters.train.publisher import Publisher
+from headmix_adapters.train.quiet import quiet_packages
+from headmix_adapters.train.recipe import Recipe
+from headmix_adapters.train.report import Reporter
+
+if TYPE_CHECKING:
+    from headmix_adapters.train.finish import Result
+    from headmix_adapters.train.material import Material
+
+FAILED, REFUSED, NOT_PUSHED, INTERRUPTED = 1, 2, 3, 130
+"""The exit statuses: it could not be done; bad input, and nothing was done; the adapter is not worth a push; Ctrl-C."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One invocation: the recipe, the folder its paths are relative to, and where the artifact goes.
+
+    `again` is the command line that continues the run.
+    """
+
+    recipe: Recipe
+    folder: Path
+    artifact: Path
+    again: str
+    resume: bool = False
+    force: bool = False
+    eval_only: bool = False
+    publisher: Publisher | None = None
+
+
+@contextmanager
+def reported(reporter: Reporter) -> Iterator[None]:
+    """End the command with one line and an exit status for every error that is not a defect of ours."""
+    try:
+        with quiet_packages():
+            yield
+    except (RecipeError, DataError, TargetError, BaseError, ArtifactError) as error:
+        reporter.say(f"error: {_one_line(error)}")
+        raise typer.Exit(REFUSED) from error
+    except (TrainError, OSError) as error:
+        reporter.say(f"error: {_one_line(error)}")
+        raise typer.Exit(FAILED) from error
+
+
+def run(command: Command, reporter: Reporter) -> None:
+    """Train, or score what is there.
+
+    Raises:
+        typer.Exit: it was interrupted, or the adapter was not pushed.
+        TrainError, BaseError, ArtifactError, OSError: it cannot be done.
+    """
+    from headmix_adapters.train.checkpoints import RunFolder
+
+    folder = RunFolder(command.artifact)
+    if not command.eval_only:
+        folder.require_startable(resume=command.resume, force=command.force)
+    if command.publisher is not None:
+        command.publisher.check_access()
+    try:
+        material = _load(command, reporter)
+        if command.eval_only:
+            _evaluate(material, command.artifact, reporter)
+            return
+        result = _train(material, command, reporter)
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        what = str(stopped) or "interrupted"
+        kept = not command.eval_only and folder.last_checkpoint() is not None
+        reporter.say(f"{what}; " + (f"continue with: {command.again}" if kept else "there is no checkpoint to resume"))
+        raise typer.Exit(INTERRUPTED) from stopped
+    _push(result, material, command, reporter)
+
+
+def _load(command: Command, reporter: Reporter) -> "Material":
+    recipe = command.recipe
+    with reporter.stage("loading the base and reading the data"):
+        from headmix_adapters.threads import limit_threads
+        from headmix_adapters.train.material import load_material
+
+        threads = limit_threads(read_cpu_budget())
+        reporter.say(f"{recipe.name}: {recipe.task} on {recipe.base}, {threads} threads")
+        material = load_material(recipe, command.folder)
+    for name, encoded in (("train", material.train), ("eval", material.eval)):
+        reporter.say(
+            f"{name}: {len(encoded.examples)} examples, {encoded.tokens} tokens, "
+            f"{encoded.truncated} cut to {recipe.data.max_length} tokens, {encoded.dropped} left out"
+            + (f", {encoded.excluded} rows not to be learnt" if encoded.excluded else "")
+        )
+    return material
+
+
+def _train(material: "Material", command: Command, reporter: Reporter) -> "Result":
+    from headmix_adapters.train.closing import print_closing
+    from headmix_adapters.train.run import train_adapter
+
+    result = train_adapter(material, command.artifact, resume=command.resume, reporter=reporter, force=command.force)
+    print_closing(Console(), material, result)
+    return result
+
+
+def _evaluate(material: "Material", artifact: Path, reporter: Reporter) -> None:
+    from headmix_adapters.train.closing import print_table
+    from headmix_adapters.train.score import score_artifact, score_base
+
+    with reporter.stage("scoring the adapter"):
+        adapter = score_artifact(material, artifact)
+    with reporter.stage("scoring the base without an adapter"):
+        base = score_base(material)
+    print_table(Console(), material, {"base": base, "adapter": adapter})
+
+
+def _push(result: "Result", material: "Material", command: Command, reporter: Reporter) -> None:
+    if command.publisher is None:
+        return
+    by_hand = f"headmix adapters push {command.recipe.name} {result.artifact}"
+    if result.below_base:
+        reporter.say(f"not pushed, because it scores below its base; to push it all the same: {by_hand}")
+        raise typer.Exit(NOT_PUSHED)
+    try:
+        pushed = command.publisher.push_adapter(command.recipe.name, result.artifact)
+    except typer.Exit:
+        reporter.say(f"the adapter is written, but not pushed; to try again: {by_hand}")
+        raise
+    typer.echo(f"pushed {pushed}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

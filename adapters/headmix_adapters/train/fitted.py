@@ -1,0 +1,53 @@
+"""What training ended with, and its file, so that a run that stops before its artifact is written goes on from there.
+
+A Trainer that is resumed at its last step takes another one; a finished training is therefore never resumed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from headmix_adapters.artifact.durable import write_durably
+from headmix_adapters.train.evaluate import Scores
+
+_FILE = "fitted.safetensors"
+_KEY = "fit"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The adapter's tensors, the optimizer steps done and the held-out scores by epoch."""
+
+    tensors: dict[str, Tensor]
+    steps: int
+    curve: tuple[Scores, ...]
+
+
+class _Numbers(msgspec.Struct, frozen=True):
+    steps: int
+    curve: tuple[Scores, ...]
+
+
+def save_fit(folder: Path, fitted: Fit) -> None:
+    """Write a finished training into a run's folder, whole or not at all."""
+    numbers = msgspec.json.encode(_Numbers(fitted.steps, fitted.curve)).decode()
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in fitted.tensors.items()}
+    write_durably(folder / _FILE, save(tensors, metadata={_KEY: numbers}))
+
+
+def load_fit(folder: Path) -> Fit | None:
+    """Return the finished training of a run's folder; None where it was not finished."""
+    path = folder / _FILE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            numbers = msgspec.json.decode(file.metadata()[_KEY], type=_Numbers)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, msgspec.DecodeError, KeyError, TypeError):
+        return None
+    return Fit(tensors, numbers.steps, numbers.curve)

@@ -1,0 +1,62 @@
+"""Ctrl-C (or SIGTERM) during training: the step in flight ends, a checkpoint is written, and the run stops."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopAtStep(TrainerCallback):
+    """Ends training with a checkpoint at the next step boundary once `requested` is set."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> TrainerControl:
+        """Save and stop here; the last step of all is left to finish by itself."""
+        if self.requested and state.global_step < state.max_steps:
+            control.should_training_stop = True
+            control.should_save = True
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> TrainerControl:
+        """Leave out the scoring and second checkpoint that the end of an epoch brings."""
+        if self.requested and state.global_step < state.max_steps:
+            control.should_evaluate = False
+            control.should_save = False
+        return control
+
+
+@contextmanager
+def stop_on_interrupt(stop: StopAtStep, on_request: Callable[[], None]) -> Iterator[None]:
+    """Turn the first signal into a request to stop, and call `on_request`; the second one interrupts at once.
+
+    Signals reach the main thread only; elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def request(_: int, __: FrameType | None) -> None:
+        stop.requested = True
+        restore()
+        on_request()
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {number: signal.signal(number, request) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        restore()

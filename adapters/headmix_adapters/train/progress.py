@@ -1,0 +1,89 @@
+"""What is shown while an adapter trains: the events, and the words of every way to show them. Knows no models."""
+
+from collections.abc import Callable, Mapping
+
+_BY_EPOCH = ("loss", "accuracy", "macro_f1", "mean_squared_error", "answer_nll", "answer_perplexity")
+_NAMES = {
+    "macro_f1": "macro F1",
+    "mean_squared_error": "mean squared error",
+    "answer_nll": "loss",
+    "answer_perplexity": "perplexity",
+    "answer_tokens": "answer tokens",
+}
+_KEPT = 0.9
+"""The share of the moving average that stays with each step."""
+
+
+class Progress:
+    """Takes the events of one training and shows nothing."""
+
+    def begin(self, done: int, total: int, epochs: int) -> None:
+        """Training goes from optimizer step `done` to `total`."""
+
+    def wants(self, step: int) -> bool:
+        """Whether it is time to show a step."""
+        return False
+
+    def step(self, step: int, epoch: float, loss: float) -> None:
+        """Show a step, `epoch` epochs into the training."""
+
+    def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:
+        """Show the held-out scores after an epoch; `loss` is the mean of its steps."""
+
+    def stopping(self) -> None:
+        """A stop was asked for; called from a signal handler."""
+
+    def end(self) -> None:
+        """Training is over, one way or another."""
+
+
+class TimedProgress(Progress):
+    """What the ways to show training share: when a step is due, the loss smoothed, and the words."""
+
+    def __init__(self, every: float, clock: Callable[[], float]) -> None:
+        self.total = self.epochs = 0
+        self._every = every
+        self.clock = clock
+        self._due = 0.0
+        self._loss: float | None = None
+
+    def begin(self, done: int, total: int, epochs: int) -> None:
+        """Note the end, and wait a moment before the first step is shown."""
+        self.total, self.epochs = total, epochs
+        self._due = self.clock() + self._every
+
+    def wants(self, step: int) -> bool:
+        """Whether the time has come, or the last step."""
+        now = self.clock()
+        if now < self._due and step < self.total:
+            return False
+        self._due = now + self._every
+        return True
+
+    def smoothed(self, loss: float) -> float:
+        """Return the moving average with this loss in it: single steps jump about."""
+        self._loss = loss if self._loss is None else _KEPT * self._loss + (1 - _KEPT) * loss
+        return self._loss
+
+    def epoch_line(self, number: int, loss: float | None, scores: Mapping[str, float]) -> str:
+        """Return an epoch's losses and scores as one line."""
+        learnt = "" if loss is None else f"loss {loss:.4g}; "
+        held_out = ", ".join(f"{readable(name)} {value:.4g}" for name, value in scores.items() if name in _BY_EPOCH)
+        return f"epoch {number} of {self.epochs}: {learnt}held out: {held_out}"
+
+
+def readable(score: str) -> str:
+    """Return a score's name as people write it."""
+    return _NAMES.get(score, score)
+
+
+def rate(per_second: float) -> str:
+    """Return a speed in steps a second, or in seconds a step where it is slow."""
+    return f"{per_second:.1f} steps/s" if per_second >= 1 or not per_second else f"{1 / per_second:.1f} s/step"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
