@@ -1,6 +1,5 @@
 """`headmix convert` and `headmix export`: the command lines around conversion. Torch loads when it is needed."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -35,8 +34,10 @@ def convert(
     allow_base_mismatch: Annotated[
         bool, typer.Option(help="Accept a checkpoint whose frozen weights are not the base's.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the artifact that is there.")] = False,
 ) -> None:
     """Turn an adapter made elsewhere into an artifact that computes exactly the same, or say why that is impossible."""
+    _require_free(out, force=force)
     from headmix_adapters.convert.heads import HeadWish
     from headmix_adapters.convert.result import save_converted
     from headmix_adapters.convert.source import ConvertOptions, convert_source
@@ -51,10 +52,8 @@ def convert(
     try:
         converted = convert_source(source, resolve_base(base), options)
         digest = save_converted(converted, out)
-    except ArtifactError as error:
-        _fail([str(fault) for fault in error.faults])
-    except (ConvertError, BaseError, OSError) as error:
-        _fail([str(error)])
+    except (ArtifactError, ConvertError, BaseError, OSError) as error:
+        _fail(error)
     for note in converted.notes:
         typer.echo(note, err=True)
     typer.echo(f"{out}: {digest}")
@@ -68,18 +67,18 @@ def export(
     allow_base_mismatch: Annotated[
         bool, typer.Option(help="Accept an adapter trained on other weights of the same dimensions.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the adapter in the folder.")] = False,
 ) -> None:
     """Write an adapter as the exact LoRA (with bias) that it equals, several times its size, for other tools."""
+    if to != "peft-lora":
+        _fail(ConvertError("to", f"{to} is not a format that can be written (peft-lora is)"))
+    _require_free(out / "adapter_model.safetensors", force=force)
     from headmix_adapters.convert.peft_export import export_peft_lora
 
-    if to != "peft-lora":
-        _fail([f"to: {to} is not a format that can be written (peft-lora is)"])
     try:
         export_peft_lora(artifact, out, resolve_base(base), allow_base_mismatch=allow_base_mismatch)
-    except ArtifactError as error:
-        _fail([str(fault) for fault in error.faults])
-    except (ConvertError, BaseError, OSError) as error:
-        _fail([str(error)])
+    except (ArtifactError, ConvertError, BaseError, OSError) as error:
+        _fail(error)
     typer.echo(str(out))
 
 
@@ -87,7 +86,15 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
-def _fail(lines: Sequence[str]) -> NoReturn:
+def _require_free(path: Path, *, force: bool) -> None:
+    """End the command, before any work, where it would replace a file that nobody said to replace."""
+    if path.exists() and not force:
+        _fail(ConvertError(str(path), "exists; --force replaces it"))
+
+
+def _fail(error: Exception) -> NoReturn:
+    """End the command: exit status 2 where the input cannot be used, 1 where the result cannot be written."""
+    lines = [str(fault) for fault in error.faults] if isinstance(error, ArtifactError) else [str(error)]
     for line in lines:
         typer.echo(line, err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(1 if isinstance(error, OSError) else 2)

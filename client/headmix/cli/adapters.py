@@ -126,9 +126,13 @@ def download(
         Path | None, typer.Option("--output", "-o", dir_okay=False, help="Default: NAME.safetensors here.")
     ] = None,
     version: Version = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
 ) -> None:
     """Save an adapter's artifact to a file."""
     destination = output or Path(f"{Path(name).name}.safetensors")
+    if destination.exists() and not force:
+        typer.echo(f"error: {destination} exists; --force replaces it, --output writes elsewhere", err=True)
+        raise typer.Exit(2)
     with Session.of(ctx).client() as client, transfer_bar(f"downloading {name}") as progress:
         saved = client.adapters.save(name, destination, version, progress=progress)
     typer.echo(f"saved {saved}")

@@ -42,7 +42,7 @@ def test_a_refusal_is_one_line_and_leaves_nothing(make_base: MakeBase, make_peft
     base, artifact = make_base("llama"), tmp_path / "adapter.safetensors"
     folder, _ = make_peft(base, use_dora=True, target_modules=["q_proj"])
     code, out, err = run("convert", folder, artifact, "--base", base.folder)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith("use_dora: DoRA rescales")
     assert not artifact.exists()
 
@@ -63,7 +63,7 @@ def test_an_artifact_breaking_a_rule_of_the_format_is_not_written(
     base, artifact = make_base("llama"), tmp_path / "adapter.safetensors"
     folder, _ = make_peft(base, r=200, target_modules=["gate_proj", "up_proj"])
     code, _, err = run("convert", folder, artifact, "--base", base.folder)
-    assert (code, err.strip()) == (1, "sites.gate_up.shared.rank: 400 is not between 1 and 256")
+    assert (code, err.strip()) == (2, "sites.gate_up.shared.rank: 400 is not between 1 and 256")
     assert [path.name for path in tmp_path.iterdir()] == ["peft"]
 
 
@@ -72,4 +72,31 @@ def test_only_one_format_can_be_written(make_base: MakeBase, make_peft: MakePeft
     folder, _ = make_peft(base, target_modules=["q_proj"])
     run("convert", folder, artifact, "--base", base.folder)
     code, _, err = run("export", artifact, tmp_path / "out", "--base", base.folder, "--to", "ia3")
-    assert (code, err.strip()) == (1, "to: ia3 is not a format that can be written (peft-lora is)")
+    assert (code, err.strip()) == (2, "to: ia3 is not a format that can be written (peft-lora is)")
+
+
+def test_what_is_there_is_replaced_with_force_alone_and_before_any_work(
+    make_base: MakeBase, make_peft: MakePeft, tmp_path: Path
+) -> None:
+    base, artifact, out = make_base("llama"), tmp_path / "adapter.safetensors", tmp_path / "out"
+    folder, _ = make_peft(base, target_modules=["q_proj"])
+    artifact.write_bytes(b"a good adapter")
+    code, _, err = run("convert", folder, artifact, "--base", "/no/such/base")
+    assert (code, err.strip()) == (2, f"{artifact}: exists; --force replaces it")
+    assert artifact.read_bytes() == b"a good adapter"
+    assert run("convert", folder, artifact, "--base", base.folder, "--force")[0] == 0
+    assert run("export", artifact, out, "--base", base.folder)[0] == 0
+    weights = out / "adapter_model.safetensors"
+    code, _, err = run("export", artifact, out, "--base", "/no/such/base")
+    assert (code, err.strip()) == (2, f"{weights}: exists; --force replaces it")
+    assert run("export", artifact, out, "--base", base.folder, "--force")[0] == 0
+
+
+def test_a_place_that_cannot_be_written_is_another_exit_status(
+    make_base: MakeBase, make_peft: MakePeft, tmp_path: Path
+) -> None:
+    base = make_base("llama")
+    folder, _ = make_peft(base, target_modules=["q_proj"])
+    code, _, err = run("convert", folder, tmp_path / "no" / "such" / "folder.safetensors", "--base", base.folder)
+    assert code == 1
+    assert len(err.splitlines()) == 1

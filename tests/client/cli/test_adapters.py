@@ -80,3 +80,18 @@ def test_download_saves_the_file(server: FakeServer, run: Run, tmp_path: Path) -
     missing = run("adapters", "download", "tone", "-o", str(tmp_path / "no" / "out"))
     assert missing.exit_code == 1
     assert missing.stderr.startswith("error: ")
+
+
+def test_download_replaces_a_file_with_force_alone(server: FakeServer, run: Run, tmp_path: Path) -> None:
+    header = f"tone@3 sha256:{hashlib.sha256(b'artifact').hexdigest()}"
+    server.script("GET", "/v1/adapters/tone/file", Reply(200, b"artifact", {"x-headmix-adapter": header}))
+    path = tmp_path / "out"
+    path.write_bytes(b"just trained")
+    refused = run("adapters", "download", "tone", "-o", str(path))
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        f"error: {path} exists; --force replaces it, --output writes elsewhere\n",
+    )
+    assert (path.read_bytes(), server.received) == (b"just trained", [])
+    assert run("adapters", "download", "tone", "-o", str(path), "--force").exit_code == 0
+    assert path.read_bytes() == b"artifact"
