@@ -112,9 +112,10 @@ def build_sites(pieces: Pieces, base: BaseShape, *, max_rank: int) -> SitesResul
     names = [name for name in SITE_ROWS if any(name in layer for layer in pieces.values())]
     for name in names:
         group = [piece for layer in pieces.values() for piece in layer.get(name, ())]
-        rank = max(_rank(layer.get(name, [])) for layer in pieces.values())
+        widest = max((layer.get(name, []) for layer in pieces.values()), key=_rank)
+        rank = _rank(widest)
         if rank > max_rank:  # before padding all layers to it
-            raise ConvertError(f"sites.{name}.shared.rank", f"{rank} is not between 1 and {max_rank}")
+            raise ConvertError(f"sites.{name}.shared.rank", f"{_sum(widest)} is not between 1 and {max_rank}")
         scales[name] = _common_scale(name, [piece for piece in group if piece.A.shape[0]], notes)
         shared = SharedPart(rank=rank, scale=scales[name] or 1.0) if rank else None
         head = _bias_part(name, group, base, notes)
@@ -148,6 +149,14 @@ def _layer_tensors(
 
 def _rank(group: Iterable[Piece]) -> int:
     return sum(piece.A.shape[0] for piece in group)
+
+
+def _sum(group: list[Piece]) -> str:
+    """Return a site's rank, and where several modules share the site, how it comes about."""
+    if len(group) == 1:
+        return str(_rank(group))
+    parts = " and ".join(f"{piece.A.shape[0]} of {piece.name.rpartition('.')[2]}" for piece in group)
+    return f"{_rank(group)} ({parts}, which an artifact keeps as one)"
 
 
 def _common_scale(site: str, group: list[Piece], notes: list[str]) -> float:

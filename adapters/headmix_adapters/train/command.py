@@ -101,7 +101,7 @@ def _load(command: Command, reporter: Reporter) -> "Material":
         reporter.say(
             f"{name}: {len(encoded.examples)} examples, {encoded.tokens} tokens, "
             f"{encoded.truncated} cut to {recipe.data.max_length} tokens, {encoded.dropped} left out"
-            + (f", {encoded.excluded} rows not to be learnt" if encoded.excluded else "")
+            + (f", {encoded.excluded} not to be learnt" if encoded.excluded else "")
         )
     return material
 

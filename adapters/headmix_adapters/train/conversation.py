@@ -6,9 +6,8 @@ Owns the roles and contents that serving takes too, so that nothing is learnt th
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.train.errors import DataError
-from headmix_adapters.train.fields import LEARNT, Fields, as_text
+from headmix_adapters.train.fields import LEARNT, Fields, as_text, shown
 
 _KNOWN = frozenset({"role", "content", "name"}) | LEARNT
 # Templates know OpenAI's `developer` as `system`, in serving too.
@@ -62,7 +61,7 @@ def _turn(where: str, given: object, ignored: Collection[str]) -> Turn:
     fields = Fields(where, given, _KNOWN, ignored)
     role = fields.value("role")
     if not isinstance(role, str) or role not in _ROLES:
-        raise DataError(f"{where}: role {quoted(repr(role))} is not one of {', '.join(_ROLES)}")
+        raise DataError(f"{where}: role {shown(role)} is not one of {', '.join(_ROLES)}")
     name = fields.text("name") if "name" in fields else None
     return Turn(_ROLES[role], _content(where, fields.value("content")), name, fields.learnt())
 

@@ -4,6 +4,7 @@ Owns the rules that all tasks share: which fields there are, what stands for a t
 `trainable`) by which data sets say that a row or a message is not to be learnt. Knows no tokens.
 """
 
+import json
 import math
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
@@ -19,7 +20,12 @@ _REASONING = "reasoning is not learnt apart from the answer"
 _REASONS: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("tools", "functions", "tool_calls", "tool_call_id", "function_call", "tool_choice"), _TOOLS)
     | dict.fromkeys(("reasoning_content", "reasoning", "thinking"), _REASONING)
-    | {"conversations": "ShareGPT's form is not read: call it messages, with role and content"}
+)
+_OTHER_FORMS: Mapping[str, str] = MappingProxyType(
+    {
+        "conversations": "ShareGPT's form has to become messages, with role and content",
+        "instruction": "Alpaca's form has to become prompt and completion, or messages",
+    }
 )
 _WISHES: Mapping[str, Mapping[str, bool]] = MappingProxyType(
     {
@@ -81,14 +87,21 @@ class Fields:
         text = str(value).lower()
         if not isinstance(value, str | int | float) or text not in known:
             takes = "0 or 1" if name == "weight" else "true or false"
-            raise DataError(f"{self.where}: {name} is {quoted(repr(value))}, and only {takes} can be obeyed")
+            raise DataError(f"{self.where}: {name} is {shown(value)}, and only {takes} can be obeyed")
         return known[text]
 
     def _refusal(self, name: str, known: Collection[str]) -> str:
-        reason = _REASONS.get(name, f"the fields read are {', '.join(sorted(known))}")
+        if name in _OTHER_FORMS:
+            return f"field {name!r} is not read: {_OTHER_FORMS[name]}"
         if any(separator in name for separator in _OTHER_SEPARATORS):
-            reason = "the columns of CSV are separated by commas"
-        return f"field {quoted(name)!r} cannot be obeyed ({reason}); data.ignore in the recipe leaves it out"
+            return f"field {quoted(name)!r} is not read: the columns of CSV are separated by commas"
+        reason = _REASONS.get(name, f"the fields read are {', '.join(sorted(known))}")
+        return f"field {quoted(name)!r} cannot be obeyed ({reason}); data.ignore (--ignore) leaves it out"
+
+
+def shown(value: object) -> str:
+    """Return a value as it stands in a data file, fit for an error message."""
+    return quoted(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def holds_something(value: object) -> bool:
@@ -106,7 +119,7 @@ def as_text(where: str, value: object) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise DataError(f"{where} is {quoted(repr(value))}, neither a text nor a whole number")
+    raise DataError(f"{where} is {shown(value)}, neither a text nor a whole number")
 
 
 def as_number(where: str, value: object) -> float:
@@ -122,4 +135,4 @@ def as_number(where: str, value: object) -> float:
             number = math.nan
         if math.isfinite(number):
             return number
-    raise DataError(f"{where} is {quoted(repr(value))}, not a finite number")
+    raise DataError(f"{where} is {shown(value)}, not a finite number")

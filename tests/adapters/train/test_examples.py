@@ -80,10 +80,10 @@ def test_labels_take_the_form_of_their_problem(
         ({"text": "x", "label": "neutral"}, "'neutral' is not among classifier.labels"),
         ({"text": "x"}, r"field label is missing \(fields: text\)"),
         ({"text": "", "label": "positive"}, "text is empty"),
-        ({"text": None, "label": "positive"}, "text is None, neither a text nor a whole number"),
+        ({"text": None, "label": "positive"}, "text is null, neither a text nor a whole number"),
         ({"text": "x", "label": 3}, "label '3' is not among classifier.labels"),
         ({"text": "x", "label": 1.0}, "label is 1.0, neither a text nor a whole number"),
-        ({"text": "x", "label": True}, "label is True, neither a text nor a whole number"),
+        ({"text": "x", "label": True}, "label is true, neither a text nor a whole number"),
     ],
 )
 def test_a_bad_classification_line_is_named(
@@ -102,8 +102,8 @@ def test_a_bad_classification_line_is_named(
         ({"messages": [{"role": "user"}]}, r"messages\[0\]: field content is missing"),
         ({"messages": '[{"role": "user"}]'}, "messages are a list"),
         ({"messages": ["hello"]}, r"messages\[0\] is not an object"),
-        ({"messages": [{"role": "human", "content": "x"}, TURNS[1]]}, r"messages\[0\]: role 'human' is not one of"),
-        ({"messages": [TURNS[0], {"role": "assistant", "content": None}]}, r"messages\[1\]: content is None"),
+        ({"messages": [{"role": "human", "content": "x"}, TURNS[1]]}, r'messages\[0\]: role "human" is not one of'),
+        ({"messages": [TURNS[0], {"role": "assistant", "content": None}]}, r"messages\[1\]: content is null"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, TURNS[1]]}, r"content\[0\] is not a text"),
         ({"messages": []}, "neither messages nor prompt and completion"),
         ({"prompt": "x"}, r"field completion is missing \(fields: prompt\)"),
