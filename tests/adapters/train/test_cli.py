@@ -151,7 +151,7 @@ def test_ctrl_c_before_the_first_step_leaves_nothing_and_says_so(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: Material) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(run_module, "score_base", interrupt)
     code, _, err = invoke(recipe_path)
