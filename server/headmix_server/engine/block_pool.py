@@ -92,6 +92,11 @@ class BlockPool:
         """Return the block with this key, held or idle."""
         return self._by_key.get(key)
 
+    def key_of(self, block: int) -> bytes | None:
+        """Return the key a block can be found by, None where it cannot be found."""
+        label = self._labels.get(block)
+        return None if label is None else label[0]
+
     def forget(self, digest: str) -> None:
         """Let no block be found any more that was computed with this adapter."""
         for block in list(self._by_digest.get(digest, ())):

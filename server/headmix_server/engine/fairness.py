@@ -86,6 +86,22 @@ class VirtualCounters:
         for tenant in [t for t in self._weights if not (t in self._counters or t in present or t in known)]:
             del self._weights[tenant]
 
+    def check_integrity(self, waiting: Collection[str]) -> None:
+        """Check every counter and weight, those of the tenants with a request in the queue above all.
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        if not all(0 <= counter < inf for counter in self._counters.values()):
+            raise RuntimeError("a tenant's counter is not a number of tokens")
+        if not all(0 < weight < inf for weight in self._weights.values()):
+            raise RuntimeError("a tenant's weight is not positive")
+        if strangers := set(waiting) - self._counters.keys():
+            raise RuntimeError(f"tenants wait that have no counter: {sorted(strangers)}")
+        last = self._last_left
+        if last in self._counters and last not in waiting and self._last_level != self._counters[last]:
+            raise RuntimeError("the level of the tenant that left the queue last is not its counter")
+
     def __len__(self) -> int:
         """Return how many tenants have a counter."""
         return len(self._counters)

@@ -68,3 +68,5 @@ class HostCache:
         self._shares.check_integrity(self._adapters)
         if len(self._adapters) > self.capacity:
             raise RuntimeError("host memory holds more than it may")
+        if any(digest != adapter.digest for digest, adapter in self._adapters.items()):
+            raise RuntimeError("host memory holds an adapter under another's name")

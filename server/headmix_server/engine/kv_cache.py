@@ -131,6 +131,25 @@ class KVCache:
         if table is not None:
             self._pool.release(reversed(table.blocks))
 
+    def check_table(self, sequence_id: int, keys: BlockKeys | None, tokens: Seq[int], num_computed: int) -> None:
+        """Check one running sequence's blocks: enough of them, those that are full offered, under the right keys.
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        table = self._tables.get(sequence_id)
+        if table is None or len(table.blocks) < self._blocks_for(num_computed):
+            raise RuntimeError(f"sequence {sequence_id} lacks cache blocks for what it has computed")
+        if table.num_published != (0 if keys is None else num_computed // self.block_size):
+            raise RuntimeError(f"sequence {sequence_id} has offered more or fewer cache blocks than are full")
+        made = [] if keys is None else keys.at_least(table.num_published, tokens)
+        for block, key in zip(table.blocks, made[: table.num_published], strict=False):
+            if self._pool.key_of(block) not in (
+                None,
+                key,
+            ):  # None: it cannot be found
+                raise RuntimeError(f"cache block {block} is found under another's key")
+
     def check_integrity(self, holders: set[int]) -> None:
         """Check that every block is free or held exactly as often as it counts, by `holders` alone, and shared if full.
 

@@ -21,6 +21,9 @@ from headmix_server.engine.turn_queue import TurnQueue
 NICENESS = 10
 """How far loader threads stand back behind the computing ones: a load must not hold up the tokens of those who run."""
 
+LEAST_PRIORITY = 19
+"""The largest niceness there is."""
+
 CLOSE_SECONDS = 1.0
 """How long `close` waits for a load under way."""
 
@@ -93,6 +96,16 @@ class AdapterLoader:
             self._pending.discard(done[-1].ref.digest)
         return done
 
+    def check_integrity(self) -> None:
+        """Check that what is queued is on its way, once.
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        queued = [ref.digest for ref in self._todo.items()]
+        if len(set(queued)) != len(queued) or not self._pending.issuperset(queued):
+            raise RuntimeError("a load is queued twice, or is not known to be on its way")
+
     def close(self) -> None:
         """Begin no further load; those under way are waited for briefly."""
         self._todo.close()
@@ -105,6 +118,7 @@ def _stand_back() -> None:
     if sys.platform != "linux":
         return
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        own = threading.get_native_id()  # it began with the niceness of the process, which may be nice itself
+        os.setpriority(os.PRIO_PROCESS, own, min(LEAST_PRIORITY, os.getpriority(os.PRIO_PROCESS, own) + NICENESS))
     except OSError as error:  # a sandbox may forbid it
         get_logger("loader").warning("loads compete with running requests as equals", reason=str(error))

@@ -378,8 +378,12 @@ class Engine:
         self.scheduler.check_integrity()
         sequences = [*self.scheduler.waiting.values(), *self.scheduler.running.values()]
         known = {s.request_id for s in sequences if s.sequence_id not in self._leaving}
-        if known != self._by_request.keys():
+        if known != self._by_request.keys() or any(name != s.request_id for name, s in self._by_request.items()):
             raise RuntimeError("the open requests are not those scheduled")
+        if any(name in self._prefetches for name in self._by_request):
+            raise RuntimeError("a request and a load share an id")
+        if self._leaving and self._flight is None:
+            raise RuntimeError("sequences wait for a step to land, and none is in flight")
 
     def close(self) -> None:
         """Stop the loader threads."""

@@ -34,6 +34,17 @@ class BlockKeys:
             keys.append(self._hash(before + repr(tuple(tokens[start : start + size])).encode()))
         return keys
 
+    def check_integrity(self, tenant: str, digest: str | None, tokens: Seq[int]) -> None:
+        """Check that the keys made so far are those of a sequence of this tenant, adapter and tokens.
+
+        Raises:
+            RuntimeError: they are not.
+        """
+        anew = BlockKeys(self._secret, self._block_size, tenant, digest)
+        full = len(self._keys) * self._block_size <= len(tokens)
+        if not full or self.digest != digest or anew.at_least(len(self._keys), tokens) != self._keys:
+            raise RuntimeError("the keys of a sequence's cache blocks are not those of its tokens")
+
 
 class KeyMaker:
     """Makes `BlockKeys` that are comparable with each other and with no other process's."""

@@ -28,3 +28,13 @@ class Presence:
         while self._heard and next(iter(self._heard.values())) < horizon:
             self._heard.popitem(last=False)
         return self._heard.keys()
+
+    def check_integrity(self) -> None:
+        """Check that the longest silent stand first: only those are looked at.
+
+        Raises:
+            RuntimeError: they do not.
+        """
+        times = list(self._heard.values())
+        if times != sorted(times):
+            raise RuntimeError("tenants are not in the order in which they were last heard of")

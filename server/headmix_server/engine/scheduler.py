@@ -301,7 +301,27 @@ class Scheduler:
         self.tiers.check_integrity()
         self.kv_cache.check_integrity(set(self.running))
         self.tiers.slots.check_integrity([s.lease for s in self.running.values() if s.lease is not None])
-        if any((s.lease is None) != (s.adapter is None) for s in self.running.values()):
-            raise RuntimeError("a running sequence lacks its lease")
-        if any(s.lease is not None for s in self.waiting.values()):
-            raise RuntimeError("a queued sequence holds a lease")
+        if len(self.running) > self._max_running or not self.running.keys().isdisjoint(self.waiting):
+            raise RuntimeError("more sequences run than may, or one runs and waits")
+        for number, sequence in self.running.items():
+            if number != sequence.sequence_id or not 0 <= sequence.num_computed < len(sequence.tokens):
+                raise RuntimeError(f"sequence {number} has nothing left to compute, or runs under another's number")
+            self.kv_cache.check_table(number, sequence.keys, sequence.tokens, sequence.num_computed)
+            if (sequence.lease is None) != (sequence.adapter is None):
+                raise RuntimeError("a running sequence lacks its lease")
+        for sequence in self.waiting.values():
+            if sequence.lease is not None or sequence.num_computed:
+                raise RuntimeError("a queued sequence holds a lease or has computed something")
+        for sequence in [*self.running.values(), *self.waiting.values()]:
+            self._check_sequence(sequence)
+
+    def _check_sequence(self, sequence: Sequence) -> None:
+        """Check what is charged for a sequence, each token of its prompt that was computed, and its blocks' keys."""
+        computed = min(sequence.num_computed, sequence.prompt_length)
+        if not computed <= sequence.num_charged <= sequence.prompt_length:
+            raise RuntimeError(
+                f"sequence {sequence.sequence_id} is charged for {sequence.num_charged} tokens of its prompt, "
+                f"of which {computed} of {sequence.prompt_length} are computed"
+            )
+        if sequence.keys is not None:
+            sequence.keys.check_integrity(sequence.tenant, sequence.digest, sequence.tokens)

@@ -17,10 +17,23 @@ from headmix_server.engine.eviction import choose_victim
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Of the adapters that could leave: their payers, and what the one with most of these holds for its weight."""
+    """Of the adapters that could leave: their payers, and what the one with most of these holds for its weight.
+
+    `weights` are those of the payers that were present when this was found out.
+    """
 
     highest: float
     payers: Collection[str]
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sharers:
+    """Who shares a tier, as it was found out: the tenants then present, and of these the holders with their weights."""
+
+    present: Collection[str]
+    holders: Mapping[str, float]
+    total: float
 
 
 class Shares:
@@ -32,7 +45,7 @@ class Shares:
         self._payers: dict[str, str] = {}
         self._held: Counter[str] = Counter()
         self._pinned: set[str] = set()
-        self._sharers: tuple[set[str], float] | None = None  # present holders and their weight; None: to be found anew
+        self._sharers: _Sharers | None = None  # None: to be found out anew
 
     def __len__(self) -> int:
         return len(self._payers)
@@ -71,11 +84,11 @@ class Shares:
     def part_of(self, tenant: str, places: int) -> int:
         """Return how many of `places` are a tenant's beside the others present that hold something; at least one."""
         if self._sharers is None:
-            holders = self._held.keys() & self._present()
-            self._sharers = holders, sum(map(self._weight_of, holders))
-        holders, weights = self._sharers
-        weight = self._weight_of(tenant)
-        return max(1, int(places * weight / (weights if tenant in holders else weights + weight)))
+            present = frozenset(self._present())
+            holders = {holder: self._weight_of(holder) for holder in self._held.keys() & present}
+            self._sharers = _Sharers(present, holders, sum(holders.values()))
+        total, weight = self._sharers.total, self._weight_of(tenant)
+        return max(1, int(places * weight / (total if tenant in self._sharers.holders else total + weight)))
 
     def look_again(self) -> None:
         """Take note that tenants may have come or gone, or weights changed, since anything was last asked."""
@@ -83,9 +96,17 @@ class Shares:
 
     def room_in(self, candidates: Collection[str]) -> Room:
         """Say what `has_room` needs to know of the adapters that could leave."""
-        payers = {self._payers[digest] for digest in candidates if digest not in self._pinned}
-        present = self._present()
-        return Room(max((self._level(payer, present) for payer in payers), default=-1.0), payers)
+        payers, present = self._payers_of(candidates), self._present()
+        weights = {payer: self._weight_of(payer) for payer in payers if payer in present}
+        return Room(self._highest(payers, weights), payers, weights)
+
+    def _payers_of(self, candidates: Collection[str]) -> set[str]:
+        return {self._payers[digest] for digest in candidates if digest not in self._pinned}
+
+    def _highest(self, payers: Collection[str], weights: Mapping[str, float]) -> float:
+        """Return the most that one of the payers holds for its weight; the absent ones have none."""
+        levels = (self._held[payer] / weights[payer] if payer in weights else inf for payer in payers)
+        return max(levels, default=-1.0)
 
     def has_room(self, room: Room, tenant: str) -> bool:
         """Tell whether one of those adapters may leave for one of the tenant's."""
@@ -143,12 +164,29 @@ class Shares:
         self._pinned.discard(digest)
 
     def check_integrity(self, digests: Collection[str]) -> None:
-        """Check that exactly these adapters are charged, each once.
+        """Check that exactly these adapters are charged, each once, and that what was found out is still true.
 
         Raises:
             RuntimeError: the accounting is broken.
         """
-        if self._payers.keys() != set(digests) or self._held != Counter(self._payers.values()):
+        # As dictionaries: two counters are equal where one has a tenant with 0 and the other has it not.
+        if self._payers.keys() != set(digests) or dict(self._held) != dict(Counter(self._payers.values())):
             raise RuntimeError("adapters are not charged to exactly one tenant each")
         if not self._pinned <= self._payers.keys():
             raise RuntimeError("an adapter is pinned that is not here")
+        sharers = self._sharers
+        if sharers is not None and (
+            sharers.holders.keys() != self._held.keys() & set(sharers.present)
+            or sharers.total != sum(sharers.holders.values())
+        ):
+            raise RuntimeError("the tenants that share a tier are not those that were found out")
+
+    def check_room(self, room: Room, candidates: Collection[str]) -> None:
+        """Check that `room`, found out earlier, is what these candidates make; tenants may have come or gone since.
+
+        Raises:
+            RuntimeError: it was kept for too long.
+        """
+        payers = self._payers_of(candidates)
+        if room.payers != payers or room.highest != self._highest(payers, room.weights):
+            raise RuntimeError("the adapters that could leave are not those that were found out")

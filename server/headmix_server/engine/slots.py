@@ -242,3 +242,5 @@ class SlotTable:
         if self.num_pinned >= max(1, len(self._slots)):
             raise RuntimeError("every slot is pinned")
         self._shares.check_integrity(self._by_digest)
+        if self._room is not None:
+            self._shares.check_room(self._room, self._idle)

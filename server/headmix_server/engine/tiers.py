@@ -62,7 +62,7 @@ class AdapterTiers:
         self._forgotten: set[str] = set()
         self._wanted: Callable[[], Mapping[str, int]] = dict
         self._counts = TierCounts()
-        self._changed = True
+        self._told: list[ResidentAdapter] | None = None  # the residents that were last reported
 
     @property
     def num_loading(self) -> int:
@@ -154,7 +154,6 @@ class AdapterTiers:
             self._counts.evictions[Residency.DEVICE] += 1
             self._runner.clear(placement.slot)
         self._drop_arrival(adapter.digest)
-        self._changed = True
         try:
             self._runner.install(placement.slot, placement.generation, adapter)
         except AdapterLoadError as error:
@@ -190,7 +189,6 @@ class AdapterTiers:
             dropped = self.host.put(done.outcome, self._ahead.payer(digest), wanted)
             self._counts.evictions[Residency.HOST] += len(dropped)
             self._counts.loads.append(LoadReport(source=Residency.DISK, seconds=done.seconds))
-            self._changed = True
         failures, self._failures = self._failures, {}
         return failures
 
@@ -231,7 +229,6 @@ class AdapterTiers:
                 self._runner.clear(self.slots.vacate(digest))
             self.host.forget(digest)
             self._forgotten.discard(digest)
-            self._changed = True
             dropped.append(digest)
         return dropped
 
@@ -249,15 +246,16 @@ class AdapterTiers:
 
     def take_residents(self) -> list[ResidentAdapter] | None:
         """Return every resident adapter with its fastest tier, or None where nothing changed since the last call."""
-        if not self._changed:
-            return None
-        self._changed = False
         on_device = self.slots.digests()
-        in_host = dict.fromkeys([*self.host.digests(), *self._arrived]).keys() - set(on_device)
-        return [
-            *(ResidentAdapter(digest=digest, tier=Residency.DEVICE) for digest in on_device),
+        in_host = {*self.host.digests(), *self._arrived}.difference(on_device)
+        residents = [
+            *(ResidentAdapter(digest=digest, tier=Residency.DEVICE) for digest in sorted(on_device)),
             *(ResidentAdapter(digest=digest, tier=Residency.HOST) for digest in sorted(in_host)),
         ]
+        if residents == self._told:
+            return None
+        self._told = residents
+        return residents
 
     def check_integrity(self) -> None:
         """Check the accounts of host memory and of the loads ahead; the slots' need the leases (`SlotTable`).
@@ -266,7 +264,13 @@ class AdapterTiers:
             RuntimeError: the accounting is broken.
         """
         self.host.check_integrity()
+        self._loader.check_integrity()
+        self._presence.check_integrity()
         self._ahead.check_integrity({*self._loader.pending, *self._arrived})
+        if any(digest != adapter.digest for digest, adapter in self._arrived.items()):
+            raise RuntimeError("an adapter has arrived under another's name")
+        if on_both := self._arrived.keys() & set(self.slots.digests()):
+            raise RuntimeError(f"adapters wait for a slot and have one: {sorted(on_both)}")
 
     def close(self) -> None:
         """Stop the loader."""

@@ -33,6 +33,17 @@ class TurnQueue(Generic[T]):
                 self._lines[tenant] = line  # behind the others
             return item
 
+    def items(self) -> list[T]:
+        """Return what is queued, line by line.
+
+        Raises:
+            RuntimeError: a tenant has a line with nothing in it, so it would be served nothing.
+        """
+        with self._changed:
+            if not all(self._lines.values()):
+                raise RuntimeError("a tenant with nothing queued has a line")
+            return [item for line in self._lines.values() for item in line]
+
     def close(self) -> None:
         """Let nobody wait any more; what is queued is dropped."""
         with self._changed:

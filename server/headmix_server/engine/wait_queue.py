@@ -117,9 +117,14 @@ class WaitQueue(Mapping[int, Sequence]):
         Raises:
             RuntimeError: the accounting is broken.
         """
-        if {number for line in self._lines.values() for number in line} != self._all.keys():
+        waiting = {(s.tenant, number, id(s)) for number, s in self._all.items()}
+        if waiting != {(tenant, number, id(s)) for tenant, line in self._lines.items() for number, s in line.items()}:
             raise RuntimeError("the tenants' lines do not hold what waits")
+        if any(number != s.sequence_id for number, s in self._all.items()):
+            raise RuntimeError("a sequence waits under another's number")
         if not all(self._lines.values()):
             raise RuntimeError("a tenant without a waiting sequence has a line")
-        if self._asked != Counter((s.tenant, s.adapter) for s in self._all.values() if s.adapter is not None):
+        asked = Counter((s.tenant, s.adapter) for s in self._all.values() if s.adapter is not None)
+        if dict(self._asked) != dict(asked):  # as dictionaries: an adapter that is asked for 0 times must be gone
             raise RuntimeError("the adapters asked for are not those of the waiting sequences")
+        self._counters.check_integrity(self._lines.keys())

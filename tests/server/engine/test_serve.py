@@ -167,8 +167,10 @@ def test_forgetting_is_done_and_reported_without_any_request(serve: Callable[...
     served = serve()
     served.send(load("l", A))
     served.receive_ends("l")
+    served.receive_until(lambda: any(r.resident for r in served.reports))
+    told = len(served.reports)
     served.send(ForgetAdapter(digest=A.digest))
-    served.receive_until(lambda: any(r.resident == [] and r.steps == [] for r in served.reports[1:]))
+    served.receive_until(lambda: any(r.resident == [] and r.steps == [] for r in served.reports[told:]))
 
 
 def test_pins_come_and_go_by_message(serve: Callable[..., Served]) -> None:
