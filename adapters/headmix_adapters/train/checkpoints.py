@@ -45,9 +45,15 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFolder:
-    """Checkpoints of one run, beside the artifact it will write."""
+    """Checkpoints of one run, beside the artifact it will write.
+
+    Raises:
+        TargetError: the artifact's path has no file name.
+    """
 
     def __init__(self, artifact: Path) -> None:
+        if not artifact.name:
+            raise TargetError(f"{artifact} is a folder; --output names the artifact's file")
         self.artifact = artifact
         self.path = artifact.with_name(f"{artifact.stem}.checkpoints")
 

@@ -187,6 +187,9 @@ def test_a_mistake_is_one_line_and_exit_status_2(recipe_path: Path, old: str, ne
         (("tiny.toml", "--push"), "--push is for the headmix command"),
         (("tiny.toml", "--eval-only", "--push"), "--eval-only trains nothing"),
         (("tiny.toml", "--epochs", "0"), "epochs"),
+        (("tiny.toml", "--learning-rate", "nan"), "learning_rate"),
+        (("tiny.toml", "--output", "/"), "/ is a folder; --output names the artifact's file"),
+        (("tiny.toml", "--output", ""), ". is a folder; --output names the artifact's file"),
         (("gone.toml",), "gone.toml: No such file"),
     ],
 )
