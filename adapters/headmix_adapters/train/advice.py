@@ -27,7 +27,9 @@ def advise(curve: Sequence[Scores], *, steps: int, epochs: int, held_out: int, p
     if losses and len(losses) < epochs and patience is not None:
         said.append(f"stopped after epoch {len(losses)} of {epochs}: no better held-out score for {patience} epochs")
     elif losses:
-        said.append(_overfitted(losses, accuracies) or _few(losses, steps) or _more(losses))
+        # With patience the best epoch's tensors are the result, whatever came after it.
+        overfitted = None if patience is not None else _overfitted(losses, accuracies)
+        said.append(overfitted or _few(losses, steps) or _more(losses))
     if accuracies and held_out < _FEW_TEXTS:
         # Two standard deviations of a share of one half.
         said.append(f"with {held_out} held-out texts, accuracies less than {held_out**-0.5:.2f} apart may be chance")

@@ -21,6 +21,7 @@ from headmix_adapters.inject.adapted import IGNORED
 from headmix_adapters.inject.backbone import backbone_of, vocabulary_scores
 from headmix_adapters.inject.classifier import ClassifierModel, problem_loss
 from headmix_adapters.train.batches import by_length, collate
+from headmix_adapters.train.errors import TrainError
 from headmix_adapters.train.examples import Example
 
 Scores = dict[str, float]
@@ -31,6 +32,15 @@ class Evaluation(msgspec.Struct, frozen=True):
 
     scores: Scores
     label_f1: Scores = {}
+
+    def require_numbers(self, whose: str, remedy: str) -> None:
+        """Make sure that every score is a number.
+
+        Raises:
+            TrainError: one is not.
+        """
+        if not all(math.isfinite(value) for value in self.scores.values()):
+            raise TrainError(f"the {whose}'s scores are no numbers: {remedy}")
 
 
 @dataclass(frozen=True, slots=True)

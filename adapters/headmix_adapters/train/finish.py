@@ -1,6 +1,5 @@
 """The end of a run: the artifact on disk, verified, its history and the file's own scores in its header."""
 
-import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,6 @@ from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.train.advice import advise
 from headmix_adapters.train.checkpoints import RunRecord
-from headmix_adapters.train.errors import TrainError
 from headmix_adapters.train.evaluate import Evaluation, deciding_score
 from headmix_adapters.train.fitted import Fit
 from headmix_adapters.train.material import Material
@@ -64,8 +62,7 @@ def write_result(material: Material, artifact: Path, fitted: Fit, history: dict[
 
 
 def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit, record: RunRecord) -> Result:
-    if not all(math.isfinite(value) for value in adapter.scores.values()):
-        raise TrainError("the adapter's scores are no numbers: train with a lower learning_rate")
+    adapter.require_numbers("adapter", "train with a lower learning_rate")
     recipe, held_out = material.recipe, material.eval.examples
     texts, deciding = (material.train.examples, held_out), deciding_score(recipe.classifier)
     patience, epochs = recipe.training.early_stopping_patience, recipe.training.epochs

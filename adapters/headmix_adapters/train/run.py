@@ -67,6 +67,8 @@ def _open_run(
         return checkpoint, record
     with reporter.stage("scoring the base without an adapter"):
         base = score_base(material)
+    if base is not None:
+        base.require_numbers("base", "its weights are damaged, or too large for its precision")
     reporter.scores("base alone", None if base is None else base.scores)
     probe = None
     if material.recipe.classifier is not None:

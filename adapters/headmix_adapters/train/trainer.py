@@ -27,6 +27,7 @@ from headmix_adapters.train.recipe import TrainingTable
 from headmix_adapters.train.step_report import StepReport
 
 _SCORE = "eval_"
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class AdapterTrainer(Trainer):
@@ -160,7 +161,7 @@ def _explained() -> Iterator[None]:
     except SafetensorError as error:
         raise TrainError(f"a checkpoint cannot be written: {error}") from error
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
             raise
         raise TrainError("memory did not suffice: train with a smaller batch_size or max_length") from error
 

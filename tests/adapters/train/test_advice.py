@@ -43,6 +43,11 @@ def test_a_run_that_stopped_early_says_why() -> None:
     assert said == "stopped after epoch 3 of 10: no better held-out score for 1 epochs"
 
 
+def test_a_run_that_keeps_its_best_epoch_is_not_called_overfitted() -> None:
+    (said,) = advice([0.9, 0.5, 0.6], epochs=3, patience=5)
+    assert "overfitted" not in said
+
+
 def test_a_classifier_whose_accuracy_held_is_not_called_overfitted() -> None:
     curve = [{"accuracy": accuracy, "loss": loss} for accuracy, loss in ((0.8, 0.5), (0.9, 0.4), (0.9, 0.6))]
     (said,) = advise(curve, steps=500, epochs=3, held_out=400, patience=None)

@@ -218,6 +218,15 @@ def test_a_run_that_diverges_ends_with_an_error_and_without_an_artifact(
     assert not path.exists()
 
 
+def test_a_base_whose_scores_are_no_numbers_is_not_trained_on(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "score_base", lambda _: Evaluation({"answer_nll": float("nan")}))
+    with pytest.raises(TrainError, match="the base's scores are no numbers"):
+        train_adapter(material("generation"), tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -239,6 +248,17 @@ def test_want_of_memory_or_disk_is_told_in_words(
 
     monkeypatch.setattr(run_module, "score_model", fail)
     with pytest.raises(TrainError, match=message):
+        train_adapter(material("generation"), tmp_path / "a.safetensors", resume=False, reporter=reporter)
+
+
+def test_a_defect_is_not_taken_for_want_of_memory(
+    material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Evaluation:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(run_module, "score_model", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
         train_adapter(material("generation"), tmp_path / "a.safetensors", resume=False, reporter=reporter)
 
 
