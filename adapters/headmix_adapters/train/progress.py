@@ -25,7 +25,7 @@ class Progress:
         return False
 
     def step(self, step: int, epoch: float, loss: float) -> None:
-        """Show a step, `epoch` epochs into the training."""
+        """Show a step, `epoch` epochs into the training; `loss` is the mean of the steps since the last one shown."""
 
     def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:
         """Show the held-out scores after an epoch; `loss` is the mean of its steps."""
@@ -45,6 +45,7 @@ class TimedProgress(Progress):
         self._every = every
         self.clock = clock
         self._due = 0.0
+        self._step = 0
         self._loss: float | None = None
 
     def begin(self, done: int, total: int, epochs: int) -> None:
@@ -60,9 +61,10 @@ class TimedProgress(Progress):
         self._due = now + self._every
         return True
 
-    def smoothed(self, loss: float) -> float:
-        """Return the moving average with this loss in it: single steps jump about."""
-        self._loss = loss if self._loss is None else _KEPT * self._loss + (1 - _KEPT) * loss
+    def smoothed(self, step: int, loss: float) -> float:
+        """Return the moving average with the loss of the steps up to this one in it: single steps jump about."""
+        kept = 0.0 if self._loss is None else _KEPT ** (step - self._step)
+        self._step, self._loss = step, kept * (self._loss or 0.0) + (1 - kept) * loss
         return self._loss
 
     def epoch_line(self, number: int, loss: float | None, scores: Mapping[str, float]) -> str:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
 from headmix_adapters.train.progress import TimedProgress, rate
 
 _SECONDS = 0.25
+_WIDE = 80
+"""Columns of a terminal that has room for everything."""
 _STOPPING = "stopping after this step; Ctrl-C again stops at once"
 
 
@@ -19,19 +22,18 @@ class BarProgress(TimedProgress):
 
     def __init__(self, console: Console) -> None:
         super().__init__(_SECONDS, time.monotonic)
-        self._bar = RichProgress(
+        wide = console.width >= _WIDE
+        columns = [
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("epoch {task.fields[epoch]:.1f}"),
+            *([TextColumn("epoch {task.fields[epoch]:.1f}")] if wide else []),
             TextColumn("{task.fields[loss]}"),
-            _RateColumn(),
+            _RateColumn(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(),
-            TextColumn("left"),
-            console=console,
-            transient=True,
-            expand=True,
-        )
+            *([TextColumn("left")] if wide else []),
+        ]
+        self._bar = RichProgress(*columns, console=console, transient=True, expand=True)
         self._task: TaskID | None = None
 
     def begin(self, done: int, total: int, epochs: int) -> None:
@@ -43,7 +45,7 @@ class BarProgress(TimedProgress):
     def step(self, step: int, epoch: float, loss: float) -> None:
         """Move the bar."""
         if self._task is not None:
-            self._bar.update(self._task, completed=step, epoch=epoch, loss=f"loss {self.smoothed(loss):.4g}")
+            self._bar.update(self._task, completed=step, epoch=epoch, loss=f"loss {self.smoothed(step, loss):.4g}")
 
     def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:
         """Print the epoch above the bar."""

@@ -28,7 +28,7 @@ class LineProgress(TimedProgress):
         left = f", {duration((self.total - step) / per_second)} left" if per_second and step < self.total else ""
         self._say(
             f"step {step} of {self.total} (epoch {epoch:.1f} of {self.epochs}): "
-            f"loss {self.smoothed(loss):.4g}, {rate(per_second)}{left}"
+            f"loss {self.smoothed(step, loss):.4g}, {rate(per_second)}{left}"
         )
 
     def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:

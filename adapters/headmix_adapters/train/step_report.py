@@ -1,5 +1,7 @@
 """From the Trainer's callbacks to the progress a person sees: each step's loss, each epoch's held-out scores."""
 
+import math
+
 import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -18,8 +20,8 @@ class StepReport(TrainerCallback):
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._step: Tensor | None = None
-        self._epoch: Tensor | None = None
-        self._steps = 0
+        self._unseen = _Mean()
+        self._epoch = _Mean()
 
     def add(self, loss: Tensor) -> None:
         """Add a batch's share of the step's loss."""
@@ -41,18 +43,35 @@ class StepReport(TrainerCallback):
             TrainError: the loss is not a number.
         """
         if self._step is not None:
-            self._epoch = self._step if self._epoch is None else self._epoch + self._step
-            self._steps += 1
-            if self._progress.wants(state.global_step):
-                self._progress.step(state.global_step, state.epoch or 0.0, _number(self._step, state))
+            self._epoch.add(self._step)
+            self._unseen.add(self._step)
             self._step = None
+            if self._progress.wants(state.global_step):
+                loss = self._unseen.take()
+                self._progress.step(state.global_step, state.epoch or 0.0, _number(loss, state))
         return control
 
     def scored(self, state: TrainerState, scores: Scores) -> None:
         """Show an epoch's scores with the mean loss of its steps."""
-        loss = None if self._epoch is None else _number(self._epoch / self._steps, state)
-        self._epoch, self._steps = None, 0
-        self._progress.epoch(round(state.epoch or 0.0), loss, scores)
+        loss = self._epoch.take() if self._epoch.count else None
+        number = math.ceil((state.epoch or 0.0) - 1e-9)
+        self._progress.epoch(number, None if loss is None else _number(loss, state), scores)
+
+
+class _Mean:
+    """The mean of tensors on their device."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sum = torch.zeros(())
+
+    def add(self, value: Tensor) -> None:
+        self._sum = value + (self._sum if self.count else 0)
+        self.count += 1
+
+    def take(self) -> Tensor:
+        mean, self.count = self._sum / self.count, 0
+        return mean
 
 
 def _number(loss: Tensor, state: TrainerState) -> float:

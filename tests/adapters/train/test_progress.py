@@ -1,5 +1,6 @@
 """Training is shown as a bar on a terminal and as plain lines elsewhere, and never by a number that is none."""
 
+from collections.abc import Mapping
 from io import StringIO
 
 import pytest
@@ -25,8 +26,8 @@ class Clock:
         return self.now
 
 
-def terminal() -> Console:
-    return Console(file=StringIO(), force_terminal=True, width=120)
+def terminal(width: int = 120) -> Console:
+    return Console(file=StringIO(), force_terminal=True, width=width)
 
 
 def shown(console: Console) -> str:
@@ -81,6 +82,16 @@ def test_the_bar_shows_step_epoch_loss_and_is_gone_at_the_end() -> None:
     assert written.endswith("\x1b[2K")
 
 
+def test_a_narrow_terminal_gets_a_bar_of_one_line() -> None:
+    console = terminal(60)
+    with Reporter(console).training() as progress:
+        progress.begin(0, 4000, 20)
+        progress.step(2000, 9.5, 0.12345)
+    drawn = [line for line in shown(console).splitlines() if "training" in line or "loss" in line]
+    assert drawn
+    assert all("training" in line and "2000/4000" in line for line in drawn if "loss" in line)
+
+
 def test_without_a_terminal_nothing_but_plain_lines_is_written() -> None:
     console = Console(file=StringIO(), width=40)
     reporter = Reporter(console)
@@ -104,24 +115,38 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_step() -> None:
         report.on_step_end(arguments, state, control)
 
 
-def test_a_steps_loss_is_the_sum_of_its_batches_shares() -> None:
+def test_a_steps_loss_is_the_sum_of_its_batches_shares_and_steps_not_shown_are_in_the_mean() -> None:
     seen: list[float] = []
 
     class Kept(Progress):
         def wants(self, step: int) -> bool:
-            return True
+            return step != 2
 
         def step(self, step: int, epoch: float, loss: float) -> None:
             seen.append(loss)
 
+        def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:
+            assert loss is not None
+            seen.append(loss)
+
     report = StepReport(Kept())
     arguments, control = TrainingArguments(report_to="none", use_cpu=True), TrainerControl()
-    state = TrainerState(max_steps=9, global_step=1, epoch=0.5, num_train_epochs=1)
-    for losses in ((0.5, 0.25), (1.0,)):
+    state = TrainerState(max_steps=9, global_step=0, epoch=0.5, num_train_epochs=1)
+    for losses in ((0.5, 0.25), (1.0,), (2.0,)):
         for loss in losses:
             report.add(torch.tensor(loss))
+        state.global_step += 1
         report.on_step_end(arguments, state, control)
-    assert seen == [0.75, 1.0]
+    report.scored(state, {})
+    assert seen == [0.75, 1.5, 1.25]
+
+
+def test_the_loss_shown_is_an_average_that_forgets_by_steps_and_not_by_refreshes() -> None:
+    often, seldom = LineProgress(lambda _: None, Clock()), LineProgress(lambda _: None, Clock())
+    for step in range(1, 41):
+        often.smoothed(step, 1.0 if step == 1 else 0.0)
+    seldom.smoothed(1, 1.0)
+    assert seldom.smoothed(40, 0.0) == pytest.approx(often.smoothed(40, 0.0))
 
 
 def test_speeds_and_times_are_written_as_people_do() -> None:
