@@ -88,7 +88,7 @@ def _prompt(example: Example) -> list[int]:
 
 
 def _text(material: Material, ids: list[int]) -> str:
-    return str(material.tokenizer.decode(ids, skip_special_tokens=True))
+    return material.text.tokenizer.decode(ids)
 
 
 def _record(text: str) -> dict[str, object]:

@@ -21,6 +21,7 @@ from benchmarks.soak.ticket import Ticket, WrongAnswerError
 from benchmarks.soak.wire import PATIENCE_SECONDS, Vocabulary, Wire, sampling_of
 from headmix_server.core.messages import Classify, Embed, Generate
 from headmix_server.core.types import AdapterRef, EmbeddingParams
+from headmix_server.text.detokenize import prompt_text
 from headmix_server.text.tokenizer import Tokenizer
 from tests.support.server import RunningServer
 
@@ -256,9 +257,10 @@ class WalkingClient:
             ticket = Ticket(message, content)
             self._ground.vocabulary.fill(ticket, pieces)
             ticket.aborted = not ticket.ended
-            if ticket.ended and max(ticket.tokens) < self._ground.tokenizer.vocab_size:
+            tokenizer, whole = self._ground.tokenizer, [*asked["prompt"], *ticket.tokens]
+            if ticket.ended and max(whole) < tokenizer.vocab_size:
                 text = "".join(piece["text"] for piece in pieces)
-                expect("the text", text, self._ground.tokenizer.decode(ticket.tokens, skip_special_tokens=True))
+                expect("the text", text, tokenizer.decode(whole)[len(prompt_text(tokenizer, asked["prompt"])) :])
             tickets.append(ticket)
         return tickets
 

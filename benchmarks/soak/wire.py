@@ -9,7 +9,6 @@ import httpx2
 from benchmarks.soak.contents import WORDS
 from benchmarks.soak.ticket import Ticket
 from headmix.sse import SSEDecoder
-from headmix_server.api.logprobs import shown_token
 from headmix_server.api.sampling import for_choice
 from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
 from headmix_server.text.tokenizer import Tokenizer
@@ -30,7 +29,7 @@ class Vocabulary:
     """Tokens by what the API shows of them; every token of the base, and every added one, shows as itself alone."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        shown = [shown_token(tokenizer, token) for token in range(tokenizer.vocab_size)]
+        shown = [tokenizer.name(token) for token in range(tokenizer.vocab_size)]
         self._ids = {text: token for token, text in enumerate([*shown, *WORDS])}
         if len(self._ids) != len(shown) + len(WORDS):
             raise ValueError("two tokens of the base look alike")

@@ -116,7 +116,7 @@ def test_running_requests_finish_on_the_version_they_began_with_under_continuous
         for _ in range(TOKENS):
             history = (*history, fake_token(digest, history, range(shape.vocab_size)))
         tokens = list(history[len(prompt) :])
-        text = CompletionText(tokenizer, SamplingParams(max_tokens=TOKENS, ignore_eos=True), ())
+        text = CompletionText(tokenizer, prompt, SamplingParams(max_tokens=TOKENS, ignore_eos=True), ())
         return text.add(TokenOutput(request_id="x", tokens=tokens, finish_reason=FinishReason.LENGTH)).text
 
     stories = list[Story]()

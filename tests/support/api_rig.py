@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, HeadPart, Problem, SiteConfig, Sites
+from headmix_adapters.text.chat_template import load_chat_template
 from headmix_server.api.app import create_app
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
@@ -38,7 +39,6 @@ from headmix_server.tenancy.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
 from headmix_server.tenancy.usage import UsageMeter
 from headmix_server.tenancy.usage_report import UsageReport
-from headmix_server.text.chat_template import load_chat_template
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
 from tests.support.fake_engine import FakeEngine

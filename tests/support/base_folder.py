@@ -1,10 +1,11 @@
 """A base's folder without weights: a real, tiny tokenizer, its configs and a chat template."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
@@ -22,11 +23,30 @@ CORPUS = (
 )
 
 
+QWEN_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
 def write_base_folder(folder: Path, *, chat_template: str | None = CHATML) -> Path:
     """Write the folder of a byte-level base with ChatML's special tokens and return it."""
-    folder.mkdir(parents=True, exist_ok=True)
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return _write_byte_level(folder, backend, chat_template)
+
+
+def write_qwen_folder(folder: Path) -> Path:
+    """Write such a folder whose tokenizer cuts as Qwen's do: transformers gives every `qwen2` that tokenizer."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(tokenizers.Regex(QWEN_PATTERN), behavior="isolated")
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, letters])
+    return _write_byte_level(folder, backend, CHATML)
+
+
+def _write_byte_level(folder: Path, backend: tokenizers.Tokenizer, chat_template: str | None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=500,
@@ -66,12 +86,13 @@ def write_byte_fallback_folder(folder: Path) -> Path:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     backend.add_special_tokens(["<unk>", "<s>", "</s>"])
-    config = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "add_bos_token": True, "add_eos_token": False}
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     _write(folder, backend, config, 2)
     return folder
 
 
-def _write(folder: Path, backend: tokenizers.Tokenizer, config: dict[str, object], eos: int | list[int]) -> None:
+def _write(folder: Path, backend: tokenizers.Tokenizer, config: Mapping[str, object], eos: int | list[int]) -> None:
     backend.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "eos_token_id": eos}), encoding="utf-8")

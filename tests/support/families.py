@@ -31,7 +31,7 @@ from transformers import (
     RobertaModel,
 )
 
-from tests.support.base_folder import write_base_folder
+from tests.support.base_folder import write_base_folder, write_qwen_folder
 from tests.support.encoder_folder import write_byte_level_folder, write_wordpiece_folder
 
 VOCABULARY = 512
@@ -94,7 +94,7 @@ _ROWS = (
     TinyFamily("llama", LlamaConfig, LlamaForCausalLM, _DECODER | {"head_dim": 12}, write_base_folder),
     TinyFamily("mistral", MistralConfig, MistralForCausalLM, _DECODER | {"sliding_window": 7}, write_base_folder),
     TinyFamily(
-        "qwen2", Qwen2Config, Qwen2ForCausalLM, _DECODER | _WINDOWED | {"tie_word_embeddings": True}, write_base_folder
+        "qwen2", Qwen2Config, Qwen2ForCausalLM, _DECODER | _WINDOWED | {"tie_word_embeddings": True}, write_qwen_folder
     ),
     TinyFamily("qwen3", Qwen3Config, Qwen3ForCausalLM, _DECODER | {"head_dim": 12}, write_base_folder),
     TinyFamily(

@@ -14,6 +14,7 @@ from headmix_adapters.convert.isolated import REFUSED, ConversionRequest
 from headmix_adapters.convert.peft_config import FILE
 from headmix_adapters.convert.peft_lora import WEIGHTS, convert_peft_lora
 from headmix_adapters.convert.result import save_converted
+from headmix_adapters.convert.tokenizer_check import check_tokenizer
 from headmix_adapters.cpus import read_cpu_budget
 from headmix_adapters.threads import limit_threads
 
@@ -24,6 +25,8 @@ def main() -> None:
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=ConversionRequest)
     base = ResolvedBase(request.base.name, Path(request.base_folder), request.base)
     try:
+        if not request.allow_base_mismatch:
+            check_tokenizer(base)
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / FILE).write_text(request.config, encoding="utf-8")
             (Path(folder) / WEIGHTS).symlink_to(Path(request.weights).resolve())

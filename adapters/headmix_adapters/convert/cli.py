@@ -32,7 +32,11 @@ def convert(
         str | None, typer.Option(help="Names of a checkpoint's vocabulary rows beyond the base's, with commas between.")
     ] = None,
     allow_base_mismatch: Annotated[
-        bool, typer.Option(help="Accept a checkpoint whose frozen weights are not the base's.")
+        bool,
+        typer.Option(
+            help="Accept a checkpoint whose frozen weights are not the base's, or a base whose tokenizer transformers "
+            "reads differently."
+        ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the artifact that is there.")] = False,
 ) -> None:

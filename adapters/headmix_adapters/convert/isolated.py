@@ -20,7 +20,8 @@ REFUSED = 3
 class ConversionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A PEFT LoRA given as its two files: the path of the weights, the text of adapter_config.json.
 
-    `labels` and `problem` are for a classification head; None takes transformers' defaults.
+    `labels` and `problem` are for a classification head; None takes transformers' defaults. `allow_base_mismatch`
+    accepts a base whose tokenizer transformers reads differently.
     """
 
     weights: str
@@ -30,6 +31,7 @@ class ConversionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     base: BaseShape
     labels: tuple[str, ...] | None = None
     problem: Problem | None = None
+    allow_base_mismatch: bool = False
 
 
 class ConversionRefused(Exception):

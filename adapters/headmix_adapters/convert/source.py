@@ -12,15 +12,17 @@ from headmix_adapters.convert.peft_config import FILE as PEFT_CONFIG
 from headmix_adapters.convert.peft_lora import convert_peft_lora
 from headmix_adapters.convert.research import ResearchOptions, convert_research
 from headmix_adapters.convert.result import Converted
+from headmix_adapters.convert.tokenizer_check import check_tokenizer
 
 RESEARCH_FILE = "pytorch_model.bin"
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """What a person may add to what the files tell; the last four are for research checkpoints.
+    """What a person may add to what the files tell; `task`, `config` and `added_tokens` are for research checkpoints.
 
-    `config` is the checkpoint's config JSON; None looks for config.json beside the checkpoint.
+    `config` is the checkpoint's config JSON; None looks for config.json beside the checkpoint. `allow_base_mismatch`
+    accepts a research checkpoint's other frozen weights, and a tokenizer that transformers reads differently.
     """
 
     head: HeadWish = field(default_factory=HeadWish)
@@ -37,6 +39,8 @@ def convert_source(source: Path, base: ResolvedBase, options: ConvertOptions | N
         ConvertError: it is neither, or cannot be converted exactly.
     """
     chosen = options or ConvertOptions()
+    if not chosen.allow_base_mismatch:
+        check_tokenizer(base, source if source.is_dir() else source.parent)
     if (source / PEFT_CONFIG).exists():
         return convert_peft_lora(source, base, chosen.head)
     checkpoint = source / RESEARCH_FILE if source.is_dir() else source

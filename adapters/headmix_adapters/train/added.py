@@ -7,32 +7,28 @@ vocabulary size, wherever the tokenizer itself would put them.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from transformers import PreTrainedTokenizerBase
-
-from headmix_adapters.added_tokens import literal_tokens
+from headmix_adapters.text.tokenizer import BaseTokenizer
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.examples import Encoded, Example
 
 
 class AddedVocabulary:
-    """A tokenizer that has learnt a recipe's words, and the ids they have in the model.
+    """A recipe's words in the base's tokenizer, and the ids they have in the model.
 
-    The tokenizer given is changed.
+    `tokenizer` finds them; the one given is not changed.
 
     Raises:
         RecipeError: a word is a token of the base already, or the base has fewer embedding rows than tokens.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, words: Sequence[str], first: int) -> None:
-        known = tokenizer.get_vocab()
-        if taken := [word for word in words if word in known]:
+    def __init__(self, tokenizer: BaseTokenizer, words: Sequence[str], first: int) -> None:
+        if taken := [word for word in words if tokenizer.token_id(word) is not None]:
             raise RecipeError(f"added_tokens: {taken[0]!r} is a token of the base")
-        self._inner = len(tokenizer)
+        self._inner = tokenizer.size
         self._shift = first - self._inner
         if words and self._shift < 0:
             raise RecipeError(f"added_tokens: the base's tokenizer has more tokens than the base's {first} rows")
-        if words:
-            tokenizer.add_tokens(literal_tokens(words))
+        self.tokenizer = tokenizer.with_words(words) if words else tokenizer
 
     def renumber(self, encoded: Encoded) -> Encoded:
         """Return the examples with the model's ids for the tokenizer's."""

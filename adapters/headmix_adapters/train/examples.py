@@ -1,19 +1,19 @@
 """Rows turned into what a model reads: token ids and labels.
 
 Owns what is supervised (answers alone), and what happens to examples that are too long: cut at the end and counted.
-Serving tokenizes the same way: a prompt and its answer are encoded apart. What a row's fields mean is `fields`',
-`labels`' and `conversation`'s.
+Serving reads text with the same tokenizer and template, and encodes a prompt and its answer apart too. What a row's
+fields mean is `fields`', `labels`' and `conversation`'s.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from jinja2 import TemplateError
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.config import ClassifierConfig
+from headmix_adapters.text.base_text import BaseText
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError
 from headmix_adapters.train.conversation import answers, read_turns
 from headmix_adapters.train.errors import DataError
 from headmix_adapters.train.fields import LEARNT, Fields, holds_something
@@ -63,7 +63,7 @@ class Encoded:
 
 def encode_classification(
     rows: Sequence[Row],
-    tokenizer: PreTrainedTokenizerBase,
+    base: BaseText,
     classifier: ClassifierConfig,
     max_length: int,
     ignored: Collection[str] = (),
@@ -81,21 +81,19 @@ def encode_classification(
         if not learnt:
             excluded += 1
             continue
-        ids = _ids(tokenizer, text, special=True)
+        ids = base.tokenizer.encode(text)
         if not ids:
             raise DataError(f"{row.place}: the text has no tokens")
         if len(ids) > max_length:
             # The tokenizer cuts the text and not the mark that an encoder's base expects behind it.
-            ids = _cut_ids(tokenizer, text, max_length)
+            ids = base.tokenizer.encode_cut(text, max_length)
             truncated += 1
         examples.append(Example(ids, labels))
     _require_examples(rows, examples, _ALL_EXCLUDED)
     return Encoded(examples, truncated, dropped=0, excluded=excluded)
 
 
-def encode_generation(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int, ignored: Collection[str] = ()
-) -> Encoded:
+def encode_generation(rows: Sequence[Row], base: BaseText, max_length: int, ignored: Collection[str] = ()) -> Encoded:
     """Encode `{"messages"}` rows by the chat template, or `{"prompt", "completion"}` rows as they are.
 
     The last message is the answer, and so is an earlier one of the assistant's that the data wants learnt: each answer
@@ -107,7 +105,7 @@ def encode_generation(
     """
     examples, truncated, dropped, excluded = [], 0, 0, 0
     for row in rows:
-        answered = _answered(row, tokenizer, ignored)
+        answered = _answered(row, base, ignored)
         excluded += not answered
         for prompt, answer in answered:
             if not prompt:
@@ -128,21 +126,20 @@ def _require_examples(rows: Sequence[Row], examples: Sequence[Example], reason: 
         raise DataError(f"{rows[0].place.rpartition(':')[0]}: {reason}")
 
 
-def _answered(
-    row: Row, tokenizer: PreTrainedTokenizerBase, ignored: Collection[str]
-) -> list[tuple[list[int], list[int]]]:
+def _answered(row: Row, base: BaseText, ignored: Collection[str]) -> list[tuple[list[int], list[int]]]:
     """Return the ids of each answer to be learnt, after those of what stands before it."""
     known = _form(row)
     fields = Fields(row.place, row.fields, LEARNT | known, ignored)
     if known == _MESSAGES:
-        return _conversation(fields, tokenizer, ignored)
+        return _conversation(fields, base, ignored)
     if known != _COMPLETION:
         raise DataError(f"{row.place}: the row has neither messages nor prompt and completion")
     prompt, completion = fields.text("prompt", empty=True), fields.text("completion")
-    if not isinstance(tokenizer.eos_token_id, int):
+    tokenizer = base.tokenizer
+    if tokenizer.end_token is None:
         raise DataError(f"{row.place}: the base's tokenizer has no end token to close a completion with")
-    ids = [*_ids(tokenizer, completion, special=False), tokenizer.eos_token_id]
-    return [] if fields.learnt() is False else [(_ids(tokenizer, prompt, special=True), ids)]
+    ids = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.end_token]
+    return [] if fields.learnt() is False else [(tokenizer.encode(prompt), ids)]
 
 
 def _form(row: Row) -> frozenset[str]:
@@ -152,40 +149,29 @@ def _form(row: Row) -> frozenset[str]:
     return _COMPLETION if _COMPLETION & row.fields.keys() else _MESSAGES | _COMPLETION
 
 
-def _conversation(
-    fields: Fields, tokenizer: PreTrainedTokenizerBase, ignored: Collection[str]
-) -> list[tuple[list[int], list[int]]]:
+def _conversation(fields: Fields, base: BaseText, ignored: Collection[str]) -> list[tuple[list[int], list[int]]]:
     turns = read_turns(fields.where, fields.value("messages"), ignored)
     chosen = answers(fields.where, turns)
     if fields.learnt() is False:
         return []
     messages = [turn.message() for turn in turns]
-    texts = [_render(fields.where, tokenizer, messages[: number + 1]) for number in chosen]
+    texts = [_render(fields.where, base.chat_template, messages[: number + 1]) for number in chosen]
+    encode = base.tokenizer.encode
     return [
-        (_ids(tokenizer, prompt, special=False), _ids(tokenizer, answer, special=False)) for prompt, answer in texts
+        (encode(prompt, add_special_tokens=False), encode(answer, add_special_tokens=False)) for prompt, answer in texts
     ]
 
 
-def _render(where: str, tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> tuple[str, str]:
+def _render(where: str, template: ChatTemplate | None, messages: list[dict[str, str]]) -> tuple[str, str]:
     """Return the conversation up to its last message, and that answer with its end-of-turn token, as text."""
-    if not tokenizer.chat_template:
+    if template is None:
         raise DataError(f"{where}: the base has no chat template; use prompt and completion")
     try:
-        prompt = str(tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True))
-        whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        prompt = template.render(messages[:-1])
+        whole = template.render(messages, add_generation_prompt=False)
+    except ChatTemplateError as error:
         raise DataError(f"{where}: the base's chat template refuses these messages: {quoted(str(error))}") from error
     if not whole.startswith(prompt):
         raise DataError(f"{where}: the chat template renders the answer's context differently from a prompt")
     # What follows the end-of-turn token (a newline in most templates) is never generated, so it is not learnt.
     return prompt, whole[len(prompt) :].rstrip()
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=special).input_ids
-    return ids
-
-
-def _cut_ids(tokenizer: PreTrainedTokenizerBase, text: str, max_length: int) -> list[int]:
-    ids: list[int] = tokenizer(text, truncation=True, max_length=max_length).input_ids
-    return ids

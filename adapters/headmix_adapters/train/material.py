@@ -14,15 +14,16 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
-    AutoTokenizer,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base, weight_files
 from headmix_adapters.config import AdapterConfig
 from headmix_adapters.families import Family, UnknownFamilyError, family_of
+from headmix_adapters.text.base_text import BaseText, read_base_text
+from headmix_adapters.text.chat_template import ChatTemplateError
+from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_adapters.train.added import AddedVocabulary, require_sayable
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.examples import Encoded, encode_classification, encode_generation
@@ -30,6 +31,8 @@ from headmix_adapters.train.held_out import split_rows
 from headmix_adapters.train.plan import adapted_layers, adapter_config
 from headmix_adapters.train.recipe import Precision, Recipe
 from headmix_adapters.train.rows import Row, read_rows
+
+logger = logging.getLogger(__name__)
 
 _Classes = Mapping[type, type[PreTrainedModel]]
 _Load = Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]]
@@ -42,7 +45,7 @@ class Material:
     recipe: Recipe
     base: ResolvedBase
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    text: BaseText
     config: AdapterConfig
     layers: tuple[int, ...]
     train: Encoded
@@ -65,15 +68,25 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
         "eval": recipe_folder / (recipe.data.eval or recipe.data.train),
     }
     rows = _read(files, recipe)
-    with _loading(base):
-        tokenizer = AutoTokenizer.from_pretrained(base.folder)
-    added = AddedVocabulary(tokenizer, recipe.added_tokens, base.shape.vocab_size)
-    encoded = {name: added.renumber(_encode(rows[name], recipe, tokenizer)) for name in files}
+    read = _read_text(base)
+    added = AddedVocabulary(read.tokenizer, recipe.added_tokens, base.shape.vocab_size)
+    text = BaseText(added.tokenizer, read.chat_template)
+    encoded = {name: added.renumber(_encode(rows[name], recipe, text)) for name in files}
     model = load_model(base, precision("auto"))
     if recipe.added_tokens and not model.config.tie_word_embeddings:
         for part in encoded.values():
             require_sayable(part.examples, base.shape.vocab_size)
-    return Material(recipe, base, model, tokenizer, config, layers, encoded["train"], encoded["eval"], files)
+    return Material(recipe, base, model, text, config, layers, encoded["train"], encoded["eval"], files)
+
+
+def _read_text(base: ResolvedBase) -> BaseText:
+    try:
+        text = read_base_text(base.folder)
+    except (TokenizerError, ChatTemplateError) as error:
+        raise BaseError(str(error)) from error
+    for note in text.tokenizer.notes:
+        logger.warning("%s: %s", base.name, note)
+    return text
 
 
 def precision(name: Precision) -> torch.dtype:
@@ -104,12 +117,13 @@ def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
     # On a CPU in bfloat16 the fused attention's backward pass is slow: 19 percent of a training step saved without it.
     plain = dtype == torch.bfloat16 and not torch.cuda.is_available()
     generates = base_family(base).generates
-    config = AutoConfig.from_pretrained(base.folder)
     classes = cast("_Classes", MODEL_FOR_CAUSAL_LM_MAPPING if generates else MODEL_MAPPING)
-    load = cast("_Load", classes[type(config)].from_pretrained)
     # Given a folder, transformers chooses its files itself and attaches an adapter that lies among them.
-    weights = {name: tensor for path in weight_files(base.folder) for name, tensor in load_file(path).items()}
+    files = weight_files(base.folder)
     with _quiet_loading(), _loading(base):
+        config = AutoConfig.from_pretrained(base.folder)
+        load = cast("_Load", classes[type(config)].from_pretrained)
+        weights = {name: tensor for path in files for name, tensor in load_file(path).items()}
         model, report = load(
             None,
             config=config,
@@ -129,7 +143,7 @@ def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
 
 @contextmanager
 def _loading(base: ResolvedBase) -> Iterator[None]:
-    """Turn whatever transformers and tokenizers raise about a folder they cannot load into one kind of error."""
+    """Turn whatever transformers raises about a folder they cannot load into one kind of error."""
     try:
         yield
     except Exception as error:
@@ -159,8 +173,8 @@ def _read(files: Mapping[str, Path], recipe: Recipe) -> dict[str, list[Row]]:
     return {"train": train, "eval": held_out}
 
 
-def _encode(rows: Sequence[Row], recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+def _encode(rows: Sequence[Row], recipe: Recipe, text: BaseText) -> Encoded:
     data = recipe.data
     if recipe.classifier is not None:
-        return encode_classification(rows, tokenizer, recipe.classifier, data.max_length, data.ignore)
-    return encode_generation(rows, tokenizer, data.max_length, data.ignore)
+        return encode_classification(rows, text, recipe.classifier, data.max_length, data.ignore)
+    return encode_generation(rows, text, data.max_length, data.ignore)

@@ -46,4 +46,4 @@ def score_base(material: Material) -> Evaluation | None:
         return Evaluation(answer_scores(material.model, held_out, SCORING_BATCH))
     if not base_family(material.base).generates:
         return evaluate_prototypes(material.model, classifier, material.train.examples, held_out, SCORING_BATCH)
-    return evaluate_zero_shot(material.model, material.tokenizer, classifier, held_out)
+    return evaluate_zero_shot(material.model, material.text, classifier, held_out)

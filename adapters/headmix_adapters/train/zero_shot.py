@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel
 
 from headmix_adapters.config import ClassifierConfig
+from headmix_adapters.text.base_text import BaseText
+from headmix_adapters.text.tokenizer import BaseTokenizer
 from headmix_adapters.train.evaluate import Evaluation, evaluate_labels
 from headmix_adapters.train.examples import Example
 
@@ -22,35 +24,32 @@ _QUESTION = "Which of these labels fits the text: {labels}? Answer with the labe
 @torch.no_grad()
 def evaluate_zero_shot(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    base: BaseText,
     classifier: ClassifierConfig,
     examples: Sequence[Example],
 ) -> Evaluation | None:
     """Return the base's own scores; None where no such question can be asked (several labels a text, regression)."""
     if classifier.problem != "single_label":
         return None
-    answers = [_answer_ids(tokenizer, label) for label in classifier.labels]
-    unread = _label_likelihoods(model, _question_ids(tokenizer, classifier, ""), answers)
-    texts = [tokenizer.decode(example.input_ids, skip_special_tokens=True) for example in examples]
-    rows = [_label_likelihoods(model, _question_ids(tokenizer, classifier, str(text)), answers) for text in texts]
+    answers = [_answer_ids(base.tokenizer, label) for label in classifier.labels]
+    unread = _label_likelihoods(model, _question_ids(base, classifier, ""), answers)
+    texts = [base.tokenizer.decode(example.input_ids) for example in examples]
+    rows = [_label_likelihoods(model, _question_ids(base, classifier, text), answers) for text in texts]
     labels = torch.tensor([example.labels for example in examples])
     return evaluate_labels(classifier, torch.stack(rows) - unread, labels)
 
 
-def _question_ids(tokenizer: PreTrainedTokenizerBase, classifier: ClassifierConfig, text: str) -> list[int]:
+def _question_ids(base: BaseText, classifier: ClassifierConfig, text: str) -> list[int]:
     question = _QUESTION.format(labels=", ".join(classifier.labels), text=text)
-    if tokenizer.chat_template:
-        turn = [{"role": "user", "content": question}]
-        prompt = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-        ids: list[int] = tokenizer(prompt, add_special_tokens=False).input_ids
-    else:
-        ids = tokenizer(f"{question}\nLabel: ").input_ids
-    return ids
+    if base.chat_template is None:
+        return base.tokenizer.encode(f"{question}\nLabel: ")
+    prompt = base.chat_template.render([{"role": "user", "content": question}])
+    return base.tokenizer.encode(prompt, add_special_tokens=False)
 
 
-def _answer_ids(tokenizer: PreTrainedTokenizerBase, label: str) -> list[int]:
-    ids: list[int] = tokenizer(label, add_special_tokens=False).input_ids
-    return [*ids, tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else ids
+def _answer_ids(tokenizer: BaseTokenizer, label: str) -> list[int]:
+    ids = tokenizer.encode(label, add_special_tokens=False)
+    return ids if tokenizer.end_token is None else [*ids, tokenizer.end_token]
 
 
 def _label_likelihoods(model: PreTrainedModel, question: list[int], answers: Sequence[list[int]]) -> Tensor:

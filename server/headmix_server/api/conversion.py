@@ -29,8 +29,12 @@ class Converter:
     def __init__(self) -> None:
         self._busy = threading.Lock()
 
-    def convert(self, base: ResolvedBase, weights: Upload, fields: Mapping[str, str], made: Upload) -> None:
+    def convert(
+        self, base: ResolvedBase, weights: Upload, fields: Mapping[str, str], made: Upload, *, allow_mismatch: bool
+    ) -> None:
         """Write the artifact that equals the uploaded LoRA to `made`.
+
+        `allow_mismatch` accepts a base whose tokenizer transformers reads differently.
 
         Raises:
             InvalidRequest: labels or problem are malformed.
@@ -53,6 +57,7 @@ class Converter:
                     base=base.shape,
                     labels=labels,
                     problem=problem,
+                    allow_base_mismatch=allow_mismatch,
                 )
                 _run(request)
                 with out.open("rb") as file:

@@ -42,10 +42,12 @@ class Delta:
 
 
 class CompletionText:
-    """The text of one completion: tokens in, deltas out, until one has a finish reason."""
+    """The text that one completion adds to its prompt: tokens in, deltas out, until one has a finish reason."""
 
-    def __init__(self, tokenizer: Tokenizer, sampling: SamplingParams, stops: Sequence[str]) -> None:
-        self._detokenizer = Detokenizer(tokenizer)
+    def __init__(
+        self, tokenizer: Tokenizer, prompt: Sequence[int], sampling: SamplingParams, stops: Sequence[str]
+    ) -> None:
+        self._detokenizer = Detokenizer(tokenizer, prompt)
         self._matcher = StopMatcher(stops)
         ends = frozenset() if sampling.ignore_eos else tokenizer.eos_ids
         self._end_tokens = ends.union(sampling.stop_token_ids)
@@ -103,7 +105,7 @@ async def complete(
     """
     if message.adapter is not None:
         await state.fetcher.fetch(message.adapter.digest)
-    text = CompletionText(tokenizer, message.sampling, stops)
+    text = CompletionText(tokenizer, message.prompt, message.sampling, stops)
     last: float | None = None
     async with aclosing(state.engine.generate(message)) as outputs:
         async for output in outputs:

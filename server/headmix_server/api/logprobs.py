@@ -10,28 +10,19 @@ from headmix_server.text.detokenize import Detokenizer
 from headmix_server.text.tokenizer import Tokenizer
 
 
-def shown_token(tokenizer: Tokenizer, token: int) -> str:
-    r"""Return a token as text; part of a character as OpenAI shows it, `bytes:\xe2\x82`, so that no two look alike."""
-    raw = tokenizer.token_bytes(token)
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
-
-
 def chat_logprobs(tokenizer: Tokenizer, entries: Sequence[PlacedLogprob]) -> ChatLogprobs:
     """Return the tokens in chat's shape."""
     return ChatLogprobs(
         content=[
             ChatTokenLogprob(
-                token=shown_token(tokenizer, entry.logprob.token),
+                token=tokenizer.name(entry.logprob.token),
                 logprob=entry.logprob.logprob,
-                bytes=list(tokenizer.token_bytes(entry.logprob.token)),
+                bytes=_bytes(tokenizer, entry.logprob.token),
                 top_logprobs=[
                     TopLogprob(
-                        token=shown_token(tokenizer, token),
+                        token=tokenizer.name(token),
                         logprob=logprob,
-                        bytes=list(tokenizer.token_bytes(token)),
+                        bytes=_bytes(tokenizer, token),
                     )
                     for token, logprob in entry.logprob.top
                 ],
@@ -46,7 +37,7 @@ def completion_logprobs(
 ) -> CompletionLogprobs:
     """Return the tokens in the completions' shape; `start` is where the completion begins in the choice's text."""
     return CompletionLogprobs(
-        tokens=[shown_token(tokenizer, entry.logprob.token) for entry in entries],
+        tokens=[tokenizer.name(entry.logprob.token) for entry in entries],
         token_logprobs=[entry.logprob.logprob for entry in entries],
         top_logprobs=[_top(tokenizer, entry.logprob) for entry in entries],
         text_offset=[start + entry.offset for entry in entries],
@@ -60,7 +51,7 @@ def prompt_logprobs(tokenizer: Tokenizer, prompt: Sequence[int], scores: Sequenc
         offsets.append(offset)
         offset += len(detokenizer.push([token]))
     return CompletionLogprobs(
-        tokens=[shown_token(tokenizer, token) for token in prompt],
+        tokens=[tokenizer.name(token) for token in prompt],
         token_logprobs=[None, *(score.logprob for score in scores)],
         top_logprobs=[None, *(_top(tokenizer, score) for score in scores)],
         text_offset=offsets,
@@ -77,7 +68,12 @@ def joined(parts: Sequence[CompletionLogprobs]) -> CompletionLogprobs:
     )
 
 
+def _bytes(tokenizer: Tokenizer, token: int) -> list[int] | None:
+    raw = tokenizer.token_bytes(token)
+    return None if raw is None else list(raw)
+
+
 def _top(tokenizer: Tokenizer, logprob: TokenLogprob) -> dict[str, float]:
     """Return the likeliest tokens; the chosen one is always among them."""
-    top = {shown_token(tokenizer, token): value for token, value in logprob.top}
-    return {**top, shown_token(tokenizer, logprob.token): logprob.logprob}
+    top = {tokenizer.name(token): value for token, value in logprob.top}
+    return {**top, tokenizer.name(logprob.token): logprob.logprob}

@@ -88,7 +88,7 @@ def _quota(state: ApiState, tenant: str) -> Quota:
 def _convert_and_publish(state: ApiState, order: _Order, upload: Upload) -> Published:
     """A PEFT LoRA: its config came with it, and what is stored is the artifact it equals."""
     with state.library.store.receive(max_bytes=state.settings.max_adapter_mib * MIB) as made:
-        state.converter.convert(state.base, upload, order.fields, made)
+        state.converter.convert(state.base, upload, order.fields, made, allow_mismatch=order.allow_mismatch)
         return _publish(state, order, made)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from time import time
 
 from headmix_adapters.base import ResolvedBase
+from headmix_adapters.text.chat_template import ChatTemplate
 from headmix_server.api.conversion import Converter
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
@@ -20,7 +21,6 @@ from headmix_server.tenancy.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
 from headmix_server.tenancy.usage import UsageMeter
 from headmix_server.tenancy.usage_report import UsageReport
-from headmix_server.text.chat_template import ChatTemplate
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabularies import Vocabularies
 

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from sqlalchemy import Engine
 
 from headmix_adapters.base import BaseError, resolve_base
+from headmix_adapters.text.chat_template import ChatTemplateError, load_chat_template
+from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
 from headmix_server.api.pinning import Pinning
@@ -25,6 +27,7 @@ from headmix_server.app.report_observer import ReportObserver
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.database import DatabaseUnusable, open_database
 from headmix_server.core.errors import HeadmixServerError
+from headmix_server.core.logging import get_logger
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.audit_log import AuditLog
@@ -35,8 +38,7 @@ from headmix_server.tenancy.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
 from headmix_server.tenancy.usage import UsageMeter
 from headmix_server.tenancy.usage_report import UsageReport
-from headmix_server.text.chat_template import ChatTemplateError, load_chat_template
-from headmix_server.text.tokenizer import TokenizerError, load_tokenizer
+from headmix_server.text.tokenizer import load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
 
 
@@ -105,6 +107,8 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         )
     except (BaseError, TokenizerError, ChatTemplateError, DatabaseUnusable, RateStorageError, OSError) as error:
         raise StartError(str(error)) from error
+    for note in tokenizer.notes:
+        get_logger("app").warning("tokenizer", note=note)
     reports = ReportObserver(Catalog(database), metrics)
     engine = EngineClient(max_open=settings.max_running + settings.max_waiting, on_report=reports)
     try:

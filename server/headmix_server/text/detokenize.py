@@ -1,78 +1,160 @@
-"""Token ids to text as they arrive, never showing half a character.
+"""Token ids to text as they arrive: what a completion adds to its prompt, never half a character.
 
-Decoding token by token is wrong twice over: a character's bytes may be spread over tokens, and some decoders treat
-the first token of a text differently. So a window of tokens is decoded that begins with ones already shown, and
-whatever could still change stays inside.
+A completion's text is the decode of prompt and completion less the decode of the prompt. Nothing is decoded again for
+each token: byte-level tokens are bytes, and are joined as such (`_Bytes`); other decoders are given the last few tokens
+once more as context (`_Windows`), because they treat the first token of a text differently.
 """
 
-from collections.abc import Sequence
+import codecs
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
+from typing import Protocol
 
+from headmix_server.text.byte_run import REPLACEMENT, ByteRun
 from headmix_server.text.tokenizer import Tokenizer
 
-_REPLACEMENT = "\ufffd"
-_LONGEST_WINDOW = 32  # tokens; reached only where no token ends a character
+_CONTEXT = 4  # tokens
+_LONGEST_WINDOW = 32  # tokens; reached only where tokens add no text
+_CHARACTER = 4  # bytes of the longest
 
 
 class Detokenizer:
-    """The text of one growing completion. Everything `push` and `flush` returned, joined, is the full decode.
+    """The text of one growing completion: everything `push` and `flush` returned, joined.
 
-    One exception: decoders with byte fallback rewrite a whole run of byte tokens once any of it is invalid, and what
-    was already shown of such a run stays as it was shown.
+    One exception to the definition above: see `byte_run` on runs that are long and invalid.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
-        self._tokenizer = tokenizer
-        self._skip = skip_special_tokens
-        self._window: list[int] = []
-        self._context = 0  # how many leading tokens of the window are fully shown and kept only as context
-        self._shown = ""  # the part of the window's text that was returned
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
+        self._text: _Text = _Bytes(tokenizer, prompt) if tokenizer.byte_level else _Windows(tokenizer, prompt)
 
     def push(self, tokens: Sequence[int]) -> str:
         """Take new tokens; return the text that is now certain, possibly none."""
-        return "".join(self._push_one(token) for token in tokens)
+        return "".join(map(self._text.push, tokens))
 
     def flush(self) -> str:
         """Return what was held back: at the end an incomplete character is U+FFFD, as in a full decode."""
-        text = self._decode(self._window)
-        rest = text[len(self._shown) :]
-        self._shown = text
-        return rest
+        return self._text.flush()
 
-    def _push_one(self, token: int) -> str:
-        self._window.append(token)
-        text = self._decode(self._window)
-        certain = _without_incomplete_end(text)
-        if not certain.startswith(self._shown) and certain != text:
+
+def prompt_text(tokenizer: Tokenizer, prompt: Sequence[int]) -> str:
+    """Return a prompt's text without a character that it leaves incomplete, which is its completion's to show."""
+    if tokenizer.byte_level:
+        return tokenizer.decode(prompt).removesuffix(_incomplete_end(tokenizer, prompt).decode(errors="replace"))
+    open_bytes = ByteRun(_last_run(tokenizer, prompt)).open_bytes
+    shown = [*_shown_from_the_end(tokenizer, prompt)][open_bytes:][::-1] if open_bytes else prompt
+    return _certain(tokenizer, tokenizer.decode(shown))
+
+
+class _Text(Protocol):
+    def push(self, token: int) -> str: ...
+
+    def flush(self) -> str: ...
+
+
+class _Bytes:
+    """The text of byte-level tokens."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder.decode(_incomplete_end(tokenizer, prompt))
+
+    def push(self, token: int) -> str:
+        return self._decoder.decode(self._tokenizer.token_bytes(token) or b"")
+
+    def flush(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class _Windows:
+    """The text of any decoder's tokens: what the decode of context and new tokens adds to that of the context.
+
+    Tokens that stand for bytes are not decoded in windows: their text depends on the whole run.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._run = ByteRun(_last_run(tokenizer, prompt))
+        first = self._run.open_bytes
+        last = [*islice(_shown_from_the_end(tokenizer, prompt), first + _CONTEXT)]
+        self._context = last[first:][::-1]
+        self._shown = _certain(tokenizer, tokenizer.decode(self._context))
+        self._pending: list[int] = []
+        self._first_run = last[:first][::-1]  # the byte tokens that a text begins with
+
+    def push(self, token: int) -> str:
+        if self._tokenizer.is_hidden(token):
             return ""
+        byte = self._tokenizer.fallback_byte(token)
+        if byte is None:
+            return self._close_run() + self._push_text(token)
+        released = self._slide(self._decode()) if self._pending else ""
+        if self._context:
+            return released + self._run.push(byte)
+        self._first_run.append(token)
+        return self._begin(self._run.push(byte))
+
+    def flush(self) -> str:
+        return self._close_run() + (self._slide(self._decode()) if self._pending else "")
+
+    def _push_text(self, token: int) -> str:
+        self._pending.append(token)
+        text = self._decode()
+        certain = _certain(self._tokenizer, text)
+        if (certain == text != self._shown) or len(self._pending) >= _LONGEST_WINDOW:
+            return self._slide(text)
         fresh = certain[len(self._shown) :]
-        self._shown = certain
-        if fresh and certain == text:
-            self._slide()
-        elif len(self._window) > _LONGEST_WINDOW:
-            self._split(text)
+        self._shown = certain if fresh else self._shown
         return fresh
 
-    def _slide(self) -> None:
-        """Forget the old context; the tokens just shown become the next one's."""
-        self._window = self._window[self._context :]
-        self._context = len(self._window)
-        self._shown = self._decode(self._window)
+    def _slide(self, text: str) -> str:
+        """Return what isn't shown of the window's text; its tokens become the context of the next ones."""
+        fresh = text[len(self._shown) :]
+        self._context, self._pending = self._pending[-_CONTEXT:], []
+        self._shown = _certain(self._tokenizer, self._tokenizer.decode(self._context))
+        return fresh
 
-    def _split(self, text: str) -> None:
-        """Drop the beginning of a window that no character ends, so that garbage costs no more than text."""
-        for start in range(len(self._window) - 8, len(self._window) - 4):
-            tail = self._decode(self._window[start:])
-            if self._decode(self._window[:start]) + tail == text:
-                self._window, self._context = self._window[start:], 0
-                self._shown = _without_incomplete_end(tail)
-                return
+    def _close_run(self) -> str:
+        return self._begin(self._run.close())
 
-    def _decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=self._skip)
+    def _begin(self, text: str) -> str:
+        """Return the text of a run; at the very beginning the decoder decides what remains of a leading space."""
+        if self._context or not text:
+            return text
+        shown = self._first_run[: len(text.encode())]
+        self._context, self._first_run = shown[-_CONTEXT:], []
+        self._shown = self._tokenizer.decode(self._context)
+        return self._tokenizer.decode(shown)
+
+    def _decode(self) -> str:
+        return self._tokenizer.decode([*self._context, *self._pending])
 
 
-def _without_incomplete_end(text: str) -> str:
+def _shown_from_the_end(tokenizer: Tokenizer, tokens: Sequence[int]) -> Iterator[int]:
+    return (token for token in reversed(tokens) if not tokenizer.is_hidden(token))
+
+
+def _incomplete_end(tokenizer: Tokenizer, tokens: Sequence[int]) -> bytes:
+    """Return the bytes at the end of byte-level tokens that begin a character and don't complete it."""
+    raw = b""
+    for token in _shown_from_the_end(tokenizer, tokens):
+        raw = (tokenizer.token_bytes(token) or b"") + raw
+        if len(raw) >= _CHARACTER:
+            break
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(raw)
+    return decoder.getstate()[0]
+
+
+def _last_run(tokenizer: Tokenizer, tokens: Sequence[int]) -> bytes:
+    """Return the bytes that the last tokens stand for, each for one."""
+    values = map(tokenizer.fallback_byte, _shown_from_the_end(tokenizer, tokens))
+    return bytes(value for value in takewhile(lambda value: value is not None, values) if value is not None)[::-1]
+
+
+def _certain(tokenizer: Tokenizer, text: str) -> str:
     """Cut what may be the first bytes of a character: up to three replacement characters, one a byte."""
-    for _ in range(3):
-        text = text.removesuffix(_REPLACEMENT)
+    if not tokenizer.byte_fallback:  # whose bytes `ByteRun` has
+        for _ in range(3):
+            text = text.removesuffix(REPLACEMENT)
     return text

@@ -7,8 +7,9 @@ own vocabulary, and checkpoints often have more embedding rows than their tokeni
 from collections.abc import Sequence
 from itertools import groupby
 
-from headmix_adapters.added_tokens import literal_tokens
 from headmix_adapters.artifact.faults import MAX_FAULTS
+from headmix_server.text.byte_alphabet import CHARACTERS
+from headmix_server.text.token_names import bytes_name
 from headmix_server.text.tokenizer import Tokenizer
 
 
@@ -29,19 +30,19 @@ class ExtendedTokenizer(Tokenizer):
     """
 
     def __init__(self, base: Tokenizer, words: Sequence[str], first: int) -> None:
-        backend = base.copy_backend()
-        known = [(place, word) for place, word in enumerate(words) if backend.token_to_id(word) is not None]
+        known = [(place, word) for place, word in enumerate(words) if base.token_id(word) is not None]
         if known:
             raise AddedTokensError([f"added_tokens[{place}]: {word!r} is a token of the base" for place, word in known])
-        backend.add_tokens(literal_tokens(words))
-        super().__init__(backend, base.special_tokens, base.eos_ids)
-        self._words = tuple(words)
-        self._first = first
-        inner = [token for word in words if (token := backend.token_to_id(word)) is not None]
+        extended = base.with_words(words)
+        inner = [token for word in words if (token := extended.token_id(word)) is not None]
         if inner[0] > first or inner != list(range(inner[0], inner[0] + len(words))):
             raise AddedTokensError([f"added_tokens: the base's tokenizer has more tokens than the base's {first} rows"])
+        self._words = tuple(words)
+        self._first = first
         self._shift = first - inner[0]
         self._unused = range(inner[0], first)
+        self._plain = base
+        super().__init__(extended)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the ids of `text`, the added words among them."""
@@ -67,12 +68,39 @@ class ExtendedTokenizer(Tokenizer):
                 text += super().decode(own, skip_special_tokens=skip)
         return text
 
-    def token_bytes(self, token: int) -> bytes:
-        """Return the bytes one token stands for."""
-        if token >= self._first:
-            return self._word(token).encode()
-        return b"" if token in self._unused else super().token_bytes(token)
+    def piece(self, token: int) -> str | None:
+        """Return a token as the vocabulary writes it; None where no token has this id."""
+        if token < self._first:
+            return None if token in self._unused else super().piece(token)
+        place = token - self._first
+        return self._words[place] if place < len(self._words) else None
+
+    def is_hidden(self, token: int) -> bool:
+        """Whether a token leaves no trace in decoded text; an added word does leave one."""
+        return self.piece(token) is None if token >= self._first else super().is_hidden(token)
+
+    def fallback_byte(self, token: int) -> int | None:
+        """Return the byte that one of the base's tokens stands for; None for other tokens."""
+        return None if token >= self._first else super().fallback_byte(token)
+
+    def token_bytes(self, token: int) -> bytes | None:
+        """Return what a token adds to a text; an added word adds itself."""
+        if token < self._first:
+            return super().token_bytes(token)
+        word = self.piece(token)
+        return None if word is None else word.encode()
+
+    def _names_of_their_own(self) -> dict[int, str]:
+        """Name the words by their text, and by its bytes what the base has for the same text."""
+        names = self._plain.names_of_their_own
+        return names | {token: bytes_name(word.encode()) for word in self._words for token in self._named(word)}
+
+    def _named(self, name: str) -> list[int]:
+        """Return the base's tokens of this name, however its vocabulary writes them."""
+        raw = name.encode()
+        spellings = [name.replace(" ", "▁"), "".join(CHARACTERS[byte] for byte in raw), f"<0x{raw[0]:02X}>"]
+        tokens = [token for spelling in spellings if (token := self._plain.token_id(spelling)) is not None]
+        return [token for token in tokens if self._plain.name(token) == name]
 
     def _word(self, token: int) -> str:
-        place = token - self._first
-        return self._words[place] if place < len(self._words) else ""
+        return self.piece(token) or ""

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 from rich.console import Console
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from headmix_adapters.text.base_text import BaseText, read_base_text
 from headmix_adapters.train.material import Material, load_material
 from headmix_adapters.train.recipe import Recipe
 from headmix_adapters.train.report import Reporter
@@ -31,9 +31,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tiny_folder: Path) -> PreTrainedTokenizerBase:
-    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tiny_folder)
-    return loaded
+def base_text(tiny_folder: Path) -> BaseText:
+    return read_base_text(tiny_folder)
 
 
 @pytest.fixture(scope="session")

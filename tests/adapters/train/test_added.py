@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.inject import LanguageModel, load_adapter
+from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
 from headmix_adapters.train.added import AddedVocabulary
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.examples import Encoded, Example
@@ -25,9 +25,8 @@ SUBJECT, OBJECT = 512, 513
 
 
 @pytest.fixture
-def fresh(tiny_folder: Path) -> PreTrainedTokenizerBase:
-    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tiny_folder)
-    return loaded
+def fresh(tiny_folder: Path) -> BaseTokenizer:
+    return read_tokenizer(tiny_folder)
 
 
 @pytest.fixture
@@ -40,18 +39,19 @@ def added_material(recipe: RecipeMaker, tmp_path: Path) -> Material:
     return load_material(msgspec.structs.replace(made, added_tokens=WORDS), tmp_path)
 
 
-def test_words_are_found_in_text_and_numbered_from_the_vocabulary_size(fresh: PreTrainedTokenizerBase) -> None:
-    before = fresh("The fox").input_ids
+def test_words_are_found_in_text_and_numbered_from_the_vocabulary_size(fresh: BaseTokenizer) -> None:
+    before = fresh.encode("The fox")
     vocabulary = AddedVocabulary(fresh, WORDS, 600)
-    ids = fresh("The fox<object>The fox<subject>").input_ids
-    label = fresh("<subject>").input_ids
+    ids = vocabulary.tokenizer.encode("The fox<object>The fox<subject>")
+    label = vocabulary.tokenizer.encode("<subject>")
+    assert fresh.token_id("<subject>") is None
     encoded = vocabulary.renumber(Encoded([Example(ids, [-100, *label]), Example(ids, 3)], 0, 0))
     assert encoded.examples[0].input_ids == [*before, 601, *before, 600]
     assert encoded.examples[0].labels == [-100, 600]
     assert encoded.examples[1].labels == 3
 
 
-def test_a_base_token_and_a_vocabulary_beyond_the_bases_rows_are_refused(fresh: PreTrainedTokenizerBase) -> None:
+def test_a_base_token_and_a_vocabulary_beyond_the_bases_rows_are_refused(fresh: BaseTokenizer) -> None:
     with pytest.raises(RecipeError, match=r"'<\|im_end\|>' is a token of the base"):
         AddedVocabulary(fresh, ("<new>", "<|im_end|>"), 512)
     with pytest.raises(RecipeError, match="more tokens than the base's 100 rows"):

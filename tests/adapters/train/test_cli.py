@@ -213,7 +213,7 @@ def test_a_broken_base_is_one_line(recipe_path: Path, tiny_folder: Path, tmp_pat
         (broken / path.name).write_bytes(path.read_bytes())
     (broken / "tokenizer.json").write_text('{"model": 7}')
     recipe_path.write_text(recipe_path.read_text().replace(str(tiny_folder), str(broken)))
-    assert "broken cannot be loaded: " in refused(recipe_path)
+    assert "broken/tokenizer.json cannot be read: " in refused(recipe_path)
 
 
 def test_an_artifact_is_replaced_with_force_alone_and_before_any_work(

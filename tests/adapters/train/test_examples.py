@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerBase
 
 from headmix_adapters.config import Problem
+from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.train.errors import DataError
 from headmix_adapters.train.examples import IGNORED, Example, encode_classification, encode_generation
 from headmix_adapters.train.rows import Row
@@ -18,41 +18,43 @@ def rows(*fields: dict[str, Any]) -> list[Row]:
     return [Row(f"data.jsonl:{number}", row) for number, row in enumerate(fields, start=1)]
 
 
-def answer(tokenizer: PreTrainedTokenizerBase, example: Example) -> str:
+def answer(base_text: BaseText, example: Example) -> str:
     assert isinstance(example.labels, list)
     kept = [label for label in example.labels if label != IGNORED]
     assert kept == example.input_ids[len(example.input_ids) - len(kept) :]
-    return str(tokenizer.decode(kept))
+    return base_text.tokenizer.decode(kept, skip_special_tokens=False)
 
 
-def test_of_a_conversation_only_the_last_answer_and_its_end_are_learnt(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_of_a_conversation_only_the_last_answer_and_its_end_are_learnt(base_text: BaseText) -> None:
     longer = [*TURNS, {"role": "user", "content": "And a river?"}, {"role": "assistant", "content": "Stops."}]
-    encoded = encode_generation(rows({"messages": TURNS}, {"messages": longer}), tokenizer, 500)
-    assert [answer(tokenizer, example) for example in encoded.examples] == ["A dog.<|im_end|>", "Stops.<|im_end|>"]
-    prompt = tokenizer.apply_chat_template(TURNS[:1], tokenize=False, add_generation_prompt=True)
-    assert tokenizer.decode(encoded.examples[0].input_ids) == f"{prompt}A dog.<|im_end|>"
+    encoded = encode_generation(rows({"messages": TURNS}, {"messages": longer}), base_text, 500)
+    assert [answer(base_text, example) for example in encoded.examples] == ["A dog.<|im_end|>", "Stops.<|im_end|>"]
+    assert base_text.chat_template is not None
+    prompt = base_text.chat_template.render(TURNS[:1])
+    shown = base_text.tokenizer.decode(encoded.examples[0].input_ids, skip_special_tokens=False)
+    assert shown == f"{prompt}A dog.<|im_end|>"
     assert (encoded.truncated, encoded.dropped) == (0, 0)
 
 
-def test_a_completion_is_encoded_apart_from_its_prompt_and_closed(tokenizer: PreTrainedTokenizerBase) -> None:
-    (example,) = encode_generation(rows({"prompt": "The qu", "completion": "ick brown"}), tokenizer, 500).examples
-    assert example.input_ids == tokenizer("The qu").input_ids + tokenizer("ick brown").input_ids + [2]
-    assert answer(tokenizer, example) == "ick brown<|im_end|>"
+def test_a_completion_is_encoded_apart_from_its_prompt_and_closed(base_text: BaseText) -> None:
+    (example,) = encode_generation(rows({"prompt": "The qu", "completion": "ick brown"}), base_text, 500).examples
+    assert example.input_ids == base_text.tokenizer.encode("The qu") + base_text.tokenizer.encode("ick brown") + [2]
+    assert answer(base_text, example) == "ick brown<|im_end|>"
 
 
-def test_long_examples_lose_their_end_and_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_long_examples_lose_their_end_and_are_counted(base_text: BaseText) -> None:
     prompt, completion = "The lazy dog", "jumps over the fox"
-    prompt_length = len(tokenizer(prompt).input_ids)
+    prompt_length = len(base_text.tokenizer.encode(prompt))
     row = rows({"prompt": prompt, "completion": completion})
-    cut = encode_generation(row, tokenizer, prompt_length + 2)
+    cut = encode_generation(row, base_text, prompt_length + 2)
     assert (len(cut.examples), cut.truncated, cut.dropped, cut.tokens) == (1, 1, 0, prompt_length + 2)
-    assert len(answer(tokenizer, cut.examples[0])) > 0
+    assert len(answer(base_text, cut.examples[0])) > 0
     short = rows({"prompt": "The", "completion": "x"})
-    some_left = encode_generation(row + short, tokenizer, prompt_length)
+    some_left = encode_generation(row + short, base_text, prompt_length)
     assert (len(some_left.examples), some_left.truncated, some_left.dropped) == (1, 0, 1)
     with pytest.raises(DataError, match="no answer of this file fits"):
-        encode_generation(row, tokenizer, prompt_length)
-    text = encode_classification(rows({"text": prompt, "label": "positive"}), tokenizer, classifier_config(), 2)
+        encode_generation(row, base_text, prompt_length)
+    text = encode_classification(rows({"text": prompt, "label": "positive"}), base_text, classifier_config(), 2)
     assert (len(text.examples[0].input_ids), text.truncated) == (2, 1)
 
 
@@ -67,10 +69,10 @@ def test_long_examples_lose_their_end_and_are_counted(tokenizer: PreTrainedToken
     ],
 )
 def test_labels_take_the_form_of_their_problem(
-    tokenizer: PreTrainedTokenizerBase, problem: Problem, row: dict[str, Any], expected: object
+    base_text: BaseText, problem: Problem, row: dict[str, Any], expected: object
 ) -> None:
     names = ("score",) if problem == "regression" else ("a", "b", "c")
-    encoded = encode_classification(rows(row), tokenizer, classifier_config(*names, problem=problem), 10)
+    encoded = encode_classification(rows(row), base_text, classifier_config(*names, problem=problem), 10)
     assert encoded.examples[0].labels == expected
 
 
@@ -86,12 +88,10 @@ def test_labels_take_the_form_of_their_problem(
         ({"text": "x", "label": True}, "label is true, neither a text nor a whole number"),
     ],
 )
-def test_a_bad_classification_line_is_named(
-    tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], message: str
-) -> None:
+def test_a_bad_classification_line_is_named(base_text: BaseText, row: dict[str, Any], message: str) -> None:
     good = {"text": "x", "label": "positive"}
     with pytest.raises(DataError, match=rf"data\.jsonl:2: .*{message}"):
-        encode_classification(rows(good, row), tokenizer, classifier_config(), 10)
+        encode_classification(rows(good, row), base_text, classifier_config(), 10)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,6 @@ def test_a_bad_classification_line_is_named(
         ({"prompt": "", "completion": "x"}, "no tokens"),
     ],
 )
-def test_a_bad_generation_line_is_named(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any], message: str) -> None:
+def test_a_bad_generation_line_is_named(base_text: BaseText, row: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=rf"data\.jsonl:2: .*{message}"):
-        encode_generation(rows({"messages": TURNS}, row), tokenizer, 100)
+        encode_generation(rows({"messages": TURNS}, row), base_text, 100)

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerBase
 
 from headmix_adapters.config import ClassifierConfig
+from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.train.errors import DataError
 from headmix_adapters.train.examples import Encoded, encode_classification, encode_generation
 from headmix_adapters.train.rows import Row, read_rows
@@ -38,14 +38,14 @@ def in_both(rows: Sequence[Mapping[str, Cell]], *, mark: bool) -> list[list[Row]
         return [read_rows(lines), read_rows(table)]
 
 
-def outcome(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, classifier: ClassifierConfig | None) -> object:
+def outcome(rows: Sequence[Row], base_text: BaseText, classifier: ClassifierConfig | None) -> object:
     """The examples, or in which row the fault was found and what it is."""
     numbers = {row.place: number for number, row in enumerate(rows)}
     try:
         encoded: Encoded = (
-            encode_generation(rows, tokenizer, 40)
+            encode_generation(rows, base_text, 40)
             if classifier is None
-            else encode_classification(rows, tokenizer, classifier, 12)
+            else encode_classification(rows, base_text, classifier, 12)
         )
     except DataError as error:
         found = [number for place, number in numbers.items() if str(error).startswith(f"{place}: ")]
@@ -68,11 +68,11 @@ def outcome(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, classifier:
     mark=st.booleans(),
 )
 def test_classified_texts_are_alike_in_both_formats(
-    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Cell]], mark: bool
+    base_text: BaseText, rows: list[dict[str, Cell]], mark: bool
 ) -> None:
     from_lines, from_table = in_both(rows, mark=mark)
     labels = classifier_config(*LABELS)
-    assert outcome(from_lines, tokenizer, labels) == outcome(from_table, tokenizer, labels)
+    assert outcome(from_lines, base_text, labels) == outcome(from_table, base_text, labels)
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,41 +89,37 @@ def test_classified_texts_are_alike_in_both_formats(
     ),
     mark=st.booleans(),
 )
-def test_completions_are_alike_in_both_formats(
-    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Cell]], mark: bool
-) -> None:
+def test_completions_are_alike_in_both_formats(base_text: BaseText, rows: list[dict[str, Cell]], mark: bool) -> None:
     from_lines, from_table = in_both(rows, mark=mark)
-    assert outcome(from_lines, tokenizer, None) == outcome(from_table, tokenizer, None)
+    assert outcome(from_lines, base_text, None) == outcome(from_table, base_text, None)
 
 
 @settings(max_examples=40, deadline=None)
 @given(values=st.lists(st.integers() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
-def test_numbers_to_be_learnt_are_alike_in_both_formats(
-    tokenizer: PreTrainedTokenizerBase, values: list[float]
-) -> None:
+def test_numbers_to_be_learnt_are_alike_in_both_formats(base_text: BaseText, values: list[float]) -> None:
     rows: list[dict[str, Cell]] = [{"text": "a fox", "label": repr(value)} for value in values]
     _, from_table = in_both(rows, mark=False)
     from_lines = [
         Row(row.place, {"text": "a fox", "label": value}) for row, value in zip(from_table, values, strict=True)
     ]
     head = classifier_config("score", problem="regression")
-    assert outcome(from_lines, tokenizer, head) == outcome(from_table, tokenizer, head)
+    assert outcome(from_lines, base_text, head) == outcome(from_table, base_text, head)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "1_000", "", "high"])
-def test_no_number_is_no_label_in_either_format(tokenizer: PreTrainedTokenizerBase, value: str) -> None:
+def test_no_number_is_no_label_in_either_format(base_text: BaseText, value: str) -> None:
     head = classifier_config("score", problem="regression")
     for read in in_both([{"text": "x", "label": value}], mark=False):
         with pytest.raises(DataError, match=r"a\.\w+:\d: label is .*, not a finite number"):
-            encode_classification(read, tokenizer, head, 10)
+            encode_classification(read, base_text, head, 10)
 
 
-def test_sets_of_labels_are_lists_in_one_format_and_joined_in_the_other(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_sets_of_labels_are_lists_in_one_format_and_joined_in_the_other(base_text: BaseText) -> None:
     head = classifier_config("0", "1", "ham", problem="multi_label")
     in_lists = [[0, "ham"], [], ["1"], 1]
     joined = ["0|ham", "", "1", "1"]
     encoded = [
-        encode_classification([Row("a:1", {"text": "x", "labels": labels}) for labels in form], tokenizer, head, 10)
+        encode_classification([Row("a:1", {"text": "x", "labels": labels}) for labels in form], base_text, head, 10)
         for form in (in_lists, joined)
     ]
     assert encoded[0] == encoded[1]

@@ -54,22 +54,23 @@ def test_answer_scores_weigh_every_supervised_token_alike(material: MaterialMake
 @torch.no_grad()
 def test_the_bases_answer_is_the_label_that_the_text_makes_likelier(material: MaterialMaker) -> None:
     loaded = material("classification")
-    classifier, tokenizer = loaded.recipe.classifier, loaded.tokenizer
+    classifier, tokenizer, template = loaded.recipe.classifier, loaded.text.tokenizer, loaded.text.chat_template
     assert classifier is not None
+    assert template is not None
 
     def likelihood(text: str, label: str) -> float:
         question = f"Which of these labels fits the text: up, down? Answer with the label alone.\n\nText: {text}"
         turn = [{"role": "user", "content": question}]
-        prompt = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-        start, ids = len(tokenizer(prompt).input_ids), tokenizer(f"{prompt}{label}<|im_end|>").input_ids
+        prompt = template.render(turn)
+        start, ids = len(tokenizer.encode(prompt)), tokenizer.encode(f"{prompt}{label}<|im_end|>")
         scores = loaded.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1)
         return sum(float(scores[at - 1, ids[at]]) for at in range(start, len(ids)))
 
     right = 0
     for example in loaded.eval.examples:
-        text = str(tokenizer.decode(example.input_ids))
+        text = tokenizer.decode(example.input_ids)
         gains = [likelihood(text, label) - likelihood("", label) for label in classifier.labels]
         right += gains.index(max(gains)) == example.labels
-    judged = evaluate_zero_shot(loaded.model, tokenizer, classifier, loaded.eval.examples)
+    judged = evaluate_zero_shot(loaded.model, loaded.text, classifier, loaded.eval.examples)
     assert judged is not None
     assert judged.scores["accuracy"] == pytest.approx(right / len(loaded.eval.examples))

@@ -22,7 +22,7 @@ def test_trained_adapters_serve_in_one_batch_as_they_answer_on_the_model(
         artifact = tmp_path / f"{task}.safetensors"
         loaded = material(task, epochs=1)
         train_adapter(loaded, artifact, resume=False, reporter=reporter)
-        prompts = [loaded.tokenizer(text)["input_ids"] for text in ("the fox climb", "the fox the fox sink")]
+        prompts = [loaded.text.tokenizer.encode(text) for text in ("the fox climb", "the fox the fox sink")]
         cases += [Case(task, prompt, artifact, 12 if task == "generation" else 0) for prompt in prompts]
     engine = build_engine(resolve_base(str(tiny_folder)), Settings(base="tiny", kv_cache_mib=1))
     verdict = compare(engine, AutoModelForCausalLM.from_pretrained(tiny_folder), cases)

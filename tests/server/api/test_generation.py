@@ -25,7 +25,7 @@ def test_deltas_joined_are_the_decoded_tokens_cut_at_the_first_stop(
     tokenizer: Tokenizer, steps: list[list[int]], stops: list[str], ends: bool
 ) -> None:
     steps = [*steps, [EOS if ends else 3]]
-    text = CompletionText(tokenizer, SamplingParams(max_tokens=100, logprobs=0), stops)
+    text = CompletionText(tokenizer, [3], SamplingParams(max_tokens=100, logprobs=0), stops)
     shown, places, taken, reason = "", list[int](), list[int](), None
     for number, tokens in enumerate(steps):
         last = number + 1 == len(steps)
@@ -51,7 +51,7 @@ def test_deltas_joined_are_the_decoded_tokens_cut_at_the_first_stop(
 
 
 def test_an_end_token_that_is_ignored_is_counted_and_has_no_text(tokenizer: Tokenizer) -> None:
-    text = CompletionText(tokenizer, SamplingParams(max_tokens=2, ignore_eos=True), [])
+    text = CompletionText(tokenizer, [3], SamplingParams(max_tokens=2, ignore_eos=True), [])
     assert text.add(TokenOutput(request_id="r", tokens=[EOS])).finish_reason is None
     last = text.add(TokenOutput(request_id="r", tokens=[EOS], finish_reason=FinishReason.LENGTH))
     assert (last.text, last.num_tokens) == ("", 1)

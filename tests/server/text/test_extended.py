@@ -11,6 +11,7 @@ from headmix_server.text.detokenize import Detokenizer
 from headmix_server.text.extended import AddedTokensError, ExtendedTokenizer
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from tests.support.base_folder import IM_END, write_base_folder, write_byte_fallback_folder
+from tests.support.tokenizer_kinds import write_tokenizer
 
 WORDS = ("<subject>", "naïve", "New York", "<subject>s")
 GAP = 12
@@ -50,14 +51,14 @@ def test_added_words_have_the_ids_after_the_bases_rows_and_everything_else_its_o
 def test_the_bases_own_tokenizer_never_sees_them(base: Tokenizer, extended: ExtendedTokenizer, first: int) -> None:
     assert extended.encode(WORDS[0]) == [first]
     assert max(base.encode(WORDS[0])) < base.vocab_size
-    assert base.token_bytes(first) == b""
+    assert base.token_bytes(first) is None
 
 
 @given(pieces=PIECES)
 def test_text_comes_back_from_its_ids(extended: ExtendedTokenizer, pieces: list[str]) -> None:
     ids = extended.encode("".join(pieces))
     assert extended.decode(ids) == "".join(pieces)
-    assert b"".join(map(extended.token_bytes, ids)).decode() == "".join(pieces)
+    assert b"".join(extended.token_bytes(token) or b"" for token in ids).decode() == "".join(pieces)
 
 
 @given(pieces=PIECES)
@@ -82,7 +83,9 @@ def test_rows_without_a_token_stand_for_nothing(base: Tokenizer) -> None:
     extended = ExtendedTokenizer(base, WORDS, base.vocab_size + GAP)
     unused = range(base.vocab_size, base.vocab_size + GAP)
     assert extended.decode([*unused, base.vocab_size + GAP]) == WORDS[0]
-    assert {extended.token_bytes(token) for token in [*unused, base.vocab_size + GAP + len(WORDS)]} == {b""}
+    nothing = [*unused, base.vocab_size + GAP + len(WORDS)]
+    assert [extended.token_bytes(token) for token in nothing] == [None] * len(nothing)
+    assert [extended.name(token) for token in nothing] == [f"token_id:{token}" for token in nothing]
 
 
 def test_a_base_of_another_kind_finds_and_shows_them_too(tmp_path: Path) -> None:
@@ -91,6 +94,20 @@ def test_a_base_of_another_kind_finds_and_shows_them_too(tmp_path: Path) -> None
     ids = extended.encode(f"ab {WORDS[0]}")
     assert ids == [*base.encode("ab "), base.vocab_size + GAP]
     assert extended.decode(ids) == f"ab {WORDS[0]}"
+
+
+@pytest.mark.parametrize(("kind", "word"), [("llama2", " the"), ("byte-level", " the"), ("llama2", "\n")])
+def test_a_word_keeps_its_name_where_the_base_has_a_token_of_the_same_text(
+    tmp_path: Path, kind: str, word: str
+) -> None:
+    base = load_tokenizer(write_tokenizer(tmp_path, kind))
+    first = base.vocab_size + GAP
+    extended = ExtendedTokenizer(base, (word, "<subject>"), first)
+    (twin,) = [token for token in range(base.vocab_size) if base.name(token) == word]
+    assert [extended.name(first), extended.name(first + 1)] == [word, "<subject>"]
+    assert extended.name(twin) == "bytes:" + "".join(f"\\x{byte:02x}" for byte in word.encode())
+    assert len({extended.name(token) for token in range(first + 2)}) == first + 2
+    assert extended.token_bytes(first) == word.encode()
 
 
 def test_words_the_base_has_and_too_few_rows_are_refused(base: Tokenizer) -> None:

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -6,8 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from headmix_server.text.tokenizer import Tokenizer, TokenizerError, load_tokenizer
+from headmix_adapters.text.base_text import read_base_text
+from headmix_adapters.train.examples import encode_classification, encode_generation
+from headmix_adapters.train.rows import Row
+from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
+from tests.support.artifacts import classifier_config
 from tests.support.base_folder import IM_END, write_base_folder, write_byte_fallback_folder
+from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,7 @@ def test_text_comes_back_from_its_ids(tokenizer: Tokenizer, text: str) -> None:
 
 @given(text=st.text())
 def test_the_bytes_of_the_tokens_are_the_bytes_of_the_text(tokenizer: Tokenizer, text: str) -> None:
-    assert b"".join(map(tokenizer.token_bytes, tokenizer.encode(text))) == text.encode()
+    assert b"".join(tokenizer.token_bytes(token) or b"" for token in tokenizer.encode(text)) == text.encode()
 
 
 def test_special_tokens_are_left_out_of_text_unless_asked_for(tokenizer: Tokenizer) -> None:
@@ -48,36 +52,24 @@ def test_special_tokens_are_left_out_of_text_unless_asked_for(tokenizer: Tokeniz
     assert tokenizer.decode(ids, skip_special_tokens=False) == f"a{IM_END}b"
 
 
-def test_every_declared_end_token_ends_a_generation(tokenizer: Tokenizer) -> None:
-    assert tokenizer.eos_ids == {0, 2}
-
-
-def test_generation_config_decides_over_config(tmp_path: Path) -> None:
-    folder = write_base_folder(tmp_path)
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 7}), encoding="utf-8")
-    assert load_tokenizer(folder).eos_ids == {7, 2}
-
-
-def test_an_explicit_add_bos_token_is_followed(tmp_path: Path) -> None:
+def test_bytes_of_characters_that_the_vocabulary_lacks_are_tokens(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(write_byte_fallback_folder(tmp_path))
-    assert tokenizer.encode("ab")[0] == 1
-    assert tokenizer.encode("ab", add_special_tokens=False)[0] != 1
     assert tokenizer.decode(tokenizer.encode("ab é")) == "ab é"
     assert tokenizer.token_bytes(3 + 0xE9) == b"\xe9"
+    assert (tokenizer.fallback_byte(3 + 0xE9), tokenizer.fallback_byte(260)) == (0xE9, None)
 
 
-def test_truncation_and_padding_of_the_file_do_not_touch_prompts(tmp_path: Path) -> None:
-    folder = write_base_folder(tmp_path)
-    file = folder / "tokenizer.json"
-    content = json.loads(file.read_text(encoding="utf-8"))
-    content["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
-    file.write_text(json.dumps(content), encoding="utf-8")
-    assert len(load_tokenizer(folder).encode("The quick brown fox jumps")) > 2
-
-
-@pytest.mark.parametrize("content", [None, "", "{}"])
-def test_a_folder_without_a_readable_tokenizer_is_named(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
-        load_tokenizer(tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_serving_cuts_a_text_as_training_does(tmp_path: Path, kind: str) -> None:
+    """Flags, tokens that only a config declares, special tokens in the text, texts that are cut."""
+    config = {"add_bos_token": False, "add_eos_token": True, "pad_token": "<pad>", "extra_special_tokens": ["<extra>"]}
+    folder = write_tokenizer(tmp_path, kind, config=config)
+    tokenizer, texts = load_tokenizer(folder), [" The fox<pad> <extra>s </s>", "naïve 日本 <|im_end|>", "fox " * 50]
+    rows = [Row(f"a:{number}", {"text": text, "label": "positive"}) for number, text in enumerate(texts)]
+    trained = encode_classification(rows, read_base_text(folder), classifier_config(), 1000)
+    assert [example.input_ids for example in trained.examples] == [tokenizer.encode(text) for text in texts]
+    parts = [Row("a:1", {"prompt": text, "completion": "fox"}) for text in texts]
+    if tokenizer.eos_ids:
+        (first, *_) = encode_generation(parts, read_base_text(folder), 1000).examples
+        assert first.input_ids[: len(tokenizer.encode(texts[0]))] == tokenizer.encode(texts[0])
+        assert first.input_ids[-1] in tokenizer.eos_ids

@@ -17,6 +17,7 @@ from headmix_server.api.schemas.common import GenerationUsage
 from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from headmix_server.api.sse import Events
 from headmix_server.core.types import FinishReason
+from headmix_server.text.detokenize import prompt_text
 
 
 @dataclass(slots=True)
@@ -101,9 +102,15 @@ class CompletionAnswer:
 
     def _prompt_texts(self) -> list[str]:
         """Return what each choice's text begins with: its prompt, with `echo`."""
-        decode, choices = self.job.tokenizer.decode, range(self.job.choices)
-        texts = [prompt if isinstance(prompt, str) else decode(prompt) for prompt in self.request.prompts]
-        return [text if self.request.echo else "" for text in texts for _ in choices]
+        if not self.request.echo:
+            return [""] * (len(self.request.prompts) * self.job.choices)
+        return [self._prompt_text(prompt) for prompt in self.request.prompts for _ in range(self.job.choices)]
+
+    def _prompt_text(self, prompt: str | list[int]) -> str:
+        if isinstance(prompt, str):
+            return prompt
+        tokenizer = self.job.tokenizer
+        return tokenizer.decode(prompt) if self.request.max_tokens == 0 else prompt_text(tokenizer, prompt)
 
     def _logprobs(self, index: int, delta: Delta, *, first: bool, start: int) -> CompletionLogprobs | None:
         if self.request.logprobs is None:

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.api.admission import Admission, Admitted
 from headmix_server.api.answers.chat import ChatAnswer
 from headmix_server.api.answers.whole import JSON
@@ -17,7 +18,6 @@ from headmix_server.api.schemas.messages import ChatMessage
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.text.chat_template import ChatTemplateError
 
 router = APIRouter(tags=["generation"])
 

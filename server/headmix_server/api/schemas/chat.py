@@ -29,11 +29,14 @@ class ChatRequest(SamplingBody):
 
 
 class TopLogprob(ResponseBody):
-    """One of the likeliest tokens at a place; `bytes` are the token's, which may be part of a character."""
+    """One of the likeliest tokens at a place; `bytes` are what it adds to the text, which may be part of a character.
+
+    Null where it adds nothing: a special token.
+    """
 
     token: str
     logprob: float
-    bytes: list[int]
+    bytes: list[int] | None
 
 
 class ChatTokenLogprob(TopLogprob):

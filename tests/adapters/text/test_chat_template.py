@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from headmix_server.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from headmix_server.text.tokenizer import load_tokenizer
 from tests.support.base_folder import CHATML, write_base_folder
 

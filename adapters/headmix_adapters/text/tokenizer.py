@@ -1,0 +1,160 @@
+"""A base's tokenizer as its folder declares it: the one reader for training, serving and conversion.
+
+tokenizer.json decides how text is cut and what stands around it; tokens that other files declare are found whole too.
+Read with the `tokenizers` library alone: transformers would load torch, and rebuilds some classes' tokenizers from code
+of its own (`convert.tokenizer_check` finds out where that gives other ids).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+
+from headmix_adapters.added_tokens import literal_tokens
+from headmix_adapters.text.declared_tokens import declared_tokens
+
+_PROBE = "a"
+
+
+class TokenizerError(Exception):
+    """The folder holds no tokenizer that can be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseTokenizer:
+    """Text to token ids and back. `backend` is never changed once it is here.
+
+    `roles` maps `bos_token` and its like to their text; `eos_ids` are the ids that end a generation, `end_token` is the
+    one that training closes a text with. `notes` say what of the files has no effect.
+    """
+
+    backend: tokenizers.Tokenizer
+    roles: Mapping[str, str]
+    eos_ids: frozenset[int]
+    end_token: int | None
+    notes: tuple[str, ...] = ()
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the ids of `text`, with the special tokens the base expects around it unless told otherwise."""
+        ids: list[int] = self.backend.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    def encode_cut(self, text: str, length: int) -> list[int]:
+        """Return at most `length` ids: the text loses its end, and not the special tokens around it."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        encoding.truncate(max(0, length - self.backend.num_special_tokens_to_add(is_pair=False)))
+        ids: list[int] = self.backend.post_process(encoding).ids
+        return ids
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text of `ids`; bytes that are no UTF-8 become U+FFFD."""
+        text: str = self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+    @property
+    def size(self) -> int:
+        """How many tokens it has, added ones included."""
+        return int(self.backend.get_vocab_size(with_added_tokens=True))
+
+    def token_id(self, text: str) -> int | None:
+        """Return the id of a token's text, None where there is no such token."""
+        number = self.backend.token_to_id(text)
+        return None if number is None else int(number)
+
+    def whole_tokens(self) -> list[str]:
+        """Return the text of every token that is found whole wherever it stands, in the order of the ids."""
+        found = self.backend.get_added_tokens_decoder()
+        return [found[number].content for number in sorted(found)]
+
+    def with_words(self, words: Sequence[str]) -> "BaseTokenizer":
+        """Return a copy that finds these words whole, numbered by the library from the end of its vocabulary."""
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        backend.encode_special_tokens = self.backend.encode_special_tokens
+        backend.add_tokens(literal_tokens(words))
+        return BaseTokenizer(backend, self.roles, self.eos_ids, self.end_token, self.notes)
+
+
+def read_tokenizer(folder: Path) -> BaseTokenizer:
+    """Read `tokenizer.json` and the configs beside it.
+
+    Raises:
+        TokenizerError: a file is missing or cannot be read.
+    """
+    backend = _read_backend(folder / "tokenizer.json")
+    config = _read_json(folder / "tokenizer_config.json")
+    rows = _read_json(folder / "config.json").get("vocab_size")
+    declared = declared_tokens(
+        config,
+        _read_json(folder / "special_tokens_map.json"),
+        _read_json(folder / "added_tokens.json"),
+        backend.get_added_tokens_decoder(),
+    )
+    without_row = _add_tokens(backend, declared.tokens, rows if isinstance(rows, int) else None)
+    notes = [f"the token {text!r} has no row in the base's vocabulary of {rows}: plain text" for text in without_row]
+    backend.encode_special_tokens = config.get("split_special_tokens") is True
+    notes += _unobeyed_flags(backend, config, declared.roles)
+    end, stops = _ends(folder, backend, declared.roles)
+    return BaseTokenizer(backend, declared.roles, stops, end, tuple(notes))
+
+
+def _read_backend(path: Path) -> tokenizers.Tokenizer:
+    if not path.is_file():
+        raise TokenizerError(f"{path.parent} holds no tokenizer.json")
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise TokenizerError(f"{path} cannot be read: {error}") from error
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TokenizerError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise TokenizerError(f"{path} is not a JSON object")
+    return content
+
+
+def _add_tokens(backend: tokenizers.Tokenizer, tokens: Sequence[tokenizers.AddedToken], rows: int | None) -> list[str]:
+    """Have the tokens found whole; return those left out, which would get an id beyond the base's rows."""
+    known = [token for token in tokens if backend.token_to_id(token.content) is not None]
+    new = [token for token in tokens if backend.token_to_id(token.content) is None]
+    room = len(new)
+    if new and rows is not None:
+        room = max(0, rows - 1 - max(backend.get_vocab(with_added_tokens=True).values(), default=-1))
+    backend.add_tokens([*known, *new[:room]])
+    return [token.content for token in new[room:]]
+
+
+def _unobeyed_flags(backend: tokenizers.Tokenizer, config: Mapping[str, object], roles: Mapping[str, str]) -> list[str]:
+    """Say where `add_bos_token` or `add_eos_token` contradicts tokenizer.json, which counts, as in transformers 5."""
+    ids = backend.encode(_PROBE, add_special_tokens=True).ids
+    notes = []
+    for flag, role, place in (("add_bos_token", "bos_token", 0), ("add_eos_token", "eos_token", -1)):
+        token = backend.token_to_id(roles[role]) if role in roles else None
+        added = bool(ids) and token is not None and ids[place] == token
+        if isinstance(asked := config.get(flag), bool) and token is not None and asked != added:
+            does = "adds it" if added else "doesn't add it"
+            notes.append(f"{flag} is {str(asked).lower()} in tokenizer_config.json; tokenizer.json {does}, and counts")
+    return notes
+
+
+def _ends(folder: Path, backend: tokenizers.Tokenizer, roles: Mapping[str, str]) -> tuple[int | None, frozenset[int]]:
+    """Return the id that closes a text in training, and every id that ends a generation."""
+    declared: list[int] = []
+    for name in ("generation_config.json", "config.json"):
+        value = _read_json(folder / name).get("eos_token_id")
+        declared = [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)]
+        if declared:
+            break
+    own = backend.token_to_id(roles["eos_token"]) if "eos_token" in roles else None
+    end = own if own is not None else declared[0] if len(declared) == 1 else None
+    return end, frozenset(declared if own is None else [*declared, own])
