@@ -145,11 +145,11 @@ class Oracle:
         token = history[position]
         if token >= logits.numel():
             return False
-        if sample(logits[None], [(row, message.sampling)])[0].token == token:
+        if _choice(logits, row, message) == token:
             return True
         nudged = logits.clone()
         nudged[token] += TIE
-        forgiven = sample(nudged[None], [(row, message.sampling)])[0].token == token
+        forgiven = _choice(nudged, row, message) == token
         self.tally.forgiven += forgiven
         return forgiven
 
@@ -173,3 +173,8 @@ class Oracle:
             return f"{what} is {error:.1e} off"
         self.tally.largest_error = max(self.tally.largest_error, error)
         return ""
+
+
+def _choice(logits: Tensor, row: BatchRow, message: Generate) -> int | None:
+    sampled = sample(logits[None], [(row, message.sampling)])[0]
+    return None if sampled is None else sampled.token

@@ -24,6 +24,7 @@ One root, so `except HeadmixError` catches everything this package means to rais
         │   ├── ServerOverloadedError   full or draining
         │   └── EngineUnavailableError  the engine is starting or restarting
         └── InternalServerError         any other 5xx
+            └── NumericalError          500: what the adapter computed is NaN or infinite
 """
 
 from dataclasses import dataclass
@@ -170,6 +171,10 @@ class InternalServerError(APIError):
     """The server failed (any 5xx without a class of its own)."""
 
 
+class NumericalError(InternalServerError):
+    """What was computed is NaN or infinite; the message names the adapter. Sending it again gives the same."""
+
+
 _BY_CODE: dict[str, type[APIError]] = {
     "invalid_api_key": AuthenticationError,
     "forbidden": PermissionDeniedError,
@@ -181,6 +186,7 @@ _BY_CODE: dict[str, type[APIError]] = {
     "payload_too_large": PayloadTooLargeError,
     "insufficient_storage": InsufficientStorageError,
     "rate_limit_exceeded": RateLimitError,
+    "numerical_error": NumericalError,
     "server_overloaded": ServerOverloadedError,
     "engine_unavailable": EngineUnavailableError,
 }

@@ -52,6 +52,7 @@ def test_the_drawn_tree_is_the_real_one() -> None:
         (503, "server_overloaded", "ServerOverloadedError"),
         (503, "engine_unavailable", "EngineUnavailableError"),
         (503, None, "ServiceUnavailableError"),
+        (500, "numerical_error", "NumericalError"),
         (500, None, "InternalServerError"),
         (502, None, "InternalServerError"),
         (404, None, "NotFoundError"),

@@ -23,6 +23,7 @@ from headmix_server.core.errors import (
     InvalidAdapter,
     InvalidApiKey,
     InvalidRequest,
+    NumericalError,
     PayloadTooLarge,
     RateLimitExceeded,
     ServerOverloaded,
@@ -67,7 +68,7 @@ def error_response(error: HeadmixServerError) -> JSONResponse:
     retry_after = RETRY_AFTER.get(error.code) if error.retry_after is None else error.retry_after
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
-    if isinstance(error, RateLimitExceeded) and retry_after is None:
+    if isinstance(error, RateLimitExceeded | NumericalError) and retry_after is None:
         headers["x-should-retry"] = "false"  # OpenAI's libraries would send it again
     if isinstance(error, InvalidApiKey):
         headers["www-authenticate"] = "Bearer"

@@ -13,6 +13,7 @@
     ├── InvalidAdapter            422 invalid_adapter
     ├── RateLimitExceeded         429 rate_limit_exceeded
     ├── InternalError             500 internal_error
+    ├── NumericalError            500 numerical_error
     ├── ArtifactDamaged           500 artifact_damaged
     ├── EngineUnavailable         503 engine_unavailable
     ├── ServerOverloaded          503 server_overloaded
@@ -136,6 +137,12 @@ class RateLimitExceeded(HeadmixServerError):
 
 class InternalError(HeadmixServerError):
     """A fault of ours; the log has the request id."""
+
+
+class NumericalError(HeadmixServerError):
+    """What the model computed for the request is NaN or infinite; the message names the adapter."""
+
+    code = "numerical_error"
 
 
 class ArtifactDamaged(HeadmixServerError):

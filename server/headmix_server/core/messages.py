@@ -191,8 +191,8 @@ class ResidentAdapter(Frozen, frozen=True):
 class EngineReport(Message, frozen=True):
     """The engine's state and what happened since the last report; sent after steps and at least every second.
 
-    Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report, and
-    `prefix_queries` and `prefix_hits` count prompt tokens.
+    Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report,
+    `prefix_queries` and `prefix_hits` count prompt tokens, `numerical_errors` sequences whose numbers were not finite.
     `slots_loading` counts adapters on their way from disk, which hold no slot yet; the `slots_pinned` are leased or
     idle. `resident` None means unchanged. The lists of adapters are digests: `running_adapters` have a slot, leased or
     idle; `waiting_adapters` have none and are waited for or on their way, those asked for first at the front.
@@ -206,6 +206,7 @@ class EngineReport(Message, frozen=True):
     slots_idle: int
     slots_loading: int
     slots_pinned: int = 0
+    numerical_errors: int = 0
     steps: list[StepReport] = msgspec.field(default_factory=list)
     loads: list[LoadReport] = msgspec.field(default_factory=list)
     hits: dict[str, int] = msgspec.field(default_factory=dict)

@@ -145,6 +145,11 @@ class Metrics:
         self.prefix_cache_hits = Counter(
             "headmix_prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", registry=own
         )
+        self.numerical_errors = Counter(
+            "headmix_numerical_errors_total",
+            "Texts and completions that failed because their numbers were not finite (`numerical_error`).",
+            registry=own,
+        )
         self.engine_restarts = Counter(
             "headmix_engine_restarts_total", "Engine processes started to replace one that died.", registry=own
         )
@@ -302,6 +307,7 @@ class Metrics:
         _count(self.adapter_hits, report.hits)
         _count(self.adapter_misses, report.misses)
         _count(self.adapter_evictions, report.evictions)
+        self.numerical_errors.inc(report.numerical_errors)
         self.prefix_cache_queries.inc(report.prefix_queries)
         self.prefix_cache_hits.inc(report.prefix_hits)
         with self._lock:

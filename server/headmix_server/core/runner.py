@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from headmix_server.core.errors import InternalError, NumericalError
 from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, TokenLogprob
 
 
@@ -96,9 +97,14 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True)
 class RowFailed:
-    """The row alone could not be computed; the reason is for the client."""
+    """The row alone could not be computed; `code` is one of `core.errors`, the message is for the client."""
 
     message: str
+    code: str = InternalError.code
+
+
+NOT_FINITE = RowFailed("what was computed is not finite (NaN or infinity)", NumericalError.code)
+"""The row's numbers overflowed; whose numbers they are, the engine adds."""
 
 
 class RowResult(msgspec.Struct, frozen=True, gc=False):

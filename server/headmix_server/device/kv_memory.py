@@ -3,6 +3,7 @@
 Which sequence owns which block, `engine.kv_cache` knows.
 """
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -40,3 +41,10 @@ class KVMemory:
             states = torch.zeros(shape, dtype=dtype, device=device)
         # [places, G, P] each; what nobody has written, nobody reads
         self.layers: list[tuple[Tensor, Tensor]] = [(keys, values) for keys, values in states]
+        self._states = states
+
+    def clear(self, blocks: Sequence[int], start: int, end: int) -> None:
+        """Set to 0 what is kept of the positions from `start` up to `end` of a sequence with these blocks."""
+        size = self.block_size
+        places = [blocks[position // size] * size + position % size for position in range(start, end)]
+        self._states.index_fill_(2, torch.tensor(places, device=self._states.device), 0)

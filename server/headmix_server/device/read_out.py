@@ -1,8 +1,10 @@
 """From a step's final hidden states to what its rows are due: tokens, log-probabilities, class scores, vectors.
 
-Owns the pooled states of texts that are read in several steps. Which rows may run at all, the runner has judged.
+Owns the pooled states of texts that are read in several steps. Which rows may run at all, the runner has judged. A row
+whose numbers are not finite fails here, alone, wherever they come from: its states, its scores or its adapter's head.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,11 +14,11 @@ from torch.nn.functional import normalize
 
 from headmix_adapters.config import Pooling
 from headmix_adapters.reference import classify, label_probabilities
-from headmix_server.core.runner import BatchRow, Pooled, RowResult, Scored
+from headmix_server.core.runner import NOT_FINITE, BatchRow, Pooled, RowResult, Scored
 from headmix_server.core.types import EmbeddingParams, SamplingParams, TokenLogprob
 from headmix_server.device.adapter_pool import Occupant
 from headmix_server.device.pooling import PooledStates
-from headmix_server.device.sampler import describe, sample
+from headmix_server.device.sampler import describe, is_finite, likeliest, sample
 from headmix_server.device.vocabulary import added_scores
 from headmix_server.models.model import Model
 
@@ -48,36 +50,61 @@ class ReadOut:
 
     def results(self, placed: Sequence[Placed], hidden: Tensor) -> dict[int, RowResult]:
         """Return every row's result by sequence, from the final hidden states [tokens, D]."""
-        results: dict[int, RowResult] = {}
-        generating: list[tuple[Placed, SamplingParams]] = []
-        for item in placed:
-            if item.row.embedding is not None:
-                results[item.row.sequence_id] = self._embed(item, item.row.embedding, hidden)
-            elif item.row.sampling is None:
-                results[item.row.sequence_id] = self._classify(item, hidden)
-            elif item.row.samples:
-                generating.append((item, item.row.sampling))
-            else:
-                scored = self._score_prompt(item, item.row.sampling, hidden)
-                results[item.row.sequence_id] = RowResult(item.row.sequence_id, None, scored)
-        return results | self._continue(generating, hidden)
-
-    def _continue(self, generating: Sequence[tuple[Placed, SamplingParams]], hidden: Tensor) -> dict[int, RowResult]:
-        """Choose the next token of all rows that are due one, together."""
+        counts = _count_broken(placed, hidden)
+        generating = [
+            (item, item.row.sampling) for item in placed if item.row.sampling is not None and item.row.samples
+        ]
         if not generating:
-            return {}
-        last = hidden.index_select(
-            0, torch.tensor([item.rows.stop - 1 for item, _ in generating], device=hidden.device)
-        )
+            return self._read(placed, hidden, counts.tolist())
+        ends = torch.tensor([item.rows.stop - 1 for item, _ in generating], device=hidden.device)
+        last = hidden.index_select(0, ends)
         logits = self._model.logits(last).float()
+        numbers: list[int] = torch.cat([counts, likeliest(logits)]).tolist()  # what the device computes is awaited once
+        results = self._read(placed, hidden, numbers[: len(placed)])
+        sound = [at for at, (item, _) in enumerate(generating) if item.row.sequence_id not in results]
+        if len(sound) < len(generating):
+            last, logits = last[sound], logits[sound]
+        due, greedy = [generating[at] for at in sound], [numbers[len(placed) + at] for at in sound]
+        return results | self._continue(due, hidden, last, logits, greedy)
+
+    def _read(self, placed: Sequence[Placed], hidden: Tensor, counts: Sequence[int]) -> dict[int, RowResult]:
+        """Return the results of all but the sound rows that are due a token; `counts` are of broken states."""
+        results: dict[int, RowResult] = {}
+        for item, count in zip(placed, counts, strict=True):
+            row = item.row
+            if count:
+                results[row.sequence_id] = RowResult(row.sequence_id, NOT_FINITE)
+            elif row.embedding is not None:
+                results[row.sequence_id] = self._embed(item, row.embedding, hidden)
+            elif row.sampling is None:
+                results[row.sequence_id] = self._classify(item, hidden)
+            elif not row.samples:
+                scored = self._score_prompt(item, row.sampling, hidden)
+                failure = NOT_FINITE if scored is None else None
+                results[row.sequence_id] = RowResult(row.sequence_id, failure, scored or ())
+        return results
+
+    def _continue(
+        self,
+        generating: Sequence[tuple[Placed, SamplingParams]],
+        hidden: Tensor,
+        last: Tensor,
+        logits: Tensor,
+        greedy: Sequence[int],
+    ) -> dict[int, RowResult]:
+        """Choose the next token of rows that are due one, from the last state [rows, D] and scores [rows, vocab]."""
         added = {
             at: scores for at, (item, _) in enumerate(generating) if (scores := self._added(item, last[at])) is not None
         }
-        sampled = sample(logits, [(item.row, params) for item, params in generating], added)
-        return {
-            item.row.sequence_id: RowResult(item.row.sequence_id, choice, self._score_prompt(item, params, hidden))
-            for (item, params), choice in zip(generating, sampled, strict=True)
-        }
+        sampled = sample(logits, [(item.row, params) for item, params in generating], added, greedy)
+        results: dict[int, RowResult] = {}
+        for (item, params), choice in zip(generating, sampled, strict=True):
+            number, scored = item.row.sequence_id, self._score_prompt(item, params, hidden)
+            if choice is None or scored is None:
+                results[number] = RowResult(number, NOT_FINITE)
+            else:
+                results[number] = RowResult(number, choice, scored)
+        return results
 
     def _added(self, item: Placed, hidden: Tensor) -> Tensor | None:
         return added_scores(hidden, item.occupant, tied_head=self._model.tied_head)
@@ -87,7 +114,9 @@ class ReadOut:
         if pooled is None:
             return RowResult(item.row.sequence_id)
         vector = normalize(pooled, dim=-1) if params.normalize else pooled
-        return RowResult(item.row.sequence_id, Pooled(tuple(vector.float().tolist())))
+        numbers: list[float] = vector.float().tolist()
+        finite = all(map(math.isfinite, numbers))
+        return RowResult(item.row.sequence_id, Pooled(tuple(numbers)) if finite else NOT_FINITE)
 
     def _pool_states(self, item: Placed, pooling: Pooling, hidden: Tensor) -> Tensor | None:
         """Take in a chunk's states; return the whole sequence's pooled vector [D] once its end is reached."""
@@ -103,11 +132,16 @@ class ReadOut:
         pooled = self._pool_states(item, classifier.pooling, hidden)
         if pooled is None:
             return RowResult(row.sequence_id)
-        probs = label_probabilities(classifier, classify(classifier, pooled, occupant.head).float())
-        return RowResult(row.sequence_id, Scored(tuple(probs.tolist())))
+        logits = classify(classifier, pooled, occupant.head).float()
+        scores, probs = torch.stack([logits, label_probabilities(classifier, logits)]).tolist()
+        finite = all(map(math.isfinite, scores))  # an infinite score has a probability all the same
+        return RowResult(row.sequence_id, Scored(tuple(probs)) if finite else NOT_FINITE)
 
-    def _score_prompt(self, item: Placed, params: SamplingParams, hidden: Tensor) -> tuple[TokenLogprob, ...]:
-        """Return the log-probabilities of the prompt tokens this chunk's positions predict, where asked for."""
+    def _score_prompt(self, item: Placed, params: SamplingParams, hidden: Tensor) -> tuple[TokenLogprob, ...] | None:
+        """Return the log-probabilities of the prompt tokens this chunk's positions predict, where asked for.
+
+        None: one of them is not finite.
+        """
         row = item.row
         targets = row.history[row.start + 1 : min(row.end + 1, row.prompt_length)]
         if not params.prompt_logprobs or not targets:
@@ -117,4 +151,18 @@ class ReadOut:
         if (added := self._added(item, states)) is not None:
             logits = torch.cat([logits, added], dim=-1)
         scores = logits.log_softmax(dim=-1)  # [targets, vocab]
-        return tuple(describe(scores[at], token, params.logprobs or 0) for at, token in enumerate(targets))
+        described = tuple(describe(scores[at], token, params.logprobs or 0) for at, token in enumerate(targets))
+        return described if all(map(is_finite, described)) else None
+
+
+def _count_broken(placed: Sequence[Placed], hidden: Tensor) -> Tensor:
+    """Count the rows of each sequence whose states are not finite: [sequences] int64, on the states' device.
+
+    All rows count, not only those that are read: the others are in the cache, where later ones would meet them.
+    """
+    norms: Tensor = torch.linalg.vector_norm(hidden, dim=-1)  # the cheapest reduction that keeps NaN and infinities
+    broken = ~norms.isfinite()  # [tokens]
+    if len(placed) == len(hidden):
+        return broken.long()
+    ends = torch.tensor([item.rows.stop - 1 for item in placed], device=hidden.device)
+    return broken.cumsum(0)[ends].diff(prepend=broken.new_zeros(1, dtype=torch.int64))

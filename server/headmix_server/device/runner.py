@@ -4,7 +4,7 @@ Joins model, cache memory and adapter pool; `read_out` makes results of what the
 accounts of blocks but not its leases: a row whose lease does not match the slot fails alone and loudly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -90,7 +90,9 @@ class TorchRunner:
         placed, results = self._place(batch)
         if placed:
             hidden = self._forward(placed)
-            results |= self._read_out.results(placed, hidden)
+            read = self._read_out.results(placed, hidden)
+            self._clear_broken(placed, read)
+            results |= read
         return [results[row.sequence_id] for row in batch.rows]
 
     def _place(self, batch: Batch) -> tuple[list[Placed], dict[int, RowResult]]:
@@ -125,6 +127,16 @@ class TorchRunner:
         return self._model.forward(
             torch.tensor(ids, device=self._device), positions, self._attention(rows, layout), adapters
         )
+
+    def _clear_broken(self, placed: Sequence[Placed], results: Mapping[int, RowResult]) -> None:
+        """Take out of the cache what rows wrote that failed, before anybody else can have their blocks.
+
+        No attention reads places its own sequence has not written; this way they hold no NaN either.
+        """
+        for item in placed:
+            row = item.row
+            if self._memory is not None and isinstance(results[row.sequence_id].result, RowFailed):
+                self._memory.clear(row.blocks, row.start, row.end)
 
     def _decode_row(self, row: BatchRow) -> DecodeRow:
         size = 1 if self._memory is None else self._memory.block_size

@@ -1,9 +1,10 @@
 """From scores to the next token: greedy, or sampled with temperature, top-k, top-p, min-p and penalties.
 
 A sampled token depends on the request's seed and the position only, never on the batch it runs in or on what ran
-before, so a preempted or re-sent request draws the same numbers.
+before, so a preempted or re-sent request draws the same numbers. Scores that are not finite yield no token.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -19,29 +20,55 @@ _SEED_STEP = 0x9E3779B97F4A7C15  # odd, so that (seed, position) pairs spread ov
 _SEED_MASK = 2**63 - 1
 
 
+NO_TOKEN = -1
+"""What stands for a token where the scores are not finite."""
+
+
+def likeliest(scores: Tensor) -> Tensor:
+    """Return the tokens with the highest scores [..., vocab]: [...], `NO_TOKEN` where that score is not finite.
+
+    Nothing is read back: NaN counts as the highest score, so this one look tells of it.
+    """
+    best = scores.max(dim=-1)
+    return torch.where(best.values.isfinite(), best.indices, NO_TOKEN)
+
+
 def sample(
     logits: Tensor,
     rows: Sequence[tuple[BatchRow, SamplingParams]],
     added: Mapping[int, Tensor] = _NOTHING_ADDED,
-) -> list[Sampled]:
-    """Choose a token for every row: logits [rows, vocab], float32, unchanged.
+    greedy: Sequence[int] | None = None,
+) -> list[Sampled | None]:
+    """Choose a token for every row, None where its scores are not finite: logits [rows, vocab], float32, unchanged.
 
     `added` are further scores [n] of the row at an index, of the tokens its own adapter adds: ids from vocab up.
+    `greedy` are the rows' `likeliest` tokens, if they have been read already.
     """
-    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    tokens: list[int] = likeliest(logits).tolist() if greedy is None else list(greedy)
     wider = {index: torch.cat([logits[index], scores]) for index, scores in added.items()}
     for index, (row, params) in enumerate(rows):
+        if tokens[index] == NO_TOKEN:
+            continue
         if index in wider:
             tokens[index] = _choose(wider[index], row, params)
         elif not _is_plain_greedy(params):
             tokens[index] = _choose(logits[index], row, params)
-    asked = [index for index, (_, params) in enumerate(rows) if params.logprobs is not None]
+    asked = [i for i, (_, params) in enumerate(rows) if params.logprobs is not None and tokens[i] != NO_TOKEN]
     described = _log_softmax(logits, [index for index in asked if index not in wider])
     described |= {index: wider[index].log_softmax(dim=-1) for index in asked if index in wider}
     logprobs = {
         index: describe(scores, tokens[index], rows[index][1].logprobs or 0) for index, scores in described.items()
     }
-    return [Sampled(token, logprobs.get(index)) for index, token in enumerate(tokens)]
+    return [_sampled(token, logprobs.get(index)) for index, token in enumerate(tokens)]
+
+
+def _sampled(token: int, logprob: TokenLogprob | None) -> Sampled | None:
+    return None if token == NO_TOKEN or not (logprob is None or is_finite(logprob)) else Sampled(token, logprob)
+
+
+def is_finite(logprob: TokenLogprob) -> bool:
+    """Tell whether all its numbers are finite: JSON has no others."""
+    return math.isfinite(logprob.logprob) and all(math.isfinite(number) for _, number in logprob.top)
 
 
 def describe(scores: Tensor, token: int, alternatives: int) -> TokenLogprob:
@@ -70,10 +97,10 @@ def _is_plain_greedy(params: SamplingParams) -> bool:
 def _choose(logits: Tensor, row: BatchRow, params: SamplingParams) -> int:
     scores = _penalise(logits, row, params)
     if params.temperature == 0:
-        return int(scores.argmax())
+        return int(likeliest(scores))
     probs = _filter(scores / params.temperature, params).softmax(dim=-1)
     noise = torch.empty_like(probs).exponential_(generator=_generator(params.seed, row.end, probs.device))
-    return int((probs / noise).argmax())  # the exponential race: token t wins with probability probs[t]
+    return int(likeliest(probs / noise))  # the exponential race: token t wins with probability probs[t]
 
 
 def _generator(seed: int, position: int, device: torch.device) -> torch.Generator:

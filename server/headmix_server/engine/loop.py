@@ -12,6 +12,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from math import inf
 
+from headmix_server.core.errors import NumericalError
 from headmix_server.core.logging import get_logger
 from headmix_server.core.messages import (
     Abort,
@@ -96,6 +97,7 @@ class Engine:
         self._steps: list[StepReport] = []
         self._ids = itertools.count()
         self._failed_steps = 0
+        self._numerical_errors = 0
         self._news = False
         self._clock = clock
         self._log = get_logger("engine")
@@ -270,7 +272,7 @@ class Engine:
             if sequence is None:  # aborted in flight
                 continue
             if isinstance(result.result, RowFailed):
-                self._fail(sequence, "internal_error", result.result.message)
+                self._fail_row(sequence, result.result)
                 continue
             self.scheduler.commit(sequence, row.end)
             if sequence.num_outputs == 0:  # recomputing after preemption yields them again
@@ -317,9 +319,22 @@ class Engine:
 
     def _fail(self, sequence: Sequence, code: str, message: str) -> None:
         self._log.warning(
-            "request failed", request_id=sequence.request_id, tenant=sequence.tenant, digest=sequence.digest, code=code
+            "request failed",
+            request_id=sequence.request_id,
+            tenant=sequence.tenant,
+            adapter=_adapter_name(sequence),
+            digest=sequence.digest,
+            code=code,
         )
         self._finish(sequence, Failed(request_id=sequence.request_id, code=code, message=message))
+
+    def _fail_row(self, sequence: Sequence, failure: RowFailed) -> None:
+        message = failure.message
+        if failure.code == NumericalError.code:
+            self._numerical_errors += 1
+            name = _adapter_name(sequence)
+            message = f"The base: {message}." if name is None else f"Adapter {name!r}: {message}."
+        self._fail(sequence, failure.code, message)
 
     def _fail_waiters(self, digest: str, error: AdapterLoadError) -> None:
         self._log.error("adapter load failed", digest=digest, reason=str(error))
@@ -341,6 +356,11 @@ class Engine:
                 distinct_adapters=flight.batch.distinct_adapters,
             )
         )
+
+    def take_numerical_errors(self) -> int:
+        """Return how many sequences ended since the last call because their numbers were not finite."""
+        count, self._numerical_errors = self._numerical_errors, 0
+        return count
 
     def take_steps(self) -> list[StepReport]:
         """Return the reports of the steps since the last call."""
@@ -388,3 +408,9 @@ class Engine:
     def close(self) -> None:
         """Stop the loader threads."""
         self.tiers.close()
+
+
+def _adapter_name(sequence: Sequence) -> str | None:
+    """Return the adapter's name and version as clients write them, None for the base alone."""
+    ref = sequence.adapter
+    return None if ref is None else f"{ref.name}@{ref.version}"

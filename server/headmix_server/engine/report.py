@@ -21,6 +21,7 @@ def make_report(engine: Engine) -> EngineReport:
         slots_idle=slots.idle,
         slots_loading=tiers.num_loading,
         slots_pinned=tiers.slots.num_pinned,
+        numerical_errors=engine.take_numerical_errors(),
         steps=engine.take_steps(),
         loads=counts.loads,
         hits=dict(counts.hits),

@@ -20,8 +20,16 @@ Angles = tuple[Tensor, Tensor]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Scale the rows [rows, (heads,) width] by the root of their mean square, then by the weight [width]."""
-    return functional.rms_norm(x, weight.shape, weight, eps)
+    """Scale the rows [rows, (heads,) width] by the root of their mean square, then by the weight [width].
+
+    A row whose mean square overflows becomes NaN: divided by infinity, it would look like numbers.
+    """
+    return spoil_overflowed_rows(functional.rms_norm(x, weight.shape, weight, eps), x)
+
+
+def spoil_overflowed_rows(normed: Tensor, x: Tensor) -> Tensor:
+    """Make NaN, in place, of normalised rows whose x [..., width] is too large to be squared; returns `normed`."""
+    return normed.add_(torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32), alpha=0)
 
 
 def native_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -39,6 +39,7 @@ def report(
         hits={Residency.DEVICE: 3},
         misses={Residency.DEVICE: 1},
         evictions={Residency.HOST: 2},
+        numerical_errors=3,
         prefix_queries=30,
         prefix_hits=16,
         running_adapters=list(running),
@@ -131,6 +132,7 @@ def test_what_the_engine_reports_is_what_is_scraped(metrics: Metrics) -> None:
     assert samples(metrics, "headmix_adapter_hits_total") == {("device",): 3}
     assert samples(metrics, "headmix_adapter_misses_total") == {("device",): 1}
     assert samples(metrics, "headmix_adapter_evictions_total") == {("host",): 2}
+    assert samples(metrics, "headmix_numerical_errors_total") == {(): 3}
     assert samples(metrics, "headmix_prefix_cache_queries_total") == {(): 30}
     assert samples(metrics, "headmix_prefix_cache_hits_total") == {(): 16}
 

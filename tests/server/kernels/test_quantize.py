@@ -1,11 +1,13 @@
 """The turn is orthogonal and its own inverse; the native quantiser is the readable one."""
 
+import math
+
 import pytest
 import torch
 
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
-from headmix_server.kernels.quantize import ZERO, native_quantize_rows, quantize_rows, turn, turning_block
+from headmix_server.kernels.quantize import ZERO, RowQuantizer, native_quantize_rows, quantize_rows, turn, turning_block
 
 WIDTHS = {576: 64, 1536: 512, 2048: 512, 100: 4, 24: 8, 7: 1, 1: 1}
 
@@ -48,3 +50,31 @@ def test_the_native_quantiser_refuses_what_it_cannot_read() -> None:
             torch.ops.headmix.quantize_rows(x, block, codes, scales)
     with pytest.raises(RuntimeError, match="codes"):
         torch.ops.headmix.quantize_rows(torch.zeros(3, 8), 8, codes, scales)
+
+
+QUANTIZERS = [
+    quantize_rows,
+    pytest.param(
+        native_quantize_rows,
+        marks=pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler on this machine"),
+    ),
+]
+
+
+@pytest.mark.parametrize("quantize", QUANTIZERS)
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, 3e38])
+@pytest.mark.parametrize(("width", "block"), WIDTHS.items())
+def test_a_row_that_is_not_finite_has_no_finite_scale_and_others_keep_theirs(
+    width: int, block: int, broken: float, quantize: RowQuantizer
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, width)
+    codes, scales = quantize(x, block)
+    poisoned = x.clone()
+    poisoned[1, width // 2] = broken
+    poisoned[2] = broken
+    found, found_scales = quantize(poisoned, block)
+    assert torch.equal(found[[0, 3]], codes[[0, 3]])
+    assert torch.equal(found_scales[[0, 3]], scales[[0, 3]])
+    if not math.isfinite(broken):
+        assert not found_scales[1:3].isfinite().any()

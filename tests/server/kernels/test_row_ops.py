@@ -1,5 +1,7 @@
 """The native row operations are the readable ones, whatever the shape and wherever the rows lie."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -14,7 +16,9 @@ from headmix_server.kernels.row_ops import (
     native_rms_norm,
     rms_norm,
 )
+from headmix_server.models.norm import LayerNorm
 
+Norm = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 needs_native = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler on this machine")
 WIDTHS = (1, 7, 16, 64, 100, 576)
 
@@ -62,6 +66,27 @@ def test_not_a_number_stays_one() -> None:
     x = torch.full((1, 40), float("nan"))
     assert native_rms_norm(x, torch.ones(40), 1e-5).isnan().all()
     assert native_gated_silu(x).isnan().all()
+
+
+@pytest.mark.parametrize("norm", [rms_norm, pytest.param(native_rms_norm, marks=needs_native)])
+@pytest.mark.parametrize("width", [2, 20, 576])
+def test_a_row_too_large_to_be_squared_is_not_normalised_to_zeros(norm: Norm, width: int) -> None:
+    x, weight = torch.randn(5, width), torch.ones(width)
+    x[1, -1], x[2], x[3, 0] = 1e25, -3e38, 1e15
+    found = norm(x, weight, 1e-5)
+    assert found[1:3].isnan().all()
+    assert found[[0, 3, 4]].isfinite().all()
+    assert torch.equal(found[[0, 4]], norm(x[[0, 4]], weight, 1e-5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layer_norm_says_so_too(dtype: torch.dtype) -> None:
+    x = torch.randn(3, 20).to(dtype)
+    x[1, 4] = 1e25
+    norm = LayerNorm(torch.ones(20, dtype=dtype), torch.ones(20, dtype=dtype), 1e-5)
+    assert norm(x)[1].isnan().all()
+    assert torch.equal(norm(x)[[0, 2]], norm(x[[0, 2]]))
+    assert norm(x)[[0, 2]].isfinite().all()
 
 
 @needs_native

@@ -59,6 +59,21 @@ StopStrings = Annotated[
 StopTokenIds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Field(max_length=64, fail_fast=True), AllWhole]
 
 
+LEAST_TEMPERATURE = 1e-8
+"""Above 0: scores are divided by it, and with much smaller ones they would overflow."""
+
+LEAST_REPETITION_PENALTY = 0.01
+
+
+def _require_computable(temperature: float) -> float:
+    if 0 < temperature < LEAST_TEMPERATURE:
+        raise ValueError(f"a temperature above 0 must be at least {LEAST_TEMPERATURE:g}; 0 takes the likeliest token")
+    return temperature
+
+
+Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_require_computable)]
+
+
 class StreamOptions(RequestBody):
     """OpenAI's options of a stream, and vLLM's `continuous_usage_stats`."""
 
@@ -81,7 +96,7 @@ class SamplingBody(RequestBody):
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = None
     stop: StopStrings | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
+    temperature: Temperature | None = Field(None, description="0, or from 1e-8 to 2.")
     top_p: float | None = Field(None, gt=0, le=1)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
@@ -96,7 +111,7 @@ class SamplingBody(RequestBody):
     prompt_cache_retention: str | None = None
     top_k: Annotated[int, Field(ge=-1, le=LARGEST), Whole] | None = None
     min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    repetition_penalty: float | None = Field(None, ge=LEAST_REPETITION_PENALTY, le=10)
     stop_token_ids: StopTokenIds | None = None
     ignore_eos: bool | None = None
 

@@ -62,17 +62,22 @@ void transform(float* values, int64_t block) {
       }
 }
 
+// The largest size of a row's values; NaN where one of them is not finite, which a comparison would not tell.
 float largest(const float* values, int64_t width) {
-  Vec most = {};
+  Vec most = {}, odd = {};
   int64_t i = 0;
   for (; i + LANES <= width; i += LANES) {
     const Vec value = load(values + i), size = value < 0 ? -value : value;
     most = size > most ? size : most;
+    odd += value * 0.0f;
   }
-  float result = 0;
+  float result = 0, rest = sum(odd);
   for (int lane = 0; lane < LANES; ++lane) result = std::max(result, most[lane]);
-  for (; i < width; ++i) result = std::max(result, std::fabs(values[i]));
-  return result;
+  for (; i < width; ++i) {
+    result = std::max(result, std::fabs(values[i]));
+    rest += values[i] * 0.0f;
+  }
+  return result + rest;
 }
 
 void encode(const float* values, int64_t width, float factor, uint8_t* codes) {
@@ -108,7 +113,11 @@ void quantize_rows(Tensor x, int64_t block, Tensor codes, Tensor scales) {
       for (int64_t first = 0; first < width; first += block) transform(scratch.get() + first, block);
       const float most = largest(scratch.get(), width);
       factors[row] = most / LARGEST * norm;
-      encode(scratch.get(), width, most > 0 ? LARGEST / most : 0, to + row * width);
+      if (std::isfinite(most)) {
+        encode(scratch.get(), width, most > 0 ? LARGEST / most : 0, to + row * width);
+      } else {
+        std::fill_n(to + row * width, width, static_cast<uint8_t>(ZERO));  // no code is the scale's NaN
+      }
     }
   });
 }

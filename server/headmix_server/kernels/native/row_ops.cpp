@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "exponential.h"
 #include "simd.h"
@@ -70,7 +71,8 @@ void rms_norm(Tensor x, Tensor weight, double eps, Tensor out) {
   each_row(rows.count, width, [&](int64_t row) {
     const float* from = rows.at(row);
     float* into = to + row * width;
-    const float factor = 1 / std::sqrt(sum_of_squares(from, width) / width + static_cast<float>(eps));
+    float factor = 1 / std::sqrt(sum_of_squares(from, width) / width + static_cast<float>(eps));
+    if (factor == 0) factor = std::numeric_limits<float>::quiet_NaN();  // the squares overflowed
     int64_t i = 0;
     for (; i + LANES <= width; i += LANES) store(into + i, load(from + i) * factor * load(scale + i));
     for (; i < width; ++i) into[i] = from[i] * factor * scale[i];

@@ -31,7 +31,8 @@ def _rms_norm_kernel(
     columns = tl.arange(0, BLOCK)
     within = columns < WIDTH
     numbers = tl.load(x + row * row_stride + head * WIDTH + columns, mask=within, other=0.0).to(tl.float32)
-    inverse = 1.0 / tl.sqrt(tl.sum(numbers * numbers, axis=0) / WIDTH + eps)
+    mean = tl.sum(numbers * numbers, axis=0) / WIDTH
+    inverse = tl.where(mean < float("inf"), 1.0 / tl.sqrt(mean + eps), float("nan"))  # its squares overflowed
     factors = tl.load(weight + columns, mask=within, other=0.0).to(tl.float32)
     result = (numbers * inverse * factors).to(out.dtype.element_ty)
     tl.store(out + (row * HEADS + head) * WIDTH + columns, result, mask=within)

@@ -57,3 +57,12 @@ def test_rows_with_gaps_in_them_are_refused() -> None:
         triton_rms_norm(torch.zeros(2, 16)[:, ::2], torch.ones(8), 1e-5)
     with pytest.raises(ValueError, match="not contiguous"):
         triton_gated_silu(torch.zeros(2, 16)[:, :8])
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # numpy's, in the interpreter
+def test_a_row_too_large_to_be_squared_is_not_normalised_to_zeros() -> None:
+    x = torch.randn(4, 20)
+    x[1, 3], x[2, 7] = 1e25, float("inf")
+    found = triton_rms_norm(x, torch.ones(20), 1e-5)
+    assert found[1:3].isnan().all()
+    torch.testing.assert_close(found[[0, 3]], row_ops.rms_norm(x[[0, 3]], torch.ones(20), 1e-5))
