@@ -56,7 +56,7 @@ class SlotTable:
 
     def __init__(self, num_slots: int, shares: Shares) -> None:
         self._shares = shares
-        self._room: Room | None = None  # of the slots that could be emptied; None where that has to be found out anew
+        self._room: Room | None = None  # of the slots that could be emptied, while none is free; None: find out anew
         self._slots = [_Slot(index) for index in range(num_slots)]
         self._free = deque(range(num_slots))
         self._by_digest: dict[str, _Slot] = {}
@@ -105,7 +105,6 @@ class SlotTable:
         self._by_digest[digest] = slot
         self._idle[digest] = None
         self._shares.charge(digest, tenant)
-        self._room = None
         return Placement(slot.index, slot.generation, evicted)
 
     def vacate(self, digest: str) -> int:

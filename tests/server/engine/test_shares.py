@@ -57,6 +57,29 @@ def test_a_part_is_by_weight_among_those_that_hold_something_and_never_nothing()
     assert [shares.part_of(tenant, 8) for tenant in "abc"] == [8, 2, 1]
 
 
+def test_a_part_is_of_those_that_were_present_when_that_was_last_looked_at() -> None:
+    present = ["a", "b"]
+    shares = make_shares(present)
+    for digest in ("a1", "b1"):
+        shares.charge(digest, digest[0])
+    assert shares.part_of("a", 8) == 4
+    present.remove("b")
+    assert shares.part_of("a", 8) == 4
+    shares.look_again()
+    assert shares.part_of("a", 8) == 8
+
+
+def test_a_part_grows_as_soon_as_another_holder_has_nothing_left() -> None:
+    shares = make_shares("ab")
+    for digest in ("a1", "b1"):
+        shares.charge(digest, digest[0])
+    assert shares.part_of("a", 8) == 4
+    shares.drop("b1")
+    assert shares.part_of("a", 8) == 8
+    shares.charge("b1", "b")
+    assert shares.part_of("a", 8) == 4
+
+
 class ShareMachine(RuleBasedStateMachine):
     """Three tenants fill four places by the rules; whoever is present never falls below its part by another's doing."""
 

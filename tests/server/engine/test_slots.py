@@ -119,6 +119,19 @@ def test_integrity_sees_a_lease_that_never_came_home() -> None:
         slots.check_integrity([lease, lease])
 
 
+def test_what_a_tenant_that_has_gone_left_idle_is_anybodys_once_that_is_looked_at_again() -> None:
+    present = ["a", "b"]
+    slots = SlotTable(2, make_shares(present))
+    slots.place("a1", "a")
+    slots.acquire("a1", "a")
+    slots.place("b1", "b")
+    assert not slots.can_place("a")  # it would have more than b
+    present.remove("b")
+    assert not slots.can_place("a")  # all of a step is decided by the same tenants
+    slots.look_again()
+    assert slots.can_place("a")
+
+
 # --- pins --------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +146,18 @@ def test_a_pinned_adapter_is_never_evicted_until_it_is_unpinned() -> None:
     slots.unpin("never pinned")
     assert slots.place("f", "t").evicted == "a"
     slots.check_integrity([])
+
+
+def test_a_pin_is_minded_by_who_asks_for_a_slot_next() -> None:
+    slots = SlotTable(2, make_shares("ab"))
+    slots.place("a1", "a")
+    slots.acquire("a1", "a")
+    slots.place("b1", "b")
+    assert slots.can_place("c")
+    slots.pin("b1")
+    assert not slots.can_place("c")
+    slots.unpin("b1")
+    assert slots.can_place("c")
 
 
 def test_one_slot_is_never_pinned() -> None:
