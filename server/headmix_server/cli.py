@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from headmix_server.core.setting_names import called, flag, variable
 from headmix_server.core.settings import Settings
 
 USAGE = 2
@@ -37,16 +38,6 @@ def _option(name: str) -> object:
     return Annotated[str | None, typer.Option(flag(name), help=help_text, metavar=metavar, show_default=False)]
 
 
-def flag(name: str) -> str:
-    """Return the command line's name of a setting."""
-    return f"--{name.replace('_', '-')}"
-
-
-def variable(name: str) -> str:
-    """Return the environment's name of a setting."""
-    return f"HEADMIX_{name.upper()}"
-
-
 def read_settings(flags: Mapping[str, str | bool | None]) -> Settings:
     """Return the settings of the flags that were given, the environment and the defaults.
 
@@ -63,7 +54,7 @@ def serve(**flags: str | bool | None) -> None:
     try:
         settings = read_settings(flags)
     except ValidationError as error:
-        faults = "; ".join(_fault(detail) for detail in error.errors())
+        faults = "; ".join(map(fault, error.errors()))
         typer.echo(f"headmix serve: {faults}", err=True)
         raise typer.Exit(USAGE) from None
     from headmix_server.app.server import run
@@ -71,10 +62,17 @@ def serve(**flags: str | bool | None) -> None:
     raise typer.Exit(run(settings))
 
 
-def _fault(detail: ErrorDetails) -> str:
+def fault(detail: ErrorDetails) -> str:
+    """Return the sentence about a value that a setting cannot have."""
     name = str(detail["loc"][0]) if detail["loc"] else "settings"
-    message = detail["msg"].removeprefix("Input ")
-    return f"{flag(name)} ({variable(name)}) {message}, not {detail['input']!r}"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{called(name)} {message}{_value(name, detail['input'])}"
+
+
+def _value(name: str, value: object) -> str:
+    """Return the value for a message, unless it may hold a password or is not there to be seen."""
+    is_secret = Settings.model_fields[name].annotation == SecretStr | None if name in Settings.model_fields else True
+    return "" if is_secret or value == "" else f", not {value!r}"
 
 
 def main() -> None:

@@ -17,11 +17,12 @@ from headmix_adapters.cpus import read_cpu_budget
 from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.messages import EngineReady
 from headmix_server.core.runner import Runner
+from headmix_server.core.setting_names import called
 from headmix_server.core.settings import Settings
 from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.limits import EngineLimits
 from headmix_server.engine.loop import Engine, EngineBrokenError
-from headmix_server.engine.serve import EngineServer
+from headmix_server.engine.serve import EngineServer, refuse
 
 if TYPE_CHECKING:
     from headmix_server.device.placement import Placement
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         runner, limits = build_runner(settings, base)
     except (BaseError, StartError) as error:
         log.critical("engine cannot start", reason=str(error))
+        refuse(given.endpoint, str(error))
         return EXIT_START_FAILED
     engine = Engine(runner, limits)
     ready = EngineReady(
@@ -115,6 +117,7 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
 def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineLimits]:
     from headmix_server.device.fixed_storage import FixedStorage
     from headmix_server.device.kv_memory import KVMemory
+    from headmix_server.device.memory_asked_for import memory_asked_for
     from headmix_server.device.placement import PlacementError, choose_placement
     from headmix_server.device.runner import TorchRunner
     from headmix_server.device.storages import NoKernelsError
@@ -133,7 +136,8 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     _check_shape(base, model.config)
     longest = model.config.max_positions
     if settings.max_model_len > longest:
-        raise StartError(f"max_model_len {settings.max_model_len} exceeds the base's {longest} positions")
+        name = called("max_model_len")
+        raise StartError(f"{name} takes at most the base's {longest} positions, not {settings.max_model_len}")
     if not model.generates:
         # No keys are kept, but every running text still holds blocks in the engine's accounts: enough for all at once.
         blocks = settings.max_running * -(-longest // settings.block_size)
@@ -141,7 +145,11 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         return runner, _limits(settings, settings.max_model_len or longest, blocks, whole_prompts=True)
     blocks = _cache_blocks(settings, model.config, placement)
     scratch = 1 if placement.on_cuda else 0  # a block that no sequence holds, for rows that only fill a captured step
-    memory = KVMemory(model.config, blocks + scratch, settings.block_size, placement.dtype, placement.device)
+    try:
+        with memory_asked_for("kv_cache_mib"):
+            memory = KVMemory(model.config, blocks + scratch, settings.block_size, placement.dtype, placement.device)
+    except PlacementError as error:
+        raise StartError(str(error)) from error
     decode = attention = None
     if isinstance(storage, FixedStorage):
         from headmix_server.device.cuda_parts import attention_backend, find_flashinfer, make_cuda_decode
@@ -170,10 +178,12 @@ def _choose_threads(wanted: int) -> None:
 
 def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement") -> "SlotStorage":
     """Make the device's slots; raises PlacementError or NoKernelsError where it cannot have what was asked for."""
+    from headmix_server.device.memory_asked_for import memory_asked_for
     from headmix_server.device.storages import make_storage
 
     if not placement.on_cuda:
-        return make_storage(settings.adapter_kernels, base.shape, settings.adapter_slots, placement.dtype)
+        with memory_asked_for("adapter_slots"):
+            return make_storage(settings.adapter_kernels, base.shape, settings.adapter_slots, placement.dtype)
     from headmix_server.device.cuda_parts import make_cuda_storage
 
     return make_cuda_storage(
@@ -185,21 +195,28 @@ def _cache_blocks(settings: Settings, config: "ModelConfig", placement: "Placeme
     """Return how many blocks the key/value cache has.
 
     Raises:
-        StartError: not one.
+        StartError: not one, or more than the machine has memory for.
     """
     from headmix_server.device.kv_memory import block_bytes
 
     size = settings.kv_cache_mib * 2**20
-    if not size and placement.on_cuda:
+    if placement.on_cuda:
         from headmix_server.device.cuda_parts import free_cache_bytes
 
-        size = free_cache_bytes(placement.device)
+        size = size or free_cache_bytes(placement.device)
+    elif size > (memory := _machine_bytes()):  # more would be given, and taken away again by the kernel when it is used
+        raise StartError(f"{called('kv_cache_mib')} takes at most this machine's {memory >> 20} MiB")
     blocks = (size or CPU_CACHE_BYTES) // block_bytes(config, settings.block_size, placement.dtype)
     if placement.on_cuda:
         blocks -= 1  # the one of the captured steps' padding
     if blocks < 1:
-        raise StartError(f"{size} bytes for the key/value cache do not hold one block of the base (--kv-cache-mib)")
+        name = called("kv_cache_mib")
+        raise StartError(f"{name} is too small: the key/value cache does not hold one block of --block-size tokens")
     return blocks
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _check_shape(base: ResolvedBase, config: "ModelConfig") -> None:

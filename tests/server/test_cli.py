@@ -11,6 +11,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from headmix_server import cli
+from headmix_server.core.setting_names import flag, variable
 from headmix_server.core.settings import Settings
 
 
@@ -22,7 +23,7 @@ def _app() -> Typer:
 
 def test_every_setting_has_an_option_and_every_option_a_setting() -> None:
     options = {name for parameter in get_command(_app()).params for name in parameter.opts} - {"--help"}
-    assert options == {cli.flag(name) for name in Settings.model_fields}
+    assert options == {flag(name) for name in Settings.model_fields}
 
 
 def test_the_help_tells_each_settings_meaning_default_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +31,7 @@ def test_the_help_tells_each_settings_meaning_default_and_variable(monkeypatch: 
     text = " ".join(CliRunner().invoke(_app(), ["--help"]).output.split())
     for name, field in Settings.model_fields.items():
         assert str(field.description) in text
-        assert cli.variable(name) in text
+        assert variable(name) in text
 
 
 def test_flags_come_before_variables_and_variables_before_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from headmix_server.cli import flag, variable
+from headmix_server.core.setting_names import flag, variable
 from headmix_server.core.settings import Settings
 
 pytestmark = pytest.mark.drift

@@ -168,7 +168,9 @@ def test_a_base_that_is_not_computed_is_refused_at_start(
 
 def test_more_tokens_than_the_base_has_positions_are_refused_at_start(tmp_path: Path) -> None:
     base = make_base(tmp_path, "gpt2")
-    with pytest.raises(StartError, match="max_model_len 257 exceeds the base's 256 positions"):
+    with pytest.raises(
+        StartError, match=r"--max-model-len \(HEADMIX_MAX_MODEL_LEN\) takes at most the base's 256 positions, not 257"
+    ):
         build_runner(Settings(base="tiny", max_model_len=257), base)
 
 

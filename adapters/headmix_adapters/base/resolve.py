@@ -39,12 +39,22 @@ def resolve_base(name: str, *, cache_dir: Path | None = None) -> ResolvedBase:
     """
     if name in EMBEDDED:
         return _resolve_path(name, embedded_path(name), cache_dir)
-    path = Path(name).expanduser()
+    path = _path(name)
     if name and path.exists():
         return _resolve_path(path.resolve().stem if path.is_file() else path.resolve().name, path, cache_dir)
     if not is_hub_id(name) or path.suffix == ".gguf":
         raise BaseError(f"no base {name}: there is no such file or folder (embedded bases: {', '.join(EMBEDDED)})")
     return _resolve_folder(name, hub_folder(name))
+
+
+def _path(name: str) -> Path:
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (RuntimeError, OSError, ValueError) as error:  # no such user, too long for a path, a NUL
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BaseError(f"no base {name}: {reason}") from error
+    return path
 
 
 def _resolve_path(name: str, path: Path, cache_dir: Path | None) -> ResolvedBase:

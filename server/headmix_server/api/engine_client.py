@@ -30,6 +30,7 @@ from headmix_server.core.messages import (
     Embed,
     Embedded,
     EngineReady,
+    EngineRefused,
     EngineReport,
     ForgetAdapter,
     FromEngine,
@@ -293,6 +294,9 @@ class EngineClient:
         match message:
             case EngineReady():
                 self._take_ready(message)
+            case EngineRefused(reason=reason):
+                if self._connection is not None:
+                    self._connection.refuse(reason)
             case EngineReport():
                 self._take_report(message)
             case Outputs(items=items, report=report):

@@ -16,14 +16,15 @@ def _reason() -> asyncio.Future[str]:
 
 @dataclass(frozen=True, slots=True)
 class EngineConnection:
-    """Two facts that never become untrue again, so that nobody can be too late to see them.
+    """Facts that never become untrue again, so that nobody can be too late to see them.
 
     `ready` has the engine's announcement once it has made it, and is cancelled if it never will. `lost` has the reason
-    once nothing more is heard of this engine.
+    once nothing more is heard of this engine. `refused` has the engine's own words for why it cannot start.
     """
 
     ready: asyncio.Future[EngineReady] = field(default_factory=_future)
     lost: asyncio.Future[str] = field(default_factory=_reason)
+    refused: asyncio.Future[str] = field(default_factory=_reason)
 
     @property
     def was_ready(self) -> bool:
@@ -34,6 +35,11 @@ class EngineConnection:
         """Note that the engine is ready."""
         if not self.ready.done():
             self.ready.set_result(ready)
+
+    def refuse(self, reason: str) -> None:
+        """Note that the engine cannot start."""
+        if not self.refused.done():
+            self.refused.set_result(reason)
 
     def lose(self, reason: str) -> None:
         """Note that the engine is gone, or not to be understood."""

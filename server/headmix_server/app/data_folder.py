@@ -3,6 +3,7 @@
 docs/operations.md lists its files.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -13,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from headmix_server.app.errors import StartError
+from headmix_server.app.errors import SettingError, StartError
 
 # The operating system allows a socket's path some 104 bytes; the sockets' own names are shorter than this.
 LONGEST_RUN_FOLDER = 70
+_DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,19 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
     """Create the folder where it is missing, lock it, and give it with a fresh run folder.
 
     Raises:
-        StartError: it cannot be created or written, or another server uses it.
+        SettingError: it cannot be created or written.
+        StartError: another server uses it, or the disk fails or is full.
     """
     root = root.expanduser().absolute()
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StartError(f"the data folder {root} cannot be used: {error.strerror}") from error
+        if error.errno in _DISK_FAULTS:
+            raise StartError(f"the data folder {root} cannot be used: {error.strerror}") from error
+        reason = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+        fault = f"takes a folder that can be written, and {root} is none: {reason}"
+        raise SettingError("data_dir", fault) from error
     try:
         _take(lock, root)
         run = _make_run_folder(root)
@@ -80,8 +87,11 @@ def _take(lock: int, root: Path) -> None:
     # The lock goes with the process, however it ends, so none is ever stale.
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         raise StartError(f"another headmix server uses the data folder {root}; stop it or choose another") from error
+    except OSError as error:
+        fault = f"takes a folder on a file system with locks, and {root} is on one without: {error.strerror}"
+        raise SettingError("data_dir", fault) from error
 
 
 def run_folder(root: Path) -> Path:

@@ -1,22 +1,33 @@
 """The listening socket, opened before anything slow, so that a port in use is told at once."""
 
+import errno
 import socket
 
-from headmix_server.app.errors import StartError
+from headmix_server.app.errors import SettingError, StartError
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Open the port; 0 takes a free one.
 
     Raises:
-        StartError: the port is in use or not allowed, or the address is not one of this machine's.
+        SettingError: the address is not one of this machine's, or the port is not allowed.
+        StartError: the port is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
         return socket.create_server((host, port), family=family, backlog=2048)
+    except (socket.gaierror, UnicodeError) as error:
+        raise SettingError("host", f"takes an address or a name of this machine, and {host!r} is none") from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StartError(f"cannot listen on {host} port {port}: {reason.lower()}; choose another --port") from error
+        reason = (error.strerror or str(error)).lower().partition(" (while")[0]
+        match error.errno:
+            case errno.EADDRNOTAVAIL:
+                fault = f"takes an address of this machine, such as 127.0.0.1 or 0.0.0.0, and {host!r} is none"
+                raise SettingError("host", fault) from error
+            case errno.EACCES | errno.EPERM:
+                raise SettingError("port", f"takes a port this user may open, and {port} is none: {reason}") from error
+        raise StartError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from error
 
 
 def url_of(listener: socket.socket, host: str) -> str:

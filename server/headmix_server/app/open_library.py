@@ -8,7 +8,7 @@ from headmix_adapters.base import ResolvedBase
 from headmix_server.api.publishing import MIB
 from headmix_server.app.base_record import bind_base
 from headmix_server.app.data_folder import DataFolder
-from headmix_server.app.errors import StartError
+from headmix_server.app.errors import SettingError
 from headmix_server.catalog.bucket import BucketUnusable, open_bucket
 from headmix_server.catalog.bucket_store import BucketStore
 from headmix_server.catalog.catalog import Catalog
@@ -33,7 +33,8 @@ def open_library(
     `on_freed` is told each digest that is gone for good, `on_bucket_failure` hears when the bucket cannot be reached.
 
     Raises:
-        StartError: the catalog belongs to another base, or the bucket cannot be used.
+        SettingError: the bucket cannot be used.
+        StartError: the catalog belongs to another base.
         OSError: the data folder cannot be used.
     """
     catalog, holds = Catalog(database, reserved={base.name}), Holds()
@@ -43,7 +44,7 @@ def open_library(
         library = Library(catalog, store, base=base.shape.fingerprint, holds=holds, on_freed=on_freed)
         collected = library.start()
     except BucketUnusable as error:
-        raise StartError(str(error)) from error
+        raise SettingError("artifacts", error) from error
     log = get_logger("app")
     if collected.removed:
         log.info("removed leftovers of an unclean end", files=len(collected.removed))

@@ -9,8 +9,8 @@ from importlib.metadata import version
 
 from sqlalchemy import Engine
 
-from headmix_adapters.base import BaseError, resolve_base
-from headmix_adapters.text.chat_template import ChatTemplateError, load_chat_template
+from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
@@ -18,27 +18,28 @@ from headmix_server.api.pinning import Pinning
 from headmix_server.api.publishing import MIB, verify
 from headmix_server.api.state import ApiState
 from headmix_server.app.data_folder import DataFolder
-from headmix_server.app.errors import StartError
+from headmix_server.app.errors import SettingError, StartError
 from headmix_server.app.greeting import MAX_LISTED, Greeting
 from headmix_server.app.housekeeping import flush_for_good
 from headmix_server.app.open_library import open_library
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.app.report_observer import ReportObserver
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.core.database import DatabaseUnusable, open_database
+from headmix_server.core.database import DatabaseUnreachable, DatabaseUnusable, open_database
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import get_logger
 from headmix_server.core.metrics import Metrics
+from headmix_server.core.setting_names import called
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.limits import default_limits
-from headmix_server.tenancy.rates import Rates, RateStorageError, open_storage
+from headmix_server.tenancy.rates import Rates, open_storage
 from headmix_server.tenancy.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
 from headmix_server.tenancy.usage import UsageMeter
 from headmix_server.tenancy.usage_report import UsageReport
-from headmix_server.text.tokenizer import load_tokenizer
+from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
 
 
@@ -89,26 +90,50 @@ class Parts:
         self.database.dispose()
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """The base with what reads and writes its texts."""
+
+    resolved: ResolvedBase
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+
+
+def _read_base(name: str) -> _Base:
+    try:
+        base = resolve_base(name)
+        tokenizer = load_tokenizer(base.folder)
+        return _Base(base, tokenizer, load_chat_template(base.folder, tokenizer.special_tokens))
+    except (BaseError, TokenizerError, ChatTemplateError, OSError) as error:
+        raise SettingError("base", f"cannot be used: {error}") from error
+
+
+def _open_database(settings: Settings, folder: DataFolder, metrics: Metrics) -> Engine:
+    location = folder.database if settings.database is None else settings.database.get_secret_value()
+    try:
+        return open_database(location, on_failure=partial(metrics.storage_failed, "database"))
+    except DatabaseUnreachable as error:
+        raise StartError(f"{called('database')}: {error}" if settings.database else str(error)) from error
+    except DatabaseUnusable as error:
+        if settings.database is None:
+            raise StartError(str(error)) from error
+        raise SettingError("database", f"cannot be used: {error}") from error
+
+
 def open_parts(settings: Settings, folder: DataFolder) -> Parts:
     """Open everything but the engine; the first start with a GGUF base converts it here.
 
     Raises:
-        StartError: the base, its tokenizer or template, or the data folder cannot be used, or not with one another.
+        SettingError: the base, its tokenizer or template, the database or the bucket cannot be what the settings name.
+        StartError: the database does not answer, the data folder cannot be used, or one does not fit the other.
     """
-    try:
-        base = resolve_base(settings.base)
-        tokenizer = load_tokenizer(base.folder)
-        chat_template = load_chat_template(base.folder, tokenizer.special_tokens)
-        storage = None if settings.limits_storage is None else open_storage(settings.limits_storage.get_secret_value())
-        metrics = Metrics(series=settings.metrics_series, version=version("headmix"), base=base.name)
-        database = open_database(
-            folder.database if settings.database is None else settings.database.get_secret_value(),
-            on_failure=partial(metrics.storage_failed, "database"),
-        )
-    except (BaseError, TokenizerError, ChatTemplateError, DatabaseUnusable, RateStorageError, OSError) as error:
-        raise StartError(str(error)) from error
+    read = _read_base(settings.base)
+    base, tokenizer = read.resolved, read.tokenizer
     for note in tokenizer.notes:
         get_logger("app").warning("tokenizer", note=note)
+    storage = None if settings.limits_storage is None else open_storage(settings.limits_storage.get_secret_value())
+    metrics = Metrics(series=settings.metrics_series, version=version("headmix"), base=base.name)
+    database = _open_database(settings, folder, metrics)
     reports = ReportObserver(Catalog(database), metrics)
     engine = EngineClient(max_open=settings.max_running + settings.max_waiting, on_report=reports)
     try:
@@ -137,7 +162,7 @@ def open_parts(settings: Settings, folder: DataFolder) -> Parts:
         base=base,
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.shape.vocab_size),
-        chat_template=chat_template,
+        chat_template=read.chat_template,
         engine=engine,
         library=library,
         fetcher=fetcher,

@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 from rich.console import Console
 
 from headmix_server.api.app import create_app
+from headmix_server.app.check_settings import check_settings
 from headmix_server.app.data_folder import DataFolder, open_data_folder
-from headmix_server.app.errors import StartError
+from headmix_server.app.errors import SettingError, StartError
 from headmix_server.app.front_door import FrontDoor
 from headmix_server.app.housekeeping import Housekeeping
 from headmix_server.app.http_server import http_server
@@ -24,24 +26,32 @@ from headmix_server.app.parts import Parts, open_parts
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.settings import Settings
-from headmix_server.supervisor.supervisor import WORKER, EngineLostError, Supervisor
+from headmix_server.supervisor.supervisor import WORKER, EngineLostError, EngineRefusedError, Supervisor
 
 OK = 0
 FAILED = 1
+WRONG_SETTING = 2
 GREETING_RETRY_SECONDS = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Each of them begins a drain; SIGHUP, a closed terminal's, only where `nohup` did not turn it off."""
 
 
 def run(settings: Settings) -> int:
-    """Serve until stopped; return the exit status: 0 after a stop, 1 where it could not start or go on."""
+    """Serve until stopped; return the exit status.
+
+    0 after a stop, 1 where it could not start or go on, 2 where a setting has a value it cannot have.
+    """
     configure_logging(settings.log_level, "api", settings.log_format)
     log = get_logger("app")
     try:
+        check_settings(settings)
         with open_data_folder(settings.data_dir) as folder, listen(settings.host, settings.port) as listener:
             server = Server(settings, folder, listener)
             with asyncio.Runner(loop_factory=server.http.config.get_loop_factory()) as runner:
                 runner.run(server.run())
+    except (SettingError, EngineRefusedError) as error:
+        print(f"headmix serve: {error}", file=sys.stderr)
+        return WRONG_SETTING
     except (StartError, EngineLostError) as error:
         log.critical("headmix ends", reason=str(error))
         return FAILED

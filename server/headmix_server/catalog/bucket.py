@@ -8,12 +8,12 @@ read them; neither they nor a URL's query is ever shown or logged.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
 
 import obstore
 from obstore.exceptions import (
@@ -22,18 +22,20 @@ from obstore.exceptions import (
     GenericError,
     PermissionDeniedError,
     UnauthenticatedError,
+    UnknownConfigurationKeyError,
 )
 from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
+from headmix_server.catalog.bucket_url import TAKES, BucketUrl, BucketUrlError, read_bucket_url
 from headmix_server.catalog.store import digest_at, place_of
 from headmix_server.core.circuit_breaker import CircuitBreaker
 from headmix_server.core.errors import ArtifactDamaged, StorageUnavailable
 from headmix_server.core.logging import get_logger
 
-if TYPE_CHECKING:  # these obstore has for type checkers alone
+if TYPE_CHECKING:  # obstore has it for type checkers alone
     from obstore import GetResult
-    from obstore.store import ClientConfig, RetryConfig
 
+OPTIONS = "the query takes options such as endpoint, region or allow_http, by obstore's names"
 RETRY_SECONDS = 5
 AWAY_SECONDS = 1.0
 """How long a bucket that could not be reached is left alone: a try may take many seconds to fail."""
@@ -73,13 +75,15 @@ class Bucket:
                 found = bytes(obstore.get(self._store, _OWNER).bytes()).decode(errors="replace")
             if found != owner:
                 raise BucketUnusable(
-                    f"{self.shown} holds the artifacts of another headmix database: choose another prefix, or, if that "
-                    f"database is gone for good, remove the object {_OWNER!r} there"
+                    f"names {self.shown}, which holds the artifacts of another headmix database: choose another "
+                    f"prefix, or, if that database is gone for good, remove the object {_OWNER!r} there"
                 ) from None
         except FileNotFoundError as error:
-            raise BucketUnusable(f"{self.shown} is no bucket that is there") from error
+            raise BucketUnusable(f"names {self.shown}, and there is no bucket of that name") from error
         except (PermissionDeniedError, UnauthenticatedError):
-            raise BucketUnusable(f"{self.shown} may not be written with the credentials of this environment") from None
+            raise BucketUnusable(
+                f"names {self.shown}, which may not be written with the credentials of this environment"
+            ) from None
 
     def put(self, digest: str, file: Path) -> None:
         """Store a file's bytes, in parts where they are many; it is there as a whole or not at all.
@@ -172,34 +176,58 @@ def open_bucket(url: str, *, on_failure: Callable[[], None] = lambda: None) -> B
     `on_failure` is called, in any thread, whenever it cannot be reached.
 
     Raises:
-        BucketUnusable: not the URL of a bucket, or with an option there is not.
+        BucketUnusable: not the URL of a bucket, or with an option that cannot be.
     """
-    parts = urlsplit(url)
-    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-    client: ClientConfig = {
+    try:
+        address = read_bucket_url(url)
+        store = _open(address, address.options)
+    except BucketUrlError as error:
+        raise BucketUnusable(str(error)) from None
+    except UnknownConfigurationKeyError as error:
+        name = str(error).partition("'")[2].partition("'")[0]
+        raise BucketUnusable(f"has the option {name!r}, which this kind of bucket does not know; {OPTIONS}") from None
+    except (BaseError, ValueError) as error:
+        raise BucketUnusable(_explained(address, _first_line(error))) from None
+    if not isinstance(store, S3Store | GCSStore | AzureStore):
+        raise BucketUnusable(f"is not the URL of a bucket; {TAKES}")
+    return Bucket(store, address.shown, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure))
+
+
+def _open(address: BucketUrl, options: Mapping[str, str]) -> object:
+    client = {
         "allow_http": True,  # where the endpoint says http://, as one on a private network does; the default is https
         "connect_timeout": timedelta(seconds=5),
         "read_timeout": timedelta(seconds=30),
         "timeout": timedelta(minutes=10),
+        **address.client_options,
     }
-    retry: RetryConfig = {
+    retry = {
         "max_retries": 2,
         "retry_timeout": timedelta(seconds=20),
         "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
     }
-    try:
-        store = from_url(
-            parts._replace(query="", fragment="").geturl(),
-            config=dict(parse_qsl(parts.query)) or None,  # type: ignore[arg-type] # obstore judges the names
-            client_options=client,
-            retry_config=retry,
-        )
-    except (BaseError, ValueError) as error:
-        reason = str(error).splitlines()[0] if not parts.query else "not a bucket's URL, or an option there is not"
-        raise BucketUnusable(f"{shown} cannot be the artifact store: {reason}") from None
-    if not isinstance(store, S3Store | GCSStore | AzureStore):
-        raise BucketUnusable(f"{shown} cannot be the artifact store: it takes s3://, gs:// and az:// URLs")
-    return Bucket(store, shown, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure))
+    make: Callable[..., object] = from_url  # obstore judges names and values, not the type checker
+    return make(address.address, config=dict(options) or None, client_options=client, retry_config=retry)
+
+
+def _explained(address: BucketUrl, reason: str) -> str:
+    """Return what obstore says, with the option that it is about and without that option's value."""
+    if "Account must be specified" in reason:
+        return "names no account of Azure: add ?account_name=NAME, or set AZURE_STORAGE_ACCOUNT_NAME"
+    for name, value in {**address.options, **address.client_options}.items():
+        alone = replace(address, client_options={name: value} if name in address.client_options else {})
+        try:
+            _open(alone, {name: value} if name in address.options else {})
+        except (BaseError, ValueError) as error:
+            if _first_line(error) == reason:
+                shown = reason.replace(f'"{value}"', "it").replace(value, "it")
+                return f"has an option {name!r} with a value it cannot have: {shown}"
+    return f"cannot be the artifact store: {reason}; {TAKES}"
+
+
+def _first_line(error: Exception) -> str:
+    """Return obstore's own words; the lines that follow show its structures."""
+    return str(error).splitlines()[0].removeprefix("Generic Config error: ").rstrip(".")
 
 
 def _key(digest: str) -> str:

@@ -110,6 +110,12 @@ class EngineReady(Message, frozen=True):
     adapter_slots: int
 
 
+class EngineRefused(Message, frozen=True):
+    """The engine cannot start with these settings or this base, however often it were tried; it ends."""
+
+    reason: str
+
+
 class TokenOutput(Message, frozen=True):
     """The tokens a request gained in one step; terminal where `finish_reason` is set.
 
@@ -226,7 +232,7 @@ class Outputs(Message, frozen=True):
     report: EngineReport | None = None
 
 
-FromEngine = EngineReady | Outputs | EngineReport
+FromEngine = EngineReady | EngineRefused | Outputs | EngineReport
 
 
 def encode(message: Message) -> bytes:

@@ -5,35 +5,72 @@ The engine process gets the same object as JSON.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _given(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("must not be empty")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("must not hold the character NUL")
+    return value
+
+
+def _or_none(value: object) -> object:
+    """Take the word by which the documentation calls the default."""
+    return None if value == "none" else _given(value)
+
+
+def _at_home(path: Path | None) -> Path | None:
+    try:
+        return None if path is None else path.expanduser()
+    except RuntimeError as error:
+        raise ValueError("begins with the home folder of a user this machine does not have") from error
+
+
+Count = Annotated[int, Field(le=2**31 - 1)]
+"""A count, or a size in MiB: more than any machine has, and no number breaks on it."""
+Places = Annotated[int, Field(le=2**16)]
+"""A count of things for each of which something is kept from the start."""
+Threads = Annotated[int, Field(le=1024)]
+Limit = Annotated[int, Field(le=2**63 - 1)]
+"""What a database can store."""
+Seconds = Annotated[float, Field(le=365 * 24 * 3600.0)]
+Text = Annotated[str, BeforeValidator(_given)]
+Folder = Annotated[Path, BeforeValidator(_given), AfterValidator(_at_home)]
+OptionalFolder = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_at_home)]
+Url = Annotated[SecretStr | None, BeforeValidator(_or_none)]
+"""A URL that may hold a password. Its form is judged by `app.check_settings`, by those who know it."""
 
 
 class Settings(BaseSettings):
     """All settings; each field's description is its documentation (docs/settings.md is checked against it)."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADMIX_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="HEADMIX_", env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
-    base: str = Field(
+    base: Text = Field(
         "smollm2-135m-instruct", description="The base: an embedded name, a local folder, a GGUF file or a hub id."
     )
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: Text = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and prints it.")
-    data_dir: Path = Field(Path(".headmix"), description="Folder of the catalog, the artifacts and the admin key.")
-    database: SecretStr | None = Field(
+    data_dir: Folder = Field(Path(".headmix"), description="Folder of the catalog, the artifacts and the admin key.")
+    database: Url = Field(
         None,
         description="URL of the catalog's database, `postgresql://user:password@host/name`; `none` is an SQLite file "
         "in `data_dir`. Better a variable than a flag: others on the machine can read a command line.",
     )
-    artifacts: SecretStr | None = Field(
+    artifacts: Url = Field(
         None,
         description="URL of the bucket that keeps the artifacts, `s3://bucket/prefix` (any S3-compatible, with "
         "`?endpoint=https://host`), `gs://` or `az://`, credentials from the environment; `none` is a folder in "
         "`data_dir`.",
     )
-    artifact_cache_mib: int = Field(
+    artifact_cache_mib: Count = Field(
         4096, ge=1, description="Artifacts of a bucket kept in `data_dir`, in MiB; those in use stay beyond it."
     )
     runner: Literal["torch", "fake"] = Field(
@@ -46,7 +83,7 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="What it computes in; `auto` is `float32` on the CPU and `bfloat16` on CUDA."
     )
-    threads: int = Field(
+    threads: Threads = Field(
         0,
         ge=0,
         description="Threads the engine computes with; 0 takes every core the process may use: its affinity, its CPU "
@@ -57,34 +94,34 @@ class Settings(BaseSettings):
         description="`int8` keeps the base in a quarter of the memory and computes faster; adapters stay exact. "
         "On a GPU `int8` and `fp8` halve it, by torchao.",
     )
-    max_model_len: int = Field(
+    max_model_len: Count = Field(
         0, ge=0, description="Longest prompt plus completion in tokens; 0 takes the base's own limit."
     )
-    max_batch_tokens: int = Field(
+    max_batch_tokens: Count = Field(
         512, ge=1, description="Token budget of one step: decode tokens and prefill chunks together."
     )
-    max_running: int = Field(256, ge=1, description="Most sequences that run at once.")
-    max_waiting: int = Field(
+    max_running: Places = Field(256, ge=1, description="Most sequences that run at once.")
+    max_waiting: Count = Field(
         1024,
         ge=1,
         description="Most requests that wait; one more is answered 503 server_overloaded, or takes the place of one "
         "of the tenant that has most waiting.",
     )
-    kv_cache_mib: int = Field(
+    kv_cache_mib: Count = Field(
         0,
         ge=0,
         description="Memory for the key/value cache in MiB; 0 takes 2048 on the CPU, most of what is free on a GPU.",
     )
-    block_size: int = Field(16, ge=1, description="Tokens a key/value block holds.")
+    block_size: Count = Field(16, ge=1, description="Tokens a key/value block holds.")
     prefix_cache: Literal["on", "off"] = Field(
         "on",
         description="`on` keeps what was computed of a sequence while there is room, for later requests of its tenant "
         "and adapter that begin alike.",
     )
-    adapter_slots: int = Field(
+    adapter_slots: Places = Field(
         32, ge=1, description="Adapters the device holds at once; more wait their turn in host memory or on disk."
     )
-    adapter_memory_mib: int = Field(
+    adapter_memory_mib: Count = Field(
         4096, ge=1, description="Memory for adapters on a GPU in MiB, taken at start; the CPU's grows as needed."
     )
     adapter_kernels: Literal["auto", "native", "torch"] = Field(
@@ -92,52 +129,52 @@ class Settings(BaseSettings):
         description="What computes adapters on a CPU: `native` kernels, built by this machine's C++ compiler; "
         "`torch`'s own products, slower; `auto` takes the first where it can be had. A GPU has kernels of its own.",
     )
-    host_adapters: int = Field(256, ge=0, description="Adapters kept in host memory after they leave the device.")
-    loader_threads: int = Field(2, ge=1, description="Adapters that load at the same time.")
-    max_adapter_rank: int = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")
-    max_adapter_mib: int = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")
-    max_body_mib: int = Field(8, ge=1, description="Largest JSON request body, in MiB.")
-    max_labels: int = Field(4096, ge=1, description="Most labels a classification head may have.")
-    max_inputs: int = Field(256, ge=1, description="Most texts in one classification or embedding request.")
-    max_choices: int = Field(16, ge=1, description="Most completions (`n` times prompts) of one request.")
+    host_adapters: Count = Field(256, ge=0, description="Adapters kept in host memory after they leave the device.")
+    loader_threads: Threads = Field(2, ge=1, description="Adapters that load at the same time.")
+    max_adapter_rank: Count = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")
+    max_adapter_mib: Count = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")
+    max_body_mib: Count = Field(8, ge=1, description="Largest JSON request body, in MiB.")
+    max_labels: Count = Field(4096, ge=1, description="Most labels a classification head may have.")
+    max_inputs: Count = Field(256, ge=1, description="Most texts in one classification or embedding request.")
+    max_choices: Count = Field(16, ge=1, description="Most completions (`n` times prompts) of one request.")
     keys: Literal["on", "off"] = Field(
         "on", description="`off` lets every request in as tenant `default` with every scope."
     )
-    limit_requests_per_minute: int = Field(
+    limit_requests_per_minute: Limit = Field(
         0, ge=0, description="Requests a tenant may make in a minute, unless its own limits say else; 0 is no limit."
     )
-    limit_tokens_per_minute: int = Field(
+    limit_tokens_per_minute: Limit = Field(
         0, ge=0, description="Tokens a tenant may use in a minute, prompts and completions together; likewise."
     )
-    limit_tokens_per_request: int = Field(
+    limit_tokens_per_request: Limit = Field(
         0, ge=0, description="Tokens one request may ask for, prompts and completions together; likewise."
     )
-    limit_concurrent_requests: int = Field(
+    limit_concurrent_requests: Limit = Field(
         0, ge=0, description="Requests a tenant may have open at once in this server; likewise."
     )
-    limit_adapters: int = Field(0, ge=0, description="Adapters (names) a tenant may have; likewise.")
-    limit_stored_bytes: int = Field(0, ge=0, description="Bytes of artifacts a tenant may store; likewise.")
-    limits_storage: SecretStr | None = Field(
+    limit_adapters: Limit = Field(0, ge=0, description="Adapters (names) a tenant may have; likewise.")
+    limit_stored_bytes: Limit = Field(0, ge=0, description="Bytes of artifacts a tenant may store; likewise.")
+    limits_storage: Url = Field(
         None,
         description="URL of a Redis that counts requests and tokens for several servers, `redis://host:6379/0`; `none` "
         "counts in this process. A variable hides its password, as with `database`.",
     )
-    preload: Path | None = Field(
+    preload: OptionalFolder = Field(
         None, description="Folder of `*.safetensors` loaded for tenant `default` at start, named by file."
     )
-    metrics_series: int = Field(1000, ge=1, description="Adapters with series of their own; more fold into `other`.")
+    metrics_series: Count = Field(1000, ge=1, description="Adapters with series of their own; more fold into `other`.")
     metrics_open: bool = Field(
         False, description="Show tenants and adapters in `/metrics` without a key too; for a private network."
     )
-    engine_start_seconds: float = Field(600.0, gt=0, description="How long the engine may take to become ready.")
-    engine_stall_seconds: float = Field(
+    engine_start_seconds: Seconds = Field(600.0, gt=0, description="How long the engine may take to become ready.")
+    engine_stall_seconds: Seconds = Field(
         120.0, gt=0, description="Silence after which the engine counts as hung and is replaced."
     )
-    engine_restarts: int = Field(
+    engine_restarts: Count = Field(
         5, ge=0, description="Engine deaths within `engine_restart_window` that end the program."
     )
-    engine_restart_window: float = Field(300.0, gt=0, description="Seconds over which engine deaths are counted.")
-    drain_seconds: float = Field(30.0, ge=0, description="How long a stop waits for running requests.")
+    engine_restart_window: Seconds = Field(300.0, gt=0, description="Seconds over which engine deaths are counted.")
+    drain_seconds: Seconds = Field(30.0, ge=0, description="How long a stop waits for running requests.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "console", "json"] = Field(
         "auto",

@@ -27,6 +27,6 @@ def make_storage(kernels: AdapterKernels, base: BaseShape, num_slots: int, dtype
     """
     native = kernels != "torch" and dtype == torch.float32 and load_native()
     if kernels == "native" and not native:
-        raise NoKernelsError("adapter_kernels is native, and this machine has no native kernels for this base")
+        raise NoKernelsError("--adapter-kernels native: this machine has no native kernels for this base")
     get_logger("adapters").info("adapter kernels", kernels="native" if native else "torch", slots=num_slots)
     return ImageStorage(base, num_slots, NativeAdapters) if native else TermStorage(base, num_slots, dtype)

@@ -15,6 +15,7 @@ from headmix_server.core.messages import (
     Classify,
     Embed,
     EngineReady,
+    EngineRefused,
     EngineReport,
     ForgetAdapter,
     FromEngine,
@@ -30,8 +31,20 @@ from headmix_server.engine.loop import Engine
 from headmix_server.engine.report import make_report
 from headmix_server.engine.step_thread import StepThread
 
+LAST_WORDS_MS = 1000
 REPORT_SECONDS = 0.25
 LOADING_POLL_SECONDS = 0.002
+
+
+def refuse(endpoint: str, reason: str) -> None:
+    """Tell the API process why there will be no engine."""
+    context = zmq.Context()
+    socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+    socket.setsockopt(zmq.LINGER, LAST_WORDS_MS)
+    socket.connect(endpoint)
+    socket.send(encode(EngineRefused(reason=reason)))
+    socket.close()
+    context.term()
 
 
 class EngineServer:

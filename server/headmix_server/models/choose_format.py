@@ -51,10 +51,10 @@ def _choose(dtype: torch.dtype, quantize: Literal["none", "int8", "fp8"], device
     if quantize != "none" and device.type == "cuda":
         return TorchaoFormat(quantize, device)
     if quantize == "fp8":
-        raise UnsupportedModelError("quantize fp8 is not served here: it needs a GPU")
+        raise UnsupportedModelError("--quantize fp8 is not served here: it needs a GPU")
     if quantize == "int8":
         if fault := _int8_fault(dtype, device):
-            raise UnsupportedModelError(f"quantize int8 is not served here: {fault}")
+            raise UnsupportedModelError(f"--quantize int8 is not served here: {fault}")
         return Int8Format(best_quantizer())
     if dtype != torch.float32 or device != CPU:
         return PlainFormat()

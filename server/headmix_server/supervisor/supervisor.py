@@ -24,6 +24,7 @@ from headmix_server.supervisor.restart_policy import RestartPolicy
 TICK_SECONDS = 0.5
 SHUTDOWN_SECONDS = 5.0
 TERMINATE_SECONDS = 2.0
+LAST_WORDS_SECONDS = 1.0
 WORKER = (sys.executable, "-m", "headmix_server.worker")
 """The engine's program."""
 STOPPED = "the server is shutting down"
@@ -31,6 +32,10 @@ STOPPED = "the server is shutting down"
 
 class EngineLostError(Exception):
     """There is no engine and no point in starting another; the message says why."""
+
+
+class EngineRefusedError(EngineLostError):
+    """The engine says that it cannot start at all with these settings."""
 
 
 class Supervisor:
@@ -68,7 +73,8 @@ class Supervisor:
         """Keep an engine running until `stop`; the engine is gone when this returns, however it returns.
 
         Raises:
-            EngineLostError: it died more often than the settings allow, or says that it cannot start at all.
+            EngineRefusedError: the first one says that it cannot start at all.
+        EngineLostError: it died more often than the settings allow.
         """
         number = 0
         while not self._stopping.is_set():
@@ -111,7 +117,7 @@ class Supervisor:
             late = await self._outlast(connection, ends)
             self._was_ready = connection.was_ready
             self._ever_ready |= connection.was_ready
-            return late or self._verdict(exited, connection)
+            return late or await self._verdict(exited, connection)
         finally:
             exited.cancel()
             stopping.cancel()
@@ -129,17 +135,22 @@ class Supervisor:
                 return f"the engine hung: nothing was heard for {self._settings.engine_stall_seconds:g} s"
         return None
 
-    def _verdict(self, exited: "asyncio.Task[int]", connection: EngineConnection) -> str | None:
+    async def _verdict(self, exited: "asyncio.Task[int]", connection: EngineConnection) -> str | None:
         """Return why the engine is dead; None where it shall end, which it may have done already."""
         if self._stopping.is_set():
             return None
-        return self._death(exited.result()) if exited.done() else connection.lost.result()
+        return await self._death(exited.result(), connection) if exited.done() else connection.lost.result()
 
-    def _death(self, status: int) -> str:
+    async def _death(self, status: int, connection: EngineConnection) -> str:
+        if status != CANNOT_START:
+            return f"the engine ended with {ending(status)}"
+        # Its last words may still be on their way.
+        await asyncio.wait({connection.refused}, timeout=LAST_WORDS_SECONDS)
+        reason = connection.refused.result() if connection.refused.done() else "its own log line says why"
         # After one start that worked the cause may pass (memory, a disk that is away): then it is tried again.
-        if status == CANNOT_START and not self._ever_ready:
-            raise EngineLostError("the engine cannot start with these settings; its own log line says why")
-        return f"the engine ended with {ending(status)}"
+        if not self._ever_ready:
+            raise EngineRefusedError(f"the engine cannot start with these settings: {reason}")
+        return f"the engine could not start: {reason}"
 
     def _is_silent(self, tick: float) -> bool:
         """Whether the engine is to be counted as hung.

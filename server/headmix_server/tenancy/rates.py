@@ -9,7 +9,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.storage.redis.redispy import RedispyBridge
@@ -23,6 +25,8 @@ ANSWER_SECONDS = 0.5
 """How long a shared storage may take."""
 RETRY_SECONDS = 1.0
 """How long it is left alone after it failed."""
+REDIS_PORT = 6379
+TAKES = "it takes redis://host:6379/0, rediss:// with TLS, redis+unix:///path, redis+cluster:// or redis+sentinel://"
 _KEPT_SECONDS = 180  # a window counts through the one after it
 
 T = TypeVar("T")
@@ -57,17 +61,36 @@ def open_storage(url: str) -> Storage:
     """Return a Redis as storage: `redis://`, `rediss://`, `redis+unix://`, or a cluster or sentinels.
 
     Raises:
-        RateStorageError: another kind, or the redis library is missing.
+        RateStorageError: not the URL of one, or the redis library is missing.
     """
-    if not url.startswith("redis"):
-        raise RateStorageError("the storage of limits is a URL that begins with redis:// or rediss://")
+    if find_spec("redis") is None:
+        raise RateStorageError("needs the library redis: pip install 'headmix[redis]'")
     try:
-        storage = storage_from_string(f"async+{url}", implementation="redispy", wrap_exceptions=True)
-    except (ConfigurationError, ValueError) as error:
-        raise RateStorageError(f"the storage of limits cannot be used: {type(error).__name__}") from error
+        storage = storage_from_string(f"async+{_with_port(url)}", implementation="redispy", wrap_exceptions=True)
+    except (ConfigurationError, ValueError) as error:  # their texts may show the password
+        raise RateStorageError(f"cannot be read as the URL of a Redis; {TAKES}") from error
     if not isinstance(storage, Storage):
         raise TypeError("the library gave a storage for threads")
     return storage
+
+
+def _with_port(url: str) -> str:
+    """Return the URL of one server with Redis' own port where it names none; others are left as they are.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = urlsplit(url)
+    if not parts.scheme.startswith("redis"):
+        raise RateStorageError(f"is not the URL of a Redis; {TAKES}")
+    if parts.scheme not in ("redis", "rediss"):
+        return url
+    number = parts.path.strip("/")
+    if number and not number.isdecimal():
+        raise RateStorageError(f"names the database {number!r}, and Redis numbers its databases; {TAKES}")
+    if not parts.hostname or parts.port:
+        return url
+    return parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{REDIS_PORT}").geturl()
 
 
 class Rates:

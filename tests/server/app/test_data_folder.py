@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from headmix_server.app.data_folder import LONGEST_RUN_FOLDER, open_data_folder, run_folder
-from headmix_server.app.errors import StartError
+from headmix_server.app.errors import SettingError, StartError
 
 
 def test_the_run_folder_is_private_and_gone_afterwards(tmp_path: Path) -> None:
@@ -45,5 +45,5 @@ def test_sockets_of_a_deep_data_folder_go_where_their_paths_fit(tmp_path: Path) 
 
 def test_a_data_folder_that_is_a_file_is_told_plainly(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StartError, match="cannot be used"), open_data_folder(tmp_path / "file"):
+    with pytest.raises(SettingError, match="is none: it is no folder"), open_data_folder(tmp_path / "file"):
         pass

@@ -1,6 +1,6 @@
 import pytest
 
-from headmix_server.app.errors import StartError
+from headmix_server.app.errors import SettingError, StartError
 from headmix_server.app.listen import listen, url_of
 
 
@@ -17,7 +17,7 @@ def test_a_port_in_use_is_told_with_the_port() -> None:
 
 
 def test_an_address_of_another_machine_is_told() -> None:
-    with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1"):
+    with pytest.raises(SettingError, match=r"takes an address of this machine.* '192\.0\.2\.1' is none"):
         listen("192.0.2.1", 0)
 
 

@@ -254,7 +254,7 @@ def test_a_port_in_use_a_folder_in_use_and_a_base_that_is_not_there_are_told_at_
         }
         for told, settings in cases.items():
             with running_server(tmp_path, ready=False, **settings) as failing:  # type: ignore[arg-type]
-                assert failing.wait() == 1
+                assert failing.wait() == (2 if told == "no base" else 1)
                 assert told in failing.stderr[-1]
 
 

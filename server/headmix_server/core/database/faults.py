@@ -22,6 +22,10 @@ class DatabaseUnusable(Exception):
     """It cannot be opened as a database of this version; the message says why and what helps."""
 
 
+class DatabaseUnreachable(DatabaseUnusable):
+    """It is away at the moment."""
+
+
 def plain_fault(error: DBAPIError | NoConnectionLeft) -> HeadmixServerError | None:
     """Return the error with a code for a full disk, a busy database, one that is away or a text that cannot be.
 

@@ -4,18 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import Connection, Engine, make_url
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import has_compiled_ext
 
 from headmix_server.core.circuit_breaker import CircuitBreaker
-from headmix_server.core.database.faults import DatabaseUnusable
+from headmix_server.core.database.faults import DatabaseUnreachable, DatabaseUnusable, plain_fault
 from headmix_server.core.database.migrate import migrate
 from headmix_server.core.database.patience import UNBOUNDED, with_patience
 from headmix_server.core.database.postgres import postgres_engine
 from headmix_server.core.database.sqlite import sqlite_engine
+from headmix_server.core.database.url import is_postgres, read_url, shown
 from headmix_server.core.logging import get_logger
+
+INVALID = "connection is bad: invalid"
+"""How psycopg tells of an option's value that libpq refused before it connected."""
 
 AWAY_SECONDS = 1.0
 """How long a database that could not be reached is left alone."""
@@ -30,10 +33,11 @@ def open_database(
     called, in any thread, whenever the server cannot be reached.
 
     Raises:
-        DatabaseUnusable: of another kind, not reachable, not ours, or of a schema this program does not know.
+        DatabaseUnreachable: its server does not answer at the moment, or its disk fails.
+        DatabaseUnusable: of another kind, not ours, or of a schema this program does not know.
     """
-    url = _url(location)
-    if _is_postgres(url):
+    url = read_url(location)
+    if is_postgres(url):
         engine = postgres_engine(url, busy_seconds, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure))
     else:
         engine = sqlite_engine(url, busy_seconds)
@@ -44,11 +48,13 @@ def open_database(
             _log_how(connection)
     except DBAPIError as error:
         engine.dispose()
-        shown = _shown(url)
-        raise DatabaseUnusable(f"{shown} cannot be opened as a database: {str(error.orig).strip()}") from error
+        reason = " ".join(str(error.orig).split())
+        away = plain_fault(error) is not None and INVALID not in reason
+        kind = DatabaseUnreachable if away else DatabaseUnusable
+        raise kind(f"{shown(url)} cannot be opened as a database: {reason}") from error
     except DatabaseUnusable as error:
         engine.dispose()
-        raise DatabaseUnusable(f"{_shown(url)} {error}") from error
+        raise DatabaseUnusable(f"{shown(url)} {error}") from error
     return engine
 
 
@@ -62,23 +68,3 @@ def _log_how(connection: Connection) -> None:
     log.info("database", kind="sqlite", journal=journal)
     if journal != "wal":
         log.warning("no write-ahead log on this file system: readers and writers wait for each other", journal=journal)
-
-
-def _is_postgres(url: URL) -> bool:
-    return url.get_backend_name() == "postgresql"
-
-
-def _url(location: str | Path) -> URL:
-    text = str(location)
-    try:
-        url = make_url(text if "://" in text else f"sqlite:///{text}")
-    except ArgumentError as error:  # its text would show the password
-        raise DatabaseUnusable("the database's URL cannot be read") from error
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise DatabaseUnusable(f"{_shown(url)} is not a database headmix can use: it takes SQLite or PostgreSQL.")
-    return url
-
-
-def _shown(url: URL) -> str:
-    """Return the URL without its password, and of a file the path alone."""
-    return url.render_as_string(hide_password=True) if _is_postgres(url) or not url.database else url.database

@@ -1,0 +1,60 @@
+"""What can be said of the settings' values before anything is opened: whether their URLs and folders can be used.
+
+Each part judges its own URL. Nothing is connected to.
+"""
+
+import os
+
+from headmix_server.app.errors import SettingError, SettingErrors
+from headmix_server.catalog.bucket import BucketUnusable, open_bucket
+from headmix_server.core.database import DatabaseUnusable, check_url
+from headmix_server.core.settings import Settings
+from headmix_server.tenancy.rates import RateStorageError, open_storage
+
+
+def check_settings(settings: Settings) -> None:
+    """Judge the settings.
+
+    Raises:
+        SettingError: it names every one that has a value it cannot have.
+    """
+    faults = []
+    for check in (_check_database, _check_artifacts, _check_limits_storage, _check_preload):
+        try:
+            check(settings)
+        except SettingError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise SettingErrors(faults)
+
+
+def _check_database(settings: Settings) -> None:
+    if settings.database is not None:
+        try:
+            check_url(settings.database.get_secret_value())
+        except DatabaseUnusable as error:
+            raise SettingError("database", error) from error
+
+
+def _check_artifacts(settings: Settings) -> None:
+    if settings.artifacts is not None:
+        try:
+            open_bucket(settings.artifacts.get_secret_value())
+        except BucketUnusable as error:
+            raise SettingError("artifacts", error) from error
+
+
+def _check_limits_storage(settings: Settings) -> None:
+    if settings.limits_storage is not None:
+        try:
+            open_storage(settings.limits_storage.get_secret_value())
+        except RateStorageError as error:
+            raise SettingError("limits_storage", error) from error
+
+
+def _check_preload(settings: Settings) -> None:
+    folder = settings.preload
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        raise SettingError("preload", f"takes a folder that can be read, and {folder} is none")
