@@ -1,18 +1,21 @@
 """A PEFT LoRA's adapter_config.json: understood in full or refused by field.
 
-Owns what the fields mean, PEFT's own way of matching patterns included. Reads no tensor and does not need PEFT.
+Owns what the fields mean; how patterns match is `module_patterns`'. Reads no tensor and does not need PEFT.
 """
 
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.artifact.strict_json import parse_strict
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.module_patterns import ModulePatterns
+
+T = TypeVar("T")
 
 FILE = "adapter_config.json"
 # A decoder's LoRA computes the same when it was saved as one of an encoder-decoder.
@@ -55,26 +58,18 @@ class PeftLoraConfig:
     rank: int
     alpha: float
     rslora: bool
-    rank_pattern: Mapping[str, int]
-    alpha_pattern: Mapping[str, float]
+    rank_pattern: ModulePatterns[int]
+    alpha_pattern: ModulePatterns[float]
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module given by its full name in the base's model."""
-        return self.rank_pattern.get(_matching_key(self.rank_pattern, module), self.rank)
+        return self.rank_pattern.value_of(module, self.rank)
 
     def scale_of(self, module: str) -> float:
         """Return what multiplies B A x, and the bias of B, of a module."""
         rank = self.rank_of(module)
-        alpha = self.alpha_pattern.get(_matching_key(self.alpha_pattern, module), self.alpha)
+        alpha = self.alpha_pattern.value_of(module, self.alpha)
         return alpha / (math.sqrt(rank) if self.rslora else rank)
-
-
-def _matching_key(patterns: Mapping[str, object], module: str) -> str:
-    """Return the first pattern that matches as PEFT matches: a regular expression for the end of the name."""
-    for pattern in patterns:
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return pattern
-    return module
 
 
 def read_peft_config(folder: Path) -> PeftLoraConfig:
@@ -100,10 +95,8 @@ def read_peft_config(folder: Path) -> PeftLoraConfig:
         rank=_rank("r", fields.get("r", 8)),
         alpha=_number("lora_alpha", fields.get("lora_alpha", 8)),
         rslora=bool(fields.get("use_rslora", False)),
-        rank_pattern={key: _rank(f"rank_pattern.{key}", value) for key, value in _patterns(fields, "rank_pattern")},
-        alpha_pattern={
-            key: _number(f"alpha_pattern.{key}", value) for key, value in _patterns(fields, "alpha_pattern")
-        },
+        rank_pattern=_patterns(fields, "rank_pattern", _rank),
+        alpha_pattern=_patterns(fields, "alpha_pattern", _number),
     )
 
 
@@ -130,16 +123,11 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-def _patterns(fields: Mapping[str, object], name: str) -> list[tuple[str, object]]:
+def _patterns(fields: Mapping[str, object], name: str, read: Callable[[str, object], T]) -> ModulePatterns[T]:
     value = fields.get(name) or {}
     if not isinstance(value, dict):
         raise ConvertError(name, f"{_shown(value)} is not an object")
-    for pattern in value:
-        try:
-            re.compile(rf"(.*\.)?({pattern})$")
-        except re.error as error:
-            raise ConvertError(f"{name}.{pattern}", f"not a regular expression: {error}") from None
-    return list(value.items())
+    return ModulePatterns(name, {pattern: read(f"{name}.{pattern}", entry) for pattern, entry in value.items()})
 
 
 def _rank(field: str, value: object) -> int:

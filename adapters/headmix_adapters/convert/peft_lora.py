@@ -31,6 +31,7 @@ from headmix_adapters.families import Family, Part, UnknownFamilyError, family_o
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 INDEX = f"{WEIGHTS}.index.json"
+_MAX_NAME = 1024
 _LORA = re.compile(r"(.+)\.lora_(A|B)\.(weight|bias)")
 _WRAPPERS = r"(?:(?:model|language_model|transformer|bert|roberta)\.)*"
 _VOCABULARY = "retrained rows of the base's vocabulary are not part of an artifact"
@@ -104,6 +105,8 @@ def _load(folder: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ConvertError(WEIGHTS, f"not a sound safetensors file: {error}") from None
+    if long := [name for name in tensors if len(name) > _MAX_NAME]:
+        raise ConvertError(quoted(long[0]), f"its name has {len(long[0])} characters, at most {_MAX_NAME} are read")
     return {saved: tensors[name] for saved, name in saved_names(tensors).items()}
 
 
@@ -152,7 +155,7 @@ def _collect(loras: list[ModuleLora], base: ResolvedBase) -> dict[int, dict[str,
     except UnknownFamilyError as error:
         raise ConvertError("base", str(error)) from None
     table = _module_table(family, gated=base.shape.gated_mlp)
-    path = re.compile(rf"{_WRAPPERS}{re.escape(family.layers)}\.(\d+)\.(.+)")
+    path = re.compile(rf"{_WRAPPERS}{re.escape(family.layers)}\.(\d+)\.(.+)", re.ASCII)
     pieces: dict[int, dict[str, list[Piece]]] = {}
     for lora in loras:
         match = path.fullmatch(lora.name)

@@ -218,6 +218,8 @@ def tensor(name: str, value: torch.Tensor | None) -> Edit:
         (field("r", 9), "model.layers.0.self_attn.k_proj.lora_A.weight: its rank is 2 (B: 2), the config says 9"),
         (field("lora_alpha", None), "lora_alpha: null is not a finite number"),
         (field("rank_pattern", {"(": 2}), "rank_pattern.(: not a regular expression"),
+        (field("rank_pattern", {"(?=q)q_proj": 2}), "rank_pattern.(?=q)q_proj: cannot be matched in linear time"),
+        (tensor("x" * 1025, torch.ones(1)), "its name has 1025 characters, at most 1024 are read"),
         (tensor(f"{Q}.lora_B.weight", None), "model.layers.0.self_attn.q_proj.lora_B.weight: missing"),
         (tensor(f"{Q}.lora_magnitude_vector", torch.ones(48)), "lora_magnitude_vector: a DoRA magnitude"),
         (tensor("base_model.model.model.embed_tokens.lora_embedding_A", torch.ones(2, 512)), "LoRA on an embedding"),
