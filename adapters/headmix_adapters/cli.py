@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import msgspec
 import typer
+from msgspec import UNSET
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -98,7 +99,8 @@ def _table(artifact: Artifact) -> Table:
     row("bytes", f"{artifact.size_bytes:,}")
     if config.classifier is not None:
         head = config.classifier
-        row("classifier", f"{head.kind} on the {head.pooling} state, {head.problem}")
+        past = "" if head.pad_token is UNSET else f" that is not of token {head.pad_token}"
+        row("classifier", f"{head.kind} on the {head.pooling} state{past}, {head.problem}")
         row("labels", *_some(head.labels))
     if config.added_tokens:
         row("added tokens", *_some(config.added_tokens))

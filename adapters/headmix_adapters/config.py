@@ -7,6 +7,7 @@ in `artifact`. Structs are immutable and refuse unknown fields, so a header is e
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 FORMAT = 1
 METADATA_KEY = "headmix"
@@ -96,12 +97,17 @@ class BaseShape(_Frozen, frozen=True, omit_defaults=True):
 
 
 class ClassifierConfig(_Frozen, frozen=True):
-    """The classification head: how token states become one vector, and that vector one score a label."""
+    """The classification head: how token states become one vector, and that vector one score a label.
+
+    With `pad_token`, pooling `last` reads the last token of another id, and the first where there is none, as
+    transformers' decoders do. It is absent from the JSON where it is unset.
+    """
 
     pooling: Pooling
     kind: ClassifierKind
     labels: tuple[str, ...]
     problem: Problem = "single_label"
+    pad_token: int | UnsetType = UNSET
 
 
 class AdapterConfig(_Frozen, frozen=True):

@@ -4,7 +4,10 @@ Pure tensor functions on whole layers; they know nothing of batches of adapters,
 runs through them: training uses these very functions. Source: arXiv 2205.03720, as DESIGN section 2 fixes it.
 """
 
+from collections.abc import Sequence
+
 import torch
+from msgspec import UNSET
 from torch import Tensor
 
 from headmix_adapters.config import ClassifierConfig
@@ -69,6 +72,18 @@ def pool(states: Tensor, pooling: str) -> Tensor:
         case "mean":
             return states.mean(dim=0)
     raise ValueError(f"no such pooling: {pooling}")
+
+
+def pool_text(config: ClassifierConfig, states: Tensor, tokens: Sequence[int]) -> Tensor:
+    """Return the vector that a head reads of one text: [tokens, D] -> [D]."""
+    if config.pooling == "last" and config.pad_token is not UNSET:
+        return states[last_place(tokens, config.pad_token) or 0]
+    return pool(states, config.pooling)
+
+
+def last_place(tokens: Sequence[int], pad_token: int) -> int | None:
+    """Return the place of the last token that is not the padding token; None where there is none."""
+    return next((at for at in reversed(range(len(tokens))) if tokens[at] != pad_token), None)
 
 
 def classify(config: ClassifierConfig, pooled: Tensor, tensors: dict[str, Tensor]) -> Tensor:

@@ -75,6 +75,16 @@ def test_what_only_mlp_adapters_need_is_absent_from_the_text_of_others() -> None
     assert not fields["sites"].keys() & {"gate_up", "down"}
 
 
+def test_a_padding_token_is_in_the_text_of_heads_that_have_one_alone() -> None:
+    """The text of every other head is what it was before there was the field, and so is its artifact's digest."""
+    assert json.loads(encode_config(CONFIG))["classifier"].keys() == {"pooling", "kind", "labels", "problem"}
+    padded = adapter_config(tiny_base_shape(), task="classification", classifier=classifier_config(pad_token=3))
+    assert json.loads(encode_config(padded))["classifier"]["pad_token"] == 3
+    assert decode_config(encode_config(padded)) == padded
+    assert CONFIG.classifier is not None
+    assert CONFIG.classifier.pad_token is msgspec.UNSET
+
+
 def test_a_base_may_tell_its_mlp() -> None:
     config = adapter_config(tiny_base_shape(intermediate_size=48, gated_mlp=False))
     assert json.loads(encode_config(config))["base"]["intermediate_size"] == 48

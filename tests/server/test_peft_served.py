@@ -22,6 +22,7 @@ TARGETS = {
     "roberta": (["query", "value"], ["key", "attention.output.dense", "intermediate.dense", "layer.1.output.dense"]),
 }
 TOKENS = 8
+PAD = 0
 
 
 @torch.inference_mode()
@@ -53,12 +54,17 @@ def test_loras_of_peft_in_one_batch_answer_as_peft_does(tmp_path: Path, model_ty
         targets = few if number % 2 else few + more
         lora = tmp_path / f"peft-{number}"
         config = {"r": 2 + number, "lora_alpha": 5, "lora_bias": targets == few, "use_rslora": number == 1}
-        oracles.append(random_peft_lora(lora, base, task_type=task_type, seed=number, target_modules=targets, **config))
+        oracle = random_peft_lora(lora, base, task_type=task_type, seed=number, target_modules=targets, **config)
         artifact = tmp_path / f"{number}.safetensors"
         save_converted(convert_source(lora, base), artifact)
-        prompt = random_prompt(5 + 7 * number, base.shape.vocab_size, number)
-        cases.append(Case(task_type, prompt, artifact, TOKENS if task_type == "CAUSAL_LM" else 0))
-    engine = build_engine(base, Settings(base="tiny", max_batch_tokens=48, adapter_slots=8, kv_cache_mib=1))
+        prompts = [random_prompt(5 + 7 * number, base.shape.vocab_size, number)]
+        if task_type == "SEQ_CLS":  # whose heads look past padding, be it longer than a step
+            prompts += [[*prompts[0], *[PAD] * count] for count in (1, 2, 20)] + [[PAD, PAD]]
+        for prompt in prompts:
+            oracles.append(oracle)
+            cases.append(Case(task_type, prompt, artifact, TOKENS if task_type == "CAUSAL_LM" else 0))
+    budget = 16 if causal else 48  # an encoder reads a text in one step
+    engine = build_engine(base, Settings(base="tiny", max_batch_tokens=budget, adapter_slots=8, kv_cache_mib=1))
     answers = answer_together(engine, cases)
     engine.close()
     for case, oracle, answer in zip(cases, oracles, answers, strict=True):

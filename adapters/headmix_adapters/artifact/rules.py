@@ -5,6 +5,8 @@ Every fault names the field as it stands in the header's JSON.
 
 from collections.abc import Sequence
 
+from msgspec import UNSET
+
 from headmix_adapters.artifact.faults import FaultList, quoted
 from headmix_adapters.artifact.limits import FLOAT32_MAX, FLOAT32_SMALLEST, Limits
 from headmix_adapters.config import FORMAT, AdapterConfig, BaseShape, ClassifierConfig, SiteConfig
@@ -41,6 +43,7 @@ def check_meaning(config: AdapterConfig, limits: Limits, faults: FaultList) -> N
         faults.add("classifier: present, but task is generation")
     if config.classifier is not None:
         _check_classifier(config.classifier, limits, faults)
+        _check_pad_token(config.classifier, config.base.vocab_size, faults)
     _check_words("added_tokens", config.added_tokens, limits.max_added_tokens, faults)
 
 
@@ -115,6 +118,16 @@ def _check_classifier(classifier: ClassifierConfig, limits: Limits, faults: Faul
         # People read labels in answers and lists; added tokens are the model's, and may hold a line end.
         if printable(label) != label:
             faults.add(f"{where}[{index}]: {quoted(label)} holds control characters")
+
+
+def _check_pad_token(classifier: ClassifierConfig, vocab_size: int, faults: FaultList) -> None:
+    token = classifier.pad_token
+    if token is UNSET:
+        return
+    if classifier.pooling != "last":
+        faults.add(f"classifier.pad_token: only pooling last looks past a token, this head's is {classifier.pooling}")
+    if not 0 <= token < vocab_size:
+        faults.add(f"classifier.pad_token: {token} is not a token of the base, which has {vocab_size}")
 
 
 def _check_words(where: str, words: Sequence[str], most: int, faults: FaultList) -> None:

@@ -80,9 +80,11 @@ def export(
     from headmix_adapters.convert.peft_export import export_peft_lora
 
     try:
-        export_peft_lora(artifact, out, resolve_base(base), allow_base_mismatch=allow_base_mismatch)
+        notes = export_peft_lora(artifact, out, resolve_base(base), allow_base_mismatch=allow_base_mismatch)
     except (ArtifactError, ConvertError, BaseError, OSError) as error:
         _fail(error)
+    for note in notes:
+        typer.echo(note, err=True)
     typer.echo(str(out))
 
 

@@ -1,18 +1,20 @@
 """Classification heads of foreign adapters: where transformers' classifiers keep them, and the artifact's names.
 
-Owns the three shapes transformers has: `score` on the last token (decoders), the pooler and `classifier` (BERT),
-`classifier.dense` and `classifier.out_proj` on the first token (RoBERTa).
+Owns the three shapes transformers has: `score` on the last token that is no padding (decoders), the pooler and
+`classifier` (BERT), `classifier.dense` and `classifier.out_proj` on the first token (RoBERTa).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import msgspec
 import torch
 from torch import Tensor
 
 from headmix_adapters.config import BaseShape, ClassifierConfig, ClassifierKind, Pooling, Problem
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.head_config import HeadConfig
 from headmix_adapters.convert.lora_sites import ModuleLora
 from headmix_adapters.sites import classifier_shapes
 
@@ -22,12 +24,15 @@ _POOLERS = ("bert.pooler.dense", "pooler.dense")
 
 @dataclass(frozen=True, slots=True)
 class HeadWish:
-    """What no checkpoint tells: the labels' names and the kind of problem. None: LABEL_0, LABEL_1, ...; regression
-    for one label, one label of several otherwise, as in transformers.
+    """What a person says of the labels' names and the kind of problem, and what the model's `config` says of the head.
+
+    A person's word counts; without any, labels are LABEL_0, LABEL_1, ..., and the problem is regression for one label,
+    one label of several otherwise, as in transformers.
     """
 
     labels: tuple[str, ...] | None = None
     problem: Problem | None = None
+    config: HeadConfig = field(default_factory=HeadConfig)
 
 
 Head = tuple[ClassifierConfig | None, dict[str, Tensor], frozenset[str]]
@@ -58,7 +63,10 @@ def peft_head(
     bias = saved.get("score.bias", torch.zeros(weight.shape[0], dtype=weight.dtype))
     tensors = {"classifier.out_proj.weight": weight, "classifier.out_proj.bias": bias}
     used = frozenset({"score.weight", "score.bias"})
-    return _checked(tensors, "last", "linear", base, wish), tensors, used
+    head = _checked(tensors, "last", "linear", base, wish)
+    if wish.config.pad_token is not None:
+        head = msgspec.structs.replace(head, pad_token=wish.config.pad_token)
+    return head, tensors, used
 
 
 def roberta_head(saved: Mapping[str, Tensor], base: BaseShape, wish: HeadWish) -> Head:
@@ -114,10 +122,10 @@ def _checked(
 ) -> ClassifierConfig:
     weight = tensors["classifier.out_proj.weight"]
     count = weight.shape[0]
-    labels = wish.labels or tuple(f"LABEL_{index}" for index in range(count))
+    labels = wish.labels or wish.config.labels_of(count)
     if len(labels) != count:
         raise ConvertError("labels", f"{len(labels)} are given, the classification head has {count}")
-    problem = wish.problem or ("regression" if count == 1 else "single_label")
+    problem = wish.problem or wish.config.problem or ("regression" if count == 1 else "single_label")
     config = ClassifierConfig(pooling=pooling, kind=kind, labels=labels, problem=problem)
     for name, shape in classifier_shapes(config, base.hidden_size).items():
         if tuple(tensors[name].shape) != shape:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET
 from safetensors.torch import save
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from headmix_adapters.config import AdapterConfig, ClassifierConfig
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.dense import DenseLora, dense_term, placed, stacked
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.head_config import read_head_config
 from headmix_adapters.convert.peft_config import FILE as CONFIG
 from headmix_adapters.convert.peft_lora import PREFIX, WEIGHTS
 from headmix_adapters.families import Family, Part, family_of
@@ -36,8 +38,13 @@ class _SavedHead:
     modules: list[str]
 
 
-def export_peft_lora(path: Path, folder: Path, base: ResolvedBase, *, allow_base_mismatch: bool = False) -> None:
+def export_peft_lora(
+    path: Path, folder: Path, base: ResolvedBase, *, allow_base_mismatch: bool = False
+) -> tuple[str, ...]:
     """Write adapter_config.json and adapter_model.safetensors (float32) into a folder.
+
+    Returns:
+        What whoever loads it must know, each a sentence.
 
     Raises:
         ArtifactError: the file is no artifact for this base.
@@ -63,6 +70,20 @@ def export_peft_lora(path: Path, folder: Path, base: ResolvedBase, *, allow_base
     write_durably(folder / WEIGHTS, save(data, metadata={"format": "pt"}))
     text = json.dumps(_adapter_config(config, loras, head, base.name, lora_bias=has_bias), indent=2)
     write_durably(folder / CONFIG, text.encode())
+    return _notes(config, base)
+
+
+def _notes(config: AdapterConfig, base: ResolvedBase) -> tuple[str, ...]:
+    """Say which token the head reads where the base's config says another: PEFT's files have no place for it."""
+    if config.classifier is None or config.classifier.pooling != "last":
+        return ()
+    own = None if config.classifier.pad_token is UNSET else config.classifier.pad_token
+    theirs = read_head_config(base.folder).pad_token
+    if own == theirs:
+        return ()
+    reads = "the last token" if own is None else f"the last token that is not {own}"
+    how = f"load the transformers model with pad_token_id={own}, or texts that end with that token score differently"
+    return (f"the head reads {reads}, and the base's config has pad_token_id {theirs}: {how}",)
 
 
 def _module_loras(

@@ -6,6 +6,7 @@ how their LoRAs are regrouped, `lora_sites`.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from headmix_adapters.config import AdapterConfig
 from headmix_adapters.convert.base_copies import is_base_copy
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.head_config import read_head_config
 from headmix_adapters.convert.heads import HeadWish, is_pooler, peft_head
 from headmix_adapters.convert.lora_sites import ModuleLora, Piece, build_sites, pieces_of
 from headmix_adapters.convert.peft_config import CLASSIFICATION_TASK, PeftLoraConfig, read_peft_config
@@ -47,6 +49,7 @@ _REASONS = {
     "base_layer.bias": "a retrained bias of the base is not part of an artifact",
     "base_layer.weight": "it is not this base's weight, so the adapter belongs to another",
 }
+_HEADS = ("score.", "classifier.")
 # Fused projections of checkpoints whose own code differs from transformers' in nothing else.
 _FUSED: Mapping[str, tuple[str, ...]] = {
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -69,6 +72,8 @@ def convert_peft_lora(folder: Path, base: ResolvedBase, wish: HeadWish) -> Conve
     pooler = next((lora for lora in loras if "classifier.weight" in rest and is_pooler(lora.name, base.shape)), None)
     pieces = _collect([lora for lora in loras if lora is not pooler], base)
     checkpoint = BaseCheckpoint(base.folder)
+    if any(name.startswith(_HEADS) for name in rest):
+        wish = replace(wish, config=read_head_config(base.folder, folder))
     head, head_tensors, used = peft_head(rest, base.shape, checkpoint, wish, pooler)
     others = sorted(rest.keys() - used)
     for name in others:

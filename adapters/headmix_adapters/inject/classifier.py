@@ -55,7 +55,7 @@ class ClassifierModel(AdaptedModel):
             raise ValueError("input_ids or prefix_states are needed")
         mask = given.new_ones(given.shape[:2], dtype=torch.long) if attention_mask is None else attention_mask
         head = cast("ClassifierHead", self.head)
-        logits = head(self.hidden_states(input_ids, mask, prefix_states), mask)
+        logits = head(self.hidden_states(input_ids, mask, prefix_states), mask, input_ids)
         smoothing = self.label_smoothing if self.training else 0.0
         loss = None if labels is None else problem_loss(self.problem, logits, labels, smoothing)
         return SequenceClassifierOutput(loss=cast("torch.FloatTensor | None", loss), logits=logits)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
+from msgspec import UNSET
 from torch import Tensor, nn
 
 from headmix_adapters import reference
@@ -24,11 +25,18 @@ class ClassifierHead(nn.Module):
         """Return the parameters under their artifact names."""
         return {name: cast("nn.Parameter", getattr(self, attribute)) for name, attribute in self._names.items()}
 
-    def forward(self, states: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return label scores [texts, labels] from states [texts, tokens, D] and the mask of real tokens."""
+    def forward(self, states: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None) -> Tensor:
+        """Return label scores [texts, labels] from states [texts, tokens, D] and the mask of real tokens.
+
+        `input_ids` [texts, tokens] are needed by a head that looks past a padding token.
+        """
+        if input_ids is None:
+            if self.config.pad_token is not UNSET:
+                raise ValueError("a head with a pad_token needs input_ids")
+            input_ids = torch.zeros_like(attention_mask)
         rows = [
-            reference.pool(row[mask.bool()], self.config.pooling)
-            for row, mask in zip(states, attention_mask, strict=True)
+            reference.pool_text(self.config, row[mask.bool()], ids[mask.bool()].tolist())
+            for row, mask, ids in zip(states, attention_mask, input_ids, strict=True)
         ]
         tensors: dict[str, Tensor] = dict(self.tensors())
         return reference.classify(self.config, torch.stack(rows).float(), tensors)

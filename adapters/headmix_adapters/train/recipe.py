@@ -119,6 +119,8 @@ class Recipe(_Table, frozen=True):
         if (self.task == "classification") != (self.classifier is not None):
             needs = "needs" if self.task == "classification" else "has no"
             raise ValueError(f"task {self.task} {needs} [classifier]")
+        if self.classifier is not None and self.classifier.pad_token is not msgspec.UNSET:
+            raise ValueError("classifier.pad_token is for converted adapters: trained ones read the last token itself")
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -14,11 +14,23 @@ class PooledStates:
     def __init__(self) -> None:
         self._sums: dict[int, Tensor] = {}
 
-    def add(self, sequence_id: int, states: Tensor, pooling: Literal["last", "cls", "mean"], *, first: bool) -> None:
-        """Take in the final hidden states [rows, D] of a sequence's next chunk; `first` marks its first."""
+    def add(
+        self,
+        sequence_id: int,
+        states: Tensor,
+        pooling: Literal["last", "cls", "mean"],
+        *,
+        first: bool,
+        last: int | None = -1,
+    ) -> None:
+        """Take in the final hidden states [rows, D] of a sequence's next chunk; `first` marks its first.
+
+        `last` is the row that pooling `last` would read if the text ended here; None where it looks past all of them.
+        """
         match pooling:
             case "last":
-                self._sums[sequence_id] = states[-1].clone()
+                if last is not None or first:
+                    self._sums[sequence_id] = states[last or 0].clone()
             case "cls":
                 if first:
                     self._sums[sequence_id] = states[0].clone()

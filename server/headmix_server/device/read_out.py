@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from msgspec import UNSET, UnsetType
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from headmix_adapters.config import Pooling
-from headmix_adapters.reference import classify, label_probabilities
+from headmix_adapters.reference import classify, label_probabilities, last_place
 from headmix_server.core.runner import NOT_FINITE, BatchRow, Pooled, RowResult, Scored
 from headmix_server.core.types import EmbeddingParams, SamplingParams, TokenLogprob
 from headmix_server.device.adapter_pool import Occupant
@@ -118,10 +119,13 @@ class ReadOut:
         finite = all(map(math.isfinite, numbers))
         return RowResult(item.row.sequence_id, Pooled(tuple(numbers)) if finite else NOT_FINITE)
 
-    def _pool_states(self, item: Placed, pooling: Pooling, hidden: Tensor) -> Tensor | None:
+    def _pool_states(
+        self, item: Placed, pooling: Pooling, hidden: Tensor, pad_token: int | UnsetType = UNSET
+    ) -> Tensor | None:
         """Take in a chunk's states; return the whole sequence's pooled vector [D] once its end is reached."""
         row = item.row
-        self._pooled.add(row.sequence_id, hidden[item.rows], pooling, first=row.start == 0)
+        last = -1 if pad_token is UNSET else last_place(row.tokens, pad_token)
+        self._pooled.add(row.sequence_id, hidden[item.rows], pooling, first=row.start == 0, last=last)
         return self._pooled.take(row.sequence_id, pooling, row.end) if row.samples else None
 
     def _classify(self, item: Placed, hidden: Tensor) -> RowResult:
@@ -129,7 +133,7 @@ class ReadOut:
         if occupant is None or occupant.config.classifier is None:  # `_fault` has refused this row before
             raise RuntimeError("a classification row without a classification head")
         classifier = occupant.config.classifier
-        pooled = self._pool_states(item, classifier.pooling, hidden)
+        pooled = self._pool_states(item, classifier.pooling, hidden, classifier.pad_token)
         if pooled is None:
             return RowResult(row.sequence_id)
         logits = classify(classifier, pooled, occupant.head).float()

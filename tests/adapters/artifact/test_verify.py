@@ -151,6 +151,28 @@ def test_ranks_and_labels_are_held_to_the_limits_given(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("pooling", "pad_token", "faults"),
+    [
+        ("last", 0, None),
+        ("last", BASE.vocab_size - 1, None),
+        ("last", BASE.vocab_size, [f"classifier.pad_token: {BASE.vocab_size} is not a token of the base"]),
+        ("last", -1, ["classifier.pad_token: -1 is not a token of the base"]),
+        ("cls", 0, ["classifier.pad_token: only pooling last looks past a token"]),
+        ("mean", 0, ["classifier.pad_token: only pooling last looks past a token"]),
+    ],
+)
+def test_a_padding_token_is_one_of_the_bases_and_goes_with_the_last_token(
+    tmp_path: Path, pooling: str, pad_token: int, faults: list[str] | None
+) -> None:
+    path = tmp_path / "a.safetensors"
+    random_artifact(path, BASE, classifier=classifier_config(pooling=pooling, pad_token=pad_token))
+    found = faults_or_none(path)
+    assert (found is None) == (faults is None)
+    for fault, beginning in zip(found or [], faults or [], strict=True):
+        assert fault.startswith(beginning)
+
+
 def test_every_fault_is_listed_not_only_the_first(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     config = adapter_config(BASE, method="lora")

@@ -76,6 +76,7 @@ def test_whole_numbers_name_labels_as_they_do_in_the_data(tmp_path: Path) -> Non
         ('preset = "roberta-nlu"', 'method = "lora"\nrank = 4', "needs rank and sites"),
         ('preset = "roberta-nlu"', 'preset = "lite-qv"\nlayers = [2, 2]', r"layers \[2, 2\]"),
         ('"classification"', '"generation"', r"generation has no \[classifier\]"),
+        ('kind = "linear"', 'kind = "linear"\npad_token = 0', "classifier.pad_token is for converted adapters"),
         ('name = "spam"', 'name = "../spam"', r"\$.name"),
         ("[data]", "[data", "recipe.toml"),
     ],
