@@ -30,6 +30,28 @@ class StaticAttention(Protocol):
         ...
 
 
+class RowTables:
+    """The rows' positions and their sequences' cache blocks, at fixed addresses on the device."""
+
+    def __init__(self, rows: int, blocks: int, device: torch.device) -> None:
+        self._shape = (rows, blocks)
+        self._numbers = FixedNumbers(rows + rows * blocks, device)
+        self.positions = self._numbers.on_device[:rows]  # [rows] int32
+        self.blocks = self._numbers.on_device[rows:].view(rows, blocks)  # [rows, blocks] int32; 0 after a row's own
+
+    def write(self, positions: Sequence[int], blocks: Sequence[Sequence[int]]) -> None:
+        """Write all of them.
+
+        Raises:
+            ValueError: they are not as many rows, or a row has more blocks than there is room for.
+        """
+        rows, width = self._shape
+        if len(positions) != rows or max(map(len, blocks)) > width:
+            raise ValueError(f"{len(positions)} rows of up to {max(map(len, blocks))} blocks for {rows} of {width}")
+        padded = [number for own in blocks for number in (*own, *[0] * (width - len(own)))]
+        self._numbers.write([*positions, *padded])
+
+
 class GatherAttention:
     """See `StaticAttention`: torch's own product over as many places as the longest context, gathered and masked.
 
@@ -47,9 +69,9 @@ class GatherAttention:
         keys = caches[0][0]
         self._caches = caches
         self._block_size = block_size
-        self._shape = (rows, blocks)
+        self._rows = rows
         self._dtype = keys.dtype
-        self._numbers = FixedNumbers(rows + rows * blocks, keys.device)
+        self._tables = RowTables(rows, blocks, keys.device)
         self._context = torch.arange(blocks * block_size, device=keys.device)  # [context]
         self._places = self._context  # [rows * context] once a step has begun
         self._writes = self._context  # [rows]
@@ -57,17 +79,11 @@ class GatherAttention:
 
     def fill(self, positions: Sequence[int], blocks: Sequence[Sequence[int]]) -> None:
         """See `StaticAttention`."""
-        rows, width = self._shape
-        if len(positions) != rows or max(map(len, blocks)) > width:
-            raise ValueError(f"{len(positions)} rows of up to {max(map(len, blocks))} blocks for {rows} of {width}")
-        padded = [number for own in blocks for number in (*own, *[0] * (width - len(own)))]
-        self._numbers.write([*positions, *padded])
+        self._tables.write(positions, blocks)
 
     def begin(self) -> None:
         """See `StaticAttention`."""
-        rows, width = self._shape
-        numbers = self._numbers.on_device.long()
-        positions, blocks = numbers[:rows], numbers[rows:].view(rows, width)
+        positions, blocks = self._tables.positions.long(), self._tables.blocks.long()
         seen = torch.minimum(self._context, positions[:, None])  # [rows, context]
         places = blocks.gather(1, seen // self._block_size) * self._block_size + seen % self._block_size
         self._writes = places[:, -1].contiguous()
@@ -80,7 +96,7 @@ class GatherAttention:
         keys, values = self._caches[layer]
         keys.index_copy_(0, self._writes, k)
         values.index_copy_(0, self._writes, v)
-        rows = self._shape[0]
+        rows = self._rows
         key = keys.index_select(0, self._places).view(rows, -1, *keys.shape[1:]).transpose(1, 2)
         value = values.index_select(0, self._places).view(rows, -1, *values.shape[1:]).transpose(1, 2)
         mask = self._mask(window)  # [rows, 1, 1, context]

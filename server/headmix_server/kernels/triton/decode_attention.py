@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from headmix_server.kernels.fixed_numbers import FixedNumbers
+from headmix_server.kernels.static_attention import RowTables
 from headmix_server.kernels.triton.operand import MIN_DOT, block_of, operand
 
 DECODE: Mapping[str, int] = MappingProxyType({"BLOCK_T": 128, "num_warps": 4, "num_stages": 3})
@@ -137,37 +137,33 @@ class TritonDecodeAttention:
     def __init__(self, caches: Sequence[tuple[Tensor, Tensor]], block_size: int, rows: int, blocks: int) -> None:
         self._caches = caches
         self._block_size = block_size
-        self._shape = (rows, blocks)
-        self._numbers = FixedNumbers(rows + rows * blocks, caches[0][0].device)
+        self._width = blocks
+        self._tables = RowTables(rows, blocks, caches[0][0].device)
         self._parts = _parts(rows * caches[0][0].shape[1], blocks * block_size)
         self._scratch: tuple[Tensor, Tensor] | None = None
 
     def fill(self, positions: Sequence[int], blocks: Sequence[Sequence[int]]) -> None:
         """See `StaticAttention`."""
-        rows, width = self._shape
-        if len(positions) != rows or max(map(len, blocks)) > width:
-            raise ValueError(f"{len(positions)} rows of up to {max(map(len, blocks))} blocks for {rows} of {width}")
-        padded = [number for own in blocks for number in (*own, *[0] * (width - len(own)))]
-        self._numbers.write([*positions, *padded])
+        self._tables.write(positions, blocks)
 
     def begin(self) -> None:
         """See `StaticAttention`; the kernels read the buffers as they are."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
         """See `StaticAttention`."""
-        (rows, heads, size), groups, width = q.shape, k.shape[1], self._shape[1]
+        (rows, heads, size), groups = q.shape, k.shape[1]
         for states in (q, k, v):
             if states.stride()[1:] != (size, 1):
                 raise ValueError(f"heads of shape {tuple(states.shape)} with strides {states.stride()} are not dense")
         keys, values = self._caches[layer]
         sums, weights = self._make_scratch(q)
         _attend_part[rows, groups, self._parts](
-            *(q, k, v, keys, values, self._numbers.on_device, self._numbers.on_device[rows:], sums, weights),
+            *(q, k, v, keys, values, self._tables.positions, self._tables.blocks, sums, weights),
             *(q.stride(0), k.stride(0), v.stride(0), scale),
             H=heads,
             G=groups,
             P=size,
-            WIDTH=width,
+            WIDTH=self._width,
             WINDOW=window or 0,
             BLOCK_SIZE=self._block_size,
             PARTS=self._parts,
