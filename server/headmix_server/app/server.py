@@ -107,6 +107,7 @@ class Server:
             self._settings,
             self._folder.run,
             on_death=parts.engine_died,
+            on_start=parts.state.metrics.engine_started,
             command=(*WORKER, "--fingerprint", parts.state.base.shape.fingerprint),
         )
         engine_life = asyncio.create_task(supervisor.run())

@@ -9,12 +9,14 @@ import itertools
 import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from headmix_server.core.messages import EngineReport, ResidentAdapter
+from headmix_server.core.process_metrics import ProcessMetrics
 from headmix_server.core.series_budget import Owner, SeriesBudget
 from headmix_server.core.types import Residency
 
@@ -36,7 +38,7 @@ _NAMING_LABELS = frozenset({"tenant", "adapter", "running_lora_adapters", "waiti
 class Metrics:
     """All metrics of one server. `series` is how many (tenant, adapter) pairs have series of their own.
 
-    `deletions` counts the adapters that were deleted.
+    `deletions` counts the adapters that were deleted, `processes` has what the operating system says.
     """
 
     def __init__(self, *, series: int, version: str, base: str, clock: Callable[[], float] = time.time) -> None:
@@ -46,6 +48,7 @@ class Metrics:
         self._budget = SeriesBudget(series, self._remove_series)
         self._versions = SeriesBudget(series, self._remove_version_series)
         self.deletions = 0
+        self.processes = ProcessMetrics()
         self._define_requests()
         self._define_engine()
         self._define_adapters()
@@ -324,10 +327,15 @@ class Metrics:
         nothing = EngineReport(
             running=0, waiting=0, kv_usage=0.0, slots_free=0, slots_leased=0, slots_idle=0, slots_loading=0
         )
+        self.processes.engine_pid = None
         with self._lock:
             self._set_gauges(nothing)
             self.lora_requests_info.clear()
             self._set_resident(())
+
+    def engine_started(self, pid: int) -> None:
+        """Note the engine's process."""
+        self.processes.engine_pid = pid
 
     def engine_restarted(self) -> None:
         """Count an engine process started in place of one that died."""
@@ -344,7 +352,9 @@ class Metrics:
     def render(self, *, tenants: bool) -> tuple[bytes, str]:
         """Return the exposition and its content type; without `tenants`, no series that names a tenant or adapter."""
         with self._lock:
-            return generate_latest(_Shown(self.registry, tenants=tenants)), CONTENT_TYPE_PLAIN_0_0_4
+            shown = list(_shown(self.registry, tenants=tenants))
+        # Written outside the lock: the event loop takes it with every request.
+        return generate_latest(_Collected([*shown, *self.processes.collect()])), CONTENT_TYPE_PLAIN_0_0_4
 
     def _remove_series(self, owner: Owner) -> None:
         _remove(owner, (self.requests, self.prompt_tokens, self.generation_tokens, self.adapter_resident))
@@ -383,23 +393,26 @@ class Metrics:
             self.adapter_resident.labels(*labels).set(count)
 
 
-class _Shown:
-    """A registry without the `_created` samples, which double the series of counters and histograms for no reader.
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """Metrics that were collected already, as what writes them wants them."""
 
-    Without `tenants` it is also without every metric that has a label in which clients' names can stand.
+    metrics: Sequence[Metric]
+
+    def collect(self) -> Sequence[Metric]:
+        return self.metrics
+
+
+def _shown(registry: CollectorRegistry, *, tenants: bool) -> Iterator[Metric]:
+    """Yield a registry's metrics without the `_created` samples, which double the series for no reader.
+
+    Without `tenants` also without every metric that has a label in which clients' names can stand.
     """
-
-    def __init__(self, registry: CollectorRegistry, *, tenants: bool) -> None:
-        self._registry = registry
-        self._tenants = tenants
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the registry's metrics."""
-        for metric in self._registry.collect():
-            samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            if self._tenants or not any(_NAMING_LABELS & sample.labels.keys() for sample in samples):
-                metric.samples = samples
-                yield metric
+    for metric in registry.collect():
+        samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+        if tenants or not any(_NAMING_LABELS & sample.labels.keys() for sample in samples):
+            metric.samples = samples
+            yield metric
 
 
 def _remove(owner: Owner, metrics: Iterable[Counter | Gauge | Histogram]) -> None:

@@ -41,8 +41,9 @@ class EngineRefusedError(EngineLostError):
 class Supervisor:
     """Runs one engine process after another on the endpoints of one folder.
 
-    `on_death` is called whenever an engine was lost and will be replaced. `command` is the engine's program; the
-    endpoint is appended. `start` runs it with its settings, `clock` is the one of `engine.last_heard`.
+    `on_start` is called with each engine's process id, `on_death` whenever one was lost and will be replaced. `command`
+    is the engine's program; the endpoint is appended. `start` runs it with its settings, `clock` is the one of
+    `engine.last_heard`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Supervisor:
         folder: Path,
         *,
         on_death: Callable[[], None],
+        on_start: Callable[[int], None] = lambda _: None,
         command: Sequence[str] = WORKER,
         start: Callable[[Sequence[str], str], Awaitable[EngineProcess]] = EngineProcess.start,
         clock: Callable[[], float] = time.monotonic,
@@ -60,6 +62,7 @@ class Supervisor:
         self._settings = settings
         self._folder = folder
         self._on_death = on_death
+        self._on_start = on_start
         self._command = tuple(command)
         self._start = start
         self._clock = clock
@@ -96,6 +99,7 @@ class Supervisor:
             connection = self._engine.attach(endpoint)
             process = await self._start([*self._command, "--endpoint", endpoint], self._settings.model_dump_json())
             self._log.info("engine started", pid=process.pid)
+            self._on_start(process.pid)
             try:
                 death = await self._watch(process, connection)
                 if death is None:

@@ -128,6 +128,7 @@ def test_a_killed_engine_fails_what_is_open_and_comes_back_by_itself(tmp_path: P
     base = write_fake_base(tmp_path / FAKE_BASE)
     preload = _write_adapters(base, tmp_path / "preload")
     with running_server(tmp_path, base=base, preload=preload, max_model_len=2 * ENDLESS) as server:
+        began = _metric(server, "headmix_engine_process_start_time_seconds")
         with _open_requests(server, 6, ENDLESS) as requests:
             os.kill(server.engine_pid(), signal.SIGKILL)
             answers = [request.result() for request in requests]
@@ -143,6 +144,7 @@ def test_a_killed_engine_fails_what_is_open_and_comes_back_by_itself(tmp_path: P
         assert _complete(server, model="poet").status_code == 200
         assert _adapters(server) == [("poet", 1), ("spam", 1)]
         assert _metric(server, "headmix_engine_restarts_total") == 1
+        assert _metric(server, "headmix_engine_process_start_time_seconds") > began
 
 
 def test_a_crash_loop_ends_the_program_and_the_last_line_says_why(tmp_path: Path) -> None:
