@@ -16,7 +16,8 @@ from rich.text import Text
 
 from headmix_adapters.artifact import Artifact, ArtifactError, digest_file, open_artifact, verify_artifact
 from headmix_adapters.artifact.faults import quoted
-from headmix_adapters.base import BaseError, resolve_base
+from headmix_adapters.base import BaseError
+from headmix_adapters.base.progress_bar import resolve_visibly
 from headmix_adapters.config import SiteConfig
 
 MAX_WORDS = 20
@@ -53,7 +54,7 @@ def verify(
 ) -> None:
     """Check an adapter's file in full, as the server does at upload; every fault on a line, exit status 1."""
     try:
-        shape = None if base is None else resolve_base(base).shape
+        shape = None if base is None else resolve_visibly(base).shape
         verify_artifact(path, base=shape, allow_base_mismatch=allow_base_mismatch)
         digest = digest_file(path)
     except (ArtifactError, BaseError, OSError) as error:

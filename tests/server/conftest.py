@@ -1,7 +1,9 @@
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import Engine
 
 from headmix_server.core.database import open_database
@@ -44,3 +46,15 @@ def engine(database_url: str) -> Iterator[Engine]:
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     with redis_server(tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Undoes at the end what a test configures."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("headmix_adapters").setLevel(logging.NOTSET)
+    structlog.reset_defaults()

@@ -4,12 +4,12 @@ Owns the order of the places looked in. Loads no torch: where a GGUF file must b
 """
 
 import logging
-import subprocess
-import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from headmix_adapters.base.cache import cache_key, default_cache_dir
+from headmix_adapters.base.conversion import OnProgress, run_conversion
 from headmix_adapters.base.embedded import EMBEDDED, embedded_path
 from headmix_adapters.base.errors import BaseError
 from headmix_adapters.base.folder import read_base_shape
@@ -28,20 +28,26 @@ class ResolvedBase:
     shape: BaseShape
 
 
-def resolve_base(name: str, *, cache_dir: Path | None = None) -> ResolvedBase:
+def _unheard(_: object) -> None:
+    pass
+
+
+def resolve_base(name: str, *, cache_dir: Path | None = None, on_progress: OnProgress = _unheard) -> ResolvedBase:
     """Find a base by embedded name, local folder, GGUF file or hub id, in this order.
 
-    A GGUF file's first resolve converts it to a safetensors folder under `cache_dir` (seconds to minutes); later ones
-    take well under a second for small models.
+    A GGUF file's first resolve converts it to a safetensors folder under `cache_dir` (seconds to minutes), of which
+    `on_progress` hears several times a second; what it raises ends the conversion and reaches the caller. Later
+    resolves take well under a second for small models.
 
     Raises:
         BaseError: nothing of this name, or what it names is not a usable model; the message says what to do.
     """
     if name in EMBEDDED:
-        return _resolve_path(name, embedded_path(name), cache_dir)
+        return _resolve_path(name, embedded_path(name), cache_dir, on_progress)
     path = _path(name)
     if name and path.exists():
-        return _resolve_path(path.resolve().stem if path.is_file() else path.resolve().name, path, cache_dir)
+        own_name = path.resolve().stem if path.is_file() else path.resolve().name
+        return _resolve_path(own_name, path, cache_dir, on_progress)
     if not is_hub_id(name) or path.suffix == ".gguf":
         raise BaseError(f"no base {name}: there is no such file or folder (embedded bases: {', '.join(EMBEDDED)})")
     return _resolve_folder(name, hub_folder(name))
@@ -57,13 +63,14 @@ def _path(name: str) -> Path:
     return path
 
 
-def _resolve_path(name: str, path: Path, cache_dir: Path | None) -> ResolvedBase:
+def _resolve_path(name: str, path: Path, cache_dir: Path | None, on_progress: OnProgress) -> ResolvedBase:
     if path.is_dir():
         return _resolve_folder(name, path)
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise BaseError(f"{path} is not a GGUF file; a base is a GGUF file or a model folder")
-    return _resolve_folder(name, _converted(path, cache_dir if cache_dir is not None else default_cache_dir()))
+    cache = cache_dir if cache_dir is not None else default_cache_dir()
+    return _resolve_folder(name, _converted(path, cache, on_progress))
 
 
 def _resolve_folder(name: str, folder: Path) -> ResolvedBase:
@@ -71,15 +78,13 @@ def _resolve_folder(name: str, folder: Path) -> ResolvedBase:
     return ResolvedBase(name, folder, read_base_shape(name, folder))
 
 
-def _converted(gguf: Path, cache_dir: Path) -> Path:
+def _converted(gguf: Path, cache_dir: Path, on_progress: OnProgress) -> Path:
     folder = cache_dir / cache_key(gguf)
     # The converter renames a finished folder into place, so a folder that exists is complete.
     if folder.is_dir():
         return folder
     logger.info("converting %s to safetensors, once, into %s", gguf.name, folder)
-    command = [sys.executable, "-m", "headmix_adapters.base.convert_gguf", str(gguf.resolve()), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or not folder.is_dir():
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise BaseError(f"{gguf} cannot be converted: {reason}")
+    started = time.monotonic()
+    run_conversion(gguf, folder, on_progress)
+    logger.info("converted %s in %.0f s", gguf.name, time.monotonic() - started)
     return folder

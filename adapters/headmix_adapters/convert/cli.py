@@ -6,7 +6,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from headmix_adapters.artifact import ArtifactError
-from headmix_adapters.base import BaseError, resolve_base
+from headmix_adapters.base import BaseError
+from headmix_adapters.base.progress_bar import resolve_visibly
 from headmix_adapters.config import Problem
 from headmix_adapters.convert.errors import ConvertError
 
@@ -54,7 +55,7 @@ def convert(
         allow_base_mismatch=allow_base_mismatch,
     )
     try:
-        converted = convert_source(source, resolve_base(base), options)
+        converted = convert_source(source, resolve_visibly(base), options)
         digest = save_converted(converted, out)
     except (ArtifactError, ConvertError, BaseError, OSError) as error:
         _fail(error)
@@ -80,7 +81,7 @@ def export(
     from headmix_adapters.convert.peft_export import export_peft_lora
 
     try:
-        notes = export_peft_lora(artifact, out, resolve_base(base), allow_base_mismatch=allow_base_mismatch)
+        notes = export_peft_lora(artifact, out, resolve_visibly(base), allow_base_mismatch=allow_base_mismatch)
     except (ArtifactError, ConvertError, BaseError, OSError) as error:
         _fail(error)
     for note in notes:

@@ -18,7 +18,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from headmix_adapters.base import BaseError, ResolvedBase, resolve_base, weight_files
+from headmix_adapters.base import BaseError, ResolvedBase, weight_files
+from headmix_adapters.base.progress_bar import resolve_visibly
 from headmix_adapters.config import AdapterConfig
 from headmix_adapters.families import Family, UnknownFamilyError, family_of
 from headmix_adapters.text.base_text import BaseText, read_base_text
@@ -59,7 +60,7 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
     Raises:
         RecipeError, DataError, BaseError: with the place of the fault.
     """
-    base = resolve_base(recipe.base)
+    base = resolve_visibly(recipe.base)
     if recipe.task == "generation" and not base_family(base).generates:
         raise RecipeError(f"{base.name} ({base.shape.model_type}) is an encoder: it classifies, and generates nothing")
     config, layers = adapter_config(recipe, base.shape), adapted_layers(recipe, base.shape)

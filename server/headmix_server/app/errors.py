@@ -21,3 +21,7 @@ class SettingErrors(SettingError):
 
     def __init__(self, errors: Iterable[SettingError]) -> None:
         StartError.__init__(self, "; ".join(map(str, errors)))
+
+
+class StartStopped(Exception):
+    """The server was told to stop before it had started."""

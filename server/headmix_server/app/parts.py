@@ -3,6 +3,7 @@
 Everything here blocks and is called from a thread; what runs on the event loop is `server`'s.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from headmix_server.api.fetching import Fetcher
 from headmix_server.api.pinning import Pinning
 from headmix_server.api.publishing import MIB, verify
 from headmix_server.api.state import ApiState
+from headmix_server.app.conversion_watch import watch_conversion
 from headmix_server.app.data_folder import DataFolder
 from headmix_server.app.errors import SettingError, StartError
 from headmix_server.app.greeting import MAX_LISTED, Greeting
@@ -99,9 +101,10 @@ class _Base:
     chat_template: ChatTemplate | None
 
 
-def _read_base(name: str) -> _Base:
+def _read_base(settings: Settings, is_stopping: Callable[[], bool]) -> _Base:
     try:
-        base = resolve_base(name)
+        with watch_conversion(settings.log_format, is_stopping) as on_progress:
+            base = resolve_base(settings.base, on_progress=on_progress)
         tokenizer = load_tokenizer(base.folder)
         return _Base(base, tokenizer, load_chat_template(base.folder, tokenizer.special_tokens))
     except (BaseError, TokenizerError, ChatTemplateError, OSError) as error:
@@ -120,14 +123,15 @@ def _open_database(settings: Settings, folder: DataFolder, metrics: Metrics) -> 
         raise SettingError("database", f"cannot be used: {error}") from error
 
 
-def open_parts(settings: Settings, folder: DataFolder) -> Parts:
+def open_parts(settings: Settings, folder: DataFolder, is_stopping: Callable[[], bool]) -> Parts:
     """Open everything but the engine; the first start with a GGUF base converts it here.
 
     Raises:
+        StartStopped: `is_stopping` became true during the conversion.
         SettingError: the base, its tokenizer or template, the database or the bucket cannot be what the settings name.
         StartError: the database does not answer, the data folder cannot be used, or one does not fit the other.
     """
-    read = _read_base(settings.base)
+    read = _read_base(settings, is_stopping)
     base, tokenizer = read.resolved, read.tokenizer
     for note in tokenizer.notes:
         get_logger("app").warning("tokenizer", note=note)

@@ -17,7 +17,7 @@ from rich.console import Console
 from headmix_server.api.app import create_app
 from headmix_server.app.check_settings import check_settings
 from headmix_server.app.data_folder import DataFolder, open_data_folder
-from headmix_server.app.errors import SettingError, StartError
+from headmix_server.app.errors import SettingError, StartError, StartStopped
 from headmix_server.app.front_door import FrontDoor
 from headmix_server.app.housekeeping import Housekeeping
 from headmix_server.app.http_server import http_server
@@ -95,7 +95,10 @@ class Server:
                 await http
 
     async def _serve(self, opened: contextlib.AsyncExitStack) -> None:
-        parts = await asyncio.to_thread(open_parts, self._settings, self._folder)
+        try:
+            parts = await asyncio.to_thread(open_parts, self._settings, self._folder, self._stop.is_set)
+        except StartStopped:
+            return
         opened.push_async_callback(asyncio.to_thread, parts.close)
         opened.push_async_callback(parts.state.rates.aclose)
         opened.push_async_callback(parts.reports.close)

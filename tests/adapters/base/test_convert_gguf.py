@@ -69,7 +69,7 @@ def test_an_existing_folder_is_left_as_it_is(tmp_path: Path) -> None:
 def test_a_failed_conversion_leaves_no_folder_and_the_next_one_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Path, folder: Path) -> None:
+    def fail(_: Path, folder: Path, __: object) -> None:
         (folder / "half").write_text("written")
         raise ValueError("broken file")
 
@@ -77,7 +77,7 @@ def test_a_failed_conversion_leaves_no_folder_and_the_next_one_works(
     with pytest.raises(ValueError, match="broken file"):
         convert_gguf.convert(tmp_path / "x.gguf", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    monkeypatch.setattr(convert_gguf, "_write_folder", lambda _, folder: (folder / "whole").write_text("written"))
+    monkeypatch.setattr(convert_gguf, "_write_folder", lambda _, folder, __: (folder / "whole").write_text("written"))
     convert_gguf.convert(tmp_path / "x.gguf", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
 
@@ -86,7 +86,7 @@ def test_of_two_concurrent_converters_one_works(tmp_path: Path, monkeypatch: pyt
     calls: list[Path] = []
     started, release = threading.Event(), threading.Event()
 
-    def slow(_: Path, folder: Path) -> None:
+    def slow(_: Path, folder: Path, __: object) -> None:
         calls.append(folder)
         started.set()
         assert release.wait(30)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headmix_adapters.base import EMBEDDED, BaseError, embedded, resolve_base
+from headmix_adapters.base import EMBEDDED, BaseError, embedded, resolve, resolve_base
 from headmix_adapters.base.cache import cache_key, default_cache_dir
 from tests.support.gguf_files import write_tiny_gguf
 from tests.support.model_folder import write_model_folder
@@ -99,7 +99,7 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert first.name == "tiny"
     assert first.folder == tmp_path / "cache" / cache_key(gguf)
     assert (first.shape.hidden_size, first.shape.num_heads, first.shape.num_kv_heads) == (32, 4, 2)
-    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("converted again"))
+    monkeypatch.setattr(resolve, "run_conversion", lambda *_: pytest.fail("converted again"))
     assert resolve_base(str(gguf), cache_dir=tmp_path / "cache") == first
 
 

@@ -5,10 +5,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from headmix_server.core.log_stream import LogStream
 from headmix_server.core.logging import LogFormat, configure_logging, get_logger
@@ -21,15 +19,7 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("headmix_adapters").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 
 def test_json_has_an_object_per_line_with_everything_in_it(capsys: pytest.CaptureFixture[str]) -> None:
