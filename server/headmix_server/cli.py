@@ -6,23 +6,27 @@ database: `headmix --help` loads every command.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from headmix_server.core.setting_names import called, flag, variable
+from headmix_server.core.setting_groups import group_of, in_help_order
 from headmix_server.core.settings import Settings
 
 USAGE = 2
+
+_KINDS: Mapping[object, str] = {str: "TEXT", int: "N", float: "SECONDS", Path: "PATH", SecretStr: "URL"}
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give the command an option for each setting, text but for switches: pydantic alone judges the values."""
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
-        for name in Settings.model_fields
+        for name in in_help_order(Settings.model_fields)
     ]
     command.__dict__["__signature__"] = inspect.Signature(parameters)
     return command
@@ -32,10 +36,21 @@ def _option(name: str) -> object:
     field = Settings.model_fields[name]
     default = "none" if field.default in (None, PydanticUndefined) else str(field.default)
     help_text = f"{field.description} (default: {default}; {variable(name)})"
+    panel = group_of(name)
     if field.annotation is bool:
-        return Annotated[bool | None, typer.Option(flag(name), help=help_text, show_default=False)]
-    metavar = "TEXT" if field.annotation is str else "VALUE"
-    return Annotated[str | None, typer.Option(flag(name), help=help_text, metavar=metavar, show_default=False)]
+        option = typer.Option(flag(name), help=help_text, show_default=False, rich_help_panel=panel)
+        return Annotated[bool | None, option]
+    shown = _metavar(field.annotation)
+    option = typer.Option(flag(name), help=help_text, metavar=shown, show_default=False, rich_help_panel=panel)
+    return Annotated[str | None, option]
+
+
+def _metavar(annotation: object) -> str:
+    """Return what the help shows for a value: its choices, else its kind."""
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    kinds = [kind for kind in (*get_args(annotation), annotation) if kind in _KINDS]
+    return _KINDS[kinds[0]] if kinds else "VALUE"
 
 
 def read_settings(flags: Mapping[str, str | bool | None]) -> Settings:

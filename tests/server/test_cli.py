@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from headmix_server import cli
 from headmix_server.core.setting_names import flag, variable
+from headmix_server.core.setting_groups import GROUPS
 from headmix_server.core.settings import Settings
 
 
@@ -32,6 +33,25 @@ def test_the_help_tells_each_settings_meaning_default_and_variable(monkeypatch: 
     for name, field in Settings.model_fields.items():
         assert str(field.description) in text
         assert variable(name) in text
+
+
+def test_the_help_is_in_groups_and_every_setting_is_in_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sorted(name for group in GROUPS.values() for name in group) == sorted(Settings.model_fields)
+    monkeypatch.setenv("COLUMNS", "120")
+    text = CliRunner().invoke(_app(), ["--help"]).output
+    places = [text.index(f"─ {group} ─") for group in GROUPS]
+    assert places == sorted(places)
+    assert "OTHER" not in text
+    for group, names in GROUPS.items():
+        panel = text[text.index(f"─ {group} ─") :].partition("╰")[0]
+        assert all(flag(name) in panel for name in names)
+
+
+def test_the_help_lists_what_a_value_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    text = " ".join(CliRunner().invoke(_app(), ["--help"]).output.split())
+    for shown in ("--device auto|cpu|cuda", "--port N", "--data-dir PATH", "--database URL", "--drain-seconds SECONDS"):
+        assert shown in text
 
 
 def test_flags_come_before_variables_and_variables_before_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,6 +209,7 @@ def _bad_configs(base: BaseShape) -> dict[str, bytes]:
         "config with an unknown field": changed("ranks", 8),
         "config without a field": pack({key: value for key, value in good.items() if key != "method"}, tensors),
         "config field of a wrong type": changed("sites.q.head.rank", "2"),
+        "config field of no such choice": changed("task", "poetry\x1b[2J" + "y" * 200),
         "format unknown": changed("format", 2),
         "rank zero": changed("sites.q.head.rank", 0),
         "rank above the limit": changed("sites.v.shared.rank", 257),

@@ -17,6 +17,7 @@ from headmix_adapters.artifact.header import Header, TensorEntry, read_header
 from headmix_adapters.artifact.layout import layer_of
 from headmix_adapters.artifact.limits import Limits
 from headmix_adapters.artifact.strict_json import parse_strict
+from headmix_adapters.choices import choices_after
 from headmix_adapters.config import METADATA_KEY, AdapterConfig, decode_config
 
 
@@ -71,7 +72,7 @@ def _config(header: Header) -> AdapterConfig:
         parse_strict(text.encode())
         return decode_config(text)
     except msgspec.ValidationError as error:
-        reason = quoted(str(error))
+        reason = quoted(str(error)) + choices_after(error, AdapterConfig)
     except (ValueError, RecursionError) as error:
         reason = f"not valid JSON: {quoted(str(error))}"
     raise ArtifactError([ArtifactFault(None, f"the {METADATA_KEY} metadata: {reason}")])

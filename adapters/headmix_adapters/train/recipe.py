@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from headmix_adapters.choices import choices_after
 from headmix_adapters.config import ClassifierConfig, Method, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.errors import RecipeError
@@ -133,7 +134,9 @@ def load_recipe(path: Path) -> Recipe:
         return msgspec.convert(_with_text_labels(msgspec.toml.decode(path.read_bytes())), Recipe)
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror or error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
+        raise RecipeError(f"{path}: {error}{choices_after(error, Recipe)}") from error
+    except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: {error}") from error
     except RecursionError:
         raise RecipeError(f"{path}: nested too deeply") from None

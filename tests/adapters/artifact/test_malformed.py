@@ -147,6 +147,9 @@ EXPECTED: dict[str, list[str]] = {
     "config field of a wrong type": [
         "the headmix metadata: Expected `int`, got `str` - at `$.sites.q.head.rank`",
     ],
+    "config field of no such choice": [
+        rf"the headmix metadata: Invalid enum value 'poetry\x1b[2J{'y' * 87}...; it can be classification, generation",
+    ],
     "format unknown": [
         "format: 2 is not supported, this version reads format 1",
     ],

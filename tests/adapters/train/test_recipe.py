@@ -61,6 +61,8 @@ def test_whole_numbers_name_labels_as_they_do_in_the_data(tmp_path: Path) -> Non
     [
         ("epochs = 2", "epochs = 2\nepoch = 3", r"unknown field `epoch` - at `\$.training`"),
         ("epochs = 2\n", "", r"missing required field `epochs` - at `\$.training`"),
+        ('task = "classification"', 'task = "spam"', r"\$.task`; it can be classification, generation"),
+        ('"roberta-nlu"', '"roberta"', r"\$.adapter.preset`; it can be .*lite-qv, .*roberta-nlu"),
         ("epochs = 2", "epochs = 0", r"\$.training.epochs"),
         ("1e-3", '"fast"', r"\$.training.learning_rate"),
         ("1e-3", "nan", r"\$.training.learning_rate"),

@@ -1,0 +1,41 @@
+"""Which settings belong together: the groups in which `headmix serve --help` shows them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "Base and computing": ("base", "device", "dtype", "quantize", "threads", "adapter_kernels", "runner"),
+        "Server": ("host", "port", "keys", "drain_seconds", "log_level", "log_format"),
+        "Data": ("data_dir", "preload", "database", "artifacts", "artifact_cache_mib"),
+        "Batches and cache": (
+            *("max_model_len", "max_batch_tokens", "max_running", "max_waiting"),
+            *("kv_cache_mib", "block_size", "prefix_cache"),
+        ),
+        "Adapters": (
+            *("adapter_slots", "adapter_memory_mib", "host_adapters", "loader_threads"),
+            *("max_adapter_rank", "max_adapter_mib", "max_labels"),
+        ),
+        "Requests": ("max_body_mib", "max_inputs", "max_choices"),
+        "Limits of a tenant": (
+            *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),
+            *("limit_concurrent_requests", "limit_adapters", "limit_stored_bytes", "limits_storage"),
+        ),
+        "Metrics": ("metrics_series", "metrics_open"),
+        "Engine process": ("engine_start_seconds", "engine_stall_seconds", "engine_restarts", "engine_restart_window"),
+    }
+)
+"""In the order of the help; every setting is in one of them."""
+
+OTHER = "Other"
+
+
+def group_of(name: str) -> str:
+    """Return the group a setting is shown in."""
+    return next((group for group, names in GROUPS.items() if name in names), OTHER)
+
+
+def in_help_order(names: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the settings' names group by group."""
+    grouped = [name for group in GROUPS.values() for name in group if name in names]
+    return (*grouped, *(name for name in names if group_of(name) == OTHER))
