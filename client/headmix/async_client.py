@@ -32,6 +32,7 @@ class AsyncModels(AsyncBound):
 
     list = AsyncCall(models.list_models)
     get = AsyncCall(models.get_model)
+    base = AsyncCall(models.base_model)
 
 
 class AsyncAdapters(AsyncBound):

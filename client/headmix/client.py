@@ -31,6 +31,7 @@ class Models(Bound):
 
     list = Call(models.list_models)
     get = Call(models.get_model)
+    base = Call(models.base_model)
 
 
 class Adapters(Bound):

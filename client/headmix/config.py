@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 from headmix.errors import InvalidArgumentError
+from headmix.local_server import is_local
 from headmix.version import version
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"
@@ -51,6 +52,11 @@ class Settings:
             timeout=_as_timeout(timeout),
             max_retries=max_retries,
         )
+
+    @property
+    def minds_proxies(self) -> bool:
+        """Whether proxies of the environment are for this server too: one on this machine is asked directly."""
+        return not is_local(self.base_url)
 
     def headers(self) -> dict[str, str]:
         """The headers every request carries."""

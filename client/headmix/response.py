@@ -34,11 +34,23 @@ def transport_errors() -> Iterator[None]:
 
 def _told(what: str, error: httpx2.RequestError | httpx2.StreamError) -> str:
     reason = str(error) or type(error).__name__
+    if isinstance(error, httpx2.ConnectError) and _was_refused(error):
+        with suppress(RuntimeError):
+            url = error.request.url
+            return f"no connection to {url.scheme}://{url.netloc.decode()}: refused; is the server running?"
     if isinstance(error, httpx2.RequestError):
         # The property raises where the library did not note the request.
         with suppress(RuntimeError):
             return f"{error.request.method} {error.request.url} {what}: {reason}"
     return f"request {what}: {reason}"
+
+
+def _was_refused(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def error_of(response: httpx2.Response, body: bytes) -> APIError:

@@ -61,7 +61,11 @@ class Sender(_Rules):
     def __init__(self, settings: Settings, transport: httpx2.BaseTransport | None) -> None:
         super().__init__(settings)
         self._http = httpx2.Client(
-            base_url=settings.base_url, headers=settings.headers(), timeout=settings.timeout, transport=transport
+            base_url=settings.base_url,
+            headers=settings.headers(),
+            timeout=settings.timeout,
+            transport=transport,
+            trust_env=settings.minds_proxies,
         )
 
     def open(self, request: Request[T]) -> httpx2.Response:
@@ -106,7 +110,11 @@ class AsyncSender(_Rules):
     def __init__(self, settings: Settings, transport: httpx2.AsyncBaseTransport | None) -> None:
         super().__init__(settings)
         self._http = httpx2.AsyncClient(
-            base_url=settings.base_url, headers=settings.headers(), timeout=settings.timeout, transport=transport
+            base_url=settings.base_url,
+            headers=settings.headers(),
+            timeout=settings.timeout,
+            transport=transport,
+            trust_env=settings.minds_proxies,
         )
 
     async def open(self, request: Request[T]) -> httpx2.Response:

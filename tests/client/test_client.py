@@ -104,6 +104,13 @@ def test_models(server: FakeServer, client: Client) -> None:
     assert client.models.get("tone@3").digest == DIGEST
 
 
+def test_the_base_is_the_model_without_a_parent(server: FakeServer, client: Client) -> None:
+    server.script("GET", "/v1/models", Reply.of(listing(ADAPTER_MODEL, BASE_MODEL)), Reply.of(listing(ADAPTER_MODEL)))
+    assert client.models.base().id == "small"
+    with pytest.raises(InvalidResponseError, match="no base"):
+        client.models.base()
+
+
 def test_push_sends_the_file_and_says_whether_it_is_news(server: FakeServer, client: Client, tmp_path: Path) -> None:
     path = tmp_path / "tone.safetensors"
     path.write_bytes(b"artifact")

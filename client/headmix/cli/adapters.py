@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.arguments import AdapterName
-from headmix.cli.output import JsonOption, moment, print_json, print_table, short, size, told
+from headmix.cli.adapter_details import print_details
+from headmix.cli.arguments import AdapterName, AdapterVersionName, Named, VersionOption, version_of
+from headmix.cli.output import JsonOption, moment, print_json, print_table, reference, say, short, size, told
 from headmix.cli.progress import transfer_bar
 from headmix.cli.rollout import rollout_app
 from headmix.cli.session import Session
@@ -16,9 +17,7 @@ from headmix.types.adapter import Adapter
 adapters_app = typer.Typer(no_args_is_help=True, help="Upload, inspect and manage your adapters.")
 adapters_app.add_typer(rollout_app)
 
-Version = Annotated[int | None, typer.Option("--version", min=1, help="Default: the current version.")]
-
-Number = Annotated[int, typer.Argument(min=1, help="The version's number.")]
+Number = Annotated[int | None, typer.Argument(min=1, metavar="[VERSION]", help="The same as @VERSION behind the name.")]
 
 
 @adapters_app.command()
@@ -39,7 +38,7 @@ def push(
             name, file, progress=progress, allow_base_mismatch=allow_base_mismatch, current=current
         )
     news = "new version" if pushed.new_version else "unchanged: these bytes are this version already"
-    typer.echo(f"{told(pushed)} ({news})")
+    say(f"{told(pushed)} ({news})")
 
 
 @adapters_app.command(name="list")
@@ -54,6 +53,19 @@ def list_adapters(ctx: typer.Context, as_json: JsonOption = False) -> None:
 
 
 @adapters_app.command()
+def show(
+    ctx: typer.Context, name: AdapterVersionName, version: VersionOption = None, as_json: JsonOption = False
+) -> None:
+    """Show all that is known of an adapter: its current version, or the one named."""
+    with Session.of(ctx).client() as client:
+        found = client.adapters.get(str(Named(name.name, version_of(name, version))))
+    if as_json:
+        print_json(found)
+    else:
+        print_details(found)
+
+
+@adapters_app.command()
 def versions(ctx: typer.Context, name: AdapterName, as_json: JsonOption = False) -> None:
     """List an adapter's versions."""
     with Session.of(ctx).client() as client:
@@ -61,102 +73,122 @@ def versions(ctx: typer.Context, name: AdapterName, as_json: JsonOption = False)
     if as_json:
         print_json(found)
     else:
-        _print_adapters(found)
+        _print_versions(found)
 
 
 @adapters_app.command()
 def remove(
     ctx: typer.Context,
-    name: AdapterName,
-    version: Annotated[int | None, typer.Option("--version", min=1, help="Default: all of them.")] = None,
+    name: AdapterVersionName,
+    version: VersionOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove an adapter with all its versions, or one version that is not the current one."""
+    """Remove an adapter with all its versions, or one version (NAME@3) that is not the current one."""
+    chosen = Named(name.name, version_of(name, version))
     if not yes:
-        what = f"{name} with all its versions" if version is None else f"{name}@{version}"
+        what = f"{chosen} with all its versions" if chosen.version is None else str(chosen)
         typer.confirm(f"Remove {what}?", abort=True)
     with Session.of(ctx).client() as client:
-        removed = client.adapters.remove(name, version)
-    typer.echo(f"removed {removed.name}, versions {', '.join(map(str, removed.versions)) or 'none'}")
+        removed = client.adapters.remove(*chosen)
+    gone = ", ".join(f"{chosen.name}@{number}" for number in removed.versions)
+    say(f"removed {gone or f'{chosen.name}, which had no versions'}")
 
 
 @adapters_app.command()
-def rollback(
-    ctx: typer.Context,
-    name: AdapterName,
-    version: Annotated[
-        int | None, typer.Option("--version", min=1, help="Default: the one before the current.")
-    ] = None,
-) -> None:
-    """Make an earlier version current."""
+def rollback(ctx: typer.Context, name: AdapterVersionName, version: VersionOption = None) -> None:
+    """Make another version current: the one named, else the one before the current."""
     with Session.of(ctx).client() as client:
-        current = client.adapters.rollback(name, version)
-    typer.echo(f"{told(current)} is current")
+        current = client.adapters.rollback(name.name, version_of(name, version))
+    say(f"{told(current)} is current")
 
 
 @adapters_app.command()
-def retire(ctx: typer.Context, name: AdapterName, version: Number) -> None:
-    """Keep a version that is not the current one from being named; its bytes stay."""
+def retire(ctx: typer.Context, name: AdapterVersionName, version: Number = None) -> None:
+    """Keep a version (NAME@3) that is not the current one from being named; its bytes stay."""
+    number = _needed(name, version)
     with Session.of(ctx).client() as client:
-        retired = client.adapters.retire(name, version)
-    typer.echo(f"{told(retired)} is {retired.state}")
+        retired = client.adapters.retire(name.name, number)
+    say(f"{told(retired)} is {retired.state}")
 
 
 @adapters_app.command()
-def restore(ctx: typer.Context, name: AdapterName, version: Number) -> None:
-    """Let a retired version be named again."""
+def restore(ctx: typer.Context, name: AdapterVersionName, version: Number = None) -> None:
+    """Let a retired version (NAME@3) be named again."""
+    number = _needed(name, version)
     with Session.of(ctx).client() as client:
-        restored = client.adapters.restore(name, version)
-    typer.echo(f"{told(restored)} is {restored.state}")
+        restored = client.adapters.restore(name.name, number)
+    say(f"{told(restored)} is {restored.state}")
 
 
 @adapters_app.command()
-def load(ctx: typer.Context, name: AdapterName, version: Version = None) -> None:
+def load(ctx: typer.Context, name: AdapterVersionName, version: VersionOption = None) -> None:
     """Bring an adapter onto the device ahead of its first request."""
     with Session.of(ctx).client() as client:
-        loaded = client.adapters.load(name, version)
-    typer.echo(f"{told(loaded)} is on {loaded.resident or 'the server'}")
+        loaded = client.adapters.load(name.name, version_of(name, version))
+    say(f"{told(loaded)} is on {loaded.resident or 'the server'}")
 
 
 @adapters_app.command()
 def download(
     ctx: typer.Context,
-    name: AdapterName,
+    name: AdapterVersionName,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", dir_okay=False, help="Default: NAME.safetensors here.")
     ] = None,
-    version: Version = None,
+    version: VersionOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
 ) -> None:
     """Save an adapter's artifact to a file."""
-    destination = output or Path(f"{Path(name).name}.safetensors")
+    chosen = Named(name.name, version_of(name, version))
+    destination = output or Path(f"{Path(chosen.name).name}.safetensors")
     if destination.exists() and not force:
-        typer.echo(f"error: {destination} exists; --force replaces it, --output writes elsewhere", err=True)
+        say(f"error: {destination} exists; --force replaces it, --output writes elsewhere", err=True)
         raise typer.Exit(2)
-    with Session.of(ctx).client() as client, transfer_bar(f"downloading {name}") as progress:
-        saved = client.adapters.save(name, destination, version, progress=progress)
-    typer.echo(f"saved {saved}")
+    with Session.of(ctx).client() as client, transfer_bar(f"downloading {chosen}") as progress:
+        saved = client.adapters.save(chosen.name, destination, chosen.version, progress=progress)
+    say(f"saved {saved}")
+
+
+def _needed(name: Named, version: int | None) -> int:
+    number = version_of(name, version)
+    if number is None:
+        raise typer.BadParameter(f"name the version, for example {name}@3")
+    return number
 
 
 def _print_adapters(found: Sequence[Adapter]) -> None:
-    columns = ("name", "version", "state", "task", "method", "size", "created", "digest", "resident")
+    columns = ("adapter", "task", "method", "canary", "pinned", "size", "created", "digest", "resident")
     print_table(
         columns,
         (
             (
-                adapter.name,
-                adapter.version,
-                _state(adapter),
+                reference(adapter),
                 adapter.task,
                 adapter.method,
-                size(adapter.size_bytes),
-                moment(adapter.created),
-                short(adapter.digest),
-                adapter.resident,
+                _canary(adapter),
+                "yes" if adapter.pinned else None,
+                *_file(adapter),
             )
             for adapter in found
         ),
     )
+
+
+def _print_versions(found: Sequence[Adapter]) -> None:
+    columns = ("adapter", "state", "task", "method", "size", "created", "digest", "resident")
+    print_table(
+        columns,
+        ((reference(one), _state(one), one.task, one.method, *_file(one)) for one in found),
+    )
+
+
+def _file(adapter: Adapter) -> tuple[str | None, ...]:
+    return (size(adapter.size_bytes), moment(adapter.created), short(adapter.digest), adapter.resident)
+
+
+def _canary(adapter: Adapter) -> str | None:
+    canary = adapter.canary
+    return None if canary is None else f"{adapter.name}@{canary.version} {canary.percent} %"
 
 
 def _state(adapter: Adapter) -> str:

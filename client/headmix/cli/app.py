@@ -45,11 +45,14 @@ def options(
         str | None, typer.Option(envvar=BASE_URL_VARIABLE, help=f"The server. Default: {DEFAULT_BASE_URL}")
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(envvar=API_KEY_VARIABLE, help="Better in the environment than in the shell's history.")
+        str | None,
+        typer.Option(
+            envvar=API_KEY_VARIABLE, help="Prefer the environment. Default: the key of a server started in this folder."
+        ),
     ] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """One base model, many adapters: ask them, manage them, serve them, train them."""
-    ctx.obj = Session(base_url, api_key)
+    ctx.obj = Session.with_options(base_url, api_key)

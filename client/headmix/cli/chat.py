@@ -5,8 +5,19 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.sampling import MaxTokens, ModelOption, Seed, Stop, Temperature, TopK, TopP, text_or_stdin
-from headmix.cli.session import Session, report
+from headmix.cli.output import pass_on
+from headmix.cli.sampling import (
+    MaxTokens,
+    ModelOption,
+    Seed,
+    Stop,
+    Temperature,
+    TopK,
+    TopP,
+    model_or_base,
+    text_or_stdin,
+)
+from headmix.cli.session import Session
 from headmix.errors import HeadmixError
 from headmix.types.chat import ChatMessage
 from headmix.types.params import ChatParams
@@ -16,10 +27,10 @@ Answer = Callable[[list[ChatMessage]], str]
 
 def chat(
     ctx: typer.Context,
-    model: ModelOption,
     message: Annotated[
         str | None, typer.Argument(help="What to say; - reads it from standard input.", show_default=False)
     ] = None,
+    model: ModelOption = None,
     system: Annotated[str | None, typer.Option(help="The system message.")] = None,
     interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Go on talking; ends with Ctrl-D.")] = False,
     max_tokens: MaxTokens = None,
@@ -36,13 +47,15 @@ def chat(
         max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stop or None
     )
     turns = [] if system is None else [ChatMessage(role="system", content=system)]
-    with Session.of(ctx).client() as client:
+    session = Session.of(ctx)
+    with session.client() as client:
+        asked = model_or_base(client, model)
 
         def answer(turns: list[ChatMessage]) -> str:
             said = []
-            with client.stream.chat(turns, model=model, **params) as chunks:
+            with client.stream.chat(turns, model=asked, **params) as chunks:
                 for chunk in chunks:
-                    typer.echo(chunk.text, nl=False)
+                    pass_on(chunk.text)
                     said.append(chunk.text)
             typer.echo()
             return "".join(said)
@@ -50,7 +63,7 @@ def chat(
         if message is not None:
             turns = _said(turns, text_or_stdin(message), answer)
         if interactive:
-            _converse(turns, answer)
+            _converse(turns, answer, lambda error: session.report(error, client))
 
 
 def _said(turns: list[ChatMessage], message: str, answer: Answer) -> list[ChatMessage]:
@@ -58,7 +71,7 @@ def _said(turns: list[ChatMessage], message: str, answer: Answer) -> list[ChatMe
     return [*asked, ChatMessage(role="assistant", content=answer(asked))]
 
 
-def _converse(turns: list[ChatMessage], answer: Answer) -> None:
+def _converse(turns: list[ChatMessage], answer: Answer, report: Callable[[HeadmixError], None]) -> None:
     """Read and answer until the input ends. A turn that fails is reported and forgotten."""
     while True:
         try:

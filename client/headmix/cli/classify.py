@@ -5,20 +5,24 @@ from typing import Annotated
 import typer
 
 from headmix.cli.output import JsonOption, print_json, print_table
+from headmix.cli.printable import printable
 from headmix.cli.sampling import ModelOption, text_or_stdin
 from headmix.cli.session import Session
+from headmix.client import Client
+
+MAX_LISTED = 8
 
 
 def classify(
     ctx: typer.Context,
     texts: Annotated[list[str], typer.Argument(help="The texts; - reads one from standard input.")],
-    model: ModelOption,
+    model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Classify one text or several."""
     inputs = [text_or_stdin(text) for text in texts]
     with Session.of(ctx).client() as client:
-        answer = client.classify(inputs, model=model)
+        answer = client.classify(inputs, model=_classifier(client, model))
     if as_json:
         print_json(answer)
         return
@@ -28,3 +32,23 @@ def classify(
         if item.index < len(inputs)
     ]
     print_table(("label", "probability", "text"), rows)
+
+
+def _classifier(client: Client, model: str | None) -> str:
+    """The model that was named, else the base where it classifies.
+
+    Raises:
+        BadParameter: it does not, and none of the adapters that do was named.
+    """
+    if model is not None:
+        return model
+    found = client.models.list()
+    able = [one for one in found if "classification" in one.capabilities]
+    if base := next((one for one in able if one.parent is None), None):
+        return base.id
+    names = [printable(one.id) for one in able]
+    shown = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
+    raise typer.BadParameter(
+        f"name an adapter that classifies: {shown}" if names else "there is no adapter yet that classifies",
+        param_hint="--model",
+    )

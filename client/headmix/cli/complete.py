@@ -4,14 +4,25 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.sampling import MaxTokens, ModelOption, Seed, Stop, Temperature, TopK, TopP, text_or_stdin
+from headmix.cli.output import pass_on
+from headmix.cli.sampling import (
+    MaxTokens,
+    ModelOption,
+    Seed,
+    Stop,
+    Temperature,
+    TopK,
+    TopP,
+    model_or_base,
+    text_or_stdin,
+)
 from headmix.cli.session import Session
 
 
 def complete(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from standard input.")],
-    model: ModelOption,
+    model: ModelOption = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     top_p: TopP = None,
@@ -24,7 +35,7 @@ def complete(
         Session.of(ctx).client() as client,
         client.stream.complete(
             text_or_stdin(prompt),
-            model=model,
+            model=model_or_base(client, model),
             max_tokens=max_tokens,
             temperature=temperature,
             top_p=top_p,
@@ -34,5 +45,5 @@ def complete(
         ) as chunks,
     ):
         for chunk in chunks:
-            typer.echo(chunk.text, nl=False)
+            pass_on(chunk.text)
     typer.echo()

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 import typer
 
 from headmix.cli.output import print_json
-from headmix.cli.sampling import ModelOption, text_or_stdin
+from headmix.cli.sampling import ModelOption, model_or_base, text_or_stdin
 from headmix.cli.session import Session
 
 
 def embed(
     ctx: typer.Context,
     texts: Annotated[list[str], typer.Argument(help="The texts; - reads one from standard input.")],
-    model: ModelOption,
+    model: ModelOption = None,
     pooling: Annotated[
         Literal["mean", "last", "cls"] | None,
         typer.Option(help="How token states become one vector; the server knows what suits its base."),
@@ -26,7 +26,7 @@ def embed(
     """Make a vector of each text: one JSON list a line."""
     inputs = [text_or_stdin(text) for text in texts]
     with Session.of(ctx).client() as client:
-        answer = client.embed(inputs, model=model, pooling=pooling, normalize=normalize)
+        answer = client.embed(inputs, model=model_or_base(client, model), pooling=pooling, normalize=normalize)
     if as_json:
         print_json(answer)
         return

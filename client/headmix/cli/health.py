@@ -2,6 +2,7 @@
 
 import typer
 
+from headmix.cli.output import say
 from headmix.cli.session import Session
 
 
@@ -10,7 +11,7 @@ def health(ctx: typer.Context) -> None:
     with Session.of(ctx).client() as client:
         alive = client.health()
         readiness = client.ready()
-    typer.echo(f"alive: {alive.status}")
-    typer.echo(f"ready: {readiness.status}" + (f" ({readiness.reason})" if readiness.reason else ""))
+    say(f"alive: {alive.status}")
+    say(f"ready: {readiness.status}" + (f" ({readiness.reason})" if readiness.reason else ""))
     if not readiness.ready:
         raise typer.Exit(1)

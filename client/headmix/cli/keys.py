@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.output import JsonOption, moment, print_json, print_table
+from headmix.cli.output import JsonOption, moment, print_json, print_table, say
 from headmix.cli.session import Session
 from headmix.types.tenant import Key, NewKey
 
@@ -70,14 +70,14 @@ def rotate(
 def revoke(ctx: typer.Context, tenant: TenantName, key_id: KeyId) -> None:
     """Make a key invalid, at once."""
     with Session.of(ctx).client() as client:
-        typer.echo(f"revoked {client.keys.revoke(tenant, key_id).id}")
+        say(f"revoked {client.keys.revoke(tenant, key_id).id}")
 
 
 def _print_new(new: NewKey) -> None:
     """The text alone goes to stdout, so that a script can keep it."""
     until = "until it is revoked" if new.expires is None else f"until {moment(new.expires)} UTC"
-    typer.echo(f"{new.id} of {new.tenant}, {' '.join(new.scopes)}, {until}; its text is not shown again:", err=True)
-    typer.echo(new.key)
+    say(f"{new.id} of {new.tenant}, {' '.join(new.scopes)}, {until}; its text is not shown again:", err=True)
+    say(new.key)
 
 
 def _row(key: Key) -> tuple[str | None, ...]:

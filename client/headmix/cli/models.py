@@ -4,6 +4,7 @@ import typer
 
 from headmix.cli.output import JsonOption, print_json, print_table, short
 from headmix.cli.session import Session
+from headmix.types.model import Model
 
 
 def models(ctx: typer.Context, as_json: JsonOption = False) -> None:
@@ -13,5 +14,10 @@ def models(ctx: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(model.id, model.task, model.version, short(model.digest), model.resident, model.parent) for model in found]
-    print_table(("model", "task", "version", "digest", "resident", "base"), rows)
+    columns = ("model", "task", "version", "digest", "resident", "base")
+    print_table(columns, (_row(model) for model in found))
+
+
+def _row(model: Model) -> tuple[object, ...]:
+    version = None if model.version is None else f"{model.id}@{model.version}"
+    return (model.id, model.task, version, short(model.digest), model.resident, model.parent)

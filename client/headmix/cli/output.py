@@ -1,7 +1,9 @@
-"""Owns how lists are printed: a table for people, JSON for programs."""
+"""Owns how answers and lists are printed: tables and lines for people, JSON for programs."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
@@ -12,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from headmix.cli.printable import printable, printable_json
 from headmix.types.adapter import Adapter
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -21,9 +24,20 @@ UNBOUNDED_WIDTH = 10_000
 _ANY: TypeAdapter[object] = TypeAdapter(object)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line; what the server or a file put into it steers no terminal."""
+    typer.echo(printable(text, lines=True), err=err)
+
+
+def pass_on(text: str) -> None:
+    """Print a piece of what a model wrote: as it is to a file or pipe, and so that it steers no terminal to one."""
+    sys.stdout.write(printable(text, lines=True) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
     """Print one object, or a list of them, as the server's fields."""
-    typer.echo(_ANY.dump_json(value, indent=2).decode())
+    typer.echo(printable_json(_ANY.dump_json(value, indent=2).decode()))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -34,15 +48,33 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     """
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*(Text("-" if cell is None else str(cell), overflow="fold") for cell in row))
+        table.add_row(*(_cell(value) for value in row))
     console = Console()
     needed = Measurement.get(console, console.options.update(max_width=UNBOUNDED_WIDTH), table).maximum
     Console(width=max(console.width, needed)).print(table, soft_wrap=True)
 
 
+def print_fields(fields: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, one pair a line; further lines of a value stay in its column, None is left out."""
+    shown = [(name, str(value).split("\n")) for name, value in fields if value is not None]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, lines in shown:
+        for title, line in zip_longest([name], lines, fillvalue=""):
+            typer.echo(f"{title:<{width}}  {printable(line)}")
+
+
+def _cell(value: object) -> Text:
+    return Text("-" if value is None else printable(str(value), lines=True), overflow="fold")
+
+
+def reference(adapter: Adapter) -> str:
+    """The version's name, as every command takes it."""
+    return f"{adapter.name}@{adapter.version}"
+
+
 def told(adapter: Adapter) -> str:
     """Exactly which version of an adapter, as one line of text."""
-    return f"{adapter.name}@{adapter.version} {adapter.digest}"
+    return f"{reference(adapter)} {adapter.digest}"
 
 
 def short(digest: str | None) -> str | None:

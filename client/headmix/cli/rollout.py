@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.arguments import AdapterName
-from headmix.cli.output import JsonOption, print_json, told
+from headmix.cli.arguments import AdapterName, AdapterVersionName, VersionOption, version_of
+from headmix.cli.output import JsonOption, print_json, say, told
 from headmix.cli.session import Session
 from headmix.types.adapter import Sharing
 
@@ -23,14 +23,14 @@ def share(
     if (not tenants) == (not everyone):
         raise typer.BadParameter("give either --tenant or --everyone")
     with Session.of(ctx).client() as client:
-        typer.echo(_whom(client.adapters.share(name, tenants or None, everyone=everyone)))
+        say(_whom(client.adapters.share(name, tenants or None, everyone=everyone)))
 
 
 @rollout_app.command()
 def unshare(ctx: typer.Context, name: AdapterName) -> None:
     """Keep an adapter to its tenant."""
     with Session.of(ctx).client() as client:
-        typer.echo(_whom(client.adapters.unshare(name)))
+        say(_whom(client.adapters.unshare(name)))
 
 
 @rollout_app.command()
@@ -41,47 +41,48 @@ def sharing(ctx: typer.Context, name: AdapterName, as_json: JsonOption = False) 
     if as_json:
         print_json(found)
     else:
-        typer.echo(_whom(found))
+        say(_whom(found))
 
 
 @rollout_app.command()
 def pin(ctx: typer.Context, name: AdapterName) -> None:
     """Keep an adapter's current version on the device, whichever it is."""
     with Session.of(ctx).client() as client:
-        typer.echo(f"{told(client.adapters.pin(name))} is pinned")
+        say(f"{told(client.adapters.pin(name))} is pinned")
 
 
 @rollout_app.command()
 def unpin(ctx: typer.Context, name: AdapterName) -> None:
     """Let an adapter leave the device again."""
     with Session.of(ctx).client() as client:
-        typer.echo(f"{told(client.adapters.unpin(name))} is not pinned")
+        say(f"{told(client.adapters.unpin(name))} is not pinned")
 
 
 @rollout_app.command()
 def canary(
     ctx: typer.Context,
-    name: AdapterName,
-    version: Annotated[int | None, typer.Option("--version", min=1, help="The version to try out.")] = None,
+    name: AdapterVersionName,
+    version: VersionOption = None,
     percent: Annotated[int | None, typer.Option("--percent", min=0, max=100, help="Its part of the requests.")] = None,
     end: Annotated[bool, typer.Option("--end", help="Send all requests to the current version again.")] = False,
 ) -> None:
     """Send a percentage of a name's requests to another version, or end that."""
-    if (version is None, percent is None) != (end, end):
-        raise typer.BadParameter("give --version and --percent, or --end")
+    number = version_of(name, version)
+    if (number is None, percent is None) != (end, end):
+        raise typer.BadParameter("give the version as NAME@3 and --percent, or the name alone and --end")
     with Session.of(ctx).client() as client:
-        if version is None or percent is None:
-            typer.echo(f"{told(client.adapters.end_canary(name))} gets all requests")
+        if number is None or percent is None:
+            say(f"{told(client.adapters.end_canary(name.name))} gets all requests")
         else:
-            current = client.adapters.canary(name, version, percent)
-            typer.echo(f"{name}@{version} gets {percent} % of the requests, {told(current)} the others")
+            current = client.adapters.canary(name.name, number, percent)
+            say(f"{name.name}@{number} gets {percent} % of the requests, {told(current)} the others")
 
 
 @rollout_app.command()
 def promote(ctx: typer.Context, name: AdapterName) -> None:
     """Make the canary the current version."""
     with Session.of(ctx).client() as client:
-        typer.echo(f"{told(client.adapters.promote(name))} is current")
+        say(f"{told(client.adapters.promote(name))} is current")
 
 
 def _whom(shares: Sharing) -> str:

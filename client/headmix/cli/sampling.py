@@ -1,17 +1,28 @@
 """Owns the options that all generating commands share."""
 
+import sys
 from typing import Annotated
 
 import typer
 
+from headmix.cli.output import say
+from headmix.client import Client
+
 ModelOption = Annotated[
-    str,
-    typer.Option("--model", "-m", envvar="HEADMIX_MODEL", help="The base's name, an adapter's name, or NAME@VERSION."),
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="HEADMIX_MODEL",
+        help="The base's name, an adapter's name, or NAME@VERSION. Default: the base.",
+    ),
 ]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Generate at most this many tokens.")]
 Temperature = Annotated[float | None, typer.Option(min=0.0, help="0 is greedy.")]
-TopP = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Sample from the likeliest tokens of this mass.")]
-TopK = Annotated[int | None, typer.Option(help="Sample from this many of the likeliest tokens.")]
+TopP = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Sample from the most likely tokens of this probability mass.")
+]
+TopK = Annotated[int | None, typer.Option(help="Sample from this many of the most likely tokens.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End at this text; may be given several times.")]
 
@@ -19,3 +30,13 @@ Stop = Annotated[list[str] | None, typer.Option(help="End at this text; may be g
 def text_or_stdin(text: str) -> str:
     """The argument, or standard input for `-`."""
     return typer.get_text_stream("stdin").read() if text == "-" else text
+
+
+def model_or_base(client: Client, model: str | None) -> str:
+    """The model that was named, else the server's base, whose name a person at a terminal gets told."""
+    if model is not None:
+        return model
+    base = client.models.base().id
+    if sys.stderr.isatty():
+        say(f"(asking {base}; --model names an adapter)", err=True)
+    return base

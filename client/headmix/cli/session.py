@@ -1,39 +1,60 @@
 """Owns what all client commands share: the global options, and the one place where errors become an exit code."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import typer
 
-from headmix.cli.output import told
+from headmix.cli.hints import asked_for, hint_for
+from headmix.cli.output import say, told
 from headmix.cli.progress import transfer_bar
 from headmix.client import Client
+from headmix.config import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
 from headmix.errors import APIError, HeadmixError, InvalidAdapterError
+from headmix.local_server import LocalKey, find_local_key
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The global options of one invocation."""
+    """The global options of one invocation; `asked` is the model or adapter its command was called with."""
 
-    base_url: str | None
+    base_url: str
     api_key: str | None = field(repr=False)
+    asked: str | None = None
+
+    @classmethod
+    def with_options(cls, base_url: str | None, api_key: str | None) -> "Session":
+        """The session of the global options; what is not given comes from the environment and the defaults."""
+        return cls(
+            base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL,
+            api_key or os.environ.get(API_KEY_VARIABLE),
+        )
 
     @classmethod
     def of(cls, ctx: typer.Context) -> "Session":
-        """The session the global options made."""
+        """The session the global options made, for the command of this context."""
         session = ctx.find_object(cls)
         if session is None:
             raise TypeError("the command was run outside the command tree that sets its options")
-        return session
+        return replace(session, asked=asked_for(ctx.params))
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A client; an error inside the block ends the program with one line on stderr and exit code 1."""
+        """A client; an error inside the block ends the program with exit code 1 and what went wrong on stderr.
+
+        Without a key of one's own a server on this machine gets the key that it wrote at its start.
+        """
         try:
-            with Client(self.base_url, self.api_key) as client:
-                yield client
+            found = None if self.api_key else find_local_key(self.base_url)
+            with Client(self.base_url, self.api_key or (found.text if found else None)) as client:
+                try:
+                    yield client
+                except HeadmixError as error:
+                    self.report(error, client, found)
+                    raise typer.Exit(1) from error
         except BrokenPipeError:
             # Whoever read our output went away: not an error to report.
             raise
@@ -51,13 +72,20 @@ class Session:
         with self.client() as client, transfer_bar(f"pushing {file.name}") as progress:
             return told(client.adapters.push(name, file, progress=progress))
 
+    def report(self, error: HeadmixError, client: Client, found: LocalKey | None = None) -> None:
+        """Say what went wrong and, where that is known, what to do about it."""
+        hint = hint_for(error, client, self.base_url, self.asked, found, own_key=self.api_key is not None)
+        report(error, hint)
 
-def report(error: Exception) -> None:
-    """Say on stderr what went wrong: one line, and below it the faults of a refused artifact."""
+
+def report(error: Exception, hint: str | None = None) -> None:
+    """Say on stderr what went wrong: one line, and below it the faults of a refused artifact and the hint."""
     notes = []
     if isinstance(error, APIError):
         notes = [error.code or f"HTTP {error.status}", *([f"request {error.request_id}"] if error.request_id else [])]
-    typer.echo(f"error: {error}" + (f" ({', '.join(notes)})" if notes else ""), err=True)
+    say(f"error: {error}" + (f" ({', '.join(notes)})" if notes else ""), err=True)
     if isinstance(error, InvalidAdapterError):
         for fault in error.faults:
-            typer.echo(f"  - {fault}", err=True)
+            say(f"  - {fault}", err=True)
+    if hint:
+        say(f"  {hint}", err=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from headmix.cli.limits import limits
-from headmix.cli.output import JsonOption, moment, print_json, print_table
+from headmix.cli.output import JsonOption, moment, print_json, print_table, say
 from headmix.cli.session import Session
 
 tenants_app = typer.Typer(no_args_is_help=True, help="Make, list and limit tenants (needs a key with the scope admin).")
@@ -27,7 +27,7 @@ def list_tenants(ctx: typer.Context, as_json: JsonOption = False) -> None:
 def create(ctx: typer.Context, name: Annotated[str, typer.Argument(help="The tenant's name.")]) -> None:
     """Make a tenant; one that is there already stays as it is."""
     with Session.of(ctx).client() as client:
-        typer.echo(client.tenants.create(name).name)
+        say(client.tenants.create(name).name)
 
 
 @tenants_app.command()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.output import JsonOption, print_json, print_table
+from headmix.cli.output import JsonOption, pass_on, print_json, print_table
 from headmix.cli.session import Session
 from headmix.operations.usage import GROUPS
 
@@ -35,7 +35,7 @@ def usage(
     with Session.of(ctx).client() as client:
         if as_csv:
             text = client.usage_csv(first=first, last=last, tenant=tenant, group_by=groups)
-            typer.echo(text.replace("\r\n", "\n"), nl=False)
+            pass_on(text.replace("\r\n", "\n"))
             return
         lines = client.usage(first=first, last=last, tenant=tenant, group_by=groups)
     if as_json:

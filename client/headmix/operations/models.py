@@ -1,5 +1,6 @@
 """Owns the requests that read the models this key may ask: the base and the tenant's adapters."""
 
+from headmix.errors import InvalidResponseError
 from headmix.request import Request, parser_of, segment
 from headmix.types.model import Model, ModelList
 from headmix.types.result import ResponseMeta
@@ -10,6 +11,11 @@ def list_models() -> Request[tuple[Model, ...]]:
     return Request("GET", "/v1/models", _models)
 
 
+def base_model() -> Request[Model]:
+    """The base: the model that is asked without an adapter."""
+    return Request("GET", "/v1/models", _base)
+
+
 def get_model(model: str) -> Request[Model]:
     """One model by its id. Raises NotFoundError."""
     return Request("GET", f"/v1/models/{segment(model)}", parser_of(Model))
@@ -17,3 +23,10 @@ def get_model(model: str) -> Request[Model]:
 
 def _models(body: bytes, meta: ResponseMeta) -> tuple[Model, ...]:
     return parser_of(ModelList)(body, meta).data
+
+
+def _base(body: bytes, meta: ResponseMeta) -> Model:
+    found = next((model for model in _models(body, meta) if model.parent is None), None)
+    if found is None:
+        raise InvalidResponseError("the server lists no base among its models")
+    return found

@@ -12,13 +12,24 @@ class Canary(Part):
     percent: int
 
 
+class Example(Part):
+    """A prompt an adapter was trained for, and the answer or label to expect.
+
+    A `chat` prompt is a message of chat; any other is the text itself, to complete or classify.
+    """
+
+    prompt: str
+    expect: str = ""
+    chat: bool = False
+
+
 class Adapter(Result):
     """One version of an adapter. `size_bytes` is the artifact's size, `created` a Unix time in seconds.
 
     `name` is what to send as `model`, of another tenant's adapter `owner/name`; `pinned` and `canary` are the name's.
 
     `state` is `ready`, or `retired` for a version that is kept and cannot be named. `resident` says where its tensors
-    are now: `device`, `host` or `disk`. `sites` and `training` are as the artifact has them.
+    are now: `device`, `host` or `disk`. `sites`, `training` and `examples` are as the artifact has them.
     """
 
     name: str
@@ -40,6 +51,7 @@ class Adapter(Result):
     canary: Canary | None = None
     sites: dict[str, JsonValue] | None = None
     training: dict[str, JsonValue] | None = None
+    examples: tuple[Example, ...] = ()
 
 
 class AdapterVersion(Adapter):

@@ -49,6 +49,11 @@ class DataFolder:
         return self.root / "base.json"
 
     @property
+    def address(self) -> Path:
+        """The URL of the server that runs on this folder: the command line knows by it whose key `admin.key` is."""
+        return self.root / "address"
+
+    @property
     def preloaded(self) -> Path:
         """The record of what was preloaded."""
         return self.root / "preloaded.json"

@@ -87,6 +87,7 @@ class Server:
             http.add_done_callback(lambda _: self._stop.set())
             loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
             url = url_of(self._listener, self._settings.host)
+            opened.enter_context(self._told_address(url))
             self._log.info("listening", url=url, loop=loop, parser=self.http.parser)
             try:
                 await self._serve(opened)
@@ -166,6 +167,20 @@ class Server:
         hurry.cancel()
         if engine.open_requests:
             self._log.warning("drain cut short", open_requests=engine.open_requests)
+
+    @contextlib.contextmanager
+    def _told_address(self, url: str) -> Iterator[None]:
+        """Keep the server's URL beside its key while it runs; without, the command line only has to be given a key."""
+        file = self._folder.address
+        try:
+            file.write_text(f"{url}\n", encoding="ascii")
+        except OSError as error:
+            self._log.warning("the server's address cannot be written", file=str(file), reason=error.strerror)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

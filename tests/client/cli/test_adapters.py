@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.client.cli.conftest import Run
 from tests.client.fake_server import FakeServer, Reply
 from tests.client.wire import ADAPTER, DELETED, DIGEST, listing
@@ -51,16 +53,94 @@ def test_remove_asks_first(server: FakeServer, run: Run) -> None:
     server.script("DELETE", "/v1/adapters/tone", Reply.of(DELETED))
     assert run("adapters", "remove", "tone", stdin="n\n").exit_code == 1
     assert server.received == []
-    assert run("adapters", "remove", "tone", "--yes").stdout == "removed tone, versions 1, 2, 3\n"
+    assert run("adapters", "remove", "tone", "--yes").stdout == "removed tone@1, tone@2, tone@3\n"
 
 
-def test_one_version_is_removed_retired_and_restored(server: FakeServer, run: Run) -> None:
-    server.script("DELETE", "/v1/adapters/tone/versions/2", Reply.of(DELETED | {"versions": [2]}))
+@pytest.mark.parametrize("named", [("tone@2",), ("tone", "2"), ("tone@2", "2")])
+def test_one_version_is_retired_and_restored(server: FakeServer, run: Run, named: tuple[str, ...]) -> None:
     server.script("POST", "/v1/adapters/tone/versions/2/retire", Reply.of(ADAPTER | {"version": 2, "state": "retired"}))
     server.script("POST", "/v1/adapters/tone/versions/2/restore", Reply.of(ADAPTER | {"version": 2}))
-    assert run("adapters", "remove", "tone", "--version", "2", "--yes").stdout == "removed tone, versions 2\n"
-    assert run("adapters", "retire", "tone", "2").stdout.endswith("is retired\n")
-    assert run("adapters", "restore", "tone", "2").stdout.endswith("is ready\n")
+    assert run("adapters", "retire", *named).stdout == f"tone@2 {DIGEST} is retired\n"
+    assert run("adapters", "restore", *named).stdout == f"tone@2 {DIGEST} is ready\n"
+
+
+@pytest.mark.parametrize("named", [("tone@2",), ("tone", "--version", "2")])
+def test_every_command_takes_a_version_by_the_same_name(
+    server: FakeServer, run: Run, named: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = Reply.of(ADAPTER | {"version": 2})
+    header = f"tone@2 sha256:{hashlib.sha256(b'artifact').hexdigest()}"
+    server.script("GET", "/v1/adapters/tone%402", two)
+    server.script("POST", "/v1/adapters/tone/rollback", two)
+    server.script("POST", "/v1/adapters/tone/load", two)
+    server.script("PUT", "/v1/adapters/tone/canary", Reply.of(ADAPTER))
+    server.script("DELETE", "/v1/adapters/tone/versions/2", Reply.of(DELETED | {"versions": [2]}))
+    server.script("GET", "/v1/adapters/tone/file?version=2", Reply(200, b"artifact", {"x-headmix-adapter": header}))
+    for command, told in (
+        (("show", *named), "tone@2"),
+        (("rollback", *named), f"tone@2 {DIGEST} is current"),
+        (("load", *named), f"tone@2 {DIGEST} is on device"),
+        (("canary", *named, "--percent", "5"), f"tone@2 gets 5 % of the requests, tone@3 {DIGEST} the others"),
+        (("remove", *named, "--yes"), "removed tone@2"),
+    ):
+        done = run("adapters", *command)
+        assert done.exit_code == 0, command
+        assert told in done.stdout, command
+    monkeypatch.chdir(tmp_path)
+    assert run("adapters", "download", *named).stdout == "saved tone.safetensors\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("show", "tone@"), "is not NAME or NAME@VERSION"),
+        (("show", "tone@latest"), "is not NAME or NAME@VERSION"),
+        (("show", "tone@0"), "is not NAME or NAME@VERSION"),
+        (("show", "tone@2", "--version", "3"), "tone@2 and --version 3 are different versions"),
+        (("retire", "tone"), "name the version, for example tone@3"),
+        (("retire", "tone@2", "3"), "different versions"),
+        (("push", "tone@2", __file__), "give its name alone, 'tone'"),
+        (("versions", "tone@2"), "give its name alone, 'tone'"),
+        (("pin", "tone@2"), "give its name alone, 'tone'"),
+        (("share", "tone@2", "--everyone"), "give its name alone, 'tone'"),
+    ],
+)
+def test_a_version_where_none_belongs_or_two_that_differ_are_wrong_usage(
+    server: FakeServer, run: Run, words: tuple[str, ...], told: str
+) -> None:
+    done = run("adapters", *words)
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+    assert server.received == []
+
+
+def test_show_tells_all_of_one_version(server: FakeServer, run: Run) -> None:
+    examples = [
+        {"prompt": 'Define "sparrow".', "expect": "a small bird", "chat": True},
+        {"prompt": "Once", "chat": False},
+    ]
+    more = {"examples": examples, "pinned": True, "canary": {"version": 4, "percent": 10}, "labels": ["ham", "spam"]}
+    server.script("GET", "/v1/adapters/tone", Reply.of(ADAPTER | more | {"training": {"metrics": {"accuracy": 0.9}}}))
+    lines = [line.rstrip() for line in run("adapters", "show", "tone").stdout.splitlines()]
+    shown = {line[:14].strip(): line[14:] for line in lines}
+    assert lines[0].split() == ["adapter", "tone@3"]
+    assert shown["digest"] == DIGEST
+    assert shown["state"] == "current"
+    assert shown["canary"] == "tone@4 gets 10 % of requests"
+    assert shown["pinned"] == "yes"
+    assert shown["labels"] == "ham, spam"
+    assert shown["metrics"] == '{"accuracy": 0.9}'
+    assert [line.split(maxsplit=1)[-1] for line in lines[-3:]] == ['Define "sparrow".', "a small bird", "Once"]
+    assert json.loads(run("adapters", "show", "tone", "--json").stdout)["examples"][0]["expect"] == "a small bird"
+
+
+def test_the_list_has_columns_of_canaries_and_pins(server: FakeServer, run: Run) -> None:
+    running = ADAPTER | {"pinned": True, "canary": {"version": 4, "percent": 10}}
+    server.script("GET", "/v1/adapters?limit=1000", Reply.of(listing(running, ADAPTER | {"name": "mood"})))
+    header, _, first, second = [line.split() for line in run("adapters", "list").stdout.splitlines() if line.strip()]
+    assert header[:5] == ["adapter", "task", "method", "canary", "pinned"]
+    assert first[:7] == ["tone@3", "generation", "kernel-mix", "tone@4", "10", "%", "yes"]
+    assert second[:5] == ["mood@3", "generation", "kernel-mix", "-", "-"]
 
 
 def test_rollback_and_load(server: FakeServer, run: Run) -> None:

@@ -72,7 +72,7 @@ def test_an_error_in_the_stream_fails_the_command_after_what_came(server: FakeSe
     assert "error: engine died" in done.stderr
 
 
-@pytest.mark.parametrize("args", [("chat", "-m", "tone"), ("chat", "Hello"), ("complete", "-m", "tone"), ("nonsense",)])
+@pytest.mark.parametrize("args", [("chat", "-m", "tone"), ("chat",), ("complete", "-m", "tone"), ("nonsense",)])
 def test_wrong_usage_exits_with_two(run: Run, args: tuple[str, ...]) -> None:
     assert run(*args).exit_code == 2
 

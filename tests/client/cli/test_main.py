@@ -29,10 +29,10 @@ def test_it_runs_as_a_program(server: FakeServer) -> None:
 
 
 def test_an_error_is_one_line_and_exit_code_one(server: FakeServer) -> None:
-    server.script("GET", "/v1/models", Reply.error(401, "invalid_api_key", "no valid API key"))
+    server.script("GET", "/v1/models", Reply.error(403, "forbidden", "not with this key"))
     done = run_program("models", url=server.url)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: no valid API key (invalid_api_key)\n"
+    assert done.stderr == "error: not with this key (forbidden)\n"
 
 
 def test_a_bad_url_is_an_error_too() -> None:

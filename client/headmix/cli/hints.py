@@ -1,0 +1,66 @@
+"""Owns the line below an error that says what to do next: a name that was meant, a key that is missing, a server."""
+
+from contextlib import suppress
+from difflib import get_close_matches
+
+from headmix.client import Client
+from headmix.errors import APIConnectionError, AuthenticationError, HeadmixError, NotFoundError
+from headmix.local_server import DATA_DIR_VARIABLE, LocalKey, is_local
+
+MAX_LISTED = 8
+MAX_SUGGESTED = 3
+
+
+def missing_model(client: Client, asked: str) -> str | None:
+    """What could have been meant by a name that leads nowhere; only names that this key may see are looked at."""
+    with suppress(HeadmixError):
+        return suggest(asked, [model.id for model in client.models.list()])
+    return None
+
+
+def suggest(asked: str, names: list[str]) -> str:
+    """The names most like the one that was asked for, else all where they are few."""
+    name, _, version = asked.partition("@")
+    if version and name in names:
+        return f"{name} has no version {version} that can be named; `headmix adapters versions {name}` lists them"
+    by_last = {full.rpartition("/")[2]: full for full in names}
+    close = get_close_matches(name, [*names, *by_last], n=2 * MAX_SUGGESTED, cutoff=0.6)
+    meant = list(dict.fromkeys(by_last.get(one, one) for one in close))[:MAX_SUGGESTED]
+    if meant:
+        return f"did you mean {' or '.join(meant)}?"
+    if len(names) <= MAX_LISTED:
+        return f"you can ask {', '.join(names)}"
+    return "`headmix models` lists what you can ask"
+
+
+def missing_key(base_url: str, sent: LocalKey | None, *, own: bool) -> str | None:
+    """Where to get a key, where none was given; `sent` is the one that was found instead."""
+    if own:
+        return None
+    if sent is not None:
+        return f"the key sent was the one in {sent.file}; --api-key or HEADMIX_API_KEY gives another"
+    if not is_local(base_url):
+        return "--api-key or HEADMIX_API_KEY gives the key"
+    return (
+        "give a key with --api-key or HEADMIX_API_KEY, or run this in the folder where the server was started "
+        f"({DATA_DIR_VARIABLE} names its data folder): its own key is taken from there"
+    )
+
+
+def hint_for(
+    error: Exception, client: Client, base_url: str, asked: str | None, sent: LocalKey | None, *, own_key: bool
+) -> str | None:
+    """What to say below an error; None where there is nothing to add."""
+    if isinstance(error, NotFoundError) and error.code == "model_not_found" and asked:
+        return missing_model(client, asked)
+    if isinstance(error, AuthenticationError):
+        return missing_key(base_url, sent, own=own_key)
+    if isinstance(error, APIConnectionError) and not error.sent and is_local(base_url):
+        return "`headmix serve` (or `make serve`) starts one; --base-url or HEADMIX_BASE_URL names another"
+    return None
+
+
+def asked_for(parameters: dict[str, object]) -> str | None:
+    """The model or adapter that a command was called with."""
+    asked = parameters.get("model") or parameters.get("name")
+    return None if asked is None else str(asked)
