@@ -19,6 +19,7 @@ from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.base import BaseError
 from headmix_adapters.base.progress_bar import resolve_visibly
 from headmix_adapters.config import SiteConfig
+from headmix_adapters.printable import printable
 
 MAX_WORDS = 20
 
@@ -105,6 +106,8 @@ def _table(artifact: Artifact) -> Table:
         row("labels", *_some(head.labels))
     if config.added_tokens:
         row("added tokens", *_some(config.added_tokens))
+    for example in config.examples:
+        row("example", example.prompt, *([f"-> {example.expect}"] if example.expect else []))
     for key, value in config.training.items():
         row(f"training: {quoted(key)}", msgspec.json.encode(value).decode())
     row("created by", config.created_by or "unknown")
@@ -140,5 +143,5 @@ def _some(words: Sequence[str]) -> list[str]:
 def _fail(error: Exception) -> NoReturn:
     lines = [str(fault) for fault in error.faults] if isinstance(error, ArtifactError) else [str(error)]
     for line in lines:
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     raise typer.Exit(1)

@@ -110,6 +110,17 @@ class ClassifierConfig(_Frozen, frozen=True):
     pad_token: int | UnsetType = UNSET
 
 
+class ExamplePrompt(_Frozen, frozen=True, omit_defaults=True):
+    """A prompt the adapter was trained for, and the answer or label to expect; shown to newcomers, used for nothing.
+
+    A `chat` prompt is what a user says in chat; any other is a text to complete or to classify.
+    """
+
+    prompt: str
+    expect: str = ""
+    chat: bool = False
+
+
 class AdapterConfig(_Frozen, frozen=True):
     """An artifact's header. Validity beyond types (ranks, dimensions) is `artifact.verify`'s to judge."""
 
@@ -120,13 +131,20 @@ class AdapterConfig(_Frozen, frozen=True):
     format: int = FORMAT
     classifier: ClassifierConfig | None = None
     added_tokens: tuple[str, ...] = ()
+    examples: tuple[ExamplePrompt, ...] = ()
     training: dict[str, Any] = msgspec.field(default_factory=dict)
     created_by: str = ""
 
 
 def encode_config(config: AdapterConfig) -> str:
-    """Return the header's JSON text; the same config always gives the same text."""
-    return msgspec.json.encode(config, order="sorted").decode()
+    """Return the header's JSON text; the same config always gives the same text.
+
+    Without examples it has no such field, so that files made before there were any keep their bytes and digest.
+    """
+    fields = msgspec.to_builtins(config)
+    if not config.examples:
+        del fields["examples"]
+    return msgspec.json.encode(fields, order="sorted").decode()
 
 
 def decode_config(text: str | bytes) -> AdapterConfig:

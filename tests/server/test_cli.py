@@ -11,8 +11,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from headmix_server import cli
-from headmix_server.core.setting_names import flag, variable
 from headmix_server.core.setting_groups import GROUPS
+from headmix_server.core.setting_names import flag, variable
 from headmix_server.core.settings import Settings
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from headmix_adapters.artifact.write import write_artifact
-from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, Sites, encode_config
+from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, ExamplePrompt, Sites, encode_config
 from headmix_adapters.presets import Ranks, kernel_mix_sites
 from headmix_adapters.sites import tensor_shapes
 
@@ -195,10 +195,10 @@ def _bad_configs(base: BaseShape) -> dict[str, bytes]:
         target[last] = value
         return pack(copy, tensors)
 
-    def classifying(*labels: str, **changes: Any) -> bytes:
+    def classifying(*labels: str, examples: tuple[ExamplePrompt, ...] = (), **changes: Any) -> bytes:
         head = classifier_config(**changes)
         head = msgspec.structs.replace(head, labels=labels)
-        config = adapter_config(base, task="classification", classifier=head)
+        config = adapter_config(base, task="classification", classifier=head, examples=examples)
         return pack(config, random_tensors(config))
 
     text = encode_config(config)
@@ -230,9 +230,20 @@ def _bad_configs(base: BaseShape) -> dict[str, bytes]:
         "label twice": classifying("a", "b", "a"),
         "label empty": classifying("a", " "),
         "label very long": classifying("a", "b" * 257),
+        "example of a label there is not": classifying(
+            "ham", "spam", examples=(ExamplePrompt(prompt="x", expect="eggs"),)
+        ),
+        "example chatted with a classifier": classifying(
+            "ham", "spam", examples=(ExamplePrompt(prompt="x", chat=True),)
+        ),
         "label that steers a terminal": classifying("ham", "spam\x1b[2J"),
         "regression with two labels": classifying("a", "b", problem="regression"),
         "added token twice": changed("added_tokens", ["<s>", "<s>"]),
+        "more examples than are shown": changed("examples", [{"prompt": "x"}] * 5),
+        "example that is too long": changed("examples", [{"prompt": "x" * 1001, "expect": "y" * 1001}]),
+        "example that steers a terminal": changed("examples", [{"prompt": "a\n\tb"}, {"prompt": "\x1b[2J"}]),
+        "example of nothing": changed("examples", [{"prompt": " "}]),
+        "example with an unknown field": changed("examples", [{"prompt": "x", "answer": "y"}]),
         "dimension zero": changed("base.head_dim", 0),
         "heads that cannot share": changed("base.num_kv_heads", 3),
     }

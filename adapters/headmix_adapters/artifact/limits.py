@@ -18,3 +18,5 @@ class Limits:
     max_labels: int = 4096
     max_header_bytes: int = 4 * MIB
     max_added_tokens: int = 4096
+    max_examples: int = 4
+    max_example_chars: int = 1000

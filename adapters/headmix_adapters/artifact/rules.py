@@ -45,6 +45,7 @@ def check_meaning(config: AdapterConfig, limits: Limits, faults: FaultList) -> N
         _check_classifier(config.classifier, limits, faults)
         _check_pad_token(config.classifier, config.base.vocab_size, faults)
     _check_words("added_tokens", config.added_tokens, limits.max_added_tokens, faults)
+    check_examples(config, limits, faults)
 
 
 def check_base(config: AdapterConfig, base: BaseShape, *, allow_base_mismatch: bool, faults: FaultList) -> None:
@@ -64,6 +65,32 @@ def check_base(config: AdapterConfig, base: BaseShape, *, allow_base_mismatch: b
             f"base.fingerprint: trained on {quoted(own.fingerprint)}, the base is {base.fingerprint}; "
             "allow_base_mismatch accepts it"
         )
+
+
+def check_examples(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
+    """Add a fault for every example that is too long, steers a terminal, or cannot be asked of the adapter."""
+    if len(config.examples) > limits.max_examples:
+        faults.add(f"examples: {len(config.examples)} are more than the limit of {limits.max_examples}")
+        return
+    labels = config.classifier.labels if config.classifier is not None else ()
+    for index, example in enumerate(config.examples):
+        where = f"examples[{index}]"
+        if not example.prompt.strip():
+            faults.add(f"{where}.prompt: empty")
+        for field, text in (("prompt", example.prompt), ("expect", example.expect)):
+            if len(text) > limits.max_example_chars:
+                faults.add(f"{where}.{field}: longer than {limits.max_example_chars} characters")
+            elif printable(text, lines=True) != text:
+                faults.add(f"{where}.{field}: {quoted(text)} holds control characters")
+        if example.chat and config.task == "classification":
+            faults.add(f"{where}.chat: true, but a text is classified and not chatted with")
+        if _is_no_label(config, example.expect):
+            faults.add(f"{where}.expect: {quoted(example.expect)} is not one of the labels {quoted(', '.join(labels))}")
+
+
+def _is_no_label(config: AdapterConfig, expect: str) -> bool:
+    head = config.classifier
+    return bool(expect) and head is not None and head.problem == "single_label" and expect not in head.labels
 
 
 def _check_base_sizes(base: BaseShape, faults: FaultList) -> None:

@@ -10,6 +10,7 @@ from headmix_adapters.base import BaseError
 from headmix_adapters.base.progress_bar import resolve_visibly
 from headmix_adapters.config import Problem
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.printable import printable
 
 BaseName = Annotated[
     str, typer.Option(help="The base: embedded name, folder, GGUF file or hub id.", show_default=False)
@@ -60,7 +61,7 @@ def convert(
     except (ArtifactError, ConvertError, BaseError, OSError) as error:
         _fail(error)
     for note in converted.notes:
-        typer.echo(note, err=True)
+        typer.echo(printable(note), err=True)
     typer.echo(f"{out}: {digest}")
 
 
@@ -103,5 +104,5 @@ def _fail(error: Exception) -> NoReturn:
     """End the command: exit status 2 where the input cannot be used, 1 where the result cannot be written."""
     lines = [str(fault) for fault in error.faults] if isinstance(error, ArtifactError) else [str(error)]
     for line in lines:
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     raise typer.Exit(1 if isinstance(error, OSError) else 2)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import BaseError
+from headmix_adapters.base.progress_bar import resolve_visibly
 from headmix_adapters.cpus import read_cpu_budget
 from headmix_adapters.train.errors import DataError, Interrupted, RecipeError, TargetError, TrainError
 from headmix_adapters.train.publisher import Publisher
@@ -90,6 +91,7 @@ def run(command: Command, reporter: Reporter) -> None:
 
 def _load(command: Command, reporter: Reporter) -> "Material":
     recipe = command.recipe
+    resolve_visibly(recipe.base)  # a conversion has a bar of its own, which no spinner may stand beside
     with reporter.stage("loading the base and reading the data"):
         from headmix_adapters.threads import limit_threads
         from headmix_adapters.train.material import load_material
@@ -102,6 +104,11 @@ def _load(command: Command, reporter: Reporter) -> "Material":
             f"{name}: {len(encoded.examples)} examples, {encoded.tokens} tokens, "
             f"{encoded.truncated} cut to {recipe.data.max_length} tokens, {encoded.dropped} left out"
             + (f", {encoded.excluded} not to be learnt" if encoded.excluded else "")
+        )
+    if recipe.examples is None and (count := len(material.config.examples)):
+        reporter.say(
+            f"the artifact will show {count} of the held-out texts as example prompts; "
+            "`examples = []` in the recipe leaves them out"
         )
     return material
 

@@ -82,6 +82,7 @@ def training_record(material: Material, steps: int, seconds: float) -> dict[str,
     """Return what the header tells of how the adapter came to be; `seconds` is this process's share of the training."""
     data = {"train": material.train, "eval": material.eval}
     recipe = msgspec.to_builtins(material.recipe)
+    del recipe["examples"]  # the header has them where everybody looks for them
     # By their names: what the recipe says may be paths on this machine, and the artifact travels.
     files = {name: path.name for name, path in material.files.items() if recipe["data"].get(name)}
     return {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -18,8 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from headmix_adapters.base import BaseError, ResolvedBase, weight_files
-from headmix_adapters.base.progress_bar import resolve_visibly
+from headmix_adapters.base import BaseError, ResolvedBase, resolve_base, weight_files
 from headmix_adapters.config import AdapterConfig
 from headmix_adapters.families import Family, UnknownFamilyError, family_of
 from headmix_adapters.text.base_text import BaseText, read_base_text
@@ -27,6 +27,7 @@ from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_adapters.train.added import AddedVocabulary, require_sayable
 from headmix_adapters.train.errors import RecipeError
+from headmix_adapters.train.example_prompts import examples_from
 from headmix_adapters.train.examples import Encoded, encode_classification, encode_generation
 from headmix_adapters.train.held_out import split_rows
 from headmix_adapters.train.plan import adapted_layers, adapter_config
@@ -60,7 +61,7 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
     Raises:
         RecipeError, DataError, BaseError: with the place of the fault.
     """
-    base = resolve_visibly(recipe.base)
+    base = resolve_base(recipe.base)
     if recipe.task == "generation" and not base_family(base).generates:
         raise RecipeError(f"{base.name} ({base.shape.model_type}) is an encoder: it classifies, and generates nothing")
     config, layers = adapter_config(recipe, base.shape), adapted_layers(recipe, base.shape)
@@ -69,6 +70,8 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
         "eval": recipe_folder / (recipe.data.eval or recipe.data.train),
     }
     rows = _read(files, recipe)
+    if recipe.examples is None:
+        config = msgspec.structs.replace(config, examples=examples_from(rows["eval"], recipe.classifier))
     read = _read_text(base)
     added = AddedVocabulary(read.tokenizer, recipe.added_tokens, base.shape.vocab_size)
     text = BaseText(added.tokenizer, read.chat_template)

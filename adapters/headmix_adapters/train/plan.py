@@ -24,6 +24,7 @@ def adapter_config(recipe: Recipe, base: BaseShape) -> AdapterConfig:
         sites=adapter_sites(recipe.adapter),
         classifier=recipe.classifier,
         added_tokens=recipe.added_tokens,
+        examples=recipe.examples or (),
         created_by=f"headmix {_own_version()}",
     )
     faults = FaultList()

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from headmix_adapters.choices import choices_after
-from headmix_adapters.config import ClassifierConfig, Method, Task
+from headmix_adapters.config import ClassifierConfig, ExamplePrompt, Method, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.errors import RecipeError
 
@@ -105,6 +105,7 @@ class Recipe(_Table, frozen=True):
     """The whole file. `name` becomes the artifact's file name; `base` is anything `resolve_base` takes.
 
     `added_tokens` are words that become tokens of the adapter's own, with embedding rows that training learns.
+    `examples` are prompts with what to expect, for the artifact to show; left out, they come from the held-out file.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -115,6 +116,7 @@ class Recipe(_Table, frozen=True):
     training: TrainingTable
     classifier: ClassifierConfig | None = None
     added_tokens: tuple[str, ...] = ()
+    examples: tuple[ExamplePrompt, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.task == "classification") != (self.classifier is not None):

@@ -18,10 +18,12 @@ _DELETE = "\x7f"
 def recipe_text(recipe: Recipe) -> str:
     """Return the recipe as TOML."""
     fields = msgspec.to_builtins(recipe)
+    examples = fields.pop("examples") if recipe.examples else []
     plain = {name: value for name, value in fields.items() if not isinstance(value, dict)}
     tables = {name: value for name, value in fields.items() if isinstance(value, dict)}
     parts = [_HEAD + _lines(plain, recipe)]
     parts += [f"[{name}]\n{_lines(table, getattr(recipe, name))}" for name, table in tables.items()]
+    parts += [f"[[examples]]\n{_lines(one, made)}" for one, made in zip(examples, recipe.examples or (), strict=True)]
     return "\n".join(parts)
 
 

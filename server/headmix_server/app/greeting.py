@@ -1,6 +1,6 @@
 """What the person who started the server reads: where it is, what it serves, and commands to paste.
 
-Text only, on stdout; the log is elsewhere (stderr, JSON).
+Text only, on stdout; the log is elsewhere (stderr).
 """
 
 import json
@@ -12,11 +12,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from headmix_adapters.printable import printable
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.tenancy.admin_key import FILE_NAME
 
 MAX_LISTED = 20
 """Adapters that are listed and get a command; a catalog may hold thousands."""
+MAX_EXPECTED = 100
+MAX_TOKENS = 64
+
+BASE_QUESTION = "What is the capital of France?"
+BEGINNING = "Once upon a time"
+TEXT = "A text to classify."
+"""Prompts for what brings none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +67,25 @@ class Greeting:
 
     def _commands(self, adapters: Iterable[AdapterVersion]) -> Iterable[tuple[str, str]]:
         if self.chats:
-            yield "chat with the base", self._post("/v1/chat/completions", _chat(self.base))
+            yield "chat with the base", self._post("/v1/chat/completions", _chat(self.base, BASE_QUESTION))
         elif self.generates:
-            yield "complete with the base", self._post("/v1/completions", _completion(self.base))
+            yield "complete with the base", self._post("/v1/completions", _completion(self.base, BEGINNING))
         for adapter in adapters:
-            if adapter.task == "classification":
-                body: dict[str, object] = {"model": adapter.name, "input": ["Free entry: text WIN to 80082 now!"]}
-                yield f"classify with {adapter.name}", self._post("/v1/classify", body)
-            else:
-                yield f"generate with {adapter.name}", self._post("/v1/completions", _completion(adapter.name))
+            yield self._command(adapter)
         yield "metrics", f"curl -s {self.url}/metrics"
+
+    def _command(self, adapter: AdapterVersion) -> tuple[str, str]:
+        """Return a command with the first prompt the adapter brings, and what to expect of it."""
+        example = next(iter(adapter.config.examples), None)
+        expected = "" if example is None or not example.expect else f": expect {_short(example.expect)}"
+        prompt = None if example is None else example.prompt
+        if adapter.task == "classification":
+            body: dict[str, object] = {"model": adapter.name, "input": [prompt or TEXT]}
+            return f"classify with {adapter.name}{expected}", self._post("/v1/classify", body)
+        title = f"generate with {adapter.name}{expected}"
+        if example is not None and example.chat and self.chats:
+            return title, self._post("/v1/chat/completions", _chat(adapter.name, example.prompt))
+        return title, self._post("/v1/completions", _completion(adapter.name, prompt or BEGINNING))
 
     def _post(self, path: str, body: dict[str, object]) -> str:
         content = f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
@@ -84,9 +101,16 @@ def _fact(name: str, value: str) -> Text:
     return Text.assemble((f"{name}: ", "bold"), value)
 
 
-def _chat(model: str) -> dict[str, object]:
-    return {"model": model, "messages": [{"role": "user", "content": "Say hello in one sentence."}], "max_tokens": 48}
+def _short(text: str) -> str:
+    """The text as part of a comment: one line, that steers no terminal, and not a long one."""
+    line = printable(text)
+    return line if len(line) <= MAX_EXPECTED else f"{line[:MAX_EXPECTED]}..."
 
 
-def _completion(model: str) -> dict[str, object]:
-    return {"model": model, "prompt": "Once upon a time", "max_tokens": 48}
+def _chat(model: str, question: str) -> dict[str, object]:
+    messages = [{"role": "user", "content": question}]
+    return {"model": model, "messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
+
+
+def _completion(model: str, prompt: str) -> dict[str, object]:
+    return {"model": model, "prompt": prompt, "max_tokens": MAX_TOKENS, "temperature": 0}

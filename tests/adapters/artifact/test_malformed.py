@@ -244,6 +244,28 @@ EXPECTED: dict[str, list[str]] = {
     "label very long": [
         "classifier.labels[1]: longer than 256 characters",
     ],
+    "more examples than are shown": [
+        "examples: 5 are more than the limit of 4",
+    ],
+    "example that is too long": [
+        "examples[0].prompt: longer than 1000 characters",
+        "examples[0].expect: longer than 1000 characters",
+    ],
+    "example that steers a terminal": [
+        r"examples[1].prompt: \x1b[2J holds control characters",
+    ],
+    "example of nothing": [
+        "examples[0].prompt: empty",
+    ],
+    "example with an unknown field": [
+        "the headmix metadata: Object contains unknown field `answer` - at `$.examples[0]`",
+    ],
+    "example of a label there is not": [
+        "examples[0].expect: eggs is not one of the labels ham, spam",
+    ],
+    "example chatted with a classifier": [
+        "examples[0].chat: true, but a text is classified and not chatted with",
+    ],
     "label that steers a terminal": [
         r"classifier.labels[1]: spam\x1b[2J holds control characters",
     ],

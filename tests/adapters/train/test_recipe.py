@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headmix_adapters.config import Sites
+from headmix_adapters.config import ExamplePrompt, Sites
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks
 from headmix_adapters.sites import num_parameters
 from headmix_adapters.train.errors import RecipeError
@@ -54,6 +54,16 @@ def test_whole_numbers_name_labels_as_they_do_in_the_data(tmp_path: Path) -> Non
     recipe = load(GOOD.replace('["ham", "spam"]', '[0, 1, "two"]'), tmp_path)
     assert recipe.classifier is not None
     assert recipe.classifier.labels == ("0", "1", "two")
+
+
+def test_a_recipes_examples_are_the_artifacts_and_an_empty_list_is_none(tmp_path: Path) -> None:
+    told = load(GOOD + '[[examples]]\nprompt = "WIN!"\nexpect = "spam"\n', tmp_path)
+    assert adapter_config(told, tiny_shape()).examples == (ExamplePrompt(prompt="WIN!", expect="spam"),)
+    none = load(GOOD.replace("task =", "examples = []\ntask ="), tmp_path)
+    assert (none.examples, load(GOOD, tmp_path).examples) == ((), None)
+    wrong = load(GOOD + '[[examples]]\nprompt = "WIN!"\nexpect = "eggs"\n', tmp_path)
+    with pytest.raises(RecipeError, match="eggs is not one of the labels ham, spam"):
+        adapter_config(wrong, tiny_shape())
 
 
 @pytest.mark.parametrize(

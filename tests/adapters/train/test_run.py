@@ -76,6 +76,8 @@ def test_the_recorded_score_is_that_of_the_file_and_the_header_tells_its_history
     assert (training["steps"], training["seed"], training["layers"]) == (3, 3, [1, 2])
     assert training["versions"].keys() == {"torch", "transformers"}
     assert artifact.layers == (1, 2)
+    assert [(example.expect, example.chat) for example in artifact.config.examples] == [("a lazy dog", True)] * 2
+    assert "examples" not in training["recipe"]
     assert str(tmp_path.parent) not in msgspec.json.encode(training).decode()
 
 

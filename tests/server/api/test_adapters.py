@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from headmix_adapters.config import ExamplePrompt
 from headmix_server.core.errors import InsufficientStorage
 from headmix_server.core.messages import ForgetAdapter, LoadAdapter
 from headmix_server.core.types import Residency
@@ -41,8 +42,21 @@ async def test_an_upload_becomes_the_current_version_at_once(rig: ApiRig, tmp_pa
     assert (adapter["labels"], adapter["current"], adapter["resident"]) == (["a", "b"], True, "disk")
     assert adapter["size_bytes"] == len(content)
     assert adapter["sites"]["q"]["head"]["rank"] == 2
-    assert (await rig.client.get(f"{URL}/tone")).json() == adapter
+    assert (await rig.client.get(f"{URL}/tone")).json() == adapter | {"examples": []}
     assert (await rig.client.get(URL)).json() == {"object": "list", "data": [adapter], "has_more": False}
+
+
+async def test_examples_are_shown_of_the_one_adapter_that_is_asked_for(rig: ApiRig, tmp_path: Path) -> None:
+    examples = (ExamplePrompt(prompt="WIN!", expect="a"), ExamplePrompt(prompt="See you at lunch?"))
+    head = classifier_config("a", "b")
+    assert (await upload(rig, artifact(rig, tmp_path, classifier=head, examples=examples))).status_code == 201
+    for name in ("tone", "tone@1"):
+        assert (await rig.client.get(f"{URL}/{name}")).json()["examples"] == [
+            {"prompt": "WIN!", "expect": "a", "chat": False},
+            {"prompt": "See you at lunch?", "expect": "", "chat": False},
+        ]
+    for path in (URL, f"{URL}/tone/versions", "/v1/models"):
+        assert "WIN!" not in (await rig.client.get(path)).text
 
 
 async def test_the_same_bytes_again_change_nothing_and_new_bytes_are_a_new_version(rig: ApiRig, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from headmix_adapters.config import ExamplePrompt
 from headmix_server.app.greeting import MAX_LISTED, Greeting
 from headmix_server.catalog.version import AdapterVersion
 from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
@@ -16,8 +17,8 @@ from tests.support.artifacts import adapter_config, classifier_config, tiny_base
 URL = "http://127.0.0.1:8000"
 
 
-def _adapter(name: str, task: str = "generation") -> AdapterVersion:
-    config = adapter_config(tiny_base_shape())
+def _adapter(name: str, task: str = "generation", *examples: ExamplePrompt) -> AdapterVersion:
+    config = msgspec.structs.replace(adapter_config(tiny_base_shape()), examples=examples)
     if task == "classification":
         config = msgspec.structs.replace(config, task="classification", classifier=classifier_config())
     return AdapterVersion(
@@ -72,6 +73,39 @@ def test_every_task_has_a_command_that_can_be_pasted() -> None:
     assert commands["classify with spam"][-1] == f"{URL}/v1/classify"
     assert commands["metrics"] == ["curl", "-s", f"{URL}/metrics"]
     assert "Authorization: Bearer $(cat '/data dir/admin.key')" in commands["generate with poet"]
+
+
+@pytest.mark.parametrize(
+    ("task", "example", "chats", "route", "asked"),
+    [
+        ("classification", ExamplePrompt(prompt="WIN!", expect="spam"), True, "classify", {"input": ["WIN!"]}),
+        ("generation", ExamplePrompt(prompt="It's", expect="me"), True, "completions", {"prompt": "It's"}),
+        (
+            "generation",
+            ExamplePrompt(prompt='Define "a\nb".', chat=True),
+            True,
+            "chat/completions",
+            {"messages": [{"role": "user", "content": 'Define "a\nb".'}]},
+        ),
+        ("generation", ExamplePrompt(prompt="Hi", chat=True), False, "completions", {"prompt": "Hi"}),
+    ],
+)
+def test_an_adapter_is_asked_with_the_first_prompt_it_brings(
+    task: str, example: ExamplePrompt, chats: bool, route: str, asked: dict[str, object]
+) -> None:
+    adapter = _adapter("one", task, example, ExamplePrompt(prompt="the second"))
+    ((title, command), *_) = [
+        found for found in _commands(_text(adapters=[adapter], chats=chats)).items() if "with one" in found[0]
+    ]
+    assert command[-1] == f"{URL}/v1/{route}"
+    assert _body(command).items() >= asked.items()
+    assert title.endswith(f": expect {example.expect}" if example.expect else "with one")
+
+
+def test_what_to_expect_is_one_short_line_that_steers_no_terminal() -> None:
+    example = ExamplePrompt(prompt="p", expect="one\ntwo" + "o" * 500)
+    text = _text(adapters=[_adapter("one", "generation", example)])
+    assert rf"# generate with one: expect one\ntwo{'o' * 92}...{chr(10)}curl" in text
 
 
 def test_a_base_without_a_template_completes_and_an_encoder_does_neither() -> None:

@@ -17,10 +17,12 @@ from headmix_server.api.publishing import receive_and_publish
 from headmix_server.api.record import record_of
 from headmix_server.api.schemas.adapters import (
     AdapterDeleted,
+    AdapterDetails,
     AdapterList,
     AdapterObject,
     LoadRequest,
     RollbackRequest,
+    adapter_details,
     adapter_object,
 )
 from headmix_server.api.schemas.common import LARGEST
@@ -100,9 +102,10 @@ async def list_adapters(principal: AnyKey, state: State, limit: Limit = 100, aft
 
 
 @router.get("/v1/adapters/{name}")
-async def get_adapter(request: Request, named: Named, principal: AnyKey, state: State) -> AdapterObject:
-    """Return the current version, or the one that `name@3` names."""
-    return view(state, principal.tenant, await _resolve(request, state, named))
+async def get_adapter(request: Request, named: Named, principal: AnyKey, state: State) -> AdapterDetails:
+    """Return the current version, or the one that `name@3` names, with its example prompts."""
+    version = await _resolve(request, state, named)
+    return adapter_details(principal.tenant, version, state.residency(version.digest))
 
 
 @router.get("/v1/adapters/{name}/versions")

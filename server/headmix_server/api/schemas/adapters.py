@@ -42,6 +42,20 @@ class AdapterObject(ResponseBody):
     training: dict[str, Any]
 
 
+class ExampleObject(ResponseBody):
+    """A prompt the adapter was trained for, and the answer or label to expect; a `chat` prompt is a user's message."""
+
+    prompt: str
+    expect: str
+    chat: bool
+
+
+class AdapterDetails(AdapterObject):
+    """One version with the example prompts that its artifact brings."""
+
+    examples: list[ExampleObject]
+
+
 class AdapterList(ResponseBody):
     """Own adapters by name, then those shared by others; or versions, newest first.
 
@@ -72,6 +86,13 @@ class LoadRequest(RequestBody):
     """Which version to bring to the device; absent: the current one."""
 
     version: VersionNumber | None = None
+
+
+def adapter_details(tenant: str, version: AdapterVersion, resident: Residency) -> AdapterDetails:
+    """Return the version as a tenant sees it who asks for it alone."""
+    fields = adapter_object(tenant, version, resident)
+    examples = [ExampleObject(prompt=one.prompt, expect=one.expect, chat=one.chat) for one in version.config.examples]
+    return AdapterDetails(**dict(fields), examples=examples)
 
 
 def adapter_object(tenant: str, version: AdapterVersion, resident: Residency) -> AdapterObject:
