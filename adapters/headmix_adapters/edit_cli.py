@@ -26,11 +26,11 @@ def edit(
         Path,
         typer.Option(help="A TOML file with [[examples]], for example a recipe.", exists=True, dir_okay=False),
     ],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT where it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT where it exists.")] = False,
 ) -> None:
     """Write a copy of an adapter's file with other example prompts; it computes the same and has another digest."""
     if out.exists() and not force:
-        _fail(f"{out} is there already; --force overwrites it")
+        _fail(f"{out} exists; --force replaces it")
     try:
         page = msgspec.toml.decode(examples.read_bytes(), type=_Page)
     except msgspec.DecodeError as error:

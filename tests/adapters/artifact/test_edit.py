@@ -65,7 +65,7 @@ def test_the_command_takes_the_examples_of_a_recipe_and_overwrites_only_when_tol
     page.write_text('name = "spam"\n[[examples]]\nprompt = "WIN!"\nexpect = "spam"\n', encoding="utf-8")
     assert run(artifact, out, "--examples", page) == (0, f"{out}: {digest_file(out)}\n", "")
     assert open_artifact(out).config.examples == (ExamplePrompt(prompt="WIN!", expect="spam"),)
-    assert run(artifact, out, "--examples", page)[2] == f"{out} is there already; --force overwrites it\n"
+    assert run(artifact, out, "--examples", page)[2] == f"{out} exists; --force replaces it\n"
     assert run(artifact, artifact, "--examples", page, "--force")[0] == 0
     assert artifact.read_bytes() == out.read_bytes()
 
