@@ -86,7 +86,7 @@ def export(
     except (ArtifactError, ConvertError, BaseError, OSError) as error:
         _fail(error)
     for note in notes:
-        typer.echo(note, err=True)
+        typer.echo(printable(note), err=True)
     typer.echo(str(out))
 
 
