@@ -5,7 +5,7 @@ PORT ?= 8000
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile soak train-examples openapi clean
+.PHONY: serve serve-minilm install check test test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile soak mutation train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -58,6 +58,9 @@ hostile: .venv/.installed  ## What a hostile tenant costs two others on the real
 soak: .venv/.installed  ## An hour's random walk over everything at once, each answer against its adapter alone; SEED=1 MINUTES=5
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60)
 
+mutation: .venv-mutation/.installed  ## Which small faults the tests do not find, on a random sample of mutants; TARGET=engine MUTANTS=240 (an hour)
+	.venv-mutation/bin/python -m benchmarks.mutation $(or $(TARGET),engine) --mutants $(or $(MUTANTS),240)
+
 train-examples: .venv/.installed  ## Train the four example adapters again (about an hour on 2 cores)
 	for recipe in spam category kingjames dictionary; do $(BIN)/headmix train examples/$$recipe.toml --force || exit 1; done
 
@@ -83,5 +86,11 @@ install: .venv/.installed
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # built for another torch: vLLM does not start beside them
 	touch $@
 
+.venv-mutation/.installed: .venv/.installed
+	test -x .venv-mutation/bin/python || $(BIN)/python -m venv .venv-mutation
+	.venv-mutation/bin/pip install --quiet mutmut==3.8.1
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-mutation/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/headmix.pth
+	touch $@
+
 clean:
-	rm -rf .venv .venv-vllm .venv-torch-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-vllm .venv-torch-* .venv-mutation build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

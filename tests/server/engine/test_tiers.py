@@ -123,6 +123,22 @@ def test_loads_ahead_of_the_slots_are_bounded(disk: FakeDisk, make_tiers: Callab
     assert tiers.num_loading == 2
 
 
+def test_a_tenant_at_its_part_of_the_loads_ahead_may_load_again_once_one_of_its_own_has_landed(
+    disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]
+) -> None:
+    tiers = make_tiers(num_slots=1, threads=1)  # 2 loads ahead at most, and one more for who has none
+    disk.gate(B)
+    for ref, tenant in ((A, "a"), (B, "b"), (D, "a"), (C, "c")):
+        tiers.note(tenant)
+        tiers.fetch(ref, tenant)
+    assert tiers.loading == {A.digest, B.digest, C.digest}
+    deadline = time.monotonic() + 10
+    while not tiers.prepare(A, "a") and time.monotonic() < deadline:
+        tiers.settle()
+    tiers.fetch(D, "a")
+    assert tiers.loading == {B.digest, C.digest, D.digest}
+
+
 def test_no_tier_gives_up_what_a_queued_request_wants_for_what_nobody_does(
     disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]
 ) -> None:

@@ -1,0 +1,171 @@
+"""How many small faults the tests find: `make mutation`, or `python -m benchmarks.mutation engine --mutants 240`.
+
+mutmut changes one operator, number or argument of a package at a time and runs the tests that reach the changed
+function; a mutant that no test fails on has survived. A random sample, the same for a seed, stands for the whole.
+Messages of errors and log lines are left as they are. Needs the environment that `make mutation` makes; the last line
+of the output is JSON. What survived is looked at with `mutmut show NAME` in the folder that is printed.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+WORK = ROOT / "build" / "mutation"
+SOURCES = ("server/headmix_server", "adapters/headmix_adapters", "client/headmix", "benchmarks", "tests")
+STATUS: Mapping[int | None, str] = {
+    **dict.fromkeys((1, 3), "killed"),
+    **dict.fromkeys((5, 33), "no tests"),
+    **dict.fromkeys((36, -24), "timeout"),
+    0: "survived",
+}
+"""What mutmut's exit codes mean; a mutant that ran far longer than its tests do counts as found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A package of the server and the tests that are asked; slow scenes and outside services are not."""
+
+    package: str
+    tests: Sequence[str]
+    left_out: Sequence[str] = ()
+
+
+TARGETS = {
+    "engine": Target(
+        "headmix_server/engine",
+        (
+            "tests/server/engine",
+            "--ignore=tests/server/engine/test_hostile_neighbour.py",
+            "--ignore=tests/server/engine/test_fair_service.py",
+            "-k",
+            "not 500_cold_adapters and not TestEngine",
+        ),
+        left_out=("fake_runner", "serve", "step_thread", "report"),  # no accounts: a stand-in, a socket, a thread
+    ),
+    "tenancy": Target("headmix_server/tenancy", ("tests/server/tenancy", "-k", "not postgresql and not redis")),
+    "catalog": Target(
+        "headmix_server/catalog",
+        (
+            "tests/server/catalog",
+            "-k",
+            "not postgresql and not bucket and not kill and not crash and not full",
+            "--ignore=tests/server/catalog/test_bucket_store.py",
+            "--ignore=tests/server/catalog/test_many_adapters.py",
+        ),
+    ),
+}
+
+
+def main() -> None:
+    """Make mutants of one target, test a sample of them and print what came of it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutation", description=__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--mutants", type=int, default=240, help="size of the sample")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="stop after so long; what was not tested is left out"
+    )
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    target, folder = TARGETS[asked.target], WORK / asked.target
+    began = time.monotonic()
+    _lay_out(folder, target)
+    # The first run makes all mutants and finds out which tests reach which function; no mutant has this name.
+    _mutmut(folder, asked.processes, ["none"], 60 * asked.minutes)
+    names = sorted(_exit_codes(folder))
+    sample = random.Random(asked.seed).sample(names, min(asked.mutants, len(names)))
+    _mutmut(folder, asked.processes, sample, 60 * asked.minutes - (time.monotonic() - began))
+    codes = _exit_codes(folder)
+    results = {name: STATUS.get(codes[name], "suspicious") for name in sample if codes[name] is not None}
+    if not results:
+        sys.exit(f"no mutant was tested; {folder / 'mutmut.log'} says why")
+    for name in sorted(name for name, status in results.items() if status in ("survived", "no tests")):
+        sys.stdout.write(f"{results[name]:10} {name}\n")
+    sys.stdout.write(f"look at one: cd {folder} && mutmut show NAME\n")
+    counts = Counter(results.values())
+    figures = {
+        "mutants": len(names),
+        "tested": len(results),
+        **counts,
+        "minutes": round((time.monotonic() - began) / 60),
+    }
+    print(json.dumps({"benchmark": "mutation", "target": asked.target, "seed": asked.seed, **figures}))
+
+
+def _lay_out(folder: Path, target: Target) -> None:
+    """Copy the packages side by side, as mutmut wants them, with its settings and pytest's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for source in SOURCES:
+        shutil.copytree(ROOT / source, folder / Path(source).name, ignore=shutil.ignore_patterns("__pycache__"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    settings = {
+        "mutmut": {
+            "source_paths": ["headmix_server"],
+            "only_mutate": [f"{target.package}/*.py"],
+            "do_not_mutate": [f"{target.package}/{name}.py" for name in target.left_out],
+            "do_not_mutate_patterns": [r"^\s*raise ", r"^\s*f?\"", r"\blog(ger)?\b", r"check_integrity"],
+            "also_copy": ["headmix_adapters", "headmix", "benchmarks", "tests"],
+            "pytest_add_cli_args": [
+                "-n",
+                "0",
+                "-p",
+                "no:cacheprovider",
+                "-x",
+                "-q",
+                "--hypothesis-profile=ci",
+                "--timeout=600",
+            ],
+            "pytest_add_cli_args_test_selection": list(target.tests),
+            "timeout_multiplier": 3.0,
+            "timeout_constant": 30.0,
+            "process_isolation": "forkserver",
+            "track_dependencies": False,
+            "use_git_change_detection": False,
+        },
+        "pytest.ini_options": project["tool"]["pytest"]["ini_options"],
+    }
+    lines = [
+        line
+        for table, values in settings.items()
+        for line in [f"[tool.{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    ]
+    (folder / "pyproject.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _mutmut(folder: Path, processes: int, names: Sequence[str], seconds: float) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env |= {"OMP_NUM_THREADS": "1", "HEADMIX_DEVICE": "cpu"}
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(processes), *names]
+    with (folder / "mutmut.log").open("ab") as log:
+        run = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
+        try:
+            run.wait(max(1.0, seconds))
+        except subprocess.TimeoutExpired:
+            sys.stdout.write("out of time\n")
+            os.killpg(run.pid, signal.SIGTERM)
+            run.wait()
+
+
+def _exit_codes(folder: Path) -> dict[str, int | None]:
+    """Return every mutant with the exit code of its tests, None where they did not run."""
+    codes: dict[str, int | None] = {}
+    for file in (folder / "mutants").rglob("*.py.meta"):
+        codes |= json.loads(file.read_text(encoding="utf-8"))["exit_code_by_key"]
+    return codes
+
+
+if __name__ == "__main__":
+    main()
