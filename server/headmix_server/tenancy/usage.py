@@ -1,6 +1,8 @@
 """What each tenant used: counted in memory as requests end, added to the database now and then.
 
-A request must not wait for a write, so a crash forgets what came after the last one.
+A request must not wait for a write, so a crash forgets what came after the last one. While the database is away nothing
+is forgotten; and where it went between a commit and its answer, it is asked later what it did, so that nothing counts
+twice.
 """
 
 import threading
@@ -12,7 +14,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine
 from sqlalchemy.dialects import postgresql, sqlite
 
-from headmix_server.core.database import writing
+from headmix_server.core.database import transaction_number, was_committed, writing
+from headmix_server.core.errors import ServerOverloaded
 from headmix_server.tenancy.models import UsageRow
 
 BASE_ALONE = ""
@@ -54,6 +57,7 @@ class UsageMeter:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._counts: _Counts = {}
+        self._in_doubt: tuple[int, _Counts] | None = None  # a transaction whose commit was not answered
         self._written_at = 0.0
 
     def add(self, tenant: str, adapter: str | None, used: Used) -> None:
@@ -69,6 +73,7 @@ class UsageMeter:
             StorageUnavailable, ServerOverloaded, InsufficientStorage: see `core.database.writing`.
         """
         with self._writing:
+            self._settle_doubt()
             with self._lock:
                 counts, self._counts = self._counts, {}
             self._written_at = self._clock()
@@ -77,22 +82,41 @@ class UsageMeter:
             try:
                 self._write(counts)
             except BaseException:
-                with self._lock:
-                    newer, self._counts = self._counts, counts
-                    _add(self._counts, newer)
+                if self._in_doubt is None:
+                    self._keep(counts)
                 raise
 
-    def unwritten(self) -> tuple[tuple[str, str, str, Used], ...]:
-        """Return what is counted and not in the database yet: tenant, day, adapter and counts, in order."""
+    def _settle_doubt(self) -> None:
+        """Find out whether the counts in doubt were written; those that were not are counted again."""
+        if self._in_doubt is None:
+            return
+        number, counts = self._in_doubt
+        written = was_committed(self._engine, number)
+        if written is None:
+            raise ServerOverloaded("The transaction that wrote the usage before has not ended.")
+        self._in_doubt = None
+        if not written:
+            self._keep(counts)
+
+    def _keep(self, counts: _Counts) -> None:
         with self._lock:
-            return tuple((*key, used) for key, used in sorted(self._counts.items()))
+            newer, self._counts = self._counts, counts
+            _add(self._counts, newer)
+
+    def unwritten(self) -> tuple[tuple[str, str, str, Used], ...]:
+        """Return what is counted and not known to be in the database: tenant, day, adapter and counts, in order."""
+        with self._lock:
+            counts = dict(self._counts)
+        if self._in_doubt is not None:
+            _add(counts, self._in_doubt[1])
+        return tuple((*key, used) for key, used in sorted(counts.items()))
 
     def flush_for_reader(self, *, seconds: float = 1.0) -> None:
         """Flush unless that was done within these seconds: readers must not set the pace of writing."""
         if not 0 <= self._clock() - self._written_at < seconds:
             self.flush()
 
-    def _write(self, counts: Mapping[tuple[str, str, str], Used]) -> None:
+    def _write(self, counts: _Counts) -> None:
         rows = [
             {"tenant": tenant, "day": day, "adapter": adapter, **asdict(used)}
             for (tenant, day, adapter), used in sorted(counts.items())
@@ -104,6 +128,9 @@ class UsageMeter:
             session.connection().execute(
                 statement.on_conflict_do_update(index_elements=["tenant", "day", "adapter"], set_=added), rows
             )
+            number = transaction_number(session)
+            self._in_doubt = None if number is None else (number, counts)
+        self._in_doubt = None
 
 
 def _add(counts: _Counts, more: Mapping[tuple[str, str, str], Used]) -> None:

@@ -1,15 +1,19 @@
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from headmix_server.core.database import open_database
-from headmix_server.core.errors import InvalidRequest, ServerOverloaded
+from headmix_server.core.database.bounded_connection import BoundedConnection
+from headmix_server.core.errors import InvalidRequest, ServerOverloaded, StorageUnavailable
 from headmix_server.tenancy import usage, usage_report
 from headmix_server.tenancy.usage import REST, UsageMeter, Used
 from headmix_server.tenancy.usage_report import UsageLine, UsageReport
+from tests.support.databases import PostgresServer
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 12, 31)
 ONE = Used(requests=1, prompt_tokens=10, cached_tokens=4, generation_tokens=2)
@@ -140,3 +144,55 @@ def test_the_sum_of_the_report_is_the_sum_of_the_requests(
     meter.flush()
     assert lines(engine, groups=())[0].used == total
     engine.dispose()
+
+
+@pytest.fixture
+def far_engine(postgres: PostgresServer) -> Iterator[Engine]:
+    """A database that can go away between a commit and its answer."""
+    engine = open_database(postgres.new_database())
+    yield engine
+    engine.dispose()
+
+
+def _lose_answer(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> None:
+    """Let the connection be lost at the next commit, before or after the server has made it."""
+    commit = BoundedConnection.commit
+
+    def lost(self: BoundedConnection) -> None:
+        monkeypatch.setattr(BoundedConnection, "commit", commit)
+        if after_commit:
+            commit(self)
+        self.close()
+        raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(BoundedConnection, "commit", lost)
+
+
+@pytest.mark.parametrize("after_commit", [True, False])
+def test_usage_counts_once_whether_or_not_the_lost_answer_was_that_it_is_written(
+    far_engine: Engine, monkeypatch: pytest.MonkeyPatch, *, after_commit: bool
+) -> None:
+    meter = UsageMeter(far_engine, clock=lambda: MIDNIGHT)
+    meter.add("acme", "tone", ONE)
+    _lose_answer(monkeypatch, after_commit=after_commit)
+    with pytest.raises(StorageUnavailable):
+        meter.flush()
+    assert [used for *_, used in meter.unwritten()] == [ONE]
+    meter.add("acme", "tone", ONE)
+    for _ in range(2):
+        meter.flush()
+    assert [line.used for line in lines(far_engine)] == [times(2)]
+    assert meter.unwritten() == ()
+
+
+def test_a_database_that_never_saw_the_transaction_counts_it(
+    far_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = UsageMeter(far_engine, clock=lambda: MIDNIGHT)
+    meter.add("acme", "tone", ONE)
+    monkeypatch.setattr(usage, "transaction_number", lambda _: 2**40)
+    _lose_answer(monkeypatch, after_commit=False)
+    with pytest.raises(StorageUnavailable):
+        meter.flush()
+    meter.flush()
+    assert [line.used for line in lines(far_engine)] == [ONE]

@@ -2,6 +2,7 @@
 
 from headmix_server.core.database.audit import SERVER, AuditEntry, audit, audit_entries
 from headmix_server.core.database.base import Base, Tenant
+from headmix_server.core.database.commits import transaction_number, was_committed
 from headmix_server.core.database.faults import DatabaseUnreachable, DatabaseUnusable
 from headmix_server.core.database.open import open_database
 from headmix_server.core.database.patience import PROMPT
@@ -22,5 +23,7 @@ __all__ = [
     "ensure_tenant",
     "open_database",
     "reading",
+    "transaction_number",
+    "was_committed",
     "writing",
 ]
