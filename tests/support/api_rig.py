@@ -5,7 +5,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,10 @@ async def api_rig(
     connected: bool = True,
     make_store: MakeStore | None = None,
     rates: Rates | None = None,
+    refusal: Callable[[], str | None] = lambda: None,
 ) -> AsyncIterator[ApiRig]:
     """Run the API over the base in `folder` with its data in `data`; `shape` and `settings` replace defaults."""
-    state = _state(folder, data, settings or {}, shape or {}, make_store, rates)
+    state = replace(_state(folder, data, settings or {}, shape or {}, make_store, rates), refusal=refusal)
     with tempfile.TemporaryDirectory() as run, socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = f"ipc://{run}/engine.sock"
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.record import record_of
 from headmix_server.api.state import ApiState
-from headmix_server.core.errors import InvalidApiKey
+from headmix_server.core.errors import InvalidApiKey, StorageUnavailable
 from headmix_server.tenancy.keys import DEFAULT_TENANT
 from headmix_server.tenancy.principal import ALL_SCOPES, Principal, Scope
 
@@ -32,7 +32,11 @@ async def authenticate(request: Request, state: State, credentials: Credentials)
 
     Raises:
         InvalidApiKey: no key, or one that is not valid.
+        StorageUnavailable: nobody may be served now.
     """
+    reason = state.refusal()
+    if reason is not None:
+        raise StorageUnavailable(f"{reason[0].upper()}{reason[1:]}; try again.")
     if state.settings.keys == "off":
         principal = Principal(DEFAULT_TENANT, ALL_SCOPES)
     elif credentials is None or not credentials.credentials:

@@ -1,5 +1,6 @@
 """Everything a request may need, joined once at start and handed to the routers; nothing here is changed later."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import time
 
@@ -32,7 +33,8 @@ ENCODERS = frozenset({"bert", "roberta"})
 class ApiState:
     """The parts behind the routes. `chat_template` is None where the base has none; `created` is in Unix seconds.
 
-    `tokenizer` is the base's; `vocabularies` has those of adapters that add words to it.
+    `tokenizer` is the base's; `vocabularies` has those of adapters that add words to it. `refusal` says at any moment
+    why requests must not be served now, or None where they may.
     """
 
     settings: Settings
@@ -52,6 +54,7 @@ class ApiState:
     rates: Rates
     usage: UsageMeter
     usage_report: UsageReport
+    refusal: Callable[[], str | None] = lambda: None
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     converter: Converter = field(default_factory=Converter)
     created: int = field(default_factory=lambda: int(time()))

@@ -20,13 +20,20 @@ from headmix_server.app.errors import SettingError, StartError
 LONGEST_RUN_FOLDER = 70
 _DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """An open data folder. `run` is private to this server (mode 0700) and removed with everything in it."""
+    """An open data folder. `run` is private to this server (mode 0700) and removed with everything in it.
+
+    `place` is the folder's name on this machine since it was started, empty where the system does not tell: whoever
+    has locked a folder of the same place knows that no other server is using it.
+    """
 
     root: Path
     run: Path
+    place: str = ""
 
     @property
     def database(self) -> Path:
@@ -81,7 +88,7 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
         _take(lock, root)
         run = _make_run_folder(root)
         try:
-            yield DataFolder(root, run)
+            yield DataFolder(root, run, _place(lock))
         finally:
             shutil.rmtree(run, ignore_errors=True)
     finally:
@@ -97,6 +104,16 @@ def _take(lock: int, root: Path) -> None:
     except OSError as error:
         fault = f"takes a folder on a file system with locks, and {root} is on one without: {error.strerror}"
         raise SettingError("data_dir", fault) from error
+
+
+def _place(lock: int) -> str:
+    # A lock is only sure to be seen by others on the same kernel, and a file's numbers only mean something there.
+    try:
+        boot = BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    file = os.fstat(lock)
+    return f"{boot}:{file.st_dev}:{file.st_ino}"
 
 
 def run_folder(root: Path) -> Path:

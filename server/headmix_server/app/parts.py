@@ -1,4 +1,4 @@
-"""The parts of the API process, opened in order and joined: base, database, keys, artifacts, text, engine client.
+"""The parts of the API process, opened in order and joined: base, keys, artifacts, text, engine client.
 
 Everything here blocks and is called from a thread; what runs on the event loop is `server`'s.
 """
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 
-from sqlalchemy import Engine
-
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from headmix_adapters.text.tokenizer import TokenizerError
@@ -18,6 +16,7 @@ from headmix_server.api.fetching import Fetcher
 from headmix_server.api.pinning import Pinning
 from headmix_server.api.publishing import MIB, verify
 from headmix_server.api.state import ApiState
+from headmix_server.app.claim import Claim
 from headmix_server.app.conversion_watch import watch_conversion
 from headmix_server.app.data_folder import DataFolder
 from headmix_server.app.errors import SettingError, StartError
@@ -27,11 +26,9 @@ from headmix_server.app.open_library import open_library
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.app.report_observer import ReportObserver
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.core.database import DatabaseUnreachable, DatabaseUnusable, open_database
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import get_logger
 from headmix_server.core.metrics import Metrics
-from headmix_server.core.setting_names import called
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
@@ -51,7 +48,6 @@ class Parts:
 
     state: ApiState
     folder: DataFolder
-    database: Engine
     reports: ReportObserver
     new_key: str | None
 
@@ -86,10 +82,9 @@ class Parts:
         )
 
     def close(self) -> None:
-        """Write what the last requests used, end what is being freed and close the database."""
+        """Write what the last requests used and end what is being freed."""
         flush_for_good(self.state.usage)
         self.state.library.close()
-        self.database.dispose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +106,12 @@ def _read_base(settings: Settings, is_stopping: Callable[[], bool]) -> _Base:
         raise SettingError("base", f"cannot be used: {error}") from error
 
 
-def _open_database(settings: Settings, folder: DataFolder, metrics: Metrics) -> Engine:
-    location = folder.database if settings.database is None else settings.database.get_secret_value()
-    try:
-        return open_database(location, on_failure=partial(metrics.storage_failed, "database"))
-    except DatabaseUnreachable as error:
-        raise StartError(f"{called('database')}: {error}" if settings.database else str(error)) from error
-    except DatabaseUnusable as error:
-        if settings.database is None:
-            raise StartError(str(error)) from error
-        raise SettingError("database", f"cannot be used: {error}") from error
-
-
-def open_parts(settings: Settings, folder: DataFolder, is_stopping: Callable[[], bool]) -> Parts:
-    """Open everything but the engine; the first start with a GGUF base converts it here.
+def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping: Callable[[], bool]) -> Parts:
+    """Open everything but the engine on a claimed database; the first start with a GGUF base converts it here.
 
     Raises:
         StartStopped: `is_stopping` became true during the conversion.
-        SettingError: the base, its tokenizer or template, the database or the bucket cannot be what the settings name.
+        SettingError: the base, its tokenizer or template, or the bucket cannot be what the settings name.
         StartError: the database does not answer, the data folder cannot be used, or one does not fit the other.
     """
     read = _read_base(settings, is_stopping)
@@ -137,7 +120,8 @@ def open_parts(settings: Settings, folder: DataFolder, is_stopping: Callable[[],
         get_logger("app").warning("tokenizer", note=note)
     storage = None if settings.limits_storage is None else open_storage(settings.limits_storage.get_secret_value())
     metrics = Metrics(series=settings.metrics_series, version=version("headmix"), base=base.name)
-    database = _open_database(settings, folder, metrics)
+    claim.failures.watch(partial(metrics.storage_failed, "database"))
+    database = claim.database
     reports = ReportObserver(Catalog(database), metrics)
     engine = EngineClient(max_open=settings.max_running + settings.max_waiting, on_report=reports)
     try:
@@ -151,14 +135,9 @@ def open_parts(settings: Settings, folder: DataFolder, is_stopping: Callable[[],
             on_freed=engine.forget,
             on_bucket_failure=partial(metrics.storage_failed, "artifacts"),
         )
-    except StartError:
-        database.dispose()
-        raise
     except HeadmixServerError as error:
-        database.dispose()
         raise StartError(error.message) from error
     except OSError as error:
-        database.dispose()
         raise StartError(f"the data folder {folder.root} cannot be used: {error}") from error
     fetcher = Fetcher(library.store)
     state = ApiState(
@@ -177,7 +156,8 @@ def open_parts(settings: Settings, folder: DataFolder, is_stopping: Callable[[],
         metrics=metrics,
         limits=TenantLimits(database, default_limits(settings)),
         rates=Rates(storage, on_fallback=metrics.limits_fell_back),
-        usage=UsageMeter(database),
+        usage=UsageMeter(claim.unfenced),
         usage_report=UsageReport(database),
+        refusal=claim.keeper.refusal,
     )
-    return Parts(state, folder, database, reports, new_key)
+    return Parts(state, folder, reports, new_key)

@@ -1,8 +1,8 @@
 """The program from start to stop: what is opened in which order, what runs side by side, and how it all ends.
 
-Order of a start: data folder, port (answered by the front door), base, database, engine process, and beside its start
-the preload folder and the application. Order of a stop: refuse new requests, let open ones finish, end the
-engine, close the port, leave the data folder.
+Order of a start: data folder, port (answered by the front door), database with its lease, base, engine process, and
+beside its start the preload folder and the application. Order of a stop: refuse new requests, let open ones finish, end
+the engine, close the port, give the lease back, leave the data folder.
 """
 
 import asyncio
@@ -11,11 +11,13 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 from rich.console import Console
 
 from headmix_server.api.app import create_app
 from headmix_server.app.check_settings import check_settings
+from headmix_server.app.claim import Claim, claim_database
 from headmix_server.app.data_folder import DataFolder, open_data_folder
 from headmix_server.app.errors import SettingError, StartError, StartStopped
 from headmix_server.app.front_door import FrontDoor
@@ -52,11 +54,15 @@ def run(settings: Settings) -> int:
     except (SettingError, EngineRefusedError) as error:
         print(f"headmix serve: {error}", file=sys.stderr)
         return WRONG_SETTING
-    except (StartError, EngineLostError) as error:
+    except (StartError, EngineLostError, LeaseLostError) as error:
         log.critical("headmix ends", reason=str(error))
         return FAILED
     log.info("headmix stopped")
     return OK
+
+
+class LeaseLostError(Exception):
+    """Another server has taken over the database; the message names it."""
 
 
 class Server:
@@ -70,6 +76,7 @@ class Server:
         self.http = http_server(self._door)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._lost = asyncio.Event()
         self._log = get_logger("app")
 
     async def run(self) -> None:
@@ -78,6 +85,7 @@ class Server:
         Raises:
             StartError: a part cannot be opened.
             EngineLostError: the engine cannot be kept running.
+            LeaseLostError: another server has taken over.
         """
         # Closed last: what still answers may still ask the database.
         async with contextlib.AsyncExitStack() as opened:
@@ -97,7 +105,9 @@ class Server:
 
     async def _serve(self, opened: contextlib.AsyncExitStack) -> None:
         try:
-            parts = await asyncio.to_thread(open_parts, self._settings, self._folder, self._stop.is_set)
+            claim = await self._claim()
+            opened.push_async_callback(asyncio.to_thread, claim.close)
+            parts = await asyncio.to_thread(open_parts, self._settings, self._folder, claim, self._stop.is_set)
         except StartStopped:
             return
         opened.push_async_callback(asyncio.to_thread, parts.close)
@@ -122,23 +132,45 @@ class Server:
             parts.state.pinning.look_again()
             self._door.open(create_app(parts.state))
             await self._serve_until_stopped(parts, engine_life)
+            if claim.keeper.lost is not None:
+                raise LeaseLostError(claim.keeper.lost)
         finally:
+            if claim.keeper.lost is not None:
+                supervisor.stop()  # at once: requests that are open must not go on beside the successor
             await parts.state.pinning.close()
             housekeeping.cancel()
             await asyncio.gather(housekeeping, return_exceptions=True)
             supervisor.stop()
             await engine_life
 
+    async def _claim(self) -> Claim:
+        loop = asyncio.get_running_loop()
+
+        def on_lost(_: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and the server with it
+                loop.call_soon_threadsafe(self._lost.set)
+
+        return await asyncio.to_thread(
+            claim_database,
+            self._settings,
+            self._folder,
+            url_of(self._listener, self._settings.host),
+            on_lost=on_lost,
+            is_stopping=self._stop.is_set,
+        )
+
     async def _serve_until_stopped(self, parts: Parts, engine_life: asyncio.Task[None]) -> None:
         greeting = asyncio.create_task(self._greet(parts))
         stopped = asyncio.create_task(self._stop.wait())
+        lost = asyncio.create_task(self._lost.wait())
         try:
-            await asyncio.wait({engine_life, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if stopped.done():
-                await self._drain(parts)
+            await asyncio.wait({engine_life, stopped, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done() and not lost.done():
+                await self._drain(parts, lost)
         finally:
             greeting.cancel()
             stopped.cancel()
+            lost.cancel()
 
     async def _greet(self, parts: Parts) -> None:
         await parts.state.engine.wait_ready()
@@ -155,14 +187,17 @@ class Server:
                     greeting.print(Console())
                 return
 
-    async def _drain(self, parts: Parts) -> None:
-        """Refuse new requests and wait for the open ones, no longer than `drain_seconds` or a second signal."""
+    async def _drain(self, parts: Parts, lost: asyncio.Task[Literal[True]]) -> None:
+        """Refuse new requests and wait for the open ones.
+
+        No longer than `drain_seconds`, a second signal, or until the lease is `lost`.
+        """
         engine, seconds = parts.state.engine, self._settings.drain_seconds
         engine.drain()
         self._log.info("draining", open_requests=engine.open_requests, seconds=seconds)
         idle = asyncio.create_task(engine.wait_idle())
         hurry = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait({idle, hurry}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({idle, hurry, lost}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
         hurry.cancel()
         if engine.open_requests:

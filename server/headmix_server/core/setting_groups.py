@@ -7,7 +7,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "Base and computing": ("base", "device", "dtype", "quantize", "threads", "adapter_kernels", "runner"),
         "Server": ("host", "port", "keys", "drain_seconds", "log_level", "log_format"),
-        "Data": ("data_dir", "preload", "database", "artifacts", "artifact_cache_mib"),
+        "Data": ("data_dir", "preload", "database", "lease_seconds", "artifacts", "artifact_cache_mib"),
         "Batches and cache": (
             *("max_model_len", "max_batch_tokens", "max_running", "max_waiting"),
             *("kv_cache_mib", "block_size", "prefix_cache"),

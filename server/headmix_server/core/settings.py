@@ -156,8 +156,8 @@ class Settings(BaseSettings):
     limit_stored_bytes: Limit = Field(0, ge=0, description="Bytes of artifacts a tenant may store; likewise.")
     limits_storage: Url = Field(
         None,
-        description="URL of a Redis that counts requests and tokens for several servers, `redis://host:6379/0`; `none` "
-        "counts in this process. A variable hides its password, as with `database`.",
+        description="URL of a Redis that counts requests and tokens, so that a restart goes on with the counts, "
+        "`redis://host:6379/0`; `none` counts in this process. A variable hides its password, as with `database`.",
     )
     preload: OptionalFolder = Field(
         None, description="Folder of `*.safetensors` loaded for tenant `default` at start, named by file."
@@ -174,6 +174,13 @@ class Settings(BaseSettings):
         5, ge=0, description="Engine deaths within `engine_restart_window` that end the program."
     )
     engine_restart_window: Seconds = Field(300.0, gt=0, description="Seconds over which engine deaths are counted.")
+    lease_seconds: Seconds = Field(
+        10.0,
+        ge=1,
+        le=60,
+        description="Length of the server's lease on the database: how long after a crash another server may have to "
+        "wait before it can start, and how long new requests are served while the database is away.",
+    )
     drain_seconds: Seconds = Field(30.0, ge=0, description="How long a stop waits for running requests.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "console", "json"] = Field(

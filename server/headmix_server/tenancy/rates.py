@@ -1,6 +1,6 @@
 """Rates per minute: costs are taken from a tenant's window, and given back where less was used in the end.
 
-The counts lie in a storage of the library `limits`: this process' memory, or a Redis that several servers share. The
+The counts lie in a storage of the library `limits`: this process' memory, or a Redis that outlives it. The
 library's strategies are not used, since they can neither give back nor say when a cost will fit, and its exact one
 keeps an entry for each token. While Redis does not answer, each server counts for itself; nobody waits for it.
 """

@@ -1,7 +1,6 @@
 """Every tenant's limits: kept in the database, changed by administrators, remembered for the path of a request.
 
-A change holds at once in the process that made it; other servers on the same database follow within
-`REMEMBERED_SECONDS`.
+A change holds at once; one that somebody made in the database itself within `REMEMBERED_SECONDS`.
 """
 
 import threading

@@ -1,3 +1,4 @@
+import shutil
 import stat
 from pathlib import Path
 
@@ -47,3 +48,27 @@ def test_a_data_folder_that_is_a_file_is_told_plainly(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match="is none: it is no folder"), open_data_folder(tmp_path / "file"):
         pass
+
+
+def test_a_place_is_one_folder_on_one_machine_whatever_it_is_called(tmp_path: Path) -> None:
+    places = []
+    for name in ("a", "b", "a"):
+        with open_data_folder(tmp_path / name) as folder:
+            places.append(folder.place)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with open_data_folder(tmp_path / "link") as folder:
+        places.append(folder.place)
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    with open_data_folder(tmp_path / "copy") as folder:
+        places.append(folder.place)
+    first, other, again, linked, copied = places
+    assert first == again == linked != ""
+    assert len({first, other, copied}) == 3
+
+
+def test_where_the_system_does_not_tell_its_boot_there_is_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headmix_server.app.data_folder.BOOT_ID", tmp_path / "missing")
+    with open_data_folder(tmp_path / "a") as folder:
+        assert folder.place == ""

@@ -4,9 +4,11 @@ from headmix_server.core.database.audit import SERVER, AuditEntry, audit, audit_
 from headmix_server.core.database.base import Base, Tenant
 from headmix_server.core.database.commits import transaction_number, was_committed
 from headmix_server.core.database.faults import DatabaseUnreachable, DatabaseUnusable
-from headmix_server.core.database.open import open_database
+from headmix_server.core.database.lease import Holder, Lease
+from headmix_server.core.database.open import connect_database, ensure_lease, open_database, upgrade_database
 from headmix_server.core.database.patience import PROMPT
 from headmix_server.core.database.session import ensure_tenant, reading, writing
+from headmix_server.core.database.take_lease import LeaseHeldError, take_lease
 from headmix_server.core.database.url import check_url
 
 __all__ = [
@@ -16,14 +18,21 @@ __all__ = [
     "Base",
     "DatabaseUnreachable",
     "DatabaseUnusable",
+    "Holder",
+    "Lease",
+    "LeaseHeldError",
     "Tenant",
     "audit",
     "audit_entries",
     "check_url",
+    "connect_database",
+    "ensure_lease",
     "ensure_tenant",
     "open_database",
     "reading",
+    "take_lease",
     "transaction_number",
+    "upgrade_database",
     "was_committed",
     "writing",
 ]

@@ -21,6 +21,8 @@ from headmix_server.core.logging import get_logger
 
 WRITE_LOCK = 0x6865_6164_6D69_78  # "headmix"
 CONNECT_SECONDS = 5
+IDLE_SECONDS = 10
+"""How long a process that stands still or has lost its network keeps the write lock from its successor."""
 
 
 def postgres_engine(url: URL, busy_seconds: float, breaker: CircuitBreaker) -> Engine:
@@ -35,7 +37,8 @@ def postgres_engine(url: URL, busy_seconds: float, breaker: CircuitBreaker) -> E
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
             "application_name": "headmix",
-            "options": f"-c lock_timeout={int(busy_seconds * 1000)}",
+            "options": f"-c lock_timeout={int(busy_seconds * 1000)} "
+            f"-c idle_in_transaction_session_timeout={int(max(busy_seconds, IDLE_SECONDS) * 1000)}",
         },
     )
     connecting = _Connecting(breaker)

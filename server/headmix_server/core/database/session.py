@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine
@@ -14,6 +14,9 @@ from headmix_server.core.database.base import Tenant
 from headmix_server.core.database.faults import plain_fault
 from headmix_server.core.database.patience import USUAL, with_patience
 from headmix_server.core.errors import InvalidRequest
+
+Fence = Callable[[Session], None]
+"""Raises an error in a transaction that must not write any more; it holds the write lock, so nothing comes between."""
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -36,7 +39,7 @@ def writing(engine: Engine) -> Iterator[Session]:
     """Give a session that holds the write lock from its start; commits at the end, rolls back on any error.
 
     What it reads cannot change before it writes, so no conflict has to be retried. Writers are few and short; the
-    path of a request only reads.
+    path of a request only reads. An engine with the execution option `fence` has it called first: see `Fence`.
 
     Raises:
         ServerOverloaded: other writers held the lock for the engine's `busy_seconds`.
@@ -47,6 +50,9 @@ def writing(engine: Engine) -> Iterator[Session]:
     with _told_plainly(), Session(engine.execution_options(immediate=True)) as session, session.begin():
         # Locks now: a session connects, and so begins, only at its first statement.
         session.connection()
+        fence: Fence | None = engine.get_execution_options().get("fence")
+        if fence is not None:
+            fence(session)
         yield session
 
 

@@ -62,4 +62,6 @@ def is_postgres(url: URL) -> bool:
 
 def shown(url: URL) -> str:
     """Return the URL without its password, and of a file the path alone."""
-    return url.render_as_string(hide_password=True) if is_postgres(url) or not url.database else url.database
+    if url.database and not is_postgres(url):
+        return url.database
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)

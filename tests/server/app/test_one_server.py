@@ -1,0 +1,155 @@
+"""Two servers on one database: the second is refused, or follows one that was killed or stood still."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.databases import PostgresServer, postgres_server
+from tests.support.server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
+
+LEASE_SECONDS = 4
+ENDLESS = 12000
+"""Tokens of a stream that outlives any test."""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write_fake_base(tmp_path / FAKE_BASE)
+
+
+@pytest.fixture
+def shared(database_url: str) -> dict[str, Any]:
+    """What servers on one database are started with."""
+    return {"env": {"HEADMIX_DATABASE": database_url}, "lease_seconds": LEASE_SECONDS, "max_model_len": 2 * ENDLESS}
+
+
+def ask(server: RunningServer, key: dict[str, str], max_tokens: int = 4, *, timeout: float = 60) -> httpx2.Response:
+    body = {"model": FAKE_BASE, "prompt": "The quick brown fox", "max_tokens": max_tokens, "ignore_eos": True}
+    return httpx2.post(f"{server.base_url}/v1/completions", headers=key, json=body, timeout=timeout)
+
+
+def reason(server: RunningServer) -> str:
+    """Return why a server ended; it is its last word."""
+    assert server.wait() == 1
+    last: dict[str, Any] = json.loads(server.stderr[-1])
+    assert last["event"] == "headmix ends"
+    return str(last["reason"])
+
+
+def test_a_second_server_is_refused_plainly_and_the_first_goes_on(
+    tmp_path: Path, base: Path, shared: dict[str, Any]
+) -> None:
+    with running_server(tmp_path, base=base, **shared) as first:
+        with running_server(tmp_path, base=base, data_dir=tmp_path / "second", ready=False, **shared) as second:
+            told = reason(second)
+            assert told.startswith("the database is in use by another headmix server (process ")
+            assert f"{first.base_url})" in told
+            assert told.endswith("stop that server, or start with another database")
+            assert not second.events("engine started")
+        assert ask(first, first.headers).status_code == 200
+        assert first.events("the lease is lost") == []
+        assert first.stop() == 0
+
+
+def test_one_that_was_killed_is_followed_within_its_lease_and_at_once_from_its_own_data_folder(
+    tmp_path: Path, base: Path, shared: dict[str, Any]
+) -> None:
+    with running_server(tmp_path, base=base, **shared) as first:
+        key = first.headers
+        first.process.kill()
+        first.process.wait()
+        with running_server(tmp_path, base=base, data_dir=tmp_path / "elsewhere", **shared) as second:
+            assert len(second.events("waiting to see whether the lease's holder lives")) == 1
+            assert ask(second, key).status_code == 200
+            second.process.kill()
+            second.process.wait()
+        with running_server(tmp_path, base=base, data_dir=tmp_path / "elsewhere", **shared) as third:
+            assert third.events("waiting to see whether the lease's holder lives") == []
+            assert ask(third, key).status_code == 200
+            assert third.stop() == 0
+
+
+def test_one_that_was_stopped_is_followed_at_once(tmp_path: Path, base: Path, shared: dict[str, Any]) -> None:
+    with running_server(tmp_path, base=base, **shared) as first:
+        assert first.stop() == 0
+    with running_server(tmp_path, base=base, data_dir=tmp_path / "elsewhere", **shared) as second:
+        assert second.events("waiting to see whether the lease's holder lives") == []
+        assert second.stop() == 0
+
+
+def test_one_that_stood_still_while_another_took_over_ends_and_answers_nothing_beside_it(
+    tmp_path: Path, base: Path, shared: dict[str, Any]
+) -> None:
+    with running_server(tmp_path, base=base, **shared) as first, ThreadPoolExecutor(2) as pool:
+        key, url = first.headers, first.base_url
+        assert url
+        running = pool.submit(ask, first, key, ENDLESS)
+        wait_for(lambda: _metric(first, "headmix_requests_running") == 1, first)
+        first.process.send_signal(signal.SIGSTOP)
+        with running_server(tmp_path, base=base, data_dir=tmp_path / "elsewhere", **shared) as second:
+            came_meanwhile = pool.submit(ask, first, key)
+            time.sleep(0.5)  # until it lies in the first one's socket
+            first.process.send_signal(signal.SIGCONT)
+            assert f"another headmix server (process {second.process.pid} " in reason(first)
+            assert len(first.events("the lease is lost")) == 1
+            for request in (running, came_meanwhile):
+                assert outcome(request.result) != 200
+            assert ask(second, key).status_code == 200
+            assert second.stop() == 0
+
+
+def outcome(result: Any) -> int | None:
+    """Return the status of an answer, None where the connection ended without one."""
+    try:
+        return int(result().status_code)
+    except httpx2.TransportError:
+        return None
+
+
+def _metric(server: RunningServer, name: str) -> float:
+    text = httpx2.get(f"{server.base_url}/metrics", timeout=10).text
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+
+@pytest.fixture
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL that a test may kill."""
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+def test_a_database_that_is_away_for_longer_than_the_lease_ends_neither_server_nor_requests(
+    tmp_path: Path, base: Path, own_postgres: PostgresServer
+) -> None:
+    env = {"HEADMIX_DATABASE": own_postgres.new_database()}
+    # Without keys a request for the base needs no database, so it is the lease alone that refuses it.
+    settings: dict[str, Any] = {"env": env, "lease_seconds": 1, "keys": "off", "max_model_len": 2 * ENDLESS}
+    with running_server(tmp_path, base=base, **settings) as server, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ask, server, {}, ENDLESS)
+        wait_for(lambda: _metric(server, "headmix_requests_running") == 1, server)
+        own_postgres.kill()
+        refused = (503, "storage_unavailable", "The database cannot be reached; try again.")
+        wait_for(lambda: refusal(ask(server, {})) == refused, server)
+        assert server.readiness().status_code == 200
+        assert _metric(server, "headmix_requests_running") == 1
+        own_postgres.start()
+        wait_for(lambda: ask(server, {}).status_code == 200, server)
+        assert len(server.events("the lease is not confirmed")) >= 1
+        assert len(server.events("the lease is confirmed again")) >= 1
+        assert server.events("the lease is lost") == []
+        assert running.result().status_code == 200
+        assert server.stop() == 0
+
+
+def refusal(answer: httpx2.Response) -> tuple[int, str, str] | None:
+    if answer.status_code == 200:
+        return None
+    error = answer.json()["error"]
+    return answer.status_code, error["code"], error["message"]
