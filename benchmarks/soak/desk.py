@@ -53,6 +53,8 @@ class Desk:
                 ticket.excuse({"internal_error"})
         for output in outputs:
             self._file(output)
+        for account in self._world.engine.accounts.take():
+            self._cancelled[account.request_id].take_account(account.counts)
 
     def _file(self, output: Output) -> None:
         ticket = self.open.get(output.request_id) or self._cancelled.get(output.request_id)

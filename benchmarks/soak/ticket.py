@@ -9,12 +9,13 @@ from headmix_server.core.messages import (
     Classified,
     Embedded,
     Failed,
+    Generate,
     LoadAdapter,
     Output,
     Request,
     TokenOutput,
 )
-from headmix_server.core.types import FinishReason, TokenLogprob
+from headmix_server.core.types import FinishReason, TokenCounts, TokenLogprob
 
 DAMAGED = "damaged by the walk"
 """The reason the walk gives when it lets a load fail."""
@@ -62,6 +63,22 @@ class Ticket:
                     self._wrong(f"answered with {output}")
             case Failed():
                 self._take_failure(output)
+
+    def take_account(self, counts: TokenCounts) -> None:
+        """Check what was computed for a request that was cancelled.
+
+        Raises:
+            WrongAnswerError: it cannot have been so much, or was more.
+        """
+        if isinstance(self.message, LoadAdapter):
+            most_prompt, most_generated = 0, 0
+        else:
+            sampling = self.message.sampling if isinstance(self.message, Generate) else None
+            most_prompt, most_generated = len(self.message.prompt), 0 if sampling is None else sampling.max_tokens
+        least_prompt = most_prompt if self.tokens else counts.cached
+        sane = len(self.tokens) <= counts.generated <= most_generated and least_prompt <= counts.prompt <= most_prompt
+        if not sane:
+            self._wrong(f"{counts} were computed, {len(self.tokens)} tokens said")
 
     def _take_tokens(self, output: TokenOutput) -> None:
         self.ended = output.finish_reason is not None

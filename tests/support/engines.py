@@ -19,8 +19,8 @@ from headmix_server.core.messages import (
     Request,
     TokenOutput,
 )
-from headmix_server.core.runner import Batch, RowResult
-from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams
+from headmix_server.core.runner import Batch, BatchRow, RowResult
+from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams, TokenCounts
 from headmix_server.engine.fake_runner import FakeAdapter, fake_token
 from headmix_server.engine.limits import EngineLimits
 from headmix_server.engine.loop import Engine
@@ -138,6 +138,8 @@ class Bench:
         self.disk = FakeDisk()
         self.batches: list[Batch] = []
         self.outputs: dict[str, list[Output]] = defaultdict(list)
+        self.accounts: dict[str, list[TokenCounts]] = defaultdict(list)
+        self.computed: dict[str, TokenCounts] = defaultdict(TokenCounts)
         self.token_range = token_range
         self.limits = limits
         self._hold = hold
@@ -149,6 +151,17 @@ class Bench:
     def _observe(self, batch: Batch) -> None:
         self.batches.append(batch)
         self._hold(batch)
+        for row in batch.rows:
+            self._count(row)
+
+    def _count(self, row: BatchRow) -> None:
+        """Count what a row computes for its request, apart from the engine's own accounts."""
+        request_id = self.engine.scheduler.running[row.sequence_id].request_id
+        before = self.computed[request_id]
+        self.computed[request_id] = TokenCounts(
+            prompt=max(before.prompt, min(row.end, row.prompt_length)),
+            generated=before.generated + (row.samples and row.sampling is not None),
+        )
 
     def submit(self, *messages: Request | LoadAdapter) -> None:
         """Hand requests to the engine."""
@@ -187,6 +200,8 @@ class Bench:
     def _take(self, outputs: list[Output]) -> None:
         for output in outputs:
             self.outputs[output.request_id].append(output)
+        for account in self.engine.accounts.take():
+            self.accounts[account.request_id].append(account.counts)
         self.engine.check_integrity()
         assert self.runner.faults == []
 

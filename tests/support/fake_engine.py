@@ -10,6 +10,7 @@ import zmq.asyncio
 
 from headmix_server.core.messages import (
     Abort,
+    Aborted,
     AdapterLoaded,
     Classified,
     Classify,
@@ -26,7 +27,7 @@ from headmix_server.core.messages import (
     decode_to_engine,
     encode,
 )
-from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
+from headmix_server.core.types import FinishReason, SamplingParams, TokenCounts, TokenLogprob
 
 M = TypeVar("M")
 
@@ -37,17 +38,22 @@ EOS = 2
 class FakeEngine:
     """Connects to an endpoint. While `answering`, it answers as `answer` says; otherwise the test does, with `send`.
 
+    While `stopping`, it tells of every aborted request that nothing more was computed than was said; otherwise the test
+    does, with `stop`.
+
     `received` holds every message in the order of arrival.
     """
 
     def __init__(self, endpoint: str, *, ready: EngineReady | None = READY) -> None:
         self.received: list[ToEngine] = []
         self.answering = True
+        self.stopping = True
         self.reply: list[int] = []
         self.probs: list[float] = []
         self.vector: list[float] = []
         self.answer: Callable[[ToEngine], Sequence[Output]] = self._default_answer
         self._ready = ready
+        self._said: dict[str, TokenCounts] = {}
         self._endpoint = endpoint
         self._arrived = asyncio.Condition()
 
@@ -75,7 +81,20 @@ class FakeEngine:
 
     async def send(self, *outputs: Output) -> None:
         """Send the outputs of one step."""
+        for output in outputs:
+            self._count(output)
         await self.say(Outputs(items=list(outputs)))
+
+    def _count(self, output: Output) -> None:
+        """Count what was said for a request: as if the engine had computed that and nothing more."""
+        lengths = {m.request_id: len(m.prompt) for m in self.of(Generate)}
+        if isinstance(output, TokenOutput):
+            before = self._said.get(output.request_id, TokenCounts())
+            self._said[output.request_id] = TokenCounts(
+                prompt=lengths.get(output.request_id, 0),
+                cached=before.cached if output.cached_tokens is None else output.cached_tokens,
+                generated=before.generated + len(output.tokens),
+            )
 
     async def send_bytes(self, frame: bytes) -> None:
         """Send a frame that need not be a message."""
@@ -104,6 +123,8 @@ class FakeEngine:
             if self.answering:
                 for output in self.answer(message):
                     await self.send(output)
+            if isinstance(message, Abort) and self.stopping:
+                await self.stop(message.request_id)
 
     def _default_answer(self, message: ToEngine) -> Sequence[Output]:
         match message:
@@ -117,6 +138,11 @@ class FakeEngine:
                 return [AdapterLoaded(request_id=message.request_id, digest=message.adapter.digest, seconds=0.5)]
             case _:
                 return []
+
+    async def stop(self, request_id: str, counts: TokenCounts | None = None) -> None:
+        """Tell what was computed for an aborted request: what was said of it, unless told otherwise."""
+        counts = self._said.get(request_id, TokenCounts()) if counts is None else counts
+        await self.say(Outputs(items=[], aborted=[Aborted(request_id=request_id, counts=counts)]))
 
     async def aborted(self) -> set[str]:
         """Wait until every request received so far was aborted; return their ids."""

@@ -96,7 +96,7 @@ class Admission:
 
     async def _end(self) -> None:
         self._state.open_requests.leave(self.tenant)
-        unused = self._reserved - self._record.served_tokens
+        unused = self._reserved - self._record.prompt_tokens - self._record.generation_tokens
         if self._tokens is not None and unused > 0:
             await self._state.rates.give_back(self._tokens, unused)
 

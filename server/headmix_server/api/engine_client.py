@@ -16,14 +16,16 @@ from contextlib import contextmanager
 from enum import StrEnum
 from types import MappingProxyType
 
+from headmix_server.api.computed import Computed
 from headmix_server.api.engine_connection import EngineConnection
 from headmix_server.api.engine_places import EnginePlaces
 from headmix_server.api.engine_socket import EngineSocket
-from headmix_server.api.mailbox import Mailbox
+from headmix_server.api.mailbox import Mailbox, is_last
 from headmix_server.core.errors import EngineUnavailable, ServerOverloaded
 from headmix_server.core.logging import get_logger
 from headmix_server.core.messages import (
     Abort,
+    Aborted,
     AdapterLoaded,
     Classified,
     Classify,
@@ -86,6 +88,7 @@ class EngineClient:
         self._connection: EngineConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._mailboxes: dict[str, Mailbox] = {}
+        self._aborted: dict[str, Computed] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchers: list[Callable[[], None]] = []
         self._draining = False
@@ -138,6 +141,10 @@ class EngineClient:
         self._open.clear()
         for mailbox in mailboxes:
             mailbox.fail(self._unavailable())
+            mailbox.computed.close()
+        for computed in self._aborted.values():
+            computed.close()
+        self._aborted.clear()
         self._became_idle.set()
 
     def drain(self) -> None:
@@ -190,15 +197,18 @@ class EngineClient:
             raise self._unavailable()
         return self.ready
 
-    async def generate(self, message: Generate) -> AsyncGenerator[TokenOutput, None]:
+    async def generate(self, message: Generate, computed: Computed | None = None) -> AsyncGenerator[TokenOutput, None]:
         """Yield the request's outputs up to the one with a finish reason. Closing the generator early aborts it.
+
+        `computed` counts what the engine computes for it, here and in the other requests; it is final once the engine
+        has stopped.
 
         Raises:
             EngineUnavailable: the engine is down, starting, or died meanwhile.
             ServerOverloaded: too many requests are open, or the server is draining.
             HeadmixServerError: what the engine answered.
         """
-        with self._opened(message) as mailbox:
+        with self._opened(message, computed) as mailbox:
             while True:
                 output = await mailbox.get()
                 if isinstance(output, TokenOutput):
@@ -206,17 +216,17 @@ class EngineClient:
                     if output.finish_reason is not None:
                         return
 
-    async def classify(self, message: Classify) -> Classified:
+    async def classify(self, message: Classify, computed: Computed | None = None) -> Classified:
         """Return the scores of one text; raises as `generate` does."""
-        with self._opened(message) as mailbox:
+        with self._opened(message, computed) as mailbox:
             while True:
                 output = await mailbox.get()
                 if isinstance(output, Classified):
                     return output
 
-    async def embed(self, message: Embed) -> Embedded:
+    async def embed(self, message: Embed, computed: Computed | None = None) -> Embedded:
         """Return the vector of one text; raises as `generate` does."""
-        with self._opened(message) as mailbox:
+        with self._opened(message, computed) as mailbox:
             while True:
                 output = await mailbox.get()
                 if isinstance(output, Embedded):
@@ -248,7 +258,7 @@ class EngineClient:
             self._send(ForgetAdapter(digest=digest))
 
     @contextmanager
-    def _opened(self, message: Request | LoadAdapter) -> Iterator[Mailbox]:
+    def _opened(self, message: Request | LoadAdapter, computed: Computed | None = None) -> Iterator[Mailbox]:
         """Submit a request; on the way out abort it unless it has ended."""
         request_id = message.request_id
         self.require_ready()
@@ -257,14 +267,17 @@ class EngineClient:
             raise ServerOverloaded("Too many requests are waiting.", retry_after=RETRY_OVERLOADED)
         if request_id in self._mailboxes:
             raise ValueError(f"the request id {request_id!r} is in use")
-        mailbox = self._mailboxes[request_id] = Mailbox()
+        computed = Computed(0) if computed is None else computed
+        mailbox = self._mailboxes[request_id] = Mailbox(computed)
         self._open.enter(request_id, tenant)
         try:
             self._send(message)
+            computed.open()
             yield mailbox
         finally:
             if self._mailboxes.get(request_id) is mailbox:
                 self._close(request_id)
+                self._aborted[request_id] = computed
                 self._send(Abort(request_id=request_id))
 
     def _close(self, request_id: str) -> None:
@@ -299,9 +312,11 @@ class EngineClient:
                     self._connection.refuse(reason)
             case EngineReport():
                 self._take_report(message)
-            case Outputs(items=items, report=report):
+            case Outputs(items=items, report=report, aborted=aborted):
                 for item in items:
                     self._deliver(item)
+                for account in aborted:
+                    self._settle(account)
                 if report is not None:
                     self._take_report(report)
 
@@ -316,10 +331,24 @@ class EngineClient:
                 on_ready()
 
     def _deliver(self, output: Output) -> None:
-        """Hand an output over; one whose request was aborted meanwhile is nobody's."""
-        mailbox = self._mailboxes.get(output.request_id)
-        if mailbox is not None and mailbox.put(output):
-            self._close(output.request_id)
+        """Hand an output over; one whose request was aborted meanwhile is nobody's, but it was computed."""
+        request_id = output.request_id
+        mailbox = self._mailboxes.get(request_id)
+        if mailbox is not None:
+            if mailbox.put(output):
+                mailbox.computed.close()
+                self._close(request_id)
+        elif (computed := self._aborted.get(request_id)) is not None:
+            computed.add(output)
+            if is_last(output):
+                computed.close()
+                del self._aborted[request_id]
+
+    def _settle(self, account: Aborted) -> None:
+        computed = self._aborted.pop(account.request_id, None)
+        if computed is not None:
+            computed.settle(account.counts)
+            computed.close()
 
     def _take_report(self, report: EngineReport) -> None:
         if report.resident is not None:

@@ -1,46 +1,67 @@
-"""Several streams as one: whoever has something to say is heard; if one fails, the others end too."""
+"""Several streams as one: whoever has something to say is heard; if one fails, the others end too.
+
+They run ahead of the reader: what they have to do, such as to stop the engine at a stop string, must not wait for a
+client that reads slowly or not at all. What waits is bounded where the streams are: a completion by its length.
+"""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from headmix_server.api.disconnect import end_tasks
 
 T = TypeVar("T")
 
-_WAITING_ITEMS = 64
-
 
 async def fan_in(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tuple[int, T], None]:
     """Yield (index of the stream, item) until all streams have ended. Closing it, or an error in one, closes all."""
-    if len(streams) == 1:
-        async with aclosing(streams[0]) as only:
-            async for item in only:
-                yield 0, item
-        return
-    queue: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue(_WAITING_ITEMS)
-    pumps = [asyncio.ensure_future(_pump(index, stream, queue)) for index, stream in enumerate(streams)]
-    everything = asyncio.ensure_future(_until_all_end(pumps, queue))
+    channel = _Channel[T]()
+    pumps = [asyncio.ensure_future(_pump(index, stream, channel)) for index, stream in enumerate(streams)]
+    everything = asyncio.ensure_future(_until_all_end(pumps, channel))
     try:
-        while (entry := await queue.get()) is not None:
-            yield entry
+        while True:
+            await channel.ready()
+            while channel.items:
+                yield channel.items.popleft()
+            if channel.ended:
+                break
         everything.result()
     finally:
         await end_tasks(everything, *pumps)
 
 
-async def _pump(index: int, stream: AsyncGenerator[T, None], queue: asyncio.Queue[tuple[int, T] | None]) -> None:
+class _Channel(Generic[T]):
+    """What the streams have said and nobody has read yet; one reader. Nothing comes after it has `ended`."""
+
+    def __init__(self) -> None:
+        self.items: deque[tuple[int, T]] = deque()
+        self.ended = False
+        self._reader: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def ready(self) -> None:
+        """Wait until there are items, or never will be again."""
+        while not (self.items or self.ended):
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+
+
+async def _pump(index: int, stream: AsyncGenerator[T, None], channel: _Channel[T]) -> None:
     async with aclosing(stream):
         async for item in stream:
-            await queue.put((index, item))
+            channel.items.append((index, item))
+            channel.wake()
 
 
-async def _until_all_end(pumps: Sequence[asyncio.Future[None]], queue: asyncio.Queue[tuple[int, T] | None]) -> None:
+async def _until_all_end(pumps: Sequence[asyncio.Future[None]], channel: _Channel[T]) -> None:
     """Wait for all pumps, or for the first that fails; then say so to the reader."""
     try:
         await asyncio.gather(*pumps)
-    except Exception:
-        await queue.put(None)
-        raise
-    await queue.put(None)
+    finally:
+        channel.ended = True
+        channel.wake()

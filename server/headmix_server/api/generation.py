@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from time import monotonic
 
+from headmix_server.api.computed import Computed
 from headmix_server.api.record import RequestRecord
 from headmix_server.api.state import ApiState
 from headmix_server.core.messages import Generate, TokenOutput
@@ -96,9 +97,16 @@ class CompletionText:
 
 
 async def complete(
-    state: ApiState, tokenizer: Tokenizer, message: Generate, stops: Sequence[str], record: RequestRecord
+    state: ApiState,
+    tokenizer: Tokenizer,
+    message: Generate,
+    stops: Sequence[str],
+    record: RequestRecord,
+    computed: Computed,
 ) -> AsyncGenerator[Delta, None]:
     """Yield one completion's deltas; the last has a finish reason. Closing it early aborts the engine's work.
+
+    `computed` counts what the engine computes: all of it, or up to the token that completed a stop string.
 
     Raises:
         HeadmixServerError: as `Fetcher.fetch` and `EngineClient.generate`.
@@ -107,11 +115,14 @@ async def complete(
         await state.fetcher.fetch(message.adapter.digest)
     text = CompletionText(tokenizer, message.prompt, message.sampling, stops)
     last: float | None = None
-    async with aclosing(state.engine.generate(message)) as outputs:
+    num_tokens = 0
+    async with aclosing(state.engine.generate(message, computed)) as outputs:
         async for output in outputs:
             last = _observe(state, record, output, last)
             delta = text.add(output)
-            record.generation_tokens += delta.num_tokens
+            num_tokens += delta.num_tokens
+            if delta.finish_reason is not None:
+                computed.end_after(num_tokens)
             yield delta
             if delta.finish_reason is not None:
                 return

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from headmix_server.api.charging import counted
 from headmix_server.api.fan_in import fan_in
 from headmix_server.api.generation import Delta, complete
 from headmix_server.api.model import Model
@@ -44,7 +45,6 @@ class Job:
         Raises:
             HeadmixServerError: as `EngineClient.generate`.
         """
-        self.record.prompt_tokens = self.num_prompt_tokens
         name = engine_request_id(self.record)
         return fan_in(
             [
@@ -71,7 +71,10 @@ class Job:
 
     async def _complete(self, name: str, prompt: int, choice: int) -> AsyncGenerator[Delta, None]:
         message = self._message(name, prompt, choice)
-        async with aclosing(complete(self.state, self.tokenizer, message, self.stops, self.record)) as deltas:
+        async with (
+            counted(self.record, prompt, len(message.prompt), first=choice == 0) as computed,
+            aclosing(complete(self.state, self.tokenizer, message, self.stops, self.record, computed)) as deltas,
+        ):
             async for delta in deltas:
                 if choice == 0:
                     self.record.cached_tokens.setdefault(prompt, delta.cached_tokens)

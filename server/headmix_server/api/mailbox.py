@@ -7,25 +7,28 @@ one completion.
 import asyncio
 from collections import deque
 
+from headmix_server.api.computed import Computed
 from headmix_server.core.errors import HeadmixServerError, error_from_code
 from headmix_server.core.messages import Answer, Failed, Output, TokenOutput
 
 
 class Mailbox:
-    """The queue of one request; one reader, all on the event loop."""
+    """The queue of one request; one reader, all on the event loop. `computed` counts what comes, read or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, computed: Computed) -> None:
+        self.computed = computed
         self._items: deque[Answer | HeadmixServerError] = deque()
         self._reader: asyncio.Future[None] | None = None
 
     def put(self, output: Output) -> bool:
         """Deliver an output; return whether it was the request's last."""
+        self.computed.add(output)
         if isinstance(output, Failed):
             self.fail(error_from_code(output.code, output.message))
             return True
         self._items.append(output)
         self._wake()
-        return not isinstance(output, TokenOutput) or output.finish_reason is not None
+        return is_last(output)
 
     def fail(self, error: HeadmixServerError) -> None:
         """End the request with an error, raised once everything delivered before was read."""
@@ -49,3 +52,8 @@ class Mailbox:
         if isinstance(item, HeadmixServerError):
             raise item
         return item
+
+
+def is_last(output: Output) -> bool:
+    """Tell whether an output ends its request."""
+    return not isinstance(output, TokenOutput) or output.finish_reason is not None

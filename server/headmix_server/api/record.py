@@ -15,19 +15,10 @@ from starlette.types import Scope
 
 from headmix_server.catalog.holds import Hold
 from headmix_server.catalog.version import AdapterVersion
-from headmix_server.core.errors import (
-    ArtifactDamaged,
-    EngineUnavailable,
-    InternalError,
-    ServerOverloaded,
-    StorageUnavailable,
-)
 from headmix_server.core.logging import get_logger
+from headmix_server.core.types import TokenCounts
 
 _KEY = "headmix.record"
-_UNSERVED = frozenset(
-    error.code for error in (ArtifactDamaged, EngineUnavailable, InternalError, ServerOverloaded, StorageUnavailable)
-)
 
 Ending = Callable[[], Awaitable[None]]
 
@@ -73,7 +64,6 @@ class RequestRecord:
     adapter: str | None = None
     digest: str | None = None
     compared: int | None = None
-    prompt_tokens: int = 0
     generation_tokens: int = 0
     cached_tokens: dict[int, int] = field(default_factory=dict)
     queue_seconds: float | None = None
@@ -83,17 +73,20 @@ class RequestRecord:
     limit: str = ""
     refused_param: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    _prompts: dict[int, int] = field(default_factory=dict)
     _endings: list[Ending] = field(default_factory=list)
 
     @property
-    def served_prompt_tokens(self) -> int:
-        """Prompt tokens the model read for the client: none where the server failed it before the first token."""
-        return 0 if self.outcome in _UNSERVED and not self.generation_tokens else self.prompt_tokens
+    def prompt_tokens(self) -> int:
+        """Prompt tokens the engine has read, of several choices of a prompt once; 0 if nothing reached the model."""
+        return sum(self._prompts.values())
 
-    @property
-    def served_tokens(self) -> int:
-        """Tokens the request used, prompts and completions together."""
-        return self.served_prompt_tokens + self.generation_tokens
+    def computed(self, place: int, counts: TokenCounts, *, first: bool = True) -> None:
+        """Add what the engine computed for the prompt at this place and one of its choices, the `first` or another."""
+        self._prompts[place] = max(counts.prompt, self._prompts.get(place, 0))
+        self.generation_tokens += counts.generated
+        if first and counts.prompt:
+            self.cached_tokens.setdefault(place, counts.cached)
 
     def at_end(self, ending: Ending) -> None:
         """Have something done when the request ends, however that is."""

@@ -119,7 +119,7 @@ def _loggable(param: str | None) -> str | None:
 def _used(record: RequestRecord) -> Used:
     return Used(
         requests=1,
-        prompt_tokens=record.served_prompt_tokens,
+        prompt_tokens=record.prompt_tokens,
         cached_tokens=sum(record.cached_tokens.values()),
         generation_tokens=record.generation_tokens,
     )

@@ -13,6 +13,7 @@ from headmix_server.core.types import (
     Frozen,
     Residency,
     SamplingParams,
+    TokenCounts,
     TokenLogprob,
 )
 
@@ -60,7 +61,7 @@ class Embed(Message, frozen=True):
 
 
 class Abort(Message, frozen=True):
-    """The client is gone or has all it asked for: stop, free everything, answer nothing more."""
+    """The client is gone or has all it asked for: stop, free everything, answer nothing more but `Aborted`."""
 
     request_id: str
 
@@ -158,11 +159,22 @@ class AdapterLoaded(Message, frozen=True):
 
 
 class Failed(Message, frozen=True):
-    """The request ends here, with an error code of `core.errors`. Terminal."""
+    """The request ends here, with an error code of `core.errors`; `counts` is what was computed for it. Terminal."""
 
     request_id: str
     code: str
     message: str
+    counts: TokenCounts = TokenCounts()
+
+
+class Aborted(Message, frozen=True):
+    """Follows every `Abort`, no answer but an account: what was computed until the request stopped.
+
+    All counts are 0 where the engine knew no such request, or it had ended.
+    """
+
+    request_id: str
+    counts: TokenCounts = TokenCounts()
 
 
 Answer = TokenOutput | Classified | Embedded | AdapterLoaded
@@ -230,6 +242,7 @@ class Outputs(Message, frozen=True):
 
     items: list[Output]
     report: EngineReport | None = None
+    aborted: list[Aborted] = msgspec.field(default_factory=list)
 
 
 FromEngine = EngineReady | EngineRefused | Outputs | EngineReport

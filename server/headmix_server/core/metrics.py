@@ -86,11 +86,14 @@ class Metrics:
         for storage in ("database", "artifacts"):
             self.storage_failures.labels(storage)
         self.prompt_tokens = Counter(
-            "headmix_prompt_tokens_total", "Prompt tokens of finished requests.", ["tenant", "adapter"], registry=own
+            "headmix_prompt_tokens_total",
+            "Prompt tokens the engine has read for finished requests, those found in the prefix cache too.",
+            ["tenant", "adapter"],
+            registry=own,
         )
         self.generation_tokens = Counter(
             "headmix_generation_tokens_total",
-            "Generated tokens of finished requests.",
+            "Tokens the engine has generated for finished requests, whether or not they were read.",
             ["tenant", "adapter"],
             registry=own,
         )

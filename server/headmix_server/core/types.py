@@ -58,6 +58,17 @@ class EmbeddingParams(Frozen, frozen=True):
     normalize: bool
 
 
+class TokenCounts(Frozen, frozen=True):
+    """What was computed for one request: tokens of its prompt that were read, and tokens generated.
+
+    `cached` of the prompt's were found computed. What had to be computed again after a preemption counts once.
+    """
+
+    prompt: int = 0
+    cached: int = 0
+    generated: int = 0
+
+
 class FinishReason(StrEnum):
     """Why a generation ended, in OpenAI's words."""
 

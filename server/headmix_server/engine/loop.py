@@ -38,6 +38,7 @@ from headmix_server.core.runner import (
     Sampled,
     Scored,
 )
+from headmix_server.engine.accounts import Accounts
 from headmix_server.engine.contract import accept
 from headmix_server.engine.fairness import VirtualCounters
 from headmix_server.engine.kv_cache import KVCache
@@ -94,6 +95,7 @@ class Engine:
         self._by_request: dict[str, Sequence] = {}
         self._prefetches = Prefetches(self.tiers, clock)
         self._outputs: list[Output] = []
+        self.accounts = Accounts()
         self._steps: list[StepReport] = []
         self._ids = itertools.count()
         self._failed_steps = 0
@@ -149,20 +151,26 @@ class Engine:
         if (displaced := waiting.displaceable(message.tenant)) is None:
             return Failed(request_id=message.request_id, code="server_overloaded", message="the queue is full")
         text = "the queue is full, and a tenant with fewer requests in it took this one's place"
-        self._finish(displaced, Failed(request_id=displaced.request_id, code="server_overloaded", message=text))
+        self._finish(displaced, _failure(displaced, "server_overloaded", text))
         return None
 
     def _is_open(self, request_id: str) -> bool:
         return request_id in self._by_request or request_id in self._prefetches
 
     def abort(self, message: Abort) -> None:
-        """Drop a request and answer nothing more; one that has ended already is no error."""
+        """Drop a request and answer nothing more; one that has ended already is no error.
+
+        Its account follows, once the step that computes for it has landed.
+        """
         self._news = True
-        self._outputs = [output for output in self._outputs if output.request_id != message.request_id]
-        self._prefetches.drop(message.request_id)
-        sequence = self._by_request.pop(message.request_id, None)
+        request_id = message.request_id
+        self._outputs = [output for output in self._outputs if output.request_id != request_id]
+        self._prefetches.drop(request_id)
+        sequence = self._by_request.pop(request_id, None)
         if sequence is not None:
             self._retire(sequence)
+        in_flight = sequence is not None and sequence.sequence_id in self._leaving
+        self.accounts.abort(request_id, sequence, in_flight=in_flight)
 
     def _retire(self, sequence: Sequence) -> None:
         """Return what a sequence holds, once nothing in flight can use it."""
@@ -230,13 +238,19 @@ class Engine:
         for sequence in self._leaving.values():
             self.scheduler.retire(sequence)
         self._leaving.clear()
-        self._commit(flight.batch, self._judge(flight.batch, outcome))
+        results = self._judge(flight.batch, outcome)
+        if results is None:
+            self._fail_rows(flight.batch)
+        else:
+            self._commit(flight.batch, results)
+        self.accounts.land()
         self._record(flight, ran)
         self._sweep()
 
     def take_outputs(self) -> list[Output]:
         """Return everything there is to say since the last call."""
         outputs, self._outputs = self._outputs, []
+        self.accounts.said()
         return outputs
 
     def _settle(self) -> None:
@@ -249,8 +263,8 @@ class Engine:
             for digest in self.tiers.sweep(self.scheduler.needed_digests() | self._prefetches.digests()):
                 self.scheduler.kv_cache.forget(digest)
 
-    def _judge(self, batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult]:
-        """Return the step's results, or, where it failed whole, a failure for every row."""
+    def _judge(self, batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult] | None:
+        """Return the step's results, or None where it failed whole."""
         try:
             results = accept(batch, outcome)
         except Exception as error:
@@ -258,20 +272,27 @@ class Engine:
             self._log.exception("step failed", rows=len(batch.rows), failed_steps=self._failed_steps)
             if self._failed_steps >= MAX_FAILED_STEPS:
                 raise EngineBrokenError(f"{MAX_FAILED_STEPS} steps failed in a row, the last with: {error}") from error
-            return [
-                RowResult(row.sequence_id, RowFailed("the step that held this request failed")) for row in batch.rows
-            ]
+            return None
         except BaseException as error:
             raise EngineBrokenError(f"the computing thread is gone: {error!r}") from error
         self._failed_steps = 0
         return results
 
+    def _fail_rows(self, batch: Batch) -> None:
+        """Fail the requests of a step that failed whole; nothing of it counts as computed."""
+        for row in batch.rows:
+            sequence = self.scheduler.running.get(row.sequence_id)
+            if sequence is not None:
+                self._fail(sequence, "internal_error", "the step that held this request failed")
+
     def _commit(self, batch: Batch, results: Seq[RowResult]) -> None:
         for row, result in zip(batch.rows, results, strict=True):
             sequence = self.scheduler.running.get(row.sequence_id)
-            if sequence is None:  # aborted in flight
+            if sequence is None:
+                self.accounts.commit(row, result)
                 continue
             if isinstance(result.result, RowFailed):
+                sequence.read_up_to(row.end)
                 self._fail_row(sequence, result.result)
                 continue
             self.scheduler.commit(sequence, row.end)
@@ -316,6 +337,7 @@ class Engine:
         del self._by_request[sequence.request_id]
         self._retire(sequence)
         self._outputs.append(output)
+        self.accounts.ended(sequence)
 
     def _fail(self, sequence: Sequence, code: str, message: str) -> None:
         self._log.warning(
@@ -326,7 +348,7 @@ class Engine:
             digest=sequence.digest,
             code=code,
         )
-        self._finish(sequence, Failed(request_id=sequence.request_id, code=code, message=message))
+        self._finish(sequence, _failure(sequence, code, message))
 
     def _fail_row(self, sequence: Sequence, failure: RowFailed) -> None:
         message = failure.message
@@ -375,7 +397,8 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to compute, load or say."""
-        return not (self._flight or self._by_request or self._prefetches or self._outputs or self.tiers.busy)
+        unsaid = self._outputs or self.accounts
+        return not (unsaid or self._flight or self._by_request or self._prefetches or self.tiers.busy)
 
     @property
     def stalled(self) -> bool:
@@ -385,7 +408,7 @@ class Engine:
     def shut_down(self, reason: str) -> list[Output]:
         """End everything that is open with `engine_unavailable`; returns what there is left to say."""
         for sequence in list(self._by_request.values()):
-            self._finish(sequence, Failed(request_id=sequence.request_id, code="engine_unavailable", message=reason))
+            self._finish(sequence, _failure(sequence, "engine_unavailable", reason))
         self._outputs += self._prefetches.fail("engine_unavailable", reason)
         return self.take_outputs()
 
@@ -414,3 +437,7 @@ def _adapter_name(sequence: Sequence) -> str | None:
     """Return the adapter's name and version as clients write them, None for the base alone."""
     ref = sequence.adapter
     return None if ref is None else f"{ref.name}@{ref.version}"
+
+
+def _failure(sequence: Sequence, code: str, message: str) -> Failed:
+    return Failed(request_id=sequence.request_id, code=code, message=message, counts=sequence.counts())

@@ -250,6 +250,7 @@ class Scheduler:
     def commit(self, sequence: Sequence, num_computed: int) -> None:
         """Note how far a sequence has been computed, and let others find what is complete of it."""
         sequence.num_computed = num_computed
+        sequence.read_up_to(num_computed)
         if sequence.keys is not None:
             self.kv_cache.publish(sequence.sequence_id, sequence.keys, sequence.tokens, num_computed)
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 from headmix_server.core.messages import Embed, Generate, Request
 from headmix_server.core.runner import Lease
-from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams, TokenLogprob
+from headmix_server.core.types import (
+    AdapterRef,
+    EmbeddingParams,
+    FinishReason,
+    SamplingParams,
+    TokenCounts,
+    TokenLogprob,
+)
 from headmix_server.engine.prefix_keys import BlockKeys
 
 
@@ -18,8 +25,8 @@ class Sequence:
     `tokens` is prompt and output together; `num_computed` of them are in the cache. Work left is always
     `tokens[num_computed:]`, be it prefill, a decode step or recomputing after preemption. `keys` name its cache blocks
     (None: they are not shared); `num_cached` of its prompt's tokens were there when it was first admitted. Its tenant
-    has been charged for the first `num_charged` of the prompt, for those found in the cache nothing; `blocked_since` is
-    when it was first its turn and the cache could not hold it.
+    has been charged for the first `num_charged` of the prompt, for those found in the cache nothing; steps that have
+    landed read the first `num_read`. `blocked_since` is when it was first its turn and the cache could not hold it.
     """
 
     sequence_id: int
@@ -38,6 +45,7 @@ class Sequence:
     keys: BlockKeys | None = None
     num_cached: int = 0
     num_charged: int = 0
+    num_read: int = 0
     blocked_since: float | None = None
 
     @classmethod
@@ -79,6 +87,15 @@ class Sequence:
         if self.sampling is not None:
             return self.sampling.prompt_logprobs and self.num_outputs == 0
         return self.embedding is None or self.embedding.pooling != "last"
+
+    def counts(self) -> TokenCounts:
+        """Return what was computed for the request so far."""
+        cached = min(self.num_cached, self.num_read)
+        return TokenCounts(prompt=self.num_read, cached=cached, generated=self.num_outputs)
+
+    def read_up_to(self, end: int) -> None:
+        """Note that a step has computed the tokens before `end`."""
+        self.num_read = max(self.num_read, min(end, self.prompt_length))
 
     def finish_reason(self, eos_ids: frozenset[int]) -> FinishReason | None:
         """Tell whether the last token ends the generation, and why."""

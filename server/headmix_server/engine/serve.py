@@ -142,14 +142,16 @@ class EngineServer:
             case ForgetAdapter():
                 self._engine.forget(message)
             case Shutdown():
-                if outputs := self._engine.shut_down("the server is shutting down"):
-                    self._send(Outputs(items=outputs))
+                outputs, aborted = self._engine.shut_down("the server is shutting down"), self._engine.accounts.take()
+                if outputs or aborted:
+                    self._send(Outputs(items=outputs, aborted=aborted))
                 return False
         return True
 
     def _tell(self) -> None:
-        if outputs := self._engine.take_outputs():
-            self._send(Outputs(items=outputs, report=self._due_report()))
+        outputs, aborted = self._engine.take_outputs(), self._engine.accounts.take()
+        if outputs or aborted:
+            self._send(Outputs(items=outputs, aborted=aborted, report=self._due_report()))
         else:
             self._report_if_due()
 

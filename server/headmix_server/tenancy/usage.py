@@ -28,7 +28,7 @@ MOST_KEPT = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """Counts of requests that reached the model, however they ended, and of their tokens."""
+    """Counts of requests that reached the model, however they ended, and of the tokens computed for them."""
 
     requests: int = 0
     prompt_tokens: int = 0

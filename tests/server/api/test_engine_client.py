@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from headmix_server.api.computed import Computed
 from headmix_server.api.engine_client import EngineClient, EngineState
 from headmix_server.core.errors import (
     ContextLengthExceeded,
@@ -24,12 +25,13 @@ from headmix_server.core.messages import (
     ForgetAdapter,
     Generate,
     LoadAdapter,
+    Output,
     Outputs,
     ResidentAdapter,
     Shutdown,
     TokenOutput,
 )
-from headmix_server.core.types import AdapterRef, FinishReason, Residency, SamplingParams
+from headmix_server.core.types import AdapterRef, FinishReason, Residency, SamplingParams, TokenCounts
 from tests.support.fake_engine import READY, FakeEngine
 
 OTHER = AdapterRef(digest="sha256:" + "1" * 64, base="b", path="q", name="o", version=1, tenant="t")
@@ -114,6 +116,63 @@ async def test_a_consumer_that_stops_early_aborts_the_engine_request(client: Eng
     assert await engine.expect(Abort) == [Abort(request_id="r")]
     await engine.send(token(2))  # said before the abort arrived: nobody's
     assert client.open_requests == 0
+
+
+async def test_what_comes_for_an_aborted_request_counts_until_the_engine_has_stopped(
+    client: EngineClient, engine: FakeEngine
+) -> None:
+    engine.stopping = False
+    computed = Computed(1)
+    outputs = client.generate(request(), computed)
+    first = asyncio.ensure_future(anext(outputs))
+    await engine.expect(Generate)
+    await engine.send(token(1))
+    await first
+    await outputs.aclose()
+    await engine.expect(Abort)
+    final = asyncio.create_task(computed.final())
+    await engine.send(token(2))
+    await engine.stop("another")
+    await asyncio.sleep(0.01)
+    assert not final.done()
+    await engine.stop("r", TokenCounts(prompt=1, generated=3))
+    await final
+    assert computed.counts == TokenCounts(prompt=1, generated=3)
+
+
+@pytest.mark.parametrize(
+    "ends", [token(2, FinishReason.STOP), Failed(request_id="r", code="internal_error", message="")]
+)
+async def test_an_aborted_request_that_has_ended_meanwhile_needs_no_account(
+    client: EngineClient, engine: FakeEngine, ends: Output
+) -> None:
+    engine.stopping = False
+    computed = Computed(1)
+    task = asyncio.create_task(anext(client.generate(request(), computed)))
+    await engine.expect(Generate)
+    task.cancel()
+    await engine.expect(Abort)
+    await engine.send(ends)
+    await computed.final()
+    assert computed.counts.generated == (1 if isinstance(ends, TokenOutput) else 0)
+
+
+async def test_the_counts_of_what_was_open_or_aborted_are_final_when_the_engine_is_gone(
+    client: EngineClient, engine: FakeEngine
+) -> None:
+    engine.stopping = False
+    opened, aborted, never = Computed(1), Computed(1), Computed(1)
+    tasks = [
+        asyncio.create_task(anext(client.generate(request(name), counts)))
+        for name, counts in (("a", opened), ("b", aborted))
+    ]
+    await engine.expect(Generate, 2)
+    tasks[1].cancel()
+    await engine.expect(Abort)
+    client.detach("it died")
+    for counts in (opened, aborted, never):
+        await counts.final()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_cancelled_consumer_aborts_the_engine_request(client: EngineClient, engine: FakeEngine) -> None:

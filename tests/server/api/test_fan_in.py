@@ -52,3 +52,15 @@ async def test_a_reader_that_stops_closes_every_stream_even_full_ones(count: int
         await anext(merged)
         await asyncio.sleep(0.01)
     assert all(source.closed for source in sources)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_streams_run_to_their_end_though_nobody_reads(count: int) -> None:
+    sources = [Source(1000) for _ in range(count)]
+    async with aclosing(fan_in([source.stream() for source in sources])) as merged:
+        await anext(merged)
+        async with asyncio.timeout(10):
+            while not all(source.closed for source in sources):  # noqa: ASYNC110 - the sources tell nobody
+                await asyncio.sleep(0.001)
+        seen = [entry async for entry in merged]
+    assert len(seen) == 1000 * count - 1

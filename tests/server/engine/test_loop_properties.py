@@ -1,7 +1,9 @@
 """The whole engine under random requests, aborts, slow and failing loads, failing steps: every answer is right."""
 
+from collections import Counter
 from dataclasses import replace
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -23,7 +25,7 @@ from headmix_server.core.messages import (
     UnpinAdapter,
 )
 from headmix_server.core.runner import AdapterLoadError, Batch
-from headmix_server.core.types import AdapterRef
+from headmix_server.core.types import AdapterRef, TokenCounts
 from headmix_server.engine.fake_runner import fake_probs, fake_vector
 from headmix_server.engine.loop import MAX_FAILED_STEPS
 from tests.support.engines import (
@@ -34,6 +36,7 @@ from tests.support.engines import (
     embed,
     expected_generation,
     generate,
+    is_terminal,
     load,
     num_labels,
 )
@@ -62,6 +65,12 @@ PROMPTS = st.one_of(
 TENANTS = st.sampled_from(["t", "u"])
 
 
+def without_cached(counts: TokenCounts) -> TokenCounts:
+    """Return the counts without those found in the cache, which the rows of the steps do not tell apart."""
+    assert counts.cached <= counts.prompt
+    return msgspec.structs.replace(counts, cached=0)
+
+
 class EngineMachine(RuleBasedStateMachine):
     """Random work for a tiny engine: two slots, eight blocks, seven tokens a step."""
 
@@ -74,6 +83,7 @@ class EngineMachine(RuleBasedStateMachine):
         }
         self.requests: dict[str, Request | LoadAdapter] = {}
         self.aborted: dict[str, int] = {}
+        self.aborts = Counter[str]()
         self.broken: set[str] = set()
         self.unwanted: set[str] = set()
         self.break_next = False
@@ -162,6 +172,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def abort_request(self, request_id: str) -> None:
         self.bench.engine.abort(Abort(request_id=request_id))
+        self.aborts[request_id] += 1
         if request_id in self.requests:
             self.aborted.setdefault(request_id, len(self.bench.outputs[request_id]))
 
@@ -219,6 +230,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert self.bench.engine.tiers.slots.num_pinned <= 1
             for request_id, message in self.requests.items():
                 self.check(message, self.bench.outputs[request_id])
+            assert {name: len(accounts) for name, accounts in self.bench.accounts.items()} == self.aborts
             residents = {*self.bench.engine.tiers.slots.digests(), *self.bench.engine.tiers.host.digests()}
             assert not residents & self.unwanted
         finally:
@@ -226,11 +238,15 @@ class EngineMachine(RuleBasedStateMachine):
 
     def check(self, message: Request | LoadAdapter, outputs: list[Output]) -> None:
         """Hold a request's outputs against what it would have got alone."""
+        computed = self.bench.computed[message.request_id]
         if message.request_id in self.aborted:
             assert len(outputs) == self.aborted[message.request_id]
+            if not (outputs and is_terminal(outputs[-1])):
+                assert computed in map(without_cached, self.bench.accounts[message.request_id])
         else:
             end = self.bench.terminal(message.request_id)
             if isinstance(end, Failed):
+                assert without_cached(end.counts) == computed
                 assert end.code in self.possible_failures(message), end
             else:
                 assert message.adapter is None or message.adapter.name not in LOAD_FAILURES

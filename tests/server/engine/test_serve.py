@@ -27,6 +27,7 @@ from headmix_server.core.messages import (
     encode,
 )
 from headmix_server.core.runner import Batch
+from headmix_server.core.types import TokenCounts
 from headmix_server.engine.loop import EngineBrokenError
 from headmix_server.engine.serve import EngineServer
 from tests.server.engine.conftest import MakeBench
@@ -85,6 +86,8 @@ class Served:
                 self.reports += [message.report] if message.report else []
                 for output in message.items:
                     self.bench.outputs[output.request_id].append(output)
+                for account in message.aborted:
+                    self.bench.accounts[account.request_id].append(account.counts)
 
     def receive_ends(self, *request_ids: str) -> list[Output]:
         """Take in messages until each request has its terminal output."""
@@ -148,6 +151,18 @@ def test_an_aborted_request_says_nothing_more(serve: Callable[..., Served]) -> N
     served.receive_ends("other", "last")
     served.receive_until(lambda: any(report.waiting == 0 for report in served.reports))
     assert served.bench.outputs["cold"] == []
+
+
+def test_every_abort_is_answered_with_an_account_though_the_engine_has_nothing_else_to_do(
+    serve: Callable[..., Served],
+) -> None:
+    served = serve()
+    served.bench.disk.gate(A)
+    served.send(generate("cold", [1], A))
+    for request_id in ("cold", "unknown"):
+        served.send(Abort(request_id=request_id))
+        served.receive_until(lambda name=request_id: bool(served.bench.accounts[name]))  # type: ignore[misc]
+        assert served.bench.accounts[request_id] == [TokenCounts()]
 
 
 def test_a_slow_load_leaves_the_engine_answering(serve: Callable[..., Served]) -> None:

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Request, Response
 
 from headmix_adapters.config import ClassifierConfig
 from headmix_server.api.admission import Admitted
+from headmix_server.api.charging import counted_answer
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, require_classification, resolve_model
 from headmix_server.api.prompts import vocabulary_of
-from headmix_server.api.record import record_of
+from headmix_server.api.record import RequestRecord, record_of
 from headmix_server.api.sampling import check_inputs, check_length, context_length
 from headmix_server.api.schemas.classify import Classification, ClassifyRequest, ClassifyResponse
 from headmix_server.api.schemas.common import Usage
@@ -37,7 +38,8 @@ async def classify(
     version, ref = require_classification(model)
     ready = state.engine.require_ready()
     prompts = await _prompts(state, model, body.input, context_length(ready))
-    await admission.reserve(sum(map(len, prompts)), param="input")
+    num_tokens = sum(map(len, prompts))
+    await admission.reserve(num_tokens, param="input")
     name = engine_request_id(record)
     messages = [
         Classify(
@@ -49,8 +51,7 @@ async def classify(
         )
         for index, prompt in enumerate(prompts)
     ]
-    record.prompt_tokens = sum(map(len, prompts))
-    scores = await until_disconnected(request, _scores(state, ref, messages))
+    scores = await until_disconnected(request, _scores(state, record, ref, messages))
     for score in scores:
         record.queued(score.queue_seconds)
     response.headers.update(model.headers)
@@ -62,13 +63,16 @@ async def classify(
         created=int(time.time()),
         model=body.model,
         data=[classification(index, score.probs, head) for index, score in enumerate(scores)],
-        usage=Usage(prompt_tokens=record.prompt_tokens, completion_tokens=0, total_tokens=record.prompt_tokens),
+        usage=Usage(prompt_tokens=num_tokens, completion_tokens=0, total_tokens=num_tokens),
     )
 
 
-async def _scores(state: ApiState, ref: AdapterRef, messages: Sequence[Classify]) -> list[Classified]:
+async def _scores(
+    state: ApiState, record: RequestRecord, ref: AdapterRef, messages: Sequence[Classify]
+) -> list[Classified]:
     await state.fetcher.fetch(ref.digest)
-    return await side_by_side(map(state.engine.classify, messages))
+    ask = state.engine.classify
+    return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 
 
 async def _prompts(state: ApiState, model: Model, texts: Sequence[str], limit: int) -> list[list[int]]:

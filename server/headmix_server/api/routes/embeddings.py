@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 
 from headmix_server.api.admission import Admitted
+from headmix_server.api.charging import counted_answer
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, resolve_model
 from headmix_server.api.prompts import vocabulary_of
-from headmix_server.api.record import record_of
+from headmix_server.api.record import RequestRecord, record_of
 from headmix_server.api.sampling import check_inputs, check_length, context_length
 from headmix_server.api.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
 from headmix_server.api.side_by_side import side_by_side
@@ -32,7 +33,8 @@ async def create_embeddings(
     model = await resolve_model(request, state, body.model, body.user)
     ready = state.engine.require_ready()
     prompts = await _prompts(state, model, body.inputs, context_length(ready))
-    await admission.reserve(sum(map(len, prompts)), param="input")
+    num_tokens = sum(map(len, prompts))
+    await admission.reserve(num_tokens, param="input")
     name, params = engine_request_id(record), embedding_params(state, body)
     messages = [
         Embed(
@@ -45,8 +47,7 @@ async def create_embeddings(
         )
         for index, prompt in enumerate(prompts)
     ]
-    record.prompt_tokens = sum(map(len, prompts))
-    embedded = await until_disconnected(request, _vectors(state, model, messages))
+    embedded = await until_disconnected(request, _vectors(state, record, model, messages))
     for one in embedded:
         record.queued(one.queue_seconds)
     response.headers.update(model.headers)
@@ -57,14 +58,15 @@ async def create_embeddings(
             for index, one in enumerate(embedded)
         ],
         model=body.model,
-        usage=EmbeddingUsage(prompt_tokens=record.prompt_tokens, total_tokens=record.prompt_tokens),
+        usage=EmbeddingUsage(prompt_tokens=num_tokens, total_tokens=num_tokens),
     )
 
 
-async def _vectors(state: ApiState, model: Model, messages: Sequence[Embed]) -> list[Embedded]:
+async def _vectors(state: ApiState, record: RequestRecord, model: Model, messages: Sequence[Embed]) -> list[Embedded]:
     if model.ref is not None:
         await state.fetcher.fetch(model.ref.digest)
-    return await side_by_side(map(state.engine.embed, messages))
+    ask = state.engine.embed
+    return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 
 
 async def _prompts(state: ApiState, model: Model, inputs: list[str | list[int]], limit: int) -> list[list[int]]:

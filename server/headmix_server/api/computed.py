@@ -1,0 +1,60 @@
+"""What the engine has computed for one of its requests, whoever reads it: the basis of usage, metrics and limits."""
+
+import asyncio
+
+from headmix_server.core.messages import AdapterLoaded, Failed, Output, TokenOutput
+from headmix_server.core.types import TokenCounts
+
+
+class Computed:
+    """The counts of one engine request; they only grow, until they are final.
+
+    The engine client opens it with the request and closes it once the engine computes nothing more for it.
+    """
+
+    def __init__(self, prompt_length: int) -> None:
+        self._prompt_length = prompt_length
+        self._final = asyncio.Event()
+        self._final.set()
+        self.counts = TokenCounts()
+
+    def open(self) -> None:
+        """Note that the engine may compute from now on."""
+        self._final.clear()
+
+    def add(self, output: Output) -> None:
+        """Count what an output tells."""
+        match output:
+            case Failed(counts=counts):
+                self.settle(counts)
+            case TokenOutput():
+                cached = self.counts.cached if output.cached_tokens is None else output.cached_tokens
+                generated = self.counts.generated + len(output.tokens)
+                self.settle(TokenCounts(prompt=self._prompt_length, cached=cached, generated=generated))
+            case AdapterLoaded():
+                pass
+            case _:
+                self.settle(TokenCounts(prompt=self._prompt_length))
+
+    def settle(self, counts: TokenCounts) -> None:
+        """Take in the engine's own account; what is known already stays."""
+        if not self._final.is_set():
+            known = self.counts
+            self.counts = TokenCounts(
+                prompt=max(known.prompt, counts.prompt),
+                cached=max(known.cached, counts.cached),
+                generated=max(known.generated, counts.generated),
+            )
+
+    def end_after(self, generated: int) -> None:
+        """Let the completion end after so many tokens: what the engine computes until it hears of that is its own."""
+        self.counts = TokenCounts(prompt=self.counts.prompt, cached=self.counts.cached, generated=generated)
+        self.close()
+
+    def close(self) -> None:
+        """Note that the counts are final."""
+        self._final.set()
+
+    async def final(self) -> None:
+        """Wait until the counts are final; for an aborted request that is when the engine has stopped it."""
+        await self._final.wait()
