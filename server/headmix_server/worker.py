@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         base = resolve_base(settings.base)
         _check_fingerprint(base, given.fingerprint)
+        log.info("loading the base", base=base.name)
         runner, limits = build_runner(settings, base)
     except (BaseError, StartError) as error:
         log.critical("engine cannot start", reason=str(error))

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from headmix_adapters.base.conversion import OnProgress
 from headmix_adapters.base.conversion_progress import ConversionProgress
@@ -13,16 +14,28 @@ from headmix_adapters.base.resolve import ResolvedBase, resolve_base
 from headmix_adapters.printable import printable
 
 
+class TimeLeft(ProgressColumn):
+    """The time that is left if all goes on at the pace so far, which the shares of the stages make about even."""
+
+    def render(self, task: Task) -> Text:
+        """Return the words for a task; none before its first stage is done."""
+        if not task.completed or task.elapsed is None or not task.total:
+            return Text()
+        left = task.elapsed * (task.total - task.completed) / task.completed
+        return Text(f"about {left:.0f} s left", style="progress.remaining")
+
+
 @contextmanager
 def conversion_bar(console: Console) -> Iterator[OnProgress]:
     """Give what draws a conversion's progress; nothing is drawn before there is some, or where nobody looks."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), TimeElapsedColumn(), TimeLeft())
     bar = Progress(*columns, console=console, transient=True)
-    task = bar.add_task("", total=1.0)
+    task = bar.add_task("", total=1.0, start=False)
 
     def draw(progress: ConversionProgress) -> None:
         if console.is_terminal:
             bar.start()
+            bar.start_task(task)
             words = f"Converting {printable(progress.file)}, once: {progress.stage}"
             bar.update(task, completed=progress.done, description=escape(words))
 

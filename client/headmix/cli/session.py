@@ -85,7 +85,7 @@ def report(error: Exception, hint: str | None = None) -> None:
         notes = [error.code or f"HTTP {error.status}", *([f"request {error.request_id}"] if error.request_id else [])]
     say(f"error: {error}" + (f" ({', '.join(notes)})" if notes else ""), err=True)
     if isinstance(error, InvalidAdapterError):
-        for fault in error.faults:
+        for fault in [fault for fault in error.faults if fault not in str(error)]:
             say(f"  - {fault}", err=True)
     if hint:
         say(f"  {hint}", err=True)

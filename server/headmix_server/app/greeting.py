@@ -19,6 +19,8 @@ from headmix_server.tenancy.admin_key import FILE_NAME
 MAX_LISTED = 20
 """Adapters that are listed and get a command; a catalog may hold thousands."""
 MAX_EXPECTED = 100
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""Where the command line asks of its own accord."""
 MAX_TOKENS = 64
 
 BASE_QUESTION = "What is the capital of France?"
@@ -32,7 +34,7 @@ class Greeting:
     """Everything to be told.
 
     `adapters` are the first of `num_adapters`. `new_key` is the admin key where this start made it; `data_dir` None
-    means keys are off.
+    means keys are off. `program` is the command line's name where it finds the key by itself.
     """
 
     url: str
@@ -43,6 +45,7 @@ class Greeting:
     num_adapters: int
     data_dir: Path | None
     new_key: str | None
+    program: str | None = None
 
     def print(self, console: Console) -> None:
         """Write the greeting; commands are never wrapped, so that they can be pasted."""
@@ -60,8 +63,8 @@ class Greeting:
             yield Text(f"  {adapter.reference}  {adapter.task}  {adapter.method}  {adapter.digest[:19]}")
         if len(shown) < self.num_adapters:
             yield Text(f"  and {self.num_adapters - len(shown)} more: see {self.url}/v1/adapters")
-        yield Text("")
         for title, command in self._commands(shown):
+            yield Text("")
             yield Text(f"# {title}", style="dim")
             yield Text(command)
 
@@ -73,6 +76,10 @@ class Greeting:
         for adapter in adapters:
             yield self._command(adapter)
         yield "metrics", f"curl -s {self.url}/metrics"
+        if self.program is not None:
+            server = "" if self.url == DEFAULT_URL else f" --base-url {self.url}"
+            asked = f"chat {shlex.quote(BASE_QUESTION)}" if self.chats else "models"
+            yield "without curl, from this folder", f"{self.program}{server} {asked}"
 
     def _command(self, adapter: AdapterVersion) -> tuple[str, str]:
         """Return a command with the first prompt the adapter brings, and what to expect of it."""

@@ -3,10 +3,14 @@
 Everything here blocks and is called from a thread; what runs on the event loop is `server`'s.
 """
 
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
@@ -79,12 +83,21 @@ class Parts:
             num_adapters=state.library.catalog.count(TENANT),
             data_dir=self.folder.root if state.settings.keys == "on" else None,
             new_key=self.new_key,
+            program=_program(self.folder.root),
         )
 
     def close(self) -> None:
         """Write what the last requests used and end what is being freed."""
         flush_for_good(self.state.usage)
         self.state.library.close()
+
+
+def _program(data_dir: Path) -> str | None:
+    """Return how the command line was called, where run again in this folder it finds the data folder by its name."""
+    if data_dir.parent != Path.cwd() or not data_dir.name.startswith(".headmix"):
+        return None
+    called = sys.argv[0]
+    return shlex.quote(called) if Path(called).name == "headmix" and shutil.which("headmix") is None else "headmix"
 
 
 @dataclass(frozen=True, slots=True)

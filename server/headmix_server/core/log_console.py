@@ -11,6 +11,8 @@ from structlog.typing import EventDict, Processor
 
 from headmix_adapters.printable import printable
 
+_USUAL = (("outcome", "ok"), ("prompt_tokens", 0), ("generation_tokens", 0))
+"""Fields of a request that say nothing where they have these values."""
 _FOR_PROGRAMS = frozenset({"part", "process"})
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
@@ -26,9 +28,19 @@ def _tidy(_: object, __: str, event: EventDict) -> EventDict:
         del event["level"]
     if "exception" in event:
         event["exception"] = printable(event["exception"], lines=True)
+    if event["event"] == "request":
+        event = _request(event)
     return {
         name: value for name, value in event.items() if name not in _FOR_PROGRAMS and value is not None and value != ""
     }
+
+
+def _request(event: EventDict) -> EventDict:
+    """What was asked and what came of it in front; its id, to look for it elsewhere, last."""
+    asked = " ".join(str(event.pop(name, "")) for name in ("method", "route", "status"))
+    request_id = event.pop("request_id", None)
+    told = {name: value for name, value in event.items() if (name, value) not in _USUAL}
+    return told | {"event": asked, "request_id": request_id}
 
 
 def _renderer(*, colors: bool) -> ConsoleRenderer:

@@ -1,4 +1,5 @@
 import io
+import re
 
 from rich.console import Console
 
@@ -19,6 +20,7 @@ def test_a_person_sees_file_stage_and_share_and_the_file_steers_nothing() -> Non
     text = drawn(terminal=True)
     assert r"Converting evil\x1b[2J[red].gguf, once: writing the folder" in text
     assert "90%" in text
+    assert re.search(r"about \d+ s left", text)
     assert "\x1b[2J" not in text
 
 

@@ -35,6 +35,14 @@ def test_every_fault_of_a_refused_artifact_is_shown(server: FakeServer, run: Run
     ]
 
 
+def test_one_fault_is_told_once(server: FakeServer, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(b"?")
+    error = {"message": "Refused: it is text.", "code": "invalid_adapter", "faults": ["it is text"]}
+    server.script("POST", "/v1/adapters", Reply.of({"error": error}, 422))
+    assert run("adapters", "push", "tone", str(path)).stderr == "error: Refused: it is text. (invalid_adapter)\n"
+
+
 def test_a_file_that_is_not_there_is_wrong_usage(server: FakeServer, run: Run) -> None:
     assert run("adapters", "push", "tone", "nowhere.safetensors").exit_code == 2
     assert server.received == []

@@ -14,7 +14,7 @@ from headmix_server.app.greeting import MAX_LISTED, Greeting
 from headmix_server.catalog.version import AdapterVersion
 from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
 
-URL = "http://127.0.0.1:8000"
+URL = "http://127.0.0.1:8123"
 
 
 def _adapter(name: str, task: str = "generation", *examples: ExamplePrompt) -> AdapterVersion:
@@ -106,6 +106,16 @@ def test_what_to_expect_is_one_short_line_that_steers_no_terminal() -> None:
     example = ExamplePrompt(prompt="p", expect="one\ntwo" + "o" * 500)
     text = _text(adapters=[_adapter("one", "generation", example)])
     assert rf"# generate with one: expect one\ntwo{'o' * 92}...{chr(10)}curl" in text
+
+
+def test_the_command_line_is_named_where_it_finds_the_server_by_itself() -> None:
+    title = "without curl, from this folder"
+    assert title not in _commands(_text())
+    assert _commands(_text(program="headmix"))[title] == [
+        *("headmix", "--base-url", URL, "chat", "What is the capital of France?")
+    ]
+    usual = "http://127.0.0.1:8000"
+    assert _commands(_text(program="headmix", url=usual, chats=False))[title] == ["headmix", "models"]
 
 
 def test_a_base_without_a_template_completes_and_an_encoder_does_neither() -> None:

@@ -50,6 +50,16 @@ def test_a_person_reads_time_event_and_fields_with_what_only_programs_need_left_
     assert second[8:] == " [error] preload refused faults=['a fault']"
 
 
+def test_a_person_reads_first_what_was_asked_and_what_came_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", "api", "console")
+    fields = {"request_id": "req_1", "tenant": "acme", "method": "POST", "route": "/v1/classify", "digest": None}
+    get_logger("api").info("request", **fields, status=200, outcome="ok", prompt_tokens=3, generation_tokens=0)
+    get_logger("api").info("request", **fields, status=404, outcome="model_not_found", prompt_tokens=0, seconds=0.5)
+    good, bad = capsys.readouterr().err.splitlines()
+    assert good[8:] == " POST /v1/classify 200 tenant=acme prompt_tokens=3 request_id=req_1"
+    assert bad[8:] == " POST /v1/classify 404 tenant=acme outcome=model_not_found seconds=0.5 request_id=req_1"
+
+
 @pytest.mark.parametrize("colors", [True, False])
 def test_nothing_that_others_wrote_steers_the_terminal(colors: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = Terminal()

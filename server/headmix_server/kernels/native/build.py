@@ -21,6 +21,7 @@ from filelock import FileLock
 from headmix_adapters.artifact.durable import sync_path
 from headmix_adapters.base.cache import default_cache_dir as bases_dir
 from headmix_adapters.cpus import read_cpu_budget
+from headmix_server.core.logging import get_logger
 
 LOWEST_TORCH = (2, 10)
 """The oldest torch the library loads in, whichever torch's headers it is built with; pyproject.toml asks for it."""
@@ -68,6 +69,7 @@ def build_library(folder: Path, cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / "build.lock"):
             if not library.exists():
+                get_logger("native").info("compiling the kernels for this machine, once (10 to 30 s)")
                 _compile(compiler, sources, library)
     except OSError as error:
         raise BuildError(f"{cache}: {error}") from error
