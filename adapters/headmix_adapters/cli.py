@@ -19,7 +19,7 @@ from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.base import BaseError
 from headmix_adapters.base.progress_bar import resolve_visibly
 from headmix_adapters.config import SiteConfig
-from headmix_adapters.printable import printable
+from headmix_adapters.printable import printable, printable_json
 
 MAX_WORDS = 20
 
@@ -38,7 +38,7 @@ def inspect(
     except (ArtifactError, OSError) as error:
         _fail(error)
     if as_json:
-        typer.echo(msgspec.json.encode(describe(artifact)).decode())
+        typer.echo(printable_json(msgspec.json.encode(describe(artifact)).decode()))
     else:
         Console().print(_table(artifact))
 

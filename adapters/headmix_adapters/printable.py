@@ -11,5 +11,10 @@ def printable(text: str, *, lines: bool = False) -> str:
     return _STEERING.sub(lambda match: match[0] if lines and match[0] in "\n\t" else _escape(match[0]), text)
 
 
+def printable_json(text: str) -> str:
+    """Return the same JSON with such characters, which stand only within its strings, as JSON's own escapes."""
+    return _STEERING.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
+
+
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")

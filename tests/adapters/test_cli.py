@@ -61,6 +61,14 @@ def test_inspect_as_json_is_one_object_with_the_whole_config(artifact: Path) -> 
     assert described["training"] == {"accuracy": 0.91}
 
 
+def test_inspect_as_json_steers_no_terminal(tmp_path: Path) -> None:
+    made_by = "\x1b[2J\x9b31m\u202e"
+    random_artifact(tmp_path / "a", BASE, created_by=made_by)
+    _, out, _ = run("inspect", "--json", tmp_path / "a")
+    assert not set(made_by[0] + "\x9b\u202e") & set(out)
+    assert json.loads(out)["created_by"] == made_by
+
+
 def test_verify_names_the_digest_of_a_sound_file(artifact: Path) -> None:
     assert run("verify", artifact) == (0, f"{artifact}: sound, {digest_file(artifact)}\n", "")
 

@@ -105,7 +105,7 @@ class Greeting:
 
 
 def _fact(name: str, value: str) -> Text:
-    return Text.assemble((f"{name}: ", "bold"), value)
+    return Text.assemble((f"{name}: ", "bold"), printable(value))
 
 
 def _short(text: str) -> str:

@@ -11,6 +11,7 @@ def test_before_the_application_is_there_the_server_is_alive_but_not_ready() -> 
     assert (ready.status_code, ready.json()) == (503, {"status": "starting"})
     health = client.get("/health")
     assert (health.status_code, health.content) == (503, b"")
+    assert (client.head("/healthz").status_code, client.head("/readyz").status_code) == (200, 503)
     other = client.post("/v1/completions")
     assert other.status_code == 503
     assert other.json()["error"]["code"] == "engine_unavailable"
