@@ -55,7 +55,10 @@ def test_a_tokenizer_that_transformers_builds_otherwise_is_refused_with_the_text
 
 
 def test_digits_that_transformers_would_join_are_noticed(tmp_path: Path) -> None:
-    """As SmolLM2's: its class is GPT-2's, and transformers drops the file's rule of one token a digit."""
+    """The class is GPT-2's, as SmolLM2's is on the hub, and transformers drops the file's rule of one token a digit.
+
+    SmolLM2's own vocabulary has no token of several digits, so its ids stay the same.
+    """
     folder = write_tokenizer(tmp_path, "byte-level")
     file = folder / "tokenizer.json"
     content = json.loads(file.read_text())
