@@ -97,7 +97,7 @@ class LeaseWorld:
         self.takeovers = 0
         self.refused = 0
         self._chance = chance
-        self._slow = slow
+        self.slow = slow
         self._ids = itertools.count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
 
@@ -178,7 +178,7 @@ class LeaseWorld:
         return max(self.away_until, server.cut_off_until) <= self.now
 
     def _delay(self) -> float:
-        return self._chance.uniform(0.0, 3.0 if self._chance.random() < self._slow else 0.01)
+        return self._chance.uniform(0.0, 3.0 if self._chance.random() < self.slow else 0.01)
 
     def _go_on(self, server: SimulatedServer, life: Life) -> None:
         if self.living.get(server.number) is not server:

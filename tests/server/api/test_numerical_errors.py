@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from headmix_server.core.messages import Classify, Embed, Failed, Generate, Output, ToEngine
+from headmix_server.core.types import TokenCounts
 from headmix_server.tenancy.principal import Scope
 from tests.support.api_rig import BASE, ApiRig
 from tests.support.fake_engine import generated
@@ -43,7 +44,8 @@ def failing(tokens: int) -> Callable[[ToEngine], list[Output]]:
     def answer(message: ToEngine) -> list[Output]:
         if not isinstance(message, Generate | Classify | Embed):
             return []
-        failure = Failed(request_id=message.request_id, code="numerical_error", message=MESSAGE)
+        counts = TokenCounts(prompt=len(message.prompt))
+        failure = Failed(request_id=message.request_id, code="numerical_error", message=MESSAGE, counts=counts)
         if not isinstance(message, Generate):
             return [failure]
         return [*generated(message, [5, 6, 7])[:tokens], failure]
