@@ -119,7 +119,19 @@ def test_other_packages_are_quiet_and_our_own_lines_are_plain_in_a_pipe(recipe_p
     program = [sys.executable, "-m", "headmix_adapters.train", str(recipe_path)]
     done = subprocess.run(program, capture_output=True, text=True, timeout=110, env=os.environ | {"COLUMNS": "40"})
     assert done.returncode == 0
-    ours = ("tiny-", "loading", "train:", "eval:", "scoring", "base alone", "fitting", "linear", "the 1 layers", "step")
+    ours = (
+        "the artifact will show",
+        "tiny-",
+        "loading",
+        "train:",
+        "eval:",
+        "scoring",
+        "base alone",
+        "fitting",
+        "linear",
+        "the 1 layers",
+        "step",
+    )
     assert [line for line in done.stderr.splitlines() if not line.startswith((*ours, "epoch"))] == []
     assert "\x1b" not in done.stdout
     assert f"wrote {recipe_path.parent}" in done.stdout

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from headmix_server.core.errors import NumericalError
 from headmix_server.core.messages import Classify, Embed, Failed, Request
 from headmix_server.core.runner import NOT_FINITE, Batch, BatchRow, RowResult
-from headmix_server.core.types import AdapterRef
+from headmix_server.core.types import AdapterRef, TokenCounts
 from headmix_server.engine.report import make_report
 from tests.support.engines import Bench, adapter, classify, embed, generate
 from tests.support.witness_runner import WitnessRunner
@@ -41,6 +41,11 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench()
 
 
+def failed(message: str) -> Failed:
+    """Return the end of request "r", whose prompt of three tokens was computed and is charged."""
+    return Failed(request_id="r", code=NumericalError.code, message=message, counts=TokenCounts(prompt=3))
+
+
 REQUESTS: dict[str, Request] = {
     "a generation": generate("r", [1, 2, 3], HUGE),
     "a classification": classify("r", [1, 2, 3], HEAD),
@@ -57,7 +62,7 @@ def test_it_fails_with_the_adapters_name_and_its_neighbours_are_answered(bench: 
     request = REQUESTS[kind]
     assert isinstance(request, Classify | Embed) or request.adapter is not None
     name = "c3huge@1" if kind == "a classification" else "huge@1"
-    assert bench.outputs["r"] == [Failed(request_id="r", code=NumericalError.code, message=f"Adapter {name!r}: {SAYS}")]
+    assert bench.outputs["r"] == [failed(f"Adapter {name!r}: {SAYS}")]
     bench.assert_answered(*others)
 
 
@@ -65,7 +70,7 @@ def test_the_base_is_named_as_such(bench: Bench, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Overflowing, "broken", frozenset({None}))
     bench.submit(generate("r", [1, 2, 3]))
     bench.drain()
-    assert bench.outputs["r"] == [Failed(request_id="r", code=NumericalError.code, message=f"The base: {SAYS}")]
+    assert bench.outputs["r"] == [failed(f"The base: {SAYS}")]
 
 
 def test_tokens_before_the_overflow_stand_and_nothing_follows_the_error(
