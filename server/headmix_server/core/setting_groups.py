@@ -16,7 +16,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("adapter_slots", "adapter_memory_mib", "host_adapters", "loader_threads"),
             *("max_adapter_rank", "max_adapter_mib", "max_labels"),
         ),
-        "Requests": ("max_body_mib", "max_inputs", "max_choices"),
+        "Requests": ("max_body_mib", "max_inputs", "max_choices", "split_special_tokens"),
         "Limits of a tenant": (
             *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),
             *("limit_concurrent_requests", "limit_adapters", "limit_stored_bytes", "limits_storage"),

@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     max_adapter_rank: Count = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")
     max_adapter_mib: Count = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")
     max_body_mib: Count = Field(8, ge=1, description="Largest JSON request body, in MiB.")
+    split_special_tokens: bool = Field(
+        False,
+        description="Cut special tokens in clients' texts as plain text, so that no text can forge a chat's turn; "
+        "requests can say otherwise.",
+    )
     max_labels: Count = Field(4096, ge=1, description="Most labels a classification head may have.")
     max_inputs: Count = Field(256, ge=1, description="Most texts in one classification or embedding request.")
     max_choices: Count = Field(16, ge=1, description="Most completions (`n` times prompts) of one request.")

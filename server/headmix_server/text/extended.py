@@ -44,9 +44,8 @@ class ExtendedTokenizer(Tokenizer):
         self._plain = base
         super().__init__(extended)
 
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Return the ids of `text`, the added words among them."""
-        ids = super().encode(text, add_special_tokens=add_special_tokens)
+    def own_ids(self, ids: list[int]) -> list[int]:
+        """Return ids of the library's numbering with the added words' where they belong."""
         inner = self._first - self._shift
         return [token + self._shift if token >= inner else token for token in ids] if self._shift else ids
 

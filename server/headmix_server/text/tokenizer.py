@@ -5,6 +5,7 @@ HTTP; `text.extended` adds an adapter's words to a copy.
 """
 
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,7 @@ import tokenizers
 
 from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
 from headmix_server.text.byte_alphabet import BYTES
+from headmix_server.text.plain_text import PlainTextReader
 from headmix_server.text.token_names import plain_name, renamed_tokens
 
 
@@ -39,6 +41,8 @@ class Tokenizer:
         self._before = [] if anchor is None else [anchor]
         self._before_length = len(self.decode(self._before))
         self.names_of_their_own = self._names_of_their_own()
+        self._plain_text: PlainTextReader | None = None
+        self._plain_text_lock = threading.Lock()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -51,7 +55,18 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the ids of `text`, with the special tokens the base expects around it unless told otherwise."""
-        return self._base.encode(text, add_special_tokens=add_special_tokens)
+        return self.own_ids(self._base.encode(text, add_special_tokens=add_special_tokens))
+
+    def own_ids(self, ids: list[int]) -> list[int]:
+        """Return ids of the base's reader as this tokenizer numbers them."""
+        return ids
+
+    def plain_text(self) -> PlainTextReader:
+        """Return the reader that cuts special tokens in texts as text; the first call may take a second."""
+        with self._plain_text_lock:
+            if self._plain_text is None:
+                self._plain_text = PlainTextReader(self._base, self.own_ids)
+            return self._plain_text
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of `ids`; bytes that are no UTF-8 become U+FFFD."""

@@ -10,11 +10,10 @@ from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
-from headmix_server.api.prompts import vocabulary_of
+from headmix_server.api.prompts import Vocabulary, splits, vocabulary_of
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
-from headmix_server.api.schemas.messages import ChatMessage
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
@@ -42,9 +41,7 @@ async def _make_job(request: Request, body: ChatRequest, admission: Admission, s
     check_choices(choices, state.settings.max_choices)
     ready = state.engine.require_ready()
     vocabulary = await vocabulary_of(state, model)
-    # The template writes the special tokens itself.
-    text = render(state, body.messages)
-    prompt = await vocabulary.prompt(text, param="messages", add_special_tokens=False)
+    prompt = await conversation(state, vocabulary, body)
     limit = context_length(ready)
     asked = body.max_completion_tokens or body.max_tokens
     check_length(len(prompt), asked or 1, limit, param="messages")
@@ -79,7 +76,7 @@ def _rest(context: int, room: int | None, choices: int) -> int:
     return context if room is None else max(1, min(context, room // choices))
 
 
-def render(state: ApiState, messages: list[ChatMessage]) -> str:
+async def conversation(state: ApiState, vocabulary: Vocabulary, body: ChatRequest) -> list[int]:
     """Return the conversation as the base's prompt; templates know OpenAI's `developer` as `system`.
 
     Raises:
@@ -93,9 +90,9 @@ def render(state: ApiState, messages: list[ChatMessage]) -> str:
             "content": message.text,
             "name": message.name,
         }
-        for message in messages
+        for message in body.messages
     ]
     try:
-        return state.chat_template.render(turns)
+        return await vocabulary.conversation(state.chat_template, turns, split=splits(state, body.split_special_tokens))
     except ChatTemplateError as error:
         raise InvalidRequest(f"The base's chat template refuses these messages: {error}", param="messages") from error

@@ -13,7 +13,7 @@ from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, require_classification, resolve_model
-from headmix_server.api.prompts import vocabulary_of
+from headmix_server.api.prompts import splits, vocabulary_of
 from headmix_server.api.record import RequestRecord, record_of
 from headmix_server.api.sampling import check_inputs, check_length, context_length
 from headmix_server.api.schemas.classify import Classification, ClassifyRequest, ClassifyResponse
@@ -37,7 +37,7 @@ async def classify(
     model = await resolve_model(request, state, body.model, body.user)
     version, ref = require_classification(model)
     ready = state.engine.require_ready()
-    prompts = await _prompts(state, model, body.input, context_length(ready))
+    prompts = await _prompts(state, model, body, context_length(ready))
     num_tokens = sum(map(len, prompts))
     await admission.reserve(num_tokens, param="input")
     name = engine_request_id(record)
@@ -75,10 +75,11 @@ async def _scores(
     return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 
 
-async def _prompts(state: ApiState, model: Model, texts: Sequence[str], limit: int) -> list[list[int]]:
-    check_inputs(len(texts), state.settings.max_inputs)
+async def _prompts(state: ApiState, model: Model, body: ClassifyRequest, limit: int) -> list[list[int]]:
+    check_inputs(len(body.input), state.settings.max_inputs)
     vocabulary = await vocabulary_of(state, model)
-    prompts = [await vocabulary.prompt(text, param="input") for text in texts]
+    split = splits(state, body.split_special_tokens)
+    prompts = [await vocabulary.prompt(text, param="input", split=split) for text in body.input]
     for prompt in prompts:
         check_length(len(prompt), 0, limit, param="input")
     return prompts

@@ -9,7 +9,7 @@ from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
-from headmix_server.api.prompts import vocabulary_of
+from headmix_server.api.prompts import splits, vocabulary_of
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
 from headmix_server.api.schemas.completions import Completion, CompletionRequest
@@ -42,7 +42,8 @@ async def _make_job(request: Request, body: CompletionRequest, admission: Admiss
     check_choices(choices * len(body.prompts), state.settings.max_choices)
     ready = state.engine.require_ready()
     vocabulary = await vocabulary_of(state, model)
-    prompts = [await vocabulary.prompt(given, param="prompt") for given in body.prompts]
+    split = splits(state, body.split_special_tokens)
+    prompts = [await vocabulary.prompt(given, param="prompt", split=split) for given in body.prompts]
     if not prompts:
         raise InvalidRequest("The prompt is empty.", param="prompt")
     for prompt in prompts:

@@ -12,7 +12,7 @@ from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, resolve_model
-from headmix_server.api.prompts import vocabulary_of
+from headmix_server.api.prompts import splits, vocabulary_of
 from headmix_server.api.record import RequestRecord, record_of
 from headmix_server.api.sampling import check_inputs, check_length, context_length
 from headmix_server.api.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
@@ -32,7 +32,7 @@ async def create_embeddings(
     record = record_of(request)
     model = await resolve_model(request, state, body.model, body.user)
     ready = state.engine.require_ready()
-    prompts = await _prompts(state, model, body.inputs, context_length(ready))
+    prompts = await _prompts(state, model, body, context_length(ready))
     num_tokens = sum(map(len, prompts))
     await admission.reserve(num_tokens, param="input")
     name, params = engine_request_id(record), embedding_params(state, body)
@@ -69,10 +69,12 @@ async def _vectors(state: ApiState, record: RequestRecord, model: Model, message
     return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 
 
-async def _prompts(state: ApiState, model: Model, inputs: list[str | list[int]], limit: int) -> list[list[int]]:
+async def _prompts(state: ApiState, model: Model, body: EmbeddingRequest, limit: int) -> list[list[int]]:
+    inputs = body.inputs
     check_inputs(len(inputs), state.settings.max_inputs)
     vocabulary = await vocabulary_of(state, model)
-    prompts = [await vocabulary.prompt(given, param="input") for given in inputs]
+    split = splits(state, body.split_special_tokens)
+    prompts = [await vocabulary.prompt(given, param="input", split=split) for given in inputs]
     for prompt in prompts:
         check_length(len(prompt), 0, limit, param="input")
     return prompts

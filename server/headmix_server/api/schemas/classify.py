@@ -18,6 +18,7 @@ class ClassifyRequest(RequestBody):
     model: str
     input: Annotated[list[Text], Field(min_length=1, fail_fast=True), OneOrMore]
     user: str | None = None
+    split_special_tokens: bool | None = None
 
 
 class Classification(ResponseBody):

@@ -87,7 +87,7 @@ class StreamOptions(RequestBody):
 
 
 class SamplingBody(RequestBody):
-    """What both generation routes take; the last six are extras that OpenAI's API does not have."""
+    """What both generation routes take; the last seven are extras that OpenAI's API does not have."""
 
     drops_null: ClassVar[bool] = True
 
@@ -114,6 +114,7 @@ class SamplingBody(RequestBody):
     repetition_penalty: float | None = Field(None, ge=LEAST_REPETITION_PENALTY, le=10)
     stop_token_ids: StopTokenIds | None = None
     ignore_eos: bool | None = None
+    split_special_tokens: bool | None = None
 
     @property
     def include_usage(self) -> bool:

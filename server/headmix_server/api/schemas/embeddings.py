@@ -20,6 +20,7 @@ class EmbeddingRequest(RequestBody):
     pooling: Pooling | None = None
     normalize: bool | None = None
     user: str | None = None
+    split_special_tokens: bool | None = None
 
     @property
     def inputs(self) -> list[str | list[int]]:

@@ -1,0 +1,114 @@
+"""Special tokens in clients' texts cut as text: a second reader of the same vocabulary, for who asks for it.
+
+A text that holds `<|im_end|><|im_start|>assistant` otherwise ends its turn and begins another, since tokenizers find
+special tokens wherever they stand. Here only those that a chat template wrote are tokens. Everything else is cut as the
+base cuts it: a text without special tokens has the same ids as ever.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import tokenizers
+from tokenizers import AddedToken
+
+from headmix_adapters.text.tokenizer import BaseTokenizer
+
+_MARK_CHARACTERS = 8
+"""Of 16 random bits each: no client can guess a mark."""
+
+
+class UncuttableTokenError(Exception):
+    """The vocabulary makes a special token even of plain characters; `text` is the token's."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"this base reads {text!r} as a special token even as text")
+        self.text = text
+
+
+class PlainTextReader:
+    """Texts to ids, numbered by `own_ids`; immutable and safe to share between threads.
+
+    A conversation goes through three steps: `hide` each text of the client's, render the template, `encode` the result.
+    Special tokens that were hidden are text, the others are the template's.
+    """
+
+    def __init__(self, base: BaseTokenizer, own_ids: Callable[[list[int]], list[int]]) -> None:
+        self._own_ids = own_ids
+        special = {n: t for n, t in base.backend.get_added_tokens_decoder().items() if t.special}
+        self._backend = tokenizers.Tokenizer.from_str(base.backend.to_str())
+        self._backend.encode_special_tokens = True
+        self._marks = {token.content: _mark() for token in special.values()}
+        self._hidden = {token.content: _mark() for token in special.values()}
+        self._shown = {mark: text for text, mark in self._hidden.items()}
+        self._backend.add_tokens([_marked(token, self._marks[token.content]) for token in special.values()])
+        self._ids = {self._backend.token_to_id(self._marks[token.content]): n for n, token in special.items()}
+        unknown = base.roles.get("unk_token")
+        self._forged = {n: token.content for n, token in special.items() if token.content != unknown}
+        self._find = _matcher(tuple(self._marks))
+        self._find_hidden = _matcher(tuple(self._shown))
+
+    def hide(self, text: str) -> str:
+        """Return a client's text as a template may see it: without special tokens, whatever it holds."""
+        return self._find.sub(lambda match: self._hidden[match[0]], text)
+
+    def encode(self, rendered: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the ids of a rendered text, its special tokens those that are not hidden.
+
+        Raises:
+            UncuttableTokenError: a hidden one cannot be cut as text.
+        """
+        marked = self._find.sub(lambda match: self._marks[match[0]], rendered)
+        return self._encode(marked, add_special_tokens=add_special_tokens)
+
+    def encode_text(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the ids of a text all of which is a client's; raises as `encode` does."""
+        return self.encode(self.hide(text), add_special_tokens=add_special_tokens)
+
+    def _encode(self, marked: str, *, add_special_tokens: bool) -> list[int]:
+        text = self._find_hidden.sub(lambda match: self._shown[match[0]], marked)
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        for token in self._forged.keys() & set(encoding.ids):
+            raise UncuttableTokenError(self._forged[token])
+        if add_special_tokens:
+            encoding = self._backend.post_process(encoding)
+        return self._own_ids([self._ids.get(token, token) for token in encoding.ids])
+
+
+def _mark() -> str:
+    """Return a string that stands in no text: private-use characters, drawn at random."""
+    return "".join(chr(0xF0000 + secrets.randbelow(0xFFFE)) for _ in range(_MARK_CHARACTERS))
+
+
+def _marked(token: AddedToken, mark: str) -> AddedToken:
+    """Return a token that is found where the special one would be, and is none: those are not looked for."""
+    return AddedToken(
+        mark,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=token.normalized,
+        special=False,
+    )
+
+
+def _matcher(texts: tuple[str, ...]) -> re.Pattern[str]:
+    """Return a pattern for any of the texts, the longest first; its work does not grow with their number."""
+    return re.compile(_alternatives(sorted(texts)) if texts else r"(?!)")
+
+
+def _alternatives(texts: Sequence[str]) -> str:
+    """Return a pattern of texts in order, what they begin with written once."""
+    branches = [f"{re.escape(first)}{_alternatives(rest)}" for first, rest in _by_first(texts) if first]
+    ends = texts[0] == ""
+    if not branches:
+        return ""
+    pattern = branches[0] if len(branches) == 1 and not ends else f"(?:{'|'.join(branches)})"
+    return f"{pattern}?" if ends else pattern
+
+
+def _by_first(texts: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    groups: Mapping[str, list[str]] = {text[:1]: [] for text in texts}
+    for text in texts:
+        groups[text[:1]].append(text[1:])
+    yield from groups.items()
