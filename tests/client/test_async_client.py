@@ -28,6 +28,8 @@ async def test_operations_are_awaited(server: FakeServer, tmp_path: Path) -> Non
         answer = await client.chat("Hello", model="tone")
         assert (answer.text, answer.request_id) == ("Hi.", "r-1")
         assert (await client.classify("fine", model="mood")).label == "good"
+        await client.classify("fine", model="mood", split_special_tokens=True)
+        assert server.last.json == {"model": "mood", "input": "fine", "split_special_tokens": True}
         assert (await client.embed("fine", model="small")).vector == (0.5, -0.25)
         assert (await client.adapters.list())[0].name == "tone"
         assert (await client.adapters.push("tone", path)).new_version

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ from tests.client.wire import (
     DIGEST,
     EMBEDDINGS,
     SHARING,
+    chat_chunk,
+    completion_chunk,
     listing,
 )
 
@@ -93,6 +96,26 @@ def test_a_vector_that_cannot_be_read_is_an_invalid_response(server: FakeServer,
     server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS | {"data": data}))
     with pytest.raises(InvalidResponseError):
         client.embed("fine", model="small")
+
+
+def test_special_tokens_are_split_as_asked_in_every_call_that_sends_text(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/completions", Reply.of(COMPLETION), Reply.stream(completion_chunk("a")))
+    server.script("POST", "/v1/chat/completions", Reply.of(CHAT), Reply.stream(chat_chunk("a")))
+    server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
+    for split in (True, False):
+        client.complete("a", model="m", split_special_tokens=split)
+        list(client.stream.complete("a", model="m", split_special_tokens=split))
+        client.chat("a", model="m", split_special_tokens=split)
+        list(client.stream.chat("a", model="m", split_special_tokens=split))
+        client.classify("a", model="m", split_special_tokens=split)
+        client.embed("a", model="m", split_special_tokens=split)
+        sent = [json.loads(request.body) for request in server.received[-6:]]
+        assert [body["split_special_tokens"] for body in sent] == [split] * 6
+        server.script("POST", "/v1/completions", Reply.of(COMPLETION), Reply.stream(completion_chunk("a")))
+        server.script("POST", "/v1/chat/completions", Reply.of(CHAT), Reply.stream(chat_chunk("a")))
+    client.classify("a", model="m")
+    assert server.last.json == {"model": "m", "input": "a"}
 
 
 def test_models(server: FakeServer, client: Client) -> None:

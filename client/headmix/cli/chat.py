@@ -10,6 +10,7 @@ from headmix.cli.sampling import (
     MaxTokens,
     ModelOption,
     Seed,
+    SplitSpecialTokens,
     Stop,
     Temperature,
     TopK,
@@ -39,12 +40,19 @@ def chat(
     top_k: TopK = None,
     seed: Seed = None,
     stop: Stop = None,
+    split_special_tokens: SplitSpecialTokens = False,
 ) -> None:
     """Say something and print the answer as it is generated."""
     if message is None and not interactive:
         raise typer.BadParameter("give a message, or --interactive", param_hint="MESSAGE")
     params = ChatParams(
-        max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stop or None
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        seed=seed,
+        stop=stop or None,
+        split_special_tokens=split_special_tokens or None,
     )
     turns = [] if system is None else [ChatMessage(role="system", content=system)]
     session = Session.of(ctx)

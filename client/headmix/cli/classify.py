@@ -6,7 +6,7 @@ import typer
 
 from headmix.cli.output import JsonOption, print_json, print_table
 from headmix.cli.printable import printable
-from headmix.cli.sampling import ModelOption, text_or_stdin
+from headmix.cli.sampling import ModelOption, SplitSpecialTokens, text_or_stdin
 from headmix.cli.session import Session
 from headmix.client import Client
 
@@ -17,12 +17,15 @@ def classify(
     ctx: typer.Context,
     texts: Annotated[list[str], typer.Argument(help="The texts; - reads one from standard input.")],
     model: ModelOption = None,
+    split_special_tokens: SplitSpecialTokens = False,
     as_json: JsonOption = False,
 ) -> None:
     """Classify one text or several."""
     inputs = [text_or_stdin(text) for text in texts]
     with Session.of(ctx).client() as client:
-        answer = client.classify(inputs, model=_classifier(client, model))
+        answer = client.classify(
+            inputs, model=_classifier(client, model), split_special_tokens=split_special_tokens or None
+        )
     if as_json:
         print_json(answer)
         return

@@ -9,6 +9,7 @@ from headmix.cli.sampling import (
     MaxTokens,
     ModelOption,
     Seed,
+    SplitSpecialTokens,
     Stop,
     Temperature,
     TopK,
@@ -29,6 +30,7 @@ def complete(
     top_k: TopK = None,
     seed: Seed = None,
     stop: Stop = None,
+    split_special_tokens: SplitSpecialTokens = False,
 ) -> None:
     """Continue a text, printed as it is generated."""
     with (
@@ -42,6 +44,7 @@ def complete(
             top_k=top_k,
             seed=seed,
             stop=stop or None,
+            split_special_tokens=split_special_tokens or None,
         ) as chunks,
     ):
         for chunk in chunks:

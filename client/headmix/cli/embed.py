@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from headmix.cli.output import print_json
-from headmix.cli.sampling import ModelOption, model_or_base, text_or_stdin
+from headmix.cli.sampling import ModelOption, SplitSpecialTokens, model_or_base, text_or_stdin
 from headmix.cli.session import Session
 
 
@@ -21,12 +21,19 @@ def embed(
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--raw", help="Divide each vector by its length, or do not.")
     ] = None,
+    split_special_tokens: SplitSpecialTokens = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
 ) -> None:
     """Make a vector of each text: one JSON list a line."""
     inputs = [text_or_stdin(text) for text in texts]
     with Session.of(ctx).client() as client:
-        answer = client.embed(inputs, model=model_or_base(client, model), pooling=pooling, normalize=normalize)
+        answer = client.embed(
+            inputs,
+            model=model_or_base(client, model),
+            pooling=pooling,
+            normalize=normalize,
+            split_special_tokens=split_special_tokens or None,
+        )
     if as_json:
         print_json(answer)
         return

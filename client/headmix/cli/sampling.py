@@ -25,6 +25,10 @@ TopP = Annotated[
 TopK = Annotated[int | None, typer.Option(help="Sample from this many of the most likely tokens.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End at this text; may be given several times.")]
+SplitSpecialTokens = Annotated[
+    bool,
+    typer.Option("--split-special-tokens", help="Treat special tokens in your texts as plain text."),
+]
 
 
 def text_or_stdin(text: str) -> str:

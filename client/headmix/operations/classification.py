@@ -4,6 +4,17 @@ from headmix.request import Request, parser_of
 from headmix.types.classification import Classification
 
 
-def classify(input: str | list[str], *, model: str) -> Request[Classification]:  # noqa: A002 - the wire's own name
-    """Classify one text or several with a classification adapter; `data` keeps the order of the inputs."""
-    return Request("POST", "/v1/classify", parser_of(Classification), json={"model": model, "input": input})
+def classify(
+    input: str | list[str],  # noqa: A002 - the wire's own name
+    *,
+    model: str,
+    split_special_tokens: bool | None = None,
+) -> Request[Classification]:
+    """Classify one text or several with a classification adapter; `data` keeps the order of the inputs.
+
+    With `split_special_tokens` special tokens in the texts are plain text; None leaves it to the server's setting.
+    """
+    body: dict[str, object] = {"model": model, "input": input}
+    if split_special_tokens is not None:
+        body["split_special_tokens"] = split_special_tokens
+    return Request("POST", "/v1/classify", parser_of(Classification), json=body)

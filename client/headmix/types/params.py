@@ -13,7 +13,7 @@ Messages = str | Sequence[ChatMessage | Mapping[str, str]]
 
 
 class SamplingParams(TypedDict, total=False):
-    """What completions and chats share."""
+    """What completions and chats share. With `split_special_tokens` special tokens in your texts are plain text."""
 
     max_tokens: int | None
     temperature: float | None
@@ -26,6 +26,7 @@ class SamplingParams(TypedDict, total=False):
     presence_penalty: float | None
     frequency_penalty: float | None
     repetition_penalty: float | None
+    split_special_tokens: bool | None
     user: str | None
 
 

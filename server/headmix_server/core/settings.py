@@ -136,8 +136,8 @@ class Settings(BaseSettings):
     max_body_mib: Count = Field(8, ge=1, description="Largest JSON request body, in MiB.")
     split_special_tokens: bool = Field(
         False,
-        description="Cut special tokens in clients' texts as plain text, so that no text can forge a chat's turn; "
-        "requests can say otherwise.",
+        description="Tokenize special tokens in clients' texts as plain text, so that a message cannot forge a chat "
+        "turn. A request's `split_special_tokens` overrides it.",
     )
     max_labels: Count = Field(4096, ge=1, description="Most labels a classification head may have.")
     max_inputs: Count = Field(256, ge=1, description="Most texts in one classification or embedding request.")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.client.cli.conftest import Run
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import chat_chunk, completion_chunk
+from tests.client.wire import CLASSIFICATION, EMBEDDINGS, chat_chunk, completion_chunk
 
 CHATS = "/v1/chat/completions"
 
@@ -81,3 +81,16 @@ def test_the_model_may_come_from_the_environment(server: FakeServer, run: Run, m
     monkeypatch.setenv("HEADMIX_MODEL", "tone")
     server.script("POST", CHATS, Reply.stream(chat_chunk("Hi")))
     assert run("chat", "Hello").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["complete", "chat", "classify", "embed"])
+def test_every_command_that_sends_text_can_split_special_tokens(server: FakeServer, run: Run, command: str) -> None:
+    for _ in range(2):
+        server.script("POST", "/v1/completions", Reply.stream(completion_chunk("a")))
+        server.script("POST", CHATS, Reply.stream(chat_chunk("a")))
+    server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
+    for options, sent in (([], None), (["--split-special-tokens"], True)):
+        assert run(command, "text", "-m", "tone", *options).exit_code == 0
+        assert isinstance(server.last.json, dict)
+        assert server.last.json.get("split_special_tokens") is sent
