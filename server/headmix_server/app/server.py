@@ -16,6 +16,7 @@ from typing import Literal
 from rich.console import Console
 
 from headmix_server.api.app import create_app
+from headmix_server.api.disconnect import end_tasks
 from headmix_server.app.check_settings import check_settings
 from headmix_server.app.claim import Claim, claim_database
 from headmix_server.app.data_folder import DataFolder, open_data_folder
@@ -24,6 +25,7 @@ from headmix_server.app.front_door import FrontDoor
 from headmix_server.app.housekeeping import Housekeeping
 from headmix_server.app.http_server import http_server
 from headmix_server.app.listen import listen, url_of
+from headmix_server.app.loop_monitor import LoopMonitor
 from headmix_server.app.parts import Parts, open_parts
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import configure_logging, get_logger
@@ -127,6 +129,8 @@ class Server:
         engine_life = asyncio.create_task(supervisor.run())
         state = parts.state
         housekeeping = asyncio.create_task(Housekeeping(state.keys, state.library, state.usage).run())
+        monitor = LoopMonitor(state.metrics.loop_lag.observe, bound=self._settings.loop_lag_warn_seconds)
+        monitoring = asyncio.create_task(monitor.run())
         try:
             await asyncio.to_thread(parts.preload)
             parts.state.pinning.look_again()
@@ -138,8 +142,7 @@ class Server:
             if claim.keeper.lost is not None:
                 supervisor.stop()  # at once: requests that are open must not go on beside the successor
             await parts.state.pinning.close()
-            housekeeping.cancel()
-            await asyncio.gather(housekeeping, return_exceptions=True)
+            await end_tasks(housekeeping, monitoring)
             supervisor.stop()
             await engine_life
 

@@ -26,6 +26,7 @@ BASE_ALONE = ""
 _LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _TOKEN_LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STEPS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _POWERS_OF_TWO = tuple(float(2**exponent) for exponent in range(14))
 
 LISTED_NAMES = 256
@@ -119,6 +120,13 @@ class Metrics:
             "headmix_queue_time_seconds",
             "From a request's arrival at the engine to its first step.",
             buckets=_LATENCIES,
+            registry=own,
+        )
+
+        self.loop_lag = Histogram(
+            "headmix_event_loop_lag_seconds",
+            "How late a timer ran on the event loop of the process that answers HTTP.",
+            buckets=_LAGS,
             registry=own,
         )
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "Base and computing": ("base", "device", "dtype", "quantize", "threads", "adapter_kernels", "runner"),
-        "Server": ("host", "port", "keys", "drain_seconds", "log_level", "log_format"),
+        "Server": ("host", "port", "keys", "drain_seconds", "loop_lag_warn_seconds", "log_level", "log_format"),
         "Data": ("data_dir", "preload", "database", "lease_seconds", "artifacts", "artifact_cache_mib"),
         "Batches and cache": (
             *("max_model_len", "max_batch_tokens", "max_running", "max_waiting"),

@@ -187,6 +187,9 @@ class Settings(BaseSettings):
         "wait before it can start, and how long new requests are served while the database is away.",
     )
     drain_seconds: Seconds = Field(30.0, ge=0, description="How long a stop waits for running requests.")
+    loop_lag_warn_seconds: Seconds = Field(
+        0.25, gt=0, description="Log a warning when the event loop is blocked for longer than this."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "console", "json"] = Field(
         "auto",

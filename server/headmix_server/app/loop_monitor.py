@@ -1,0 +1,61 @@
+"""How late the event loop is: measured all the time, exported as a metric, and logged when it is too much.
+
+Everything the API process does for a client passes through one loop, so whatever blocks it stalls everybody. A timer
+that runs late is what every client would have noticed. The CPU time of the loop's own thread over the same span tells
+the cause: about the lag itself, and the loop was computing; far less, and the machine or another thread held it up.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from headmix_server.core.logging import get_logger
+
+INTERVAL_SECONDS = 0.1
+LOG_SECONDS = 10.0
+"""At most one line in so many seconds; the next one sums up those that were left out."""
+
+
+class LoopMonitor:
+    """Measures the loop it runs on until it is cancelled. `observe` gets every lag, in seconds; `bound` is logged."""
+
+    def __init__(
+        self,
+        observe: Callable[[float], None],
+        *,
+        bound: float,
+        interval: float = INTERVAL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._observe = observe
+        self._bound = bound
+        self._interval = interval
+        self._clock = clock
+        self._cpu_clock = cpu_clock
+        self._log = get_logger("loop")
+        self._logged_at: float | None = None
+        self._unlogged = 0
+
+    async def run(self) -> None:
+        """Measure every `interval` seconds."""
+        while True:
+            due, computed = self._clock() + self._interval, self._cpu_clock()
+            await asyncio.sleep(self._interval)
+            self._note(max(0.0, self._clock() - due), self._cpu_clock() - computed)
+
+    def _note(self, lag: float, computed: float) -> None:
+        self._observe(lag)
+        if lag < self._bound:
+            return
+        now = self._clock()
+        if self._logged_at is not None and now - self._logged_at < LOG_SECONDS:
+            self._unlogged += 1
+            return
+        self._log.warning(
+            "the event loop was blocked",
+            seconds=round(lag, 3),
+            loop_cpu_seconds=round(computed, 3),
+            not_logged=self._unlogged,
+        )
+        self._logged_at, self._unlogged = now, 0

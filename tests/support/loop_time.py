@@ -1,0 +1,72 @@
+"""How long the event loop was blocked by what ran on it, in CPU time: a busy machine cannot make a test fail.
+
+Wall time would count what others do on the machine. Here each callback is charged what its own thread computed while it
+ran, less what the garbage collector took, whose work depends on everything the test process has loaded.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+BOUND = 0.05
+"""Seconds; a callback that computes longer blocks everybody else for as long."""
+
+
+@dataclass
+class LoopTime:
+    """The callbacks that computed longer than the bound, each with its seconds; `longest` is of all there were."""
+
+    longest: float = 0.0
+    blocked: list[str] = field(default_factory=list)
+
+
+class _Collector:
+    """CPU seconds that the garbage collector has taken."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = 0.0
+
+    def __call__(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.thread_time()
+        else:
+            self.seconds += time.thread_time() - self._began
+
+
+@contextmanager
+def loop_time(bound: float = BOUND) -> Iterator[LoopTime]:
+    """Measure every callback of asyncio's event loops.
+
+    Raises:
+        AssertionError: at the end, if one of them computed for longer than `bound` seconds; it names them.
+    """
+    measured, collector, run = LoopTime(), _Collector(), asyncio.events.Handle._run
+
+    def measure(handle: asyncio.Handle) -> None:
+        began, collected = time.thread_time(), collector.seconds
+        run(handle)
+        seconds = time.thread_time() - began - (collector.seconds - collected)
+        measured.longest = max(measured.longest, seconds)
+        if seconds > bound:
+            measured.blocked.append(f"{seconds:.3f} s in {_describe(handle)}")
+
+    handle_class: Any = asyncio.events.Handle
+    gc.callbacks.append(collector)
+    handle_class._run = measure
+    try:
+        yield measured
+    finally:
+        handle_class._run = run
+        gc.callbacks.remove(collector)
+    assert not measured.blocked, f"the event loop was blocked: {measured.blocked[:5]}"
+
+
+def _describe(handle: asyncio.Handle) -> str:
+    """Return what a handle ran: the coroutine of a task, which its own representation hides behind the task's step."""
+    task = getattr(getattr(handle, "_callback", None), "__self__", None)
+    return repr(task.get_coro()) if isinstance(task, asyncio.Task) else repr(handle)
