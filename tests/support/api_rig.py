@@ -18,6 +18,7 @@ from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, HeadPart, Problem, SiteConfig, Sites
 from headmix_adapters.text.chat_template import load_chat_template
 from headmix_server.api.app import create_app
+from headmix_server.api.conversion import Converter
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
 from headmix_server.api.pinning import Pinning
@@ -225,5 +226,6 @@ def _state(
         rates=rates or Rates(shared, on_fallback=metrics.limits_fell_back),
         usage=UsageMeter(database),
         usage_report=UsageReport(database),
+        converter=Converter(chosen),
         created=1700000000,
     )

@@ -1,33 +1,56 @@
-"""`python -m headmix_adapters.convert`: one conversion, asked for on standard input by `isolated`."""
+"""`python -m headmix_adapters.convert`: one conversion, asked for on standard input by `isolated`.
+
+Torch loads after the limits hold.
+"""
 
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import msgspec
 
-from headmix_adapters.artifact import ArtifactError
-from headmix_adapters.base import BaseError, ResolvedBase
-from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.heads import HeadWish
+from headmix_adapters.convert.confinement import confine, exit_with_parent
 from headmix_adapters.convert.isolated import REFUSED, ConversionRequest
-from headmix_adapters.convert.peft_config import FILE
-from headmix_adapters.convert.peft_lora import WEIGHTS, convert_peft_lora
-from headmix_adapters.convert.result import save_converted
-from headmix_adapters.convert.tokenizer_check import check_tokenizer
-from headmix_adapters.cpus import read_cpu_budget
-from headmix_adapters.threads import limit_threads
+
+_NO_MEMORY = "allocate memory"
+"""What torch says, in a RuntimeError, where Python would raise MemoryError."""
 
 
 def main() -> None:
     """Convert, or print why not and exit with `REFUSED`."""
-    limit_threads(read_cpu_budget())
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=ConversionRequest)
+    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=ConversionRequest)
+    mapped = sum(path.stat().st_size for path in Path(request.base_folder).glob("*.safetensors"))
+    confine(request.limits, mapped_bytes=mapped)
+    threading.Thread(target=exit_with_parent, args=(sys.stdin.fileno(),), name="parent-watch", daemon=True).start()
+    try:
+        _convert(request)
+    except MemoryError:
+        _refuse_size(request)
+    except RuntimeError as error:
+        if _NO_MEMORY not in str(error):
+            raise
+        _refuse_size(request)
+
+
+def _convert(request: ConversionRequest) -> None:
+    import torch
+
+    from headmix_adapters.artifact import ArtifactError
+    from headmix_adapters.base import BaseError, ResolvedBase
+    from headmix_adapters.convert.errors import ConvertError
+    from headmix_adapters.convert.heads import HeadWish
+    from headmix_adapters.convert.peft_config import FILE
+    from headmix_adapters.convert.peft_lora import WEIGHTS, convert_peft_lora
+    from headmix_adapters.convert.result import save_converted
+    from headmix_adapters.convert.tokenizer_check import check_tokenizer
+
+    torch.set_num_threads(1)  # the cores are the engine's
     base = ResolvedBase(request.base.name, Path(request.base_folder), request.base)
     try:
         if not request.allow_base_mismatch:
             check_tokenizer(base)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=Path(request.out).parent) as folder:
             (Path(folder) / FILE).write_text(request.config, encoding="utf-8")
             (Path(folder) / WEIGHTS).symlink_to(Path(request.weights).resolve())
             converted = convert_peft_lora(Path(folder), base, HeadWish(request.labels, request.problem))
@@ -38,8 +61,13 @@ def main() -> None:
         _refuse([str(error)])
 
 
+def _refuse_size(request: ConversionRequest) -> None:
+    _refuse([f"file: converting it takes more than {request.limits.memory_mib} MiB of memory"])
+
+
 def _refuse(faults: list[str]) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(faults))
+    sys.stdout.flush()
     sys.exit(REFUSED)
 
 

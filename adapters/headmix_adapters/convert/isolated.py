@@ -1,18 +1,22 @@
 """Conversion of a PEFT LoRA in a process of its own, for callers that must not load torch (the API process).
 
-Owns the request and the way its faults come back. The work itself is `__main__`'s, in the other process; a time limit
-ends what hostile patterns or sizes would prolong.
+Owns the request, the way its faults come back, and that the process is gone when the caller no longer waits. The work
+itself is `__main__`'s, in the other process; what that may take is `confinement`'s.
 """
 
-import subprocess
+import asyncio
+import contextlib
+import os
+import signal
 import sys
-from pathlib import Path
 
 import msgspec
 
 from headmix_adapters.config import BaseShape, Problem
+from headmix_adapters.convert.confinement import ConversionLimits
 from headmix_adapters.convert.errors import ConvertError
 
+COMMAND = (sys.executable, "-m", "headmix_adapters.convert")
 REFUSED = 3
 """The exit status of a conversion that was refused, its reasons on standard output as a JSON list."""
 
@@ -29,6 +33,7 @@ class ConversionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     out: str
     base_folder: str
     base: BaseShape
+    limits: ConversionLimits
     labels: tuple[str, ...] | None = None
     problem: Problem | None = None
     allow_base_mismatch: bool = False
@@ -42,22 +47,52 @@ class ConversionRefused(Exception):
         super().__init__("; ".join(faults))
 
 
-def convert_isolated(request: ConversionRequest, *, timeout: float) -> None:
-    """Write the artifact to `request.out`, verified.
+async def convert_isolated(request: ConversionRequest) -> None:
+    """Write the artifact to `request.out`, verified. When this is cancelled, the process has ended.
 
     Raises:
-        ConversionRefused: it cannot be converted exactly, or not within `timeout` seconds.
+        ConversionRefused: it cannot be converted exactly, or not within its limits.
         ConvertError: the other process failed.
     """
-    command = [sys.executable, "-m", "headmix_adapters.convert"]
+    limits = request.limits
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command, input=msgspec.json.encode(request), capture_output=True, timeout=timeout, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ConversionRefused([f"config: converting took longer than {timeout:g} seconds"]) from None
-    if done.returncode == REFUSED:
-        raise ConversionRefused(msgspec.json.decode(done.stdout, type=list[str]))
-    if done.returncode or not Path(request.out).is_file():
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        async with asyncio.timeout(limits.seconds):
+            out, err, status = await _answer(process, msgspec.json.encode(request))
+    except TimeoutError:
+        raise ConversionRefused([f"config: converting took longer than {limits.seconds:g} seconds"]) from None
+    finally:
+        await _end(process)
+    if status == REFUSED:
+        raise ConversionRefused(msgspec.json.decode(out, type=list[str]))
+    if status == -signal.SIGXCPU:
+        raise ConversionRefused([f"config: converting took more than {limits.cpu_seconds} seconds of CPU time"])
+    if status:
+        last = (err.decode(errors="replace").strip().splitlines() or [f"exit status {status}"])[-1]
         raise ConvertError("conversion", f"failed: {last}")
+
+
+async def _answer(process: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes, int]:
+    """Send the request as one line and return all the process says. Its pipe stays open: its end would end it."""
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise ValueError("the process was started without pipes")
+    with contextlib.suppress(ConnectionError):  # one that is dead already is told by its status
+        process.stdin.write(request + b"\n")
+        await process.stdin.drain()
+    out, err, status = await asyncio.gather(process.stdout.read(), process.stderr.read(), process.wait())
+    return out, err, status
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    if process.stdin is not None:
+        process.stdin.close()

@@ -1,11 +1,9 @@
 """A PEFT LoRA that was uploaded as its two files, turned into an artifact by a process of its own.
 
-Owns the form's fields for it and that one conversion runs at a time. What can be converted, and how, is
-`headmix_adapters.convert`'s; this process never loads torch.
+Owns the form's fields for it and that one conversion runs at a time, tenants in turns. What can be converted, and how,
+is `headmix_adapters.convert`'s; this process never loads torch.
 """
 
-import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast, get_args
@@ -13,63 +11,69 @@ from typing import cast, get_args
 from headmix_adapters.artifact.strict_json import parse_strict
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import Problem
+from headmix_adapters.convert.confinement import ConversionLimits
 from headmix_adapters.convert.isolated import ConversionRefused, ConversionRequest, convert_isolated
-from headmix_server.catalog.upload import Upload
+from headmix_server.api.turns import TooManyWaiting, Turns
 from headmix_server.core.errors import InvalidAdapter, InvalidRequest, ServerOverloaded
+from headmix_server.core.settings import Settings
 
 CONFIG_FIELD = "config"
 FIELDS = frozenset({CONFIG_FIELD, "labels", "problem"})
-TIMEOUT_SECONDS = 120.0
-_COPY_BYTES = 1 << 20
 
 
 class Converter:
     """Runs conversions, each in a process of several hundred megabytes, one after the other."""
 
-    def __init__(self) -> None:
-        self._busy = threading.Lock()
+    def __init__(self, settings: Settings) -> None:
+        self._limits = ConversionLimits(
+            seconds=settings.conversion_seconds,
+            cpu_seconds=settings.conversion_cpu_seconds,
+            memory_mib=settings.conversion_memory_mib,
+        )
+        self.turns = Turns(settings.conversions_waiting)
 
-    def convert(
-        self, base: ResolvedBase, weights: Upload, fields: Mapping[str, str], made: Upload, *, allow_mismatch: bool
+    async def convert(
+        self,
+        base: ResolvedBase,
+        tenant: str,
+        weights: Path,
+        fields: Mapping[str, str],
+        out: Path,
+        *,
+        allow_mismatch: bool,
     ) -> None:
-        """Write the artifact that equals the uploaded LoRA to `made`.
+        """Write the artifact that equals the uploaded LoRA to `out`. When this is cancelled, its process has ended.
 
         `allow_mismatch` accepts a base whose tokenizer transformers reads differently.
 
         Raises:
             InvalidRequest: labels or problem are malformed.
-            InvalidAdapter: the LoRA cannot be expressed exactly, or does not fit the base; with every reason.
-            ServerOverloaded: another conversion is running.
-            PayloadTooLarge, InsufficientStorage: as `Upload.write`.
+            InvalidAdapter: the LoRA cannot be expressed exactly, does not fit the base, or takes more than it may; with
+                every reason.
+            ServerOverloaded: as many conversions of the tenant wait as may.
         """
-        labels, problem = _labels(fields.get("labels")), _problem(fields.get("problem"))
-        weights.finish()
-        if not self._busy.acquire(blocking=False):
-            raise ServerOverloaded("Another adapter is being converted; try again in a few seconds.", retry_after=5)
+        request = ConversionRequest(
+            weights=str(weights),
+            config=fields[CONFIG_FIELD],
+            out=str(out),
+            base_folder=str(base.folder),
+            base=base.shape,
+            limits=self._limits,
+            labels=_labels(fields.get("labels")),
+            problem=_problem(fields.get("problem")),
+            allow_base_mismatch=allow_mismatch,
+        )
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                out = Path(folder) / "converted.safetensors"
-                request = ConversionRequest(
-                    weights=str(weights.path),
-                    config=fields[CONFIG_FIELD],
-                    out=str(out),
-                    base_folder=str(base.folder),
-                    base=base.shape,
-                    labels=labels,
-                    problem=problem,
-                    allow_base_mismatch=allow_mismatch,
-                )
-                _run(request)
-                with out.open("rb") as file:
-                    while data := file.read(_COPY_BYTES):
-                        made.write(data)
-        finally:
-            self._busy.release()
+            async with self.turns.turn(tenant):
+                await _run(request)
+        except TooManyWaiting:
+            message = "As many of your adapters wait to be converted as may; try again when one has its answer."
+            raise ServerOverloaded(message, retry_after=5) from None
 
 
-def _run(request: ConversionRequest) -> None:
+async def _run(request: ConversionRequest) -> None:
     try:
-        convert_isolated(request, timeout=TIMEOUT_SECONDS)
+        await convert_isolated(request)
     except ConversionRefused as error:
         more = f" (and {len(error.faults) - 1} more)" if len(error.faults) > 1 else ""
         message = f"The adapter cannot be converted exactly: {error.faults[0]}{more}."

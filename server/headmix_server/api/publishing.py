@@ -1,13 +1,17 @@
 """From an upload to a version: received, verified against the base, stored and named, or refused with every fault."""
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
 from headmix_server.api import conversion
+from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.multipart import receive_form
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.names import check_name
@@ -21,6 +25,7 @@ from headmix_server.text.extended import AddedTokensError
 MIB = 1024 * 1024
 _FORM_BYTES = 128 * 1024  # room for the form around the file
 _FIELDS = frozenset({"name", "allow_base_mismatch", "current"}) | conversion.FIELDS
+_COPY_BYTES = MIB
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -52,8 +57,10 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
         check_name(name, reserved=(state.base.name,))
         allow = _boolean(fields, "allow_base_mismatch", default="false")
         current = _boolean(fields, "current", default="true")
-        publish = _convert_and_publish if conversion.CONFIG_FIELD in fields else _verify_and_publish
-        return await run_in_threadpool(publish, state, _Order(principal, name, fields, allow, current), upload)
+        order = _Order(principal, name, fields, allow, current)
+        if conversion.CONFIG_FIELD in fields:
+            return await _convert_and_publish(request, state, order, upload)
+        return await run_in_threadpool(_verify_and_publish, state, order, upload)
 
 
 def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
@@ -85,10 +92,28 @@ def _quota(state: ApiState, tenant: str) -> Quota:
     return Quota(adapters=limits.adapters, stored_bytes=limits.stored_bytes)
 
 
-def _convert_and_publish(state: ApiState, order: _Order, upload: Upload) -> Published:
-    """A PEFT LoRA: its config came with it, and what is stored is the artifact it equals."""
-    with state.library.store.receive(max_bytes=state.settings.max_adapter_mib * MIB) as made:
-        state.converter.convert(state.base, upload, order.fields, made, allow_mismatch=order.allow_mismatch)
+async def _convert_and_publish(request: Request, state: ApiState, order: _Order, upload: Upload) -> Published:
+    """A PEFT LoRA: its config came with it, and what is stored is the artifact it equals.
+
+    Raises:
+        ClientGone: the client left before the conversion ended; its process has ended, too.
+    """
+    await run_in_threadpool(upload.finish)
+    folder = Path(await run_in_threadpool(tempfile.mkdtemp, prefix="headmix-convert-"))
+    try:
+        out = folder / "converted.safetensors"
+        convert = state.converter.convert
+        work = convert(state.base, order.by.tenant, upload.path, order.fields, out, allow_mismatch=order.allow_mismatch)
+        await until_disconnected(request, work)
+        return await run_in_threadpool(_publish_file, state, order, out)
+    finally:
+        await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _publish_file(state: ApiState, order: _Order, path: Path) -> Published:
+    with state.library.store.receive(max_bytes=state.settings.max_adapter_mib * MIB) as made, path.open("rb") as file:
+        while data := file.read(_COPY_BYTES):
+            made.write(data)
         return _publish(state, order, made)
 
 

@@ -54,9 +54,9 @@ class ApiState:
     rates: Rates
     usage: UsageMeter
     usage_report: UsageReport
+    converter: Converter
     refusal: Callable[[], str | None] = lambda: None
     open_requests: OpenRequests = field(default_factory=OpenRequests)
-    converter: Converter = field(default_factory=Converter)
     created: int = field(default_factory=lambda: int(time()))
 
     @property

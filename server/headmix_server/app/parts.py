@@ -15,6 +15,7 @@ from pathlib import Path
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from headmix_adapters.text.tokenizer import TokenizerError
+from headmix_server.api.conversion import Converter
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
 from headmix_server.api.pinning import Pinning
@@ -171,6 +172,7 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         rates=Rates(storage, on_fallback=metrics.limits_fell_back),
         usage=UsageMeter(claim.unfenced),
         usage_report=UsageReport(database),
+        converter=Converter(settings),
         refusal=claim.keeper.refusal,
     )
     return Parts(state, folder, reports, new_key)

@@ -133,6 +133,19 @@ class Settings(BaseSettings):
     loader_threads: Threads = Field(2, ge=1, description="Adapters that load at the same time.")
     max_adapter_rank: Count = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")
     max_adapter_mib: Count = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")
+    conversion_seconds: Seconds = Field(
+        120.0, gt=0, description="How long converting one uploaded PEFT LoRA may take, its wait for a turn not counted."
+    )
+    conversion_cpu_seconds: Count = Field(60, ge=1, description="CPU time one conversion may take, in seconds.")
+    conversion_memory_mib: Count = Field(
+        4096, ge=512, description="Memory one conversion may take beside the base's weights, in MiB (Linux)."
+    )
+    conversions_waiting: Count = Field(
+        4,
+        ge=0,
+        description="PEFT LoRAs of one tenant that may wait to be converted; one more is 503 server_overloaded. "
+        "Tenants take turns.",
+    )
     max_body_mib: Count = Field(8, ge=1, description="Largest JSON request body, in MiB.")
     split_special_tokens: bool = Field(
         False,

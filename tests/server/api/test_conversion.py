@@ -1,17 +1,22 @@
 """A PEFT LoRA uploaded as its two files becomes an artifact like any other, or is refused by name."""
 
+import asyncio
+import contextlib
 import json
-import threading
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save
 
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.artifact.tensors import load_tensors
+from headmix_adapters.convert import isolated
 from tests.support.api_rig import ApiRig
 
 URL = "/v1/adapters"
@@ -25,6 +30,14 @@ def lora() -> dict[str, torch.Tensor]:
         f"{module}.lora_A.weight": torch.randn(2, 32, generator=generator),
         f"{module}.lora_B.weight": torch.randn(32, 2, generator=generator),
     }
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return once it holds; the test's time limit ends it otherwise."""
+    pause = asyncio.Event()
+    while not holds():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pause.wait(), 0.02)
 
 
 async def upload(
@@ -79,9 +92,41 @@ async def test_malformed_fields_name_themselves(rig: ApiRig) -> None:
     assert (response.status_code, response.json()["error"]["param"]) == (400, "config")
 
 
-async def test_a_second_conversion_at_the_same_time_is_told_to_come_back(rig: ApiRig) -> None:
-    busy: threading.Lock = rig.state.converter._busy
-    with busy:
+async def test_an_upload_waits_its_turn_behind_another_conversion(rig: ApiRig) -> None:
+    turns = rig.state.converter.turns
+    async with turns.turn("other"):
+        waiting = asyncio.create_task(upload(rig))
+        await until(lambda: turns.waiting == 1)
+    assert (await waiting).status_code == 201
+
+
+async def test_more_waiting_uploads_than_a_tenant_may_have_are_told_to_come_back(rig: ApiRig) -> None:
+    turns = rig.state.converter.turns
+    async with turns.turn("other"), asyncio.TaskGroup() as group:
+        waiting = [group.create_task(upload(rig)) for _ in range(rig.state.settings.conversions_waiting)]
+        await until(lambda: turns.waiting == len(waiting))
         response = await upload(rig)
-    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+        assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+        for task in waiting:
+            task.cancel()
+    await until(lambda: not turns.waiting)
+
+
+async def test_a_conversion_ends_with_its_client_and_leaves_nothing(
+    rig: ApiRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    begun = tmp_path / "begun"
+    busy = f"import os; f = open({str(begun)!r}, 'w'); f.write(str(os.getpid())); f.close()\nwhile True: pass"
+    monkeypatch.setattr(isolated, "COMMAND", (sys.executable, "-c", busy))
+    leaving = asyncio.create_task(upload(rig))
+    await until(lambda: begun.exists() and begun.read_text() != "")
+    leaving.cancel()
+    process = Path("/proc", begun.read_text())
+    await until(lambda: not process.exists() and not list(tmp_path.glob("headmix-convert-*")))
+    monkeypatch.undo()
     assert (await upload(rig)).status_code == 201
+
+
+async def test_a_pattern_that_would_backtrack_for_minutes_is_matched_at_once(rig: ApiRig) -> None:
+    assert (await upload(rig, CONFIG | {"rank_pattern": {"([a-z_0-9.]+)+!": 8}})).status_code == 201

@@ -1,0 +1,54 @@
+"""What the process of a conversion may take of the machine: its priority, CPU time and memory, and how long it lives.
+
+Owns the operating system's side. What it computes is hostile input's to decide, so the limits hold before it is read.
+"""
+
+import contextlib
+import os
+import resource
+from pathlib import Path
+
+import msgspec
+
+NICENESS = 10
+MOST_NICE = 19
+MIB = 1 << 20
+EXIT_ORPHANED = 4
+
+
+class ConversionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`seconds` of the clock, `cpu_seconds` of computing, and memory beside what is mapped of the base's weights."""
+
+    seconds: float
+    cpu_seconds: int
+    memory_mib: int
+
+
+def confine(limits: ConversionLimits, *, mapped_bytes: int) -> None:
+    """Put this process behind others and under its limits; SIGXCPU ends it when its CPU time is over."""
+    os.nice(NICENESS)
+    _stand_back_as_session()
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
+    _limit(resource.RLIMIT_DATA, limits.memory_mib * MIB + mapped_bytes)
+
+
+def _stand_back_as_session() -> None:
+    """Linux may share the CPU by session first (autogroup); then niceness counts within a session alone."""
+    with contextlib.suppress(OSError, ValueError):
+        parent = int(Path(f"/proc/{os.getppid()}/autogroup").read_text().rsplit("nice", 1)[1])
+        Path("/proc/self/autogroup").write_text(str(min(MOST_NICE, parent + NICENESS)))
+
+
+def _limit(what: int, most: int) -> None:
+    """Lower a limit; what the system allows less of already stays."""
+    _, hard = resource.getrlimit(what)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (most, hard))
+
+
+def exit_with_parent(pipe: int) -> None:
+    """Read a pipe to its end, which comes only when the process at its other end is gone or gives up; then end."""
+    while os.read(pipe, 4096):
+        pass
+    os._exit(EXIT_ORPHANED)
