@@ -198,7 +198,8 @@ def _state(
     tokenizer = load_tokenizer(folder)
     base = base_shape(tokenizer, **shape)
     database = open_database(data / "headmix.db")
-    chosen = Settings(data_dir=data, **settings)
+    # Conversions that stand back would take minutes on a machine that runs other tests.
+    chosen = Settings(**{"data_dir": data, "conversion_niceness": 0, **settings})
     metrics = Metrics(series=100, version="0", base=BASE)
     redis = chosen.limits_storage
     shared = None if redis is None else open_storage(redis.get_secret_value())

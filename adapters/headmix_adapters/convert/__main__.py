@@ -3,6 +3,7 @@
 Torch loads after the limits hold.
 """
 
+import errno
 import sys
 import tempfile
 import threading
@@ -26,11 +27,15 @@ def main() -> None:
     try:
         _convert(request)
     except MemoryError:
-        _refuse_size(request)
+        _refuse_memory(request)
     except RuntimeError as error:
         if _NO_MEMORY not in str(error):
             raise
-        _refuse_size(request)
+        _refuse_memory(request)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        _refuse([f"file: what it is converted to is larger than {request.limits.file_mib} MiB"])
 
 
 def _convert(request: ConversionRequest) -> None:
@@ -61,7 +66,7 @@ def _convert(request: ConversionRequest) -> None:
         _refuse([str(error)])
 
 
-def _refuse_size(request: ConversionRequest) -> None:
+def _refuse_memory(request: ConversionRequest) -> None:
     _refuse([f"file: converting it takes more than {request.limits.memory_mib} MiB of memory"])
 
 

@@ -10,34 +10,39 @@ from pathlib import Path
 
 import msgspec
 
-NICENESS = 10
 MOST_NICE = 19
 MIB = 1 << 20
 EXIT_ORPHANED = 4
 
 
 class ConversionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`seconds` of the clock, `cpu_seconds` of computing, and memory beside what is mapped of the base's weights."""
+    """`seconds` of the clock, `cpu_seconds` of computing, and memory beside what is mapped of the base's weights.
+
+    `file_mib` is how large a file it may write, `niceness` how far its priority is below its parent's.
+    """
 
     seconds: float
     cpu_seconds: int
     memory_mib: int
+    file_mib: int
+    niceness: int
 
 
 def confine(limits: ConversionLimits, *, mapped_bytes: int) -> None:
     """Put this process behind others and under its limits; SIGXCPU ends it when its CPU time is over."""
-    os.nice(NICENESS)
-    _stand_back_as_session()
+    os.nice(limits.niceness)
+    _stand_back_as_session(limits.niceness)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
+    _limit(resource.RLIMIT_FSIZE, limits.file_mib * MIB)  # Python ignores its signal, and writing fails with EFBIG
     _limit(resource.RLIMIT_DATA, limits.memory_mib * MIB + mapped_bytes)
 
 
-def _stand_back_as_session() -> None:
+def _stand_back_as_session(niceness: int) -> None:
     """Linux may share the CPU by session first (autogroup); then niceness counts within a session alone."""
     with contextlib.suppress(OSError, ValueError):
         parent = int(Path(f"/proc/{os.getppid()}/autogroup").read_text().rsplit("nice", 1)[1])
-        Path("/proc/self/autogroup").write_text(str(min(MOST_NICE, parent + NICENESS)))
+        Path("/proc/self/autogroup").write_text(str(min(MOST_NICE, parent + niceness)))
 
 
 def _limit(what: int, most: int) -> None:

@@ -29,6 +29,8 @@ class Converter:
             seconds=settings.conversion_seconds,
             cpu_seconds=settings.conversion_cpu_seconds,
             memory_mib=settings.conversion_memory_mib,
+            file_mib=settings.max_adapter_mib,
+            niceness=settings.conversion_niceness,
         )
         self.turns = Turns(settings.conversions_waiting)
 

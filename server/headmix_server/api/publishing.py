@@ -1,11 +1,10 @@
 """From an upload to a version: received, verified against the base, stored and named, or refused with every fault."""
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
@@ -99,15 +98,12 @@ async def _convert_and_publish(request: Request, state: ApiState, order: _Order,
         ClientGone: the client left before the conversion ended; its process has ended, too.
     """
     await run_in_threadpool(upload.finish)
-    folder = Path(await run_in_threadpool(tempfile.mkdtemp, prefix="headmix-convert-"))
-    try:
+    async with contextmanager_in_threadpool(state.library.store.workspace()) as folder:
         out = folder / "converted.safetensors"
         convert = state.converter.convert
         work = convert(state.base, order.by.tenant, upload.path, order.fields, out, allow_mismatch=order.allow_mismatch)
         await until_disconnected(request, work)
         return await run_in_threadpool(_publish_file, state, order, out)
-    finally:
-        await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _publish_file(state: ApiState, order: _Order, path: Path) -> Published:

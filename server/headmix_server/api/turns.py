@@ -1,12 +1,13 @@
-"""Work that is done one piece at a time, and whose turn it is: tenants take turns, each with its oldest request.
+"""Work of which only so much is done at once, and whose turn it is: tenants take turns, each with its oldest request.
 
-Owns the order and how many of one tenant may wait. Used on one event loop.
+Owns how a request waits, and how many of one tenant may. Used on one event loop.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from headmix_server.core.turns import TurnOrder
 
 
 class TooManyWaiting(Exception):
@@ -14,18 +15,19 @@ class TooManyWaiting(Exception):
 
 
 class Turns:
-    """Lets one caller in at a time. Whoever leaves while it waits, or is let in, holds up nobody."""
+    """Lets `at_once` callers in, of one tenant at most `most_each`. Whoever leaves, waiting or let in, holds up nobody.
 
-    def __init__(self, most_waiting: int) -> None:
+    Of one tenant at most `most_waiting` wait; None is no limit.
+    """
+
+    def __init__(self, most_waiting: int | None = None, *, at_once: int = 1, most_each: int | None = None) -> None:
         self._most_waiting = most_waiting
-        self._taken = False
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        """By tenant, in the order of their next turns; no tenant without a request."""
+        self._order: TurnOrder[asyncio.Future[None]] = TurnOrder(at_once, most_each)
 
     @property
     def waiting(self) -> int:
         """How many wait, of all tenants."""
-        return sum(map(len, self._waiting.values()))
+        return len(self._order)
 
     @asynccontextmanager
     async def turn(self, tenant: str) -> AsyncIterator[None]:
@@ -34,40 +36,34 @@ class Turns:
         Raises:
             TooManyWaiting: at once.
         """
-        if self._taken:
-            await self._wait(tenant)
-        self._taken = True
+        await self._wait(tenant)
         try:
             yield
         finally:
-            self._pass_on(tenant)
+            self._end(tenant)
 
     async def _wait(self, tenant: str) -> None:
-        if len(self._waiting.get(tenant, ())) >= self._most_waiting:
-            raise TooManyWaiting
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(tenant, deque()).append(turn)
+        self._order.join(tenant, turn)
+        self._let_in()
+        if turn.done():
+            return
+        if self._most_waiting is not None and self._order.waiting(tenant) > self._most_waiting:
+            self._order.leave(tenant, turn)
+            raise TooManyWaiting
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._pass_on(tenant)
+                self._end(tenant)
             else:
-                self._remove(tenant, turn)
+                self._order.leave(tenant, turn)
             raise
 
-    def _remove(self, tenant: str, turn: asyncio.Future[None]) -> None:
-        self._waiting[tenant].remove(turn)
-        if not self._waiting[tenant]:
-            del self._waiting[tenant]
+    def _end(self, tenant: str) -> None:
+        self._order.end(tenant)
+        self._let_in()
 
-    def _pass_on(self, tenant: str) -> None:
-        """Let in the next; the tenant that had its turn comes last."""
-        if own := self._waiting.pop(tenant, None):
-            self._waiting[tenant] = own
-        following = next(iter(self._waiting), None)
-        self._taken = following is not None
-        if following is not None:
-            turn = self._waiting[following][0]
-            self._remove(following, turn)
+    def _let_in(self) -> None:
+        while (turn := self._order.take()) is not None:
             turn.set_result(None)

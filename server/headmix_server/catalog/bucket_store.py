@@ -5,7 +5,7 @@ is verified before it has its name.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,6 +51,10 @@ class BucketStore:
         """As `Store.receive`."""
         with self._files.receive(max_bytes=max_bytes) as upload:
             yield upload
+
+    def workspace(self) -> AbstractContextManager[Path]:
+        """As `Store.workspace`."""
+        return self._files.workspace()
 
     def commit(self, upload: Upload) -> Path:
         """As `Store.commit`: to the bucket first, then among the files here."""

@@ -2,6 +2,7 @@
 
     <root>/sha256/ab/<64 hex digits>.safetensors    a complete artifact; never changed, only removed
     <root>/incoming/<random>.safetensors            an upload that is not complete, or not committed yet
+    <root>/incoming/<random>/                       what an upload is made from or into: a PEFT LoRA's conversion
 
 A file appears under its digest by one rename after its bytes are on the disk, so a crash at any line leaves an
 artifact or none; what an upload left behind is removed at the next start. A store knows neither names nor tenants.
@@ -10,6 +11,7 @@ artifact or none; what an upload left behind is removed at the next start. A sto
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -39,6 +41,13 @@ class Store(Protocol):
 
     def receive(self, *, max_bytes: int) -> AbstractContextManager[Upload]:
         """Give an upload to write into, on this machine; whatever is not committed by the end is gone.
+
+        Raises:
+            InsufficientStorage: the disk is full.
+        """
+
+    def workspace(self) -> AbstractContextManager[Path]:
+        """Give an empty folder on this machine for files on the way to an upload; it is gone by the end.
 
         Raises:
             InsufficientStorage: the disk is full.
@@ -96,6 +105,17 @@ class ArtifactStore:
         finally:
             upload.discard()
 
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """As `Store.workspace`."""
+        folder = self._incoming / secrets.token_hex(16)
+        with full_disk_told():
+            folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def commit(self, upload: Upload) -> Path:
         """As `Store.commit`."""
         upload.finish()
@@ -136,7 +156,10 @@ class ArtifactStore:
         there = set(self.digests())
         leftovers = [*self._incoming.iterdir(), *(self.path(digest) for digest in sorted(there.difference(stored)))]
         for path in leftovers:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         return Collected(tuple(map(str, leftovers)), tuple(sorted(set(stored) - there)))
 
 

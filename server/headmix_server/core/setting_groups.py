@@ -16,6 +16,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("adapter_slots", "adapter_memory_mib", "host_adapters", "loader_threads"),
             *("max_adapter_rank", "max_adapter_mib", "max_labels"),
         ),
+        "Conversion of PEFT LoRAs": (
+            *("conversion_seconds", "conversion_cpu_seconds", "conversion_memory_mib"),
+            *("conversion_niceness", "conversions_waiting"),
+        ),
         "Requests": ("max_body_mib", "max_inputs", "max_choices", "split_special_tokens"),
         "Limits of a tenant": (
             *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),

@@ -134,11 +134,14 @@ class Settings(BaseSettings):
     max_adapter_rank: Count = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")
     max_adapter_mib: Count = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")
     conversion_seconds: Seconds = Field(
-        120.0, gt=0, description="How long converting one uploaded PEFT LoRA may take, its wait for a turn not counted."
+        300.0, gt=0, description="How long converting one uploaded PEFT LoRA may take, its wait for a turn not counted."
     )
     conversion_cpu_seconds: Count = Field(60, ge=1, description="CPU time one conversion may take, in seconds.")
     conversion_memory_mib: Count = Field(
         4096, ge=512, description="Memory one conversion may take beside the base's weights, in MiB (Linux)."
+    )
+    conversion_niceness: int = Field(
+        10, ge=0, le=19, description="How far a conversion's priority is below the server's, as `nice` counts."
     )
     conversions_waiting: Count = Field(
         4,

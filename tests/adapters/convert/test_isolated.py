@@ -15,11 +15,11 @@ import pytest
 
 from headmix_adapters.config import BaseShape
 from headmix_adapters.convert import isolated
-from headmix_adapters.convert.confinement import NICENESS, ConversionLimits
+from headmix_adapters.convert.confinement import ConversionLimits
 from headmix_adapters.convert.isolated import ConversionRefused, ConversionRequest, convert_isolated
 
 ROOT = Path(__file__).parents[3]
-LIMITS = ConversionLimits(seconds=60, cpu_seconds=60, memory_mib=4096)
+LIMITS = ConversionLimits(seconds=60, cpu_seconds=60, memory_mib=4096, file_mib=1, niceness=0)
 SHAPE = BaseShape(
     name="b",
     model_type="llama",
@@ -85,13 +85,14 @@ def is_running(pid: int) -> bool:
 async def test_it_works_behind_others_within_its_limits(tmp_path: Path, child: Child) -> None:
     child(
         "import resource as r; out.write_text(repr((os.nice(0), r.getrlimit(r.RLIMIT_CPU)[0], "
-        "r.getrlimit(r.RLIMIT_DATA)[0], r.getrlimit(r.RLIMIT_CORE)[0], os.getsid(0) == os.getpid())))"
+        "r.getrlimit(r.RLIMIT_DATA)[0], r.getrlimit(r.RLIMIT_FSIZE)[0], r.getrlimit(r.RLIMIT_CORE)[0], "
+        "os.getsid(0) == os.getpid())))"
     )
     (tmp_path / "model.safetensors").write_bytes(b"12345")
-    asked = request(tmp_path)
+    asked = request(tmp_path, msgspec.structs.replace(LIMITS, niceness=3))
     await convert_isolated(asked)
-    nice = min(19, os.nice(0) + NICENESS)
-    assert read(asked.out) == repr((nice, 60, (4096 << 20) + 5, 0, True))
+    nice = min(19, os.nice(0) + 3)
+    assert read(asked.out) == repr((nice, 60, (4096 << 20) + 5, 1 << 20, 0, True))
 
 
 async def test_computing_longer_than_it_may_is_a_refusal(tmp_path: Path, child: Child) -> None:
@@ -107,6 +108,12 @@ async def test_more_memory_than_it_may_have_is_a_refusal(tmp_path: Path, child: 
         child(work)
         with pytest.raises(ConversionRefused, match="more than 512 MiB of memory"):
             await convert_isolated(request(tmp_path, limits))
+
+
+async def test_a_larger_artifact_than_may_be_uploaded_is_a_refusal(tmp_path: Path, child: Child) -> None:
+    child("out.write_bytes(bytes(2 << 20))")
+    with pytest.raises(ConversionRefused, match=r"file: .* larger than 1 MiB"):
+        await convert_isolated(request(tmp_path))
 
 
 async def test_waiting_longer_than_it_may_is_a_refusal_and_the_process_is_gone(tmp_path: Path, child: Child) -> None:

@@ -63,6 +63,20 @@ async def test_one_tenant_fills_its_own_queue_alone(workers: Workers) -> None:
     assert "b1" in workers.order
 
 
+async def test_places_are_shared_and_one_tenant_never_has_them_all() -> None:
+    workers = Workers(Turns(at_once=3, most_each=2))
+    tasks = [await workers.begin(name) for name in ("a1", "a2", "a3", "b1", "b2", "c1")]
+    assert workers.order == ["a1", "a2", "b1"]  # the third place stayed free for another
+    await workers.end("a1")
+    assert workers.order[3:] == ["c1"]  # of those who wait it has least
+    for name in ("a2", "b1", "c1"):
+        await workers.end(name)
+    assert sorted(workers.order[4:]) == ["a3", "b2"]
+    await workers.end("a3")
+    await workers.end("b2")
+    await asyncio.gather(*tasks)
+
+
 async def test_whoever_leaves_waiting_let_in_or_at_work_holds_up_nobody(workers: Workers) -> None:
     first, waiting, let_in, last = [await workers.begin(name) for name in ("a1", "b1", "c1", "d1")]
     waiting.cancel()

@@ -109,12 +109,22 @@ def test_only_a_digest_leads_to_a_path(store: ArtifactStore, digest: str) -> Non
         store.path(digest)
 
 
+def test_a_workspace_is_on_the_stores_own_disk_and_gone_with_its_files(store: ArtifactStore, tmp_path: Path) -> None:
+    with store.workspace() as folder:
+        (folder / "made").write_bytes(b"x")
+        assert folder.parent == tmp_path / "artifacts" / "incoming"
+    assert files(tmp_path) == set()
+
+
 def test_a_start_removes_what_nobody_refers_to_tells_what_is_missing_and_leaves_strangers(
     store: ArtifactStore, tmp_path: Path
 ) -> None:
     kept, dropped = put(store, b"kept"), put(store, b"dropped")
     abandoned = Upload(tmp_path / "artifacts" / "incoming" / "x.safetensors", 10)
     abandoned.finish()
+    workspace = tmp_path / "artifacts" / "incoming" / "y"
+    workspace.mkdir()
+    (workspace / "half").write_bytes(b"made")
     stranger = tmp_path / "artifacts" / "sha256" / "ab" / "notes.safetensors"
     stranger.parent.mkdir(exist_ok=True)
     stranger.write_text("not ours")
@@ -122,7 +132,8 @@ def test_a_start_removes_what_nobody_refers_to_tells_what_is_missing_and_leaves_
 
     collected = store.collect({kept, missing})
 
-    assert set(collected.removed) == {str(store.path(dropped)), str(abandoned.path)}
+    assert set(collected.removed) == {str(store.path(dropped)), str(abandoned.path), str(workspace)}
+    assert not workspace.exists()
     assert collected.missing == (missing,)
     assert store.path(kept).exists()
     assert stranger.exists()
