@@ -19,6 +19,7 @@ from headmix_server.tenancy.rates import Charge, Verdict
 
 RETRY_CONCURRENT = 1
 """Seconds told where too many requests are open: when one of them ends, nobody knows."""
+_KEY = "headmix.admission"
 
 
 class Admission:
@@ -111,16 +112,19 @@ def _over(limit: str, most: int, cost: int, verdict: Verdict) -> RateLimitExceed
 
 
 async def admit(request: Request, principal: InferenceKey, state: State) -> Admission:
-    """Let a request of the model begin, or refuse it by its tenant's limits.
+    """Let a request of the model begin, once, or refuse it by its tenant's limits.
 
     Raises:
         RateLimitExceeded: see `Admission.begin`.
     """
-    tenant = principal.tenant
+    record, tenant = record_of(request), principal.tenant
+    begun = request.scope["state"].get(_KEY)
+    if isinstance(begun, Admission):
+        return begun
     limits = state.limits.remembered(tenant)
     if limits is None:
         limits = await run_in_threadpool(state.limits.of, tenant)
-    admission = Admission(state, record_of(request), tenant, limits)
+    admission = request.scope["state"][_KEY] = Admission(state, record, tenant, limits)
     await admission.begin()
     return admission
 

@@ -2,7 +2,8 @@
 
 from fastapi import FastAPI
 
-from headmix_server.api.body_limit import BodyLimit
+from headmix_server.api.body_budget import BodyBudget
+from headmix_server.api.body_limit import MIB, BodyLimit, Pace
 from headmix_server.api.errors import install_handlers
 from headmix_server.api.request_log import RequestLog
 from headmix_server.api.routes import (
@@ -39,7 +40,13 @@ def create_app(state: ApiState) -> FastAPI:
     app.state.headmix = state
     install_handlers(app)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_mib=state.settings.max_body_mib)
+    settings = state.settings
+    app.add_middleware(
+        BodyLimit,
+        max_mib=settings.max_body_mib,
+        pace=Pace(settings.body_seconds, settings.min_body_rate),
+        budget=BodyBudget(settings.max_bodies_mib * MIB),
+    )
     app.add_middleware(RequestLog, metrics=state.metrics, usage=state.usage)
     for module in _RESOURCES:
         app.include_router(module.router, responses=document_errors())

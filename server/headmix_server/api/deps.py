@@ -1,5 +1,10 @@
-"""What routes depend on: the state, and who is asking with which rights."""
+"""What routes depend on: the state, and who is asking with which rights.
 
+All of it is known from the headers: `guard` asks before the body is read, and the dependencies return what it found.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -24,27 +29,39 @@ def get_state(request: Request) -> ApiState:
 State = Annotated[ApiState, Depends(get_state)]
 
 
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+_bearer = HTTPBearer(auto_error=False)
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def authenticate(request: Request, state: State, credentials: Credentials) -> Principal:
-    """Return whose request this is.
+async def principal_of(request: Request, state: ApiState) -> Principal:
+    """Return whose request this is; found out once for each request, from its headers.
 
     Raises:
         InvalidApiKey: no key, or one that is not valid.
         StorageUnavailable: nobody may be served now.
     """
+    record = record_of(request)
+    if record.principal is None:
+        record.principal = await _find_principal(request, state)
+        record.tenant = record.principal.tenant
+    return record.principal
+
+
+async def _find_principal(request: Request, state: ApiState) -> Principal:
     reason = state.refusal()
     if reason is not None:
         raise StorageUnavailable(f"{reason[0].upper()}{reason[1:]}; try again.")
     if state.settings.keys == "off":
-        principal = Principal(DEFAULT_TENANT, ALL_SCOPES)
-    elif credentials is None or not credentials.credentials:
+        return Principal(DEFAULT_TENANT, ALL_SCOPES)
+    credentials = await _bearer(request)
+    if credentials is None or not credentials.credentials:
         raise InvalidApiKey("An API key is needed: send it as `Authorization: Bearer <key>`.")
-    else:
-        principal = await run_in_threadpool(state.keys.authenticate, credentials.credentials)
-    record_of(request).tenant = principal.tenant
-    return principal
+    return await run_in_threadpool(state.keys.authenticate, credentials.credentials)
+
+
+async def authenticate(request: Request, state: State, _: Credentials) -> Principal:
+    """Return whose request this is; raises as `principal_of` does."""
+    return await principal_of(request, state)
 
 
 AnyKey = Annotated[Principal, Depends(authenticate)]
@@ -68,6 +85,12 @@ def may_administer(principal: AnyKey) -> Principal:
     return principal
 
 
+SCOPED: Mapping[Callable[[Principal], Principal], Scope] = MappingProxyType(
+    {may_infer: Scope.INFERENCE, may_change_adapters: Scope.ADAPTERS, may_administer: Scope.ADMIN}
+)
+"""The scope that each of these dependencies asks for."""
+
+
 async def may_see_tenants(request: Request, state: State, credentials: Credentials) -> bool:
     """Tell whether the caller may see metrics that name tenants: with a key that may, or where they are open.
 
@@ -76,7 +99,7 @@ async def may_see_tenants(request: Request, state: State, credentials: Credentia
     """
     if credentials is None or not credentials.credentials:
         return state.settings.metrics_open or state.settings.keys == "off"
-    principal = await authenticate(request, state, credentials)
+    principal = await principal_of(request, state)
     if Scope.ADMIN not in principal.scopes:
         principal.require(Scope.METRICS)
     return True

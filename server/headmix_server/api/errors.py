@@ -24,7 +24,6 @@ from headmix_server.core.errors import (
     InvalidApiKey,
     InvalidRequest,
     NumericalError,
-    PayloadTooLarge,
     RateLimitExceeded,
     ServerOverloaded,
     StorageUnavailable,
@@ -47,6 +46,14 @@ RETRY_AFTER: Mapping[str, int] = {
 
 class ClientGone(Exception):
     """The client closed the connection; nobody reads an answer."""
+
+
+class BodyRefused(HTTPException):
+    """The rest of a body is not wanted; `error` says why. The framework lets only its own kind pass when it reads."""
+
+    def __init__(self, error: HeadmixServerError) -> None:
+        super().__init__(error.status, error.message)
+        self.error = error
 
 
 def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
@@ -109,9 +116,11 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
+    if isinstance(error, BodyRefused):
+        return await _known(request, error.error)
     code = ROUTING_CODES.get(error.status_code)
     if code is None:
-        return await _known(request, _from_status(error))
+        return await _known(request, InvalidRequest(str(error.detail)))  # a body the framework could not read
     record_of(request).outcome = code
     message = f"{request.method} {request.url.path} is not a route of this server."
     body = {"message": message, "type": InvalidRequest.type, "param": None, "code": code}
@@ -121,12 +130,6 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 async def _gone(request: Request, _: Exception) -> JSONResponse:
     record_of(request).outcome = "aborted"
     return JSONResponse(None, CLIENT_GONE_STATUS)
-
-
-def _from_status(error: HTTPException) -> HeadmixServerError:
-    """Return our error for a status the framework chose: a body it could not read, or one our limit refused."""
-    kind = PayloadTooLarge if error.status_code == PayloadTooLarge.status else InvalidRequest
-    return kind(str(error.detail))
 
 
 def request_error(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:

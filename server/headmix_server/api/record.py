@@ -17,6 +17,7 @@ from headmix_server.catalog.holds import Hold
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.logging import get_logger
 from headmix_server.core.types import TokenCounts
+from headmix_server.tenancy.principal import Principal
 
 _KEY = "headmix.record"
 
@@ -52,15 +53,16 @@ class HeldUntilEnd:
 class RequestRecord:
     """The account of one request; `began` is `time.monotonic`, `outcome` None means the status decides.
 
-    `compared` is the version that answered, where two of its name's are being compared. `cached_tokens` counts, by
-    prompt, the tokens that its first choice found computed, `first_token_seconds` from the arrival on. `limit` names
-    the limit that refused it, `refused_param` the parameter that an error named. `headers` are told with every answer,
-    whatever it turns out to be.
+    `principal` is who asks, once that is known. `compared` is the version that answered, where two of its name's are
+    being compared. `cached_tokens` counts, by prompt, the tokens that its first choice found computed,
+    `first_token_seconds` from the arrival on. `limit` names the limit that refused it, `refused_param` the parameter
+    that an error named. `headers` are told with every answer, whatever it turns out to be.
     """
 
     request_id: str
     began: float = field(default_factory=time.monotonic)
     tenant: str = ""
+    principal: Principal | None = None
     adapter: str | None = None
     digest: str | None = None
     compared: int | None = None
@@ -124,7 +126,12 @@ def start_record(scope: Scope, request_id: str) -> RequestRecord:
 
 def record_of(request: HTTPConnection) -> RequestRecord:
     """Return the account of the request being served."""
-    record = request.scope["state"][_KEY]
+    return record_in(request.scope)
+
+
+def record_in(scope: Scope) -> RequestRecord:
+    """Return the account of the request of this scope."""
+    record = scope["state"][_KEY]
     if not isinstance(record, RequestRecord):
         raise TypeError("the request has no record: the middleware is missing")
     return record

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from headmix_server.app.connection_table import ConnectionTable
+from headmix_server.app.http_connection import ConnectionLimits, HttpConfig
+from headmix_server.app.request_bounds import HeaderLimits
+from headmix_server.core.settings import Settings
+
 CLOSING_SECONDS = 5
 """How long a stop waits for the last bytes of responses once the engine is gone."""
 
@@ -13,27 +18,17 @@ CLOSING_SECONDS = 5
 class HttpServer(uvicorn.Server):
     """A uvicorn server whose stop is decided elsewhere: by `should_exit`."""
 
-    @property
-    def parser(self) -> str:
-        """What reads requests: httptools' compiled parser, or h11 in Python, many times slower."""
-        return str(self.config.http_protocol_class.__module__.rsplit(".", 1)[-1].removesuffix("_impl"))
-
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone: Ctrl-C begins a drain, during which this server still answers."""
         yield
 
 
-def http_server(app: ASGIApp) -> HttpServer:
+def http_server(app: ASGIApp, settings: Settings, max_connections: int) -> HttpServer:
     """Return a server for the application; sockets are given to `serve`."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        server_header=False,
-        timeout_graceful_shutdown=CLOSING_SECONDS,
+    limits = ConnectionLimits(
+        HeaderLimits(settings.max_header_kib * 1024, settings.max_headers),
+        settings.header_seconds,
+        settings.idle_seconds,
     )
-    config.load()  # now, so that the log can say at once which parser it found
-    return HttpServer(config)
+    return HttpServer(HttpConfig(app, limits, ConnectionTable(max_connections), CLOSING_SECONDS))

@@ -20,6 +20,7 @@ from headmix_server.api.disconnect import end_tasks
 from headmix_server.app.check_settings import check_settings
 from headmix_server.app.claim import Claim, claim_database
 from headmix_server.app.data_folder import DataFolder, open_data_folder
+from headmix_server.app.descriptors import room_for_connections
 from headmix_server.app.errors import SettingError, StartError, StartStopped
 from headmix_server.app.front_door import FrontDoor
 from headmix_server.app.housekeeping import Housekeeping
@@ -75,7 +76,7 @@ class Server:
         self._folder = folder
         self._listener = listener
         self._door = FrontDoor()
-        self.http = http_server(self._door)
+        self.http = http_server(self._door, settings, room_for_connections(settings.max_connections))
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._lost = asyncio.Event()
@@ -98,7 +99,7 @@ class Server:
             loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
             url = url_of(self._listener, self._settings.host)
             opened.enter_context(self._told_address(url))
-            self._log.info("listening", url=url, loop=loop, parser=self.http.parser)
+            self._log.info("listening", url=url, loop=loop)
             try:
                 await self._serve(opened)
             finally:

@@ -9,9 +9,11 @@
     ├── Forbidden                 403 forbidden
     ├── NotFound                  404 not_found
     ├── ModelNotFound             404 model_not_found
+    ├── RequestTimeout            408 request_timeout
     ├── PayloadTooLarge           413 payload_too_large
     ├── InvalidAdapter            422 invalid_adapter
     ├── RateLimitExceeded         429 rate_limit_exceeded
+    ├── HeadersTooLarge           431 headers_too_large
     ├── InternalError             500 internal_error
     ├── NumericalError            500 numerical_error
     ├── ArtifactDamaged           500 artifact_damaged
@@ -98,6 +100,22 @@ class ModelNotFound(HeadmixServerError):
 
     status = 404
     code = "model_not_found"
+    type = "invalid_request_error"
+
+
+class RequestTimeout(HeadmixServerError):
+    """The client sent its request too slowly."""
+
+    status = 408
+    code = "request_timeout"
+    type = "invalid_request_error"
+
+
+class HeadersTooLarge(HeadmixServerError):
+    """The request line and headers exceed the configured limits; told by the connection, before there is a request."""
+
+    status = 431
+    code = "headers_too_large"
     type = "invalid_request_error"
 
 

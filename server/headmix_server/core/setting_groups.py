@@ -20,7 +20,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("conversion_seconds", "conversion_cpu_seconds", "conversion_memory_mib"),
             *("conversion_niceness", "conversions_waiting"),
         ),
-        "Requests": ("max_body_mib", "max_inputs", "max_choices", "split_special_tokens"),
+        "Requests": (
+            *("max_body_mib", "max_bodies_mib", "body_seconds", "min_body_rate"),
+            *("max_connections", "max_header_kib", "max_headers", "header_seconds", "idle_seconds"),
+            *("max_inputs", "max_choices", "split_special_tokens"),
+        ),
         "Limits of a tenant": (
             *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),
             *("limit_concurrent_requests", "limit_adapters", "limit_stored_bytes", "limits_storage"),

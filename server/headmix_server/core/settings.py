@@ -150,6 +150,42 @@ class Settings(BaseSettings):
         "Tenants take turns.",
     )
     max_body_mib: Count = Field(8, ge=1, description="Largest JSON request body, in MiB.")
+    max_bodies_mib: Count = Field(
+        256,
+        ge=1,
+        description="Memory for all JSON bodies that are being received, in MiB. Beyond it the largest body of the "
+        "tenant that holds most is refused with 503.",
+    )
+    body_seconds: Seconds = Field(
+        30.0,
+        gt=0,
+        description="Seconds the server waits for a request body, plus one second for every `min_body_rate` bytes "
+        "received; then 408.",
+    )
+    min_body_rate: Count = Field(
+        4096, ge=1, description="Bytes per second at which a body, uploads included, must arrive after `body_seconds`."
+    )
+    max_connections: Places = Field(
+        4096,
+        ge=1,
+        description="Most open connections. Beyond it the connection that has waited longest without a request is "
+        "closed; the limit of open files is raised to fit where the system allows.",
+    )
+    max_header_kib: Count = Field(
+        32, ge=1, le=1024, description="Most KiB of a request's line and headers; more is answered 431."
+    )
+    max_headers: Count = Field(100, ge=1, description="Most headers of a request; more is answered 431.")
+    header_seconds: Seconds = Field(
+        20.0,
+        gt=0,
+        description="Seconds in which a request's headers must arrive; then 408, or the connection is closed.",
+    )
+    idle_seconds: Seconds = Field(
+        75.0,
+        gt=0,
+        description="Seconds after which an idle connection is closed, or one whose client reads nothing of its "
+        "answer.",
+    )
     split_special_tokens: bool = Field(
         False,
         description="Tokenize special tokens in clients' texts as plain text, so that a message cannot forge a chat "

@@ -10,6 +10,7 @@ from headmix_adapters.config import Problem
 from headmix_server.api.adapter_view import view, view_list
 from headmix_server.api.deps import AdaptersKey, AnyKey, State
 from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import adapter_header, hold_version
 from headmix_server.api.naming import Named, OwnName
@@ -33,7 +34,7 @@ from headmix_server.core.errors import ArtifactDamaged
 from headmix_server.core.messages import LoadAdapter
 from headmix_server.core.types import Residency
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="most entries of one answer; `has_more` tells of others")]
 AfterName = Annotated[

@@ -5,13 +5,14 @@ from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.adapter_view import view
 from headmix_server.api.deps import AdaptersKey, State
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.naming import OwnName
 from headmix_server.api.record import record_of
 from headmix_server.api.schemas.adapters import AdapterObject
 from headmix_server.api.schemas.canary import CanaryRequest
 from headmix_server.catalog.version import Canary
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 
 
 @router.put("/v1/adapters/{name}/canary")

@@ -8,6 +8,7 @@ from headmix_server.api.answers.chat import ChatAnswer
 from headmix_server.api.answers.whole import JSON
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
 from headmix_server.api.prompts import Vocabulary, splits, vocabulary_of
@@ -18,7 +19,7 @@ from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
 
-router = APIRouter(tags=["generation"])
+router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 
 
 @router.post("/v1/chat/completions", responses=STREAMED, response_model=ChatCompletion)

@@ -11,6 +11,7 @@ from headmix_server.api.admission import Admitted
 from headmix_server.api.charging import counted_answer
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, require_classification, resolve_model
 from headmix_server.api.prompts import splits, vocabulary_of
@@ -25,7 +26,7 @@ from headmix_server.core.messages import Classified, Classify
 from headmix_server.core.types import AdapterRef
 
 MULTI_LABEL_THRESHOLD = 0.5
-router = APIRouter(tags=["classification"])
+router = APIRouter(tags=["classification"], route_class=GuardedRoute)
 
 
 @router.post("/v1/classify", response_model_exclude_none=True)

@@ -7,6 +7,7 @@ from headmix_server.api.answers.completion import CompletionAnswer
 from headmix_server.api.answers.whole import JSON
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
 from headmix_server.api.prompts import splits, vocabulary_of
@@ -18,7 +19,7 @@ from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
 
 DEFAULT_MAX_TOKENS = 16
-router = APIRouter(tags=["generation"])
+router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 
 
 @router.post("/v1/completions", responses=STREAMED, response_model=Completion)

@@ -10,6 +10,7 @@ from headmix_server.api.admission import Admitted
 from headmix_server.api.charging import counted_answer
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, resolve_model
 from headmix_server.api.prompts import splits, vocabulary_of
@@ -21,7 +22,7 @@ from headmix_server.api.state import ApiState
 from headmix_server.core.messages import Embed, Embedded
 from headmix_server.core.types import EmbeddingParams
 
-router = APIRouter(tags=["embeddings"])
+router = APIRouter(tags=["embeddings"], route_class=GuardedRoute)
 
 
 @router.post("/v1/embeddings")

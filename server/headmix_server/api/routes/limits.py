@@ -4,10 +4,11 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AdminKey, State
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.routes.tenants import find_tenant
 from headmix_server.api.schemas.limits import LimitChanges, LimitsObject, limits_object
 
-router = APIRouter(tags=["tenants"])
+router = APIRouter(tags=["tenants"], route_class=GuardedRoute)
 
 
 @router.get("/v1/tenants/{tenant}/limits")

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AnyKey, State
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.model import hold_version
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import context_length
@@ -12,7 +13,7 @@ from headmix_server.api.state import ApiState
 from headmix_server.catalog.version import AdapterVersion
 
 BASE_OWNER = "headmix"
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
 
 @router.get("/v1/models", response_model=ModelList)

@@ -6,12 +6,13 @@ from starlette.concurrency import run_in_threadpool
 from headmix_server.api.adapter_view import view
 from headmix_server.api.deps import AdaptersKey, State
 from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.naming import OwnName
 from headmix_server.api.record import record_of
 from headmix_server.api.schemas.adapters import AdapterObject, adapter_object
 from headmix_server.core.types import Residency
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 
 
 @router.post("/v1/adapters/{name}/pin")

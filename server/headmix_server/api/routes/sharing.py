@@ -4,13 +4,14 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AdaptersKey, State
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.naming import OwnName
 from headmix_server.api.schemas.sharing import SharingObject, SharingRequest, sharing_object
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.sharing import Shares
 from headmix_server.tenancy.principal import Principal
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 
 
 @router.get("/v1/adapters/{name}/sharing")

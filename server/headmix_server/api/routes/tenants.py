@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AdminKey, State
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.schemas.body import shown
 from headmix_server.api.schemas.common import LARGEST
 from headmix_server.api.schemas.tenancy import (
@@ -27,7 +28,7 @@ from headmix_server.api.state import ApiState
 from headmix_server.core.errors import NotFound
 from headmix_server.tenancy.tenants import TenantInfo
 
-router = APIRouter(tags=["tenants"])
+router = APIRouter(tags=["tenants"], route_class=GuardedRoute)
 
 
 @router.get("/v1/tenants")

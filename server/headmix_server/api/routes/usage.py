@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AnyKey, State
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.schemas.body import shown
 from headmix_server.api.schemas.usage import UsageList, usage_csv, usage_object
 from headmix_server.core.errors import HeadmixServerError, InvalidRequest
@@ -16,7 +17,7 @@ from headmix_server.tenancy.principal import Principal, Scope
 from headmix_server.tenancy.usage_report import UsageLine
 
 USUAL_DAYS = 30
-router = APIRouter(tags=["usage"])
+router = APIRouter(tags=["usage"], route_class=GuardedRoute)
 
 _GROUPS = {"tenant": "tenant", "day": "day", "model": "adapter"}
 _CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}

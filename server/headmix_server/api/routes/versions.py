@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.adapter_view import view
 from headmix_server.api.deps import AdaptersKey, State
+from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.naming import OwnName
 from headmix_server.api.schemas.adapters import AdapterDeleted, AdapterObject
 from headmix_server.api.schemas.common import LARGEST
@@ -14,7 +15,7 @@ from headmix_server.api.state import ApiState
 from headmix_server.catalog.version import VersionState
 from headmix_server.tenancy.principal import Principal
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 
 Number = Annotated[int, Path(ge=1, le=LARGEST)]
 
