@@ -4,12 +4,12 @@ All of it is known from the headers: `guard` asks before the body is read, and t
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.record import record_of
 from headmix_server.api.state import ApiState
@@ -56,7 +56,7 @@ async def _find_principal(request: Request, state: ApiState) -> Principal:
     credentials = await _bearer(request)
     if credentials is None or not credentials.credentials:
         raise InvalidApiKey("An API key is needed: send it as `Authorization: Bearer <key>`.")
-    return await run_in_threadpool(state.keys.authenticate, credentials.credentials)
+    return await state.threads.authenticate(state.keys.authenticate, credentials.credentials)
 
 
 async def authenticate(request: Request, state: State, _: Credentials) -> Principal:
@@ -91,21 +91,29 @@ SCOPED: Mapping[Callable[[Principal], Principal], Scope] = MappingProxyType(
 """The scope that each of these dependencies asks for."""
 
 
-async def may_see_tenants(request: Request, state: State, credentials: Credentials) -> bool:
-    """Tell whether the caller may see metrics that name tenants: with a key that may, or where they are open.
+@dataclass(frozen=True, slots=True)
+class ScrapingCaller:
+    """Who asks for the metrics: with a valid key or without one, and whether it may see those that name tenants."""
+
+    has_key: bool
+    sees_tenants: bool
+
+
+async def may_scrape(request: Request, state: State, credentials: Credentials) -> ScrapingCaller:
+    """Return what the caller may see of the metrics: everything with a key that may, or where they are open.
 
     Raises:
         InvalidApiKey, Forbidden: a key was sent that is not valid, or may not.
     """
     if credentials is None or not credentials.credentials:
-        return state.settings.metrics_open or state.settings.keys == "off"
+        return ScrapingCaller(has_key=False, sees_tenants=state.settings.metrics_open or state.settings.keys == "off")
     principal = await principal_of(request, state)
     if Scope.ADMIN not in principal.scopes:
         principal.require(Scope.METRICS)
-    return True
+    return ScrapingCaller(has_key=True, sees_tenants=True)
 
 
 InferenceKey = Annotated[Principal, Depends(may_infer)]
 AdaptersKey = Annotated[Principal, Depends(may_change_adapters)]
 AdminKey = Annotated[Principal, Depends(may_administer)]
-MaySeeTenants = Annotated[bool, Depends(may_see_tenants)]
+Scraper = Annotated[ScrapingCaller, Depends(may_scrape)]

@@ -10,6 +10,8 @@ from headmix_server.api.conversion import Converter
 from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
 from headmix_server.api.pinning import Pinning
+from headmix_server.api.public_metrics import PublicMetrics
+from headmix_server.api.threads import Threads
 from headmix_server.catalog.library import Library
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
@@ -57,6 +59,8 @@ class ApiState:
     converter: Converter
     refusal: Callable[[], str | None] = lambda: None
     open_requests: OpenRequests = field(default_factory=OpenRequests)
+    threads: Threads = field(default_factory=Threads)
+    public_metrics: PublicMetrics = field(default_factory=PublicMetrics)
     created: int = field(default_factory=lambda: int(time()))
 
     @property

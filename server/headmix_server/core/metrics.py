@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from headmix_server.core.messages import EngineReport, ResidentAdapter
 from headmix_server.core.process_metrics import ProcessMetrics
 from headmix_server.core.series_budget import Owner, SeriesBudget
+from headmix_server.core.snapshot_gauge import SnapshotGauge
 from headmix_server.core.types import Residency
 
 # No adapter's name is empty, so this cannot be mistaken for one.
@@ -192,13 +193,13 @@ class Metrics:
         self.adapter_evictions = Counter(
             "headmix_adapter_evictions_total", "Adapters that left the tier for others.", ["tier"], registry=own
         )
-        self.adapter_resident = Gauge(
+        self.adapter_resident = SnapshotGauge(
             "headmix_adapter_resident",
             "Versions of the adapter whose fastest tier this is; no series where there are none.",
             ["tenant", "adapter", "tier"],
             registry=own,
         )
-        self.lora_requests_info = Gauge(
+        self.lora_requests_info = SnapshotGauge(
             "vllm:lora_requests_info",
             "Unix time of the last report; the labels list the adapters in slots, and those waited for or loading.",
             ["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
@@ -341,7 +342,7 @@ class Metrics:
         self.processes.engine_pid = None
         with self._lock:
             self._set_gauges(nothing)
-            self.lora_requests_info.clear()
+            self.lora_requests_info.replace({})
             self._set_resident(())
 
     def engine_started(self, pid: int) -> None:
@@ -361,10 +362,11 @@ class Metrics:
         self.canary_started(tenant, adapter)
 
     def render(self, *, tenants: bool) -> tuple[bytes, str]:
-        """Return the exposition and its content type; without `tenants`, no series that names a tenant or adapter."""
-        with self._lock:
-            shown = list(_shown(self.registry, tenants=tenants))
-        # Written outside the lock: the event loop takes it with every request.
+        """Return the exposition and its content type; without `tenants`, no series that names a tenant or adapter.
+
+        Takes no lock that requests take: each series is read as it is at the moment.
+        """
+        shown = _shown(self.registry, tenants=tenants)
         return generate_latest(_Collected([*shown, *self.processes.collect()])), CONTENT_TYPE_PLAIN_0_0_4
 
     def _remove_series(self, owner: Owner) -> None:
@@ -386,22 +388,18 @@ class Metrics:
 
     def _set_lora_info(self, report: EngineReport, names: Mapping[str, Collection[Owner]]) -> None:
         slots = report.slots_free + report.slots_leased + report.slots_idle
-        # One series at a time: the lists are labels, so every report would otherwise leave one behind for ever.
-        self.lora_requests_info.clear()
         running = _listed(report.running_adapters, names)
         waiting = _listed(report.waiting_adapters, names, but=running)
-        self.lora_requests_info.labels(str(slots), ",".join(sorted(running)), ",".join(sorted(waiting))).set(
-            self._clock()
-        )
+        # One series at a time: the lists are labels, so every report would otherwise leave one behind for ever.
+        labels = (str(slots), ",".join(sorted(running)), ",".join(sorted(waiting)))
+        self.lora_requests_info.replace({labels: self._clock()})
 
     def _set_resident(self, resident: Iterable[tuple[Owner, Residency]]) -> None:
         found = list(resident)
         for owner, _ in found:  # first all, since one that comes later may take another's place
             self._budget.admit(owner)
-        counts = Tally((*self._budget.admit(owner), tier.value) for owner, tier in found)
-        self.adapter_resident.clear()
-        for labels, count in counts.items():
-            self.adapter_resident.labels(*labels).set(count)
+        counts: Tally[tuple[str, ...]] = Tally((*self._budget.admit(owner), tier.value) for owner, tier in found)
+        self.adapter_resident.replace(counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +424,7 @@ def _shown(registry: CollectorRegistry, *, tenants: bool) -> Iterator[Metric]:
             yield metric
 
 
-def _remove(owner: Owner, metrics: Iterable[Counter | Gauge | Histogram]) -> None:
+def _remove(owner: Owner, metrics: Iterable[Counter | Histogram | SnapshotGauge]) -> None:
     for metric in metrics:
         metric.remove_by_labels({"tenant": owner[0], "adapter": owner[1]})
 

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
-from starlette.concurrency import run_in_threadpool
 
-from headmix_server.api.deps import MaySeeTenants, State
+from headmix_server.api.deps import Scraper, State
+from headmix_server.api.public_metrics import Page
 from headmix_server.api.schemas.error import document_errors_beside_text
 
 router = APIRouter(tags=["metrics"])
@@ -12,7 +12,11 @@ router = APIRouter(tags=["metrics"])
 
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=PlainTextResponse, responses=document_errors_beside_text(401, 403, 503))
-async def metrics(tenants: MaySeeTenants, state: State) -> Response:
-    """Return every metric the caller may see."""
-    content, content_type = await run_in_threadpool(lambda: state.metrics.render(tenants=tenants))
+async def metrics(scraper: Scraper, state: State) -> Response:
+    """Return every metric the caller may see; without a key as of the last second."""
+
+    async def render() -> Page:
+        return await state.threads.scrape(state.metrics.render, tenants=scraper.sees_tenants)
+
+    content, content_type = await (render() if scraper.has_key else state.public_metrics.page(render))
     return Response(content, headers={"content-type": content_type})

@@ -1,0 +1,57 @@
+"""Threads for work that blocks, each kind with its own: no kind waits for another's.
+
+Without this one pool serves everything, and changes that wait for the database's write lock keep keys from being
+checked. What a request of the model needs stays in the framework's pool.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+AUTHENTICATION_THREADS = 8
+MANAGEMENT_THREADS = 16
+MANAGEMENT_THREADS_OF_A_TENANT = 4
+
+
+class Threads:
+    """The pools of one server; used on one event loop."""
+
+    def __init__(self) -> None:
+        self._authentication = CapacityLimiter(AUTHENTICATION_THREADS)
+        self._management = CapacityLimiter(MANAGEMENT_THREADS)
+        self._scraping = CapacityLimiter(1)
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._using: Counter[str] = Counter()
+
+    async def authenticate(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what is needed to know who asks."""
+        return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._authentication)
+
+    async def scrape(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write metrics, one at a time."""
+        return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._scraping)
+
+    async def manage(self, tenant: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what a management route of a tenant's asks for; a tenant has a share of the threads."""
+        async with self._turn(tenant):
+            return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._management)
+
+    @asynccontextmanager
+    async def _turn(self, tenant: str) -> AsyncIterator[None]:
+        turns = self._turns.setdefault(tenant, asyncio.Semaphore(MANAGEMENT_THREADS_OF_A_TENANT))
+        self._using[tenant] += 1
+        try:
+            async with turns:
+                yield
+        finally:
+            self._using[tenant] -= 1
+            if not self._using[tenant]:
+                del self._using[tenant], self._turns[tenant]

@@ -1,0 +1,37 @@
+"""A gauge whose series are replaced all at once: a scrape sees the old ones or the new ones, and waits for nobody."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+Labels = tuple[str, ...]
+
+
+class SnapshotGauge:
+    """Values by their labels. Whoever changes them must be one at a time; reading needs no lock."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str], *, registry: CollectorRegistry) -> None:
+        self.name = name
+        self.documentation = documentation
+        self.labels = tuple(labels)
+        self._values: Mapping[Labels, float] = {}
+        registry.register(self)
+
+    def replace(self, values: Mapping[Labels, float]) -> None:
+        """Have these series and no others."""
+        self._values = dict(values)
+
+    def remove_by_labels(self, labels: Mapping[str, str]) -> None:
+        """Remove the series that have these labels."""
+        wanted = [(self.labels.index(name), value) for name, value in labels.items()]
+        kept = {have: value for have, value in self._values.items() if any(have[at] != want for at, want in wanted)}
+        self._values = kept
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the gauge as it is now."""
+        family = GaugeMetricFamily(self.name, self.documentation, labels=self.labels)
+        for labels, value in self._values.items():
+            family.add_metric(labels, value)
+        yield family
