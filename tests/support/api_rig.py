@@ -32,6 +32,7 @@ from headmix_server.core.database import open_database
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.audit_log import AuditLog
+from headmix_server.tenancy.failed_keys import FailedKeys
 from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.limits import default_limits
 from headmix_server.tenancy.principal import ALL_SCOPES, Scope
@@ -227,6 +228,7 @@ def _state(
         rates=rates or Rates(shared, on_fallback=metrics.limits_fell_back),
         usage=UsageMeter(database),
         usage_report=UsageReport(database),
+        failed_keys=FailedKeys(chosen.limit_failed_keys_per_minute),
         converter=Converter(chosen),
         created=1700000000,
     )

@@ -7,7 +7,6 @@ from math import ceil
 from typing import Annotated
 
 from fastapi import Depends, Request
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import InferenceKey, State
 from headmix_server.api.rate_headers import rate_headers
@@ -123,7 +122,7 @@ async def admit(request: Request, principal: InferenceKey, state: State) -> Admi
         return begun
     limits = state.limits.remembered(tenant)
     if limits is None:
-        limits = await run_in_threadpool(state.limits.of, tenant)
+        limits = await state.threads.authenticate(state.limits.of, tenant)
     admission = request.scope["state"][_KEY] = Admission(state, record, tenant, limits)
     await admission.begin()
     return admission

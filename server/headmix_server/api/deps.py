@@ -13,7 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from headmix_server.api.record import record_of
 from headmix_server.api.state import ApiState
-from headmix_server.core.errors import InvalidApiKey, StorageUnavailable
+from headmix_server.core.errors import InvalidApiKey, RateLimitExceeded, StorageUnavailable
 from headmix_server.tenancy.keys import DEFAULT_TENANT
 from headmix_server.tenancy.principal import ALL_SCOPES, Principal, Scope
 
@@ -38,6 +38,7 @@ async def principal_of(request: Request, state: ApiState) -> Principal:
 
     Raises:
         InvalidApiKey: no key, or one that is not valid.
+        RateLimitExceeded: too many keys that are not valid came from the same address.
         StorageUnavailable: nobody may be served now.
     """
     record = record_of(request)
@@ -56,7 +57,22 @@ async def _find_principal(request: Request, state: ApiState) -> Principal:
     credentials = await _bearer(request)
     if credentials is None or not credentials.credentials:
         raise InvalidApiKey("An API key is needed: send it as `Authorization: Bearer <key>`.")
-    return await state.threads.authenticate(state.keys.authenticate, credentials.credentials)
+    return await _look_up(request, state, credentials.credentials)
+
+
+async def _look_up(request: Request, state: ApiState, key: str) -> Principal:
+    address = request.client.host if request.client is not None else ""
+    seconds = state.failed_keys.wait(address, key)
+    if seconds:
+        message = f"Too many invalid API keys came from your address. Try again in {seconds} s."
+        raise RateLimitExceeded(message, limit="failed_keys_per_minute", retry_after=seconds)
+    try:
+        principal = await state.threads.authenticate(state.keys.authenticate, key)
+    except InvalidApiKey:
+        state.failed_keys.failed(address)
+        raise
+    state.failed_keys.succeeded(key)
+    return principal
 
 
 async def authenticate(request: Request, state: State, _: Credentials) -> Principal:

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from headmix_server.api.admission import admit
 from headmix_server.api.deps import SCOPED, authenticate, get_state, principal_of
 from headmix_server.api.json_request import JsonRequest
+from headmix_server.api.management_rate import count_management
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -32,6 +33,8 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             state = get_state(request)
             principal = await principal_of(request, state)
+            if admit not in asked:
+                await count_management(state, principal)
             for scope in scopes:
                 principal.require(scope)
             if admit in asked:

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import Depends, Query
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AdaptersKey, State
 
@@ -28,7 +27,7 @@ async def own_name(named: Named, principal: AdaptersKey, state: State) -> str:
     """
     if "/" not in named:
         return named
-    return await run_in_threadpool(state.library.catalog.sharing.own_name, principal.tenant, named)
+    return await state.threads.manage(principal.tenant, state.library.catalog.sharing.own_name, principal.tenant, named)
 
 
 OwnName = Annotated[str, Depends(own_name)]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi.concurrency import contextmanager_in_threadpool
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
@@ -59,7 +58,7 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
         order = _Order(principal, name, fields, allow, current)
         if conversion.CONFIG_FIELD in fields:
             return await _convert_and_publish(request, state, order, upload)
-        return await run_in_threadpool(_verify_and_publish, state, order, upload)
+        return await state.threads.manage(principal.tenant, _verify_and_publish, state, order, upload)
 
 
 def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
@@ -76,7 +75,7 @@ async def _check_declared_length(request: Request, state: ApiState, tenant: str,
         return
     if int(declared) > max_bytes + _FORM_BYTES:
         raise PayloadTooLarge(f"The artifact is larger than the limit of {max_bytes} bytes.", param="file")
-    await run_in_threadpool(_check_room, state, tenant, int(declared))
+    await state.threads.manage(tenant, _check_room, state, tenant, int(declared))
 
 
 def _check_room(state: ApiState, tenant: str, declared: int) -> None:
@@ -97,13 +96,13 @@ async def _convert_and_publish(request: Request, state: ApiState, order: _Order,
     Raises:
         ClientGone: the client left before the conversion ended; its process has ended, too.
     """
-    await run_in_threadpool(upload.finish)
+    await state.threads.manage(order.by.tenant, upload.finish)
     async with contextmanager_in_threadpool(state.library.store.workspace()) as folder:
         out = folder / "converted.safetensors"
         convert = state.converter.convert
         work = convert(state.base, order.by.tenant, upload.path, order.fields, out, allow_mismatch=order.allow_mismatch)
         await until_disconnected(request, work)
-        return await run_in_threadpool(_publish_file, state, order, out)
+        return await state.threads.manage(order.by.tenant, _publish_file, state, order, out)
 
 
 def _publish_file(state: ApiState, order: _Order, path: Path) -> Published:

@@ -17,6 +17,7 @@ from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import Residency
 from headmix_server.tenancy.audit_log import AuditLog
+from headmix_server.tenancy.failed_keys import FailedKeys
 from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.open_requests import OpenRequests
 from headmix_server.tenancy.rates import Rates
@@ -56,6 +57,7 @@ class ApiState:
     rates: Rates
     usage: UsageMeter
     usage_report: UsageReport
+    failed_keys: FailedKeys
     converter: Converter
     refusal: Callable[[], str | None] = lambda: None
     open_requests: OpenRequests = field(default_factory=OpenRequests)

@@ -32,7 +32,7 @@ class Threads:
         self._using: Counter[str] = Counter()
 
     async def authenticate(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what is needed to know who asks."""
+        """Find out who asks and what its tenant may: what every request has to wait for."""
         return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._authentication)
 
     async def scrape(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

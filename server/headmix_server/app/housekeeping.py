@@ -1,5 +1,5 @@
-"""What the API process does now and then beside serving: writing when keys were last used and what tenants used, and
-trying once more to free what deletions left where that failed.
+"""What the API process does now and then beside serving: writing when keys were last used and what tenants used,
+trying once more to free what deletions left where that failed, and removing what is too old of the audit.
 
 Nothing that fails here ends anything. What could not be written is kept in memory, bounded, and written the next time.
 """
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from headmix_server.catalog.library import Library
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import get_logger
+from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.usage import UsageMeter
 
@@ -21,10 +22,13 @@ FLUSH_SECONDS = 60.0
 class Housekeeping:
     """Runs until it is cancelled, and once more on the way out, so that a stop forgets nothing."""
 
-    def __init__(self, keys: Keys, library: Library, usage: UsageMeter, *, seconds: float = FLUSH_SECONDS) -> None:
+    def __init__(
+        self, keys: Keys, library: Library, usage: UsageMeter, audit: AuditLog, *, seconds: float = FLUSH_SECONDS
+    ) -> None:
         self._keys = keys
         self._library = library
         self._usage = usage
+        self._audit = audit
         self._seconds = seconds
 
     async def run(self) -> None:
@@ -34,6 +38,7 @@ class Housekeeping:
                 await asyncio.sleep(self._seconds)
                 await asyncio.to_thread(self._flush)
                 await asyncio.to_thread(_try, "artifacts not freed", self._library.free_doomed)
+                await asyncio.to_thread(_try, "old rows of the audit not removed", self._audit.trim)
         finally:
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(asyncio.to_thread(self._flush))

@@ -35,7 +35,8 @@ from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import get_logger
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
-from headmix_server.tenancy.audit_log import AuditLog
+from headmix_server.tenancy.audit_log import AuditLog, Retention
+from headmix_server.tenancy.failed_keys import FailedKeys
 from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.limits import default_limits
 from headmix_server.tenancy.rates import Rates, open_storage
@@ -166,12 +167,13 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         pinning=Pinning(engine, library, fetcher),
         keys=keys,
         tenants=Tenants(database),
-        audit=AuditLog(database),
+        audit=AuditLog(database, Retention(settings.audit_days, settings.audit_rows)),
         metrics=metrics,
         limits=TenantLimits(database, default_limits(settings)),
         rates=Rates(storage, on_fallback=metrics.limits_fell_back),
         usage=UsageMeter(claim.unfenced),
         usage_report=UsageReport(database),
+        failed_keys=FailedKeys(settings.limit_failed_keys_per_minute),
         converter=Converter(settings),
         refusal=claim.keeper.refusal,
     )

@@ -129,7 +129,7 @@ class Server:
         )
         engine_life = asyncio.create_task(supervisor.run())
         state = parts.state
-        housekeeping = asyncio.create_task(Housekeeping(state.keys, state.library, state.usage).run())
+        housekeeping = asyncio.create_task(Housekeeping(state.keys, state.library, state.usage, state.audit).run())
         monitor = LoopMonitor(state.metrics.loop_lag.observe, bound=self._settings.loop_lag_warn_seconds)
         monitoring = asyncio.create_task(monitor.run())
         try:

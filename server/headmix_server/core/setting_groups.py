@@ -7,7 +7,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "Base and computing": ("base", "device", "dtype", "quantize", "threads", "adapter_kernels", "runner"),
         "Server": ("host", "port", "keys", "drain_seconds", "loop_lag_warn_seconds", "log_level", "log_format"),
-        "Data": ("data_dir", "preload", "database", "lease_seconds", "artifacts", "artifact_cache_mib"),
+        "Data": (
+            *("data_dir", "preload", "database", "lease_seconds", "artifacts", "artifact_cache_mib"),
+            *("audit_days", "audit_rows"),
+        ),
         "Batches and cache": (
             *("max_model_len", "max_batch_tokens", "max_running", "max_waiting"),
             *("kv_cache_mib", "block_size", "prefix_cache"),
@@ -28,6 +31,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Limits of a tenant": (
             *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),
             *("limit_concurrent_requests", "limit_adapters", "limit_stored_bytes", "limits_storage"),
+            *("limit_management_per_minute", "limit_failed_keys_per_minute"),
         ),
         "Metrics": ("metrics_series", "metrics_open"),
         "Engine process": ("engine_start_seconds", "engine_stall_seconds", "engine_restarts", "engine_restart_window"),

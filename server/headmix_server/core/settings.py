@@ -211,6 +211,22 @@ class Settings(BaseSettings):
     )
     limit_adapters: Limit = Field(0, ge=0, description="Adapters (names) a tenant may have; likewise.")
     limit_stored_bytes: Limit = Field(0, ge=0, description="Bytes of artifacts a tenant may store; likewise.")
+    limit_management_per_minute: Limit = Field(
+        1200,
+        ge=0,
+        description="Requests per minute a tenant may make to all routes but those of the model, such as lists and "
+        "uploads; 0 is no limit.",
+    )
+    limit_failed_keys_per_minute: Limit = Field(
+        600,
+        ge=0,
+        description="Invalid API keys per minute that are looked up for one client address; 0 is no limit. Keys that "
+        "were valid within the last ten minutes always pass.",
+    )
+    audit_days: Count = Field(
+        365, ge=0, description="Days the audit is kept; older rows are removed. 0 keeps them for good."
+    )
+    audit_rows: Limit = Field(1_000_000, ge=0, description="Rows of the audit that are kept, the newest; 0 keeps all.")
     limits_storage: Url = Field(
         None,
         description="URL of a Redis that counts requests and tokens, so that a restart goes on with the counts, "

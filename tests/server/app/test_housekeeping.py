@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from headmix_server.app.housekeeping import Housekeeping, flush_for_good
 from headmix_server.core.database import open_database
 from headmix_server.core.errors import ServerOverloaded, StorageUnavailable
+from headmix_server.tenancy.audit_log import AuditLog
 from headmix_server.tenancy.keys import Keys
 from headmix_server.tenancy.usage import UsageMeter, Used
 from tests.support.crash import open_library
@@ -23,7 +24,9 @@ async def test_last_uses_are_written_now_and_then_and_at_the_end(tmp_path: Path)
         return {info.key_id for info in Keys(database).list("acme") if info.last_used is not None}
 
     keys.authenticate(first.plaintext)
-    task = asyncio.create_task(Housekeeping(keys, open_library(tmp_path), UsageMeter(database), seconds=0.01).run())
+    task = asyncio.create_task(
+        Housekeeping(keys, open_library(tmp_path), UsageMeter(database), AuditLog(database), seconds=0.01).run()
+    )
     while written() != {first.info.key_id}:  # noqa: ASYNC110 - the housekeeping tells nobody
         await asyncio.sleep(0.01)
     task.cancel()
@@ -50,7 +53,7 @@ async def test_nothing_that_fails_ends_the_housekeeping(
     monkeypatch.setattr(keys, "flush_last_used", fails)
     monkeypatch.setattr(library, "free_doomed", fails)
     with capture_logs():
-        task = asyncio.create_task(Housekeeping(keys, library, usage, seconds=0.001).run())
+        task = asyncio.create_task(Housekeeping(keys, library, usage, AuditLog(database), seconds=0.001).run())
         while len(calls) < 6:  # noqa: ASYNC110 - the housekeeping tells nobody
             await asyncio.sleep(0.001)
         usage.add("acme", "poet", Used(requests=1))

@@ -4,7 +4,6 @@ from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
-from starlette.concurrency import run_in_threadpool
 
 from headmix_adapters.config import Problem
 from headmix_server.api.adapter_view import view, view_list
@@ -99,7 +98,7 @@ async def list_adapters(principal: AnyKey, state: State, limit: Limit = 100, aft
         visible = state.library.catalog.sharing.visible
         return view_list(state, principal.tenant, visible(principal.tenant, after=after or "", limit=limit + 1), limit)
 
-    return await run_in_threadpool(found)
+    return await state.threads.manage(principal.tenant, found)
 
 
 @router.get("/v1/adapters/{name}")
@@ -119,7 +118,7 @@ async def list_versions(
         versions = state.library.catalog.versions(principal.tenant, named, before=after, limit=limit + 1)
         return view_list(state, principal.tenant, versions, limit)
 
-    return await run_in_threadpool(found)
+    return await state.threads.manage(principal.tenant, found)
 
 
 @router.get("/v1/adapters/{name}/file", response_class=FileResponse)
@@ -131,7 +130,7 @@ async def download_adapter(
     await until_disconnected(request, state.fetcher.fetch(chosen.digest))
     path = state.library.path(chosen)
     try:
-        found = await run_in_threadpool(path.stat)
+        found = await state.threads.manage(principal.tenant, path.stat)
     except FileNotFoundError as error:
         raise ArtifactDamaged(f"The bytes of {chosen.reference} are missing: upload them again.") from error
     return FileResponse(
@@ -146,7 +145,9 @@ async def download_adapter(
 @router.delete("/v1/adapters/{name}")
 async def delete_adapter(name: OwnName, principal: AdaptersKey, state: State) -> AdapterDeleted:
     """Take the adapter and all its versions away; requests that run or wait with it go on to their end."""
-    deleted = await run_in_threadpool(state.library.delete, principal.tenant, name, actor=principal.actor)
+    deleted = await state.threads.manage(
+        principal.tenant, state.library.delete, principal.tenant, name, actor=principal.actor
+    )
     state.metrics.adapter_deleted(principal.tenant, name)
     state.pinning.look_again()
     return AdapterDeleted(name=name, versions=list(deleted.versions))
@@ -159,7 +160,9 @@ async def rollback_adapter(
     """Make another version current: the one given, or the one that was before."""
     number = None if body is None else body.version
     rollback = state.library.catalog.rollback
-    version = await run_in_threadpool(rollback, principal.tenant, name, number, actor=principal.actor)
+    version = await state.threads.manage(
+        principal.tenant, rollback, principal.tenant, name, number, actor=principal.actor
+    )
     record_of(request).concerns(version)
     state.pinning.look_again()
     return view(state, principal.tenant, version)

@@ -1,7 +1,6 @@
 """/v1/adapters/{name}/canary: a second version that gets a part of the name's requests."""
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.adapter_view import view
 from headmix_server.api.deps import AdaptersKey, State
@@ -24,7 +23,9 @@ async def start_canary(
     The version has the task and labels of the current one. Another canary that runs gives way.
     """
     start, canary = state.library.catalog.canaries.start, Canary(body.version, body.percent)
-    current, new = await run_in_threadpool(start, principal.tenant, name, canary, actor=principal.actor)
+    current, new = await state.threads.manage(
+        principal.tenant, start, principal.tenant, name, canary, actor=principal.actor
+    )
     if new:
         state.metrics.canary_started(principal.tenant, name)
     record_of(request).concerns(current)
@@ -35,7 +36,7 @@ async def start_canary(
 async def end_canary(request: Request, name: OwnName, principal: AdaptersKey, state: State) -> AdapterObject:
     """Send all requests to the current version again."""
     end = state.library.catalog.canaries.end
-    current = await run_in_threadpool(end, principal.tenant, name, actor=principal.actor)
+    current = await state.threads.manage(principal.tenant, end, principal.tenant, name, actor=principal.actor)
     record_of(request).concerns(current)
     return view(state, principal.tenant, current)
 
@@ -44,7 +45,7 @@ async def end_canary(request: Request, name: OwnName, principal: AdaptersKey, st
 async def promote_canary(request: Request, name: OwnName, principal: AdaptersKey, state: State) -> AdapterObject:
     """Make the canary the current version; a rollback undoes it."""
     promote = state.library.catalog.canaries.promote
-    current = await run_in_threadpool(promote, principal.tenant, name, actor=principal.actor)
+    current = await state.threads.manage(principal.tenant, promote, principal.tenant, name, actor=principal.actor)
     state.pinning.look_again()
     record_of(request).concerns(current)
     return view(state, principal.tenant, current)

@@ -1,7 +1,6 @@
 """/v1/tenants/{tenant}/limits: what a tenant may use, for administrators."""
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AdminKey, State
 from headmix_server.api.guard import GuardedRoute
@@ -12,19 +11,19 @@ router = APIRouter(tags=["tenants"], route_class=GuardedRoute)
 
 
 @router.get("/v1/tenants/{tenant}/limits")
-async def get_limits(tenant: str, _: AdminKey, state: State) -> LimitsObject:
+async def get_limits(tenant: str, principal: AdminKey, state: State) -> LimitsObject:
     """Return what was set for the tenant and what holds for it."""
-    await find_tenant(state, tenant)
-    return await run_in_threadpool(limits_object, state.limits, tenant)
+    await find_tenant(state, principal, tenant)
+    return await state.threads.manage(principal.tenant, limits_object, state.limits, tenant)
 
 
 @router.patch("/v1/tenants/{tenant}/limits")
 async def change_limits(tenant: str, body: LimitChanges, principal: AdminKey, state: State) -> LimitsObject:
     """Set limits; they hold from the next request on."""
-    await find_tenant(state, tenant)
+    await find_tenant(state, principal, tenant)
 
     def change() -> LimitsObject:
         state.limits.change(tenant, body.model_dump(exclude_unset=True), actor=principal.actor)
         return limits_object(state.limits, tenant)
 
-    return await run_in_threadpool(change)
+    return await state.threads.manage(principal.tenant, change)

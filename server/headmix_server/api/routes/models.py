@@ -1,7 +1,6 @@
 """/v1/models: what the tenant can name as `model`."""
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AnyKey, State
 from headmix_server.api.guard import GuardedRoute
@@ -26,7 +25,7 @@ async def list_models(principal: AnyKey, state: State) -> Response:
         adapters = [_adapter(state, version.called_by(principal.tenant), version) for version in versions]
         return ModelList(data=[_base(state), *adapters]).model_dump_json().encode()
 
-    return Response(await run_in_threadpool(whole), media_type="application/json")
+    return Response(await state.threads.manage(principal.tenant, whole), media_type="application/json")
 
 
 @router.get("/v1/models/{model:path}")

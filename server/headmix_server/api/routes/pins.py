@@ -1,7 +1,6 @@
 """/v1/adapters/{name}/pin: a name whose current version stays on the device."""
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.adapter_view import view
 from headmix_server.api.deps import AdaptersKey, State
@@ -30,7 +29,7 @@ async def pin_adapter(request: Request, name: OwnName, principal: AdaptersKey, s
 async def unpin_adapter(request: Request, name: OwnName, principal: AdaptersKey, state: State) -> AdapterObject:
     """Let the adapter leave the device again when others need its place."""
     remove = state.library.catalog.pins.remove
-    version = await run_in_threadpool(remove, principal.tenant, name, actor=principal.actor)
+    version = await state.threads.manage(principal.tenant, remove, principal.tenant, name, actor=principal.actor)
     state.pinning.look_again()
     record_of(request).concerns(version)
     return view(state, principal.tenant, version)

@@ -1,7 +1,6 @@
 """/v1/adapters/{name}/sharing: who else may use an adapter."""
 
 from fastapi import APIRouter
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AdaptersKey, State
 from headmix_server.api.guard import GuardedRoute
@@ -17,7 +16,9 @@ router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 @router.get("/v1/adapters/{name}/sharing")
 async def get_sharing(name: OwnName, principal: AdaptersKey, state: State) -> SharingObject:
     """Return whom the adapter is shared with."""
-    return sharing_object(name, await run_in_threadpool(state.library.catalog.sharing.of, principal.tenant, name))
+    return sharing_object(
+        name, await state.threads.manage(principal.tenant, state.library.catalog.sharing.of, principal.tenant, name)
+    )
 
 
 @router.put("/v1/adapters/{name}/sharing")
@@ -34,4 +35,7 @@ async def unshare_adapter(name: OwnName, principal: AdaptersKey, state: State) -
 
 async def _change(state: ApiState, principal: Principal, name: str, shares: Shares) -> SharingObject:
     change = state.library.catalog.sharing.change
-    return sharing_object(name, await run_in_threadpool(change, principal.tenant, name, shares, actor=principal.actor))
+    return sharing_object(
+        name,
+        await state.threads.manage(principal.tenant, change, principal.tenant, name, shares, actor=principal.actor),
+    )

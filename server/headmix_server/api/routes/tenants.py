@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AdminKey, State
 from headmix_server.api.guard import GuardedRoute
@@ -26,15 +25,18 @@ from headmix_server.api.schemas.tenancy import (
 )
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import NotFound
+from headmix_server.tenancy.principal import Principal
 from headmix_server.tenancy.tenants import TenantInfo
 
 router = APIRouter(tags=["tenants"], route_class=GuardedRoute)
 
 
 @router.get("/v1/tenants")
-async def list_tenants(_: AdminKey, state: State) -> TenantList:
+async def list_tenants(principal: AdminKey, state: State) -> TenantList:
     """Return every tenant."""
-    return TenantList(data=[tenant_object(tenant) for tenant in await run_in_threadpool(state.tenants.list)])
+    return TenantList(
+        data=[tenant_object(tenant) for tenant in await state.threads.manage(principal.tenant, state.tenants.list)]
+    )
 
 
 @router.post(
@@ -48,35 +50,37 @@ async def create_tenant(body: TenantRequest, response: Response, principal: Admi
     def create() -> tuple[TenantInfo, bool]:
         return state.tenants.create(body.name, actor=principal.actor)
 
-    tenant, made = await run_in_threadpool(create)
+    tenant, made = await state.threads.manage(principal.tenant, create)
     response.status_code = 201 if made else 200
     return tenant_object(tenant)
 
 
 @router.get("/v1/tenants/{tenant}")
-async def get_tenant(tenant: str, _: AdminKey, state: State) -> TenantObject:
+async def get_tenant(tenant: str, principal: AdminKey, state: State) -> TenantObject:
     """Return one tenant."""
-    return tenant_object(await find_tenant(state, tenant))
+    return tenant_object(await find_tenant(state, principal, tenant))
 
 
 @router.get("/v1/tenants/{tenant}/keys")
-async def list_keys(tenant: str, _: AdminKey, state: State) -> KeyList:
+async def list_keys(tenant: str, principal: AdminKey, state: State) -> KeyList:
     """Return the tenant's keys without their texts, revoked and expired ones too, oldest first."""
-    await find_tenant(state, tenant)
-    return KeyList(data=[key_object(info) for info in await run_in_threadpool(state.keys.list, tenant)])
+    await find_tenant(state, principal, tenant)
+    return KeyList(
+        data=[key_object(info) for info in await state.threads.manage(principal.tenant, state.keys.list, tenant)]
+    )
 
 
 @router.post("/v1/tenants/{tenant}/keys", status_code=201)
 async def create_key(tenant: str, body: KeyRequest, principal: AdminKey, state: State) -> NewKeyObject:
     """Make a key of an existing tenant; its text is in this answer and nowhere else."""
-    await find_tenant(state, tenant)
+    await find_tenant(state, principal, tenant)
 
     def create() -> NewKeyObject:
         return new_key_object(
             state.keys.create(tenant, body.scopes, body.name, expires=body.expires, actor=principal.actor)
         )
 
-    return await run_in_threadpool(create)
+    return await state.threads.manage(principal.tenant, create)
 
 
 @router.post("/v1/tenants/{tenant}/keys/{key_id}/rotate", status_code=201)
@@ -92,7 +96,7 @@ async def rotate_key(
             raise _no_key(tenant, key_id)
         return new_key_object(new)
 
-    return await run_in_threadpool(rotate)
+    return await state.threads.manage(principal.tenant, rotate)
 
 
 @router.delete("/v1/tenants/{tenant}/keys/{key_id}")
@@ -104,12 +108,12 @@ async def revoke_key(tenant: str, key_id: str, principal: AdminKey, state: State
             raise _no_key(tenant, key_id)
         return next(key_object(info) for info in state.keys.list(tenant) if info.key_id == key_id)
 
-    return await run_in_threadpool(revoke)
+    return await state.threads.manage(principal.tenant, revoke)
 
 
 @router.get("/v1/audit")
 async def list_audit(
-    _: AdminKey,
+    principal: AdminKey,
     state: State,
     tenant: str | None = None,
     before: Annotated[int | None, Query(ge=0, le=LARGEST)] = None,
@@ -121,16 +125,16 @@ async def list_audit(
         found = state.audit.entries(tenant=tenant, before=before, limit=limit)
         return AuditList(data=[audit_object(entry) for entry in found])
 
-    return await run_in_threadpool(entries)
+    return await state.threads.manage(principal.tenant, entries)
 
 
-async def find_tenant(state: ApiState, name: str) -> TenantInfo:
-    """Return the tenant.
+async def find_tenant(state: ApiState, principal: Principal, name: str) -> TenantInfo:
+    """Return the tenant that an administrator asks for.
 
     Raises:
         NotFound: there is none of this name.
     """
-    tenant = await run_in_threadpool(state.tenants.get, name)
+    tenant = await state.threads.manage(principal.tenant, state.tenants.get, name)
     if tenant is None:
         raise NotFound(f"There is no tenant {shown(name)}.", param="tenant")
     return tenant

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.deps import AnyKey, State
 from headmix_server.api.guard import GuardedRoute
@@ -50,7 +49,7 @@ async def get_usage(
             state.usage.flush_for_reader()
         return state.usage_report.lines(tenant=whose, first=first, last=last, groups=groups)
 
-    objects = [usage_object(line, state.base.name) for line in await run_in_threadpool(lines)]
+    objects = [usage_object(line, state.base.name) for line in await state.threads.manage(principal.tenant, lines)]
     as_csv = format == "csv" or (format is None and "text/csv" in request.headers.get("accept", ""))
     if as_csv:
         return PlainTextResponse(usage_csv(objects), media_type=_CSV_TYPE)

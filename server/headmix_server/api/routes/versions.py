@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from starlette.concurrency import run_in_threadpool
 
 from headmix_server.api.adapter_view import view
 from headmix_server.api.deps import AdaptersKey, State
@@ -36,7 +35,7 @@ async def restore_version(name: OwnName, version: Number, principal: AdaptersKey
 async def delete_version(name: OwnName, version: Number, principal: AdaptersKey, state: State) -> AdapterDeleted:
     """Take one version away for good; requests that run or wait with it go on to their end."""
     delete = state.library.delete_version
-    gone = await run_in_threadpool(delete, principal.tenant, name, version, actor=principal.actor)
+    gone = await state.threads.manage(principal.tenant, delete, principal.tenant, name, version, actor=principal.actor)
     return AdapterDeleted(name=name, versions=[gone.version])
 
 
@@ -44,5 +43,7 @@ async def _set_state(
     state: ApiState, principal: Principal, name: str, version: int, wanted: VersionState
 ) -> AdapterObject:
     change = state.library.catalog.set_state
-    changed = await run_in_threadpool(change, principal.tenant, name, version, wanted, actor=principal.actor)
+    changed = await state.threads.manage(
+        principal.tenant, change, principal.tenant, name, version, wanted, actor=principal.actor
+    )
     return view(state, principal.tenant, changed)

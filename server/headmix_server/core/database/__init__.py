@@ -1,6 +1,13 @@
 """The database: SQLite as the embedded default, PostgreSQL by URL; how it is opened, migrated, read and written."""
 
-from headmix_server.core.database.audit import SERVER, AuditEntry, audit, audit_entries
+from headmix_server.core.database.audit import (
+    SERVER,
+    AuditEntry,
+    audit,
+    audit_entries,
+    outdated_audit,
+    remove_audit,
+)
 from headmix_server.core.database.base import Base, Tenant
 from headmix_server.core.database.commits import transaction_number, was_committed
 from headmix_server.core.database.faults import DatabaseUnreachable, DatabaseUnusable
@@ -29,7 +36,9 @@ __all__ = [
     "ensure_lease",
     "ensure_tenant",
     "open_database",
+    "outdated_audit",
     "reading",
+    "remove_audit",
     "take_lease",
     "transaction_number",
     "upgrade_database",

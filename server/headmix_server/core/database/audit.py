@@ -5,10 +5,11 @@ Owns the table and how it is written and read; what counts as a change, those wh
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, select
+from sqlalchemy import BigInteger, Integer, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from headmix_server.core.database.base import Base
@@ -49,6 +50,28 @@ def audit(session: Session, actor: str, tenant: str, action: str, subject: str, 
     """Note a change of a tenant's; call it within the transaction that makes it. `detail` is JSON-ready."""
     text = json.dumps(detail, sort_keys=True)
     session.add(AuditRow(at=int(time.time()), actor=actor, tenant=tenant, action=action, subject=subject, detail=text))
+
+
+def outdated_audit(session: Session, *, before: int, rows: int, most: int) -> tuple[int, ...]:
+    """Return the numbers of the oldest changes, at most so many, that were made before a time or are beyond `rows`.
+
+    0 as a number of rows is no limit.
+    """
+    oldest = session.execute(select(AuditRow.id, AuditRow.at).order_by(AuditRow.id).limit(most)).all()
+    newest = session.scalar(select(func.max(AuditRow.id)))
+    if newest is None:
+        return ()
+    first_kept = oldest[0].id
+    # Numbers have gaps: only where they leave room for too many, the rows are counted.
+    if rows and newest - first_kept >= rows:
+        kept = select(AuditRow.id).order_by(AuditRow.id.desc()).offset(rows - 1).limit(1)
+        first_kept = session.scalar(kept) or first_kept
+    return tuple(row.id for row in oldest if row.at < before or row.id < first_kept)
+
+
+def remove_audit(session: Session, numbers: Collection[int]) -> None:
+    """Remove these changes; call it within a transaction that writes."""
+    session.execute(delete(AuditRow).where(AuditRow.id.in_(numbers)))
 
 
 def audit_entries(

@@ -1,0 +1,59 @@
+"""Each kind of work has threads of its own."""
+
+import asyncio
+import sqlite3
+import threading
+
+from headmix_server.api.threads import MANAGEMENT_THREADS, MANAGEMENT_THREADS_OF_A_TENANT, Threads
+from tests.support.api_rig import BASE, ApiRig
+
+
+async def test_keys_are_checked_and_models_asked_while_sixty_changes_wait_for_the_write_lock(rig: ApiRig) -> None:
+    rig.publish("tone")
+    with sqlite3.connect(rig.state.settings.data_dir / "headmix.db", isolation_level=None) as other_writer:
+        other_writer.execute("BEGIN IMMEDIATE")
+        changes = [
+            asyncio.ensure_future(client.put("/v1/adapters/tone/sharing", json={"everyone": True}))
+            for client in (rig.client, rig.other)
+            for _ in range(30)
+        ]
+        _, waiting = await asyncio.wait(changes, timeout=0.5)
+        assert len(waiting) >= 30
+        for client, model in ((rig.client, "tone"), (rig.other, BASE)):
+            async with asyncio.timeout(5):
+                answer = await client.post("/v1/completions", json={"model": model, "prompt": "x"})
+            assert answer.status_code == 200
+        assert not any(change.done() for change in waiting)
+        other_writer.execute("ROLLBACK")
+    assert {answer.status_code for answer in await asyncio.gather(*changes)} <= {200, 404, 503}
+
+
+async def test_one_tenants_changes_leave_threads_to_others() -> None:
+    threads, go = Threads(), threading.Event()
+    waiting = [asyncio.create_task(threads.manage("greedy", go.wait, 20)) for _ in range(5 * MANAGEMENT_THREADS)]
+    try:
+        async with asyncio.timeout(10):
+            assert await threads.manage("other", lambda: "done") == "done"
+            assert await threads.authenticate(lambda: "known") == "known"
+    finally:
+        go.set()
+        await asyncio.gather(*waiting)
+    assert not threads._turns
+    assert not threads._using
+
+
+async def test_a_tenant_has_its_share_of_threads_and_no_more() -> None:
+    threads, running, most = Threads(), 0, 0
+    lock = threading.Lock()
+
+    def work() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.01)
+        with lock:
+            running -= 1
+
+    await asyncio.gather(*(threads.manage("greedy", work) for _ in range(20)))
+    assert 1 <= most <= MANAGEMENT_THREADS_OF_A_TENANT
