@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from headmix_server.api.body_budget import BodyBudget
 from headmix_server.api.body_limit import MIB, BodyLimit, Pace
 from headmix_server.api.errors import install_handlers
+from headmix_server.api.openapi_page import add_openapi_page
 from headmix_server.api.request_log import RequestLog
 from headmix_server.api.routes import (
     adapters,
@@ -36,7 +37,8 @@ _PROBES = (health, metrics)
 
 def create_app(state: ApiState) -> FastAPI:
     """Return the HTTP application over the given parts; it starts and stops none of them."""
-    app = FastAPI(title="headmix", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(title="headmix", version="1", openapi_url=None, redirect_slashes=False)
+    add_openapi_page(app)
     app.state.headmix = state
     install_handlers(app)
     # The last one added is the outermost.
