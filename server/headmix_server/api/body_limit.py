@@ -24,14 +24,14 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How slowly a body may come: `seconds` in all, and one more for every `bytes_per_second` that have arrived."""
+    """How slowly a body may come: it may be waited for `seconds`, and `bytes_per_second` that arrive give one back."""
 
     seconds: float
     bytes_per_second: int
 
-    def allows(self, received: int) -> float:
-        """Return the seconds that may be spent waiting for a body of which so many bytes are there."""
-        return self.seconds + received / self.bytes_per_second
+    def after(self, patience: float, waited: float, received: int) -> float:
+        """Return the patience that is left after a wait that ended with some bytes; more than at first it never is."""
+        return min(self.seconds, patience - waited + received / self.bytes_per_second)
 
 
 class BodyLimit:
@@ -67,7 +67,7 @@ class _Body:
         self._budget = budget
         self._arriving: ArrivingBody | None = None
         self._received = 0
-        self._waited = 0.0
+        self._patience = pace.seconds
         self._complete = False
 
     async def receive(self) -> Message:
@@ -105,15 +105,16 @@ class _Body:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(self._pace.allows(self._received) - self._waited) as timeout:
+            async with asyncio.timeout(self._patience) as timeout:
                 arriving.waits(timeout)
-                return await self._receive()
+                message = await self._receive()
         except TimeoutError as error:
             _check_kept(arriving)
             raise BodyRefused(RequestTimeout("The body came too slowly.")) from error
         finally:
             arriving.waits(None)
-            self._waited += loop.time() - began
+        self._patience = self._pace.after(self._patience, loop.time() - began, len(message.get("body", b"")))
+        return message
 
     def _check_size(self, size: int) -> None:
         if self._max_bytes is not None and size > self._max_bytes:

@@ -31,6 +31,8 @@ LINGER_SECONDS = 10.0
 LINGER_BYTES = 16 * 1024 * 1024
 """How much of a body is still taken in after its request was answered. A connection that is closed while its client
 sends is reset, and the answer may be lost."""
+SLICE_BYTES = 16 * 1024
+"""How much of what may hold many small things is parsed at once, before others have their turn."""
 MOST_PIPELINED = 32
 """Requests that may wait on one connection behind the one being served."""
 
@@ -78,6 +80,8 @@ class HttpConnection(HttpToolsProtocol):
         self._bounds = RequestBounds(config.limits.headers)
         self._refused = False
         self._too_large = False
+        self._is_chunked = False
+        self._backlog = b""
         self._discarded = 0
         self._timer: asyncio.TimerHandle | None = None
         self._expects_headers = False
@@ -110,6 +114,38 @@ class HttpConnection(HttpToolsProtocol):
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:
                 self.give_way()
+        if self._backlog:
+            self._keep_for_later(self._backlog + data)
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what has arrived; only a slice of it now where it may hold many headers, chunks or requests."""
+        whole = self._bounds.in_body and not self._is_chunked
+        if len(data) > SLICE_BYTES and not whole:
+            self._feed(data[:SLICE_BYTES])
+            self._keep_for_later(data[SLICE_BYTES:])
+        else:
+            self._feed(data)
+
+    def _keep_for_later(self, data: bytes) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        if not self._backlog:
+            self.loop.call_soon(self._go_on)
+        self._backlog = data
+        self.transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Parse the next slice."""
+        data, self._backlog = self._backlog, b""
+        if self.transport.is_closing():
+            return
+        self._parse(data)
+        if not self._backlog and not self.flow.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _feed(self, data: bytes) -> None:
         if self._refused or self.transport.is_closing():
             return
         if not (self._is_serving or self._is_discarding or self._expects_headers):
@@ -154,6 +190,7 @@ class HttpConnection(HttpToolsProtocol):
             self._too_large = True
             raise TooLargeError
         self._bounds.end_headers()
+        self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         self._discarded = 0
         self._disarm()
         self._table.serves(self)
@@ -185,7 +222,9 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.is_closing() or self._is_serving:
             return
         self._table.waits(self)
-        if self._bounds.in_body:
+        if self._bounds.in_body and self._is_chunked:
+            self._linger()  # finding its end may take any amount of work
+        elif self._bounds.in_body:
             self._arm(LINGER_SECONDS, self.give_way)
         else:
             self._wait()
@@ -270,8 +309,16 @@ class HttpConnection(HttpToolsProtocol):
             self.give_way()
             return
         self._table.waits(self)
-        self._discarded = 0
         self.transport.write(_answer(error))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that nothing more will be answered, and take in what the client is sending until it has understood."""
+        self._refused = True
+        self._discarded = 0
+        self._backlog = b""
+        self.flow.resume_reading()
+        self.transport.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._arm(LINGER_SECONDS, self.give_way)

@@ -6,8 +6,8 @@ between its chunks and trailers after them, which the parser drops or gathers wi
 
 from dataclasses import dataclass
 
-CHUNK_OVERHEAD = 16
-"""Bytes that may stand around one byte of a chunked body."""
+BODY_TO_OVERHEAD = 2
+"""Bytes of a chunked body for each byte around its chunks, beyond as many as headers may have: each chunk is work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +86,5 @@ class RequestBounds:
                 raise TooLargeError
         elif self.in_body and was_in_body and not self._begun:
             self._overhead += size - (self._body - body)
-            if self._overhead > self._limits.size + CHUNK_OVERHEAD * self._body:
+            if self._overhead > self._limits.size + self._body // BODY_TO_OVERHEAD:
                 raise TooLargeError

@@ -159,8 +159,8 @@ class Settings(BaseSettings):
     body_seconds: Seconds = Field(
         30.0,
         gt=0,
-        description="Seconds the server waits for a request body, plus one second for every `min_body_rate` bytes "
-        "received; then 408.",
+        description="Seconds the server waits for a request body; every `min_body_rate` bytes that arrive give one "
+        "second back. Then 408.",
     )
     min_body_rate: Count = Field(
         4096, ge=1, description="Bytes per second at which a body, uploads included, must arrive after `body_seconds`."

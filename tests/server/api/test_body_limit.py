@@ -57,9 +57,15 @@ async def test_a_slow_body_at_an_honest_pace_is_read(base_folder: Path, tmp_path
         assert await status(reader) == 200
 
 
-def test_the_pace_counts_what_has_arrived() -> None:
-    assert Pace(10, 100).allows(0) == 10
-    assert Pace(10, 100).allows(500) == 15
+def test_what_arrives_gives_patience_back_but_none_to_save() -> None:
+    pace = Pace(10, 100)
+    assert pace.after(10, waited=4, received=100) == 7
+    assert pace.after(7, waited=7, received=0) == 0
+    assert pace.after(10, waited=1, received=1_000_000) == 10
+    trickling = 10.0
+    for _ in range(4):
+        trickling = pace.after(trickling, waited=3, received=1)
+    assert trickling < 0
 
 
 async def test_bodies_that_never_end_are_bounded_and_another_tenants_passes(base_folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from headmix_server.app import http_connection
+from headmix_server.app.http_connection import SLICE_BYTES, HttpConnection
 from headmix_server.app.http_server import HttpServer, http_server
 from headmix_server.app.listen import listen
 from headmix_server.core.settings import Settings
@@ -155,15 +156,41 @@ async def test_trailers_are_bounded_and_never_become_headers() -> None:
         writer.close()
 
 
-async def test_small_chunks_of_a_large_body_are_no_overhead() -> None:
-    async with served(max_header_kib=1) as there:
+async def test_chunks_may_be_small_but_not_all_of_a_large_bodys() -> None:
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with served(max_header_kib=8) as there:
         reader, writer = await there.open()
-        writer.write(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for _ in range(100):
-            writer.write(b"1\r\na\r\n" * 50)
-            await asyncio.sleep(0)
-        writer.write(b"0\r\n\r\n")
-        assert await answer(reader) == (200, b"5000")
+        writer.write(head + b"10\r\naaaaaaaaaaaaaaaa\r\n" * 20_000 + b"0\r\n\r\n")
+        assert await answer(reader) == (200, b"320000")
+        writer.write(head + b"1\r\na\r\n" * 1_000 + b"0\r\n\r\n")
+        assert await answer(reader) == (200, b"1000")
+        writer.write(head + b"1\r\na\r\n" * 10_000)
+        assert await everything(reader) == b""
+        writer.close()
+
+
+async def test_what_arrives_at_once_is_parsed_in_turns_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = []
+    feed = HttpConnection._feed
+
+    def noting(connection: HttpConnection, data: bytes) -> None:
+        fed.append(len(data))
+        feed(connection, data)
+
+    monkeypatch.setattr(HttpConnection, "_feed", noting)
+    async with served() as there:
+        reader, writer = await there.open()
+        body = b"a" * 1_000_000
+        chunks = b"".join(b"3e8\r\n" + body[start : start + 1000] + b"\r\n" for start in range(0, len(body), 1000))
+        writer.write(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert await answer(reader) == (200, b"1000000")
+        assert max(fed) <= SLICE_BYTES
+        fed.clear()
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(body)
+        assert await answer(reader) == (200, b"1000000")
+        assert len(fed) < 1_000_000 / SLICE_BYTES  # one large thing: nobody has to wait for it
         writer.close()
 
 
@@ -258,12 +285,21 @@ async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off_and_a_slow_o
 async def test_a_refused_bodys_rest_is_dropped_and_the_connection_goes_on() -> None:
     async with served() as there:
         reader, writer = await there.open()
-        for head in (b"Content-Length: 100000", b"Transfer-Encoding: chunked"):
-            writer.write(b"POST /refused HTTP/1.1\r\n" + head + b"\r\n\r\n")
-            assert (await answer(reader))[0] == 401
-            writer.write(b"a" * 100_000 if b"Length" in head else b"3\r\nabc\r\n0\r\n\r\n")
-            writer.write(GET)
-            assert await answer(reader) == (200, b"0")
+        writer.write(b"POST /refused HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+        assert (await answer(reader))[0] == 401
+        writer.write(b"a" * 100_000 + GET)
+        assert await answer(reader) == (200, b"0")
+        writer.close()
+
+
+async def test_a_refused_chunked_bodys_rest_is_not_even_parsed_and_the_connection_ends() -> None:
+    async with served() as there:
+        reader, writer = await there.open()
+        writer.write(b"POST /refused HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert (await answer(reader))[0] == 401
+        assert await everything(reader) == b""
+        writer.write(b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n" + GET)
+        await writer.drain()  # it is still taken in
         writer.close()
 
 
