@@ -33,6 +33,8 @@ LINGER_BYTES = 16 * 1024 * 1024
 sends is reset, and the answer may be lost."""
 SLICE_BYTES = 16 * 1024
 """How much of what may hold many small things is parsed at once, before others have their turn."""
+BACKLOG = 512
+"""Connections that the system keeps until they are taken in, all of them in one turn of the event loop."""
 MOST_PIPELINED = 32
 """Requests that may wait on one connection behind the one being served."""
 
@@ -58,6 +60,7 @@ class HttpConfig(uvicorn.Config):
             lifespan="off",
             ws="none",
             server_header=False,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=closing_seconds,
         )
         self.limits = limits
