@@ -1,1 +1,21 @@
-"""The headmix server: an API process (asyncio, no torch) and an engine process (torch, no web)."""
+"""The headmix server: an API process (asyncio, no torch) and an engine process (torch, no web).
+
+    from headmix_server import LLM, SamplingParams
+
+is headmix in one process, without a server. They are imported when asked for: the server's processes don't need them.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headmix_server.llm import LLM, SamplingParams
+
+__all__ = ["LLM", "SamplingParams"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from headmix_server import llm
+
+    return getattr(llm, name)

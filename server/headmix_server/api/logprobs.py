@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from headmix_server.api.generation import PlacedLogprob
 from headmix_server.api.schemas.chat import ChatLogprobs, ChatTokenLogprob, TopLogprob
 from headmix_server.api.schemas.completions import CompletionLogprobs
 from headmix_server.core.types import TokenLogprob
+from headmix_server.text.completion import PlacedLogprob
 from headmix_server.text.detokenize import Detokenizer
 from headmix_server.text.tokenizer import Tokenizer
 

@@ -52,6 +52,18 @@ def configure_logging(level: str, process: str, log_format: LogFormat = "json") 
     logging.getLogger("headmix_adapters").setLevel(least)
 
 
+def quiet_logging() -> None:
+    """Let this package's warnings and errors reach stderr and nothing else, for programs that use it as a library.
+
+    A program that has configured structlog keeps its own configuration.
+    """
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger("warning"),
+            logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LogStream())),
+        )
+
+
 def shows_console(log_format: LogFormat) -> bool:
     """Return whether lines are for people: as the setting says, and for `auto` where stderr is a terminal."""
     return log_format == "console" or (log_format == "auto" and LogStream().isatty())

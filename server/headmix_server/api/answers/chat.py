@@ -15,7 +15,6 @@ from headmix_server.api.answers.chunks import (
 )
 from headmix_server.api.answers.continuous_usage import ContinuousUsage
 from headmix_server.api.answers.whole import JsonList, json_object
-from headmix_server.api.generation import Delta, PlacedLogprob
 from headmix_server.api.job import Job
 from headmix_server.api.logprobs import chat_logprobs
 from headmix_server.api.schemas.chat import (
@@ -28,6 +27,7 @@ from headmix_server.api.schemas.chat import (
 from headmix_server.api.schemas.common import GenerationUsage
 from headmix_server.api.sse import Events
 from headmix_server.core.types import FinishReason
+from headmix_server.text.completion import Delta, PlacedLogprob
 
 
 @dataclass(slots=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from headmix_server.api.answers.chunks import ChunkFrame, TextChoice, json_of
 from headmix_server.api.answers.continuous_usage import ContinuousUsage
 from headmix_server.api.answers.whole import JsonList, json_object
-from headmix_server.api.generation import Delta
 from headmix_server.api.job import Job
 from headmix_server.api.logprobs import completion_logprobs, joined, prompt_logprobs
 from headmix_server.api.schemas.common import GenerationUsage
 from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from headmix_server.api.sse import Events
 from headmix_server.core.types import FinishReason
+from headmix_server.text.completion import Delta
 from headmix_server.text.detokenize import prompt_text
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from headmix_server.api.generation import CompletionText
 from headmix_server.core.messages import TokenOutput
 from headmix_server.core.types import SamplingParams, TokenLogprob
+from headmix_server.text.completion import CompletionText
 from headmix_server.text.tokenizer import load_tokenizer
 from tests.support.api_rig import BASE, ApiRig
 from tests.support.work import counted

@@ -1,14 +1,13 @@
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headmix_server.api.generation import CompletionText
 from headmix_server.core.messages import TokenOutput
 from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
+from headmix_server.text.completion import CompletionText
 from headmix_server.text.stop import StopMatcher
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
+from tests.support.base_folder import write_base_folder
 from tests.support.fake_engine import EOS
 
 STEPS = st.lists(st.lists(st.integers(3, 399), min_size=1, max_size=3), max_size=20)
@@ -16,8 +15,8 @@ STOPS = st.lists(st.sampled_from(["a", "e ", " th", "o", "\ufffd", "fox"]), max_
 
 
 @pytest.fixture(scope="module")
-def tokenizer(base_folder: Path) -> Tokenizer:
-    return load_tokenizer(base_folder)
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return load_tokenizer(write_base_folder(tmp_path_factory.mktemp("base")))
 
 
 @given(steps=STEPS, stops=STOPS, ends=st.booleans())

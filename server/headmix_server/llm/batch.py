@@ -1,0 +1,214 @@
+"""Inputs of every kind that run together: collected first, then computed in one mixed batch.
+
+Owns the way from texts and names to engine requests. It does not know who computes them.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeGuard, TypeVar, cast
+
+import msgspec
+
+from headmix_adapters.config import Pooling
+from headmix_server.core.errors import HeadmixServerError, InvalidRequest
+from headmix_server.core.messages import Classify, Embed, Generate
+from headmix_server.core.types import EmbeddingParams, SamplingParams
+from headmix_server.llm.adapters import TENANT
+from headmix_server.llm.local_model import Conversation, LocalModel, Prompt
+from headmix_server.llm.results import Classification, Embedding, Generation
+from headmix_server.llm.tasks import ClassificationTask, EmbeddingTask, GenerationTask, Task
+
+DEFAULT_SAMPLING = SamplingParams(max_tokens=128)
+SEEDS = 2**63
+
+R = TypeVar("R")
+Name = TypeVar("Name", str, str | None)
+
+
+class Pending(Generic[R]):
+    """The results of one call, readable once the batch has run; in the order of the inputs."""
+
+    def __init__(self, tasks: Sequence[Task[R]]) -> None:
+        self._tasks = tasks
+
+    def outcomes(self) -> list[R | HeadmixServerError]:
+        """Return each input's result, or the error it failed with.
+
+        Raises:
+            RuntimeError: the batch has not run.
+        """
+        if not all(task.done for task in self._tasks):
+            raise RuntimeError("the batch has not run: call run() first")
+        return [task.result() for task in self._tasks]
+
+    def results(self) -> list[R]:
+        """Return each input's result.
+
+        Raises:
+            HeadmixServerError: the first input's that failed; `outcomes` has the others' results.
+            RuntimeError: the batch has not run.
+        """
+        results = []
+        for outcome in self.outcomes():
+            if isinstance(outcome, HeadmixServerError):
+                raise outcome
+            results.append(outcome)
+        return results
+
+
+class Batch:
+    """Inputs that run together: add them, call `run` once, then read the results of each call.
+
+    A list of `adapter` or `sampling` has one for each input. All methods but `run` raise ModelNotFound for a name that
+    no adapter has, TaskMismatch for an adapter or base of another task, and InvalidRequest for an empty input, a token
+    id that is not in the vocabulary, and lists of different lengths.
+    """
+
+    def __init__(self, model: LocalModel, compute: Callable[[Sequence[Task[object]]], None]) -> None:
+        self._model = model
+        self._compute = compute
+        self._tasks: list[Task[object]] = []
+        self._numbers = itertools.count()
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        adapter: str | Sequence[str | None] | None = None,
+        sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
+        stop: Sequence[str] = (),
+    ) -> Pending[Generation]:
+        """Add prompts to continue: texts, or lists of token ids.
+
+        One `sampling` for several prompts gives each a seed of its own: the seed, the seed plus one, and so on.
+        """
+        return self._generate(as_prompts(prompts), adapter, sampling, stop)
+
+    def chat(
+        self,
+        conversations: Conversation | Sequence[Conversation],
+        *,
+        adapter: str | Sequence[str | None] | None = None,
+        sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
+        stop: Sequence[str] = (),
+    ) -> Pending[Generation]:
+        """Add conversations to answer: lists of messages with `role` and `content`. Seeds are as for `generate`."""
+        texts = [self._model.render(conversation) for conversation in as_conversations(conversations)]
+        # The template writes the special tokens itself.
+        return self._generate(texts, adapter, sampling, stop, add_special_tokens=False)
+
+    def classify(self, texts: Prompt | Sequence[Prompt], *, adapter: str | Sequence[str]) -> Pending[Classification]:
+        """Add texts to score with an adapter's classification head."""
+        prompts = as_prompts(texts)
+        tasks = []
+        for prompt, name in zip(prompts, names_of(adapter, len(prompts)), strict=True):
+            head = self._model.head(name)
+            request = Classify(
+                request_id=self._name(),
+                tenant=TENANT,
+                prompt=self._model.encode(prompt, name),
+                adapter=self._model.adapters[name].ref,
+            )
+            tasks.append(ClassificationTask(request, head))
+        return self._pending(tasks)
+
+    def embed(
+        self,
+        texts: Prompt | Sequence[Prompt],
+        *,
+        adapter: str | Sequence[str | None] | None = None,
+        pooling: Pooling | None = None,
+        normalize: bool = True,
+    ) -> Pending[Embedding]:
+        """Add texts to make vectors of; decoders are pooled at the last token and encoders by the mean by default."""
+        prompts = as_prompts(texts)
+        params = EmbeddingParams(pooling=pooling or ("last" if self._model.generates else "mean"), normalize=normalize)
+        tasks = []
+        for prompt, name in zip(prompts, names_of(adapter, len(prompts)), strict=True):
+            request = Embed(
+                request_id=self._name(),
+                tenant=TENANT,
+                prompt=self._model.encode(prompt, name),
+                adapter=self._model.ref(name),
+                params=params,
+            )
+            tasks.append(EmbeddingTask(request))
+        return self._pending(tasks)
+
+    def run(self) -> None:
+        """Compute everything that was added and has not run; returns when the last input has its result or error."""
+        tasks, self._tasks = self._tasks, []
+        self._compute(tasks)
+
+    def _generate(
+        self,
+        prompts: Sequence[Prompt],
+        adapter: str | Sequence[str | None] | None,
+        sampling: SamplingParams | Sequence[SamplingParams],
+        stop: Sequence[str],
+        *,
+        add_special_tokens: bool = True,
+    ) -> Pending[Generation]:
+        names, samplings = names_of(adapter, len(prompts)), samplings_of(sampling, len(prompts))
+        tasks = []
+        for prompt, name, params in zip(prompts, names, samplings, strict=True):
+            self._model.check_generates(name)
+            request = Generate(
+                request_id=self._name(),
+                tenant=TENANT,
+                prompt=self._model.encode(prompt, name, add_special_tokens=add_special_tokens),
+                adapter=self._model.ref(name),
+                sampling=params,
+            )
+            tasks.append(GenerationTask(request, self._model.tokenizer_of(name), stop))
+        return self._pending(tasks)
+
+    def _pending(self, tasks: Sequence[Task[R]]) -> Pending[R]:
+        self._tasks.extend(tasks)
+        return Pending(tasks)
+
+    def _name(self) -> str:
+        return str(next(self._numbers))
+
+
+def as_prompts(given: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
+    """Return a list of prompts; one alone, a text or token ids, becomes a list of one."""
+    return [given] if _is_prompt(given) else cast("Sequence[Prompt]", given)
+
+
+def as_conversations(given: Conversation | Sequence[Conversation]) -> Sequence[Conversation]:
+    """Return a list of conversations; one alone, a list of messages, becomes a list of one."""
+    alone = len(given) > 0 and isinstance(given[0], Mapping)
+    return [cast("Conversation", given)] if alone else cast("Sequence[Conversation]", given)
+
+
+def names_of(given: Name | Sequence[Name], inputs: int) -> Sequence[Name]:
+    """Return an adapter's name, or None for the base alone, for each input.
+
+    Raises:
+        InvalidRequest: a list with another number of names.
+    """
+    names = [given] * inputs if given is None or isinstance(given, str) else list(given)
+    _check_length(names, inputs, "adapter")
+    return names
+
+
+def samplings_of(given: SamplingParams | Sequence[SamplingParams], inputs: int) -> Sequence[SamplingParams]:
+    """Return the parameters for each input; the same for all but for the seed, where one is given.
+
+    Raises:
+        InvalidRequest: a list with another number of parameters.
+    """
+    if isinstance(given, SamplingParams):
+        return [msgspec.structs.replace(given, seed=(given.seed + place) % SEEDS) for place in range(inputs)]
+    _check_length(given, inputs, "sampling")
+    return given
+
+
+def _is_prompt(given: Prompt | Sequence[Prompt]) -> TypeGuard[Prompt]:
+    return isinstance(given, str) or (len(given) > 0 and isinstance(given[0], int))
+
+
+def _check_length(given: Sequence[object], inputs: int, param: str) -> None:
+    if len(given) != inputs:
+        raise InvalidRequest(f"{param} has {len(given)} entries for {inputs} inputs.", param=param)

@@ -1,0 +1,95 @@
+"""A base and its adapters as an `LLM` reads texts for them: names to adapters, texts and conversations to token ids."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from headmix_adapters.base import ResolvedBase
+from headmix_adapters.config import ClassifierConfig
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError
+from headmix_server.core.errors import InvalidRequest, TaskMismatch
+from headmix_server.core.types import AdapterRef
+from headmix_server.llm.adapters import Adapters
+from headmix_server.text.tokenizer import Tokenizer
+
+Prompt = str | Sequence[int]
+Conversation = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """What texts are read with. `generates` is false for encoders; `chat_template` is None where the base has none."""
+
+    base: ResolvedBase
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    generates: bool
+    adapters: Adapters
+
+    def ref(self, name: str | None) -> AdapterRef | None:
+        """Return what the engine calls an adapter; None for the base alone.
+
+        Raises:
+            ModelNotFound: there is no such adapter.
+        """
+        return None if name is None else self.adapters[name].ref
+
+    def tokenizer_of(self, name: str | None) -> Tokenizer:
+        """Return the base's tokenizer, or an adapter's, which has the tokens that it adds."""
+        return self.tokenizer if name is None else self.adapters[name].tokenizer
+
+    def check_generates(self, name: str | None) -> None:
+        """Refuse what cannot continue a text.
+
+        Raises:
+            TaskMismatch: the base is an encoder, or the adapter a classifier.
+        """
+        if name is not None and self.adapters[name].config.task != "generation":
+            raise TaskMismatch(f"{name!r} is a classifier: use classify().", param="adapter")
+        if not self.generates:
+            raise TaskMismatch(f"The base {self.base.name} is an encoder: it classifies and embeds.", param="prompts")
+
+    def head(self, name: str) -> ClassifierConfig:
+        """Return an adapter's classification head.
+
+        Raises:
+            TaskMismatch: it has none.
+        """
+        head = self.adapters[name].config.classifier
+        if head is None:
+            raise TaskMismatch(f"{name!r} is not a classifier.", param="adapter")
+        return head
+
+    def encode(self, prompt: Prompt, name: str | None, *, add_special_tokens: bool = True) -> list[int]:
+        """Return a text's token ids, or the ids given.
+
+        Raises:
+            InvalidRequest: there are none, or an id is not in the vocabulary.
+        """
+        if isinstance(prompt, str):
+            tokenizer = self.tokenizer_of(name)
+            ids = tokenizer.encode(prompt, add_special_tokens=add_special_tokens) if prompt else []
+        else:
+            ids = list(prompt)
+        size = self.base.shape.vocab_size + (0 if name is None else len(self.adapters[name].config.added_tokens))
+        if not ids:
+            raise InvalidRequest("A prompt is empty.", param="prompts")
+        if not all(0 <= token < size for token in ids):
+            raise InvalidRequest(f"Token ids are from 0 to {size - 1}.", param="prompts")
+        return ids
+
+    def render(self, conversation: Conversation) -> str:
+        """Return a conversation as the base's prompt; `developer` is read as `system`.
+
+        Raises:
+            InvalidRequest: the base has no chat template, or the template refuses the messages.
+        """
+        if self.chat_template is None:
+            raise InvalidRequest(f"The base {self.base.name} has no chat template: use generate().", param="messages")
+        turns = [
+            dict(message) | {"role": "system" if message["role"] == "developer" else message["role"]}
+            for message in conversation
+        ]
+        try:
+            return self.chat_template.render(turns)
+        except ChatTemplateError as error:
+            raise InvalidRequest(f"The base's chat template refuses these messages: {error}") from error

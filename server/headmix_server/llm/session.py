@@ -1,0 +1,129 @@
+"""Drives an engine in the calling thread: requests in, steps, answers out.
+
+Owns the loop that the engine process has around its socket, without a socket. It knows token ids and artifacts, neither
+texts nor names.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headmix_adapters.artifact import digest_file, open_artifact
+from headmix_adapters.base import ResolvedBase
+from headmix_server.core.errors import HeadmixServerError, error_from_code
+from headmix_server.core.messages import (
+    AdapterLoaded,
+    Classified,
+    Embedded,
+    Failed,
+    LoadAdapter,
+    Output,
+    Request,
+    TokenOutput,
+)
+from headmix_server.core.settings import Settings
+from headmix_server.core.types import AdapterRef, FinishReason, TokenLogprob
+from headmix_server.engine.loop import Engine
+from headmix_server.worker import build_runner
+
+_LOADING_POLL_SECONDS = 0.001
+
+
+@dataclass(slots=True)
+class Answer:
+    """Everything the engine returned for one request so far; `ended` once nothing follows."""
+
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    probs: list[float] = field(default_factory=list)
+    vector: list[float] = field(default_factory=list)
+    failed: Failed | None = None
+    ended: bool = False
+
+    @property
+    def failure(self) -> str | None:
+        """The error's code and message; None where there was none."""
+        return None if self.failed is None else f"{self.failed.code}: {self.failed.message}"
+
+    @property
+    def error(self) -> HeadmixServerError | None:
+        """The error as the server's clients would meet it; None where there was none."""
+        return None if self.failed is None else error_from_code(self.failed.code, self.failed.message)
+
+    @property
+    def gaps(self) -> list[float]:
+        """How far the two best tokens' log-probabilities lie apart, for each token that has them."""
+        return [entry.top[0][1] - entry.top[1][1] for entry in self.logprobs if len(entry.top) > 1]
+
+    def add(self, output: Output) -> None:
+        """Take in one output of the engine."""
+        match output:
+            case TokenOutput():
+                self.tokens.extend(output.tokens)
+                self.logprobs.extend(output.logprobs or ())
+                self.finish_reason = output.finish_reason
+                self.ended = output.finish_reason is not None
+            case Classified():
+                self.probs, self.ended = list(output.probs), True
+            case Embedded():
+                self.vector, self.ended = list(output.vector), True
+            case AdapterLoaded():
+                self.ended = True
+            case Failed():
+                self.failed, self.ended = output, True
+
+
+class EngineSession:
+    """Feeds an engine and keeps each request's answer in `answers`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.answers: dict[str, Answer] = {}
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; its answer grows with each step."""
+        self.answers[request.request_id] = Answer()
+        self.engine.submit(request)
+
+    def load(self, adapter: AdapterRef) -> None:
+        """Bring an adapter to the device ahead of requests."""
+        message = LoadAdapter(request_id=f"load {adapter.digest}", adapter=adapter)
+        self.answers[message.request_id] = Answer()
+        self.engine.load(message)
+
+    def step(self) -> None:
+        """Run one step and take its outputs into the answers."""
+        for output in run_step(self.engine):
+            self.answers[output.request_id].add(output)
+
+    def drain(self) -> None:
+        """Step until everything is answered, then check every account."""
+        while not self.engine.idle:
+            self.step()
+        self.engine.check_integrity()
+
+
+def run_step(engine: Engine) -> list[Output]:
+    """Run one step and return what it answers; waits a moment where only a load that is under way can help."""
+    outputs = engine.step()
+    engine.accounts.take()
+    if not outputs and engine.stalled:
+        time.sleep(_LOADING_POLL_SECONDS)
+    return outputs
+
+
+def build_engine(base: ResolvedBase, settings: Settings) -> Engine:
+    """Build the engine the server would run with these settings.
+
+    Raises:
+        StartError: as `build_runner`.
+    """
+    runner, limits = build_runner(settings, base)
+    return Engine(runner, limits)
+
+
+def adapter_ref(path: Path) -> AdapterRef:
+    """Refer to an artifact by its file."""
+    base = open_artifact(path).config.base.fingerprint
+    return AdapterRef(digest=digest_file(path), base=base, path=str(path), name=path.stem, version=1, tenant="default")

@@ -1,0 +1,95 @@
+"""One input of a batch on its way: its request, what has come back, and the result that is made of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from headmix_adapters.config import ClassifierConfig
+from headmix_server.core.errors import HeadmixServerError, InternalError
+from headmix_server.core.messages import Classify, Embed, Generate, Output, Request, TokenOutput
+from headmix_server.core.types import FinishReason
+from headmix_server.llm.results import Classification, Embedding, Generation
+from headmix_server.llm.session import Answer
+from headmix_server.text.completion import CompletionText
+from headmix_server.text.tokenizer import Tokenizer
+
+MULTI_LABEL_THRESHOLD = 0.5
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Task(ABC, Generic[R_co]):
+    """One input: a request, and its answer as it grows."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.answer = Answer()
+        self.done = False
+
+    def take(self, output: Output) -> None:
+        """Take in an output of the engine; `done` says whether that was all there is to wait for."""
+        self.answer.add(output)
+        self.done = self.answer.ended
+
+    def result(self) -> R_co | HeadmixServerError:
+        """Return what the input came to, or why there is none."""
+        return self.answer.error or self._result()
+
+    @abstractmethod
+    def _result(self) -> R_co: ...
+
+
+class GenerationTask(Task[Generation]):
+    """A prompt that is continued, until its end, its length, or a stop string."""
+
+    def __init__(self, request: Generate, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+        super().__init__(request)
+        self._prompt_tokens = len(request.prompt)
+        self._completion = CompletionText(tokenizer, request.prompt, request.sampling, stops)
+        self._text: list[str] = []
+        self._finish_reason: FinishReason | None = None
+
+    def take(self, output: Output) -> None:
+        """Take in tokens; a stop string among them ends the generation before the engine does."""
+        super().take(output)
+        if isinstance(output, TokenOutput):
+            delta = self._completion.add(output)
+            self._text.append(delta.text)
+            self._finish_reason = delta.finish_reason
+            self.done = delta.finish_reason is not None
+
+    def _result(self) -> Generation:
+        if self._finish_reason is None:
+            raise InternalError("a generation has no end")
+        return Generation(
+            text="".join(self._text),
+            tokens=tuple(self.answer.tokens),
+            finish_reason=self._finish_reason,
+            prompt_tokens=self._prompt_tokens,
+            logprobs=tuple(self.answer.logprobs),
+        )
+
+
+class ClassificationTask(Task[Classification]):
+    """A text that an adapter's classification head scores."""
+
+    def __init__(self, request: Classify, head: ClassifierConfig) -> None:
+        super().__init__(request)
+        self._head = head
+
+    def _result(self) -> Classification:
+        probs, labels = self.answer.probs, self._head.labels
+        scores = dict(zip(labels, probs, strict=True))
+        reached: tuple[str, ...] = ()
+        if self._head.problem == "multi_label":
+            reached = tuple(label for label in labels if scores[label] >= MULTI_LABEL_THRESHOLD)
+        return Classification(label=max(labels, key=scores.__getitem__), scores=scores, labels=reached)
+
+
+class EmbeddingTask(Task[Embedding]):
+    """A text that becomes a vector."""
+
+    def __init__(self, request: Embed) -> None:
+        super().__init__(request)
+
+    def _result(self) -> Embedding:
+        return Embedding(tuple(self.answer.vector))
