@@ -116,7 +116,7 @@ def _lay_out(folder: Path, target: Target) -> None:
             "source_paths": ["headmix_server"],
             "only_mutate": [f"{target.package}/*.py"],
             "do_not_mutate": [f"{target.package}/{name}.py" for name in target.left_out],
-            "do_not_mutate_patterns": [r"^\s*raise ", r"^\s*f?\"", r"\blog(ger)?\b", r"check_integrity"],
+            "do_not_mutate_patterns": [r"^\s*raise ", r"^\s*f?\"", r"log(ger)?\.", r"check_integrity"],
             "also_copy": ["headmix_adapters", "headmix", "benchmarks", "tests"],
             "pytest_add_cli_args": [
                 "-n",

@@ -90,6 +90,8 @@ def test_two_keys_with_the_same_first_characters_are_told_apart(keys: Keys, monk
     monkeypatch.setattr(secrets, "token_urlsafe", lambda _: next(endings))
     one, two = keys.create("acme", ["inference"]), keys.create("other", ["inference"])
     assert one.info.prefix == two.info.prefix
+    assert one.plaintext.startswith(one.info.prefix)
+    assert [info.prefix for info in keys.list("acme")] == [one.info.prefix]
     assert keys.authenticate(one.plaintext).tenant == "acme"
     assert keys.authenticate(two.plaintext).tenant == "other"
 

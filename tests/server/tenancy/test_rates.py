@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from limits.aio.storage import MemoryStorage
 
 from headmix_server.tenancy.rates import Rates, RateStorageError, Verdict, open_storage
 from tests.support.clock import FakeClock
@@ -158,3 +159,40 @@ async def test_no_fault_of_the_shared_storage_whatever_its_kind_fails_a_request(
     assert (await take(rates)).charge is not None
     assert failures == [1]
     await rates.aclose()
+
+
+async def test_a_minute_has_sixty_seconds(clock: FakeClock) -> None:
+    rates = Rates(clock=clock)
+    clock.now += 17
+    await take(rates, 3)
+    clock.now += 1
+    first = await take(rates)
+    clock.now += 1
+    assert first.reset - (await take(rates)).reset == 1000
+
+
+class Raced(MemoryStorage):
+    """A shared storage in which another server takes the limit between a look and the adding."""
+
+    async def get(self, key: str) -> int:
+        return 0
+
+
+async def test_what_another_server_took_in_between_is_refused_and_given_back_whole(clock: FakeClock) -> None:
+    shared = Raced()
+    one, other = (Rates(shared, clock=clock) for _ in range(2))
+    assert (await take(one, 3)).charge is not None
+    refused = await take(other, 2)
+    assert refused.charge is None
+    assert refused.remaining == 0
+    assert refused.wait >= 1
+    assert max(shared.storage.values()) == 3
+
+
+async def test_what_is_given_back_to_a_shared_storage_is_there_for_all(clock: FakeClock) -> None:
+    shared = MemoryStorage()
+    one, other = (Rates(shared, clock=clock) for _ in range(2))
+    taken = await take(one, 3)
+    assert taken.charge is not None
+    await one.give_back(taken.charge, 2)
+    assert (await take(other, 2)).charge is not None
