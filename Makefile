@@ -58,7 +58,7 @@ hostile: .venv/.installed  ## What a hostile tenant costs two others on the real
 soak: .venv/.installed  ## An hour's random walk over everything at once, each answer against its adapter alone; SEED=1 MINUTES=5
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60)
 
-mutation: .venv-mutation/.installed  ## Which small faults the tests do not find, on a random sample of mutants; TARGET=engine MUTANTS=240 (an hour)
+mutation: .venv-mutation/.installed  ## Which small faults the tests do not find, on a random sample of mutants; TARGET=engine MUTANTS=240 (quarter of an hour)
 	.venv-mutation/bin/python -m benchmarks.mutation $(or $(TARGET),engine) --mutants $(or $(MUTANTS),240)
 
 train-examples: .venv/.installed  ## Train the four example adapters again (about an hour on 2 cores)

@@ -40,7 +40,11 @@ class Target:
     package: str
     tests: Sequence[str]
     left_out: Sequence[str] = ()
+    only: Sequence[str] = ("*",)
 
+
+BUCKET = ("bucket", "bucket_store", "bucket_url", "cache")
+"""Modules of the catalog whose tests need an S3 server."""
 
 TARGETS = {
     "engine": Target(
@@ -57,13 +61,19 @@ TARGETS = {
     "tenancy": Target("headmix_server/tenancy", ("tests/server/tenancy", "-k", "not postgresql and not redis")),
     "catalog": Target(
         "headmix_server/catalog",
-        (
+        left_out=BUCKET,
+        tests=(
             "tests/server/catalog",
             "-k",
             "not postgresql and not bucket and not kill and not crash and not full",
             "--ignore=tests/server/catalog/test_bucket_store.py",
             "--ignore=tests/server/catalog/test_many_adapters.py",
         ),
+    ),
+    "bucket": Target(
+        "headmix_server/catalog",
+        only=BUCKET,
+        tests=("tests/server/catalog/test_bucket_store.py",),
     ),
 }
 
@@ -114,7 +124,7 @@ def _lay_out(folder: Path, target: Target) -> None:
     settings = {
         "mutmut": {
             "source_paths": ["headmix_server"],
-            "only_mutate": [f"{target.package}/*.py"],
+            "only_mutate": [f"{target.package}/{name}.py" for name in target.only],
             "do_not_mutate": [f"{target.package}/{name}.py" for name in target.left_out],
             "do_not_mutate_patterns": [r"^\s*raise ", r"^\s*f?\"", r"log(ger)?\.", r"check_integrity"],
             "also_copy": ["headmix_adapters", "headmix", "benchmarks", "tests"],

@@ -32,8 +32,8 @@ def main() -> None:
 def version(client: Client) -> int:
     """Return which version answered one request."""
     answer = client.complete("Good morning", model=NAME, max_tokens=2)
-    if answer.adapter is None:
-        raise RuntimeError("the base answered")
+    if answer.adapter is None or answer.adapter.version is None:
+        raise RuntimeError("no adapter answered")
     return answer.adapter.version
 
 

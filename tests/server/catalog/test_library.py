@@ -9,7 +9,8 @@ import pytest
 
 from headmix_server.catalog.bucket import open_bucket
 from headmix_server.catalog.library import Library
-from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ModelNotFound
+from headmix_server.catalog.quota import Quota
+from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ModelNotFound, RateLimitExceeded
 from tests.support.buckets import S3Server
 from tests.support.crash import BUCKET, NEW, OLD, Crash, crash_at, disk_full_at, open_library, publish, run_scenario
 from tests.support.records import digest_of, record_of
@@ -58,6 +59,18 @@ def check_whole(folder: Path, *, allowed: set[bytes | None]) -> bytes | None:
     assert content in allowed
     assert content is None or content in {OLD, NEW}
     return content
+
+
+def test_a_quota_is_checked_where_bytes_and_name_are_published(place: Place) -> None:
+    library = open_library(place("data"))
+    with library.store.receive(max_bytes=len(NEW)) as upload:
+        upload.write(NEW)
+        upload.finish()
+        with pytest.raises(RateLimitExceeded):
+            library.publish("acme", "a", upload, record_of(NEW), quota=Quota(stored_bytes=len(NEW) - 1))
+    assert library.catalog.count("acme") == 0
+    assert library.catalog.stored_digests() == set()
+    library.close()
 
 
 @pytest.mark.parametrize(("scenario", "after"), [("publish", NEW), ("delete", None)])

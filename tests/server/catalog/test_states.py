@@ -119,6 +119,7 @@ def test_pages_of_adapters_and_versions_join_to_the_whole(catalog: Catalog) -> N
     assert [v.version for v in catalog.versions("acme", "a", limit=2)] == [3, 2]
     assert [v.version for v in catalog.versions("acme", "a", before=2, limit=2)] == [1]
     assert catalog.versions("acme", "a", before=1) == ()
+    assert len(catalog.versions("acme", "a", before=2**64)) == 3  # no more than the database's integers can say
 
 
 def test_a_catalog_is_told_from_any_other(catalog: Catalog, engine: Engine) -> None:

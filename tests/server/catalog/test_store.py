@@ -72,6 +72,20 @@ def test_one_byte_more_than_the_limit_is_too_large_and_leaves_nothing(store: Art
     assert files(tmp_path) == set()
 
 
+def test_discarding_never_fails_whatever_became_of_the_file(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError
+
+    with store.receive(max_bytes=10) as upload:
+        upload.write(b"x")
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "close", fails)
+            upload.discard()
+    assert files(tmp_path) == set()
+
+
 def test_a_write_the_system_does_in_pieces_is_complete(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:3]))

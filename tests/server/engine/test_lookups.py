@@ -2,25 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from headmix_server.core.messages import Abort, Failed, ForgetAdapter
 from headmix_server.core.types import Residency
-from headmix_server.engine.limits import EngineLimits
 from headmix_server.engine.sequence import Sequence
 from tests.support.engines import LIMITS, Bench, adapter, generate, load
 
 A, B, C, D, E = (adapter(name) for name in "abcde")
 
 
-def limits(**changes: int) -> EngineLimits:
-    return replace(LIMITS, **changes)
-
-
 @pytest.fixture
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    bench = Bench(limits(**getattr(request, "param", {})))
+    changes: dict[str, Any] = getattr(request, "param", {})
+    bench = Bench(replace(LIMITS, **changes))
     yield bench
     bench.close()
 
@@ -89,9 +86,9 @@ def test_an_abort_is_news_while_nothing_but_a_load_is_waited_for(bench: Bench) -
     gate = bench.disk.gate(A)
     bench.submit(generate("r", [1], A))
     bench.step(2)
-    assert bench.engine.stalled
+    before = bench.engine.stalled
     bench.engine.abort(Abort(request_id="r"))
-    assert not bench.engine.stalled
+    assert (before, bench.engine.stalled) == (True, False)
     gate.set()
     bench.drain()
 
