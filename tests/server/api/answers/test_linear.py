@@ -45,7 +45,7 @@ def test_log_probabilities_wait_for_their_text_at_no_cost(base_folder: Path, sho
     for tokens in (SHORT, LONG):
         text = CompletionText(tokenizer, [3], SamplingParams(max_tokens=LONG, ignore_eos=True, logprobs=0), [])
         output = TokenOutput(request_id="r", tokens=[token], logprobs=[TokenLogprob(token=token, logprob=-1.0)])
-        with counted("headmix_server/api") as work:
+        with counted("headmix_server/text") as work:
             for _ in range(tokens):
                 text.add(output)
         works.append(work.instructions)
