@@ -142,3 +142,14 @@ def test_a_system_that_keeps_priorities_fixed_does_not_stop_loads(monkeypatch: p
         loader.close()
     assert done.outcome == FakeAdapter(A.digest)
     assert [line["event"] for line in lines] == ["loads compete with running requests as equals"]
+
+
+def test_tenants_take_turns_at_a_loader(disk: FakeDisk) -> None:
+    loader = AdapterLoader(disk.open, 1)
+    gate = disk.gate(A)
+    for ref, tenant in ((A, "many"), (B, "many"), (adapter("c"), "many"), (adapter("d"), "one")):
+        loader.start(ref, tenant)
+    gate.set()
+    wait(loader, 4)
+    loader.close()
+    assert disk.opened.index("d") < disk.opened.index("c")

@@ -1,15 +1,17 @@
 """What a request's arrival does to adapters and shares: each is looked up, kept and charged by its own name."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from headmix_server.core.messages import Abort, Failed, ForgetAdapter
+from headmix_server.core.messages import Abort, Classified, Embedded, Failed, ForgetAdapter, TokenOutput
 from headmix_server.core.types import Residency
+from headmix_server.engine.report import make_report
 from headmix_server.engine.sequence import Sequence
-from tests.support.engines import LIMITS, Bench, adapter, generate, load
+from tests.support.engines import LIMITS, Bench, adapter, classify, embed, generate, load
 
 A, B, C, D, E = (adapter(name) for name in "abcde")
 
@@ -104,3 +106,63 @@ def test_a_load_under_a_request_id_in_use_fails_with_a_code_that_exists(bench: B
 def test_a_prompt_that_ends_in_a_stop_token_has_not_ended() -> None:
     message = generate("r", [5, 7], stop_token_ids=(7,))
     assert Sequence.from_message(0, message, 0.0).finish_reason(frozenset({7})) is None
+
+
+def test_every_kind_of_answer_tells_how_long_it_was_queued(bench: Bench) -> None:
+    head = adapter("c3x")
+    bench.warm(head)
+    bench.submit(generate("g", [1], max_tokens=1), classify("c", [1], head), embed("e", [1]))
+    bench.now += 2.0
+    bench.drain()
+    for name in "gce":
+        (output,) = bench.outputs[name]
+        assert isinstance(output, TokenOutput | Classified | Embedded)
+        assert output.queue_seconds == 2.0
+
+
+def test_the_parts_of_a_step_take_no_longer_than_the_step(bench: Bench) -> None:
+    bench.submit(generate("r", [1, 2], max_tokens=3))
+    began = time.monotonic()
+    bench.drain()
+    elapsed = time.monotonic() - began
+    for report in make_report(bench.engine).steps:
+        parts = report.schedule_seconds, report.run_seconds, report.commit_seconds
+        assert min(parts) >= 0
+        assert sum(parts) <= elapsed
+
+
+@pytest.mark.parametrize("bench", [{"max_batch_tokens": 8}], indirect=True)
+def test_tenants_share_a_steps_budget_row_by_row(bench: Bench) -> None:
+    for number in range(8):
+        bench.submit(*(generate(f"{tenant}{number}", [1, 2], tenant=tenant) for tenant in "ab"))
+    bench.step()
+    assert len(bench.batches[0].rows) == 4
+    assert [bool(bench.tokens(name)) for name in ("a0", "a1", "b0", "b1")] == [True] * 4
+    bench.drain()
+
+
+@pytest.mark.parametrize("bench", [{"kv_blocks": 6, "max_batch_tokens": 32}], indirect=True)
+def test_nobody_starts_in_a_step_that_has_preempted_somebody(bench: Bench) -> None:
+    bench.submit(*(generate(name, [1] * 8, max_tokens=12) for name in ("first", "second")))
+    bench.run_until(lambda: bench.engine.scheduler.kv_cache.num_free == 0)
+    bench.submit(generate("small", [1], max_tokens=2, tenant="other"))
+    bench.run_until(lambda: len(bench.engine.scheduler.running) < 2)
+    assert [len(batch.rows) for batch in bench.batches[-2:]] == [2, 1]
+    assert bench.tokens("small") == []
+    bench.drain()
+
+
+def test_one_forgotten_adapter_that_still_loads_keeps_no_other(bench: Bench) -> None:
+    others = [adapter(f"other-{number}") for number in range(4)]
+    bench.warm(*others)
+    gates = [bench.disk.gate(ref) for ref in (A, B)]
+    bench.submit(generate("a", [1], A), generate("b", [1], B))
+    for name in "ab":
+        bench.engine.abort(Abort(request_id=name))
+    for ref in (A, B, *others):
+        bench.engine.forget(ForgetAdapter(digest=ref.digest))
+    bench.step()
+    assert bench.engine.tiers.slots.digests() == []
+    for gate in gates:
+        gate.set()
+    bench.drain()

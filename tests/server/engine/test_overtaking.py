@@ -41,3 +41,12 @@ def test_patience_counts_from_when_it_was_first_its_turn() -> None:
         overtaking = Overtaking(VirtualCounters(), [], 100.0, now)
         overtaking.block(large)
         assert overtaking.allows(sequence("a", 1, 1)) == allowed
+
+
+def test_who_starts_may_be_as_far_ahead_as_the_slack_beyond_what_the_first_has_had() -> None:
+    counters = VirtualCounters()
+    counters.charge("large", outputs=25)
+    for outputs, allowed in ((20, True), (30, False)):
+        overtaking = Overtaking(counters, [], 0.0, 0.0)
+        overtaking.block(sequence("large", 1, 1))
+        assert overtaking.allows(sequence("a", 1, outputs)) == allowed
