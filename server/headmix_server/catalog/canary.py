@@ -64,7 +64,7 @@ class Canaries:
             InvalidRequest: the version is current, another base's, or answers otherwise than the current one: another
                 task or labels.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             adapter = live_adapter(session, tenant, name)
             current = one(session, tenant, name, None)
             other = one(session, tenant, name, storable(canary.version), asked=f"{name}@{canary.version}")
@@ -82,7 +82,7 @@ class Canaries:
         Raises:
             ModelNotFound: not an adapter of this tenant's own.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             end_canary(session, actor, live_adapter(session, tenant, name))
             session.flush()
             return one(session, tenant, name, None)
@@ -94,7 +94,7 @@ class Canaries:
             ModelNotFound: not an adapter of this tenant's own.
             InvalidRequest: no canary runs, or its version is another base's.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             adapter = live_adapter(session, tenant, name)
             row = session.get(CanaryRow, adapter.id)
             if row is None:

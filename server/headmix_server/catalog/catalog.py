@@ -77,7 +77,7 @@ class Catalog:
             RateLimitExceeded: the tenant would have more than its quota; None is no limit.
         """
         check_name(name, reserved=self._reserved)
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             ensure_tenant(session, tenant)
             row = session.scalar(adapter(tenant, name))
             if row is None:
@@ -111,7 +111,7 @@ class Catalog:
             ModelNotFound: as `resolve`, or no such version.
             InvalidRequest: without `version`, and nothing was current before; or that version is another base's.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             row = live_adapter(session, tenant, name)
             before = row.current
             if version is None:
@@ -134,7 +134,7 @@ class Catalog:
         Raises:
             ModelNotFound: as `resolve`.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             row = live_adapter(session, tenant, name)
             of_adapter = (VersionRow.adapter_id == row.id, NOT_DELETED)
             found = session.execute(
@@ -160,7 +160,7 @@ class Catalog:
             InvalidRequest: it is the current one or the canary, which can only be ready; or made ready again, it is
                 another base's.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             row = live_adapter(session, tenant, name)
             asked = f"{name}@{version}"
             chosen = (VersionRow.adapter_id == row.id, VersionRow.number == storable(version), NOT_DELETED)

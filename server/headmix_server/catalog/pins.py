@@ -31,7 +31,7 @@ class Pins:
             ModelNotFound: not an adapter of this tenant's own.
             InvalidRequest: its current version is another base's.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             adapter = live_adapter(session, tenant, name)
             require_accepted(session, one(session, tenant, name, None))
             if session.get(PinRow, adapter.id) is None:
@@ -46,7 +46,7 @@ class Pins:
         Raises:
             ModelNotFound: not an adapter of this tenant's own.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             if unpin(session, live_adapter(session, tenant, name)):
                 session.flush()
                 audit(session, actor, tenant, "adapter.unpin", name)

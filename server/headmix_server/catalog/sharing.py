@@ -70,7 +70,7 @@ class Sharing:
         for grantee in grantees if not shares.everyone else ():
             if not is_name(grantee) or grantee == tenant:
                 raise InvalidRequest(f"{grantee[:128]!r} cannot be the name of another tenant.", param="tenants")
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             adapter = live_adapter(session, tenant, name)
             share_nothing(session, adapter)
             session.add_all(

@@ -48,7 +48,7 @@ class Keys:
         """
         if expires is not None and expires <= self._clock():
             raise InvalidRequest("The key would be expired already.", param="expires")
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             return self._add(session, draw_key(), tenant, write_scopes(scopes), name, expires, actor)
 
     def _add(
@@ -108,7 +108,7 @@ class Keys:
             InvalidRequest: of all keys that may administer it lasts longest alone: the day would come when nobody can
                 make another.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             row = session.scalar(self._valid(KeyRow.tenant == tenant, KeyRow.id == key_id))
             if row is None:
                 return False
@@ -133,7 +133,7 @@ class Keys:
         Returns None where the tenant has no such valid key.
         """
         now = int(self._clock())
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             row = session.scalar(self._valid(KeyRow.tenant == tenant, KeyRow.id == key_id))
             if row is None:
                 return None

@@ -5,10 +5,12 @@ A request must not wait for a write, so after a crash up to the time between two
 
 import threading
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, bindparam, update
 
 from headmix_server.core.database import writing
 from headmix_server.tenancy.models import KeyRow
+
+_NOTE = update(KeyRow).where(KeyRow.id == bindparam("key")).values(last_used=bindparam("moment"))
 
 
 class LastUsed:
@@ -39,8 +41,7 @@ class LastUsed:
             return
         try:
             with writing(engine) as session:
-                for key_id, moment in moments.items():
-                    session.execute(update(KeyRow).where(KeyRow.id == key_id).values(last_used=moment))
+                session.connection().execute(_NOTE, [{"key": key, "moment": at} for key, at in moments.items()])
         except BaseException:
             with self._lock:
                 self._moments = moments | self._moments

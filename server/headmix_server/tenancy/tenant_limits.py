@@ -71,7 +71,7 @@ class TenantLimits:
         """
         if unknown := sorted(changes.keys() - set(LIMIT_NAMES)):
             raise ValueError(f"there is no limit {unknown[0]!r}")
-        with writing(self._engine) as session:
+        with writing(self._engine, tenant) as session:
             ensure_tenant(session, tenant)
             before = _read(session, tenant)
             after = before | dict(changes)

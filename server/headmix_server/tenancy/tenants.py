@@ -29,7 +29,7 @@ class Tenants:
         Raises:
             InvalidRequest: the name is malformed.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, actor) as session:
             made = session.get(Tenant, name) is None
             ensure_tenant(session, name)
             if made:

@@ -32,7 +32,7 @@ def plain_fault(error: DBAPIError | NoConnectionLeft) -> HeadmixServerError | No
     None for any other.
     """
     if isinstance(error, NoConnectionLeft):
-        return _busy()
+        return busy()
     fault = error.orig
     if isinstance(fault, sqlite3.Error):
         return _sqlite_fault(fault)
@@ -54,7 +54,8 @@ def _full() -> HeadmixServerError:
     return InsufficientStorage("The disk of the catalog is full; nothing was written.")
 
 
-def _busy() -> HeadmixServerError:
+def busy() -> ServerOverloaded:
+    """Return the error of a database that others keep busy."""
     return ServerOverloaded("The catalog is busy; try again.", retry_after=RETRY_SECONDS)
 
 
@@ -64,7 +65,7 @@ def _sqlite_fault(fault: sqlite3.Error) -> HeadmixServerError | None:
         case sqlite3.SQLITE_FULL:
             return _full()
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return _busy()
+            return busy()
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return _unwritable()
     return None
@@ -87,7 +88,7 @@ def _by_state(state: str) -> HeadmixServerError | None:
         return _unwritable()
     # Busy: a lock not given up, a statement cut short, too many connections or too little memory, a deadlock.
     if state in ("55P03", "57014") or state[:2] in ("53", "40"):
-        return _busy()
+        return busy()
     # Away: the connection is lost, the server stops or starts, or it lets us in no more.
     if state[:3] == "57P" or state[:2] in ("08", "28", "3D"):
         return unreachable()

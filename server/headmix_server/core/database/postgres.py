@@ -17,6 +17,7 @@ from headmix_server.core.circuit_breaker import CircuitBreaker
 from headmix_server.core.database.bounded_connection import PING_SECONDS, BoundedConnection
 from headmix_server.core.database.faults import unreachable
 from headmix_server.core.database.patience import patience_of
+from headmix_server.core.database.write_turns import WriteTurns
 from headmix_server.core.logging import get_logger
 
 WRITE_LOCK = 0x6865_6164_6D69_78  # "headmix"
@@ -34,6 +35,7 @@ def postgres_engine(url: URL, busy_seconds: float, breaker: CircuitBreaker) -> E
         pool_timeout=busy_seconds,
         pool_pre_ping=True,
         isolation_level="REPEATABLE READ",
+        execution_options={"write_turns": WriteTurns(busy_seconds)},
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
             "application_name": "headmix",

@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from headmix_server.core.database.base import Tenant
 from headmix_server.core.database.faults import plain_fault
 from headmix_server.core.database.patience import USUAL, with_patience
+from headmix_server.core.database.write_turns import WriteTurns
 from headmix_server.core.errors import InvalidRequest
+from headmix_server.core.turns import SERVER as SERVER_TURN
 
 Fence = Callable[[Session], None]
 """Raises an error in a transaction that must not write any more; it holds the write lock, so nothing comes between."""
@@ -35,19 +37,27 @@ def reading(engine: Engine, *, patience: float = USUAL) -> Iterator[Session]:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Session]:
+def writing(engine: Engine, tenant: str = SERVER_TURN) -> Iterator[Session]:
     """Give a session that holds the write lock from its start; commits at the end, rolls back on any error.
 
-    What it reads cannot change before it writes, so no conflict has to be retried. Writers are few and short; the
-    path of a request only reads. An engine with the execution option `fence` has it called first: see `Fence`.
+    What it reads cannot change before it writes, so no conflict has to be retried. Everybody else's writes wait
+    meanwhile, so nothing slow belongs in the block. `tenant` is whose write it is: tenants take turns, and the
+    server's own writes go first (see `WriteTurns`). An engine with the execution option `fence` has it called first:
+    see `Fence`.
 
     Raises:
-        ServerOverloaded: other writers held the lock for the engine's `busy_seconds`.
+        ServerOverloaded: other writers took longer than the engine's `busy_seconds`, or many of the tenant's wait.
         StorageUnavailable: the database is away. Where it went while the change was being committed, nobody knows
             whether it was.
         InsufficientStorage: the disk is full; nothing was written.
     """
-    with _told_plainly(), Session(engine.execution_options(immediate=True)) as session, session.begin():
+    turns: WriteTurns = engine.get_execution_options()["write_turns"]
+    with (
+        turns.turn(tenant),
+        _told_plainly(),
+        Session(engine.execution_options(immediate=True)) as session,
+        session.begin(),
+    ):
         # Locks now: a session connects, and so begins, only at its first statement.
         session.connection()
         fence: Fence | None = engine.get_execution_options().get("fence")

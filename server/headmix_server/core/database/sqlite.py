@@ -8,6 +8,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from headmix_server.core.database.faults import DatabaseUnusable
+from headmix_server.core.database.write_turns import WriteTurns
 
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
@@ -28,7 +29,11 @@ def sqlite_engine(url: URL, busy_seconds: float) -> Engine:
     # As many connections as the API has threads: none waits for one while another only reads, and a burst of requests
     # finds them open; those beyond `pool_size` would be closed after each use.
     engine = create_engine(
-        url, pool_size=64, max_overflow=0, connect_args={"timeout": busy_seconds, "isolation_level": None}
+        url,
+        pool_size=64,
+        max_overflow=0,
+        connect_args={"timeout": busy_seconds, "isolation_level": None},
+        execution_options={"write_turns": WriteTurns(busy_seconds)},
     )
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
