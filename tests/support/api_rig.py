@@ -25,6 +25,7 @@ from headmix_server.api.pinning import Pinning
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.holds import Holds
+from headmix_server.catalog.incoming import Incoming
 from headmix_server.catalog.library import Library
 from headmix_server.catalog.store import ArtifactStore, Store
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion
@@ -230,5 +231,6 @@ def _state(
         usage_report=UsageReport(database),
         failed_keys=FailedKeys(chosen.limit_failed_keys_per_minute),
         converter=Converter(chosen),
+        incoming=Incoming(chosen.max_uploads, chosen.max_uploads_each),
         created=1700000000,
     )

@@ -18,6 +18,7 @@ from headmix_server.core.errors import InvalidAdapter, InvalidRequest, ServerOve
 from headmix_server.core.settings import Settings
 
 CONFIG_FIELD = "config"
+RETRY_SECONDS = 5
 FIELDS = frozenset({CONFIG_FIELD, "labels", "problem"})
 
 
@@ -70,7 +71,7 @@ class Converter:
                 await _run(request)
         except TooManyWaiting:
             message = "As many of your adapters wait to be converted as may; try again when one has its answer."
-            raise ServerOverloaded(message, retry_after=5) from None
+            raise ServerOverloaded(message, retry_after=RETRY_SECONDS) from None
 
 
 async def _run(request: ConversionRequest) -> None:

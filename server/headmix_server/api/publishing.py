@@ -1,17 +1,20 @@
 """From an upload to a version: received, verified against the base, stored and named, or refused with every fault."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.requests import Request
 
 from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
 from headmix_server.api import conversion
 from headmix_server.api.disconnect import until_disconnected
+from headmix_server.api.in_threads import in_threads
 from headmix_server.api.multipart import receive_form
 from headmix_server.api.state import ApiState
+from headmix_server.catalog.incoming import IncomingUpload
 from headmix_server.catalog.names import check_name
 from headmix_server.catalog.quota import Quota
 from headmix_server.catalog.upload import Upload
@@ -45,10 +48,10 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
         PayloadTooLarge, InvalidRequest, InvalidAdapter, RateLimitExceeded, InsufficientStorage, StorageUnavailable:
             nothing was changed.
     """
-    max_bytes = state.settings.max_adapter_mib * MIB
-    await _check_declared_length(request, state, principal.tenant, max_bytes)
-    with state.library.store.receive(max_bytes=max_bytes) as upload:
+    declared = _declared_length(request, state.settings.max_adapter_mib * MIB)
+    async with in_threads(_receiving(state, principal.tenant, declared)) as (incoming, upload):
         fields = await receive_form(request, _FIELDS, upload.write)
+        incoming.received()
         name = fields.get("name")
         if not name:
             raise InvalidRequest("The field name is missing.", param="name")
@@ -57,7 +60,7 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
         current = _boolean(fields, "current", default="true")
         order = _Order(principal, name, fields, allow, current)
         if conversion.CONFIG_FIELD in fields:
-            return await _convert_and_publish(request, state, order, upload)
+            return await _convert_and_publish(request, state, order, incoming, upload)
         return await state.threads.manage(principal.tenant, _verify_and_publish, state, order, upload)
 
 
@@ -68,21 +71,33 @@ def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
     return value
 
 
-async def _check_declared_length(request: Request, state: ApiState, tenant: str, max_bytes: int) -> None:
-    """Refuse what is too much whatever it is, ahead of its bytes; what is stored in the end is checked once more."""
+def _declared_length(request: Request, max_bytes: int) -> int | None:
+    """Return the bytes of the body where the client says; refuse what is too much whatever it is, ahead of them."""
     declared = request.headers.get("content-length", "")
     if not declared.isdecimal():
-        return
+        return None
     if int(declared) > max_bytes + _FORM_BYTES:
         raise PayloadTooLarge(f"The artifact is larger than the limit of {max_bytes} bytes.", param="file")
-    await state.threads.manage(tenant, _check_room, state, tenant, int(declared))
+    return int(declared)
 
 
-def _check_room(state: ApiState, tenant: str, declared: int) -> None:
-    quota = _quota(state, tenant)
-    if quota.stored_bytes:
-        least = max(0, declared - _FORM_BYTES)
-        state.library.catalog.check_upload(tenant, quota, least=least, most=declared)
+@contextmanager
+def _receiving(state: ApiState, tenant: str, declared: int | None) -> Iterator[tuple[IncomingUpload, Upload]]:
+    """Give an upload whose bytes count against the tenant's quota as they arrive.
+
+    What the quota has no room for whatever it is, is refused ahead of its bytes.
+    """
+    quota, catalog = _quota(state, tenant), state.library.catalog
+    least = 0 if declared is None else max(0, declared - _FORM_BYTES)
+    if quota.stored_bytes and declared is not None:
+        catalog.check_upload(tenant, quota, least=least, most=declared)
+    read_room = partial(catalog.read_room, tenant, least=least, most=declared)
+    max_bytes = state.settings.max_adapter_mib * MIB
+    with (
+        state.incoming.upload(tenant, quota, read_room) as incoming,
+        state.library.store.receive(max_bytes=max_bytes, reserve=incoming.grow) as upload,
+    ):
+        yield incoming, upload
 
 
 def _quota(state: ApiState, tenant: str) -> Quota:
@@ -90,23 +105,28 @@ def _quota(state: ApiState, tenant: str) -> Quota:
     return Quota(adapters=limits.adapters, stored_bytes=limits.stored_bytes)
 
 
-async def _convert_and_publish(request: Request, state: ApiState, order: _Order, upload: Upload) -> Published:
+async def _convert_and_publish(
+    request: Request, state: ApiState, order: _Order, incoming: IncomingUpload, upload: Upload
+) -> Published:
     """A PEFT LoRA: its config came with it, and what is stored is the artifact it equals.
 
     Raises:
         ClientGone: the client left before the conversion ended; its process has ended, too.
     """
     await state.threads.manage(order.by.tenant, upload.finish)
-    async with contextmanager_in_threadpool(state.library.store.workspace()) as folder:
+    async with in_threads(state.library.store.workspace()) as folder:
         out = folder / "converted.safetensors"
         convert = state.converter.convert
         work = convert(state.base, order.by.tenant, upload.path, order.fields, out, allow_mismatch=order.allow_mismatch)
         await until_disconnected(request, work)
-        return await state.threads.manage(order.by.tenant, _publish_file, state, order, out)
+        await state.threads.manage(order.by.tenant, upload.discard)
+        incoming.shrink()  # what counts from here on is what was made
+        return await state.threads.manage(order.by.tenant, _publish_file, state, order, incoming, out)
 
 
-def _publish_file(state: ApiState, order: _Order, path: Path) -> Published:
-    with state.library.store.receive(max_bytes=state.settings.max_adapter_mib * MIB) as made, path.open("rb") as file:
+def _publish_file(state: ApiState, order: _Order, incoming: IncomingUpload, path: Path) -> Published:
+    receive, max_bytes = state.library.store.receive, state.settings.max_adapter_mib * MIB
+    with receive(max_bytes=max_bytes, reserve=incoming.grow) as made, path.open("rb") as file:
         while data := file.read(_COPY_BYTES):
             made.write(data)
         return _publish(state, order, made)

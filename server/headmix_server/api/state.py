@@ -12,6 +12,7 @@ from headmix_server.api.fetching import Fetcher
 from headmix_server.api.pinning import Pinning
 from headmix_server.api.public_metrics import PublicMetrics
 from headmix_server.api.threads import Threads
+from headmix_server.catalog.incoming import Incoming
 from headmix_server.catalog.library import Library
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
@@ -59,6 +60,7 @@ class ApiState:
     usage_report: UsageReport
     failed_keys: FailedKeys
     converter: Converter
+    incoming: Incoming
     refusal: Callable[[], str | None] = lambda: None
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     threads: Threads = field(default_factory=Threads)

@@ -31,6 +31,7 @@ from headmix_server.app.open_library import open_library
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.app.report_observer import ReportObserver
 from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.incoming import Incoming
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import get_logger
 from headmix_server.core.metrics import Metrics
@@ -175,6 +176,7 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         usage_report=UsageReport(database),
         failed_keys=FailedKeys(settings.limit_failed_keys_per_minute),
         converter=Converter(settings),
+        incoming=Incoming(settings.max_uploads, settings.max_uploads_each),
         refusal=claim.keeper.refusal,
     )
     return Parts(state, folder, reports, new_key)

@@ -12,7 +12,7 @@ from pathlib import Path
 from headmix_server.catalog.bucket import Bucket, BucketUnusable
 from headmix_server.catalog.cache import ArtifactCache
 from headmix_server.catalog.store import ArtifactStore, Collected
-from headmix_server.catalog.upload import Upload
+from headmix_server.catalog.upload import Reserve, Upload, unreserved
 from headmix_server.core.errors import ArtifactDamaged, StorageUnavailable
 from headmix_server.core.logging import get_logger
 
@@ -47,9 +47,9 @@ class BucketStore:
         return self._cache.size_bytes
 
     @contextmanager
-    def receive(self, *, max_bytes: int) -> Iterator[Upload]:
+    def receive(self, *, max_bytes: int, reserve: Reserve = unreserved) -> Iterator[Upload]:
         """As `Store.receive`."""
-        with self._files.receive(max_bytes=max_bytes) as upload:
+        with self._files.receive(max_bytes=max_bytes, reserve=reserve) as upload:
             yield upload
 
     def workspace(self) -> AbstractContextManager[Path]:

@@ -33,7 +33,7 @@ from headmix_server.catalog.queries import (
     storable,
     versions,
 )
-from headmix_server.catalog.quota import Quota, check_upload
+from headmix_server.catalog.quota import Quota, Room, check_upload, read_room
 from headmix_server.catalog.sharing import Sharing, meant_by, share_nothing
 from headmix_server.catalog.tombstones import Tombstones
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
@@ -237,6 +237,11 @@ class Catalog:
         """
         with reading(self._engine) as session:
             check_upload(session, tenant, quota, least=least, most=most)
+
+    def read_room(self, tenant: str, *, least: int, most: int | None) -> Room:
+        """Return what a tenant stores, for an upload of a size; see `quota.read_room`."""
+        with reading(self._engine) as session:
+            return read_room(session, tenant, least=least, most=most)
 
     # --- what the server asks ------------------------------------------------------------------------------------
 

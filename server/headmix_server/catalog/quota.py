@@ -39,12 +39,7 @@ class Quota:
             RateLimitExceeded: there is none.
         """
         if self.stored_bytes and stored + more > self.stored_bytes:
-            raise RateLimitExceeded(
-                f"The tenant may store {self.stored_bytes} bytes: it stores {stored}, and these are {more} more. "
-                "Delete an adapter first.",
-                limit="stored_bytes",
-                param="file",
-            )
+            raise bytes_exceeded(self, stored, more)
 
     def _check_adapters(self, session: Session, tenant: str) -> None:
         there = select(func.count()).where(AdapterRow.tenant == tenant, AdapterRow.current.is_not(None))
@@ -57,6 +52,28 @@ class Quota:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many bytes a tenant stores, and how many bytes of an upload may turn out to be stored already."""
+
+    stored: int
+    repeatable: int
+
+
+def bytes_exceeded(
+    quota: Quota, stored: int, more: int, *, arriving: int = 0, retry_after: int | None = None
+) -> RateLimitExceeded:
+    """Return the error of bytes that are too many, beside those of other uploads that are `arriving`."""
+    beside = f", {arriving} of other uploads are arriving" if arriving else ""
+    return RateLimitExceeded(
+        f"The tenant may store {quota.stored_bytes} bytes: it stores {stored}{beside}, and these are {more} more."
+        + ("" if retry_after else " Delete an adapter first."),
+        limit="stored_bytes",
+        param="file",
+        retry_after=retry_after,
+    )
+
+
 def _has(session: Session, tenant: str, digest: str) -> bool:
     return session.execute(_own_artifacts(tenant, VersionRow.digest == digest).limit(1)).first() is not None
 
@@ -67,17 +84,26 @@ def stored_bytes(session: Session, tenant: str) -> int:
     return int(session.scalars(select(func.coalesce(func.sum(each.c.size_bytes), 0))).one())
 
 
+def read_room(session: Session, tenant: str, *, least: int, most: int | None) -> Room:
+    """Return what a tenant stores, for an upload of `least` to `most` bytes; None is of any size.
+
+    One whose size may be that of an artifact of the tenant's may be these very bytes, which cost nothing again.
+    """
+    sizes = [VersionRow.size_bytes >= least] if most is None else [VersionRow.size_bytes.between(least, most)]
+    own = _own_artifacts(tenant, *sizes).subquery()
+    largest = session.scalar(select(func.max(own.c.size_bytes)))
+    return Room(stored_bytes(session, tenant), 0 if largest is None else max(largest, most or 0))
+
+
 def check_upload(session: Session, tenant: str, quota: Quota, *, least: int, most: int) -> None:
     """Refuse an upload of `least` to `most` bytes that is too much whatever it holds.
-
-    One whose size is that of an artifact of the tenant's may be these very bytes, which cost nothing again.
 
     Raises:
         RateLimitExceeded: it is too much.
     """
-    repeated = _own_artifacts(tenant, VersionRow.size_bytes.between(least, most)).limit(1)
-    if session.execute(repeated).first() is None:
-        quota.check_bytes(stored_bytes(session, tenant), least)
+    room = read_room(session, tenant, least=least, most=most)
+    if not room.repeatable:
+        quota.check_bytes(room.stored, least)
 
 
 def _own_artifacts(tenant: str, *where: ColumnElement[bool]) -> Select[str, int]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from headmix_server.catalog.upload import Upload, full_disk_told
+from headmix_server.catalog.upload import Reserve, Upload, full_disk_told, unreserved
 
 SUFFIX = ".safetensors"
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -39,8 +39,10 @@ class Store(Protocol):
     Each may raise StorageUnavailable where the store is somewhere else and cannot be reached.
     """
 
-    def receive(self, *, max_bytes: int) -> AbstractContextManager[Upload]:
+    def receive(self, *, max_bytes: int, reserve: Reserve = unreserved) -> AbstractContextManager[Upload]:
         """Give an upload to write into, on this machine; whatever is not committed by the end is gone.
+
+        `reserve` is asked for the bytes' place before they are written, and may refuse.
 
         Raises:
             InsufficientStorage: the disk is full.
@@ -97,9 +99,9 @@ class ArtifactStore:
         _sync_folder(root)
 
     @contextmanager
-    def receive(self, *, max_bytes: int) -> Iterator[Upload]:
+    def receive(self, *, max_bytes: int, reserve: Reserve = unreserved) -> Iterator[Upload]:
         """As `Store.receive`."""
-        upload = Upload(self._incoming / f"{secrets.token_hex(16)}{SUFFIX}", max_bytes)
+        upload = Upload(self._incoming / f"{secrets.token_hex(16)}{SUFFIX}", max_bytes, reserve)
         try:
             yield upload
         finally:

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,13 +17,23 @@ from headmix_server.core.errors import InsufficientStorage, PayloadTooLarge
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+Reserve = Callable[[int], None]
+"""Asks for room for bytes before they are written; raises where there is none."""
+
+
+def unreserved(size: int) -> None:
+    """Let everything in."""
+    del size
+
+
 class Upload:
     """Bytes on their way in: `write` them, `finish`, then look at `path`. One thread at a time."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, reserve: Reserve = unreserved) -> None:
         self.path = path
         self.size_bytes = 0
         self._max_bytes = max_bytes
+        self._reserve = reserve
         self._hash = hashlib.sha256()
         self._file: int | None = None
         with full_disk_told():
@@ -40,11 +50,13 @@ class Upload:
         Raises:
             PayloadTooLarge: more than the limit, before they reach the disk.
             InsufficientStorage: the disk is full.
+            HeadmixServerError: there is no room for them; none of them reach the disk.
         """
         if self._file is None:
             raise ValueError("the upload is finished")
         if self.size_bytes + len(data) > self._max_bytes:
             raise PayloadTooLarge(f"The artifact is larger than the limit of {self._max_bytes} bytes.", param="file")
+        self._reserve(len(data))
         rest = memoryview(data)
         with full_disk_told():
             while rest:

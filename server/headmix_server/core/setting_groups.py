@@ -19,7 +19,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("adapter_slots", "adapter_memory_mib", "host_adapters", "loader_threads"),
             *("max_adapter_rank", "max_adapter_mib", "max_labels"),
         ),
-        "Conversion of PEFT LoRAs": (
+        "Uploads": (
+            *("max_uploads", "max_uploads_each"),
             *("conversion_seconds", "conversion_cpu_seconds", "conversion_memory_mib"),
             *("conversion_niceness", "conversions_waiting"),
         ),

@@ -133,6 +133,13 @@ class Settings(BaseSettings):
     loader_threads: Threads = Field(2, ge=1, description="Adapters that load at the same time.")
     max_adapter_rank: Count = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")
     max_adapter_mib: Count = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")
+    max_uploads: Places = Field(
+        32,
+        ge=1,
+        description="Most uploads at once. Beyond it a tenant with fewer of them takes the place of one of the tenant "
+        "with most.",
+    )
+    max_uploads_each: Places = Field(8, ge=1, description="Most uploads of one tenant at once; one more is 429.")
     conversion_seconds: Seconds = Field(
         300.0, gt=0, description="How long converting one uploaded PEFT LoRA may take, its wait for a turn not counted."
     )

@@ -1,10 +1,9 @@
 """A PEFT LoRA uploaded as its two files becomes an artifact like any other, or is refused by name."""
 
 import asyncio
-import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +15,8 @@ from safetensors.torch import save
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.convert import isolated
-from tests.support.api_rig import ApiRig
+from tests.support.api_rig import TENANT, ApiRig
+from tests.support.waiting import until
 
 URL = "/v1/adapters"
 CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 3, "target_modules": ["q_proj"]}
@@ -29,14 +29,6 @@ def lora() -> dict[str, torch.Tensor]:
         f"{module}.lora_A.weight": torch.randn(2, 32, generator=generator),
         f"{module}.lora_B.weight": torch.randn(32, 2, generator=generator),
     }
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Return once it holds; the test's time limit ends it otherwise."""
-    pause = asyncio.Event()
-    while not holds():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pause.wait(), 0.02)
 
 
 async def upload(
@@ -138,3 +130,11 @@ async def test_a_conversion_ends_with_its_client_and_leaves_nothing(
 
 async def test_a_pattern_that_would_backtrack_for_minutes_is_matched_at_once(rig: ApiRig) -> None:
     assert (await upload(rig, CONFIG | {"rank_pattern": {"([a-z_0-9.]+)+!": 8}})).status_code == 201
+
+
+async def test_a_lora_and_what_it_becomes_are_not_both_charged(rig: ApiRig) -> None:
+    size = (await upload(rig)).json()["size_bytes"]
+    assert (await rig.client.delete(f"{URL}/tone")).status_code == 200
+    rig.state.limits.change(TENANT, {"stored_bytes": max(size, len(save(lora())))}, actor="test")
+    assert (await upload(rig)).status_code == 201
+    assert rig.state.incoming.arrived(TENANT) == 0

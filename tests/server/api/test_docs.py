@@ -10,6 +10,7 @@ import pytest
 
 from headmix_server.api.admission import RETRY_CONCURRENT
 from headmix_server.api.app import create_app
+from headmix_server.api.conversion import RETRY_SECONDS
 from headmix_server.api.engine_client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
 from headmix_server.api.errors import RETRY_AFTER, ROUTING_CODES
 from headmix_server.api.routes.usage import USUAL_DAYS
@@ -63,6 +64,7 @@ def test_the_numbers_on_the_errors_page_are_the_servers() -> None:
     assert retries.keys() == RETRY_AFTER.keys()
     assert all(retry.startswith(str(RETRY_AFTER[code])) for code, retry in retries.items())
     assert retries["server_overloaded"] == f"{RETRY_OVERLOADED} or {RETRY_UNAVAILABLE}"
+    assert f"wait to be converted ({RETRY_SECONDS})" in ERRORS
     assert f"{RETRY_CONCURRENT} second where too many\nrequests are open" in ERRORS
     assert f"after {FIRST_EVENT_SECONDS:g} seconds without one" in ERRORS
     for status, code in ROUTING_CODES.items():
