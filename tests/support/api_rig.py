@@ -210,7 +210,7 @@ def _state(
     store = ArtifactStore(data / "artifacts") if make_store is None else make_store(data, holds)
     catalog.bind_base(base)
     library = Library(catalog, store, base=base.fingerprint, holds=holds, on_freed=engine.forget)
-    fetcher = Fetcher(library.store)
+    fetcher = Fetcher(library.store, chosen.max_downloads)
     return ApiState(
         settings=chosen,
         base=ResolvedBase(name=BASE, folder=folder, shape=base),

@@ -28,7 +28,7 @@ async def complete(
         HeadmixServerError: as `Fetcher.fetch` and `EngineClient.generate`.
     """
     if message.adapter is not None:
-        await state.fetcher.fetch(message.adapter.digest)
+        await state.fetcher.fetch(message.adapter.digest, message.adapter.tenant)
     text = CompletionText(tokenizer, message.prompt, message.sampling, stops)
     last: float | None = None
     num_tokens = 0

@@ -172,7 +172,7 @@ class Pinning:
             held.end()
         self._under_way[digest] += 1
         try:
-            await self._fetcher.fetch(digest)
+            await self._fetcher.fetch(digest, tenant)
             name = f"pin.{secrets.token_hex(8)}"
             await self._engine.load(LoadAdapter(request_id=name, adapter=self._library.ref(version), pin=True))
             yield version

@@ -155,7 +155,7 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         raise StartError(error.message) from error
     except OSError as error:
         raise StartError(f"the data folder {folder.root} cannot be used: {error}") from error
-    fetcher = Fetcher(library.store)
+    fetcher = Fetcher(library.store, settings.max_downloads)
     state = ApiState(
         settings=settings,
         base=base,

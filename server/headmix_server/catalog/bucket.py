@@ -7,13 +7,14 @@ Owns obstore's options and what its errors mean. Credentials come from the envir
 read them; neither they nor a URL's query is ever shown or logged.
 """
 
+import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import (
@@ -35,15 +36,19 @@ from headmix_server.core.logging import get_logger
 if TYPE_CHECKING:  # obstore has it for type checkers alone
     from obstore import GetResult
 
+T = TypeVar("T")
+
 OPTIONS = "the query takes options such as endpoint, region or allow_http, by obstore's names"
 RETRY_SECONDS = 5
 AWAY_SECONDS = 1.0
 """How long a bucket that could not be reached is left alone: a try may take many seconds to fail."""
+STALL_SECONDS = 10.0
+"""A download that brings nothing for so long keeps its place from others in vain."""
 _FOLDER = "sha256"
 _OWNER = "owner"
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 4
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 256 << 10
 _QUERY = re.compile(r"\?\S*")  # an Azure signature, or what a provider puts there
 
 
@@ -52,11 +57,21 @@ class BucketUnusable(Exception):
 
 
 class Bucket:
-    """The artifacts below a prefix. Methods block; safe to use from many threads. `shown` names it in messages."""
+    """The artifacts below a prefix. Methods block, but for `get`; safe to use from many threads.
 
-    def __init__(self, store: S3Store | GCSStore | AzureStore, shown: str, breaker: CircuitBreaker) -> None:
+    `shown` names it in messages. A download of which nothing comes for `stall_seconds` has failed.
+    """
+
+    def __init__(
+        self,
+        store: S3Store | GCSStore | AzureStore,
+        shown: str,
+        breaker: CircuitBreaker,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
         self._store = store
         self._breaker = breaker
+        self._stall_seconds = stall_seconds
         self._log = get_logger("bucket")
         self.shown = shown
 
@@ -94,23 +109,40 @@ class Bucket:
         with self._told_plainly(), file.open("rb") as content:
             obstore.put(self._store, _key(digest), content, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
 
-    def get(self, digest: str) -> tuple[int, Iterator[bytes]]:
+    async def get(self, digest: str) -> tuple[int, AsyncGenerator[bytes, None]]:
         """Return an object's size and its bytes in blocks; these may raise StorageUnavailable too.
+
+        Nothing goes on in the background when the caller is cancelled.
 
         Raises:
             ArtifactDamaged: it is not there.
-            StorageUnavailable: it cannot be reached.
+            StorageUnavailable: it cannot be reached, or was silent for too long.
         """
         try:
             with self._told_plainly():
-                found = obstore.get(self._store, _key(digest))
+                found = await self._prompt(obstore.get_async(self._store, _key(digest)))
         except FileNotFoundError as error:
             raise ArtifactDamaged(f"The bytes of {digest} are missing in the artifact store.") from error
         return found.meta["size"], self._blocks(found)
 
-    def _blocks(self, found: "GetResult") -> Iterator[bytes]:
+    async def _blocks(self, found: "GetResult") -> AsyncGenerator[bytes, None]:
         with self._told_plainly():
-            yield from found.stream(min_chunk_size=_BLOCK_BYTES)
+            blocks = aiter(found.stream(min_chunk_size=_BLOCK_BYTES))
+            with suppress(StopAsyncIteration):
+                while True:
+                    yield await self._prompt(anext(blocks))
+
+    async def _prompt(self, answer: Awaitable[T]) -> T:
+        """Wait for an answer.
+
+        Raises:
+            GenericError: none came in time.
+        """
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                return await answer
+        except TimeoutError:
+            raise GenericError(f"it has sent nothing of a download for {self._stall_seconds:g} s") from None
 
     def delete(self, digest: str) -> None:
         """Remove an object where it is there.
@@ -169,7 +201,9 @@ def _unavailable() -> StorageUnavailable:
     )
 
 
-def open_bucket(url: str, *, on_failure: Callable[[], None] = lambda: None) -> Bucket:
+def open_bucket(
+    url: str, *, on_failure: Callable[[], None] = lambda: None, stall_seconds: float = STALL_SECONDS
+) -> Bucket:
     """Return the bucket of a URL such as `s3://bucket/prefix?region=eu-central-1`; nothing is asked of it yet.
 
     The query holds obstore's options for this kind of bucket, as `endpoint`; the environment holds the others.
@@ -190,7 +224,7 @@ def open_bucket(url: str, *, on_failure: Callable[[], None] = lambda: None) -> B
         raise BucketUnusable(_explained(address, _first_line(error))) from None
     if not isinstance(store, S3Store | GCSStore | AzureStore):
         raise BucketUnusable(f"is not the URL of a bucket; {TAKES}")
-    return Bucket(store, address.shown, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure))
+    return Bucket(store, address.shown, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure), stall_seconds)
 
 
 def _open(address: BucketUrl, options: Mapping[str, str]) -> object:

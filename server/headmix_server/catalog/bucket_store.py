@@ -4,9 +4,12 @@ Owns the order of the steps: an upload is whole and verified on this machine bef
 is verified before it has its name.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, aclosing, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from headmix_server.catalog.bucket import Bucket, BucketUnusable
@@ -71,17 +74,26 @@ class BucketStore:
         """As `Store.is_local`."""
         return self._cache.use(digest)
 
-    def fetch(self, digest: str) -> None:
+    async def fetch(self, digest: str) -> None:
         """As `Store.fetch`."""
         if self._cache.use(digest):
             return
-        size, blocks = self._bucket.get(digest)
-        with self._files.receive(max_bytes=size) as upload:
-            for block in blocks:
-                upload.write(block)
+        size, blocks = await self._bucket.get(digest)
+        # One thread, so that the file is closed after the write that was under way when the caller was cancelled.
+        disk = ThreadPoolExecutor(1, "headmix-fetch")
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, disk)
+        opened = ExitStack()
+        try:
+            async with aclosing(blocks):
+                upload: Upload = await in_thread(opened.enter_context, self._files.receive(max_bytes=size))
+                async for block in blocks:
+                    await in_thread(upload.write, block)
             if upload.digest != digest:
                 raise self._damaged(digest)
-            self._cache.add(upload)
+            await in_thread(self._cache.add, upload)
+        finally:
+            await in_thread(opened.close)
+            disk.shutdown(wait=False)
 
     def _damaged(self, digest: str) -> ArtifactDamaged:
         self._log.error("an artifact in the store is damaged: upload it again", digest=digest)

@@ -34,7 +34,8 @@ class Collected:
 
 
 class Store(Protocol):
-    """Artifacts by digest. One process writes to a store at a time; its methods block and may be called by any thread.
+    """Artifacts by digest. One process writes to a store at a time; its methods block, but for `fetch`, and may
+    be called by any thread.
 
     Each may raise StorageUnavailable where the store is somewhere else and cannot be reached.
     """
@@ -72,8 +73,10 @@ class Store(Protocol):
     def is_local(self, digest: str) -> bool:
         """Tell without blocking whether `fetch` has nothing to do; true is a promise while the artifact is held."""
 
-    def fetch(self, digest: str) -> None:
+    async def fetch(self, digest: str) -> None:
         """Have the artifact's file on this machine; it stays while the artifact is held.
+
+        Cancelled, it stops downloading and leaves nothing.
 
         Raises:
             ArtifactDamaged: its bytes are gone, or not those of the digest.
@@ -139,7 +142,7 @@ class ArtifactStore:
         del digest
         return True
 
-    def fetch(self, digest: str) -> None:
+    async def fetch(self, digest: str) -> None:
         """As `Store.fetch`: there is nothing to do."""
 
     def delete(self, digest: str) -> None:

@@ -9,7 +9,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Server": ("host", "port", "keys", "drain_seconds", "loop_lag_warn_seconds", "log_level", "log_format"),
         "Data": (
             *("data_dir", "preload", "database", "lease_seconds", "artifacts", "artifact_cache_mib"),
-            *("audit_days", "audit_rows"),
+            *("max_downloads", "audit_days", "audit_rows"),
         ),
         "Batches and cache": (
             *("max_model_len", "max_batch_tokens", "max_running", "max_waiting"),

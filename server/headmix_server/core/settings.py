@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     artifact_cache_mib: Count = Field(
         4096, ge=1, description="Artifacts of a bucket kept in `data_dir`, in MiB; those in use stay beyond it."
     )
+    max_downloads: Places = Field(
+        4, ge=1, description="Most artifacts downloaded from a bucket at once. Tenants take turns."
+    )
     runner: Literal["torch", "fake"] = Field(
         "torch",
         description="What computes: `torch` is the real model; `fake` answers without one, for tests of clients.",

@@ -1,7 +1,6 @@
 """The API over artifacts in a real S3: the engine reads a file that is there, or the request is told why not."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from headmix_server.catalog.bucket import open_bucket
 from headmix_server.catalog.bucket_store import BucketStore
 from headmix_server.catalog.holds import Holds
 from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
-from tests.support.api_rig import ApiRig, MakeStore, api_rig
+from tests.support.api_rig import OTHER_TENANT, ApiRig, MakeStore, api_rig
 from tests.support.artifacts import random_artifact
 from tests.support.buckets import S3Server, s3_server
+from tests.support.waiting import until
 
 CACHE_BYTES = 10
 
@@ -82,14 +82,14 @@ async def test_two_requests_for_one_cold_adapter_download_it_once_and_others_do_
 ) -> None:
     cold = publish_cold(rig)
     downloads: list[str] = []
-    arrived, go_on = threading.Event(), threading.Event()
+    arrived, go_on = asyncio.Event(), asyncio.Event()
     fetch = rig.state.library.store.fetch
 
-    def slow(digest: str) -> None:
+    async def slow(digest: str) -> None:
         downloads.append(digest)
         arrived.set()
-        go_on.wait(10)
-        fetch(digest)
+        await go_on.wait()
+        await fetch(digest)
 
     monkeypatch.setattr(rig.state.library.store, "fetch", slow)
     body = {"prompt": "Once", "max_tokens": 1}
@@ -97,13 +97,42 @@ async def test_two_requests_for_one_cold_adapter_download_it_once_and_others_do_
         asyncio.create_task(rig.client.post("/v1/completions", json={"model": "cold", **body})) for _ in range(2)
     ]
     leaving = asyncio.create_task(rig.client.post("/v1/completions", json={"model": "cold", **body}))
-    await asyncio.to_thread(arrived.wait, 10)
+    await arrived.wait()
     warm = await rig.client.post("/v1/completions", json={"model": "warm", **body})
     assert warm.status_code == 200
     leaving.cancel()
     go_on.set()
     assert [(await task).status_code for task in waiting] == [200, 200]
     assert downloads == [cold]
+
+
+async def test_a_download_ends_with_the_client_that_asked_and_another_tenants_takes_its_place(
+    base_folder: Path, tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = in_bucket(s3.new_bucket())
+    async with api_rig(base_folder, tmp_path, make_store=store, settings={"max_downloads": 1}) as rig:
+        cold = publish_cold(rig)
+        rig.publish("theirs", b"their bytes", tenant=OTHER_TENANT)
+        rig.publish("warm", b"warm again")
+        fetch, dropped = rig.state.library.store.fetch, asyncio.Event()
+
+        async def stalled(digest: str) -> None:
+            if digest == cold:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    dropped.set()
+            await fetch(digest)
+
+        monkeypatch.setattr(rig.state.library.store, "fetch", stalled)
+        body = {"prompt": "Once", "max_tokens": 1}
+        leaving = asyncio.create_task(rig.client.post("/v1/completions", json={"model": "cold", **body}))
+        await until(lambda: rig.state.fetcher.under_way == 1)
+        other = asyncio.create_task(rig.other.post("/v1/completions", json={"model": "theirs", **body}))
+        await until(lambda: rig.state.fetcher.waiting == 1)
+        leaving.cancel()
+        await dropped.wait()
+        assert (await other).status_code == 200
 
 
 async def test_bytes_that_are_missing_are_told_and_never_answered_for_by_the_base(rig: ApiRig, s3: S3Server) -> None:

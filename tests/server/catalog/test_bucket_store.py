@@ -2,6 +2,7 @@
 
 import errno
 import os
+from asyncio import run
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_what_one_machine_stores_another_fetches_byte_for_byte(make_store: MakeS
     digest = put(make_store(cache_bytes=1 << 30), content)
     other = make_store("two", cache_bytes=1 << 30)
     assert not other.is_local(digest)
-    other.fetch(digest)
+    run(other.fetch(digest))
     assert other.is_local(digest)
     assert other.path(digest).read_bytes() == content
     assert there(bucket) == {digest}
@@ -70,7 +71,7 @@ def test_a_deletion_leaves_nothing_in_the_bucket_or_here(make_store: MakeStore, 
         store.delete(digest)
     assert there(bucket) == local(tmp_path) == set()
     with pytest.raises(ArtifactDamaged, match="missing in the artifact store"):
-        store.fetch(digest)
+        run(store.fetch(digest))
 
 
 def test_files_here_are_bounded_and_the_least_used_go_first_but_never_what_is_held(make_store: MakeStore) -> None:
@@ -88,7 +89,7 @@ def test_files_here_are_bounded_and_the_least_used_go_first_but_never_what_is_he
         assert store.path(first).read_bytes() == b"a" * 10
     put(store, b"f" * 25)
     assert store.cached_bytes <= 30
-    store.fetch(second)
+    run(store.fetch(second))
     assert store.path(second).read_bytes() == b"b" * 10
 
 
@@ -108,7 +109,7 @@ def test_a_damaged_object_is_an_error_and_never_a_file(
     obstore.put(bucket._store, f"sha256/{place_of(digest)}", damage)
     store = make_store("two")
     with pytest.raises(ArtifactDamaged, match="damaged"):
-        store.fetch(digest)
+        run(store.fetch(digest))
     assert not store.is_local(digest)
     assert local(tmp_path / "two") == set()
     assert digest in capfd.readouterr().out
@@ -121,8 +122,12 @@ def test_an_outage_is_told_plainly_and_what_is_here_goes_on(tmp_path: Path, capf
         store.collect(())
         cold, warm = put(store, b"cold."), put(store, b"warm.")
         server.kill()
-        store.fetch(warm)
-        for ask in (store.fetch, store.delete):
+
+        def fetch(digest: str) -> None:
+            run(store.fetch(digest))
+
+        run(store.fetch(warm))
+        for ask in (fetch, store.delete):
             with pytest.raises(StorageUnavailable, match="cannot be reached") as caught:
                 ask(cold)
             assert caught.value.retry_after
@@ -150,10 +155,10 @@ def test_a_bucket_that_is_away_is_tried_once_and_left_alone_for_a_while(
         raise GenericError("it cannot be reached")
 
     with monkeypatch.context() as patched:
-        patched.setattr(obstore, "get", away)
+        patched.setattr(obstore, "get_async", away)
         for _ in range(20):
             with pytest.raises(StorageUnavailable):
-                bucket.get(digest_of(b"cold"))
+                run(bucket.get(digest_of(b"cold")))
     assert tries < 20
     assert len(failures) == tries
 
@@ -167,11 +172,11 @@ def test_an_answer_that_refuses_one_object_keeps_nobody_from_the_others(
         raise PermissionDeniedError("this one is not for you")
 
     with monkeypatch.context() as patched:
-        patched.setattr(obstore, "get", refused)
+        patched.setattr(obstore, "get_async", refused)
         with pytest.raises(StorageUnavailable):
-            bucket.get(digest_of(b"theirs"))
+            run(bucket.get(digest_of(b"theirs")))
     with pytest.raises(ArtifactDamaged, match="missing"):
-        bucket.get(digest_of(b"ours"))
+        run(bucket.get(digest_of(b"ours")))
 
 
 def test_a_start_removes_what_nobody_refers_to_unless_it_is_young_and_leaves_strangers(
@@ -238,7 +243,7 @@ def test_a_disk_full_while_fetching_is_told_as_such_and_the_next_try_succeeds(
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
         with pytest.raises(InsufficientStorage):
-            store.fetch(digest)
+            run(store.fetch(digest))
     assert local(tmp_path / "two") == set()
-    store.fetch(digest)
+    run(store.fetch(digest))
     assert store.path(digest).read_bytes() == b"bytes"

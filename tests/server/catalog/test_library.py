@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def check_whole(folder: Path, *, allowed: set[bytes | None]) -> bytes | None:
         assert there == expected
     try:
         version = library.catalog.resolve("acme", "a")
-        library.store.fetch(version.digest)
+        asyncio.run(library.store.fetch(version.digest))
         content = library.path(version).read_bytes()
     except ModelNotFound:
         content = None

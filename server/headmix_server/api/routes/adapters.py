@@ -127,7 +127,7 @@ async def download_adapter(
 ) -> FileResponse:
     """Return the artifact's bytes."""
     chosen = await _resolve(request, state, named, version)
-    await until_disconnected(request, state.fetcher.fetch(chosen.digest))
+    await until_disconnected(request, state.fetcher.fetch(chosen.digest, principal.tenant))
     path = state.library.path(chosen)
     try:
         found = await state.threads.manage(principal.tenant, path.stat)
@@ -181,7 +181,7 @@ async def load_adapter(
 
 
 async def _load(state: ApiState, message: LoadAdapter) -> None:
-    await state.fetcher.fetch(message.adapter.digest)
+    await state.fetcher.fetch(message.adapter.digest, message.adapter.tenant)
     await state.engine.load(message)
 
 

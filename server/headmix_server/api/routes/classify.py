@@ -71,7 +71,7 @@ async def classify(
 async def _scores(
     state: ApiState, record: RequestRecord, ref: AdapterRef, messages: Sequence[Classify]
 ) -> list[Classified]:
-    await state.fetcher.fetch(ref.digest)
+    await state.fetcher.fetch(ref.digest, ref.tenant)
     ask = state.engine.classify
     return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 

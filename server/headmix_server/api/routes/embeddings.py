@@ -65,7 +65,7 @@ async def create_embeddings(
 
 async def _vectors(state: ApiState, record: RequestRecord, model: Model, messages: Sequence[Embed]) -> list[Embedded]:
     if model.ref is not None:
-        await state.fetcher.fetch(model.ref.digest)
+        await state.fetcher.fetch(model.ref.digest, model.ref.tenant)
     ask = state.engine.embed
     return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 
