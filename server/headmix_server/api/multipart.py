@@ -8,10 +8,10 @@ from types import MappingProxyType
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from headmix_server.api.errors import ClientGone
+from headmix_server.api.threads import Threads
 from headmix_server.core.errors import InvalidRequest, UnsupportedParameter
 
 FILE_FIELD = "file"
@@ -126,7 +126,7 @@ def _bounded(header: bytes) -> bytes:
     return header
 
 
-async def receive_form(request: Request, known: frozenset[str], sink: Sink) -> Mapping[str, str]:
+async def receive_form(request: Request, known: frozenset[str], sink: Sink, threads: Threads) -> Mapping[str, str]:
     """Read the request's body; the file's bytes go to `sink`, in threads; the text fields are returned.
 
     Raises:
@@ -137,7 +137,7 @@ async def receive_form(request: Request, known: frozenset[str], sink: Sink) -> M
     try:
         async for block in request.stream():
             if block:
-                await run_in_threadpool(form.feed, block)
+                await threads.receive(form.feed, block)
     except ClientDisconnect as error:
         raise ClientGone from error
     form.finish()

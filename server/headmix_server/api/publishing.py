@@ -11,7 +11,6 @@ from starlette.requests import Request
 from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
 from headmix_server.api import conversion
 from headmix_server.api.disconnect import until_disconnected
-from headmix_server.api.in_threads import in_threads
 from headmix_server.api.multipart import receive_form
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.incoming import IncomingUpload
@@ -49,8 +48,8 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
             nothing was changed.
     """
     declared = _declared_length(request, state.settings.max_adapter_mib * MIB)
-    async with in_threads(_receiving(state, principal.tenant, declared)) as (incoming, upload):
-        fields = await receive_form(request, _FIELDS, upload.write)
+    async with state.threads.within(_receiving(state, principal.tenant, declared)) as (incoming, upload):
+        fields = await receive_form(request, _FIELDS, upload.write, state.threads)
         incoming.received()
         name = fields.get("name")
         if not name:
@@ -114,7 +113,7 @@ async def _convert_and_publish(
         ClientGone: the client left before the conversion ended; its process has ended, too.
     """
     await state.threads.manage(order.by.tenant, upload.finish)
-    async with in_threads(state.library.store.workspace()) as folder:
+    async with state.threads.within(state.library.store.workspace()) as folder:
         out = folder / "converted.safetensors"
         convert = state.converter.convert
         work = convert(state.base, order.by.tenant, upload.path, order.fields, out, allow_mismatch=order.allow_mismatch)

@@ -7,11 +7,11 @@ checked. What a request of the model needs stays in the framework's pool.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,6 +19,7 @@ T = TypeVar("T")
 AUTHENTICATION_THREADS = 8
 MANAGEMENT_THREADS = 16
 MANAGEMENT_THREADS_OF_A_TENANT = 4
+UPLOAD_THREADS = 8
 
 
 class Threads:
@@ -27,6 +28,7 @@ class Threads:
     def __init__(self) -> None:
         self._authentication = CapacityLimiter(AUTHENTICATION_THREADS)
         self._management = CapacityLimiter(MANAGEMENT_THREADS)
+        self._uploads = CapacityLimiter(UPLOAD_THREADS)
         self._scraping = CapacityLimiter(1)
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._using: Counter[str] = Counter()
@@ -38,6 +40,25 @@ class Threads:
     async def scrape(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Write metrics, one at a time."""
         return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._scraping)
+
+    async def receive(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write a block of an upload, and what comes before the first and after the last."""
+        return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._uploads)
+
+    @asynccontextmanager
+    async def within(self, manager: AbstractContextManager[T]) -> AsyncIterator[T]:
+        """Enter and leave an upload's context manager; it is left in the end even where the request is cancelled."""
+        value = await self.receive(manager.__enter__)
+        try:
+            yield value
+        except BaseException as error:
+            with CancelScope(shield=True):
+                suppressed = await self.receive(manager.__exit__, type(error), error, error.__traceback__)
+            if not suppressed:
+                raise
+        else:
+            with CancelScope(shield=True):
+                await self.receive(manager.__exit__, None, None, None)
 
     async def manage(self, tenant: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what a management route of a tenant's asks for; a tenant has a share of the threads."""

@@ -240,7 +240,7 @@ class Catalog:
 
     def read_room(self, tenant: str, *, least: int, most: int | None) -> Room:
         """Return what a tenant stores, for an upload of a size; see `quota.read_room`."""
-        with reading(self._engine) as session:
+        with reading(self._engine, patience=PROMPT) as session:
             return read_room(session, tenant, least=least, most=most)
 
     # --- what the server asks ------------------------------------------------------------------------------------

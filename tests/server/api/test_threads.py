@@ -3,9 +3,14 @@
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 
 from headmix_server.api.threads import MANAGEMENT_THREADS, MANAGEMENT_THREADS_OF_A_TENANT, Threads
 from tests.support.api_rig import BASE, ApiRig
+from tests.support.waiting import until
 
 
 async def test_keys_are_checked_and_models_asked_while_sixty_changes_wait_for_the_write_lock(rig: ApiRig) -> None:
@@ -57,3 +62,31 @@ async def test_a_tenant_has_its_share_of_threads_and_no_more() -> None:
 
     await asyncio.gather(*(threads.manage("greedy", work) for _ in range(20)))
     assert 1 <= most <= MANAGEMENT_THREADS_OF_A_TENANT
+
+
+@pytest.mark.parametrize("ends", [None, ValueError, asyncio.CancelledError])
+async def test_what_an_upload_holds_is_given_back_in_a_thread_however_it_ends(ends: type[BaseException] | None) -> None:
+    loop_thread, steps = threading.current_thread(), list[str]()
+
+    @contextmanager
+    def held() -> Iterator[str]:
+        assert threading.current_thread() is not loop_thread
+        try:
+            yield "held"
+        finally:
+            steps.append("on the loop" if threading.current_thread() is loop_thread else "in a thread")
+
+    async def use() -> None:
+        async with Threads().within(held()) as value:
+            steps.append(value)
+            if ends is asyncio.CancelledError:
+                await asyncio.Event().wait()
+            elif ends is not None:
+                raise ends
+
+    using = asyncio.create_task(use())
+    await until(lambda: bool(steps))
+    using.cancel()
+    (outcome,) = await asyncio.gather(using, return_exceptions=True)
+    assert steps == ["held", "in a thread"]
+    assert outcome is None if ends is None else isinstance(outcome, ends)
