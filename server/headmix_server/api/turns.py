@@ -52,9 +52,10 @@ class Turns:
             self._order.leave(tenant, turn)
             raise TooManyWaiting
         try:
-            await turn
+            # Shielded: in a line there is nobody who has been cancelled and has not left yet.
+            await asyncio.shield(turn)
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done():
                 self._end(tenant)
             else:
                 self._order.leave(tenant, turn)

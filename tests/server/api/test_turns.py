@@ -63,6 +63,22 @@ async def test_one_tenant_fills_its_own_queue_alone(workers: Workers) -> None:
     assert "b1" in workers.order
 
 
+@pytest.mark.parametrize("leaving", [("a1", "b1"), ("b1", "a1"), ("a1", "b1", "c1")])
+async def test_those_who_leave_in_the_same_moment_hold_up_nobody(workers: Workers, leaving: tuple[str, ...]) -> None:
+    tasks = {name: await workers.begin(name) for name in ("a1", "b1", "c1", "d1")}
+    for name in leaving:
+        tasks[name].cancel()
+    await settled()
+    for name in ("c1", "d1")[len(leaving) - 2 :]:
+        await workers.end(name)
+    ended = await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert [type(result) for result in ended if result is not None] == [asyncio.CancelledError] * len(leaving)
+    assert workers.turns.waiting == 0
+    again = await workers.begin("a2")
+    await workers.end("a2")
+    await again
+
+
 async def test_places_are_shared_and_one_tenant_never_has_them_all() -> None:
     workers = Workers(Turns(at_once=3, most_each=2))
     tasks = [await workers.begin(name) for name in ("a1", "a2", "a3", "b1", "b2", "c1")]
