@@ -60,7 +60,7 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
         order = _Order(principal, name, fields, allow, current)
         if conversion.CONFIG_FIELD in fields:
             return await _convert_and_publish(request, state, order, incoming, upload)
-        return await state.threads.manage(principal.tenant, _verify_and_publish, state, order, upload)
+        return await state.threads.store(principal.tenant, _verify_and_publish, state, order, upload)
 
 
 def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
@@ -112,15 +112,15 @@ async def _convert_and_publish(
     Raises:
         ClientGone: the client left before the conversion ended; its process has ended, too.
     """
-    await state.threads.manage(order.by.tenant, upload.finish)
+    await state.threads.store(order.by.tenant, upload.finish)
     async with state.threads.within(state.library.store.workspace()) as folder:
         out = folder / "converted.safetensors"
         convert = state.converter.convert
         work = convert(state.base, order.by.tenant, upload.path, order.fields, out, allow_mismatch=order.allow_mismatch)
         await until_disconnected(request, work)
-        await state.threads.manage(order.by.tenant, upload.discard)
+        await state.threads.receive(upload.discard)
         incoming.shrink()  # what counts from here on is what was made
-        return await state.threads.manage(order.by.tenant, _publish_file, state, order, incoming, out)
+        return await state.threads.store(order.by.tenant, _publish_file, state, order, incoming, out)
 
 
 def _publish_file(state: ApiState, order: _Order, incoming: IncomingUpload, path: Path) -> Published:

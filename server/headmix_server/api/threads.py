@@ -20,6 +20,8 @@ AUTHENTICATION_THREADS = 8
 MANAGEMENT_THREADS = 16
 MANAGEMENT_THREADS_OF_A_TENANT = 4
 UPLOAD_THREADS = 8
+STORING_THREADS = 8
+STORING_THREADS_OF_A_TENANT = 2
 
 
 class Threads:
@@ -27,11 +29,10 @@ class Threads:
 
     def __init__(self) -> None:
         self._authentication = CapacityLimiter(AUTHENTICATION_THREADS)
-        self._management = CapacityLimiter(MANAGEMENT_THREADS)
+        self._management = SharedThreads(MANAGEMENT_THREADS, MANAGEMENT_THREADS_OF_A_TENANT)
+        self._storing = SharedThreads(STORING_THREADS, STORING_THREADS_OF_A_TENANT)
         self._uploads = CapacityLimiter(UPLOAD_THREADS)
         self._scraping = CapacityLimiter(1)
-        self._turns: dict[str, asyncio.Semaphore] = {}
-        self._using: Counter[str] = Counter()
 
     async def authenticate(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Find out who asks and what its tenant may: what every request has to wait for."""
@@ -60,14 +61,37 @@ class Threads:
             with CancelScope(shield=True):
                 await self.receive(manager.__exit__, None, None, None)
 
+    async def store(self, tenant: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Judge and store an upload, or remove an adapter: what may wait for a bucket."""
+        return await self._storing.run(tenant, partial(work, *args, **kwargs))
+
     async def manage(self, tenant: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what a management route of a tenant's asks for; a tenant has a share of the threads."""
+        """Do what a management route of a tenant's asks for."""
+        return await self._management.run(tenant, partial(work, *args, **kwargs))
+
+
+class SharedThreads:
+    """So many threads, of which one tenant has at most `most_each`."""
+
+    def __init__(self, most: int, most_each: int) -> None:
+        self._limiter = CapacityLimiter(most)
+        self._most_each = most_each
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._using: Counter[str] = Counter()
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """Those whose work is done or waits."""
+        return frozenset(self._using) | frozenset(self._turns)
+
+    async def run(self, tenant: str, work: Callable[[], T]) -> T:
+        """Do a piece of a tenant's work."""
         async with self._turn(tenant):
-            return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._management)
+            return await to_thread.run_sync(work, limiter=self._limiter)
 
     @asynccontextmanager
     async def _turn(self, tenant: str) -> AsyncIterator[None]:
-        turns = self._turns.setdefault(tenant, asyncio.Semaphore(MANAGEMENT_THREADS_OF_A_TENANT))
+        turns = self._turns.setdefault(tenant, asyncio.Semaphore(self._most_each))
         self._using[tenant] += 1
         try:
             async with turns:

@@ -8,7 +8,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from headmix_server.api.threads import MANAGEMENT_THREADS, MANAGEMENT_THREADS_OF_A_TENANT, Threads
+from headmix_server.api.threads import (
+    MANAGEMENT_THREADS,
+    MANAGEMENT_THREADS_OF_A_TENANT,
+    STORING_THREADS,
+    Threads,
+)
 from tests.support.api_rig import BASE, ApiRig
 from tests.support.waiting import until
 
@@ -43,8 +48,22 @@ async def test_one_tenants_changes_leave_threads_to_others() -> None:
     finally:
         go.set()
         await asyncio.gather(*waiting)
-    assert not threads._turns
-    assert not threads._using
+    assert not threads._management.tenants
+
+
+async def test_a_bucket_that_stands_still_leaves_threads_to_everything_else() -> None:
+    threads, go = Threads(), threading.Event()
+    stalled = [
+        asyncio.create_task(threads.store(f"tenant-{number}", go.wait, 20)) for number in range(2 * STORING_THREADS)
+    ]
+    try:
+        async with asyncio.timeout(10):
+            assert await threads.manage("tenant-0", lambda: "done") == "done"
+            assert await threads.receive(lambda: "written") == "written"
+            assert await threads.authenticate(lambda: "known") == "known"
+    finally:
+        go.set()
+        await asyncio.gather(*stalled)
 
 
 async def test_a_tenant_has_its_share_of_threads_and_no_more() -> None:

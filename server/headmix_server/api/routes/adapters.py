@@ -145,7 +145,7 @@ async def download_adapter(
 @router.delete("/v1/adapters/{name}")
 async def delete_adapter(name: OwnName, principal: AdaptersKey, state: State) -> AdapterDeleted:
     """Take the adapter and all its versions away; requests that run or wait with it go on to their end."""
-    deleted = await state.threads.manage(
+    deleted = await state.threads.store(
         principal.tenant, state.library.delete, principal.tenant, name, actor=principal.actor
     )
     state.metrics.adapter_deleted(principal.tenant, name)

@@ -35,7 +35,7 @@ async def restore_version(name: OwnName, version: Number, principal: AdaptersKey
 async def delete_version(name: OwnName, version: Number, principal: AdaptersKey, state: State) -> AdapterDeleted:
     """Take one version away for good; requests that run or wait with it go on to their end."""
     delete = state.library.delete_version
-    gone = await state.threads.manage(principal.tenant, delete, principal.tenant, name, version, actor=principal.actor)
+    gone = await state.threads.store(principal.tenant, delete, principal.tenant, name, version, actor=principal.actor)
     return AdapterDeleted(name=name, versions=[gone.version])
 
 
