@@ -84,3 +84,11 @@ def test_uploads_at_once_do_not_share_the_last_place(catalog: Catalog) -> None:
     for thread in threads:
         thread.join()
     assert (len(catalog.list("acme")), len(refused)) == (3, 5)
+
+
+def test_a_declared_upload_counts_beside_what_is_stored(catalog: Catalog) -> None:
+    quota = Quota(stored_bytes=BYTES + BYTES // 2)
+    catalog.publish("acme", "tone", record("a"), quota=quota)
+    with pytest.raises(RateLimitExceeded):
+        catalog.check_upload("acme", quota, least=BYTES - 20, most=BYTES - 10)
+    catalog.check_upload("acme", quota, least=BYTES // 2, most=BYTES // 2)

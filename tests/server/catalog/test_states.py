@@ -107,6 +107,11 @@ def test_every_change_is_in_the_audit_with_who_made_it_and_what_changed_nothing_
     assert entries[1].detail == {"versions": [2, 1]}
 
 
+def test_names_that_begin_with_a_digit_are_listed_too(catalog: Catalog) -> None:
+    catalog.publish("acme", "0-shot", record_of(b"1"))
+    assert [version.name for version in catalog.list("acme")] == ["0-shot", "a"]
+
+
 def test_pages_of_adapters_and_versions_join_to_the_whole(catalog: Catalog) -> None:
     for number in range(5):
         catalog.publish("acme", f"b{number}", record_of(b"1"))

@@ -72,6 +72,11 @@ def test_one_byte_more_than_the_limit_is_too_large_and_leaves_nothing(store: Art
     assert files(tmp_path) == set()
 
 
+def test_the_folder_is_made_with_those_above_it(tmp_path: Path) -> None:
+    put(ArtifactStore(tmp_path / "a" / "b"), b"content")
+    assert (tmp_path / "a" / "b" / "sha256").is_dir()
+
+
 def test_discarding_never_fails_whatever_became_of_the_file(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
