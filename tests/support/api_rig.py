@@ -30,6 +30,7 @@ from headmix_server.catalog.library import Library
 from headmix_server.catalog.store import ArtifactStore, Store
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion
 from headmix_server.core.database import open_database
+from headmix_server.core.messages import EngineReady
 from headmix_server.core.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.tenancy.audit_log import AuditLog
@@ -44,7 +45,9 @@ from headmix_server.tenancy.usage import UsageMeter
 from headmix_server.tenancy.usage_report import UsageReport
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
-from tests.support.fake_engine import FakeEngine
+from headmix_server.text.worker_pool import WorkerPool
+from headmix_server.text.worker_process import WorkerProcess
+from tests.support.fake_engine import READY, FakeEngine
 
 BASE = "tiny-base"
 TENANT, OTHER_TENANT = "tenant", "other"
@@ -141,15 +144,19 @@ async def api_rig(
     make_store: MakeStore | None = None,
     rates: Rates | None = None,
     refusal: Callable[[], str | None] = lambda: None,
+    ready: EngineReady = READY,
 ) -> AsyncIterator[ApiRig]:
-    """Run the API over the base in `folder` with its data in `data`; `shape` and `settings` replace defaults."""
+    """Run the API over the base in `folder` with its data in `data`; `shape` and `settings` replace defaults.
+
+    `ready` is what the engine says of itself.
+    """
     state = replace(_state(folder, data, settings or {}, shape or {}, make_store, rates), refusal=refusal)
     with tempfile.TemporaryDirectory() as run, socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = f"ipc://{run}/engine.sock"
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = _Server(create_app(state))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        engine = FakeEngine(endpoint)
+        engine = FakeEngine(endpoint, ready=ready)
         state.engine.attach(endpoint)
         keys = {tenant: state.keys.create(tenant, ALL_SCOPES).plaintext for tenant in (TENANT, OTHER_TENANT)}
         try:
@@ -170,6 +177,7 @@ async def api_rig(
             server.stopped.set()
             await serving
             await state.rates.aclose()
+            await state.text_workers.close()
             state.library.close()
 
 
@@ -216,6 +224,7 @@ def _state(
         base=ResolvedBase(name=BASE, folder=folder, shape=base),
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.vocab_size),
+        text_workers=WorkerPool([WorkerProcess(folder, chosen.text_worker_mib << 20)]),
         chat_template=load_chat_template(folder, tokenizer.special_tokens),
         engine=engine,
         library=library,

@@ -1,97 +1,190 @@
-"""From the texts and token ids of a body to prompts, in the vocabulary of the model they are for."""
+"""From the texts and token ids of a body to prompts, in the vocabulary of the model they are for.
 
-from collections.abc import Callable, Mapping, Sequence
+Owns what is read where: texts that take about a millisecond on the event loop, everything else by the workers, so that
+nobody waits for another's long text. Both give the same ids.
+"""
+
+import asyncio
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 
 from headmix_adapters.text.chat_template import ChatTemplate
+from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.model import Model
+from headmix_server.api.sampling import check_length
 from headmix_server.api.state import ApiState
-from headmix_server.core.errors import InternalError, InvalidRequest
+from headmix_server.core.errors import ContextLengthExceeded, InternalError, InvalidRequest
+from headmix_server.core.logging import get_logger
+from headmix_server.text.encoder import Turn
 from headmix_server.text.extended import AddedTokensError
+from headmix_server.text.jobs import EncodeConversation, EncodeTexts, TextTooLongError
 from headmix_server.text.plain_text import UncuttableTokenError
 from headmix_server.text.tokenizer import Tokenizer
+from headmix_server.text.worker_pool import WorkerPool
 
-Turn = Mapping[str, str | None]
-"""A message as templates see it."""
+INLINE_CHARACTERS = 2_000
+"""Of all texts of a request together: more of them leave the event loop."""
 
-_LONG_TEXT = 10_000  # characters; tokenizing more than these takes milliseconds and leaves the event loop
+INLINE_TURNS = 32
+_IDS_AT_ONCE = 16_384
+"""Token ids that are looked through before others have their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How long a prompt may be: `context` tokens together with its completion, of which `completion` are asked for.
+
+    `param` is what the client calls the prompts.
+    """
+
+    context: int
+    completion: int
+    param: str
+
+    @property
+    def prompt(self) -> int:
+        """The most tokens of a prompt."""
+        return max(0, self.context - self.completion)
+
+    def too_long(self) -> ContextLengthExceeded:
+        """Return the error of a prompt whose tokens nobody has counted."""
+        return ContextLengthExceeded(
+            f"This model's context length is {self.context} tokens, but more than {self.prompt + self.completion} were "
+            f"asked for: more than {self.prompt} in the prompt and {self.completion} for the completion.",
+            param=self.param,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What a model reads and says: its tokenizer, and how many ids it has; every id is below `size`."""
+    """What a model reads and says: its tokenizer, and how many ids it has; every id is below `size`.
+
+    Long texts are read by `workers`, in the turns of `tenant`, as long as the client waits for it.
+    """
 
     tokenizer: Tokenizer
     size: int
+    workers: WorkerPool
+    tenant: str
+    request: Request
 
-    async def prompt(self, given: str | list[int], *, param: str, split: bool) -> list[int]:
-        """Return the ids of a text, or the ids given; an empty text has none. `split` cuts special tokens as text.
+    async def prompts(self, given: Sequence[str | list[int]], room: Room, *, split: bool) -> list[list[int]]:
+        """Return the ids of each text, or the ids given; an empty text has none. `split` cuts special tokens as text.
 
         Raises:
-            InvalidRequest: an id is not one of the model's, or the base cannot cut a special token.
+            ContextLengthExceeded: one has too many tokens; where that is certain, the text is not even read.
+            InvalidRequest: one is empty, an id is not one of the model's, or the base cannot cut a special token.
         """
-        if not isinstance(given, str):
-            return self._checked(given, param)
-        if not given:
-            return []
-        if split:
-            reader = await run_in_threadpool(self.tokenizer.plain_text)
-            return self._checked(await self._read(given, reader.encode_text, param), param)
-        return self._checked(await self._read(given, self.tokenizer.encode, param), param)
+        texts = [one for one in given if isinstance(one, str) and one]
+        for one in given:
+            self._require_room(one, room)
+        read = iter(await self._read(texts, split, room.param))
+        prompts: list[list[int]] = []
+        looked_at = 0
+        for one in given:
+            ids = (next(read) if one else []) if isinstance(one, str) else one
+            check_length(len(ids), room.completion, room.context, param=room.param)
+            prompts.append(self._checked(ids, room.param))
+            looked_at += len(prompts[-1])
+            if looked_at >= _IDS_AT_ONCE:
+                looked_at = 0
+                await asyncio.sleep(0)
+        return prompts
 
-    async def conversation(self, template: ChatTemplate, turns: Sequence[Turn], *, split: bool) -> list[int]:
+    async def conversation(
+        self, template: ChatTemplate, turns: Sequence[Turn], room: Room, *, split: bool
+    ) -> list[int]:
         """Return the ids of the prompt that the template makes of a conversation.
 
         The template writes the special tokens itself. With `split` only it can: those in the turns are text.
 
         Raises:
             ChatTemplateError: the template refuses the turns.
+            ContextLengthExceeded: the prompt cannot fit.
             InvalidRequest: the base cannot cut a special token.
         """
-        if not split:
-            encode: Callable[[str], list[int]] = partial(self.tokenizer.encode, add_special_tokens=False)
-            return self._checked(await self._read(template.render(turns), encode, "messages"), "messages")
-        reader = await run_in_threadpool(self.tokenizer.plain_text)
-        hidden = [
-            {name: value if value is None or name == "role" else reader.hide(value) for name, value in turn.items()}
-            for turn in turns
-        ]
-        encode = partial(reader.encode, add_special_tokens=False)
-        return self._checked(await self._read(template.render(hidden), encode, "messages"), "messages")
-
-    async def _read(self, text: str, encode: Callable[[str], list[int]], param: str) -> list[int]:
-        """Return a text's ids; a long text is tokenized in a thread."""
+        texts = [value for turn in turns for value in turn.values() if value is not None]
+        if len(turns) <= INLINE_TURNS and self._is_quick(texts, split):
+            text = template.render(turns)
+            self._require_room(text, room)
+            if not self.tokenizer.needs_copy(text):
+                self._log("event loop", texts)
+                return self._checked(self.tokenizer.encode(text, add_special_tokens=False), room.param)
+        self._log("worker", texts)
+        words, capacity = self.tokenizer.words, self.tokenizer.capacity
+        job = EncodeConversation(self.tenant, turns, words, split, capacity, room.prompt)
         try:
-            if len(text) < _LONG_TEXT:
-                return encode(text)
-            return await run_in_threadpool(encode, text)
+            ids = await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
+        except TextTooLongError:
+            raise room.too_long() from None
+        except UncuttableTokenError as error:
+            raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
+        return self._checked(ids, room.param)
+
+    async def _read(self, texts: Sequence[str], split: bool, param: str) -> Sequence[Sequence[int]]:
+        if not texts:
+            return []
+        if self._is_quick(texts, split):
+            self._log("event loop", texts)
+            return [self.tokenizer.encode(text) for text in texts]
+        self._log("worker", texts)
+        job = EncodeTexts(self.tenant, texts, self.tokenizer.words, split)
+        try:
+            return await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
         except UncuttableTokenError as error:
             raise InvalidRequest(f"split_special_tokens: {error}.", param=param) from error
 
-    def _checked(self, ids: list[int], param: str) -> list[int]:
-        if any(token >= self.size for token in ids):
+    def _is_quick(self, texts: Sequence[str], split: bool) -> bool:
+        """Tell whether the texts can be read on the event loop: few characters, and as the base reads them."""
+        if _size(texts) > INLINE_CHARACTERS:
+            return False
+        tokenizer = self.tokenizer
+        if any(map(tokenizer.needs_copy, texts)):
+            return False
+        return not (split and any(map(tokenizer.may_hold_special, texts)))
+
+    def _require_room(self, given: str | list[int], room: Room) -> None:
+        """Refuse unseen what cannot fit."""
+        capacity = self.tokenizer.capacity
+        if not isinstance(given, str) and len(given) > room.prompt:
+            check_length(len(given), room.completion, room.context, param=room.param)
+        if isinstance(given, str) and capacity is not None and capacity.exceeds(given, room.prompt):
+            raise room.too_long()
+
+    def _checked(self, ids: Sequence[int], param: str) -> list[int]:
+        if ids and max(ids) >= self.size:
             raise InvalidRequest(f"A token id is below {self.size}, the size of the model's vocabulary.", param=param)
-        return ids
+        return ids.tolist() if isinstance(ids, array) else list(ids)
+
+    def _log(self, where: str, texts: Sequence[str]) -> None:
+        get_logger("text").debug("tokenized", by=where, texts=len(texts), characters=_size(texts))
 
 
-async def vocabulary_of(state: ApiState, model: Model) -> Vocabulary:
-    """Return the base's vocabulary, with the words the model's adapter adds and nobody else's.
+async def vocabulary_of(request: Request, state: ApiState, model: Model, tenant: str) -> Vocabulary:
+    """Return the base's vocabulary, with the words the model's adapter adds and nobody else's; `tenant` is who asks.
 
     Raises:
         InternalError: the adapter was published on another base, whose vocabulary could take its words.
     """
     size = state.base.shape.vocab_size
     if model.version is None or not model.version.config.added_tokens:
-        return Vocabulary(state.tokenizer, size)
+        return Vocabulary(state.tokenizer, size, state.text_workers, tenant, request)
     words, digest = model.version.config.added_tokens, model.version.digest
-    try:
-        tokenizer = await run_in_threadpool(state.vocabularies.tokenizer, digest, words)
-    except AddedTokensError as error:
-        raise InternalError(f"the adapter {digest} does not fit this base: {error}") from error
-    return Vocabulary(tokenizer, size + len(words))
+    tokenizer = state.vocabularies.kept(digest, words)
+    if tokenizer is None:
+        try:
+            tokenizer = await run_in_threadpool(state.vocabularies.tokenizer, digest, words)
+        except AddedTokensError as error:
+            raise InternalError(f"the adapter {digest} does not fit this base: {error}") from error
+    return Vocabulary(tokenizer, size + len(words), state.text_workers, tenant, request)
+
+
+def _size(texts: Sequence[str]) -> int:
+    return sum(map(len, texts))
 
 
 def splits(state: ApiState, asked: bool | None) -> bool:

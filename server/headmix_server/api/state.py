@@ -28,6 +28,7 @@ from headmix_server.tenancy.usage import UsageMeter
 from headmix_server.tenancy.usage_report import UsageReport
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabularies import Vocabularies
+from headmix_server.text.worker_pool import WorkerPool
 
 ENCODERS = frozenset({"bert", "roberta"})
 """Model types that read a whole text at once: they classify, and cannot continue one."""
@@ -37,7 +38,8 @@ ENCODERS = frozenset({"bert", "roberta"})
 class ApiState:
     """The parts behind the routes. `chat_template` is None where the base has none; `created` is in Unix seconds.
 
-    `tokenizer` is the base's; `vocabularies` has those of adapters that add words to it. `refusal` says at any moment
+    `tokenizer` is the base's; `vocabularies` has those of adapters that add words to it, and `text_workers` read what
+    would hold up the event loop. `refusal` says at any moment
     why requests must not be served now, or None where they may.
     """
 
@@ -45,6 +47,7 @@ class ApiState:
     base: ResolvedBase
     tokenizer: Tokenizer
     vocabularies: Vocabularies
+    text_workers: WorkerPool
     chat_template: ChatTemplate | None
     engine: EngineClient
     library: Library

@@ -47,6 +47,8 @@ from headmix_server.tenancy.usage import UsageMeter
 from headmix_server.tenancy.usage_report import UsageReport
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
+from headmix_server.text.worker_pool import WorkerPool
+from headmix_server.text.worker_process import WorkerProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,15 @@ def _read_base(settings: Settings, is_stopping: Callable[[], bool]) -> _Base:
         raise SettingError("base", f"cannot be used: {error}") from error
 
 
+def _text_workers(settings: Settings, folder: Path) -> WorkerPool:
+    """Return the workers; each is started when there is something to do for it."""
+    memory = settings.text_worker_mib * MIB
+    return WorkerPool(
+        [WorkerProcess(folder, memory) for _ in range(settings.text_workers)],
+        waiting_bytes=settings.text_queue_mib * MIB,
+    )
+
+
 def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping: Callable[[], bool]) -> Parts:
     """Open everything but the engine on a claimed database; the first start with a GGUF base converts it here.
 
@@ -161,6 +172,7 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         base=base,
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.shape.vocab_size),
+        text_workers=_text_workers(settings, base.folder),
         chat_template=read.chat_template,
         engine=engine,
         library=library,

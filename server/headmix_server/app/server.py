@@ -115,6 +115,7 @@ class Server:
             return
         opened.push_async_callback(asyncio.to_thread, parts.close)
         opened.push_async_callback(parts.state.rates.aclose)
+        opened.push_async_callback(parts.state.text_workers.close)
         opened.push_async_callback(parts.reports.close)
         if self._stop.is_set():
             return

@@ -196,6 +196,20 @@ class Settings(BaseSettings):
         description="Seconds after which an idle connection is closed, or one whose client reads nothing of its "
         "answer.",
     )
+    text_workers: Annotated[int, Field(le=64)] = Field(
+        2,
+        ge=1,
+        description="Processes that tokenize long texts. Tenants take turns; no tenant gets the last free one.",
+    )
+    text_worker_mib: Count = Field(
+        2048, ge=64, description="Memory one request may take in a text worker, in MiB; more is 413."
+    )
+    text_queue_mib: Count = Field(
+        256,
+        ge=1,
+        description="Texts that wait for a text worker, in MiB. Beyond that, the newest of the tenant with most "
+        "waiting is refused with 503.",
+    )
     split_special_tokens: bool = Field(
         False,
         description="Tokenize special tokens in clients' texts as plain text, so that a message cannot forge a chat "

@@ -5,11 +5,13 @@ own vocabulary, and checkpoints often have more embedding rows than their tokeni
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
 
 from headmix_adapters.artifact.faults import MAX_FAULTS
 from headmix_server.text.byte_alphabet import CHARACTERS
-from headmix_server.text.token_names import bytes_name
+from headmix_server.text.encoder import Encoder, Words
+from headmix_server.text.token_names import bytes_name, plain_name
 from headmix_server.text.tokenizer import Tokenizer
 
 
@@ -23,38 +25,62 @@ class AddedTokensError(Exception):
 
 
 class ExtendedTokenizer(Tokenizer):
-    """A base's tokenizer and further words with the ids from `first` up.
+    """A base's tokenizer and further words with the ids from `first` up. It is made in no time.
 
     Raises:
         AddedTokensError: a word is a token of the base, or the base's tokenizer has tokens beyond `first`.
     """
 
-    def __init__(self, base: Tokenizer, words: Sequence[str], first: int) -> None:
+    def __init__(self, base: Tokenizer, words: Sequence[str], first: int, *, digest: str = "") -> None:
         known = [(place, word) for place, word in enumerate(words) if base.token_id(word) is not None]
         if known:
             raise AddedTokensError([f"added_tokens[{place}]: {word!r} is a token of the base" for place, word in known])
-        extended = base.with_words(words)
-        inner = [token for word in words if (token := extended.token_id(word)) is not None]
-        if inner[0] > first or inner != list(range(inner[0], inner[0] + len(words))):
+        if len(set(words)) < len(words) or not all(words):
+            raise AddedTokensError(["added_tokens: a word is empty, or there twice"])
+        if base.next_id > first:
             raise AddedTokensError([f"added_tokens: the base's tokenizer has more tokens than the base's {first} rows"])
-        self._words = tuple(words)
+        vars(self).update(vars(base))  # everything but the words is the base's, and shared with it
+        self.words = Words(digest, tuple(words), first)
+        self._words = self.words.words
+        self._places = {word: place for place, word in enumerate(self._words)}
         self._first = first
-        self._shift = first - inner[0]
-        self._unused = range(inner[0], first)
+        self._unused = range(base.next_id, first)
         self._plain = base
-        super().__init__(extended)
+        self.vocab_size = base.vocab_size + len(words)
+        self.capacity = None if base.capacity is None else base.capacity.including(words)
+        # Words are named by their text, and by its bytes what the base has for the same text.
+        self._renamed = {token: bytes_name(word.encode()) for word in self._words for token in self._named(word)}
 
-    def own_ids(self, ids: list[int]) -> list[int]:
-        """Return ids of the library's numbering with the added words' where they belong."""
-        inner = self._first - self._shift
-        return [token + self._shift if token >= inner else token for token in ids] if self._shift else ids
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the ids of `text`, the added words among them. A text with words makes the copy: see `encoder`."""
+        if self.needs_copy(text):
+            return self._encoder.encode(text, add_special_tokens=add_special_tokens)
+        return self._plain.encode(text, add_special_tokens=add_special_tokens)
+
+    def needs_copy(self, text: str) -> bool:
+        """Tell whether words are in the text. They are found literally, so that a text without is cut as ever."""
+        return any(word in text for word in self._words)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.reader, self.words)
+
+    @property
+    def num_words(self) -> int:
+        """How many words there are."""
+        return len(self._words)
+
+    def token_id(self, piece: str) -> int | None:
+        """Return the id of a token as the vocabulary writes it; None where there is no such token."""
+        place = self._places.get(piece)
+        return super().token_id(piece) if place is None else self._first + place
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of `ids`; ids between the tokenizer's tokens and the added ones stand for nothing."""
         if self.byte_level:
             return self._decode_by_runs(ids, skip_special_tokens)
-        inner = [token - self._shift if token >= self._first else token for token in ids if token not in self._unused]
-        return super().decode(inner, skip_special_tokens=skip_special_tokens)
+        shown = [token for token in ids if not (skip_special_tokens and self.is_hidden(token))]
+        return self.join([piece for token in shown if (piece := self.piece(token)) is not None])
 
     def _decode_by_runs(self, ids: Sequence[int], skip: bool) -> str:
         """Decode between the added words, which a byte-level decoder would take for letters of its byte alphabet."""
@@ -89,10 +115,12 @@ class ExtendedTokenizer(Tokenizer):
         word = self.piece(token)
         return None if word is None else word.encode()
 
-    def _names_of_their_own(self) -> dict[int, str]:
-        """Name the words by their text, and by its bytes what the base has for the same text."""
-        names = self._plain.names_of_their_own
-        return names | {token: bytes_name(word.encode()) for word in self._words for token in self._named(word)}
+    def name(self, token: int) -> str:
+        """Return what log-probabilities call a token; no two tokens have the same name."""
+        renamed = self._renamed.get(token)
+        if renamed is not None:
+            return renamed
+        return self._plain.name(token) if token < self._first else plain_name(self, token)
 
     def _named(self, name: str) -> list[int]:
         """Return the base's tokens of this name, however its vocabulary writes them."""

@@ -25,6 +25,9 @@ class UncuttableTokenError(Exception):
         super().__init__(f"this base reads {text!r} as a special token even as text")
         self.text = text
 
+    def __reduce__(self) -> tuple[type["UncuttableTokenError"], tuple[str]]:
+        return UncuttableTokenError, (self.text,)
+
 
 class PlainTextReader:
     """Texts to ids, numbered by `own_ids`; immutable and safe to share between threads.
@@ -45,8 +48,8 @@ class PlainTextReader:
         self._ids = {self._backend.token_to_id(self._marks[token.content]): n for n, token in special.items()}
         unknown = base.roles.get("unk_token")
         self._forged = {n: token.content for n, token in special.items() if token.content != unknown}
-        self._find = _matcher(tuple(self._marks))
-        self._find_hidden = _matcher(tuple(self._shown))
+        self._find = matcher(tuple(self._marks))
+        self._find_hidden = matcher(tuple(self._shown))
 
     def hide(self, text: str) -> str:
         """Return a client's text as a template may see it: without special tokens, whatever it holds."""
@@ -92,7 +95,7 @@ def _marked(token: AddedToken, mark: str) -> AddedToken:
     )
 
 
-def _matcher(texts: tuple[str, ...]) -> re.Pattern[str]:
+def matcher(texts: tuple[str, ...]) -> re.Pattern[str]:
     """Return a pattern for any of the texts, the longest first; its work does not grow with their number."""
     return re.compile(_alternatives(sorted(texts)) if texts else r"(?!)")
 

@@ -5,16 +5,19 @@ HTTP; `text.extended` adds an adapter's words to a copy.
 """
 
 import json
-import threading
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import tokenizers
+from tokenizers import models
 
 from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
 from headmix_server.text.byte_alphabet import BYTES
-from headmix_server.text.plain_text import PlainTextReader
+from headmix_server.text.capacity import capacity_of
+from headmix_server.text.encoder import Words
+from headmix_server.text.plain_text import matcher
 from headmix_server.text.token_names import plain_name, renamed_tokens
 
 
@@ -40,37 +43,48 @@ class Tokenizer:
         anchor = next(filter(self._is_anchor, range(self.vocab_size)), None)
         self._before = [] if anchor is None else [anchor]
         self._before_length = len(self.decode(self._before))
-        self.names_of_their_own = self._names_of_their_own()
-        self._plain_text: PlainTextReader | None = None
-        self._plain_text_lock = threading.Lock()
+        self._names_of_their_own = renamed_tokens(self)
+        self.words: Words | None = None
+        self.capacity = capacity_of(base.backend)
+        self._find_special = _special_tokens(base.backend)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What of the folder's files has no effect, each a sentence."""
         return self._base.notes
 
-    def with_words(self, words: Sequence[str]) -> BaseTokenizer:
-        """Return the base's tokenizer as a copy that finds these words whole."""
-        return self._base.with_words(words)
+    @property
+    def reader(self) -> BaseTokenizer:
+        """What reads the base's texts."""
+        return self._base
+
+    @property
+    def next_id(self) -> int:
+        """The number that the library gives the next token that is added."""
+        added = self._backend.get_added_tokens_decoder()
+        return max(int(self._backend.get_vocab_size(with_added_tokens=False)), 1 + max(added, default=-1))
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the ids of `text`, with the special tokens the base expects around it unless told otherwise."""
-        return self.own_ids(self._base.encode(text, add_special_tokens=add_special_tokens))
+        return self._base.encode(text, add_special_tokens=add_special_tokens)
 
-    def own_ids(self, ids: list[int]) -> list[int]:
-        """Return ids of the base's reader as this tokenizer numbers them."""
-        return ids
+    def needs_copy(self, text: str) -> bool:
+        """Tell whether this text can only be read by a copy of the base's tokenizer, which takes long to make."""
+        return False
 
-    def plain_text(self) -> PlainTextReader:
-        """Return the reader that cuts special tokens in texts as text; the first call may take a second."""
-        with self._plain_text_lock:
-            if self._plain_text is None:
-                self._plain_text = PlainTextReader(self._base, self.own_ids)
-            return self._plain_text
+    def may_hold_special(self, text: str) -> bool:
+        """Tell whether a special token may be found in the text. Without one it is cut alike with `split` or not."""
+        return self._find_special is None or self._find_special.search(text) is not None
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of `ids`; bytes that are no UTF-8 become U+FFFD."""
         return self._base.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def join(self, pieces: Sequence[str]) -> str:
+        """Return the text of tokens as the vocabulary writes them."""
+        decoder = self._backend.decoder
+        text: str = " ".join(pieces) if decoder is None else decoder.decode(list(pieces))
+        return text
 
     def token_id(self, piece: str) -> int | None:
         """Return the id of a token as the vocabulary writes it; None where there is no such token."""
@@ -109,11 +123,7 @@ class Tokenizer:
 
     def name(self, token: int) -> str:
         """Return what log-probabilities call a token; no two tokens have the same name."""
-        return self.names_of_their_own.get(token) or plain_name(self, token)
-
-    def _names_of_their_own(self) -> dict[int, str]:
-        """Return the names of tokens whose text another token has."""
-        return renamed_tokens(self)
+        return self._names_of_their_own.get(token) or plain_name(self, token)
 
     def _continued(self, token: int) -> str:
         """Decode a token after another one: decoders drop the space before a text's first word."""
@@ -130,6 +140,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         TokenizerError: a file is missing or cannot be read.
     """
     return Tokenizer(read_tokenizer(folder))
+
+
+def _special_tokens(backend: tokenizers.Tokenizer) -> re.Pattern[str] | None:
+    """Return a pattern for the special tokens; None where some may be found in other spellings too."""
+    special = [token for token in backend.get_added_tokens_decoder().values() if token.special]
+    is_literal = isinstance(backend.model, models.BPE)  # others can make any piece of their vocabulary of plain text
+    if backend.normalizer is not None and (not is_literal or any(token.normalized for token in special)):
+        return None
+    return matcher(tuple(token.content for token in special))
 
 
 def _decoder(backend: tokenizers.Tokenizer) -> Mapping[str, object]:

@@ -25,7 +25,7 @@ def test_one_digests_words_are_never_anothers(base: Tokenizer) -> None:
 
 
 def test_a_tokenizer_is_made_once_and_the_one_not_used_longest_goes_first(base: Tokenizer) -> None:
-    vocabularies = Vocabularies(base, base.vocab_size, kept=2)
+    vocabularies = Vocabularies(base, base.vocab_size, kept_words=2)
     first, second = vocabularies.tokenizer("1", ("<1>",)), vocabularies.tokenizer("2", ("<2>",))
     assert vocabularies.tokenizer("1", ("<1>",)) is first
     vocabularies.tokenizer("3", ("<3>",))

@@ -11,7 +11,7 @@ from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
-from headmix_server.api.prompts import Vocabulary, splits, vocabulary_of
+from headmix_server.api.prompts import Room, Vocabulary, splits, vocabulary_of
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
@@ -41,10 +41,10 @@ async def _make_job(request: Request, body: ChatRequest, admission: Admission, s
     choices = body.n or 1
     check_choices(choices, state.settings.max_choices)
     ready = state.engine.require_ready()
-    vocabulary = await vocabulary_of(state, model)
-    prompt = await conversation(state, vocabulary, body)
+    vocabulary = await vocabulary_of(request, state, model, admission.tenant)
     limit = context_length(ready)
     asked = body.max_completion_tokens or body.max_tokens
+    prompt = await conversation(state, vocabulary, body, Room(limit, asked or 1, "messages"))
     check_length(len(prompt), asked or 1, limit, param="messages")
     max_tokens = asked or _rest(limit - len(prompt), admission.room(len(prompt)), choices)
     await admission.reserve(
@@ -77,11 +77,12 @@ def _rest(context: int, room: int | None, choices: int) -> int:
     return context if room is None else max(1, min(context, room // choices))
 
 
-async def conversation(state: ApiState, vocabulary: Vocabulary, body: ChatRequest) -> list[int]:
+async def conversation(state: ApiState, vocabulary: Vocabulary, body: ChatRequest, room: Room) -> list[int]:
     """Return the conversation as the base's prompt; templates know OpenAI's `developer` as `system`.
 
     Raises:
-        InvalidRequest: the base has no template, or the template refuses the messages.
+        InvalidRequest: the base has no template, or the template refuses the messages; also as
+            `Vocabulary.conversation`.
     """
     if state.chat_template is None:
         raise InvalidRequest("The base of this server has no chat template: use /v1/completions.", param="messages")
@@ -94,6 +95,7 @@ async def conversation(state: ApiState, vocabulary: Vocabulary, body: ChatReques
         for message in body.messages
     ]
     try:
-        return await vocabulary.conversation(state.chat_template, turns, split=splits(state, body.split_special_tokens))
+        split = splits(state, body.split_special_tokens)
+        return await vocabulary.conversation(state.chat_template, turns, room, split=split)
     except ChatTemplateError as error:
         raise InvalidRequest(f"The base's chat template refuses these messages: {error}", param="messages") from error

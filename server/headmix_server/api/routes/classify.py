@@ -14,9 +14,9 @@ from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, require_classification, resolve_model
-from headmix_server.api.prompts import splits, vocabulary_of
+from headmix_server.api.prompts import Room, splits, vocabulary_of
 from headmix_server.api.record import RequestRecord, record_of
-from headmix_server.api.sampling import check_inputs, check_length, context_length
+from headmix_server.api.sampling import check_inputs, context_length
 from headmix_server.api.schemas.classify import Classification, ClassifyRequest, ClassifyResponse
 from headmix_server.api.schemas.common import Usage
 from headmix_server.api.side_by_side import side_by_side
@@ -37,8 +37,8 @@ async def classify(
     record = record_of(request)
     model = await resolve_model(request, state, body.model, body.user)
     version, ref = require_classification(model)
-    ready = state.engine.require_ready()
-    prompts = await _prompts(state, model, body, context_length(ready))
+    state.engine.require_ready()
+    prompts = await _prompts(request, state, model, admission.tenant, body)
     num_tokens = sum(map(len, prompts))
     await admission.reserve(num_tokens, param="input")
     name = engine_request_id(record)
@@ -76,14 +76,13 @@ async def _scores(
     return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 
 
-async def _prompts(state: ApiState, model: Model, body: ClassifyRequest, limit: int) -> list[list[int]]:
+async def _prompts(
+    request: Request, state: ApiState, model: Model, tenant: str, body: ClassifyRequest
+) -> list[list[int]]:
     check_inputs(len(body.input), state.settings.max_inputs)
-    vocabulary = await vocabulary_of(state, model)
-    split = splits(state, body.split_special_tokens)
-    prompts = [await vocabulary.prompt(text, param="input", split=split) for text in body.input]
-    for prompt in prompts:
-        check_length(len(prompt), 0, limit, param="input")
-    return prompts
+    room = Room(context_length(state.engine.require_ready()), 0, "input")
+    vocabulary = await vocabulary_of(request, state, model, tenant)
+    return await vocabulary.prompts(body.input, room, split=splits(state, body.split_special_tokens))
 
 
 def classification(index: int, probs: list[float], head: ClassifierConfig) -> Classification:

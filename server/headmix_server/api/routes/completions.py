@@ -10,9 +10,9 @@ from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
-from headmix_server.api.prompts import splits, vocabulary_of
+from headmix_server.api.prompts import Room, splits, vocabulary_of
 from headmix_server.api.record import record_of
-from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
+from headmix_server.api.sampling import check_choices, context_length, sampling_params
 from headmix_server.api.schemas.completions import Completion, CompletionRequest
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
@@ -42,13 +42,11 @@ async def _make_job(request: Request, body: CompletionRequest, admission: Admiss
     choices = body.n or 1
     check_choices(choices * len(body.prompts), state.settings.max_choices)
     ready = state.engine.require_ready()
-    vocabulary = await vocabulary_of(state, model)
-    split = splits(state, body.split_special_tokens)
-    prompts = [await vocabulary.prompt(given, param="prompt", split=split) for given in body.prompts]
+    vocabulary = await vocabulary_of(request, state, model, admission.tenant)
+    room = Room(context_length(ready), max(1, max_tokens), "prompt")
+    prompts = await vocabulary.prompts(body.prompts, room, split=splits(state, body.split_special_tokens))
     if not prompts:
         raise InvalidRequest("The prompt is empty.", param="prompt")
-    for prompt in prompts:
-        check_length(len(prompt), max(1, max_tokens), context_length(ready), param="prompt")
     await admission.reserve(
         sum(map(len, prompts)),
         max(1, max_tokens) * choices * len(prompts),

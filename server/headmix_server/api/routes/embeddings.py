@@ -13,9 +13,9 @@ from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, resolve_model
-from headmix_server.api.prompts import splits, vocabulary_of
+from headmix_server.api.prompts import Room, splits, vocabulary_of
 from headmix_server.api.record import RequestRecord, record_of
-from headmix_server.api.sampling import check_inputs, check_length, context_length
+from headmix_server.api.sampling import check_inputs, context_length
 from headmix_server.api.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
 from headmix_server.api.side_by_side import side_by_side
 from headmix_server.api.state import ApiState
@@ -32,8 +32,8 @@ async def create_embeddings(
     """Make a vector of one text or several: the pooled final hidden states of the base or of an adapter on it."""
     record = record_of(request)
     model = await resolve_model(request, state, body.model, body.user)
-    ready = state.engine.require_ready()
-    prompts = await _prompts(state, model, body, context_length(ready))
+    state.engine.require_ready()
+    prompts = await _prompts(request, state, model, admission.tenant, body)
     num_tokens = sum(map(len, prompts))
     await admission.reserve(num_tokens, param="input")
     name, params = engine_request_id(record), embedding_params(state, body)
@@ -70,15 +70,13 @@ async def _vectors(state: ApiState, record: RequestRecord, model: Model, message
     return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 
 
-async def _prompts(state: ApiState, model: Model, body: EmbeddingRequest, limit: int) -> list[list[int]]:
-    inputs = body.inputs
-    check_inputs(len(inputs), state.settings.max_inputs)
-    vocabulary = await vocabulary_of(state, model)
-    split = splits(state, body.split_special_tokens)
-    prompts = [await vocabulary.prompt(given, param="input", split=split) for given in inputs]
-    for prompt in prompts:
-        check_length(len(prompt), 0, limit, param="input")
-    return prompts
+async def _prompts(
+    request: Request, state: ApiState, model: Model, tenant: str, body: EmbeddingRequest
+) -> list[list[int]]:
+    check_inputs(len(body.inputs), state.settings.max_inputs)
+    room = Room(context_length(state.engine.require_ready()), 0, "input")
+    vocabulary = await vocabulary_of(request, state, model, tenant)
+    return await vocabulary.prompts(body.inputs, room, split=splits(state, body.split_special_tokens))
 
 
 def embedding_params(state: ApiState, body: EmbeddingRequest) -> EmbeddingParams:
