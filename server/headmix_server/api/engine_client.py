@@ -52,6 +52,9 @@ RETRY_OVERLOADED = 1
 RETRY_UNAVAILABLE = 2
 """Seconds a client is told to wait: a full queue moves within one; an engine needs a few to start."""
 
+_OUTPUTS_AT_ONCE = 512
+"""Outputs that are handed on before others have their turn: some ten milliseconds."""
+
 
 class EngineState(StrEnum):
     """What a request would meet."""
@@ -293,9 +296,16 @@ class EngineClient:
             self._socket.send(message)
 
     async def _read(self, socket: EngineSocket) -> None:
+        taken = 0
         try:
             while True:
-                self._dispatch(await socket.receive())
+                message = await socket.receive()
+                self._dispatch(message)
+                # What is there already is received without a pause, and nobody else would have a turn.
+                taken += len(message.items) + 1 if isinstance(message, Outputs) else 1
+                if taken >= _OUTPUTS_AT_ONCE:
+                    taken = 0
+                    await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for a reader that is gone
             if self._socket is socket:
                 self._log.exception("the engine's socket failed")

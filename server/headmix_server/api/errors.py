@@ -44,8 +44,11 @@ RETRY_AFTER: Mapping[str, int] = {
 """Seconds told with an error that does not know better: the engine names codes only."""
 
 
-class ClientGone(Exception):
-    """The client closed the connection; nobody reads an answer."""
+class ClientGone(HTTPException):
+    """The client closed the connection; nobody reads an answer. The framework lets its own kind pass when it reads."""
+
+    def __init__(self) -> None:
+        super().__init__(CLIENT_GONE_STATUS)
 
 
 class BodyRefused(HTTPException):

@@ -14,6 +14,9 @@ from headmix_server.api.disconnect import end_tasks
 
 T = TypeVar("T")
 
+_ITEMS_AT_ONCE = 16
+"""Items that are there already and so are taken without a pause, before others have their turn."""
+
 
 async def fan_in(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tuple[int, T], None]:
     """Yield (index of the stream, item) until all streams have ended. Closing it, or an error in one, closes all."""
@@ -23,8 +26,12 @@ async def fan_in(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[t
     try:
         while True:
             await channel.ready()
+            taken = 0
             while channel.items:
                 yield channel.items.popleft()
+                taken += 1
+                if taken % _ITEMS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             if channel.ended:
                 break
         everything.result()
@@ -52,10 +59,14 @@ class _Channel(Generic[T]):
 
 
 async def _pump(index: int, stream: AsyncGenerator[T, None], channel: _Channel[T]) -> None:
+    taken = 0
     async with aclosing(stream):
         async for item in stream:
             channel.items.append((index, item))
             channel.wake()
+            taken += 1
+            if taken % _ITEMS_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
 
 async def _until_all_end(pumps: Sequence[asyncio.Future[None]], channel: _Channel[T]) -> None:

@@ -15,6 +15,7 @@ from headmix_server.api.admission import admit
 from headmix_server.api.deps import SCOPED, authenticate, get_state, principal_of
 from headmix_server.api.json_request import JsonRequest
 from headmix_server.api.management_rate import count_management
+from headmix_server.api.schemas.body import RequestBody
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -28,6 +29,7 @@ class GuardedRoute(APIRoute):
         asked = set(_calls(self.dependant))
         if authenticate not in asked:
             return handle
+        kind = _body_of(self)
         scopes = [scope for gate, scope in SCOPED.items() if gate in asked]
 
         async def guarded(request: Request) -> Response:
@@ -39,9 +41,15 @@ class GuardedRoute(APIRoute):
                 principal.require(scope)
             if admit in asked:
                 await admit(request, principal, state)
-            return await handle(JsonRequest(request.scope, request.receive))
+            return await handle(JsonRequest(request, state, principal.tenant, kind))
 
         return guarded
+
+
+def _body_of(route: APIRoute) -> type[RequestBody] | None:
+    """Return what the route's body is read as; None where it takes none."""
+    kind = None if route.body_field is None else route.body_field.field_info.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, RequestBody) else None
 
 
 def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:

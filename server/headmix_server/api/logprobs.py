@@ -1,6 +1,10 @@
-"""Log-probabilities in OpenAI's two shapes: parallel lists for completions, one object a token for chat."""
+"""Log-probabilities in OpenAI's two shapes: parallel lists for completions, one object a token for chat.
 
-from collections.abc import Sequence
+A long prompt's, or those of many tokens that were held back together, are shaped in parts: see `answers.scores`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from headmix_server.api.schemas.chat import ChatLogprobs, ChatTokenLogprob, TopLogprob
 from headmix_server.api.schemas.completions import CompletionLogprobs
@@ -8,6 +12,11 @@ from headmix_server.core.types import TokenLogprob
 from headmix_server.text.completion import PlacedLogprob
 from headmix_server.text.detokenize import Detokenizer
 from headmix_server.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+PART = 16
+"""Tokens; each with 20 alternatives takes some 60 microseconds."""
 
 
 def chat_logprobs(tokenizer: Tokenizer, entries: Sequence[PlacedLogprob]) -> ChatLogprobs:
@@ -44,28 +53,33 @@ def completion_logprobs(
     )
 
 
-def prompt_logprobs(tokenizer: Tokenizer, prompt: Sequence[int], scores: Sequence[TokenLogprob]) -> CompletionLogprobs:
-    """Return the prompt's tokens in the completions' shape. Nothing predicts the first: its entries are null."""
-    detokenizer, offset, offsets = Detokenizer(tokenizer), 0, []
-    for token in prompt:
-        offsets.append(offset)
-        offset += len(detokenizer.push([token]))
-    return CompletionLogprobs(
-        tokens=[tokenizer.name(token) for token in prompt],
-        token_logprobs=[None, *(score.logprob for score in scores)],
-        top_logprobs=[None, *(_top(tokenizer, score) for score in scores)],
-        text_offset=offsets,
-    )
+def prompt_logprobs(
+    tokenizer: Tokenizer, prompt: Sequence[int], scores: Sequence[TokenLogprob]
+) -> Iterator[CompletionLogprobs]:
+    """Yield the prompt's tokens in the completions' shape, part by part.
+
+    Nothing predicts the first: its entries are null.
+    """
+    detokenizer, offset = Detokenizer(tokenizer), 0
+    entries = [None, *scores]
+    for start in range(0, len(prompt), PART):
+        offsets = []
+        for token in prompt[start : start + PART]:
+            offsets.append(offset)
+            offset += len(detokenizer.push([token]))
+        part = entries[start : start + PART]
+        yield CompletionLogprobs(
+            tokens=[tokenizer.name(token) for token in prompt[start : start + PART]],
+            token_logprobs=[None if score is None else score.logprob for score in part],
+            top_logprobs=[None if score is None else _top(tokenizer, score) for score in part],
+            text_offset=offsets,
+        )
 
 
-def joined(parts: Sequence[CompletionLogprobs]) -> CompletionLogprobs:
-    """Return several parts of one choice as one."""
-    return CompletionLogprobs(
-        tokens=[token for part in parts for token in part.tokens],
-        token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],
-        top_logprobs=[top for part in parts for top in part.top_logprobs],
-        text_offset=[offset for part in parts for offset in part.text_offset],
-    )
+def parts_of(entries: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield a sequence in parts that are shaped in about a millisecond."""
+    for start in range(0, len(entries), PART):
+        yield entries[start : start + PART]
 
 
 def _bytes(tokenizer: Tokenizer, token: int) -> list[int] | None:

@@ -72,7 +72,7 @@ class Vocabulary:
     tenant: str
     request: Request
 
-    async def prompts(self, given: Sequence[str | list[int]], room: Room, *, split: bool) -> list[list[int]]:
+    async def prompts(self, given: Sequence[str | Sequence[int]], room: Room, *, split: bool) -> list[list[int]]:
         """Return the ids of each text, or the ids given; an empty text has none. `split` cuts special tokens as text.
 
         Raises:
@@ -82,7 +82,7 @@ class Vocabulary:
         texts = [one for one in given if isinstance(one, str) and one]
         for one in given:
             self._require_room(one, room)
-        read = iter(await self._read(texts, split, room.param))
+        read = iter(await self._read(texts, room, split=split))
         prompts: list[list[int]] = []
         looked_at = 0
         for one in given:
@@ -125,18 +125,18 @@ class Vocabulary:
             raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
         return self._checked(ids, room.param)
 
-    async def _read(self, texts: Sequence[str], split: bool, param: str) -> Sequence[Sequence[int]]:
+    async def _read(self, texts: Sequence[str], room: Room, *, split: bool) -> Sequence[Sequence[int]]:
         if not texts:
             return []
         if self._is_quick(texts, split):
             self._log("event loop", texts)
             return [self.tokenizer.encode(text) for text in texts]
         self._log("worker", texts)
-        job = EncodeTexts(self.tenant, texts, self.tokenizer.words, split)
+        job = EncodeTexts(self.tenant, texts, self.tokenizer.words, split, room.prompt)
         try:
             return await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
         except UncuttableTokenError as error:
-            raise InvalidRequest(f"split_special_tokens: {error}.", param=param) from error
+            raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
 
     def _is_quick(self, texts: Sequence[str], split: bool) -> bool:
         """Tell whether the texts can be read on the event loop: few characters, and as the base reads them."""
@@ -147,7 +147,7 @@ class Vocabulary:
             return False
         return not (split and any(map(tokenizer.may_hold_special, texts)))
 
-    def _require_room(self, given: str | list[int], room: Room) -> None:
+    def _require_room(self, given: str | Sequence[int], room: Room) -> None:
         """Refuse unseen what cannot fit."""
         capacity = self.tokenizer.capacity
         if not isinstance(given, str) and len(given) > room.prompt:

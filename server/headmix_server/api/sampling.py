@@ -64,27 +64,5 @@ def check_length(prompt: int, max_tokens: int, limit: int, *, param: str) -> Non
         )
 
 
-def check_inputs(inputs: int, limit: int) -> None:
-    """Refuse no texts, and more than one request may have.
-
-    Raises:
-        InvalidRequest: none or too many.
-    """
-    if inputs == 0:
-        raise InvalidRequest("There is no text.", param="input")
-    if inputs > limit:
-        raise InvalidRequest(f"{inputs} texts; one request may have {limit}.", param="input")
-
-
-def check_choices(choices: int, limit: int) -> None:
-    """Refuse more completions than one request may ask for.
-
-    Raises:
-        InvalidRequest: too many.
-    """
-    if choices > limit:
-        raise InvalidRequest(f"{choices} completions were asked for; one request may have {limit}.", param="n")
-
-
 def _or(value: Number | None, default: Number) -> Number:
     return default if value is None else value

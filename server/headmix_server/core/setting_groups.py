@@ -27,7 +27,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Requests": (
             *("max_body_mib", "max_bodies_mib", "body_seconds", "min_body_rate"),
             *("max_connections", "max_header_kib", "max_headers", "header_seconds", "idle_seconds"),
-            *("max_inputs", "max_choices", "split_special_tokens"),
+            *("max_messages", "max_metadata_bytes", "max_inputs", "max_choices", "split_special_tokens"),
             *("text_workers", "text_worker_mib", "text_queue_mib"),
         ),
         "Limits of a tenant": (

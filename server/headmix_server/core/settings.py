@@ -199,7 +199,8 @@ class Settings(BaseSettings):
     text_workers: Annotated[int, Field(le=64)] = Field(
         2,
         ge=1,
-        description="Processes that tokenize long texts. Tenants take turns; no tenant gets the last free one.",
+        description="Processes that tokenize long texts and parse large bodies. Tenants take turns; no tenant gets "
+        "the last free one.",
     )
     text_worker_mib: Count = Field(
         2048, ge=64, description="Memory one request may take in a text worker, in MiB; more is 413."
@@ -216,6 +217,10 @@ class Settings(BaseSettings):
         "turn. A request's `split_special_tokens` overrides it.",
     )
     max_labels: Count = Field(4096, ge=1, description="Most labels a classification head may have.")
+    max_messages: Count = Field(
+        2048, ge=1, description="Most messages in one conversation; each part of a message's content counts too."
+    )
+    max_metadata_bytes: Count = Field(16384, ge=0, description="Largest `metadata` of a request, in bytes of JSON.")
     max_inputs: Count = Field(256, ge=1, description="Most texts in one classification or embedding request.")
     max_choices: Count = Field(16, ge=1, description="Most completions (`n` times prompts) of one request.")
     keys: Literal["on", "off"] = Field(

@@ -16,17 +16,23 @@ class TextTooLongError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EncodeTexts:
-    """Texts to ids, as `Encoder.encode_prompt`."""
+    """Texts to ids, as `Encoder.encode_prompt`, up to the first with more than `room`, for which all are refused."""
 
     tenant: str
     texts: Sequence[str]
     words: Words | None
     split: bool
+    room: int
 
     def run(self, encoders: Encoders) -> "list[array[int]]":
         """Return the ids of each text."""
         encoder = encoders.get(self.words, self.tenant)
-        return [array("I", encoder.encode_prompt(text, split=self.split)) for text in self.texts]
+        read: list[array[int]] = []
+        for text in self.texts:
+            read.append(array("I", encoder.encode_prompt(text, split=self.split)))
+            if len(read[-1]) > self.room:
+                break
+        return read
 
 
 @dataclass(frozen=True, slots=True)

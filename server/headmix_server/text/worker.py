@@ -6,6 +6,7 @@ length. Only the parent writes here, so what is unpickled is its own. A job that
 
 import contextlib
 import ctypes
+import gc
 import os
 import pickle
 import resource
@@ -43,9 +44,12 @@ def main(folder: str, parent: str, memory: str) -> None:
     os.dup2(2, 1)  # whatever a library prints is no result
     _bound_memory(int(memory))
     encoders = Encoders(Path(folder))
+    gc.disable()  # it would look through millions of parsed objects again and again; what a job makes ends with it
     while frame := read_frame(jobs):
         kind, result = _run(frame, encoders)
         write_frame(results, result)
+        del frame, result
+        gc.collect()
         if kind == OUT_OF_MEMORY:
             sys.exit(1)  # what is left of this process is not to be relied on
 

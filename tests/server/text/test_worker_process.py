@@ -72,14 +72,20 @@ def test_ids_are_those_of_the_event_loop(tmp_path: Path, kind: str) -> None:
     tokenizer, process = load_tokenizer(folder), WorkerProcess(folder, MEMORY)
     words = Words("digest", ("<subject>", "New York"), tokenizer.vocab_size + 5)
     try:
-        plain = process.run(EncodeTexts("t", TEXTS, None, split=False))
+        plain = process.run(EncodeTexts("t", TEXTS, None, split=False, room=10_000))
         assert plain == [array("I", tokenizer.encode(text)) for text in TEXTS]
-        extended = process.run(EncodeTexts("t", TEXTS, words, split=False))
+        extended = process.run(EncodeTexts("t", TEXTS, words, split=False, room=10_000))
         assert isinstance(extended, list)
         assert [words.first in ids for ids in extended] == [False, True, False]
         assert (extended[0], extended[2]) == (plain[0], plain[2])
     finally:
         process.close()
+
+
+def test_nothing_is_read_after_a_text_that_is_too_long(worker: WorkerProcess) -> None:
+    read = worker.run(EncodeTexts("t", ["a b", "a b c d e f", "a"], None, split=False, room=4))
+    assert isinstance(read, list)
+    assert [len(ids) > 4 for ids in read] == [False, True]
 
 
 def test_a_conversation_is_rendered_and_read_there(worker: WorkerProcess, folder: Path) -> None:

@@ -11,23 +11,21 @@ from headmix_server.api.answers.chunks import (
     ChunkFrame,
     MessageChoice,
     MessageDelta,
-    json_of,
 )
 from headmix_server.api.answers.continuous_usage import ContinuousUsage
+from headmix_server.api.answers.scores import chat_scores
 from headmix_server.api.answers.whole import JsonList, json_object
 from headmix_server.api.job import Job
-from headmix_server.api.logprobs import chat_logprobs
 from headmix_server.api.schemas.chat import (
     ChatChunk,
     ChatChunkChoice,
     ChatCompletion,
-    ChatLogprobs,
     ChatRequest,
 )
 from headmix_server.api.schemas.common import GenerationUsage
 from headmix_server.api.sse import Events
 from headmix_server.core.types import FinishReason
-from headmix_server.text.completion import Delta, PlacedLogprob
+from headmix_server.text.completion import Delta
 
 
 @dataclass(slots=True)
@@ -38,11 +36,10 @@ class _Message:
     logprobs: JsonList = field(default_factory=JsonList)
     reason: FinishReason = FinishReason.LENGTH
 
-    def add(self, delta: Delta, logprobs: ChatLogprobs | None) -> None:
+    def add(self, delta: Delta, logprobs: JsonList) -> None:
         self.texts.append(delta.text)
         self.reason = delta.finish_reason or self.reason
-        for entry in () if logprobs is None else logprobs.content:
-            self.logprobs.add(entry)
+        self.logprobs.append(logprobs)
 
     def choice(self, index: int, *, scored: bool) -> AnswerChoice:
         logprobs = json_object(content=self.logprobs, refusal=None) if scored else None
@@ -65,7 +62,7 @@ class ChatAnswer:
         async with aclosing(self.job.run()) as deltas:
             async for index, delta in deltas:
                 tokens += delta.num_tokens
-                messages[index].add(delta, self._logprobs(delta.logprobs))
+                messages[index].add(delta, await self._scores(delta))
         scored = bool(self.request.logprobs)
         choices = [message.choice(index, scored=scored) for index, message in enumerate(messages)]
         body = ChatCompletion(
@@ -84,16 +81,16 @@ class ChatAnswer:
                     begun.add(index)
                     yield frame.event(MessageChoice(index, MessageDelta(role="assistant", content="")), usage.of(index))
                 usage.add(index, delta.num_tokens)
-                for choice in self._choices(index, delta):
+                for choice in self._choices(index, delta, await self._scores(delta)):
                     yield frame.event(choice, usage.of(index))
         if self.request.include_usage:
             yield self._chunk([], usage=self.job.usage(usage.total)).model_dump_json()
 
-    def _choices(self, index: int, delta: Delta) -> list[MessageChoice]:
+    def _choices(self, index: int, delta: Delta, scores: JsonList) -> list[MessageChoice]:
         """Return what the delta adds to an answer; the reason of the end stands alone, as in OpenAI's streams."""
         choices = []
         if delta.text or delta.logprobs:
-            logprobs = json_of(self._logprobs(delta.logprobs))
+            logprobs = json_object(content=scores, refusal=None) if self.request.logprobs else None
             choices.append(MessageChoice(index, MessageDelta(content=delta.text), logprobs))
         if delta.finish_reason is not None:
             choices.append(MessageChoice(index, MessageDelta(), finish_reason=delta.finish_reason.value))
@@ -102,5 +99,5 @@ class ChatAnswer:
     def _chunk(self, choices: list[ChatChunkChoice], usage: GenerationUsage | None = None) -> ChatChunk:
         return ChatChunk(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)
 
-    def _logprobs(self, entries: tuple[PlacedLogprob, ...] | list[PlacedLogprob]) -> ChatLogprobs | None:
-        return chat_logprobs(self.job.tokenizer, entries) if self.request.logprobs else None
+    async def _scores(self, delta: Delta) -> JsonList:
+        return await chat_scores(self.job.tokenizer, delta.logprobs) if self.request.logprobs else JsonList()

@@ -56,11 +56,6 @@ class AnswerChoice(msgspec.Struct, frozen=True):
     finish_reason: str
 
 
-def json_of(body: BaseModel | None) -> msgspec.Raw | None:
-    """Return a part that is no frequent one as JSON."""
-    return None if body is None else msgspec.Raw(body.model_dump_json().encode())
-
-
 class ChunkFrame:
     """The bytes before and after the choices of an answer, or of every event of a stream.
 

@@ -3,15 +3,15 @@
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from headmix_server.api.answers.chunks import ChunkFrame, TextChoice, json_of
+from headmix_server.api.answers.chunks import ChunkFrame, TextChoice
 from headmix_server.api.answers.continuous_usage import ContinuousUsage
-from headmix_server.api.answers.whole import JsonList, json_object
+from headmix_server.api.answers.scores import CompletionScores, completion_scores
 from headmix_server.api.job import Job
-from headmix_server.api.logprobs import completion_logprobs, joined, prompt_logprobs
+from headmix_server.api.logprobs import prompt_logprobs
 from headmix_server.api.schemas.common import GenerationUsage
 from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from headmix_server.api.sse import Events
@@ -25,30 +25,17 @@ class _Whole:
     """One choice while it is gathered."""
 
     texts: list[str] = field(default_factory=list)
-    tokens: JsonList = field(default_factory=JsonList)
-    token_logprobs: JsonList = field(default_factory=JsonList)
-    top_logprobs: JsonList = field(default_factory=JsonList)
-    text_offset: JsonList = field(default_factory=JsonList)
+    scores: CompletionScores = field(default_factory=CompletionScores)
     reason: FinishReason | None = None
 
-    def add(self, delta: Delta, logprobs: CompletionLogprobs | None) -> None:
+    def add(self, delta: Delta, scores: CompletionScores) -> None:
         self.texts.append(delta.text)
         self.reason = delta.finish_reason
-        if logprobs is not None:
-            self.tokens.extend(logprobs.tokens)
-            self.token_logprobs.extend(logprobs.token_logprobs)
-            self.top_logprobs.extend(logprobs.top_logprobs)
-            self.text_offset.extend(logprobs.text_offset)
+        self.scores.append(scores)
 
     def choice(self, index: int, *, scored: bool) -> TextChoice:
-        logprobs = json_object(
-            tokens=self.tokens,
-            token_logprobs=self.token_logprobs,
-            top_logprobs=self.top_logprobs,
-            text_offset=self.text_offset,
-        )
         reason = None if self.reason is None else self.reason.value
-        return TextChoice(index, "".join(self.texts), logprobs if scored else None, reason)
+        return TextChoice(index, "".join(self.texts), self.scores.json() if scored else None, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +52,9 @@ class CompletionAnswer:
         choices: defaultdict[int, _Whole] = defaultdict(_Whole)
         tokens = 0
         async with aclosing(self._deltas()) as deltas:
-            async for index, delta, logprobs in deltas:
+            async for index, delta, scores in deltas:
                 tokens += delta.num_tokens
-                choices[index].add(delta, logprobs)
+                choices[index].add(delta, scores)
         scored = self.request.logprobs is not None
         done = [choices[index].choice(index, scored=scored) for index in sorted(choices)]
         return ChunkFrame(self._body([], self.job.usage(tokens))).whole(done)
@@ -77,50 +64,50 @@ class CompletionAnswer:
         frame = ChunkFrame(self._body([]), None if self.request.include_usage else {"usage"})
         usage = ContinuousUsage(self.job, wanted=self.request.continuous_usage)
         async with aclosing(self._deltas()) as deltas:
-            async for index, delta, logprobs in deltas:
+            async for index, delta, scores in deltas:
                 usage.add(index, delta.num_tokens)
-                if delta.text or delta.finish_reason is not None or (logprobs is not None and logprobs.tokens):
+                if delta.text or delta.finish_reason is not None or scores:
                     reason = None if delta.finish_reason is None else delta.finish_reason.value
-                    yield frame.event(TextChoice(index, delta.text, json_of(logprobs), reason), usage.of(index))
+                    logprobs = None if self.request.logprobs is None else scores.json()
+                    yield frame.event(TextChoice(index, delta.text, logprobs, reason), usage.of(index))
         if self.request.include_usage:
             yield self._body([], self.job.usage(usage.total)).model_dump_json()
 
     def _body(self, choices: list[CompletionChoice], usage: GenerationUsage | None = None) -> Completion:
         return Completion(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)
 
-    async def _deltas(self) -> AsyncGenerator[tuple[int, Delta, CompletionLogprobs | None], None]:
+    async def _deltas(self) -> AsyncGenerator[tuple[int, Delta, CompletionScores], None]:
         """Yield the job's deltas as this route shows them: behind the prompt, or not at all."""
-        prompts = self._prompt_texts()
+        prompts: dict[int, str] = {}
         begun: set[int] = set()
         async with aclosing(self.job.run()) as deltas:
             async for index, gained in deltas:
                 delta = _hidden(gained) if self.request.max_tokens == 0 else gained
-                first, prompt = index not in begun, prompts[index]
+                first, place = index not in begun, index // self.job.choices
                 begun.add(index)
-                logprobs = self._logprobs(index, delta, first=first, start=len(prompt))
-                yield index, replace(delta, text=prompt + delta.text) if first else delta, logprobs
+                if place not in prompts:
+                    prompts[place] = self._prompt_text(place)
+                prompt = prompts[place]
+                scores = await self._scores(place, delta, first=first, start=len(prompt))
+                yield index, replace(delta, text=prompt + delta.text) if first else delta, scores
 
-    def _prompt_texts(self) -> list[str]:
-        """Return what each choice's text begins with: its prompt, with `echo`."""
+    def _prompt_text(self, place: int) -> str:
+        """Return what the text of a prompt's choices begins with: the prompt, with `echo`."""
         if not self.request.echo:
-            return [""] * (len(self.request.prompts) * self.job.choices)
-        return [self._prompt_text(prompt) for prompt in self.request.prompts for _ in range(self.job.choices)]
-
-    def _prompt_text(self, prompt: str | list[int]) -> str:
+            return ""
+        prompt, tokenizer = self.request.prompts[place], self.job.tokenizer
         if isinstance(prompt, str):
             return prompt
-        tokenizer = self.job.tokenizer
         return tokenizer.decode(prompt) if self.request.max_tokens == 0 else prompt_text(tokenizer, prompt)
 
-    def _logprobs(self, index: int, delta: Delta, *, first: bool, start: int) -> CompletionLogprobs | None:
+    async def _scores(self, place: int, delta: Delta, *, first: bool, start: int) -> CompletionScores:
         if self.request.logprobs is None:
-            return None
+            return CompletionScores()
         tokenizer = self.job.tokenizer
-        own = completion_logprobs(tokenizer, delta.logprobs, start=start)
-        if not (first and self.request.echo):
-            return own
-        prompt = self.job.prompts[index // self.job.choices]
-        return joined([prompt_logprobs(tokenizer, prompt, delta.prompt_logprobs or ()), own])
+        before: Iterable[CompletionLogprobs] = ()
+        if first and self.request.echo:
+            before = prompt_logprobs(tokenizer, self.job.prompts[place], delta.prompt_logprobs or ())
+        return await completion_scores(tokenizer, delta.logprobs, start=start, before=before)
 
 
 def _hidden(delta: Delta) -> Delta:

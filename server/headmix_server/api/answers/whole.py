@@ -27,6 +27,13 @@ class JsonList:
         if entries:
             self._pieces.append(msgspec.json.encode(entries)[1:-1])
 
+    def append(self, others: "JsonList") -> None:
+        """Append the entries of another list."""
+        self._pieces += others._pieces  # noqa: SLF001 - another of this class
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
     def json(self) -> msgspec.Raw:
         """Return the list."""
         return msgspec.Raw(b"[" + b",".join(self._pieces) + b"]")

@@ -6,6 +6,7 @@ from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.api.admission import Admission, Admitted
 from headmix_server.api.answers.chat import ChatAnswer
 from headmix_server.api.answers.whole import JSON
+from headmix_server.api.bounds import bounds_of, check_choices
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.guard import GuardedRoute
@@ -13,7 +14,7 @@ from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
 from headmix_server.api.prompts import Room, Vocabulary, splits, vocabulary_of
 from headmix_server.api.record import record_of
-from headmix_server.api.sampling import check_choices, check_length, context_length, sampling_params
+from headmix_server.api.sampling import check_length, context_length, sampling_params
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
@@ -34,6 +35,7 @@ async def create_chat_completion(request: Request, body: ChatRequest, admission:
 
 async def _make_job(request: Request, body: ChatRequest, admission: Admission, state: ApiState) -> Job:
     record = record_of(request)
+    bounds_of(state.settings).check(body)
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     model = await resolve_model(request, state, body.model, body.user)

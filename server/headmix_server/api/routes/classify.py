@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from headmix_adapters.config import ClassifierConfig
 from headmix_server.api.admission import Admitted
+from headmix_server.api.bounds import bounds_of
 from headmix_server.api.charging import counted_answer
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
@@ -16,7 +17,7 @@ from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, require_classification, resolve_model
 from headmix_server.api.prompts import Room, splits, vocabulary_of
 from headmix_server.api.record import RequestRecord, record_of
-from headmix_server.api.sampling import check_inputs, context_length
+from headmix_server.api.sampling import context_length
 from headmix_server.api.schemas.classify import Classification, ClassifyRequest, ClassifyResponse
 from headmix_server.api.schemas.common import Usage
 from headmix_server.api.side_by_side import side_by_side
@@ -35,6 +36,7 @@ async def classify(
 ) -> ClassifyResponse:
     """Classify one text or several with a classifier adapter."""
     record = record_of(request)
+    bounds_of(state.settings).check(body)
     model = await resolve_model(request, state, body.model, body.user)
     version, ref = require_classification(model)
     state.engine.require_ready()
@@ -79,7 +81,6 @@ async def _scores(
 async def _prompts(
     request: Request, state: ApiState, model: Model, tenant: str, body: ClassifyRequest
 ) -> list[list[int]]:
-    check_inputs(len(body.input), state.settings.max_inputs)
     room = Room(context_length(state.engine.require_ready()), 0, "input")
     vocabulary = await vocabulary_of(request, state, model, tenant)
     return await vocabulary.prompts(body.input, room, split=splits(state, body.split_special_tokens))

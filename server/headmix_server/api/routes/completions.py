@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request, Response
 from headmix_server.api.admission import Admission, Admitted
 from headmix_server.api.answers.completion import CompletionAnswer
 from headmix_server.api.answers.whole import JSON
+from headmix_server.api.bounds import bounds_of
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.guard import GuardedRoute
@@ -12,7 +13,7 @@ from headmix_server.api.job import Job
 from headmix_server.api.model import require_generation, resolve_model
 from headmix_server.api.prompts import Room, splits, vocabulary_of
 from headmix_server.api.record import record_of
-from headmix_server.api.sampling import check_choices, context_length, sampling_params
+from headmix_server.api.sampling import context_length, sampling_params
 from headmix_server.api.schemas.completions import Completion, CompletionRequest
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
@@ -34,13 +35,13 @@ async def create_completion(request: Request, body: CompletionRequest, admission
 
 async def _make_job(request: Request, body: CompletionRequest, admission: Admission, state: ApiState) -> Job:
     record = record_of(request)
+    bounds_of(state.settings).check(body)
     model = await resolve_model(request, state, body.model, body.user)
     require_generation(state, model)
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if max_tokens == 0 and not body.echo:
         raise InvalidRequest("max_tokens must be at least 1 unless echo is true.", param="max_tokens")
     choices = body.n or 1
-    check_choices(choices * len(body.prompts), state.settings.max_choices)
     ready = state.engine.require_ready()
     vocabulary = await vocabulary_of(request, state, model, admission.tenant)
     room = Room(context_length(ready), max(1, max_tokens), "prompt")

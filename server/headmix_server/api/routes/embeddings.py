@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 
 from headmix_server.api.admission import Admitted
+from headmix_server.api.bounds import bounds_of
 from headmix_server.api.charging import counted_answer
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
@@ -15,7 +16,7 @@ from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, resolve_model
 from headmix_server.api.prompts import Room, splits, vocabulary_of
 from headmix_server.api.record import RequestRecord, record_of
-from headmix_server.api.sampling import check_inputs, context_length
+from headmix_server.api.sampling import context_length
 from headmix_server.api.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
 from headmix_server.api.side_by_side import side_by_side
 from headmix_server.api.state import ApiState
@@ -31,6 +32,7 @@ async def create_embeddings(
 ) -> EmbeddingResponse:
     """Make a vector of one text or several: the pooled final hidden states of the base or of an adapter on it."""
     record = record_of(request)
+    bounds_of(state.settings).check(body)
     model = await resolve_model(request, state, body.model, body.user)
     state.engine.require_ready()
     prompts = await _prompts(request, state, model, admission.tenant, body)
@@ -73,7 +75,6 @@ async def _vectors(state: ApiState, record: RequestRecord, model: Model, message
 async def _prompts(
     request: Request, state: ApiState, model: Model, tenant: str, body: EmbeddingRequest
 ) -> list[list[int]]:
-    check_inputs(len(body.inputs), state.settings.max_inputs)
     room = Room(context_length(state.engine.require_ready()), 0, "input")
     vocabulary = await vocabulary_of(request, state, model, tenant)
     return await vocabulary.prompts(body.inputs, room, split=splits(state, body.split_special_tokens))

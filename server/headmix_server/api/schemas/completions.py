@@ -1,5 +1,6 @@
 """Bodies of /v1/completions, in OpenAI's shape."""
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -30,7 +31,7 @@ class CompletionRequest(SamplingBody):
     echo: bool | None = None
 
     @property
-    def prompts(self) -> list[str | list[int]]:
+    def prompts(self) -> list[str | Sequence[int]]:
         """The prompts, one an entry."""
         return as_prompts(self.prompt)
 

@@ -1,5 +1,6 @@
 """Bodies of /v1/embeddings, in OpenAI's shape with two parameters of our own."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from headmix_adapters.config import Pooling
@@ -23,7 +24,7 @@ class EmbeddingRequest(RequestBody):
     split_special_tokens: bool | None = None
 
     @property
-    def inputs(self) -> list[str | list[int]]:
+    def inputs(self) -> list[str | Sequence[int]]:
         """The texts, one an entry."""
         return as_prompts(self.input)
 

@@ -7,13 +7,14 @@ empty. Those are accepted and have no effect; what would change the prompt is re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from headmix_server.api.schemas.body import RequestBody, shown, unsupported
 from headmix_server.api.schemas.common import Text
 from headmix_server.api.schemas.neutral import MESSAGE, Neutral
 
-Ignored = Annotated[Any, Field(description="Accepted without effect.")]
+Ignored = Annotated[Any, AfterValidator(lambda _: None), Field(description="Accepted without effect.")]
+"""Not kept either: it may be of any size."""
 
 _TEXT, _PARTS = "<text>", "<parts>"
 _TOOL_ROLES = ("tool", "function")

@@ -4,7 +4,9 @@ The four shapes are told apart by their first entry before anything is validated
 not one for each entry and shape.
 """
 
-from typing import Annotated
+from array import array
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
@@ -44,9 +46,22 @@ PromptInput = Annotated[
 """One text or several, each as text or as token ids."""
 
 
-def as_prompts(given: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
-    """Return the texts of a `PromptInput`, one per entry."""
-    if isinstance(given, str):
+class TooManyIds(Sequence[int]):
+    """Token ids that are more than any context and so were left where they were read; their number is known."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __getitem__(self, index: object) -> Any:  # noqa: ANN401 - as the protocol has it
+        raise TypeError("these token ids were not kept")
+
+
+def as_prompts(given: str | list[str] | list[int] | list[list[int]]) -> list[str | Sequence[int]]:
+    """Return the texts of a `PromptInput`, one per entry; of a large body, token ids are arrays (`body_job`)."""
+    if isinstance(given, str | array | TooManyIds):
         return [given]
     if given and isinstance(given[0], int):
         return [[token for token in given if isinstance(token, int)]]

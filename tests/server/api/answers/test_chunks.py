@@ -3,8 +3,10 @@
 import json
 from typing import Any, Literal
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from headmix_server.api.answers.chunks import (
     AnswerChoice,
@@ -13,7 +15,6 @@ from headmix_server.api.answers.chunks import (
     MessageChoice,
     MessageDelta,
     TextChoice,
-    json_of,
 )
 from headmix_server.api.answers.whole import JsonList, json_object
 from headmix_server.api.schemas.chat import (
@@ -26,6 +27,12 @@ from headmix_server.api.schemas.chat import (
 )
 from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetails
 from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs
+
+
+def json_of(body: BaseModel | None) -> msgspec.Raw | None:
+    """Return a part as the schemas dump it."""
+    return None if body is None else msgspec.Raw(body.model_dump_json().encode())
+
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 REASONS = st.sampled_from([None, "stop", "length"])

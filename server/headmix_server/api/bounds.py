@@ -1,0 +1,104 @@
+"""How much of a kind one request may have: messages, texts, completions, metadata.
+
+Bounds hold wherever a body is read: on the event loop after it was validated, in a worker before it is handed back, so
+that nothing large ever comes back.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from headmix_server.api.schemas.body import RequestBody
+from headmix_server.api.schemas.chat import ChatRequest
+from headmix_server.api.schemas.classify import ClassifyRequest
+from headmix_server.api.schemas.common import SamplingBody
+from headmix_server.api.schemas.completions import CompletionRequest
+from headmix_server.api.schemas.embeddings import EmbeddingRequest
+from headmix_server.core.errors import InvalidRequest
+from headmix_server.core.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The settings of the same names; `metadata_bytes` is of JSON."""
+
+    messages: int
+    inputs: int
+    choices: int
+    metadata_bytes: int
+
+    def check(self, body: RequestBody) -> None:
+        """Refuse a body that has too much of something.
+
+        Raises:
+            InvalidRequest: it names the parameter and the bound.
+        """
+        if isinstance(body, SamplingBody):
+            self._check_size(body.metadata, "metadata")
+            self._check_size(body.prompt_cache_options, "prompt_cache_options")
+        if isinstance(body, ChatRequest):
+            self._check_messages(body)
+        elif isinstance(body, CompletionRequest):
+            check_choices((body.n or 1) * len(body.prompts), self.choices)
+        elif isinstance(body, ClassifyRequest):
+            check_inputs(len(body.input), self.inputs)
+        elif isinstance(body, EmbeddingRequest):
+            check_inputs(len(body.inputs), self.inputs)
+
+    def check_unread(self, content: object) -> None:
+        """Refuse JSON that has too many messages, before each of them is looked at.
+
+        Raises:
+            InvalidRequest: as `check`.
+        """
+        messages = content.get("messages") if isinstance(content, dict) else None
+        if isinstance(messages, list):
+            self._check_number(len(messages), (one.get("content") for one in messages if isinstance(one, dict)))
+
+    def _check_messages(self, body: ChatRequest) -> None:
+        self._check_number(len(body.messages), (message.content for message in body.messages))
+
+    def _check_number(self, messages: int, contents: Iterable[object]) -> None:
+        number = messages + sum(len(content) for content in contents if isinstance(content, list))
+        if number > self.messages:
+            message = f"{number} messages and parts of messages; one request may have {self.messages}."
+            raise InvalidRequest(message, param="messages")
+
+    def _check_size(self, value: Mapping[str, object] | None, param: str) -> None:
+        size = 0 if value is None else len(msgspec.json.encode(value))
+        if size > self.metadata_bytes:
+            message = f"{param} is {size} bytes as JSON; one request may have {self.metadata_bytes}."
+            raise InvalidRequest(message, param=param)
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """Return the bounds that the settings tell."""
+    return Bounds(
+        messages=settings.max_messages,
+        inputs=settings.max_inputs,
+        choices=settings.max_choices,
+        metadata_bytes=settings.max_metadata_bytes,
+    )
+
+
+def check_inputs(inputs: int, limit: int) -> None:
+    """Refuse no texts, and more than one request may have.
+
+    Raises:
+        InvalidRequest: none or too many.
+    """
+    if inputs == 0:
+        raise InvalidRequest("There is no text.", param="input")
+    if inputs > limit:
+        raise InvalidRequest(f"{inputs} texts; one request may have {limit}.", param="input")
+
+
+def check_choices(choices: int, limit: int) -> None:
+    """Refuse more completions than one request may ask for.
+
+    Raises:
+        InvalidRequest: too many.
+    """
+    if choices > limit:
+        raise InvalidRequest(f"{choices} completions were asked for; one request may have {limit}.", param="n")
