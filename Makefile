@@ -5,7 +5,7 @@ PORT ?= 8000
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile soak mutation train-examples openapi clean
+.PHONY: serve serve-minilm install check test test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile fuzz sanitize soak mutation train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -52,8 +52,14 @@ first-light: .venv/.installed  ## Every promise on the real base: real processes
 exactness: .venv/.installed  ## A mixed batch on the real base against each request alone and against transformers
 	$(BIN)/python -m benchmarks.exactness
 
-hostile: .venv/.installed  ## What a hostile tenant costs two others on the real base: first-token times, errors, foreign bytes
+hostile: .venv/.installed  ## Every known attack beside two honest tenants on the real base: token times, errors, foreign bytes, memory (half an hour)
 	$(BIN)/python -m benchmarks.hostile
+
+fuzz: .venv-fuzz/.installed  ## What strangers' bytes could break: TARGET=multipart, headers, artifact, peft-config, bodies, frames or all; MINUTES=60
+	OMP_NUM_THREADS=1 .venv-fuzz/bin/python -m benchmarks.fuzz $(or $(TARGET),all) --minutes $(or $(MINUTES),60)
+
+sanitize: .venv/.installed  ## The native kernels under AddressSanitizer and UndefinedBehaviorSanitizer, with all tests that compute (a quarter of an hour)
+	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.sanitize
 
 soak: .venv/.installed  ## An hour's random walk over everything at once, each answer against its adapter alone; SEED=1 MINUTES=5
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60)
@@ -92,5 +98,11 @@ install: .venv/.installed
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-mutation/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/headmix.pth
 	touch $@
 
+.venv-fuzz/.installed: .venv/.installed
+	test -x .venv-fuzz/bin/python || $(BIN)/python -m venv .venv-fuzz
+	PIP_CONSTRAINT= .venv-fuzz/bin/pip install --quiet atheris || echo "no Atheris for this Python: inputs are drawn at random"
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-fuzz/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/headmix.pth
+	touch $@
+
 clean:
-	rm -rf .venv .venv-vllm .venv-torch-* .venv-mutation build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-vllm .venv-torch-* .venv-mutation .venv-fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

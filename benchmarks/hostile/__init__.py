@@ -1,4 +1,5 @@
-"""Two tenants beside a hostile third: nobody else's bytes, no error, and what it costs them in time to a first token.
+"""Two tenants beside a hostile third: nobody else's bytes, no error, and what it costs them in time.
 
-`make hostile` measures it on the real base; `tests/server/test_hostile_tenant.py` runs it without a model.
+`make hostile` plays every attack on the real base; `tests/server/test_hostile_tenant.py` runs them without a model.
+Each attack is one function in `before_a_key`, `inference`, `uploads` or `management`, with an entry in its ATTACKS.
 """

@@ -1,7 +1,8 @@
-"""Play the scene on the real base and say what a hostile neighbour costs; the last line is one JSON object.
+"""Set every attack beside two honest tenants on the real base; a table, a plot, and one JSON object as the last line.
 
-python -m benchmarks.hostile            about five minutes (`make hostile`)
-python -m benchmarks.hostile --acts 1   a shorter look
+python -m benchmarks.hostile                          every attack, a quarter of an hour (`make hostile`)
+python -m benchmarks.hostile --only long_prompt       one attack; several with commas; `together` is all at once
+python -m benchmarks.hostile --seconds 5 --pause 0.5  a shorter and gentler look
 """
 
 import argparse
@@ -9,80 +10,126 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from benchmarks.engine_rig import random_prompt
+from benchmarks.hostile.attacks import ATTACKS
+from benchmarks.hostile.material import write_material
+from benchmarks.hostile.report import judge, markdown, plot, print_table
 from benchmarks.hostile.scene import Outcome, Scene, Script
 from benchmarks.machine import describe_machine
+from benchmarks.progress import Progress
 from benchmarks.yardstick.shelf import Shelf
-from benchmarks.yardstick.spread import percentile
 from headmix_adapters.base import resolve_base
 from headmix_server.text.tokenizer import load_tokenizer
+from tests.support.buckets import s3_server
 from tests.support.server import running_server
 
 BASE = "smollm2-135m-instruct"
 LIMITS = {"concurrent_requests": 4, "tokens_per_request": 512}
-ACT_SECONDS = 30.0
 PROMPT_TOKENS = (16, 300)
-CYCLED = 200
+CYCLED = 64
+TOGETHER = "together"
+WARN_SECONDS = 0.05
+"""Above it the server's log says what of a late tick was its own computing."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Play, print and judge; returns 1 where anybody saw what they should not."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--acts", type=int, default=4, help="how often each act is played")
-    parser.add_argument("--pause", type=float, default=0.5, help="seconds between two attempts of each attack")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play, print and judge; returns 1 where a promise was broken."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.hostile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help=f"attacks, with commas: {TOGETHER}, {', '.join(ATTACKS)}")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of an act")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds each attacking client waits after an attempt")
+    parser.add_argument(
+        "--bucket", action="store_true", help="artifacts lie in an S3 bucket (moto) and not in a folder"
+    )
+    parser.add_argument("--runner", default="torch", help="fake: a quick look at the API process, without a model")
+    parser.add_argument("--out", type=Path, default=Path("build/hostile"), help="folder of the table and the plot")
     options = parser.parse_args(arguments)
+    chosen = choose(options.only)
     with tempfile.TemporaryDirectory(prefix="headmix-hostile-") as name:
-        outcome = play(Path(name), options.acts, options.pause)
-    for fault in outcome.faults[:20]:
+        outcome = play(Path(name), chosen, options)
+    alone, acts = judge(outcome)
+    for fault in outcome.faults[:40]:
         print(fault)
-    print(json.dumps({**figures(outcome), "machine": describe_machine()}))
-    return 1 if outcome.faults else 0
+    print_table(alone, acts, Console(width=220))
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "plot.svg").write_text(plot(acts), encoding="utf-8")
+    (options.out / "table.md").write_text(markdown(alone, acts), encoding="utf-8")
+    figures = {verdict.name: verdict.figures for verdict in [alone, *acts]}
+    broken = [verdict.name for verdict in acts if verdict.broken]
+    print(
+        json.dumps({"hostile": figures, "broken": broken, "faults": len(outcome.faults), "machine": describe_machine()})
+    )
+    return 1 if broken or outcome.faults else 0
 
 
-def play(folder: Path, acts: int, pause: float) -> Outcome:
+def choose(names: str) -> list[tuple[str, ...]]:
+    """Return the acts: the attacks of these names, or every one, and at the end all together."""
+    if not names:
+        return [*[(name,) for name in ATTACKS], tuple(ATTACKS)]
+    acts = []
+    for name in names.split(","):
+        if name != TOGETHER and name not in ATTACKS:
+            raise SystemExit(f"no attack is called {name!r}: {TOGETHER}, {', '.join(ATTACKS)}")
+        acts.append(tuple(ATTACKS) if name == TOGETHER else (name,))
+    return acts
+
+
+def play(folder: Path, attacks: Sequence[tuple[str, ...]], options: argparse.Namespace) -> Outcome:
     """Serve the base and play the scene."""
     base = resolve_base(BASE)
     tokenizer = load_tokenizer(base.folder)
     shelf = Shelf(base, folder / "shelf")
+    write_material(folder / "material", base.shape)
+    progress = Progress("hostile")
 
     def prompt(number: int) -> str:
         shortest, longest = PROMPT_TOKENS
         length = shortest + number * 37 % (longest - shortest)
         return tokenizer.decode(random_prompt(length, base.shape.vocab_size, number))
 
-    def artifact(number: int) -> bytes:
-        return Path(shelf.preset(1, first=number)[0].path).read_bytes()
-
     script = Script(
-        act_seconds=ACT_SECONDS,
-        acts=acts,
+        act_seconds=options.seconds,
+        attacks=attacks,
+        yardstick_every=4,
         streams=3,
-        floods=24,
-        pause_seconds=pause,
+        pause_seconds=options.pause,
         cycled=CYCLED,
-        questions=24,
+        questions=12,
         max_tokens=24,
         limits=LIMITS,
-        artifact=artifact,
+        folder=folder / "material",
+        artifact=lambda number: Path(shelf.preset(1, first=number)[0].path).read_bytes(),
         prompt=prompt,
+        on_act=lambda name, number, count: progress.show(number / count, name),
     )
-    with running_server(folder, base=Path(BASE), runner="torch") as server:
-        return asyncio.run(Scene(server, BASE, script).play())
+    with (
+        _store(bucket=options.bucket) as flags,
+        running_server(
+            folder, base=Path(BASE), runner=options.runner, loop_lag_warn_seconds=WARN_SECONDS, **flags
+        ) as server,
+    ):
+        outcome = asyncio.run(Scene(server, BASE, script).play())
+    progress.end()
+    return outcome
 
 
-def figures(outcome: Outcome) -> dict[str, object]:
-    """Return first-token times in milliseconds, their ratios and what the attacks were answered."""
-    honest, hostile = outcome.with_honest, outcome.with_hostile
-    return {
-        "ttft_ms_p50": [round(1000 * percentile(times, 50), 1) for times in (honest, hostile)],
-        "ttft_ms_p99": [round(1000 * percentile(times, 99), 1) for times in (honest, hostile)],
-        "ttft_p99_ratio": round(percentile(hostile, 99) / percentile(honest, 99), 3),
-        "requests": [len(honest), len(hostile)],
-        "faults": len(outcome.faults),
-        "attacks": dict(sorted(outcome.attacks.items())),
-    }
+@contextmanager
+def _store(*, bucket: bool) -> Iterator[dict[str, Any]]:
+    """Give the flags that say where artifacts lie."""
+    if not bucket:
+        yield {}
+        return
+    with s3_server() as s3:
+        yield {"artifacts": s3.new_bucket()}
 
 
 if __name__ == "__main__":

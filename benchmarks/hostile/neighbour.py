@@ -9,6 +9,7 @@ import itertools
 import json
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,22 +23,46 @@ ADAPTER_HEADER = "x-headmix-adapter"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a question was answered with, and seconds from asking to the first event that has a token."""
+    """What a question was answered with; seconds from asking to the first event, and from each event to the next."""
 
     status: int
     adapter: str | None
     text: str
     first_token: float
+    gaps: Sequence[float] = ()
+
+    def same(self, other: "Answer") -> bool:
+        """Tell whether two answers say the same, however long they took."""
+        return (self.status, self.adapter, self.text) == (other.status, other.adapter, other.text)
+
+
+@dataclass(slots=True)
+class Times:
+    """Seconds to first tokens and between tokens."""
+
+    first_tokens: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+
+    def add(self, answer: Answer) -> None:
+        """Count one answer."""
+        self.first_tokens.append(answer.first_token)
+        self.gaps.extend(answer.gaps)
+
+    def extend(self, other: "Times") -> None:
+        """Count another act's answers too."""
+        self.first_tokens.extend(other.first_tokens)
+        self.gaps.extend(other.gaps)
 
 
 @dataclass(slots=True)
 class Neighbour:
-    """`first_tokens` are seconds; `faults` say what went wrong, by question."""
+    """`own` is the adapter it may pin; `times` are of the act that is played, `faults` of all."""
 
     tenant: Tenant
+    own: str
     questions: list[dict[str, Any]]
     expected: list[Answer] = field(default_factory=list)
-    first_tokens: list[float] = field(default_factory=list)
+    times: Times = field(default_factory=Times)
     faults: list[str] = field(default_factory=list)
 
     async def learn(self, base_url: str) -> None:
@@ -60,6 +85,15 @@ class Neighbour:
             for _ in range(streams):
                 group.create_task(self._stream_on(http, order, until))
 
+    async def require_a_pin(self, base_url: str) -> None:
+        """Pin its adapter, which nobody may keep it from, and unpin it."""
+        async with self.tenant.connect(base_url) as http:
+            path = f"/v1/adapters/{self.own}/pin"
+            answer = await http.post(path)
+            if answer.status_code != 200:
+                self.faults.append(f"{self.tenant.name} cannot pin its own adapter: {answer.text[:200]}")
+            await http.delete(path)
+
     async def _stream_on(self, http: httpx2.AsyncClient, order: "itertools.cycle[int]", until: float) -> None:
         while time.monotonic() < until:
             number = next(order)
@@ -68,16 +102,16 @@ class Neighbour:
             except httpx2.HTTPError as error:
                 self.faults.append(f"{self.tenant.name}, question {number}: {error!r}")
                 continue
-            self.first_tokens.append(answer.first_token)
+            self.times.add(answer)
             known = self.expected[number]
-            if (answer.status, answer.adapter, answer.text) != (known.status, known.adapter, known.text):
-                self.faults.append(f"{self.tenant.name}, question {number}: {answer}, not {known}")
+            if not answer.same(known):
+                self.faults.append(f"{self.tenant.name}, question {number}: {answer.text[:200]!r}, not {known.text!r}")
 
 
 async def ask(http: httpx2.AsyncClient, question: dict[str, Any]) -> Answer:
     """Stream one greedy completion to its end."""
     began = time.perf_counter()
-    first = 0.0
+    came: list[float] = []
     texts: list[str] = []
     async with http.stream("POST", "/v1/completions", json={**question, "stream": True}) as answer:
         adapter = answer.headers.get(ADAPTER_HEADER)
@@ -86,13 +120,13 @@ async def ask(http: httpx2.AsyncClient, question: dict[str, Any]) -> Answer:
         decoder = SSEDecoder()
         async for block in answer.aiter_bytes():
             for event in decoder.feed(block):
-                first = first or time.perf_counter() - began
-                texts.append(_text(event.data))
-    return Answer(200, adapter, "".join(texts), first)
+                if event.data != "[DONE]":
+                    came.append(time.perf_counter())
+                    texts.append(_text(event.data))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(came)]
+    return Answer(200, adapter, "".join(texts), came[0] - began if came else 0.0, gaps)
 
 
 def _text(data: str) -> str:
-    if data == "[DONE]":
-        return ""
     event = json.loads(data)
     return "".join(choice["text"] for choice in event["choices"]) if "choices" in event else data

@@ -1,56 +1,82 @@
-"""The scene: three tenants on one server, two honest and a third that is honest in one act and hostile in the next.
+"""The scene: three tenants on one server. Two are honest; the third is honest in one act and hostile in the next.
 
-The acts alternate, so that a noisy minute of the machine falls on both. Everybody has the same limits.
+Each attack has an act of its own. The acts in which the third is honest too are spread between them, so that a noisy
+minute of the machine falls on both. Everybody has the same limits.
 """
 
 import asyncio
+import subprocess
+import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 
-from benchmarks.hostile.attacker import Attacker
-from benchmarks.hostile.neighbour import Neighbour
+from benchmarks.hostile.attack import Material
+from benchmarks.hostile.attacker import Raid, Tally
+from benchmarks.hostile.neighbour import Neighbour, Times
 from benchmarks.hostile.tenant import PATIENCE_SECONDS, Tenant, make_tenant
-from tests.support.artifacts import malformed_artifacts, tiny_base_shape
+from benchmarks.hostile.watch import Watch, Watched
 from tests.support.server import RunningServer
 
 HONEST = ("ada", "grace", "edsger")
 HOSTILE = "mallory"
+SHARED = 4
+"""Adapters that an honest tenant shares with everyone."""
+NICENESS = "10"
+"""Of the attacker: it stands for a client that has cores of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """How long and how much: an act in seconds, streams of an honest tenant, requests the hostile one tries at once.
+    """How long and how much: an act in seconds, streams and questions of an honest tenant, tokens of an answer.
 
-    Each of its attacks pauses `pause_seconds` after an attempt.
-    `limits` are every tenant's; `artifacts` make adapters by number, the hostile tenant has `cycled` of them.
+    `attacks` are played one after the other, those of one tuple together; `pause_seconds` is what each attacking client
+    waits after an attempt. `limits` are every tenant's. `artifact` makes adapters by number, of which the hostile
+    tenant has `cycled`; `folder` holds its other files (see `Material`).
     """
 
     act_seconds: float
-    acts: int
+    attacks: Sequence[tuple[str, ...]]
+    yardstick_every: int
     streams: int
-    floods: int
     pause_seconds: float
     cycled: int
     questions: int
     max_tokens: int
     limits: dict[str, int]
+    folder: Path
     artifact: Callable[[int], bytes]
     prompt: Callable[[int], str]
+    on_act: Callable[[str, int, int], None] = lambda _name, _number, _count: None
+
+
+@dataclass(slots=True)
+class Act:
+    """What the two honest tenants met in one act, and what the attacks were answered."""
+
+    name: str
+    times: Times
+    watched: Watched
+    faults: list[str]
+    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """First-token times in seconds of the two who are honest in both acts, and everything that went wrong."""
+    """`yardstick` are the acts beside a third honest tenant, `acts` those beside the hostile one."""
 
-    with_honest: list[float] = field(default_factory=list)
-    with_hostile: list[float] = field(default_factory=list)
-    attacks: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
+    yardstick: list[Act] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[str]:
+        """Everything that anybody saw and should not have."""
+        return [f"{act.name}: {fault}" for act in [*self.yardstick, *self.acts] for fault in act.faults]
 
 
 class Scene:
@@ -60,41 +86,71 @@ class Scene:
         self._server = server
         self._base = base
         self._script = script
+        self._watch = Watch(server)
 
     async def play(self) -> Outcome:
-        """Set the scene, play both acts in turn and return what became of it."""
-        headers = self._server.headers
+        """Set the scene, play every act and return what became of it."""
+        script, outcome = self._script, Outcome()
         limits = httpx2.Limits(max_connections=None)
         async with httpx2.AsyncClient(
-            base_url=self._server.base_url, headers=headers, timeout=PATIENCE_SECONDS, limits=limits
+            base_url=self._server.base_url, headers=self._server.headers, timeout=PATIENCE_SECONDS, limits=limits
         ) as admin:
-            neighbours = [await self._honest(admin, name, number) for number, name in enumerate(HONEST)]
-            attacker = await self._hostile(admin)
-        outcome = Outcome(attacks=attacker.outcomes)
-        for act in range(self._script.acts):
-            outcome.with_honest += await self._act(neighbours, None, act)
-            outcome.with_hostile += await self._act(neighbours[:2], attacker, act)
-        outcome.faults = [fault for tenant in neighbours for fault in tenant.faults] + attacker.faults
+            honest = [await self._honest(admin, name, number) for number, name in enumerate(HONEST)]
+            material = await self._hostile(admin)
+        for number, attacks in enumerate(script.attacks):
+            if number % script.yardstick_every == 0:
+                outcome.yardstick.append(await self._act("yardstick", honest, None, number))
+            name = " + ".join(attacks) if len(attacks) < 4 else f"{len(attacks)} attacks at once"
+            script.on_act(name, number, len(script.attacks))
+            raid = Raid(
+                attacks=list(attacks),
+                seconds=script.act_seconds,
+                pause_seconds=script.pause_seconds,
+                seed=number,
+                have=material,
+            )
+            outcome.acts.append(await self._act(name, honest[:2], raid, number))
+        outcome.yardstick.append(await self._act("yardstick", honest, None, len(script.attacks)))
         return outcome
 
-    async def _act(self, honest: Sequence[Neighbour], attacker: Attacker | None, act: int) -> list[float]:
-        script, url = self._script, self._server.base_url
-        until = time.monotonic() + script.act_seconds
-        before = [len(tenant.first_tokens) for tenant in honest[:2]]
-        async with asyncio.TaskGroup() as group:
-            for number, tenant in enumerate(honest):
-                group.create_task(tenant.work(url, until, script.streams, act * 10 + number))
-            if attacker is not None:
-                group.create_task(attacker.attack(url, until, script.floods, act))
-        return [
-            seconds for tenant, known in zip(honest[:2], before, strict=True) for seconds in tenant.first_tokens[known:]
+    async def _act(self, name: str, honest: Sequence[Neighbour], raid: Raid | None, number: int) -> Act:
+        for tenant in honest:
+            tenant.times, tenant.faults = Times(), []
+        tally: list[Tally] = []
+        playing = asyncio.create_task(self._play_together(honest, raid, number, tally))
+        watched = await self._watch.over(playing)
+        await playing
+        await honest[0].require_a_pin(self._server.base_url)
+        times = Times()
+        for tenant in honest[:2]:
+            times.extend(tenant.times)
+        faults = [fault for tenant in honest for fault in tenant.faults] + [
+            fault for one in tally for fault in one.faults
         ]
+        return Act(name, times, watched, faults, tally[0].outcomes if tally else {})
+
+    async def _play_together(
+        self, honest: Sequence[Neighbour], raid: Raid | None, number: int, tally: list[Tally]
+    ) -> None:
+        """Let the attacker and the honest ones work, as long as an act is from the moment the attacker begins."""
+        attacking = None if raid is None else await _start_attacker(raid)
+        until = time.monotonic() + self._script.act_seconds
+        async with asyncio.TaskGroup() as group:
+            for place, tenant in enumerate(honest):
+                group.create_task(tenant.work(self._server.base_url, until, self._script.streams, number * 10 + place))
+        if attacking is not None:
+            written, _ = await attacking.communicate()
+            if attacking.returncode:
+                raise RuntimeError("the attacker failed")
+            tally.append(msgspec.json.decode(written, type=Tally))
 
     async def _honest(self, admin: httpx2.AsyncClient, name: str, number: int) -> Neighbour:
         script = self._script
         tenant = await make_tenant(admin, name, script.limits)
         adapter = f"task-of-{name}"
         await self._upload(tenant, adapter, script.artifact(number))
+        if number == 0:
+            await self._share(tenant)
         questions: list[dict[str, Any]] = [
             {
                 "model": adapter if place % 2 else self._base,
@@ -105,28 +161,50 @@ class Scene:
             }
             for place in range(script.questions)
         ]
-        neighbour = Neighbour(tenant, questions)
+        neighbour = Neighbour(tenant, adapter, questions)
         await neighbour.learn(self._server.base_url)
         return neighbour
 
-    async def _hostile(self, admin: httpx2.AsyncClient) -> Attacker:
+    async def _share(self, tenant: Tenant) -> None:
+        async with tenant.connect(self._server.base_url) as http:
+            for number in range(SHARED):
+                await self._upload(tenant, f"shared-{number}", self._script.artifact(50 + number))
+                path = f"/v1/adapters/shared-{number}/sharing"
+                (await http.put(path, json={"everyone": True})).raise_for_status()
+
+    async def _hostile(self, admin: httpx2.AsyncClient) -> Material:
         script = self._script
         tenant = await make_tenant(admin, HOSTILE, script.limits)
         names = [f"cycle-{number}" for number in range(script.cycled)]
         for number, name in enumerate(names):
             await self._upload(tenant, name, script.artifact(100 + number))
         victims = [f"task-of-{name}" for name in HONEST]
-        return Attacker(
-            tenant=tenant,
+        return Material(
+            base_url=self._server.base_url,
+            key=tenant.key,
+            revoked=tenant.revoked,
             base=self._base,
             prompt=script.prompt(7),
+            folder=str(script.folder),
             adapters=names,
+            shared=[f"{HONEST[0]}/shared-{number}" for number in range(SHARED)],
             victims=[*victims, *[f"{name}/task-of-{name}" for name in HONEST]],
-            pause_seconds=script.pause_seconds,
-            garbage=[b"", b"garbage" * 100, *malformed_artifacts(tiny_base_shape()).values()],
+            max_tokens=script.limits["tokens_per_request"],
         )
 
     async def _upload(self, tenant: Tenant, name: str, content: bytes) -> None:
         async with tenant.connect(self._server.base_url) as http:
             files = {"file": ("a.safetensors", content)}
             (await http.post("/v1/adapters", data={"name": name}, files=files)).raise_for_status()
+
+
+async def _start_attacker(raid: Raid) -> asyncio.subprocess.Process:
+    """Start the attacker's process and return once it has its orders and all that it imports."""
+    command = ["nice", "-n", NICENESS, sys.executable, "-m", "benchmarks.hostile.attacker"]
+    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.stdin.write(msgspec.json.encode(raid))
+    process.stdin.write_eof()
+    return process

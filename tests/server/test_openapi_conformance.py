@@ -5,6 +5,7 @@ nothing provokes a fault of the server's own.
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from headmix_adapters.base import read_base_shape
-from tests.support.artifacts import classifier_config, random_artifact
+from benchmarks.api_conformance import run_phases, write_preload
 from tests.support.databases import PostgresServer
 from tests.support.server import FAKE_BASE, RunningServer, running_server, write_fake_base
 
@@ -48,11 +48,7 @@ def server(
     """A server with keys, its catalog in PostgreSQL, and one without, its catalog in SQLite."""
     folder = tmp_path_factory.mktemp(f"keys-{request.param}")
     base = write_fake_base(folder / FAKE_BASE)
-    preload = folder / "preload"
-    preload.mkdir()
-    shape = read_base_shape(FAKE_BASE, base)
-    random_artifact(preload / "poet.safetensors", shape)
-    random_artifact(preload / "judge.safetensors", shape, classifier=classifier_config("a", "b"))
+    preload = write_preload(folder / "preload", base)
     env = {"HEADMIX_DATABASE": postgres.new_database()} if request.param == "on" else {}
     with running_server(folder, base=base, preload=preload, keys=request.param, env=env) as server:
         yield server
@@ -99,3 +95,17 @@ def _try(
         assert response.status_code not in OWN_FAULTS, (operation.label, case.body, response.text)
 
     ask()
+
+
+WRITING = ("/v1/adapters/{name}/rollback", "/v1/adapters/{name}/sharing", "/v1/embeddings", "/v1/tenants")
+"""Routes that one run of schemathesis' own phases tries; `python -m benchmarks.api_conformance` tries every one."""
+
+
+def test_no_phase_of_schemathesis_finds_a_fault(tmp_path: Path) -> None:
+    routes = [option for path in WRITING for option in ("--include-path", path)]
+    base = write_fake_base(tmp_path / FAKE_BASE)
+    with running_server(tmp_path, base=base, preload=write_preload(tmp_path / "preload", base)) as server:
+        done = run_phases(server, tmp_path, "--max-examples", "2", "--generation-deterministic", *routes)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    for phase in ("Coverage", "Fuzzing", "Stateful"):
+        assert phase in done.stdout

@@ -126,7 +126,7 @@ class RunFolder:
         """
         try:
             return msgspec.json.decode((self.path / _RECORD_FILE).read_bytes(), type=RunRecord)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TrainError(f"{self.path / _RECORD_FILE} cannot be read: {error}") from error
 
     def resume(self, identity: RunIdentity) -> tuple[Path, RunRecord]:
@@ -162,6 +162,6 @@ class RunFolder:
 def _is_whole(folder: Path) -> bool:
     try:
         msgspec.json.decode((folder / _STATE_FILE).read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True

@@ -213,35 +213,25 @@ class EngineClient:
         """
         with self._opened(message, computed) as mailbox:
             while True:
-                output = await mailbox.get()
-                if isinstance(output, TokenOutput):
-                    yield output
-                    if output.finish_reason is not None:
-                        return
+                output = await mailbox.get(TokenOutput)
+                yield output
+                if output.finish_reason is not None:
+                    return
 
     async def classify(self, message: Classify, computed: Computed | None = None) -> Classified:
         """Return the scores of one text; raises as `generate` does."""
         with self._opened(message, computed) as mailbox:
-            while True:
-                output = await mailbox.get()
-                if isinstance(output, Classified):
-                    return output
+            return await mailbox.get(Classified)
 
     async def embed(self, message: Embed, computed: Computed | None = None) -> Embedded:
         """Return the vector of one text; raises as `generate` does."""
         with self._opened(message, computed) as mailbox:
-            while True:
-                output = await mailbox.get()
-                if isinstance(output, Embedded):
-                    return output
+            return await mailbox.get(Embedded)
 
     async def load(self, message: LoadAdapter) -> AdapterLoaded:
         """Bring an adapter to the device and wait for it; raises as `generate` does."""
         with self._opened(message) as mailbox:
-            while True:
-                output = await mailbox.get()
-                if isinstance(output, AdapterLoaded):
-                    return output
+            return await mailbox.get(AdapterLoaded)
 
     def unpin(self, digest: str) -> None:
         """Let an adapter leave the device; an engine that is not ready has nothing pinned."""

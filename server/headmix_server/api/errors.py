@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from headmix_server.api.engine_client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
 from headmix_server.api.record import RequestRecord, record_of
-from headmix_server.api.schemas.body import UNSUPPORTED
+from headmix_server.api.schemas.body import UNSUPPORTED, encodable
 from headmix_server.catalog.bucket import RETRY_SECONDS
 from headmix_server.core.errors import (
     EngineUnavailable,
@@ -62,13 +62,13 @@ class BodyRefused(HTTPException):
 def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
     """Return the JSON body of an error. An internal one's own words are for the log only: see `settle`."""
     body: dict[str, Any] = {
-        "message": INTERNAL_MESSAGE if error.code == InternalError.code else error.message,
+        "message": INTERNAL_MESSAGE if error.code == InternalError.code else encodable(error.message),
         "type": error.type,
-        "param": error.param,
+        "param": error.param if error.param is None else encodable(error.param),
         "code": error.code,
     }
     if isinstance(error, InvalidAdapter):
-        body["faults"] = list(error.faults)
+        body["faults"] = [encodable(fault) for fault in error.faults]
     return {"error": body}
 
 

@@ -6,10 +6,13 @@ one completion.
 
 import asyncio
 from collections import deque
+from typing import TypeVar
 
 from headmix_server.api.computed import Computed
-from headmix_server.core.errors import HeadmixServerError, error_from_code
+from headmix_server.core.errors import HeadmixServerError, InternalError, error_from_code
 from headmix_server.core.messages import Answer, Failed, Output, TokenOutput
+
+A = TypeVar("A", bound=Answer)
 
 
 class Mailbox:
@@ -39,11 +42,11 @@ class Mailbox:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    async def get(self) -> Answer:
+    async def get(self, kind: type[A]) -> A:
         """Return the next output, waiting for it.
 
         Raises:
-            HeadmixServerError: the request failed.
+            HeadmixServerError: the request failed, or the output is of another kind than it is answered with.
         """
         while not self._items:
             self._reader = asyncio.get_running_loop().create_future()
@@ -51,6 +54,8 @@ class Mailbox:
         item = self._items.popleft()
         if isinstance(item, HeadmixServerError):
             raise item
+        if not isinstance(item, kind):
+            raise InternalError(f"the engine answered with {type(item).__name__}, not {kind.__name__}")
         return item
 
 

@@ -4,6 +4,9 @@ A request is answered by exactly one terminal message: the `TokenOutput` that ca
 `Classified`, one `Embedded`, or one `Failed`. Nothing else may end it, and nothing may follow it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import msgspec
 
 from headmix_server.core.types import (
@@ -259,7 +262,8 @@ def decode_to_engine(frame: bytes) -> ToEngine:
     Raises:
         msgspec.MsgspecError: the frame is not one of the messages.
     """
-    message: ToEngine = msgspec.msgpack.decode(frame, type=ToEngine)
+    with _undecodable():
+        message: ToEngine = msgspec.msgpack.decode(frame, type=ToEngine)
     return message
 
 
@@ -269,5 +273,15 @@ def decode_from_engine(frame: bytes) -> FromEngine:
     Raises:
         msgspec.MsgspecError: the frame is not one of the messages.
     """
-    message: FromEngine = msgspec.msgpack.decode(frame, type=FromEngine)
+    with _undecodable():
+        message: FromEngine = msgspec.msgpack.decode(frame, type=FromEngine)
     return message
+
+
+@contextmanager
+def _undecodable() -> Iterator[None]:
+    """A text that is no UTF-8 is an error of Python's, not of msgspec's."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error

@@ -44,9 +44,19 @@ def test_what_a_run_noted_is_what_its_continuation_reads(folder: RunFolder) -> N
     assert folder.resume(IDENTITY) == (folder.path / "checkpoint-3", record)
     with pytest.raises(TrainError, match="another recipe"):
         folder.resume(RunIdentity(recipe="other", train_data="t", eval_data="e", base="b"))
-    (folder.path / "run.json").write_text("{")
-    with pytest.raises(TrainError, match=r"run\.json cannot be read"):
-        folder.record()
+    for damaged in (b"{", b'{"identity": "\xff"}'):
+        (folder.path / "run.json").write_bytes(damaged)
+        with pytest.raises(TrainError, match=r"run\.json cannot be read"):
+            folder.record()
+
+
+@pytest.mark.parametrize("damaged", [b"{", b'{"log_history": "\xff"}'])
+def test_a_checkpoint_whose_state_is_damaged_is_passed_over(folder: RunFolder, damaged: bytes) -> None:
+    with folder.locked():
+        checkpoint(folder, 3)
+        checkpoint(folder, 6)
+    (folder.path / "checkpoint-6" / "trainer_state.json").write_bytes(damaged)
+    assert folder.last_checkpoint() == folder.path / "checkpoint-3"
 
 
 def test_an_artifact_that_appeared_during_the_run_is_not_replaced(folder: RunFolder) -> None:

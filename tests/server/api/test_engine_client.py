@@ -316,6 +316,27 @@ async def test_classifying_and_loading_return_their_answers(client: EngineClient
     assert loaded.digest == REF.digest
 
 
+async def test_an_answer_of_another_kind_fails_its_request_instead_of_letting_it_wait(
+    client: EngineClient, engine: FakeEngine
+) -> None:
+    asked = [
+        asyncio.create_task(collect(client, request())),
+        asyncio.create_task(client.load(LoadAdapter(request_id="l", adapter=REF))),
+    ]
+    await engine.expect(Generate)
+    await engine.expect(LoadAdapter)
+    await engine.send(Classified(request_id="r", probs=[1.0]), Classified(request_id="l", probs=[1.0]))
+    for one in asked:
+        with pytest.raises(InternalError, match="Classified"):
+            await one
+    classifying = asyncio.create_task(client.classify(Classify(request_id="c", tenant="t", prompt=[1], adapter=REF)))
+    await engine.expect(Classify)
+    await engine.send(token(1, request_id="c"))
+    with pytest.raises(InternalError, match="TokenOutput"):
+        await classifying
+    assert client.open_requests == 0
+
+
 async def test_forgetting_and_shutting_down_reach_the_engine(client: EngineClient, engine: FakeEngine) -> None:
     client.forget(REF.digest)
     await engine.expect(ForgetAdapter)

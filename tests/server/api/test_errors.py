@@ -282,6 +282,20 @@ async def test_half_a_character_is_refused_wherever_text_is_taken(rig: ApiRig) -
         assert "surrogate" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"model": "tiny-base", "prompt": "x", "\ud800": 1}',
+        rb'{"model": "\ud800", "prompt": "x"}',
+        rb'{"model": "tiny-base", "prompt": "x", "stream_options": {"\udfff": 1}}',
+        rb'{"model": "tiny-base", "prompt": "x", "response_format": {"type": "\ud800"}}',
+    ],
+)
+async def test_an_error_that_quotes_half_of_a_surrogate_pair_can_be_sent(rig: ApiRig, body: bytes) -> None:
+    response = await rig.client.post(COMPLETIONS, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in {400, 404}, response.text
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 async def test_numbers_that_are_none_are_refused(rig: ApiRig, number: str) -> None:
     content = f'{{"model": "{BASE}", "prompt": "x", "temperature": {number}}}'

@@ -211,7 +211,13 @@ def test_shutdown_fails_what_is_open_and_ends_the_server(serve: Callable[..., Se
     assert (served.thread.is_alive(), served.error) == (False, None)
 
 
-@pytest.mark.parametrize("frame", [b"", b"\xc1", b"not msgpack", msgspec.msgpack.encode({"type": "Dance"})])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        *(b"", b"\xc1", b"not msgpack", msgspec.msgpack.encode({"type": "Dance"})),
+        encode(Abort(request_id="not utf-8")).replace(b"not", b"n\xfft"),
+    ],
+)
 def test_an_unreadable_frame_is_logged_and_survived(
     serve: Callable[..., Served], logs: list[EventDict], frame: bytes
 ) -> None:

@@ -60,7 +60,12 @@ class ResponseBody(BaseModel):
 
 def unsupported(name: str, message: str) -> PydanticCustomError:
     """Return the fault of a parameter, raised by the body it stands in."""
-    return PydanticCustomError(UNSUPPORTED, "{message}", {"name": name[:_LONGEST_SHOWN], "message": message})
+    return PydanticCustomError(UNSUPPORTED, "{message}", {"name": encodable(name[:_LONGEST_SHOWN]), "message": message})
+
+
+def encodable(text: str) -> str:
+    """Return a client's words as text that has bytes: JSON can write half of a surrogate pair, which has none."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def shown(text: str) -> str:
