@@ -14,7 +14,7 @@ from headmix_adapters.config import Problem
 from headmix_adapters.convert.confinement import ConversionLimits
 from headmix_adapters.convert.isolated import ConversionRefused, ConversionRequest, convert_isolated
 from headmix_server.api.turns import TooManyWaiting, Turns
-from headmix_server.core.errors import InvalidAdapter, InvalidRequest, ServerOverloaded
+from headmix_server.core.errors import InvalidAdapter, InvalidRequest, RateLimitExceeded
 from headmix_server.core.settings import Settings
 
 CONFIG_FIELD = "config"
@@ -33,7 +33,8 @@ class Converter:
             file_mib=settings.max_adapter_mib,
             niceness=settings.conversion_niceness,
         )
-        self.turns = Turns(settings.conversions_waiting)
+        self._most_waiting = settings.conversions_waiting
+        self.turns = Turns(self._most_waiting)
 
     async def convert(
         self,
@@ -53,7 +54,7 @@ class Converter:
             InvalidRequest: labels or problem are malformed.
             InvalidAdapter: the LoRA cannot be expressed exactly, does not fit the base, or takes more than it may; with
                 every reason.
-            ServerOverloaded: as many conversions of the tenant wait as may.
+            RateLimitExceeded: as many conversions of the tenant wait as may.
         """
         request = ConversionRequest(
             weights=str(weights),
@@ -70,8 +71,12 @@ class Converter:
             async with self.turns.turn(tenant):
                 await _run(request)
         except TooManyWaiting:
-            message = "As many of your adapters wait to be converted as may; try again when one has its answer."
-            raise ServerOverloaded(message, retry_after=RETRY_SECONDS) from None
+            raise RateLimitExceeded(
+                f"{self._most_waiting} adapters of this tenant wait to be converted, as many as may.",
+                limit="conversions",
+                param=CONFIG_FIELD,
+                retry_after=RETRY_SECONDS,
+            ) from None
 
 
 async def _run(request: ConversionRequest) -> None:

@@ -156,8 +156,7 @@ class Settings(BaseSettings):
     conversions_waiting: Count = Field(
         4,
         ge=0,
-        description="PEFT LoRAs of one tenant that may wait to be converted; one more is 503 server_overloaded. "
-        "Tenants take turns.",
+        description="PEFT LoRAs of one tenant that may wait to be converted; one more is 429. Tenants take turns.",
     )
     max_body_mib: Count = Field(8, ge=1, description="Largest JSON request body, in MiB.")
     max_bodies_mib: Count = Field(

@@ -64,7 +64,7 @@ def test_the_numbers_on_the_errors_page_are_the_servers() -> None:
     assert retries.keys() == RETRY_AFTER.keys()
     assert all(retry.startswith(str(RETRY_AFTER[code])) for code, retry in retries.items())
     assert retries["server_overloaded"] == f"{RETRY_OVERLOADED} or {RETRY_UNAVAILABLE}"
-    assert f"wait to be converted ({RETRY_SECONDS})" in ERRORS
+    assert f"{RETRY_SECONDS} where too many of your adapters wait to be converted" in ERRORS
     assert f"{RETRY_CONCURRENT} second where too many\nrequests are open" in ERRORS
     assert f"after {FIRST_EVENT_SECONDS:g} seconds without one" in ERRORS
     for status, code in ROUTING_CODES.items():

@@ -148,7 +148,8 @@ def _check_refusal(server: RunningServer) -> None:
         assert answer.headers["retry-after"] == "5"
     refused = _ask(server, ADAPTERS[0])
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_unavailable")
-    assert _metric(server, 'headmix_storage_failures_total{storage="database"}') >= 1
+    # Without a key metrics may be a second old.
+    wait_for(lambda: _metric(server, 'headmix_storage_failures_total{storage="database"}') >= 1, server)
 
 
 def _check_answers(server: RunningServer, streams: list[Stream]) -> None:
