@@ -19,6 +19,7 @@ from headmix_server.api.sampling import check_length
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import ContextLengthExceeded, InternalError, InvalidRequest
 from headmix_server.core.logging import get_logger
+from headmix_server.text.capacity import Capacity
 from headmix_server.text.encoder import Turn
 from headmix_server.text.extended import AddedTokensError
 from headmix_server.text.jobs import EncodeConversation, EncodeTexts, TextTooLongError
@@ -63,11 +64,14 @@ class Room:
 class Vocabulary:
     """What a model reads and says: its tokenizer, and how many ids it has; every id is below `size`.
 
+    `capacity` is what a token can stand for, or is taken to where any amount of text can be one.
+
     Long texts are read by `workers`, in the turns of `tenant`, as long as the client waits for it.
     """
 
     tokenizer: Tokenizer
     size: int
+    capacity: Capacity
     workers: WorkerPool
     tenant: str
     request: Request
@@ -115,8 +119,7 @@ class Vocabulary:
                 self._log("event loop", texts)
                 return self._checked(self.tokenizer.encode(text, add_special_tokens=False), room.param)
         self._log("worker", texts)
-        words, capacity = self.tokenizer.words, self.tokenizer.capacity
-        job = EncodeConversation(self.tenant, turns, words, split, capacity, room.prompt)
+        job = EncodeConversation(self.tenant, turns, self.tokenizer.words, split, self.capacity, room.prompt)
         try:
             ids = await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
         except TextTooLongError:
@@ -149,10 +152,9 @@ class Vocabulary:
 
     def _require_room(self, given: str | Sequence[int], room: Room) -> None:
         """Refuse unseen what cannot fit."""
-        capacity = self.tokenizer.capacity
         if not isinstance(given, str) and len(given) > room.prompt:
             check_length(len(given), room.completion, room.context, param=room.param)
-        if isinstance(given, str) and capacity is not None and capacity.exceeds(given, room.prompt):
+        if isinstance(given, str) and self.capacity.exceeds(given, room.prompt):
             raise room.too_long()
 
     def _checked(self, ids: Sequence[int], param: str) -> list[int]:
@@ -172,7 +174,7 @@ async def vocabulary_of(request: Request, state: ApiState, model: Model, tenant:
     """
     size = state.base.shape.vocab_size
     if model.version is None or not model.version.config.added_tokens:
-        return Vocabulary(state.tokenizer, size, state.text_workers, tenant, request)
+        return _vocabulary(request, state, state.tokenizer, size, tenant)
     words, digest = model.version.config.added_tokens, model.version.digest
     tokenizer = state.vocabularies.kept(digest, words)
     if tokenizer is None:
@@ -180,7 +182,12 @@ async def vocabulary_of(request: Request, state: ApiState, model: Model, tenant:
             tokenizer = await run_in_threadpool(state.vocabularies.tokenizer, digest, words)
         except AddedTokensError as error:
             raise InternalError(f"the adapter {digest} does not fit this base: {error}") from error
-    return Vocabulary(tokenizer, size + len(words), state.text_workers, tenant, request)
+    return _vocabulary(request, state, tokenizer, size + len(words), tenant)
+
+
+def _vocabulary(request: Request, state: ApiState, tokenizer: Tokenizer, size: int, tenant: str) -> Vocabulary:
+    capacity = tokenizer.capacity or Capacity(state.settings.max_characters_per_token, in_bytes=False)
+    return Vocabulary(tokenizer, size, capacity, state.text_workers, tenant, request)
 
 
 def _size(texts: Sequence[str]) -> int:

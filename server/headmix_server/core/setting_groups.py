@@ -28,7 +28,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("max_body_mib", "max_bodies_mib", "body_seconds", "min_body_rate"),
             *("max_connections", "max_header_kib", "max_headers", "header_seconds", "idle_seconds"),
             *("max_messages", "max_metadata_bytes", "max_inputs", "max_choices", "split_special_tokens"),
-            *("text_workers", "text_worker_mib", "text_queue_mib"),
+            *("max_characters_per_token", "text_workers", "text_worker_mib", "text_queue_mib"),
         ),
         "Limits of a tenant": (
             *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),

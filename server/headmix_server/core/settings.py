@@ -195,6 +195,12 @@ class Settings(BaseSettings):
         description="Seconds after which an idle connection is closed, or one whose client reads nothing of its "
         "answer.",
     )
+    max_characters_per_token: Count = Field(
+        64,
+        ge=1,
+        description="Longest text, in characters for each token of the context, on a base whose tokens can stand for "
+        "any amount of text (WordPiece, Unigram). On others the vocabulary gives the bound.",
+    )
     text_workers: Annotated[int, Field(le=64)] = Field(
         2,
         ge=1,

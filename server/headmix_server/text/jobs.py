@@ -43,7 +43,7 @@ class EncodeConversation:
     turns: Sequence[Turn]
     words: Words | None
     split: bool
-    capacity: Capacity | None
+    capacity: Capacity
     room: int
 
     def run(self, encoders: Encoders) -> "array[int]":
@@ -56,6 +56,6 @@ class EncodeConversation:
         if template is None:
             raise ChatTemplateError("the base has none")
         prompt = encoders.get(self.words, self.tenant).prepare(template, self.turns, split=self.split)
-        if self.capacity is not None and self.capacity.exceeds(prompt.text, self.room):
+        if self.capacity.exceeds(prompt.text, self.room):
             raise TextTooLongError
         return array("I", prompt.encode())

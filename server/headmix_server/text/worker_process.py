@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.core.logging import get_logger
 from headmix_server.text.worker import DONE, OUT_OF_MEMORY, Job, read_frame, write_frame
 
+_TOO_MUCH_MEMORY = "Reading this text takes more memory than one request may have."
 MODULE = "headmix_server.text.worker"
 
 
@@ -46,12 +48,13 @@ class WorkerProcess:
             reply = None
         if reply is None:
             self.kill()
-            self._reap()
+            if self._reap() == -signal.SIGABRT:  # how the tokenizers' library ends where it gets no memory
+                raise PayloadTooLarge(_TOO_MUCH_MEMORY)
             raise ServerOverloaded("The process that reads long texts ended while it read this one; try again.")
         kind, result = pickle.loads(reply)  # noqa: S301 - our own process's
         if kind == OUT_OF_MEMORY:
             self._reap()
-            raise PayloadTooLarge("Reading this text takes more memory than one request may have.")
+            raise PayloadTooLarge(_TOO_MUCH_MEMORY)
         if kind == DONE:
             return result
         raise result
@@ -81,16 +84,23 @@ class WorkerProcess:
             self._reap()
         if self._process is None:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+                env={**os.environ, "RUST_BACKTRACE": "0"},
             )
             self._log.debug("text worker started", pid=self._process.pid)
         return self._process
 
-    def _reap(self) -> None:
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+    def _reap(self) -> int | None:
+        """Wait for the end of the process, if there is one; return its status."""
+        if self._process is None:
+            return None
+        process, self._process = self._process, None
+        status = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        return status

@@ -15,6 +15,7 @@ from headmix_server.api.prompts import INLINE_CHARACTERS, INLINE_TURNS
 from headmix_server.core.messages import Classify, Embed, EngineReady, Generate
 from tests.support.api_rig import BASE, ApiRig, api_rig
 from tests.support.loop_time import loop_time
+from tests.support.tokenizer_kinds import write_tokenizer
 
 # 7 MiB, all of it tokens of one or two characters.
 HARD = "".join(random.Random(1).choice("#$%&*+-/<=>@^~|") for _ in range(1 << 14)) * (7 << 6)
@@ -170,3 +171,19 @@ async def test_whoever_leaves_takes_a_text_that_waits_along(rig: ApiRig) -> None
         await asyncio.sleep(0.001)
     await asyncio.gather(*asked, return_exceptions=True)
     assert not rig.engine.of(Generate)
+
+
+@pytest.mark.parametrize(("kind", "character"), [("unigram", "日"), ("wordpiece", "a")])
+async def test_where_a_token_can_stand_for_any_amount_of_text_a_setting_bounds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, character: str
+) -> None:
+    folder = write_tokenizer(tmp_path / "base", kind)
+    settings = {"max_characters_per_token": 10}
+    async with api_rig(folder, tmp_path / "data", settings=settings) as rig:
+        rig.engine.vector, reads = [1.0], _Reads(monkeypatch)
+        most = 10 * 256  # the engine's context
+        for size, status in ((most, 200), (most + 1, 400)):
+            answer = await rig.client.post("/v1/embeddings", json={"model": BASE, "input": character * size})
+            assert answer.status_code == status, answer.text
+        assert answer.json()["error"]["code"] == "context_length_exceeded"
+        assert reads.longest == 0

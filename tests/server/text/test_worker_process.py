@@ -25,6 +25,7 @@ from tests.support.base_folder import write_base_folder
 from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 
 MEMORY = 1 << 30
+CAPACITY = Capacity(10, in_bytes=True)
 TEXTS = ("The fox naïve 日本 ", "<subject> New York <subject>s", " x" * 3000)
 
 
@@ -46,6 +47,14 @@ class Exit:
 
     def run(self, encoders: Encoders) -> None:
         os._exit(7)
+
+
+@dataclass(frozen=True)
+class Abort:
+    """A job that ends its worker as a library does that gets no memory."""
+
+    def run(self, encoders: Encoders) -> None:
+        os.abort()
 
 
 @dataclass(frozen=True)
@@ -94,16 +103,16 @@ def test_a_conversation_is_rendered_and_read_there(worker: WorkerProcess, folder
     template = rendered.template
     assert template is not None
     for split in (False, True):
-        job = EncodeConversation("t", turns, None, split, None, 10_000)
+        job = EncodeConversation("t", turns, None, split, CAPACITY, 10_000)
         assert worker.run(job) == array("I", rendered.get(None, "t").prepare(template, turns, split=split).encode())
     with pytest.raises(TextTooLongError):
-        worker.run(EncodeConversation("t", turns, None, False, Capacity(10, in_bytes=True), 3))
+        worker.run(EncodeConversation("t", turns, None, False, CAPACITY, 3))
 
 
 def test_a_template_that_refuses_a_conversation_says_why_there_too(worker: WorkerProcess, folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ raise_exception('no roles but user') }}", encoding="utf-8")
     with pytest.raises(ChatTemplateError, match="no roles but user"):
-        worker.run(EncodeConversation("t", [{"role": "user", "content": "x", "name": None}], None, False, None, 10))
+        worker.run(EncodeConversation("t", [{"role": "user", "content": "x", "name": None}], None, False, CAPACITY, 10))
 
 
 def test_what_a_job_raises_is_raised_here_and_the_worker_goes_on(worker: WorkerProcess) -> None:
@@ -129,6 +138,12 @@ def test_a_job_that_takes_too_much_memory_fails_alone(worker: WorkerProcess) -> 
     with pytest.raises(PayloadTooLarge, match="more memory"):
         worker.run(Fill(2 * MEMORY))
     assert worker.run(Fill(MEMORY // 4)) == MEMORY // 4
+
+
+def test_a_library_that_gets_no_memory_is_told_as_such(worker: WorkerProcess) -> None:
+    with pytest.raises(PayloadTooLarge, match="more memory"):
+        worker.run(Abort())
+    assert worker.run(Fill(1)) == 1
 
 
 def test_a_program_that_cannot_be_started_is_an_error_and_no_hang(folder: Path) -> None:
