@@ -121,6 +121,7 @@ def served(folder: Path, seed: int) -> Iterator[Ground]:
         max_batch_tokens=48,
         max_running=8,
         engine_restarts=10_000,
+        limit_management_per_minute=0,
     ) as server:
         contents, oracle = Contents(folder / "contents", base.shape), Oracle(base.folder, frozenset())
         yield Ground(seed, server, contents, oracle, tokenizer, Vocabulary(tokenizer))

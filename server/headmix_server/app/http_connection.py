@@ -97,7 +97,7 @@ class HttpConnection(HttpToolsProtocol):
         """Begin; where there is no room, say so and end."""
         super().connection_made(transport)
         if self._table.add(self):
-            self._expect_headers()
+            self._wait()
         else:
             self._refused = True
             transport.write(_answer(ServerOverloaded("The server has as many connections as it may have; try again.")))
