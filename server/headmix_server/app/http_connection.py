@@ -198,6 +198,7 @@ class HttpConnection(HttpToolsProtocol):
         self._disarm()
         self._table.serves(self)
         super().on_headers_complete()
+        self.cycle.transport = _AnswerTransport(self.transport, self._end_after_answer)
 
     def on_body(self, body: bytes) -> None:
         """Take in a part of a body."""
@@ -222,15 +223,23 @@ class HttpConnection(HttpToolsProtocol):
         """End an answer; what is left of the request's body nobody reads."""
         super().on_response_complete()
         self._unset_keepalive_if_required()
-        if self.transport.is_closing() or self._is_serving:
+        if self.transport.is_closing() or self._refused or self._is_serving:
             return
         self._table.waits(self)
-        if self._bounds.in_body and self._is_chunked:
-            self._linger()  # finding its end may take any amount of work
+        if self._bounds.in_body and (self._is_chunked or self.expect_100_continue):
+            self._linger()  # its end may take any amount of work to find, or never come
         elif self._bounds.in_body:
             self._arm(LINGER_SECONDS, self.give_way)
         else:
             self._wait()
+
+    def _end_after_answer(self) -> None:
+        """Close after an answer that is the connection's last."""
+        if self._bounds.in_body and not self.transport.is_closing():
+            self._table.waits(self)
+            self._linger()
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """Hold the answer back until the client has read; it must go on reading."""
@@ -335,6 +344,23 @@ class HttpConnection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _AnswerTransport(asyncio.Transport):
+    """What an answer is written to; closing it is the connection's to do, whose client may still be sending."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        super().__init__()
+        self._transport = transport
+        self.close = close  # type: ignore[method-assign]
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write to the connection."""
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection is being closed."""
+        return self._transport.is_closing()
 
 
 def _answer(error: HeadmixServerError) -> bytes:

@@ -303,6 +303,21 @@ async def test_a_refused_chunked_bodys_rest_is_not_even_parsed_and_the_connectio
         writer.close()
 
 
+@pytest.mark.parametrize("head", [b"POST /refused HTTP/1.1\r\nConnection: close", b"POST /refused HTTP/1.0"])
+async def test_an_answer_before_the_bodys_end_arrives_where_it_is_the_connections_last(head: bytes) -> None:
+    async with served() as there:
+        reader, writer = await there.open()
+        writer.write(head + b"\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 300_000)
+        for _ in range(7):
+            await asyncio.sleep(0.01)
+            writer.write(b"a" * 100_000)
+            await writer.drain()
+        answered = await asyncio.wait_for(reader.read(), 20)  # no reset
+        assert answered.startswith(b"HTTP/1.1 401")
+        assert answered.endswith(b"no")
+        writer.close()
+
+
 async def test_a_refused_body_that_does_not_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_connection, "LINGER_BYTES", 100_000)
     async with served() as there:
@@ -340,6 +355,7 @@ async def test_whoever_asks_first_is_told_to_send_only_where_the_body_is_wanted(
         assert await answer(reader) == (200, b"3")
         writer.write(b"POST /refused" + head)
         assert (await answer(reader))[0] == 401
+        assert await everything(reader) == b""  # whether the body still comes is the client's to decide
         writer.close()
 
 
