@@ -12,9 +12,11 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from headmix_server.api.admission import admit
+from headmix_server.api.connection_share import enter
 from headmix_server.api.deps import SCOPED, authenticate, get_state, principal_of
 from headmix_server.api.json_request import JsonRequest
 from headmix_server.api.management_rate import count_management
+from headmix_server.api.record import record_of
 from headmix_server.api.schemas.body import RequestBody
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -35,6 +37,7 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             state = get_state(request)
             principal = await principal_of(request, state)
+            enter(state, record_of(request), principal.tenant)
             if admit not in asked:
                 await count_management(state, principal)
             for scope in scopes:

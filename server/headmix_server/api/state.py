@@ -66,6 +66,7 @@ class ApiState:
     incoming: Incoming
     refusal: Callable[[], str | None] = lambda: None
     open_requests: OpenRequests = field(default_factory=OpenRequests)
+    open_on_any_route: OpenRequests = field(default_factory=OpenRequests)
     threads: Threads = field(default_factory=Threads)
     public_metrics: PublicMetrics = field(default_factory=PublicMetrics)
     created: int = field(default_factory=lambda: int(time()))
