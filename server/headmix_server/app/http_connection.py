@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from headmix_server.api.errors import error_response
 from headmix_server.app.connection_table import ConnectionTable
+from headmix_server.app.held_flow import HeldFlow
 from headmix_server.app.request_bounds import HeaderLimits, RequestBounds, TooLargeError
 from headmix_server.core.errors import (
     HeadersTooLarge,
@@ -96,6 +97,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; where there is no room, say so and end."""
         super().connection_made(transport)
+        self.flow = self._reading = HeldFlow(transport)
         if self._table.add(self):
             self._wait()
         else:
@@ -137,7 +139,7 @@ class HttpConnection(HttpToolsProtocol):
         if not self._backlog:
             self.loop.call_soon(self._go_on)
         self._backlog = data
-        self.transport.pause_reading()
+        self._reading.hold()
 
     def _go_on(self) -> None:
         """Parse the next slice."""
@@ -145,8 +147,8 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._parse(data)
-        if not self._backlog and not self.flow.read_paused and not self.transport.is_closing():
-            self.transport.resume_reading()
+        if not self._backlog and not self.transport.is_closing():
+            self._reading.let_go()
 
     def _feed(self, data: bytes) -> None:
         if self._refused or self.transport.is_closing():
@@ -330,7 +332,7 @@ class HttpConnection(HttpToolsProtocol):
         self._discarded = 0
         self._backlog = b""
         self.flow.resume_reading()
-        self.transport.resume_reading()
+        self._reading.let_go()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._arm(LINGER_SECONDS, self.give_way)

@@ -30,7 +30,7 @@ def sqlite_engine(url: URL, busy_seconds: float) -> Engine:
     # finds them open; those beyond `pool_size` would be closed after each use.
     engine = create_engine(
         url,
-        pool_size=64,
+        pool_size=112,
         max_overflow=0,
         connect_args={"timeout": busy_seconds, "isolation_level": None},
         execution_options={"write_turns": WriteTurns(busy_seconds)},
