@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.cpus import read_cpu_budget
+from headmix_server.core.collector import keep_for_good
 from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.messages import EngineReady
 from headmix_server.core.runner import Runner
@@ -64,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         refuse(given.endpoint, str(error))
         return EXIT_START_FAILED
     engine = Engine(runner, limits)
+    keep_for_good()
     ready = EngineReady(
         pid=os.getpid(),
         max_model_len=limits.longest,

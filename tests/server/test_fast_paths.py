@@ -72,6 +72,13 @@ def test_an_int8_base_is_multiplied_in_int8_and_its_inputs_are_quantised_nativel
     assert taken(server, "quantisation of activations", "by") == "native"
 
 
+def test_in_both_processes_the_garbage_collector_leaves_alone_what_the_start_made(tmp_path: Path, base: Path) -> None:
+    server = serve_and_stop(tmp_path, base)
+    exempt = {str(event["process"]): int(str(event["exempt"])) for event in server.events("garbage collection")}
+    assert exempt.keys() == {"api", "engine"}
+    assert min(exempt.values()) > 50_000
+
+
 def test_http_and_the_database_run_on_their_compiled_parts(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         pass

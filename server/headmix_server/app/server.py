@@ -28,6 +28,7 @@ from headmix_server.app.http_server import http_server
 from headmix_server.app.listen import listen, url_of
 from headmix_server.app.loop_monitor import LoopMonitor
 from headmix_server.app.parts import Parts, open_parts
+from headmix_server.core.collector import keep_for_good
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.settings import Settings
@@ -119,6 +120,8 @@ class Server:
         opened.push_async_callback(parts.reports.close)
         if self._stop.is_set():
             return
+        app = create_app(parts.state)
+        keep_for_good()
         engine = parts.state.engine
         supervisor = Supervisor(
             engine,
@@ -136,7 +139,7 @@ class Server:
         try:
             await asyncio.to_thread(parts.preload)
             parts.state.pinning.look_again()
-            self._door.open(create_app(parts.state))
+            self._door.open(app)
             await self._serve_until_stopped(parts, engine_life)
             if claim.keeper.lost is not None:
                 raise LeaseLostError(claim.keeper.lost)
