@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from headmix_server.api.answers.chunks import (
+    SLOT,
     AnswerChoice,
     AnswerMessage,
     ChunkFrame,
@@ -14,7 +15,7 @@ from headmix_server.api.answers.chunks import (
 )
 from headmix_server.api.answers.continuous_usage import ContinuousUsage
 from headmix_server.api.answers.scores import chat_scores
-from headmix_server.api.answers.whole import JsonList, json_object
+from headmix_server.api.answers.whole import JsonList, json_object, object_pieces
 from headmix_server.api.job import Job
 from headmix_server.api.schemas.chat import (
     ChatChunk,
@@ -42,8 +43,8 @@ class _Message:
         self.logprobs.append(logprobs)
 
     def choice(self, index: int, *, scored: bool) -> AnswerChoice:
-        logprobs = json_object(content=self.logprobs, refusal=None) if scored else None
-        return AnswerChoice(index, AnswerMessage(content="".join(self.texts)), logprobs, self.reason.value)
+        message = AnswerMessage(content="".join(self.texts))
+        return AnswerChoice(index, message, SLOT if scored else None, self.reason.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class ChatAnswer:
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    async def whole(self) -> bytes:
-        """Return everything at once, as JSON; raises as `Job.run`."""
+    async def whole(self) -> list[bytes]:
+        """Return everything at once, as JSON in pieces; raises as `Job.run`."""
         messages = [_Message() for _ in range(self.job.choices)]
         tokens = 0
         async with aclosing(self.job.run()) as deltas:
@@ -68,7 +69,8 @@ class ChatAnswer:
         body = ChatCompletion(
             id=self.id, created=self.created, model=self.request.model, choices=[], usage=self.job.usage(tokens)
         )
-        return ChunkFrame(body).whole(choices)
+        scores = [object_pieces(content=message.logprobs, refusal=None) for message in messages if scored]
+        return ChunkFrame(body).whole(choices, scores)
 
     async def events(self) -> Events:
         """Yield the events of a stream: the role, the text as it comes, the reason of the end; raises as `Job.run`."""

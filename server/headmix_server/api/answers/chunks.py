@@ -13,6 +13,9 @@ from pydantic import BaseModel
 _CHOICES = b'"choices":[]'
 _NO_USAGE = b'"usage":null'
 
+SLOT = msgspec.Raw(b"\0")
+"""Stands for a part that is put in later; nothing in JSON is written as this byte."""
+
 
 class TextChoice(msgspec.Struct, frozen=True):
     """`schemas.completions.CompletionChoice` as an event of a stream has it; `logprobs` is JSON."""
@@ -66,9 +69,16 @@ class ChunkFrame:
         # A quotation mark inside a string is escaped, so the key is found once, whatever the model is called.
         self._head, self._tail = without_choices.model_dump_json(exclude=exclude).encode().split(_CHOICES)
 
-    def whole(self, choices: Sequence[TextChoice] | Sequence[AnswerChoice]) -> bytes:
-        """Return the JSON of an answer with these choices."""
-        return b"".join((self._head, b'"choices":', msgspec.json.encode(choices), self._tail))
+    def whole(
+        self, choices: Sequence[TextChoice] | Sequence[AnswerChoice], scores: Sequence[Sequence[bytes]] = ()
+    ) -> list[bytes]:
+        """Return the JSON of an answer with these choices, in pieces; `scores` go where `logprobs` is `SLOT`."""
+        around = msgspec.json.encode(choices).split(bytes(SLOT))
+        pieces = [self._head, b'"choices":', around[0]]
+        for score, after in zip(scores, around[1:], strict=True):
+            pieces += score
+            pieces.append(after)
+        return [*pieces, self._tail]
 
     def event(self, choice: TextChoice | MessageChoice, usage: bytes | None = None) -> bytes:
         """Return the JSON of an event with one choice; `usage`, JSON too, takes the place of the frame's null."""

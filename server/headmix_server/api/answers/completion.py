@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from headmix_server.api.answers.chunks import ChunkFrame, TextChoice
+from headmix_server.api.answers.chunks import SLOT, ChunkFrame, TextChoice
 from headmix_server.api.answers.continuous_usage import ContinuousUsage
 from headmix_server.api.answers.scores import CompletionScores, completion_scores
 from headmix_server.api.job import Job
@@ -35,7 +35,7 @@ class _Whole:
 
     def choice(self, index: int, *, scored: bool) -> TextChoice:
         reason = None if self.reason is None else self.reason.value
-        return TextChoice(index, "".join(self.texts), self.scores.json() if scored else None, reason)
+        return TextChoice(index, "".join(self.texts), SLOT if scored else None, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class CompletionAnswer:
     id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    async def whole(self) -> bytes:
-        """Return everything at once, as JSON; raises as `Job.run`."""
+    async def whole(self) -> list[bytes]:
+        """Return everything at once, as JSON in pieces; raises as `Job.run`."""
         choices: defaultdict[int, _Whole] = defaultdict(_Whole)
         tokens = 0
         async with aclosing(self._deltas()) as deltas:
@@ -57,7 +57,8 @@ class CompletionAnswer:
                 choices[index].add(delta, scores)
         scored = self.request.logprobs is not None
         done = [choices[index].choice(index, scored=scored) for index in sorted(choices)]
-        return ChunkFrame(self._body([], self.job.usage(tokens))).whole(done)
+        pieces = [choices[index].scores.pieces() for index in sorted(choices) if scored]
+        return ChunkFrame(self._body([], self.job.usage(tokens))).whole(done, pieces)
 
     async def events(self) -> Events:
         """Yield the events of a stream; raises as `Job.run`."""

@@ -7,7 +7,7 @@ from itertools import chain
 
 import msgspec
 
-from headmix_server.api.answers.whole import JsonList, json_object
+from headmix_server.api.answers.whole import JsonList, json_object, object_pieces
 from headmix_server.api.logprobs import chat_logprobs, completion_logprobs, parts_of
 from headmix_server.api.schemas.completions import CompletionLogprobs
 from headmix_server.text.completion import PlacedLogprob
@@ -42,12 +42,19 @@ class CompletionScores:
 
     def json(self) -> msgspec.Raw:
         """Return the object."""
-        return json_object(
-            tokens=self.tokens,
-            token_logprobs=self.token_logprobs,
-            top_logprobs=self.top_logprobs,
-            text_offset=self.text_offset,
-        )
+        return json_object(**self._fields())
+
+    def pieces(self) -> list[bytes]:
+        """Return the object in pieces."""
+        return object_pieces(**self._fields())
+
+    def _fields(self) -> dict[str, JsonList]:
+        return {
+            "tokens": self.tokens,
+            "token_logprobs": self.token_logprobs,
+            "top_logprobs": self.top_logprobs,
+            "text_offset": self.text_offset,
+        }
 
 
 async def completion_scores(

@@ -5,7 +5,6 @@ from fastapi import APIRouter, Request, Response
 from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.api.admission import Admission, Admitted
 from headmix_server.api.answers.chat import ChatAnswer
-from headmix_server.api.answers.whole import JSON
 from headmix_server.api.bounds import bounds_of, check_choices
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
@@ -18,6 +17,7 @@ from headmix_server.api.sampling import check_length, context_length, sampling_p
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
+from headmix_server.api.whole_response import WholeResponse
 from headmix_server.core.errors import InvalidRequest
 
 router = APIRouter(tags=["generation"], route_class=GuardedRoute)
@@ -30,7 +30,7 @@ async def create_chat_completion(request: Request, body: ChatRequest, admission:
     answer = ChatAnswer(job, body)
     if body.stream:
         return await open_stream(request, answer.events(), job.model.headers)
-    return Response(await until_disconnected(request, answer.whole()), headers=dict(job.model.headers), media_type=JSON)
+    return WholeResponse(await until_disconnected(request, answer.whole()), job.model.headers)
 
 
 async def _make_job(request: Request, body: ChatRequest, admission: Admission, state: ApiState) -> Job:

@@ -4,7 +4,6 @@ from fastapi import APIRouter, Request, Response
 
 from headmix_server.api.admission import Admission, Admitted
 from headmix_server.api.answers.completion import CompletionAnswer
-from headmix_server.api.answers.whole import JSON
 from headmix_server.api.bounds import bounds_of
 from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
@@ -17,6 +16,7 @@ from headmix_server.api.sampling import context_length, sampling_params
 from headmix_server.api.schemas.completions import Completion, CompletionRequest
 from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
+from headmix_server.api.whole_response import WholeResponse
 from headmix_server.core.errors import InvalidRequest
 
 DEFAULT_MAX_TOKENS = 16
@@ -30,7 +30,7 @@ async def create_completion(request: Request, body: CompletionRequest, admission
     answer = CompletionAnswer(job, body)
     if body.stream:
         return await open_stream(request, answer.events(), job.model.headers)
-    return Response(await until_disconnected(request, answer.whole()), headers=dict(job.model.headers), media_type=JSON)
+    return WholeResponse(await until_disconnected(request, answer.whole()), job.model.headers)
 
 
 async def _make_job(request: Request, body: CompletionRequest, admission: Admission, state: ApiState) -> Job:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from headmix_server.api.answers.chunks import (
+    SLOT,
     AnswerChoice,
     AnswerMessage,
     ChunkFrame,
@@ -16,7 +17,7 @@ from headmix_server.api.answers.chunks import (
     MessageDelta,
     TextChoice,
 )
-from headmix_server.api.answers.whole import JsonList, json_object
+from headmix_server.api.answers.whole import JsonList, object_pieces
 from headmix_server.api.schemas.chat import (
     ChatChunk,
     ChatChunkChoice,
@@ -74,14 +75,14 @@ def test_whole_answers_are_the_schemas(texts: list[str], model: str, score: floa
         prompt_tokens=2, completion_tokens=3, total_tokens=5, prompt_tokens_details=PromptTokensDetails(cached_tokens=1)
     )
     plain = Completion(id="cmpl-1", created=7, model=model, choices=[], usage=usage)
-    scored = json_object(
+    scored = object_pieces(
         tokens=entries(*texts),
         token_logprobs=entries(None, score),
         top_logprobs=entries(None, {"a": score or 0.0}),
         text_offset=entries(*range(len(texts))),
     )
-    choices = [TextChoice(index, text, scored, "stop") for index, text in enumerate(texts)]
-    body = ChunkFrame(plain).whole(choices)
+    choices = [TextChoice(index, text, SLOT, "stop") for index, text in enumerate(texts)]
+    body = b"".join(ChunkFrame(plain).whole(choices, [scored] * len(choices)))
     found = Completion.model_validate_json(body)
     assert json.loads(body) == found.model_dump()
     assert found.model_copy(update={"choices": []}) == plain
@@ -89,9 +90,10 @@ def test_whole_answers_are_the_schemas(texts: list[str], model: str, score: floa
     entry = ChatTokenLogprob(token="a", logprob=score or 0.0, bytes=[97], top_logprobs=[])
     content = JsonList()
     content.add(entry)
-    logprobs = None if score is None else json_object(content=content, refusal=None)
-    answers = [AnswerChoice(index, AnswerMessage(content=text), logprobs, "length") for index, text in enumerate(texts)]
-    body = ChunkFrame(chat).whole(answers)
+    slot = None if score is None else SLOT
+    answers = [AnswerChoice(index, AnswerMessage(content=text), slot, "length") for index, text in enumerate(texts)]
+    scores = [] if score is None else [object_pieces(content=content, refusal=None)] * len(answers)
+    body = b"".join(ChunkFrame(chat).whole(answers, scores))
     answered = ChatCompletion.model_validate_json(body)
     assert json.loads(body) == answered.model_dump()
     assert answered.model_copy(update={"choices": []}) == chat
