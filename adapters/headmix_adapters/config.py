@@ -20,6 +20,12 @@ ClassifierKind = Literal["linear", "mlp-tanh"]
 Problem = Literal["single_label", "multi_label", "regression"]
 
 
+METADATA_FIELDS = ("examples", "training", "created_by")
+"""What a description holds for people alone: nothing is computed from it."""
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
 class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Immutable, closed against unknown fields."""
 
@@ -145,6 +151,19 @@ def encode_config(config: AdapterConfig) -> str:
     if not config.examples:
         del fields["examples"]
     return msgspec.json.encode(fields, order="sorted").decode()
+
+
+def without_metadata(config: AdapterConfig) -> AdapterConfig:
+    """Return what decides how the adapter computes and answers: the description less its metadata."""
+    return msgspec.structs.replace(config, examples=(), training={}, created_by="")
+
+
+def decode_without_metadata(text: str | bytes) -> AdapterConfig:
+    """Parse a header's JSON text as `decode_config` does, its metadata left unread and empty, however large it is."""
+    fields = _FIELDS.decode(text)
+    for name in METADATA_FIELDS:
+        fields.pop(name, None)
+    return decode_config(msgspec.json.encode(fields))
 
 
 def decode_config(text: str | bytes) -> AdapterConfig:

@@ -12,7 +12,16 @@ import httpx2
 from headmix.calls import AsyncBound, AsyncCall, AsyncPagedCall, AsyncStreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
-from headmix.operations import adapters, classification, embedding, generation, models, rollout, tenants
+from headmix.operations import (
+    adapters,
+    classification,
+    embedding,
+    generation,
+    models,
+    rollout,
+    tenant_adapters,
+    tenants,
+)
 from headmix.operations.health import get_health, get_readiness
 from headmix.operations.usage import read_usage, read_usage_csv
 from headmix.response import transport_errors
@@ -30,7 +39,7 @@ class AsyncStreams(AsyncBound):
 class AsyncModels(AsyncBound):
     """`client.models`: what this key may ask."""
 
-    list = AsyncCall(models.list_models)
+    list = AsyncPagedCall(models.list_models)
     get = AsyncCall(models.get_model)
     base = AsyncCall(models.base_model)
 
@@ -94,6 +103,12 @@ class AsyncTenants(AsyncBound):
     limits = AsyncCall(tenants.get_limits)
     set_limits = AsyncCall(tenants.set_limits)
     audit = AsyncCall(tenants.read_audit)
+    adapters = AsyncPagedCall(tenant_adapters.list_of)
+    versions = AsyncPagedCall(tenant_adapters.versions)
+    remove_adapter = AsyncCall(tenant_adapters.remove)
+    retire_adapter = AsyncCall(tenant_adapters.retire)
+    unshare_adapter = AsyncCall(tenant_adapters.unshare)
+    unpin_adapter = AsyncCall(tenant_adapters.unpin)
 
 
 class AsyncClient(AsyncBound):

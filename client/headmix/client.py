@@ -11,7 +11,16 @@ import httpx2
 from headmix.calls import Bound, Call, PagedCall, StreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
 from headmix.download import FileSink
-from headmix.operations import adapters, classification, embedding, generation, models, rollout, tenants
+from headmix.operations import (
+    adapters,
+    classification,
+    embedding,
+    generation,
+    models,
+    rollout,
+    tenant_adapters,
+    tenants,
+)
 from headmix.operations.health import get_health, get_readiness
 from headmix.operations.usage import read_usage, read_usage_csv
 from headmix.response import transport_errors
@@ -29,7 +38,7 @@ class Streams(Bound):
 class Models(Bound):
     """`client.models`: what this key may ask."""
 
-    list = Call(models.list_models)
+    list = PagedCall(models.list_models)
     get = Call(models.get_model)
     base = Call(models.base_model)
 
@@ -91,6 +100,12 @@ class Tenants(Bound):
     limits = Call(tenants.get_limits)
     set_limits = Call(tenants.set_limits)
     audit = Call(tenants.read_audit)
+    adapters = PagedCall(tenant_adapters.list_of)
+    versions = PagedCall(tenant_adapters.versions)
+    remove_adapter = Call(tenant_adapters.remove)
+    retire_adapter = Call(tenant_adapters.retire)
+    unshare_adapter = Call(tenant_adapters.unshare)
+    unpin_adapter = Call(tenant_adapters.unpin)
 
 
 class Client(Bound):

@@ -65,6 +65,11 @@ def script(server: FakeServer, snippet: str) -> None:
     server.script("GET", "/v1/audit?limit=100&tenant=acme", Reply.of(listing(AUDIT_ENTRY)))
     server.script("PATCH", "/v1/tenants/acme/limits", Reply.of(LIMITS))
     server.script("GET", "/v1/tenants/acme/limits", Reply.of(LIMITS))
+    owned = "/v1/tenants/acme/adapters"
+    server.script("GET", f"{owned}?limit=1000", Reply.of(listing(ADAPTER)))
+    server.script("DELETE", f"{owned}/support/sharing", Reply.of(SHARING))
+    server.script("POST", f"{owned}/support/versions/2/retire", Reply.of(ADAPTER))
+    server.script("DELETE", f"{owned}/support", Reply.of(DELETED))
     november = "/v1/usage?group_by=model&from=2026-11-01&to=2026-11-30"
     server.script("GET", november, Reply.of(listing(USAGE_LINE)))
     server.script("GET", "/v1/usage?group_by=tenant%2Cday%2Cmodel&format=csv", Reply(200, b"tenant,day\r\n"))
@@ -90,7 +95,8 @@ def test_each_snippet_runs(snippet: str, server: FakeServer, monkeypatch: pytest
 def test_each_command_exists_with_its_options(command: str) -> None:
     program, *args = shlex.split(command)
     assert program == "headmix"
-    names = args[:2] if args[0] in ("adapters", "keys", "tenants") else args[:1]
+    deep = 3 if args[:2] == ["tenants", "adapters"] else 2 if args[0] in ("adapters", "keys", "tenants") else 1
+    names = args[:deep]
     shown = CliRunner().invoke(build_app(), [*names, "--help"])
     assert shown.exit_code == 0
     assert all(option in shown.stdout for option in args if option.startswith("--"))

@@ -63,6 +63,26 @@ def random_tensors(
     return {name: torch.randn(shape, generator=generator) * scale for name, shape in shapes.items()}
 
 
+def nested(depth: int) -> Json:
+    """An object whose containers, itself among them, are so many deep."""
+    value: list[Any] = []
+    for _ in range(depth - 2):
+        value = [value]
+    return {"a": value} if depth > 1 else {}
+
+
+def with_description(content: bytes, changes: Json) -> bytes:
+    """The file with other fields in its description, as any program may write it; `base` is changed field by field."""
+    length = int.from_bytes(content[:8], "little")
+    index = json.loads(content[8 : 8 + length])
+    config = json.loads(index["__metadata__"]["headmix"])
+    config |= changes | {"base": config["base"] | changes.get("base", {})}
+    index["__metadata__"] = {"headmix": json.dumps(config)}
+    header = json.dumps(index).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+
+
 def random_artifact(
     path: Path,
     base: BaseShape,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, insert
 
-from headmix_adapters.config import AdapterConfig, encode_config
+from headmix_adapters.config import AdapterConfig, encode_config, without_metadata
 from headmix_server.catalog.models import AdapterRow, ArtifactRow, PromotionRow, VersionRow
 from headmix_server.catalog.store import ArtifactStore
 from headmix_server.core.database import ensure_tenant, writing
@@ -22,7 +22,7 @@ def fill(engine: Engine, count: int, config: AdapterConfig, *, artifacts: Path |
     """Give the tenant `default` so many adapters, each of bytes of its own; with files where a folder is given."""
     if not count:
         return
-    text, contents = encode_config(config), [f"{number}".encode() for number in range(count)]
+    text, contents = encode_config(without_metadata(config)), [f"{number}".encode() for number in range(count)]
     digests = [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in contents]
     if artifacts is not None:
         store = ArtifactStore(artifacts)
@@ -54,6 +54,7 @@ def fill(engine: Engine, count: int, config: AdapterConfig, *, artifacts: Path |
                     "size_bytes": 5_900_000,
                     "num_parameters": 2_900_000,
                     "config": text,
+                    "config_bytes": len(text),
                     "created": 0,
                 }
                 for number, digest in enumerate(digests)

@@ -11,7 +11,11 @@ FLOAT32_SMALLEST = 2.0**-126
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Upper bounds of what is accepted; ranks are per term, sizes in bytes."""
+    """Upper bounds of what is accepted; ranks are per term, sizes in bytes.
+
+    `max_config_bytes` bounds the whole description as JSON, `max_words_chars` all labels together and all added tokens
+    together, `max_metadata_bytes` and `max_metadata_depth` the free-form `training` object.
+    """
 
     max_rank: int = 256
     max_bytes: int = 256 * MIB
@@ -20,3 +24,7 @@ class Limits:
     max_added_tokens: int = 4096
     max_examples: int = 4
     max_example_chars: int = 1000
+    max_config_bytes: int = MIB
+    max_words_chars: int = 1 << 17
+    max_metadata_bytes: int = MIB // 16
+    max_metadata_depth: int = 16

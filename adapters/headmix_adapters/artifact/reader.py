@@ -56,7 +56,7 @@ def artifact_from(file: BinaryIO, path: Path, limits: Limits) -> Artifact:
     """Read the header of a file that is already open; raises as `open_artifact` does."""
     header = read_header(file, max_bytes=limits.max_header_bytes)
     size = file.seek(0, 2)
-    return Artifact(path, _config(header), header.tensors, size)
+    return Artifact(path, _config(header, limits), header.tensors, size)
 
 
 def adapted_layers(names: Iterable[str]) -> tuple[int, ...]:
@@ -64,12 +64,18 @@ def adapted_layers(names: Iterable[str]) -> tuple[int, ...]:
     return tuple(sorted({layer for name in names if (layer := layer_of(name)) is not None}))
 
 
-def _config(header: Header) -> AdapterConfig:
+def _config(header: Header, limits: Limits) -> AdapterConfig:
     text = header.metadata.get(METADATA_KEY)
     if text is None:
         raise ArtifactError([ArtifactFault(None, _without_config(header.tensors))])
+    data = text.encode()
+    if len(data) > limits.max_config_bytes:
+        reason = (
+            f"the {METADATA_KEY} metadata is {len(data)} bytes long, more than the limit of {limits.max_config_bytes}"
+        )
+        raise ArtifactError([ArtifactFault(None, reason)])
     try:
-        parse_strict(text.encode())
+        parse_strict(data)
         return decode_config(text)
     except msgspec.ValidationError as error:
         reason = quoted(str(error)) + choices_after(error, AdapterConfig)

@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from headmix_adapters.artifact.faults import FaultList, quoted
 from headmix_adapters.artifact.limits import FLOAT32_MAX, FLOAT32_SMALLEST, Limits
+from headmix_adapters.artifact.metadata import check_metadata
 from headmix_adapters.config import FORMAT, AdapterConfig, BaseShape, ClassifierConfig, SiteConfig
 from headmix_adapters.printable import printable
 from headmix_adapters.sites import TERMS
@@ -30,7 +31,7 @@ def check_dimensions(config: AdapterConfig, limits: Limits, faults: FaultList) -
 
 
 def check_meaning(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
-    """Add a fault for every rule broken by the rest: method and task against the parts present, labels, tokens."""
+    """Add a fault for every rule broken by the rest: method and task against the parts present, words, metadata."""
     sites = config.sites.present()
     for name, site in sites.items():
         if config.method == "lora" and site.head is not None:
@@ -44,8 +45,9 @@ def check_meaning(config: AdapterConfig, limits: Limits, faults: FaultList) -> N
     if config.classifier is not None:
         _check_classifier(config.classifier, limits, faults)
         _check_pad_token(config.classifier, config.base.vocab_size, faults)
-    _check_words("added_tokens", config.added_tokens, limits.max_added_tokens, faults)
+    _check_words("added_tokens", config.added_tokens, limits.max_added_tokens, limits, faults)
     check_examples(config, limits, faults)
+    check_metadata(config, limits, faults)
 
 
 def check_base(config: AdapterConfig, base: BaseShape, *, allow_base_mismatch: bool, faults: FaultList) -> None:
@@ -140,7 +142,7 @@ def _check_classifier(classifier: ClassifierConfig, limits: Limits, faults: Faul
         faults.add(f"{where}: single_label needs at least 2, not {count}")
     elif count < 1:
         faults.add(f"{where}: at least 1 is needed")
-    _check_words(where, classifier.labels, limits.max_labels, faults)
+    _check_words(where, classifier.labels, limits.max_labels, limits, faults)
     for index, label in enumerate(classifier.labels[: limits.max_labels]):
         # People read labels in answers and lists; added tokens are the model's, and may hold a line end.
         if printable(label) != label:
@@ -157,11 +159,13 @@ def _check_pad_token(classifier: ClassifierConfig, vocab_size: int, faults: Faul
         faults.add(f"classifier.pad_token: {token} is not a token of the base, which has {vocab_size}")
 
 
-def _check_words(where: str, words: Sequence[str], most: int, faults: FaultList) -> None:
+def _check_words(where: str, words: Sequence[str], most: int, limits: Limits, faults: FaultList) -> None:
     """Labels and added tokens alike: bounded in number and length, not empty, each once."""
     if len(words) > most:
         faults.add(f"{where}: {len(words)} are more than the limit of {most}")
         return
+    if (length := sum(map(len, words))) > limits.max_words_chars:
+        faults.add(f"{where}: {length} characters in all, more than the limit of {limits.max_words_chars}")
     seen: set[str] = set()
     for index, word in enumerate(words):
         if not word.strip():

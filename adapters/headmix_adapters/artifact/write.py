@@ -10,6 +10,8 @@ from torch import Tensor
 from headmix_adapters.artifact.digest import digest_bytes
 from headmix_adapters.artifact.durable import write_durably
 from headmix_adapters.artifact.faults import FaultList
+from headmix_adapters.artifact.limits import Limits
+from headmix_adapters.artifact.metadata import check_metadata
 from headmix_adapters.artifact.reader import adapted_layers
 from headmix_adapters.config import METADATA_KEY, AdapterConfig, encode_config
 from headmix_adapters.sites import tensor_shapes
@@ -24,10 +26,11 @@ def write_artifact(
     make sense is `verify_artifact`'s to say.
 
     Raises:
-        ArtifactError: tensors are missing, extra or misshapen; nothing is written.
+        ArtifactError: tensors are missing, extra or misshapen, or the metadata is too large, too deep or unprintable;
+            nothing is written.
         OSError: the file cannot be written.
     """
-    _require_config_tensors(config, tensors)
+    _require_writable(config, tensors)
     # Copies, because the library refuses tensors that share memory.
     stored = {name: tensor.detach().to("cpu", dtype, copy=True).contiguous() for name, tensor in tensors.items()}
     # One metadata entry only: the library writes several in no fixed order, which would change the digest.
@@ -36,9 +39,10 @@ def write_artifact(
     return digest_bytes(data)
 
 
-def _require_config_tensors(config: AdapterConfig, tensors: Mapping[str, Tensor]) -> None:
+def _require_writable(config: AdapterConfig, tensors: Mapping[str, Tensor]) -> None:
     expected = tensor_shapes(config, adapted_layers(tensors))
     faults = FaultList()
+    check_metadata(config, Limits(), faults)
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             faults.add("missing", name)

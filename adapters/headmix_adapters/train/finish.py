@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from headmix_adapters.artifact import digest_file, verify_artifact
+from headmix_adapters.artifact import Limits, digest_file, verify_artifact
 from headmix_adapters.artifact.durable import sync_path
+from headmix_adapters.artifact.metadata import training_fault
 from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.train.advice import advise
@@ -50,7 +51,9 @@ def write_result(material: Material, artifact: Path, fitted: Fit, history: dict[
         metrics = {"adapter": result.adapter.scores}
         metrics |= {} if result.base is None else {"base": result.base.scores}
         metrics |= {} if result.probe is None else {"linear_probe": result.probe.scores}
-        training = history | {"metrics": metrics} | ({"warnings": result.warnings} if result.warnings else {})
+        training = _recordable(
+            history | {"metrics": metrics} | ({"warnings": result.warnings} if result.warnings else {})
+        )
         config = msgspec.structs.replace(material.config, training=training)
         write_artifact(draft, config, load_tensors(draft))
         verify_artifact(draft, base=material.base.shape)
@@ -76,6 +79,15 @@ def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit
         warnings=warnings(adapter, record.base, record.probe, deciding, texts),
         advice=advise(fitted.curve, steps=fitted.steps, epochs=epochs, held_out=len(held_out), patience=patience),
     )
+
+
+def _recordable(training: dict[str, Any]) -> dict[str, Any]:
+    """Return what a header may hold of a run's history: a recipe of endless labels must not cost a trained adapter."""
+    for left_out in ((), ("recipe",), ("recipe", "data", "warnings")):
+        rest = {name: value for name, value in training.items() if name not in left_out}
+        if training_fault(rest, Limits()) is None:
+            return rest
+    return {}
 
 
 def training_record(material: Material, steps: int, seconds: float) -> dict[str, Any]:

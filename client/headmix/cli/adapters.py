@@ -49,7 +49,7 @@ def list_adapters(ctx: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found)
     else:
-        _print_adapters(found)
+        print_adapters(found)
 
 
 @adapters_app.command()
@@ -73,7 +73,7 @@ def versions(ctx: typer.Context, name: AdapterName, as_json: JsonOption = False)
     if as_json:
         print_json(found)
     else:
-        _print_versions(found)
+        print_versions(found)
 
 
 @adapters_app.command()
@@ -105,7 +105,7 @@ def rollback(ctx: typer.Context, name: AdapterVersionName, version: VersionOptio
 @adapters_app.command()
 def retire(ctx: typer.Context, name: AdapterVersionName, version: Number = None) -> None:
     """Keep a version (NAME@3) that is not the current one from being named; its bytes stay."""
-    number = _needed(name, version)
+    number = needed_version(name, version)
     with Session.of(ctx).client() as client:
         retired = client.adapters.retire(name.name, number)
     say(f"{told(retired)} is {retired.state}")
@@ -114,7 +114,7 @@ def retire(ctx: typer.Context, name: AdapterVersionName, version: Number = None)
 @adapters_app.command()
 def restore(ctx: typer.Context, name: AdapterVersionName, version: Number = None) -> None:
     """Let a retired version (NAME@3) be named again."""
-    number = _needed(name, version)
+    number = needed_version(name, version)
     with Session.of(ctx).client() as client:
         restored = client.adapters.restore(name.name, number)
     say(f"{told(restored)} is {restored.state}")
@@ -149,14 +149,16 @@ def download(
     say(f"saved {saved}")
 
 
-def _needed(name: Named, version: int | None) -> int:
+def needed_version(name: Named, version: int | None) -> int:
+    """The version that must be named."""
     number = version_of(name, version)
     if number is None:
         raise typer.BadParameter(f"name the version, for example {name}@3")
     return number
 
 
-def _print_adapters(found: Sequence[Adapter]) -> None:
+def print_adapters(found: Sequence[Adapter]) -> None:
+    """Print a table of adapters."""
     columns = ("adapter", "task", "method", "canary", "pinned", "size", "created", "digest", "resident")
     print_table(
         columns,
@@ -174,7 +176,8 @@ def _print_adapters(found: Sequence[Adapter]) -> None:
     )
 
 
-def _print_versions(found: Sequence[Adapter]) -> None:
+def print_versions(found: Sequence[Adapter]) -> None:
+    """Print a table of an adapter's versions."""
     columns = ("adapter", "state", "task", "method", "size", "created", "digest", "resident")
     print_table(
         columns,
@@ -196,6 +199,6 @@ def _state(adapter: Adapter) -> str:
     canary = adapter.canary
     if canary is not None and canary.version == adapter.version:
         return f"canary {canary.percent} %"
-    if adapter.current:
+    if adapter.current and adapter.state != "retired":
         return "current, pinned" if adapter.pinned else "current"
     return adapter.state or ""

@@ -7,9 +7,11 @@ import typer
 from headmix.cli.limits import limits
 from headmix.cli.output import JsonOption, moment, print_json, print_table, say
 from headmix.cli.session import Session
+from headmix.cli.tenant_adapters import tenant_adapters_app
 
 tenants_app = typer.Typer(no_args_is_help=True, help="Make, list and limit tenants (needs a key with the scope admin).")
 tenants_app.command()(limits)
+tenants_app.add_typer(tenant_adapters_app, name="adapters")
 
 
 @tenants_app.command(name="list")

@@ -40,7 +40,7 @@ def push(
 
 def list_adapters() -> Request[Page[Adapter]]:
     """The current version of each of the tenant's adapters by name, then of those that others share with it."""
-    return Request("GET", ADAPTERS, _adapters, query={"limit": _PAGE})
+    return Request("GET", ADAPTERS, parse_adapters, query={"limit": _PAGE})
 
 
 def get_adapter(name: str) -> Request[Adapter]:
@@ -50,7 +50,7 @@ def get_adapter(name: str) -> Request[Adapter]:
 
 def versions(name: str) -> Request[Page[AdapterVersion]]:
     """All versions of one adapter, newest first. Raises NotFoundError."""
-    return Request("GET", path(name, "versions"), _versions, query={"limit": _PAGE, **owner(name)})
+    return Request("GET", path(name, "versions"), parse_versions, query={"limit": _PAGE, **owner(name)})
 
 
 def remove(name: str, version: int | None = None) -> Request[DeletedAdapter]:
@@ -96,12 +96,14 @@ def download(name: str, version: int | None = None) -> Request[bytes]:
     return Request("GET", path(name, "file"), _verified, query=query)
 
 
-def _adapters(body: bytes, meta: ResponseMeta) -> Page[Adapter]:
+def parse_adapters(body: bytes, meta: ResponseMeta) -> Page[Adapter]:
+    """One page of a list of adapters."""
     found = parser_of(AdapterList)(body, meta)
     return Page(found.data, found.data[-1].name if found.has_more and found.data else None)
 
 
-def _versions(body: bytes, meta: ResponseMeta) -> Page[AdapterVersion]:
+def parse_versions(body: bytes, meta: ResponseMeta) -> Page[AdapterVersion]:
+    """One page of an adapter's history."""
     found = parser_of(AdapterVersionList)(body, meta)
     return Page(found.data, found.data[-1].version if found.has_more and found.data else None)
 

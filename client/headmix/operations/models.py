@@ -1,12 +1,13 @@
 """Owns the requests that read the models this key may ask: the base and the tenant's adapters."""
 
 from headmix.errors import InvalidResponseError
+from headmix.page import Page
 from headmix.request import Request, parser_of, segment
 from headmix.types.model import Model, ModelList
 from headmix.types.result import ResponseMeta
 
 
-def list_models() -> Request[tuple[Model, ...]]:
+def list_models() -> Request[Page[Model]]:
     """All models this key may ask."""
     return Request("GET", "/v1/models", _models)
 
@@ -21,12 +22,13 @@ def get_model(model: str) -> Request[Model]:
     return Request("GET", f"/v1/models/{segment(model)}", parser_of(Model))
 
 
-def _models(body: bytes, meta: ResponseMeta) -> tuple[Model, ...]:
-    return parser_of(ModelList)(body, meta).data
+def _models(body: bytes, meta: ResponseMeta) -> Page[Model]:
+    found = parser_of(ModelList)(body, meta)
+    return Page(found.data, found.data[-1].id if found.has_more and found.data else None)
 
 
 def _base(body: bytes, meta: ResponseMeta) -> Model:
-    found = next((model for model in _models(body, meta) if model.parent is None), None)
+    found = next((model for model in _models(body, meta).items if model.parent is None), None)
     if found is None:
         raise InvalidResponseError("the server lists no base among its models")
     return found

@@ -29,7 +29,8 @@ class Adapter(Result):
     `name` is what to send as `model`, of another tenant's adapter `owner/name`; `pinned` and `canary` are the name's.
 
     `state` is `ready`, or `retired` for a version that is kept and cannot be named. `resident` says where its tensors
-    are now: `device`, `host` or `disk`. `sites`, `training` and `examples` are as the artifact has them.
+    are now: `device`, `host` or `disk`. `sites`, `training` and `examples` are as the artifact has them. The last two
+    come from `get` alone, and `training` is None where the server does not show it because it is too large.
     """
 
     name: str

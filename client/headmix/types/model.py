@@ -27,3 +27,4 @@ class ModelList(Part):
     """The wire's envelope around models."""
 
     data: tuple[Model, ...]
+    has_more: bool = False

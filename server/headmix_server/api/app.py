@@ -20,6 +20,7 @@ from headmix_server.api.routes import (
     models,
     pins,
     sharing,
+    tenant_adapters,
     tenants,
     usage,
     versions,
@@ -30,7 +31,7 @@ from headmix_server.api.state import ApiState
 _RESOURCES = (
     *(completions, chat, classify, embeddings, models),
     *(adapters, versions, sharing, canary, pins),
-    *(tenants, limits, usage),
+    *(tenants, tenant_adapters, limits, usage),
 )
 _PROBES = (health, metrics)
 

@@ -154,7 +154,10 @@ def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> AdapterReco
     """
     settings = state.settings
     limits = Limits(
-        max_rank=settings.max_adapter_rank, max_bytes=settings.max_adapter_mib * MIB, max_labels=settings.max_labels
+        max_rank=settings.max_adapter_rank,
+        max_bytes=settings.max_adapter_mib * MIB,
+        max_labels=settings.max_labels,
+        max_metadata_bytes=settings.max_adapter_metadata_kib * 1024,
     )
     try:
         artifact = verify_artifact(

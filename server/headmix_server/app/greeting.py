@@ -5,13 +5,14 @@ Text only, on stdout; the log is elsewhere (stderr).
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from headmix_adapters.config import ExamplePrompt
 from headmix_adapters.printable import printable
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.tenancy.admin_key import FILE_NAME
@@ -33,8 +34,9 @@ TEXT = "A text to classify."
 class Greeting:
     """Everything to be told.
 
-    `adapters` are the first of `num_adapters`. `new_key` is the admin key where this start made it; `data_dir` None
-    means keys are off. `program` is the command line's name where it finds the key by itself.
+    `adapters` are the first of `num_adapters`; `examples` has the first prompt each brings, by digest. `new_key` is the
+    admin key where this start made it; `data_dir` None means keys are off. `program` is the command line's name where
+    it finds the key by itself.
     """
 
     url: str
@@ -42,6 +44,7 @@ class Greeting:
     generates: bool
     chats: bool
     adapters: Sequence[AdapterVersion]
+    examples: Mapping[str, ExamplePrompt]
     num_adapters: int
     data_dir: Path | None
     new_key: str | None
@@ -83,7 +86,7 @@ class Greeting:
 
     def _command(self, adapter: AdapterVersion) -> tuple[str, str]:
         """Return a command with the first prompt the adapter brings, and what to expect of it."""
-        example = next(iter(adapter.config.examples), None)
+        example = self.examples.get(adapter.digest)
         expected = "" if example is None or not example.expect else f": expect {_short(example.expect)}"
         prompt = None if example is None else example.prompt
         if adapter.task == "classification":

@@ -78,14 +78,17 @@ class Parts:
 
     def greeting(self, url: str) -> Greeting:
         """Return what is told to whoever started the server."""
-        state = self.state
+        state, catalog = self.state, self.state.library.catalog
+        adapters = catalog.list(TENANT, limit=MAX_LISTED)
+        brought = {adapter.digest: catalog.descriptions.of(adapter.digest).examples for adapter in adapters}
         return Greeting(
             url=url,
             base=state.base.name,
             generates=state.generates,
             chats=state.generates and state.chat_template is not None,
-            adapters=state.library.catalog.list(TENANT, limit=MAX_LISTED),
-            num_adapters=state.library.catalog.count(TENANT),
+            adapters=adapters,
+            examples={digest: examples[0] for digest, examples in brought.items() if examples},
+            num_adapters=catalog.count(TENANT),
             data_dir=self.folder.root if state.settings.keys == "on" else None,
             new_key=self.new_key,
             program=_program(self.folder.root),

@@ -59,7 +59,7 @@ class Preload:
             current = self._library.catalog.resolve(TENANT, name)
         except ModelNotFound:
             return True
-        if any(version.digest == digest for version in self._library.catalog.versions(TENANT, name)):
+        if any(version.digest == digest for version in self._library.catalog.versions(TENANT, name).versions):
             return False
         if current.digest != preloaded:
             self._log.warning("preload skipped: the name was changed by a user", name=name, current=current.reference)

@@ -5,6 +5,7 @@ import time
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from headmix_server.catalog.descriptions import describe
 from headmix_server.catalog.models import ArtifactRow, IdentityRow
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion
 from headmix_server.core.errors import InvalidRequest
@@ -20,11 +21,14 @@ def accept_artifact(session: Session, record: AdapterRecord) -> ArtifactRow:
     if bound not in (None, record.base):
         raise InvalidRequest(f"The adapter was verified against the base {record.base}; this catalog's is {bound}.")
     artifact = session.get(ArtifactRow, record.digest)
+    is_new = artifact is None
     if artifact is None:
         artifact = ArtifactRow(digest=record.digest, size_bytes=record.size_bytes, created=int(time.time()))
         session.add(artifact)
     artifact.base = record.base
     session.flush()
+    if is_new:
+        describe(session, record.digest, record.config)
     return artifact
 
 

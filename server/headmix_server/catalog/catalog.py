@@ -11,13 +11,15 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
-from headmix_adapters.config import BaseShape, encode_config
+from headmix_adapters.config import BaseShape, encode_config, without_metadata
 from headmix_server.catalog.bind_base import BaseIdentity, Bound, bind_base
 from headmix_server.catalog.bound_base import accept_artifact, require_accepted
 from headmix_server.catalog.canary import Canaries, end_canary, require_no_canary
+from headmix_server.catalog.descriptions import Descriptions
 from headmix_server.catalog.history import promote, strike, undo
 from headmix_server.catalog.models import AdapterRow, ArtifactRow, IdentityRow, VersionRow
 from headmix_server.catalog.names import check_name, parse_adapter, parse_reference
+from headmix_server.catalog.page import Page, read_page
 from headmix_server.catalog.pins import Pins, unpin
 from headmix_server.catalog.queries import (
     NO_DRAW,
@@ -53,6 +55,7 @@ class Catalog:
         self.tombstones = Tombstones(engine)
         self.sharing = Sharing(engine)
         self.canaries = Canaries(engine)
+        self.descriptions = Descriptions(engine)
         self.pins = Pins(engine)
 
     # --- changes -------------------------------------------------------------------------------------------------
@@ -162,26 +165,26 @@ class Catalog:
         """
         with writing(self._engine, tenant) as session:
             row = live_adapter(session, tenant, name)
-            asked = f"{name}@{version}"
-            chosen = (VersionRow.adapter_id == row.id, VersionRow.number == storable(version), NOT_DELETED)
-            found = session.execute(versions(*chosen)).one_or_none()
-            if found is None:
-                raise not_found(asked)
             if row.current == version and state is not VersionState.READY:
                 raise InvalidRequest(
-                    f"{asked} is the current version: make another one current first.", param="version"
+                    f"{name}@{version} is the current version: make another one current first.", param="version"
                 )
-            if state is VersionState.READY:
-                require_accepted(session, read(found))
-            else:
-                require_no_canary(session, row, version)
-            if found.state != state.value:
-                session.execute(update(VersionRow).where(*chosen).values(state=state.value))
-                if state is not VersionState.READY:
-                    strike(session, row, version)
-                audit(session, actor, tenant, f"version.{state.value}", asked, digest=found.digest)
-            after = session.execute(versions(*chosen)).one_or_none()
-            return read(found if after is None else after)
+            return _change_state(session, row, version, state, actor=actor)
+
+    def retire(self, tenant: str, name: str, version: int, *, actor: str = SERVER) -> AdapterVersion:
+        """Retire a version, the current one too, and return it; its name then means nothing, and is not pinned.
+
+        Raises:
+            ModelNotFound: as `resolve`, or the adapter has no such version.
+            InvalidRequest: it is the canary.
+        """
+        with writing(self._engine) as session:
+            row = live_adapter(session, tenant, name)
+            if row.current == version:
+                end_canary(session, actor, row)
+                if unpin(session, row):
+                    audit(session, actor, tenant, "adapter.unpin", name)
+            return _change_state(session, row, version, VersionState.RETIRED, actor=actor)
 
     # --- what a tenant asks --------------------------------------------------------------------------------------
 
@@ -211,9 +214,7 @@ class Catalog:
         with reading(self._engine) as session:
             return session.scalars(there).one()
 
-    def versions(
-        self, tenant: str, model: str, *, before: int | None = None, limit: int | None = None
-    ) -> tuple[AdapterVersion, ...]:
+    def versions(self, tenant: str, model: str, *, before: int | None = None, limit: int | None = None) -> Page:
         """Return the adapter's versions with lower numbers than `before`, retired ones too, newest first.
 
         Raises:
@@ -227,7 +228,7 @@ class Catalog:
             query = versions(VersionRow.adapter_id == found, NOT_DELETED)
             if before is not None:
                 query = query.where(VersionRow.number < min(before, 2**63 - 1))
-            return tuple(map(read, session.execute(query.order_by(VersionRow.number.desc()).limit(limit))))
+            return read_page(session, query.order_by(VersionRow.number.desc()), limit)
 
     def check_upload(self, tenant: str, quota: Quota, *, least: int, most: int) -> None:
         """Refuse an upload of `least` to `most` bytes ahead of its bytes; see `quota.check_upload`.
@@ -300,8 +301,31 @@ def _digest(session: Session, row: AdapterRow, number: int | None) -> str | None
     )
 
 
+def _change_state(
+    session: Session, row: AdapterRow, version: int, state: VersionState, *, actor: str
+) -> AdapterVersion:
+    """Put a version into a state; see `Catalog.set_state`."""
+    asked = f"{row.name}@{version}"
+    chosen = (VersionRow.adapter_id == row.id, VersionRow.number == storable(version), NOT_DELETED)
+    found = session.execute(versions(*chosen)).one_or_none()
+    if found is None:
+        raise not_found(asked)
+    if state is VersionState.READY:
+        require_accepted(session, read(found))
+    else:
+        require_no_canary(session, row, version)
+    if found.state != state.value:
+        session.execute(update(VersionRow).where(*chosen).values(state=state.value))
+        if state is not VersionState.READY:
+            strike(session, row, version)
+        audit(session, actor, row.tenant, f"version.{state.value}", asked, digest=found.digest)
+    after = session.execute(versions(*chosen)).one_or_none()
+    return read(found if after is None else after)
+
+
 def _add_version(session: Session, row: AdapterRow, record: AdapterRecord) -> None:
     row.last += 1
+    config = encode_config(without_metadata(record.config))
     session.add(
         VersionRow(
             adapter_id=row.id,
@@ -310,7 +334,8 @@ def _add_version(session: Session, row: AdapterRow, record: AdapterRecord) -> No
             state=VersionState.READY.value,
             size_bytes=record.size_bytes,
             num_parameters=record.num_parameters,
-            config=encode_config(record.config),
+            config=config,
+            config_bytes=len(config.encode()),
             created=int(time.time()),
         )
     )

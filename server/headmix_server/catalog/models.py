@@ -24,6 +24,20 @@ class ArtifactRow(Base):
     created: Mapped[int]
 
 
+class DescriptionRow(Base):
+    """What an artifact's header holds for people alone, apart from what requests read: examples and `training` as JSON.
+
+    `training` is null where it is larger or deeper than is shown, which only artifacts of before there were bounds are.
+    """
+
+    __tablename__ = "descriptions"
+
+    digest: Mapped[str] = mapped_column(ForeignKey("artifacts.digest"), primary_key=True)
+    examples: Mapped[str]
+    training: Mapped[str | None]
+    created_by: Mapped[str]
+
+
 class IdentityRow(Base):
     """The one row that tells this catalog from any other, by a random text; a bucket's owner is known by it.
 
@@ -53,7 +67,9 @@ class AdapterRow(Base):
 
 
 class VersionRow(Base):
-    """One version: which artifact it is, and the artifact's header as JSON. Only `state` ever changes.
+    """One version: which artifact it is, and the artifact's header as JSON, less what is for people alone.
+
+    Only `state` ever changes. `config_bytes` is the size of `config`, so that a page can be bounded before it is read.
 
     A deleted one is a tombstone: it keeps the artifact until nothing uses it any more, and goes with its bytes.
     """
@@ -67,6 +83,7 @@ class VersionRow(Base):
     size_bytes: Mapped[int]
     num_parameters: Mapped[int]
     config: Mapped[str]
+    config_bytes: Mapped[int]
     created: Mapped[int]
 
 

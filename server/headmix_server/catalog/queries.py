@@ -9,7 +9,7 @@ from headmix_server.catalog.names import known_form
 from headmix_server.catalog.version import AdapterVersion, Canary, VersionState
 from headmix_server.core.errors import ModelNotFound
 
-Columns = tuple[str, str, int, str, str, int, int, int, int | None, str, str, int | None, int | None, int | None]
+Columns = tuple[str, str, int, str, str, int, int, int, int | None, str, int, str, int | None, int | None, int | None]
 
 OF_ADAPTER = VersionRow.adapter_id == AdapterRow.id
 NO_DRAW = 100
@@ -32,6 +32,7 @@ def versions(*where: ColumnElement[bool]) -> Select[*Columns]:
             VersionRow.created,
             AdapterRow.current,
             VersionRow.config,
+            VersionRow.config_bytes,
             VersionRow.state,
             CanaryRow.number,
             CanaryRow.percent,
@@ -48,8 +49,9 @@ def versions(*where: ColumnElement[bool]) -> Select[*Columns]:
 
 def read(row: Row[*Columns]) -> AdapterVersion:
     """Return the version a row of `versions` holds."""
-    tenant, name, number, digest, base, size_bytes, num_parameters, created, current, config, state, *beside = row
-    canary, percent, pin = beside
+    # Two steps: one line cannot name them all, and a rest behind a star would lose their types.
+    tenant, name, number, digest, base, size_bytes, num_parameters = row[:7]
+    created, current, config, config_bytes, state, canary, percent, pin = row[7:]
     return AdapterVersion(
         tenant=tenant,
         name=name,
@@ -61,6 +63,7 @@ def read(row: Row[*Columns]) -> AdapterVersion:
         created=created,
         current=number == current,
         config=decode_config(config),
+        config_bytes=config_bytes,
         state=VersionState(state),
         canary=None if canary is None or percent is None else Canary(canary, percent),
         pinned=pin is not None,

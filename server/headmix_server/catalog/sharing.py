@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from headmix_server.catalog.models import AdapterRow, ShareRow, VersionRow
 from headmix_server.catalog.names import Reference, is_name, parse_adapter
-from headmix_server.catalog.queries import Columns, live_adapter, not_found, read, versions
-from headmix_server.catalog.version import AdapterVersion
+from headmix_server.catalog.page import Page, read_page
+from headmix_server.catalog.queries import Columns, live_adapter, not_found, versions
+from headmix_server.catalog.version import VersionState
 from headmix_server.core.database import SERVER, audit, reading, writing
 from headmix_server.core.errors import Forbidden, InvalidRequest
 
@@ -98,17 +99,22 @@ class Sharing:
             raise not_found(model)
         raise Forbidden(f"The adapter {model!r} is shared with this tenant, which may use and not change it.")
 
-    def visible(self, tenant: str, *, after: str = "", limit: int | None = None) -> tuple[AdapterVersion, ...]:
+    def own(self, tenant: str, *, after: str = "", limit: int | None = None) -> Page:
+        """Return the current version of each of the tenant's own adapters whose name comes after, by name."""
+        with reading(self._engine) as session:
+            return read_page(session, _own(tenant, after), limit)
+
+    def visible(self, tenant: str, *, after: str = "", limit: int | None = None) -> Page:
         """Return current versions: of the tenant's adapters by name, then of those shared with it by owner and name.
 
-        Those that come after the adapter that the tenant calls `after`, up to `limit` of them.
+        Those that come after the adapter that the tenant calls `after`, up to `limit` of them and to a page's bytes.
         """
         owner, slash, name = after.rpartition("/")
         with reading(self._engine) as session:
-            own = [] if slash else session.execute(_own(tenant, after).limit(limit)).all()
-            rest = None if limit is None else limit - len(own)
-            shared = [] if rest == 0 else session.execute(_lent(tenant, owner, name if slash else "").limit(rest)).all()
-            return tuple(map(read, (*own, *shared)))
+            own = None if slash else read_page(session, _own(tenant, after), limit)
+            if own is not None and own.has_more:
+                return own
+            return read_page(session, _lent(tenant, owner, name if slash else ""), limit, before=own)
 
 
 _CURRENT = versions(VersionRow.number == AdapterRow.current)
@@ -127,7 +133,8 @@ def _lent(tenant: str, owner: str, name: str) -> Select[*Columns]:
     place = tuple_(ShareRow.owner, ShareRow.name)
     wanted = (ShareRow.grantee.in_((tenant, EVERYONE)), ShareRow.owner != tenant, place > (owner, name))
     return (
-        _CURRENT.join(ShareRow, ShareRow.adapter_id == AdapterRow.id)
+        _CURRENT.where(VersionRow.state == VersionState.READY.value)
+        .join(ShareRow, ShareRow.adapter_id == AdapterRow.id)
         .where(*wanted)
         .order_by(ShareRow.owner, ShareRow.name)
     )

@@ -5,6 +5,7 @@ Knows rows only. When nothing uses an artifact any more, `library` knows.
 
 from sqlalchemy import Engine, delete, select
 
+from headmix_server.catalog.descriptions import forget
 from headmix_server.catalog.models import AdapterRow, ArtifactRow, VersionRow
 from headmix_server.catalog.queries import OF_ADAPTER, in_use
 from headmix_server.catalog.version import VersionState
@@ -39,5 +40,6 @@ class Tombstones:
                 return False
             for tenant in tenants:
                 audit(session, SERVER, tenant, "artifact.free", digest, size_bytes=artifact.size_bytes)
+            forget(session, digest)
             session.delete(artifact)
             return True

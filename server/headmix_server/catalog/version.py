@@ -47,7 +47,8 @@ class AdapterVersion:
     """One version of a tenant's adapter, as it was when it was read. `created` is in Unix seconds.
 
     `canary` and `pinned` are the adapter's, the same for each of its versions. `accepted_for` is the fingerprint of a
-    base: the one it was verified against when it was uploaded.
+    base: the one it was verified against when it was uploaded. `config` is the header less its metadata, which
+    `descriptions` has, and `config_bytes` its size as JSON.
     """
 
     tenant: str
@@ -60,6 +61,7 @@ class AdapterVersion:
     created: int
     current: bool
     config: AdapterConfig
+    config_bytes: int
     state: VersionState = VersionState.READY
     canary: Canary | None = None
     pinned: bool = False
@@ -89,11 +91,6 @@ class AdapterVersion:
         """The header's `sites` object, as JSON-ready values."""
         sites: dict[str, Any] = msgspec.to_builtins(self.config.sites)
         return sites
-
-    @property
-    def training(self) -> dict[str, Any]:
-        """The header's free-form `training` object."""
-        return self.config.training
 
     @property
     def reference(self) -> str:

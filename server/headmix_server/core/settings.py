@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     loader_threads: Threads = Field(2, ge=1, description="Adapters that load at the same time.")
     max_adapter_rank: Count = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")
     max_adapter_mib: Count = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")
+    max_adapter_metadata_kib: int = Field(
+        64, ge=1, le=512, description="Largest `training` metadata an uploaded adapter may bring, in KiB of JSON."
+    )
     max_uploads: Places = Field(
         32,
         ge=1,

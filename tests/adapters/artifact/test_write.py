@@ -12,6 +12,7 @@ from headmix_adapters.artifact import ArtifactError, digest_file, open_artifact,
 from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.config import AdapterConfig, HeadPart, SharedPart, SiteConfig, Sites
+from headmix_adapters.printable import printable
 from headmix_adapters.sites import num_parameters
 from tests.support.artifacts import adapter_config, classifier_config, random_artifact, random_tensors, tiny_base_shape
 
@@ -20,6 +21,7 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 ranks = st.integers(1, 5)
 scales = st.floats(-4, 4).filter(lambda scale: abs(scale) > 1e-30)
+words = st.text(max_size=5).filter(lambda text: printable(text, lines=True) == text)
 shared_parts = st.none() | st.builds(SharedPart, rank=ranks, scale=scales)
 
 
@@ -42,7 +44,7 @@ def configs(draw: st.DrawFn) -> AdapterConfig:
         task="generation" if classifier is None else "classification",
         classifier=classifier,
         added_tokens=tuple(draw(st.lists(st.sampled_from(["<a>", "<b>", "ü 測"]), unique=True))),
-        training=draw(st.dictionaries(st.text(max_size=5), st.integers(-5, 5) | st.text(max_size=5), max_size=3)),
+        training=draw(st.dictionaries(words, st.integers(-5, 5) | words, max_size=3)),
     )
 
 

@@ -42,7 +42,7 @@ async def test_an_upload_becomes_the_current_version_at_once(rig: ApiRig, tmp_pa
     assert (adapter["labels"], adapter["current"], adapter["resident"]) == (["a", "b"], True, "disk")
     assert adapter["size_bytes"] == len(content)
     assert adapter["sites"]["q"]["head"]["rank"] == 2
-    assert (await rig.client.get(f"{URL}/tone")).json() == adapter | {"examples": []}
+    assert (await rig.client.get(f"{URL}/tone")).json() == adapter | {"examples": [], "training": {}}
     assert (await rig.client.get(URL)).json() == {"object": "list", "data": [adapter], "has_more": False}
 
 

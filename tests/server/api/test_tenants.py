@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from headmix_server.tenancy.principal import Scope
+from tests.server.api.test_openapi import document
 from tests.support.api_rig import OTHER_TENANT, TENANT, ApiRig
 
 URL = "/v1/tenants"
@@ -99,6 +100,11 @@ async def test_keys_of_a_tenant_that_is_not_there_are_not_made_nor_listed(rig: A
     assert "nobody" not in (await rig.client.get(URL)).text
 
 
+def administrators_routes() -> list[tuple[str, str]]:
+    paths = document()["paths"].items()
+    return [(method.upper(), path) for path, found in paths if path.startswith(URL) for method in found]
+
+
 @pytest.mark.parametrize("scope", [Scope.INFERENCE, Scope.ADAPTERS, Scope.METRICS])
 async def test_nobody_but_an_administrator_gets_in(rig: ApiRig, scope: Scope) -> None:
     headers = rig.key(scope)
@@ -111,7 +117,15 @@ async def test_nobody_but_an_administrator_gets_in(rig: ApiRig, scope: Scope) ->
         ("POST", f"{URL}/{TENANT}/keys/key_1/rotate"),
         ("DELETE", f"{URL}/{TENANT}/keys/key_1"),
         ("GET", "/v1/audit"),
+        *(
+            (method.upper(), path)
+            for path, found in document()["paths"].items()
+            if path.startswith(URL)
+            for method in found
+        ),
     ):
+        path = path.replace("{tenant}", TENANT).replace("{name}", "tone").replace("{version}", "1")
+
         response = await rig.client.request(method, path, headers=headers)
         assert (response.status_code, response.json()["error"]["code"]) == (403, "forbidden"), path
 

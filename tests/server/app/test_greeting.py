@@ -14,24 +14,26 @@ from headmix_server.app.greeting import MAX_LISTED, Greeting
 from headmix_server.catalog.version import AdapterVersion
 from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
 
+DIGEST = "sha256:" + "ab" * 32
 URL = "http://127.0.0.1:8123"
 
 
-def _adapter(name: str, task: str = "generation", *examples: ExamplePrompt) -> AdapterVersion:
-    config = msgspec.structs.replace(adapter_config(tiny_base_shape()), examples=examples)
+def _adapter(name: str, task: str = "generation") -> AdapterVersion:
+    config = adapter_config(tiny_base_shape())
     if task == "classification":
         config = msgspec.structs.replace(config, task="classification", classifier=classifier_config())
     return AdapterVersion(
         tenant="default",
         name=name,
         version=2,
-        digest="sha256:" + "ab" * 32,
+        digest=DIGEST,
         accepted_for="sha256:0",
         size_bytes=10,
         num_parameters=5,
         created=0,
         current=True,
         config=config,
+        config_bytes=1,
     )
 
 
@@ -42,6 +44,7 @@ def _text(**changes: Any) -> str:
         generates=True,
         chats=True,
         adapters=[_adapter("poet"), _adapter("spam", "classification")],
+        examples={},
         num_adapters=2,
         data_dir=Path("/data dir"),
         new_key=None,
@@ -93,10 +96,8 @@ def test_every_task_has_a_command_that_can_be_pasted() -> None:
 def test_an_adapter_is_asked_with_the_first_prompt_it_brings(
     task: str, example: ExamplePrompt, chats: bool, route: str, asked: dict[str, object]
 ) -> None:
-    adapter = _adapter("one", task, example, ExamplePrompt(prompt="the second"))
-    ((title, command), *_) = [
-        found for found in _commands(_text(adapters=[adapter], chats=chats)).items() if "with one" in found[0]
-    ]
+    text = _text(adapters=[_adapter("one", task)], examples={DIGEST: example}, chats=chats)
+    ((title, command), *_) = [found for found in _commands(text).items() if "with one" in found[0]]
     assert command[-1] == f"{URL}/v1/{route}"
     assert _body(command).items() >= asked.items()
     assert title.endswith(f": expect {example.expect}" if example.expect else "with one")
@@ -104,7 +105,7 @@ def test_an_adapter_is_asked_with_the_first_prompt_it_brings(
 
 def test_what_to_expect_is_one_short_line_that_steers_no_terminal() -> None:
     example = ExamplePrompt(prompt="p", expect="one\ntwo" + "o" * 500)
-    text = _text(adapters=[_adapter("one", "generation", example)])
+    text = _text(adapters=[_adapter("one")], examples={DIGEST: example})
     assert rf"# generate with one: expect one\ntwo{'o' * 92}...{chr(10)}curl" in text
 
 

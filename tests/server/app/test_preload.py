@@ -50,7 +50,7 @@ def _verify(upload: Upload) -> AdapterRecord:
 
 
 def _versions(library: Library, name: str) -> list[tuple[int, str, bool]]:
-    return [(v.version, v.digest, v.current) for v in library.catalog.versions(TENANT, name)]
+    return [(v.version, v.digest, v.current) for v in library.catalog.versions(TENANT, name).versions]
 
 
 def _upload(library: Library, name: str, content: bytes) -> None:

@@ -201,7 +201,10 @@ def test_a_canary_of_it_cannot_be_promoted_nor_a_name_pinned_whose_current_versi
 
 
 def test_it_can_be_seen_retired_and_deleted(engine: Engine, polluted: Catalog) -> None:
-    assert [version.accepted_for for version in polluted.versions("default", "tone")] == [OWN, OTHER.fingerprint]
+    assert [version.accepted_for for version in polluted.versions("default", "tone").versions] == [
+        OWN,
+        OTHER.fingerprint,
+    ]
     polluted.set_state("default", "tone", 1, VersionState.RETIRED)
     polluted.set_state("default", "tone", 1, VersionState.DELETED)
     with reading(engine) as session:

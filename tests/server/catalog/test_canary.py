@@ -30,7 +30,7 @@ def answers(catalog: Catalog, model: str = "tone", tenant: str = "acme") -> Coun
 
 def test_a_version_can_be_uploaded_beside_the_current_one(catalog: Catalog) -> None:
     assert catalog.resolve("acme", "tone").version == 1
-    assert [(v.version, v.current) for v in catalog.versions("acme", "tone")] == [(2, False), (1, True)]
+    assert [(v.version, v.current) for v in catalog.versions("acme", "tone").versions] == [(2, False), (1, True)]
     again = catalog.publish("acme", "tone", record_of(b"2"), current=False)
     assert (again.created, again.version.version) == (False, 2)
     with pytest.raises(InvalidRequest) as caught:

@@ -3,7 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from headmix_adapters.config import encode_config, without_metadata
 from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.descriptions import Description
 from headmix_server.core.database import open_database
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
 from tests.support.records import digest_of, record_of
@@ -25,9 +27,11 @@ def test_a_version_tells_all_that_its_record_said(catalog: Catalog) -> None:
     assert (version.tenant, version.name, version.version, version.reference) == ("acme", "spam", 1, "spam@1")
     assert (version.digest, version.size_bytes, version.num_parameters) == (record.digest, 3, 7)
     assert (version.task, version.method, version.labels) == ("classification", "kernel-mix", ("no", "yes"))
-    assert (version.base_name, version.training, version.current) == ("tiny", {"data": "one"}, True)
+    assert (version.base_name, version.current) == ("tiny", True)
     assert version.sites == {"q": {"head": {"rank": 2, "base": "x", "scale": 1.0, "bias": True}}}
-    assert version.config == record.config
+    assert version.config == without_metadata(record.config)
+    assert version.config_bytes == len(encode_config(version.config))
+    assert catalog.descriptions.of(version.digest) == Description((), {"data": "one"})
 
 
 def test_the_same_bytes_again_are_no_new_version_and_other_bytes_are(catalog: Catalog) -> None:
@@ -36,7 +40,11 @@ def test_the_same_bytes_again_are_no_new_version_and_other_bytes_are(catalog: Ca
     assert catalog.publish("acme", "a", record_of(b"2")).version.version == 2
     again = catalog.publish("acme", "a", record_of(b"1"))
     assert (again.created, again.version.version) == (True, 3)
-    assert [(v.version, v.current) for v in catalog.versions("acme", "a")] == [(3, True), (2, False), (1, False)]
+    assert [(v.version, v.current) for v in catalog.versions("acme", "a").versions] == [
+        (3, True),
+        (2, False),
+        (1, False),
+    ]
 
 
 def test_a_pinned_version_stays_while_the_current_one_moves(catalog: Catalog) -> None:
@@ -173,7 +181,7 @@ def test_simultaneous_publications_of_a_name_all_become_versions(catalog: Catalo
         thread.join()
     assert sorted(numbers) == list(range(1, 9))
     assert catalog.resolve("acme", "a").version == 8
-    assert len({version.digest for version in catalog.versions("acme", "a")}) == 8
+    assert len({version.digest for version in catalog.versions("acme", "a").versions}) == 8
 
 
 def test_readers_always_find_a_current_version_while_it_is_replaced(catalog: Catalog) -> None:

@@ -20,7 +20,7 @@ from tests.support.registries import TENANT, fill, name_of
 
 MANY = 3_000
 MIDDLE = name_of(MANY // 2)
-MOST_STATEMENTS = 15  # a publication's, begin, commit and audit included
+MOST_STATEMENTS = 16  # a publication's, begin, commit and audit included
 
 Statement = tuple[str, Any]
 

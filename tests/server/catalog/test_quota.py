@@ -47,7 +47,7 @@ def test_bytes_too_many_are_refused_and_nothing_changes(catalog: Catalog) -> Non
         catalog.publish("acme", "tone", record("c"), quota=quota)
     assert (refused.value.limit, refused.value.param) == ("stored_bytes", "file")
     assert catalog.resolve("acme", "tone").version == 2
-    assert len(catalog.versions("acme", "tone")) == 2
+    assert len(catalog.versions("acme", "tone").versions) == 2
 
 
 def test_a_tenant_pays_for_bytes_it_has_under_several_names_once_and_for_no_one_elses(catalog: Catalog) -> None:

@@ -94,7 +94,7 @@ class RolloutMachine(CatalogMachine):
     @invariant()
     def everybody_sees_what_is_shared_and_nothing_else(self) -> None:
         for grantee in OTHERS:
-            seen = {version.called_by(grantee) for version in self.catalog.sharing.visible(grantee)}
+            seen = {version.called_by(grantee) for version in self.catalog.sharing.visible(grantee).versions}
             assert seen == {
                 f"{tenant}/{name}"
                 for (tenant, name), beside in self.beside.items()

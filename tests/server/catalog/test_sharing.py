@@ -20,7 +20,7 @@ def catalog(engine: Engine) -> Catalog:
 
 
 def names(catalog: Catalog, tenant: str) -> list[str]:
-    return [version.called_by(tenant) for version in catalog.sharing.visible(tenant)]
+    return [version.called_by(tenant) for version in catalog.sharing.visible(tenant).versions]
 
 
 def test_a_shared_adapter_is_used_by_the_tenants_named_and_by_nobody_else(catalog: Catalog) -> None:
@@ -30,7 +30,7 @@ def test_a_shared_adapter_is_used_by_the_tenants_named_and_by_nobody_else(catalo
     for tenant in ("b", "c"):
         assert catalog.resolve(tenant, "acme/tone").version == 2
         assert catalog.resolve(tenant, "acme/tone@1").version == 1
-        assert [version.version for version in catalog.versions(tenant, "acme/tone")] == [2, 1]
+        assert [version.version for version in catalog.versions(tenant, "acme/tone").versions] == [2, 1]
         assert names(catalog, tenant) == ["acme/tone"]
     for model in ("acme/tone", "acme/tone@1", "tone"):
         with pytest.raises(ModelNotFound):
@@ -115,7 +115,7 @@ def test_own_adapters_are_listed_first_and_pages_fit_together(catalog: Catalog) 
     assert names(catalog, "b") == expected
     for size in range(1, 7):
         pages, after = list[str](), ""
-        while page := catalog.sharing.visible("b", after=after, limit=size):
+        while page := catalog.sharing.visible("b", after=after, limit=size).versions:
             assert len(page) <= size
             pages += [version.called_by("b") for version in page]
             after = pages[-1]

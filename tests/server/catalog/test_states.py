@@ -26,7 +26,11 @@ def test_a_retired_version_is_listed_and_cannot_be_named_until_it_is_restored(ca
         catalog.resolve("acme", "a@1")
     with pytest.raises(ModelNotFound):
         catalog.rollback("acme", "a", 1)
-    assert [(v.version, v.state) for v in catalog.versions("acme", "a")] == [(3, READY), (2, READY), (1, RETIRED)]
+    assert [(v.version, v.state) for v in catalog.versions("acme", "a").versions] == [
+        (3, READY),
+        (2, READY),
+        (1, RETIRED),
+    ]
     assert catalog.refers_to(digest_of(b"1"))
     catalog.set_state("acme", "a", 1, READY)
     assert catalog.resolve("acme", "a@1").digest == digest_of(b"1")
@@ -34,7 +38,7 @@ def test_a_retired_version_is_listed_and_cannot_be_named_until_it_is_restored(ca
 
 def test_a_deleted_version_is_gone_like_one_that_never_was(catalog: Catalog) -> None:
     assert catalog.set_state("acme", "a", 2, DELETED).digest == digest_of(b"2")
-    assert [v.version for v in catalog.versions("acme", "a")] == [3, 1]
+    assert [v.version for v in catalog.versions("acme", "a").versions] == [3, 1]
     for state in VersionState:
         with pytest.raises(ModelNotFound):
             catalog.set_state("acme", "a", 2, state)
@@ -121,10 +125,12 @@ def test_pages_of_adapters_and_versions_join_to_the_whole(catalog: Catalog) -> N
         after = page[-1].name
     assert names == ["a", *(f"b{number}" for number in range(5))]
     assert catalog.count("acme") == 6
-    assert [v.version for v in catalog.versions("acme", "a", limit=2)] == [3, 2]
-    assert [v.version for v in catalog.versions("acme", "a", before=2, limit=2)] == [1]
-    assert catalog.versions("acme", "a", before=1) == ()
-    assert len(catalog.versions("acme", "a", before=2**64)) == 3  # no more than the database's integers can say
+    assert [v.version for v in catalog.versions("acme", "a", limit=2).versions] == [3, 2]
+    assert [v.version for v in catalog.versions("acme", "a", before=2, limit=2).versions] == [1]
+    assert catalog.versions("acme", "a", before=1).versions == ()
+    assert (
+        len(catalog.versions("acme", "a", before=2**64).versions) == 3
+    )  # no more than the database's integers can say
 
 
 def test_a_catalog_is_told_from_any_other(catalog: Catalog, engine: Engine) -> None:

@@ -1,18 +1,19 @@
 """/v1/adapters: the tenant's adapters, from upload to deletion."""
 
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
 from headmix_adapters.config import Problem
-from headmix_server.api.adapter_view import view, view_list
+from headmix_server.api.adapter_view import view, view_page
 from headmix_server.api.deps import AdaptersKey, AnyKey, State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import adapter_header, hold_version
 from headmix_server.api.naming import Named, OwnName
+from headmix_server.api.paging import AfterName, AfterVersion, Limit
 from headmix_server.api.publishing import receive_and_publish
 from headmix_server.api.record import record_of
 from headmix_server.api.schemas.adapters import (
@@ -25,22 +26,13 @@ from headmix_server.api.schemas.adapters import (
     adapter_details,
     adapter_object,
 )
-from headmix_server.api.schemas.common import LARGEST
 from headmix_server.api.state import ApiState
-from headmix_server.catalog.names import NAME_PATTERN
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.errors import ArtifactDamaged
 from headmix_server.core.messages import LoadAdapter
 from headmix_server.core.types import Residency
 
 router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
-
-Limit = Annotated[int, Query(ge=1, le=1000, description="most entries of one answer; `has_more` tells of others")]
-AfterName = Annotated[
-    str | None,
-    Query(pattern=f"^({NAME_PATTERN}/)?{NAME_PATTERN}$", description="the last name of the answer before"),
-]
-AfterVersion = Annotated[int | None, Query(ge=1, le=LARGEST, description="the last version of the answer before")]
 
 _UPLOAD_FORM: dict[str, Any] = {
     "requestBody": {
@@ -90,35 +82,36 @@ async def upload_adapter(request: Request, response: Response, principal: Adapte
     return view(state, principal.tenant, published.version)
 
 
-@router.get("/v1/adapters")
-async def list_adapters(principal: AnyKey, state: State, limit: Limit = 100, after: AfterName = None) -> AdapterList:
+@router.get("/v1/adapters", response_model=AdapterList)
+async def list_adapters(principal: AnyKey, state: State, limit: Limit = 100, after: AfterName = None) -> Response:
     """Return the current version of each adapter: the tenant's by name, then those that others share with it."""
 
-    def found() -> AdapterList:
-        visible = state.library.catalog.sharing.visible
-        return view_list(state, principal.tenant, visible(principal.tenant, after=after or "", limit=limit + 1), limit)
+    def found() -> bytes:
+        page = state.library.catalog.sharing.visible(principal.tenant, after=after or "", limit=limit)
+        return view_page(state, principal.tenant, page)
 
-    return await state.threads.manage(principal.tenant, found)
+    return Response(await state.threads.manage(principal.tenant, found), media_type="application/json")
 
 
 @router.get("/v1/adapters/{name}")
 async def get_adapter(request: Request, named: Named, principal: AnyKey, state: State) -> AdapterDetails:
-    """Return the current version, or the one that `name@3` names, with its example prompts."""
+    """Return the current version, or the one that `name@3` names, with its example prompts and training history."""
     version = await _resolve(request, state, named)
-    return adapter_details(principal.tenant, version, state.residency(version.digest))
+    description = await state.threads.manage(principal.tenant, state.library.catalog.descriptions.of, version.digest)
+    return adapter_details(principal.tenant, version, state.residency(version.digest), description)
 
 
-@router.get("/v1/adapters/{name}/versions")
+@router.get("/v1/adapters/{name}/versions", response_model=AdapterList)
 async def list_versions(
     named: Named, principal: AnyKey, state: State, limit: Limit = 100, after: AfterVersion = None
-) -> AdapterList:
+) -> Response:
     """Return the versions, newest first."""
 
-    def found() -> AdapterList:
-        versions = state.library.catalog.versions(principal.tenant, named, before=after, limit=limit + 1)
-        return view_list(state, principal.tenant, versions, limit)
+    def found() -> bytes:
+        page = state.library.catalog.versions(principal.tenant, named, before=after, limit=limit)
+        return view_page(state, principal.tenant, page)
 
-    return await state.threads.manage(principal.tenant, found)
+    return Response(await state.threads.manage(principal.tenant, found), media_type="application/json")
 
 
 @router.get("/v1/adapters/{name}/file", response_class=FileResponse)

@@ -5,27 +5,33 @@ from fastapi import APIRouter, Request, Response
 from headmix_server.api.deps import AnyKey, State
 from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.model import hold_version
+from headmix_server.api.paging import AfterName, Limit
 from headmix_server.api.record import record_of
 from headmix_server.api.sampling import context_length
 from headmix_server.api.schemas.models import Capability, ModelList, ModelObject
 from headmix_server.api.state import ApiState
-from headmix_server.catalog.version import AdapterVersion
+from headmix_server.catalog.version import AdapterVersion, VersionState
 
 BASE_OWNER = "headmix"
 router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
 
 @router.get("/v1/models", response_model=ModelList)
-async def list_models(principal: AnyKey, state: State) -> Response:
-    """Return the base, the tenant's adapters, and those that others share with it."""
+async def list_models(principal: AnyKey, state: State, limit: Limit = 1000, after: AfterName = None) -> Response:
+    """Return the base, the tenant's adapters, and those that others share with it; a page after the first, no base."""
 
-    def whole() -> bytes:
-        # Written here, in a thread: of ten thousand adapters the event loop would do nothing else for a while.
-        versions = state.library.catalog.sharing.visible(principal.tenant)
-        adapters = [_adapter(state, version.called_by(principal.tenant), version) for version in versions]
-        return ModelList(data=[_base(state), *adapters]).model_dump_json().encode()
+    def page() -> bytes:
+        # Written here, in a thread: of a thousand adapters the event loop would do nothing else for a while.
+        found = state.library.catalog.sharing.visible(principal.tenant, after=after or "", limit=limit)
+        adapters = [
+            _adapter(state, version.called_by(principal.tenant), version)
+            for version in found.versions
+            if _can_be_named(version)
+        ]
+        base = [_base(state)] if after is None else []
+        return ModelList(data=[*base, *adapters], has_more=found.has_more).model_dump_json().encode()
 
-    return Response(await state.threads.manage(principal.tenant, whole), media_type="application/json")
+    return Response(await state.threads.manage(principal.tenant, page), media_type="application/json")
 
 
 @router.get("/v1/models/{model:path}")
@@ -63,6 +69,11 @@ def _adapter(state: ApiState, name: str, version: AdapterVersion) -> ModelObject
         digest=version.digest,
         resident=state.residency(version.digest),
     )
+
+
+def _can_be_named(version: AdapterVersion) -> bool:
+    """An administrator may have retired the current version."""
+    return version.state is VersionState.READY
 
 
 def _capabilities(state: ApiState, version: AdapterVersion) -> list[Capability]:

@@ -7,6 +7,7 @@ from pydantic import Field
 from headmix_server.api.schemas.body import RequestBody, ResponseBody
 from headmix_server.api.schemas.canary import CanaryObject
 from headmix_server.api.schemas.numbers import Whole
+from headmix_server.catalog.descriptions import Description
 from headmix_server.catalog.version import AdapterVersion, VersionState
 from headmix_server.core.types import Residency
 
@@ -39,7 +40,6 @@ class AdapterObject(ResponseBody):
     pinned: bool
     canary: CanaryObject | None
     sites: dict[str, Any]
-    training: dict[str, Any]
 
 
 class ExampleObject(ResponseBody):
@@ -51,15 +51,19 @@ class ExampleObject(ResponseBody):
 
 
 class AdapterDetails(AdapterObject):
-    """One version with the example prompts that its artifact brings."""
+    """One version with the example prompts and the training history that its artifact brings.
 
+    `training` is null where it is larger than this server shows; the artifact's file has it.
+    """
+
+    training: dict[str, Any] | None
     examples: list[ExampleObject]
 
 
 class AdapterList(ResponseBody):
     """Own adapters by name, then those shared by others; or versions, newest first.
 
-    `has_more` tells that there are others after the last.
+    `has_more` tells that there are others after the last; a page ends early where labels make it large.
     """
 
     object: Literal["list"] = "list"
@@ -88,11 +92,13 @@ class LoadRequest(RequestBody):
     version: VersionNumber | None = None
 
 
-def adapter_details(tenant: str, version: AdapterVersion, resident: Residency) -> AdapterDetails:
+def adapter_details(
+    tenant: str, version: AdapterVersion, resident: Residency, description: Description
+) -> AdapterDetails:
     """Return the version as a tenant sees it who asks for it alone."""
     fields = adapter_object(tenant, version, resident)
-    examples = [ExampleObject(prompt=one.prompt, expect=one.expect, chat=one.chat) for one in version.config.examples]
-    return AdapterDetails(**dict(fields), examples=examples)
+    examples = [ExampleObject(prompt=one.prompt, expect=one.expect, chat=one.chat) for one in description.examples]
+    return AdapterDetails(**dict(fields), training=description.training, examples=examples)
 
 
 def adapter_object(tenant: str, version: AdapterVersion, resident: Residency) -> AdapterObject:
@@ -117,5 +123,4 @@ def adapter_object(tenant: str, version: AdapterVersion, resident: Residency) ->
         pinned=version.pinned,
         canary=None if canary is None else CanaryObject(version=canary.version, percent=canary.percent),
         sites=version.sites,
-        training=version.training,
     )

@@ -30,7 +30,11 @@ class ModelObject(ResponseBody):
 
 
 class ModelList(ResponseBody):
-    """The base first, then the adapters by name."""
+    """The base first, then the tenant's adapters by name, then those shared with it.
+
+    `has_more` tells that there are others after the last: ask for them with `after`, its id.
+    """
 
     object: Literal["list"] = "list"
     data: list[ModelObject]
+    has_more: bool

@@ -1,0 +1,94 @@
+"""/v1/tenants/{tenant}/adapters: any tenant's adapters, for administrators to look at, take back and take away."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from headmix_server.api.adapter_view import view, view_page
+from headmix_server.api.deps import AdminKey, State
+from headmix_server.api.guard import GuardedRoute
+from headmix_server.api.paging import AfterName, AfterVersion, Limit
+from headmix_server.api.routes.tenants import find_tenant
+from headmix_server.api.schemas.adapters import AdapterDeleted, AdapterList, AdapterObject
+from headmix_server.api.schemas.common import LARGEST
+from headmix_server.api.schemas.sharing import SharingObject, sharing_object
+from headmix_server.catalog.sharing import Shares
+
+router = APIRouter(tags=["tenants"], route_class=GuardedRoute)
+
+Number = Annotated[int, Path(ge=1, le=LARGEST)]
+PREFIX = "/v1/tenants/{tenant}/adapters"
+
+
+@router.get(PREFIX, response_model=AdapterList)
+async def list_tenant_adapters(
+    tenant: str, principal: AdminKey, state: State, limit: Limit = 100, after: AfterName = None
+) -> Response:
+    """Return the current version of each of the tenant's own adapters, by name."""
+    await find_tenant(state, principal, tenant)
+
+    def found() -> bytes:
+        return view_page(state, tenant, state.library.catalog.sharing.own(tenant, after=after or "", limit=limit))
+
+    return Response(await state.threads.manage(principal.tenant, found), media_type="application/json")
+
+
+@router.get(PREFIX + "/{name}/versions", response_model=AdapterList)
+async def list_tenant_versions(
+    tenant: str, name: str, principal: AdminKey, state: State, limit: Limit = 100, after: AfterVersion = None
+) -> Response:
+    """Return the versions, newest first."""
+
+    def found() -> bytes:
+        return view_page(state, tenant, state.library.catalog.versions(tenant, name, before=after, limit=limit))
+
+    return Response(await state.threads.manage(principal.tenant, found), media_type="application/json")
+
+
+@router.delete(PREFIX + "/{name}")
+async def delete_tenant_adapter(tenant: str, name: str, principal: AdminKey, state: State) -> AdapterDeleted:
+    """Take the adapter and all its versions away; requests that run or wait with it go on to their end."""
+    deleted = await state.threads.manage(principal.tenant, state.library.delete, tenant, name, actor=principal.actor)
+    state.metrics.adapter_deleted(tenant, name)
+    state.pinning.look_again()
+    return AdapterDeleted(name=name, versions=list(deleted.versions))
+
+
+@router.delete(PREFIX + "/{name}/sharing")
+async def unshare_tenant_adapter(tenant: str, name: str, principal: AdminKey, state: State) -> SharingObject:
+    """Keep the adapter to its tenant, from the next request on."""
+    change = state.library.catalog.sharing.change
+    return sharing_object(
+        name, await state.threads.manage(principal.tenant, change, tenant, name, Shares(), actor=principal.actor)
+    )
+
+
+@router.delete(PREFIX + "/{name}/pin")
+async def unpin_tenant_adapter(tenant: str, name: str, principal: AdminKey, state: State) -> AdapterObject:
+    """Let the adapter leave the device again when others need its place."""
+    version = await state.threads.manage(
+        principal.tenant, state.library.catalog.pins.remove, tenant, name, actor=principal.actor
+    )
+    state.pinning.look_again()
+    return view(state, tenant, version)
+
+
+@router.post(PREFIX + "/{name}/versions/{version}/retire")
+async def retire_tenant_version(
+    tenant: str, name: str, version: Number, principal: AdminKey, state: State
+) -> AdapterObject:
+    """Keep a version from being named, the current one too; the name means nothing until another one is current."""
+    retire, actor = state.library.catalog.retire, principal.actor
+    retired = await state.threads.manage(principal.tenant, retire, tenant, name, version, actor=actor)
+    state.pinning.look_again()
+    return view(state, tenant, retired)
+
+
+@router.delete(PREFIX + "/{name}/versions/{version}")
+async def delete_tenant_version(
+    tenant: str, name: str, version: Number, principal: AdminKey, state: State
+) -> AdapterDeleted:
+    """Take one version that is not the current one away for good; running requests go on to their end."""
+    delete = state.library.delete_version
+    gone = await state.threads.manage(principal.tenant, delete, tenant, name, version, actor=principal.actor)
+    return AdapterDeleted(name=name, versions=[gone.version])

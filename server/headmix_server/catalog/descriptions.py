@@ -1,0 +1,59 @@
+"""What an artifact says of itself to people: examples and the history of its training.
+
+It may be large, so it has a table of its own, which no request for the model and no list reads.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Engine, delete
+from sqlalchemy.orm import Session
+
+from headmix_adapters.config import AdapterConfig, ExamplePrompt
+from headmix_server.catalog.models import DescriptionRow
+from headmix_server.core.database import reading
+
+_EXAMPLES = msgspec.json.Decoder(tuple[ExamplePrompt, ...])
+_TRAINING = msgspec.json.Decoder(dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Prompts the adapter was trained for, and its free-form `training`; None is one that is too large to be shown."""
+
+    examples: tuple[ExamplePrompt, ...] = ()
+    training: dict[str, Any] | None = None
+
+
+def describe(session: Session, digest: str, config: AdapterConfig) -> None:
+    """Keep what a config says to people, beside the artifact's row."""
+    session.add(
+        DescriptionRow(
+            digest=digest,
+            examples=msgspec.json.encode(config.examples).decode(),
+            training=msgspec.json.encode(config.training).decode(),
+            created_by=config.created_by,
+        )
+    )
+
+
+def forget(session: Session, digest: str) -> None:
+    """Remove what `describe` kept, ahead of the artifact's row."""
+    session.execute(delete(DescriptionRow).where(DescriptionRow.digest == digest))
+
+
+class Descriptions:
+    """All artifacts' descriptions. Safe to use from many threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def of(self, digest: str) -> Description:
+        """Return an artifact's description, an empty one where it is not there any more."""
+        with reading(self._engine) as session:
+            row = session.get(DescriptionRow, digest)
+        if row is None:
+            return Description()
+        training = None if row.training is None else _TRAINING.decode(row.training)
+        return Description(_EXAMPLES.decode(row.examples), training)
