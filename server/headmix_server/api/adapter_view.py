@@ -8,7 +8,7 @@ from headmix_server.catalog.version import AdapterVersion
 
 def view(state: ApiState, tenant: str, version: AdapterVersion) -> AdapterObject:
     """Return one version."""
-    return adapter_object(tenant, version, state.residency(version.digest))
+    return adapter_object(tenant, version, state.residency(tenant, version.digest))
 
 
 def view_page(state: ApiState, tenant: str, page: Page) -> bytes:

@@ -72,7 +72,8 @@ class EngineClient:
     `open_socket` binds an endpoint, `clock` is monotonic, in seconds.
 
     `reason` says in words why the state is not ready. `ready` is the engine's announcement, `resident` the fastest
-    tier of each adapter it last reported, `last_heard` when it last said anything, by `clock`.
+    tier of each adapter it last reported, by tenant that uses it and digest; `last_heard` is when it last said
+    anything, by `clock`.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class EngineClient:
         self._became_idle = asyncio.Event()
         self._log = get_logger("engine-client")
         self.ready: EngineReady | None = None
-        self.resident: Mapping[str, Residency] = MappingProxyType({})
+        self.resident: Mapping[tuple[str, str], Residency] = MappingProxyType({})
         self.reason = "the engine has not been started"
         self.last_heard = clock()
 
@@ -233,10 +234,10 @@ class EngineClient:
         with self._opened(message) as mailbox:
             return await mailbox.get(AdapterLoaded)
 
-    def unpin(self, digest: str) -> None:
-        """Let an adapter leave the device; an engine that is not ready has nothing pinned."""
+    def unpin(self, digest: str, tenant: str) -> None:
+        """End a tenant's pin; an engine that is not ready has nothing pinned."""
         if self.ready is not None:
-            self._send(UnpinAdapter(digest=digest))
+            self._send(UnpinAdapter(digest=digest, tenant=tenant))
 
     def forget(self, digest: str) -> None:
         """Tell the engine that nobody will name the digest again; any thread may.
@@ -352,7 +353,8 @@ class EngineClient:
 
     def _take_report(self, report: EngineReport) -> None:
         if report.resident is not None:
-            self.resident = MappingProxyType({adapter.digest: adapter.tier for adapter in report.resident})
+            tiers = {(tenant, one.digest): one.tier for one in report.resident for tenant in one.tenants}
+            self.resident = MappingProxyType(tiers)
         with self._whatever_fails("the engine reported"):
             self._on_report(report)
 

@@ -24,6 +24,8 @@ RETRY_SECONDS = 30.0
 
 Name = tuple[str, str]
 """A tenant and the name of one of its adapters."""
+Pin = tuple[str, str]
+"""A tenant and the digest that a name of its means: what the engine charges to it."""
 
 
 class Pinning:
@@ -39,9 +41,9 @@ class Pinning:
         self._library = library
         self._fetcher = fetcher
         self._retry_seconds = retry_seconds
-        self._kept: dict[str, HeldUntilEnd] = {}  # digests the engine may have pinned
-        self._under_way: Counter[str] = Counter()  # digests on their way to the device
-        self._wanted = frozenset[str]()  # digests that the catalog said last are pinned
+        self._kept: dict[Pin, HeldUntilEnd] = {}  # what the engine may have pinned
+        self._under_way: Counter[Pin] = Counter()  # what is on its way to the device
+        self._wanted = frozenset[Pin]()  # what the catalog said last is pinned
         self._pinned: dict[Name, str] = {}  # the digest on the device for each name, in the engine that is ready
         self._following: dict[Name, tuple[str, asyncio.Task[None]]] = {}
         self._due = False
@@ -113,7 +115,7 @@ class Pinning:
         before = set(self._pinned)
         found = await asyncio.to_thread(self._library.catalog.pins.current)
         wanted = {(version.tenant, version.name): version for version in found}
-        self._wanted = frozenset(version.digest for version in found)
+        self._wanted = frozenset((version.tenant, version.digest) for version in found)
         for name in before - wanted.keys():
             self._pinned.pop(name, None)
         for name in self._following.keys() - wanted.keys():
@@ -167,25 +169,27 @@ class Pinning:
         except BaseException:
             held.end()
             raise
-        digest = version.digest
-        if self._kept.setdefault(digest, held) is not held:
+        pin = (version.tenant, version.digest)
+        if self._kept.setdefault(pin, held) is not held:
             held.end()
-        self._under_way[digest] += 1
+        self._under_way[pin] += 1
         try:
-            await self._fetcher.fetch(digest, tenant)
+            await self._fetcher.fetch(version.digest, tenant)
             name = f"pin.{secrets.token_hex(8)}"
             await self._engine.load(LoadAdapter(request_id=name, adapter=self._library.ref(version), pin=True))
             yield version
         finally:
-            self._under_way -= Counter([digest])
+            self._under_way -= Counter([pin])
             self._let_go()
 
     def _let_go(self) -> None:
         """Unpin whatever no name wants any more; an adapter that was never pinned is not harmed."""
-        wanted = self._wanted.union(self._pinned.values(), self._under_way)
-        for digest in self._kept.keys() - wanted:
-            self._engine.unpin(digest)
-            self._kept.pop(digest).end()
+        pinned = ((tenant, digest) for (tenant, _), digest in self._pinned.items())
+        wanted = self._wanted.union(pinned, self._under_way)
+        for pin in self._kept.keys() - wanted:
+            tenant, digest = pin
+            self._engine.unpin(digest, tenant)
+            self._kept.pop(pin).end()
 
     def _try_later(self) -> None:
         if self._retry is not None:

@@ -76,6 +76,9 @@ class ApiState:
         """Whether the base can continue a text."""
         return self.base.shape.model_type not in ENCODERS
 
-    def residency(self, digest: str) -> Residency:
-        """Return the fastest tier that holds the adapter, as the engine last reported; the file is always there."""
-        return self.engine.resident.get(digest, Residency.DISK)
+    def residency(self, tenant: str, digest: str) -> Residency:
+        """Return the fastest tier where a tenant's own use has brought the adapter, as the engine last reported.
+
+        What other tenants do with the same bytes is not told. The file is always there.
+        """
+        return self.engine.resident.get((tenant, digest), Residency.DISK)

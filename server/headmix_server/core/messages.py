@@ -81,9 +81,10 @@ class LoadAdapter(Message, frozen=True):
 
 
 class UnpinAdapter(Message, frozen=True):
-    """Let the adapter leave the device again when others need its slot."""
+    """End a tenant's pin: unless another tenant has pinned the adapter, it leaves when others need its slot."""
 
     digest: str
+    tenant: str
 
 
 class ForgetAdapter(Message, frozen=True):
@@ -203,10 +204,11 @@ class StepReport(Frozen, frozen=True):
 
 
 class ResidentAdapter(Frozen, frozen=True):
-    """One adapter and the fastest tier that holds it."""
+    """One adapter, the fastest tier that holds it, and the tenants that have lately used it there."""
 
     digest: str
     tier: Residency
+    tenants: list[str] = msgspec.field(default_factory=list)
 
 
 class EngineReport(Message, frozen=True):

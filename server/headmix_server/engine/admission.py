@@ -39,7 +39,7 @@ class Admission:
         self._kept_free: set[str] = set()
         self._has_all_kept: set[str] = set()  # tenants that no other adapter can be kept free for
         for tenant in loads_waiting:
-            self._keep_newcomers_from_one(tenant)
+            self._keep_newcomers_away(tenant)
 
     def next_of(self, tenant: str) -> Sequence | None:
         """Return the tenant's next sequence whose adapter is on the device, None at the end of its line.
@@ -56,8 +56,8 @@ class Admission:
     def _is_ready(self, sequence: Sequence) -> bool:
         """Bring the sequence's adapter to the device if that can be done at once; otherwise pass over all who want it.
 
-        A sequence that has long lacked nothing but a slot keeps newcomers from one leased adapter, the one with the
-        fewest leases whose slot its tenant may have, until that is idle: so nobody starves however many are in use.
+        A sequence that has long lacked nothing but a slot keeps newcomers from an adapter that could leave for it, the
+        one with the fewest leases, until that is idle: so nobody starves however many are in use.
         """
         if sequence.adapter is None:
             return True
@@ -69,12 +69,12 @@ class Admission:
         self._not_ready.add((tenant, digest))
         patient = self._now - sequence.arrived > SLOT_PATIENCE_SECONDS and tenant not in self._has_all_kept
         if patient and self._tiers.waits_for_slot(digest, tenant):
-            self._keep_newcomers_from_one(tenant)
+            self._keep_newcomers_away(tenant)
         return False
 
-    def _keep_newcomers_from_one(self, tenant: str) -> None:
-        digest = self._tiers.slots.fewest_leases(tenant, self._kept_free)
-        if digest is None:
+    def _keep_newcomers_away(self, tenant: str) -> None:
+        chosen = self._tiers.slots.to_keep_free(tenant, self._kept_free)
+        if chosen is None:
             self._has_all_kept.add(tenant)
         else:
-            self._kept_free.add(digest)
+            self._kept_free.update(chosen)

@@ -4,7 +4,7 @@ Owns which adapters stay, charged to tenants as slots are; what an adapter in ho
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from headmix_server.core.runner import HostAdapter
@@ -29,21 +29,33 @@ class HostCache:
             self._adapters.move_to_end(digest)
         return adapter
 
+    def use(self, digest: str, tenant: str) -> None:
+        """Note that a tenant uses an adapter, if it is here: it is charged to that one too."""
+        if self.get(digest) is not None:
+            self._shares.charge(digest, tenant)
+
+    def users(self, digest: str) -> tuple[str, ...]:
+        """Return the tenants that an adapter is charged to, nobody for one that is not here."""
+        return self._shares.users(digest)
+
     @property
     def full(self) -> bool:
         """Whether another adapter makes one leave."""
         return len(self._adapters) >= self.capacity
 
-    def put(self, adapter: HostAdapter, tenant: str, wanted: Mapping[str, int] = MappingProxyType({})) -> list[str]:
-        """Keep a tenant's adapter; returns the digests dropped to make room, `wanted` ones last.
+    def put(
+        self, adapter: HostAdapter, tenants: Collection[str], wanted: Mapping[str, int] = MappingProxyType({})
+    ) -> list[str]:
+        """Keep an adapter of these tenants; returns the digests dropped to make room, `wanted` ones last.
 
-        Who holds most for its weight makes room (`Shares`), and that may be this tenant.
+        Who holds most for its weight makes room (`Shares`), and that may be one of these.
         """
         if self.capacity == 0:
             return []
         self._adapters[adapter.digest] = adapter
         self._adapters.move_to_end(adapter.digest)
-        self._shares.charge(adapter.digest, tenant)
+        for tenant in tenants:
+            self._shares.charge(adapter.digest, tenant)
         dropped = []
         while len(self._adapters) > self.capacity:
             dropped.append(self._shares.choose_surplus(self._adapters, wanted))

@@ -114,7 +114,7 @@ class Engine:
             return
         self.tiers.note(message.tenant)
         if message.adapter is not None:
-            self.tiers.remember(message.adapter.digest)
+            self.tiers.remember(message.adapter.digest, message.tenant)
             self.tiers.count_lookup(message.adapter.digest)
             self.tiers.fetch(message.adapter, message.tenant)
         sequence = Sequence.from_message(next(self._ids), message, self._clock())
@@ -189,9 +189,9 @@ class Engine:
             self._outputs.append(fault)
 
     def unpin(self, message: UnpinAdapter) -> None:
-        """Let an adapter leave the device again; one that is not pinned is no error."""
-        self._prefetches.unpin(message.digest)
-        self.tiers.slots.unpin(message.digest)
+        """End a tenant's pin of an adapter; one that is not there is no error."""
+        self._prefetches.unpin(message.digest, message.tenant)
+        self.tiers.slots.unpin(message.digest, message.tenant)
 
     def forget(self, message: ForgetAdapter) -> None:
         """Drop an adapter from every tier once nothing runs or waits with it; its pin ends at once."""

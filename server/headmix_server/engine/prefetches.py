@@ -49,7 +49,7 @@ class Prefetches:
         self._tiers.note(load.tenant)
         if message.pin and not self._tiers.slots.can_pin(load.digest, load.tenant):
             return _refusal(message)
-        self._tiers.remember(load.digest)
+        self._tiers.remember(load.digest, load.tenant)
         self._tiers.fetch(message.adapter, load.tenant)
         self._open[message.request_id] = load
         return None
@@ -58,10 +58,10 @@ class Prefetches:
         """Answer a load no more; one that is not open is no error."""
         self._open.pop(request_id, None)
 
-    def unpin(self, digest: str) -> None:
-        """Pin the adapter for nobody who still waits for it."""
+    def unpin(self, digest: str, tenant: str | None = None) -> None:
+        """Pin the adapter not for this tenant, which may still wait for it, or (None) for nobody."""
         for load in self._open.values():
-            if load.digest == digest and load.message.pin:
+            if load.digest == digest and load.message.pin and tenant in (None, load.tenant):
                 load.message = msgspec.structs.replace(load.message, pin=False)
 
     def settle(self) -> list[Output]:
@@ -77,7 +77,7 @@ class Prefetches:
         if load.message.pin:
             if not self._tiers.slots.can_pin(load.digest, load.tenant):  # others were pinned while this one loaded
                 return _refusal(load.message)
-            self._tiers.slots.pin(load.digest)
+            self._tiers.slots.pin(load.digest, load.tenant)
         seconds = self._clock() - load.began
         return AdapterLoaded(request_id=load.message.request_id, digest=load.digest, seconds=seconds)
 

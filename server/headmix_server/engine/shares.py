@@ -1,30 +1,24 @@
 """Whose adapters a tier holds, and who has to give one up: max-min fair between tenants, by weight.
 
-Every adapter in a tier is charged to one tenant. Room is taken from the tenant that holds most for its weight, and
-never so that the taker would end with more than whom it took from, unless it has nothing to give up itself; what absent
-tenants hold is anybody's. So whoever is alone uses the whole tier, one that cycles through hundreds of adapters evicts,
-beside others, only its own, and no request waits for good.
-Knows names and numbers; the tiers know what may leave at all.
+Every adapter in a tier is charged to the tenants that use it, in equal parts. Room is taken from the tenant that holds
+most for its weight, and never so that the taker would end with more than whom it took from, unless it has nothing to
+give up itself; what absent tenants hold is anybody's. An adapter that several tenants use leaves only where each of
+them holds so much. So whoever is alone uses the whole tier, one that cycles through hundreds of adapters evicts, beside
+others, only its own, and no request waits for good.
+A pin is charged, whole, to the tenant that made it, whoever else uses the adapter.
+Knows names and numbers; the tiers know what may leave at all, and `victims` which of it does.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from math import inf
 
 from headmix_server.engine.eviction import choose_victim
 
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Of the adapters that could leave: their payers, and what the one with most of these holds for its weight.
-
-    `weights` are those of the payers that were present when this was found out.
-    """
-
-    highest: float
-    payers: Collection[str]
-    weights: Mapping[str, float]
+Cost = Fraction | int
+"""What an adapter takes of a tier, in places: 1, or more where its bytes are more than one place's part of the tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,50 +30,83 @@ class _Sharers:
     total: float
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Who was present, and with which weight, when this was found out: one step is decided by the same tenants."""
+
+    present: Collection[str]
+    weight_of: Callable[[str], float]
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def weight(self, tenant: str) -> float:
+        """Return a tenant's weight as it was when first asked for."""
+        return self.weights.setdefault(tenant, self.weight_of(tenant))
+
+
 class Shares:
     """The accounts of one tier. `weight_of` tells a tenant's weight, `present` which tenants are about."""
 
     def __init__(self, weight_of: Callable[[str], float], present: Callable[[], Collection[str]]) -> None:
         self._weight_of = weight_of
         self._present = present
-        self._payers: dict[str, str] = {}
-        self._held: Counter[str] = Counter()
-        self._pinned: set[str] = set()
+        self._costs: dict[str, Cost] = {}
+        self._users: dict[str, tuple[str, ...]] = {}
+        self._held: dict[str, Fraction] = {}
+        self._pins: dict[str, set[str]] = {}  # digest: the tenants that pinned it
         self._sharers: _Sharers | None = None  # None: to be found out anew
 
     def __len__(self) -> int:
-        return len(self._payers)
+        return len(self._users)
 
-    def charge(self, digest: str, tenant: str) -> None:
-        """Charge an adapter to a tenant; one that is charged stays so while its payer is present.
+    def charge(self, digest: str, tenant: str, cost: Cost = 1) -> bool:
+        """Charge an adapter to a tenant too, and no more to those that are absent; return whether anything changed.
 
-        Else a stranger's use of a shared adapter would make it the stranger's, and the first to go with its others.
+        `cost` is that of an adapter that was not here.
         """
-        payer = self._payers.get(digest)
-        if payer == tenant or (payer is not None and payer in self._present()):
-            return
-        self.drop(digest)
-        self._payers[digest] = tenant
-        self._held[tenant] += 1
+        before, present, pinners = self._users.get(digest, ()), self._present(), self._pins.get(digest, ())
+        users = tuple(user for user in before if user == tenant or user in present or user in pinners)
+        users = users if tenant in users else (*users, tenant)
+        if users == before:
+            return False
+        self._costs.setdefault(digest, cost)
+        self._pay(digest, before, -1)
+        self._users[digest] = users
+        self._pay(digest, users, 1)
+        return True
+
+    def _pay(self, digest: str, users: tuple[str, ...], sign: int) -> None:
+        for user in users:
+            self._held[user] = self._held.get(user, Fraction(0)) + sign * Fraction(self._costs[digest], len(users))
+            if not self._held[user]:
+                del self._held[user]
         self._sharers = None
 
     def drop(self, digest: str) -> None:
         """Note that an adapter has left; one that is not here is no error."""
-        payer = self._payers.pop(digest, None)
-        self._pinned.discard(digest)
-        if payer is not None:
-            self._held[payer] -= 1
-            self._sharers = None
-            if not self._held[payer]:
-                del self._held[payer]
+        self._pins.pop(digest, None)
+        users = self._users.pop(digest, ())
+        self._pay(digest, users, -1)
+        self._costs.pop(digest, None)
 
-    def payer(self, digest: str) -> str:
-        """Return the tenant that an adapter which is here is charged to."""
-        return self._payers[digest]
+    def users(self, digest: str) -> tuple[str, ...]:
+        """Return the tenants that an adapter which is here is charged to, nobody for one that is not."""
+        return self._users.get(digest, ())
 
-    def held(self, tenant: str) -> int:
-        """Return how many adapters are charged to a tenant."""
-        return self._held[tenant]
+    def cost(self, digest: str) -> Cost:
+        """Return what an adapter costs that is here."""
+        return self._costs[digest]
+
+    def held(self, tenant: str) -> Fraction:
+        """Return what is charged to a tenant, in places."""
+        return self._held.get(tenant, Fraction(0))
+
+    def holdings(self) -> dict[str, Fraction]:
+        """Return what is charged to each tenant, as a copy."""
+        return dict(self._held)
+
+    def spare(self, tenant: str) -> list[str]:
+        """Return the adapters that are charged to a tenant, among others perhaps, and not pinned."""
+        return [digest for digest, users in self._users.items() if tenant in users and digest not in self._pins]
 
     def part_of(self, tenant: str, places: int) -> int:
         """Return how many of `places` are a tenant's beside the others present that hold something; at least one."""
@@ -94,99 +121,79 @@ class Shares:
         """Take note that tenants may have come or gone, or weights changed, since anything was last asked."""
         self._sharers = None
 
-    def room_in(self, candidates: Collection[str]) -> Room:
-        """Say what `has_room` needs to know of the adapters that could leave."""
-        payers, present = self._payers_of(candidates), self._present()
-        weights = {payer: self._weight_of(payer) for payer in payers if payer in present}
-        return Room(self._highest(payers, weights), payers, weights)
+    def view(self) -> View:
+        """Return who is present now."""
+        return View(frozenset(self._present()), self._weight_of)
 
-    def _payers_of(self, candidates: Collection[str]) -> set[str]:
-        return {self._payers[digest] for digest in candidates if digest not in self._pinned}
+    # --- who leaves ----------------------------------------------------------------------------------------------
 
-    def _highest(self, payers: Collection[str], weights: Mapping[str, float]) -> float:
-        """Return the most that one of the payers holds for its weight; the absent ones have none."""
-        levels = (self._held[payer] / weights[payer] if payer in weights else inf for payer in payers)
-        return max(levels, default=-1.0)
-
-    def has_room(self, room: Room, tenant: str) -> bool:
-        """Tell whether one of those adapters may leave for one of the tenant's."""
-        return tenant in room.payers or room.highest >= self._level_with_one_more(tenant)
-
-    def choose_victim(self, candidates: Collection[str], wanted: Mapping[str, int], tenant: str) -> str:
-        """Return which candidate leaves for one of the tenant's; `has_room` was true of them.
-
-        `candidates` come least recently used first; for `wanted` see `eviction.choose_victim`.
-        """
-        evictable = [digest for digest in candidates if digest not in self._pinned]
-        if self.room_in(evictable).highest < self._level_with_one_more(tenant):
-            return choose_victim([digest for digest in evictable if self._payers[digest] == tenant], wanted)
-        return self.choose_surplus(evictable, wanted)
-
-    def choose_surplus(self, candidates: Collection[str], wanted: Mapping[str, int]) -> str:
+    def choose_surplus(self, candidates: Collection[str], queued: Mapping[str, int]) -> str:
         """Return which candidate, all charged, is one too many: one of the tenant that holds most for its weight."""
-        highest, present = self.room_in(candidates).highest, self._present()
-        levels = ((digest, self._level(self._payers[digest], present)) for digest in candidates)
-        return choose_victim([digest for digest, level in levels if level == highest], wanted)
+        view = self.view()
+        levels = {digest: self.level(digest, view, self._held) for digest in candidates}
+        highest = max(levels.values(), default=inf)
+        return choose_victim([digest for digest, level in levels.items() if level == highest], queued)
 
-    def may_take(self, tenant: str, digest: str) -> bool:
-        """Tell whether a tenant may bring one of its own in for this adapter."""
-        payer = self._payers[digest]
-        if digest in self._pinned:
-            return False
-        return payer == tenant or self._level(payer, self._present()) >= self._level_with_one_more(tenant)
+    def level(self, digest: str, view: View, held: Mapping[str, Fraction]) -> float:
+        """Return what the one of an adapter's users holds that holds least for its weight; absent ones do not count."""
+        users = [user for user in self._users[digest] if user in view.present]
+        return min((float(held[user]) / view.weight(user) for user in users), default=inf)
 
-    def _level(self, tenant: str, present: Collection[str]) -> float:
-        return self._held[tenant] / self._weight_of(tenant) if tenant in present else inf
-
-    def _level_with_one_more(self, tenant: str) -> float:
-        """What a tenant would hold for its weight; 0 where it holds none that it could give up itself."""
-        if self._held[tenant] == self.num_pinned(tenant):
-            return 0.0
-        return (self._held[tenant] + 1) / self._weight_of(tenant)
+    def is_alone(self, tenant: str, digest: str, view: View) -> bool:
+        """Tell whether the tenant is the only one present of those that an adapter is charged to."""
+        users = self._users[digest]
+        return tenant in users and all(user == tenant or user not in view.present for user in users)
 
     # --- pins ----------------------------------------------------------------------------------------------------
 
     @property
     def pinned(self) -> Set[str]:
         """The adapters that may not leave."""
-        return self._pinned
+        return self._pins.keys()
 
-    def num_pinned(self, tenant: str) -> int:
-        """Return how many of the pinned ones are charged to a tenant."""
-        return sum(self._payers[digest] == tenant for digest in self._pinned)
+    def has_pinned(self, tenant: str, digest: str) -> bool:
+        """Tell whether a tenant has pinned an adapter."""
+        return tenant in self._pins.get(digest, ())
 
-    def pin(self, digest: str) -> None:
-        """Let an adapter that is here leave no more."""
-        self._pinned.add(digest)
+    def pinned_cost(self, tenant: str | None = None) -> Cost:
+        """Return what the adapters cost that a tenant has pinned, each whole; None: that anybody has."""
+        return sum(self._costs[digest] for digest, pinners in self._pins.items() if tenant is None or tenant in pinners)
 
-    def unpin(self, digest: str) -> None:
-        """Let it leave again; one that is not pinned is no error."""
-        self._pinned.discard(digest)
+    def pin(self, digest: str, tenant: str) -> None:
+        """Let an adapter that is here leave no more; it is charged to the tenant too."""
+        self._pins.setdefault(digest, set()).add(tenant)
+        self.charge(digest, tenant)
+
+    def unpin(self, digest: str, tenant: str | None = None) -> None:
+        """End a tenant's pin, None: everybody's; one that is not there is no error."""
+        pinners = self._pins.get(digest, set())
+        pinners.difference_update(set(pinners) if tenant is None else {tenant})
+        if not pinners:
+            self._pins.pop(digest, None)
+
+    # --- checks --------------------------------------------------------------------------------------------------
 
     def check_integrity(self, digests: Collection[str]) -> None:
-        """Check that exactly these adapters are charged, each once, and that what was found out is still true.
+        """Check that exactly these adapters are charged, each whole, and that what was found out is still true.
 
         Raises:
             RuntimeError: the accounting is broken.
         """
-        # As dictionaries: two counters are equal where one has a tenant with 0 and the other has it not.
-        if self._payers.keys() != set(digests) or dict(self._held) != dict(Counter(self._payers.values())):
-            raise RuntimeError("adapters are not charged to exactly one tenant each")
-        if not self._pinned <= self._payers.keys():
-            raise RuntimeError("an adapter is pinned that is not here")
+        held: Counter[str] = Counter()
+        for digest, users in self._users.items():
+            for user in users:
+                held[user] += Fraction(self._costs[digest], len(users))  # type: ignore[assignment]  # counts by parts
+        if self._users.keys() != set(digests) or self._costs.keys() != self._users.keys() or self._held != dict(held):
+            raise RuntimeError("adapters are not charged, whole, to the tenants that use them")
+        if not all(len(set(users)) == len(users) > 0 for users in self._users.values()):
+            raise RuntimeError("an adapter is charged to nobody, or twice to the same tenant")
+        if not self._pins.keys() <= self._users.keys() or not all(self._pins.values()):
+            raise RuntimeError("an adapter is pinned that is not here, or by nobody")
+        if any(not pinners <= set(self._users[digest]) for digest, pinners in self._pins.items()):
+            raise RuntimeError("a pinned adapter is not charged to who pinned it")
         sharers = self._sharers
         if sharers is not None and (
             sharers.holders.keys() != self._held.keys() & set(sharers.present)
             or sharers.total != sum(sharers.holders.values())
         ):
             raise RuntimeError("the tenants that share a tier are not those that were found out")
-
-    def check_room(self, room: Room, candidates: Collection[str]) -> None:
-        """Check that `room`, found out earlier, is what these candidates make; tenants may have come or gone since.
-
-        Raises:
-            RuntimeError: it was kept for too long.
-        """
-        payers = self._payers_of(candidates)
-        if room.payers != payers or room.highest != self._highest(payers, room.weights):
-            raise RuntimeError("the adapters that could leave are not those that were found out")

@@ -7,12 +7,13 @@ content changes, so a lease can never silently come to mean another adapter.
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from headmix_server.core.runner import Lease
-from headmix_server.engine.shares import Room, Shares
+from headmix_server.engine.shares import Shares, View
+from headmix_server.engine.victims import choose_victims
 
 
 class LeaseError(Exception):
@@ -31,11 +32,11 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The slot an adapter was given, and the adapter that had to leave it, if any."""
+    """The slot an adapter was given, and the adapters that had to leave theirs for it, with these."""
 
     slot: int
     generation: int
-    evicted: str | None
+    evicted: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,14 @@ class SlotCounts:
 class SlotTable:
     """A fixed number of slots, charged to tenants.
 
-    Of those without lease and pin that a tenant may have (`Shares`) the least recently used that nobody waits for goes
+    Of those without lease and pin that a tenant may have (`victims`) the least recently used that nobody waits for goes
     first.
     """
 
     def __init__(self, num_slots: int, shares: Shares) -> None:
         self._shares = shares
-        self._room: Room | None = None  # of the slots that could be emptied, while none is free; None: find out anew
+        self._view: View | None = None  # who is present, for all that is asked until it may have changed
+        self._placeable: dict[str, bool] = {}  # by tenant, found out since then
         self._slots = [_Slot(index) for index in range(num_slots)]
         self._free = deque(range(num_slots))
         self._by_digest: dict[str, _Slot] = {}
@@ -73,16 +75,30 @@ class SlotTable:
         return len(self._free)
 
     def can_place(self, tenant: str) -> bool:
-        """Tell whether a slot is free, or can be made so by evicting an idle adapter that is the tenant's to evict."""
+        """Tell whether a slot is free, or can be made so by evicting idle adapters that are the tenant's to evict."""
         if self._free:
             return True
-        if self._room is None:
-            self._room = self._shares.room_in(self._idle)
-        return self._shares.has_room(self._room, tenant)
+        if tenant not in self._placeable:
+            self._placeable[tenant] = self._victims(self._idle, tenant, {}) is not None
+        return self._placeable[tenant]
+
+    def _victims(self, candidates: Iterable[str], tenant: str, queued: Mapping[str, int]) -> tuple[str, ...] | None:
+        """Return who leaves for a tenant's adapter, nobody where there is room; None where there can be none."""
+        if self._view is None:
+            self._view = self._shares.view()
+        return choose_victims(self._shares, candidates, tenant, 1, self._is_enough, view=self._view, queued=queued)
+
+    def _is_enough(self, leaving: Collection[str]) -> bool:
+        return len(self._free) + len(leaving) >= 1
+
+    def _changed(self) -> None:
+        """Forget what was found out about who could leave."""
+        self._view = None
+        self._placeable.clear()
 
     def look_again(self) -> None:
         """Take note that tenants may have come or gone, or weights changed, since anything was last asked."""
-        self._room = None
+        self._changed()
         self._shares.look_again()
 
     def place(self, digest: str, tenant: str, wanted: Mapping[str, int] = MappingProxyType({})) -> Placement:
@@ -93,18 +109,17 @@ class SlotTable:
         """
         if digest in self._by_digest:
             raise LeaseError(f"{digest} has a slot already")
-        if not self.can_place(tenant):
+        victims = self._victims(self._idle, tenant, wanted)
+        if victims is None:
             raise LeaseError("every slot is leased, pinned, or another tenant's to keep")
-        evicted = None
-        if not self._free:
-            evicted = self._shares.choose_victim(self._idle, wanted, tenant)
-            self.vacate(evicted)
+        evicted = {victim: self.vacate(victim) for victim in victims}
         slot = self._slots[self._free.popleft()]
         slot.digest = digest
         slot.generation += 1
         self._by_digest[digest] = slot
         self._idle[digest] = None
         self._shares.charge(digest, tenant)
+        self._changed()
         return Placement(slot.index, slot.generation, evicted)
 
     def vacate(self, digest: str) -> int:
@@ -119,7 +134,7 @@ class SlotTable:
         del self._by_digest[digest]
         del self._idle[digest]
         self._shares.drop(digest)
-        self._room = None
+        self._changed()
         slot.digest = None
         slot.generation += 1
         self._free.append(slot.index)
@@ -136,7 +151,7 @@ class SlotTable:
         slot.leases.add(serial)
         self._idle.pop(digest, None)
         self._shares.charge(digest, tenant)
-        self._room = None
+        self._changed()
         return Lease(slot.index, slot.generation, serial, digest)
 
     def release(self, lease: Lease) -> None:
@@ -151,7 +166,7 @@ class SlotTable:
         slot.leases.remove(lease.serial)
         if not slot.leases:
             self._idle[lease.digest] = None
-            self._room = None
+            self._changed()
 
     def is_current(self, lease: Lease) -> bool:
         """Tell whether the lease is held and the slot holds exactly what was leased."""
@@ -172,14 +187,19 @@ class SlotTable:
         return len(self._shares.pinned)
 
     def can_pin(self, digest: str, tenant: str) -> bool:
-        """Tell whether the tenant may pin an adapter: one slot is never pinned, of the others it has its part."""
-        if digest in self._shares.pinned:
+        """Tell whether the tenant may pin an adapter: one slot is never pinned, of the others it has its part.
+
+        What others have pinned, the same adapter too, makes its own pin no cheaper.
+        """
+        if self._shares.has_pinned(tenant, digest):
             return True
         places = len(self._slots) - 1
-        return self.num_pinned < places and self._shares.num_pinned(tenant) < self._shares.part_of(tenant, places)
+        if digest not in self._shares.pinned and self.num_pinned >= places:
+            return False
+        return places > 0 and self._shares.pinned_cost(tenant) + 1 <= self._shares.part_of(tenant, places)
 
-    def pin(self, digest: str) -> None:
-        """Keep an adapter on its slot, leased or not, until `unpin` or `vacate`.
+    def pin(self, digest: str, tenant: str) -> None:
+        """Keep an adapter on its slot for a tenant, leased or not, until `unpin` or `vacate`.
 
         Raises:
             LeaseError: it has no slot, or every slot but one is pinned.
@@ -187,25 +207,28 @@ class SlotTable:
         self._slot_of(digest)
         if digest not in self._shares.pinned and self.num_pinned >= len(self._slots) - 1:
             raise LeaseError("one slot is never pinned")
-        self._shares.pin(digest)
-        self._room = None
+        self._shares.pin(digest, tenant)
+        self._changed()
 
-    def unpin(self, digest: str) -> None:
-        """Let an adapter leave again when others need its slot; one that is not pinned is no error."""
-        self._shares.unpin(digest)
-        self._room = None
+    def unpin(self, digest: str, tenant: str | None = None) -> None:
+        """End a tenant's pin, None: everybody's; one that is not there is no error."""
+        self._shares.unpin(digest, tenant)
+        self._changed()
 
     # --- state ---------------------------------------------------------------------------------------------------
 
-    def fewest_leases(self, tenant: str, passed_over: Collection[str]) -> str | None:
-        """Return the adapter with the fewest leases, at least one, whose slot the tenant may have once it is idle."""
-        leases = {
-            digest: len(slot.leases)
-            for digest, slot in self._by_digest.items()
-            if slot.leases and digest not in passed_over
-        }
-        mine = [digest for digest in leases if self._shares.may_take(tenant, digest)]
-        return min(mine, key=leases.__getitem__, default=None)
+    def to_keep_free(self, tenant: str, passed_over: Collection[str]) -> tuple[str, ...] | None:
+        """Return the adapters, those with the fewest leases first, that could leave for the tenant once they are idle.
+
+        None where all of them together would not be enough, or not for this tenant.
+        """
+        others = [digest for digest in self._by_digest if digest not in passed_over]
+        others.sort(key=lambda digest: len(self._by_digest[digest].leases))
+        return self._victims(others, tenant, {})
+
+    def users(self, digest: str) -> tuple[str, ...]:
+        """Return the tenants whose adapter on the device this is."""
+        return self._shares.users(digest)
 
     def lease_counts(self) -> dict[str, int]:
         """Return the number of leases of every leased adapter."""
@@ -241,5 +264,6 @@ class SlotTable:
         if self.num_pinned >= max(1, len(self._slots)):
             raise RuntimeError("every slot is pinned")
         self._shares.check_integrity(self._by_digest)
-        if self._room is not None:
-            self._shares.check_room(self._room, self._idle)
+        for tenant, placeable in self._placeable.items():
+            if placeable != (self._victims(self._idle, tenant, {}) is not None):
+                raise RuntimeError("whether a slot can be had is not what was found out")

@@ -150,9 +150,9 @@ class AdapterTiers:
 
     def _install(self, adapter: HostAdapter, tenant: str) -> bool:
         placement = self.slots.place(adapter.digest, tenant, {} if self.slots.num_free else self._wanted())
-        if placement.evicted is not None:
+        for slot in placement.evicted.values():
             self._counts.evictions[Residency.DEVICE] += 1
-            self._runner.clear(placement.slot)
+            self._runner.clear(slot)
         self._drop_arrival(adapter.digest)
         try:
             self._runner.install(placement.slot, placement.generation, adapter)
@@ -186,7 +186,7 @@ class AdapterTiers:
                 continue
             self._arrived[digest] = done.outcome
             wanted = self._wanted() if self.host.full else {}
-            dropped = self.host.put(done.outcome, self._ahead.payer(digest), wanted)
+            dropped = self.host.put(done.outcome, self._ahead.users(digest), wanted)
             self._counts.evictions[Residency.HOST] += len(dropped)
             self._counts.loads.append(LoadReport(source=Residency.DISK, seconds=done.seconds))
         failures, self._failures = self._failures, {}
@@ -209,13 +209,13 @@ class AdapterTiers:
         self.slots.unpin(digest)
         self._forgotten.add(digest)
 
-    def remember(self, digest: str) -> None:
-        """Somebody names the adapter (again): call off `forget`, and let host memory keep it as one just used.
+    def remember(self, digest: str, tenant: str) -> None:
+        """A tenant names the adapter (again): call off `forget`, and let host memory keep it as one just used.
 
         Otherwise host memory would drop first what has been longest on the device, the most popular of all.
         """
         self._forgotten.discard(digest)
-        self.host.get(digest)
+        self.host.use(digest, tenant)
 
     def sweep(self, needed: set[str]) -> list[str]:
         """Drop arrivals that nobody waits for any more, and forgotten adapters that nothing needs; returns these."""
@@ -249,8 +249,11 @@ class AdapterTiers:
         on_device = self.slots.digests()
         in_host = {*self.host.digests(), *self._arrived}.difference(on_device)
         residents = [
-            *(ResidentAdapter(digest=digest, tier=Residency.DEVICE) for digest in sorted(on_device)),
-            *(ResidentAdapter(digest=digest, tier=Residency.HOST) for digest in sorted(in_host)),
+            *(_resident(digest, Residency.DEVICE, self.slots.users(digest)) for digest in sorted(on_device)),
+            *(
+                _resident(digest, Residency.HOST, (*self.host.users(digest), *self._ahead.users(digest)))
+                for digest in sorted(in_host)
+            ),
         ]
         if residents == self._told:
             return None
@@ -275,3 +278,7 @@ class AdapterTiers:
     def close(self) -> None:
         """Stop the loader."""
         self._loader.close()
+
+
+def _resident(digest: str, tier: Residency, tenants: Collection[str]) -> ResidentAdapter:
+    return ResidentAdapter(digest=digest, tier=tier, tenants=sorted(set(tenants)))

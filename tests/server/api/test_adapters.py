@@ -223,7 +223,7 @@ async def test_loading_waits_until_the_engine_has_the_adapter(rig: ApiRig) -> No
 async def test_residency_is_what_the_engine_last_reported(rig: ApiRig) -> None:
     version = rig.publish("tone")
     assert (await rig.client.get(f"{URL}/tone")).json()["resident"] == "disk"
-    rig.state.engine.resident = {version.digest: Residency.HOST}
+    rig.state.engine.resident = {("tenant", version.digest): Residency.HOST}
     assert (await rig.client.get(f"{URL}/tone")).json()["resident"] == "host"
     assert (await rig.client.get("/v1/models/tone")).json()["resident"] == "host"
 

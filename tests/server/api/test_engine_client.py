@@ -377,11 +377,11 @@ async def test_reports_are_passed_on_and_residency_is_kept(endpoint: str) -> Non
     async with FakeEngine(endpoint) as engine:
         await client.wait_ready()
         before = time.monotonic()
-        resident = [ResidentAdapter(digest=REF.digest, tier=Residency.HOST)]
+        resident = [ResidentAdapter(digest=REF.digest, tier=Residency.HOST, tenants=["t", "u"])]
         await engine.say(report(running=3, resident=resident))
         await engine.say(Outputs(items=[], report=report(running=4)))
         assert [(await reports.get()).running for _ in range(2)] == [3, 4]
-    assert client.resident == {REF.digest: Residency.HOST}
+    assert client.resident == {("t", REF.digest): Residency.HOST, ("u", REF.digest): Residency.HOST}
     assert client.last_heard >= before
     client.detach("over")
     assert client.resident == {}

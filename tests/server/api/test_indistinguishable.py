@@ -111,7 +111,7 @@ async def test_another_tenants_adapter_is_answered_exactly_like_none(
     rig: ApiRig, route: Route, owner: str | None, resident: bool
 ) -> None:
     version = rig.publish(THEIRS, tenant="other")
-    rig.state.engine.resident = {version.digest: Residency.DEVICE} if resident else {}
+    rig.state.engine.resident = {("other", version.digest): Residency.DEVICE} if resident else {}
     await ask(rig, route, "first", owner)  # a tenant's limits are read with its first request
     theirs, nobodys = await ask(rig, route, THEIRS, owner), await ask(rig, route, NOBODYS, owner)
     assert theirs == nobodys

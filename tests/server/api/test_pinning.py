@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from headmix_server.core.messages import Abort, AdapterLoaded, Failed, LoadAdapter, Output, ToEngine, UnpinAdapter
+from headmix_server.core.types import Residency
 from headmix_server.tenancy.principal import Scope
 from tests.support.api_rig import OTHER_TENANT, ApiRig, api_rig
 from tests.support.fake_engine import FakeEngine
@@ -236,3 +237,21 @@ async def test_a_pin_needs_the_scope_for_adapters(rig: ApiRig, scope: Scope) -> 
     rig.publish("tone")
     for method in ("POST", "DELETE"):
         assert (await rig.client.request(method, URL, headers=rig.key(scope))).status_code == 403
+
+
+async def test_two_tenants_with_the_same_bytes_have_a_pin_each_and_are_told_of_their_own_alone(rig: ApiRig) -> None:
+    version = rig.publish("tone", b"the same")
+    rig.publish("copy", b"the same", tenant=OTHER_TENANT)
+    await rig.client.post(URL)
+    rig.state.engine.resident = {("tenant", version.digest): Residency.DEVICE}
+    assert (await rig.client.get("/v1/adapters/tone")).json()["resident"] == "device"
+    for path in ("/v1/adapters/copy", "/v1/models/copy"):
+        assert (await rig.other.get(path)).json()["resident"] == "disk"
+    assert (await rig.other.get("/v1/adapters")).json()["data"][0]["resident"] == "disk"
+    await rig.other.post("/v1/adapters/copy/pin")
+    await rig.client.delete(URL)
+    await rig.state.pinning.settle()
+    (ended,) = await rig.engine.expect(UnpinAdapter)
+    assert (ended.digest, ended.tenant) == (version.digest, "tenant")
+    assert [message.adapter.tenant for message in rig.engine.of(LoadAdapter)] == ["tenant", OTHER_TENANT]
+    assert rig.state.library.holds.is_held(version.digest)

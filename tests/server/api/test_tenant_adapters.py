@@ -101,7 +101,7 @@ async def test_a_pin_is_let_go(rig: ApiRig, admin: dict[str, str]) -> None:
     assert (await rig.client.delete(f"{URL}/big/pin", headers=admin)).json()["pinned"] is False
     await rig.state.pinning.settle()
     assert rig.state.library.catalog.pins.current() == ()
-    rig.state.engine.resident = {version.digest: Residency.DEVICE}
+    rig.state.engine.resident = {(OTHER_TENANT, version.digest): Residency.DEVICE}
     assert ("adapter.unpin", "big") in await actions(rig)
 
 

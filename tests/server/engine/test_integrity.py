@@ -2,12 +2,13 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 
 from headmix_server.engine.fairness import INPUT_COST, OUTPUT_COST
 from headmix_server.engine.presence import PRESENCE_SECONDS
-from headmix_server.engine.shares import Room, Shares, _Sharers
+from headmix_server.engine.shares import Shares, _Sharers
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, generate
 
@@ -29,7 +30,7 @@ def bench(make_bench: MakeBench) -> Bench:
     )
     bench.step(3)
     slots = bench.engine.tiers.slots
-    assert not slots.can_place("t") or slots._room is not None
+    slots.can_place("t")
     for shares in accounts(bench):
         shares.part_of("t", 4)
     bench.engine.check_integrity()
@@ -41,18 +42,22 @@ def accounts(bench: Bench) -> list[Shares]:
     return [tiers.slots._shares, tiers.host._shares, tiers._ahead]
 
 
-def forget_to_look_again_at_room(bench: Bench) -> None:
+def keep_too_long_what_can_be_placed(bench: Bench) -> None:
     slots = bench.engine.tiers.slots
-    slots.can_place("t")
-    assert slots._room is not None
-    slots._room = Room(slots._room.highest, {*slots._room.payers, "somebody"}, slots._room.weights)
+    slots._placeable["t"] = slots._victims(slots._idle, "t", {}) is None
 
 
-def keep_a_level_too_long(bench: Bench) -> None:
-    slots = bench.engine.tiers.slots
-    slots.can_place("t")
-    assert slots._room is not None
-    slots._room = Room(slots._room.highest + 1, slots._room.payers, slots._room.weights)
+def charge_a_part_twice(bench: Bench) -> None:
+    shares = bench.engine.tiers.slots._shares
+    shares._users[A.digest] = (*shares._users[A.digest], "u")
+
+
+def let_a_pin_be_nobodys(bench: Bench) -> None:
+    bench.engine.tiers.slots._shares._pins[A.digest] = set()
+
+
+def pin_for_one_that_is_not_charged(bench: Bench) -> None:
+    bench.engine.tiers.slots._shares._pins[A.digest] = {"stranger"}
 
 
 def keep_sharers_too_long(bench: Bench) -> None:
@@ -66,7 +71,7 @@ def miscount_the_weights_of_sharers(bench: Bench) -> None:
 
 
 def keep_a_holder_of_nothing(bench: Bench) -> None:
-    bench.engine.tiers._ahead._held["ghost"] = 0
+    bench.engine.tiers._ahead._held["ghost"] = Fraction(0)
 
 
 def keep_what_nobody_asks_for(bench: Bench) -> None:
@@ -181,11 +186,13 @@ def first(bench: Bench) -> int:
 
 
 FAULTS: dict[Callable[[Bench], None], str] = {
-    forget_to_look_again_at_room: "could leave",
-    keep_a_level_too_long: "could leave",
+    keep_too_long_what_can_be_placed: "whether a slot can be had",
+    charge_a_part_twice: "charged, whole",
+    let_a_pin_be_nobodys: "by nobody",
+    pin_for_one_that_is_not_charged: "not charged to who pinned it",
     keep_sharers_too_long: "share a tier",
     miscount_the_weights_of_sharers: "share a tier",
-    keep_a_holder_of_nothing: "charged to exactly one",
+    keep_a_holder_of_nothing: "charged, whole",
     keep_what_nobody_asks_for: "asked for",
     wait_in_anothers_line: "lines do not hold",
     keep_an_empty_line: "has a line",

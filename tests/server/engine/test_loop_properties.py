@@ -151,13 +151,14 @@ class EngineMachine(RuleBasedStateMachine):
     def embed(self, prompt: list[int], ref: AdapterRef | None) -> None:
         self.submit(embed(f"r{len(self.requests)}", prompt, ref))
 
-    @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]), pin=st.booleans())
-    def load(self, ref: AdapterRef, pin: bool) -> None:
-        self.submit(load(f"r{len(self.requests)}", ref, pin=pin))
+    @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]), pin=st.booleans(), tenant=TENANTS)
+    def load(self, ref: AdapterRef, pin: bool, tenant: str) -> None:
+        self.submit(load(f"r{len(self.requests)}", msgspec.structs.replace(ref, tenant=tenant), pin=pin))
 
-    @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]))
-    def unpin(self, ref: AdapterRef) -> None:
-        self.bench.engine.unpin(UnpinAdapter(digest=ref.digest))
+    @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]), tenant=TENANTS)
+    def unpin(self, ref: AdapterRef, tenant: str) -> None:
+        self.bench.engine.unpin(UnpinAdapter(digest=ref.digest, tenant=tenant))
+        assert not self.bench.engine.tiers.slots._shares.has_pinned(tenant, ref.digest)
 
     @rule(age=st.integers(0, 8))
     def abort(self, age: int) -> None:

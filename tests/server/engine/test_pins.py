@@ -1,9 +1,12 @@
 """A pinned adapter stays on the device, whoever needs a slot, until it is unpinned or forgotten."""
 
 import pytest
+from msgspec.structs import replace
 
 from headmix_server.core.messages import Abort, AdapterLoaded, Failed, ForgetAdapter, UnpinAdapter
 from headmix_server.core.runner import AdapterLoadError
+from headmix_server.core.types import Residency
+from headmix_server.engine.presence import PRESENCE_SECONDS
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, generate, load
 
@@ -33,7 +36,7 @@ def test_a_pinned_adapter_stays_until_it_is_unpinned(make_bench: MakeBench) -> N
     assert isinstance(bench.terminal("pin-a"), AdapterLoaded)
     use(bench, "b", "d", "e")
     assert on_device(bench) == {"a", "e"}
-    bench.engine.unpin(UnpinAdapter(digest=A.digest))
+    bench.engine.unpin(UnpinAdapter(digest=A.digest, tenant=A.tenant))
     use(bench, "f")
     assert on_device(bench) == {"e", "f"}
 
@@ -70,7 +73,7 @@ def test_pinning_again_is_no_second_pin(make_bench: MakeBench) -> None:
     bench.submit(load("again", A, pin=True))
     bench.drain()
     assert isinstance(bench.terminal("again"), AdapterLoaded)
-    bench.engine.unpin(UnpinAdapter(digest=A.digest))
+    bench.engine.unpin(UnpinAdapter(digest=A.digest, tenant=A.tenant))
     assert bench.engine.tiers.slots.num_pinned == 0
 
 
@@ -83,7 +86,7 @@ def test_a_forgotten_adapter_is_pinned_no_more_and_leaves(make_bench: MakeBench)
     assert on_device(bench) == set()
 
 
-@pytest.mark.parametrize("message", [UnpinAdapter(digest=A.digest), ForgetAdapter(digest=A.digest)])
+@pytest.mark.parametrize("message", [UnpinAdapter(digest=A.digest, tenant=A.tenant), ForgetAdapter(digest=A.digest)])
 def test_a_pin_called_off_while_the_adapter_loads_is_not_made(
     make_bench: MakeBench, message: UnpinAdapter | ForgetAdapter
 ) -> None:
@@ -123,3 +126,54 @@ def test_a_request_gets_a_slot_though_its_tenants_only_other_one_is_pinned(make_
     bench.submit(mine)
     bench.drain()
     bench.assert_answered(message, mine)
+
+
+# --- several tenants ---------------------------------------------------------------------------------------------
+
+
+def pin_for(bench: Bench, tenant: str, name: str) -> bool:
+    """Pin an adapter for a tenant and return whether that was done."""
+    request_id = f"{tenant}-pins-{name}"
+    bench.submit(load(request_id, replace(adapter(name), tenant=tenant), pin=True))
+    bench.drain()
+    return isinstance(bench.terminal(request_id), AdapterLoaded)
+
+
+def test_bytes_that_another_tenant_has_loaded_are_pinned_at_the_full_price(make_bench: MakeBench) -> None:
+    bench = make_bench(adapter_slots=8)
+    names = [f"public-{number}" for number in range(7)]
+    bench.submit(*(load(name, replace(adapter(name), tenant="victim")) for name in names))
+    bench.drain()
+    assert [pin_for(bench, "attacker", name) for name in names] == [True] * 3 + [False] * 4
+    assert pin_for(bench, "victim", "own")
+    bench.engine.check_integrity()
+
+
+def test_a_pin_of_the_same_bytes_ends_for_its_own_tenant_alone(make_bench: MakeBench) -> None:
+    bench = make_bench(adapter_slots=3)
+    assert pin_for(bench, "t", "a")
+    assert pin_for(bench, "u", "a")
+    bench.engine.unpin(UnpinAdapter(digest=A.digest, tenant="t"))
+    use(bench, "b", "d", "e", "f")
+    assert "a" in on_device(bench)
+    bench.engine.unpin(UnpinAdapter(digest=A.digest, tenant="u"))
+    bench.now += 2 * PRESENCE_SECONDS
+    use(bench, "b", "d", "e", "f")
+    assert "a" not in on_device(bench)
+
+
+def test_what_is_reported_as_resident_names_the_tenants_whose_use_brought_it(make_bench: MakeBench) -> None:
+    bench = make_bench(adapter_slots=1, host_adapters=2)
+    bench.submit(generate("one", [1], A, tenant="u", max_tokens=1))
+    bench.drain()
+    residents = bench.engine.tiers.take_residents() or []
+    assert [(one.digest, one.tier, one.tenants) for one in residents] == [(A.digest, Residency.DEVICE, ["u"])]
+    bench.submit(generate("two", [1], A, tenant="w", max_tokens=1))
+    bench.drain()
+    bench.submit(generate("three", [1], B, tenant="u", max_tokens=1))
+    bench.drain()
+    residents = bench.engine.tiers.take_residents() or []
+    assert [(one.digest, one.tier, one.tenants) for one in residents] == [
+        (B.digest, Residency.DEVICE, ["u"]),
+        (A.digest, Residency.HOST, ["u", "w"]),
+    ]

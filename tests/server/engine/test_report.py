@@ -21,7 +21,7 @@ def test_gauges_are_the_present_state(make_bench: MakeBench) -> None:
     assert (report.slots_free, report.slots_leased, report.slots_idle) == (1, 1, 0)
     assert report.slots_loading == 1
     assert report.slots_pinned == 0
-    bench.engine.tiers.slots.pin(A.digest)
+    bench.engine.tiers.slots.pin(A.digest, A.tenant)
     assert make_report(bench.engine).slots_pinned == 1
 
 

@@ -193,7 +193,7 @@ def test_pins_come_and_go_by_message(serve: Callable[..., Served]) -> None:
     served.send(load("l", A, pin=True))
     served.receive_ends("l")
     assert served.bench.engine.tiers.slots.num_pinned == 1
-    served.send(UnpinAdapter(digest=A.digest), generate("after", [1]))
+    served.send(UnpinAdapter(digest=A.digest, tenant=A.tenant), generate("after", [1]))
     served.receive_ends("after")
     assert served.bench.engine.tiers.slots.num_pinned == 0
 

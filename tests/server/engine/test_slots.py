@@ -33,7 +33,7 @@ class SlotMachine(RuleBasedStateMachine):
                 self.slots.place(digest, "t")
             return
         placement = self.slots.place(digest, "t")
-        assert placement.evicted == (self.idle.pop(0) if occupied == 3 else None)
+        assert list(placement.evicted) == ([self.idle.pop(0)] if occupied == 3 else [])
         assert (placement.slot, placement.generation) not in self.seen
         self.seen.add((placement.slot, placement.generation))
         self.idle.append(digest)
@@ -95,8 +95,8 @@ def test_the_least_recently_used_of_the_unleased_is_evicted() -> None:
         slots.place(digest, "t")
     held = slots.acquire("b", "t")
     slots.release(slots.acquire("a", "t"))
-    assert slots.place("d", "t").evicted == "c"
-    assert slots.place("e", "t").evicted == "a"
+    assert list(slots.place("d", "t").evicted) == ["c"]
+    assert list(slots.place("e", "t").evicted) == ["a"]
     assert slots.is_current(held)
 
 
@@ -104,8 +104,8 @@ def test_an_idle_adapter_that_queued_requests_want_is_evicted_last() -> None:
     slots = SlotTable(2, make_shares())
     slots.place("a", "t")
     slots.place("b", "t")
-    assert slots.place("c", "t", {"a": 0}).evicted == "b"
-    assert slots.place("d", "t", {"a": 0, "c": 1}).evicted == "c"
+    assert list(slots.place("c", "t", {"a": 0}).evicted) == ["b"]
+    assert list(slots.place("d", "t", {"a": 0, "c": 1}).evicted) == ["c"]
 
 
 def test_integrity_sees_a_lease_that_never_came_home() -> None:
@@ -138,13 +138,13 @@ def test_what_a_tenant_that_has_gone_left_idle_is_anybodys_once_that_is_looked_a
 def test_a_pinned_adapter_is_never_evicted_until_it_is_unpinned() -> None:
     slots = SlotTable(2, make_shares())
     slots.place("a", "t")
-    slots.pin("a")
+    slots.pin("a", "t")
     slots.place("b", "t")
-    assert [slots.place(digest, "t").evicted for digest in "cde"] == ["b", "c", "d"]
+    assert [list(slots.place(digest, "t").evicted) for digest in "cde"] == [["b"], ["c"], ["d"]]
     assert slots.num_pinned == 1
     slots.unpin("a")
     slots.unpin("never pinned")
-    assert slots.place("f", "t").evicted == "a"
+    assert list(slots.place("f", "t").evicted) == ["a"]
     slots.check_integrity([])
 
 
@@ -154,7 +154,7 @@ def test_a_pin_is_minded_by_who_asks_for_a_slot_next() -> None:
     slots.acquire("a1", "a")
     slots.place("b1", "b")
     assert slots.can_place("c")
-    slots.pin("b1")
+    slots.pin("b1", "b")
     assert not slots.can_place("c")
     slots.unpin("b1")
     assert slots.can_place("c")
@@ -165,14 +165,14 @@ def test_one_slot_is_never_pinned() -> None:
     slots.place("a", "t")
     slots.place("b", "t")
     assert slots.can_pin("a", "t")
-    slots.pin("a")
-    slots.pin("a")
+    slots.pin("a", "t")
+    slots.pin("a", "t")
     assert slots.can_pin("a", "t")
     assert not slots.can_pin("b", "t")
     with pytest.raises(LeaseError, match="never pinned"):
-        slots.pin("b")
+        slots.pin("b", "t")
     with pytest.raises(LeaseError, match="not on the device"):
-        slots.pin("c")
+        slots.pin("c", "t")
 
 
 def test_a_tenant_pins_no_more_than_its_part_beside_others() -> None:
@@ -181,7 +181,7 @@ def test_a_tenant_pins_no_more_than_its_part_beside_others() -> None:
         slots.place(digest, tenant)
     for digest in "ab":
         assert slots.can_pin(digest, "t")
-        slots.pin(digest)
+        slots.pin(digest, "t")
     assert not slots.can_pin("c", "t")
     assert slots.can_pin("d", "u")
 
@@ -189,7 +189,53 @@ def test_a_tenant_pins_no_more_than_its_part_beside_others() -> None:
 def test_an_adapter_that_leaves_its_slot_is_pinned_no_more() -> None:
     slots = SlotTable(2, make_shares())
     slots.place("a", "t")
-    slots.pin("a")
+    slots.pin("a", "t")
     slots.vacate("a")
     assert slots.num_pinned == 0
     slots.check_integrity([])
+
+
+def test_a_pin_is_charged_to_who_makes_it_not_to_who_brought_the_adapter() -> None:
+    slots = SlotTable(8, make_shares("av"))
+    for number in range(7):
+        slots.place(f"v{number}", "v")
+    made = []
+    for number in range(7):
+        made.append(slots.can_pin(f"v{number}", "a"))
+        if made[-1]:
+            slots.pin(f"v{number}", "a")
+    assert made == [True] * 3 + [False] * 4  # its part of the seven that may be pinned, beside the other's
+    slots.place("own", "v")
+    assert slots.can_pin("own", "v")
+    slots.check_integrity([])
+
+
+def test_a_pin_of_what_another_has_pinned_is_no_cheaper_and_stays_when_the_other_ends() -> None:
+    slots = SlotTable(5, make_shares("av"))
+    for digest in ("x", "a1", "a2"):
+        slots.place(digest, "v")
+    slots.pin("x", "v")
+    for digest in ("x", "a1"):
+        assert slots.can_pin(digest, "a")
+        slots.pin(digest, "a")
+    assert not slots.can_pin("a2", "a")
+    assert slots.num_pinned == 2
+    slots.unpin("x", "v")
+    assert slots.num_pinned == 2
+    slots.unpin("x", "a")
+    assert slots.num_pinned == 1
+    slots.check_integrity([])
+
+
+def test_what_could_leave_for_a_tenant_once_it_is_idle_is_that_with_the_fewest_leases() -> None:
+    slots = SlotTable(3, make_shares("ab"))
+    for digest in ("a1", "a2", "b1"):
+        slots.place(digest, digest[0])
+    for digest in ("a1", "a1", "a2", "b1"):
+        slots.acquire(digest, digest[0])
+    assert slots.to_keep_free("b", ["a1", "a2"]) == ("b1",)
+    assert slots.to_keep_free("c", []) == ("a2",)
+    assert slots.to_keep_free("c", ["a2"]) == ("a1",)
+    assert slots.to_keep_free("a", ["a1", "a2"]) is None
+    slots.pin("a2", "a")
+    assert slots.to_keep_free("c", []) == ("a1",)

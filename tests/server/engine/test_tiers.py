@@ -156,7 +156,7 @@ def test_an_adapter_in_use_is_not_the_first_that_host_memory_drops(
 ) -> None:
     tiers = make_tiers(num_slots=4, host_capacity=2)
     bring(tiers, A, B)
-    tiers.remember(A.digest)  # a request for it, answered from its slot
+    tiers.remember(A.digest, "t")  # a request for it, answered from its slot
     bring(tiers, C)
     assert A.digest in tiers.host
 
@@ -228,7 +228,7 @@ def test_naming_an_adapter_again_calls_off_forgetting(make_tiers: Callable[..., 
     tiers = make_tiers()
     bring(tiers, A)
     tiers.forget(A.digest)
-    tiers.remember(A.digest)
+    tiers.remember(A.digest, "t")
     tiers.sweep(set())
     assert tiers.slots.holds(A.digest)
 

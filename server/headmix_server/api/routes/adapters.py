@@ -98,7 +98,7 @@ async def get_adapter(request: Request, named: Named, principal: AnyKey, state: 
     """Return the current version, or the one that `name@3` names, with its example prompts and training history."""
     version = await _resolve(request, state, named)
     description = await state.threads.manage(principal.tenant, state.library.catalog.descriptions.of, version.digest)
-    return adapter_details(principal.tenant, version, state.residency(version.digest), description)
+    return adapter_details(principal.tenant, version, state.residency(principal.tenant, version.digest), description)
 
 
 @router.get("/v1/adapters/{name}/versions", response_model=AdapterList)

@@ -22,12 +22,10 @@ async def list_models(principal: AnyKey, state: State, limit: Limit = 1000, afte
 
     def page() -> bytes:
         # Written here, in a thread: of a thousand adapters the event loop would do nothing else for a while.
-        found = state.library.catalog.sharing.visible(principal.tenant, after=after or "", limit=limit)
-        adapters = [
-            _adapter(state, version.called_by(principal.tenant), version)
-            for version in found.versions
-            if _can_be_named(version)
-        ]
+        tenant = principal.tenant
+        found = state.library.catalog.sharing.visible(tenant, after=after or "", limit=limit)
+        named = [version for version in found.versions if version.state is VersionState.READY]
+        adapters = [_adapter(state, tenant, version.called_by(tenant), version) for version in named]
         base = [_base(state)] if after is None else []
         return ModelList(data=[*base, *adapters], has_more=found.has_more).model_dump_json().encode()
 
@@ -39,7 +37,7 @@ async def get_model(request: Request, model: str, principal: AnyKey, state: Stat
     """Return the base, an adapter, or one version of it (`name@3`)."""
     if model == state.base.name:
         return _base(state)
-    return _adapter(state, model, await hold_version(state, model, record_of(request)))
+    return _adapter(state, principal.tenant, model, await hold_version(state, model, record_of(request)))
 
 
 def _base(state: ApiState) -> ModelObject:
@@ -55,7 +53,7 @@ def _base(state: ApiState) -> ModelObject:
     )
 
 
-def _adapter(state: ApiState, name: str, version: AdapterVersion) -> ModelObject:
+def _adapter(state: ApiState, tenant: str, name: str, version: AdapterVersion) -> ModelObject:
     return ModelObject(
         id=name,
         created=version.created,
@@ -67,13 +65,8 @@ def _adapter(state: ApiState, name: str, version: AdapterVersion) -> ModelObject
         labels=list(version.labels) or None,
         version=version.version,
         digest=version.digest,
-        resident=state.residency(version.digest),
+        resident=state.residency(tenant, version.digest),
     )
-
-
-def _can_be_named(version: AdapterVersion) -> bool:
-    """An administrator may have retired the current version."""
-    return version.state is VersionState.READY
 
 
 def _capabilities(state: ApiState, version: AdapterVersion) -> list[Capability]:

@@ -1,0 +1,69 @@
+"""Which adapters leave a tier for a tenant's: as many as it takes, each from whom `shares` says.
+
+A tenant takes from those that hold more for their weight than it will; else it gives up what it alone uses, and where
+it has nothing of its own, what it shares with others.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+
+from headmix_server.engine.eviction import choose_victim
+from headmix_server.engine.shares import Cost, Shares, View
+
+
+def choose_victims(
+    shares: Shares,
+    candidates: Iterable[str],
+    tenant: str,
+    cost: Cost,
+    enough: Callable[[list[str]], bool],
+    *,
+    view: View,
+    queued: Mapping[str, int],
+) -> tuple[str, ...] | None:
+    """Return which candidates leave for a tenant's adapter of this cost, in this order, until there is `enough` room.
+
+    None where there is not, or not for this tenant. `candidates` come least recently used first; for `queued` see
+    `eviction.choose_victim`. Nothing is changed.
+    """
+    choice = _Choice(shares, [digest for digest in candidates if digest not in shares.pinned], tenant, cost, view)
+    while not enough(choice.chosen):
+        group = choice.next_group()
+        if not group:
+            return None
+        choice.take(choose_victim(group, queued))
+    return tuple(choice.chosen)
+
+
+class _Choice:
+    """What would leave, one after the other, and what the tenants would hold then."""
+
+    def __init__(self, shares: Shares, candidates: list[str], tenant: str, cost: Cost, view: View) -> None:
+        self.chosen: list[str] = []
+        self._shares = shares
+        self._left = candidates
+        self._tenant = tenant
+        self._cost = cost
+        self._view = view
+        self._held = shares.holdings()
+        self._spare = set(shares.spare(tenant))  # the tenant's, whether or not they could leave now
+        self._own = {digest for digest in self._spare if shares.is_alone(tenant, digest, view)}
+
+    def take(self, digest: str) -> None:
+        """Let an adapter leave."""
+        users = self._shares.users(digest)
+        for user in users:
+            self._held[user] -= Fraction(self._shares.cost(digest), len(users))
+        self._left.remove(digest)
+        self._spare.discard(digest)
+        self._own.discard(digest)
+        self.chosen.append(digest)
+
+    def next_group(self) -> list[str]:
+        """Return those of which the next may be any; nothing where none may leave for the tenant."""
+        levels = {digest: self._shares.level(digest, self._view, self._held) for digest in self._left}
+        highest = max(levels.values(), default=-1.0)
+        held = self._held.get(self._tenant, Fraction(0)) + self._cost
+        if highest >= float(held) / self._view.weight(self._tenant) or not self._spare:
+            return [digest for digest in self._left if levels[digest] == highest]
+        return [digest for digest in self._left if digest in (self._own or self._spare)]
