@@ -20,15 +20,15 @@ from torch import Tensor
 from benchmarks.machine import describe_machine
 from headmix_server.device import image_arena
 from headmix_server.device.image_arena import ImageArena
-from headmix_server.device.reserved_memory import reserve
+from headmix_server.device.reserved_memory import ReservedMemory, reserve
 
 NUMBERS = 1_475_000
 """Of an adapter of the authors' GPT-2 preset on SmolLM2-135M, in float32: 5.9 MB."""
 SLOTS = 32
 ROUNDS = 5
 
-WAYS: Mapping[str, Callable[[int, torch.dtype], Tensor]] = {
-    "allocated": lambda numel, dtype: torch.empty(numel, dtype=dtype),
+WAYS: Mapping[str, Callable[[int, torch.dtype], ReservedMemory]] = {
+    "allocated": lambda numel, dtype: ReservedMemory(torch.empty(numel, dtype=dtype)),
     "reserved, 4 KiB pages": partial(reserve, huge_pages=False),
     "reserved, huge pages": reserve,
 }
@@ -64,7 +64,7 @@ def _fill_twice(image: Tensor) -> tuple[list[float], list[float]]:
             starts.append(arena.put(image))
             times.append(1000 * (time.perf_counter() - began))
         for start in starts:
-            arena.remove(start, NUMBERS)
+            arena.remove(start)
     return times[1:SLOTS], times[SLOTS:]
 
 

@@ -12,6 +12,7 @@
 from headmix.async_client import AsyncClient
 from headmix.client import Client
 from headmix.errors import (
+    AdapterTooLargeError,
     APIConnectionError,
     APIError,
     APITimeoutError,
@@ -73,6 +74,7 @@ __all__ = [
     "APITimeoutError",
     "Adapter",
     "AdapterRef",
+    "AdapterTooLargeError",
     "AdapterVersion",
     "AsyncClient",
     "AsyncStream",

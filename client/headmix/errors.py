@@ -12,7 +12,8 @@ One root, so `except HeadmixError` catches everything this package means to rais
     └── APIError                        the server answered with an error
         ├── BadRequestError             400, and any 4xx without a class of its own
         │   ├── ContextLengthError      prompt + max_tokens do not fit
-        │   └── TaskMismatchError       generation asked of a classifier, or the reverse
+        │   ├── TaskMismatchError       generation asked of a classifier, or the reverse
+        │   └── AdapterTooLargeError    422: more than the server's memory for adapters can hold
         ├── AuthenticationError         401
         ├── PermissionDeniedError       403
         ├── NotFoundError               404
@@ -135,6 +136,10 @@ class NotFoundError(APIError):
     """No such model, adapter, version, tenant or key for this key (404)."""
 
 
+class AdapterTooLargeError(BadRequestError):
+    """The adapter's tensors are more than the server's memory for adapters (422)."""
+
+
 class PayloadTooLargeError(APIError):
     """The upload is larger than the server accepts (413)."""
 
@@ -183,6 +188,7 @@ _BY_CODE: dict[str, type[APIError]] = {
     "task_mismatch": TaskMismatchError,
     "context_length_exceeded": ContextLengthError,
     "invalid_adapter": InvalidAdapterError,
+    "adapter_too_large": AdapterTooLargeError,
     "payload_too_large": PayloadTooLargeError,
     "insufficient_storage": InsufficientStorageError,
     "rate_limit_exceeded": RateLimitError,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.cpus import read_cpu_budget
+from headmix_server.core.adapter_memory import MIB, AdapterMemory, adapter_memory
 from headmix_server.core.collector import keep_for_good
 from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.messages import EngineReady
@@ -72,6 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
         kv_blocks=limits.kv_blocks,
         block_size=limits.block_size,
         adapter_slots=limits.adapter_slots,
+        device_adapter_bytes=limits.device_adapter_bytes,
+        host_adapter_bytes=limits.host_adapter_bytes,
+        adapter_number_bytes=runner.adapter_number_bytes,
     )
     log.info("engine ready", base=base.name, max_model_len=ready.max_model_len, kv_blocks=ready.kv_blocks)
     try:
@@ -111,7 +115,8 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
     """
     if settings.runner == "fake":
         runner = FakeRunner(range(base.shape.vocab_size), base=base.shape.fingerprint)
-        return runner, _limits(settings, settings.max_model_len or FAKE_MAX_MODEL_LEN, FAKE_KV_BLOCKS)
+        memory = adapter_memory(settings)
+        return runner, _limits(settings, memory, settings.max_model_len or FAKE_MAX_MODEL_LEN, FAKE_KV_BLOCKS)
     from headmix_server.device.threads import on_passing_thread
 
     return on_passing_thread(lambda: _build_torch_runner(settings, base))
@@ -133,7 +138,8 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         placement = choose_placement(settings.device, settings.dtype)
         form = choose_format(placement.dtype, settings.quantize, placement.device)
         model = load_model(base.folder, placement.dtype, form, placement.device)
-        storage = _make_storage(settings, base, placement)
+        adapters = _adapter_memory(settings, placement)
+        storage = _make_storage(settings, base, placement, adapters.device)
     except (UnsupportedModelError, PlacementError, NoKernelsError) as error:
         raise StartError(str(error)) from error
     _check_shape(base, model.config)
@@ -145,7 +151,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         # No keys are kept, but every running text still holds blocks in the engine's accounts: enough for all at once.
         blocks = settings.max_running * -(-longest // settings.block_size)
         runner = TorchRunner(model, base.shape, None, storage, placement)
-        return runner, _limits(settings, settings.max_model_len or longest, blocks, whole_prompts=True)
+        return runner, _limits(settings, adapters, settings.max_model_len or longest, blocks, whole_prompts=True)
     blocks = _cache_blocks(settings, model.config, placement)
     scratch = 1 if placement.on_cuda else 0  # a block that no sequence holds, for rows that only fill a captured step
     try:
@@ -161,7 +167,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         attention = attention_backend(library)
         decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size))
     runner = TorchRunner(model, base.shape, memory, storage, placement, decode, attention)
-    return runner, _limits(settings, settings.max_model_len or longest, blocks, model.config.eos_ids)
+    return runner, _limits(settings, adapters, settings.max_model_len or longest, blocks, model.config.eos_ids)
 
 
 def _choose_threads(wanted: int) -> None:
@@ -179,19 +185,28 @@ def _choose_threads(wanted: int) -> None:
         log.warning("more threads than this process may keep busy: each step waits for the slowest", cores=budget.cores)
 
 
-def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement") -> "SlotStorage":
+def _adapter_memory(settings: Settings, placement: "Placement") -> AdapterMemory:
+    """Return the budgets, now that the base is loaded; the cache's memory is handed over page by page, and promised."""
+    if not placement.on_cuda:
+        return adapter_memory(settings, promised=settings.kv_cache_mib * MIB or CPU_CACHE_BYTES)
+    from headmix_server.device.cuda_parts import free_bytes
+
+    return adapter_memory(settings, free_on_gpu=free_bytes(placement.device))
+
+
+def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement", max_bytes: int) -> "SlotStorage":
     """Make the device's slots; raises PlacementError or NoKernelsError where it cannot have what was asked for."""
     from headmix_server.device.memory_asked_for import memory_asked_for
     from headmix_server.device.storages import make_storage
 
     if not placement.on_cuda:
         with memory_asked_for("adapter_slots"):
-            return make_storage(settings.adapter_kernels, base.shape, settings.adapter_slots, placement.dtype)
+            return make_storage(
+                settings.adapter_kernels, base.shape, settings.adapter_slots, placement.dtype, max_bytes
+            )
     from headmix_server.device.cuda_parts import make_cuda_storage
 
-    return make_cuda_storage(
-        base.shape, settings.adapter_slots, settings.adapter_memory_mib, settings.max_adapter_rank, placement
-    )
+    return make_cuda_storage(base.shape, settings.adapter_slots, max_bytes // MIB, settings.max_adapter_rank, placement)
 
 
 def _cache_blocks(settings: Settings, config: "ModelConfig", placement: "Placement") -> int:
@@ -236,6 +251,7 @@ def _check_shape(base: ResolvedBase, config: "ModelConfig") -> None:
 
 def _limits(
     settings: Settings,
+    memory: AdapterMemory,
     max_model_len: int,
     kv_blocks: int,
     eos_ids: frozenset[int] = frozenset(),
@@ -255,6 +271,8 @@ def _limits(
         loader_threads=settings.loader_threads,
         eos_ids=eos_ids,
         prefix_cache=settings.prefix_cache == "on",
+        device_adapter_bytes=memory.device,
+        host_adapter_bytes=memory.host,
     )
 
 

@@ -47,6 +47,7 @@ def test_the_drawn_tree_is_the_real_one() -> None:
         (422, "invalid_adapter", "InvalidAdapterError"),
         (422, None, "BadRequestError"),
         (413, "payload_too_large", "PayloadTooLargeError"),
+        (422, "adapter_too_large", "AdapterTooLargeError"),
         (507, "insufficient_storage", "InsufficientStorageError"),
         (429, "rate_limit_exceeded", "RateLimitError"),
         (503, "server_overloaded", "ServerOverloadedError"),

@@ -107,6 +107,7 @@ class FakeDisk:
     def __init__(self) -> None:
         self.faults: dict[str, Exception] = {}
         self.gates: dict[str, threading.Event] = {}
+        self.sizes: dict[str, int] = {}
         self.opened: list[str] = []
         self.on_open: Callable[[], object] = lambda: None
 
@@ -122,7 +123,7 @@ class FakeDisk:
             raise TimeoutError("the test never opened the gate")
         if ref.name in self.faults:
             raise self.faults[ref.name]
-        return FakeAdapter(ref.digest, num_labels(ref))
+        return FakeAdapter(ref.digest, num_labels(ref), self.sizes.get(ref.name, 0))
 
 
 class Bench:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
 from headmix_server.api import conversion
+from headmix_server.api.adapter_room import require_room
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.multipart import receive_form
 from headmix_server.api.state import ApiState
@@ -151,6 +152,7 @@ def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> AdapterReco
 
     Raises:
         InvalidAdapter: with every fault.
+        AdapterTooLarge: this server could never hold it.
     """
     settings = state.settings
     limits = Limits(
@@ -165,6 +167,7 @@ def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> AdapterReco
         )
     except ArtifactError as error:
         raise _refused([str(fault) for fault in error.faults]) from error
+    require_room(artifact, state.engine.ready)
     try:
         state.vocabularies.tokenizer(upload.digest, artifact.config.added_tokens)
     except AddedTokensError as error:

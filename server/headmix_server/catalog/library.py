@@ -152,6 +152,7 @@ class Library:
             name=version.called_by(asking),
             version=version.version,
             tenant=asking,
+            size_bytes=version.size_bytes,
         )
 
     # --- freeing -------------------------------------------------------------------------------------------------

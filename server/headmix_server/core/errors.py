@@ -12,6 +12,7 @@
     ├── RequestTimeout            408 request_timeout
     ├── PayloadTooLarge           413 payload_too_large
     ├── InvalidAdapter            422 invalid_adapter
+    ├── AdapterTooLarge           422 adapter_too_large
     ├── RateLimitExceeded         429 rate_limit_exceeded
     ├── HeadersTooLarge           431 headers_too_large
     ├── InternalError             500 internal_error
@@ -137,6 +138,14 @@ class InvalidAdapter(HeadmixServerError):
     def __init__(self, message: str, *, faults: Sequence[str] = (), param: str | None = "file") -> None:
         super().__init__(message, param=param)
         self.faults = tuple(faults)
+
+
+class AdapterTooLarge(HeadmixServerError):
+    """An adapter whose tensors this server's memory for adapters can never hold."""
+
+    status = 422
+    code = "adapter_too_large"
+    type = "invalid_request_error"
 
 
 class RateLimitExceeded(HeadmixServerError):

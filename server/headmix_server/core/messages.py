@@ -106,13 +106,20 @@ ToEngine = Request | Abort | LoadAdapter | UnpinAdapter | ForgetAdapter | Shutdo
 
 
 class EngineReady(Message, frozen=True):
-    """The base is loaded and steps can run."""
+    """The base is loaded and steps can run.
+
+    The bytes are the budgets of memory for adapters, 0 where there is none; `adapter_number_bytes` is how wide the
+    device keeps their numbers, 0 for as they are stored.
+    """
 
     pid: int
     max_model_len: int
     kv_blocks: int
     block_size: int
     adapter_slots: int
+    device_adapter_bytes: int = 0
+    host_adapter_bytes: int = 0
+    adapter_number_bytes: int = 0
 
 
 class EngineRefused(Message, frozen=True):
@@ -229,6 +236,10 @@ class EngineReport(Message, frozen=True):
     slots_idle: int
     slots_loading: int
     slots_pinned: int = 0
+    device_adapter_bytes: int = 0
+    host_adapter_bytes: int = 0
+    device_adapter_budget: int = 0
+    host_adapter_budget: int = 0
     numerical_errors: int = 0
     steps: list[StepReport] = msgspec.field(default_factory=list)
     loads: list[LoadReport] = msgspec.field(default_factory=list)

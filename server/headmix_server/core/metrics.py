@@ -177,6 +177,16 @@ class Metrics:
         self.adapter_slots_pinned = Gauge(
             "headmix_adapter_slots_pinned", "Slots whose adapter is pinned; each is leased or idle too.", registry=own
         )
+        self.adapter_memory_bytes = Gauge(
+            "headmix_adapter_memory_bytes",
+            "Memory that adapters take, by tier (device, host): on a CPU what is committed, in host memory with loads "
+            "under way.",
+            ["tier"],
+            registry=own,
+        )
+        self.adapter_memory_budget_bytes = Gauge(
+            "headmix_adapter_memory_budget_bytes", "Memory that adapters may take, by tier.", ["tier"], registry=own
+        )
         self.adapter_load_seconds = Histogram(
             "headmix_adapter_load_seconds",
             "Bringing an adapter to the device, by the tier it came from.",
@@ -385,6 +395,10 @@ class Metrics:
         self.adapter_slots.labels("idle").set(report.slots_idle)
         self.adapter_slots.labels("loading").set(report.slots_loading)
         self.adapter_slots_pinned.set(report.slots_pinned)
+        self.adapter_memory_bytes.labels("device").set(report.device_adapter_bytes)
+        self.adapter_memory_bytes.labels("host").set(report.host_adapter_bytes)
+        self.adapter_memory_budget_bytes.labels("device").set(report.device_adapter_budget)
+        self.adapter_memory_budget_bytes.labels("host").set(report.host_adapter_budget)
 
     def _set_lora_info(self, report: EngineReport, names: Mapping[str, Collection[Owner]]) -> None:
         slots = report.slots_free + report.slots_leased + report.slots_idle

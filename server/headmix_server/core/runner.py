@@ -4,13 +4,14 @@ Owns the batch and result types and the `Runner` protocol. Everything here is pl
 the engine never sees one.
 """
 
+from collections.abc import Collection
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
-from headmix_server.core.errors import InternalError, NumericalError
+from headmix_server.core.errors import InternalError, ModelNotFound, NumericalError
 from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, TokenLogprob
 
 
@@ -126,13 +127,27 @@ class HostAdapter(Protocol):
         """The artifact's identity."""
         ...
 
+    @property
+    def host_bytes(self) -> int:
+        """What it takes of host memory."""
+        ...
+
+    @property
+    def device_bytes(self) -> int:
+        """What it takes of the device's memory for adapters once it is installed."""
+        ...
+
 
 class AdapterLoadError(Exception):
-    """An artifact could not be brought to host memory. `missing` is true where its bytes are gone."""
+    """An artifact could not be brought to host memory or to the device.
 
-    def __init__(self, message: str, *, missing: bool = False) -> None:
+    `code` is the error its requests get; `missing` is true where its bytes are gone.
+    """
+
+    def __init__(self, message: str, *, missing: bool = False, code: str = InternalError.code) -> None:
         super().__init__(message)
         self.missing = missing
+        self.code = ModelNotFound.code if missing else code
 
 
 def require_base(ref: AdapterRef, fingerprint: str) -> None:
@@ -172,6 +187,23 @@ class Runner(Protocol):
 
     def clear(self, slot: int) -> None:
         """Empty a slot."""
+        ...
+
+    def fits(self, adapter: HostAdapter, emptied: Collection[int]) -> bool:
+        """Tell whether an adapter could be installed once these slots are empty, its place in memory considered.
+
+        That the bytes of all that is installed stay within the device's budget is the engine's to see to.
+        """
+        ...
+
+    @property
+    def adapter_number_bytes(self) -> int:
+        """How wide the device keeps adapters' numbers, in bytes; 0: as they are stored, narrow ones narrow."""
+        ...
+
+    @property
+    def adapter_bytes(self) -> int:
+        """The device's memory that adapters take now, places that were left and not yet given back included."""
         ...
 
     def run(self, batch: Batch) -> list[RowResult]:

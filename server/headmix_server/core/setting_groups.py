@@ -16,7 +16,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("kv_cache_mib", "block_size", "prefix_cache"),
         ),
         "Adapters": (
-            *("adapter_slots", "adapter_memory_mib", "host_adapters", "loader_threads"),
+            *("adapter_slots", "adapter_memory_mib", "host_adapters", "host_adapter_mib", "loader_threads"),
             *("max_adapter_rank", "max_adapter_mib", "max_adapter_metadata_kib", "max_labels"),
         ),
         "Uploads": (

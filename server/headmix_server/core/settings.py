@@ -125,7 +125,10 @@ class Settings(BaseSettings):
         32, ge=1, description="Adapters the device holds at once; more wait their turn in host memory or on disk."
     )
     adapter_memory_mib: Count = Field(
-        4096, ge=1, description="Memory for adapters on a GPU in MiB, taken at start; the CPU's grows as needed."
+        0,
+        ge=0,
+        description="Memory for the adapters on the device, in MiB; on a GPU it is taken at start. 0 takes a quarter "
+        "of what is free, on a GPU at most 4096.",
     )
     adapter_kernels: Literal["auto", "native", "torch"] = Field(
         "auto",
@@ -133,6 +136,12 @@ class Settings(BaseSettings):
         "`torch`'s own products, slower; `auto` takes the first where it can be had. A GPU has kernels of its own.",
     )
     host_adapters: Count = Field(256, ge=0, description="Adapters kept in host memory after they leave the device.")
+    host_adapter_mib: Count = Field(
+        0,
+        ge=0,
+        description="Memory for adapters in host memory, in MiB, those that load included; 0 takes a quarter of what "
+        "this process may still use, its memory limit (cgroup) considered.",
+    )
     loader_threads: Threads = Field(2, ge=1, description="Adapters that load at the same time.")
     max_adapter_rank: Count = Field(256, ge=1, description="Largest rank of any term of an uploaded adapter.")
     max_adapter_mib: Count = Field(256, ge=1, description="Largest artifact that may be uploaded, in MiB.")

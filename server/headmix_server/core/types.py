@@ -19,6 +19,7 @@ class AdapterRef(Frozen, frozen=True):
 
     `digest` is the identity everywhere inside the engine; `name` and `version` are for messages and metrics only.
     `base` is the fingerprint of the base it was accepted for, which is not always the one its header names.
+    `size_bytes` is the file's size: what loading it takes is judged by that.
     """
 
     digest: str
@@ -27,6 +28,7 @@ class AdapterRef(Frozen, frozen=True):
     name: str
     version: int
     tenant: str
+    size_bytes: int = 0
 
 
 class SamplingParams(Frozen, frozen=True):

@@ -21,12 +21,22 @@ from headmix_server.device.adapter_image import AdapterImage, make_image
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """An artifact in host memory. `rest` are the tensors outside the layers, by name, as they are stored."""
+    """An artifact in host memory. `rest` are the tensors outside the layers, by name, as they are stored.
+
+    `device_bytes` is what the device takes for it, 0 until whoever keeps it there has prepared it.
+    """
 
     digest: str
     config: AdapterConfig
     image: AdapterImage
     rest: dict[str, Tensor]
+    device_bytes: int = 0
+
+    @property
+    def host_bytes(self) -> int:
+        """What its tensors take of host memory."""
+        tables = (self.image.offsets, self.image.ranks, self.image.scales)
+        return sum(tensor.nbytes for tensor in (self.image.numbers, *tables, *self.rest.values()))
 
 
 def load_adapter(ref: AdapterRef, base: BaseShape) -> LoadedAdapter:

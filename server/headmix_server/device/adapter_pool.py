@@ -4,7 +4,7 @@ Owns the classification heads, the added tokens and each slot's generation; the 
 of another generation finds nothing here, so a row can fail but never run with a stranger's tensors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,7 +43,9 @@ class AdapterPool:
 
     def prepare(self, adapter: LoadedAdapter) -> LoadedAdapter:
         """Return an adapter ready to be installed; for loader threads."""
-        return replace(adapter, image=self._storage.prepare(adapter.image))
+        size = self._storage.size_of(adapter.image)
+        rest = sum(tensor.numel() for tensor in adapter.rest.values()) * self._dtype.itemsize
+        return replace(adapter, image=self._storage.prepare(adapter.image), device_bytes=size + rest)
 
     def install(self, slot: int, generation: int, adapter: LoadedAdapter) -> None:
         """Copy an adapter's tensors into a slot, which must be empty; where that fails it is empty again."""
@@ -66,6 +68,26 @@ class AdapterPool:
         """Empty a slot."""
         del self._occupants[slot]
         self._storage.remove(slot)
+
+    def fits(self, adapter: LoadedAdapter, emptied: Collection[int]) -> bool:
+        """Tell whether an adapter could be installed once these slots are empty."""
+        return self._storage.fits(adapter.image, emptied)
+
+    @property
+    def number_bytes(self) -> int:
+        """How wide the layers' numbers are kept, 0 for as they are stored."""
+        return self._storage.number_bytes
+
+    @property
+    def committed_bytes(self) -> int:
+        """Memory taken for adapters now, heads and added tokens included."""
+        rest = [
+            tensor
+            for one in self._occupants.values()
+            for tensor in (*one.head.values(), one.added)
+            if tensor is not None
+        ]
+        return self._storage.committed_bytes + sum(tensor.nbytes for tensor in rest)
 
     def occupant(self, lease: Lease) -> Occupant | None:
         """Return what the lease holds, or None where the slot's content is not what was leased."""

@@ -66,6 +66,38 @@ class TermArena:
             raise RuntimeError("the arena grew and still has no run of rows")
         return first
 
+    @property
+    def committed_bytes(self) -> int:
+        """Memory of the rows, held or free, and of the biases."""
+        bias = 0 if self._bias is None else self._bias.nbytes
+        return self._A.nbytes + self._B.nbytes + bias
+
+    @staticmethod
+    def bytes_of(term: Term, base: BaseShape, rank: int, layers: int, dtype: torch.dtype) -> int:
+        """Return what an adapter of this rank takes."""
+        sizes = symbol_sizes(base, rank=1)
+        rows = rank * sum(prod(_row_shape(part, sizes)) for part in (term.A, term.B))
+        bias = 0 if term.bias is None else prod(sizes[symbol] for symbol in term.bias)
+        return layers * (rows + bias) * dtype.itemsize
+
+    def compact(self) -> None:
+        """Move the rows together and let go of the free ones; what `select` gave out before keeps its own memory."""
+        rows = 1 + sum(count for _, count in self._runs.values())
+        if rows == self._allocator.capacity:
+            return
+        before_a, before_b = self._A, self._B
+        self._A, self._B = (old.new_zeros(rows, *old.shape[1:]) for old in (before_a, before_b))
+        self._allocator = RunAllocator(reserved=1)
+        self._allocator.grow(rows - 1)
+        for slot, (first, count) in self._runs.items():
+            moved = self._allocator.allocate(count)
+            if moved is None:
+                raise RuntimeError("rows that were there have no place any more")
+            self._A[moved : moved + count] = before_a[first : first + count]
+            self._B[moved : moved + count] = before_b[first : first + count]
+            self._index[slot][self._index[slot] > 0] += moved - first
+            self._runs[slot] = (moved, count)
+
     def _widen(self, rank: int) -> None:
         missing = rank - self._index.shape[2]
         if missing > 0:

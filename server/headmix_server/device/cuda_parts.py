@@ -62,11 +62,16 @@ def make_cuda_storage(
         raise PlacementError(f"the GPU has no {memory_mib} MiB for adapters: {error}") from error
 
 
-def free_cache_bytes(device: torch.device) -> int:
-    """Return how much memory the key/value cache may take on a GPU that holds the base and the adapters."""
+def free_bytes(device: torch.device) -> int:
+    """Return how much of a GPU's memory is free."""
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
-    return int(free * CACHE_SHARE)
+    return int(free)
+
+
+def free_cache_bytes(device: torch.device) -> int:
+    """Return how much memory the key/value cache may take on a GPU that holds the base and the adapters."""
+    return int(free_bytes(device) * CACHE_SHARE)
 
 
 class FlashInfer:

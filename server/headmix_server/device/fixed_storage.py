@@ -85,6 +85,25 @@ class FixedStorage:
         """See `SlotStorage`."""
         return replace(image, numbers=self._transfer.stage(image.numbers.to(self._arena.dtype)))
 
+    @property
+    def number_bytes(self) -> int:
+        """See `SlotStorage`."""
+        return self._arena.itemsize
+
+    def size_of(self, image: AdapterImage) -> int:
+        """See `SlotStorage`."""
+        return _units(image) * ALIGNMENT * self._arena.itemsize
+
+    def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
+        """See `SlotStorage`: a run of its own must be free, however many bytes are."""
+        released = [(held.start, held.units) for slot, held in self._held.items() if slot in emptied]
+        return self._allocator.has_run(_units(image), released)
+
+    @property
+    def committed_bytes(self) -> int:
+        """See `SlotStorage`: what is held of the memory that was taken at the start."""
+        return (self._allocator.capacity - self._allocator.num_free) * ALIGNMENT * self._arena.itemsize
+
     def put(self, slot: int, image: AdapterImage) -> None:
         """See `SlotStorage`.
 
@@ -97,7 +116,7 @@ class FixedStorage:
             raise AdapterLoadError(
                 f"its ranks need {width} numbers a row, and the device has room for {self.longest_row}"
             )
-        units = max(1, -(-image.numbers.numel() // ALIGNMENT))
+        units = _units(image)
         first = self._allocator.allocate(units)
         if first is None:
             free = self._allocator.num_free * ALIGNMENT * self._arena.itemsize // 2**20
@@ -160,3 +179,7 @@ class FixedStorage:
     def await_slots(self, slots: Collection[int]) -> None:
         """Let what is computed from now on wait for the copies into these slots."""
         self._transfer.wait([self._held[slot].ticket for slot in sorted(slots) if slot in self._held])
+
+
+def _units(image: AdapterImage) -> int:
+    return max(1, -(-image.numbers.numel() // ALIGNMENT))

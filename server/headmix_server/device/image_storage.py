@@ -3,15 +3,15 @@
 Owns the arenas and the tables of `kernels.image_tables`; the kernels are whoever makes a step of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import torch
 
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import TERMS
-from headmix_server.device.adapter_image import AdapterImage
-from headmix_server.device.image_arena import ImageArena
+from headmix_server.device.adapter_image import ALIGNMENT, AdapterImage
+from headmix_server.device.image_arena import ImageArena, size_in_units
 from headmix_server.kernels.adapters import StepAdapters
 from headmix_server.kernels.added_tokens import AddedInputs
 from headmix_server.kernels.image_tables import ABSENT, ImageTables, RowRoute, build_row_route
@@ -20,12 +20,13 @@ MakeStep = Callable[[ImageTables, RowRoute, AddedInputs | None], StepAdapters]
 
 
 class ImageStorage:
-    """See `device.slot_storage.SlotStorage`."""
+    """See `device.slot_storage.SlotStorage`. Above `max_bytes` what is free is given back to the system."""
 
-    def __init__(self, base: BaseShape, num_slots: int, make_step: MakeStep) -> None:
+    def __init__(self, base: BaseShape, num_slots: int, make_step: MakeStep, max_bytes: int | None = None) -> None:
         self._make_step = make_step
-        self._arenas = {dtype: ImageArena(num_slots, dtype) for dtype in (torch.float32, torch.bfloat16)}
-        self._runs: dict[int, tuple[ImageArena, int, int]] = {}  # slot: arena, first number, numbers
+        self._max_bytes = max_bytes
+        self._arenas = {dtype: ImageArena(num_slots, dtype, max_bytes) for dtype in (torch.float32, torch.bfloat16)}
+        self._runs: dict[int, tuple[ImageArena, int]] = {}  # slot: arena, first number
         self._tables = ImageTables(
             base=base,
             f32=self._arenas[torch.float32].numbers,
@@ -40,11 +41,32 @@ class ImageStorage:
         """See `SlotStorage`: as it is."""
         return image
 
+    @property
+    def number_bytes(self) -> int:
+        """See `SlotStorage`."""
+        return 0
+
+    def size_of(self, image: AdapterImage) -> int:
+        """See `SlotStorage`."""
+        return size_in_units(image.numbers) * ALIGNMENT * image.numbers.itemsize
+
+    def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
+        """See `SlotStorage`: what is reserved is several times what may be held."""
+        return True
+
+    @property
+    def committed_bytes(self) -> int:
+        """See `SlotStorage`."""
+        return sum(arena.committed_bytes for arena in self._arenas.values())
+
     def put(self, slot: int, image: AdapterImage) -> None:
         """See `SlotStorage`."""
         arena = self._arenas[image.numbers.dtype]
         start = arena.put(image.numbers)
-        self._runs[slot] = (arena, start, image.numbers.numel())
+        self._runs[slot] = (arena, start)
+        if self._max_bytes is not None and self.committed_bytes > self._max_bytes:
+            for other in self._arenas.values():
+                other.give_back()
         self._tables = replace(
             self._tables, f32=self._arenas[torch.float32].numbers, bf16=self._arenas[torch.bfloat16].numbers
         )
@@ -59,8 +81,8 @@ class ImageStorage:
         self._tables.offsets[slot] = ABSENT
         self._tables.ranks[slot] = 0
         if slot in self._runs:
-            arena, start, numel = self._runs.pop(slot)
-            arena.remove(start, numel)
+            arena, start = self._runs.pop(slot)
+            arena.remove(start)
 
     def step(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
         """See `SlotStorage`."""

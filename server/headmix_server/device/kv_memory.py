@@ -36,7 +36,7 @@ class KVMemory:
         self.block_size = block_size
         shape = (config.num_layers, 2, num_blocks * block_size, config.num_kv_heads, config.head_dim)
         if device.type == "cpu":
-            states = reserve(prod(shape), dtype, huge_pages=False).view(shape)
+            states = reserve(prod(shape), dtype, huge_pages=False).numbers.view(shape)
         else:
             states = torch.zeros(shape, dtype=dtype, device=device)
         # [places, G, P] each; what nobody has written, nobody reads

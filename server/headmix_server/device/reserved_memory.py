@@ -6,6 +6,7 @@ So a growing store can claim room for all it may ever hold and need not move whe
 import mmap
 import platform
 import sys
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -19,8 +20,29 @@ _LINUX_NORESERVE = MappingProxyType(
 """MAP_NORESERVE as the kernel's headers have it; Python itself has the name only from 3.13 on."""
 
 
-def reserve(numel: int, dtype: torch.dtype, *, huge_pages: bool = True) -> Tensor:
-    """Return a flat CPU tensor of zeros whose untouched pages cost nothing.
+@dataclass(frozen=True, slots=True)
+class ReservedMemory:
+    """A flat CPU tensor of zeros whose untouched pages cost nothing, and the mapping it lies in, where there is one."""
+
+    numbers: Tensor
+    _mapping: mmap.mmap | None = None
+
+    def give_back(self, start: int, stop: int) -> None:
+        """Return the whole pages between two numbers to the system; they are zeros when next touched.
+
+        A system that cannot take them back keeps them.
+        """
+        advice = getattr(mmap, "MADV_DONTNEED", None)
+        if self._mapping is None or advice is None:
+            return
+        first = -(-start * self.numbers.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = stop * self.numbers.itemsize // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > first:
+            self._mapping.madvise(advice, first, end - first)
+
+
+def reserve(numel: int, dtype: torch.dtype, *, huge_pages: bool = True) -> ReservedMemory:
+    """Return memory for so many numbers, of which nothing is taken yet.
 
     With `huge_pages` a first write of some megabytes faults a few times instead of thousands; a few bytes here and
     there are cheaper without.
@@ -29,17 +51,17 @@ def reserve(numel: int, dtype: torch.dtype, *, huge_pages: bool = True) -> Tenso
         OSError, RuntimeError: the system does not have so much address space for us.
     """
     if numel == 0:  # no mapping is empty
-        return torch.empty(0, dtype=dtype)
+        return ReservedMemory(torch.empty(0, dtype=dtype))
     log = get_logger("memory").bind(mib=numel * dtype.itemsize // 2**20)
     anonymous = getattr(mmap, "MAP_ANONYMOUS", None)
     if anonymous is None:
         log.info("memory taken at once: this system has no private mappings")
-        return torch.zeros(numel, dtype=dtype)
+        return ReservedMemory(torch.zeros(numel, dtype=dtype))
     noreserve = noreserve_flag()
     memory = mmap.mmap(-1, numel * dtype.itemsize, flags=mmap.MAP_PRIVATE | anonymous | noreserve)
     refused = _advise_huge_pages(memory) if huge_pages else "not asked for"
     log.info("memory reserved", noreserve=bool(noreserve), huge_pages=refused or True)
-    return torch.frombuffer(memory, dtype=dtype)  # keeps the mapping alive
+    return ReservedMemory(torch.frombuffer(memory, dtype=dtype), memory)  # the tensor keeps the mapping alive, too
 
 
 def noreserve_flag() -> int:

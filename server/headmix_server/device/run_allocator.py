@@ -1,5 +1,7 @@
 """Places in a memory of numbered units: contiguous runs, first fit. Owns no memory."""
 
+from collections.abc import Iterable
+
 
 class RunAllocator:
     """Hands out runs of units; the first `reserved` units are never handed out."""
@@ -16,6 +18,15 @@ class RunAllocator:
                 return first
         return None
 
+    def has_run(self, units: int, released: Iterable[tuple[int, int]] = ()) -> bool:
+        """Tell whether `allocate` would find a run once these (first unit, units) are taken back, too."""
+        return any(length >= units for _, length in _joined([*self._free, *released]))
+
+    @property
+    def free_runs(self) -> list[tuple[int, int]]:
+        """The free runs as (first unit, units), ascending."""
+        return list(self._free)
+
     def grow(self, units: int) -> None:
         """Add units at the end."""
         self.capacity += units
@@ -23,13 +34,7 @@ class RunAllocator:
 
     def release(self, first: int, units: int) -> None:
         """Take a run back and join it with its neighbours."""
-        joined: list[tuple[int, int]] = []
-        for start, length in sorted([*self._free, (first, units)]):
-            if joined and sum(joined[-1]) == start:
-                joined[-1] = (joined[-1][0], joined[-1][1] + length)
-            else:
-                joined.append((start, length))
-        self._free = joined
+        self._free = _joined([*self._free, (first, units)])
 
     @property
     def num_free(self) -> int:
@@ -40,3 +45,14 @@ class RunAllocator:
     def free_at_end(self) -> int:
         """Units of the free run that ends where the memory does: what growing need not add."""
         return self._free[-1][1] if self._free and sum(self._free[-1]) == self.capacity else 0
+
+
+def _joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return runs in ascending order, those that touch each other as one."""
+    joined: list[tuple[int, int]] = []
+    for start, length in sorted(runs):
+        if joined and sum(joined[-1]) == start:
+            joined[-1] = (joined[-1][0], joined[-1][1] + length)
+        else:
+            joined.append((start, length))
+    return joined

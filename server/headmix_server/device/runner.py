@@ -4,7 +4,7 @@ Joins model, cache memory and adapter pool; `read_out` makes results of what the
 accounts of blocks but not its leases: a row whose lease does not match the slot fails alone and loudly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -78,6 +78,20 @@ class TorchRunner:
     def clear(self, slot: int) -> None:
         """Empty a slot."""
         self._pool.clear(slot)
+
+    def fits(self, adapter: HostAdapter, emptied: Collection[int]) -> bool:
+        """See `Runner.fits`."""
+        return isinstance(adapter, LoadedAdapter) and self._pool.fits(adapter, emptied)
+
+    @property
+    def adapter_number_bytes(self) -> int:
+        """See `Runner.adapter_number_bytes`."""
+        return self._pool.number_bytes
+
+    @property
+    def adapter_bytes(self) -> int:
+        """See `Runner.adapter_bytes`."""
+        return self._pool.committed_bytes
 
     def release(self, sequence_id: int) -> None:
         """Drop a sequence's pooled state."""

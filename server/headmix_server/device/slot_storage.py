@@ -1,6 +1,6 @@
 """Where the layer tensors of the adapters in slots are kept, and what a step computes with them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from headmix_server.device.adapter_image import AdapterImage
@@ -21,6 +21,24 @@ class SlotStorage(Protocol):
         Raises:
             Exception: it cannot be kept; `remove` then empties the slot again.
         """
+        ...
+
+    @property
+    def number_bytes(self) -> int:
+        """How wide numbers are kept, in bytes; 0: as they are stored."""
+        ...
+
+    def size_of(self, image: AdapterImage) -> int:
+        """Return how many bytes of memory keeping an image takes."""
+        ...
+
+    def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
+        """Tell whether `put` would find a place for an image once these slots are empty."""
+        ...
+
+    @property
+    def committed_bytes(self) -> int:
+        """Memory that is taken for adapters now: that of images that have left, too, until it is given back."""
         ...
 
     def remove(self, slot: int) -> None:

@@ -19,8 +19,10 @@ class NoKernelsError(Exception):
     """The kernels that were asked for cannot be had here."""
 
 
-def make_storage(kernels: AdapterKernels, base: BaseShape, num_slots: int, dtype: torch.dtype) -> SlotStorage:
-    """Return empty slots for a base that computes in `dtype` on the CPU.
+def make_storage(
+    kernels: AdapterKernels, base: BaseShape, num_slots: int, dtype: torch.dtype, max_bytes: int | None = None
+) -> SlotStorage:
+    """Return empty slots for a base that computes in `dtype` on the CPU; `max_bytes` is what adapters may take.
 
     Raises:
         NoKernelsError: `native` was asked for, and there is no library or it does not compute in `dtype`.
@@ -29,4 +31,6 @@ def make_storage(kernels: AdapterKernels, base: BaseShape, num_slots: int, dtype
     if kernels == "native" and not native:
         raise NoKernelsError("--adapter-kernels native: this machine has no native kernels for this base")
     get_logger("adapters").info("adapter kernels", kernels="native" if native else "torch", slots=num_slots)
-    return ImageStorage(base, num_slots, NativeAdapters) if native else TermStorage(base, num_slots, dtype)
+    if native:
+        return ImageStorage(base, num_slots, NativeAdapters, max_bytes)
+    return TermStorage(base, num_slots, dtype, max_bytes)

@@ -3,7 +3,7 @@
 What every machine can run, and the reference for the storages that kernels of our own read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -18,10 +18,11 @@ from headmix_server.kernels.route import build_route
 
 
 class TermStorage:
-    """See `device.slot_storage.SlotStorage`."""
+    """See `device.slot_storage.SlotStorage`. Above `max_bytes` arenas let go of their free rows."""
 
-    def __init__(self, base: BaseShape, num_slots: int, dtype: torch.dtype) -> None:
+    def __init__(self, base: BaseShape, num_slots: int, dtype: torch.dtype, max_bytes: int | None = None) -> None:
         self._base = base
+        self._max_bytes = max_bytes
         self._num_slots = num_slots
         self._dtype = dtype
         self._arenas: dict[TermKey, TermArena] = {}
@@ -30,11 +31,35 @@ class TermStorage:
         """See `SlotStorage`: as it is."""
         return image
 
+    @property
+    def number_bytes(self) -> int:
+        """See `SlotStorage`."""
+        return self._dtype.itemsize
+
+    def size_of(self, image: AdapterImage) -> int:
+        """See `SlotStorage`."""
+        return sum(
+            TermArena.bytes_of(TERMS[place.key], self._base, place.config.rank, len(image.layers), self._dtype)
+            for place in image.places
+        )
+
+    def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
+        """See `SlotStorage`: arenas grow."""
+        return True
+
+    @property
+    def committed_bytes(self) -> int:
+        """See `SlotStorage`."""
+        return sum(arena.committed_bytes for arena in self._arenas.values())
+
     def put(self, slot: int, image: AdapterImage) -> None:
         """See `SlotStorage`."""
         for place in image.places:
             arena = self._arena(place.key)
             arena.put(slot, place.config.scale, image.layers, image.A(place), image.B(place), image.bias(place))
+        if self._max_bytes is not None and self.committed_bytes > self._max_bytes:
+            for arena in self._arenas.values():
+                arena.compact()
 
     def _arena(self, key: TermKey) -> TermArena:
         if key not in self._arenas:

@@ -27,7 +27,7 @@ class Admission:
         tiers: AdapterTiers,
         overtaking: Overtaking,
         now: float,
-        loads_waiting: Iterable[str],
+        loads_waiting: Iterable[tuple[str, str]],
     ) -> None:
         self.overtaking = overtaking
         self.walked: set[str] = set()
@@ -38,8 +38,8 @@ class Admission:
         self._not_ready: set[tuple[str, str]] = set()
         self._kept_free: set[str] = set()
         self._has_all_kept: set[str] = set()  # tenants that no other adapter can be kept free for
-        for tenant in loads_waiting:
-            self._keep_newcomers_away(tenant)
+        for digest, tenant in loads_waiting:
+            self._keep_newcomers_away(digest, tenant)
 
     def next_of(self, tenant: str) -> Sequence | None:
         """Return the tenant's next sequence whose adapter is on the device, None at the end of its line.
@@ -69,11 +69,11 @@ class Admission:
         self._not_ready.add((tenant, digest))
         patient = self._now - sequence.arrived > SLOT_PATIENCE_SECONDS and tenant not in self._has_all_kept
         if patient and self._tiers.waits_for_slot(digest, tenant):
-            self._keep_newcomers_away(tenant)
+            self._keep_newcomers_away(digest, tenant)
         return False
 
-    def _keep_newcomers_away(self, tenant: str) -> None:
-        chosen = self._tiers.slots.to_keep_free(tenant, self._kept_free)
+    def _keep_newcomers_away(self, digest: str, tenant: str) -> None:
+        chosen = self._tiers.to_keep_free(digest, tenant, self._kept_free)
         if chosen is None:
             self._has_all_kept.add(tenant)
         else:

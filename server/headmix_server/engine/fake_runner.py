@@ -6,7 +6,7 @@ as the real runner, stale leases included, and knows no tensors.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import hypot
 from pathlib import Path
@@ -34,10 +34,21 @@ FAKE_WIDTH = 8
 
 @dataclass(frozen=True, slots=True)
 class FakeAdapter:
-    """An adapter without tensors: its identity and how many labels its head has (0 for generation)."""
+    """An adapter without tensors: its identity, how many labels its head has (0 for generation), and its bytes."""
 
     digest: str
     num_labels: int = 0
+    size: int = 0
+
+    @property
+    def host_bytes(self) -> int:
+        """See `HostAdapter`."""
+        return self.size
+
+    @property
+    def device_bytes(self) -> int:
+        """See `HostAdapter`."""
+        return self.size
 
 
 def open_fake_adapter(ref: AdapterRef) -> FakeAdapter:
@@ -47,12 +58,13 @@ def open_fake_adapter(ref: AdapterRef) -> FakeAdapter:
         AdapterLoadError: the file is gone or not an artifact.
     """
     try:
-        classifier = open_artifact(Path(ref.path)).config.classifier
+        artifact = open_artifact(Path(ref.path))
     except FileNotFoundError as error:
         raise AdapterLoadError("its file is gone", missing=True) from error
     except ArtifactError as error:
         raise AdapterLoadError(str(error)) from error
-    return FakeAdapter(ref.digest, 0 if classifier is None else len(classifier.labels))
+    classifier = artifact.config.classifier
+    return FakeAdapter(ref.digest, 0 if classifier is None else len(classifier.labels), artifact.size_bytes)
 
 
 def fake_token(digest: str | None, history: tuple[int, ...], token_range: range) -> int:
@@ -110,6 +122,20 @@ class FakeRunner:
     def clear(self, slot: int) -> None:
         """See `Runner.clear`."""
         del self._slots[slot]
+
+    def fits(self, adapter: HostAdapter, emptied: Collection[int]) -> bool:
+        """See `Runner.fits`: nothing has a place."""
+        return True
+
+    @property
+    def adapter_number_bytes(self) -> int:
+        """See `Runner.adapter_number_bytes`."""
+        return 0
+
+    @property
+    def adapter_bytes(self) -> int:
+        """See `Runner.adapter_bytes`."""
+        return sum(adapter.device_bytes for _, adapter in self._slots.values())
 
     def release(self, sequence_id: int) -> None:
         """See `Runner.release`; nothing is kept."""

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+UNBOUNDED = 1 << 60
+"""More bytes than any machine has."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
@@ -22,6 +25,8 @@ class EngineLimits:
     eos_ids: frozenset[int]
     whole_prompts: bool = False
     prefix_cache: bool = True
+    device_adapter_bytes: int = UNBOUNDED
+    host_adapter_bytes: int = UNBOUNDED
 
     @property
     def longest(self) -> int:

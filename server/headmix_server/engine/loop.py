@@ -76,6 +76,8 @@ class Engine:
             limits.adapter_slots,
             limits.host_adapters,
             limits.loader_threads,
+            device_bytes=limits.device_adapter_bytes,
+            host_bytes=limits.host_adapter_bytes,
             weight_of=self._counters.weight_of,
             clock=clock,
         )
@@ -360,8 +362,7 @@ class Engine:
 
     def _fail_waiters(self, digest: str, error: AdapterLoadError) -> None:
         self._log.error("adapter load failed", digest=digest, reason=str(error))
-        code = "model_not_found" if error.missing else "internal_error"
-        text = f"the adapter could not be loaded: {error}"
+        code, text = error.code, f"the adapter could not be loaded: {error}"
         for sequence in [s for s in self.scheduler.waiting.values() if s.digest == digest]:
             self._fail(sequence, code, text)
         self._outputs += self._prefetches.fail(code, text, digest=digest)

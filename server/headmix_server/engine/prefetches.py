@@ -81,11 +81,11 @@ class Prefetches:
         seconds = self._clock() - load.began
         return AdapterLoaded(request_id=load.message.request_id, digest=load.digest, seconds=seconds)
 
-    def waiting_for_slots(self) -> list[str]:
-        """Return the tenants of loads that have long lacked nothing but a slot, once for each adapter."""
+    def waiting_for_slots(self) -> list[tuple[str, str]]:
+        """Return the loads, as (digest, tenant), that have long lacked nothing but a slot, once for each adapter."""
         patient = self._clock() - SLOT_PATIENCE_SECONDS
         waiting = {load.digest: load.tenant for load in self._open.values() if load.began < patient}
-        return [tenant for digest, tenant in waiting.items() if self._tiers.waits_for_slot(digest, tenant)]
+        return [(digest, tenant) for digest, tenant in waiting.items() if self._tiers.waits_for_slot(digest, tenant)]
 
     def digests(self) -> set[str]:
         """Return the adapters that open loads name."""

@@ -1,6 +1,7 @@
 """What the engine tells the API process about itself, for the metrics."""
 
 from headmix_server.core.messages import EngineReport
+from headmix_server.engine.limits import UNBOUNDED
 from headmix_server.engine.loop import Engine
 
 
@@ -21,6 +22,10 @@ def make_report(engine: Engine) -> EngineReport:
         slots_idle=slots.idle,
         slots_loading=tiers.num_loading,
         slots_pinned=tiers.slots.num_pinned,
+        device_adapter_bytes=engine.runner.adapter_bytes,
+        host_adapter_bytes=tiers.host_bytes,
+        device_adapter_budget=_told(tiers.slots.budget),
+        host_adapter_budget=_told(tiers.host_budget),
         numerical_errors=engine.take_numerical_errors(),
         steps=engine.take_steps(),
         loads=counts.loads,
@@ -33,3 +38,8 @@ def make_report(engine: Engine) -> EngineReport:
         running_adapters=in_slots,
         waiting_adapters=[digest for digest in waiting if digest not in in_slots],
     )
+
+
+def _told(budget: int) -> int:
+    """Return a budget as it is told: 0 where there is none."""
+    return budget if budget < UNBOUNDED else 0

@@ -86,10 +86,10 @@ class Scheduler:
 
     # --- a step's rows -------------------------------------------------------------------------------------------
 
-    def schedule(self, loads_waiting: Iterable[str] = ()) -> Batch:
+    def schedule(self, loads_waiting: Iterable[tuple[str, str]] = ()) -> Batch:
         """Choose the next step's rows within the token budget, admitting from the queue what fits.
 
-        `loads_waiting` names, once for each, the tenants of loads asked for by name that have long waited for a slot:
+        `loads_waiting` names, as (digest, tenant), the loads asked for by name that have long waited for a slot:
         newcomers are kept from that many adapters.
         """
         rows: dict[int, BatchRow] = {}
@@ -102,7 +102,7 @@ class Scheduler:
         self._fetch_adapters(() if admission is None else admission.walked)
         return Batch(tuple(rows.values()))
 
-    def _admission(self, loads_waiting: Iterable[str]) -> Admission:
+    def _admission(self, loads_waiting: Iterable[tuple[str, str]]) -> Admission:
         now, slack = self._clock(), OUTPUT_COST * self.kv_cache.max_tokens
         overtaking = Overtaking(self._counters, self.running.values(), slack, now)
         return Admission(self.waiting, self.tiers, overtaking, now, loads_waiting)

@@ -7,12 +7,15 @@ content changes, so a lease can never silently come to mean another adapter.
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
 from types import MappingProxyType
 
-from headmix_server.core.runner import Lease
-from headmix_server.engine.shares import Shares, View
+from headmix_server.core.runner import HostAdapter, Lease
+from headmix_server.engine.limits import UNBOUNDED
+from headmix_server.engine.shares import Cost, Shares, View
 from headmix_server.engine.victims import choose_victims
 
 
@@ -49,16 +52,30 @@ class SlotCounts:
 
 
 class SlotTable:
-    """A fixed number of slots, charged to tenants.
+    """A fixed number of slots and the bytes that all their adapters may take, charged to tenants.
+
+    An adapter costs its tenants one slot, or more where its bytes are more than a slot's part of the `budget`. `fits`
+    tells whether the device has a place for one once these slots are empty: free bytes may lie scattered.
 
     Of those without lease and pin that a tenant may have (`victims`) the least recently used that nobody waits for goes
     first.
     """
 
-    def __init__(self, num_slots: int, shares: Shares) -> None:
+    def __init__(
+        self,
+        num_slots: int,
+        shares: Shares,
+        budget: int = UNBOUNDED,
+        fits: Callable[[HostAdapter, Collection[int]], bool] = lambda adapter, emptied: True,
+    ) -> None:
         self._shares = shares
+        self.budget = budget
+        self._fits = fits
+        self._bytes: dict[str, int] = {}
+        self.used_bytes = 0
         self._view: View | None = None  # who is present, for all that is asked until it may have changed
-        self._placeable: dict[str, bool] = {}  # by tenant, found out since then
+        # by tenant and size: an adapter, and whether it can be placed, found out since then
+        self._placeable: dict[tuple[str, int], tuple[HostAdapter, bool]] = {}
         self._slots = [_Slot(index) for index in range(num_slots)]
         self._free = deque(range(num_slots))
         self._by_digest: dict[str, _Slot] = {}
@@ -74,22 +91,45 @@ class SlotTable:
         """How many slots hold nothing."""
         return len(self._free)
 
-    def can_place(self, tenant: str) -> bool:
-        """Tell whether a slot is free, or can be made so by evicting idle adapters that are the tenant's to evict."""
-        if self._free:
-            return True
-        if tenant not in self._placeable:
-            self._placeable[tenant] = self._victims(self._idle, tenant, {}) is not None
-        return self._placeable[tenant]
+    def has_room(self, adapter: HostAdapter) -> bool:
+        """Tell whether there is room for an adapter as things are."""
+        return self._is_enough(adapter, ())
 
-    def _victims(self, candidates: Iterable[str], tenant: str, queued: Mapping[str, int]) -> tuple[str, ...] | None:
+    def could_ever_place(self, adapter: HostAdapter) -> bool:
+        """Tell whether there would be room with nothing but the pinned adapters there."""
+        return self._is_enough(adapter, [digest for digest in self._by_digest if digest not in self._shares.pinned])
+
+    def can_place(self, adapter: HostAdapter, tenant: str) -> bool:
+        """Tell whether there is room, or can be made by evicting idle adapters that are the tenant's to evict.
+
+        Found out once for all adapters of a size; `place` has the last word.
+        """
+        if self.has_room(adapter):
+            return True
+        key = (tenant, adapter.device_bytes)
+        if key not in self._placeable:
+            self._placeable[key] = (adapter, self._victims(self._idle, adapter, tenant, {}) is not None)
+        return self._placeable[key][1]
+
+    def _victims(
+        self, candidates: Iterable[str], adapter: HostAdapter, tenant: str, queued: Mapping[str, int]
+    ) -> tuple[str, ...] | None:
         """Return who leaves for a tenant's adapter, nobody where there is room; None where there can be none."""
         if self._view is None:
             self._view = self._shares.view()
-        return choose_victims(self._shares, candidates, tenant, 1, self._is_enough, view=self._view, queued=queued)
+        enough = partial(self._is_enough, adapter)
+        cost = self._cost_of(adapter.device_bytes)
+        return choose_victims(self._shares, candidates, tenant, cost, enough, view=self._view, queued=queued)
 
-    def _is_enough(self, leaving: Collection[str]) -> bool:
-        return len(self._free) + len(leaving) >= 1
+    def _is_enough(self, adapter: HostAdapter, leaving: Collection[str]) -> bool:
+        """Tell whether there is room for an adapter once these have left."""
+        used = self.used_bytes - sum(self._bytes[digest] for digest in leaving)
+        if len(self._free) + len(leaving) < 1 or used + adapter.device_bytes > self.budget:
+            return False
+        return self._fits(adapter, [self._by_digest[digest].index for digest in leaving])
+
+    def _cost_of(self, size: int) -> Cost:
+        return max(Fraction(1), Fraction(size * len(self._slots), self.budget))
 
     def _changed(self) -> None:
         """Forget what was found out about who could leave."""
@@ -101,15 +141,18 @@ class SlotTable:
         self._changed()
         self._shares.look_again()
 
-    def place(self, digest: str, tenant: str, wanted: Mapping[str, int] = MappingProxyType({})) -> Placement:
-        """Give a tenant's adapter a slot, evicting an idle one where none is free, `wanted` ones last.
+    def place(self, adapter: HostAdapter, tenant: str, queued: Mapping[str, int] = MappingProxyType({})) -> Placement:
+        """Give a tenant's adapter a slot, evicting idle ones where there is no room, `queued` ones last.
 
         Raises:
             LeaseError: no slot can be had for the tenant, or the adapter has one already.
         """
+        digest = adapter.digest
         if digest in self._by_digest:
             raise LeaseError(f"{digest} has a slot already")
-        victims = self._victims(self._idle, tenant, wanted)
+        victims = self._victims(self._idle, adapter, tenant, queued)
+        if victims is None and queued:
+            victims = self._victims(self._idle, adapter, tenant, {})
         if victims is None:
             raise LeaseError("every slot is leased, pinned, or another tenant's to keep")
         evicted = {victim: self.vacate(victim) for victim in victims}
@@ -118,7 +161,9 @@ class SlotTable:
         slot.generation += 1
         self._by_digest[digest] = slot
         self._idle[digest] = None
-        self._shares.charge(digest, tenant)
+        self._bytes[digest] = adapter.device_bytes
+        self.used_bytes += adapter.device_bytes
+        self._shares.charge(digest, tenant, self._cost_of(adapter.device_bytes))
         self._changed()
         return Placement(slot.index, slot.generation, evicted)
 
@@ -133,6 +178,7 @@ class SlotTable:
             raise LeaseError(f"{digest} is leased")
         del self._by_digest[digest]
         del self._idle[digest]
+        self.used_bytes -= self._bytes.pop(digest)
         self._shares.drop(digest)
         self._changed()
         slot.digest = None
@@ -186,27 +232,38 @@ class SlotTable:
         """How many adapters are pinned."""
         return len(self._shares.pinned)
 
-    def can_pin(self, digest: str, tenant: str) -> bool:
-        """Tell whether the tenant may pin an adapter: one slot is never pinned, of the others it has its part.
+    @property
+    def pinned_bytes(self) -> int:
+        """What the pinned adapters take."""
+        return sum(self._bytes[digest] for digest in self._shares.pinned)
 
-        What others have pinned, the same adapter too, makes its own pin no cheaper.
+    def can_pin(self, digest: str, tenant: str) -> bool:
+        """Tell whether the tenant may pin an adapter.
+
+        One slot is never pinned, nor half of the bytes; of the rest the tenant has its part. What others have pinned,
+        the same adapter too, makes its own pin no cheaper.
         """
         if self._shares.has_pinned(tenant, digest):
             return True
-        places = len(self._slots) - 1
-        if digest not in self._shares.pinned and self.num_pinned >= places:
+        places, size = len(self._slots) - 1, self._bytes.get(digest, 0)
+        if digest not in self._shares.pinned and not self._may_be_pinned(size):
             return False
-        return places > 0 and self._shares.pinned_cost(tenant) + 1 <= self._shares.part_of(tenant, places)
+        pinned = self._shares.pinned_cost(tenant)
+        after = pinned + self._cost_of(size)
+        return places > 0 and (not pinned or after <= self._shares.part_of(tenant, places))
+
+    def _may_be_pinned(self, size: int) -> bool:
+        return self.num_pinned < len(self._slots) - 1 and self.pinned_bytes + size <= self.budget // 2
 
     def pin(self, digest: str, tenant: str) -> None:
         """Keep an adapter on its slot for a tenant, leased or not, until `unpin` or `vacate`.
 
         Raises:
-            LeaseError: it has no slot, or every slot but one is pinned.
+            LeaseError: it has no slot, or every slot but one is pinned, or half of the bytes are.
         """
         self._slot_of(digest)
-        if digest not in self._shares.pinned and self.num_pinned >= len(self._slots) - 1:
-            raise LeaseError("one slot is never pinned")
+        if digest not in self._shares.pinned and not self._may_be_pinned(self._bytes[digest]):
+            raise LeaseError("one slot and half of the bytes are never pinned")
         self._shares.pin(digest, tenant)
         self._changed()
 
@@ -217,14 +274,14 @@ class SlotTable:
 
     # --- state ---------------------------------------------------------------------------------------------------
 
-    def to_keep_free(self, tenant: str, passed_over: Collection[str]) -> tuple[str, ...] | None:
-        """Return the adapters, those with the fewest leases first, that could leave for the tenant once they are idle.
+    def to_keep_free(self, adapter: HostAdapter, tenant: str, passed_over: Collection[str]) -> tuple[str, ...] | None:
+        """Return what could leave for a tenant's adapter once it is idle, those with the fewest leases first.
 
         None where all of them together would not be enough, or not for this tenant.
         """
         others = [digest for digest in self._by_digest if digest not in passed_over]
         others.sort(key=lambda digest: len(self._by_digest[digest].leases))
-        return self._victims(others, tenant, {})
+        return self._victims(others, adapter, tenant, {})
 
     def users(self, digest: str) -> tuple[str, ...]:
         """Return the tenants whose adapter on the device this is."""
@@ -264,6 +321,15 @@ class SlotTable:
         if self.num_pinned >= max(1, len(self._slots)):
             raise RuntimeError("every slot is pinned")
         self._shares.check_integrity(self._by_digest)
-        for tenant, placeable in self._placeable.items():
-            if placeable != (self._victims(self._idle, tenant, {}) is not None):
+        if self._bytes.keys() != self._by_digest.keys() or self.used_bytes != sum(self._bytes.values()):
+            raise RuntimeError("the bytes on the device are not those of its adapters")
+        if self.used_bytes > self.budget:
+            raise RuntimeError("the device holds more bytes than it may")
+        if self.num_pinned and self.pinned_bytes > self.budget // 2:
+            raise RuntimeError("more than half of the bytes are pinned")
+        self._check_placeable()
+
+    def _check_placeable(self) -> None:
+        for (tenant, _), (adapter, placeable) in self._placeable.items():
+            if placeable != (self._victims(self._idle, adapter, tenant, {}) is not None):
                 raise RuntimeError("whether a slot can be had is not what was found out")

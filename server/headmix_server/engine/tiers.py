@@ -11,14 +11,24 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field
 
+from headmix_server.core.errors import AdapterTooLarge, ServerOverloaded
 from headmix_server.core.messages import LoadReport, ResidentAdapter
 from headmix_server.core.runner import AdapterLoadError, HostAdapter, Lease, Runner
+from headmix_server.core.setting_names import called
 from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.engine.host_cache import HostCache
+from headmix_server.engine.limits import UNBOUNDED
 from headmix_server.engine.loader import AdapterLoader
 from headmix_server.engine.presence import Presence
 from headmix_server.engine.shares import Shares
-from headmix_server.engine.slots import SlotTable
+from headmix_server.engine.slots import LeaseError, SlotTable
+
+LOAD_FACTOR = 3
+"""How many times a file's size loading it takes at most: its bytes, and numbers made twice as wide."""
+
+
+NARROWEST = 4
+"""How many times a file's numbers may be wider than those that are computed with: float64 and bfloat16."""
 
 
 @dataclass(slots=True)
@@ -36,7 +46,8 @@ class AdapterTiers:
 
     `_arrived` keeps what came from disk for those who wait until it has a slot, whatever the host cache drops. Loads
     under way and arrivals together, `_ahead`, are bounded by `_max_ahead`; a tenant with less than its part of that may
-    have one more all the same.
+    have one more all the same. In bytes they are bounded by half of host memory's budget, of which a tenant that has
+    some already gets no more than half; one load alone is always begun. The host cache has what they leave.
     """
 
     def __init__(
@@ -46,17 +57,23 @@ class AdapterTiers:
         host_capacity: int,
         loader_threads: int,
         *,
+        device_bytes: int = UNBOUNDED,
+        host_bytes: int = UNBOUNDED,
         weight_of: Callable[[str], float] = lambda _: 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._presence = Presence(clock)
         self._ahead, slots, host = (Shares(weight_of, self._presence.tenants) for _ in range(3))
-        self.slots = SlotTable(num_slots, slots)
-        self.host = HostCache(host_capacity, host)
+        self.slots = SlotTable(num_slots, slots, device_bytes, runner.fits)
+        self.host = HostCache(host_capacity, host, host_bytes)
+        self.host_budget = host_bytes
         self._runner = runner
         self._loader = AdapterLoader(runner.load, loader_threads)
         self._max_ahead = num_slots + loader_threads
         self._at_most_ahead: set[str] = set()  # tenants that have their part, found out since `settle`
+        self._loading_bytes: dict[str, int] = {}  # what each load under way is expected to take
+        self._first_in_line: str | None = None  # a load that others are held back for, until its bytes are free
+        self._asked_for_first = False  # whether that one was asked for since the last `settle`
         self._arrived: dict[str, HostAdapter] = {}
         self._failures: dict[str, AdapterLoadError] = {}
         self._forgotten: set[str] = set()
@@ -109,11 +126,58 @@ class AdapterTiers:
 
     def _load(self, ref: AdapterRef, tenant: str) -> None:
         digest = ref.digest
-        if not (self._loader.is_pending(digest) or digest in self._failures) and self._may_load(tenant):
+        if self._loader.is_pending(digest) or digest in self._failures or self._is_refused(ref):
+            return
+        if self._may_load(ref, tenant):
             self._ahead.charge(digest, tenant)
+            self._loading_bytes[digest] = LOAD_FACTOR * ref.size_bytes
+            if self._first_in_line == digest:
+                self._first_in_line = None
+            self._trim_host()
             self._loader.start(ref, tenant)
 
-    def _may_load(self, tenant: str) -> bool:
+    def _is_refused(self, ref: AdapterRef) -> bool:
+        """Refuse a file whose numbers no tier can hold, however narrow they are made, before it is read."""
+        least = ref.size_bytes // NARROWEST
+        error = self._too_large(least, least)
+        if error is not None:
+            self._failures[ref.digest] = error
+        return error is not None
+
+    def _may_load(self, ref: AdapterRef, tenant: str) -> bool:
+        return self._has_bytes_to_load(ref, tenant) and self._has_place_to_load(tenant)
+
+    def _has_bytes_to_load(self, ref: AdapterRef, tenant: str) -> bool:
+        more, most = LOAD_FACTOR * ref.size_bytes, self.host_budget // 2
+        ahead = self._ahead_bytes()
+        if not ahead or not more:
+            return self._first_in_line in (None, ref.digest)
+        own = sum(size for digest, size in ahead.items() if tenant in self._ahead.users(digest))
+        if own and own + more > most // 2:
+            return False
+        if sum(ahead.values()) + more > most:
+            self._first_in_line = self._first_in_line or ref.digest
+            self._asked_for_first |= self._first_in_line == ref.digest
+            return False
+        return self._first_in_line in (None, ref.digest)
+
+    def _ahead_bytes(self) -> dict[str, int]:
+        """Return what loads under way and arrivals take of host memory."""
+        return self._loading_bytes | {digest: adapter.host_bytes for digest, adapter in self._arrived.items()}
+
+    @property
+    def host_bytes(self) -> int:
+        """What adapters take of host memory: those kept, those that arrived, and those under way."""
+        apart = (size for digest, size in self._ahead_bytes().items() if digest not in self.host)
+        return self.host.used_bytes + sum(apart)
+
+    def _trim_host(self) -> None:
+        """Let the host cache have no more than the loads ahead leave."""
+        excess = self.host_bytes - self.host_budget
+        if excess > 0:
+            self._counts.evictions[Residency.HOST] += len(self.host.trim(excess, self._arrived, self._wanted()))
+
+    def _has_place_to_load(self, tenant: str) -> bool:
         if len(self._ahead) < self._max_ahead:
             return True
         if tenant not in self._at_most_ahead and self._ahead.held(tenant) < self._ahead.part_of(
@@ -130,26 +194,49 @@ class AdapterTiers:
         if not self._in_host(ref.digest):
             self._load(ref, tenant)
             return False
-        if not self.slots.can_place(tenant):
+        adapter = self._loaded(ref.digest)
+        if adapter is None:
             return False
-        if (adapter := self._arrived.get(ref.digest)) is not None:
+        if not self.slots.can_place(adapter, tenant):
+            self._refuse_beside_pins(adapter)
+            return False
+        if ref.digest in self._arrived:
             return self._install(adapter, tenant)
-        adapter = self.host.get(ref.digest)
+        self.host.get(ref.digest)
         began = time.monotonic()
-        installed = adapter is not None and self._install(adapter, tenant)
+        installed = self._install(adapter, tenant)
         if installed:
             self._counts.loads.append(LoadReport(source=Residency.HOST, seconds=time.monotonic() - began))
         return installed
 
     def waits_for_slot(self, digest: str, tenant: str) -> bool:
-        """Tell whether nothing but a slot is missing."""
-        return self._in_host(digest) and not self.slots.holds(digest) and not self.slots.can_place(tenant)
+        """Tell whether nothing but room on the device is missing."""
+        adapter = self._loaded(digest)
+        return adapter is not None and not self.slots.holds(digest) and not self.slots.can_place(adapter, tenant)
+
+    def to_keep_free(self, digest: str, tenant: str, passed_over: Collection[str]) -> tuple[str, ...] | None:
+        """Return what newcomers must leave alone so that an adapter in host memory gets room; see `SlotTable`."""
+        adapter = self._loaded(digest)
+        return () if adapter is None else self.slots.to_keep_free(adapter, tenant, passed_over)
 
     def _in_host(self, digest: str) -> bool:
         return digest in self._arrived or digest in self.host
 
+    def _loaded(self, digest: str) -> HostAdapter | None:
+        return self._arrived.get(digest) or self.host.peek(digest)
+
+    def _refuse_beside_pins(self, adapter: HostAdapter) -> None:
+        """Fail an adapter that does not fit beside those that are pinned: its requests would wait for good."""
+        if not self.slots.could_ever_place(adapter):
+            left = _mib(self.slots.budget - self.slots.pinned_bytes)
+            reason = f"its {_mib(adapter.device_bytes)} have no place beside the pinned adapters, which leave {left}"
+            self._failures[adapter.digest] = AdapterLoadError(reason, code=ServerOverloaded.code)
+
     def _install(self, adapter: HostAdapter, tenant: str) -> bool:
-        placement = self.slots.place(adapter.digest, tenant, {} if self.slots.num_free else self._wanted())
+        try:
+            placement = self.slots.place(adapter, tenant, {} if self.slots.has_room(adapter) else self._wanted())
+        except LeaseError:  # what was found out for others of its size does not hold for this one: it goes on waiting
+            return False
         for slot in placement.evicted.values():
             self._counts.evictions[Residency.DEVICE] += 1
             self._runner.clear(slot)
@@ -167,6 +254,7 @@ class AdapterTiers:
     def _drop_arrival(self, digest: str) -> None:
         if self._arrived.pop(digest, None) is not None:
             self._ahead.drop(digest)
+            self._trim_host()  # as one that is merely kept it may be too much
 
     def _refuse(self, digest: str, error: AdapterLoadError) -> None:
         self.slots.vacate(digest)
@@ -178,19 +266,41 @@ class AdapterTiers:
         self.slots.look_again()
         self._ahead.look_again()
         self._at_most_ahead.clear()
+        if not self._asked_for_first:
+            self._first_in_line = None
+        self._asked_for_first = False
         for done in self._loader.poll():
             digest = done.ref.digest
-            if isinstance(done.outcome, AdapterLoadError):
-                self._failures[digest] = done.outcome
+            self._loading_bytes.pop(digest, None)
+            outcome = self._checked(done.outcome)
+            if isinstance(outcome, AdapterLoadError):
+                self._failures[digest] = outcome
                 self._ahead.drop(digest)
                 continue
-            self._arrived[digest] = done.outcome
+            self._arrived[digest] = outcome
             wanted = self._wanted() if self.host.full else {}
-            dropped = self.host.put(done.outcome, self._ahead.users(digest), wanted)
+            dropped = self.host.put(outcome, self._ahead.users(digest), wanted)
             self._counts.evictions[Residency.HOST] += len(dropped)
             self._counts.loads.append(LoadReport(source=Residency.DISK, seconds=done.seconds))
+        self._trim_host()
         failures, self._failures = self._failures, {}
         return failures
+
+    def _checked(self, outcome: HostAdapter | AdapterLoadError) -> HostAdapter | AdapterLoadError:
+        """Return what was loaded, or why it can never be kept."""
+        if isinstance(outcome, AdapterLoadError):
+            return outcome
+        return self._too_large(outcome.device_bytes, outcome.host_bytes) or outcome
+
+    def _too_large(self, on_device: int, in_host: int) -> AdapterLoadError | None:
+        for size, budget, where, setting in (
+            (on_device, self.slots.budget, "the device's", "adapter_memory_mib"),
+            (in_host, self.host_budget, "the host's", "host_adapter_mib"),
+        ):
+            if size > budget:
+                memory = f"{where} memory for adapters, {_mib(budget)} ({called(setting)})"
+                return AdapterLoadError(f"its {_mib(size)} are more than {memory}", code=AdapterTooLarge.code)
+        return None
 
     # --- leases --------------------------------------------------------------------------------------------------
 
@@ -270,6 +380,10 @@ class AdapterTiers:
         self._loader.check_integrity()
         self._presence.check_integrity()
         self._ahead.check_integrity({*self._loader.pending, *self._arrived})
+        if self._loading_bytes.keys() != self._loader.pending:
+            raise RuntimeError("the loads whose bytes are known are not those under way")
+        if self.host_bytes > self.host_budget and set(self.host.digests()) - self._arrived.keys():
+            raise RuntimeError("adapters take more of host memory than they may")
         if any(digest != adapter.digest for digest, adapter in self._arrived.items()):
             raise RuntimeError("an adapter has arrived under another's name")
         if on_both := self._arrived.keys() & set(self.slots.digests()):
@@ -278,6 +392,10 @@ class AdapterTiers:
     def close(self) -> None:
         """Stop the loader."""
         self._loader.close()
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
 
 
 def _resident(digest: str, tier: Residency, tenants: Collection[str]) -> ResidentAdapter:

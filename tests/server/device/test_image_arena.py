@@ -26,11 +26,12 @@ def test_every_image_stays_as_it_was_put_while_others_come_and_go(steps: list[tu
                 held[start] = image
             elif held:
                 start = sorted(held)[size % len(held)]
-                arena.remove(start, held.pop(start).numel())
+                held.pop(start)
+                arena.remove(start)
             for start, image in held.items():
                 assert torch.equal(arena.numbers[start : start + image.numel()], image)
-        for start, image in held.items():
-            arena.remove(start, image.numel())
+        for start in held:
+            arena.remove(start)
         assert arena.num_used == 0
 
 

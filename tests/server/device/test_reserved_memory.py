@@ -36,7 +36,7 @@ def mapping_of(tensor: Tensor) -> tuple[set[str], int]:
 
 @linux
 def test_memory_is_mapped_without_a_reservation_and_no_page_of_it_is_taken() -> None:
-    memory = reserve(2**25, torch.float32)
+    memory = reserve(2**25, torch.float32).numbers
     flags, resident = mapping_of(memory)
     assert "nr" in flags
     assert resident <= 2**21  # at most what neighbouring mappings had
@@ -48,7 +48,7 @@ def test_memory_is_mapped_without_a_reservation_and_no_page_of_it_is_taken() -> 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_huge_pages_are_asked_for_where_they_are_wanted(wanted: bool) -> None:
     with capture_logs() as lines:
-        memory = reserve(2**25, torch.bfloat16, huge_pages=wanted)
+        memory = reserve(2**25, torch.bfloat16, huge_pages=wanted).numbers
     assert ("hg" in mapping_of(memory)[0]) == wanted
     (line,) = lines
     assert (line["event"], line["noreserve"], line["mib"]) == ("memory reserved", True, 64)
@@ -71,7 +71,7 @@ def test_a_python_that_names_the_flag_is_believed(monkeypatch: pytest.MonkeyPatc
 def test_where_the_flag_is_unknown_the_mapping_is_still_private_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reserved_memory, "noreserve_flag", lambda: 0)
     with capture_logs() as lines:
-        memory = reserve(33, torch.float32)
+        memory = reserve(33, torch.float32).numbers
     assert lines[0]["noreserve"] is False
     assert not memory.any()
 
@@ -81,14 +81,14 @@ def test_a_system_without_private_mappings_takes_the_memory_at_once_and_says_so(
 ) -> None:
     monkeypatch.delattr(mmap, "MAP_ANONYMOUS")
     with capture_logs() as lines:
-        assert reserve(33, torch.float32).tolist() == [0.0] * 33
+        assert reserve(33, torch.float32).numbers.tolist() == [0.0] * 33
     assert "taken at once" in lines[0]["event"]
 
 
 def test_huge_pages_that_the_system_refuses_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 9999, raising=False)
     with capture_logs() as lines:
-        memory = reserve(5000, torch.float32)
+        memory = reserve(5000, torch.float32).numbers
     assert "Invalid" in lines[0]["huge_pages"]
     memory.fill_(3.0)
     assert memory.sum() == 15000

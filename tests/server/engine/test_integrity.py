@@ -7,12 +7,14 @@ from fractions import Fraction
 import pytest
 
 from headmix_server.engine.fairness import INPUT_COST, OUTPUT_COST
+from headmix_server.engine.fake_runner import FakeAdapter
 from headmix_server.engine.presence import PRESENCE_SECONDS
 from headmix_server.engine.shares import Shares, _Sharers
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, generate
 
 A, B, C = (adapter(name) for name in "abc")
+NEW = FakeAdapter("new")
 BLOCK = 4
 
 
@@ -30,7 +32,7 @@ def bench(make_bench: MakeBench) -> Bench:
     )
     bench.step(3)
     slots = bench.engine.tiers.slots
-    slots.can_place("t")
+    slots.can_place(NEW, "t")
     for shares in accounts(bench):
         shares.part_of("t", 4)
     bench.engine.check_integrity()
@@ -44,7 +46,28 @@ def accounts(bench: Bench) -> list[Shares]:
 
 def keep_too_long_what_can_be_placed(bench: Bench) -> None:
     slots = bench.engine.tiers.slots
-    slots._placeable["t"] = slots._victims(slots._idle, "t", {}) is None
+    possible = slots._victims(slots._idle, NEW, "t", {}) is not None
+    slots._placeable["t", 0] = (NEW, not possible)
+
+
+def miscount_the_bytes(bench: Bench) -> None:
+    bench.engine.tiers.slots.used_bytes += 1
+
+
+def miscount_the_bytes_of_the_host(bench: Bench) -> None:
+    bench.engine.tiers.host.used_bytes += 1
+
+
+def forget_what_a_load_takes(bench: Bench) -> None:
+    bench.engine.tiers._loading_bytes.clear()
+
+
+def take_more_of_the_device_than_there_is(bench: Bench) -> None:
+    bench.engine.tiers.slots.budget = -1
+
+
+def take_more_of_the_host_than_there_is(bench: Bench) -> None:
+    bench.engine.tiers.host_budget = -1
 
 
 def charge_a_part_twice(bench: Bench) -> None:
@@ -187,6 +210,11 @@ def first(bench: Bench) -> int:
 
 FAULTS: dict[Callable[[Bench], None], str] = {
     keep_too_long_what_can_be_placed: "whether a slot can be had",
+    miscount_the_bytes: "bytes on the device",
+    miscount_the_bytes_of_the_host: "bytes in host memory",
+    forget_what_a_load_takes: "whose bytes are known",
+    take_more_of_the_device_than_there_is: "more bytes than it may",
+    take_more_of_the_host_than_there_is: "more of host memory than they may",
     charge_a_part_twice: "charged, whole",
     let_a_pin_be_nobodys: "by nobody",
     pin_for_one_that_is_not_charged: "not charged to who pinned it",
@@ -227,7 +255,7 @@ def test_an_account_that_is_wrong_is_found(bench: Bench, fault: Callable[[Bench]
 
 def test_tenants_that_come_and_go_break_no_account_before_anybody_looks_again(bench: Bench) -> None:
     """The server checks whenever it is idle, and a minute of silence must not end it."""
-    bench.engine.tiers.slots.can_place("t")
+    bench.engine.tiers.slots.can_place(NEW, "t")
     bench.now += 2 * PRESENCE_SECONDS
     bench.engine.check_integrity()
     bench.engine.tiers.note("new")

@@ -51,12 +51,16 @@ TINY = replace(
     max_waiting=12,
     adapter_slots=2,
     host_adapters=2,
+    device_adapter_bytes=5,
+    host_adapter_bytes=9,
     eos_ids=frozenset({3}),
 )
 TOKENS = range(12)
 GENERATORS = [adapter(name) for name in ("a", "b", "d", "e", "slow", "bad", "gone")]
 CLASSIFIERS = [adapter(name) for name in ("c2", "c3", "c2-slow")]
 LOAD_FAILURES = {"bad": "internal_error", "gone": "model_not_found"}
+SIZES = {"a": 1, "b": 2, "d": 3, "e": 5, "slow": 2, "c2": 4, "c3": 1, "c2-slow": 2}
+"""Bytes: two fit in the two slots, or one alone."""
 PROMPTS = st.one_of(
     st.lists(st.integers(0, 11), min_size=1, max_size=18),
     st.builds(lambda same, rest: [*range(same), *rest], st.integers(4, 12), st.lists(st.integers(0, 1), max_size=6)),
@@ -81,6 +85,7 @@ class EngineMachine(RuleBasedStateMachine):
             "bad": AdapterLoadError("not an artifact"),
             "gone": AdapterLoadError("its file is gone", missing=True),
         }
+        self.bench.disk.sizes = SIZES
         self.requests: dict[str, Request | LoadAdapter] = {}
         self.aborted: dict[str, int] = {}
         self.aborts = Counter[str]()
@@ -213,6 +218,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.bench.engine.check_integrity()
         slots, held = self.bench.engine.tiers.slots, self.bench.runner._slots
         assert sorted(slots.digests()) == sorted(occupant.digest for _, occupant in held.values())
+        assert self.bench.runner.adapter_bytes == slots.used_bytes <= TINY.device_adapter_bytes
 
     @invariant()
     def what_is_in_flight_keeps_its_holds(self) -> None:
@@ -271,7 +277,9 @@ class EngineMachine(RuleBasedStateMachine):
             codes.add("internal_error")
         if isinstance(message, Generate) and len(message.prompt) + message.sampling.max_tokens > TINY.max_model_len:
             return {"context_length_exceeded"}
-        if not isinstance(message, LoadAdapter) or message.pin:
+        beside_pins = TINY.device_adapter_bytes - TINY.device_adapter_bytes // 2
+        is_large = message.adapter is not None and SIZES.get(message.adapter.name, 0) > beside_pins
+        if not isinstance(message, LoadAdapter) or message.pin or is_large:
             codes.add("server_overloaded")
         return codes
 
