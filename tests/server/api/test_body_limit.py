@@ -48,12 +48,12 @@ async def test_a_body_that_stops_coming_is_refused(base_folder: Path, tmp_path: 
 async def test_a_slow_body_at_an_honest_pace_is_read(base_folder: Path, tmp_path: Path) -> None:
     body = b'{"model": "tiny-base", "prompt": "x"}'.ljust(1500)
     async with (
-        api_rig(base_folder, tmp_path, settings={"body_seconds": 1.0, "min_body_rate": 500}) as rig,
+        api_rig(base_folder, tmp_path, settings={"body_seconds": 2.0, "min_body_rate": 500}) as rig,
         sending(rig, "/v1/completions", len(body)) as (reader, writer),
     ):
-        for start in range(0, len(body), 100):
-            writer.write(body[start : start + 100])
-            await asyncio.sleep(0.1)  # 1,000 bytes a second for longer than the first second
+        for start in range(0, len(body), 150):
+            writer.write(body[start : start + 150])
+            await asyncio.sleep(0.25)  # 600 bytes a second, for longer than the first two seconds
         assert await status(reader) == 200
 
 

@@ -264,7 +264,7 @@ async def test_a_long_answer_and_a_pause_between_requests_are_no_idling() -> Non
 
 
 async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off_and_a_slow_one_is_not() -> None:
-    async with served(idle_seconds=0.5) as there:
+    async with served(idle_seconds=1.5) as there:
         _unread, silent = await there.open()
         silent.write(b"GET /big HTTP/1.1\r\n\r\n")
         reader, slow = await there.open()
@@ -381,12 +381,13 @@ async def test_of_too_many_connections_the_idlest_makes_room() -> None:
 async def test_where_all_are_being_served_a_new_one_is_refused() -> None:
     async with served(max_connections=2) as there:
         busy = [await there.open() for _ in range(2)]
-        for _, writer in busy:
-            writer.write(b"GET /stream HTTP/1.1\r\n\r\n")
-        await asyncio.sleep(0.1)
+        for reader, writer in busy:
+            writer.write(b"POST / HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+            assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         assert error_of(await there.ask()) == (503, "server_overloaded")
         for reader, writer in busy:
-            assert b"0\r\n\r\n" in await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 20)
+            writer.write(b"abc")
+            assert await answer(reader) == (200, b"3")
             writer.close()
 
 
