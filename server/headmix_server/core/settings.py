@@ -163,7 +163,7 @@ class Settings(BaseSettings):
         4096, ge=512, description="Memory one conversion may take beside the base's weights, in MiB (Linux)."
     )
     conversion_niceness: int = Field(
-        10, ge=0, le=19, description="How far a conversion's priority is below the server's, as `nice` counts."
+        5, ge=0, le=19, description="How far a conversion's priority is below the server's, as `nice` counts."
     )
     conversions_waiting: Count = Field(
         4,
