@@ -127,12 +127,13 @@ def _read_base(settings: Settings, is_stopping: Callable[[], bool]) -> _Base:
         raise SettingError("base", f"cannot be used: {error}") from error
 
 
-def _text_workers(settings: Settings, folder: Path) -> WorkerPool:
+def _text_workers(settings: Settings, folder: Path, metrics: Metrics) -> WorkerPool:
     """Return the workers; each is started when there is something to do for it."""
     memory = settings.text_worker_mib * MIB
     return WorkerPool(
         [WorkerProcess(folder, memory) for _ in range(settings.text_workers)],
         waiting_bytes=settings.text_queue_mib * MIB,
+        observe=metrics.text_job_seconds.observe,
     )
 
 
@@ -175,7 +176,7 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         base=base,
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.shape.vocab_size),
-        text_workers=_text_workers(settings, base.folder),
+        text_workers=_text_workers(settings, base.folder, metrics),
         chat_template=read.chat_template,
         engine=engine,
         library=library,

@@ -131,6 +131,13 @@ class Metrics:
             registry=own,
         )
 
+        self.text_job_seconds = Histogram(
+            "headmix_text_job_seconds",
+            "From the arrival of a long text, conversation or body at the text workers to its result.",
+            buckets=_LATENCIES,
+            registry=own,
+        )
+
     def _define_engine(self) -> None:
         own = self.registry
         self.requests_running = Gauge("headmix_requests_running", "Sequences that take part in steps.", registry=own)

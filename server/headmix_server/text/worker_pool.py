@@ -7,7 +7,7 @@ most gives up its newest. Whoever leaves takes what waits along.
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -59,16 +59,26 @@ class _Waiting:
 
 
 class WorkerPool:
-    """Runs jobs in workers, on one event loop."""
+    """Runs jobs in workers, on one event loop.
+
+    More than `waiting_bytes` do not wait, and a job that runs for more than `seconds` is ended. `observe` gets the
+    seconds from a job's arrival to its result.
+    """
 
     def __init__(
-        self, workers: Sequence[Worker], *, waiting_bytes: int = WAITING_BYTES, seconds: float = JOB_SECONDS
+        self,
+        workers: Sequence[Worker],
+        *,
+        waiting_bytes: int = WAITING_BYTES,
+        seconds: float = JOB_SECONDS,
+        observe: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._workers = tuple(workers)
         self._idle = list(workers)
         self._most_running = max(1, len(workers) - 1)  # of one tenant
         self._waiting_bytes = waiting_bytes
         self._seconds = seconds
+        self._observe = observe
         self._threads = ThreadPoolExecutor(len(workers), thread_name_prefix="text")
         self._queues: OrderedDict[str, dict[_Waiting, None]] = OrderedDict()  # by tenant; the first one's turn is next
         self._bytes: Counter[str] = Counter()  # of what waits
@@ -82,7 +92,8 @@ class WorkerPool:
             ServerOverloaded: too much waits, or the worker has died or took too long.
             PayloadTooLarge: the job takes too much memory.
         """
-        waiting = _Waiting(tenant, job, size + _JOB_BYTES, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting, arrived = _Waiting(tenant, job, size + _JOB_BYTES, loop.create_future()), loop.time()
         self._queues.setdefault(tenant, {})[waiting] = None
         self._bytes[tenant] += waiting.size
         self._make_room()
@@ -91,6 +102,7 @@ class WorkerPool:
             result: T = await waiting.done
         finally:
             self._forget(waiting)
+        self._observe(loop.time() - arrived)
         return result
 
     @property

@@ -79,6 +79,17 @@ async def test_tenants_take_turns_however_much_one_of_them_has_waiting() -> None
         assert worker.begun == ["a0", "a1", "b0", "c0", "a2", "b1", "a3", "a4"]
 
 
+async def test_the_time_from_a_jobs_arrival_to_its_result_is_observed() -> None:
+    worker, observed = StandIn(), list[float]()
+    pool = WorkerPool([worker], observe=observed.append)
+    asked = [ask(pool, "a", "a0"), ask(pool, "a", "a1")]
+    await until(lambda: worker.begun == ["a0"])
+    worker.go_on.release(2)
+    await asyncio.gather(*asked)
+    await pool.close()
+    assert len(observed) == 2
+
+
 async def test_no_tenant_has_all_workers() -> None:
     one, other = StandIn(), StandIn()
     async with pool_of(one, other) as pool:
