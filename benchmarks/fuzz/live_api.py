@@ -4,7 +4,6 @@ Knows how to send bytes and read the answer. Two adapters are there: `poet` gene
 """
 
 import asyncio
-import atexit
 import socket
 import tempfile
 import threading
@@ -34,7 +33,7 @@ class Answer:
 
 
 class LiveApi:
-    """Runs until the process ends. `key` is a tenant's, with every scope."""
+    """Runs until it is closed. `key` is a tenant's, with every scope."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -69,6 +68,7 @@ class LiveApi:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(PATIENCE_SECONDS)
+        self._loop.close()
         self._folder.cleanup()
 
     def send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
@@ -115,9 +115,14 @@ class LiveApi:
 @cache
 def live_api() -> LiveApi:
     """Return the process's API, started when it is first asked for."""
-    api = LiveApi()
-    atexit.register(api.close)
-    return api
+    return LiveApi()
+
+
+def close_live_api() -> None:
+    """Stop the process's API where it was started; before the interpreter ends, whose last act is to end threads."""
+    if live_api.cache_info().currsize:
+        live_api().close()
+        live_api.cache_clear()
 
 
 def _furnish(rig: ApiRig) -> None:

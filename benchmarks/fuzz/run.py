@@ -77,6 +77,9 @@ def _run_at_random(name: str, seconds: float, folder: Path) -> None:
         seed(batch)(_settings(BATCH)(given(target.inputs)(record.try_input)))()
         batch += 1
     record.write()
+    from benchmarks.fuzz.live_api import close_live_api  # not above: Atheris comes before what it instruments
+
+    close_live_api()
 
 
 def _settings(examples: int) -> settings:

@@ -20,8 +20,8 @@ from rich.console import Console
 from benchmarks.engine_rig import random_prompt
 from benchmarks.hostile.attacks import ATTACKS
 from benchmarks.hostile.material import write_material
-from benchmarks.hostile.report import judge, markdown, plot, print_table
-from benchmarks.hostile.scene import Outcome, Scene, Script
+from benchmarks.hostile.report import judge, line, markdown, plot, print_table
+from benchmarks.hostile.scene import Act, Outcome, Scene, Script
 from benchmarks.machine import describe_machine
 from benchmarks.progress import Progress
 from benchmarks.yardstick.shelf import Shelf
@@ -33,7 +33,7 @@ from tests.support.server import running_server
 BASE = "smollm2-135m-instruct"
 LIMITS = {"concurrent_requests": 4, "tokens_per_request": 512}
 PROMPT_TOKENS = (16, 300)
-CYCLED = 64
+CYCLED = 24
 TOGETHER = "together"
 WARN_SECONDS = 0.05
 """Above it the server's log says what of a late tick was its own computing."""
@@ -110,6 +110,7 @@ def play(folder: Path, attacks: Sequence[tuple[str, ...]], options: argparse.Nam
         artifact=lambda number: Path(shelf.preset(1, first=number)[0].path).read_bytes(),
         prompt=prompt,
         on_act=lambda name, number, count: progress.show(number / count, name),
+        on_end=_tell,
     )
     with (
         _store(bucket=options.bucket) as flags,
@@ -120,6 +121,12 @@ def play(folder: Path, attacks: Sequence[tuple[str, ...]], options: argparse.Nam
         outcome = asyncio.run(Scene(server, BASE, script).play())
     progress.end()
     return outcome
+
+
+def _tell(act: Act) -> None:
+    print(line(act), flush=True)
+    for fault in act.faults[:3]:
+        print(f"  {fault}", flush=True)
 
 
 @contextmanager

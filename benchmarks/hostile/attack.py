@@ -25,9 +25,9 @@ PIECE_BYTES = 1 << 18
 class Material(msgspec.Struct, frozen=True, kw_only=True):
     """What the attacker has: a tenant's key, one that was revoked, adapters of its own, files, and others' names.
 
-    `folder` holds plain.safetensors (a sound adapter), overflow.safetensors, lora.safetensors with lora.json, and
-    files that are no adapters, garbage-*. `adapters` are the attacker's; `shared` are others', as `owner/name`;
-    `victims` are names it may not reach.
+    `folder` holds plain.safetensors (a sound adapter), words.safetensors, overflow.safetensors, lora.safetensors with
+    lora.json, and files that are no adapters, garbage-*. `adapters` are the attacker's; `shared` are others', as
+    `owner/name`; `victims` are names it may not reach.
     """
 
     base_url: str

@@ -1,4 +1,4 @@
-"""The files an attacker brings: a sound adapter, one that overflows, a PEFT LoRA, and what is no adapter."""
+"""The files an attacker brings: adapters that are sound, that add words, that overflow; a LoRA; what is no adapter."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,7 @@ from tests.support.artifacts import malformed_artifacts, random_artifact, random
 HUGE = 1.7e38
 """Finite, and too large for its products to be."""
 LORA_RANK = 8
+ADDED_WORDS = 200
 
 
 def write_material(folder: Path, base: BaseShape) -> None:
@@ -21,6 +22,8 @@ def write_material(folder: Path, base: BaseShape) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sites = kernel_mix_sites(preset_ranks("gpt2-nlg"))
     random_artifact(folder / "plain.safetensors", base, sites, seed=1, scale=0.02)
+    words = tuple(f"<word-{place}>" for place in range(ADDED_WORDS))
+    random_artifact(folder / "words.safetensors", base, sites, seed=2, scale=0.02, added_tokens=words)
     config = AdapterConfig(method="kernel-mix", task="generation", base=base, sites=sites)
     huge = {name: torch.full_like(tensor, HUGE) for name, tensor in random_tensors(config).items()}
     write_artifact(folder / "overflow.safetensors", config, huge, torch.bfloat16)

@@ -101,6 +101,20 @@ def _compare(seconds: Sequence[float], yardstick: Sequence[float]) -> tuple[tupl
     return (1000 * percentile(seconds, 50), 1000 * p99), p99 / max(percentile(yardstick, 99), 1e-9)
 
 
+def line(act: Act) -> str:
+    """Return what an act came to, before there is anything to compare it with."""
+    (_, first), _ = _compare(act.times.first_tokens, act.times.first_tokens)
+    (_, gap), _ = _compare(act.times.gaps, act.times.gaps)
+    answers = " ".join(f"{s}:{n}" for counts in act.outcomes.values() for s, n in counts.items())
+    watched = act.watched
+    return (
+        f"{act.name}: {len(act.times.first_tokens)} requests, p99 {first:.0f} ms to a first token, {gap:.0f} between; "
+        f"API process {watched.api_mib:+.0f} MiB; {watched.late:.1%} of ticks late; "
+        f"loop blocked {watched.blocked_ms:.0f} ms; "
+        f"{len(act.faults)} faults; answers {answers[:200]}"
+    )
+
+
 def print_table(alone: Verdict, acts: Sequence[Verdict], out: Console) -> None:
     """Print a row for each act."""
     table = Table(title="Two honest tenants beside each attack; the first row is beside a third honest tenant")

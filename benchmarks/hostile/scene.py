@@ -37,7 +37,7 @@ class Script:
 
     `attacks` are played one after the other, those of one tuple together; `pause_seconds` is what each attacking client
     waits after an attempt. `limits` are every tenant's. `artifact` makes adapters by number, of which the hostile
-    tenant has `cycled`; `folder` holds its other files (see `Material`).
+    tenant has `cycled`; `folder` holds its other files (see `Material`). `on_act` and `on_end` are told how far it is.
     """
 
     act_seconds: float
@@ -53,6 +53,7 @@ class Script:
     artifact: Callable[[int], bytes]
     prompt: Callable[[int], str]
     on_act: Callable[[str, int, int], None] = lambda _name, _number, _count: None
+    on_end: Callable[["Act"], None] = lambda _act: None
 
 
 @dataclass(slots=True)
@@ -127,7 +128,9 @@ class Scene:
         faults = [fault for tenant in honest for fault in tenant.faults] + [
             fault for one in tally for fault in one.faults
         ]
-        return Act(name, times, watched, faults, tally[0].outcomes if tally else {})
+        act = Act(name, times, watched, faults, tally[0].outcomes if tally else {})
+        self._script.on_end(act)
+        return act
 
     async def _play_together(
         self, honest: Sequence[Neighbour], raid: Raid | None, number: int, tally: list[Tally]

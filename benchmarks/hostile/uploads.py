@@ -78,7 +78,7 @@ async def added_words(hands: Hands) -> None:
     """Upload adapters that add words to the vocabulary, each others, and ask them in turn."""
     number = hands.rng.randrange(40)
     words = json.dumps([f"<word-{number}-{place}>" for place in range(200)])
-    await _upload_and_use(hands, f"words-{number}", with_field(hands.read("plain.safetensors"), "added_tokens", words))
+    await _upload_and_use(hands, f"words-{number}", with_field(hands.read("words.safetensors"), "added_tokens", words))
 
 
 async def overflow(hands: Hands) -> None:

@@ -1,13 +1,22 @@
 """What fuzzing once found or reached is checked again: the kept inputs of each target, and a few drawn anew."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from benchmarks.fuzz.live_api import close_live_api
 from benchmarks.fuzz.targets import MODULES, load_target
 
 CORPUS = Path(__file__).parent / "corpus"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def api() -> Iterator[None]:
+    """Closes the API that some targets started."""
+    yield
+    close_live_api()
 
 
 @pytest.mark.parametrize("name", MODULES)
