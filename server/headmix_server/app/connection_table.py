@@ -6,6 +6,7 @@ keeps nobody else out.
 """
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from headmix_server.core.logging import get_logger
@@ -29,14 +30,25 @@ class ConnectionTable:
         self._open: set[Waiting] = set()
         self._waiting: dict[Waiting, None] = {}
         self._said_at = -_QUIET_SECONDS
+        self._on_full: Callable[[], None] = lambda: None
         self._log = get_logger("http")
 
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def num_waiting(self) -> int:
+        """How many wait for a request, or for its end."""
+        return len(self._waiting)
+
+    def watch_full(self, on_full: Callable[[], None]) -> None:
+        """Have it told from now on whenever a connection was closed for another, or not let in."""
+        self._on_full = on_full
+
     def add(self, connection: Waiting) -> bool:
         """Take in a connection, which waits at first; return whether there is room for it."""
         if len(self._open) >= self._most:
+            self._on_full()
             self._say_so()
             oldest = next(iter(self._waiting), None)
             if oldest is None:

@@ -16,7 +16,11 @@ CLOSING_SECONDS = 5
 
 
 class HttpServer(uvicorn.Server):
-    """A uvicorn server whose stop is decided elsewhere: by `should_exit`."""
+    """A uvicorn server whose stop is decided elsewhere: by `should_exit`. `table` has its connections."""
+
+    def __init__(self, config: HttpConfig) -> None:
+        super().__init__(config)
+        self.table = config.table
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

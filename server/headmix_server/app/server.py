@@ -120,6 +120,9 @@ class Server:
         opened.push_async_callback(parts.reports.close)
         if self._stop.is_set():
             return
+        table, metrics = self.http.table, parts.state.metrics
+        metrics.watch_connections(lambda: len(table), lambda: table.num_waiting)
+        table.watch_full(metrics.connection_closed)
         app = create_app(parts.state)
         keep_for_good()
         engine = parts.state.engine

@@ -87,6 +87,17 @@ class Metrics:
         )
         for storage in ("database", "artifacts"):
             self.storage_failures.labels(storage)
+        self.connections = Gauge(
+            "headmix_connections",
+            "Open connections by state: serving a request, or waiting for one or its end.",
+            ["state"],
+            registry=own,
+        )
+        self.connections_closed = Counter(
+            "headmix_connections_closed_total",
+            "Connections closed to make room for others, or not let in for want of it.",
+            registry=own,
+        )
         self.prompt_tokens = Counter(
             "headmix_prompt_tokens_total",
             "Prompt tokens the engine has read for finished requests, those found in the prefix cache too.",
@@ -306,6 +317,15 @@ class Metrics:
         with self._lock:
             for owner in self._versions.release(tenant, adapter):
                 self._remove_version_series(owner)
+
+    def watch_connections(self, num_open: Callable[[], int], num_waiting: Callable[[], int]) -> None:
+        """Read at every scrape how many connections are open, and how many of them wait."""
+        self.connections.labels("serving").set_function(lambda: max(0, num_open() - num_waiting()))
+        self.connections.labels("waiting").set_function(num_waiting)
+
+    def connection_closed(self) -> None:
+        """Count a connection that was closed, or not let in, because there were too many."""
+        self.connections_closed.inc()
 
     def storage_failed(self, storage: str) -> None:
         """Count a failed attempt to reach `database` or `artifacts`."""

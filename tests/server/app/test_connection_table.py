@@ -35,6 +35,22 @@ def test_none_that_serves_a_request_is_closed_for_a_new_one() -> None:
     assert table.add(Connection())
 
 
+def test_who_watches_hears_of_each_that_had_to_go_or_stay_out_and_sees_how_many_wait() -> None:
+    heard = []
+    table = ConnectionTable(1)
+    table.watch_full(lambda: heard.append(len(table)))
+    first = Connection()
+    table.add(first)
+    assert (len(table), table.num_waiting, heard) == (1, 1, [])
+    second = Connection()
+    table.add(second)
+    assert len(heard) == 1
+    table.serves(second)
+    assert (len(table), table.num_waiting) == (1, 0)
+    table.add(Connection())
+    assert len(heard) == 2
+
+
 def test_one_that_is_gone_waits_no_more() -> None:
     table = ConnectionTable(1)
     gone, new = Connection(), Connection()

@@ -273,7 +273,7 @@ async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off_and_a_slow_o
         while read < BIG:
             read += len(await asyncio.wait_for(reader.read(200_000), 20))
             await asyncio.sleep(0.1)
-        table = there.server.config.table  # type: ignore[attr-defined]
+        table = there.server.table
         await eventually(lambda: len(table) <= 1)
         slow.close()
         silent.close()
