@@ -15,7 +15,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from headmix_server.api.app import create_app
+from headmix_server.api.app import create_app, prepare_routes
 from headmix_server.api.disconnect import end_tasks
 from headmix_server.app.check_settings import check_settings
 from headmix_server.app.claim import Claim, claim_database
@@ -124,6 +124,7 @@ class Server:
         metrics.watch_connections(lambda: len(table), lambda: table.num_waiting)
         table.watch_full(metrics.connection_closed)
         app = create_app(parts.state)
+        await asyncio.to_thread(prepare_routes, app)
         keep_for_good()
         engine = parts.state.engine
         supervisor = Supervisor(
