@@ -58,6 +58,7 @@ def _run_guided(name: str, seconds: float, folder: Path) -> None:
         "-timeout=120",
         "-max_len=16384",
         "-len_control=0",
+        f"-artifact_prefix={folder}/",
     ]
     atheris.Setup([sys.argv[0], *options, "-verbosity=0", str(choices)], _from_choices(target, record.try_input))
     atheris.Fuzz()  # ends the process

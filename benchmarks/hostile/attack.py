@@ -127,7 +127,7 @@ class Attack:
     """One way to harm others: `strike` is one attempt, made again and again by each of `clients`.
 
     `item` is the number of the weakness it uses, in the list of docs/benchmarks.md; 0 for those before that list.
-    `what` says in a line what is tried.
+    `what` says in a line what is tried. An attempt of one that `waits` need not end within an act: it holds something.
     """
 
     name: str
@@ -135,6 +135,7 @@ class Attack:
     what: str
     strike: Callable[[Hands], Awaitable[None]]
     clients: int = 1
+    waits: bool = False
 
 
 def request_head(method: str, path: str, key: str | None = None, **headers: object) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import cache
 from urllib.parse import urlsplit
 
 from benchmarks.hostile.attack import Attack, Hands, request_head
@@ -13,9 +14,14 @@ STALLED = frozenset({400, 401, 408, 413, 431})
 HEADER_BYTES = 96 * MIB
 
 
+@cache
+def _nested() -> bytes:
+    return b'{"a":[' + b",".join([b"[]"] * (BODY_BYTES // 3)) + b"]}"
+
+
 async def nested_bodies(hands: Hands) -> None:
     """Send 8 MiB of nested lists without a key."""
-    body = b'{"a":[' + b",".join([b"[]"] * (BODY_BYTES // 3)) + b"]}"
+    body = _nested()
     head = request_head("POST", CHAT, Content_Type="application/json", Content_Length=len(body))
     await hands.send(frozenset({401, 413}), head, body)
 
@@ -94,11 +100,13 @@ async def use_a_revoked_key(hands: Hands) -> None:
 
 ATTACKS = (
     Attack("nested_bodies", 1, "8 MiB of nested lists without a key", nested_bodies),
-    Attack("endless_bodies", 1, "40 bodies of 8 MiB that never end, without a key", endless_bodies, clients=40),
-    Attack("endless_bodies_with_a_key", 1, "the same with a key", endless_bodies_with_a_key, clients=40),
+    Attack(
+        "endless_bodies", 1, "40 bodies of 8 MiB that never end, without a key", endless_bodies, clients=40, waits=True
+    ),
+    Attack("endless_bodies_with_a_key", 1, "the same with a key", endless_bodies_with_a_key, clients=40, waits=True),
     Attack("long_header", 1, "one header of 96 MiB", long_header),
     Attack("many_headers", 1, "300,000 headers", many_headers),
-    Attack("slow_headers", 1, "200 requests whose headers never end", slow_headers, clients=200),
+    Attack("slow_headers", 1, "200 requests whose headers never end", slow_headers, clients=200, waits=True),
     Attack("idle_connections", 1, "500 connections that send nothing, again and again", idle_connections),
     Attack("scrapes", 1, "32 anonymous scrapes of the metrics at a time", scrapes, clients=32),
     Attack("use_a_revoked_key", 0, "a key that was taken away", use_a_revoked_key),

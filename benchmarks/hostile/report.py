@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.hostile.attacks import ATTACKS
 from benchmarks.hostile.neighbour import Times
 from benchmarks.hostile.scene import Act, Outcome
 from benchmarks.yardstick.spread import percentile
@@ -75,7 +76,8 @@ def _verdict(act: Act, times: Times, yardstick: Times, *, faults: Sequence[str])
         "errors": bool(faults),
         "loop": watched.blocked_ms > MOST_BLOCKED_MS,
         "memory": watched.api_mib > MOST_MIB,
-        "nothing answered": not times.first_tokens,
+        "no answers": not times.first_tokens,
+        "no attempt": not _attempted(act),
     }
     return Verdict(
         name=act.name,
@@ -91,6 +93,11 @@ def _verdict(act: Act, times: Times, yardstick: Times, *, faults: Sequence[str])
         broken=[name for name, is_broken in broken.items() if is_broken],
         outcomes=act.outcomes,
     )
+
+
+def _attempted(act: Act) -> bool:
+    """Tell whether every attack came to an answer at least once: one that never did has shown nothing."""
+    return all(ATTACKS[name].waits or counts.keys() - {"unfinished"} for name, counts in act.outcomes.items())
 
 
 def _compare(seconds: Sequence[float], yardstick: Sequence[float]) -> tuple[tuple[float, float], float]:

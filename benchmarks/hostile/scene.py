@@ -27,7 +27,7 @@ HONEST = ("ada", "grace", "edsger")
 HOSTILE = "mallory"
 SHARED = 4
 """Adapters that an honest tenant shares with everyone."""
-NICENESS = "10"
+NICENESS = "5"
 """Of the attacker: it stands for a client that has cores of its own."""
 
 

@@ -1,6 +1,7 @@
 """Attacks with a key for adapters: files that are dear to judge, to keep, to list or to compute with."""
 
 import json
+from functools import cache
 
 from benchmarks.hostile.attack import Attack, Hands, request_head, with_field
 
@@ -24,10 +25,14 @@ async def slow_pattern(hands: Hands) -> None:
     await hands.upload("pattern", hands.read("lora.safetensors"), EITHER, config=json.dumps(config))
 
 
+@cache
+def _fat(plain: bytes) -> bytes:
+    return with_field(plain, "training", '{"a":[' + ",".join(["[]"] * 1_300_000) + "]}")
+
+
 async def fat_training(hands: Hands) -> None:
     """Upload an adapter that tells 3.9 MiB of its training, and ask it."""
-    text = '{"a":[' + ",".join(["[]"] * 1_300_000) + "]}"
-    await _upload_and_use(hands, "fat", with_field(hands.read("plain.safetensors"), "training", text))
+    await _upload_and_use(hands, "fat", _fat(hands.read("plain.safetensors")))
 
 
 async def nested_training(hands: Hands) -> None:
@@ -107,7 +112,7 @@ ATTACKS = (
     Attack("most_metadata", 9, "as many notes as are allowed, shared with everyone", most_metadata),
     Attack("many_adapters", 10, "one adapter after the other, each asked, 4 at a time", many_adapters, clients=4),
     Attack("overflow", 0, "an adapter whose numbers overflow", overflow),
-    Attack("endless_uploads", 12, "20 uploads of 24 MiB that never end", endless_upload, clients=20),
+    Attack("endless_uploads", 12, "20 uploads of 24 MiB that never end", endless_upload, clients=20, waits=True),
     Attack("added_words", 13, "adapters with 200 added words each", added_words),
     Attack("odd_forms", 14, "forms that once were an error of the server's own", odd_forms),
 )
