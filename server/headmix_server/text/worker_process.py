@@ -6,7 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
@@ -14,6 +14,8 @@ from headmix_server.core.logging import get_logger
 from headmix_server.text.worker import DONE, OUT_OF_MEMORY, Job, read_frame, write_frame
 
 _TOO_MUCH_MEMORY = "Reading this text takes more memory than one request may have."
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+_KEPT_BEGINNINGS = ("PYTHON", "LD_", "LC_", "TOKENIZERS_", "COVERAGE_")
 MODULE = "headmix_server.text.worker"
 
 
@@ -88,7 +90,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
-                env={**os.environ, "RUST_BACKTRACE": "0"},
+                env=_environment(os.environ),
             )
             self._log.debug("text worker started", pid=self._process.pid)
         return self._process
@@ -104,3 +106,9 @@ class WorkerProcess:
                 with contextlib.suppress(OSError):
                     pipe.close()
         return status
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return what a worker gets of the environment: what programs need to run, and none of the server's secrets."""
+    kept = {name: value for name, value in own.items() if name in _KEPT or name.startswith(_KEPT_BEGINNINGS)}
+    return {**kept, "RUST_BACKTRACE": "0"}

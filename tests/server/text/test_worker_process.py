@@ -58,6 +58,14 @@ class Abort:
 
 
 @dataclass(frozen=True)
+class Environment:
+    """A job that tells its environment."""
+
+    def run(self, encoders: Encoders) -> dict[str, str]:
+        return dict(os.environ)
+
+
+@dataclass(frozen=True)
 class Fill:
     """A job that takes memory."""
 
@@ -144,6 +152,19 @@ def test_a_library_that_gets_no_memory_is_told_as_such(worker: WorkerProcess) ->
     with pytest.raises(PayloadTooLarge, match="more memory"):
         worker.run(Abort())
     assert worker.run(Fill(1)) == 1
+
+
+def test_a_worker_is_given_none_of_the_servers_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADMIX_DATABASE", "postgresql://user:secret@host/name")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    process = WorkerProcess(folder, MEMORY)
+    try:
+        environment = process.run(Environment())
+    finally:
+        process.close()
+    assert isinstance(environment, dict)
+    assert "PATH" in environment
+    assert not [name for name, value in environment.items() if "secret" in value]
 
 
 def test_a_program_that_cannot_be_started_is_an_error_and_no_hang(folder: Path) -> None:
