@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from benchmarks.engine_rig import Answer, EngineRig, adapter_ref, build_engine, random_prompt
+from benchmarks.random_prompt import random_prompt
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape, ClassifierConfig
@@ -28,6 +28,7 @@ from headmix_server.core.messages import Classify, Embed, Generate, Request
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.engine.loop import Engine
+from headmix_server.llm.session import Answer, EngineSession, adapter_ref, build_engine
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import random_artifact
 
@@ -71,21 +72,21 @@ def message(case: Case, request_id: str) -> Request:
 
 def answer_together(engine: Engine, cases: Sequence[Case]) -> list[Answer]:
     """Fire all cases, a few at a time, each batch of arrivals a step after the last."""
-    rig = EngineRig(engine)
+    session = EngineSession(engine)
     for start in range(0, len(cases), ARRIVALS_PER_STEP):
         for index in range(start, min(start + ARRIVALS_PER_STEP, len(cases))):
-            rig.submit(message(cases[index], f"together-{index}"))
-        rig.step()
-    rig.drain()
-    return [rig.answers[f"together-{index}"] for index in range(len(cases))]
+            session.submit(message(cases[index], f"together-{index}"))
+        session.step()
+    session.drain()
+    return [session.answers[f"together-{index}"] for index in range(len(cases))]
 
 
 def answer_alone(engine: Engine, case: Case) -> Answer:
     """Run a case with nothing else in the engine."""
-    rig = EngineRig(engine)
-    rig.submit(message(case, "alone"))
-    rig.drain()
-    return rig.answers["alone"]
+    session = EngineSession(engine)
+    session.submit(message(case, "alone"))
+    session.drain()
+    return session.answers["alone"]
 
 
 @torch.inference_mode()

@@ -9,13 +9,13 @@ import json
 import math
 from pathlib import Path
 
-from benchmarks.engine_rig import build_engine
 from benchmarks.machine import describe_machine
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import SamplingParams
 from headmix_server.engine.loop import Engine
+from headmix_server.llm.session import build_engine
 from headmix_server.text.tokenizer import load_tokenizer
 
 TEXT = Path(__file__).parents[1] / "examples" / "data" / "kingjames.eval.jsonl"

@@ -17,13 +17,13 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.engine_rig import random_prompt
 from benchmarks.hostile.attacks import ATTACKS
 from benchmarks.hostile.material import write_material
 from benchmarks.hostile.report import judge, line, markdown, plot, print_table
 from benchmarks.hostile.scene import Act, Outcome, Scene, Script
 from benchmarks.machine import describe_machine
 from benchmarks.progress import Progress
+from benchmarks.random_prompt import random_prompt
 from benchmarks.yardstick.shelf import Shelf
 from headmix_adapters.base import resolve_base
 from headmix_server.text.tokenizer import load_tokenizer

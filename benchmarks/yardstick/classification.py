@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from benchmarks.engine_rig import EngineRig
 from benchmarks.yardstick.contender import Contender, Measured, interleave
 from benchmarks.yardstick.floors import Ceilings
 from benchmarks.yardstick.shelf import Shelf
@@ -17,6 +16,7 @@ from headmix_adapters.inject.backbone import backbone_of
 from headmix_server.core.messages import Classify
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
+from headmix_server.llm.session import EngineSession
 
 NAME = "classification"
 HF_BATCH = 32
@@ -40,14 +40,14 @@ class Ours:
         return [len(texts) / seconds_of(lambda: self._classify(texts, number))]
 
     def _classify(self, texts: Sequence[list[int]], number: int) -> None:
-        rig = EngineRig(self.engine)
+        session = EngineSession(self.engine)
         for index, text in enumerate(texts):
             adapter = self.adapters[index % len(self.adapters)]
-            rig.submit(
+            session.submit(
                 Classify(request_id=f"{self.name}-{number}-{index}", tenant="default", prompt=text, adapter=adapter)
             )
-        rig.drain()
-        if faults := [answer.failure for answer in rig.answers.values() if not answer.probs]:
+        session.drain()
+        if faults := [answer.failure for answer in session.answers.values() if not answer.probs]:
             raise RuntimeError(f"a text got no scores: {faults[0]}")
 
 

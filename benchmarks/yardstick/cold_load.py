@@ -4,14 +4,15 @@ import itertools
 import time
 from dataclasses import dataclass
 
-from benchmarks.engine_rig import EngineRig
 from benchmarks.yardstick.contender import Contender, Measured, interleave
 from benchmarks.yardstick.floors import Ceilings
-from benchmarks.yardstick.in_process import IDLE_SECONDS, spread_over
+from benchmarks.yardstick.in_process import spread_over
 from benchmarks.yardstick.stage import Stage
 from headmix_server.core.messages import AdapterLoaded, Generate, LoadAdapter
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
+from headmix_server.engine.serve import LOADING_POLL_SECONDS
+from headmix_server.llm.session import EngineSession
 
 ALONE, DISTURBANCE = "cold load", "streams during a cold load"
 UNDISTURBED, DISTURBED = "headmix, undisturbed", "headmix, one cold load"
@@ -80,25 +81,25 @@ def _load(engine: Engine, ref: AdapterRef) -> float:
     began = time.perf_counter()
     engine.load(LoadAdapter(request_id=f"load-{ref.name}", adapter=ref))
     while not any(isinstance(output, AdapterLoaded) for output in engine.step()):
-        time.sleep(IDLE_SECONDS / 10)
+        time.sleep(LOADING_POLL_SECONDS / 10)
     return time.perf_counter() - began
 
 
 def _stream_gaps(engine: Engine, requests: list[Generate], cold: AdapterRef | None) -> list[float]:
-    rig = EngineRig(engine)
+    session = EngineSession(engine)
     for request in requests:
-        rig.submit(request)
-    answers = [rig.answers[request.request_id] for request in requests]
+        session.submit(request)
+    answers = [session.answers[request.request_id] for request in requests]
     while not all(answer.tokens for answer in answers):
-        rig.step()
+        session.step()
     times = [time.perf_counter()]
     half = min(len(answer.tokens) for answer in answers) + requests[0].sampling.max_tokens // 2
     while not engine.idle:
         if cold is not None and len(answers[0].tokens) >= half:
-            rig.load(cold)
+            session.load(cold)
             cold = None
         before = sum(len(answer.tokens) for answer in answers)
-        rig.step()
+        session.step()
         if sum(len(answer.tokens) for answer in answers) > before:
             times.append(time.perf_counter())
     engine.check_integrity()

@@ -5,12 +5,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.engine_rig import EngineRig
 from headmix_server.core.messages import Generate
 from headmix_server.core.types import AdapterRef, SamplingParams
 from headmix_server.engine.loop import Engine
+from headmix_server.llm.session import EngineSession
 
-IDLE_SECONDS = 0.002
 _ids = itertools.count()
 
 
@@ -44,42 +43,42 @@ def spread_over(prompts: Sequence[list[int]], adapters: Sequence[AdapterRef], ma
 
 def run_all(engine: Engine, requests: Sequence[Generate]) -> float:
     """Return the seconds from handing in all requests to their last token."""
-    rig = EngineRig(engine)
+    session = EngineSession(engine)
     began = time.perf_counter()
     for request in requests:
-        rig.submit(request)
-    rig.drain()
+        session.submit(request)
+    session.drain()
     seconds = time.perf_counter() - began
-    _check(rig, requests)
+    _check(session, requests)
     return seconds
 
 
 def run_closed(engine: Engine, requests: Sequence[Generate], width: int) -> float:
     """Return the seconds for all requests with `width` of them open at any time."""
-    rig = EngineRig(engine)
+    session = EngineSession(engine)
     waiting: Iterator[Generate] = iter(requests)
     began = time.perf_counter()
     unfinished: dict[str, Generate] = {}
     while True:
         for request in itertools.islice(waiting, width - len(unfinished)):
-            rig.submit(request)
+            session.submit(request)
             unfinished[request.request_id] = request
         if not unfinished:
             break
-        _step(rig)
+        session.step()
         for name, request in list(unfinished.items()):
-            answer = rig.answers[name]
+            answer = session.answers[name]
             if answer.failure or len(answer.tokens) == request.sampling.max_tokens:
                 del unfinished[name]
-    rig.drain()
+    session.drain()
     seconds = time.perf_counter() - began
-    _check(rig, requests)
+    _check(session, requests)
     return seconds
 
 
 def run_open(engine: Engine, requests: Sequence[Generate], arrivals: Sequence[float]) -> list[Timed]:
     """Hand in each request at its time (seconds from now, ascending) whatever the engine is doing; time every token."""
-    rig = EngineRig(engine)
+    session = EngineSession(engine)
     began = time.perf_counter()
     timed = {
         request.request_id: Timed(began + arrival, []) for request, arrival in zip(requests, arrivals, strict=True)
@@ -87,32 +86,26 @@ def run_open(engine: Engine, requests: Sequence[Generate], arrivals: Sequence[fl
     waiting = list(requests)
     while waiting or not engine.idle:
         while waiting and timed[waiting[0].request_id].arrived <= time.perf_counter():
-            rig.submit(waiting.pop(0))
+            session.submit(waiting.pop(0))
         if engine.idle:
             time.sleep(max(0.0, timed[waiting[0].request_id].arrived - time.perf_counter()))
             continue
-        _step(rig)
-        _stamp(rig, timed)
+        session.step()
+        _stamp(session, timed)
     engine.check_integrity()
-    _check(rig, requests)
+    _check(session, requests)
     return list(timed.values())
 
 
-def _step(rig: EngineRig) -> None:
-    rig.step()
-    if rig.engine.stalled:
-        time.sleep(IDLE_SECONDS)  # only a load can help, as in the worker's own loop
-
-
-def _stamp(rig: EngineRig, timed: dict[str, Timed]) -> None:
+def _stamp(session: EngineSession, timed: dict[str, Timed]) -> None:
     now = time.perf_counter()
-    for name, answer in rig.answers.items():
+    for name, answer in session.answers.items():
         times = timed[name].tokens
         times.extend([now] * (len(answer.tokens) - len(times)))
 
 
-def _check(rig: EngineRig, requests: Sequence[Generate]) -> None:
+def _check(session: EngineSession, requests: Sequence[Generate]) -> None:
     for request in requests:
-        answer = rig.answers[request.request_id]
+        answer = session.answers[request.request_id]
         if answer.failure or len(answer.tokens) != request.sampling.max_tokens:
             raise RuntimeError(f"{request.request_id} got {len(answer.tokens)} tokens: {answer.failure}")

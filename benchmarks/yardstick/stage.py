@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from benchmarks.engine_rig import build_engine, random_prompt
+from benchmarks.random_prompt import random_prompt
 from benchmarks.yardstick.shelf import Shelf
 from benchmarks.yardstick.sizes import Sizes
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_server.core.settings import Settings
 from headmix_server.engine.loop import Engine
+from headmix_server.llm.session import build_engine
 
 
 class Stage:

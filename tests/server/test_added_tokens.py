@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from benchmarks.engine_rig import adapter_ref, build_engine
 from benchmarks.exactness import Case, compare
 from headmix_adapters.artifact.tensors import load_tensors
 from headmix_adapters.base import resolve_base
@@ -23,6 +22,7 @@ from headmix_server.core.messages import Classified, Classify, Embed, Embedded, 
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import UNSCORED, EmbeddingParams, SamplingParams, TokenLogprob
 from headmix_server.engine.loop import Engine
+from headmix_server.llm.session import adapter_ref, build_engine
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import classifier_config, random_artifact
 from tests.support.families import FAMILIES

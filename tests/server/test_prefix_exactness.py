@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.engine_rig import EngineRig, adapter_ref, build_engine, random_prompt
+from benchmarks.random_prompt import random_prompt
 from headmix_adapters.base import resolve_base
 from headmix_server.core.messages import Embed, Generate, Request
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams
 from headmix_server.engine.kv_cache import KVCache
 from headmix_server.engine.loop import Engine
+from headmix_server.llm.session import EngineSession, adapter_ref, build_engine
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import random_artifact
 from tests.support.tiny_model import make_tiny_llama
@@ -50,17 +51,17 @@ def make_requests(refs: list[AdapterRef | None], vocab_size: int) -> list[Reques
     return requests
 
 
-def answer(engine: Engine, requests: list[Request], *, together: int) -> EngineRig:
+def answer(engine: Engine, requests: list[Request], *, together: int) -> EngineSession:
     """Submit so many at a time, each group a few steps after the last."""
-    rig = EngineRig(engine)
+    session = EngineSession(engine)
     for start in range(0, len(requests), together):
         for request in requests[start : start + together]:
-            rig.submit(request)
+            session.submit(request)
         for _ in range(3):
-            rig.step()
+            session.step()
             engine.check_integrity()
-    rig.drain()
-    return rig
+    session.drain()
+    return session
 
 
 def test_answers_over_cached_prefixes_are_those_without(tmp_path: Path) -> None:

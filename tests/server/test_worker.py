@@ -10,7 +10,6 @@ import torch
 import zmq
 from structlog.testing import capture_logs
 
-from benchmarks.engine_rig import EngineRig, adapter_ref, build_engine
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_adapters.cpus import CpuBudget
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks
@@ -20,6 +19,7 @@ from headmix_server.core.runner import Batch, BatchRow, RowFailed, RowResult
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.engine.step_thread import StepThread
+from headmix_server.llm.session import EngineSession, adapter_ref, build_engine
 from headmix_server.worker import StartError, build_runner
 from tests.support.artifacts import random_artifact
 from tests.support.families import FAMILIES
@@ -41,12 +41,12 @@ def test_cuda_that_is_not_there_is_a_reason_not_to_start(tmp_path: Path, monkeyp
 
 def test_bfloat16_may_be_asked_for_on_the_cpu(tmp_path: Path) -> None:
     engine = build_engine(make_base(tmp_path, "llama"), Settings(base="tiny", dtype="bfloat16", device="cpu"))
-    rig = EngineRig(engine)
-    rig.submit(Generate(request_id="g", tenant="t", prompt=[5, 6], adapter=None, sampling=GREEDY))
-    rig.drain()
+    session = EngineSession(engine)
+    session.submit(Generate(request_id="g", tenant="t", prompt=[5, 6], adapter=None, sampling=GREEDY))
+    session.drain()
     engine.close()
-    assert rig.answers["g"].failure is None
-    assert len(rig.answers["g"].tokens) in {1, 2}
+    assert session.answers["g"].failure is None
+    assert len(session.answers["g"].tokens) in {1, 2}
 
 
 def test_steps_compute_on_the_threads_asked_for_whatever_others_set(tmp_path: Path) -> None:
@@ -117,13 +117,13 @@ def test_a_text_longer_than_the_token_budget_is_too_long_for_an_encoder(tmp_path
 def test_generation_on_an_encoder_is_refused_by_the_engine_and_by_the_runner(tmp_path: Path) -> None:
     base = make_base(tmp_path, "bert")
     engine = build_engine(base, Settings(base="tiny"))
-    rig = EngineRig(engine)
-    rig.submit(Generate(request_id="g", tenant="t", prompt=[5, 6], adapter=None, sampling=GREEDY))
-    rig.submit(Embed(request_id="e", tenant="t", prompt=[5, 6], adapter=None, params=MEAN))
-    rig.drain()
+    session = EngineSession(engine)
+    session.submit(Generate(request_id="g", tenant="t", prompt=[5, 6], adapter=None, sampling=GREEDY))
+    session.submit(Embed(request_id="e", tenant="t", prompt=[5, 6], adapter=None, params=MEAN))
+    session.drain()
     engine.close()
-    assert (rig.answers["g"].failure or "").startswith("task_mismatch: ")
-    assert len(rig.answers["e"].vector) == 32
+    assert (session.answers["g"].failure or "").startswith("task_mismatch: ")
+    assert len(session.answers["e"].vector) == 32
     runner, _ = build_runner(Settings(base="tiny"), base)
     embeds = BatchRow(
         sequence_id=1,
@@ -207,11 +207,11 @@ def test_an_int8_base_serves_adapters_of_its_float_weights_each_row_as_alone(tmp
         for name, adapter in adapters.items()
         for length in (3, 30)
     ]
-    alone = EngineRig(engine)
+    alone = EngineSession(engine)
     for request in requests:
         alone.submit(request)
         alone.drain()
-    together = EngineRig(engine)
+    together = EngineSession(engine)
     for request in requests:
         together.submit(request)
     together.drain()

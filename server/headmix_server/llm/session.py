@@ -24,9 +24,8 @@ from headmix_server.core.messages import (
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef, FinishReason, TokenLogprob
 from headmix_server.engine.loop import Engine
+from headmix_server.engine.serve import LOADING_POLL_SECONDS
 from headmix_server.worker import build_runner
-
-_LOADING_POLL_SECONDS = 0.001
 
 
 @dataclass(slots=True)
@@ -109,7 +108,7 @@ def run_step(engine: Engine) -> list[Output]:
     outputs = engine.step()
     engine.accounts.take()
     if not outputs and engine.stalled:
-        time.sleep(_LOADING_POLL_SECONDS)
+        time.sleep(LOADING_POLL_SECONDS)
     return outputs
 
 

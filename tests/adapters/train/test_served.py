@@ -5,13 +5,13 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM
 
-from benchmarks.engine_rig import build_engine
 from benchmarks.exactness import Case, compare
 from headmix_adapters.base import resolve_base
 from headmix_adapters.train.material import Material
 from headmix_adapters.train.report import Reporter
 from headmix_adapters.train.run import train_adapter
 from headmix_server.core.settings import Settings
+from headmix_server.llm.session import build_engine
 
 
 def test_trained_adapters_serve_in_one_batch_as_they_answer_on_the_model(

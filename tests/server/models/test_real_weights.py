@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from benchmarks.engine_rig import EngineRig, build_engine
 from headmix_adapters.base import resolve_base
 from headmix_adapters.base.embedded import EMBEDDED
 from headmix_server.core.messages import Embed
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import EmbeddingParams
+from headmix_server.llm.session import EngineSession, build_engine
 from headmix_server.text.tokenizer import load_tokenizer
 
 NAME = "minilm-l6"
@@ -34,13 +34,13 @@ def test_the_embedded_encoder_gives_transformers_vectors_and_they_mean_something
     tokenizer = load_tokenizer(base.folder)
     prompts = [tokenizer.encode(text) for text in TEXTS]
     engine = build_engine(base, Settings(base=name))
-    rig = EngineRig(engine)
+    session = EngineSession(engine)
     params = EmbeddingParams(pooling="mean", normalize=True)
     for index, prompt in enumerate(prompts):
-        rig.submit(Embed(request_id=str(index), tenant="t", prompt=prompt, adapter=None, params=params))
-    rig.drain()
+        session.submit(Embed(request_id=str(index), tenant="t", prompt=prompt, adapter=None, params=params))
+    session.drain()
     engine.close()
-    vectors = [rig.answers[str(index)].vector for index in range(len(TEXTS))]
+    vectors = [session.answers[str(index)].vector for index in range(len(TEXTS))]
     oracle = AutoModel.from_pretrained(base.folder, dtype=torch.float32)
     for prompt, vector in zip(prompts, vectors, strict=True):
         with torch.inference_mode():
