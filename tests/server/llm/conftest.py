@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import torch
 
 from headmix_adapters.base import resolve_base
@@ -13,6 +14,13 @@ from tests.support.artifacts import classifier_config, random_artifact
 from tests.support.tiny_model import make_tiny_llama
 
 SMALL: dict[str, Any] = {"kv_cache_mib": 1, "adapter_slots": 8, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """An `LLM` quiets the program that uses it; other tests of this process read what is logged."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
