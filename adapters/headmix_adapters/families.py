@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from headmix_adapters.config import Pooling
+
 
 class UnknownFamilyError(ValueError):
     """No row of the table is of this model type; the message lists those that are."""
@@ -111,3 +113,8 @@ def family_of(model_type: str) -> Family:
     if model_type not in FAMILIES:
         raise UnknownFamilyError(f"adapters do not attach to model type {model_type} (known: {', '.join(FAMILIES)})")
     return FAMILIES[model_type]
+
+
+def usual_pooling(generates: bool) -> Pooling:
+    """Return how the states of a text become one where nobody says: decoders end with it, encoders take the mean."""
+    return "last" if generates else "mean"

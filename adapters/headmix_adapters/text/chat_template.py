@@ -34,12 +34,15 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """Return the prompt of a conversation.
+        """Return the prompt of a conversation; templates know OpenAI's `developer` as `system`.
 
         Raises:
             ChatTemplateError: the template raised, for example because roles do not alternate.
         """
         present = [{key: value for key, value in message.items() if value is not None} for message in messages]
+        for message in present:
+            if message.get("role") == "developer":
+                message["role"] = "system"
         try:
             return self._template.render(
                 **self._special_tokens,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from headmix_adapters.config import ClassifierConfig, Pooling
+from headmix_adapters.families import usual_pooling
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.classifier import problem_loss
 from headmix_adapters.reference import pool
@@ -29,7 +30,7 @@ def evaluate_linear_probe(material: Material) -> Evaluation | None:
     classifier = material.recipe.classifier
     if classifier is None or material.recipe.added_tokens:
         return None
-    pooling: Pooling = "last" if base_family(material.base).generates else "mean"
+    pooling: Pooling = usual_pooling(base_family(material.base).generates)
     known = material.train.examples[:_MAX_TEXTS]
     states, labels = _embed(material, known, pooling)
     texts, expected = _embed(material, material.eval.examples, pooling)

@@ -11,7 +11,7 @@ import msgspec
 
 from headmix_adapters.base import BaseError, resolve_base
 from headmix_adapters.config import Pooling, Problem, Task
-from headmix_adapters.families import UnknownFamilyError, family_of
+from headmix_adapters.families import UnknownFamilyError, family_of, usual_pooling
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.errors import DataError, RecipeError
 from headmix_adapters.train.fields import LEARNT, Fields, as_text
@@ -91,7 +91,7 @@ def _task(rows: Sequence[Row]) -> Task:
 def _classifier(wishes: Wishes, rows: Sequence[Row]) -> dict[str, Any]:
     problem = wishes.problem or ("multi_label" if "labels" in rows[0].fields else "single_label")
     labels = wishes.labels or (("value",) if problem == "regression" else _labels(rows, problem, wishes.ignore))
-    pooling = wishes.pooling or ("last" if _generates(wishes.base) else "mean")
+    pooling = wishes.pooling or usual_pooling(_generates(wishes.base))
     return {"problem": problem, "labels": list(labels), "pooling": pooling, "kind": "linear"}
 
 

@@ -13,10 +13,10 @@ from headmix_server.api.fan_in import fan_in
 from headmix_server.api.generation import complete
 from headmix_server.api.model import Model
 from headmix_server.api.record import RequestRecord
-from headmix_server.api.sampling import for_choice
 from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetails
 from headmix_server.api.state import ApiState
 from headmix_server.core.messages import Generate
+from headmix_server.core.seeds import for_choice
 from headmix_server.core.types import SamplingParams
 from headmix_server.text.completion import Delta
 from headmix_server.text.tokenizer import Tokenizer

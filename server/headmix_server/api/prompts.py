@@ -15,7 +15,7 @@ from starlette.requests import Request
 from headmix_adapters.text.chat_template import ChatTemplate
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.model import Model
-from headmix_server.api.sampling import check_length
+from headmix_server.api.sampling import check_length, context_length
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import ContextLengthExceeded, InternalError, InvalidRequest
 from headmix_server.core.logging import get_logger
@@ -183,6 +183,25 @@ async def vocabulary_of(request: Request, state: ApiState, model: Model, tenant:
         except AddedTokensError as error:
             raise InternalError(f"the adapter {digest} does not fit this base: {error}") from error
     return _vocabulary(request, state, tokenizer, size + len(words), tenant)
+
+
+async def read_inputs(
+    request: Request,
+    state: ApiState,
+    model: Model,
+    tenant: str,
+    inputs: Sequence[str | Sequence[int]],
+    *,
+    split: bool | None,
+) -> list[list[int]]:
+    """Return the ids of a body's `input`: texts that nothing is added to.
+
+    Raises:
+        HeadmixServerError: as `vocabulary_of` and `Vocabulary.prompts`; EngineUnavailable where nobody could read them.
+    """
+    room = Room(context_length(state.engine.require_ready()), 0, "input")
+    vocabulary = await vocabulary_of(request, state, model, tenant)
+    return await vocabulary.prompts(inputs, room, split=splits(state, split))
 
 
 def _vocabulary(request: Request, state: ApiState, tokenizer: Tokenizer, size: int, tenant: str) -> Vocabulary:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
+from headmix_adapters.artifact import ArtifactError, verify_artifact
 from headmix_server.api import conversion
 from headmix_server.api.adapter_room import require_room
 from headmix_server.api.disconnect import until_disconnected
@@ -19,6 +19,7 @@ from headmix_server.catalog.names import check_name
 from headmix_server.catalog.quota import Quota
 from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord, Published
+from headmix_server.core.artifact_limits import artifact_limits
 from headmix_server.core.errors import InvalidAdapter, InvalidRequest, PayloadTooLarge
 from headmix_server.tenancy.principal import Principal
 from headmix_server.text.extended import AddedTokensError
@@ -154,13 +155,7 @@ def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> AdapterReco
         InvalidAdapter: with every fault.
         AdapterTooLarge: this server could never hold it.
     """
-    settings = state.settings
-    limits = Limits(
-        max_rank=settings.max_adapter_rank,
-        max_bytes=settings.max_adapter_mib * MIB,
-        max_labels=settings.max_labels,
-        max_metadata_bytes=settings.max_adapter_metadata_kib * 1024,
-    )
+    limits = artifact_limits(state.settings)
     try:
         artifact = verify_artifact(
             upload.path, base=state.base.shape, limits=limits, allow_base_mismatch=allow_mismatch

@@ -3,17 +3,13 @@
 import secrets
 from typing import TypeVar
 
-import msgspec
-
 from headmix_server.api.schemas.common import SamplingBody
 from headmix_server.core.errors import ContextLengthExceeded, InvalidRequest
 from headmix_server.core.messages import EngineReady
+from headmix_server.core.seeds import SEEDS
 from headmix_server.core.types import SamplingParams
 
 Number = TypeVar("Number", int, float)
-
-SEEDS = 2**63
-"""Seeds are below this; OpenAI's negative ones wrap around."""
 
 
 def sampling_params(
@@ -35,11 +31,6 @@ def sampling_params(
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
     )
-
-
-def for_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """Return the parameters of one of `n` choices: the same but for the seed, so that a choice can be had again."""
-    return msgspec.structs.replace(sampling, seed=(sampling.seed + choice) % SEEDS)
 
 
 def context_length(ready: EngineReady) -> int:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from headmix_adapters.artifact import Limits, digest_file, verify_artifact
+from headmix_adapters.artifact import digest_file, verify_artifact
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig
+from headmix_server.core.artifact_limits import artifact_limits
 from headmix_server.core.errors import ModelNotFound
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef
@@ -35,11 +36,7 @@ class Adapters(Mapping[str, LocalAdapter]):
     def __init__(self, base: ResolvedBase, tokenizer: Tokenizer, settings: Settings) -> None:
         self._base = base
         self._vocabularies = Vocabularies(tokenizer, base.shape.vocab_size)
-        self._limits = Limits(
-            max_rank=settings.max_adapter_rank,
-            max_bytes=settings.max_adapter_mib * 2**20,
-            max_labels=settings.max_labels,
-        )
+        self._limits = artifact_limits(settings)
         self._converted = tempfile.TemporaryDirectory(prefix="headmix-llm-")
         self._by_name: dict[str, LocalAdapter] = {}
 

@@ -7,11 +7,11 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeGuard, TypeVar, cast
 
-import msgspec
-
 from headmix_adapters.config import Pooling
+from headmix_adapters.families import usual_pooling
 from headmix_server.core.errors import HeadmixServerError, InvalidRequest
 from headmix_server.core.messages import Classify, Embed, Generate
+from headmix_server.core.seeds import for_choice
 from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.llm.adapters import TENANT
 from headmix_server.llm.local_model import Conversation, LocalModel, Prompt
@@ -19,7 +19,6 @@ from headmix_server.llm.results import Classification, Embedding, Generation
 from headmix_server.llm.tasks import ClassificationTask, EmbeddingTask, GenerationTask, Task
 
 DEFAULT_SAMPLING = SamplingParams(max_tokens=128)
-SEEDS = 2**63
 
 R = TypeVar("R")
 Name = TypeVar("Name", str, str | None)
@@ -122,7 +121,7 @@ class Batch:
     ) -> Pending[Embedding]:
         """Add texts to make vectors of; decoders are pooled at the last token and encoders by the mean by default."""
         prompts = as_prompts(texts)
-        params = EmbeddingParams(pooling=pooling or ("last" if self._model.generates else "mean"), normalize=normalize)
+        params = EmbeddingParams(pooling=pooling or usual_pooling(self._model.generates), normalize=normalize)
         tasks = []
         for prompt, name in zip(prompts, names_of(adapter, len(prompts)), strict=True):
             request = Embed(
@@ -200,7 +199,7 @@ def samplings_of(given: SamplingParams | Sequence[SamplingParams], inputs: int) 
         InvalidRequest: a list with another number of parameters.
     """
     if isinstance(given, SamplingParams):
-        return [msgspec.structs.replace(given, seed=(given.seed + place) % SEEDS) for place in range(inputs)]
+        return [for_choice(given, place) for place in range(inputs)]
     _check_length(given, inputs, "sampling")
     return given
 

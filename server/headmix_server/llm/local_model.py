@@ -78,18 +78,14 @@ class LocalModel:
         return ids
 
     def render(self, conversation: Conversation) -> str:
-        """Return a conversation as the base's prompt; `developer` is read as `system`.
+        """Return a conversation as the base's prompt.
 
         Raises:
             InvalidRequest: the base has no chat template, or the template refuses the messages.
         """
         if self.chat_template is None:
             raise InvalidRequest(f"The base {self.base.name} has no chat template: use generate().", param="messages")
-        turns = [
-            dict(message) | {"role": "system" if message["role"] == "developer" else message["role"]}
-            for message in conversation
-        ]
         try:
-            return self.chat_template.render(turns)
+            return self.chat_template.render(conversation)
         except ChatTemplateError as error:
             raise InvalidRequest(f"The base's chat template refuses these messages: {error}") from error

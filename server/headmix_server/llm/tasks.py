@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 from headmix_adapters.config import ClassifierConfig
 from headmix_server.core.errors import HeadmixServerError, InternalError
+from headmix_server.core.labels import read_scores
 from headmix_server.core.messages import Classify, Embed, Generate, Output, Request, TokenOutput
 from headmix_server.core.types import FinishReason
 from headmix_server.llm.results import Classification, Embedding, Generation
@@ -13,7 +14,6 @@ from headmix_server.llm.session import Answer
 from headmix_server.text.completion import CompletionText
 from headmix_server.text.tokenizer import Tokenizer
 
-MULTI_LABEL_THRESHOLD = 0.5
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -77,12 +77,9 @@ class ClassificationTask(Task[Classification]):
         self._head = head
 
     def _result(self) -> Classification:
-        probs, labels = self.answer.probs, self._head.labels
-        scores = dict(zip(labels, probs, strict=True))
-        reached: tuple[str, ...] = ()
-        if self._head.problem == "multi_label":
-            reached = tuple(label for label in labels if scores[label] >= MULTI_LABEL_THRESHOLD)
-        return Classification(label=max(labels, key=scores.__getitem__), scores=scores, labels=reached)
+        label, reached = read_scores(self.answer.probs, self._head)
+        scores = dict(zip(self._head.labels, self.answer.probs, strict=True))
+        return Classification(label=label, scores=scores, labels=reached or ())
 
 
 class EmbeddingTask(Task[Embedding]):

@@ -98,3 +98,10 @@ def test_older_folders_keep_the_template_in_the_tokenizer_config(tmp_path: Path,
 
 def test_a_base_without_a_template_has_none(tmp_path: Path) -> None:
     assert load_chat_template(write_base_folder(tmp_path, chat_template=None), {}) is None
+
+
+def test_openais_developer_is_the_templates_system_and_the_callers_messages_stay_as_they_are() -> None:
+    template = ChatTemplate("{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}", {})
+    messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "hm"}]
+    assert template.render(messages) == "system:be brief;user:hm;"
+    assert messages[0]["role"] == "developer"

@@ -292,3 +292,16 @@ def test_a_program_that_uses_it_has_its_standard_output_for_itself(folder: Path)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout == "9\n"
     assert "info" not in done.stderr
+
+
+def test_an_adapter_is_judged_by_the_limits_of_an_upload(folder: Path) -> None:
+    with (
+        LLM(str(folder / "base"), max_adapter_rank=1, **SMALL) as llm,
+        pytest.raises(ArtifactError, match="rank"),
+    ):
+        llm.add_adapter("a", folder / "a.safetensors")
+    with LLM(str(folder / "base"), max_adapter_metadata_kib=1, **SMALL) as llm:
+        shape = resolve_base(str(folder / "base")).shape
+        random_artifact(folder / "wordy", shape, training={"notes": "x" * 2000})
+        with pytest.raises(ArtifactError, match="training"):
+            llm.add_adapter("wordy", folder / "wordy")

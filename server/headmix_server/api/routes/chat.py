@@ -80,7 +80,7 @@ def _rest(context: int, room: int | None, choices: int) -> int:
 
 
 async def conversation(state: ApiState, vocabulary: Vocabulary, body: ChatRequest, room: Room) -> list[int]:
-    """Return the conversation as the base's prompt; templates know OpenAI's `developer` as `system`.
+    """Return the conversation as the base's prompt.
 
     Raises:
         InvalidRequest: the base has no template, or the template refuses the messages; also as
@@ -88,14 +88,7 @@ async def conversation(state: ApiState, vocabulary: Vocabulary, body: ChatReques
     """
     if state.chat_template is None:
         raise InvalidRequest("The base of this server has no chat template: use /v1/completions.", param="messages")
-    turns = [
-        {
-            "role": "system" if message.role == "developer" else message.role,
-            "content": message.text,
-            "name": message.name,
-        }
-        for message in body.messages
-    ]
+    turns = [{"role": message.role, "content": message.text, "name": message.name} for message in body.messages]
     try:
         split = splits(state, body.split_special_tokens)
         return await vocabulary.conversation(state.chat_template, turns, room, split=split)

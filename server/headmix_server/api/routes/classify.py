@@ -14,19 +14,18 @@ from headmix_server.api.deps import State
 from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import engine_request_id
-from headmix_server.api.model import Model, require_classification, resolve_model
-from headmix_server.api.prompts import Room, splits, vocabulary_of
+from headmix_server.api.model import require_classification, resolve_model
+from headmix_server.api.prompts import read_inputs
 from headmix_server.api.record import RequestRecord, record_of
-from headmix_server.api.sampling import context_length
 from headmix_server.api.schemas.classify import Classification, ClassifyRequest, ClassifyResponse
 from headmix_server.api.schemas.common import Usage
 from headmix_server.api.side_by_side import side_by_side
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InternalError
+from headmix_server.core.labels import read_scores
 from headmix_server.core.messages import Classified, Classify
 from headmix_server.core.types import AdapterRef
 
-MULTI_LABEL_THRESHOLD = 0.5
 router = APIRouter(tags=["classification"], route_class=GuardedRoute)
 
 
@@ -40,7 +39,7 @@ async def classify(
     model = await resolve_model(request, state, body.model, body.user)
     version, ref = require_classification(model)
     state.engine.require_ready()
-    prompts = await _prompts(request, state, model, admission.tenant, body)
+    prompts = await read_inputs(request, state, model, admission.tenant, body.input, split=body.split_special_tokens)
     num_tokens = sum(map(len, prompts))
     await admission.reserve(num_tokens, param="input")
     name = engine_request_id(record)
@@ -78,24 +77,12 @@ async def _scores(
     return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 
 
-async def _prompts(
-    request: Request, state: ApiState, model: Model, tenant: str, body: ClassifyRequest
-) -> list[list[int]]:
-    room = Room(context_length(state.engine.require_ready()), 0, "input")
-    vocabulary = await vocabulary_of(request, state, model, tenant)
-    return await vocabulary.prompts(body.input, room, split=splits(state, body.split_special_tokens))
-
-
 def classification(index: int, probs: list[float], head: ClassifierConfig) -> Classification:
     """Return one text's scores in the words of the adapter's labels.
 
     Raises:
         InternalError: the engine scored another number of labels than the head has.
     """
-    if len(probs) != len(head.labels):
-        raise InternalError(f"{len(probs)} scores for {len(head.labels)} labels")
-    likeliest = max(range(len(probs)), key=probs.__getitem__)
-    labels = None
-    if head.problem == "multi_label":
-        labels = [label for label, p in zip(head.labels, probs, strict=True) if p >= MULTI_LABEL_THRESHOLD]
-    return Classification(index=index, label=head.labels[likeliest], probs=probs, num_classes=len(probs), labels=labels)
+    label, reached = read_scores(probs, head)
+    labels = None if reached is None else list(reached)
+    return Classification(index=index, label=label, probs=probs, num_classes=len(probs), labels=labels)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
+from headmix_adapters.families import usual_pooling
 from headmix_server.api.admission import Admitted
 from headmix_server.api.bounds import bounds_of
 from headmix_server.api.charging import counted_answer
@@ -14,9 +15,8 @@ from headmix_server.api.disconnect import until_disconnected
 from headmix_server.api.guard import GuardedRoute
 from headmix_server.api.job import engine_request_id
 from headmix_server.api.model import Model, resolve_model
-from headmix_server.api.prompts import Room, splits, vocabulary_of
+from headmix_server.api.prompts import read_inputs
 from headmix_server.api.record import RequestRecord, record_of
-from headmix_server.api.sampling import context_length
 from headmix_server.api.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
 from headmix_server.api.side_by_side import side_by_side
 from headmix_server.api.state import ApiState
@@ -35,7 +35,7 @@ async def create_embeddings(
     bounds_of(state.settings).check(body)
     model = await resolve_model(request, state, body.model, body.user)
     state.engine.require_ready()
-    prompts = await _prompts(request, state, model, admission.tenant, body)
+    prompts = await read_inputs(request, state, model, admission.tenant, body.inputs, split=body.split_special_tokens)
     num_tokens = sum(map(len, prompts))
     await admission.reserve(num_tokens, param="input")
     name, params = engine_request_id(record), embedding_params(state, body)
@@ -72,17 +72,9 @@ async def _vectors(state: ApiState, record: RequestRecord, model: Model, message
     return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
 
 
-async def _prompts(
-    request: Request, state: ApiState, model: Model, tenant: str, body: EmbeddingRequest
-) -> list[list[int]]:
-    room = Room(context_length(state.engine.require_ready()), 0, "input")
-    vocabulary = await vocabulary_of(request, state, model, tenant)
-    return await vocabulary.prompts(body.inputs, room, split=splits(state, body.split_special_tokens))
-
-
 def embedding_params(state: ApiState, body: EmbeddingRequest) -> EmbeddingParams:
     """Return the parameters, where absent as the kind of base is used: encoders by the mean, decoders by the end."""
-    usual = EmbeddingParams(pooling="last" if state.generates else "mean", normalize=True)
+    usual = EmbeddingParams(pooling=usual_pooling(state.generates), normalize=True)
     return EmbeddingParams(
         pooling=usual.pooling if body.pooling is None else body.pooling,
         normalize=usual.normalize if body.normalize is None else body.normalize,
