@@ -2,34 +2,39 @@
 
 import sys
 import time
-from typing import TextIO
 
-WIDTH = 30
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
 EVERY_SECONDS = 30.0
 
 
 class Progress:
     """Shows a share of the whole and a few words beside it."""
 
-    def __init__(self, name: str, out: TextIO = sys.stderr) -> None:
+    def __init__(self, name: str) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn(name), BarColumn(30), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._name = name
-        self._out = out
+        self._on_terminal = console.is_terminal
+        self._bar = Bar(*columns, TextColumn("{task.description}", markup=False), console=console)
+        self._task = self._bar.add_task("", total=1.0)
         self._began = self._shown = time.monotonic()
-        self._on_terminal = out.isatty()
+        if self._on_terminal:
+            self._bar.start()
 
     def show(self, share: float, words: str) -> None:
         """Show it; may be called as often as one likes."""
         now = time.monotonic()
-        if not self._on_terminal and now - self._shown < EVERY_SECONDS:
-            return
-        self._shown = now
-        full = round(WIDTH * min(1.0, max(0.0, share)))
-        minutes, seconds = divmod(int(now - self._began), 60)
-        line = f"{self._name} [{'#' * full}{'.' * (WIDTH - full)}] {share:4.0%} {minutes}:{seconds:02} {words}"
-        self._out.write(f"\r\x1b[K{line}" if self._on_terminal else f"{line}\n")
-        self._out.flush()
+        if self._on_terminal:
+            self._bar.update(self._task, completed=share, description=words)
+        elif now - self._shown >= EVERY_SECONDS:
+            self._shown = now
+            minutes, seconds = divmod(int(now - self._began), 60)
+            sys.stderr.write(f"{self._name} {share:4.0%} {minutes}:{seconds:02} {words}\n")
 
     def end(self) -> None:
         """Leave the bar's line."""
         if self._on_terminal:
-            self._out.write("\n")
+            self._bar.stop()
