@@ -194,7 +194,7 @@ def seconds_of(work: Callable[[], object], device: torch.device, runs: int = 30,
     times: list[float] = []
     for _ in range(runs):
         if device.type == "cuda":
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # no types
             start.record()
             work()
             end.record()

@@ -40,7 +40,7 @@ class AdaptedModel(nn.Module):
         self._split: tuple[SplitBackbone] | None = None
 
     # The overloads of torch return whatever `destination` was given; this state is never written into another's.
-    def state_dict(self, *_: object, **__: object) -> dict[str, Tensor]:  # type: ignore[override]
+    def state_dict(self, *_: object, **__: object) -> dict[str, Tensor]:  # type: ignore[override]  # torch overloads it
         """Return the adapter's tensors by artifact name."""
         return self.adapter.tensors()
 

@@ -160,13 +160,13 @@ def _quiet_loading() -> Iterator[None]:
     """Keep transformers from listing the weights of heads and poolers that are not used here, and from its own bar."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # no types there
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bar:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # no types there
 
 
 def _read(files: Mapping[str, Path], recipe: Recipe) -> dict[str, list[Row]]:
