@@ -198,6 +198,14 @@ def test_host_memory_keeps_adapters_by_their_bytes(disk: FakeDisk, make_tiers: M
     assert tiers.take_counts().evictions[Residency.HOST] == 4
 
 
+def test_host_memory_is_shared_by_bytes_and_not_by_number(disk: FakeDisk, make_tiers: MakeTiers) -> None:
+    tiers = make_tiers(host=43, host_capacity=3)
+    for name, size in (("a", 40), ("b1", 1), ("b2", 1), ("d", 1)):
+        assert bring(tiers, sized(disk, name, size), name[0])
+        tiers.sweep(set())
+    assert tiers.host.digests() == [adapter(name).digest for name in ("b1", "b2", "d")]
+
+
 def test_loads_ahead_are_bounded_in_bytes_and_leave_the_cache_the_rest(disk: FakeDisk, make_tiers: MakeTiers) -> None:
     tiers = make_tiers(host=24 * LOAD_FACTOR)
     assert bring(tiers, sized(disk, "kept", 60))

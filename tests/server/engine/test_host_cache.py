@@ -53,3 +53,11 @@ def test_whoever_holds_most_makes_room() -> None:
     assert [cache.put(FakeAdapter(digest), "t") for digest in "cd"] == [["a"], ["b"]]
     assert "mine" in cache
     cache.check_integrity()
+
+
+def test_who_holds_most_bytes_makes_room_though_others_hold_more_adapters() -> None:
+    cache = HostCache(3, make_shares("ab"), 60)
+    cache.put(FakeAdapter("a", size=80), "a")
+    cache.put(FakeAdapter("b1", size=1), "b")
+    cache.put(FakeAdapter("b2", size=1), "b")
+    assert cache.put(FakeAdapter("b3", size=1), "b") == ["a"]

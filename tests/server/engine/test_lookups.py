@@ -166,3 +166,35 @@ def test_one_forgotten_adapter_that_still_loads_keeps_no_other(bench: Bench) -> 
     for gate in gates:
         gate.set()
     bench.drain()
+
+
+def test_a_load_is_news_while_nothing_but_another_load_is_waited_for(bench: Bench) -> None:
+    gates = [bench.disk.gate(ref) for ref in (A, B)]
+    bench.submit(load("a", A))
+    bench.step(2)
+    before = bench.engine.stalled
+    bench.submit(load("b", B))
+    assert (before, bench.engine.stalled) == (True, False)
+    for gate in gates:
+        gate.set()
+    bench.drain()
+
+
+@pytest.mark.parametrize("bench", [{"whole_prompts": True, "prefix_cache": False}], indirect=True)
+def test_a_base_that_reads_whole_texts_refuses_to_generate_and_embeds(bench: Bench) -> None:
+    bench.submit(generate("g", [1, 2]), embed("e", [1, 2]))
+    bench.drain()
+    assert bench.failure("g") == "task_mismatch"
+    assert isinstance(bench.terminal("e"), Embedded)
+
+
+@pytest.mark.parametrize("bench", [{"kv_blocks": 6}], indirect=True)
+def test_who_was_admitted_first_of_all_never_gives_way_though_its_tenant_has_had_most(bench: Bench) -> None:
+    bench.submit(generate("first", [1] * 10, tenant="much", max_tokens=14))
+    bench.step()
+    bench.submit(generate("second", [1] * 2, tenant="little", max_tokens=14))
+    while bench.engine.scheduler.running or bench.engine.scheduler.waiting:
+        bench.step()
+        waiting = [sequence.request_id for sequence in bench.engine.scheduler.waiting.values()]
+        assert "first" not in waiting
+    bench.drain()

@@ -50,3 +50,11 @@ def test_who_starts_may_be_as_far_ahead_as_the_slack_beyond_what_the_first_has_h
         overtaking = Overtaking(counters, [], 0.0, 0.0)
         overtaking.block(sequence("large", 1, 1))
         assert overtaking.allows(sequence("a", 1, outputs)) == allowed
+
+
+def test_what_was_charged_already_is_not_owed_again() -> None:
+    begun = sequence("a", 40, 5)
+    begun.num_charged = 35
+    overtaking = Overtaking(VirtualCounters(), [], 15.0, 0.0)
+    overtaking.block(sequence("large", 1, 1))
+    assert overtaking.allows(begun)

@@ -35,6 +35,13 @@ def test_who_would_end_with_more_gives_up_its_own() -> None:
     assert leaving(shares, ["a1"], "b") == "a1"
 
 
+def test_who_asks_is_judged_by_its_own_weight() -> None:
+    shares = make_shares("ab", {"a": 3.0})
+    for digest in ("a1", "a2", "b1"):
+        shares.charge(digest, digest[0])
+    assert leaving(shares, ["a1", "a2", "b1"], "a") == "b1"  # three for a weight of 3, beside one for 1
+
+
 def test_what_absent_tenants_hold_is_anybodys() -> None:
     shares = make_shares("a")
     for digest in ("a1", "a2", "gone"):
