@@ -73,7 +73,7 @@ class VirtualCounters:
         return min(tenants, key=self.counter)
 
     def forget(self, present: Collection[str], *, known: Collection[str] = ()) -> None:
-        """Drop the counters of tenants that are not `present` and have had less than every one that is.
+        """Drop the counters of tenants that are not `present` and have had no more than any one that is.
 
         They would be lifted on return anyway, so nothing is lost; the rest is kept, or leaving would wipe a debt.
         Weights go with them, except of those `known`: every request brings its tenant's weight along.

@@ -77,6 +77,14 @@ def test_only_counters_that_a_return_would_lift_anyway_are_forgotten() -> None:
     assert counters.counter("debtor") == 100
 
 
+def test_who_has_had_as_much_as_those_here_is_forgotten_too() -> None:
+    counters = VirtualCounters()
+    for tenant in ("gone", "here"):
+        counters.charge(tenant, inputs=10)
+    counters.forget(["here"])
+    assert len(counters) == 1
+
+
 def test_a_weight_is_forgotten_with_its_counter_unless_its_tenant_is_known() -> None:
     counters = VirtualCounters({"gone": 2.0, "known": 3.0, "here": 4.0})
     counters.charge("here", inputs=1)
