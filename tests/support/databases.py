@@ -1,6 +1,6 @@
 """Databases for tests: SQLite files, and databases of a real PostgreSQL server that the tests start themselves.
 
-The server is the PyPI package `pgserver`'s. Where it cannot be had its tests are skipped and say so
+The server is the PyPI package `pgserver`'s. Where it cannot be had its tests are skipped and say so. With
 HEADMIX_TESTS_NEED_POSTGRESQL set, as in CI, they fail instead.
 """
 
@@ -10,7 +10,7 @@ import select
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,15 +56,15 @@ class PostgresServer:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Let it stand still for the block: connections stay open, and nothing is answered."""
-        children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="ascii")
-        processes = [self._pid, *map(int, children.split())]
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
+        stopped = [self._pid]
         try:
+            os.kill(self._pid, signal.SIGSTOP)  # first: from now on it starts no more
+            children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="ascii")
+            stopped += map(int, children.split())
+            _send(stopped[1:], signal.SIGSTOP)
             yield
         finally:
-            for process in processes:
-                os.kill(process, signal.SIGCONT)
+            _send(stopped, signal.SIGCONT)
 
     @property
     def _pid(self) -> int:
@@ -72,6 +72,13 @@ class PostgresServer:
         if pid is None:
             raise RuntimeError("PostgreSQL does not run")
         return int(pid)
+
+
+def _send(processes: list[int], number: signal.Signals) -> None:
+    """Send a signal to each that is still there: one may have ended, and its parent takes note of it when it can."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 @contextmanager

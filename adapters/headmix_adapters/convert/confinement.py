@@ -38,10 +38,19 @@ def confine(limits: ConversionLimits, *, mapped_bytes: int) -> None:
     _limit(resource.RLIMIT_DATA, limits.memory_mib * MIB + mapped_bytes)
 
 
+def session_niceness(autogroup: str) -> int:
+    """Return the niceness told by a process's `/proc/<pid>/autogroup`, such as `/autogroup-25 nice 0`.
+
+    The file is empty for a process of the first session, as under an init or in a container: that one has none, 0.
+    """
+    _, _, niceness = autogroup.rpartition(" nice ")
+    return int(niceness or 0)
+
+
 def _stand_back_as_session(niceness: int) -> None:
     """Linux may share the CPU by session first (autogroup); then niceness counts within a session alone."""
     with contextlib.suppress(OSError, ValueError):
-        parent = int(Path(f"/proc/{os.getppid()}/autogroup").read_text().rsplit("nice", 1)[1])
+        parent = session_niceness(Path(f"/proc/{os.getppid()}/autogroup").read_text())
         Path("/proc/self/autogroup").write_text(str(min(MOST_NICE, parent + niceness)))
 
 

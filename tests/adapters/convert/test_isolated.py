@@ -67,11 +67,13 @@ def read(path: str) -> str:
 
 
 def pid_of(asked: ConversionRequest) -> int:
-    """Return the process's id, once it is at work."""
-    while True:
+    """Return the process's id, once it is at work. It gives up by itself: no time limit of a test ends a thread."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return int(read(asked.out))
         time.sleep(0.02)
+    raise TimeoutError("the conversion's process never began")
 
 
 def is_running(pid: int) -> bool:
