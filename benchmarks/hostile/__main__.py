@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--bucket", action="store_true", help="artifacts lie in an S3 bucket (moto) and not in a folder"
     )
+    parser.add_argument("--threads", type=int, default=0, help="the engine computes with; 0 takes every core")
+    parser.add_argument("--max-batch-tokens", type=int, default=512, help="of a step")
     parser.add_argument("--runner", default="torch", help="fake: a quick look at the API process, without a model")
     parser.add_argument("--out", type=Path, default=Path("build/hostile"), help="folder of the table and the plot")
     options = parser.parse_args(arguments)
@@ -115,7 +117,13 @@ def play(folder: Path, attacks: Sequence[tuple[str, ...]], options: argparse.Nam
     with (
         _store(bucket=options.bucket) as flags,
         running_server(
-            folder, base=Path(BASE), runner=options.runner, loop_lag_warn_seconds=WARN_SECONDS, **flags
+            folder,
+            base=Path(BASE),
+            runner=options.runner,
+            threads=options.threads,
+            max_batch_tokens=options.max_batch_tokens,
+            loop_lag_warn_seconds=WARN_SECONDS,
+            **flags,
         ) as server,
     ):
         outcome = asyncio.run(Scene(server, BASE, script).play())

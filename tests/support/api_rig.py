@@ -209,7 +209,7 @@ def _state(
     base = base_shape(tokenizer, **shape)
     database = open_database(data / "headmix.db")
     # Conversions that stand back would take minutes on a machine that runs other tests.
-    chosen = Settings(**{"data_dir": data, "conversion_niceness": 0, **settings})
+    chosen = Settings(**{"data_dir": data, "conversion_niceness": 0, "limit_refusals_per_second": 0, **settings})
     metrics = Metrics(series=100, version="0", base=BASE)
     redis = chosen.limits_storage
     shared = None if redis is None else open_storage(redis.get_secret_value())

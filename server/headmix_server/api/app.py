@@ -6,6 +6,7 @@ from headmix_server.api.body_budget import BodyBudget
 from headmix_server.api.body_limit import MIB, BodyLimit, Pace
 from headmix_server.api.errors import install_handlers
 from headmix_server.api.openapi_page import add_openapi_page
+from headmix_server.api.refusal_pace import PacedRefusals, RefusalPace
 from headmix_server.api.request_log import RequestLog
 from headmix_server.api.routes import (
     adapters,
@@ -51,6 +52,8 @@ def create_app(state: ApiState) -> FastAPI:
         budget=BodyBudget(settings.max_bodies_mib * MIB),
     )
     app.add_middleware(RequestLog, metrics=state.metrics, usage=state.usage)
+    pace = RefusalPace(settings.limit_refusals_per_second)
+    app.add_middleware(PacedRefusals, pace=pace, most_waiting=settings.max_connections // 4)
     for module in _RESOURCES:
         app.include_router(module.router, responses=document_errors())
     for module in _PROBES:

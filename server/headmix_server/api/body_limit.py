@@ -85,6 +85,7 @@ class _Body:
         message = await self._next(self._arriving)
         size = len(message.get("body", b""))
         self._received += size
+        record_in(self._scope).body_bytes = self._received
         self._check_size(self._received)
         self._complete = not message.get("more_body", False)
         if self._complete:

@@ -56,7 +56,8 @@ class RequestRecord:
     `principal` is who asks, once that is known. `compared` is the version that answered, where two of its name's are
     being compared. `cached_tokens` counts, by prompt, the tokens that its first choice found computed,
     `first_token_seconds` from the arrival on. `limit` names the limit that refused it, `refused_param` the parameter
-    that an error named. `headers` are told with every answer, whatever it turns out to be.
+    that an error named. `body_bytes` counts what arrived of its body. `headers` are told with every answer, whatever it
+    turns out to be.
     """
 
     request_id: str
@@ -74,6 +75,7 @@ class RequestRecord:
     holds: HeldUntilEnd = field(default_factory=HeldUntilEnd)
     limit: str = ""
     refused_param: str | None = None
+    body_bytes: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     _prompts: dict[int, int] = field(default_factory=dict)
     _endings: list[Ending] = field(default_factory=list)

@@ -1,5 +1,5 @@
-"""The outermost middleware: the request's id, log line, metrics and usage, the end of what it holds, and the answer to
-what nobody expected.
+"""Around everything that serves a request: its id, log line, metrics and usage, the end of what it holds, and the
+answer to what nobody expected.
 
 Pure ASGI, so that streams pass through untouched. One line a request: identifiers, status, counts and seconds.
 """

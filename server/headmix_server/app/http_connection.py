@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from headmix_server.api.errors import error_response
+from headmix_server.api.refusal_pace import RefusalPace
 from headmix_server.app.connection_table import ConnectionTable
 from headmix_server.app.held_flow import HeldFlow
 from headmix_server.app.request_bounds import HeaderLimits, RequestBounds, TooLargeError
@@ -27,6 +29,7 @@ from headmix_server.core.errors import (
     RequestTimeout,
     ServerOverloaded,
 )
+from headmix_server.tenancy.failed_keys import network_of
 
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 16 * 1024 * 1024
@@ -52,7 +55,14 @@ class ConnectionLimits:
 class HttpConfig(uvicorn.Config):
     """uvicorn's configuration, with what every connection needs of ours."""
 
-    def __init__(self, app: ASGIApp, limits: ConnectionLimits, table: ConnectionTable, closing_seconds: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: ConnectionLimits,
+        table: ConnectionTable,
+        pace: RefusalPace,
+        closing_seconds: int,
+    ) -> None:
         super().__init__(
             app,
             http=HttpConnection,
@@ -66,6 +76,7 @@ class HttpConfig(uvicorn.Config):
         )
         self.limits = limits
         self.table = table
+        self.pace = pace
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -81,6 +92,7 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._limits = config.limits
         self._table = config.table
+        self._pace = config.pace
         self._bounds = RequestBounds(config.limits.headers)
         self._refused = False
         self._too_large = False
@@ -323,6 +335,13 @@ class HttpConnection(HttpToolsProtocol):
             self.give_way()
             return
         self._table.waits(self)
+        wait = self._pace.take(network_of(self.client[0] if self.client else ""))
+        if wait:
+            self._arm(wait, partial(self._answer_and_linger, error))
+        else:
+            self._answer_and_linger(error)
+
+    def _answer_and_linger(self, error: HeadmixServerError) -> None:
         self.transport.write(_answer(error))
         self._linger()
 

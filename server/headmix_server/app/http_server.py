@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from headmix_server.api.refusal_pace import RefusalPace
 from headmix_server.app.connection_table import ConnectionTable
 from headmix_server.app.http_connection import ConnectionLimits, HttpConfig
 from headmix_server.app.request_bounds import HeaderLimits
@@ -35,4 +36,5 @@ def http_server(app: ASGIApp, settings: Settings, max_connections: int) -> HttpS
         settings.header_seconds,
         settings.idle_seconds,
     )
-    return HttpServer(HttpConfig(app, limits, ConnectionTable(max_connections), CLOSING_SECONDS))
+    pace = RefusalPace(settings.limit_refusals_per_second)
+    return HttpServer(HttpConfig(app, limits, ConnectionTable(max_connections), pace, CLOSING_SECONDS))

@@ -33,7 +33,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Limits of a tenant": (
             *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),
             *("limit_concurrent_requests", "limit_adapters", "limit_stored_bytes", "limits_storage"),
-            *("limit_management_per_minute", "limit_failed_keys_per_minute"),
+            *("limit_management_per_minute", "limit_failed_keys_per_minute", "limit_refusals_per_second"),
         ),
         "Metrics": ("metrics_series", "metrics_open"),
         "Engine process": ("engine_start_seconds", "engine_stall_seconds", "engine_restarts", "engine_restart_window"),

@@ -269,6 +269,12 @@ class Settings(BaseSettings):
         description="Invalid API keys per minute that are looked up for one client address; 0 is no limit. Keys that "
         "were valid within the last ten minutes always pass.",
     )
+    limit_refusals_per_second: Limit = Field(
+        20,
+        ge=0,
+        description="Refused requests per second of one tenant that are answered at once, and answers to one address "
+        "that shows no key; one more waits for its turn, at most 5 seconds. 0 is no limit.",
+    )
     audit_days: Count = Field(
         365, ge=0, description="Days the audit is kept; older rows are removed. 0 keeps them for good."
     )

@@ -16,6 +16,7 @@ from headmix_server.app.http_connection import SLICE_BYTES, HttpConnection
 from headmix_server.app.http_server import HttpServer, http_server
 from headmix_server.app.listen import listen
 from headmix_server.core.settings import Settings
+from tests.support.waiting import until
 
 KIB = 1024
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -126,6 +127,36 @@ async def test_a_header_without_an_end_is_refused_while_it_arrives() -> None:
             await asyncio.sleep(0.01)
         assert error_of(await everything(reader)) == (431, "headers_too_large")
         writer.close()
+
+
+async def test_refusals_past_the_rate_wait_and_others_do_not() -> None:
+    async with served(max_header_kib=4, limit_refusals_per_second=1) as there:
+        endless = b"GET / HTTP/1.1\r\nx: " + b"a" * 5 * KIB + b"\r\n\r\n"
+        refused = [asyncio.create_task(there.ask(endless)) for _ in range(3)]
+        await asyncio.wait(refused, return_when=asyncio.FIRST_COMPLETED)
+        reader, writer = await there.open()
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await answer(reader) == (200, b"0")
+        writer.close()
+        assert not all(task.done() for task in refused)
+        for answered in await asyncio.gather(*refused):
+            assert error_of(answered) == (431, "headers_too_large")
+
+
+async def test_a_connection_whose_refusal_waits_makes_room_for_others() -> None:
+    async with served(max_connections=1, max_header_kib=4, limit_refusals_per_second=1) as there:
+        endless = b"GET / HTTP/1.1\r\nx: " + b"a" * 5 * KIB + b"\r\n\r\n"
+        for _ in range(2):
+            await there.ask(endless)
+        waits = await there.open()
+        waits[1].write(endless)
+        await until(lambda: there.server.table.num_waiting == 1)
+        other = await there.open()
+        other[1].write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await answer(other[0]) == (200, b"0")
+        assert await everything(waits[0]) == b""
+        other[1].close()
+        waits[1].close()
 
 
 async def test_headers_within_the_limits_are_taken_however_they_are_cut() -> None:
