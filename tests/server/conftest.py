@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from headmix_server.core.database import open_database
 from tests.support.buckets import S3Server, s3_server
-from tests.support.databases import PostgresServer, postgres_server
+from tests.support.databases import PostgresServer, migrated_file, postgres_server
 from tests.support.redis_server import RedisServer, redis_server
 
 
@@ -34,10 +34,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """An open database of each kind."""
-    engine = open_database(database_url)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An open database of each kind. Its migrations ran before: they are tested with `database_url`."""
+    if request.param == "sqlite":
+        file = tmp_path / "headmix.db"
+        file.write_bytes(migrated_file())
+        engine = open_database(file)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        engine = open_database(server.migrated_database())
     yield engine
     engine.dispose()
 

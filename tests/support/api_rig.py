@@ -23,6 +23,7 @@ from headmix_server.api.engine_client import EngineClient
 from headmix_server.api.fetching import Fetcher
 from headmix_server.api.pinning import Pinning
 from headmix_server.api.state import ApiState
+from headmix_server.app.listen import listen
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.holds import Holds
 from headmix_server.catalog.incoming import Incoming
@@ -47,6 +48,7 @@ from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabularies import Vocabularies
 from headmix_server.text.worker_pool import WorkerPool
 from headmix_server.text.worker_process import WorkerProcess
+from tests.support.databases import migrated_file
 from tests.support.fake_engine import READY, FakeEngine
 
 BASE = "tiny-base"
@@ -151,7 +153,7 @@ async def api_rig(
     `ready` is what the engine says of itself.
     """
     state = replace(_state(folder, data, settings or {}, shape or {}, make_store, rates), refusal=refusal)
-    with tempfile.TemporaryDirectory() as run, socket.create_server(("127.0.0.1", 0)) as listener:
+    with tempfile.TemporaryDirectory() as run, listen("127.0.0.1", 0) as listener:
         endpoint = f"ipc://{run}/engine.sock"
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = _Server(create_app(state))
@@ -191,6 +193,15 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         await self.stopped.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as soon as the last connection has; uvicorn's own looks every tenth of a second."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - they tell nobody
+            await asyncio.sleep(0.001)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -207,7 +218,10 @@ def _state(
     data.mkdir(exist_ok=True)
     tokenizer = load_tokenizer(folder)
     base = base_shape(tokenizer, **shape)
-    database = open_database(data / "headmix.db")
+    file = data / "headmix.db"
+    if not file.exists():
+        file.write_bytes(migrated_file())
+    database = open_database(file)
     # Conversions that stand back would take minutes on a machine that runs other tests.
     chosen = Settings(**{"data_dir": data, "conversion_niceness": 0, "limit_refusals_per_second": 0, **settings})
     metrics = Metrics(series=100, version="0", base=BASE)

@@ -8,14 +8,18 @@ import itertools
 import os
 import select
 import signal
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+
+from headmix_server.core.database import open_database
 
 if TYPE_CHECKING:
     from pgserver.postgres_server import PostgresServer as Process
@@ -24,7 +28,7 @@ NEEDED = "HEADMIX_TESTS_NEED_POSTGRESQL"
 
 
 class PostgresServer:
-    """A running server; `new_database` makes an empty database and returns its URL.
+    """A running server.
 
     Kill or freeze one of your own: the others of a session share one.
     """
@@ -33,12 +37,22 @@ class PostgresServer:
         self._process = process
         self._url = process.get_uri()
         self._numbers = itertools.count()
+        self._migrated: str | None = None
 
-    def new_database(self) -> str:
+    def new_database(self, *, like: str = "template1") -> str:
+        """Make a database, an empty one or a copy of another that nobody uses, and return its URL."""
         name = f"test_{next(self._numbers)}"
         with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
         return self._url.replace("/postgres?", f"/{name}?")
+
+    def migrated_database(self) -> str:
+        """Make a database of today's schema, whose migrations ran once, and return its URL."""
+        if self._migrated is None:
+            url = self.new_database()
+            open_database(url).dispose()
+            self._migrated = url.partition("?")[0].rpartition("/")[2]
+        return self.new_database(like=self._migrated)
 
     def kill(self) -> None:
         """End it and every connection at once, as a crash of its machine would."""
@@ -79,6 +93,15 @@ def _send(processes: list[int], number: signal.Signals) -> None:
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, number)
+
+
+@cache
+def migrated_file() -> bytes:
+    """Return the content of an SQLite file of today's schema, whose migrations ran once."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "headmix.db"
+        open_database(file).dispose()
+        return file.read_bytes()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except (socket.gaierror, UnicodeError) as error:
         raise SettingError("host", f"takes an address or a name of this machine, and {host!r} is none") from error
     except OSError as error:
@@ -28,6 +28,10 @@ def listen(host: str, port: int) -> socket.socket:
             case errno.EACCES | errno.EPERM:
                 raise SettingError("port", f"takes a port this user may open, and {port} is none: {reason}") from error
         raise StartError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from error
+    # Connections inherit it. asyncio sets it on none that this listener accepts (its protocol number is 0), and an
+    # answer's second write would wait 40 ms for the client to acknowledge the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def url_of(listener: socket.socket, host: str) -> str:

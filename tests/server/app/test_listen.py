@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 
 from headmix_server.app.errors import SettingError, StartError
@@ -25,3 +27,10 @@ def test_every_address_is_reached_by_the_loopback() -> None:
     with listen("0.0.0.0", 0) as listener:
         assert url_of(listener, "0.0.0.0").startswith("http://127.0.0.1:")
         assert url_of(listener, "::").startswith("http://[::1]:")
+
+
+def test_an_answers_second_write_does_not_wait_for_the_first_to_be_acknowledged() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
