@@ -26,24 +26,35 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind the server can use."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/headmix.db"
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind the server can use."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without a schema."""
+    if database_kind == "sqlite":
+        return f"sqlite:///{tmp_path}/empty.db"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.new_database()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """An open database of each kind. Its migrations ran before: they are tested with `database_url`."""
-    if request.param == "sqlite":
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of today's schema, which holds nothing. Migrations are tested with `empty_database_url`."""
+    if database_kind == "sqlite":
         file = tmp_path / "headmix.db"
         file.write_bytes(migrated_file())
-        engine = open_database(file)
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres")
-        engine = open_database(server.migrated_database())
+        return f"sqlite:///{file}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.migrated_database()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An open database of each kind."""
+    engine = open_database(database_url)
     yield engine
     engine.dispose()
 

@@ -19,9 +19,9 @@ URL = "http://127.0.0.1:1"
 
 
 @pytest.fixture
-def claim(database_url: str, tmp_path: Path) -> Callable[[str], Claim]:
+def claim(empty_database_url: str, tmp_path: Path) -> Callable[[str], Claim]:
     """Claim the database from a data folder of this name, with the shortest lease."""
-    settings = Settings(database=SecretStr(database_url), lease_seconds=1)
+    settings = Settings(database=SecretStr(empty_database_url), lease_seconds=1)
 
     def claim(name: str) -> Claim:
         folder = DataFolder(tmp_path / name, tmp_path / name / "run", name)
@@ -31,17 +31,17 @@ def claim(database_url: str, tmp_path: Path) -> Callable[[str], Claim]:
 
 
 @contextmanager
-def look_at(database_url: str) -> Iterator[Engine]:
-    engine = open_database(database_url)
+def look_at(empty_database_url: str) -> Iterator[Engine]:
+    engine = open_database(empty_database_url)
     yield engine
     engine.dispose()
 
 
 def test_a_new_database_gets_its_schema_and_a_lease_that_names_the_server(
-    claim: Callable[[str], Claim], database_url: str
+    claim: Callable[[str], Claim], empty_database_url: str
 ) -> None:
     claimed = claim("a")
-    with look_at(database_url) as engine:
+    with look_at(empty_database_url) as engine:
         lease = Lease(engine, Holder("none", 1.0))
         seen = lease.look()
         assert seen.holder.endswith(f", {URL}")
@@ -52,9 +52,9 @@ def test_a_new_database_gets_its_schema_and_a_lease_that_names_the_server(
 
 
 def test_while_another_server_lives_the_database_is_not_touched_not_even_its_schema(
-    claim: Callable[[str], Claim], database_url: str
+    claim: Callable[[str], Claim], empty_database_url: str
 ) -> None:
-    with look_at(database_url) as engine:
+    with look_at(empty_database_url) as engine:
         claimed = claim("a")
         with engine.begin() as connection:  # as a headmix of another version would find it, one way or the other
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))

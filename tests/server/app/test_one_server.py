@@ -25,9 +25,13 @@ def base(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shared(database_url: str) -> dict[str, Any]:
+def shared(empty_database_url: str) -> dict[str, Any]:
     """What servers on one database are started with."""
-    return {"env": {"HEADMIX_DATABASE": database_url}, "lease_seconds": LEASE_SECONDS, "max_model_len": 2 * ENDLESS}
+    return {
+        "env": {"HEADMIX_DATABASE": empty_database_url},
+        "lease_seconds": LEASE_SECONDS,
+        "max_model_len": 2 * ENDLESS,
+    }
 
 
 def ask(server: RunningServer, key: dict[str, str], max_tokens: int = 4, *, timeout: float = 60) -> httpx2.Response:

@@ -30,9 +30,9 @@ def test_a_commit_that_was_answered_is_on_the_disk_and_references_are_checked(tm
     assert pragmas == {"journal_mode": "wal", "synchronous": full, "foreign_keys": 1}
 
 
-def test_the_log_says_how_the_database_is_used(database_url: str) -> None:
+def test_the_log_says_how_the_database_is_used(empty_database_url: str) -> None:
     with capture_logs() as lines:
-        engine = open_database(database_url)
+        engine = open_database(empty_database_url)
     engine.dispose()
     (line,) = [line for line in lines if line["event"] == "database"]
     assert line["compiled"] is True
@@ -51,13 +51,13 @@ def test_a_file_system_without_a_write_ahead_log_is_remarked_on(
     assert [line["log_level"] for line in lines if line.get("journal") == "delete"] == ["info", "warning"]
 
 
-def test_what_was_written_is_there_after_reopening(database_url: str) -> None:
-    engine = open_database(database_url)
+def test_what_was_written_is_there_after_reopening(empty_database_url: str) -> None:
+    engine = open_database(empty_database_url)
     with writing(engine) as session:
         ensure_tenant(session, "acme")
         ensure_tenant(session, "acme")
     engine.dispose()
-    engine = open_database(database_url)
+    engine = open_database(empty_database_url)
     with reading(engine) as session:
         assert session.scalars(select(Tenant.name)).all() == ["acme"]
     engine.dispose()
@@ -133,8 +133,8 @@ def test_a_reader_sees_one_state_however_long_it_reads(engine: Engine) -> None:
         assert reader.scalars(select(Tenant.name)).all() == []
 
 
-def test_a_lock_that_is_never_given_up_is_told_as_overload(database_url: str) -> None:
-    engine = open_database(database_url, busy_seconds=0.05)
+def test_a_lock_that_is_never_given_up_is_told_as_overload(empty_database_url: str) -> None:
+    engine = open_database(empty_database_url, busy_seconds=0.05)
     with writing(engine), pytest.raises(ServerOverloaded) as caught, writing(engine) as second:
         # Not reached: the lock is asked for at the start.
         ensure_tenant(second, "acme")

@@ -93,13 +93,13 @@ def test_artifacts_of_before_count_as_accepted_for_the_base_their_header_names(e
     assert catalog.resolve("acme", "a").accepted_for == BASE.fingerprint
 
 
-def test_a_database_of_a_newer_headmix_is_refused_with_both_versions(database_url: str) -> None:
-    engine = open_database(database_url)
+def test_a_database_of_a_newer_headmix_is_refused_with_both_versions(empty_database_url: str) -> None:
+    engine = open_database(empty_database_url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     with pytest.raises(DatabaseUnusable, match=r"version 9999.*versions up to \d{4}"):
-        open_database(database_url)
+        open_database(empty_database_url)
 
 
 def test_a_migrated_file_is_refused_by_the_first_headmix(tmp_path: Path) -> None:
