@@ -19,23 +19,23 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import describe_machine
-from headmix_adapters.artifact.stored import read_stored
+from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import AdapterConfig, BaseShape, encode_config
 from headmix_adapters.presets import Ranks, kernel_mix_sites
 from headmix_adapters.sites import tensor_shapes
-from headmix_server.device.adapter_image import AdapterImage, make_image
-from headmix_server.device.cuda_parts import make_cuda_decode, make_cuda_storage
-from headmix_server.device.fixed_storage import FixedStorage
+from headmix_server.device.adapters.adapter_image import AdapterImage, make_image
+from headmix_server.device.cuda.build import make_cuda_decode, make_cuda_storage
+from headmix_server.device.cuda.fixed_storage import FixedStorage
+from headmix_server.device.cuda.static_decode import StaticDecode
+from headmix_server.device.cuda.static_step import DecodeRow
 from headmix_server.device.kv_memory import KVMemory, block_bytes
 from headmix_server.device.placement import Placement, choose_placement
-from headmix_server.device.static_decode import StaticDecode
-from headmix_server.device.static_step import DecodeRow
 from headmix_server.kernels.row_ops import choose_row_ops
-from headmix_server.models import llama
-from headmix_server.models.config_reader import ConfigReader
-from headmix_server.models.linear_format import PLAIN
+from headmix_server.models.families import llama
+from headmix_server.models.formats.linear_format import PLAIN
+from headmix_server.models.loading.config_reader import ConfigReader
+from headmix_server.models.loading.weights import Checkpoint
 from headmix_server.models.model import Model
-from headmix_server.models.weights import Checkpoint
 
 PRESET = Ranks(q=3, v=8, q_shared=12, v_shared=8)
 BATCHES = (1, 2, 4, 8, 16, 32)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import describe_machine
-from headmix_server.device import image_arena
-from headmix_server.device.image_arena import ImageArena
-from headmix_server.device.reserved_memory import ReservedMemory, reserve
+from headmix_server.device.adapters import image_arena
+from headmix_server.device.adapters.image_arena import ImageArena
+from headmix_server.device.adapters.reserved_memory import ReservedMemory, reserve
 
 NUMBERS = 1_475_000
 """Of an adapter of the authors' GPT-2 preset on SmolLM2-135M, in float32: 5.9 MB."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from headmix_adapters.cpus import read_cpu_budget
+from headmix_adapters.machine.cpus import read_cpu_budget
 
 PACKAGES = ("headmix", "torch", "transformers", "peft", "numpy")
 

@@ -25,13 +25,13 @@ from benchmarks.method_tasks import COMPARISONS, EXAMPLES, Comparison, budgets, 
 from headmix_adapters.inject import AdaptedModel, ClassifierModel, LanguageModel, attach
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.split import SplitBackbone, split_backbone
-from headmix_adapters.train.batches import by_length, collate
-from headmix_adapters.train.evaluate import Scores, answer_scores, deciding_score, evaluate_classifier
-from headmix_adapters.train.examples import IGNORED, Example
-from headmix_adapters.train.material import Material, base_family, load_material
-from headmix_adapters.train.prefix import with_prefix_states
-from headmix_adapters.train.progress import Progress
-from headmix_adapters.train.prototypes import evaluate_prototypes
+from headmix_adapters.train.data.batches import by_length, collate
+from headmix_adapters.train.data.examples import IGNORED, Example
+from headmix_adapters.train.data.prefix import with_prefix_states
+from headmix_adapters.train.prepare import Material, base_family, load_material
+from headmix_adapters.train.scoring.evaluate import Scores, answer_scores, deciding_score, evaluate_classifier
+from headmix_adapters.train.scoring.prototypes import evaluate_prototypes
+from headmix_adapters.train.terminal.progress import Progress
 from headmix_adapters.train.trainer import fit, training_arguments
 
 SEEDS = (1, 2, 3)

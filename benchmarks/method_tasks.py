@@ -14,9 +14,9 @@ import msgspec
 
 from headmix_adapters.config import AdapterConfig, BaseShape
 from headmix_adapters.sites import num_parameters
-from headmix_adapters.train.examples import Example
-from headmix_adapters.train.plan import adapted_layers, adapter_config
-from headmix_adapters.train.recipe import AdapterTable, Recipe, load_recipe
+from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config
+from headmix_adapters.train.data.examples import Example
+from headmix_adapters.train.recipe.recipe import AdapterTable, Recipe, load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TOLERANCE = 0.05

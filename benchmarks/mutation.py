@@ -43,7 +43,7 @@ class Target:
     only: Sequence[str] = ("*",)
 
 
-BUCKET = ("bucket", "bucket_store", "bucket_url", "cache")
+BUCKET = ("bytes/bucket", "bytes/bucket_store", "bytes/bucket_url", "bytes/cache")
 """Modules of the catalog whose tests need an S3 server."""
 
 TARGETS = {
@@ -56,7 +56,7 @@ TARGETS = {
             "-k",
             "not 500_cold_adapters and not TestEngine",
         ),
-        left_out=("fake_runner", "serve", "step_thread", "report"),  # no accounts: a stand-in, a socket, a thread
+        left_out=("fake_runner", "server", "step_thread", "report"),  # no accounts: a stand-in, a socket, a thread
     ),
     "tenancy": Target("headmix_server/tenancy", ("tests/server/tenancy", "-k", "not postgresql and not redis")),
     "catalog": Target(
@@ -66,14 +66,14 @@ TARGETS = {
             "tests/server/catalog",
             "-k",
             "not postgresql and not bucket and not kill and not crash and not full",
-            "--ignore=tests/server/catalog/test_bucket_store.py",
+            "--ignore=tests/server/catalog/bytes/test_bucket_store.py",
             "--ignore=tests/server/catalog/test_many_adapters.py",
         ),
     ),
     "bucket": Target(
         "headmix_server/catalog",
         only=BUCKET,
-        tests=("tests/server/catalog/test_bucket_store.py",),
+        tests=("tests/server/catalog/bytes/test_bucket_store.py",),
     ),
 }
 

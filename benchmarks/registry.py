@@ -20,10 +20,10 @@ from benchmarks.soak.memory import resident_mib
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape
 from headmix_adapters.presets import PresetName, kernel_mix_sites, preset_ranks
+from headmix_server.catalog.bytes.store import ArtifactStore
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore
-from headmix_server.core.database import open_database
+from headmix_server.database import open_database
 from tests.support.artifacts import adapter_config, random_artifact
 from tests.support.registries import TENANT, fill, name_of
 from tests.support.server import FAKE_BASE, RunningServer, running_server, write_fake_base

@@ -1,5 +1,5 @@
 """The native kernels under AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`, or
-`python -m benchmarks.sanitize tests/server/kernels/test_attention.py`.
+`python -m benchmarks.sanitize tests/server/kernels/attention/test_torch_sdpa.py`.
 
 Builds the kernels into build/sanitize with a compiler of the same name in front, so that the product's own build code
 runs unchanged, and runs the tests that reach them. The first fault ends the process: undefined behaviour is reported on

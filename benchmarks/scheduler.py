@@ -13,8 +13,8 @@ from benchmarks.machine import describe_machine
 from headmix_server.core.messages import Generate
 from headmix_server.core.runner import Batch, RowResult, Sampled
 from headmix_server.core.types import AdapterRef, SamplingParams
+from headmix_server.engine.config import EngineLimits
 from headmix_server.engine.fake_runner import FakeAdapter, FakeRunner
-from headmix_server.engine.limits import EngineLimits
 from headmix_server.engine.loop import Engine
 
 ADAPTERS = 32

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from examples.data.prepare_kingjames import is_archaic
 from headmix_adapters.inject import LanguageModel, load_adapter
-from headmix_adapters.train.examples import IGNORED, Example
-from headmix_adapters.train.linear_probe import evaluate_linear_probe
-from headmix_adapters.train.material import Material, load_material
-from headmix_adapters.train.recipe import load_recipe
+from headmix_adapters.train.data.examples import IGNORED, Example
+from headmix_adapters.train.prepare import Material, load_material
+from headmix_adapters.train.recipe.recipe import load_recipe
+from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
 
 FOLDER = Path(__file__).parent
 BATCH = 20

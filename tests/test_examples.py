@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headmix_adapters.artifact import verify_artifact
-from headmix_adapters.train.recipe import load_recipe
+from headmix_adapters.train.recipe.recipe import load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ARTIFACTS = sorted(EXAMPLES.glob("adapters*/*.safetensors"))

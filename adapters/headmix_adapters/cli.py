@@ -17,7 +17,7 @@ from rich.text import Text
 from headmix_adapters.artifact import Artifact, ArtifactError, digest_file, open_artifact, verify_artifact
 from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.base import BaseError
-from headmix_adapters.base.progress_bar import resolve_visibly
+from headmix_adapters.base.gguf.progress_bar import resolve_visibly
 from headmix_adapters.config import SiteConfig
 from headmix_adapters.printable import printable, printable_json
 

@@ -20,7 +20,7 @@ from benchmarks.fuzz.live_api import live_api
 from benchmarks.fuzz.target import Target, kind_of
 from headmix_adapters.artifact import Artifact, ArtifactError, open_artifact, verify_artifact
 from headmix_server.core.types import AdapterRef
-from headmix_server.device.adapter_files import load_adapter
+from headmix_server.device.adapters.adapter_files import load_adapter
 from tests.support.artifacts import classifier_config, container, malformed_artifacts, random_artifact, tiny_base_shape
 
 BASE = tiny_base_shape()

@@ -16,7 +16,6 @@ import zmq
 from hypothesis import strategies as st
 
 from benchmarks.fuzz.target import Target
-from headmix_server.api.engine_client import EngineClient
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.messages import (
     Abort,
@@ -45,7 +44,8 @@ from headmix_server.core.messages import (
 from headmix_server.core.types import EmbeddingParams, FinishReason, SamplingParams, TokenCounts, TokenLogprob
 from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.loop import Engine
-from headmix_server.engine.serve import EngineServer
+from headmix_server.engine.server import EngineServer
+from headmix_server.engine_client.client import EngineClient
 from tests.support.engines import LIMITS, FakeDisk, adapter
 
 PATIENCE_SECONDS = 10

@@ -15,7 +15,7 @@ from http.client import BadStatusLine, HTTPConnection, HTTPResponse
 from pathlib import Path
 
 from headmix_server.api.app import create_app
-from headmix_server.app.http_server import http_server
+from headmix_server.app.http.server import http_server
 from tests.support.api_rig import ApiRig, api_rig
 from tests.support.base_folder import write_base_folder
 

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from benchmarks.fuzz.target import Target, kind_of
-from headmix_server.api.multipart import MAX_FIELD_BYTES, UploadForm
+from headmix_server.api.uploads.multipart import MAX_FIELD_BYTES, UploadForm
 from headmix_server.core.errors import HeadmixServerError
 
 KNOWN = frozenset({"name", "config", "current"})

@@ -20,9 +20,9 @@ from benchmarks.fuzz.target import Target, kind_of
 from headmix_adapters.artifact import ArtifactError, verify_artifact
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.heads import HeadWish
-from headmix_adapters.convert.peft_config import FILE
-from headmix_adapters.convert.peft_lora import WEIGHTS, convert_peft_lora
+from headmix_adapters.convert.peft.config import FILE
+from headmix_adapters.convert.peft.heads import HeadWish
+from headmix_adapters.convert.peft.lora import WEIGHTS, convert_peft_lora
 from headmix_adapters.convert.result import save_converted
 from tests.support.model_folder import write_model_folder
 

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 
 from benchmarks.hostile.tenant import Tenant
-from headmix.sse import SSEDecoder
+from headmix.http.sse import SSEDecoder
 
 ADAPTER_HEADER = "x-headmix-adapter"
 

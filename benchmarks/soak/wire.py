@@ -8,7 +8,7 @@ import httpx2
 
 from benchmarks.soak.contents import WORDS
 from benchmarks.soak.ticket import Ticket
-from headmix.sse import SSEDecoder
+from headmix.http.sse import SSEDecoder
 from headmix_server.core.seeds import for_choice
 from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
 from headmix_server.text.tokenizer import Tokenizer

@@ -14,15 +14,15 @@ from benchmarks.soak.contents import Content, Contents
 from benchmarks.soak.faults import PATIENCE_SECONDS, TroubledRunner
 from headmix_adapters.artifact import verify_artifact
 from headmix_adapters.base import ResolvedBase
+from headmix_server.catalog.bytes.store import ArtifactStore
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Published
-from headmix_server.core.database import open_database
 from headmix_server.core.messages import ForgetAdapter, Output
 from headmix_server.core.runner import Runner
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef
+from headmix_server.database import open_database
 from headmix_server.engine.loop import Engine
 from headmix_server.engine.report import make_report
 from headmix_server.worker import build_runner

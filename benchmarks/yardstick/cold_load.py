@@ -11,7 +11,7 @@ from benchmarks.yardstick.stage import Stage
 from headmix_server.core.messages import AdapterLoaded, Generate, LoadAdapter
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
-from headmix_server.engine.serve import LOADING_POLL_SECONDS
+from headmix_server.engine.server import LOADING_POLL_SECONDS
 from headmix_server.llm.session import EngineSession
 
 ALONE, DISTURBANCE = "cold load", "streams during a cold load"

@@ -7,7 +7,7 @@ import msgspec
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import ClassifierConfig, Sites
-from headmix_adapters.convert.peft_export import export_peft_lora
+from headmix_adapters.convert.peft.export import export_peft_lora
 from headmix_adapters.presets import Ranks, kernel_mix_sites, preset_ranks
 from headmix_server.core.types import AdapterRef
 from headmix_server.llm.session import adapter_ref

@@ -11,7 +11,10 @@ import httpx2
 
 from headmix.calls import AsyncBound, AsyncCall, AsyncPagedCall, AsyncStreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
-from headmix.download import FileSink
+from headmix.http.download import FileSink
+from headmix.http.response import transport_errors
+from headmix.http.sender import AsyncSender
+from headmix.http.upload import Progress
 from headmix.operations import (
     adapters,
     classification,
@@ -24,9 +27,6 @@ from headmix.operations import (
 )
 from headmix.operations.health import get_health, get_readiness
 from headmix.operations.usage import read_usage, read_usage_csv
-from headmix.response import transport_errors
-from headmix.sender import AsyncSender
-from headmix.upload import Progress
 
 
 class AsyncStreams(AsyncBound):

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Generic, ParamSpec, TypeVar, overload
 
+from headmix.http.request import Request
+from headmix.http.sender import AsyncSender, Sender
 from headmix.page import Page, next_page
-from headmix.request import Request
-from headmix.sender import AsyncSender, Sender
 from headmix.stream import AsyncStream, Stream
 
 P = ParamSpec("P")

@@ -10,7 +10,10 @@ import httpx2
 
 from headmix.calls import Bound, Call, PagedCall, StreamCall
 from headmix.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT, Settings, Timeout
-from headmix.download import FileSink
+from headmix.http.download import FileSink
+from headmix.http.response import transport_errors
+from headmix.http.sender import Sender
+from headmix.http.upload import Progress
 from headmix.operations import (
     adapters,
     classification,
@@ -23,9 +26,6 @@ from headmix.operations import (
 )
 from headmix.operations.health import get_health, get_readiness
 from headmix.operations.usage import read_usage, read_usage_csv
-from headmix.response import transport_errors
-from headmix.sender import Sender
-from headmix.upload import Progress
 
 
 class Streams(Bound):

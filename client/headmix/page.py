@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from headmix.request import Request
+from headmix.http.request import Request
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from typing import Generic, Self, TypeVar
 import httpx2
 
 from headmix.errors import ErrorDetail, StreamError
-from headmix.request import Parser
-from headmix.response import error_detail, error_object, meta_of, transport_errors
-from headmix.sse import SSEDecoder
+from headmix.http.request import Parser
+from headmix.http.response import error_detail, error_object, meta_of, transport_errors
+from headmix.http.sse import SSEDecoder
 from headmix.types.result import AdapterRef, ResponseMeta
 
 T = TypeVar("T")

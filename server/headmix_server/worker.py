@@ -13,22 +13,22 @@ import threading
 from typing import TYPE_CHECKING
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
-from headmix_adapters.cpus import read_cpu_budget
+from headmix_adapters.machine.cpus import read_cpu_budget
 from headmix_server.core.adapter_memory import MIB, AdapterMemory, adapter_memory
-from headmix_server.core.collector import keep_for_good
-from headmix_server.core.logging import configure_logging, get_logger
 from headmix_server.core.messages import EngineReady
+from headmix_server.core.observability.collector import keep_for_good
+from headmix_server.core.observability.logging import configure_logging, get_logger
 from headmix_server.core.runner import Runner
 from headmix_server.core.setting_names import called
 from headmix_server.core.settings import Settings
+from headmix_server.engine.config import EngineLimits
 from headmix_server.engine.fake_runner import FakeRunner
-from headmix_server.engine.limits import EngineLimits
 from headmix_server.engine.loop import Engine, EngineBrokenError
-from headmix_server.engine.serve import EngineServer, refuse
+from headmix_server.engine.server import EngineServer, refuse
 
 if TYPE_CHECKING:
+    from headmix_server.device.adapters.slot_storage import SlotStorage
     from headmix_server.device.placement import Placement
-    from headmix_server.device.slot_storage import SlotStorage
     from headmix_server.models.config import ModelConfig
 
 EXIT_START_FAILED = 3
@@ -123,15 +123,15 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
 
 
 def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineLimits]:
-    from headmix_server.device.fixed_storage import FixedStorage
+    from headmix_server.device.adapters.choose_storage import NoKernelsError
+    from headmix_server.device.cuda.fixed_storage import FixedStorage
     from headmix_server.device.kv_memory import KVMemory
     from headmix_server.device.memory_asked_for import memory_asked_for
     from headmix_server.device.placement import PlacementError, choose_placement
     from headmix_server.device.runner import TorchRunner
-    from headmix_server.device.storages import NoKernelsError
-    from headmix_server.models.choose_format import choose_format
     from headmix_server.models.config import UnsupportedModelError
-    from headmix_server.models.registry import load_model
+    from headmix_server.models.formats.choose_format import choose_format
+    from headmix_server.models.loading.registry import load_model
 
     _choose_threads(settings.threads)
     try:
@@ -161,7 +161,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         raise StartError(str(error)) from error
     decode = attention = None
     if isinstance(storage, FixedStorage):
-        from headmix_server.device.cuda_parts import attention_backend, find_flashinfer, make_cuda_decode
+        from headmix_server.device.cuda.build import attention_backend, find_flashinfer, make_cuda_decode
 
         library = find_flashinfer(model.config.head_dim, placement)
         attention = attention_backend(library)
@@ -174,7 +174,7 @@ def _choose_threads(wanted: int) -> None:
     """Let the calling thread compute with as many threads as are wanted, or with what the process may keep busy."""
     import torch
 
-    from headmix_adapters.threads import limit_threads
+    from headmix_adapters.machine.threads import limit_threads
 
     log, budget = get_logger("worker"), read_cpu_budget()
     if wanted:
@@ -189,22 +189,22 @@ def _adapter_memory(settings: Settings, placement: "Placement") -> AdapterMemory
     """Return the budgets, now that the base is loaded; the cache's memory is handed over page by page, and promised."""
     if not placement.on_cuda:
         return adapter_memory(settings, promised=settings.kv_cache_mib * MIB or CPU_CACHE_BYTES)
-    from headmix_server.device.cuda_parts import free_bytes
+    from headmix_server.device.cuda.build import free_bytes
 
     return adapter_memory(settings, free_on_gpu=free_bytes(placement.device))
 
 
 def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement", max_bytes: int) -> "SlotStorage":
     """Make the device's slots; raises PlacementError or NoKernelsError where it cannot have what was asked for."""
+    from headmix_server.device.adapters.choose_storage import make_storage
     from headmix_server.device.memory_asked_for import memory_asked_for
-    from headmix_server.device.storages import make_storage
 
     if not placement.on_cuda:
         with memory_asked_for("adapter_slots"):
             return make_storage(
                 settings.adapter_kernels, base.shape, settings.adapter_slots, placement.dtype, max_bytes
             )
-    from headmix_server.device.cuda_parts import make_cuda_storage
+    from headmix_server.device.cuda.build import make_cuda_storage
 
     return make_cuda_storage(base.shape, settings.adapter_slots, max_bytes // MIB, settings.max_adapter_rank, placement)
 
@@ -219,7 +219,7 @@ def _cache_blocks(settings: Settings, config: "ModelConfig", placement: "Placeme
 
     size = settings.kv_cache_mib * 2**20
     if placement.on_cuda:
-        from headmix_server.device.cuda_parts import free_cache_bytes
+        from headmix_server.device.cuda.build import free_cache_bytes
 
         size = size or free_cache_bytes(placement.device)
     elif size > (memory := _machine_bytes()):  # more would be given, and taken away again by the kernel when it is used

@@ -8,10 +8,10 @@ import torch
 from benchmarks import cuda
 from benchmarks.cuda import Step, measure_peft, measure_steps, prepare, rows_of, summarise
 from headmix_adapters.config import BaseShape
-from headmix_server.device.fixed_storage import FixedStorage
+from headmix_server.device.cuda.fixed_storage import FixedStorage
+from headmix_server.device.cuda.static_decode import StaticDecode
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
-from headmix_server.device.static_decode import StaticDecode
 from headmix_server.models.model import Model
 from tests.support.static_rig import CPU, fixed_storage, static_decode
 

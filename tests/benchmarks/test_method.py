@@ -9,8 +9,8 @@ import pytest
 from benchmarks.method_page import Run, read_runs, render_page
 from benchmarks.method_tasks import COMPARISONS, budgets, choose
 from headmix_adapters.config import BaseShape
-from headmix_adapters.train.examples import Example
-from headmix_adapters.train.recipe import AdapterTable
+from headmix_adapters.train.data.examples import Example
+from headmix_adapters.train.recipe.recipe import AdapterTable
 from tests.support.artifacts import tiny_base_shape
 
 MINILM = tiny_base_shape(

@@ -38,6 +38,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("headmix.sender.time.sleep", waited.append)
-    monkeypatch.setattr("headmix.sender.asyncio.sleep", sleep)
+    monkeypatch.setattr("headmix.http.sender.time.sleep", waited.append)
+    monkeypatch.setattr("headmix.http.sender.asyncio.sleep", sleep)
     return waited

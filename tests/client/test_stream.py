@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headmix import APIConnectionError, AsyncClient, ChatChunk, Client, HeadmixError, InvalidResponseError, StreamError
-from headmix.request import parser_of
+from headmix.http.request import parser_of
 from headmix.stream import ChunkReader
 from headmix.types.result import ResponseMeta
 from tests.client.fake_server import FakeServer, Reply

@@ -11,16 +11,16 @@ import msgspec
 import pytest
 import torch
 
-from headmix_adapters.artifact.stored import read_stored
-from headmix_server.device.adapter_files import from_stored
-from headmix_server.device.adapter_image import AdapterImage
-from headmix_server.device.cuda_parts import attention_backend, find_flashinfer, make_cuda_decode, make_cuda_storage
-from headmix_server.device.fixed_storage import FixedStorage
+from headmix_adapters.artifact.parse import read_stored
+from headmix_server.device.adapters.adapter_files import from_stored
+from headmix_server.device.adapters.adapter_image import AdapterImage
+from headmix_server.device.cuda.build import attention_backend, find_flashinfer, make_cuda_decode, make_cuda_storage
+from headmix_server.device.cuda.fixed_storage import FixedStorage
+from headmix_server.device.cuda.static_step import DecodeRow
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
-from headmix_server.device.static_step import DecodeRow
-from headmix_server.kernels.static_attention import GatherAttention, StaticAttention
-from headmix_server.models.registry import load_model
+from headmix_server.kernels.attention.static import GatherAttention, StaticAttention
+from headmix_server.models.loading.registry import load_model
 from tests.support.adapters import MIXED_SITES, MLP_SITES
 from tests.support.artifacts import adapter_config, pack, random_tensors
 from tests.support.spans import Chunk, paged

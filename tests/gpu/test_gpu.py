@@ -11,22 +11,22 @@ import pytest
 import torch
 
 from benchmarks.exactness import compare, make_cases
-from headmix_adapters.artifact.stored import read_stored
+from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.base import resolve_base
 from headmix_server.core.settings import Settings
-from headmix_server.device.adapter_files import from_stored
-from headmix_server.device.adapter_image import AdapterImage
-from headmix_server.device.cuda_parts import make_cuda_decode, make_cuda_storage
-from headmix_server.device.fixed_storage import FixedStorage
+from headmix_server.device.adapters.adapter_files import from_stored
+from headmix_server.device.adapters.adapter_image import AdapterImage
+from headmix_server.device.cuda.build import make_cuda_decode, make_cuda_storage
+from headmix_server.device.cuda.fixed_storage import FixedStorage
+from headmix_server.device.cuda.static_step import DecodeRow
+from headmix_server.device.cuda.transfer import StreamTransfer
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
-from headmix_server.device.static_step import DecodeRow
-from headmix_server.device.transfer import StreamTransfer
 from headmix_server.engine.loop import Engine
 from headmix_server.kernels import row_ops
+from headmix_server.kernels.attention.static import GatherAttention
 from headmix_server.kernels.row_ops import choose_row_ops
-from headmix_server.kernels.static_attention import GatherAttention
-from headmix_server.models.registry import load_model
+from headmix_server.models.loading.registry import load_model
 from headmix_server.worker import build_runner
 from tests.support.adapters import MIXED_SITES, MLP_SITES
 from tests.support.artifacts import adapter_config, pack, random_tensors

@@ -6,7 +6,7 @@ import pytest
 import structlog
 from sqlalchemy import Engine
 
-from headmix_server.core.database import open_database
+from headmix_server.database import open_database
 from tests.support.buckets import S3Server, s3_server
 from tests.support.databases import PostgresServer, migrated_file, postgres_server
 from tests.support.redis_server import RedisServer, redis_server

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from benchmarks.exactness import Case, compare
-from headmix_adapters.artifact.tensors import load_tensors
+from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape, Sites
 from headmix_adapters.inject import LanguageModel, load_adapter

@@ -7,7 +7,7 @@ import torch
 from benchmarks.exactness import answer_together, compare, make_cases
 from headmix_adapters.base import resolve_base
 from headmix_server.core.settings import Settings
-from headmix_server.engine.kv_cache import KVCache
+from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.llm.session import build_engine
 from tests.support.tiny_model import make_tiny_llama
 

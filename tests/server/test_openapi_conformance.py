@@ -50,7 +50,9 @@ def server(
     base = write_fake_base(folder / FAKE_BASE)
     preload = write_preload(folder / "preload", base)
     env = {"HEADMIX_DATABASE": postgres.new_database()} if request.param == "on" else {}
-    with running_server(folder, base=base, preload=preload, keys=request.param, env=env) as server:
+    with running_server(
+        folder, base=base, preload=preload, keys=request.param, env=env, limit_refusals_per_second=0
+    ) as server:
         yield server
 
 
@@ -104,7 +106,9 @@ WRITING = ("/v1/adapters/{name}/rollback", "/v1/adapters/{name}/sharing", "/v1/e
 def test_no_phase_of_schemathesis_finds_a_fault(tmp_path: Path) -> None:
     routes = [option for path in WRITING for option in ("--include-path", path)]
     base = write_fake_base(tmp_path / FAKE_BASE)
-    with running_server(tmp_path, base=base, preload=write_preload(tmp_path / "preload", base)) as server:
+    with running_server(
+        tmp_path, base=base, preload=write_preload(tmp_path / "preload", base), limit_refusals_per_second=0
+    ) as server:
         done = run_phases(server, tmp_path, "--max-examples", "2", "--generation-deterministic", *routes)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     for phase in ("Coverage", "Fuzzing", "Stateful"):

@@ -10,7 +10,7 @@ from headmix_adapters.base import resolve_base
 from headmix_server.core.messages import Embed, Generate, Request
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams
-from headmix_server.engine.kv_cache import KVCache
+from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import EngineSession, adapter_ref, build_engine
 from tests.support.adapters import MIXED_SITES

@@ -24,12 +24,12 @@ from headmix_adapters.base import resolve_base
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.runner import Batch, HostAdapter, RowResult, Runner
 from headmix_server.core.types import AdapterRef
-from headmix_server.device.adapter_files import LoadedAdapter
-from headmix_server.device.read_out import ReadOut
-from headmix_server.engine.kv_cache import KVCache
+from headmix_server.device.adapters.adapter_files import LoadedAdapter
+from headmix_server.device.outputs import ReadOut
+from headmix_server.engine.cache.block_keys import KeyMaker
+from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.loop import Engine
-from headmix_server.engine.prefix_keys import KeyMaker
-from headmix_server.engine.tiers import AdapterTiers
+from headmix_server.engine.residency.tiers import AdapterTiers
 from tests.support.families import FAMILIES
 
 SEED = 20261123

@@ -11,7 +11,7 @@ import zmq
 from structlog.testing import capture_logs
 
 from headmix_adapters.base import ResolvedBase, resolve_base
-from headmix_adapters.cpus import CpuBudget
+from headmix_adapters.machine.cpus import CpuBudget
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks
 from headmix_server import worker
 from headmix_server.core.messages import Embed, Generate

@@ -18,36 +18,36 @@ from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, HeadPart, Problem, SiteConfig, Sites
 from headmix_adapters.text.chat_template import load_chat_template
 from headmix_server.api.app import create_app
-from headmix_server.api.conversion import Converter
-from headmix_server.api.engine_client import EngineClient
-from headmix_server.api.fetching import Fetcher
-from headmix_server.api.pinning import Pinning
 from headmix_server.api.state import ApiState
-from headmix_server.app.listen import listen
+from headmix_server.app.http.listen import listen
+from headmix_server.catalog.bytes.holds import Holds
+from headmix_server.catalog.bytes.store import ArtifactStore, Store
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.catalog.holds import Holds
 from headmix_server.catalog.incoming import Incoming
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore, Store
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion
-from headmix_server.core.database import open_database
 from headmix_server.core.messages import EngineReady
-from headmix_server.core.metrics import Metrics
+from headmix_server.core.observability.metrics import Metrics
 from headmix_server.core.settings import Settings
-from headmix_server.tenancy.audit_log import AuditLog
+from headmix_server.database import open_database
+from headmix_server.database.audit_log import AuditLog
+from headmix_server.engine_client.client import EngineClient
+from headmix_server.services.conversion import Converter
+from headmix_server.services.fetcher import Fetcher
+from headmix_server.services.pinning import Pinning
 from headmix_server.tenancy.failed_keys import FailedKeys
-from headmix_server.tenancy.keys import Keys
-from headmix_server.tenancy.limits import default_limits
-from headmix_server.tenancy.principal import ALL_SCOPES, Scope
-from headmix_server.tenancy.rates import Rates, open_storage
-from headmix_server.tenancy.tenant_limits import TenantLimits
+from headmix_server.tenancy.keys.keys import Keys
+from headmix_server.tenancy.keys.principal import ALL_SCOPES, Scope
+from headmix_server.tenancy.limits.limits import default_limits
+from headmix_server.tenancy.limits.rates import Rates, open_storage
+from headmix_server.tenancy.limits.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
-from headmix_server.tenancy.usage import UsageMeter
-from headmix_server.tenancy.usage_report import UsageReport
+from headmix_server.tenancy.usage.meter import UsageMeter
+from headmix_server.tenancy.usage.report import UsageReport
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
-from headmix_server.text.vocabularies import Vocabularies
-from headmix_server.text.worker_pool import WorkerPool
-from headmix_server.text.worker_process import WorkerProcess
+from headmix_server.text.vocabulary.vocabularies import Vocabularies
+from headmix_server.text.workers.worker_pool import WorkerPool
+from headmix_server.text.workers.worker_process import WorkerProcess
 from tests.support.databases import migrated_file
 from tests.support.fake_engine import READY, FakeEngine
 

@@ -17,13 +17,13 @@ from unittest.mock import patch
 
 import obstore
 
-from headmix_server.catalog.bucket import open_bucket
-from headmix_server.catalog.bucket_store import BucketStore
+from headmix_server.catalog.bytes.bucket import open_bucket
+from headmix_server.catalog.bytes.bucket_store import BucketStore
+from headmix_server.catalog.bytes.holds import Holds
+from headmix_server.catalog.bytes.store import ArtifactStore, Store
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.catalog.holds import Holds
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore, Store
-from headmix_server.core.database import open_database
+from headmix_server.database import open_database
 from tests.support.records import BASE, record_of
 
 CALLS = ("open", "write", "fsync", "close", "replace", "unlink", "mkdir")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from headmix_server.core.database import open_database
+from headmix_server.database import open_database
 
 if TYPE_CHECKING:
     from pgserver.postgres_server import PostgresServer as Process

@@ -21,8 +21,8 @@ from headmix_server.core.messages import (
 )
 from headmix_server.core.runner import Batch, BatchRow, RowResult
 from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams, TokenCounts
+from headmix_server.engine.config import EngineLimits
 from headmix_server.engine.fake_runner import FakeAdapter, fake_token
-from headmix_server.engine.limits import EngineLimits
 from headmix_server.engine.loop import Engine
 from tests.support.witness_runner import WitnessRunner
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from headmix_adapters.config import AdapterConfig, BaseShape
 from headmix_adapters.sites import TERMS, iter_terms
-from headmix_server.kernels.image_tables import ABSENT, TERM_INDEX, ImageTables
+from headmix_server.kernels.adapters.image_tables import ABSENT, TERM_INDEX, ImageTables
 
 ALIGNMENT = 16
 

@@ -14,11 +14,11 @@ from random import Random
 from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
 
-from headmix_server.app.lease_keeper import BEATS, RETRIES, LeaseKeeper
-from headmix_server.core.database import Holder, Lease, Tenant, writing
-from headmix_server.core.database.lease import LeaseRow, Seen
-from headmix_server.core.database.lease_watch import LeaseWatch, Verdict
+from headmix_server.app.storage.lease_keeper import BEATS, RETRIES, LeaseKeeper
 from headmix_server.core.errors import StorageUnavailable
+from headmix_server.database import Holder, Lease, Tenant, writing
+from headmix_server.database.lease.lease import LeaseRow, Seen
+from headmix_server.database.lease.lease_watch import LeaseWatch, Verdict
 
 SECONDS = 10.0
 CLOCKS = ((0.0, 1.0), (1e6, 0.97), (-5e5, 1.03), (3.0, 1.0))

@@ -6,9 +6,9 @@ from pathlib import Path
 from sqlalchemy import Engine, insert
 
 from headmix_adapters.config import AdapterConfig, encode_config, without_metadata
-from headmix_server.catalog.models import AdapterRow, ArtifactRow, PromotionRow, VersionRow
-from headmix_server.catalog.store import ArtifactStore
-from headmix_server.core.database import ensure_tenant, writing
+from headmix_server.catalog.bytes.store import ArtifactStore
+from headmix_server.catalog.tables import AdapterRow, ArtifactRow, PromotionRow, VersionRow
+from headmix_server.database import ensure_tenant, writing
 
 TENANT = "default"
 

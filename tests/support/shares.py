@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from headmix_server.engine.shares import Shares
+from headmix_server.engine.residency.tenant_shares import Shares
 
 
 def make_shares(present: Collection[str] = ("t",), weights: Mapping[str, float] = MappingProxyType({})) -> Shares:

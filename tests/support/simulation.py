@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.runner import Batch, RowResult, Sampled
 from headmix_server.core.types import SamplingParams
-from headmix_server.engine.fairness import INPUT_COST, OUTPUT_COST
+from headmix_server.engine.config import EngineLimits
 from headmix_server.engine.fake_runner import FakeRunner
-from headmix_server.engine.limits import EngineLimits
 from headmix_server.engine.loop import Engine
+from headmix_server.engine.scheduling.virtual_counters import INPUT_COST, OUTPUT_COST
 
 STEP_SECONDS = 0.010
 TOKEN_SECONDS = 0.0001

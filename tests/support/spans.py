@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headmix_server.kernels.step_layout import BlockTable, StepLayout, lay_out, tabulate_blocks
+from headmix_server.kernels.attention.step_layout import BlockTable, StepLayout, lay_out, tabulate_blocks
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,20 @@ from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import TERMS
 from headmix_server.core.settings import Settings
-from headmix_server.device.fixed_storage import FixedStorage
+from headmix_server.device.cuda.fixed_storage import FixedStorage
+from headmix_server.device.cuda.graph_replay import EagerReplay
+from headmix_server.device.cuda.static_decode import StaticDecode
+from headmix_server.device.cuda.static_step import StaticStep, StepShape
+from headmix_server.device.cuda.transfer import SynchronousTransfer, Transfer
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
-from headmix_server.device.replay import EagerReplay
 from headmix_server.device.runner import TorchRunner
-from headmix_server.device.static_decode import StaticDecode
-from headmix_server.device.static_step import StaticStep, StepShape
-from headmix_server.device.transfer import SynchronousTransfer, Transfer
 from headmix_server.engine.loop import Engine
-from headmix_server.kernels.static_attention import GatherAttention
-from headmix_server.kernels.tiled_reference import reference_step
+from headmix_server.kernels.adapters.tiled_reference import reference_step
+from headmix_server.kernels.attention.static import GatherAttention
 from headmix_server.kernels.triton.needs import z_width
+from headmix_server.models.loading.registry import load_model
 from headmix_server.models.model import Model
-from headmix_server.models.registry import load_model
 from headmix_server.worker import build_runner
 
 CPU = Placement(torch.device("cpu"), torch.float32)

@@ -9,7 +9,7 @@ from torch import Tensor
 from headmix_adapters.config import BaseShape
 from headmix_adapters.reference import term_delta
 from headmix_adapters.sites import iter_terms
-from headmix_server.kernels.adapters import StepAdapters
+from headmix_server.kernels.adapters.protocol import StepAdapters
 from tests.support.images import Adapter
 
 

@@ -7,7 +7,7 @@ from headmix_adapters.artifact.digest import digest_bytes, digest_file
 from headmix_adapters.artifact.faults import ArtifactError, ArtifactFault
 from headmix_adapters.artifact.header import TensorEntry
 from headmix_adapters.artifact.limits import Limits
-from headmix_adapters.artifact.reader import Artifact, open_artifact
+from headmix_adapters.artifact.open import Artifact, open_artifact
 from headmix_adapters.artifact.verify import verify_artifact
 
 __all__ = [

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
+from headmix_adapters.artifact.checks.rules import check_meaning
 from headmix_adapters.artifact.digest import digest_bytes
 from headmix_adapters.artifact.durable import write_durably
 from headmix_adapters.artifact.faults import FaultList
 from headmix_adapters.artifact.header import LENGTH_BYTES, METADATA_ENTRY
 from headmix_adapters.artifact.limits import Limits
-from headmix_adapters.artifact.reader import open_artifact
-from headmix_adapters.artifact.rules import check_meaning
+from headmix_adapters.artifact.open import open_artifact
 from headmix_adapters.config import METADATA_KEY, AdapterConfig, ExamplePrompt, encode_config
 
 ALIGNMENT = 8

@@ -11,9 +11,9 @@ from math import prod
 from types import MappingProxyType
 from typing import BinaryIO, TypeGuard
 
+from headmix_adapters.artifact.checks.foreign import SNIFFED_BYTES, foreign_file
+from headmix_adapters.artifact.checks.strict_json import parse_strict
 from headmix_adapters.artifact.faults import ArtifactError, ArtifactFault, FaultList, quoted
-from headmix_adapters.artifact.foreign import SNIFFED_BYTES, foreign_file
-from headmix_adapters.artifact.strict_json import parse_strict
 
 METADATA_ENTRY = "__metadata__"
 LENGTH_BYTES = 8

@@ -6,12 +6,12 @@ Owns the order of the checks and nothing else. Never reads pickle, never maps th
 from pathlib import Path
 from typing import BinaryIO
 
+from headmix_adapters.artifact.checks.layout import check_layout
+from headmix_adapters.artifact.checks.rules import check_base, check_dimensions, check_meaning
+from headmix_adapters.artifact.checks.values import check_values
 from headmix_adapters.artifact.faults import ArtifactError, ArtifactFault, FaultList
-from headmix_adapters.artifact.layout import check_layout
 from headmix_adapters.artifact.limits import Limits
-from headmix_adapters.artifact.reader import Artifact, artifact_from
-from headmix_adapters.artifact.rules import check_base, check_dimensions, check_meaning
-from headmix_adapters.artifact.values import check_values
+from headmix_adapters.artifact.open import Artifact, artifact_from
 from headmix_adapters.config import BaseShape
 
 

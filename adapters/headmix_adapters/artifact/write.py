@@ -12,7 +12,7 @@ from headmix_adapters.artifact.durable import write_durably
 from headmix_adapters.artifact.faults import FaultList
 from headmix_adapters.artifact.limits import Limits
 from headmix_adapters.artifact.metadata import check_metadata
-from headmix_adapters.artifact.reader import adapted_layers
+from headmix_adapters.artifact.open import adapted_layers
 from headmix_adapters.config import METADATA_KEY, AdapterConfig, encode_config
 from headmix_adapters.sites import tensor_shapes
 

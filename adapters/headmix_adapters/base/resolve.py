@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headmix_adapters.base.cache import cache_key, default_cache_dir
-from headmix_adapters.base.conversion import OnProgress, run_conversion
 from headmix_adapters.base.embedded import EMBEDDED, embedded_path
 from headmix_adapters.base.errors import BaseError
 from headmix_adapters.base.folder import read_base_shape
+from headmix_adapters.base.gguf.conversion import OnProgress, run_conversion
 from headmix_adapters.base.hub import hub_folder, is_hub_id
 from headmix_adapters.config import BaseShape
 

@@ -7,7 +7,7 @@ import typer
 
 from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import BaseError
-from headmix_adapters.base.progress_bar import resolve_visibly
+from headmix_adapters.base.gguf.progress_bar import resolve_visibly
 from headmix_adapters.config import Problem
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.printable import printable
@@ -44,7 +44,7 @@ def convert(
 ) -> None:
     """Turn an adapter made elsewhere into an artifact that computes exactly the same, or say why that is impossible."""
     _require_free(out, force=force)
-    from headmix_adapters.convert.heads import HeadWish
+    from headmix_adapters.convert.peft.heads import HeadWish
     from headmix_adapters.convert.result import save_converted
     from headmix_adapters.convert.source import ConvertOptions, convert_source
 
@@ -79,7 +79,7 @@ def export(
     if to != "peft-lora":
         _fail(ConvertError("to", f"{to} is not a format that can be written (peft-lora is)"))
     _require_free(out / "adapter_model.safetensors", force=force)
-    from headmix_adapters.convert.peft_export import export_peft_lora
+    from headmix_adapters.convert.peft.export import export_peft_lora
 
     try:
         notes = export_peft_lora(artifact, out, resolve_visibly(base), allow_base_mismatch=allow_base_mismatch)

@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headmix_adapters.artifact.strict_json import parse_strict
+from headmix_adapters.artifact.checks.strict_json import parse_strict
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.convert.heads import HeadWish
-from headmix_adapters.convert.peft_config import FILE as PEFT_CONFIG
-from headmix_adapters.convert.peft_lora import convert_peft_lora
-from headmix_adapters.convert.research import ResearchOptions, convert_research
+from headmix_adapters.convert.peft.config import FILE as PEFT_CONFIG
+from headmix_adapters.convert.peft.heads import HeadWish
+from headmix_adapters.convert.peft.lora import convert_peft_lora
+from headmix_adapters.convert.research.convert import ResearchOptions, convert_research
 from headmix_adapters.convert.result import Converted
 from headmix_adapters.convert.tokenizer_check import check_tokenizer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from headmix_adapters.artifact import open_artifact
-from headmix_adapters.artifact.tensors import load_tensors
+from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.inject.adapted import LanguageModel
 from headmix_adapters.inject.attach import attach
 from headmix_adapters.inject.classifier import ClassifierModel

@@ -4,6 +4,6 @@ Importing it loads no torch; `train.run` and what it builds on do. `python -m he
 """
 
 from headmix_adapters.train.errors import DataError, RecipeError, TrainError
-from headmix_adapters.train.recipe import Recipe, load_recipe
+from headmix_adapters.train.recipe.recipe import Recipe, load_recipe
 
 __all__ = ["DataError", "Recipe", "RecipeError", "TrainError", "load_recipe"]

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from headmix_adapters.artifact.digest import digest_file
 from headmix_adapters.artifact.durable import write_durably
 from headmix_adapters.train.errors import TargetError, TrainError
-from headmix_adapters.train.evaluate import Evaluation
+from headmix_adapters.train.scoring.evaluate import Evaluation
 
 _RECORD_FILE = "run.json"
 _LOCK_FILE = "lock"

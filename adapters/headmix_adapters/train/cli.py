@@ -11,13 +11,13 @@ from rich.console import Console
 from headmix_adapters.config import Pooling, Problem, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.command import Command, reported, run
+from headmix_adapters.train.data.rows import read_rows
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.publisher import Publisher
-from headmix_adapters.train.quick_recipe import Wishes, quick_recipe
-from headmix_adapters.train.recipe import Recipe, load_recipe, override
-from headmix_adapters.train.recipe_file import write_recipe
-from headmix_adapters.train.report import Reporter
-from headmix_adapters.train.rows import read_rows
+from headmix_adapters.train.recipe.quick_recipe import Wishes, quick_recipe
+from headmix_adapters.train.recipe.recipe import Recipe, load_recipe, override
+from headmix_adapters.train.recipe.recipe_file import write_recipe
+from headmix_adapters.train.scoring.report import Reporter
 
 QUICK = "Without a recipe"
 _NOT_REPEATED = ("recipe", "resume", "force")

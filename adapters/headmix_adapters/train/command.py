@@ -14,17 +14,17 @@ from rich.console import Console
 
 from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import BaseError
-from headmix_adapters.base.progress_bar import resolve_visibly
-from headmix_adapters.cpus import read_cpu_budget
+from headmix_adapters.base.gguf.progress_bar import resolve_visibly
+from headmix_adapters.machine.cpus import read_cpu_budget
 from headmix_adapters.train.errors import DataError, Interrupted, RecipeError, TargetError, TrainError
 from headmix_adapters.train.publisher import Publisher
-from headmix_adapters.train.quiet import quiet_packages
-from headmix_adapters.train.recipe import Recipe
-from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.recipe.recipe import Recipe
+from headmix_adapters.train.scoring.report import Reporter
+from headmix_adapters.train.terminal.quiet import quiet_packages
 
 if TYPE_CHECKING:
-    from headmix_adapters.train.finish import Result
-    from headmix_adapters.train.material import Material
+    from headmix_adapters.train.prepare import Material
+    from headmix_adapters.train.save import Result
 
 FAILED, REFUSED, NOT_PUSHED, INTERRUPTED = 1, 2, 3, 130
 """The exit statuses: it could not be done; bad input, and nothing was done; the adapter is not worth a push; Ctrl-C."""
@@ -93,8 +93,8 @@ def _load(command: Command, reporter: Reporter) -> "Material":
     recipe = command.recipe
     resolve_visibly(recipe.base)  # a conversion has a bar of its own, which no spinner may stand beside
     with reporter.stage("loading the base and reading the data"):
-        from headmix_adapters.threads import limit_threads
-        from headmix_adapters.train.material import load_material
+        from headmix_adapters.machine.threads import limit_threads
+        from headmix_adapters.train.prepare import load_material
 
         threads = limit_threads(read_cpu_budget())
         reporter.say(f"{recipe.name}: {recipe.task} on {recipe.base}, {threads} threads")
@@ -114,8 +114,8 @@ def _load(command: Command, reporter: Reporter) -> "Material":
 
 
 def _train(material: "Material", command: Command, reporter: Reporter) -> "Result":
-    from headmix_adapters.train.closing import print_closing
     from headmix_adapters.train.run import train_adapter
+    from headmix_adapters.train.scoring.closing import print_closing
 
     result = train_adapter(material, command.artifact, resume=command.resume, reporter=reporter, force=command.force)
     print_closing(Console(), material, result)
@@ -123,8 +123,8 @@ def _train(material: "Material", command: Command, reporter: Reporter) -> "Resul
 
 
 def _evaluate(material: "Material", artifact: Path, reporter: Reporter) -> None:
-    from headmix_adapters.train.closing import print_table
-    from headmix_adapters.train.score import score_artifact, score_base
+    from headmix_adapters.train.scoring.closing import print_table
+    from headmix_adapters.train.scoring.score import score_artifact, score_base
 
     with reporter.stage("scoring the adapter"):
         adapter = score_artifact(material, artifact)

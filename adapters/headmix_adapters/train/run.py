@@ -13,15 +13,15 @@ from headmix_adapters.inject import AdaptedModel, ClassifierModel, LanguageModel
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.split import split_backbone
 from headmix_adapters.train.checkpoints import RunFolder, RunIdentity, RunRecord
-from headmix_adapters.train.evaluate import Scores, deciding_score
-from headmix_adapters.train.examples import Example
-from headmix_adapters.train.finish import Result, training_record, write_result
+from headmix_adapters.train.data.examples import Example
+from headmix_adapters.train.data.prefix import prefix_pays, with_prefix_states
 from headmix_adapters.train.fitted import Fit, load_fit, save_fit
-from headmix_adapters.train.linear_probe import evaluate_linear_probe
-from headmix_adapters.train.material import Material, load_model, precision
-from headmix_adapters.train.prefix import prefix_pays, with_prefix_states
-from headmix_adapters.train.report import Reporter
-from headmix_adapters.train.score import SCORING_BATCH, score_base, score_model
+from headmix_adapters.train.prepare import Material, load_model, precision
+from headmix_adapters.train.save import Result, training_record, write_result
+from headmix_adapters.train.scoring.evaluate import Scores, deciding_score
+from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
+from headmix_adapters.train.scoring.report import Reporter
+from headmix_adapters.train.scoring.score import SCORING_BATCH, score_base, score_model
 from headmix_adapters.train.trainer import fit, training_arguments
 
 

@@ -16,15 +16,15 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from headmix_adapters.inject.adapted import AdaptedModel
-from headmix_adapters.train.batches import ExampleDataset, LengthBatches, collate
+from headmix_adapters.train.data.batches import ExampleDataset, LengthBatches, collate
+from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.errors import Interrupted, TrainError
-from headmix_adapters.train.evaluate import DecidingScore, Scores
-from headmix_adapters.train.examples import Example
 from headmix_adapters.train.fitted import Fit
-from headmix_adapters.train.interrupt import StopAtStep, stop_on_interrupt
-from headmix_adapters.train.progress import Progress
-from headmix_adapters.train.recipe import TrainingTable
-from headmix_adapters.train.step_report import StepReport
+from headmix_adapters.train.recipe.recipe import TrainingTable
+from headmix_adapters.train.scoring.evaluate import DecidingScore, Scores
+from headmix_adapters.train.terminal.interrupt import StopAtStep, stop_on_interrupt
+from headmix_adapters.train.terminal.progress import Progress
+from headmix_adapters.train.terminal.step_report import StepReport
 
 _SCORE = "eval_"
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")

@@ -4,18 +4,18 @@ from typing import Annotated
 
 import typer
 
-from headmix.cli.adapters import adapters_app
-from headmix.cli.chat import chat
-from headmix.cli.classify import classify
-from headmix.cli.complete import complete
-from headmix.cli.embed import embed
-from headmix.cli.health import health
-from headmix.cli.keys import keys_app
-from headmix.cli.models import models
+from headmix.cli.commands.adapters import adapters_app
+from headmix.cli.commands.chat import chat
+from headmix.cli.commands.classify import classify
+from headmix.cli.commands.complete import complete
+from headmix.cli.commands.embed import embed
+from headmix.cli.commands.health import health
+from headmix.cli.commands.keys import keys_app
+from headmix.cli.commands.models import models
+from headmix.cli.commands.tenants import tenants_app
+from headmix.cli.commands.usage import usage
 from headmix.cli.plugins import add_plugins
 from headmix.cli.session import Session
-from headmix.cli.tenants import tenants_app
-from headmix.cli.usage import usage
 from headmix.config import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
 from headmix.version import version
 

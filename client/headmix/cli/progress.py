@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedCo
 from rich.progress import Progress as ProgressBar
 
 from headmix.cli.printable import printable
-from headmix.upload import Progress
+from headmix.http.upload import Progress
 
 
 @contextmanager

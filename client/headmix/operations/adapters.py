@@ -1,9 +1,10 @@
 """Owns the requests that manage a tenant's adapters. Those that others share with it are named `owner/name`."""
 
-from headmix.download import check_digest, digest_of
+from headmix.http.download import check_digest, digest_of
+from headmix.http.request import Request, parser_of
+from headmix.http.upload import FileSource, Progress, Source, Upload
 from headmix.operations.address import ADAPTERS, owner, path
 from headmix.page import Page
-from headmix.request import Request, parser_of
 from headmix.types.adapter import (
     Adapter,
     AdapterList,
@@ -13,7 +14,6 @@ from headmix.types.adapter import (
     PushedAdapter,
 )
 from headmix.types.result import ResponseMeta
-from headmix.upload import FileSource, Progress, Source, Upload
 
 _PAGE = 1000
 

@@ -1,6 +1,6 @@
 """Owns how an adapter is addressed: its name as a path, and the tenant that shares it as a query."""
 
-from headmix.request import segment
+from headmix.http.request import segment
 
 ADAPTERS = "/v1/adapters"
 

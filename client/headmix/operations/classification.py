@@ -1,6 +1,6 @@
 """Owns the request that classifies texts."""
 
-from headmix.request import Request, parser_of
+from headmix.http.request import Request, parser_of
 from headmix.types.classification import Classification
 
 

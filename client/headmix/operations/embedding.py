@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from headmix.request import Request, parser_of
+from headmix.http.request import Request, parser_of
 from headmix.types.embedding import Embeddings
 from headmix.types.params import Prompt
 

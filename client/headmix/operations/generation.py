@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Unpack
 
-from headmix.request import Request, parser_of
+from headmix.http.request import Request, parser_of
 from headmix.types.chat import ChatChunk, ChatCompletion, ChatMessage
 from headmix.types.completion import Completion, CompletionChunk
 from headmix.types.params import ChatParams, CompletionParams, Messages, Prompt

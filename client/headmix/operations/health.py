@@ -1,6 +1,6 @@
 """Owns the requests that ask how the server is."""
 
-from headmix.request import Request, parser_of
+from headmix.http.request import Request, parser_of
 from headmix.types.health import Health, Readiness
 
 

@@ -1,8 +1,8 @@
 """Owns the requests that read the models this key may ask: the base and the tenant's adapters."""
 
 from headmix.errors import InvalidResponseError
+from headmix.http.request import Request, parser_of, segment
 from headmix.page import Page
-from headmix.request import Request, parser_of, segment
 from headmix.types.model import Model, ModelList
 from headmix.types.result import ResponseMeta
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from headmix.errors import InvalidArgumentError
+from headmix.http.request import Request, parser_of
 from headmix.operations.address import owner, path
-from headmix.request import Request, parser_of
 from headmix.types.adapter import Adapter, Sharing
 
 

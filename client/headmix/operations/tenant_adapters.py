@@ -1,9 +1,9 @@
 """Owns what administrators do with any tenant's adapters, which they name `owner/name`. All need the scope `admin`."""
 
 from headmix.errors import InvalidArgumentError
+from headmix.http.request import Request, parser_of, segment
 from headmix.operations.adapters import parse_adapters, parse_versions
 from headmix.page import Page
-from headmix.request import Request, parser_of, segment
 from headmix.types.adapter import Adapter, AdapterVersion, DeletedAdapter, Sharing
 
 _PAGE = 1000

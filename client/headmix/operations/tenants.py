@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Unpack
 
-from headmix.request import Request, parser_of, segment
+from headmix.http.request import Request, parser_of, segment
 from headmix.types.limits import LimitChanges, Limits
 from headmix.types.result import ResponseMeta
 from headmix.types.tenant import AuditEntry, AuditList, Key, KeyList, NewKey, Tenant, TenantList

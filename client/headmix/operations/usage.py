@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date
 
-from headmix.request import Request, parser_of
+from headmix.http.request import Request, parser_of
 from headmix.types.result import ResponseMeta
 from headmix.types.usage import UsageLine, UsageList
 

@@ -2,12 +2,12 @@
 
 from fastapi import FastAPI
 
-from headmix_server.api.body_budget import BodyBudget
-from headmix_server.api.body_limit import MIB, BodyLimit, Pace
-from headmix_server.api.errors import install_handlers
+from headmix_server.api.middleware.body_budget import BodyBudget
+from headmix_server.api.middleware.body_limit import MIB, BodyLimit, Pace
+from headmix_server.api.middleware.error_responses import install_handlers
+from headmix_server.api.middleware.refusal_pace import PacedRefusals, RefusalPace
+from headmix_server.api.middleware.request_log import RequestLog
 from headmix_server.api.openapi_page import add_openapi_page
-from headmix_server.api.refusal_pace import PacedRefusals, RefusalPace
-from headmix_server.api.request_log import RequestLog
 from headmix_server.api.routes import (
     adapters,
     canary,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
-from headmix_server.api.deps import AdaptersKey, State
+from headmix_server.api.dependencies import AdaptersKey, State
 
 Owner = Annotated[str | None, Query(description="the tenant that shares the adapter; absent: your own adapter")]
 

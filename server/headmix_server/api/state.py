@@ -6,29 +6,29 @@ from time import time
 
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.text.chat_template import ChatTemplate
-from headmix_server.api.conversion import Converter
-from headmix_server.api.engine_client import EngineClient
-from headmix_server.api.fetching import Fetcher
-from headmix_server.api.pinning import Pinning
 from headmix_server.api.public_metrics import PublicMetrics
 from headmix_server.api.threads import Threads
 from headmix_server.catalog.incoming import Incoming
 from headmix_server.catalog.library import Library
-from headmix_server.core.metrics import Metrics
+from headmix_server.core.observability.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import Residency
-from headmix_server.tenancy.audit_log import AuditLog
+from headmix_server.database.audit_log import AuditLog
+from headmix_server.engine_client.client import EngineClient
+from headmix_server.services.conversion import Converter
+from headmix_server.services.fetcher import Fetcher
+from headmix_server.services.pinning import Pinning
 from headmix_server.tenancy.failed_keys import FailedKeys
-from headmix_server.tenancy.keys import Keys
-from headmix_server.tenancy.open_requests import OpenRequests
-from headmix_server.tenancy.rates import Rates
-from headmix_server.tenancy.tenant_limits import TenantLimits
+from headmix_server.tenancy.keys.keys import Keys
+from headmix_server.tenancy.limits.open_requests import OpenRequests
+from headmix_server.tenancy.limits.rates import Rates
+from headmix_server.tenancy.limits.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
-from headmix_server.tenancy.usage import UsageMeter
-from headmix_server.tenancy.usage_report import UsageReport
+from headmix_server.tenancy.usage.meter import UsageMeter
+from headmix_server.tenancy.usage.report import UsageReport
 from headmix_server.text.tokenizer import Tokenizer
-from headmix_server.text.vocabularies import Vocabularies
-from headmix_server.text.worker_pool import WorkerPool
+from headmix_server.text.vocabulary.vocabularies import Vocabularies
+from headmix_server.text.workers.worker_pool import WorkerPool
 
 ENCODERS = frozenset({"bert", "roberta"})
 """Model types that read a whole text at once: they classify, and cannot continue one."""

@@ -6,10 +6,10 @@ Each part judges its own URL. Nothing is connected to.
 import os
 
 from headmix_server.app.errors import SettingError, SettingErrors
-from headmix_server.catalog.bucket import BucketUnusable, open_bucket
-from headmix_server.core.database import DatabaseUnusable, check_url
+from headmix_server.catalog.bytes.bucket import BucketUnusable, open_bucket
 from headmix_server.core.settings import Settings
-from headmix_server.tenancy.rates import RateStorageError, open_storage
+from headmix_server.database import DatabaseUnusable, check_url
+from headmix_server.tenancy.limits.rates import RateStorageError, open_storage
 
 
 def check_settings(settings: Settings) -> None:

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from headmix_adapters.base.conversion import OnProgress
-from headmix_adapters.base.conversion_progress import ConversionProgress
-from headmix_adapters.base.progress_bar import conversion_bar
+from headmix_adapters.base.gguf.conversion import OnProgress
+from headmix_adapters.base.gguf.conversion_progress import ConversionProgress
+from headmix_adapters.base.gguf.progress_bar import conversion_bar
 from headmix_server.app.errors import StartStopped
-from headmix_server.core.logging import LogFormat, get_logger, shows_console
+from headmix_server.core.observability.logging import LogFormat, get_logger, shows_console
 
 LOG_SECONDS = 10.0
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from headmix_server.core.logging import get_logger
+from headmix_server.core.observability.logging import get_logger
 
 INTERVAL_SECONDS = 0.1
 LOG_SECONDS = 10.0

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headmix_adapters.artifact import digest_file
+from headmix_server.catalog.bytes.upload import Upload
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord
 from headmix_server.core.errors import HeadmixServerError, InvalidAdapter, ModelNotFound
-from headmix_server.core.logging import get_logger
+from headmix_server.core.observability.logging import get_logger
 
 TENANT = "default"
 CHUNK_BYTES = 1 << 20

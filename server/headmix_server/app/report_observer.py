@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.core.logging import get_logger
 from headmix_server.core.messages import EngineReport, ResidentAdapter
-from headmix_server.core.metrics import Metrics
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.core.observability.metrics import Metrics
 
 RETRY_SECONDS = 5.0
 

@@ -16,21 +16,21 @@ from typing import Literal
 from rich.console import Console
 
 from headmix_server.api.app import create_app, prepare_routes
-from headmix_server.api.disconnect import end_tasks
+from headmix_server.api.middleware.disconnect import end_tasks
+from headmix_server.app.background_tasks import Housekeeping
 from headmix_server.app.check_settings import check_settings
-from headmix_server.app.claim import Claim, claim_database
-from headmix_server.app.data_folder import DataFolder, open_data_folder
-from headmix_server.app.descriptors import room_for_connections
+from headmix_server.app.compose import Parts, open_parts
 from headmix_server.app.errors import SettingError, StartError, StartStopped
-from headmix_server.app.front_door import FrontDoor
-from headmix_server.app.housekeeping import Housekeeping
-from headmix_server.app.http_server import http_server
-from headmix_server.app.listen import listen, url_of
+from headmix_server.app.http.descriptors import room_for_connections
+from headmix_server.app.http.listen import listen, url_of
+from headmix_server.app.http.server import http_server
 from headmix_server.app.loop_monitor import LoopMonitor
-from headmix_server.app.parts import Parts, open_parts
-from headmix_server.core.collector import keep_for_good
+from headmix_server.app.startup_gate import FrontDoor
+from headmix_server.app.storage.claim import Claim, claim_database
+from headmix_server.app.storage.data_folder import DataFolder, open_data_folder
 from headmix_server.core.errors import HeadmixServerError
-from headmix_server.core.logging import configure_logging, get_logger
+from headmix_server.core.observability.collector import keep_for_good
+from headmix_server.core.observability.logging import configure_logging, get_logger
 from headmix_server.core.settings import Settings
 from headmix_server.supervisor.supervisor import WORKER, EngineLostError, EngineRefusedError, Supervisor
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from headmix_adapters.artifact.checks.rules import check_base
 from headmix_adapters.artifact.faults import FaultList
-from headmix_adapters.artifact.rules import check_base
 from headmix_adapters.config import AdapterConfig, BaseShape, decode_config
-from headmix_server.catalog.models import ArtifactRow, IdentityRow, VersionRow
 from headmix_server.catalog.queries import NOT_DELETED
-from headmix_server.core.database import writing
+from headmix_server.catalog.tables import ArtifactRow, IdentityRow, VersionRow
+from headmix_server.database import writing
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from headmix_server.catalog.descriptions import describe
-from headmix_server.catalog.models import ArtifactRow, IdentityRow
+from headmix_server.catalog.tables import ArtifactRow, IdentityRow
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion
 from headmix_server.core.errors import InvalidRequest
 

@@ -14,13 +14,9 @@ from sqlalchemy.orm import Session
 from headmix_adapters.config import BaseShape, encode_config, without_metadata
 from headmix_server.catalog.bind_base import BaseIdentity, Bound, bind_base
 from headmix_server.catalog.bound_base import accept_artifact, require_accepted
-from headmix_server.catalog.canary import Canaries, end_canary, require_no_canary
 from headmix_server.catalog.descriptions import Descriptions
-from headmix_server.catalog.history import promote, strike, undo
-from headmix_server.catalog.models import AdapterRow, ArtifactRow, IdentityRow, VersionRow
 from headmix_server.catalog.names import check_name, parse_adapter, parse_reference
 from headmix_server.catalog.page import Page, read_page
-from headmix_server.catalog.pins import Pins, unpin
 from headmix_server.catalog.queries import (
     NO_DRAW,
     NOT_DELETED,
@@ -36,11 +32,15 @@ from headmix_server.catalog.queries import (
     versions,
 )
 from headmix_server.catalog.quota import Quota, Room, check_upload, read_room
-from headmix_server.catalog.sharing import Sharing, meant_by, share_nothing
+from headmix_server.catalog.rollout.canary import Canaries, end_canary, require_no_canary
+from headmix_server.catalog.rollout.history import promote, strike, undo
+from headmix_server.catalog.rollout.pins import Pins, unpin
+from headmix_server.catalog.rollout.sharing import Sharing, meant_by, share_nothing
+from headmix_server.catalog.tables import AdapterRow, ArtifactRow, IdentityRow, VersionRow
 from headmix_server.catalog.tombstones import Tombstones
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
-from headmix_server.core.database import PROMPT, SERVER, audit, ensure_tenant, reading, writing
 from headmix_server.core.errors import InvalidRequest
+from headmix_server.database import PROMPT, SERVER, audit, ensure_tenant, reading, writing
 
 
 class Catalog:

@@ -11,8 +11,8 @@ from sqlalchemy import Engine, delete
 from sqlalchemy.orm import Session
 
 from headmix_adapters.config import AdapterConfig, ExamplePrompt
-from headmix_server.catalog.models import DescriptionRow
-from headmix_server.core.database import reading
+from headmix_server.catalog.tables import DescriptionRow
+from headmix_server.database import reading
 
 _EXAMPLES = msgspec.json.Decoder(tuple[ExamplePrompt, ...])
 _TRAINING = msgspec.json.Decoder(dict[str, Any])

@@ -11,16 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from headmix_server.catalog.bound_base import other_base
+from headmix_server.catalog.bytes.holds import Hold, Holds
+from headmix_server.catalog.bytes.store import Collected, Store
+from headmix_server.catalog.bytes.upload import Upload
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.catalog.holds import Hold, Holds
 from headmix_server.catalog.queries import NO_DRAW
 from headmix_server.catalog.quota import Quota
-from headmix_server.catalog.store import Collected, Store
-from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
-from headmix_server.core.database import SERVER
-from headmix_server.core.logging import get_logger
+from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.types import AdapterRef
+from headmix_server.database import SERVER
 
 
 class Library:

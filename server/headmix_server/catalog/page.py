@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
-from headmix_server.catalog.models import VersionRow
 from headmix_server.catalog.queries import Columns, read
+from headmix_server.catalog.tables import VersionRow
 from headmix_server.catalog.version import AdapterVersion
 
 PAGE_BYTES = 2 * 1024 * 1024

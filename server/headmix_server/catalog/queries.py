@@ -4,8 +4,8 @@ from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from headmix_adapters.config import decode_config
-from headmix_server.catalog.models import AdapterRow, ArtifactRow, CanaryRow, PinRow, VersionRow
 from headmix_server.catalog.names import known_form
+from headmix_server.catalog.tables import AdapterRow, ArtifactRow, CanaryRow, PinRow, VersionRow
 from headmix_server.catalog.version import AdapterVersion, Canary, VersionState
 from headmix_server.core.errors import ModelNotFound
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
-from headmix_server.catalog.models import AdapterRow, VersionRow
 from headmix_server.catalog.queries import OF_ADAPTER
+from headmix_server.catalog.tables import AdapterRow, VersionRow
 from headmix_server.core.errors import RateLimitExceeded
 
 

@@ -6,10 +6,10 @@ Knows rows only. When nothing uses an artifact any more, `library` knows.
 from sqlalchemy import Engine, delete, select
 
 from headmix_server.catalog.descriptions import forget
-from headmix_server.catalog.models import AdapterRow, ArtifactRow, VersionRow
 from headmix_server.catalog.queries import OF_ADAPTER, in_use
+from headmix_server.catalog.tables import AdapterRow, ArtifactRow, VersionRow
 from headmix_server.catalog.version import VersionState
-from headmix_server.core.database import SERVER, audit, reading, writing
+from headmix_server.database import SERVER, audit, reading, writing
 
 _DELETED = VersionRow.state == VersionState.DELETED.value
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from headmix_adapters.memory import available_memory
-from headmix_server.core.logging import get_logger
+from headmix_adapters.machine.memory import available_memory
+from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.settings import Settings
 
 MIB = 1 << 20

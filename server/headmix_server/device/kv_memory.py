@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from headmix_server.device.reserved_memory import reserve
+from headmix_server.device.adapters.reserved_memory import reserve
 from headmix_server.models.config import ModelConfig
 
 CPU = torch.device("cpu")

@@ -19,19 +19,19 @@ from headmix_server.core.runner import (
     RowResult,
 )
 from headmix_server.core.types import AdapterRef
-from headmix_server.device.adapter_files import LoadedAdapter, load_adapter
-from headmix_server.device.adapter_pool import AdapterPool, Occupant
+from headmix_server.device.adapters.adapter_files import LoadedAdapter, load_adapter
+from headmix_server.device.adapters.adapter_pool import AdapterPool, Occupant
+from headmix_server.device.adapters.added_tokens import take_added, vocabulary_size
+from headmix_server.device.adapters.slot_storage import SlotStorage
+from headmix_server.device.cuda.static_decode import StaticDecode
+from headmix_server.device.cuda.static_step import DecodeRow
 from headmix_server.device.kv_memory import KVMemory
+from headmix_server.device.outputs import Placed, ReadOut
 from headmix_server.device.placement import Placement
-from headmix_server.device.read_out import Placed, ReadOut
-from headmix_server.device.slot_storage import SlotStorage
-from headmix_server.device.static_decode import StaticDecode
-from headmix_server.device.static_step import DecodeRow
 from headmix_server.device.threads import compute_with, computing_alone
-from headmix_server.device.vocabulary import take_added, vocabulary_size
-from headmix_server.kernels.attention import StepAttention
-from headmix_server.kernels.attention_backend import AttentionBackend, choose_attention
-from headmix_server.kernels.step_layout import StepLayout, lay_out, tabulate_blocks
+from headmix_server.kernels.attention.backend import AttentionBackend, choose_attention
+from headmix_server.kernels.attention.step_layout import StepLayout, lay_out, tabulate_blocks
+from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.models.model import Model
 
 

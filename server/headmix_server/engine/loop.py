@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from math import inf
 
 from headmix_server.core.errors import NumericalError
-from headmix_server.core.logging import get_logger
 from headmix_server.core.messages import (
     Abort,
     Classified,
@@ -28,6 +27,7 @@ from headmix_server.core.messages import (
     TokenOutput,
     UnpinAdapter,
 )
+from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.runner import (
     AdapterLoadError,
     Batch,
@@ -39,14 +39,14 @@ from headmix_server.core.runner import (
     Scored,
 )
 from headmix_server.engine.accounts import Accounts
+from headmix_server.engine.cache.kv_cache import KVCache
+from headmix_server.engine.config import EngineLimits
 from headmix_server.engine.contract import accept
-from headmix_server.engine.fairness import VirtualCounters
-from headmix_server.engine.kv_cache import KVCache
-from headmix_server.engine.limits import EngineLimits
-from headmix_server.engine.prefetches import Prefetches
-from headmix_server.engine.scheduler import Scheduler
+from headmix_server.engine.residency.load_requests import Prefetches
+from headmix_server.engine.residency.tiers import AdapterTiers
+from headmix_server.engine.scheduling.scheduler import Scheduler
+from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
 from headmix_server.engine.sequence import Sequence
-from headmix_server.engine.tiers import AdapterTiers
 
 MAX_FAILED_STEPS = 3
 """Steps in a row that may fail whole before the engine gives itself up to be replaced."""

@@ -1,7 +1,7 @@
 """What the engine tells the API process about itself, for the metrics."""
 
 from headmix_server.core.messages import EngineReport
-from headmix_server.engine.limits import UNBOUNDED
+from headmix_server.engine.config import UNBOUNDED
 from headmix_server.engine.loop import Engine
 
 

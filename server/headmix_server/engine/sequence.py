@@ -15,7 +15,7 @@ from headmix_server.core.types import (
     TokenCounts,
     TokenLogprob,
 )
-from headmix_server.engine.prefix_keys import BlockKeys
+from headmix_server.engine.cache.block_keys import BlockKeys
 
 
 @dataclass(slots=True, eq=False)

@@ -7,8 +7,8 @@ it has nothing of its own, what it shares with others.
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
-from headmix_server.engine.eviction import choose_victim
-from headmix_server.engine.shares import Cost, Shares, View
+from headmix_server.engine.residency.eviction import choose_victim
+from headmix_server.engine.residency.tenant_shares import Cost, Shares, View
 
 
 def choose_victims(

@@ -11,7 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from headmix_server.core.logging import get_logger
+from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.native.loading import load_native
 
 LARGEST = 127

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from headmix_server.core.logging import get_logger
+from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.native.loading import load_native
 
 Angles = tuple[Tensor, Tensor]

@@ -16,7 +16,7 @@ from headmix_server.core.errors import ModelNotFound
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef
 from headmix_server.text.tokenizer import Tokenizer
-from headmix_server.text.vocabularies import Vocabularies
+from headmix_server.text.vocabulary.vocabularies import Vocabularies
 
 TENANT = "local"
 

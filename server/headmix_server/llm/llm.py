@@ -13,11 +13,11 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from headmix_adapters.base.progress_bar import resolve_visibly
+from headmix_adapters.base.gguf.progress_bar import resolve_visibly
 from headmix_adapters.config import Pooling
 from headmix_adapters.text.chat_template import load_chat_template
-from headmix_server.core.logging import quiet_logging
 from headmix_server.core.messages import Abort, ForgetAdapter
+from headmix_server.core.observability.logging import quiet_logging
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import SamplingParams
 from headmix_server.llm.adapters import Adapters

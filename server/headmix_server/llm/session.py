@@ -24,7 +24,7 @@ from headmix_server.core.messages import (
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef, FinishReason, TokenLogprob
 from headmix_server.engine.loop import Engine
-from headmix_server.engine.serve import LOADING_POLL_SECONDS
+from headmix_server.engine.server import LOADING_POLL_SECONDS
 from headmix_server.worker import build_runner
 
 

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from headmix_server.kernels.adapters import StepAdapters
-from headmix_server.kernels.attention import StepAttention
+from headmix_server.kernels.adapters.protocol import StepAdapters
+from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.kernels.row_ops import Angles
-from headmix_server.models.block import PreNormBlock
 from headmix_server.models.config import ModelConfig
-from headmix_server.models.norm import Norm
-from headmix_server.models.rotary import Rotary
-from headmix_server.models.vocabulary import Vocabulary
+from headmix_server.models.layers.block import PreNormBlock
+from headmix_server.models.layers.norm import Norm
+from headmix_server.models.layers.rotary import Rotary
+from headmix_server.models.layers.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from headmix_server.kernels.adapters import StepAdapters
-from headmix_server.kernels.attention import StepAttention
-from headmix_server.models.activation import ACTIVATIONS, Activation
-from headmix_server.models.attention import Heads, SelfAttention
-from headmix_server.models.block import PostNormBlock
+from headmix_server.kernels.adapters.protocol import StepAdapters
+from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.models.config import ModelConfig
-from headmix_server.models.config_reader import ConfigReader
-from headmix_server.models.mlp import Mlp
-from headmix_server.models.norm import LayerNorm
-from headmix_server.models.positions import Positions
-from headmix_server.models.weights import Checkpoint
+from headmix_server.models.layers.activation import ACTIVATIONS, Activation
+from headmix_server.models.layers.attention import Heads, SelfAttention
+from headmix_server.models.layers.block import PostNormBlock
+from headmix_server.models.layers.mlp import Mlp
+from headmix_server.models.layers.norm import LayerNorm
+from headmix_server.models.layers.positions import Positions
+from headmix_server.models.loading.config_reader import ConfigReader
+from headmix_server.models.loading.weights import Checkpoint
 
 HEADS = ("pooler.", "cls.", "lm_head.", "classifier.", "qa_outputs.")
 """What a checkpoint may hold above the encoder, and adapters bring themselves."""

@@ -4,8 +4,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from headmix_server.kernels.adapters import StepAdapters
-from headmix_server.kernels.attention import StepAttention
+from headmix_server.kernels.adapters.protocol import StepAdapters
+from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.models.config import ModelConfig
 
 

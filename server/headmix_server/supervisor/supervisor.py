@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from headmix_server.api.engine_client import EngineClient
-from headmix_server.api.engine_connection import EngineConnection
-from headmix_server.core.logging import get_logger
+from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.settings import Settings
+from headmix_server.engine_client.client import EngineClient
+from headmix_server.engine_client.connection import EngineConnection
 from headmix_server.supervisor.engine_process import CANNOT_START, EngineProcess, ending
 from headmix_server.supervisor.restart_policy import RestartPolicy
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from math import ceil
 
-from headmix_server.tenancy.key_text import hash_key
+from headmix_server.tenancy.keys.key_text import hash_key
 
 KNOWN_SECONDS = 600.0
 _MOST_REMEMBERED = 10_000

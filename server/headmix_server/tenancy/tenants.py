@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Engine, func, select
 
-from headmix_server.core.database import Tenant, audit, ensure_tenant, reading, writing
-from headmix_server.tenancy.models import KeyRow
+from headmix_server.database import Tenant, audit, ensure_tenant, reading, writing
+from headmix_server.tenancy.tables import KeyRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from math import prod
 import tokenizers
 from tokenizers import AddedToken, models
 
-from headmix_server.text.byte_alphabet import BYTES
+from headmix_server.text.vocabulary.byte_alphabet import BYTES
 
 _COMPOSED = 4
 """Characters that NFC and NFKC make one of, at most: the longest canonical decomposition of a character."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 from typing import Protocol
 
-from headmix_server.text.byte_run import REPLACEMENT, ByteRun
 from headmix_server.text.tokenizer import Tokenizer
+from headmix_server.text.vocabulary.byte_run import REPLACEMENT, ByteRun
 
 _CONTEXT = 4  # tokens
 _LONGEST_WINDOW = 32  # tokens; reached only where tokens add no text

@@ -14,11 +14,11 @@ import tokenizers
 from tokenizers import models
 
 from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
-from headmix_server.text.byte_alphabet import BYTES
 from headmix_server.text.capacity import capacity_of
-from headmix_server.text.encoder import Words
 from headmix_server.text.plain_text import matcher
-from headmix_server.text.token_names import plain_name, renamed_tokens
+from headmix_server.text.vocabulary.byte_alphabet import BYTES
+from headmix_server.text.vocabulary.token_names import plain_name, renamed_tokens
+from headmix_server.text.workers.encoder import Words
 
 
 class Tokenizer:

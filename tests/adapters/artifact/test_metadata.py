@@ -11,7 +11,7 @@ from headmix_adapters.artifact import ArtifactError, Limits, open_artifact, veri
 from headmix_adapters.artifact.edit import with_examples
 from headmix_adapters.artifact.header import LENGTH_BYTES
 from headmix_adapters.artifact.metadata import training_fault
-from headmix_adapters.artifact.stored import read_stored
+from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.config import decode_config, decode_without_metadata, encode_config, without_metadata
 from tests.support.artifacts import (

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headmix_adapters.artifact import ArtifactError, digest_file, open_artifact, verify_artifact
-from headmix_adapters.artifact.tensors import load_tensors
+from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.config import AdapterConfig, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.printable import printable

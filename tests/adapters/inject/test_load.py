@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from headmix_adapters.artifact.tensors import load_tensors
+from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.config import ClassifierConfig, Pooling, Problem, Sites
 from headmix_adapters.inject import AttachError, ClassifierModel, LanguageModel, attach, load_adapter

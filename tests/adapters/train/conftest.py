@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from headmix_adapters.text.base_text import BaseText, read_base_text
-from headmix_adapters.train.material import Material, load_material
-from headmix_adapters.train.recipe import Recipe
-from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.prepare import Material, load_material
+from headmix_adapters.train.recipe.recipe import Recipe
+from headmix_adapters.train.scoring.report import Reporter
 from tests.support.tiny_model import make_tiny_llama
 
 RecipeMaker = Callable[..., Recipe]

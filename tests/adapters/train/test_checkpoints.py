@@ -8,7 +8,7 @@ import pytest
 from headmix_adapters.artifact import digest_file
 from headmix_adapters.train.checkpoints import RunFolder, RunIdentity, RunRecord
 from headmix_adapters.train.errors import TargetError, TrainError
-from headmix_adapters.train.evaluate import Evaluation
+from headmix_adapters.train.scoring.evaluate import Evaluation
 
 IDENTITY = RunIdentity(recipe="r", train_data="t", eval_data="e", base="b")
 

@@ -13,15 +13,15 @@ import typer
 from typer.testing import CliRunner
 
 from headmix_adapters.artifact import digest_file, open_artifact
-from headmix_adapters.cpus import CpuBudget
 from headmix_adapters.inject import AdaptedModel
+from headmix_adapters.machine.cpus import CpuBudget
 from headmix_adapters.train import cli, command
 from headmix_adapters.train import run as run_module
-from headmix_adapters.train.evaluate import Evaluation
-from headmix_adapters.train.material import Material
-from headmix_adapters.train.recipe import load_recipe
-from headmix_adapters.train.recipe_file import recipe_text
-from headmix_adapters.train.score import score_model
+from headmix_adapters.train.prepare import Material
+from headmix_adapters.train.recipe.recipe import load_recipe
+from headmix_adapters.train.recipe.recipe_file import recipe_text
+from headmix_adapters.train.scoring.evaluate import Evaluation
+from headmix_adapters.train.scoring.score import score_model
 from tests.adapters.train.conftest import RecipeMaker
 
 FINAL = "tiny-classification.safetensors"
@@ -235,7 +235,7 @@ def test_an_artifact_is_replaced_with_force_alone_and_before_any_work(
     path.parent.mkdir()
     path.write_bytes(b"a good adapter")
     with monkeypatch.context() as patch:
-        patch.setattr("headmix_adapters.train.material.load_material", lambda *_: pytest.fail("it began to work"))
+        patch.setattr("headmix_adapters.train.prepare.load_material", lambda *_: pytest.fail("it began to work"))
         assert refused(recipe_path) == f"{path} exists; --force replaces it, --output writes elsewhere"
         assert "is a folder" in refused(recipe_path, "--output", path.parent)
         assert "nothing to resume" in refused(recipe_path, "--resume", "--output", path.with_name("other.safetensors"))

@@ -8,8 +8,8 @@ from transformers import LlamaForCausalLM, Trainer, TrainingArguments
 
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.inject import load_adapter
-from headmix_adapters.train.batches import ExampleDataset, collate
-from headmix_adapters.train.examples import Example
+from headmix_adapters.train.data.batches import ExampleDataset, collate
+from headmix_adapters.train.data.examples import Example
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import adapter_config
 from tests.support.tiny_model import tiny_shape

@@ -11,12 +11,12 @@ from headmix_adapters.artifact import open_artifact
 from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.train import run as run_module
 from headmix_adapters.train.errors import Interrupted
-from headmix_adapters.train.evaluate import Evaluation
-from headmix_adapters.train.finish import Result
 from headmix_adapters.train.fitted import Fit
-from headmix_adapters.train.material import Material
-from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.run import train_adapter
+from headmix_adapters.train.save import Result
+from headmix_adapters.train.scoring.evaluate import Evaluation
+from headmix_adapters.train.scoring.report import Reporter
 
 MaterialMaker = Callable[..., Material]
 # By epoch: the second is the best, and two worse ones follow.

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from headmix_adapters.artifact import verify_artifact
 from headmix_adapters.base import BaseError
 from headmix_adapters.inject import load_adapter
+from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.errors import RecipeError
-from headmix_adapters.train.examples import Example
-from headmix_adapters.train.material import Material, load_material
-from headmix_adapters.train.prototypes import evaluate_prototypes
-from headmix_adapters.train.recipe import Recipe
-from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.prepare import Material, load_material
+from headmix_adapters.train.recipe.recipe import Recipe
 from headmix_adapters.train.run import train_adapter
-from headmix_adapters.train.score import score_base
+from headmix_adapters.train.scoring.prototypes import evaluate_prototypes
+from headmix_adapters.train.scoring.report import Reporter
+from headmix_adapters.train.scoring.score import score_base
 from tests.adapters.train.conftest import RecipeMaker
 from tests.support.artifacts import classifier_config
 from tests.support.families import FAMILIES

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from headmix_adapters.artifact import verify_artifact
-from headmix_adapters.train.material import load_material
-from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.prepare import load_material
 from headmix_adapters.train.run import train_adapter
-from headmix_adapters.train.score import score_artifact
+from headmix_adapters.train.scoring.report import Reporter
+from headmix_adapters.train.scoring.score import score_artifact
 from tests.adapters.train.conftest import RecipeMaker
 from tests.support.families import FAMILIES
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from headmix_adapters.config import ClassifierConfig
 from headmix_adapters.text.base_text import BaseText
+from headmix_adapters.train.data.examples import Encoded, encode_classification, encode_generation
+from headmix_adapters.train.data.rows import Row, read_rows
 from headmix_adapters.train.errors import DataError
-from headmix_adapters.train.examples import Encoded, encode_classification, encode_generation
-from headmix_adapters.train.rows import Row, read_rows
 from tests.support.artifacts import classifier_config
 
 Cell = str | int

@@ -12,19 +12,19 @@ from rich.console import Console
 from safetensors import SafetensorError, safe_open
 
 from headmix_adapters.artifact import digest_file, open_artifact, verify_artifact
-from headmix_adapters.artifact.tensors import load_tensors
+from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.sites import tensor_shapes
 from headmix_adapters.train import run as run_module
 from headmix_adapters.train.checkpoints import RunFolder
 from headmix_adapters.train.errors import Interrupted, TrainError
-from headmix_adapters.train.evaluate import Evaluation
-from headmix_adapters.train.finish import Result
 from headmix_adapters.train.fitted import Fit
-from headmix_adapters.train.material import Material
-from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.run import train_adapter
-from headmix_adapters.train.score import score_artifact, score_model
+from headmix_adapters.train.save import Result
+from headmix_adapters.train.scoring.evaluate import Evaluation
+from headmix_adapters.train.scoring.report import Reporter
+from headmix_adapters.train.scoring.score import score_artifact, score_model
 
 MaterialMaker = Callable[..., Material]
 

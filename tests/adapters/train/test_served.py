@@ -7,9 +7,9 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.exactness import Case, compare
 from headmix_adapters.base import resolve_base
-from headmix_adapters.train.material import Material
-from headmix_adapters.train.report import Reporter
+from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.run import train_adapter
+from headmix_adapters.train.scoring.report import Reporter
 from headmix_server.core.settings import Settings
 from headmix_server.llm.session import build_engine
 

@@ -176,7 +176,7 @@ async def test_a_full_disk_is_told_and_nothing_is_half_written(
     def full(*_: object) -> None:
         raise InsufficientStorage("The disk is full; nothing was stored.")
 
-    monkeypatch.setattr("headmix_server.catalog.upload.Upload.write", full)
+    monkeypatch.setattr("headmix_server.catalog.bytes.upload.Upload.write", full)
     response = await upload(rig, artifact(rig, tmp_path))
     assert (response.status_code, response.json()["error"]["code"]) == (507, "insufficient_storage")
     assert (await rig.client.get(URL)).json()["data"] == []

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from headmix_server.catalog.bucket import open_bucket
-from headmix_server.catalog.bucket_store import BucketStore
-from headmix_server.catalog.holds import Holds
+from headmix_server.catalog.bytes.bucket import open_bucket
+from headmix_server.catalog.bytes.bucket_store import BucketStore
+from headmix_server.catalog.bytes.holds import Holds
 from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
 from tests.support.api_rig import OTHER_TENANT, ApiRig, MakeStore, api_rig
 from tests.support.artifacts import random_artifact

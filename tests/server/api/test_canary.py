@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from headmix_server.catalog.canary import draw_of
+from headmix_server.catalog.rollout.canary import draw_of
 from headmix_server.core.messages import Generate
-from headmix_server.tenancy.principal import Scope
+from headmix_server.tenancy.keys.principal import Scope
 from tests.server.api.test_adapters import artifact, upload
 from tests.support.api_rig import TENANT, ApiRig
 

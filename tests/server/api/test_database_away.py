@@ -11,7 +11,7 @@ import pytest
 from headmix_server.api.app import create_app
 from headmix_server.core.errors import StorageUnavailable
 from headmix_server.core.messages import Generate
-from tests.server.api.test_engine_client import token
+from tests.server.engine_client.test_client import token
 from tests.support.api_rig import BASE, ApiRig, api_rig
 from tests.support.sse import events
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from headmix_server.api.admission import RETRY_CONCURRENT
 from headmix_server.api.app import create_app
-from headmix_server.api.conversion import RETRY_SECONDS
-from headmix_server.api.engine_client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
-from headmix_server.api.errors import RETRY_AFTER, ROUTING_CODES
+from headmix_server.api.inference.tenant_limits import RETRY_CONCURRENT
+from headmix_server.api.middleware.error_responses import RETRY_AFTER, ROUTING_CODES
+from headmix_server.api.responses.sse import FIRST_EVENT_SECONDS, PING_SECONDS
 from headmix_server.api.routes.usage import USUAL_DAYS
 from headmix_server.api.schemas.body import RequestBody
 from headmix_server.api.schemas.chat import ChatRequest
@@ -21,13 +20,14 @@ from headmix_server.api.schemas.common import SamplingBody
 from headmix_server.api.schemas.completions import CompletionRequest
 from headmix_server.api.schemas.embeddings import EmbeddingRequest
 from headmix_server.api.schemas.messages import ChatMessage, TextPart
-from headmix_server.api.sse import FIRST_EVENT_SECONDS, PING_SECONDS
 from headmix_server.core.errors import ERRORS_BY_CODE
 from headmix_server.core.types import UNSCORED
-from headmix_server.tenancy.limits import LIMIT_NAMES
-from headmix_server.tenancy.principal import Scope
-from headmix_server.tenancy.tenant_limits import REMEMBERED_SECONDS
-from headmix_server.tenancy.usage_report import MOST_ROWS
+from headmix_server.engine_client.client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
+from headmix_server.services.conversion import RETRY_SECONDS
+from headmix_server.tenancy.keys.principal import Scope
+from headmix_server.tenancy.limits.limits import LIMIT_NAMES
+from headmix_server.tenancy.limits.tenant_limits import REMEMBERED_SECONDS
+from headmix_server.tenancy.usage.report import MOST_ROWS
 from tests.support.api_rig import ApiRig
 
 pytestmark = pytest.mark.drift

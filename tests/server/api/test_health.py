@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from headmix_server.core.messages import Generate
-from headmix_server.tenancy.principal import Scope
+from headmix_server.tenancy.keys.principal import Scope
 from tests.support.api_rig import BASE, ApiRig, api_rig
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from headmix_server.api.json_request import INLINE_BYTES
+from headmix_server.api.middleware.json_request import INLINE_BYTES
 from headmix_server.core.messages import EngineReady, Generate
 from tests.support.api_rig import BASE, ApiRig, api_rig
 from tests.support.loop_time import loop_time

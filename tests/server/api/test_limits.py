@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from headmix_server.core.messages import Abort, Classify, Embed, Generate
-from headmix_server.tenancy.principal import Scope
-from headmix_server.tenancy.rates import Rates
+from headmix_server.tenancy.keys.principal import Scope
+from headmix_server.tenancy.limits.rates import Rates
 from tests.support.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig, api_rig
 from tests.support.clock import FakeClock
 from tests.support.redis_server import RedisServer

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from headmix_adapters.text.tokenizer import BaseTokenizer
-from headmix_server.api.prompts import INLINE_CHARACTERS, INLINE_TURNS
+from headmix_server.api.inference.prompts import INLINE_CHARACTERS, INLINE_TURNS
 from headmix_server.core.messages import Classify, Embed, EngineReady, Generate
 from tests.support.api_rig import BASE, ApiRig, api_rig
 from tests.support.loop_time import loop_time

@@ -13,7 +13,7 @@ from alembic import command
 from sqlalchemy import Engine, event, text
 
 from headmix_adapters.config import decode_config, encode_config
-from headmix_server.core.database.migrate import alembic_config
+from headmix_server.database.migrate import alembic_config
 from tests.support.api_rig import ApiRig
 from tests.support.artifacts import nested, random_artifact, with_description
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headmix_server.core.messages import EngineReport, ResidentAdapter
 from headmix_server.core.types import Residency
-from headmix_server.tenancy.principal import Scope
+from headmix_server.tenancy.keys.principal import Scope
 from tests.support.api_rig import TENANT, ApiRig, api_rig
 from tests.support.metrics_lint import complaints, promtool_says
 

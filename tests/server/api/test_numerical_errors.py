@@ -7,7 +7,7 @@ import pytest
 
 from headmix_server.core.messages import Classify, Embed, Failed, Generate, Output, ToEngine
 from headmix_server.core.types import TokenCounts
-from headmix_server.tenancy.principal import Scope
+from headmix_server.tenancy.keys.principal import Scope
 from tests.support.api_rig import BASE, ApiRig
 from tests.support.fake_engine import generated
 from tests.support.sse import events

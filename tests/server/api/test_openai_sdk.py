@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from headmix_server.core.messages import Generate
-from headmix_server.tenancy.rates import Rates
+from headmix_server.tenancy.limits.rates import Rates
 from tests.support.api_rig import BASE, TENANT, ApiRig, api_rig
 from tests.support.clock import FakeClock
 

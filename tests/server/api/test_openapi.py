@@ -11,7 +11,7 @@ import pytest
 
 from headmix_server.api.app import create_app
 from headmix_server.api.state import ApiState
-from headmix_server.core.metrics import Metrics
+from headmix_server.core.observability.metrics import Metrics
 from headmix_server.core.settings import Settings
 
 pytestmark = pytest.mark.drift

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from headmix_server.catalog.models import ArtifactRow
+from headmix_server.catalog.tables import ArtifactRow
 from headmix_server.catalog.version import AdapterVersion
-from headmix_server.core.database import writing
 from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
+from headmix_server.database import writing
 from tests.support.api_rig import OTHER_TENANT, ApiRig
 
 CHAT = {"messages": [{"role": "user", "content": "x"}]}

@@ -8,8 +8,8 @@ import pytest
 
 from headmix_server.api import public_metrics
 from headmix_server.api.public_metrics import Page, PublicMetrics
-from headmix_server.core.metrics import Metrics
-from headmix_server.tenancy.principal import Scope
+from headmix_server.core.observability.metrics import Metrics
+from headmix_server.tenancy.keys.principal import Scope
 from tests.support.api_rig import ApiRig
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from headmix_server.core.messages import Generate, LoadAdapter
-from headmix_server.tenancy.principal import Scope
+from headmix_server.tenancy.keys.principal import Scope
 from tests.server.api.test_indistinguishable import ROUTES, Route
 from tests.support.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
 

@@ -6,7 +6,7 @@ import pytest
 
 from headmix_server.catalog.version import VersionState
 from headmix_server.core.types import Residency
-from headmix_server.tenancy.principal import Scope
+from headmix_server.tenancy.keys.principal import Scope
 from tests.support.api_rig import OTHER_TENANT, ApiRig
 
 URL = f"/v1/tenants/{OTHER_TENANT}/adapters"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headmix_server.tenancy.principal import Scope
+from headmix_server.tenancy.keys.principal import Scope
 from tests.server.api.test_openapi import document
 from tests.support.api_rig import OTHER_TENANT, TENANT, ApiRig
 

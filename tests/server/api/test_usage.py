@@ -12,7 +12,7 @@ import pytest
 from headmix_server.api.schemas.usage import UsageObject, usage_csv
 from headmix_server.core.errors import InsufficientStorage
 from headmix_server.core.messages import Abort, Generate, TokenOutput
-from headmix_server.tenancy.principal import Scope
+from headmix_server.tenancy.keys.principal import Scope
 from tests.support.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
 
 URL = "/v1/usage"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from headmix_adapters.base.conversion_progress import progress_of
+from headmix_adapters.base.gguf.conversion_progress import progress_of
 from headmix_server.app.conversion_watch import watch_conversion
 from headmix_server.app.errors import StartStopped
-from headmix_server.core.logging import configure_logging
+from headmix_server.core.observability.logging import configure_logging
 from tests.support.clock import FakeClock
 from tests.support.gguf_files import write_tiny_gguf
 from tests.support.server import running_server, serve_command, server_environment

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
-from headmix_server.core.database import ensure_tenant, open_database, writing
+from headmix_server.database import ensure_tenant, open_database, writing
 from tests.support.lease_world import CLOCKS, SECONDS, LeaseWorld
 
 ROUND = 25.0

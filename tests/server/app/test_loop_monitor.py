@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from headmix_server.app.loop_monitor import LOG_SECONDS, LoopMonitor
-from headmix_server.core.metrics import Metrics
+from headmix_server.core.observability.metrics import Metrics
 from tests.support.loop_time import loop_time
 
 

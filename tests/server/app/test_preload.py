@@ -4,13 +4,13 @@ import pytest
 
 from headmix_adapters.artifact import ArtifactError, digest_file, verify_artifact
 from headmix_server.app.preload import TENANT, Preload
+from headmix_server.catalog.bytes.store import ArtifactStore
+from headmix_server.catalog.bytes.upload import Upload
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore
-from headmix_server.catalog.upload import Upload
 from headmix_server.catalog.version import AdapterRecord
-from headmix_server.core.database import open_database
 from headmix_server.core.errors import InvalidAdapter
+from headmix_server.database import open_database
 from tests.support.artifacts import random_artifact, tiny_base_shape
 from tests.support.records import record_of
 

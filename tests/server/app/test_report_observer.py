@@ -8,11 +8,11 @@ from structlog.testing import capture_logs
 
 from headmix_server.app.report_observer import Names, ReportObserver
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.core.database import open_database
 from headmix_server.core.errors import StorageUnavailable
 from headmix_server.core.messages import EngineReport, ResidentAdapter
-from headmix_server.core.metrics import Metrics
+from headmix_server.core.observability.metrics import Metrics
 from headmix_server.core.types import Residency
+from headmix_server.database import open_database
 from tests.support.records import digest_of, record_of
 
 DIGEST = digest_of(b"one")

@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.exactness import Case, answer_by_transformers
 from headmix_adapters.base import resolve_base
-from headmix_server.text.extended import ExtendedTokenizer
 from headmix_server.text.tokenizer import load_tokenizer
+from headmix_server.text.vocabulary.extended import ExtendedTokenizer
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import random_artifact
 from tests.support.families import FAMILIES

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from headmix_adapters.base import read_base_shape
-from headmix_server.app.data_folder import run_folder
+from headmix_server.app.storage.data_folder import run_folder
 from tests.support.artifacts import classifier_config, random_artifact
 from tests.support.server import (
     FAKE_BASE,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx2
 
-from headmix_server.core.database import open_database
-from headmix_server.tenancy.usage_report import UsageReport
+from headmix_server.database import open_database
+from headmix_server.tenancy.usage.report import UsageReport
 from tests.support.server import FAKE_BASE, RunningServer, running_server, wait_for
 
 

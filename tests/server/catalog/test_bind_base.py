@@ -7,10 +7,10 @@ from sqlalchemy import Engine, update
 from headmix_adapters.config import BaseShape
 from headmix_server.catalog.bind_base import BaseIdentity, Bound, OtherBaseError, bind_base
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.catalog.models import ArtifactRow, IdentityRow, VersionRow
+from headmix_server.catalog.tables import ArtifactRow, IdentityRow, VersionRow
 from headmix_server.catalog.version import AdapterRecord, Canary, VersionState
-from headmix_server.core.database import audit_entries, reading, writing
 from headmix_server.core.errors import InvalidRequest
+from headmix_server.database import audit_entries, reading, writing
 from tests.support.records import BASE, digest_of, record_of
 
 OWN = BASE.fingerprint

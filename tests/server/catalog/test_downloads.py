@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headmix_server.catalog.bucket import open_bucket
-from headmix_server.catalog.bucket_store import BucketStore
+from headmix_server.catalog.bytes.bucket import open_bucket
+from headmix_server.catalog.bytes.bucket_store import BucketStore
 from headmix_server.core.errors import StorageUnavailable
 from tests.support.records import digest_of
 from tests.support.waiting import until

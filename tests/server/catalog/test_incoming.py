@@ -10,8 +10,8 @@ import pytest
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.incoming import Incoming, IncomingUpload
 from headmix_server.catalog.quota import Quota, Room
-from headmix_server.core.database import open_database
 from headmix_server.core.errors import RateLimitExceeded, ServerOverloaded, StorageUnavailable
+from headmix_server.database import open_database
 from tests.support.records import record_of
 
 BYTES = 100

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headmix_server.catalog.bucket import open_bucket
+from headmix_server.catalog.bytes.bucket import open_bucket
 from headmix_server.catalog.library import Library
 from headmix_server.catalog.quota import Quota
 from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ModelNotFound, RateLimitExceeded

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from headmix_server.catalog.bytes.holds import Hold
+from headmix_server.catalog.bytes.store import ArtifactStore
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.catalog.holds import Hold
 from headmix_server.catalog.library import Library
-from headmix_server.catalog.store import ArtifactStore
 from headmix_server.catalog.version import VersionState
-from headmix_server.core.database import open_database
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
+from headmix_server.database import open_database
 from tests.support.records import BASE, digest_of, record_of
 
 NAMES = st.sampled_from([("acme", "a"), ("acme", "b"), ("other", "a")])

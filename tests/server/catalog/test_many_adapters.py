@@ -12,9 +12,9 @@ from sqlalchemy import Engine, event
 
 from headmix_adapters.config import AdapterConfig, decode_config
 from headmix_server.catalog.catalog import Catalog
-from headmix_server.catalog.sharing import Shares
+from headmix_server.catalog.rollout.sharing import Shares
 from headmix_server.catalog.version import VersionState
-from headmix_server.core.database import open_database
+from headmix_server.database import open_database
 from tests.support.records import digest_of, record_of
 from tests.support.registries import TENANT, fill, name_of
 

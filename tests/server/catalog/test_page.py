@@ -5,7 +5,7 @@ from sqlalchemy import Engine
 
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.page import PAGE_BYTES
-from headmix_server.catalog.sharing import Shares
+from headmix_server.catalog.rollout.sharing import Shares
 from headmix_server.catalog.version import AdapterVersion
 from tests.support.records import record_of
 

@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.quota import Quota
 from headmix_server.catalog.version import AdapterRecord
-from headmix_server.core.database import open_database
 from headmix_server.core.errors import RateLimitExceeded
+from headmix_server.database import open_database
 from tests.support.records import record_of
 
 BYTES = 100

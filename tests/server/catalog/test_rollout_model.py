@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
-from headmix_server.catalog.sharing import Shares
+from headmix_server.catalog.rollout.sharing import Shares
 from headmix_server.catalog.version import Canary
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
 from tests.server.catalog.test_catalog_model import NAMES, TENANTS, CatalogMachine

@@ -13,19 +13,19 @@ import msgspec
 import pytest
 import torch
 
-from headmix_adapters.artifact.stored import read_stored
+from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import BaseShape
 from headmix_server.core.runner import Batch, BatchRow, Lease, RowFailed, RowResult
 from headmix_server.core.types import EmbeddingParams, SamplingParams
-from headmix_server.device.adapter_files import LoadedAdapter, from_stored
+from headmix_server.device.adapters.adapter_files import LoadedAdapter, from_stored
+from headmix_server.device.adapters.choose_storage import make_storage
+from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
 from headmix_server.device.runner import TorchRunner
-from headmix_server.device.slot_storage import SlotStorage
-from headmix_server.device.storages import make_storage
-from headmix_server.kernels.attention_backend import NATIVE, TORCH
+from headmix_server.kernels.attention.backend import NATIVE, TORCH
 from headmix_server.kernels.native.loading import load_native
-from headmix_server.models.registry import load_model
+from headmix_server.models.loading.registry import load_model
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import adapter_config, pack, random_tensors
 from tests.support.families import FAMILIES

@@ -6,17 +6,17 @@ import msgspec
 import pytest
 import torch
 
-from headmix_adapters.artifact.stored import read_stored
+from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import SharedPart, SiteConfig, Sites
-from headmix_server.device import image_arena
-from headmix_server.device.adapter_files import from_stored
-from headmix_server.device.adapter_image import AdapterImage
-from headmix_server.device.image_arena import GRAIN, ImageArena
-from headmix_server.device.image_storage import ImageStorage
-from headmix_server.device.reserved_memory import ReservedMemory, reserve
-from headmix_server.device.slot_storage import SlotStorage
-from headmix_server.device.term_storage import TermStorage
-from headmix_server.kernels.native_adapters import NativeAdapters
+from headmix_server.device.adapters import image_arena
+from headmix_server.device.adapters.adapter_files import from_stored
+from headmix_server.device.adapters.adapter_image import AdapterImage
+from headmix_server.device.adapters.image_arena import GRAIN, ImageArena
+from headmix_server.device.adapters.image_storage import ImageStorage
+from headmix_server.device.adapters.reserved_memory import ReservedMemory, reserve
+from headmix_server.device.adapters.slot_storage import SlotStorage
+from headmix_server.device.adapters.term_storage import TermStorage
+from headmix_server.kernels.adapters.native import NativeAdapters
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import adapter_config, pack, random_tensors
 from tests.support.static_rig import fixed_storage

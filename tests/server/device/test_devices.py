@@ -10,20 +10,20 @@ from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from headmix_adapters.artifact.stored import read_stored
+from headmix_adapters.artifact.parse import read_stored
 from headmix_server.core.runner import Batch, BatchRow, Lease, RowFailed
 from headmix_server.core.types import EmbeddingParams, SamplingParams
-from headmix_server.device.adapter_files import from_stored
+from headmix_server.device.adapters.adapter_files import from_stored
+from headmix_server.device.cuda.static_step import DecodeRow, StaticStep, StepShape
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
 from headmix_server.device.runner import TorchRunner
-from headmix_server.device.static_step import DecodeRow, StaticStep, StepShape
-from headmix_server.kernels.added_tokens import AddedInputs
-from headmix_server.kernels.image_tables import ImageTables
-from headmix_server.kernels.row_tiles import RowTiles
-from headmix_server.kernels.static_attention import GatherAttention
+from headmix_server.kernels.adapters.added_tokens import AddedInputs
+from headmix_server.kernels.adapters.image_tables import ImageTables
+from headmix_server.kernels.adapters.row_tiles import RowTiles
+from headmix_server.kernels.attention.static import GatherAttention
 from headmix_server.kernels.triton.needs import Launches
-from headmix_server.models.registry import load_model
+from headmix_server.models.loading.registry import load_model
 from tests.support.adapters import MIXED_SITES
 from tests.support.artifacts import adapter_config, classifier_config, pack, random_tensors
 from tests.support.families import FAMILIES
@@ -133,7 +133,7 @@ def fake_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
             real = load_file(path)
         return {name: torch.empty(t.shape, dtype=t.dtype, device="cpu") for name, t in real.items()}
 
-    monkeypatch.setattr("headmix_server.models.weights.load_file", load_shapes)
+    monkeypatch.setattr("headmix_server.models.loading.weights.load_file", load_shapes)
 
 
 @pytest.mark.usefixtures("fake_checkpoint")

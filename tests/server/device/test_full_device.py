@@ -7,14 +7,14 @@ import msgspec
 import pytest
 import torch
 
-from headmix_adapters.artifact.stored import read_stored
+from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import SharedPart, SiteConfig, Sites
 from headmix_server.core.runner import HostAdapter
 from headmix_server.core.types import AdapterRef
-from headmix_server.device.adapter_files import LoadedAdapter, from_stored
-from headmix_server.device.adapter_pool import AdapterPool
+from headmix_server.device.adapters.adapter_files import LoadedAdapter, from_stored
+from headmix_server.device.adapters.adapter_pool import AdapterPool
 from headmix_server.engine.fake_runner import FakeRunner
-from headmix_server.engine.tiers import AdapterTiers
+from headmix_server.engine.residency.tiers import AdapterTiers
 from tests.support.artifacts import adapter_config, pack, random_tensors
 from tests.support.engines import adapter
 from tests.support.static_rig import fixed_storage

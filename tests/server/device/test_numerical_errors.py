@@ -9,22 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from headmix_adapters.artifact.stored import read_stored
+from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import BaseShape, ClassifierConfig, Problem, Sites
 from headmix_adapters.sites import tensor_shapes
 from headmix_server.core.errors import NumericalError
 from headmix_server.core.runner import NOT_FINITE, Batch, BatchRow, Lease, Pooled, RowFailed, RowResult, Sampled, Scored
 from headmix_server.core.types import EmbeddingParams, SamplingParams
-from headmix_server.device.adapter_files import LoadedAdapter, from_stored
+from headmix_server.device.adapters.adapter_files import LoadedAdapter, from_stored
+from headmix_server.device.adapters.choose_storage import make_storage
+from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
 from headmix_server.device.runner import TorchRunner
-from headmix_server.device.slot_storage import SlotStorage
-from headmix_server.device.storages import make_storage
-from headmix_server.kernels.attention_backend import NATIVE, TORCH
+from headmix_server.kernels.attention.backend import NATIVE, TORCH
 from headmix_server.kernels.native.loading import load_native
-from headmix_server.models.choose_format import choose_format
-from headmix_server.models.registry import load_model
+from headmix_server.models.formats.choose_format import choose_format
+from headmix_server.models.loading.registry import load_model
 from tests.support.adapters import MIXED_SITES, MLP_SITES
 from tests.support.artifacts import adapter_config, classifier_config, pack
 from tests.support.families import FAMILIES

@@ -12,11 +12,11 @@ import pytest
 from headmix_server.core.messages import AdapterLoaded, Failed
 from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef, Residency
-from headmix_server.device.run_allocator import RunAllocator
-from headmix_server.engine.admission import SLOT_PATIENCE_SECONDS
+from headmix_server.device.adapters.run_allocator import RunAllocator
+from headmix_server.engine.config import UNBOUNDED
 from headmix_server.engine.fake_runner import FakeRunner
-from headmix_server.engine.limits import UNBOUNDED
-from headmix_server.engine.tiers import LOAD_FACTOR, AdapterTiers
+from headmix_server.engine.residency.tiers import LOAD_FACTOR, AdapterTiers
+from headmix_server.engine.scheduling.adapter_admission import SLOT_PATIENCE_SECONDS
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, FakeDisk, adapter, generate, load
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headmix_server.engine.fairness import INPUT_COST, OUTPUT_COST
+from headmix_server.engine.scheduling.virtual_counters import INPUT_COST, OUTPUT_COST
 from tests.support.engines import LIMITS
 from tests.support.simulation import Arrival, Record, Simulation
 

@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import pytest
 
-from headmix_server.engine.fairness import INPUT_COST, OUTPUT_COST
 from headmix_server.engine.fake_runner import FakeAdapter
-from headmix_server.engine.presence import PRESENCE_SECONDS
-from headmix_server.engine.shares import Shares, _Sharers
+from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS
+from headmix_server.engine.residency.tenant_shares import Shares, _Sharers
+from headmix_server.engine.scheduling.virtual_counters import INPUT_COST, OUTPUT_COST
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, generate
 

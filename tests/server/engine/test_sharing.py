@@ -3,8 +3,8 @@
 import pytest
 
 from headmix_server.core.messages import Failed, Generate
-from headmix_server.engine.overtaking import FIT_PATIENCE_SECONDS
-from headmix_server.engine.presence import PRESENCE_SECONDS
+from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS
+from headmix_server.engine.scheduling.backfill import FIT_PATIENCE_SECONDS
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, generate
 

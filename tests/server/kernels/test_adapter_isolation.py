@@ -7,13 +7,13 @@ import msgspec
 import pytest
 import torch
 
-from headmix_adapters.artifact.stored import read_stored
+from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
-from headmix_server.device.adapter_files import from_stored
-from headmix_server.device.adapter_image import AdapterImage
-from headmix_server.device.slot_storage import SlotStorage
-from headmix_server.device.storages import make_storage
-from headmix_server.device.term_storage import TermStorage
+from headmix_server.device.adapters.adapter_files import from_stored
+from headmix_server.device.adapters.adapter_image import AdapterImage
+from headmix_server.device.adapters.choose_storage import make_storage
+from headmix_server.device.adapters.slot_storage import SlotStorage
+from headmix_server.device.adapters.term_storage import TermStorage
 from headmix_server.kernels.native.loading import load_native
 from tests.support.adapters import MIXED_SITES, MLP_SITES
 from tests.support.artifacts import adapter_config, pack, random_tensors

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from headmix_server.kernels.attention import StepAttention
-from headmix_server.kernels.attention_backend import NATIVE, TORCH
-from headmix_server.kernels.flashinfer_attention import FlashInferAttention
+from headmix_server.kernels.attention.backend import NATIVE, TORCH
+from headmix_server.kernels.attention.flashinfer import FlashInferAttention
+from headmix_server.kernels.attention.static import GatherAttention, StaticAttention
+from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
-from headmix_server.kernels.static_attention import GatherAttention, StaticAttention
 from tests.support.flashinfer_stand_in import Wrapper
 from tests.support.spans import Chunk, paged, whole_texts
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from headmix_server.kernels.products import missing_depth, product
-from headmix_server.models.linear import plain_linear
+from headmix_server.models.formats.linear import plain_linear
 
 CPU = torch.device("cpu")
 DEPTHS = (1, 2, 3, 5, 12, 27, 31, 32, 33, 34, 36, 48, 50, 63, 64, 72, 80, 100, 304, 577)

@@ -16,7 +16,7 @@ from headmix_server.kernels.row_ops import (
     native_rms_norm,
     rms_norm,
 )
-from headmix_server.models.norm import LayerNorm
+from headmix_server.models.layers.norm import LayerNorm
 
 Norm = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 needs_native = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler on this machine")

@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from headmix_adapters.base.convert_gguf import convert
-from headmix_server.kernels.attention import PagedAttention, WholeAttention
+from headmix_adapters.base.gguf.convert import convert
+from headmix_server.kernels.attention.torch_sdpa import PagedAttention, WholeAttention
 from headmix_server.models.config import UnsupportedModelError
-from headmix_server.models.config_reader import INERT, ConfigReader
-from headmix_server.models.linear_format import LinearFormat, PackedFormat, PlainFormat
+from headmix_server.models.formats.linear_format import LinearFormat, PackedFormat, PlainFormat
+from headmix_server.models.loading.config_reader import INERT, ConfigReader
+from headmix_server.models.loading.registry import FAMILIES as SERVED
+from headmix_server.models.loading.registry import family_of, load_model
+from headmix_server.models.loading.weights import Checkpoint
 from headmix_server.models.model import Model
-from headmix_server.models.registry import FAMILIES as SERVED
-from headmix_server.models.registry import family_of, load_model
-from headmix_server.models.weights import Checkpoint
 from tests.support.families import FAMILIES, VOCABULARY
 from tests.support.gguf_files import write_tiny_gguf
 from tests.support.spans import Chunk, paged, whole_texts

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from headmix_server.api.engine_client import EngineClient, EngineState
-from headmix_server.api.engine_socket import EngineSocket
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.messages import EngineReady, EngineReport, FromEngine, Generate, Message, Shutdown
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import SamplingParams
+from headmix_server.engine_client.client import EngineClient, EngineState
+from headmix_server.engine_client.socket import EngineSocket
 from headmix_server.supervisor.engine_process import CANNOT_START, EngineProcess
 from headmix_server.supervisor.supervisor import EngineLostError, Supervisor
 from tests.support.virtual_time import run_virtually

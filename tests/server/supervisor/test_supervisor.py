@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from headmix_server import worker
-from headmix_server.api.engine_client import EngineClient, EngineState
 from headmix_server.core.errors import EngineUnavailable
 from headmix_server.core.messages import Generate
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import SamplingParams
+from headmix_server.engine_client.client import EngineClient, EngineState
 from headmix_server.supervisor import engine_process, supervisor
 from headmix_server.supervisor.supervisor import EngineLostError, Supervisor
 

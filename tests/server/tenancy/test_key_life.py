@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine
 
-from headmix_server.core.database import audit_entries, open_database, reading, writing
 from headmix_server.core.errors import InvalidApiKey, InvalidRequest, ServerOverloaded
-from headmix_server.tenancy.key_info import KeyInfo
-from headmix_server.tenancy.keys import Keys
-from headmix_server.tenancy.principal import Scope
+from headmix_server.database import audit_entries, open_database, reading, writing
+from headmix_server.tenancy.keys.key_info import KeyInfo
+from headmix_server.tenancy.keys.keys import Keys
+from headmix_server.tenancy.keys.principal import Scope
 
 
 class Clock:

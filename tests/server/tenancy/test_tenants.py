@@ -1,9 +1,9 @@
 import pytest
 from sqlalchemy import Engine
 
-from headmix_server.core.database import audit_entries, reading
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.tenancy.keys import Keys
+from headmix_server.database import audit_entries, reading
+from headmix_server.tenancy.keys.keys import Keys
 from headmix_server.tenancy.tenants import Tenants
 
 

@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from headmix_server.text.byte_run import LONGEST
 from headmix_server.text.detokenize import Detokenizer, prompt_text
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
+from headmix_server.text.vocabulary.byte_run import LONGEST
 from tests.support.base_folder import CORPUS
 from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 

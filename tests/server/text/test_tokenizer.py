@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from headmix_adapters.text.base_text import read_base_text
-from headmix_adapters.train.examples import encode_classification, encode_generation
-from headmix_adapters.train.rows import Row
+from headmix_adapters.train.data.examples import encode_classification, encode_generation
+from headmix_adapters.train.data.rows import Row
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from tests.support.artifacts import classifier_config
 from tests.support.base_folder import IM_END, write_base_folder, write_byte_fallback_folder

@@ -7,15 +7,14 @@ from fastapi.responses import FileResponse
 
 from headmix_adapters.config import Problem
 from headmix_server.api.adapter_view import view, view_page
-from headmix_server.api.deps import AdaptersKey, AnyKey, State
-from headmix_server.api.disconnect import until_disconnected
-from headmix_server.api.guard import GuardedRoute
-from headmix_server.api.job import engine_request_id
-from headmix_server.api.model import adapter_header, hold_version
+from headmix_server.api.dependencies import AdaptersKey, AnyKey, State
+from headmix_server.api.inference.generation_job import engine_request_id
+from headmix_server.api.inference.resolve import adapter_header, hold_version
+from headmix_server.api.middleware.disconnect import until_disconnected
+from headmix_server.api.middleware.guard import GuardedRoute
+from headmix_server.api.middleware.request_record import record_of
 from headmix_server.api.naming import Named, OwnName
 from headmix_server.api.paging import AfterName, AfterVersion, Limit
-from headmix_server.api.publishing import receive_and_publish
-from headmix_server.api.record import record_of
 from headmix_server.api.schemas.adapters import (
     AdapterDeleted,
     AdapterDetails,
@@ -27,6 +26,7 @@ from headmix_server.api.schemas.adapters import (
     adapter_object,
 )
 from headmix_server.api.state import ApiState
+from headmix_server.api.uploads.publish import receive_and_publish
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.errors import ArtifactDamaged
 from headmix_server.core.messages import LoadAdapter

@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Request
 
 from headmix_server.api.adapter_view import view
-from headmix_server.api.deps import AdaptersKey, State
-from headmix_server.api.guard import GuardedRoute
+from headmix_server.api.dependencies import AdaptersKey, State
+from headmix_server.api.middleware.guard import GuardedRoute
+from headmix_server.api.middleware.request_record import record_of
 from headmix_server.api.naming import OwnName
-from headmix_server.api.record import record_of
 from headmix_server.api.schemas.adapters import AdapterObject
 from headmix_server.api.schemas.canary import CanaryRequest
 from headmix_server.catalog.version import Canary

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 
 from headmix_adapters.config import ClassifierConfig
-from headmix_server.api.admission import Admitted
-from headmix_server.api.bounds import bounds_of
-from headmix_server.api.charging import counted_answer
-from headmix_server.api.deps import State
-from headmix_server.api.disconnect import until_disconnected
-from headmix_server.api.guard import GuardedRoute
-from headmix_server.api.job import engine_request_id
-from headmix_server.api.model import require_classification, resolve_model
-from headmix_server.api.prompts import read_inputs
-from headmix_server.api.record import RequestRecord, record_of
+from headmix_server.api.dependencies import State
+from headmix_server.api.inference.charging import counted_answer
+from headmix_server.api.inference.generation_job import engine_request_id
+from headmix_server.api.inference.prompts import read_inputs
+from headmix_server.api.inference.resolve import require_classification, resolve_model
+from headmix_server.api.inference.side_by_side import side_by_side
+from headmix_server.api.inference.tenant_limits import Admitted
+from headmix_server.api.middleware.bounds import bounds_of
+from headmix_server.api.middleware.disconnect import until_disconnected
+from headmix_server.api.middleware.guard import GuardedRoute
+from headmix_server.api.middleware.request_record import RequestRecord, record_of
 from headmix_server.api.schemas.classify import Classification, ClassifyRequest, ClassifyResponse
 from headmix_server.api.schemas.common import Usage
-from headmix_server.api.side_by_side import side_by_side
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InternalError
 from headmix_server.core.labels import read_scores

@@ -2,21 +2,21 @@
 
 from fastapi import APIRouter, Request, Response
 
-from headmix_server.api.admission import Admission, Admitted
-from headmix_server.api.answers.completion import CompletionAnswer
-from headmix_server.api.bounds import bounds_of
-from headmix_server.api.deps import State
-from headmix_server.api.disconnect import until_disconnected
-from headmix_server.api.guard import GuardedRoute
-from headmix_server.api.job import Job
-from headmix_server.api.model import require_generation, resolve_model
-from headmix_server.api.prompts import Room, splits, vocabulary_of
-from headmix_server.api.record import record_of
-from headmix_server.api.sampling import context_length, sampling_params
+from headmix_server.api.dependencies import State
+from headmix_server.api.inference.generation_job import Job
+from headmix_server.api.inference.prompts import Room, splits, vocabulary_of
+from headmix_server.api.inference.resolve import require_generation, resolve_model
+from headmix_server.api.inference.sampling import context_length, sampling_params
+from headmix_server.api.inference.tenant_limits import Admission, Admitted
+from headmix_server.api.middleware.bounds import bounds_of
+from headmix_server.api.middleware.disconnect import until_disconnected
+from headmix_server.api.middleware.guard import GuardedRoute
+from headmix_server.api.middleware.request_record import record_of
+from headmix_server.api.responses.completion import CompletionAnswer
+from headmix_server.api.responses.sse import STREAMED, open_stream
+from headmix_server.api.responses.whole_response import WholeResponse
 from headmix_server.api.schemas.completions import Completion, CompletionRequest
-from headmix_server.api.sse import STREAMED, open_stream
 from headmix_server.api.state import ApiState
-from headmix_server.api.whole_response import WholeResponse
 from headmix_server.core.errors import InvalidRequest
 
 DEFAULT_MAX_TOKENS = 16

@@ -6,10 +6,10 @@ Probes may ask with HEAD; the OpenAPI document lists GET alone.
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
-from headmix_server.api.deps import State
-from headmix_server.api.engine_client import RETRY_UNAVAILABLE, EngineState
+from headmix_server.api.dependencies import State
 from headmix_server.api.schemas.health import Health
 from headmix_server.core.errors import EngineUnavailable
+from headmix_server.engine_client.client import RETRY_UNAVAILABLE, EngineState
 
 router = APIRouter(tags=["health"])
 

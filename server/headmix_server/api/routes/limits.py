@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from headmix_server.api.deps import AdminKey, State
-from headmix_server.api.guard import GuardedRoute
+from headmix_server.api.dependencies import AdminKey, State
+from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.routes.tenants import find_tenant
 from headmix_server.api.schemas.limits import LimitChanges, LimitsObject, limits_object
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from headmix_server.api.deps import Scraper, State
+from headmix_server.api.dependencies import Scraper, State
 from headmix_server.api.public_metrics import Page
 from headmix_server.api.schemas.error import document_errors_beside_text
 

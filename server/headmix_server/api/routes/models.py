@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Request, Response
 
-from headmix_server.api.deps import AnyKey, State
-from headmix_server.api.guard import GuardedRoute
-from headmix_server.api.model import hold_version
+from headmix_server.api.dependencies import AnyKey, State
+from headmix_server.api.inference.resolve import hold_version
+from headmix_server.api.inference.sampling import context_length
+from headmix_server.api.middleware.guard import GuardedRoute
+from headmix_server.api.middleware.request_record import record_of
 from headmix_server.api.paging import AfterName, Limit
-from headmix_server.api.record import record_of
-from headmix_server.api.sampling import context_length
 from headmix_server.api.schemas.models import Capability, ModelList, ModelObject
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.version import AdapterVersion, VersionState

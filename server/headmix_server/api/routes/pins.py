@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request
 
 from headmix_server.api.adapter_view import view
-from headmix_server.api.deps import AdaptersKey, State
-from headmix_server.api.disconnect import until_disconnected
-from headmix_server.api.guard import GuardedRoute
+from headmix_server.api.dependencies import AdaptersKey, State
+from headmix_server.api.middleware.disconnect import until_disconnected
+from headmix_server.api.middleware.guard import GuardedRoute
+from headmix_server.api.middleware.request_record import record_of
 from headmix_server.api.naming import OwnName
-from headmix_server.api.record import record_of
 from headmix_server.api.schemas.adapters import AdapterObject, adapter_object
 from headmix_server.core.types import Residency
 

@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter
 
-from headmix_server.api.deps import AdaptersKey, State
-from headmix_server.api.guard import GuardedRoute
+from headmix_server.api.dependencies import AdaptersKey, State
+from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.naming import OwnName
 from headmix_server.api.schemas.sharing import SharingObject, SharingRequest, sharing_object
 from headmix_server.api.state import ApiState
-from headmix_server.catalog.sharing import Shares
-from headmix_server.tenancy.principal import Principal
+from headmix_server.catalog.rollout.sharing import Shares
+from headmix_server.tenancy.keys.principal import Principal
 
 router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 

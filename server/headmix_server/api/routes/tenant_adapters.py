@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from headmix_server.api.adapter_view import view, view_page
-from headmix_server.api.deps import AdminKey, State
-from headmix_server.api.guard import GuardedRoute
+from headmix_server.api.dependencies import AdminKey, State
+from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.paging import AfterName, AfterVersion, Limit
 from headmix_server.api.routes.tenants import find_tenant
 from headmix_server.api.schemas.adapters import AdapterDeleted, AdapterList, AdapterObject
 from headmix_server.api.schemas.common import LARGEST
 from headmix_server.api.schemas.sharing import SharingObject, sharing_object
-from headmix_server.catalog.sharing import Shares
+from headmix_server.catalog.rollout.sharing import Shares
 
 router = APIRouter(tags=["tenants"], route_class=GuardedRoute)
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from headmix_server.api.deps import AdminKey, State
-from headmix_server.api.guard import GuardedRoute
+from headmix_server.api.dependencies import AdminKey, State
+from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.schemas.body import shown
 from headmix_server.api.schemas.common import LARGEST
 from headmix_server.api.schemas.tenancy import (
@@ -25,7 +25,7 @@ from headmix_server.api.schemas.tenancy import (
 )
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import NotFound
-from headmix_server.tenancy.principal import Principal
+from headmix_server.tenancy.keys.principal import Principal
 from headmix_server.tenancy.tenants import TenantInfo
 
 router = APIRouter(tags=["tenants"], route_class=GuardedRoute)

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from headmix_server.api.deps import AnyKey, State
-from headmix_server.api.guard import GuardedRoute
+from headmix_server.api.dependencies import AnyKey, State
+from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.schemas.body import shown
 from headmix_server.api.schemas.usage import UsageList, usage_csv, usage_object
 from headmix_server.core.errors import HeadmixServerError, InvalidRequest
-from headmix_server.tenancy.principal import Principal, Scope
-from headmix_server.tenancy.usage_report import UsageLine
+from headmix_server.tenancy.keys.principal import Principal, Scope
+from headmix_server.tenancy.usage.report import UsageLine
 
 USUAL_DAYS = 30
 router = APIRouter(tags=["usage"], route_class=GuardedRoute)

@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from headmix_server.api.adapter_view import view
-from headmix_server.api.deps import AdaptersKey, State
-from headmix_server.api.guard import GuardedRoute
+from headmix_server.api.dependencies import AdaptersKey, State
+from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.naming import OwnName
 from headmix_server.api.schemas.adapters import AdapterDeleted, AdapterObject
 from headmix_server.api.schemas.common import LARGEST
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.version import VersionState
-from headmix_server.tenancy.principal import Principal
+from headmix_server.tenancy.keys.principal import Principal
 
 router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 

@@ -7,8 +7,8 @@ from pydantic import Field
 from headmix_server.api.schemas.body import RequestBody, ResponseBody
 from headmix_server.api.schemas.common import LARGEST
 from headmix_server.api.schemas.numbers import Whole
-from headmix_server.tenancy.limits import HEAVIEST, LIGHTEST
-from headmix_server.tenancy.tenant_limits import TenantLimits, as_numbers
+from headmix_server.tenancy.limits.limits import HEAVIEST, LIGHTEST
+from headmix_server.tenancy.limits.tenant_limits import TenantLimits, as_numbers
 
 Most = Annotated[int, Field(ge=0, le=LARGEST), Whole]
 

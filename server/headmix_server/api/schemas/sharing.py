@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from headmix_server.api.schemas.body import RequestBody, ResponseBody
 from headmix_server.api.schemas.common import Text
-from headmix_server.catalog.sharing import Shares
+from headmix_server.catalog.rollout.sharing import Shares
 
 MOST_TENANTS = 1000
 

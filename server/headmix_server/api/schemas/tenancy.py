@@ -7,9 +7,9 @@ from pydantic import Field
 from headmix_server.api.schemas.body import RequestBody, ResponseBody
 from headmix_server.api.schemas.common import LARGEST, Name, Text
 from headmix_server.api.schemas.numbers import Whole
-from headmix_server.core.database import AuditEntry
-from headmix_server.tenancy.key_info import KeyInfo, NewKey
-from headmix_server.tenancy.principal import Scope
+from headmix_server.database import AuditEntry
+from headmix_server.tenancy.keys.key_info import KeyInfo, NewKey
+from headmix_server.tenancy.keys.principal import Scope
 from headmix_server.tenancy.tenants import TenantInfo
 
 LONGEST_GRACE_SECONDS = 90 * 24 * 3600

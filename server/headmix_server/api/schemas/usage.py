@@ -7,7 +7,7 @@ from datetime import date
 from typing import Literal
 
 from headmix_server.api.schemas.body import ResponseBody
-from headmix_server.tenancy.usage_report import UsageLine
+from headmix_server.tenancy.usage.report import UsageLine
 
 
 class UsageObject(ResponseBody):

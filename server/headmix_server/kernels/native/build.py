@@ -20,8 +20,8 @@ from filelock import FileLock
 
 from headmix_adapters.artifact.durable import sync_path
 from headmix_adapters.base.cache import default_cache_dir as bases_dir
-from headmix_adapters.cpus import read_cpu_budget
-from headmix_server.core.logging import get_logger
+from headmix_adapters.machine.cpus import read_cpu_budget
+from headmix_server.core.observability.logging import get_logger
 
 LOWEST_TORCH = (2, 10)
 """The oldest torch the library loads in, whichever torch's headers it is built with; pyproject.toml asks for it."""

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import torch
 
-from headmix_server.core.logging import get_logger
+from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.native.build import BuildError, build_library, default_cache_dir
 
 

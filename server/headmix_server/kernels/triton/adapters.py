@@ -12,9 +12,9 @@ import torch
 import triton
 from torch import Tensor
 
-from headmix_server.kernels.added_tokens import AddedInputs
-from headmix_server.kernels.image_tables import TERM_INDEX, ImageTables
-from headmix_server.kernels.row_tiles import RowTiles
+from headmix_server.kernels.adapters.added_tokens import AddedInputs
+from headmix_server.kernels.adapters.image_tables import TERM_INDEX, ImageTables
+from headmix_server.kernels.adapters.row_tiles import RowTiles
 from headmix_server.kernels.triton.expand import expand, expand_qkv
 from headmix_server.kernels.triton.needs import PARTS, Launches
 from headmix_server.kernels.triton.operand import MIN_DOT, block_of, operand

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from headmix_server.kernels.static_attention import RowTables
+from headmix_server.kernels.attention.static import RowTables
 from headmix_server.kernels.triton.operand import MIN_DOT, block_of, operand
 
 DECODE: Mapping[str, int] = MappingProxyType({"BLOCK_T": 128, "num_warps": 4, "num_stages": 3})

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from headmix_server.api import routes
-from headmix_server.api.errors import request_error
+from headmix_server.api.middleware.error_responses import request_error
 from headmix_server.api.schemas.body import RequestBody
 
 for module in pkgutil.iter_modules(routes.__path__):  # every route, and so every body

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from headmix_server.kernels.row_tiles import tile_rows
+from headmix_server.kernels.adapters.row_tiles import tile_rows
 from headmix_server.kernels.triton.needs import Launches
 from tests.support.artifacts import tiny_base_shape
 from tests.support.images import image_tables

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from headmix_server.kernels.static_attention import GatherAttention
+from headmix_server.kernels.attention.static import GatherAttention
 from headmix_server.kernels.triton import decode_attention as kernels
 from headmix_server.kernels.triton.decode_attention import TritonDecodeAttention
 

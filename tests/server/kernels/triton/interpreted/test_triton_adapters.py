@@ -9,9 +9,9 @@ import torch
 
 from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.sites import iter_terms
-from headmix_server.kernels.added_tokens import AddedInputs
-from headmix_server.kernels.image_tables import ImageTables
-from headmix_server.kernels.row_tiles import tile_rows
+from headmix_server.kernels.adapters.added_tokens import AddedInputs
+from headmix_server.kernels.adapters.image_tables import ImageTables
+from headmix_server.kernels.adapters.row_tiles import tile_rows
 from headmix_server.kernels.triton import adapters as kernels
 from headmix_server.kernels.triton.adapters import TritonAdapters
 from headmix_server.kernels.triton.needs import Launches, z_width

@@ -1,0 +1,1 @@
+"""The rules an artifact is judged by."""

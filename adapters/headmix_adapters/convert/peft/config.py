@@ -1,0 +1,146 @@
+"""A PEFT LoRA's adapter_config.json: understood in full or refused by field.
+
+Owns what the fields mean; how patterns match is `module_patterns`'. Reads no tensor and does not need PEFT.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from headmix_adapters.artifact.checks.strict_json import parse_strict
+from headmix_adapters.artifact.faults import quoted
+from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.peft.module_patterns import ModulePatterns
+
+T = TypeVar("T")
+
+FILE = "adapter_config.json"
+# A decoder's LoRA computes the same when it was saved as one of an encoder-decoder.
+GENERATION_TASKS = (None, "CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM")
+CLASSIFICATION_TASK = "SEQ_CLS"
+
+_READ = frozenset(
+    {"peft_type", "task_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias"}
+    | {"init_lora_weights"}
+)
+# What the tensors themselves tell, what acts in training only, and bookkeeping.
+_WITHOUT_EFFECT = frozenset(
+    {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias"}
+    | {"lora_dropout", "fan_in_fan_out", "inference_mode", "eva_config", "ensure_weight_tying", "qalora_group_size"}
+    | {"base_model_name_or_path", "revision", "auto_mapping", "runtime_config", "megatron_config", "megatron_core"}
+    # Settings of initialisations, which `init_lora_weights` would have to name to begin with.
+    | {"loftq_config", "corda_config", "lora_ga_config"}
+    # What other tools write beside PEFT's own fields; every `..._version` is one too.
+    | {"model_type", "architectures", "torch_dtype", "dtype", "lora_dtype", "tuner_backend", "unsloth_fixed"}
+    | {"lorap_lr_ratio", "lorap_emb_lr", "merge_weights", "trust_remote_code", "_name_or_path", "created_by"}
+)
+_VERSION = "_version"
+_REASONS = {
+    "use_dora": "DoRA rescales the base's weights by their norms, which no low-rank addition equals",
+    "use_qalora": "QALoRA pools the inputs of a quantised base",
+    "trainable_token_indices": "trained rows of the base's vocabulary are not part of an artifact",
+    "target_parameters": "LoRA on bare parameters (expert weights) has no site in an artifact",
+    "alora_invocation_tokens": "an activated LoRA acts on some tokens only",
+    "layer_replication": "replicated layers make another base",
+}
+# These change the base's own weights when training begins, so that the adapter fits the changed base alone.
+_BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass(frozen=True, slots=True)
+class PeftLoraConfig:
+    """The fields of a LoRA that decide what it computes."""
+
+    task_type: str | None
+    rank: int
+    alpha: float
+    rslora: bool
+    rank_pattern: ModulePatterns[int]
+    alpha_pattern: ModulePatterns[float]
+
+    def rank_of(self, module: str) -> int:
+        """Return the rank of a module given by its full name in the base's model."""
+        return self.rank_pattern.value_of(module, self.rank)
+
+    def scale_of(self, module: str) -> float:
+        """Return what multiplies B A x, and the bias of B, of a module."""
+        rank = self.rank_of(module)
+        alpha = self.alpha_pattern.value_of(module, self.alpha)
+        return alpha / (math.sqrt(rank) if self.rslora else rank)
+
+
+def read_peft_config(folder: Path) -> PeftLoraConfig:
+    """Read a folder's adapter_config.json.
+
+    Raises:
+        ConvertError: it is missing, no LoRA, or asks for something that an artifact cannot express exactly.
+    """
+    try:
+        fields = parse_strict((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        raise ConvertError(FILE, "missing: the folder is not a PEFT adapter") from None
+    except (OSError, ValueError) as error:
+        raise ConvertError(FILE, f"cannot be read: {quoted(str(error))}") from None
+    if not isinstance(fields, dict):
+        raise ConvertError(FILE, "not a JSON object")
+    _refuse_foreign(fields)
+    task_type = _upper(fields.get("task_type"))
+    if task_type not in (*GENERATION_TASKS, CLASSIFICATION_TASK):
+        raise ConvertError("task_type", f"{_shown(task_type)} is neither generation nor classification of whole texts")
+    return PeftLoraConfig(
+        task_type=task_type,
+        rank=_rank("r", fields.get("r", 8)),
+        alpha=_number("lora_alpha", fields.get("lora_alpha", 8)),
+        rslora=bool(fields.get("use_rslora", False)),
+        rank_pattern=_patterns(fields, "rank_pattern", _rank),
+        alpha_pattern=_patterns(fields, "alpha_pattern", _number),
+    )
+
+
+def _refuse_foreign(fields: Mapping[str, object]) -> None:
+    if "peft_type" not in fields:
+        raise ConvertError("peft_type", f"missing: {FILE} is not one that PEFT wrote")
+    if _upper(fields["peft_type"]) != "LORA":
+        shown = _shown(fields["peft_type"])
+        raise ConvertError("peft_type", f"{shown} is not LORA, the one tuner an artifact can express exactly")
+    for field, value in fields.items():
+        if value and field not in _READ | _WITHOUT_EFFECT and not field.endswith(_VERSION):
+            raise ConvertError(field, _REASONS.get(field, f"{_shown(value)} is not understood by this version"))
+    init = fields.get("init_lora_weights", True)
+    if isinstance(init, str) and init.lower().startswith(_BASE_CHANGING_INITS):
+        raise ConvertError(
+            "init_lora_weights",
+            f"{_shown(init)} changes the base's weights, so the adapter does not fit the base as it is; save it "
+            "converted to plain LoRA (path_initial_model_for_weight_conversion)",
+        )
+
+
+def _upper(value: object) -> object:
+    """PEFT's own words are in capitals; tools that write the file by hand do not all know."""
+    return value.upper() if isinstance(value, str) else value
+
+
+def _patterns(fields: Mapping[str, object], name: str, read: Callable[[str, object], T]) -> ModulePatterns[T]:
+    value = fields.get(name) or {}
+    if not isinstance(value, dict):
+        raise ConvertError(name, f"{_shown(value)} is not an object")
+    return ModulePatterns(name, {pattern: read(f"{name}.{pattern}", entry) for pattern, entry in value.items()})
+
+
+def _rank(field: str, value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise ConvertError(field, f"{_shown(value)} is not a positive integer")
+    return value
+
+
+def _number(field: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not value:
+        raise ConvertError(field, f"{_shown(value)} is not a finite number other than 0")
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    return quoted(json.dumps(value, default=str))

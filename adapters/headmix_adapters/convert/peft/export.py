@@ -1,0 +1,213 @@
+"""An artifact as a PEFT LoRA folder: the exact LoRA with bias that it equals, at several times its size.
+
+Owns PEFT's file layout on the way out. The algebra is `dense`'s, module names are `families`'.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec import UNSET
+from safetensors.torch import save
+from torch import Tensor
+
+from headmix_adapters.artifact import Artifact, verify_artifact
+from headmix_adapters.artifact.durable import write_durably
+from headmix_adapters.artifact.load import load_tensors
+from headmix_adapters.base import ResolvedBase
+from headmix_adapters.config import AdapterConfig, ClassifierConfig
+from headmix_adapters.convert.checkpoint import BaseCheckpoint
+from headmix_adapters.convert.dense import DenseLora, dense_term, placed, stacked
+from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.peft.config import FILE as CONFIG
+from headmix_adapters.convert.peft.head_config import read_head_config
+from headmix_adapters.convert.peft.lora import PREFIX, WEIGHTS
+from headmix_adapters.families import Family, Part, family_of
+from headmix_adapters.sites import iter_terms, symbol_sizes
+
+_DECODER_PREFIXES = {"gpt2": "transformer."}
+
+
+@dataclass(frozen=True, slots=True)
+class _SavedHead:
+    """A classification head as PEFT's modules_to_save: tensors by name in the model, and the modules' names."""
+
+    tensors: dict[str, Tensor]
+    modules: list[str]
+
+
+def export_peft_lora(
+    path: Path, folder: Path, base: ResolvedBase, *, allow_base_mismatch: bool = False
+) -> tuple[str, ...]:
+    """Write adapter_config.json and adapter_model.safetensors (float32) into a folder.
+
+    Returns:
+        What whoever loads it must know, each a sentence.
+
+    Raises:
+        ArtifactError: the file is no artifact for this base.
+        ConvertError: it holds something a PEFT LoRA cannot express exactly.
+        OSError: the folder cannot be written.
+    """
+    artifact = verify_artifact(path, base=base.shape, allow_base_mismatch=allow_base_mismatch)
+    config = artifact.config
+    if config.added_tokens:
+        raise ConvertError("added_tokens.embedding", "a PEFT LoRA has no place for tokens added to the vocabulary")
+    tensors = {name: tensor.double() for name, tensor in load_tensors(path).items()}
+    head = _saved_head(config, tensors)
+    prefix = _model_prefix(config)
+    loras = _module_loras(artifact, tensors, BaseCheckpoint(base.folder))
+    has_bias = any(lora.bias.any() for lora in loras.values())
+    stored = dict(head.tensors)
+    for module, lora in loras.items():
+        stored |= {f"{prefix}{module}.lora_A.weight": lora.A, f"{prefix}{module}.lora_B.weight": lora.B}
+        if has_bias:
+            stored[f"{prefix}{module}.lora_B.bias"] = lora.bias
+    data = {f"{PREFIX}{name}": tensor.float().contiguous() for name, tensor in stored.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_durably(folder / WEIGHTS, save(data, metadata={"format": "pt"}))
+    text = json.dumps(_adapter_config(config, loras, head, base.name, lora_bias=has_bias), indent=2)
+    write_durably(folder / CONFIG, text.encode())
+    return _notes(config, base)
+
+
+def _notes(config: AdapterConfig, base: ResolvedBase) -> tuple[str, ...]:
+    """Say which token the head reads where the base's config says another: PEFT's files have no place for it."""
+    if config.classifier is None or config.classifier.pooling != "last":
+        return ()
+    own = None if config.classifier.pad_token is UNSET else config.classifier.pad_token
+    theirs = read_head_config(base.folder).pad_token
+    if own == theirs:
+        return ()
+    reads = "the last token" if own is None else f"the last token that is not {own}"
+    how = f"load the transformers model with pad_token_id={own}, or texts that end with that token score differently"
+    return (f"the head reads {reads}, and the base's config has pad_token_id {theirs}: {how}",)
+
+
+def _module_loras(
+    artifact: Artifact, tensors: Mapping[str, Tensor], checkpoint: BaseCheckpoint
+) -> dict[str, DenseLora]:
+    """Return the LoRA of every adapted module, by its name below the model's backbone."""
+    config = artifact.config
+    family = family_of(config.base.model_type)
+    loras: dict[str, DenseLora] = {}
+    for layer in artifact.layers:
+        by_site = _site_loras(config, layer, tensors, checkpoint, family)
+        for module, parts in family.modules.items():
+            if adapted := [part for part in parts if part.site in by_site]:
+                loras[f"{family.layers}.{layer}.{module}"] = _module_lora(parts, adapted, by_site, config)
+    return loras
+
+
+def _site_loras(
+    config: AdapterConfig, layer: int, tensors: Mapping[str, Tensor], checkpoint: BaseCheckpoint, family: Family
+) -> dict[str, DenseLora]:
+    by_site: dict[str, list[DenseLora]] = {}
+    for term in iter_terms(config.sites):
+        name = f"layers.{layer}.{term.prefix}"
+        key = _key_projection(config, layer, checkpoint, family) if term.term.input == "k" else None
+        lora = dense_term(term, tensors[f"{name}.A"], tensors[f"{name}.B"], tensors.get(f"{name}.bias"), key)
+        by_site.setdefault(term.term.site, []).append(lora)
+    return {site: stacked(loras) for site, loras in by_site.items()}
+
+
+def _module_lora(
+    parts: tuple[Part, ...], adapted: list[Part], by_site: Mapping[str, DenseLora], config: AdapterConfig
+) -> DenseLora:
+    sizes = symbol_sizes(config.base, rank=0)
+    height = sum(sizes[part.width] for part in parts)
+    pieces, first = [], 0
+    for part in parts:
+        width = sizes[part.width]
+        if part in adapted:
+            skip = sizes[part.skip] if part.skip else 0
+            pieces.append(placed(by_site[part.site], slice(skip, skip + width), first, height))
+        first += width
+    return stacked(pieces)
+
+
+def _key_projection(
+    config: AdapterConfig, layer: int, checkpoint: BaseCheckpoint, family: Family
+) -> tuple[Tensor, Tensor]:
+    """Return the base's key projection of a layer: weight (G*P, D) and bias (G*P)."""
+    sizes = symbol_sizes(config.base, rank=0)
+    for module, parts in family.modules.items():
+        first = 0
+        for part in parts:
+            if part.site == "k":
+                rows = slice(first, first + sizes["GP"])
+                name = f"{family.layers}.{layer}.{module}"
+                weight = checkpoint.read(f"{name}.weight").double()
+                # GPT-2's modules keep their weight as (in, out).
+                weight = weight.T if config.base.model_type == "gpt2" else weight
+                bias_name = f"{name}.bias"
+                if bias_name not in checkpoint:
+                    return weight[rows].contiguous(), weight.new_zeros(sizes["GP"])
+                return weight[rows].contiguous(), checkpoint.read(bias_name).double()[rows]
+            first += sizes[part.width]
+    raise ConvertError("sites.v.head", f"the key projection of {config.base.model_type} bases is not known")
+
+
+def _model_prefix(config: AdapterConfig) -> str:
+    """Return what the task's model class puts before its backbone; a bare encoder has nothing."""
+    model_type = config.base.model_type
+    if not family_of(model_type).generates:
+        return f"{model_type}." if config.task == "classification" else ""
+    return _DECODER_PREFIXES.get(model_type, "model.")
+
+
+def _saved_head(config: AdapterConfig, tensors: Mapping[str, Tensor]) -> _SavedHead:
+    classifier = config.classifier
+    if classifier is None:
+        return _SavedHead({}, [])
+    model_type = config.base.model_type
+    out = {kind: tensors[f"classifier.out_proj.{kind}"] for kind in ("weight", "bias")}
+    if family_of(model_type).generates:
+        _require(classifier, "last", "linear", model_type)
+        if out["bias"].any():
+            raise ConvertError("classifier.out_proj.bias", "transformers' decoder classifiers have no bias")
+        return _SavedHead({"score.weight": out["weight"]}, ["score"])
+    _require(classifier, "cls", "mlp-tanh", model_type)
+    dense = {kind: tensors[f"classifier.dense.{kind}"] for kind in ("weight", "bias")}
+    if model_type == "bert":
+        saved = {f"bert.pooler.dense.{kind}": tensor for kind, tensor in dense.items()}
+        return _SavedHead(
+            saved | {f"classifier.{kind}": tensor for kind, tensor in out.items()}, ["pooler", "classifier"]
+        )
+    saved = {f"classifier.dense.{kind}": tensor for kind, tensor in dense.items()}
+    return _SavedHead(saved | {f"classifier.out_proj.{kind}": tensor for kind, tensor in out.items()}, ["classifier"])
+
+
+def _require(classifier: ClassifierConfig, pooling: str, kind: str, model_type: str) -> None:
+    if (classifier.pooling, classifier.kind) != (pooling, kind):
+        found = f"{classifier.kind} on the {classifier.pooling} state"
+        raise ConvertError("classifier", f"{found}; transformers' classifier for {model_type} is {kind} on {pooling}")
+
+
+def _adapter_config(
+    config: AdapterConfig, loras: Mapping[str, DenseLora], head: _SavedHead, base_name: str, *, lora_bias: bool
+) -> dict[str, object]:
+    """Every module has its own rank, and alpha equal to it: the scale is 1."""
+    ranks = {re.escape(module): lora.rank for module, lora in loras.items()}
+    generates = family_of(config.base.model_type).generates
+    task = "SEQ_CLS" if config.classifier is not None else "CAUSAL_LM" if generates else "FEATURE_EXTRACTION"
+    largest = max(ranks.values(), default=1)
+    return {
+        "peft_type": "LORA",
+        "task_type": task,
+        "base_model_name_or_path": base_name,
+        "r": largest,
+        "lora_alpha": largest,
+        "rank_pattern": ranks,
+        "alpha_pattern": ranks,
+        "target_modules": sorted(loras),
+        "modules_to_save": head.modules or None,
+        "lora_bias": lora_bias,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": config.base.model_type == "gpt2",
+        "inference_mode": True,
+        "init_lora_weights": True,
+    }

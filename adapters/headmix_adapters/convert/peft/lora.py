@@ -1,0 +1,204 @@
+"""A PEFT LoRA folder to an artifact.
+
+Owns what PEFT's tensors mean; their names are `peft_names`'. What modules are called in each family, `families` says;
+how their LoRAs are regrouped, `lora_sites`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from headmix_adapters.artifact import Limits
+from headmix_adapters.artifact.faults import quoted
+from headmix_adapters.base import ResolvedBase
+from headmix_adapters.config import AdapterConfig
+from headmix_adapters.convert.checkpoint import BaseCheckpoint
+from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.peft.base_copies import is_base_copy
+from headmix_adapters.convert.peft.config import CLASSIFICATION_TASK, PeftLoraConfig, read_peft_config
+from headmix_adapters.convert.peft.head_config import read_head_config
+from headmix_adapters.convert.peft.heads import HeadWish, is_pooler, peft_head
+from headmix_adapters.convert.peft.lora_sites import ModuleLora, Piece, build_sites, pieces_of
+from headmix_adapters.convert.peft.names import saved_names
+from headmix_adapters.convert.result import Converted, converter_name
+from headmix_adapters.families import Family, Part, UnknownFamilyError, family_of
+
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+INDEX = f"{WEIGHTS}.index.json"
+_MAX_NAME = 1024
+_LORA = re.compile(r"(.+)\.lora_(A|B)\.(weight|bias)")
+_WRAPPERS = r"(?:(?:model|language_model|transformer|bert|roberta)\.)*"
+_VOCABULARY = "retrained rows of the base's vocabulary are not part of an artifact"
+_REASONS = {
+    "lora_magnitude_vector": "a DoRA magnitude, which no low-rank addition equals",
+    "lora_embedding_": "LoRA on an embedding has no site in an artifact",
+    "lora_diag": "not plain LoRA",
+    "trainable_tokens": "trained rows of the base's vocabulary are not part of an artifact",
+    "embed_tokens": _VOCABULARY,
+    "lm_head": _VOCABULARY,
+    "word_embeddings": _VOCABULARY,
+    "wte": _VOCABULARY,
+    "base_layer.bias": "a retrained bias of the base is not part of an artifact",
+    "base_layer.weight": "it is not this base's weight, so the adapter belongs to another",
+}
+_HEADS = ("score.", "classifier.")
+# Fused projections of checkpoints whose own code differs from transformers' in nothing else.
+_FUSED: Mapping[str, tuple[str, ...]] = {
+    "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
+    "self_attn.out_proj": ("self_attn.o_proj",),
+    "self_attn.dense": ("self_attn.o_proj",),
+}
+
+
+def convert_peft_lora(folder: Path, base: ResolvedBase, wish: HeadWish) -> Converted:
+    """Turn a PEFT LoRA folder into an artifact that computes the same.
+
+    Raises:
+        ConvertError: it cannot be expressed exactly, or does not fit the base; the tensor or field is named.
+    """
+    config = read_peft_config(folder)
+    tensors = _load(folder)
+    loras, rest = _split(tensors, config)
+    # Where a classifier reads the pooler, PEFT's `all-linear` adapts that too.
+    pooler = next((lora for lora in loras if "classifier.weight" in rest and is_pooler(lora.name, base.shape)), None)
+    pieces = _collect([lora for lora in loras if lora is not pooler], base)
+    checkpoint = BaseCheckpoint(base.folder)
+    if any(name.startswith(_HEADS) for name in rest):
+        wish = replace(wish, config=read_head_config(base.folder, folder))
+    head, head_tensors, used = peft_head(rest, base.shape, checkpoint, wish, pooler)
+    others = sorted(rest.keys() - used)
+    for name in others:
+        if not is_base_copy(name, rest[name], checkpoint):
+            raise ConvertError(name, _reason(name))
+    if config.task_type == CLASSIFICATION_TASK and head is None:
+        raise ConvertError("modules_to_save", "task_type is SEQ_CLS, but the folder holds no classification head")
+    result = build_sites(pieces, base.shape, max_rank=Limits().max_rank)
+    if head is None and not result.sites.present():
+        raise ConvertError("lora_B", "zero effect: every B is zero, so the adapter would answer as the bare base does")
+    notes = result.notes + ((f"{len(others)} tensors equal the base's own and were left out",) if others else ())
+    artifact = AdapterConfig(
+        method="kernel-mix" if any(site.head for site in result.sites.present().values()) else "lora",
+        task="generation" if head is None else "classification",
+        base=base.shape,
+        sites=result.sites,
+        classifier=head,
+        training={"converted_from": "PEFT LoRA", "notes": list(notes)},
+        created_by=converter_name(),
+    )
+    dtype = _stored_dtype([*_lora_tensors(loras), *head_tensors.values()], widen=result.folded)
+    return Converted(artifact, result.tensors | head_tensors, dtype, notes)
+
+
+def _load(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        pickled = (folder / "adapter_model.bin").is_file()
+        hint = "; adapter_model.bin is a pickle, which is not read: save it with safe_serialization" if pickled else ""
+        if (folder / INDEX).is_file():
+            hint = f"; {INDEX} names several files: save the adapter in one"
+        raise ConvertError(WEIGHTS, f"missing{hint}")
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConvertError(WEIGHTS, f"not a sound safetensors file: {error}") from None
+    if long := [name for name in tensors if len(name) > _MAX_NAME]:
+        raise ConvertError(quoted(long[0]), f"its name has {len(long[0])} characters, at most {_MAX_NAME} are read")
+    return {saved: tensors[name] for saved, name in saved_names(tensors).items()}
+
+
+def _split(tensors: Mapping[str, Tensor], config: PeftLoraConfig) -> tuple[list[ModuleLora], dict[str, Tensor]]:
+    """Return the modules' LoRAs, in the names' order, and the tensors that are no part of one."""
+    modules: dict[str, dict[str, Tensor]] = {}
+    rest: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if match := _LORA.fullmatch(name):
+            modules.setdefault(match[1], {})[f"{match[2]}.{match[3]}"] = tensor
+        else:
+            rest[name] = tensor
+    if not modules:
+        first = f" (the first is {quoted(min(tensors))})" if tensors else ""
+        raise ConvertError(WEIGHTS, f"none of its {len(tensors)} tensors is a lora_A or lora_B{first}")
+    return [_module_lora(name, parts, config) for name, parts in sorted(modules.items())], rest
+
+
+def _module_lora(module: str, parts: Mapping[str, Tensor], config: PeftLoraConfig) -> ModuleLora:
+    for part in ("A.weight", "B.weight"):
+        if part not in parts:
+            raise ConvertError(f"{module}.lora_{part}", "missing")
+        if parts[part].dim() != 2:
+            raise ConvertError(f"{module}.lora_{part}", f"its shape is {list(parts[part].shape)}, not a matrix's")
+    if "A.bias" in parts:
+        raise ConvertError(f"{module}.lora_A.bias", "LoRA has no such tensor")
+    for part, tensor in parts.items():
+        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ConvertError(f"{module}.lora_{part}", f"its dtype {tensor.dtype} is not a plain float")
+    rank = config.rank_of(module)
+    found = (parts["A.weight"].shape[0], parts["B.weight"].shape[1])
+    if found != (rank, rank):
+        raise ConvertError(f"{module}.lora_A.weight", f"its rank is {found[0]} (B: {found[1]}), the config says {rank}")
+    bias = parts.get("B.bias")
+    if bias is not None and bias.shape != parts["B.weight"].shape[:1]:
+        raise ConvertError(
+            f"{module}.lora_B.bias", f"its shape is {list(bias.shape)}, B has {parts['B.weight'].shape[0]} rows"
+        )
+    return ModuleLora(module, parts["A.weight"], parts["B.weight"], bias, config.scale_of(module))
+
+
+def _collect(loras: list[ModuleLora], base: ResolvedBase) -> dict[int, dict[str, list[Piece]]]:
+    """Return the pieces by layer and site; the gate's come before the up projection's."""
+    try:
+        family = family_of(base.shape.model_type)
+    except UnknownFamilyError as error:
+        raise ConvertError("base", str(error)) from None
+    table = _module_table(family, gated=base.shape.gated_mlp)
+    path = re.compile(rf"{_WRAPPERS}{re.escape(family.layers)}\.(\d+)\.(.+)", re.ASCII)
+    pieces: dict[int, dict[str, list[Piece]]] = {}
+    for lora in loras:
+        match = path.fullmatch(lora.name)
+        parts = table.get(match[2]) if match else None
+        if match is None or parts is None:
+            raise ConvertError(
+                lora.name,
+                f"LoRA on this module is not served for {base.shape.model_type} bases; served: {', '.join(table)}",
+            )
+        layer = int(match[1])
+        if layer >= base.shape.num_layers:
+            raise ConvertError(lora.name, f"the base has {base.shape.num_layers} layers, counted from 0")
+        for site, piece in pieces_of(lora, parts, base.shape).items():
+            pieces.setdefault(layer, {}).setdefault(site, []).append(piece)
+    return dict(sorted(pieces.items()))
+
+
+def _module_table(family: Family, *, gated: bool) -> dict[str, tuple[Part, ...]]:
+    """Return the family's modules and the fused or renamed forms of them."""
+    table = dict(family.modules)
+    for fused, modules in _FUSED.items():
+        if all(module in table for module in modules) and (gated or not fused.startswith("mlp")):
+            table[fused] = tuple(part for module in modules for part in table[module])
+    return table
+
+
+def _reason(name: str) -> str:
+    for mark, reason in _REASONS.items():
+        if mark in name:
+            return reason
+    return "a saved module that an artifact has no place for (classification heads are the ones it has)"
+
+
+def _lora_tensors(loras: list[ModuleLora]) -> list[Tensor]:
+    return [tensor for lora in loras for tensor in (lora.A, lora.B, lora.bias) if tensor is not None]
+
+
+def _stored_dtype(tensors: list[Tensor], *, widen: bool) -> torch.dtype:
+    """Return the least precision that holds every value as it is; `widen` where products were formed."""
+    dtypes = {tensor.dtype for tensor in tensors} | ({torch.float32} if widen else set())
+    return reduce(torch.promote_types, dtypes)

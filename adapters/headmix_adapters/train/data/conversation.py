@@ -1,0 +1,78 @@
+"""A row's messages as turns, each with whether it is to be learnt. Knows no template and no tokens.
+
+Owns the roles and contents that serving takes too, so that nothing is learnt that could not be asked.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from headmix_adapters.train.data.fields import LEARNT, Fields, as_text, shown
+from headmix_adapters.train.errors import DataError
+
+_KNOWN = frozenset({"role", "content", "name"}) | LEARNT
+# Templates know OpenAI's `developer` as `system`, in serving too.
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message; `learnt` is what the data says of it, None where it says nothing."""
+
+    role: str
+    content: str
+    name: str | None
+    learnt: bool | None
+
+    def message(self) -> dict[str, str]:
+        """Return the message as a chat template reads it."""
+        return {"role": self.role, "content": self.content} | ({} if self.name is None else {"name": self.name})
+
+
+def read_turns(where: str, messages: object, ignored: Collection[str]) -> list[Turn]:
+    """Return the turns of a row's `messages`, which end with the assistant's answer to something.
+
+    Raises:
+        DataError: a message is not understood in full; row, message and field are named.
+    """
+    if not isinstance(messages, list):
+        raise DataError(f"{where}: messages are a list (in JSON Lines; CSV has prompt and completion)")
+    turns = [_turn(f"{where}: messages[{number}]", given, ignored) for number, given in enumerate(messages)]
+    if len(turns) < 2 or turns[-1].role != "assistant":
+        raise DataError(f"{where}: messages must end with the assistant's answer to something")
+    return turns
+
+
+def answers(where: str, turns: list[Turn]) -> list[int]:
+    """Return the numbers of the messages to be learnt: the last, and what the data asks for, less what it forbids.
+
+    Raises:
+        DataError: what nobody answered is to be learnt.
+    """
+    wanted = [number for number, turn in enumerate(turns) if turn.learnt]
+    if foreign := [number for number in wanted if number == 0 or turns[number].role != "assistant"]:
+        raise DataError(f"{where}: messages[{foreign[0]}] is to be learnt, and only the assistant's answers are")
+    last = len(turns) - 1
+    return [*wanted, last] if turns[last].learnt is None else wanted
+
+
+def _turn(where: str, given: object, ignored: Collection[str]) -> Turn:
+    if not isinstance(given, dict):
+        raise DataError(f"{where} is not an object with role and content")
+    fields = Fields(where, given, _KNOWN, ignored)
+    role = fields.value("role")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise DataError(f"{where}: role {shown(role)} is not one of {', '.join(_ROLES)}")
+    name = fields.text("name") if "name" in fields else None
+    return Turn(_ROLES[role], _content(where, fields.value("content")), name, fields.learnt())
+
+
+def _content(where: str, content: object) -> str:
+    """Return a content as one text: it may be a list of text parts, as in serving."""
+    if not isinstance(content, list):
+        return as_text(f"{where}: content", content)
+    texts = []
+    for number, part in enumerate(content):
+        if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
+            raise DataError(f"{where}: content[{number}] is not a text part; only text is learnt")
+        texts.append(as_text(f"{where}: content[{number}].text", part["text"]))
+    return "".join(texts)

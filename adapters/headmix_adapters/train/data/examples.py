@@ -1,0 +1,177 @@
+"""Rows turned into what a model reads: token ids and labels.
+
+Owns what is supervised (answers alone), and what happens to examples that are too long: cut at the end and counted.
+Serving reads text with the same tokenizer and template, and encodes a prompt and its answer apart too. What a row's
+fields mean is `fields`', `labels`' and `conversation`'s.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from headmix_adapters.artifact.faults import quoted
+from headmix_adapters.config import ClassifierConfig
+from headmix_adapters.text.base_text import BaseText
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError
+from headmix_adapters.train.data.conversation import answers, read_turns
+from headmix_adapters.train.data.fields import LEARNT, Fields, holds_something
+from headmix_adapters.train.data.labels import ClassLabels, LabelReader
+from headmix_adapters.train.data.rows import Row
+from headmix_adapters.train.errors import DataError
+
+IGNORED = -100
+Labels = ClassLabels | list[int]
+
+_MESSAGES = frozenset({"messages"})
+_COMPLETION = frozenset({"prompt", "completion"})
+_ALL_EXCLUDED = "every row of this file has weight 0 or trainable false"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One text and what is to be learnt from it.
+
+    `labels` is a label number (single_label), a tuple of one value a label (multi_label, regression), or a list of one
+    token a position (generation; -100 is not learnt). `prefix_states` [tokens, D] stand in for the ids where the frozen
+    layers below the adapter have been computed already.
+    """
+
+    input_ids: list[int]
+    labels: Labels
+    prefix_states: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A file's examples.
+
+    `truncated` of them lost their end to `max_length`; `dropped` ones lost all of their answer and are left out.
+    `excluded` counts the rows of which the data itself says that nothing is to be learnt (weight 0).
+    """
+
+    examples: list[Example]
+    truncated: int
+    dropped: int
+    excluded: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of all examples, padding not counted."""
+        return sum(len(example.input_ids) for example in self.examples)
+
+
+def encode_classification(
+    rows: Sequence[Row],
+    base: BaseText,
+    classifier: ClassifierConfig,
+    max_length: int,
+    ignored: Collection[str] = (),
+) -> Encoded:
+    """Encode `{"text", "label"}` rows (multi_label: `"labels"`; in CSV separated by `|`).
+
+    Raises:
+        DataError: a field is missing, of the wrong type or not understood, or a label is not the recipe's; file and
+            line are named.
+    """
+    reader = LabelReader(classifier, ignored)
+    examples, truncated, excluded = [], 0, 0
+    for row in rows:
+        text, labels, learnt = reader.read(row)
+        if not learnt:
+            excluded += 1
+            continue
+        ids = base.tokenizer.encode(text)
+        if not ids:
+            raise DataError(f"{row.place}: the text has no tokens")
+        if len(ids) > max_length:
+            # The tokenizer cuts the text and not the mark that an encoder's base expects behind it.
+            ids = base.tokenizer.encode_cut(text, max_length)
+            truncated += 1
+        examples.append(Example(ids, labels))
+    _require_examples(rows, examples, _ALL_EXCLUDED)
+    return Encoded(examples, truncated, dropped=0, excluded=excluded)
+
+
+def encode_generation(rows: Sequence[Row], base: BaseText, max_length: int, ignored: Collection[str] = ()) -> Encoded:
+    """Encode `{"messages"}` rows by the chat template, or `{"prompt", "completion"}` rows as they are.
+
+    The last message is the answer, and so is an earlier one of the assistant's that the data wants learnt: each answer
+    is an example with all that stands before it. It ends with the end-of-turn token, which is learnt too.
+
+    Raises:
+        DataError: neither form, a field that is not understood, no answer, none that fits, a tokenizer that cannot do
+            it; file and line are named.
+    """
+    examples, truncated, dropped, excluded = [], 0, 0, 0
+    for row in rows:
+        answered = _answered(row, base, ignored)
+        excluded += not answered
+        for prompt, answer in answered:
+            if not prompt:
+                raise DataError(f"{row.place}: the prompt has no tokens")
+            ids = (prompt + answer)[:max_length]
+            if len(prompt) >= max_length:
+                dropped += 1
+                continue
+            truncated += len(prompt) + len(answer) > max_length
+            examples.append(Example(ids, ([IGNORED] * len(prompt) + answer)[:max_length]))
+    too_long = f"no answer of this file fits within max_length {max_length}"
+    _require_examples(rows, examples, too_long if dropped else _ALL_EXCLUDED)
+    return Encoded(examples, truncated, dropped, excluded)
+
+
+def _require_examples(rows: Sequence[Row], examples: Sequence[Example], reason: str) -> None:
+    if not examples:
+        raise DataError(f"{rows[0].place.rpartition(':')[0]}: {reason}")
+
+
+def _answered(row: Row, base: BaseText, ignored: Collection[str]) -> list[tuple[list[int], list[int]]]:
+    """Return the ids of each answer to be learnt, after those of what stands before it."""
+    known = _form(row)
+    fields = Fields(row.place, row.fields, LEARNT | known, ignored)
+    if known == _MESSAGES:
+        return _conversation(fields, base, ignored)
+    if known != _COMPLETION:
+        raise DataError(f"{row.place}: the row has neither messages nor prompt and completion")
+    prompt, completion = fields.text("prompt", empty=True), fields.text("completion")
+    tokenizer = base.tokenizer
+    if tokenizer.end_token is None:
+        raise DataError(f"{row.place}: the base's tokenizer has no end token to close a completion with")
+    ids = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.end_token]
+    return [] if fields.learnt() is False else [(tokenizer.encode(prompt), ids)]
+
+
+def _form(row: Row) -> frozenset[str]:
+    """Return the fields of the form a row has; of both forms where it shows neither."""
+    if holds_something(row.fields.get("messages")):
+        return _MESSAGES
+    return _COMPLETION if _COMPLETION & row.fields.keys() else _MESSAGES | _COMPLETION
+
+
+def _conversation(fields: Fields, base: BaseText, ignored: Collection[str]) -> list[tuple[list[int], list[int]]]:
+    turns = read_turns(fields.where, fields.value("messages"), ignored)
+    chosen = answers(fields.where, turns)
+    if fields.learnt() is False:
+        return []
+    messages = [turn.message() for turn in turns]
+    texts = [_render(fields.where, base.chat_template, messages[: number + 1]) for number in chosen]
+    encode = base.tokenizer.encode
+    return [
+        (encode(prompt, add_special_tokens=False), encode(answer, add_special_tokens=False)) for prompt, answer in texts
+    ]
+
+
+def _render(where: str, template: ChatTemplate | None, messages: list[dict[str, str]]) -> tuple[str, str]:
+    """Return the conversation up to its last message, and that answer with its end-of-turn token, as text."""
+    if template is None:
+        raise DataError(f"{where}: the base has no chat template; use prompt and completion")
+    try:
+        prompt = template.render(messages[:-1])
+        whole = template.render(messages, add_generation_prompt=False)
+    except ChatTemplateError as error:
+        raise DataError(f"{where}: the base's chat template refuses these messages: {quoted(str(error))}") from error
+    if not whole.startswith(prompt):
+        raise DataError(f"{where}: the chat template renders the answer's context differently from a prompt")
+    # What follows the end-of-turn token (a newline in most templates) is never generated, so it is not learnt.
+    return prompt, whole[len(prompt) :].rstrip()

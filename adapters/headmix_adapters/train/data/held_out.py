@@ -1,0 +1,59 @@
+"""Rows kept back from training to score the adapter with, where a recipe names no file of its own for that.
+
+Owns which rows: the same ones for the same rows and seed, a like share of each label, and never a text that is learnt
+as well.
+"""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from headmix_adapters.train.data.rows import Row
+from headmix_adapters.train.errors import DataError
+
+_LEAST = 2
+
+
+def split_rows(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Return the rows to learn and those to hold out, each in the file's order; at least one of either.
+
+    Raises:
+        DataError: there is only one text.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(_asked(row), []).append(number)
+    if len(groups) < _LEAST:
+        path = rows[0].place.rpartition(":")[0]
+        raise DataError(f"{path}: one text cannot be learnt and held out too; data.eval names another file")
+    order = list(groups.values())
+    random.Random(f"{seed}/held-out").shuffle(order)  # noqa: S311 - an order, not a secret
+    chosen = set(_chosen(order, [_label(rows[group[0]]) for group in order], share))
+    held_out = [row for number, row in enumerate(rows) if number in chosen]
+    return [row for number, row in enumerate(rows) if number not in chosen], held_out
+
+
+def _chosen(groups: Sequence[Sequence[int]], labels: Sequence[str], share: float) -> Iterable[int]:
+    """Go through the groups and take one whenever its label's share of those seen so far is due, rounded."""
+    seen: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    taken: list[Sequence[int]] = []
+    for group, label in zip(groups, labels, strict=True):
+        seen[label] += len(group)
+        if held[label] + len(group) <= share * seen[label] + 0.5:
+            held[label] += len(group)
+            taken.append(group)
+    something_of_each = taken[: len(groups) - 1] or [min(groups, key=len)]
+    return [number for group in something_of_each for number in group]
+
+
+def _asked(row: Row) -> str:
+    """Return what a row asks, without the answer: rows that ask the same belong together."""
+    messages = row.fields.get("messages")
+    turns = messages[:-1] if isinstance(messages, list) else messages
+    return json.dumps([row.fields.get("text"), row.fields.get("prompt"), turns])
+
+
+def _label(row: Row) -> str:
+    return json.dumps(row.fields.get("label", row.fields.get("labels")))

@@ -1,0 +1,184 @@
+"""What a recipe names, loaded: the base, its tokenizer, the encoded data files."""
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    PreTrainedModel,
+)
+from transformers.utils import logging as transformers_logging
+
+from headmix_adapters.base import BaseError, ResolvedBase, resolve_base, weight_files
+from headmix_adapters.config import AdapterConfig
+from headmix_adapters.families import Family, UnknownFamilyError, family_of
+from headmix_adapters.text.base_text import BaseText, read_base_text
+from headmix_adapters.text.chat_template import ChatTemplateError
+from headmix_adapters.text.tokenizer import TokenizerError
+from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config
+from headmix_adapters.train.added_tokens import AddedVocabulary, require_sayable
+from headmix_adapters.train.data.example_prompts import examples_from
+from headmix_adapters.train.data.examples import Encoded, encode_classification, encode_generation
+from headmix_adapters.train.data.held_out import split_rows
+from headmix_adapters.train.data.rows import Row, read_rows
+from headmix_adapters.train.errors import RecipeError
+from headmix_adapters.train.recipe.recipe import Precision, Recipe
+
+logger = logging.getLogger(__name__)
+
+_Classes = Mapping[type, type[PreTrainedModel]]
+_Load = Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A recipe's base and data. `model` has the precision the base is served in here; scores are taken with it."""
+
+    recipe: Recipe
+    base: ResolvedBase
+    model: PreTrainedModel
+    text: BaseText
+    config: AdapterConfig
+    layers: tuple[int, ...]
+    train: Encoded
+    eval: Encoded
+    files: dict[str, Path]
+
+
+def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
+    """Load base, tokenizer and data of a recipe; data paths are relative to `recipe_folder`.
+
+    Raises:
+        RecipeError, DataError, BaseError: with the place of the fault.
+    """
+    base = resolve_base(recipe.base)
+    if recipe.task == "generation" and not base_family(base).generates:
+        raise RecipeError(f"{base.name} ({base.shape.model_type}) is an encoder: it classifies, and generates nothing")
+    config, layers = adapter_config(recipe, base.shape), adapted_layers(recipe, base.shape)
+    files = {
+        "train": recipe_folder / recipe.data.train,
+        "eval": recipe_folder / (recipe.data.eval or recipe.data.train),
+    }
+    rows = _read(files, recipe)
+    if recipe.examples is None:
+        config = msgspec.structs.replace(config, examples=examples_from(rows["eval"], recipe.classifier))
+    read = _read_text(base)
+    added = AddedVocabulary(read.tokenizer, recipe.added_tokens, base.shape.vocab_size)
+    text = BaseText(added.tokenizer, read.chat_template)
+    encoded = {name: added.renumber(_encode(rows[name], recipe, text)) for name in files}
+    model = load_model(base, precision("auto"))
+    if recipe.added_tokens and not model.config.tie_word_embeddings:
+        for part in encoded.values():
+            require_sayable(part.examples, base.shape.vocab_size)
+    return Material(recipe, base, model, text, config, layers, encoded["train"], encoded["eval"], files)
+
+
+def _read_text(base: ResolvedBase) -> BaseText:
+    try:
+        text = read_base_text(base.folder)
+    except (TokenizerError, ChatTemplateError) as error:
+        raise BaseError(str(error)) from error
+    for note in text.tokenizer.notes:
+        logger.warning("%s: %s", base.name, note)
+    return text
+
+
+def precision(name: Precision) -> torch.dtype:
+    """Return the precision a recipe asks for; auto is how the base is served: bfloat16 on a GPU, float32 on a CPU."""
+    if name == "auto":
+        name = "bfloat16" if torch.cuda.is_available() else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def base_family(base: ResolvedBase) -> Family:
+    """Return what is known of the base's family.
+
+    Raises:
+        BaseError: adapters cannot be trained on it.
+    """
+    try:
+        return family_of(base.shape.model_type)
+    except UnknownFamilyError as error:
+        raise BaseError(f"{base.name}: {error}") from error
+
+
+def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a base's weights onto the GPU where there is one; of an encoder the layers alone.
+
+    Raises:
+        BaseError: the folder lacks weights the model needs.
+    """
+    # On a CPU in bfloat16 the fused attention's backward pass is slow: 19 percent of a training step saved without it.
+    plain = dtype == torch.bfloat16 and not torch.cuda.is_available()
+    generates = base_family(base).generates
+    classes = cast("_Classes", MODEL_FOR_CAUSAL_LM_MAPPING if generates else MODEL_MAPPING)
+    # Given a folder, transformers chooses its files itself and attaches an adapter that lies among them.
+    files = weight_files(base.folder)
+    with _quiet_loading(), _loading(base):
+        config = AutoConfig.from_pretrained(base.folder)
+        load = cast("_Load", classes[type(config)].from_pretrained)
+        weights = {name: tensor for path in files for name, tensor in load_file(path).items()}
+        model, report = load(
+            None,
+            config=config,
+            state_dict=weights,
+            dtype=dtype,
+            attn_implementation="eager" if plain else "sdpa",
+            output_loading_info=True,
+            **({} if generates else {"add_pooling_layer": False}),
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise BaseError(f"{base.folder} lacks weights: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}")
+    # Called on the class: transformers wraps `to` in a decorator whose type no checker can follow.
+    nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    nn.Module.eval(model)
+    return model
+
+
+@contextmanager
+def _loading(base: ResolvedBase) -> Iterator[None]:
+    """Turn whatever transformers raises about a folder they cannot load into one kind of error."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BaseError(f"{base.folder} cannot be loaded: {reason}") from error
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keep transformers from listing the weights of heads and poolers that are not used here, and from its own bar."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # no types there
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # no types there
+
+
+def _read(files: Mapping[str, Path], recipe: Recipe) -> dict[str, list[Row]]:
+    """Return the rows to learn and to hold out: of two files, or of one that is split."""
+    if recipe.data.eval is not None:
+        return {name: read_rows(path) for name, path in files.items()}
+    train, held_out = split_rows(read_rows(files["train"]), recipe.data.eval_share, recipe.training.seed)
+    return {"train": train, "eval": held_out}
+
+
+def _encode(rows: Sequence[Row], recipe: Recipe, text: BaseText) -> Encoded:
+    data = recipe.data
+    if recipe.classifier is not None:
+        return encode_classification(rows, text, recipe.classifier, data.max_length, data.ignore)
+    return encode_generation(rows, text, data.max_length, data.ignore)

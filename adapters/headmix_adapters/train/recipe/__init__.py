@@ -1,0 +1,1 @@
+"""What to train: the recipe, its file, and the one made from options."""

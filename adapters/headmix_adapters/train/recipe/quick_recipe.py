@@ -1,0 +1,120 @@
+"""A recipe made of the command line and a look at the data, for those who have written none.
+
+Owns the defaults of what was not given: those of the example recipes. What the words mean is `recipe`'s.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from headmix_adapters.base import BaseError, resolve_base
+from headmix_adapters.config import Pooling, Problem, Task
+from headmix_adapters.families import UnknownFamilyError, family_of, usual_pooling
+from headmix_adapters.presets import PresetName
+from headmix_adapters.train.data.fields import LEARNT, Fields, as_text
+from headmix_adapters.train.data.rows import Row
+from headmix_adapters.train.errors import DataError, RecipeError
+from headmix_adapters.train.recipe.recipe import Recipe
+
+EPOCHS, SEED = 3, 7
+_TRAINING: Mapping[Task, dict[str, Any]] = {
+    "classification": {"batch_size": 16, "learning_rate": 2e-3},
+    "generation": {"batch_size": 8, "learning_rate": 1.25e-3},
+}
+_PRESETS: Mapping[Task, PresetName] = {"classification": "roberta-nlu", "generation": "gpt2-nlg"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a person gave on the command line; `training` are keys of the recipe's `[training]`. None: not given.
+
+    `train` and `eval` are the data files as the recipe is to name them.
+    """
+
+    name: str
+    base: str
+    train: str
+    eval: str | None = None
+    task: Task | None = None
+    preset: PresetName | None = None
+    labels: tuple[str, ...] = ()
+    problem: Problem | None = None
+    pooling: Pooling | None = None
+    max_length: int | None = None
+    ignore: tuple[str, ...] = ()
+    training: Mapping[str, float | int] | None = None
+
+
+def quick_recipe(wishes: Wishes, rows: Sequence[Row]) -> Recipe:
+    """Return a recipe for the rows of the training file.
+
+    Raises:
+        RecipeError: a value is impossible, or the rows do not tell what is missing.
+        DataError: a label that is none; file and line are named.
+        BaseError: no such base.
+    """
+    task = wishes.task or _task(rows)
+    given = dict(wishes.training or {})
+    fields: dict[str, Any] = {
+        "name": wishes.name,
+        "base": wishes.base,
+        "task": task,
+        "adapter": {"preset": wishes.preset or _PRESETS[task]},
+        "data": {"train": wishes.train, "ignore": list(wishes.ignore)},
+        "training": {"epochs": EPOCHS, "seed": SEED} | _TRAINING[task] | given,
+    }
+    fields["data"] |= {} if wishes.eval is None else {"eval": wishes.eval}
+    fields["data"] |= {} if wishes.max_length is None else {"max_length": wishes.max_length}
+    if task == "classification":
+        fields["classifier"] = _classifier(wishes, rows)
+    elif given_for_labels := [name for name in ("labels", "problem", "pooling") if getattr(wishes, name)]:
+        raise RecipeError(f"--{given_for_labels[0]} is for classification, and the task is generation")
+    try:
+        return msgspec.convert(fields, Recipe)
+    except msgspec.ValidationError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _task(rows: Sequence[Row]) -> Task:
+    fields = rows[0].fields
+    if "text" in fields and ("label" in fields or "labels" in fields):
+        return "classification"
+    if "messages" in fields or ("prompt" in fields and "completion" in fields):
+        return "generation"
+    raise DataError(
+        f"{rows[0].place}: a row has text and label, messages, or prompt and completion (fields: {', '.join(fields)})"
+    )
+
+
+def _classifier(wishes: Wishes, rows: Sequence[Row]) -> dict[str, Any]:
+    problem = wishes.problem or ("multi_label" if "labels" in rows[0].fields else "single_label")
+    labels = wishes.labels or (("value",) if problem == "regression" else _labels(rows, problem, wishes.ignore))
+    pooling = wishes.pooling or usual_pooling(_generates(wishes.base))
+    return {"problem": problem, "labels": list(labels), "pooling": pooling, "kind": "linear"}
+
+
+def _labels(rows: Sequence[Row], problem: Problem, ignored: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels that occur, whole numbers in their order, else in the alphabet's."""
+    field = "labels" if problem == "multi_label" else "label"
+    found: set[str] = set()
+    for row in rows:
+        fields = Fields(row.place, row.fields, LEARNT | {"text", field}, ignored)
+        value = fields.value(field)
+        if problem == "single_label":
+            found.add(fields.text(field))
+        elif isinstance(value, list):
+            found |= {as_text(f"{row.place}: {field}", name) for name in value}
+        else:
+            found |= {name for name in as_text(f"{row.place}: {field}", value).split("|") if name}
+    numbers = all(label.isascii() and label.isdigit() for label in found)
+    return tuple(sorted(found, key=(lambda label: (int(label), label)) if numbers else None))
+
+
+def _generates(name: str) -> bool:
+    base = resolve_base(name)
+    try:
+        return family_of(base.shape.model_type).generates
+    except UnknownFamilyError as error:
+        raise BaseError(f"{base.name}: {error}") from error

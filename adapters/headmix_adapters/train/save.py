@@ -1,0 +1,119 @@
+"""The end of a run: the artifact on disk, verified, its history and the file's own scores in its header."""
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headmix_adapters.artifact import Limits, digest_file, verify_artifact
+from headmix_adapters.artifact.durable import sync_path
+from headmix_adapters.artifact.load import load_tensors
+from headmix_adapters.artifact.metadata import training_fault
+from headmix_adapters.artifact.write import write_artifact
+from headmix_adapters.train.checkpoints import RunRecord
+from headmix_adapters.train.fitted import Fit
+from headmix_adapters.train.prepare import Material
+from headmix_adapters.train.scoring.evaluate import Evaluation, deciding_score
+from headmix_adapters.train.scoring.score import score_artifact
+from headmix_adapters.train.scoring.verdict import is_below, warnings
+from headmix_adapters.train.terminal.advice import advise
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run made: the artifact, its digest, its held-out scores, the base's and a linear classifier's (None: not
+    defined), and what is to be said of them.
+    """
+
+    artifact: Path
+    digest: str
+    adapter: Evaluation
+    base: Evaluation | None = None
+    probe: Evaluation | None = None
+    below_base: bool = False
+    warnings: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+def write_result(material: Material, artifact: Path, fitted: Fit, history: dict[str, Any], record: RunRecord) -> Result:
+    """Write the file, score what was written (its weights are rounded), and write it again with the scores.
+
+    Raises:
+        TrainError: a score is no number.
+    """
+    draft = artifact.with_name(f".{artifact.name}.draft")
+    artifact.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_artifact(draft, material.config, fitted.tensors)
+        result = _judged(material, artifact, score_artifact(material, draft), fitted, record)
+        metrics = {"adapter": result.adapter.scores}
+        metrics |= {} if result.base is None else {"base": result.base.scores}
+        metrics |= {} if result.probe is None else {"linear_probe": result.probe.scores}
+        training = _recordable(
+            history | {"metrics": metrics} | ({"warnings": result.warnings} if result.warnings else {})
+        )
+        config = msgspec.structs.replace(material.config, training=training)
+        write_artifact(draft, config, load_tensors(draft))
+        verify_artifact(draft, base=material.base.shape)
+        draft.replace(artifact)
+        sync_path(artifact.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+    return replace(result, digest=digest_file(artifact))
+
+
+def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit, record: RunRecord) -> Result:
+    adapter.require_numbers("adapter", "train with a lower learning_rate")
+    recipe, held_out = material.recipe, material.eval.examples
+    texts, deciding = (material.train.examples, held_out), deciding_score(recipe.classifier)
+    patience, epochs = recipe.training.early_stopping_patience, recipe.training.epochs
+    return Result(
+        artifact=artifact,
+        digest="",
+        adapter=adapter,
+        base=record.base,
+        probe=record.probe,
+        below_base=is_below(adapter, record.base, deciding),
+        warnings=warnings(adapter, record.base, record.probe, deciding, texts),
+        advice=advise(fitted.curve, steps=fitted.steps, epochs=epochs, held_out=len(held_out), patience=patience),
+    )
+
+
+def _recordable(training: dict[str, Any]) -> dict[str, Any]:
+    """Return what a header may hold of a run's history: a recipe of endless labels must not cost a trained adapter."""
+    for left_out in ((), ("recipe",), ("recipe", "data", "warnings")):
+        rest = {name: value for name, value in training.items() if name not in left_out}
+        if training_fault(rest, Limits()) is None:
+            return rest
+    return {}
+
+
+def training_record(material: Material, steps: int, seconds: float) -> dict[str, Any]:
+    """Return what the header tells of how the adapter came to be; `seconds` is this process's share of the training."""
+    data = {"train": material.train, "eval": material.eval}
+    recipe = msgspec.to_builtins(material.recipe)
+    del recipe["examples"]  # the header has them where everybody looks for them
+    # By their names: what the recipe says may be paths on this machine, and the artifact travels.
+    files = {name: path.name for name, path in material.files.items() if recipe["data"].get(name)}
+    return {
+        "recipe": recipe | {"base": material.base.name, "data": recipe["data"] | files},
+        "data": {
+            name: {
+                "file": path.name,
+                "digest": digest_file(path),
+                "examples": len(data[name].examples),
+                "tokens": data[name].tokens,
+                "truncated": data[name].truncated,
+                "dropped": data[name].dropped,
+                "excluded": data[name].excluded,
+            }
+            for name, path in material.files.items()
+        },
+        "layers": list(material.layers),
+        "steps": steps,
+        "seed": material.recipe.training.seed,
+        "seconds": round(seconds),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+    }

@@ -1,0 +1,1 @@
+"""How good an adapter is, beside its base and a linear classifier."""

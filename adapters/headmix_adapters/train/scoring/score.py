@@ -1,0 +1,49 @@
+"""The held-out scores of a recipe's task: of a model in memory, of an artifact file, of the base alone."""
+
+from pathlib import Path
+
+from headmix_adapters.artifact import verify_artifact
+from headmix_adapters.inject import AdaptedModel, ClassifierModel, load_adapter
+from headmix_adapters.train.prepare import Material, base_family
+from headmix_adapters.train.scoring.evaluate import Evaluation, answer_scores, evaluate_classifier
+from headmix_adapters.train.scoring.prototypes import evaluate_prototypes
+from headmix_adapters.train.scoring.zero_shot import evaluate_zero_shot
+
+SCORING_BATCH = 16
+
+
+def score_model(material: Material, model: AdaptedModel) -> Evaluation:
+    """Return the scores of an adapted model as it stands."""
+    examples = material.eval.examples
+    if isinstance(model, ClassifierModel):
+        return evaluate_classifier(model, examples, SCORING_BATCH)
+    return Evaluation(answer_scores(model.model, examples, SCORING_BATCH))
+
+
+def score_artifact(material: Material, artifact: Path) -> Evaluation:
+    """Return the scores of an artifact file, after verifying it against the base.
+
+    Raises:
+        ArtifactError: the file is not a sound artifact for this base, with every fault.
+    """
+    verify_artifact(artifact, base=material.base.shape)
+    loaded = load_adapter(material.model, artifact)
+    try:
+        return score_model(material, loaded)
+    finally:
+        loaded.adapter.detach()
+
+
+def score_base(material: Material) -> Evaluation | None:
+    """Return the scores of the base without an adapter.
+
+    None where the task gives it no question, or the texts hold added tokens: it has no embedding for them.
+    """
+    classifier, held_out = material.recipe.classifier, material.eval.examples
+    if material.recipe.added_tokens:
+        return None
+    if classifier is None:
+        return Evaluation(answer_scores(material.model, held_out, SCORING_BATCH))
+    if not base_family(material.base).generates:
+        return evaluate_prototypes(material.model, classifier, material.train.examples, held_out, SCORING_BATCH)
+    return evaluate_zero_shot(material.model, material.text, classifier, held_out)

@@ -1,0 +1,204 @@
+"""Owns `headmix adapters`: a tenant's adapters and their versions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headmix.cli.adapter_details import print_details
+from headmix.cli.arguments import AdapterName, AdapterVersionName, Named, VersionOption, version_of
+from headmix.cli.commands.rollout import rollout_app
+from headmix.cli.output import JsonOption, moment, print_json, print_table, reference, say, short, size, told
+from headmix.cli.progress import transfer_bar
+from headmix.cli.session import Session
+from headmix.types.adapter import Adapter
+
+adapters_app = typer.Typer(no_args_is_help=True, help="Upload, inspect and manage your adapters.")
+adapters_app.add_typer(rollout_app)
+
+Number = Annotated[int | None, typer.Argument(min=1, metavar="[VERSION]", help="The same as @VERSION behind the name.")]
+
+
+@adapters_app.command()
+def push(
+    ctx: typer.Context,
+    name: AdapterName,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The artifact.")],
+    allow_base_mismatch: Annotated[
+        bool, typer.Option(help="Accept an adapter trained on other weights of the same dimensions.")
+    ] = False,
+    current: Annotated[
+        bool, typer.Option("--current/--beside", help="Answer from now on, or stand beside the current version.")
+    ] = True,
+) -> None:
+    """Upload an artifact; new bytes become the current version, or one beside it to try out as a canary."""
+    with Session.of(ctx).client() as client, transfer_bar(f"pushing {file.name}") as progress:
+        pushed = client.adapters.push(
+            name, file, progress=progress, allow_base_mismatch=allow_base_mismatch, current=current
+        )
+    news = "new version" if pushed.new_version else "unchanged: these bytes are this version already"
+    say(f"{told(pushed)} ({news})")
+
+
+@adapters_app.command(name="list")
+def list_adapters(ctx: typer.Context, as_json: JsonOption = False) -> None:
+    """List your adapters."""
+    with Session.of(ctx).client() as client:
+        found = client.adapters.list()
+    if as_json:
+        print_json(found)
+    else:
+        print_adapters(found)
+
+
+@adapters_app.command()
+def show(
+    ctx: typer.Context, name: AdapterVersionName, version: VersionOption = None, as_json: JsonOption = False
+) -> None:
+    """Show all that is known of an adapter: its current version, or the one named."""
+    with Session.of(ctx).client() as client:
+        found = client.adapters.get(str(Named(name.name, version_of(name, version))))
+    if as_json:
+        print_json(found)
+    else:
+        print_details(found)
+
+
+@adapters_app.command()
+def versions(ctx: typer.Context, name: AdapterName, as_json: JsonOption = False) -> None:
+    """List an adapter's versions."""
+    with Session.of(ctx).client() as client:
+        found = client.adapters.versions(name)
+    if as_json:
+        print_json(found)
+    else:
+        print_versions(found)
+
+
+@adapters_app.command()
+def remove(
+    ctx: typer.Context,
+    name: AdapterVersionName,
+    version: VersionOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove an adapter with all its versions, or one version (NAME@3) that is not the current one."""
+    chosen = Named(name.name, version_of(name, version))
+    if not yes:
+        what = f"{chosen} with all its versions" if chosen.version is None else str(chosen)
+        typer.confirm(f"Remove {what}?", abort=True)
+    with Session.of(ctx).client() as client:
+        removed = client.adapters.remove(*chosen)
+    gone = ", ".join(f"{chosen.name}@{number}" for number in removed.versions)
+    say(f"removed {gone or f'{chosen.name}, which had no versions'}")
+
+
+@adapters_app.command()
+def rollback(ctx: typer.Context, name: AdapterVersionName, version: VersionOption = None) -> None:
+    """Make another version current: the one named, else the one before the current."""
+    with Session.of(ctx).client() as client:
+        current = client.adapters.rollback(name.name, version_of(name, version))
+    say(f"{told(current)} is current")
+
+
+@adapters_app.command()
+def retire(ctx: typer.Context, name: AdapterVersionName, version: Number = None) -> None:
+    """Keep a version (NAME@3) that is not the current one from being named; its bytes stay."""
+    number = needed_version(name, version)
+    with Session.of(ctx).client() as client:
+        retired = client.adapters.retire(name.name, number)
+    say(f"{told(retired)} is {retired.state}")
+
+
+@adapters_app.command()
+def restore(ctx: typer.Context, name: AdapterVersionName, version: Number = None) -> None:
+    """Let a retired version (NAME@3) be named again."""
+    number = needed_version(name, version)
+    with Session.of(ctx).client() as client:
+        restored = client.adapters.restore(name.name, number)
+    say(f"{told(restored)} is {restored.state}")
+
+
+@adapters_app.command()
+def load(ctx: typer.Context, name: AdapterVersionName, version: VersionOption = None) -> None:
+    """Bring an adapter onto the device ahead of its first request."""
+    with Session.of(ctx).client() as client:
+        loaded = client.adapters.load(name.name, version_of(name, version))
+    say(f"{told(loaded)} is on {loaded.resident or 'the server'}")
+
+
+@adapters_app.command()
+def download(
+    ctx: typer.Context,
+    name: AdapterVersionName,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", dir_okay=False, help="Default: NAME.safetensors here.")
+    ] = None,
+    version: VersionOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+) -> None:
+    """Save an adapter's artifact to a file."""
+    chosen = Named(name.name, version_of(name, version))
+    destination = output or Path(f"{Path(chosen.name).name}.safetensors")
+    if destination.exists() and not force:
+        say(f"error: {destination} exists; --force replaces it, --output writes elsewhere", err=True)
+        raise typer.Exit(2)
+    with Session.of(ctx).client() as client, transfer_bar(f"downloading {chosen}") as progress:
+        saved = client.adapters.save(chosen.name, destination, chosen.version, progress=progress)
+    say(f"saved {saved}")
+
+
+def needed_version(name: Named, version: int | None) -> int:
+    """The version that must be named."""
+    number = version_of(name, version)
+    if number is None:
+        raise typer.BadParameter(f"name the version, for example {name}@3")
+    return number
+
+
+def print_adapters(found: Sequence[Adapter]) -> None:
+    """Print a table of adapters."""
+    columns = ("adapter", "task", "method", "canary", "pinned", "size", "created", "digest", "resident")
+    print_table(
+        columns,
+        (
+            (
+                reference(adapter),
+                adapter.task,
+                adapter.method,
+                _canary(adapter),
+                "yes" if adapter.pinned else None,
+                *_file(adapter),
+            )
+            for adapter in found
+        ),
+    )
+
+
+def print_versions(found: Sequence[Adapter]) -> None:
+    """Print a table of an adapter's versions."""
+    columns = ("adapter", "state", "task", "method", "size", "created", "digest", "resident")
+    print_table(
+        columns,
+        ((reference(one), _state(one), one.task, one.method, *_file(one)) for one in found),
+    )
+
+
+def _file(adapter: Adapter) -> tuple[str | None, ...]:
+    return (size(adapter.size_bytes), moment(adapter.created), short(adapter.digest), adapter.resident)
+
+
+def _canary(adapter: Adapter) -> str | None:
+    canary = adapter.canary
+    return None if canary is None else f"{adapter.name}@{canary.version} {canary.percent} %"
+
+
+def _state(adapter: Adapter) -> str:
+    """Current, pinned on the device, a canary with its percentage, or what else the server says."""
+    canary = adapter.canary
+    if canary is not None and canary.version == adapter.version:
+        return f"canary {canary.percent} %"
+    if adapter.current and adapter.state != "retired":
+        return "current, pinned" if adapter.pinned else "current"
+    return adapter.state or ""

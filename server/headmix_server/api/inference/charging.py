@@ -1,0 +1,39 @@
+"""Adding what the engine computed for a request to the request's record, whatever becomes of the request."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from headmix_server.api.middleware.request_record import RequestRecord
+from headmix_server.core.messages import Classify, Embed
+from headmix_server.engine_client.computed import Computed
+
+M = TypeVar("M", Classify, Embed)
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def counted(
+    record: RequestRecord, place: int, prompt_length: int, *, first: bool = True
+) -> AsyncIterator[Computed]:
+    """Let an engine request for the prompt at this place be made, and add what was computed for it to the record.
+
+    `first` tells the prompt's first choice from its others. Left early, by an error or because nobody wants the answer,
+    it first waits until the engine has stopped.
+    """
+    computed = Computed(prompt_length)
+    try:
+        yield computed
+    finally:
+        try:
+            await computed.final()
+        finally:
+            record.computed(place, computed.counts, first=first)
+
+
+async def counted_answer(
+    record: RequestRecord, place: int, message: M, ask: Callable[[M, Computed], Coroutine[Any, Any, T]]
+) -> T:
+    """Ask the engine for the one answer to a text, counted as `counted` does; raises what `ask` raises."""
+    async with counted(record, place, len(message.prompt)) as computed:
+        return await ask(message, computed)

@@ -1,0 +1,97 @@
+"""The generation a request asked for: its prompts and choices, as engine requests that run side by side.
+
+Both generation routes make one and read the same stream of it; they differ only in the bodies around it.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from headmix_server.api.inference.charging import counted
+from headmix_server.api.inference.completion import complete
+from headmix_server.api.inference.fan_in import fan_in
+from headmix_server.api.inference.resolve import Model
+from headmix_server.api.middleware.request_record import RequestRecord
+from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetails
+from headmix_server.api.state import ApiState
+from headmix_server.core.messages import Generate
+from headmix_server.core.seeds import for_choice
+from headmix_server.core.types import SamplingParams
+from headmix_server.text.completion import Delta
+from headmix_server.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`.
+
+    `weight` is the tenant's share beside others'. `tokenizer` is the model's own, which has the words its adapter adds.
+    """
+
+    state: ApiState
+    record: RequestRecord
+    tenant: str
+    weight: float
+    model: Model
+    tokenizer: Tokenizer
+    prompts: tuple[tuple[int, ...], ...]
+    sampling: SamplingParams
+    choices: int
+    stops: tuple[str, ...]
+
+    def run(self) -> AsyncGenerator[tuple[int, Delta], None]:
+        """Yield (index, delta) of all choices as they come; closing it, or a failure of one, aborts all.
+
+        Raises:
+            HeadmixServerError: as `EngineClient.generate`.
+        """
+        name = engine_request_id(self.record)
+        return fan_in(
+            [
+                self._complete(name, prompt, choice)
+                for prompt in range(len(self.prompts))
+                for choice in range(self.choices)
+            ]
+        )
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of all prompts, each counted once."""
+        return sum(map(len, self.prompts))
+
+    def usage(self, completion_tokens: int) -> GenerationUsage:
+        """Return the counts in OpenAI's shape."""
+        prompt = self.num_prompt_tokens
+        return GenerationUsage(
+            prompt_tokens=prompt,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt + completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(self.record.cached_tokens.values())),
+        )
+
+    async def _complete(self, name: str, prompt: int, choice: int) -> AsyncGenerator[Delta, None]:
+        message = self._message(name, prompt, choice)
+        async with (
+            counted(self.record, prompt, len(message.prompt), first=choice == 0) as computed,
+            aclosing(complete(self.state, self.tokenizer, message, self.stops, self.record, computed)) as deltas,
+        ):
+            async for delta in deltas:
+                if choice == 0:
+                    self.record.cached_tokens.setdefault(prompt, delta.cached_tokens)
+                yield delta
+
+    def _message(self, name: str, prompt: int, choice: int) -> Generate:
+        return Generate(
+            request_id=f"{name}-{prompt * self.choices + choice}",
+            tenant=self.tenant,
+            prompt=list(self.prompts[prompt]),
+            adapter=self.model.ref,
+            sampling=for_choice(self.sampling, choice),
+            weight=self.weight,
+        )
+
+
+def engine_request_id(record: RequestRecord) -> str:
+    """Return a name for engine requests that leads back to the client's request and is never used twice."""
+    return f"{record.request_id}.{secrets.token_hex(8)}"

@@ -1,0 +1,218 @@
+"""From the texts and token ids of a body to prompts, in the vocabulary of the model they are for.
+
+Owns what is read where: texts that take about a millisecond on the event loop, everything else by the workers, so that
+nobody waits for another's long text. Both give the same ids.
+"""
+
+import asyncio
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from headmix_adapters.text.chat_template import ChatTemplate
+from headmix_server.api.inference.resolve import Model
+from headmix_server.api.inference.sampling import check_length, context_length
+from headmix_server.api.middleware.disconnect import until_disconnected
+from headmix_server.api.state import ApiState
+from headmix_server.core.errors import ContextLengthExceeded, InternalError, InvalidRequest
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.text.capacity import Capacity
+from headmix_server.text.plain_text import UncuttableTokenError
+from headmix_server.text.tokenizer import Tokenizer
+from headmix_server.text.vocabulary.extended import AddedTokensError
+from headmix_server.text.workers.encoder import Turn
+from headmix_server.text.workers.jobs import EncodeConversation, EncodeTexts, TextTooLongError
+from headmix_server.text.workers.worker_pool import WorkerPool
+
+INLINE_CHARACTERS = 2_000
+"""Of all texts of a request together: more of them leave the event loop."""
+
+INLINE_TURNS = 32
+_IDS_AT_ONCE = 16_384
+"""Token ids that are looked through before others have their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How long a prompt may be: `context` tokens together with its completion, of which `completion` are asked for.
+
+    `param` is what the client calls the prompts.
+    """
+
+    context: int
+    completion: int
+    param: str
+
+    @property
+    def prompt(self) -> int:
+        """The most tokens of a prompt."""
+        return max(0, self.context - self.completion)
+
+    def too_long(self) -> ContextLengthExceeded:
+        """Return the error of a prompt whose tokens nobody has counted."""
+        return ContextLengthExceeded(
+            f"This model's context length is {self.context} tokens, but more than {self.prompt + self.completion} were "
+            f"asked for: more than {self.prompt} in the prompt and {self.completion} for the completion.",
+            param=self.param,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a model reads and says: its tokenizer, and how many ids it has; every id is below `size`.
+
+    `capacity` is what a token can stand for, or is taken to where any amount of text can be one.
+
+    Long texts are read by `workers`, in the turns of `tenant`, as long as the client waits for it.
+    """
+
+    tokenizer: Tokenizer
+    size: int
+    capacity: Capacity
+    workers: WorkerPool
+    tenant: str
+    request: Request
+
+    async def prompts(self, given: Sequence[str | Sequence[int]], room: Room, *, split: bool) -> list[list[int]]:
+        """Return the ids of each text, or the ids given; an empty text has none. `split` cuts special tokens as text.
+
+        Raises:
+            ContextLengthExceeded: one has too many tokens; where that is certain, the text is not even read.
+            InvalidRequest: one is empty, an id is not one of the model's, or the base cannot cut a special token.
+        """
+        texts = [one for one in given if isinstance(one, str) and one]
+        for one in given:
+            self._require_room(one, room)
+        read = iter(await self._read(texts, room, split=split))
+        prompts: list[list[int]] = []
+        looked_at = 0
+        for one in given:
+            ids = (next(read) if one else []) if isinstance(one, str) else one
+            check_length(len(ids), room.completion, room.context, param=room.param)
+            prompts.append(self._checked(ids, room.param))
+            looked_at += len(prompts[-1])
+            if looked_at >= _IDS_AT_ONCE:
+                looked_at = 0
+                await asyncio.sleep(0)
+        return prompts
+
+    async def conversation(
+        self, template: ChatTemplate, turns: Sequence[Turn], room: Room, *, split: bool
+    ) -> list[int]:
+        """Return the ids of the prompt that the template makes of a conversation.
+
+        The template writes the special tokens itself. With `split` only it can: those in the turns are text.
+
+        Raises:
+            ChatTemplateError: the template refuses the turns.
+            ContextLengthExceeded: the prompt cannot fit.
+            InvalidRequest: the base cannot cut a special token.
+        """
+        texts = [value for turn in turns for value in turn.values() if value is not None]
+        if len(turns) <= INLINE_TURNS and self._is_quick(texts, split):
+            text = template.render(turns)
+            self._require_room(text, room)
+            if not self.tokenizer.needs_copy(text):
+                self._log("event loop", texts)
+                return self._checked(self.tokenizer.encode(text, add_special_tokens=False), room.param)
+        self._log("worker", texts)
+        job = EncodeConversation(self.tenant, turns, self.tokenizer.words, split, self.capacity, room.prompt)
+        try:
+            ids = await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
+        except TextTooLongError:
+            raise room.too_long() from None
+        except UncuttableTokenError as error:
+            raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
+        return self._checked(ids, room.param)
+
+    async def _read(self, texts: Sequence[str], room: Room, *, split: bool) -> Sequence[Sequence[int]]:
+        if not texts:
+            return []
+        if self._is_quick(texts, split):
+            self._log("event loop", texts)
+            return [self.tokenizer.encode(text) for text in texts]
+        self._log("worker", texts)
+        job = EncodeTexts(self.tenant, texts, self.tokenizer.words, split, room.prompt)
+        try:
+            return await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
+        except UncuttableTokenError as error:
+            raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
+
+    def _is_quick(self, texts: Sequence[str], split: bool) -> bool:
+        """Tell whether the texts can be read on the event loop: few characters, and as the base reads them."""
+        if _size(texts) > INLINE_CHARACTERS:
+            return False
+        tokenizer = self.tokenizer
+        if any(map(tokenizer.needs_copy, texts)):
+            return False
+        return not (split and any(map(tokenizer.may_hold_special, texts)))
+
+    def _require_room(self, given: str | Sequence[int], room: Room) -> None:
+        """Refuse unseen what cannot fit."""
+        if not isinstance(given, str) and len(given) > room.prompt:
+            check_length(len(given), room.completion, room.context, param=room.param)
+        if isinstance(given, str) and self.capacity.exceeds(given, room.prompt):
+            raise room.too_long()
+
+    def _checked(self, ids: Sequence[int], param: str) -> list[int]:
+        if ids and max(ids) >= self.size:
+            raise InvalidRequest(f"A token id is below {self.size}, the size of the model's vocabulary.", param=param)
+        return ids.tolist() if isinstance(ids, array) else list(ids)
+
+    def _log(self, where: str, texts: Sequence[str]) -> None:
+        get_logger("text").debug("tokenized", by=where, texts=len(texts), characters=_size(texts))
+
+
+async def vocabulary_of(request: Request, state: ApiState, model: Model, tenant: str) -> Vocabulary:
+    """Return the base's vocabulary, with the words the model's adapter adds and nobody else's; `tenant` is who asks.
+
+    Raises:
+        InternalError: the adapter was published on another base, whose vocabulary could take its words.
+    """
+    size = state.base.shape.vocab_size
+    if model.version is None or not model.version.config.added_tokens:
+        return _vocabulary(request, state, state.tokenizer, size, tenant)
+    words, digest = model.version.config.added_tokens, model.version.digest
+    tokenizer = state.vocabularies.kept(digest, words)
+    if tokenizer is None:
+        try:
+            tokenizer = await run_in_threadpool(state.vocabularies.tokenizer, digest, words)
+        except AddedTokensError as error:
+            raise InternalError(f"the adapter {digest} does not fit this base: {error}") from error
+    return _vocabulary(request, state, tokenizer, size + len(words), tenant)
+
+
+async def read_inputs(
+    request: Request,
+    state: ApiState,
+    model: Model,
+    tenant: str,
+    inputs: Sequence[str | Sequence[int]],
+    *,
+    split: bool | None,
+) -> list[list[int]]:
+    """Return the ids of a body's `input`: texts that nothing is added to.
+
+    Raises:
+        HeadmixServerError: as `vocabulary_of` and `Vocabulary.prompts`; EngineUnavailable where nobody could read them.
+    """
+    room = Room(context_length(state.engine.require_ready()), 0, "input")
+    vocabulary = await vocabulary_of(request, state, model, tenant)
+    return await vocabulary.prompts(inputs, room, split=splits(state, split))
+
+
+def _vocabulary(request: Request, state: ApiState, tokenizer: Tokenizer, size: int, tenant: str) -> Vocabulary:
+    capacity = tokenizer.capacity or Capacity(state.settings.max_characters_per_token, in_bytes=False)
+    return Vocabulary(tokenizer, size, capacity, state.text_workers, tenant, request)
+
+
+def _size(texts: Sequence[str]) -> int:
+    return sum(map(len, texts))
+
+
+def splits(state: ApiState, asked: bool | None) -> bool:
+    """Tell whether a request has special tokens in its texts cut as text."""
+    return state.settings.split_special_tokens if asked is None else asked

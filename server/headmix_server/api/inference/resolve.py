@@ -1,0 +1,105 @@
+"""What a request's `model` names: the base alone, or one version of an adapter that the tenant may use.
+
+Resolved once, when the request arrives: a name that moves on afterwards does not move the request.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from headmix_server.api.middleware.request_record import RequestRecord, record_of
+from headmix_server.api.state import ApiState
+from headmix_server.catalog.queries import NO_DRAW
+from headmix_server.catalog.rollout.canary import draw_of
+from headmix_server.catalog.version import AdapterVersion
+from headmix_server.core.errors import TaskMismatch
+from headmix_server.core.types import AdapterRef
+
+ADAPTER_HEADER = "x-headmix-adapter"
+CANARY_KEY_HEADER = "x-headmix-canary-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A resolved `model`; without a version it is the base alone. `headers` say in the response which adapter answered.
+
+    `name` is what the client calls it, without a version.
+    """
+
+    name: str
+    version: AdapterVersion | None = None
+    ref: AdapterRef | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def adapter_header(tenant: str, version: AdapterVersion) -> dict[str, str]:
+    """Return the response header that says to a tenant which version answered."""
+    return {ADAPTER_HEADER: f"{version.called_by(tenant)}@{version.version} {version.digest}"}
+
+
+async def resolve_model(request: Request, state: ApiState, name: str, user: str | None = None) -> Model:
+    """Return what the name stands for, and note it in the record; an adapter is held until the request has ended.
+
+    Where a canary of the name runs, the client's key decides (or else `user`, or the request's id) which version
+    answers.
+
+    Raises:
+        ModelNotFound: neither the base nor an adapter the tenant may use.
+    """
+    if name == state.base.name:
+        return Model(name)
+    record = record_of(request)
+    key = request.headers.get(CANARY_KEY_HEADER) or user or record.request_id
+    version = await hold_version(state, name, record, draw=draw_of(key, name))
+    if version.canary is not None and "@" not in name:
+        record.compared = version.version
+    called = version.called_by(record.tenant)
+    return Model(called, version, state.library.ref(version, record.tenant), adapter_header(record.tenant, version))
+
+
+async def hold_version(
+    state: ApiState, reference: str, record: RequestRecord, *, draw: int = NO_DRAW
+) -> AdapterVersion:
+    """Return the version that a name means to the record's tenant, held until the request has ended.
+
+    `draw` is as in `Catalog.resolve`.
+
+    Raises:
+        ModelNotFound: not an adapter the tenant may use.
+    """
+
+    def resolve() -> AdapterVersion:
+        version, hold = state.library.hold(record.tenant, reference, draw=draw)
+        record.holds.add(hold)  # here, not where it is awaited: that one may be gone by now
+        return version
+
+    version = await run_in_threadpool(resolve)
+    record.concerns(version)
+    return version
+
+
+def require_generation(state: ApiState, model: Model) -> None:
+    """Refuse what cannot continue a text.
+
+    Raises:
+        TaskMismatch: the base is an encoder, or the adapter a classifier.
+    """
+    if model.version is not None and model.version.task != "generation":
+        raise TaskMismatch(f"{model.name!r} is a classifier: use /v1/classify.", param="model")
+    if not state.generates:
+        raise TaskMismatch("The base of this server is an encoder: it classifies and does not generate.", param="model")
+
+
+def require_classification(model: Model) -> tuple[AdapterVersion, AdapterRef]:
+    """Return the classifier, or refuse what has no classification head.
+
+    Raises:
+        TaskMismatch: the base alone, or an adapter for generation.
+    """
+    if model.version is None or model.ref is None:
+        raise TaskMismatch("The base alone has no classification head: name a classifier adapter.", param="model")
+    if model.version.task != "classification":
+        raise TaskMismatch(f"{model.name!r} is not a classifier.", param="model")
+    return model.version, model.ref

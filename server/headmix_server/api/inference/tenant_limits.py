@@ -1,0 +1,131 @@
+"""A request's leave to compute: what its tenant's limits allow, counted at its beginning and settled at its end.
+
+Owns the order of the checks and the words of a refusal. Whether the server as a whole has room is `engine_client`'s.
+"""
+
+from math import ceil
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from headmix_server.api.dependencies import InferenceKey, State
+from headmix_server.api.inference.rate_headers import rate_headers
+from headmix_server.api.middleware.request_record import RequestRecord, record_of
+from headmix_server.api.state import ApiState
+from headmix_server.core.errors import InvalidRequest, RateLimitExceeded
+from headmix_server.tenancy.limits.limits import LIMIT_WORDS, Limits
+from headmix_server.tenancy.limits.rates import Charge, Verdict
+
+RETRY_CONCURRENT = 1
+"""Seconds told where too many requests are open: when one of them ends, nobody knows."""
+_KEY = "headmix.admission"
+
+
+class Admission:
+    """One admitted request. `limits` are those of its tenant when it came."""
+
+    def __init__(self, state: ApiState, record: RequestRecord, tenant: str, limits: Limits) -> None:
+        self._state = state
+        self._record = record
+        self._request: Charge | None = None
+        self._tokens: Charge | None = None
+        self._reserved = 0
+        self.tenant = tenant
+        self.limits = limits
+
+    async def begin(self) -> None:
+        """Count the request among the tenant's open ones and in its minute.
+
+        Raises:
+            RateLimitExceeded: too many are open, or were made.
+        """
+        most = self.limits.concurrent_requests
+        if not self._state.open_requests.enter(self.tenant, most):
+            message = f"The tenant has {most} requests open, as many as it may have at once."
+            raise RateLimitExceeded(message, limit="concurrent_requests", retry_after=RETRY_CONCURRENT)
+        self._record.at_end(self._end)
+        if self.limits.requests_per_minute:
+            self._request = await self._take("requests", "requests_per_minute", 1)
+
+    async def reserve(self, prompt: int, completion: int = 0, *, param: str, completion_param: str = "") -> None:
+        """Take the most tokens the request can use from the tenant's minute; the end gives back what it did not.
+
+        `prompt` and `completion` count the tokens of all its prompts and completions; the names are their parameters'.
+
+        Raises:
+            InvalidRequest: one request of this tenant may not use so many.
+            RateLimitExceeded: there are not so many left, or there never can be.
+        """
+        cost, most = prompt + completion, self.limits.tokens_per_request
+        if most and cost > most:
+            raise InvalidRequest(
+                f"A request of this tenant may use {most} tokens, but {cost} were asked for: "
+                f"{prompt} in the prompt and {completion} for the completion.",
+                param=completion_param if completion_param and prompt < most else param,
+            )
+        if self.limits.tokens_per_minute:
+            try:
+                self._tokens = await self._take("tokens", "tokens_per_minute", cost)
+            except RateLimitExceeded:
+                await self._give_request_back()
+                raise
+            self._reserved = cost
+
+    def room(self, prompt: int) -> int | None:
+        """Return the most tokens a request with this prompt may use for its completions; None is no limit."""
+        each = [most for most in (self.limits.tokens_per_request, self.limits.tokens_per_minute) if most]
+        return max(0, min(each) - prompt) if each else None
+
+    async def _take(self, kind: str, limit: str, cost: int) -> Charge:
+        most: int = getattr(self.limits, limit)
+        if cost > most:
+            message = f"The request is too large for the tenant's {LIMIT_WORDS[limit]}: limit {most}, requested {cost}."
+            raise RateLimitExceeded(message, limit=limit)
+        verdict = await self._state.rates.take(self.tenant, kind, cost, most)
+        self._record.headers.update(rate_headers(kind, most, verdict))
+        if verdict.charge is None:
+            raise _over(limit, most, cost, verdict)
+        return verdict.charge
+
+    async def _give_request_back(self) -> None:
+        """What computes nothing for want of tokens is no request: its retry must not find the minute used up by it."""
+        if self._request is not None:
+            await self._state.rates.give_back(self._request, 1)
+            name = "x-ratelimit-remaining-requests"
+            self._record.headers[name] = str(int(self._record.headers[name]) + 1)
+
+    async def _end(self) -> None:
+        self._state.open_requests.leave(self.tenant)
+        unused = self._reserved - self._record.prompt_tokens - self._record.generation_tokens
+        if self._tokens is not None and unused > 0:
+            await self._state.rates.give_back(self._tokens, unused)
+
+
+def _over(limit: str, most: int, cost: int, verdict: Verdict) -> RateLimitExceeded:
+    seconds = ceil(verdict.wait / 1000)
+    message = (
+        f"Over the tenant's {LIMIT_WORDS[limit]}: limit {most}, left {verdict.remaining}, requested {cost}. "
+        f"Try again in {seconds} s."
+    )
+    return RateLimitExceeded(message, limit=limit, retry_after=seconds)
+
+
+async def admit(request: Request, principal: InferenceKey, state: State) -> Admission:
+    """Let a request of the model begin, once, or refuse it by its tenant's limits.
+
+    Raises:
+        RateLimitExceeded: see `Admission.begin`.
+    """
+    record, tenant = record_of(request), principal.tenant
+    begun = request.scope["state"].get(_KEY)
+    if isinstance(begun, Admission):
+        return begun
+    limits = state.limits.remembered(tenant)
+    if limits is None:
+        limits = await state.threads.authenticate(state.limits.of, tenant)
+    admission = request.scope["state"][_KEY] = Admission(state, record, tenant, limits)
+    await admission.begin()
+    return admission
+
+
+Admitted = Annotated[Admission, Depends(admit)]

@@ -1,0 +1,83 @@
+"""Reading a large JSON body in a worker: parsed, validated and bounded there, so that nothing too large comes back.
+
+Says the same as the framework says of a small body on the event loop.
+"""
+
+import json
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from headmix_server.api.middleware.bounds import Bounds
+from headmix_server.api.schemas.body import RequestBody
+from headmix_server.api.schemas.prompt_input import TooManyIds
+from headmix_server.core.errors import InvalidRequest
+from headmix_server.text.workers.encoders import Encoders
+
+_TOKEN_FIELDS = ("prompt", "input")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first fault that the framework would report; see `errors.request_error`."""
+
+    type: str
+    loc: tuple[str | int, ...]
+    msg: str
+    ctx: Mapping[str, str]
+
+    def as_mapping(self) -> Mapping[str, object]:
+        """Return it as the framework has it."""
+        return {"type": self.type, "loc": self.loc, "msg": self.msg, "ctx": self.ctx}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBody:
+    """The bytes of a body of the given kind; of token ids that are more than `context`, only the number comes back."""
+
+    kind: type[RequestBody]
+    raw: bytes
+    bounds: Bounds
+    context: int
+
+    def run(self, encoders: Encoders) -> RequestBody | Fault:
+        """Return the body, or what is wrong with it.
+
+        Raises:
+            InvalidRequest: it is too much of something, or cannot be parsed at all.
+        """
+        try:
+            content = json.loads(self.raw)
+        except json.JSONDecodeError as error:
+            return Fault("json_invalid", ("body", error.pos), "JSON decode error", {"error": error.msg})
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest("There was an error parsing the body") from error
+        self.bounds.check_unread(content)
+        try:
+            body = self.kind.model_validate(content, from_attributes=True)  # as the framework does
+        except ValidationError as error:
+            return _first(error)
+        self.bounds.check(body)
+        return _packed(body, self.context)
+
+
+def _first(error: ValidationError) -> Fault:
+    fault, *_ = error.errors(include_url=False, include_input=False)
+    ctx = {name: value for name, value in fault.get("ctx", {}).items() if isinstance(value, str)}
+    return Fault(fault["type"], ("body", *fault["loc"]), fault["msg"], ctx)
+
+
+def _packed(body: RequestBody, context: int) -> RequestBody:
+    """Return the body with its token ids as arrays: millions of them would take long to be unpickled as a list."""
+    fields = {name: getattr(body, name) for name in _TOKEN_FIELDS if name in type(body).model_fields}
+    return body.model_copy(update={name: _pack(value, context) for name, value in fields.items()})
+
+
+def _pack(value: object, context: int) -> object:
+    if not isinstance(value, list) or not value:
+        return value
+    if isinstance(value[0], int):
+        return array("q", value) if len(value) <= context else TooManyIds(len(value))
+    return [_pack(entry, context) for entry in value]

@@ -1,0 +1,128 @@
+"""Bounds a request's body while it arrives: its size, its pace, and the memory that all bodies take together.
+
+Uploads have the limit of pace alone: they are written as they arrive and bounded where they are written. Which request
+is one is told by its route: the content type is the client's word, and a JSON route gathers a body whatever that says.
+
+Only the time in which the application waits for the client counts. A body that nobody asks for, because its request
+was refused by its headers, is the connection's to deal with.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headmix_server.api.middleware.body_budget import ArrivingBody, BodyBudget
+from headmix_server.api.middleware.error_responses import BodyRefused
+from headmix_server.api.middleware.request_record import record_in
+from headmix_server.core.errors import PayloadTooLarge, RequestTimeout, ServerOverloaded
+
+UPLOAD = ("POST", "/v1/adapters")
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How slowly a body may come: it may be waited for `seconds`, and `bytes_per_second` that arrive give one back."""
+
+    seconds: float
+    bytes_per_second: int
+
+    def after(self, patience: float, waited: float, received: int) -> float:
+        """Return the patience that is left after a wait that ended with some bytes; more than at first it never is."""
+        return min(self.seconds, patience - waited + received / self.bytes_per_second)
+
+
+class BodyLimit:
+    """Wraps the application; a body that is too large, too slow or too much is refused when it is read."""
+
+    def __init__(self, app: ASGIApp, max_mib: int, pace: Pace, budget: BodyBudget) -> None:
+        self._app = app
+        self._max_mib = max_mib
+        self._pace = pace
+        self._budget = budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request within the limits."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        kept = (scope["method"], scope["path"]) != UPLOAD
+        body = _Body(scope, receive, self._pace, self._max_mib * MIB if kept else None, self._budget)
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            body.end()
+
+
+class _Body:
+    """One request's body; `max_bytes` is None where it is not kept in memory."""
+
+    def __init__(self, scope: Scope, receive: Receive, pace: Pace, max_bytes: int | None, budget: BodyBudget) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._pace = pace
+        self._max_bytes = max_bytes
+        self._budget = budget
+        self._arriving: ArrivingBody | None = None
+        self._received = 0
+        self._patience = pace.seconds
+        self._complete = False
+
+    async def receive(self) -> Message:
+        """Return the application's next message.
+
+        Raises:
+            BodyRefused: the rest of the body is not wanted.
+        """
+        if self._complete:
+            return await self._receive()
+        if self._arriving is None:
+            self._arriving = self._budget.open(record_in(self._scope).tenant)
+            declared = Headers(scope=self._scope).get("content-length", "")
+            self._check_size(int(declared) if declared.isdecimal() else 0)
+        message = await self._next(self._arriving)
+        size = len(message.get("body", b""))
+        self._received += size
+        record_in(self._scope).body_bytes = self._received
+        self._check_size(self._received)
+        self._complete = not message.get("more_body", False)
+        if self._complete:
+            self._arriving.end()  # parsed within this turn of the loop
+        elif self._max_bytes is not None:
+            self._arriving.grow(size)
+            _check_kept(self._arriving)
+        return message
+
+    def end(self) -> None:
+        """Forget the body."""
+        if self._arriving is not None:
+            self._arriving.end()
+
+    async def _next(self, arriving: ArrivingBody) -> Message:
+        """Wait for the client, no longer than its pace allows."""
+        _check_kept(arriving)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self._patience) as timeout:
+                arriving.waits(timeout)
+                message = await self._receive()
+        except TimeoutError as error:
+            _check_kept(arriving)
+            raise BodyRefused(RequestTimeout("The body came too slowly.")) from error
+        finally:
+            arriving.waits(None)
+        self._patience = self._pace.after(self._patience, loop.time() - began, len(message.get("body", b"")))
+        return message
+
+    def _check_size(self, size: int) -> None:
+        if self._max_bytes is not None and size > self._max_bytes:
+            limit = self._max_bytes // MIB
+            raise BodyRefused(PayloadTooLarge(f"The body is larger than the limit of {limit} MiB."))
+
+
+def _check_kept(body: ArrivingBody) -> None:
+    if body.evicted:
+        raise BodyRefused(ServerOverloaded("Too many large bodies are being sent to this server at once; try again."))

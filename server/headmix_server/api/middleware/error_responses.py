@@ -1,0 +1,155 @@
+"""Errors to responses: the one place where a body `{"error": {...}}` is made.
+
+Every error a client meets passes here, whatever raised it: our own classes, pydantic, the router (404, 405) or a bug.
+A bug's text goes to the log, never to the client.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from headmix_server.api.middleware.request_record import RequestRecord, record_of
+from headmix_server.api.schemas.body import UNSUPPORTED, encodable
+from headmix_server.catalog.bytes.bucket import RETRY_SECONDS
+from headmix_server.core.errors import (
+    EngineUnavailable,
+    HeadmixServerError,
+    InternalError,
+    InvalidAdapter,
+    InvalidApiKey,
+    InvalidRequest,
+    NumericalError,
+    RateLimitExceeded,
+    ServerOverloaded,
+    StorageUnavailable,
+    UnsupportedParameter,
+)
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.engine_client.client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
+
+INTERNAL_MESSAGE = "The server met an unexpected fault; the request id finds it in the log."
+CLIENT_GONE_STATUS = 499
+ROUTING_CODES: Mapping[int, str] = {404: "not_found", 405: "method_not_allowed"}
+"""Codes of what no resource answers: an unknown path, a method a path does not have."""
+
+RETRY_AFTER: Mapping[str, int] = {
+    ServerOverloaded.code: RETRY_OVERLOADED,
+    EngineUnavailable.code: RETRY_UNAVAILABLE,
+    StorageUnavailable.code: RETRY_SECONDS,
+}
+"""Seconds told with an error that does not know better: the engine names codes only."""
+
+
+class ClientGone(HTTPException):
+    """The client closed the connection; nobody reads an answer. The framework lets its own kind pass when it reads."""
+
+    def __init__(self) -> None:
+        super().__init__(CLIENT_GONE_STATUS)
+
+
+class BodyRefused(HTTPException):
+    """The rest of a body is not wanted; `error` says why. The framework lets only its own kind pass when it reads."""
+
+    def __init__(self, error: HeadmixServerError) -> None:
+        super().__init__(error.status, error.message)
+        self.error = error
+
+
+def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
+    """Return the JSON body of an error. An internal one's own words are for the log only: see `settle`."""
+    body: dict[str, Any] = {
+        "message": INTERNAL_MESSAGE if error.code == InternalError.code else encodable(error.message),
+        "type": error.type,
+        "param": error.param if error.param is None else encodable(error.param),
+        "code": error.code,
+    }
+    if isinstance(error, InvalidAdapter):
+        body["faults"] = [encodable(fault) for fault in error.faults]
+    return {"error": body}
+
+
+def error_response(error: HeadmixServerError) -> JSONResponse:
+    """Return the whole response of an error."""
+    headers = {}
+    retry_after = RETRY_AFTER.get(error.code) if error.retry_after is None else error.retry_after
+    if retry_after is not None:
+        headers["retry-after"] = str(retry_after)
+    if isinstance(error, RateLimitExceeded | NumericalError) and retry_after is None:
+        headers["x-should-retry"] = "false"  # OpenAI's libraries would send it again
+    if isinstance(error, InvalidApiKey):
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(error_body(error), error.status, headers)
+
+
+def settle(record: RequestRecord, error: HeadmixServerError) -> None:
+    """Note that the request ended in this error; the words of an internal one go to the log."""
+    record.outcome = error.code
+    record.refused_param = error.param
+    if isinstance(error, RateLimitExceeded):
+        record.limit = error.limit
+    if error.code == InternalError.code:
+        get_logger("api").error("internal error", request_id=record.request_id, reason=error.message)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make the application answer every error in this shape; what is unexpected is `request_log`'s to catch."""
+    app.add_exception_handler(HeadmixServerError, _known)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientGone, _gone)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HeadmixServerError):
+        raise error
+    settle(record_of(request), error)
+    return error_response(error)
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return await _known(request, request_error(error.errors()))
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    if isinstance(error, BodyRefused):
+        return await _known(request, error.error)
+    code = ROUTING_CODES.get(error.status_code)
+    if code is None:
+        return await _known(request, InvalidRequest(str(error.detail)))  # a body the framework could not read
+    record_of(request).outcome = code
+    message = f"{request.method} {request.url.path} is not a route of this server."
+    body = {"message": message, "type": InvalidRequest.type, "param": None, "code": code}
+    return JSONResponse({"error": body}, error.status_code, error.headers)
+
+
+async def _gone(request: Request, _: Exception) -> JSONResponse:
+    record_of(request).outcome = "aborted"
+    return JSONResponse(None, CLIENT_GONE_STATUS)
+
+
+def request_error(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """Return the error of a body pydantic refused: its first fault. The others may be its consequences."""
+    fault = faults[0]
+    param = _param(fault["loc"])
+    if fault["type"] == UNSUPPORTED:
+        path = ".".join(filter(None, (param, fault["ctx"]["name"])))
+        return UnsupportedParameter(fault["ctx"]["message"], param=path)
+    if fault["type"] == "json_invalid":
+        return InvalidRequest(f"The body is not valid JSON: {fault['ctx']['error']}.")
+    if fault["type"] == "model_attributes_type" and not param:
+        return InvalidRequest("The body must be a JSON object, sent with the content type application/json.")
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return InvalidRequest(f"{param}: {message}." if param else f"{message}.", param=param or None)
+
+
+def _param(loc: Sequence[str | int]) -> str:
+    """Return a fault's place in the client's words: dotted, without the request's part and the shapes of a union."""
+    return ".".join(str(part) for part in loc[1:] if not (isinstance(part, str) and part.startswith("<")))

@@ -1,0 +1,131 @@
+"""Around everything that serves a request: its id, log line, metrics and usage, the end of what it holds, and the
+answer to what nobody expected.
+
+Pure ASGI, so that streams pass through untouched. One line a request: identifiers, status, counts and seconds.
+"""
+
+import re
+import secrets
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headmix_server.api.middleware.error_responses import INTERNAL_MESSAGE, error_response
+from headmix_server.api.middleware.request_record import RequestRecord, start_record
+from headmix_server.core.errors import InternalError
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.core.observability.metrics import Metrics
+from headmix_server.tenancy.usage.meter import UsageMeter, Used
+
+REQUEST_ID_HEADER = "x-request-id"
+UNKNOWN_ROUTE = "unknown"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PARAM = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_COUNTED = "/v1/"  # probes and scrapes are neither logged above debug nor counted
+
+
+class RequestLog:
+    """Wraps the application; `metrics` counts the requests of the API's own routes, `usage` those of the model."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, usage: UsageMeter) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._usage = usage
+        self._log = get_logger("api")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = start_record(scope, _request_id(Headers(scope=scope)))
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).update({REQUEST_ID_HEADER: record.request_id, **record.headers})
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                await record.end()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:  # noqa: BLE001 - the last place that can answer; the log has the rest
+            self._log.exception("unexpected fault", request_id=record.request_id)
+            record.outcome = InternalError.code
+            if status == 0:
+                await error_response(InternalError(INTERNAL_MESSAGE))(scope, receive, send_with_id)
+        except BaseException:
+            record.outcome = "aborted"
+            raise
+        finally:
+            record.holds.end()
+            self._finish(scope, record, status)
+            await record.end()
+
+    def _finish(self, scope: Scope, record: RequestRecord, status: int) -> None:
+        route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+        outcome = record.outcome or ("ok" if status < 400 else "error")
+        seconds = record.seconds()
+        counted = scope["path"].startswith(_COUNTED)
+        (self._log.info if counted else self._log.debug)(
+            "request",
+            request_id=record.request_id,
+            tenant=record.tenant,
+            method=scope["method"],
+            route=route,
+            status=status,
+            outcome=outcome,
+            param=_loggable(record.refused_param),
+            adapter=record.adapter,
+            digest=record.digest,
+            prompt_tokens=record.prompt_tokens,
+            generation_tokens=record.generation_tokens,
+            seconds=round(seconds, 6),
+        )
+        if counted:
+            self._metrics.request_finished(
+                route,
+                record.tenant,
+                record.adapter,
+                outcome,
+                seconds=seconds,
+                queue_seconds=record.queue_seconds,
+                prompt_tokens=record.prompt_tokens,
+                generation_tokens=record.generation_tokens,
+                limit=record.limit,
+            )
+        if record.compared is not None and record.adapter is not None:
+            self._metrics.version_answered(
+                record.tenant,
+                record.adapter,
+                record.compared,
+                outcome,
+                seconds=seconds,
+                first_token_seconds=record.first_token_seconds,
+                generation_tokens=record.generation_tokens,
+            )
+        if record.prompt_tokens:
+            self._usage.add(record.tenant, record.adapter, _used(record))
+
+
+def _loggable(param: str | None) -> str | None:
+    """Return the name of a parameter where it looks like one: a client may send any text as a name."""
+    return param if param is None or _PARAM.fullmatch(param) else "?"
+
+
+def _used(record: RequestRecord) -> Used:
+    return Used(
+        requests=1,
+        prompt_tokens=record.prompt_tokens,
+        cached_tokens=sum(record.cached_tokens.values()),
+        generation_tokens=record.generation_tokens,
+    )
+
+
+def _request_id(headers: Headers) -> str:
+    """Return the client's id where it is harmless in a log line, else a new one."""
+    given = headers.get(REQUEST_ID_HEADER, "")
+    return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"

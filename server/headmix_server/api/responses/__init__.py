@@ -1,0 +1,1 @@
+"""The shapes in which answers are sent, whole and streamed."""

@@ -1,0 +1,115 @@
+"""A job as a completion: OpenAI's older shape, with `echo`."""
+
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from headmix_server.api.inference.generation_job import Job
+from headmix_server.api.responses.chunks import SLOT, ChunkFrame, TextChoice
+from headmix_server.api.responses.continuous_usage import ContinuousUsage
+from headmix_server.api.responses.logprobs import prompt_logprobs
+from headmix_server.api.responses.scores import CompletionScores, completion_scores
+from headmix_server.api.responses.sse import Events
+from headmix_server.api.schemas.common import GenerationUsage
+from headmix_server.api.schemas.completions import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
+from headmix_server.core.types import FinishReason
+from headmix_server.text.completion import Delta
+from headmix_server.text.detokenize import prompt_text
+
+
+@dataclass(slots=True)
+class _Whole:
+    """One choice while it is gathered."""
+
+    texts: list[str] = field(default_factory=list)
+    scores: CompletionScores = field(default_factory=CompletionScores)
+    reason: FinishReason | None = None
+
+    def add(self, delta: Delta, scores: CompletionScores) -> None:
+        self.texts.append(delta.text)
+        self.reason = delta.finish_reason
+        self.scores.append(scores)
+
+    def choice(self, index: int, *, scored: bool) -> TextChoice:
+        reason = None if self.reason is None else self.reason.value
+        return TextChoice(index, "".join(self.texts), SLOT if scored else None, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionAnswer:
+    """The bodies of one request. With `max_tokens` 0 one token is computed, for the prompt's sake, and never shown."""
+
+    job: Job
+    request: CompletionRequest
+    id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    async def whole(self) -> list[bytes]:
+        """Return everything at once, as JSON in pieces; raises as `Job.run`."""
+        choices: defaultdict[int, _Whole] = defaultdict(_Whole)
+        tokens = 0
+        async with aclosing(self._deltas()) as deltas:
+            async for index, delta, scores in deltas:
+                tokens += delta.num_tokens
+                choices[index].add(delta, scores)
+        scored = self.request.logprobs is not None
+        done = [choices[index].choice(index, scored=scored) for index in sorted(choices)]
+        pieces = [choices[index].scores.pieces() for index in sorted(choices) if scored]
+        return ChunkFrame(self._body([], self.job.usage(tokens))).whole(done, pieces)
+
+    async def events(self) -> Events:
+        """Yield the events of a stream; raises as `Job.run`."""
+        frame = ChunkFrame(self._body([]), None if self.request.include_usage else {"usage"})
+        usage = ContinuousUsage(self.job, wanted=self.request.continuous_usage)
+        async with aclosing(self._deltas()) as deltas:
+            async for index, delta, scores in deltas:
+                usage.add(index, delta.num_tokens)
+                if delta.text or delta.finish_reason is not None or scores:
+                    reason = None if delta.finish_reason is None else delta.finish_reason.value
+                    logprobs = None if self.request.logprobs is None else scores.json()
+                    yield frame.event(TextChoice(index, delta.text, logprobs, reason), usage.of(index))
+        if self.request.include_usage:
+            yield self._body([], self.job.usage(usage.total)).model_dump_json()
+
+    def _body(self, choices: list[CompletionChoice], usage: GenerationUsage | None = None) -> Completion:
+        return Completion(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)
+
+    async def _deltas(self) -> AsyncGenerator[tuple[int, Delta, CompletionScores], None]:
+        """Yield the job's deltas as this route shows them: behind the prompt, or not at all."""
+        prompts: dict[int, str] = {}
+        begun: set[int] = set()
+        async with aclosing(self.job.run()) as deltas:
+            async for index, gained in deltas:
+                delta = _hidden(gained) if self.request.max_tokens == 0 else gained
+                first, place = index not in begun, index // self.job.choices
+                begun.add(index)
+                if place not in prompts:
+                    prompts[place] = self._prompt_text(place)
+                prompt = prompts[place]
+                scores = await self._scores(place, delta, first=first, start=len(prompt))
+                yield index, replace(delta, text=prompt + delta.text) if first else delta, scores
+
+    def _prompt_text(self, place: int) -> str:
+        """Return what the text of a prompt's choices begins with: the prompt, with `echo`."""
+        if not self.request.echo:
+            return ""
+        prompt, tokenizer = self.request.prompts[place], self.job.tokenizer
+        if isinstance(prompt, str):
+            return prompt
+        return tokenizer.decode(prompt) if self.request.max_tokens == 0 else prompt_text(tokenizer, prompt)
+
+    async def _scores(self, place: int, delta: Delta, *, first: bool, start: int) -> CompletionScores:
+        if self.request.logprobs is None:
+            return CompletionScores()
+        tokenizer = self.job.tokenizer
+        before: Iterable[CompletionLogprobs] = ()
+        if first and self.request.echo:
+            before = prompt_logprobs(tokenizer, self.job.prompts[place], delta.prompt_logprobs or ())
+        return await completion_scores(tokenizer, delta.logprobs, start=start, before=before)
+
+
+def _hidden(delta: Delta) -> Delta:
+    return replace(delta, text="", num_tokens=0, logprobs=(), finish_reason=FinishReason.LENGTH)

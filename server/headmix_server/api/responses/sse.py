@@ -1,0 +1,137 @@
+"""Server-sent events in OpenAI's framing: `data: {...}` blocks, `data: [DONE]` at a good end.
+
+Owns the response that streams them. It begins once there is something to say, so an early error is still an HTTP
+status; it pings while the engine is silent; it closes the source of the events as soon as the client is gone. An
+error later on is an event, after which the stream ends without `[DONE]`.
+
+Written here, not taken from a library, for three needs together: a status for errors before the first event, no
+handling of process signals (draining is ours), and the end of the source on disconnect.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from time import monotonic
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from headmix_server.api.middleware.disconnect import end_tasks, until_disconnected, wait_disconnected
+from headmix_server.api.middleware.error_responses import INTERNAL_MESSAGE, error_body, settle
+from headmix_server.api.middleware.request_record import RequestRecord, record_of
+from headmix_server.core.errors import HeadmixServerError, InternalError
+from headmix_server.core.observability.logging import get_logger
+
+FIRST_EVENT_SECONDS = 5.0
+PING_SECONDS = 15.0
+DONE = b"data: [DONE]\n\n"
+PING = b": ping\n\n"
+
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+"""What OpenAPI says of a route that can stream."""
+
+Event = str | bytes
+Events = AsyncGenerator[Event, None]
+"""JSON texts, one an event."""
+
+
+def data(json: str | bytes) -> bytes:
+    """Return one event's bytes; JSON holds no line ends, so it is one line."""
+    return b"data: " + (json.encode() if isinstance(json, str) else json) + b"\n\n"
+
+
+async def open_stream(
+    request: Request, events: Events, headers: Mapping[str, str], *, patience: float = FIRST_EVENT_SECONDS
+) -> "EventStream":
+    """Wait for the first event, at most `patience` seconds, and return the response that sends it and the rest.
+
+    Raises:
+        HeadmixServerError: the source failed before the first event.
+        ClientGone: the client left before it.
+    """
+    first = asyncio.ensure_future(anext(events, None))
+    try:
+        await until_disconnected(request, _settle(first, patience))
+        if first.done():
+            first.result()
+    except BaseException:
+        await end_tasks(first)
+        await events.aclose()
+        raise
+    return EventStream(first, events, record_of(request), headers)
+
+
+async def _settle(first: asyncio.Future[Event | None], patience: float) -> None:
+    await asyncio.wait({first}, timeout=patience)
+
+
+class EventStream(Response):
+    """The response of a stream whose first event is, or will be, in `first`."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        first: asyncio.Future[Event | None],
+        events: Events,
+        record: RequestRecord,
+        headers: Mapping[str, str],
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers({**headers, "cache-control": "no-store", "x-accel-buffering": "no"})
+        self._pending = first
+        self._events = events
+        self._record = record
+        self._sent_at = monotonic()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the events end or the client leaves."""
+        sending = asyncio.ensure_future(self._send_all(send))
+        gone = asyncio.ensure_future(wait_disconnected(receive))
+        try:
+            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+            else:
+                self._record.outcome = "aborted"
+        finally:
+            await end_tasks(sending, gone, self._pending)
+            await self._events.aclose()
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        pinging = asyncio.ensure_future(self._ping_in_silence(send))
+        try:
+            event = await self._pending
+            while event is not None:
+                self._sent_at = monotonic()
+                await _send_body(send, data(event))
+                event = await anext(self._events, None)
+            last = DONE
+        except HeadmixServerError as error:
+            settle(self._record, error)
+            last = data(msgspec.json.encode(error_body(error)))
+        except Exception:  # noqa: BLE001 - the stream must end in words, whatever broke; the log has the rest
+            get_logger("api").exception("unexpected fault in a stream", request_id=self._record.request_id)
+            self._record.outcome = InternalError.code
+            last = data(msgspec.json.encode(error_body(InternalError(INTERNAL_MESSAGE))))
+        finally:
+            await end_tasks(pinging)
+        await _send_body(send, last)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _ping_in_silence(self, send: Send) -> None:
+        """Send a ping whenever nothing has been sent for a while; a task of its own, so that events need none."""
+        while True:
+            silence = monotonic() - self._sent_at
+            if silence >= PING_SECONDS:
+                self._sent_at, silence = monotonic(), 0.0
+                await _send_body(send, PING)
+            await asyncio.sleep(PING_SECONDS - silence)
+
+
+async def _send_body(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -1,0 +1,144 @@
+"""An upload's multipart body, written to its place as it arrives: memory stays flat, and the bytes move once.
+
+Owns the form of the body: text fields, and one part named `file`. What the file holds is judged elsewhere.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from headmix_server.api.middleware.error_responses import ClientGone
+from headmix_server.api.threads import Threads
+from headmix_server.core.errors import InvalidRequest, UnsupportedParameter
+
+FILE_FIELD = "file"
+MAX_FIELD_BYTES = 4096
+MAX_BOUNDARY_BYTES = 256
+"""The longest boundary the parser takes; RFC 2046 allows 70."""
+LONG_FIELDS: Mapping[str, int] = MappingProxyType({"config": 64 * 1024})
+"""Text fields that hold a document rather than a word, and the bytes they may have."""
+
+Sink = Callable[[bytes], None]
+
+
+class UploadForm:
+    """Parses one body. `fields` holds the text fields, `has_file` says whether the file came."""
+
+    def __init__(self, content_type: str, known: frozenset[str], sink: Sink) -> None:
+        kind, options = parse_options_header(content_type)
+        if kind != b"multipart/form-data" or not options.get(b"boundary"):
+            raise InvalidRequest("Send the adapter as multipart/form-data with the fields name and file.")
+        if len(options[b"boundary"]) > MAX_BOUNDARY_BYTES:
+            raise InvalidRequest(f"The multipart boundary is longer than {MAX_BOUNDARY_BYTES} bytes.")
+        self.fields: dict[str, str] = {}
+        self.has_file = False
+        self._complete = False
+        self._known = known
+        self._sink = sink
+        self._header_name = b""
+        self._header_value = b""
+        self._disposition = b""
+        self._name = ""
+        self._text = bytearray()
+        self._parser = MultipartParser(
+            options[b"boundary"],
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._add_header_name,
+                "on_header_value": self._add_header_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._add_data,
+                "on_part_end": self._end_part,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body.
+
+        Raises:
+            InvalidRequest: the body is not well-formed, or a field is unknown, given twice or too long.
+            HeadmixServerError: what the sink raises.
+        """
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise InvalidRequest(f"The multipart body is not well-formed: {error}") from error
+
+    def finish(self) -> None:
+        """Check that the body was complete.
+
+        Raises:
+            InvalidRequest: it ended early, or the file is missing.
+        """
+        if not self._complete:
+            raise InvalidRequest("The multipart body ends early.")
+        if not self.has_file:
+            raise InvalidRequest("The field file is missing.", param=FILE_FIELD)
+
+    def _begin_part(self) -> None:
+        self._disposition = b""
+        self._text = bytearray()
+
+    def _add_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name = _bounded(self._header_name + data[start:end])
+
+    def _add_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value = _bounded(self._header_value + data[start:end])
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        if self._name != FILE_FIELD and self._name not in self._known:
+            raise UnsupportedParameter(f"The field {self._name[:64]!r} is not supported.", param=self._name[:64])
+        if self._name in self.fields or (self._name == FILE_FIELD and self.has_file):
+            raise InvalidRequest(f"The field {self._name} is given twice.", param=self._name)
+        self.has_file |= self._name == FILE_FIELD
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == FILE_FIELD:
+            self._sink(data[start:end])
+        elif len(self._text) + end - start > LONG_FIELDS.get(self._name, MAX_FIELD_BYTES):
+            raise InvalidRequest(f"The field {self._name} is too long.", param=self._name)
+        else:
+            self._text += data[start:end]
+
+    def _end_part(self) -> None:
+        if self._name != FILE_FIELD:
+            self.fields[self._name] = self._text.decode("utf-8", "replace")
+
+    def _end(self) -> None:
+        self._complete = True
+
+
+def _bounded(header: bytes) -> bytes:
+    if len(header) > MAX_FIELD_BYTES:
+        raise InvalidRequest("A header of the multipart body is too long.")
+    return header
+
+
+async def receive_form(request: Request, known: frozenset[str], sink: Sink, threads: Threads) -> Mapping[str, str]:
+    """Read the request's body; the file's bytes go to `sink`, in threads; the text fields are returned.
+
+    Raises:
+        ClientGone: the client left before the end.
+        HeadmixServerError: as `UploadForm.feed` and `finish`.
+    """
+    form = UploadForm(request.headers.get("content-type", ""), known, sink)
+    try:
+        async for block in request.stream():
+            if block:
+                await threads.receive(form.feed, block)
+    except ClientDisconnect as error:
+        raise ClientGone from error
+    form.finish()
+    return form.fields

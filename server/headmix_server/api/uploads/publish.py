@@ -1,0 +1,181 @@
+"""From an upload to a version: received, verified against the base, stored and named, or refused with every fault."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from starlette.requests import Request
+
+from headmix_adapters.artifact import ArtifactError, verify_artifact
+from headmix_server.api.middleware.disconnect import until_disconnected
+from headmix_server.api.state import ApiState
+from headmix_server.api.uploads.adapter_room import require_room
+from headmix_server.api.uploads.multipart import receive_form
+from headmix_server.catalog.bytes.upload import Upload
+from headmix_server.catalog.incoming import IncomingUpload
+from headmix_server.catalog.names import check_name
+from headmix_server.catalog.quota import Quota
+from headmix_server.catalog.version import AdapterRecord, Published
+from headmix_server.core.artifact_limits import artifact_limits
+from headmix_server.core.errors import InvalidAdapter, InvalidRequest, PayloadTooLarge
+from headmix_server.services import conversion
+from headmix_server.tenancy.keys.principal import Principal
+from headmix_server.text.vocabulary.extended import AddedTokensError
+
+MIB = 1024 * 1024
+_FORM_BYTES = 128 * 1024  # room for the form around the file
+_FIELDS = frozenset({"name", "allow_base_mismatch", "current"}) | conversion.FIELDS
+_COPY_BYTES = MIB
+_BOOLEANS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What the form asks for beside its file."""
+
+    by: Principal
+    name: str
+    fields: Mapping[str, str]
+    allow_mismatch: bool
+    current: bool
+
+
+async def receive_and_publish(request: Request, state: ApiState, principal: Principal) -> Published:
+    """Take in the upload and make it the name's current version.
+
+    Raises:
+        PayloadTooLarge, InvalidRequest, InvalidAdapter, RateLimitExceeded, InsufficientStorage, StorageUnavailable:
+            nothing was changed.
+    """
+    declared = _declared_length(request, state.settings.max_adapter_mib * MIB)
+    async with state.threads.within(_receiving(state, principal.tenant, declared)) as (incoming, upload):
+        fields = await receive_form(request, _FIELDS, upload.write, state.threads)
+        incoming.received()
+        name = fields.get("name")
+        if not name:
+            raise InvalidRequest("The field name is missing.", param="name")
+        check_name(name, reserved=(state.base.name,))
+        allow = _boolean(fields, "allow_base_mismatch", default="false")
+        current = _boolean(fields, "current", default="true")
+        order = _Order(principal, name, fields, allow, current)
+        if conversion.CONFIG_FIELD in fields:
+            return await _convert_and_publish(request, state, order, incoming, upload)
+        return await state.threads.store(principal.tenant, _verify_and_publish, state, order, upload)
+
+
+def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
+    value = _BOOLEANS.get(fields.get(name, default))
+    if value is None:
+        raise InvalidRequest(f"{name} is true or false.", param=name)
+    return value
+
+
+def _declared_length(request: Request, max_bytes: int) -> int | None:
+    """Return the bytes of the body where the client says; refuse what is too much whatever it is, ahead of them."""
+    declared = request.headers.get("content-length", "")
+    if not declared.isdecimal():
+        return None
+    if int(declared) > max_bytes + _FORM_BYTES:
+        raise PayloadTooLarge(f"The artifact is larger than the limit of {max_bytes} bytes.", param="file")
+    return int(declared)
+
+
+@contextmanager
+def _receiving(state: ApiState, tenant: str, declared: int | None) -> Iterator[tuple[IncomingUpload, Upload]]:
+    """Give an upload whose bytes count against the tenant's quota as they arrive.
+
+    What the quota has no room for whatever it is, is refused ahead of its bytes.
+    """
+    quota, catalog = _quota(state, tenant), state.library.catalog
+    least = 0 if declared is None else max(0, declared - _FORM_BYTES)
+    if quota.stored_bytes and declared is not None:
+        catalog.check_upload(tenant, quota, least=least, most=declared)
+    read_room = partial(catalog.read_room, tenant, least=least, most=declared)
+    max_bytes = state.settings.max_adapter_mib * MIB
+    with (
+        state.incoming.upload(tenant, quota, read_room) as incoming,
+        state.library.store.receive(max_bytes=max_bytes, reserve=incoming.grow) as upload,
+    ):
+        yield incoming, upload
+
+
+def _quota(state: ApiState, tenant: str) -> Quota:
+    limits = state.limits.of(tenant)
+    return Quota(adapters=limits.adapters, stored_bytes=limits.stored_bytes)
+
+
+async def _convert_and_publish(
+    request: Request, state: ApiState, order: _Order, incoming: IncomingUpload, upload: Upload
+) -> Published:
+    """A PEFT LoRA: its config came with it, and what is stored is the artifact it equals.
+
+    Raises:
+        ClientGone: the client left before the conversion ended; its process has ended, too.
+    """
+    await state.threads.store(order.by.tenant, upload.finish)
+    async with state.threads.within(state.library.store.workspace()) as folder:
+        out = folder / "converted.safetensors"
+        convert = state.converter.convert
+        work = convert(state.base, order.by.tenant, upload.path, order.fields, out, allow_mismatch=order.allow_mismatch)
+        await until_disconnected(request, work)
+        await state.threads.receive(upload.discard)
+        incoming.shrink()  # what counts from here on is what was made
+        return await state.threads.store(order.by.tenant, _publish_file, state, order, incoming, out)
+
+
+def _publish_file(state: ApiState, order: _Order, incoming: IncomingUpload, path: Path) -> Published:
+    receive, max_bytes = state.library.store.receive, state.settings.max_adapter_mib * MIB
+    with receive(max_bytes=max_bytes, reserve=incoming.grow) as made, path.open("rb") as file:
+        while data := file.read(_COPY_BYTES):
+            made.write(data)
+        return _publish(state, order, made)
+
+
+def _verify_and_publish(state: ApiState, order: _Order, upload: Upload) -> Published:
+    if foreign := sorted(conversion.FIELDS & order.fields.keys()):
+        message = f"{foreign[0]} goes with a PEFT LoRA and its {conversion.CONFIG_FIELD}; an artifact tells it itself."
+        raise InvalidRequest(message, param=foreign[0])
+    return _publish(state, order, upload)
+
+
+def _publish(state: ApiState, order: _Order, upload: Upload) -> Published:
+    upload.finish()
+    record = verify(state, upload, order.allow_mismatch)
+    by, current = order.by, order.current
+    quota = _quota(state, by.tenant)
+    return state.library.publish(by.tenant, order.name, upload, record, current=current, actor=by.actor, quota=quota)
+
+
+def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> AdapterRecord:
+    """Return the record of a finished upload, if it is sound and fits the base.
+
+    Raises:
+        InvalidAdapter: with every fault.
+        AdapterTooLarge: this server could never hold it.
+    """
+    limits = artifact_limits(state.settings)
+    try:
+        artifact = verify_artifact(
+            upload.path, base=state.base.shape, limits=limits, allow_base_mismatch=allow_mismatch
+        )
+    except ArtifactError as error:
+        raise _refused([str(fault) for fault in error.faults]) from error
+    require_room(artifact, state.engine.ready)
+    try:
+        state.vocabularies.tokenizer(upload.digest, artifact.config.added_tokens)
+    except AddedTokensError as error:
+        raise _refused(list(error.faults)) from error
+    return AdapterRecord(
+        digest=upload.digest,
+        base=state.base.shape.fingerprint,
+        size_bytes=artifact.size_bytes,
+        num_parameters=artifact.num_parameters,
+        config=artifact.config,
+    )
+
+
+def _refused(faults: list[str]) -> InvalidAdapter:
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return InvalidAdapter(f"The adapter was refused: {faults[0]}{more}.", faults=faults)

@@ -1,0 +1,1 @@
+"""Connections and their bounds, before a request reaches the API."""

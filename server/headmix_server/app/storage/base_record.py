@@ -1,0 +1,51 @@
+"""`base.json`: where earlier versions kept which base a data folder's adapters were accepted for.
+
+The catalog keeps that now (`catalog.bind_base`). The file is read where an earlier version wrote it, and removed once
+the catalog knows.
+"""
+
+import json
+from pathlib import Path
+
+from headmix_adapters.base import ResolvedBase
+from headmix_server.app.errors import StartError
+from headmix_server.catalog.bind_base import BaseIdentity, OtherBaseError
+from headmix_server.catalog.catalog import Catalog
+from headmix_server.core.observability.logging import get_logger
+
+
+def bind_base(record: Path, base: ResolvedBase, catalog: Catalog) -> None:
+    """Make `base` the one the catalog belongs to.
+
+    Raises:
+        StartError: it belongs to another, or an adapter has the name of this base, which would answer in its place.
+        OSError: the record cannot be read or removed.
+    """
+    if catalog.knows_name(base.name):
+        raise StartError(f"an adapter in this catalog has the name of the base, {base.name!r}: rename the base")
+    try:
+        bound = catalog.bind_base(base.shape, _read(record))
+    except OtherBaseError as error:
+        raise StartError(
+            f"{error}, and {base.name} ({base.shape.fingerprint}) was given: start with the base it belongs to, "
+            "or with another database and data folder"
+        ) from error
+    record.unlink(missing_ok=True)
+    log = get_logger("app")
+    for digest in bound.accepted:
+        log.info("an artifact's header names another base: it was accepted for this one", digest=digest)
+    for digest in bound.foreign:
+        log.warning("an artifact belongs to another base: it is refused until it is uploaded again", digest=digest)
+
+
+def _read(record: Path) -> BaseIdentity | None:
+    """Return the base in the record, None where there is no record."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StartError(f"{record} cannot be read: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("fingerprint"), str):
+        raise StartError(f"{record} does not name a base")
+    return BaseIdentity(str(content.get("name", "unknown")), content["fingerprint"])

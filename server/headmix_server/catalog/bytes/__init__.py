@@ -1,0 +1,1 @@
+"""Artifacts' bytes: a folder or a bucket, uploads on their way, and who holds what."""

@@ -1,0 +1,268 @@
+"""A bucket of S3, GCS or Azure, through obstore: artifacts below one prefix, and whose they are.
+
+    <prefix>/owner                                      the identity of the catalog the bucket's artifacts belong to
+    <prefix>/sha256/ab/<64 hex digits>.safetensors      a complete artifact, put there by one atomic operation
+
+Owns obstore's options and what its errors mean. Credentials come from the environment, as each provider's own tools
+read them; neither they nor a URL's query is ever shown or logged.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnknownConfigurationKeyError,
+)
+from obstore.store import AzureStore, GCSStore, S3Store, from_url
+
+from headmix_server.catalog.bytes.bucket_url import TAKES, BucketUrl, BucketUrlError, read_bucket_url
+from headmix_server.catalog.bytes.store import digest_at, place_of
+from headmix_server.core.circuit_breaker import CircuitBreaker
+from headmix_server.core.errors import ArtifactDamaged, StorageUnavailable
+from headmix_server.core.observability.logging import get_logger
+
+if TYPE_CHECKING:  # obstore has it for type checkers alone
+    from obstore import GetResult
+
+T = TypeVar("T")
+
+OPTIONS = "the query takes options such as endpoint, region or allow_http, by obstore's names"
+RETRY_SECONDS = 5
+AWAY_SECONDS = 1.0
+"""How long a bucket that could not be reached is left alone: a try may take many seconds to fail."""
+STALL_SECONDS = 10.0
+"""A download that brings nothing for so long keeps its place from others in vain."""
+_FOLDER = "sha256"
+_OWNER = "owner"
+_PART_BYTES = 8 << 20
+_PARTS_AT_ONCE = 4
+_BLOCK_BYTES = 256 << 10
+_QUERY = re.compile(r"\?\S*")  # an Azure signature, or what a provider puts there
+
+
+class BucketUnusable(Exception):
+    """The bucket cannot be this server's store; the message says why and what helps."""
+
+
+class Bucket:
+    """The artifacts below a prefix. Methods block, but for `get`; safe to use from many threads.
+
+    `shown` names it in messages. A download of which nothing comes for `stall_seconds` has failed.
+    """
+
+    def __init__(
+        self,
+        store: S3Store | GCSStore | AzureStore,
+        shown: str,
+        breaker: CircuitBreaker,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._store = store
+        self._breaker = breaker
+        self._stall_seconds = stall_seconds
+        self._log = get_logger("bucket")
+        self.shown = shown
+
+    def claim(self, owner: str) -> None:
+        """Make the prefix this catalog's, unless it is another's: what it does not know it may then remove.
+
+        Raises:
+            BucketUnusable: another catalog's artifacts are there, or there is no such bucket, or not for us.
+            StorageUnavailable: it cannot be reached.
+        """
+        try:
+            with self._told_plainly(AlreadyExistsError, PermissionDeniedError, UnauthenticatedError):
+                obstore.put(self._store, _OWNER, owner.encode(), mode="create")
+        except AlreadyExistsError:
+            with self._told_plainly():
+                found = bytes(obstore.get(self._store, _OWNER).bytes()).decode(errors="replace")
+            if found != owner:
+                raise BucketUnusable(
+                    f"names {self.shown}, which holds the artifacts of another headmix database: choose another "
+                    f"prefix, or, if that database is gone for good, remove the object {_OWNER!r} there"
+                ) from None
+        except FileNotFoundError as error:
+            raise BucketUnusable(f"names {self.shown}, and there is no bucket of that name") from error
+        except (PermissionDeniedError, UnauthenticatedError):
+            raise BucketUnusable(
+                f"names {self.shown}, which may not be written with the credentials of this environment"
+            ) from None
+
+    def put(self, digest: str, file: Path) -> None:
+        """Store a file's bytes, in parts where they are many; it is there as a whole or not at all.
+
+        Raises:
+            StorageUnavailable: it cannot be reached.
+        """
+        with self._told_plainly(), file.open("rb") as content:
+            obstore.put(self._store, _key(digest), content, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+
+    async def get(self, digest: str) -> tuple[int, AsyncGenerator[bytes, None]]:
+        """Return an object's size and its bytes in blocks; these may raise StorageUnavailable too.
+
+        Nothing goes on in the background when the caller is cancelled.
+
+        Raises:
+            ArtifactDamaged: it is not there.
+            StorageUnavailable: it cannot be reached, or was silent for too long.
+        """
+        try:
+            with self._told_plainly():
+                found = await self._prompt(obstore.get_async(self._store, _key(digest)))
+        except FileNotFoundError as error:
+            raise ArtifactDamaged(f"The bytes of {digest} are missing in the artifact store.") from error
+        return found.meta["size"], self._blocks(found)
+
+    async def _blocks(self, found: "GetResult") -> AsyncGenerator[bytes, None]:
+        with self._told_plainly():
+            blocks = aiter(found.stream(min_chunk_size=_BLOCK_BYTES))
+            with suppress(StopAsyncIteration):
+                while True:
+                    yield await self._prompt(anext(blocks))
+
+    async def _prompt(self, answer: Awaitable[T]) -> T:
+        """Wait for an answer.
+
+        Raises:
+            GenericError: none came in time.
+        """
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                return await answer
+        except TimeoutError:
+            raise GenericError(f"it has sent nothing of a download for {self._stall_seconds:g} s") from None
+
+    def delete(self, digest: str) -> None:
+        """Remove an object where it is there.
+
+        Raises:
+            StorageUnavailable: it cannot be reached.
+        """
+        try:
+            with self._told_plainly():
+                obstore.delete(self._store, _key(digest))
+        except FileNotFoundError:
+            return
+
+    def digests(self) -> Iterator[tuple[str, datetime]]:
+        """Yield what is there, and since when; other objects below the prefix are left alone.
+
+        Raises:
+            StorageUnavailable: it cannot be reached.
+        """
+        with self._told_plainly():
+            for page in obstore.list(self._store, _FOLDER):
+                for entry in page:
+                    digest = digest_at(entry["path"].removeprefix(f"{_FOLDER}/"))
+                    if digest is not None:
+                        yield digest, entry["last_modified"]
+
+    @contextmanager
+    def _told_plainly(self, *known: type[BaseError]) -> Iterator[None]:
+        """Let only what the caller knows through; a missing object is no error of obstore's kind and passes as well."""
+        if not self._breaker.allows():
+            raise _unavailable()
+        answers: tuple[type[Exception], ...] = (FileNotFoundError, *known)
+        try:
+            yield
+        except answers:
+            self._reached()
+            raise
+        except BaseError as error:
+            if isinstance(error, GenericError):  # the others are answers, which may be about one object alone
+                self._breaker.failed()
+            reason = _QUERY.sub("", str(error).splitlines()[0])
+            self._log.error("the artifact store failed", store=self.shown, reason=f"{type(error).__name__}: {reason}")
+            raise _unavailable() from None
+        else:
+            self._reached()
+
+    def _reached(self) -> None:
+        if self._breaker.succeeded():
+            self._log.info("the artifact store answers again", store=self.shown)
+
+
+def _unavailable() -> StorageUnavailable:
+    return StorageUnavailable(
+        "The artifact store cannot be reached; adapters that are on this machine already are served.",
+        retry_after=RETRY_SECONDS,
+    )
+
+
+def open_bucket(
+    url: str, *, on_failure: Callable[[], None] = lambda: None, stall_seconds: float = STALL_SECONDS
+) -> Bucket:
+    """Return the bucket of a URL such as `s3://bucket/prefix?region=eu-central-1`; nothing is asked of it yet.
+
+    The query holds obstore's options for this kind of bucket, as `endpoint`; the environment holds the others.
+    `on_failure` is called, in any thread, whenever it cannot be reached.
+
+    Raises:
+        BucketUnusable: not the URL of a bucket, or with an option that cannot be.
+    """
+    try:
+        address = read_bucket_url(url)
+        store = _open(address, address.options)
+    except BucketUrlError as error:
+        raise BucketUnusable(str(error)) from None
+    except UnknownConfigurationKeyError as error:
+        name = str(error).partition("'")[2].partition("'")[0]
+        raise BucketUnusable(f"has the option {name!r}, which this kind of bucket does not know; {OPTIONS}") from None
+    except (BaseError, ValueError) as error:
+        raise BucketUnusable(_explained(address, _first_line(error))) from None
+    if not isinstance(store, S3Store | GCSStore | AzureStore):
+        raise BucketUnusable(f"is not the URL of a bucket; {TAKES}")
+    return Bucket(store, address.shown, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure), stall_seconds)
+
+
+def _open(address: BucketUrl, options: Mapping[str, str]) -> object:
+    client = {
+        "allow_http": True,  # where the endpoint says http://, as one on a private network does; the default is https
+        "connect_timeout": timedelta(seconds=5),
+        "read_timeout": timedelta(seconds=30),
+        "timeout": timedelta(minutes=10),
+        **address.client_options,
+    }
+    retry = {
+        "max_retries": 2,
+        "retry_timeout": timedelta(seconds=20),
+        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+    }
+    make: Callable[..., object] = from_url  # obstore judges names and values, not the type checker
+    return make(address.address, config=dict(options) or None, client_options=client, retry_config=retry)
+
+
+def _explained(address: BucketUrl, reason: str) -> str:
+    """Return what obstore says, with the option that it is about and without that option's value."""
+    if "Account must be specified" in reason:
+        return "names no account of Azure: add ?account_name=NAME, or set AZURE_STORAGE_ACCOUNT_NAME"
+    for name, value in {**address.options, **address.client_options}.items():
+        alone = replace(address, client_options={name: value} if name in address.client_options else {})
+        try:
+            _open(alone, {name: value} if name in address.options else {})
+        except (BaseError, ValueError) as error:
+            if _first_line(error) == reason:
+                shown = reason.replace(f'"{value}"', "it").replace(value, "it")
+                return f"has an option {name!r} with a value it cannot have: {shown}"
+    return f"cannot be the artifact store: {reason}; {TAKES}"
+
+
+def _first_line(error: Exception) -> str:
+    """Return obstore's own words; the lines that follow show its structures."""
+    return str(error).splitlines()[0].removeprefix("Generic Config error: ").rstrip(".")
+
+
+def _key(digest: str) -> str:
+    return f"{_FOLDER}/{place_of(digest)}"

@@ -1,0 +1,1 @@
+"""Which version answers whom: canaries, pins, sharing, history."""

@@ -1,0 +1,121 @@
+"""Canaries: a second version of a name that gets a percentage of its requests, to be compared with the current one.
+
+Requests that name a version are not part of it. A canary ends when another version becomes current, by an upload, a
+rollback or its own promotion: whoever decides for everybody has decided.
+"""
+
+import hashlib
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from headmix_server.catalog.bound_base import require_accepted
+from headmix_server.catalog.queries import live_adapter, one, storable
+from headmix_server.catalog.rollout.history import promote
+from headmix_server.catalog.tables import AdapterRow, CanaryRow
+from headmix_server.catalog.version import AdapterVersion, Canary
+from headmix_server.core.errors import InvalidRequest
+from headmix_server.database import SERVER, audit, writing
+
+DRAWS = 100
+
+
+def draw_of(key: str, model: str) -> int:
+    """Return a number from 0 to 99, the same for the same key and model, as likely as any other for another key.
+
+    A canary of n percent answers the draws below n, so a key that meets it goes on to as the percentage grows.
+    """
+    text = f"{model}\0{key}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:8]) % DRAWS
+
+
+def end_canary(session: Session, actor: str, adapter: AdapterRow) -> None:
+    """End the adapter's canary where one runs; call it within the transaction that makes another version current."""
+    row = session.get(CanaryRow, adapter.id)
+    if row is not None:
+        session.delete(row)
+        audit(session, actor, adapter.tenant, "canary.end", f"{adapter.name}@{row.number}")
+
+
+def require_no_canary(session: Session, adapter: AdapterRow, number: int) -> None:
+    """Refuse to take away a version that requests are sent to.
+
+    Raises:
+        InvalidRequest: it is the canary.
+    """
+    row = session.get(CanaryRow, adapter.id)
+    if row is not None and row.number == number:
+        raise InvalidRequest(f"{adapter.name}@{number} is the canary: end it first.", param="version")
+
+
+class Canaries:
+    """All tenants' canaries. Safe to use from many threads; `actor` is whom the audit names."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def start(self, tenant: str, name: str, canary: Canary, *, actor: str = SERVER) -> tuple[AdapterVersion, bool]:
+        """Send so many of a hundred of the name's requests to a version, in the place of the canary there was.
+
+        Returns the current version, and whether it has another canary than before.
+
+        Raises:
+            ModelNotFound: not an adapter of this tenant's own, or no such version.
+            InvalidRequest: the version is current, another base's, or answers otherwise than the current one: another
+                task or labels.
+        """
+        with writing(self._engine, tenant) as session:
+            adapter = live_adapter(session, tenant, name)
+            current = one(session, tenant, name, None)
+            other = one(session, tenant, name, storable(canary.version), asked=f"{name}@{canary.version}")
+            _require_alike(current, other)
+            require_accepted(session, other)
+            before = None if current.canary is None else current.canary.version
+            session.merge(CanaryRow(adapter_id=adapter.id, number=other.version, percent=canary.percent))
+            session.flush()
+            audit(session, actor, tenant, "canary.start", other.reference, percent=canary.percent)
+            return one(session, tenant, name, None), before != other.version
+
+    def end(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
+        """Send all requests to the current version again and return it; without a canary nothing changes.
+
+        Raises:
+            ModelNotFound: not an adapter of this tenant's own.
+        """
+        with writing(self._engine, tenant) as session:
+            end_canary(session, actor, live_adapter(session, tenant, name))
+            session.flush()
+            return one(session, tenant, name, None)
+
+    def promote(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
+        """Make the canary the current version and return it; a rollback undoes it.
+
+        Raises:
+            ModelNotFound: not an adapter of this tenant's own.
+            InvalidRequest: no canary runs, or its version is another base's.
+        """
+        with writing(self._engine, tenant) as session:
+            adapter = live_adapter(session, tenant, name)
+            row = session.get(CanaryRow, adapter.id)
+            if row is None:
+                raise InvalidRequest(f"No canary of {name!r} runs.")
+            before = adapter.current
+            promote(session, adapter, row.number)
+            audit(session, actor, tenant, "canary.promote", f"{name}@{row.number}", before=before)
+            session.delete(row)
+            session.flush()
+            promoted = one(session, tenant, name, None)
+            require_accepted(session, promoted)
+            return promoted
+
+
+def _require_alike(current: AdapterVersion, other: AdapterVersion) -> None:
+    """Refuse what a client that knows the current version could not read."""
+    if current.version == other.version:
+        raise InvalidRequest(f"{other.reference} is the current version already.", param="version")
+    heads = [None if v.config.classifier is None else v.config.classifier.problem for v in (current, other)]
+    if current.task != other.task or current.labels != other.labels or heads[0] != heads[1]:
+        raise InvalidRequest(
+            f"{other.reference} has another task or other labels than the current version: clients could not tell.",
+            param="version",
+        )

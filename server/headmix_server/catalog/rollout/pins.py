@@ -1,0 +1,60 @@
+"""Pins: the names whose current version stays on the device. That it does is seen to by `api.pinning`."""
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from headmix_server.catalog.bound_base import require_accepted
+from headmix_server.catalog.queries import live_adapter, one, read, versions
+from headmix_server.catalog.tables import AdapterRow, PinRow, VersionRow
+from headmix_server.catalog.version import AdapterVersion
+from headmix_server.database import SERVER, audit, reading, writing
+
+
+def unpin(session: Session, adapter: AdapterRow) -> bool:
+    """Take the adapter's pin away and return whether there was one."""
+    row = session.get(PinRow, adapter.id)
+    if row is not None:
+        session.delete(row)
+    return row is not None
+
+
+class Pins:
+    """All tenants' pins. Safe to use from many threads; `actor` is whom the audit names."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
+        """Pin a name, unless it is, and return its current version.
+
+        Raises:
+            ModelNotFound: not an adapter of this tenant's own.
+            InvalidRequest: its current version is another base's.
+        """
+        with writing(self._engine, tenant) as session:
+            adapter = live_adapter(session, tenant, name)
+            require_accepted(session, one(session, tenant, name, None))
+            if session.get(PinRow, adapter.id) is None:
+                session.add(PinRow(adapter_id=adapter.id))
+                session.flush()
+                audit(session, actor, tenant, "adapter.pin", name)
+            return one(session, tenant, name, None)
+
+    def remove(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
+        """Unpin a name, where it is pinned, and return its current version.
+
+        Raises:
+            ModelNotFound: not an adapter of this tenant's own.
+        """
+        with writing(self._engine, tenant) as session:
+            if unpin(session, live_adapter(session, tenant, name)):
+                session.flush()
+                audit(session, actor, tenant, "adapter.unpin", name)
+            return one(session, tenant, name, None)
+
+    def current(self) -> tuple[AdapterVersion, ...]:
+        """Return the current version of every name that is pinned, of all tenants."""
+        # From the pins, which are few, to their adapters, which are many.
+        pinned = versions(AdapterRow.id.in_(select(PinRow.adapter_id)), VersionRow.number == AdapterRow.current)
+        with reading(self._engine) as session:
+            return tuple(map(read, session.execute(pinned.order_by(AdapterRow.id))))

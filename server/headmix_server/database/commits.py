@@ -1,0 +1,36 @@
+"""What became of a transaction whose commit was sent and never answered.
+
+Only where the database is another machine's can that happen: PostgreSQL remembers by number how each transaction ended,
+through its own crashes too. SQLite answers, or nothing was written.
+"""
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from headmix_server.database.session import reading
+
+_FROM_THE_FUTURE = "22023"
+
+
+def transaction_number(session: Session) -> int | None:
+    """Return the number to ask for the transaction by; None where a commit that fails has written nothing."""
+    if session.get_bind().dialect.name != "postgresql":
+        return None
+    return int(session.execute(text("SELECT txid_current()")).scalar_one())
+
+
+def was_committed(engine: Engine, number: int) -> bool | None:
+    """Tell whether the transaction was committed; None while it still runs.
+
+    Raises:
+        HeadmixServerError: as `reading`.
+    """
+    try:
+        with reading(engine) as session:
+            status = session.execute(text("SELECT txid_status(:number)"), {"number": number}).scalar_one()
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _FROM_THE_FUTURE:
+            raise
+        return False  # the server was replaced by one that never saw the transaction
+    return None if status == "in progress" else bool(status == "committed")

@@ -1,0 +1,115 @@
+"""Opening a database: which kind it is, that it is ours, and that its schema is this program's."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import has_compiled_ext
+
+from headmix_server.core.circuit_breaker import CircuitBreaker
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.database.connection.faults import DatabaseUnreachable, DatabaseUnusable, plain_fault
+from headmix_server.database.connection.patience import UNBOUNDED, with_patience
+from headmix_server.database.connection.postgres import postgres_engine
+from headmix_server.database.connection.sqlite import sqlite_engine
+from headmix_server.database.connection.url import is_postgres, read_url, shown
+from headmix_server.database.lease.lease import LeaseRow
+from headmix_server.database.migrate import migrate
+
+INVALID = "connection is bad: invalid"
+"""How psycopg tells of an option's value that libpq refused before it connected."""
+
+AWAY_SECONDS = 1.0
+"""How long a database that could not be reached is left alone."""
+
+
+def open_database(
+    location: str | Path, *, busy_seconds: float = 10.0, on_failure: Callable[[], None] = lambda: None
+) -> Engine:
+    """Open (or create) the database at a path, a `sqlite:///` or a `postgresql://` URL; bring its schema up to date.
+
+    Safe to use from many threads. A transaction waits at most `busy_seconds` for the locks of others. `on_failure` is
+    called, in any thread, whenever the server cannot be reached.
+
+    Raises:
+        DatabaseUnreachable: its server does not answer at the moment, or its disk fails.
+        DatabaseUnusable: of another kind, not ours, or of a schema this program does not know.
+    """
+    engine = connect_database(location, busy_seconds=busy_seconds, on_failure=on_failure)
+    try:
+        upgrade_database(engine)
+    except DatabaseUnusable:
+        engine.dispose()
+        raise
+    return engine
+
+
+def connect_database(
+    location: str | Path, *, busy_seconds: float = 10.0, on_failure: Callable[[], None] = lambda: None
+) -> Engine:
+    """As `open_database`, but ask the database nothing yet: its first use will show whether it is there.
+
+    Raises:
+        DatabaseUnusable: it is of another kind.
+    """
+    url = read_url(location)
+    if is_postgres(url):
+        return postgres_engine(url, busy_seconds, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure))
+    return sqlite_engine(url, busy_seconds)
+
+
+def ensure_lease(engine: Engine) -> None:
+    """Bring a schema up to date that is new or has no lease yet, which nobody can hold; leave any other as it is.
+
+    Raises:
+        DatabaseUnreachable, DatabaseUnusable: as `upgrade_database`.
+    """
+    with _told_plainly(engine), _changing_schema(engine) as connection:
+        if not {"alembic_version", LeaseRow.__tablename__} <= set(inspect(connection).get_table_names()):
+            migrate(connection)
+
+
+def upgrade_database(engine: Engine) -> None:
+    """Bring the schema up to date, or create it, within one transaction.
+
+    Raises:
+        DatabaseUnreachable: its server does not answer at the moment, or its disk fails.
+        DatabaseUnusable: not ours, or of a schema this program does not know.
+    """
+    with _told_plainly(engine):
+        with _changing_schema(engine) as connection:
+            migrate(connection)
+        with engine.connect() as connection:
+            _log_how(connection)
+
+
+def _changing_schema(engine: Engine) -> AbstractContextManager[Connection]:
+    return engine.execution_options(immediate=True, **with_patience(UNBOUNDED)).begin()
+
+
+@contextmanager
+def _told_plainly(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        reason = " ".join(str(error.orig).split())
+        away = plain_fault(error) is not None and INVALID not in reason
+        kind = DatabaseUnreachable if away else DatabaseUnusable
+        raise kind(f"{shown(engine.url)} cannot be opened as a database: {reason}") from error
+    except DatabaseUnusable as error:
+        raise DatabaseUnusable(f"{shown(engine.url)} {error}") from error
+
+
+def _log_how(connection: Connection) -> None:
+    """Log which of its ways the database is used in: a slower one must not be taken in silence."""
+    log = get_logger("database").bind(compiled=has_compiled_ext())  # type: ignore[no-untyped-call]
+    if connection.dialect.name == "postgresql":
+        log.info("database", kind="postgresql", driver=f"psycopg {psycopg.pq.__impl__}")
+        return
+    journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+    log.info("database", kind="sqlite", journal=journal)
+    if journal != "wal":
+        log.warning("no write-ahead log on this file system: readers and writers wait for each other", journal=journal)

@@ -1,0 +1,1 @@
+"""One server at a time: the lease that a server holds on its database."""

@@ -1,0 +1,92 @@
+"""Reading an artifact into host memory, checked to be the one that was asked for.
+
+Runs on loader threads beside the engine's own, so it reads the bytes once and does nothing in Python for each number.
+Touches nothing shared.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from headmix_adapters.artifact import ArtifactError
+from headmix_adapters.artifact.digest import PREFIX
+from headmix_adapters.artifact.parse import StoredArtifact, read_stored
+from headmix_adapters.config import AdapterConfig, BaseShape
+from headmix_server.core.runner import AdapterLoadError, require_base
+from headmix_server.core.types import AdapterRef
+from headmix_server.device.adapters.adapter_image import AdapterImage, make_image
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAdapter:
+    """An artifact in host memory. `rest` are the tensors outside the layers, by name, as they are stored.
+
+    `device_bytes` is what the device takes for it, 0 until whoever keeps it there has prepared it.
+    """
+
+    digest: str
+    config: AdapterConfig
+    image: AdapterImage
+    rest: dict[str, Tensor]
+    device_bytes: int = 0
+
+    @property
+    def host_bytes(self) -> int:
+        """What its tensors take of host memory."""
+        tables = (self.image.offsets, self.image.ranks, self.image.scales)
+        return sum(tensor.nbytes for tensor in (self.image.numbers, *tables, *self.rest.values()))
+
+
+def load_adapter(ref: AdapterRef, base: BaseShape) -> LoadedAdapter:
+    """Read the artifact of a digest.
+
+    Raises:
+        AdapterLoadError: it was accepted for another base, or the file is gone, damaged, not the one named, or made for
+            a base of other dimensions.
+    """
+    require_base(ref, base.fingerprint)
+    try:
+        content = _read(Path(ref.path))
+        found = PREFIX + hashlib.sha256(content).hexdigest()
+        if found != ref.digest:
+            raise AdapterLoadError(f"its bytes have digest {found}, not {ref.digest}: the file is damaged")
+        stored = read_stored(content)
+    except FileNotFoundError as error:
+        raise AdapterLoadError("its file is gone", missing=True) from error
+    except (OSError, ArtifactError) as error:
+        raise AdapterLoadError(str(error)) from error
+    _check_base(stored.config, base)
+    return from_stored(ref.digest, stored)
+
+
+def from_stored(digest: str, stored: StoredArtifact) -> LoadedAdapter:
+    """Make of an artifact's bytes what a device takes; nothing keeps the bytes afterwards."""
+    rest = {name: stored.tensor(name).clone() for name in stored.names() if not name.startswith("layers.")}
+    return LoadedAdapter(digest, stored.config, make_image(stored), rest)
+
+
+def _read(path: Path) -> bytearray:
+    """Read a file whole, into memory that tensors can be views of."""
+    with path.open("rb", buffering=0) as file:
+        content = bytearray(file.seek(0, 2))
+        file.seek(0)
+        view, at = memoryview(content), 0
+        while at < len(content):
+            count = file.readinto(view[at:])
+            if not count:
+                raise AdapterLoadError("its file shrank while it was read")
+            at += count
+    return content
+
+
+_DIMENSIONS = ("hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "vocab_size")
+_MLP_DIMENSIONS = ("intermediate_size", "gated_mlp")
+
+
+def _check_base(config: AdapterConfig, base: BaseShape) -> None:
+    dimensions = _DIMENSIONS + (_MLP_DIMENSIONS if config.sites.adapts_mlp() else ())
+    wrong = [name for name in dimensions if getattr(config.base, name) != getattr(base, name)]
+    if wrong:
+        raise AdapterLoadError(f"it was made for a base with other dimensions ({', '.join(wrong)})")

@@ -1,0 +1,51 @@
+"""The vocabulary as one row of a batch sees it: the base's ids, then those its own adapter adds, from its size up.
+
+A row without such an adapter has the base's ids alone: an id beyond them is a fault of that row, in or out.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from headmix_server.device.adapters.adapter_pool import Occupant
+from headmix_server.kernels.adapters.added_tokens import AddedInputs
+
+
+def vocabulary_size(base_size: int, occupant: Occupant | None) -> int:
+    """Return how many ids a row may use."""
+    added = None if occupant is None else occupant.added
+    return base_size if added is None else base_size + added.shape[0]
+
+
+def take_added(ids: list[int], spans: Sequence[tuple[int, int, Occupant | None]], base_size: int) -> AddedInputs | None:
+    """Return the embeddings of the added tokens among a batch's ids; None where there are none.
+
+    `spans` are (first row, rows, occupant); every id is below its own row's `vocabulary_size`. In `ids` the base's last
+    takes their places, so that the look-up in the base's table finds rows to be replaced.
+    """
+    if max(ids) < base_size:
+        return None
+    rows: list[int] = []
+    embeddings: list[Tensor] = []
+    for first, count, occupant in spans:
+        added = None if occupant is None else occupant.added
+        if added is not None:
+            own = [place for place in range(first, first + count) if ids[place] >= base_size]
+            rows.extend(own)
+            embeddings.extend(added[ids[place] - base_size] for place in own)
+    for place in rows:
+        ids[place] = base_size - 1
+    stacked = torch.stack(embeddings)
+    return AddedInputs(torch.tensor(rows, device=stacked.device), stacked)
+
+
+def added_scores(hidden: Tensor, occupant: Occupant | None, *, tied_head: bool) -> Tensor | None:
+    """Return the scores of the row's added tokens, [..., D] -> [..., n]; None where it can say none.
+
+    They are output rows only where the base's head is tied to its embeddings.
+    """
+    if occupant is None or occupant.added is None or not tied_head:
+        return None
+    return linear(hidden, occupant.added).float()

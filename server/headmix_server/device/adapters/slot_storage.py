@@ -1,0 +1,53 @@
+"""Where the layer tensors of the adapters in slots are kept, and what a step computes with them."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from headmix_server.device.adapters.adapter_image import AdapterImage
+from headmix_server.kernels.adapters.added_tokens import AddedInputs
+from headmix_server.kernels.adapters.protocol import StepAdapters
+
+
+class SlotStorage(Protocol):
+    """One way to keep adapters; a pool uses exactly one, so nothing is kept twice."""
+
+    def prepare(self, image: AdapterImage) -> AdapterImage:
+        """Return the image in the type and memory that `put` copies from; for loader threads."""
+        ...
+
+    def put(self, slot: int, image: AdapterImage) -> None:
+        """Keep an adapter in a slot, which must be empty.
+
+        Raises:
+            Exception: it cannot be kept; `remove` then empties the slot again.
+        """
+        ...
+
+    @property
+    def number_bytes(self) -> int:
+        """How wide numbers are kept, in bytes; 0: as they are stored."""
+        ...
+
+    def size_of(self, image: AdapterImage) -> int:
+        """Return how many bytes of memory keeping an image takes."""
+        ...
+
+    def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
+        """Tell whether `put` would find a place for an image once these slots are empty."""
+        ...
+
+    @property
+    def committed_bytes(self) -> int:
+        """Memory that is taken for adapters now: that of images that have left, too, until it is given back."""
+        ...
+
+    def remove(self, slot: int) -> None:
+        """Empty a slot, so that no later step can see what it held; an empty one is no error."""
+        ...
+
+    def step(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
+        """Return what the adapters add in a step; `spans` are (slot, first row, rows). None: the base alone.
+
+        `added` are the rows of the batch whose token one of these adapters added.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""What only a GPU has: captured steps, static shapes, transfers."""

@@ -1,0 +1,185 @@
+"""Adapters kept as their images in memory that is taken once and never moves, as captured CUDA graphs need it.
+
+Owns the arena, the tables of `kernels.image_tables` at fixed addresses, and which copies are under way. The kernels are
+whoever makes a step of them. Images have the base's dtype.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from headmix_adapters.config import BaseShape
+from headmix_adapters.sites import TERMS
+from headmix_server.core.runner import AdapterLoadError
+from headmix_server.device.adapters.adapter_image import ALIGNMENT, AdapterImage
+from headmix_server.device.adapters.run_allocator import RunAllocator
+from headmix_server.device.cuda.transfer import Ticket, Transfer
+from headmix_server.kernels.adapters.added_tokens import AddedInputs
+from headmix_server.kernels.adapters.image_tables import ABSENT, ImageTables
+from headmix_server.kernels.adapters.protocol import StepAdapters
+from headmix_server.kernels.adapters.row_tiles import RowTiles, tile_rows
+from headmix_server.kernels.triton.needs import Launches, z_width
+
+MakeTiledStep = Callable[[ImageTables, RowTiles, Tensor, Launches, AddedInputs | None], StepAdapters]
+"""Tables, tiles, scratch z [routed rows, width] float32, which kernels to launch, and rows of added tokens."""
+
+DECODE_HEIGHT = 16
+"""Rows of a tile in steps of mostly single rows: the fewest that fill a tensor core's tile."""
+
+PREFILL_HEIGHT = 64
+"""Rows of a tile where slots have that many on average: each weight is read once for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    start: int  # first unit
+    units: int
+    launches: Launches
+    z_width: int
+    ticket: Ticket
+
+
+class FixedStorage:
+    """See `device.slot_storage.SlotStorage`.
+
+    `capacity` is in numbers. `longest_row` is the widest row of z a captured step has room for; wider adapters are
+    refused, for which steps run is decided before it is known which adapters will be in them.
+    """
+
+    def __init__(
+        self,
+        base: BaseShape,
+        num_slots: int,
+        capacity: int,
+        longest_row: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        transfer: Transfer,
+        make_step: MakeTiledStep,
+    ) -> None:
+        self.num_slots = num_slots
+        self.longest_row = longest_row
+        self._device = device
+        self._transfer = transfer
+        self._make_step = make_step
+        self._allocator = RunAllocator()  # of units of ALIGNMENT numbers
+        self._allocator.grow(capacity // ALIGNMENT)
+        self._held: dict[int, _Held] = {}
+        arena = torch.empty(capacity, dtype=dtype, device=device)
+        none = torch.empty(0, dtype=torch.float32 if dtype == torch.bfloat16 else torch.bfloat16, device=device)
+        slots_terms = (num_slots, len(TERMS))
+        self.tables = ImageTables(
+            base=base,
+            f32=none if dtype == torch.bfloat16 else arena,
+            bf16=arena if dtype == torch.bfloat16 else none,
+            offsets=torch.full((num_slots, base.num_layers, len(TERMS), 3), ABSENT, dtype=torch.int64, device=device),
+            ranks=torch.zeros(slots_terms, dtype=torch.int32, device=device),
+            scales=torch.ones(slots_terms, dtype=torch.float32, device=device),
+            stored_bf16=torch.full((num_slots,), dtype == torch.bfloat16, device=device),
+        )
+        self._arena = arena
+
+    def prepare(self, image: AdapterImage) -> AdapterImage:
+        """See `SlotStorage`."""
+        return replace(image, numbers=self._transfer.stage(image.numbers.to(self._arena.dtype)))
+
+    @property
+    def number_bytes(self) -> int:
+        """See `SlotStorage`."""
+        return self._arena.itemsize
+
+    def size_of(self, image: AdapterImage) -> int:
+        """See `SlotStorage`."""
+        return _units(image) * ALIGNMENT * self._arena.itemsize
+
+    def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
+        """See `SlotStorage`: a run of its own must be free, however many bytes are."""
+        released = [(held.start, held.units) for slot, held in self._held.items() if slot in emptied]
+        return self._allocator.has_run(_units(image), released)
+
+    @property
+    def committed_bytes(self) -> int:
+        """See `SlotStorage`: what is held of the memory that was taken at the start."""
+        return (self._allocator.capacity - self._allocator.num_free) * ALIGNMENT * self._arena.itemsize
+
+    def put(self, slot: int, image: AdapterImage) -> None:
+        """See `SlotStorage`.
+
+        Raises:
+            AdapterLoadError: the memory for adapters has no run for it, or its ranks are larger than was planned for.
+        """
+        ranks = {place.key: place.config.rank for place in image.places}
+        width = z_width(self.tables.base, ranks)
+        if width > self.longest_row:
+            raise AdapterLoadError(
+                f"its ranks need {width} numbers a row, and the device has room for {self.longest_row}"
+            )
+        units = _units(image)
+        first = self._allocator.allocate(units)
+        if first is None:
+            free = self._allocator.num_free * ALIGNMENT * self._arena.itemsize // 2**20
+            raise AdapterLoadError(
+                f"the device's memory for adapters ({free} MiB free) has no room for its "
+                f"{image.numbers.nbytes / 2**20:.1f} MiB; see --adapter-memory-mib"
+            )
+        start = first * ALIGNMENT
+        numbers = image.numbers
+        offsets = torch.where(image.offsets == ABSENT, ABSENT, image.offsets + start)
+
+        def copies() -> None:
+            self._arena[start : start + numbers.numel()].copy_(numbers, non_blocking=True)
+            self.tables.offsets[slot].copy_(offsets, non_blocking=True)
+            self.tables.ranks[slot].copy_(image.ranks, non_blocking=True)
+            self.tables.scales[slot].copy_(image.scales, non_blocking=True)
+
+        try:
+            ticket = self._transfer.start(copies)
+        except BaseException:
+            self._allocator.release(first, units)
+            raise
+        self._held[slot] = _Held(first, units, Launches.of(list(ranks)), width, ticket)
+
+    def remove(self, slot: int) -> None:
+        """See `SlotStorage`."""
+        held = self._held.pop(slot, None)
+        if held is not None:
+            self._transfer.wait([held.ticket])  # a copy still under way must not write what is emptied here
+            self._allocator.release(held.start, held.units)
+        self.tables.offsets[slot] = ABSENT
+        self.tables.ranks[slot] = 0
+
+    def step(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
+        """See `SlotStorage`."""
+        if not spans:
+            return None
+        slots = {slot for slot, _, _ in spans}
+        rows = sum(count for _, _, count in spans)
+        height = PREFILL_HEIGHT if rows >= PREFILL_HEIGHT * len(slots) else DECODE_HEIGHT
+        numbers = tile_rows(spans, height)
+        tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32, device=self._device))
+        width = max((self._held[slot].z_width for slot in slots if slot in self._held), default=0)
+        z = torch.empty((rows, max(1, width)), dtype=torch.float32, device=self._device)
+        self.await_slots(slots)
+        return self._make_step(self.tables, tiles, z, self.launches(slots), added)
+
+    def fixed_step(self, tiles: RowTiles, z: Tensor, launches: Launches) -> StepAdapters:
+        """Return what the adapters add in a step whose tiles and scratch stay where they are and are written anew."""
+        return self._make_step(self.tables, tiles, z, launches, None)
+
+    def launches(self, slots: Collection[int]) -> Launches:
+        """Return which kernels the adapters in these slots need."""
+        needed = Launches.of([])
+        for slot in slots:
+            if slot in self._held:
+                needed |= self._held[slot].launches
+        return needed
+
+    def await_slots(self, slots: Collection[int]) -> None:
+        """Let what is computed from now on wait for the copies into these slots."""
+        self._transfer.wait([self._held[slot].ticket for slot in sorted(slots) if slot in self._held])
+
+
+def _units(image: AdapterImage) -> int:
+    return max(1, -(-image.numbers.numel() // ALIGNMENT))

@@ -1,0 +1,402 @@
+"""Where adapters are: device slots, host memory, disk; and moving them up when a sequence wants one.
+
+Joins slot accounting, the host cache and the background loader over a runner. It decides nothing about sequences; it
+knows for which tenant an adapter is moved, and that each has its share of every tier (`shares`) and of the loads ahead.
+An adapter on its way from disk holds no slot: a slot is taken only when the tensors are here to fill it, so a slow
+disk never keeps a slot from an adapter that could use it.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Set
+from dataclasses import dataclass, field
+
+from headmix_server.core.errors import AdapterTooLarge, ServerOverloaded
+from headmix_server.core.messages import LoadReport, ResidentAdapter
+from headmix_server.core.runner import AdapterLoadError, HostAdapter, Lease, Runner
+from headmix_server.core.setting_names import called
+from headmix_server.core.types import AdapterRef, Residency
+from headmix_server.engine.config import UNBOUNDED
+from headmix_server.engine.residency.host_cache import HostCache
+from headmix_server.engine.residency.loader import AdapterLoader
+from headmix_server.engine.residency.recent_tenants import Presence
+from headmix_server.engine.residency.slots import LeaseError, SlotTable
+from headmix_server.engine.residency.tenant_shares import Shares
+
+LOAD_FACTOR = 3
+"""How many times a file's size loading it takes at most: its bytes, and numbers made twice as wide."""
+
+
+NARROWEST = 4
+"""How many times a file's numbers may be wider than those that are computed with: float64 and bfloat16."""
+
+
+@dataclass(slots=True)
+class TierCounts:
+    """What happened since the counts were last taken, by tier."""
+
+    hits: Counter[str] = field(default_factory=Counter)
+    misses: Counter[str] = field(default_factory=Counter)
+    evictions: Counter[str] = field(default_factory=Counter)
+    loads: list[LoadReport] = field(default_factory=list)
+
+
+class AdapterTiers:
+    """Device, host and disk as one: `fetch` brings an adapter to host memory, `prepare` to a slot, `acquire` leases it.
+
+    `_arrived` keeps what came from disk for those who wait until it has a slot, whatever the host cache drops. Loads
+    under way and arrivals together, `_ahead`, are bounded by `_max_ahead`; a tenant with less than its part of that may
+    have one more all the same. In bytes they are bounded by half of host memory's budget, of which a tenant that has
+    some already gets no more than half; one load alone is always begun. The host cache has what they leave.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        num_slots: int,
+        host_capacity: int,
+        loader_threads: int,
+        *,
+        device_bytes: int = UNBOUNDED,
+        host_bytes: int = UNBOUNDED,
+        weight_of: Callable[[str], float] = lambda _: 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._presence = Presence(clock)
+        self._ahead, slots, host = (Shares(weight_of, self._presence.tenants) for _ in range(3))
+        self.slots = SlotTable(num_slots, slots, device_bytes, runner.fits)
+        self.host = HostCache(host_capacity, host, host_bytes)
+        self.host_budget = host_bytes
+        self._runner = runner
+        self._loader = AdapterLoader(runner.load, loader_threads)
+        self._max_ahead = num_slots + loader_threads
+        self._at_most_ahead: set[str] = set()  # tenants that have their part, found out since `settle`
+        self._loading_bytes: dict[str, int] = {}  # what each load under way is expected to take
+        self._first_in_line: str | None = None  # a load that others are held back for, until its bytes are free
+        self._asked_for_first = False  # whether that one was asked for since the last `settle`
+        self._arrived: dict[str, HostAdapter] = {}
+        self._failures: dict[str, AdapterLoadError] = {}
+        self._forgotten: set[str] = set()
+        self._wanted: Callable[[], Mapping[str, int]] = dict
+        self._counts = TierCounts()
+        self._told: list[ResidentAdapter] | None = None  # the residents that were last reported
+
+    @property
+    def num_loading(self) -> int:
+        """How many adapters are on their way from disk."""
+        return self._loader.num_pending
+
+    @property
+    def loading(self) -> Set[str]:
+        """The adapters on their way from disk."""
+        return self._loader.pending
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has something to do here: a load under way, a failure to tell, an adapter to forget."""
+        return bool(self._loader.num_pending or self._failures or self._forgotten)
+
+    # --- up ------------------------------------------------------------------------------------------------------
+
+    def want(self, wanted: Callable[[], Mapping[str, int]]) -> None:
+        """Say who knows what queued requests want, and at which place: the first is the last to leave any tier."""
+        self._wanted = wanted
+
+    def note(self, tenant: str) -> None:
+        """Note that a tenant asks for something: for a while it counts as present, and what it holds as its own."""
+        self._presence.note(tenant)
+
+    @property
+    def present(self) -> Collection[str]:
+        """The tenants that count as present."""
+        return self._presence.tenants()
+
+    def count_lookup(self, digest: str) -> None:
+        """Count where a new request finds its adapter."""
+        if self.slots.holds(digest):
+            self._counts.hits[Residency.DEVICE] += 1
+            return
+        self._counts.misses[Residency.DEVICE] += 1
+        (self._counts.hits if digest in self.host else self._counts.misses)[Residency.HOST] += 1
+
+    def fetch(self, ref: AdapterRef, tenant: str) -> None:
+        """See to it that the adapter comes to host memory, unless it is there, on the device, or too much is ahead."""
+        if not self.slots.holds(ref.digest) and not self._in_host(ref.digest):
+            self._load(ref, tenant)
+
+    def _load(self, ref: AdapterRef, tenant: str) -> None:
+        digest = ref.digest
+        if self._loader.is_pending(digest) or digest in self._failures or self._is_refused(ref):
+            return
+        if self._may_load(ref, tenant):
+            self._ahead.charge(digest, tenant)
+            self._loading_bytes[digest] = LOAD_FACTOR * ref.size_bytes
+            if self._first_in_line == digest:
+                self._first_in_line = None
+            self._trim_host()
+            self._loader.start(ref, tenant)
+
+    def _is_refused(self, ref: AdapterRef) -> bool:
+        """Refuse a file whose numbers no tier can hold, however narrow they are made, before it is read."""
+        least = ref.size_bytes // NARROWEST
+        error = self._too_large(least, least)
+        if error is not None:
+            self._failures[ref.digest] = error
+        return error is not None
+
+    def _may_load(self, ref: AdapterRef, tenant: str) -> bool:
+        return self._has_bytes_to_load(ref, tenant) and self._has_place_to_load(tenant)
+
+    def _has_bytes_to_load(self, ref: AdapterRef, tenant: str) -> bool:
+        more, most = LOAD_FACTOR * ref.size_bytes, self.host_budget // 2
+        ahead = self._ahead_bytes()
+        if not ahead or not more:
+            return self._first_in_line in (None, ref.digest)
+        own = sum(size for digest, size in ahead.items() if tenant in self._ahead.users(digest))
+        if own and own + more > most // 2:
+            return False
+        if sum(ahead.values()) + more > most:
+            self._first_in_line = self._first_in_line or ref.digest
+            self._asked_for_first |= self._first_in_line == ref.digest
+            return False
+        return self._first_in_line in (None, ref.digest)
+
+    def _ahead_bytes(self) -> dict[str, int]:
+        """Return what loads under way and arrivals take of host memory."""
+        return self._loading_bytes | {digest: adapter.host_bytes for digest, adapter in self._arrived.items()}
+
+    @property
+    def host_bytes(self) -> int:
+        """What adapters take of host memory: those kept, those that arrived, and those under way."""
+        apart = (size for digest, size in self._ahead_bytes().items() if digest not in self.host)
+        return self.host.used_bytes + sum(apart)
+
+    def _trim_host(self) -> None:
+        """Let the host cache have no more than the loads ahead leave."""
+        excess = self.host_bytes - self.host_budget
+        if excess > 0:
+            self._counts.evictions[Residency.HOST] += len(self.host.trim(excess, self._arrived, self._wanted()))
+
+    def _has_place_to_load(self, tenant: str) -> bool:
+        if len(self._ahead) < self._max_ahead:
+            return True
+        if tenant not in self._at_most_ahead and self._ahead.held(tenant) < self._ahead.part_of(
+            tenant, self._max_ahead
+        ):
+            return True
+        self._at_most_ahead.add(tenant)
+        return False
+
+    def prepare(self, ref: AdapterRef, tenant: str) -> bool:
+        """Bring the adapter to a slot if its tensors are here and the tenant can have one; true once it is there."""
+        if self.slots.holds(ref.digest):
+            return True
+        if not self._in_host(ref.digest):
+            self._load(ref, tenant)
+            return False
+        adapter = self._loaded(ref.digest)
+        if adapter is None:
+            return False
+        if not self.slots.can_place(adapter, tenant):
+            self._refuse_beside_pins(adapter)
+            return False
+        if ref.digest in self._arrived:
+            return self._install(adapter, tenant)
+        self.host.get(ref.digest)
+        began = time.monotonic()
+        installed = self._install(adapter, tenant)
+        if installed:
+            self._counts.loads.append(LoadReport(source=Residency.HOST, seconds=time.monotonic() - began))
+        return installed
+
+    def waits_for_slot(self, digest: str, tenant: str) -> bool:
+        """Tell whether nothing but room on the device is missing."""
+        adapter = self._loaded(digest)
+        return adapter is not None and not self.slots.holds(digest) and not self.slots.can_place(adapter, tenant)
+
+    def to_keep_free(self, digest: str, tenant: str, passed_over: Collection[str]) -> tuple[str, ...] | None:
+        """Return what newcomers must leave alone so that an adapter in host memory gets room; see `SlotTable`."""
+        adapter = self._loaded(digest)
+        return () if adapter is None else self.slots.to_keep_free(adapter, tenant, passed_over)
+
+    def _in_host(self, digest: str) -> bool:
+        return digest in self._arrived or digest in self.host
+
+    def _loaded(self, digest: str) -> HostAdapter | None:
+        return self._arrived.get(digest) or self.host.peek(digest)
+
+    def _refuse_beside_pins(self, adapter: HostAdapter) -> None:
+        """Fail an adapter that does not fit beside those that are pinned: its requests would wait for good."""
+        if not self.slots.could_ever_place(adapter):
+            left = _mib(self.slots.budget - self.slots.pinned_bytes)
+            reason = f"its {_mib(adapter.device_bytes)} have no place beside the pinned adapters, which leave {left}"
+            self._failures[adapter.digest] = AdapterLoadError(reason, code=ServerOverloaded.code)
+
+    def _install(self, adapter: HostAdapter, tenant: str) -> bool:
+        try:
+            placement = self.slots.place(adapter, tenant, {} if self.slots.has_room(adapter) else self._wanted())
+        except LeaseError:  # what was found out for others of its size does not hold for this one: it goes on waiting
+            return False
+        for slot in placement.evicted.values():
+            self._counts.evictions[Residency.DEVICE] += 1
+            self._runner.clear(slot)
+        self._drop_arrival(adapter.digest)
+        try:
+            self._runner.install(placement.slot, placement.generation, adapter)
+        except AdapterLoadError as error:
+            self._refuse(adapter.digest, error)
+            return False
+        except Exception as error:  # noqa: BLE001 - one adapter the device chokes on must not end everybody's engine
+            self._refuse(adapter.digest, AdapterLoadError(f"{type(error).__name__}: {error}"))
+            return False
+        return True
+
+    def _drop_arrival(self, digest: str) -> None:
+        if self._arrived.pop(digest, None) is not None:
+            self._ahead.drop(digest)
+            self._trim_host()  # as one that is merely kept it may be too much
+
+    def _refuse(self, digest: str, error: AdapterLoadError) -> None:
+        self.slots.vacate(digest)
+        self.host.forget(digest)
+        self._failures[digest] = error
+
+    def settle(self) -> Mapping[str, AdapterLoadError]:
+        """Take in what has come from disk; returns, by digest, what could not be loaded or installed."""
+        self.slots.look_again()
+        self._ahead.look_again()
+        self._at_most_ahead.clear()
+        if not self._asked_for_first:
+            self._first_in_line = None
+        self._asked_for_first = False
+        for done in self._loader.poll():
+            digest = done.ref.digest
+            self._loading_bytes.pop(digest, None)
+            outcome = self._checked(done.outcome)
+            if isinstance(outcome, AdapterLoadError):
+                self._failures[digest] = outcome
+                self._ahead.drop(digest)
+                continue
+            self._arrived[digest] = outcome
+            wanted = self._wanted() if self.host.full else {}
+            dropped = self.host.put(outcome, self._ahead.users(digest), wanted)
+            self._counts.evictions[Residency.HOST] += len(dropped)
+            self._counts.loads.append(LoadReport(source=Residency.DISK, seconds=done.seconds))
+        self._trim_host()
+        failures, self._failures = self._failures, {}
+        return failures
+
+    def _checked(self, outcome: HostAdapter | AdapterLoadError) -> HostAdapter | AdapterLoadError:
+        """Return what was loaded, or why it can never be kept."""
+        if isinstance(outcome, AdapterLoadError):
+            return outcome
+        return self._too_large(outcome.device_bytes, outcome.host_bytes) or outcome
+
+    def _too_large(self, on_device: int, in_host: int) -> AdapterLoadError | None:
+        for size, budget, where, setting in (
+            (on_device, self.slots.budget, "the device's", "adapter_memory_mib"),
+            (in_host, self.host_budget, "the host's", "host_adapter_mib"),
+        ):
+            if size > budget:
+                memory = f"{where} memory for adapters, {_mib(budget)} ({called(setting)})"
+                return AdapterLoadError(f"its {_mib(size)} are more than {memory}", code=AdapterTooLarge.code)
+        return None
+
+    # --- leases --------------------------------------------------------------------------------------------------
+
+    def acquire(self, digest: str, tenant: str) -> Lease:
+        """Lease an adapter `prepare` said is on the device, for a tenant."""
+        return self.slots.acquire(digest, tenant)
+
+    def release(self, lease: Lease) -> None:
+        """Return a lease."""
+        self.slots.release(lease)
+
+    # --- down ----------------------------------------------------------------------------------------------------
+
+    def forget(self, digest: str) -> None:
+        """Mark an adapter nobody can name any more, and undo its pin; `sweep` drops it once nothing needs it."""
+        self.slots.unpin(digest)
+        self._forgotten.add(digest)
+
+    def remember(self, digest: str, tenant: str) -> None:
+        """A tenant names the adapter (again): call off `forget`, and let host memory keep it as one just used.
+
+        Otherwise host memory would drop first what has been longest on the device, the most popular of all.
+        """
+        self._forgotten.discard(digest)
+        self.host.use(digest, tenant)
+
+    def sweep(self, needed: set[str]) -> list[str]:
+        """Drop arrivals that nobody waits for any more, and forgotten adapters that nothing needs; returns these."""
+        dropped = []
+        for digest in self._arrived.keys() - needed:
+            self._drop_arrival(digest)
+        for digest in self._forgotten - needed:
+            if self._loader.is_pending(digest):
+                continue
+            if self.slots.holds(digest):
+                self._runner.clear(self.slots.vacate(digest))
+            self.host.forget(digest)
+            self._forgotten.discard(digest)
+            dropped.append(digest)
+        return dropped
+
+    @property
+    def wants_sweep(self) -> bool:
+        """Whether `sweep` might find anything."""
+        return bool(self._arrived or self._forgotten)
+
+    # --- reports -------------------------------------------------------------------------------------------------
+
+    def take_counts(self) -> TierCounts:
+        """Return what happened since the last call."""
+        counts, self._counts = self._counts, TierCounts()
+        return counts
+
+    def take_residents(self) -> list[ResidentAdapter] | None:
+        """Return every resident adapter with its fastest tier, or None where nothing changed since the last call."""
+        on_device = self.slots.digests()
+        in_host = {*self.host.digests(), *self._arrived}.difference(on_device)
+        residents = [
+            *(_resident(digest, Residency.DEVICE, self.slots.users(digest)) for digest in sorted(on_device)),
+            *(
+                _resident(digest, Residency.HOST, (*self.host.users(digest), *self._ahead.users(digest)))
+                for digest in sorted(in_host)
+            ),
+        ]
+        if residents == self._told:
+            return None
+        self._told = residents
+        return residents
+
+    def check_integrity(self) -> None:
+        """Check the accounts of host memory and of the loads ahead; the slots' need the leases (`SlotTable`).
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        self.host.check_integrity()
+        self._loader.check_integrity()
+        self._presence.check_integrity()
+        self._ahead.check_integrity({*self._loader.pending, *self._arrived})
+        if self._loading_bytes.keys() != self._loader.pending:
+            raise RuntimeError("the loads whose bytes are known are not those under way")
+        if self.host_bytes > self.host_budget and set(self.host.digests()) - self._arrived.keys():
+            raise RuntimeError("adapters take more of host memory than they may")
+        if any(digest != adapter.digest for digest, adapter in self._arrived.items()):
+            raise RuntimeError("an adapter has arrived under another's name")
+        if on_both := self._arrived.keys() & set(self.slots.digests()):
+            raise RuntimeError(f"adapters wait for a slot and have one: {sorted(on_both)}")
+
+    def close(self) -> None:
+        """Stop the loader."""
+        self._loader.close()
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def _resident(digest: str, tier: Residency, tenants: Collection[str]) -> ResidentAdapter:
+    return ResidentAdapter(digest=digest, tier=tier, tenants=sorted(set(tenants)))

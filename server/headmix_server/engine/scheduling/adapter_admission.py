@@ -1,0 +1,80 @@
+"""Which waiting requests may start in a step, as far as adapters go.
+
+Owns the rules for who is passed over for want of an adapter; places, blocks and leases are the scheduler's. One
+`Admission` serves one step.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from headmix_server.engine.residency.tiers import AdapterTiers
+from headmix_server.engine.scheduling.backfill import Overtaking
+from headmix_server.engine.scheduling.wait_queue import WaitQueue
+from headmix_server.engine.sequence import Sequence
+
+SLOT_PATIENCE_SECONDS = 0.5
+"""How long a sequence waits for a slot before newcomers may no longer prolong another adapter's stay on its slot."""
+
+
+class Admission:
+    """One step's walk through the tenants' lines; `overtaking` is for those that the cache cannot hold.
+
+    `walked` are the tenants whose lines have been walked to the end, so that all their adapters were asked for.
+    """
+
+    def __init__(
+        self,
+        queue: WaitQueue,
+        tiers: AdapterTiers,
+        overtaking: Overtaking,
+        now: float,
+        loads_waiting: Iterable[tuple[str, str]],
+    ) -> None:
+        self.overtaking = overtaking
+        self.walked: set[str] = set()
+        self._queue = queue
+        self._tiers = tiers
+        self._now = now
+        self._lines: dict[str, Iterator[Sequence]] = {}
+        self._not_ready: set[tuple[str, str]] = set()
+        self._kept_free: set[str] = set()
+        self._has_all_kept: set[str] = set()  # tenants that no other adapter can be kept free for
+        for digest, tenant in loads_waiting:
+            self._keep_newcomers_away(digest, tenant)
+
+    def next_of(self, tenant: str) -> Sequence | None:
+        """Return the tenant's next sequence whose adapter is on the device, None at the end of its line.
+
+        On the way adapters are brought to slots where that can be done at once.
+        """
+        if tenant not in self._lines:
+            self._lines[tenant] = iter(list(self._queue.lines().get(tenant, {}).values()))
+        sequence = next(filter(self._is_ready, self._lines[tenant]), None)
+        if sequence is None:
+            self.walked.add(tenant)
+        return sequence
+
+    def _is_ready(self, sequence: Sequence) -> bool:
+        """Bring the sequence's adapter to the device if that can be done at once; otherwise pass over all who want it.
+
+        A sequence that has long lacked nothing but a slot keeps newcomers from an adapter that could leave for it, the
+        one with the fewest leases, until that is idle: so nobody starves however many are in use.
+        """
+        if sequence.adapter is None:
+            return True
+        tenant, digest = sequence.tenant, sequence.adapter.digest
+        if digest in self._kept_free or (tenant, digest) in self._not_ready:
+            return False
+        if self._tiers.prepare(sequence.adapter, tenant):
+            return True
+        self._not_ready.add((tenant, digest))
+        patient = self._now - sequence.arrived > SLOT_PATIENCE_SECONDS and tenant not in self._has_all_kept
+        if patient and self._tiers.waits_for_slot(digest, tenant):
+            self._keep_newcomers_away(digest, tenant)
+        return False
+
+    def _keep_newcomers_away(self, digest: str, tenant: str) -> None:
+        chosen = self._tiers.to_keep_free(digest, tenant, self._kept_free)
+        if chosen is None:
+            self._has_all_kept.add(tenant)
+        else:
+            self._kept_free.update(chosen)

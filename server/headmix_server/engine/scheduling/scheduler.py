@@ -1,0 +1,328 @@
+"""Which sequences take part in the next step, and with how many tokens.
+
+Owns the queue and the running set, and every hold a sequence has (cache blocks, lease): they are taken here and
+returned in `retire` and `preempt`, nowhere else. Tenants are charged here for what a step will compute. It never
+computes.
+"""
+
+import itertools
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
+
+from headmix_server.core.runner import Batch, BatchRow, Runner
+from headmix_server.engine.cache.kv_cache import KVCache
+from headmix_server.engine.residency.tiers import AdapterTiers
+from headmix_server.engine.scheduling.adapter_admission import Admission
+from headmix_server.engine.scheduling.backfill import Overtaking
+from headmix_server.engine.scheduling.virtual_counters import OUTPUT_COST, VirtualCounters
+from headmix_server.engine.scheduling.wait_queue import WaitQueue
+from headmix_server.engine.sequence import Sequence
+
+FORGET_ABOVE = 64
+"""Tenants with a counter, above which those of absent ones are dropped where that loses nothing."""
+
+
+@dataclass(slots=True)
+class PrefixCounts:
+    """Prompt tokens looked up in the prefix cache, and how many of them were there, since the counts were taken."""
+
+    queries: int = 0
+    hits: int = 0
+
+
+class Scheduler:
+    """Decode before prefill; what is left of the budget goes token by token to the tenant that has had least, be it to
+    go on with a prompt or to begin one. Inside a tenant first come, first served; a cold adapter delays only those who
+    want it.
+
+    The cache for all known tokens is taken at admission, so prefill never runs out of it and only decoding, one token
+    a step, can make another sequence give way. `whole_prompts` forbids chunks: bidirectional attention cannot be cut.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        kv_cache: KVCache,
+        tiers: AdapterTiers,
+        counters: VirtualCounters,
+        *,
+        max_batch_tokens: int,
+        max_running: int,
+        whole_prompts: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.kv_cache = kv_cache
+        self.tiers = tiers
+        self.waiting = WaitQueue(counters)
+        self.running: OrderedDict[int, Sequence] = OrderedDict()
+        self._counters = counters
+        self._runner = runner
+        self._max_batch_tokens = max_batch_tokens
+        self._max_running = max_running
+        self._whole_prompts = whole_prompts
+        self._clock = clock
+        self._prefix_counts = PrefixCounts()
+        self._forget_above = FORGET_ABOVE
+        tiers.want(self.waiting.wanted)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a new sequence, its prompt's blocks named already: a step may be computing meanwhile."""
+        sequence.keys = self.kv_cache.keys_of(sequence.tenant, sequence.digest)
+        if sequence.keys is not None:
+            sequence.keys.at_least(len(sequence.tokens) // self.kv_cache.block_size, sequence.tokens)
+        self.waiting.join(sequence)
+        if len(self._counters) > self._forget_above:
+            self._forget_absent()
+
+    def _forget_absent(self) -> None:
+        """Drop the counters of tenants that are gone, each time as many as were kept have come anew."""
+        present = {sequence.tenant for sequence in [*self.waiting.values(), *self.running.values()]}
+        self._counters.forget(present, known=self.tiers.present)
+        self._forget_above = max(FORGET_ABOVE, 2 * len(self._counters))
+
+    # --- a step's rows -------------------------------------------------------------------------------------------
+
+    def schedule(self, loads_waiting: Iterable[tuple[str, str]] = ()) -> Batch:
+        """Choose the next step's rows within the token budget, admitting from the queue what fits.
+
+        `loads_waiting` names, as (digest, tenant), the loads asked for by name that have long waited for a slot:
+        newcomers are kept from that many adapters.
+        """
+        rows: dict[int, BatchRow] = {}
+        running_before = len(self.running)
+        budget = self._decode(rows)
+        preempted = len(self.running) < running_before
+        closed = preempted or len(self.running) >= self._max_running
+        admission = None if closed else self._admission(loads_waiting)
+        self._share_out(rows, budget, admission)
+        self._fetch_adapters(() if admission is None else admission.walked)
+        return Batch(tuple(rows.values()))
+
+    def _admission(self, loads_waiting: Iterable[tuple[str, str]]) -> Admission:
+        now, slack = self._clock(), OUTPUT_COST * self.kv_cache.max_tokens
+        overtaking = Overtaking(self._counters, self.running.values(), slack, now)
+        return Admission(self.waiting, self.tiers, overtaking, now, loads_waiting)
+
+    def _decode(self, rows: dict[int, BatchRow]) -> int:
+        """Give every decoding sequence its row; returns the budget left.
+
+        Each had a row in the step before, so there are never more of them than tokens in the budget. Where the cache
+        may not hold another token of each, the tenant that has had most comes last: who has its row gives way no more.
+        """
+        budget = self._max_batch_tokens
+        decoding = [sequence for sequence in self.running.values() if sequence.remaining == 1]
+        if self.kv_cache.num_free < len(decoding):
+            decoding[1:] = sorted(decoding[1:], key=lambda sequence: self._counters.counter(sequence.tenant))
+        generating = []
+        for sequence in decoding:
+            if sequence.sequence_id in self.running and self._make_room(sequence, rows):
+                rows[sequence.sequence_id] = self._row(sequence, 1)
+                budget -= 1
+                if sequence.num_charged < sequence.prompt_length:  # the last token of its prompt
+                    self._charge(sequence, 1)
+                else:
+                    generating.append(sequence.tenant)
+        for tenant, count in Counter(generating).items():
+            self._counters.charge(tenant, outputs=count)
+        return budget
+
+    def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
+        """Preempt others until `sequence` can grow by a token; false where it had to go itself.
+
+        Who goes is the last admitted of the tenant that has had most; the first admitted of all never does, so somebody
+        always comes nearer to the end. Who has gone needs all its blocks at once to come back, so two sequences cannot
+        take turns at throwing each other out.
+        """
+        while not self.kv_cache.can_grow(sequence.sequence_id, sequence.num_computed + 1):
+            later = itertools.islice(reversed(self.running.values()), len(self.running) - 1)
+            others = [other for other in later if other.sequence_id not in rows]
+            victim = max(others, key=lambda other: self._counters.counter(other.tenant), default=sequence)
+            self.preempt(victim)
+            if victim is sequence:
+                return False
+        return True
+
+    def _share_out(self, rows: dict[int, BatchRow], budget: int, admission: Admission | None) -> None:
+        """Give what decoding left of the budget to prompts that are being computed and to the queue, row by row.
+
+        Each row goes to the tenant with the least counter, which is charged at once; `admission` None leaves the queue
+        alone. Of equals it is the one whose next sequence came first.
+        """
+        prefilling: dict[str, deque[Sequence]] = {}
+        for running in self.running.values():
+            if running.remaining > 1:
+                prefilling.setdefault(running.tenant, deque()).append(running)
+        firsts = {} if admission is None else {t: next(iter(line)) for t, line in self.waiting.lines().items()}
+        firsts |= {tenant: line[0].sequence_id for tenant, line in prefilling.items()}
+        turns = [(self._counters.counter(tenant), first, tenant) for tenant, first in firsts.items()]
+        heapify(turns)
+        while turns and budget:
+            _, first, tenant = turns[0]
+            line = prefilling.get(tenant)
+            sequence = line.popleft() if line else self._admit_next(tenant, budget, admission)
+            if sequence is None:
+                heappop(turns)
+                continue
+            count = min(sequence.remaining, budget)
+            rows[sequence.sequence_id] = self._row(sequence, count)
+            self._charge(sequence, count)
+            budget -= count
+            heapreplace(turns, (self._counters.counter(tenant), first, tenant))
+
+    def _charge(self, sequence: Sequence, count: int) -> None:
+        """Charge for a row that is scheduled: the token it yields, and its prompt tokens, but once only.
+
+        What the prefix cache had is not charged, nor what has to be computed again after a preemption.
+        """
+        end = min(sequence.num_computed + count, sequence.prompt_length)
+        inputs = max(0, end - max(sequence.num_computed, sequence.num_charged))
+        sequence.num_charged = max(sequence.num_charged, end)
+        generates = sequence.sampling is not None and count == sequence.remaining
+        self._counters.charge(sequence.tenant, inputs=inputs, outputs=int(generates))
+
+    def _row(self, sequence: Sequence, count: int) -> BatchRow:
+        return BatchRow(
+            sequence_id=sequence.sequence_id,
+            start=sequence.num_computed,
+            count=count,
+            history=sequence.tokens,
+            prompt_length=sequence.prompt_length,
+            blocks=self.kv_cache.grow(sequence.sequence_id, sequence.num_computed + count),
+            lease=sequence.lease,
+            samples=count == sequence.remaining,
+            sampling=sequence.sampling,
+            embedding=sequence.embedding,
+        )
+
+    # --- admission -----------------------------------------------------------------------------------------------
+
+    def _admit_next(self, tenant: str, budget: int, admission: Admission | None) -> Sequence | None:
+        """Admit the tenant's next sequence that can start, None where it has none or there is no room for it."""
+        if admission is None or len(self.running) >= self._max_running:
+            return None
+        sequence = admission.next_of(tenant)
+        if sequence is None or not admission.overtaking.allows(sequence):
+            return None
+        prefix = self._find_prefix(sequence)
+        if self._whole_prompts and sequence.remaining > budget:
+            return None  # others may use what is left; in the next step it is the first that is asked
+        if not self.kv_cache.can_admit(len(sequence.tokens), prefix):
+            admission.overtaking.block(sequence)
+            return None
+        self._start(sequence, prefix)
+        return sequence
+
+    def _fetch_adapters(self, walked: Collection[str]) -> None:
+        """Have adapters load while their requests wait, also for those there is no room for yet.
+
+        Admission has asked for those of the tenants whose lines it has `walked`.
+        """
+        for tenant, ref in self.waiting.asked():
+            if tenant not in walked:
+                self.tiers.fetch(ref, tenant)
+
+    def _find_prefix(self, sequence: Sequence) -> Seq[int]:
+        if sequence.keys is None or sequence.needs_every_state:
+            return ()
+        return self.kv_cache.find_prefix(sequence.keys, sequence.tokens)
+
+    def _start(self, sequence: Sequence, prefix: Seq[int]) -> None:
+        self.waiting.remove(sequence.sequence_id)
+        self.running[sequence.sequence_id] = sequence
+        self.kv_cache.admit(sequence.sequence_id, len(sequence.tokens), prefix)
+        sequence.num_computed = len(prefix) * self.kv_cache.block_size
+        if sequence.adapter is not None:
+            sequence.lease = self.tiers.acquire(sequence.adapter.digest, sequence.tenant)
+        if sequence.queue_seconds is None:
+            sequence.queue_seconds = self._clock() - sequence.arrived
+            sequence.num_cached = sequence.num_computed
+            self._count_prefix(sequence)
+
+    def _count_prefix(self, sequence: Sequence) -> None:
+        if sequence.keys is not None and not sequence.needs_every_state:
+            self._prefix_counts.queries += len(sequence.tokens)
+            self._prefix_counts.hits += sequence.num_cached
+
+    def commit(self, sequence: Sequence, num_computed: int) -> None:
+        """Note how far a sequence has been computed, and let others find what is complete of it."""
+        sequence.num_computed = num_computed
+        sequence.read_up_to(num_computed)
+        if sequence.keys is not None:
+            self.kv_cache.publish(sequence.sequence_id, sequence.keys, sequence.tokens, num_computed)
+
+    # --- exits ---------------------------------------------------------------------------------------------------
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Send a running sequence back to the head of its tenant's line; what the cache loses is computed again."""
+        del self.running[sequence.sequence_id]
+        self._return_holds(sequence)
+        sequence.num_computed = 0
+        sequence.prompt_logprobs.clear()
+        self.waiting.rejoin(sequence)
+
+    def retire(self, sequence: Sequence) -> None:
+        """Take a sequence out for good and return everything it holds; every exit path ends here, once.
+
+        One that is queued holds nothing, so it may go at any time.
+        """
+        if self.waiting.remove(sequence.sequence_id) is None:
+            del self.running[sequence.sequence_id]
+            self._return_holds(sequence)
+
+    def _return_holds(self, sequence: Sequence) -> None:
+        self.kv_cache.free(sequence.sequence_id)
+        self._runner.release(sequence.sequence_id)
+        if sequence.lease is not None:
+            lease, sequence.lease = sequence.lease, None
+            self.tiers.release(lease)
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    def take_prefix_counts(self) -> PrefixCounts:
+        """Return what was looked up since the last call."""
+        counts, self._prefix_counts = self._prefix_counts, PrefixCounts()
+        return counts
+
+    def needed_digests(self) -> set[str]:
+        """Return the adapters that queued or running sequences name."""
+        sequences = [*self.waiting.values(), *self.running.values()]
+        return {sequence.adapter.digest for sequence in sequences if sequence.adapter is not None}
+
+    def check_integrity(self) -> None:
+        """Check that every hold belongs to a running sequence and every running sequence holds what it should.
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        self.waiting.check_integrity()
+        self.tiers.check_integrity()
+        self.kv_cache.check_integrity(set(self.running))
+        self.tiers.slots.check_integrity([s.lease for s in self.running.values() if s.lease is not None])
+        if len(self.running) > self._max_running or not self.running.keys().isdisjoint(self.waiting):
+            raise RuntimeError("more sequences run than may, or one runs and waits")
+        for number, sequence in self.running.items():
+            if number != sequence.sequence_id or not 0 <= sequence.num_computed < len(sequence.tokens):
+                raise RuntimeError(f"sequence {number} has nothing left to compute, or runs under another's number")
+            self.kv_cache.check_table(number, sequence.keys, sequence.tokens, sequence.num_computed)
+            if (sequence.lease is None) != (sequence.adapter is None):
+                raise RuntimeError("a running sequence lacks its lease")
+        for sequence in self.waiting.values():
+            if sequence.lease is not None or sequence.num_computed:
+                raise RuntimeError("a queued sequence holds a lease or has computed something")
+        for sequence in [*self.running.values(), *self.waiting.values()]:
+            self._check_sequence(sequence)
+
+    def _check_sequence(self, sequence: Sequence) -> None:
+        """Check what is charged for a sequence, each token of its prompt that was computed, and its blocks' keys."""
+        computed = min(sequence.num_computed, sequence.prompt_length)
+        if not computed <= sequence.num_charged <= sequence.prompt_length:
+            raise RuntimeError(
+                f"sequence {sequence.sequence_id} is charged for {sequence.num_charged} tokens of its prompt, "
+                f"of which {computed} of {sequence.prompt_length} are computed"
+            )
+        if sequence.keys is not None:
+            sequence.keys.check_integrity(sequence.tenant, sequence.digest, sequence.tokens)

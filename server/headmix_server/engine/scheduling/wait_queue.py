@@ -1,0 +1,130 @@
+"""The sequences that wait: a line for each tenant, and the counters that say whose line moves next.
+
+Owns order and membership. Whether the one at the head can start is the scheduler's to find out.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, ValuesView
+
+from headmix_server.core.types import AdapterRef
+from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
+from headmix_server.engine.sequence import Sequence
+
+
+class WaitQueue(Mapping[int, Sequence]):
+    """Waiting sequences by id. Inside a tenant first come, first served; between tenants see `VirtualCounters`."""
+
+    def __init__(self, counters: VirtualCounters) -> None:
+        self._counters = counters
+        self._all: dict[int, Sequence] = {}
+        self._lines: dict[str, OrderedDict[int, Sequence]] = {}
+        self._asked: Counter[tuple[str, AdapterRef]] = Counter()
+
+    def __getitem__(self, sequence_id: int) -> Sequence:
+        return self._all[sequence_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def values(self) -> ValuesView[Sequence]:
+        """Return the sequences, in no order that matters."""
+        return self._all.values()
+
+    # --- joining and leaving -------------------------------------------------------------------------------------
+
+    def join(self, sequence: Sequence) -> None:
+        """Put a new sequence at the end of its tenant's line."""
+        self._line_of(sequence.tenant)[sequence.sequence_id] = sequence
+        self._note(sequence)
+
+    def rejoin(self, sequence: Sequence) -> None:
+        """Put a sequence that had begun before at the head of its tenant's line."""
+        line = self._line_of(sequence.tenant)
+        line[sequence.sequence_id] = sequence
+        line.move_to_end(sequence.sequence_id, last=False)
+        self._note(sequence)
+
+    def _line_of(self, tenant: str) -> OrderedDict[int, Sequence]:
+        if tenant not in self._lines:
+            self._counters.arrive(tenant, self._lines.keys())
+            self._lines[tenant] = OrderedDict()
+        return self._lines[tenant]
+
+    def _note(self, sequence: Sequence) -> None:
+        self._all[sequence.sequence_id] = sequence
+        if sequence.adapter is not None:
+            self._asked[sequence.tenant, sequence.adapter] += 1
+
+    def remove(self, sequence_id: int) -> Sequence | None:
+        """Take a sequence out; returns it, or None where it does not wait."""
+        sequence = self._all.pop(sequence_id, None)
+        if sequence is None:
+            return None
+        line = self._lines[sequence.tenant]
+        del line[sequence_id]
+        if not line:
+            del self._lines[sequence.tenant]
+            self._counters.leave(sequence.tenant)
+        if sequence.adapter is not None:
+            asked = sequence.tenant, sequence.adapter
+            self._asked[asked] -= 1
+            if not self._asked[asked]:
+                del self._asked[asked]
+        return sequence
+
+    # --- what waits ----------------------------------------------------------------------------------------------
+
+    def lines(self) -> Mapping[str, OrderedDict[int, Sequence]]:
+        """Return every tenant that waits with its line."""
+        return self._lines
+
+    def asked(self) -> Iterable[tuple[str, AdapterRef]]:
+        """Return once each adapter that a tenant waits for, first asked first."""
+        return self._asked.keys()
+
+    def wanted(self) -> dict[str, int]:
+        """Return the adapters that are waited for, each with its first place in any line, 0 at the head."""
+        places: dict[str, int] = {}
+        for line in self._lines.values():
+            for place, sequence in enumerate(line.values()):
+                if sequence.adapter is not None:
+                    digest = sequence.adapter.digest
+                    places[digest] = min(place, places.get(digest, place))
+        return places
+
+    def displaceable(self, tenant: str) -> Sequence | None:
+        """Return who may be sent away from a full queue for a new request of `tenant`, None where nobody may.
+
+        It is the newest of the tenant with most waiting for its weight, if that has still more than `tenant` would
+        have; what has begun before is never sent away.
+        """
+        newest = [next(reversed(line.values())) for line in self._lines.values()]
+        levels = {s.tenant: self._level(s.tenant, 0) for s in newest if s.queue_seconds is None}
+        longest = max(levels, key=levels.__getitem__, default=tenant)
+        if longest == tenant or levels[longest] <= self._level(tenant, 1):
+            return None
+        return next(reversed(self._lines[longest].values()))
+
+    def _level(self, tenant: str, more: int) -> float:
+        return (len(self._lines.get(tenant, ())) + more) / self._counters.weight_of(tenant)
+
+    def check_integrity(self) -> None:
+        """Check that lines and sequences are the same, and no line is empty.
+
+        Raises:
+            RuntimeError: the accounting is broken.
+        """
+        waiting = {(s.tenant, number, id(s)) for number, s in self._all.items()}
+        if waiting != {(tenant, number, id(s)) for tenant, line in self._lines.items() for number, s in line.items()}:
+            raise RuntimeError("the tenants' lines do not hold what waits")
+        if any(number != s.sequence_id for number, s in self._all.items()):
+            raise RuntimeError("a sequence waits under another's number")
+        if not all(self._lines.values()):
+            raise RuntimeError("a tenant without a waiting sequence has a line")
+        asked = Counter((s.tenant, s.adapter) for s in self._all.values() if s.adapter is not None)
+        if dict(self._asked) != dict(asked):  # as dictionaries: an adapter that is asked for 0 times must be gone
+            raise RuntimeError("the adapters asked for are not those of the waiting sequences")
+        self._counters.check_integrity(self._lines.keys())

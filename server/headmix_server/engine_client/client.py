@@ -1,0 +1,370 @@
+"""The API process's end of the socket to the engine: requests out, outputs back to whoever asked.
+
+Owns the state clients meet (starting, ready, draining, down) and the promise that every open request is answered: by
+the engine, or with the reason the engine is gone. Whether an engine process lives, and starting another, is the
+supervisor's: it binds one endpoint for each engine process (`attach`) and takes it away (`detach`). Everything runs on
+one event loop; `forget` alone may be called by any thread.
+
+Whoever listens to reports or waits for readiness is called between two of the engine's messages. What fails there is
+logged and ends nothing: only messages that cannot be read do.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from types import MappingProxyType
+
+from headmix_server.core.errors import EngineUnavailable, ServerOverloaded
+from headmix_server.core.messages import (
+    Abort,
+    Aborted,
+    AdapterLoaded,
+    Classified,
+    Classify,
+    Embed,
+    Embedded,
+    EngineReady,
+    EngineRefused,
+    EngineReport,
+    ForgetAdapter,
+    FromEngine,
+    Generate,
+    LoadAdapter,
+    Message,
+    Output,
+    Outputs,
+    Request,
+    Shutdown,
+    TokenOutput,
+    UnpinAdapter,
+)
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.core.types import Residency
+from headmix_server.engine_client.computed import Computed
+from headmix_server.engine_client.connection import EngineConnection
+from headmix_server.engine_client.mailbox import Mailbox, is_last
+from headmix_server.engine_client.open_limit import EnginePlaces
+from headmix_server.engine_client.socket import EngineSocket
+
+RETRY_OVERLOADED = 1
+RETRY_UNAVAILABLE = 2
+"""Seconds a client is told to wait: a full queue moves within one; an engine needs a few to start."""
+
+_OUTPUTS_AT_ONCE = 512
+"""Outputs that are handed on before others have their turn: some ten milliseconds."""
+
+
+class EngineState(StrEnum):
+    """What a request would meet."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    DOWN = "down"
+
+
+class EngineClient:
+    """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait (`EnginePlaces`).
+
+    `on_report` is called with each of the engine's reports, on the event loop: it must not wait for anything.
+    `open_socket` binds an endpoint, `clock` is monotonic, in seconds.
+
+    `reason` says in words why the state is not ready. `ready` is the engine's announcement, `resident` the fastest
+    tier of each adapter it last reported, by tenant that uses it and digest; `last_heard` is when it last said
+    anything, by `clock`.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_open: int,
+        on_report: Callable[[EngineReport], None] = lambda _: None,
+        open_socket: Callable[[str], EngineSocket] = EngineSocket,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open = EnginePlaces(max_open)
+        self._on_report = on_report
+        self._open_socket = open_socket
+        self._clock = clock
+        self._socket: EngineSocket | None = None
+        self._connection: EngineConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._aborted: dict[str, Computed] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watchers: list[Callable[[], None]] = []
+        self._draining = False
+        self._became_ready = asyncio.Event()
+        self._became_idle = asyncio.Event()
+        self._log = get_logger("engine-client")
+        self.ready: EngineReady | None = None
+        self.resident: Mapping[tuple[str, str], Residency] = MappingProxyType({})
+        self.reason = "the engine has not been started"
+        self.last_heard = clock()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def attach(self, endpoint: str) -> EngineConnection:
+        """Bind an endpoint for a new engine process to connect to; detaches the one before.
+
+        Raises:
+            OSError: the endpoint cannot be bound.
+        """
+        self.detach("another engine takes over")
+        self._loop = asyncio.get_running_loop()
+        self._socket = self._open_socket(endpoint)
+        self._connection = EngineConnection()
+        self.reason = "the engine is starting"
+        self.last_heard = self._clock()
+        self._reader = asyncio.create_task(self._read(self._socket), name="engine-client")
+        return self._connection
+
+    def watch_ready(self, on_ready: Callable[[], None]) -> None:
+        """Have a function called whenever an engine has become ready."""
+        self._watchers.append(on_ready)
+
+    def detach(self, reason: str) -> None:
+        """Fail every open request with the reason and close the socket; nothing more is heard of that engine."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.lose(reason)
+        self.ready = None
+        self.resident = MappingProxyType({})
+        self.reason = reason
+        self._became_ready.clear()
+        mailboxes = list(self._mailboxes.values())
+        self._mailboxes.clear()
+        self._open.clear()
+        for mailbox in mailboxes:
+            mailbox.fail(self._unavailable())
+            mailbox.computed.close()
+        for computed in self._aborted.values():
+            computed.close()
+        self._aborted.clear()
+        self._became_idle.set()
+
+    def drain(self) -> None:
+        """Refuse new requests for good; those that are open go on."""
+        self._draining = True
+
+    @property
+    def state(self) -> EngineState:
+        """What a request would meet now."""
+        if self._socket is None:
+            return EngineState.DOWN
+        if self._draining:
+            return EngineState.DRAINING
+        return EngineState.STARTING if self.ready is None else EngineState.READY
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests run or wait."""
+        return len(self._mailboxes)
+
+    async def wait_ready(self) -> EngineReady:
+        """Wait until this engine, or a later one, is ready."""
+        while self.ready is None:
+            await self._became_ready.wait()
+        return self.ready
+
+    async def wait_idle(self) -> None:
+        """Wait until no request is open."""
+        while self._mailboxes:
+            self._became_idle.clear()
+            await self._became_idle.wait()
+
+    def shutdown(self) -> None:
+        """Tell the engine to exit; it fails what is open first. Does nothing where there is none."""
+        if self.ready is not None:
+            self._send(Shutdown())
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def require_ready(self) -> EngineReady:
+        """Return the engine's announcement.
+
+        Raises:
+            EngineUnavailable: the engine is down or starting.
+            ServerOverloaded: the server is draining.
+        """
+        if self._draining:
+            raise ServerOverloaded("The server is shutting down.", retry_after=RETRY_UNAVAILABLE)
+        if self.ready is None:
+            raise self._unavailable()
+        return self.ready
+
+    async def generate(self, message: Generate, computed: Computed | None = None) -> AsyncGenerator[TokenOutput, None]:
+        """Yield the request's outputs up to the one with a finish reason. Closing the generator early aborts it.
+
+        `computed` counts what the engine computes for it, here and in the other requests; it is final once the engine
+        has stopped.
+
+        Raises:
+            EngineUnavailable: the engine is down, starting, or died meanwhile.
+            ServerOverloaded: too many requests are open, or the server is draining.
+            HeadmixServerError: what the engine answered.
+        """
+        with self._opened(message, computed) as mailbox:
+            while True:
+                output = await mailbox.get(TokenOutput)
+                yield output
+                if output.finish_reason is not None:
+                    return
+
+    async def classify(self, message: Classify, computed: Computed | None = None) -> Classified:
+        """Return the scores of one text; raises as `generate` does."""
+        with self._opened(message, computed) as mailbox:
+            return await mailbox.get(Classified)
+
+    async def embed(self, message: Embed, computed: Computed | None = None) -> Embedded:
+        """Return the vector of one text; raises as `generate` does."""
+        with self._opened(message, computed) as mailbox:
+            return await mailbox.get(Embedded)
+
+    async def load(self, message: LoadAdapter) -> AdapterLoaded:
+        """Bring an adapter to the device and wait for it; raises as `generate` does."""
+        with self._opened(message) as mailbox:
+            return await mailbox.get(AdapterLoaded)
+
+    def unpin(self, digest: str, tenant: str) -> None:
+        """End a tenant's pin; an engine that is not ready has nothing pinned."""
+        if self.ready is not None:
+            self._send(UnpinAdapter(digest=digest, tenant=tenant))
+
+    def forget(self, digest: str) -> None:
+        """Tell the engine that nobody will name the digest again; any thread may.
+
+        An engine that is not ready has nothing to forget.
+        """
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._forget, digest)
+
+    def _forget(self, digest: str) -> None:
+        if self.ready is not None:
+            self._send(ForgetAdapter(digest=digest))
+
+    @contextmanager
+    def _opened(self, message: Request | LoadAdapter, computed: Computed | None = None) -> Iterator[Mailbox]:
+        """Submit a request; on the way out abort it unless it has ended."""
+        request_id = message.request_id
+        self.require_ready()
+        tenant = message.adapter.tenant if isinstance(message, LoadAdapter) else message.tenant
+        if not self._open.has_room(tenant):
+            raise ServerOverloaded("Too many requests are waiting.", retry_after=RETRY_OVERLOADED)
+        if request_id in self._mailboxes:
+            raise ValueError(f"the request id {request_id!r} is in use")
+        computed = Computed(0) if computed is None else computed
+        mailbox = self._mailboxes[request_id] = Mailbox(computed)
+        self._open.enter(request_id, tenant)
+        try:
+            self._send(message)
+            computed.open()
+            yield mailbox
+        finally:
+            if self._mailboxes.get(request_id) is mailbox:
+                self._close(request_id)
+                self._aborted[request_id] = computed
+                self._send(Abort(request_id=request_id))
+
+    def _close(self, request_id: str) -> None:
+        del self._mailboxes[request_id]
+        self._open.leave(request_id)
+        if not self._mailboxes:
+            self._became_idle.set()
+
+    # --- the socket --------------------------------------------------------------------------------------------------
+
+    def _send(self, message: Message) -> None:
+        if self._socket is not None:
+            self._socket.send(message)
+
+    async def _read(self, socket: EngineSocket) -> None:
+        taken = 0
+        try:
+            while True:
+                message = await socket.receive()
+                self._dispatch(message)
+                # What is there already is received without a pause, and nobody else would have a turn.
+                taken += len(message.items) + 1 if isinstance(message, Outputs) else 1
+                if taken >= _OUTPUTS_AT_ONCE:
+                    taken = 0
+                    await asyncio.sleep(0)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for a reader that is gone
+            if self._socket is socket:
+                self._log.exception("the engine's socket failed")
+                self._reader = None
+                self.detach(f"the engine's messages cannot be read: {error}")
+
+    def _dispatch(self, message: FromEngine) -> None:
+        self.last_heard = self._clock()
+        match message:
+            case EngineReady():
+                self._take_ready(message)
+            case EngineRefused(reason=reason):
+                if self._connection is not None:
+                    self._connection.refuse(reason)
+            case EngineReport():
+                self._take_report(message)
+            case Outputs(items=items, report=report, aborted=aborted):
+                for item in items:
+                    self._deliver(item)
+                for account in aborted:
+                    self._settle(account)
+                if report is not None:
+                    self._take_report(report)
+
+    def _take_ready(self, ready: EngineReady) -> None:
+        self.ready = ready
+        self.reason = ""
+        if self._connection is not None:
+            self._connection.announce(ready)
+        self._became_ready.set()
+        for on_ready in self._watchers:
+            with self._whatever_fails("the engine is ready"):
+                on_ready()
+
+    def _deliver(self, output: Output) -> None:
+        """Hand an output over; one whose request was aborted meanwhile is nobody's, but it was computed."""
+        request_id = output.request_id
+        mailbox = self._mailboxes.get(request_id)
+        if mailbox is not None:
+            if mailbox.put(output):
+                mailbox.computed.close()
+                self._close(request_id)
+        elif (computed := self._aborted.get(request_id)) is not None:
+            computed.add(output)
+            if is_last(output):
+                computed.close()
+                del self._aborted[request_id]
+
+    def _settle(self, account: Aborted) -> None:
+        computed = self._aborted.pop(account.request_id, None)
+        if computed is not None:
+            computed.settle(account.counts)
+            computed.close()
+
+    def _take_report(self, report: EngineReport) -> None:
+        if report.resident is not None:
+            tiers = {(tenant, one.digest): one.tier for one in report.resident for tenant in one.tenants}
+            self.resident = MappingProxyType(tiers)
+        with self._whatever_fails("the engine reported"):
+            self._on_report(report)
+
+    @contextmanager
+    def _whatever_fails(self, news: str) -> Iterator[None]:
+        """Let nothing that others make of the engine's news keep its next message from being read."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001 - see above
+            self._log.exception("an observer of the engine failed", news=news)
+
+    def _unavailable(self) -> EngineUnavailable:
+        return EngineUnavailable(f"The engine is not available: {self.reason}.", retry_after=RETRY_UNAVAILABLE)

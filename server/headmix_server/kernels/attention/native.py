@@ -1,0 +1,48 @@
+"""Attention on the CPU by the native operations: one call a layer for the whole ragged batch, nothing gathered.
+
+Keys and values are read where they lie: through the block table, or in the step's own projections. Tested against
+`kernels.attention`. Needs `kernels.native` loaded.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from headmix_server.kernels.attention.step_layout import BlockTable, StepLayout
+from headmix_server.kernels.attention.torch_sdpa import refuse_window
+
+
+class NativePagedAttention:
+    """See `kernels.attention.PagedAttention`; everything is float32 on the CPU, heads side by side.
+
+    Anything else, and a table that points outside the cache, raises RuntimeError from `attend` with nothing written.
+    """
+
+    def __init__(self, caches: Sequence[tuple[Tensor, Tensor]], layout: StepLayout, table: BlockTable) -> None:
+        self._caches = caches
+        self._layout = (layout.rows, layout.starts, table.blocks, table.block_size)
+        self._op = torch.ops.headmix.attend_paged
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
+        """See `StepAttention`."""
+        if window is not None and window < 1:
+            raise ValueError(f"layer {layer}: a window of {window}")
+        out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        self._op(q, k, v, *self._caches[layer], *self._layout, scale, window or 0, out)
+        return out
+
+
+class NativeWholeAttention:
+    """See `kernels.attention.WholeAttention`; the same demands as `NativePagedAttention`'s."""
+
+    def __init__(self, layout: StepLayout) -> None:
+        self._rows = layout.rows
+        self._op = torch.ops.headmix.attend_whole
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
+        """See `StepAttention`; a window is not defined here."""
+        refuse_window(layer, window)
+        out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        self._op(q, k, v, self._rows, scale, out)
+        return out

@@ -1,0 +1,1 @@
+"""How a linear layer keeps its weights, and how it multiplies with them."""

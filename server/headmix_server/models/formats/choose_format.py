@@ -1,0 +1,111 @@
+"""Which format this machine should load a base in: what was asked for, what its torch has, what pays here.
+
+The choice between plain and packed products is measured at every start on one matrix, some milliseconds: of the five
+matrices of a 135M base at 1 to 512 rows, packing lost at none on the machines tried, so no table by shape is kept. A
+start on a busy machine must not settle a server's speed for its life, so packing is given up only where it is
+clearly slower.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.kernels.quantize import best_quantizer, quantize_rows
+from headmix_server.models.config import UnsupportedModelError
+from headmix_server.models.formats.int8_linear import int8_linear
+from headmix_server.models.formats.linear import PlainLinear
+from headmix_server.models.formats.linear_format import Int8Format, LinearFormat, PackedFormat, PlainFormat
+from headmix_server.models.formats.packed_linear import pack_linear
+from headmix_server.models.formats.torchao import TorchaoFormat
+
+CPU = torch.device("cpu")
+PROBE_OUT, PROBE_IN = 2048, 1024
+PROBE_ROWS = (1, 32)
+PROBE_RUNS = 15
+CLEARLY_SLOWER = 1.5
+TOLERANCE = 1e-4
+INT8_TOLERANCE = 0.03
+
+_log = get_logger("models")
+
+
+def choose_format(
+    dtype: torch.dtype, quantize: Literal["none", "int8", "fp8"] = "none", device: torch.device = CPU
+) -> LinearFormat:
+    """Return the format for a base that computes in `dtype` on a device.
+
+    Raises:
+        UnsupportedModelError: the quantisation asked for is not to be had here.
+    """
+    form = _choose(dtype, quantize, device)
+    _log.info("matrix products", format=form.name)
+    return form
+
+
+def _choose(dtype: torch.dtype, quantize: Literal["none", "int8", "fp8"], device: torch.device) -> LinearFormat:
+    if quantize != "none" and device.type == "cuda":
+        return TorchaoFormat(quantize, device)
+    if quantize == "fp8":
+        raise UnsupportedModelError("--quantize fp8 is not served here: it needs a GPU")
+    if quantize == "int8":
+        if fault := _int8_fault(dtype, device):
+            raise UnsupportedModelError(f"--quantize int8 is not served here: {fault}")
+        return Int8Format(best_quantizer())
+    if dtype != torch.float32 or device != CPU:
+        return PlainFormat()
+    if fault := _packing_fault():
+        _log.warning("packed matrix products cannot be used", reason=fault)
+        return PlainFormat()
+    return PackedFormat()
+
+
+@torch.inference_mode()
+def _packing_fault() -> str:
+    """Tell why products should not be packed: not there, not right, or clearly slower. Empty where they should."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(PROBE_OUT, PROBE_IN, generator=generator)
+    inputs = [torch.randn(rows, PROBE_IN, generator=generator) for rows in PROBE_ROWS]
+    plain = PlainLinear(weight)
+    try:
+        packed = pack_linear(weight)
+        errors = [float((packed(x) - plain(x)).abs().max()) for x in inputs]
+    except (AttributeError, RuntimeError, NotImplementedError) as error:  # another build of torch, another processor
+        return f"{type(error).__name__}: {error}"
+    if max(errors) > TOLERANCE * PROBE_IN**0.5:
+        return f"they differ from plain ones by {max(errors):.1e}"
+    taken, plainly = (sum(times) for times in zip(*(_best((packed, plain), x) for x in inputs), strict=True))
+    slow = taken > CLEARLY_SLOWER * plainly
+    return f"they take {taken * 1e6:.0f} us where plain ones take {plainly * 1e6:.0f}" if slow else ""
+
+
+@torch.inference_mode()
+def _int8_fault(dtype: torch.dtype, device: torch.device) -> str:
+    """Tell why products in int8 will not do here, or return an empty string."""
+    if device != CPU:
+        return f"it computes on a CPU, not on {device}"
+    if dtype != torch.float32:
+        return f"it computes in float32, not in {dtype}"
+    generator = torch.Generator().manual_seed(0)
+    weight, x = (torch.randn(rows, PROBE_IN, generator=generator) for rows in (64, 3))
+    exact = PlainLinear(weight)(x)
+    try:
+        error = float((int8_linear(weight, None, quantize_rows)(x) - exact).norm() / exact.norm())
+    except (AttributeError, RuntimeError, NotImplementedError) as reason:
+        return f"{type(reason).__name__}: {reason}"
+    return f"products err by {error:.1%}" if error > INT8_TOLERANCE else ""
+
+
+def _best(products: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> list[float]:
+    """Return each product's least time in seconds, taken in turns: what other processes add, it leaves out."""
+    best = [math.inf] * len(products)
+    for _ in range(PROBE_RUNS):
+        for place, product in enumerate(products):
+            began = time.perf_counter()
+            product(x)
+            best[place] = min(best[place], time.perf_counter() - began)
+    return best

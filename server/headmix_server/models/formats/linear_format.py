@@ -1,0 +1,104 @@
+"""The form a base's matrices are kept and multiplied in, chosen once when it is loaded.
+
+A format decides about memory too: a packed head needs the table of token embeddings beside it even where the two are
+tied, and a base must stay within 1.3 times its format's size.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.kernels.quantize import RowQuantizer
+from headmix_server.models.formats.int8_linear import int8_linear, int8_table
+from headmix_server.models.formats.linear import Linear, PlainLinear, plain_linear
+from headmix_server.models.formats.packed_linear import pack_linear
+from headmix_server.models.layers.token_table import PlainTable, TokenTable, narrow_exactly
+
+TABLE_SHARE = 0.3
+"""The most a tied table may take beside its packed head, as a share of the whole base in its format."""
+
+
+class LinearFormat(Protocol):
+    """Makes every matrix of a base; what it is given it keeps or drops, and may not write to."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        ...
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """Make a projection of W (out, in)."""
+        ...
+
+    def table(self, rows: Tensor) -> TokenTable:
+        """Make the look-up of an embedding table [vocab, D]."""
+        ...
+
+    def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
+        """Make look-up and head of one table [vocab, D]; the whole base has that many parameters, table included."""
+        ...
+
+
+class PlainFormat:
+    """Torch's own: the reference, and what runs where nothing else does."""
+
+    name = "plain"
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """See `LinearFormat`."""
+        return plain_linear(weight, bias)
+
+    def table(self, rows: Tensor) -> TokenTable:
+        """See `LinearFormat`."""
+        return PlainTable(rows, rows.dtype)
+
+    def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
+        """See `LinearFormat`: one tensor for both, whatever the base's size."""
+        return self.table(rows), self.linear(rows)
+
+
+class PackedFormat:
+    """Float32 on a CPU in oneDNN's order."""
+
+    name = "packed"
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """See `LinearFormat`."""
+        return pack_linear(weight, bias)
+
+    def table(self, rows: Tensor) -> TokenTable:
+        """See `LinearFormat`."""
+        return narrow_exactly(rows)
+
+    def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
+        """See `LinearFormat`: a table that dominates a small base is held once, unpacked."""
+        table = self.table(rows)
+        if table.nbytes > TABLE_SHARE * parameters * rows.itemsize:
+            get_logger("models").info("the head is not packed: its table is too large a part of this base")
+            return PlainTable(rows, rows.dtype), PlainLinear(rows)
+        return table, self.linear(rows)
+
+
+class Int8Format:
+    """Integers of 8 bits on a CPU, by oneDNN."""
+
+    name = "int8"
+
+    def __init__(self, quantize: RowQuantizer) -> None:
+        self._quantize = quantize
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """See `LinearFormat`."""
+        return int8_linear(weight, bias, self._quantize)
+
+    def table(self, rows: Tensor) -> TokenTable:
+        """See `LinearFormat`."""
+        return int8_table(rows)
+
+    def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
+        """See `LinearFormat`: always twice, for integers that are not packed are multiplied a hundred times slower."""
+        return self.table(rows), self.linear(rows)
+
+
+PLAIN = PlainFormat()

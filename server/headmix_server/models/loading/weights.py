@@ -1,0 +1,104 @@
+"""A checkpoint's tensors by name, from one safetensors file or several shards.
+
+Pickle is never read. Tensors are handed out one at a time, each as a copy in the computing dtype, and the file is let
+go of: what a format makes of them is all that stays. What is not taken by the family is reported, so a checkpoint with
+parts the code does not know is refused rather than half used.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from headmix_adapters.base import BaseError, weight_files
+from headmix_server.kernels.row_ops import choose_row_ops
+from headmix_server.models.config import UnsupportedModelError
+from headmix_server.models.formats.linear import Linear
+from headmix_server.models.formats.linear_format import LinearFormat
+
+_PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
+"""How checkpoints converted from TensorFlow call the parts of a norm."""
+
+
+CPU = torch.device("cpu")
+
+
+class Checkpoint:
+    """The safetensors files of a folder as one mapping.
+
+    `prefix` is what stands before every name of the family's own model where a head was saved with it; it is optional
+    in the file, and names asked for are without it.
+    """
+
+    def __init__(
+        self, folder: Path, dtype: torch.dtype, form: LinearFormat, prefix: str = "", device: torch.device = CPU
+    ) -> None:
+        self.dtype = dtype
+        self.device = device
+        self.form = form
+        self.row_ops = choose_row_ops(device, dtype)
+        self._tensors: dict[str, Tensor] = {}
+        for shard in _files(folder):
+            for name, tensor in load_file(shard).items():  # mapped, not read: memory is taken once it is copied
+                self._tensors[_short(name, prefix)] = tensor
+        self.parameters = sum(tensor.numel() for tensor in self._tensors.values())
+
+    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Return a tensor, which the checkpoint then no longer has.
+
+        Raises:
+            UnsupportedModelError: it is missing, has another shape, or is not of plain numbers.
+        """
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise UnsupportedModelError(f"the checkpoint lacks {name}")
+        if tuple(tensor.shape) != shape:
+            raise UnsupportedModelError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
+        if tensor.dtype not in _PLAIN:
+            raise UnsupportedModelError(f"{name} is {tensor.dtype}; plain weights are served, quantised ones are not")
+        del self._tensors[name]
+        return tensor.to(self.device, self.dtype, copy=True, memory_format=torch.contiguous_format)
+
+    def linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
+        """Return `name.weight` (out, in) and, where it has one, `name.bias` as one map; raises as `take` does."""
+        return self.stacked([(name, outputs)], inputs, bias=bias)
+
+    def stacked(self, parts: Sequence[tuple[str, int]], inputs: int, *, bias: bool) -> Linear:
+        """Join maps of the same input, each a name and its outputs, into one whose results stand side by side."""
+        weights = [self.take(f"{name}.weight", (outputs, inputs)) for name, outputs in parts]
+        biases = [self.take(f"{name}.bias", (outputs,)) for name, outputs in parts] if bias else None
+        return self.form.linear(_join(weights), None if biases is None else _join(biases))
+
+    def refuse_rest(self, ignored: tuple[str, ...] = ()) -> None:
+        """Check that every tensor was taken, apart from those whose name begins or ends with one of `ignored`.
+
+        Raises:
+            UnsupportedModelError: the checkpoint holds parts the family does not compute with.
+        """
+        rest = sorted(name for name in self._tensors if not (name.endswith(ignored) or name.startswith(ignored)))
+        if rest:
+            raise UnsupportedModelError(f"the checkpoint holds {len(rest)} unknown tensors, the first is {rest[0]}")
+
+
+Weights = Callable[[str], Checkpoint]
+"""Opens a checkpoint given its optional prefix. A family calls it once its config is known to be served."""
+
+
+def _join(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def _short(name: str, prefix: str) -> str:
+    for old, new in _OLD_NAMES:
+        name = name.replace(old, new)
+    return name.removeprefix(prefix)
+
+
+def _files(folder: Path) -> tuple[Path, ...]:
+    try:
+        return weight_files(folder)
+    except BaseError as error:
+        raise UnsupportedModelError(str(error)) from error

@@ -1,0 +1,1 @@
+"""Work of the API process that is not HTTP: pinning, fetching and converting adapters."""

@@ -1,0 +1,103 @@
+"""Bringing artifacts to this machine before the engine is asked to read them.
+
+Owns how many downloads run at once, whose is next, and that all who ask for one artifact wait for the same download.
+It is dropped when the last of them has left.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from headmix_server.catalog.bytes.store import Store
+from headmix_server.services.turns import Turns
+
+
+class Fetcher:
+    """Used on one event loop. At most `at_once` downloads run, tenants take turns, and none has every place."""
+
+    def __init__(self, store: Store, at_once: int) -> None:
+        self._store = store
+        self._turns = Turns(at_once=at_once, most_each=max(1, at_once - 1))
+        self._under_way: dict[str, _Download] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many downloads wait for a place; one that several tenants wait for counts for each."""
+        return self._turns.waiting
+
+    @property
+    def under_way(self) -> int:
+        """How many downloads there are, those included that wait for a place."""
+        return len(self._under_way)
+
+    async def fetch(self, digest: str, tenant: str) -> None:
+        """Return once the artifact's file is here; hold the artifact first.
+
+        Raises:
+            HeadmixServerError: as `Store.fetch`.
+        """
+        if self._store.is_local(digest):
+            return
+        download = self._under_way.get(digest)
+        if download is None:
+            download = self._under_way[digest] = _Download(self._store, digest, self._turns, self._ended)
+        await download.wait(tenant)
+
+    def _ended(self, download: "_Download") -> None:
+        if self._under_way.get(download.digest) is download:
+            del self._under_way[download.digest]
+
+
+class _Download:
+    """One artifact's download. It waits in the line of each tenant that asks for it, and begins with the first turn."""
+
+    def __init__(self, store: Store, digest: str, turns: Turns, on_end: Callable[["_Download"], None]) -> None:
+        self._store = store
+        self.digest = digest
+        self._turns = turns
+        self._on_end = on_end
+        self._asking: Counter[str] = Counter()
+        self._lines: dict[str, asyncio.Task[None]] = {}
+        self._begun = False
+        self._result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait(self, tenant: str) -> None:
+        """Return once it has ended; raises what it raised."""
+        self._asking[tenant] += 1
+        if not self._begun and tenant not in self._lines:
+            self._lines[tenant] = asyncio.create_task(self._take_turn(tenant))
+        try:
+            await asyncio.shield(self._result)
+        finally:
+            self._leave(tenant)
+
+    def _leave(self, tenant: str) -> None:
+        self._asking -= Counter([tenant])
+        if self._result.done():
+            return
+        if not self._asking:
+            self._on_end(self)  # whoever asks from now on begins anew
+            for line in self._lines.values():
+                line.cancel()
+        elif not self._begun and tenant not in self._asking:
+            self._lines.pop(tenant).cancel()
+
+    async def _take_turn(self, tenant: str) -> None:
+        async with self._turns.turn(tenant):
+            if self._begun:  # another tenant's turn came in the same moment
+                return
+            self._begun = True
+            for other, line in self._lines.items():
+                if other != tenant:
+                    line.cancel()
+            await self._load()
+
+    async def _load(self) -> None:
+        try:
+            await self._store.fetch(self.digest)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to all who wait
+            self._result.set_exception(error)
+            self._result.exception()  # they may all be gone; the store has logged it
+        else:
+            self._result.set_result(None)
+        self._on_end(self)

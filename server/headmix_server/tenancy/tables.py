@@ -1,0 +1,58 @@
+"""The tables of keys, limits and usage. Rows only; a key's text is never among them."""
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from headmix_server.database import Base
+
+
+class KeyRow(Base):
+    """One key: the sha256 of its text, and the first characters of it to find and show it by.
+
+    Times are Unix seconds; a key is invalid from `revoked` or `expires` on, whichever comes first.
+    """
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"), index=True)
+    name: Mapped[str | None]
+    prefix: Mapped[str] = mapped_column(index=True)
+    hash: Mapped[bytes]
+    scopes: Mapped[str]
+    created: Mapped[int]
+    revoked: Mapped[int | None]
+    expires: Mapped[int | None]
+    last_used: Mapped[int | None]
+
+
+class LimitsRow(Base):
+    """What was set for one tenant; null is the server's default, 0 no limit."""
+
+    __tablename__ = "limits"
+
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"), primary_key=True)
+    requests_per_minute: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None]
+    tokens_per_request: Mapped[int | None]
+    concurrent_requests: Mapped[int | None]
+    adapters: Mapped[int | None]
+    stored_bytes: Mapped[int | None]
+    weight: Mapped[float | None]
+
+
+class UsageRow(Base):
+    """What one tenant used of one adapter (empty: the base alone) on one day (UTC, `2026-11-24`).
+
+    It refers to nothing, so that it outlives what it tells of.
+    """
+
+    __tablename__ = "usage"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True, index=True)
+    adapter: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int]
+    prompt_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    generation_tokens: Mapped[int]

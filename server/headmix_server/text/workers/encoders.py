@@ -1,0 +1,67 @@
+"""The encoders that a worker keeps: the base's, and copies of it with the words of the adapters that were used last.
+
+A copy is tens of megabytes, so they are bounded in bytes. When one more does not fit, the tenant with the most of them
+gives up the one it has not used for longest: nobody who goes through many adapters takes the place of others' copies.
+"""
+
+from collections import Counter, OrderedDict
+from functools import cached_property
+from pathlib import Path
+
+from headmix_adapters.text.chat_template import ChatTemplate, load_chat_template
+from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
+from headmix_server.text.workers.encoder import Encoder, Words
+
+KEPT_BYTES = 256 << 20
+COPY_FACTOR = 10
+"""Bytes in memory of a copy for each byte of its JSON, measured for a vocabulary of 49,000 tokens and rounded up."""
+
+
+class Encoders:
+    """Encoders over the base in `folder`, read when they are first needed."""
+
+    def __init__(self, folder: Path, *, kept_bytes: int = KEPT_BYTES) -> None:
+        self._folder = folder
+        self._kept_bytes = kept_bytes
+        self._copies: OrderedDict[str, Encoder] = OrderedDict()
+        self._users: dict[str, str] = {}  # the tenant that used a copy last
+
+    def get(self, words: Words | None, tenant: str) -> Encoder:
+        """Return the encoder of the base, or of an adapter that adds words to it."""
+        if words is None:
+            return self._plain
+        copy = self._copies.pop(words.digest, None)
+        if copy is None:
+            self._users[words.digest] = tenant
+            self._make_room()
+            copy = Encoder(self._base, words)
+        self._users[words.digest] = tenant
+        self._copies[words.digest] = copy
+        return copy
+
+    @cached_property
+    def template(self) -> ChatTemplate | None:
+        """The base's chat template."""
+        return load_chat_template(self._folder, self._base.roles)
+
+    @cached_property
+    def _base(self) -> BaseTokenizer:
+        return read_tokenizer(self._folder)
+
+    @cached_property
+    def _plain(self) -> Encoder:
+        return Encoder(self._base)
+
+    @cached_property
+    def _most(self) -> int:
+        """How many copies there may be at once."""
+        return max(1, self._kept_bytes // (COPY_FACTOR * len(self._plain.json)))
+
+    def _make_room(self) -> None:
+        """Let go of copies until one more fits, whose tenant is among `_users` already."""
+        while len(self._copies) >= self._most:
+            numbers = Counter(self._users.values())
+            (heaviest, _), *_ = numbers.most_common(1)
+            own = (digest for digest in self._copies if self._users[digest] == heaviest)
+            going = next(own, None) or next(iter(self._copies))
+            del self._copies[going], self._users[going]

@@ -1,0 +1,61 @@
+"""What workers do with texts; each a value that is sent to one and runs there. See `worker`."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headmix_adapters.text.chat_template import ChatTemplateError
+from headmix_server.text.capacity import Capacity
+from headmix_server.text.workers.encoder import Turn, Words
+from headmix_server.text.workers.encoders import Encoders
+
+
+class TextTooLongError(Exception):
+    """A text has more tokens than it may, though nobody has counted them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeTexts:
+    """Texts to ids, as `Encoder.encode_prompt`, up to the first with more than `room`, for which all are refused."""
+
+    tenant: str
+    texts: Sequence[str]
+    words: Words | None
+    split: bool
+    room: int
+
+    def run(self, encoders: Encoders) -> "list[array[int]]":
+        """Return the ids of each text."""
+        encoder = encoders.get(self.words, self.tenant)
+        read: list[array[int]] = []
+        for text in self.texts:
+            read.append(array("I", encoder.encode_prompt(text, split=self.split)))
+            if len(read[-1]) > self.room:
+                break
+        return read
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeConversation:
+    """A conversation to ids, as `Encoder.prepare` and `Prepared.encode`; `room` is the most tokens it may have."""
+
+    tenant: str
+    turns: Sequence[Turn]
+    words: Words | None
+    split: bool
+    capacity: Capacity
+    room: int
+
+    def run(self, encoders: Encoders) -> "array[int]":
+        """Return the ids of the prompt that the base's template makes of it.
+
+        Raises:
+            TextTooLongError: the prompt certainly has more than `room` tokens.
+        """
+        template = encoders.template
+        if template is None:
+            raise ChatTemplateError("the base has none")
+        prompt = encoders.get(self.words, self.tenant).prepare(template, self.turns, split=self.split)
+        if self.capacity.exceeds(prompt.text, self.room):
+            raise TextTooLongError
+        return array("I", prompt.encode())

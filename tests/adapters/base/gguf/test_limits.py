@@ -1,0 +1,46 @@
+"""A GGUF file that its conversion would change is refused with the reason; what is served converts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFReader, GGUFWriter, RopeScalingType
+
+from headmix_adapters.base.gguf.limits import refuse_lossy
+from tests.support.gguf_files import HEAD_DIM, write_tiny_gguf
+
+
+def test_a_plain_llama_is_converted(tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf", more=lambda writer: writer.add_key_length(HEAD_DIM))
+    refuse_lossy(GGUFReader(tmp_path / "tiny.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (lambda writer: writer.add_rope_scaling_type(RopeScalingType.YARN), "rotary frequencies are scaled"),
+        (
+            lambda writer: writer.add_tensor("rope_freqs.weight", np.ones(4, np.float32)),
+            "rotary frequencies are scaled",
+        ),
+        (lambda writer: writer.add_expert_count(8), "mixture of experts"),
+        (lambda writer: writer.add_key_length(2 * HEAD_DIM), "8 of 16 dimensions of a head are rotated"),
+    ],
+    ids=["scaling", "frequencies", "experts", "partial rotation"],
+)
+def test_what_the_conversion_would_lose_is_refused(
+    tmp_path: Path, more: Callable[[GGUFWriter], None], reason: str
+) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf", more=more)
+    with pytest.raises(ValueError, match=reason):
+        refuse_lossy(GGUFReader(tmp_path / "tiny.gguf"))
+
+
+def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "other.gguf", "gptneox")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match="architecture 'gptneox' are not converted"):
+        refuse_lossy(GGUFReader(tmp_path / "other.gguf"))

@@ -1,0 +1,77 @@
+"""Data files become rows that know their line; what cannot be read is refused with file and line."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from headmix_adapters.train.data.rows import read_rows
+from headmix_adapters.train.errors import DataError
+
+
+def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_json_lines_keep_their_line_numbers_across_blank_lines(tmp_path: Path) -> None:
+    rows = read_rows(write(tmp_path, "a.jsonl", '{"text": "one"}\n\n{"text": "zwei"}\n'))
+    assert [(row.place.rpartition(":")[2], row.fields["text"]) for row in rows] == [("1", "one"), ("3", "zwei")]
+
+
+def test_csv_reads_quoted_lines_by_its_header(tmp_path: Path) -> None:
+    rows = read_rows(write(tmp_path, "a.csv", '\ufefftext,label\n"a, b\nc",up\nd,down\n'))
+    assert [row.fields for row in rows] == [{"text": "a, b\nc", "label": "up"}, {"text": "d", "label": "down"}]
+    assert [row.place.rpartition(":")[2] for row in rows] == ["2", "4"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (row,) = read_rows(write(tmp_path, "a.JSONL", '\ufeff{"text": "one"}\r\n\r\n'))
+    assert row.fields == {"text": "one"}
+
+
+def test_a_field_may_be_longer_than_the_csv_module_thinks(tmp_path: Path) -> None:
+    usual = csv.field_size_limit()
+    (row,) = read_rows(write(tmp_path, "a.csv", f"text\n{'word ' * 30_000}\n"))
+    assert len(row.fields["text"]) == 150_000 > usual
+    assert csv.field_size_limit() == usual
+
+
+def test_separators_that_are_no_ends_of_lines_stay_in_the_text(tmp_path: Path) -> None:
+    (row,) = read_rows(write(tmp_path, "a.jsonl", '{"text": "one\u2028two\u0085three"}\n'))
+    assert row.fields == {"text": "one\u2028two\u0085three"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"text": "x"}\n{"text": \n', r"a\.jsonl:2: "),
+        ("a.jsonl", '{"text": "x"}\n["x"]\n', r"a\.jsonl:2: .*object"),
+        ("a.jsonl", "\n", "no rows"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}', r"a\.jsonl:2: not UTF-8"),
+        ("a.jsonl", '{"text": "x"}'.encode("utf-16"), "not UTF-8 text but UTF-16"),
+        ("a.jsonl", '{"text": "x", "text": "y"}', r"a\.jsonl:1: .*\"text\" appears twice"),
+        ("a.jsonl", '{"text": "\\ud800"}', r"a\.jsonl:1: .*lone surrogate"),
+        ("a.jsonl", '{"label": NaN}', r"a\.jsonl:1: .*NaN"),
+        ("a.jsonl", '{"a": ' + "[" * 100_000, r"a\.jsonl:1: .*nested too deeply"),
+        ("a.jsonl", '{"a": ' + "9" * 5_000 + "}", r"a\.jsonl:1: "),
+        ("a.csv", "text,label\na,b\nc\n", r"a\.csv:3: expected 2 columns"),
+        ("a.csv", "text,label\na,b,c\n", r"a\.csv:2: expected 2 columns"),
+        ("a.csv", "text,text\na,b\n", r"a\.csv:1: column 'text' appears twice"),
+        ("a.csv", 'text,label\na,b\n\n"c\n', r"a\.csv:4: unexpected end of data"),
+        ("a.csv", b"text,label\na,\xff\n", r"a\.csv:2: not UTF-8"),
+        ("a.csv", "text,label\n", "no rows"),
+        ("a.txt", "x", r"\.jsonl or \.csv"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_place(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read_rows(write(tmp_path, name, content))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.jsonl: No such file"):
+        read_rows(tmp_path / "gone.jsonl")

@@ -1,0 +1,115 @@
+"""The mapping is the one that was meant, which its numbers alone cannot tell: the kernel is asked."""
+
+import mmap
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from structlog.testing import capture_logs
+from torch import Tensor
+
+from headmix_server.device.adapters import reserved_memory
+from headmix_server.device.adapters.reserved_memory import noreserve_flag, reserve
+from headmix_server.device.kv_memory import KVMemory
+from headmix_server.models.config import ModelConfig
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how memory is mapped")
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def mapping_of(tensor: Tensor) -> tuple[set[str], int]:
+    """Return the kernel's flags and resident bytes of the mapping a tensor lies in."""
+    address, inside = tensor.data_ptr(), False
+    resident = 0
+    for line in Path("/proc/self/smaps").read_text(encoding="ascii").splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):
+            first, _, end = name.partition("-")
+            inside = int(first, 16) <= address < int(end, 16)
+        elif inside and name == "Rss:":
+            resident = int(values[0]) * 1024
+        elif inside and name == "VmFlags:":
+            return set(values), resident
+    raise AssertionError("the tensor lies in no mapping")
+
+
+@linux
+def test_memory_is_mapped_without_a_reservation_and_no_page_of_it_is_taken() -> None:
+    memory = reserve(2**25, torch.float32).numbers
+    flags, resident = mapping_of(memory)
+    assert "nr" in flags
+    assert resident <= 2**21  # at most what neighbouring mappings had
+    assert int(memory[::100_000].count_nonzero()) == 0
+
+
+@linux
+@pytest.mark.skipif(not HUGE_PAGES.exists(), reason="this kernel has no huge pages")
+@pytest.mark.parametrize("wanted", [True, False])
+def test_huge_pages_are_asked_for_where_they_are_wanted(wanted: bool) -> None:
+    with capture_logs() as lines:
+        memory = reserve(2**25, torch.bfloat16, huge_pages=wanted).numbers
+    assert ("hg" in mapping_of(memory)[0]) == wanted
+    (line,) = lines
+    assert (line["event"], line["noreserve"], line["mib"]) == ("memory reserved", True, 64)
+    assert line["huge_pages"] == (True if wanted else "not asked for")
+
+
+@linux
+def test_the_flag_is_the_one_of_the_systems_own_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(mmap, "MAP_NORESERVE", raising=False)
+    for machine, flag in {"x86_64": 0x4000, "aarch64": 0x4000, "ppc64le": 0x40, "abacus": 0}.items():
+        monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
+        assert noreserve_flag() == flag
+
+
+def test_a_python_that_names_the_flag_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmap, "MAP_NORESERVE", 0x77, raising=False)
+    assert noreserve_flag() == 0x77
+
+
+def test_where_the_flag_is_unknown_the_mapping_is_still_private_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reserved_memory, "noreserve_flag", lambda: 0)
+    with capture_logs() as lines:
+        memory = reserve(33, torch.float32).numbers
+    assert lines[0]["noreserve"] is False
+    assert not memory.any()
+
+
+def test_a_system_without_private_mappings_takes_the_memory_at_once_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(mmap, "MAP_ANONYMOUS")
+    with capture_logs() as lines:
+        assert reserve(33, torch.float32).numbers.tolist() == [0.0] * 33
+    assert "taken at once" in lines[0]["event"]
+
+
+def test_huge_pages_that_the_system_refuses_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 9999, raising=False)
+    with capture_logs() as lines:
+        memory = reserve(5000, torch.float32).numbers
+    assert "Invalid" in lines[0]["huge_pages"]
+    memory.fill_(3.0)
+    assert memory.sum() == 15000
+
+
+@linux
+def test_the_cache_of_a_server_that_has_answered_nothing_takes_no_memory() -> None:
+    config = ModelConfig(
+        model_type="llama",
+        hidden_size=64,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=2,
+        head_dim=32,
+        vocab_size=50,
+        max_positions=64,
+        eos_ids=frozenset(),
+    )
+    memory = KVMemory(config, num_blocks=4096, block_size=16, dtype=torch.float32)
+    keys, values = memory.layers[0]
+    assert mapping_of(keys)[1] <= 2**21
+    keys[:16] = 1.0
+    assert not values[:16].any()
+    assert not memory.layers[1][0][:16].any()

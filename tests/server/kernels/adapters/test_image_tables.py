@@ -1,0 +1,39 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headmix_server.kernels.adapters.image_tables import build_row_route
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 20)), max_size=12))
+def test_every_row_is_in_its_own_slots_segment_exactly_once(cuts: list[tuple[int, int, int]]) -> None:
+    spans: list[tuple[int, int, int]] = []
+    owner: dict[int, int] = {}
+    row = 0
+    for slot, gap, count in cuts:
+        spans.append((slot, row + gap, count))
+        owner |= dict.fromkeys(range(row + gap, row + gap + count), slot)
+        row += gap + count
+    route = build_row_route(list(reversed(spans)))
+    if not owner:
+        assert route is None
+        return
+    assert route is not None
+    assert {tensor.dtype for tensor in (route.segment_slots, route.segment_starts, route.rows)} == {torch.int32}
+    slots, starts, rows = route.segment_slots.tolist(), route.segment_starts.tolist(), route.rows.tolist()
+    assert len(set(slots)) == len(slots)
+    assert (starts[0], starts[-1]) == (0, len(rows))
+    found: dict[int, int] = {}
+    for index, slot in enumerate(slots):
+        segment = rows[starts[index] : starts[index + 1]]
+        assert segment
+        assert segment == sorted(segment)
+        found |= dict.fromkeys(segment, slot)
+    assert found == owner
+    assert len(rows) == len(owner)
+
+
+def test_a_row_in_two_spans_is_refused() -> None:
+    with pytest.raises(ValueError, match="two spans"):
+        build_row_route([(0, 4, 2), (1, 0, 5)])

@@ -1,0 +1,55 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headmix_server.kernels.adapters.row_tiles import most_tiles, tile_rows
+
+SPANS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 20)), max_size=12)
+
+
+def place(cuts: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Put (slot, gap, rows) one after another."""
+    spans, row = [], 0
+    for slot, gap, count in cuts:
+        spans.append((slot, row + gap, count))
+        row += gap + count
+    return spans
+
+
+@given(SPANS, st.sampled_from([1, 2, 16]))
+def test_every_row_is_in_one_tile_of_its_own_slot_and_no_tile_is_too_high(
+    cuts: list[tuple[int, int, int]], height: int
+) -> None:
+    spans = place(cuts)
+    numbers = tile_rows(spans, height)
+    tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32))
+    owners = {row: slot for slot, first, count in spans for row in range(first, first + count)}
+    found: dict[int, int] = {}
+    for tile in range(tiles.num_tiles):
+        rows = tiles.rows[int(tiles.starts[tile]) : int(tiles.starts[tile + 1])].tolist()
+        assert 0 < len(rows) <= height
+        found |= dict.fromkeys(rows, int(tiles.slots[tile]))
+    assert found == owners
+    assert len(tiles.rows) == len(owners)
+
+
+@given(SPANS, st.sampled_from([1, 2, 16]))
+def test_the_room_a_graph_reserves_holds_every_step_of_its_size(cuts: list[tuple[int, int, int]], height: int) -> None:
+    numbers = tile_rows(place(cuts), height)
+    rows = len(numbers.rows)
+    room = most_tiles(rows, 5, height)
+    padded = numbers.pad(room, rows + 3)
+    assert (len(padded.slots), len(padded.starts), len(padded.rows)) == (room, room + 1, rows + 3)
+    assert padded.starts[: len(numbers.starts)] == numbers.starts
+    assert set(padded.starts[len(numbers.starts) :]) <= {rows}  # tiles without rows
+
+
+def test_more_than_there_is_room_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="room for 1"):
+        tile_rows([(0, 0, 1), (1, 1, 1)], 16).pad(1, 2)
+
+
+def test_a_row_in_two_spans_is_refused() -> None:
+    with pytest.raises(ValueError, match="two spans"):
+        tile_rows([(0, 4, 2), (1, 0, 5)], 16)

@@ -1,0 +1,207 @@
+"""A real worker: the same ids as on the event loop, and what becomes of it when it, a job or its parent fails."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from headmix_adapters.text.chat_template import ChatTemplateError
+from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
+from headmix_server.text.capacity import Capacity
+from headmix_server.text.plain_text import UncuttableTokenError
+from headmix_server.text.tokenizer import load_tokenizer
+from headmix_server.text.workers.encoder import Words
+from headmix_server.text.workers.encoders import Encoders
+from headmix_server.text.workers.jobs import EncodeConversation, EncodeTexts, TextTooLongError
+from headmix_server.text.workers.worker_process import WorkerProcess
+from tests.support.base_folder import write_base_folder
+from tests.support.tokenizer_kinds import KINDS, write_tokenizer
+
+MEMORY = 1 << 30
+CAPACITY = Capacity(10, in_bytes=True)
+TEXTS = ("The fox naïve 日本 ", "<subject> New York <subject>s", " x" * 3000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_base_folder(tmp_path / "base")
+
+
+@pytest.fixture
+def worker(folder: Path) -> Iterator[WorkerProcess]:
+    process = WorkerProcess(folder, MEMORY)
+    yield process
+    process.close()
+
+
+@dataclass(frozen=True)
+class Exit:
+    """A job that ends its worker."""
+
+    def run(self, encoders: Encoders) -> None:
+        os._exit(7)
+
+
+@dataclass(frozen=True)
+class Abort:
+    """A job that ends its worker as a library does that gets no memory."""
+
+    def run(self, encoders: Encoders) -> None:
+        os.abort()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A job that tells its environment."""
+
+    def run(self, encoders: Encoders) -> dict[str, str]:
+        return dict(os.environ)
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A job that takes memory."""
+
+    size: int
+
+    def run(self, encoders: Encoders) -> int:
+        return len(bytes(self.size))
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """A job that raises."""
+
+    def run(self, encoders: Encoders) -> None:
+        raise UncuttableTokenError("<s>")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_are_those_of_the_event_loop(tmp_path: Path, kind: str) -> None:
+    folder = write_tokenizer(tmp_path, kind)
+    tokenizer, process = load_tokenizer(folder), WorkerProcess(folder, MEMORY)
+    words = Words("digest", ("<subject>", "New York"), tokenizer.vocab_size + 5)
+    try:
+        plain = process.run(EncodeTexts("t", TEXTS, None, split=False, room=10_000))
+        assert plain == [array("I", tokenizer.encode(text)) for text in TEXTS]
+        extended = process.run(EncodeTexts("t", TEXTS, words, split=False, room=10_000))
+        assert isinstance(extended, list)
+        assert [words.first in ids for ids in extended] == [False, True, False]
+        assert (extended[0], extended[2]) == (plain[0], plain[2])
+    finally:
+        process.close()
+
+
+def test_nothing_is_read_after_a_text_that_is_too_long(worker: WorkerProcess) -> None:
+    read = worker.run(EncodeTexts("t", ["a b", "a b c d e f", "a"], None, split=False, room=4))
+    assert isinstance(read, list)
+    assert [len(ids) > 4 for ids in read] == [False, True]
+
+
+def test_a_conversation_is_rendered_and_read_there(worker: WorkerProcess, folder: Path) -> None:
+    turns = [{"role": "user", "content": "hello <|im_end|>", "name": None}] * 50
+    rendered = Encoders(folder)
+    template = rendered.template
+    assert template is not None
+    for split in (False, True):
+        job = EncodeConversation("t", turns, None, split, CAPACITY, 10_000)
+        assert worker.run(job) == array("I", rendered.get(None, "t").prepare(template, turns, split=split).encode())
+    with pytest.raises(TextTooLongError):
+        worker.run(EncodeConversation("t", turns, None, False, CAPACITY, 3))
+
+
+def test_a_template_that_refuses_a_conversation_says_why_there_too(worker: WorkerProcess, folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('no roles but user') }}", encoding="utf-8")
+    with pytest.raises(ChatTemplateError, match="no roles but user"):
+        worker.run(EncodeConversation("t", [{"role": "user", "content": "x", "name": None}], None, False, CAPACITY, 10))
+
+
+def test_what_a_job_raises_is_raised_here_and_the_worker_goes_on(worker: WorkerProcess) -> None:
+    with pytest.raises(UncuttableTokenError) as raised:
+        worker.run(Refuse())
+    assert raised.value.text == "<s>"
+    pid = worker.pid
+    assert worker.run(Fill(1)) == 1
+    assert worker.pid == pid
+
+
+def test_a_worker_that_dies_in_a_job_or_between_two_is_replaced(worker: WorkerProcess) -> None:
+    with pytest.raises(ServerOverloaded, match="ended while it read"):
+        worker.run(Exit())
+    assert worker.run(Fill(1)) == 1
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+    assert worker.run(Fill(1)) == 1
+
+
+def test_a_job_that_takes_too_much_memory_fails_alone(worker: WorkerProcess) -> None:
+    with pytest.raises(PayloadTooLarge, match="more memory"):
+        worker.run(Fill(2 * MEMORY))
+    assert worker.run(Fill(MEMORY // 4)) == MEMORY // 4
+
+
+def test_a_library_that_gets_no_memory_is_told_as_such(worker: WorkerProcess) -> None:
+    with pytest.raises(PayloadTooLarge, match="more memory"):
+        worker.run(Abort())
+    assert worker.run(Fill(1)) == 1
+
+
+def test_a_worker_is_given_none_of_the_servers_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADMIX_DATABASE", "postgresql://user:secret@host/name")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    process = WorkerProcess(folder, MEMORY)
+    try:
+        environment = process.run(Environment())
+    finally:
+        process.close()
+    assert isinstance(environment, dict)
+    assert "PATH" in environment
+    assert not [name for name, value in environment.items() if "secret" in value]
+
+
+def test_a_program_that_cannot_be_started_is_an_error_and_no_hang(folder: Path) -> None:
+    with pytest.raises(ServerOverloaded):
+        WorkerProcess(folder, MEMORY, python=("/no/such/program",)).run(Fill(1))
+
+
+_PARENT = """
+import sys, threading
+from pathlib import Path
+from tests.server.text.workers.test_worker_process import Sleep
+from headmix_server.text.workers.worker_process import WorkerProcess
+worker = WorkerProcess(Path(sys.argv[1]), 1 << 30)
+threading.Thread(target=worker.run, args=(Sleep(),)).start()
+while worker.pid is None: pass
+print("worker", worker.pid, flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """A job that does not end."""
+
+    def run(self, encoders: Encoders) -> None:
+        time.sleep(1000)
+
+
+def test_it_ends_with_its_parent_though_that_was_killed_in_the_middle_of_a_job(folder: Path) -> None:
+    root = Path(__file__).parents[4]
+    with subprocess.Popen([sys.executable, "-c", _PARENT, str(folder)], stdout=subprocess.PIPE, cwd=root) as parent:
+        try:
+            assert parent.stdout is not None
+            child = next(int(line.split()[1]) for line in parent.stdout if line.startswith(b"worker "))
+            time.sleep(0.5)  # into the job; the promise holds before it too
+        finally:
+            parent.kill()
+    while Path(f"/proc/{child}/stat").exists():
+        if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            break  # it has ended; who reaps it is the system's business
+        time.sleep(0.01)
