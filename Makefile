@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8000
+CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_server/kernels/native/*.h)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile fuzz sanitize soak mutation train-examples openapi clean
+.PHONY: serve serve-minilm install check test test-fast test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile fuzz sanitize soak mutation train-examples openapi clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -15,6 +16,11 @@ serve-minilm: .venv/.installed  ## Start the server on the embedded encoder, wit
 
 test: .venv/.installed  ## The fast suite: no network, no GPU; one computing thread for each of two workers
 	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+test-fast: .venv/.installed  ## Under a minute: no server, no database server, no training
+	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -k "not postgresql" tests/client tests/adapters/artifact \
+		tests/adapters/inject tests/adapters/text tests/server/core tests/server/engine tests/server/models tests/server/tenancy \
+		tests/server/text tests/server/api/test_chat.py tests/server/api/test_classify.py tests/server/api/test_completions.py
 
 test-gpu: .venv/.installed  ## What only a GPU can show; without one every test is skipped and says so
 	$(BIN)/pytest tests/gpu
@@ -32,6 +38,7 @@ bench-cuda: .venv/.installed  ## A decode step on a GPU beside its floor and PEF
 check: .venv/.installed  ## The only definition of clean
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m drift
@@ -39,6 +46,7 @@ check: .venv/.installed  ## The only definition of clean
 format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 
 bench: .venv/.installed  ## Everything measured, beside what a user would pick instead (half an hour); last line JSON
 	$(BIN)/python -m benchmarks.yardstick

@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +7,8 @@ import structlog
 from sqlalchemy import Engine
 
 from headmix_server.database import open_database
+from tests.support.api_rig import ApiRig, api_rig
+from tests.support.base_folder import write_base_folder
 from tests.support.buckets import S3Server, s3_server
 from tests.support.databases import PostgresServer, migrated_file, postgres_server
 from tests.support.redis_server import RedisServer, redis_server
@@ -57,6 +59,19 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = open_database(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One base folder for all tests of the API."""
+    return write_base_folder(tmp_path_factory.mktemp("api") / "base")
+
+
+@pytest.fixture
+async def rig(base_folder: Path, tmp_path: Path) -> AsyncIterator[ApiRig]:
+    """A running server for each test."""
+    async with api_rig(base_folder, tmp_path) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 // Attention of a ragged batch in float32: headmix::attend_paged over a paged cache, read where it lies, and
-// headmix::attend_whole within whole texts. See kernels/native_attention.py.
+// headmix::attend_whole within whole texts. See kernels/attention/native.py.
 //
 // Keys go by in tiles with a running maximum and sum for each query row (online softmax: Milakov and Gimelshein 2018,
 // arXiv 1805.02867; FlashAttention, arXiv 2205.14135). The query heads of one kv head share each tile. What a sequence
@@ -21,7 +21,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t UNIT_ROWS = 96;   // query rows of one unit of work: what L2 holds with its scores and sums
+constexpr int64_t UNIT_ROWS = 96;    // query rows of one unit of work: what L2 holds with its scores and sums
 constexpr int64_t STREAM_TILE = 32;  // keys of a single row scored while as many are asked for in advance
 static_assert(STREAM_TILE <= TILE && STREAM_TILE % LANES == 0);
 constexpr int64_t UNIT_KEYS = 512;  // keys of a single row one unit reads; it depends on nothing else, so that the
@@ -45,9 +45,9 @@ struct Heads {
 };
 
 const int32_t* read_int32(const Tensor& tensor, const char* name, int64_t dim) {
-  STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == ScalarType::Int && tensor.dim() == dim &&
-                      tensor.is_contiguous(),
-                  name, " must be a contiguous int32 CPU tensor with ", dim, " dimensions");
+  STD_TORCH_CHECK(
+      tensor.is_cpu() && tensor.scalar_type() == ScalarType::Int && tensor.dim() == dim && tensor.is_contiguous(), name,
+      " must be a contiguous int32 CPU tensor with ", dim, " dimensions");
   return static_cast<const int32_t*>(tensor.data_ptr());
 }
 
@@ -92,9 +92,9 @@ void check(const Step& s) {
                   "q, k, v and out must have the same rows");
   STD_TORCH_CHECK(s.k.P == P && s.v.P == P && s.out.P == P && s.keys.P == P && s.values.P == P,
                   "all heads must be of one size");
-  STD_TORCH_CHECK(s.v.heads == G && s.keys.heads == G && s.values.heads == G && s.out.heads == s.q.heads &&
-                      s.q.heads % G == 0,
-                  s.q.heads, " query heads cannot share ", G, " key heads");
+  STD_TORCH_CHECK(
+      s.v.heads == G && s.keys.heads == G && s.values.heads == G && s.out.heads == s.q.heads && s.q.heads % G == 0,
+      s.q.heads, " query heads cannot share ", G, " key heads");
   STD_TORCH_CHECK(s.keys.rows == s.values.rows, "the cache must have as many keys as values");
   STD_TORCH_CHECK(s.window >= 0, "a window cannot be negative");
   STD_TORCH_CHECK(s.rows[0] == 0 && s.rows[s.n] == tokens, "the sequences must cover the ", tokens, " rows");
@@ -148,19 +148,16 @@ void attend_many(const Step& s, const Unit& unit, float* scratch) {
   for (int64_t first = begin; first < end; first += TILE) {
     s.find(unit.sequence, first, std::min(TILE, end - first), at);
     transpose(keys, at, P, tile);
-    by_row_blocks(count, [&](auto R, int64_t r) {
-      score_transposed<R()>(rows.q + r * P, tile, at.n, P, scores + r * TILE);
-    });
+    by_row_blocks(count,
+                  [&](auto R, int64_t r) { score_transposed<R()>(rows.q + r * P, tile, at.n, P, scores + r * TILE); });
     for (int64_t r = 0; r < count; ++r) {
       const int64_t last = s.causal ? position + r / group + 1 : end;
       weigh(rows, r, scores + r * TILE, at.n, s.window ? last - s.window - first : 0, last - first, P);
     }
-    by_row_blocks(count, [&](auto R, int64_t r) {
-      add_values<R()>(scores + r * TILE, values, at, P, rows.sums + r * P);
-    });
+    by_row_blocks(count,
+                  [&](auto R, int64_t r) { add_values<R()>(scores + r * TILE, values, at, P, rows.sums + r * P); });
   }
-  for (int64_t i = 0; i < count; ++i)
-    finish(rows, i, P, s.out.at(row + i / group, unit.kv_head * group + i % group));
+  for (int64_t i = 0; i < count; ++i) finish(rows, i, P, s.out.at(row + i / group, unit.kv_head * group + i % group));
 }
 
 // The only row of a sequence and its keys first..first + count; `following` is what this thread does next.

@@ -95,9 +95,12 @@ void score_transposed(const float* q, const float* tile, int64_t n, int64_t P, f
   for (; t + COLUMN_BLOCK * LANES <= round_up(n); t += COLUMN_BLOCK * LANES)
     score_columns<R, COLUMN_BLOCK>(q, tile + t, P, scores + t);
   switch ((round_up(n) - t) / LANES) {
-    case 3: return score_columns<R, 3>(q, tile + t, P, scores + t);
-    case 2: return score_columns<R, 2>(q, tile + t, P, scores + t);
-    case 1: return score_columns<R, 1>(q, tile + t, P, scores + t);
+    case 3:
+      return score_columns<R, 3>(q, tile + t, P, scores + t);
+    case 2:
+      return score_columns<R, 2>(q, tile + t, P, scores + t);
+    case 1:
+      return score_columns<R, 1>(q, tile + t, P, scores + t);
   }
 }
 
@@ -137,11 +140,16 @@ void by_row_blocks(int64_t rows, Act&& act) {
   int64_t r = 0;
   for (; r + ROW_BLOCK <= rows; r += ROW_BLOCK) act(std::integral_constant<int, ROW_BLOCK>{}, r);
   switch (rows - r) {
-    case 1: return act(std::integral_constant<int, 1>{}, r);
-    case 2: return act(std::integral_constant<int, 2>{}, r);
-    case 3: return act(std::integral_constant<int, 3>{}, r);
-    case 4: return act(std::integral_constant<int, 4>{}, r);
-    case 5: return act(std::integral_constant<int, 5>{}, r);
+    case 1:
+      return act(std::integral_constant<int, 1>{}, r);
+    case 2:
+      return act(std::integral_constant<int, 2>{}, r);
+    case 3:
+      return act(std::integral_constant<int, 3>{}, r);
+    case 4:
+      return act(std::integral_constant<int, 4>{}, r);
+    case 5:
+      return act(std::integral_constant<int, 5>{}, r);
   }
 }
 

@@ -1,5 +1,5 @@
-// Reading adapter images (kernels/image_tables.py): which terms a slot has in a layer, where their weights lie and how
-// they are cut into heads. Every place is checked against its arena before anything is read.
+// Reading adapter images (kernels/adapters/image_tables.py): which terms a slot has in a layer, where their weights lie
+// and how they are cut into heads. Every place is checked against its arena before anything is read.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -19,9 +19,8 @@ using torch::stable::Tensor;
 enum TermIndex { Q_HEAD, Q_SHARED, K_SHARED, V_HEAD_K, V_HEAD_X, V_SHARED, O_HEAD, O_SHARED, GATE_UP, DOWN, TERMS };
 
 inline void check_tensor(const Tensor& tensor, ScalarType type, int64_t dims, const char* name) {
-  STD_TORCH_CHECK(
-      tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == dims && tensor.is_contiguous(), name,
-      " must be a contiguous CPU tensor of its documented type and ", dims, " dimensions");
+  STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == dims && tensor.is_contiguous(),
+                  name, " must be a contiguous CPU tensor of its documented type and ", dims, " dimensions");
 }
 
 struct Tables {
@@ -60,14 +59,14 @@ struct Tables {
 // How a term of one site is cut: what does not depend on the adapter.
 struct Form {
   TermIndex term;
-  bool from_output;    // reads columns of the tensor it is added to (the value's head part reads the raw key)
-  int64_t in_column;   // first column read
-  int64_t in_heads;    // A is [in_heads][ranks][in]; 1 where all heads read the same columns
+  bool from_output;   // reads columns of the tensor it is added to (the value's head part reads the raw key)
+  int64_t in_column;  // first column read
+  int64_t in_heads;   // A is [in_heads][ranks][in]; 1 where all heads read the same columns
   int64_t in;
   int64_t out_column;  // first column added to
   int64_t out_heads;   // B is [out_heads][ranks][out]; 1 where all heads add to the same columns
   int64_t out;
-  int64_t heads;       // heads with ranks of their own
+  int64_t heads;  // heads with ranks of their own
   bool has_bias;
 };
 
@@ -76,7 +75,7 @@ struct Term {
   const Form* form;
   int64_t rank;
   float scale;
-  int64_t z_column;  // where its shrunk values begin among the segment's
+  int64_t z_column;    // where its shrunk values begin among the segment's
   int64_t A, B, bias;  // offsets; bias ABSENT where there is none
 
   int64_t z_size() const { return form->heads * rank; }

@@ -19,7 +19,7 @@ using torch::stable::Tensor;
 
 constexpr float LARGEST = 127;
 constexpr float ZERO = 128;
-constexpr float ROUND = 12582912;  // 1.5 * 2^23: adding and taking it away rounds to the nearest integer
+constexpr float ROUND = 12582912;        // 1.5 * 2^23: adding and taking it away rounds to the nearest integer
 constexpr int64_t THREAD_FLOATS = 8192;  // what is worth a thread
 
 typedef uint8_t Codes __attribute__((vector_size(LANES)));

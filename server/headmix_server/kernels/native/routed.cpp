@@ -1,5 +1,6 @@
 // The adapters' additions to a layer's projections, for all rows of a step at once: headmix::add_qkv, add_o,
-// add_gate_up, add_down. See kernels/native_adapters.py for what they compute and kernels/image_tables.py for the data.
+// add_gate_up, add_down. See kernels/adapters/native.py for what they compute and kernels/adapters/image_tables.py for
+// the data.
 #include <torch/csrc/stable/library.h>
 
 #include <vector>
@@ -15,8 +16,8 @@ namespace {
 #define HEADMIX_PARAMETERS                                                                                        \
   Tensor f32, Tensor bf16, Tensor offsets, Tensor ranks, Tensor scales, Tensor stored_bf16, Tensor segment_slots, \
       Tensor segment_starts, Tensor rows, int64_t layer, int64_t schedule
-#define HEADMIX_SCHEMA                                                                                        \
-  "(Tensor f32, Tensor bf16, Tensor offsets, Tensor ranks, Tensor scales, Tensor stored_bf16, "               \
+#define HEADMIX_SCHEMA                                                                          \
+  "(Tensor f32, Tensor bf16, Tensor offsets, Tensor ranks, Tensor scales, Tensor stored_bf16, " \
   "Tensor segment_slots, Tensor segment_starts, Tensor rows, int layer, int schedule, "
 
 void add_qkv(HEADMIX_PARAMETERS, int64_t heads, int64_t kv_heads, Tensor x, Tensor qkv) {

@@ -32,7 +32,8 @@ struct Rows {
 };
 
 Rows rows_of(const Tensor& x) {
-  check(is_floats(x) && (x.dim() == 2 || x.dim() == 3), "x must be floats on the CPU, [rows, width] or [rows, heads, width]");
+  check(is_floats(x) && (x.dim() == 2 || x.dim() == 3),
+        "x must be floats on the CPU, [rows, width] or [rows, heads, width]");
   check(x.stride(x.dim() - 1) == 1 || x.size(x.dim() - 1) == 1, "the rows of x must be contiguous");
   const bool headed = x.dim() == 3;
   const int64_t inner = std::max<int64_t>(1, headed ? x.size(1) : 1);
@@ -65,7 +66,8 @@ void rms_norm(Tensor x, Tensor weight, double eps, Tensor out) {
   const int64_t width = x.size(x.dim() - 1);
   check(is_floats(weight) && weight.dim() == 1 && weight.is_contiguous() && weight.size(0) == width,
         "weight must be contiguous floats [width]");
-  check(is_floats(out) && out.is_contiguous() && out.numel() == rows.count * width, "out must be contiguous, as large as x");
+  check(is_floats(out) && out.is_contiguous() && out.numel() == rows.count * width,
+        "out must be contiguous, as large as x");
   const float* scale = static_cast<const float*>(weight.data_ptr());
   float* to = static_cast<float*>(out.data_ptr());
   each_row(rows.count, width, [&](int64_t row) {
@@ -89,7 +91,8 @@ void gated_silu(Tensor gate_up, Tensor out) {
   const Rows rows = rows_of(gate_up);
   check(gate_up.dim() == 2 && gate_up.size(1) % 2 == 0, "gate_up must be [rows, 2 width]");
   const int64_t width = gate_up.size(1) / 2;
-  check(is_floats(out) && out.is_contiguous() && out.numel() == rows.count * width, "out must be contiguous [rows, width]");
+  check(is_floats(out) && out.is_contiguous() && out.numel() == rows.count * width,
+        "out must be contiguous [rows, width]");
   float* to = static_cast<float*>(out.data_ptr());
   each_row(rows.count, width, [&](int64_t row) {
     const float *gate = rows.at(row), *up = gate + width;

@@ -17,7 +17,7 @@ constexpr int64_t SPLIT_COLUMNS = 128;
 
 constexpr double PER_REGION = 4000;  // starting and joining the threads, in the units' nanoseconds
 
-// kernels/native_adapters.py has the same.
+// kernels/adapters/native.py has the same.
 enum Schedule { CHOOSE, ONE_THREAD, WHOLE_SEGMENTS, DIVIDED_SEGMENTS };
 
 inline void run_unit(const Step& step, const Unit& unit) {

@@ -9,7 +9,7 @@ PREFIX = "bert."
 
 
 def load(reader: ConfigReader, weights: Weights) -> Encoder:
-    """Read config and weights; see `models.registry.load_model`."""
+    """Read config and weights; see `models.loading.registry.load_model`."""
     sizes = read_sizes(reader)
     reader.refuse_faults()
     return Encoder(sizes, weights(PREFIX), as_they_are)

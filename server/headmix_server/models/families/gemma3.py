@@ -30,7 +30,7 @@ OLD_THETAS: Mapping[str, str] = {FULL: "rope_theta", SLIDING: "rope_local_base_f
 
 
 def load(reader: ConfigReader, weights: Weights) -> Decoder:
-    """Read config and weights; see `models.registry.load_model`."""
+    """Read config and weights; see `models.loading.registry.load_model`."""
     config = read_dimensions(reader)
     bias = reader.flag("attention_bias", default=False)
     layout = Layout(

@@ -26,7 +26,7 @@ class _Sizes:
 
 
 def load(reader: ConfigReader, weights: Weights) -> Decoder:
-    """Read config and weights; see `models.registry.load_model`."""
+    """Read config and weights; see `models.loading.registry.load_model`."""
     config = _read_dimensions(reader)
     width = config.hidden_size
     sizes = _Sizes(

@@ -15,7 +15,7 @@ from headmix_server.models.loading.weights import Weights
 
 
 def load(reader: ConfigReader, weights: Weights) -> Decoder:
-    """Read config and weights; see `models.registry.load_model`."""
+    """Read config and weights; see `models.loading.registry.load_model`."""
     config = read_dimensions(reader)
     layout = Layout(
         config,

@@ -13,7 +13,7 @@ PADDING = 1
 
 
 def load(reader: ConfigReader, weights: Weights) -> Encoder:
-    """Read config and weights; see `models.registry.load_model`."""
+    """Read config and weights; see `models.loading.registry.load_model`."""
     padding = reader.get("pad_token_id")
     if padding is None:
         padding = PADDING

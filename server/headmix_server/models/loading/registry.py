@@ -26,7 +26,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "roberta": "roberta",
     }
 )
-"""The module of each served `model_type`, in this package."""
+"""The module of each served `model_type`, in `models.families`."""
 
 
 CPU = torch.device("cpu")
