@@ -9,8 +9,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headmix_server.api.middleware.error_responses import error_response
 from headmix_server.core.errors import EngineUnavailable
 
-RETRY_SECONDS = 2
-
 
 class FrontDoor:
     """An ASGI application that turns into another one once that is `open`ed."""
@@ -29,11 +27,11 @@ class FrontDoor:
 
 
 def _starting(path: str) -> Response:
-    retry = {"retry-after": str(RETRY_SECONDS)}
+    retry = {"retry-after": str(EngineUnavailable.usual_retry)}
     if path == "/health":
         return Response(status_code=EngineUnavailable.status, headers=retry)
     if path == "/healthz":
         return JSONResponse({"status": "ok"})
     if path == "/readyz":
         return JSONResponse({"status": "starting"}, EngineUnavailable.status, retry)
-    return error_response(EngineUnavailable("The server is starting.", retry_after=RETRY_SECONDS))
+    return error_response(EngineUnavailable("The server is starting."))

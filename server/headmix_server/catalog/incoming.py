@@ -165,7 +165,7 @@ class Incoming:
         largest = max(self._tenants.values(), key=lambda other: len(kept(other)))
         receiving = [upload for upload in kept(largest) if upload.is_receiving]
         if len(kept(largest)) < len(own.uploads) + 2 or not receiving:
-            raise ServerOverloaded("Too many uploads are under way; try again.", retry_after=RETRY_SECONDS)
+            raise ServerOverloaded("Too many uploads are under way; try again.")
         receiving[-1].is_displaced = True
 
     def _end(self, tenant: str, upload: IncomingUpload) -> None:

@@ -33,17 +33,22 @@ from typing import ClassVar
 
 
 class HeadmixServerError(Exception):
-    """Root of everything a client can be told. `param` names the offending parameter, `retry_after` is in seconds."""
+    """Root of everything a client can be told. `param` names the offending parameter.
+
+    `retry_after` is in seconds; who does not know better leaves it to the class, `usual_retry`, None where the same
+    request fails again.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     type: ClassVar[str] = "server_error"
+    usual_retry: ClassVar[int | None] = None
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
-        self.retry_after = retry_after
+        self.retry_after = self.usual_retry if retry_after is None else retry_after
 
 
 class InvalidRequest(HeadmixServerError):
@@ -183,6 +188,7 @@ class EngineUnavailable(HeadmixServerError):
 
     status = 503
     code = "engine_unavailable"
+    usual_retry = 2  # an engine needs a few seconds to start
 
 
 class ServerOverloaded(HeadmixServerError):
@@ -190,6 +196,7 @@ class ServerOverloaded(HeadmixServerError):
 
     status = 503
     code = "server_overloaded"
+    usual_retry = 1  # a full queue moves within one
 
 
 class StorageUnavailable(HeadmixServerError):
@@ -197,6 +204,7 @@ class StorageUnavailable(HeadmixServerError):
 
     status = 503
     code = "storage_unavailable"
+    usual_retry = 5
 
 
 class InsufficientStorage(HeadmixServerError):

@@ -48,10 +48,6 @@ from headmix_server.engine_client.mailbox import Mailbox, is_last
 from headmix_server.engine_client.open_limit import EnginePlaces
 from headmix_server.engine_client.socket import EngineSocket
 
-RETRY_OVERLOADED = 1
-RETRY_UNAVAILABLE = 2
-"""Seconds a client is told to wait: a full queue moves within one; an engine needs a few to start."""
-
 _OUTPUTS_AT_ONCE = 512
 """Outputs that are handed on before others have their turn: some ten milliseconds."""
 
@@ -196,7 +192,7 @@ class EngineClient:
             ServerOverloaded: the server is draining.
         """
         if self._draining:
-            raise ServerOverloaded("The server is shutting down.", retry_after=RETRY_UNAVAILABLE)
+            raise ServerOverloaded("The server is shutting down.", retry_after=EngineUnavailable.usual_retry)
         if self.ready is None:
             raise self._unavailable()
         return self.ready
@@ -258,7 +254,7 @@ class EngineClient:
         self.require_ready()
         tenant = message.adapter.tenant if isinstance(message, LoadAdapter) else message.tenant
         if not self._open.has_room(tenant):
-            raise ServerOverloaded("Too many requests are waiting.", retry_after=RETRY_OVERLOADED)
+            raise ServerOverloaded("Too many requests are waiting.")
         if request_id in self._mailboxes:
             raise ValueError(f"the request id {request_id!r} is in use")
         computed = Computed(0) if computed is None else computed
@@ -367,4 +363,4 @@ class EngineClient:
             self._log.exception("an observer of the engine failed", news=news)
 
     def _unavailable(self) -> EngineUnavailable:
-        return EngineUnavailable(f"The engine is not available: {self.reason}.", retry_after=RETRY_UNAVAILABLE)
+        return EngineUnavailable(f"The engine is not available: {self.reason}.")

@@ -10,7 +10,7 @@ import pytest
 
 from headmix_server.api.app import create_app
 from headmix_server.api.inference.tenant_limits import RETRY_CONCURRENT
-from headmix_server.api.middleware.error_responses import RETRY_AFTER, ROUTING_CODES
+from headmix_server.api.middleware.error_responses import ROUTING_CODES
 from headmix_server.api.responses.sse import FIRST_EVENT_SECONDS, PING_SECONDS
 from headmix_server.api.routes.usage import USUAL_DAYS
 from headmix_server.api.schemas.body import RequestBody
@@ -20,9 +20,8 @@ from headmix_server.api.schemas.common import SamplingBody
 from headmix_server.api.schemas.completions import CompletionRequest
 from headmix_server.api.schemas.embeddings import EmbeddingRequest
 from headmix_server.api.schemas.messages import ChatMessage, TextPart
-from headmix_server.core.errors import ERRORS_BY_CODE
+from headmix_server.core.errors import ERRORS_BY_CODE, EngineUnavailable, ServerOverloaded
 from headmix_server.core.types import UNSCORED
-from headmix_server.engine_client.client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
 from headmix_server.services.conversion import RETRY_SECONDS
 from headmix_server.tenancy.keys.principal import Scope
 from headmix_server.tenancy.limits.limits import LIMIT_NAMES
@@ -61,9 +60,10 @@ def test_every_error_is_in_the_table_with_its_status_and_type() -> None:
 def test_the_numbers_on_the_errors_page_are_the_servers() -> None:
     retries = {names(code)[0]: retry for _, code, _, _, retry in rows(ERRORS, "line under it.") if retry}
     assert retries.pop("rate_limit_exceeded") == "see below"
-    assert retries.keys() == RETRY_AFTER.keys()
-    assert all(retry.startswith(str(RETRY_AFTER[code])) for code, retry in retries.items())
-    assert retries["server_overloaded"] == f"{RETRY_OVERLOADED} or {RETRY_UNAVAILABLE}"
+    usual = {code: error.usual_retry for code, error in ERRORS_BY_CODE.items() if error.usual_retry is not None}
+    assert retries.keys() == usual.keys()
+    assert all(retry.startswith(str(usual[code])) for code, retry in retries.items())
+    assert retries["server_overloaded"] == f"{ServerOverloaded.usual_retry} or {EngineUnavailable.usual_retry}"
     assert f"{RETRY_SECONDS} where too many of your adapters wait to be converted" in ERRORS
     assert f"{RETRY_CONCURRENT} second where too many\nrequests are open" in ERRORS
     assert f"after {FIRST_EVENT_SECONDS:g} seconds without one" in ERRORS

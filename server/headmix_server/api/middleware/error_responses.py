@@ -14,9 +14,7 @@ from starlette.exceptions import HTTPException
 
 from headmix_server.api.middleware.request_record import RequestRecord, record_of
 from headmix_server.api.schemas.body import UNSUPPORTED, encodable
-from headmix_server.catalog.bytes.bucket import RETRY_SECONDS
 from headmix_server.core.errors import (
-    EngineUnavailable,
     HeadmixServerError,
     InternalError,
     InvalidAdapter,
@@ -24,24 +22,14 @@ from headmix_server.core.errors import (
     InvalidRequest,
     NumericalError,
     RateLimitExceeded,
-    ServerOverloaded,
-    StorageUnavailable,
     UnsupportedParameter,
 )
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.engine_client.client import RETRY_OVERLOADED, RETRY_UNAVAILABLE
 
 INTERNAL_MESSAGE = "The server met an unexpected fault; the request id finds it in the log."
 CLIENT_GONE_STATUS = 499
 ROUTING_CODES: Mapping[int, str] = {404: "not_found", 405: "method_not_allowed"}
 """Codes of what no resource answers: an unknown path, a method a path does not have."""
-
-RETRY_AFTER: Mapping[str, int] = {
-    ServerOverloaded.code: RETRY_OVERLOADED,
-    EngineUnavailable.code: RETRY_UNAVAILABLE,
-    StorageUnavailable.code: RETRY_SECONDS,
-}
-"""Seconds told with an error that does not know better: the engine names codes only."""
 
 
 class ClientGone(HTTPException):
@@ -75,10 +63,9 @@ def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
 def error_response(error: HeadmixServerError) -> JSONResponse:
     """Return the whole response of an error."""
     headers = {}
-    retry_after = RETRY_AFTER.get(error.code) if error.retry_after is None else error.retry_after
-    if retry_after is not None:
-        headers["retry-after"] = str(retry_after)
-    if isinstance(error, RateLimitExceeded | NumericalError) and retry_after is None:
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    elif isinstance(error, RateLimitExceeded | NumericalError):
         headers["x-should-retry"] = "false"  # OpenAI's libraries would send it again
     if isinstance(error, InvalidApiKey):
         headers["www-authenticate"] = "Bearer"

@@ -39,7 +39,6 @@ if TYPE_CHECKING:  # obstore has it for type checkers alone
 T = TypeVar("T")
 
 OPTIONS = "the query takes options such as endpoint, region or allow_http, by obstore's names"
-RETRY_SECONDS = 5
 AWAY_SECONDS = 1.0
 """How long a bucket that could not be reached is left alone: a try may take many seconds to fail."""
 STALL_SECONDS = 10.0
@@ -196,8 +195,7 @@ class Bucket:
 
 def _unavailable() -> StorageUnavailable:
     return StorageUnavailable(
-        "The artifact store cannot be reached; adapters that are on this machine already are served.",
-        retry_after=RETRY_SECONDS,
+        "The artifact store cannot be reached; adapters that are on this machine already are served."
     )
 
 

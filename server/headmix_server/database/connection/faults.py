@@ -14,9 +14,6 @@ from headmix_server.core.errors import (
     StorageUnavailable,
 )
 
-RETRY_SECONDS = 1
-"""When a client may come back to a busy database; to one that is away, `StorageUnavailable`'s own time."""
-
 
 class DatabaseUnusable(Exception):
     """It cannot be opened as a database of this version; the message says why and what helps."""
@@ -56,7 +53,7 @@ def _full() -> HeadmixServerError:
 
 def busy() -> ServerOverloaded:
     """Return the error of a database that others keep busy."""
-    return ServerOverloaded("The catalog is busy; try again.", retry_after=RETRY_SECONDS)
+    return ServerOverloaded("The catalog is busy; try again.")
 
 
 def _sqlite_fault(fault: sqlite3.Error) -> HeadmixServerError | None:
