@@ -13,7 +13,7 @@ from benchmarks.machine import describe_machine
 from headmix_server.core.messages import Generate
 from headmix_server.core.runner import Batch, RowResult, Sampled
 from headmix_server.core.types import AdapterRef, SamplingParams
-from headmix_server.engine.config import EngineLimits
+from headmix_server.engine.config import EngineConfig
 from headmix_server.engine.fake_runner import FakeAdapter, FakeRunner
 from headmix_server.engine.loop import Engine
 
@@ -32,7 +32,7 @@ class InstantRunner(FakeRunner):
 
 def build(sequences: int, waiting: int) -> Engine:
     """Return an engine that has room for so many sequences to the end, and for others to wait."""
-    limits = EngineLimits(
+    limits = EngineConfig(
         max_model_len=1024,
         kv_blocks=sequences * 32,
         block_size=16,

@@ -21,7 +21,7 @@ from headmix_server.core.observability.logging import configure_logging, get_log
 from headmix_server.core.runner import Runner
 from headmix_server.core.setting_names import called
 from headmix_server.core.settings import Settings
-from headmix_server.engine.config import EngineLimits
+from headmix_server.engine.config import EngineConfig
 from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.loop import Engine, EngineBrokenError
 from headmix_server.engine.server import EngineServer, refuse
@@ -107,7 +107,7 @@ def _exit_with_parent() -> None:
     os._exit(EXIT_ORPHANED)
 
 
-def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineLimits]:
+def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineConfig]:
     """Build the runner the settings name and the limits that follow from it.
 
     Raises:
@@ -122,7 +122,7 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
     return on_passing_thread(lambda: _build_torch_runner(settings, base))
 
 
-def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineLimits]:
+def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineConfig]:
     from headmix_server.device.adapters.choose_storage import NoKernelsError
     from headmix_server.device.cuda.fixed_storage import FixedStorage
     from headmix_server.device.kv_memory import KVMemory
@@ -257,8 +257,8 @@ def _limits(
     eos_ids: frozenset[int] = frozenset(),
     *,
     whole_prompts: bool = False,
-) -> EngineLimits:
-    return EngineLimits(
+) -> EngineConfig:
+    return EngineConfig(
         whole_prompts=whole_prompts,
         max_model_len=max_model_len,
         kv_blocks=kv_blocks,

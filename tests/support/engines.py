@@ -21,7 +21,7 @@ from headmix_server.core.messages import (
 )
 from headmix_server.core.runner import Batch, BatchRow, RowResult
 from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams, TokenCounts
-from headmix_server.engine.config import EngineLimits
+from headmix_server.engine.config import EngineConfig
 from headmix_server.engine.fake_runner import FakeAdapter, fake_token
 from headmix_server.engine.loop import Engine
 from tests.support.witness_runner import WitnessRunner
@@ -29,7 +29,7 @@ from tests.support.witness_runner import WitnessRunner
 GIVE_UP_SECONDS = 20.0
 MEAN_OF_ONE = EmbeddingParams(pooling="mean", normalize=True)
 
-LIMITS = EngineLimits(
+LIMITS = EngineConfig(
     max_model_len=256,
     kv_blocks=64,
     block_size=4,
@@ -131,7 +131,7 @@ class Bench:
 
     def __init__(
         self,
-        limits: EngineLimits = LIMITS,
+        limits: EngineConfig = LIMITS,
         token_range: range = range(1000),
         hold: Callable[[Batch], None] = lambda _: None,
     ) -> None:

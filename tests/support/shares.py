@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from headmix_server.engine.residency.tenant_shares import Shares
+from headmix_server.engine.residency.tenant_shares import TenantShares
 
 
-def make_shares(present: Collection[str] = ("t",), weights: Mapping[str, float] = MappingProxyType({})) -> Shares:
+def make_shares(present: Collection[str] = ("t",), weights: Mapping[str, float] = MappingProxyType({})) -> TenantShares:
     """Return empty accounts; `present` is read anew each time, so a test may change it."""
-    return Shares(lambda tenant: weights.get(tenant, 1.0), lambda: present)
+    return TenantShares(lambda tenant: weights.get(tenant, 1.0), lambda: present)

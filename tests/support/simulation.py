@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.runner import Batch, RowResult, Sampled
 from headmix_server.core.types import SamplingParams
-from headmix_server.engine.config import EngineLimits
+from headmix_server.engine.config import EngineConfig
 from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.loop import Engine
 from headmix_server.engine.scheduling.virtual_counters import INPUT_COST, OUTPUT_COST
@@ -58,7 +58,7 @@ class Simulation:
     """Runs arrivals through an engine. With `one_line` all clients are one tenant: first come, first served."""
 
     def __init__(
-        self, limits: EngineLimits, *, weights: dict[str, float] | None = None, one_line: bool = False
+        self, limits: EngineConfig, *, weights: dict[str, float] | None = None, one_line: bool = False
     ) -> None:
         self.now = 0.0
         self.engine = Engine(QuickRunner(), limits, clock=lambda: self.now)

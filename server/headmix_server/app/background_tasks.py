@@ -19,7 +19,7 @@ from headmix_server.tenancy.usage.meter import UsageMeter
 FLUSH_SECONDS = 60.0
 
 
-class Housekeeping:
+class BackgroundTasks:
     """Runs until it is cancelled, and once more on the way out, so that a stop forgets nothing."""
 
     def __init__(

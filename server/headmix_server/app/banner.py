@@ -31,7 +31,7 @@ TEXT = "A text to classify."
 
 
 @dataclass(frozen=True, slots=True)
-class Greeting:
+class Banner:
     """Everything to be told.
 
     `adapters` are the first of `num_adapters`; `examples` has the first prompt each brings, by digest. `new_key` is the
@@ -51,7 +51,7 @@ class Greeting:
     program: str | None = None
 
     def print(self, console: Console) -> None:
-        """Write the greeting; commands are never wrapped, so that they can be pasted."""
+        """Write the banner; commands are never wrapped, so that they can be pasted."""
         for line in self._lines():
             console.print(line, soft_wrap=True, highlight=False)
 

@@ -18,7 +18,7 @@ from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_server.api.state import ApiState
 from headmix_server.api.uploads.publish import MIB, verify
 from headmix_server.app.background_tasks import flush_for_good
-from headmix_server.app.banner import MAX_LISTED, Greeting
+from headmix_server.app.banner import MAX_LISTED, Banner
 from headmix_server.app.conversion_watch import watch_conversion
 from headmix_server.app.errors import SettingError, StartError
 from headmix_server.app.preload import TENANT, Preload
@@ -76,12 +76,12 @@ class Parts:
         self.reports.engine_lost()
         self.state.metrics.engine_restarted()
 
-    def greeting(self, url: str) -> Greeting:
+    def banner(self, url: str) -> Banner:
         """Return what is told to whoever started the server."""
         state, catalog = self.state, self.state.library.catalog
         adapters = catalog.list(TENANT, limit=MAX_LISTED)
         brought = {adapter.digest: catalog.descriptions.of(adapter.digest).examples for adapter in adapters}
-        return Greeting(
+        return Banner(
             url=url,
             base=state.base.name,
             generates=state.generates,

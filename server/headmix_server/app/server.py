@@ -17,7 +17,7 @@ from rich.console import Console
 
 from headmix_server.api.app import create_app, prepare_routes
 from headmix_server.api.middleware.disconnect import end_tasks
-from headmix_server.app.background_tasks import Housekeeping
+from headmix_server.app.background_tasks import BackgroundTasks
 from headmix_server.app.check_settings import check_settings
 from headmix_server.app.compose import Parts, open_parts
 from headmix_server.app.errors import SettingError, StartError, StartStopped
@@ -25,7 +25,7 @@ from headmix_server.app.http.descriptors import room_for_connections
 from headmix_server.app.http.listen import listen, url_of
 from headmix_server.app.http.server import http_server
 from headmix_server.app.loop_monitor import LoopMonitor
-from headmix_server.app.startup_gate import FrontDoor
+from headmix_server.app.startup_gate import StartupGate
 from headmix_server.app.storage.claim import Claim, claim_database
 from headmix_server.app.storage.data_folder import DataFolder, open_data_folder
 from headmix_server.core.errors import HeadmixServerError
@@ -37,7 +37,7 @@ from headmix_server.supervisor.supervisor import WORKER, EngineLostError, Engine
 OK = 0
 FAILED = 1
 WRONG_SETTING = 2
-GREETING_RETRY_SECONDS = 5.0
+BANNER_RETRY_SECONDS = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Each of them begins a drain; SIGHUP, a closed terminal's, only where `nohup` did not turn it off."""
 
@@ -76,7 +76,7 @@ class Server:
         self._settings = settings
         self._folder = folder
         self._listener = listener
-        self._door = FrontDoor()
+        self._door = StartupGate()
         self.http = http_server(self._door, settings, room_for_connections(settings.max_connections))
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -137,7 +137,7 @@ class Server:
         )
         engine_life = asyncio.create_task(supervisor.run())
         state = parts.state
-        housekeeping = asyncio.create_task(Housekeeping(state.keys, state.library, state.usage, state.audit).run())
+        background = asyncio.create_task(BackgroundTasks(state.keys, state.library, state.usage, state.audit).run())
         monitor = LoopMonitor(state.metrics.loop_lag.observe, bound=self._settings.loop_lag_warn_seconds)
         monitoring = asyncio.create_task(monitor.run())
         try:
@@ -151,7 +151,7 @@ class Server:
             if claim.keeper.lost is not None:
                 supervisor.stop()  # at once: requests that are open must not go on beside the successor
             await parts.state.pinning.close()
-            await end_tasks(housekeeping, monitoring)
+            await end_tasks(background, monitoring)
             supervisor.stop()
             await engine_life
 
@@ -172,7 +172,7 @@ class Server:
         )
 
     async def _serve_until_stopped(self, parts: Parts, engine_life: asyncio.Task[None]) -> None:
-        greeting = asyncio.create_task(self._greet(parts))
+        banner = asyncio.create_task(self._greet(parts))
         stopped = asyncio.create_task(self._stop.wait())
         lost = asyncio.create_task(self._lost.wait())
         try:
@@ -180,7 +180,7 @@ class Server:
             if stopped.done() and not lost.done():
                 await self._drain(parts, lost)
         finally:
-            greeting.cancel()
+            banner.cancel()
             stopped.cancel()
             lost.cancel()
 
@@ -190,13 +190,13 @@ class Server:
         url = url_of(self._listener, self._settings.host)
         while True:
             try:
-                greeting = await asyncio.to_thread(parts.greeting, url)
+                banner = await asyncio.to_thread(parts.banner, url)
             except HeadmixServerError as error:  # the catalog is away for the moment; requests are served all the same
-                self._log.warning("greeting not printed yet", reason=error.message)
-                await asyncio.sleep(GREETING_RETRY_SECONDS)
+                self._log.warning("banner not printed yet", reason=error.message)
+                await asyncio.sleep(BANNER_RETRY_SECONDS)
             else:
                 with contextlib.suppress(OSError):  # a terminal that was closed or a pipe nobody reads
-                    greeting.print(Console())
+                    banner.print(Console())
                 return
 
     async def _drain(self, parts: Parts, lost: asyncio.Task[Literal[True]]) -> None:

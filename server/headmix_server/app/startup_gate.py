@@ -10,7 +10,7 @@ from headmix_server.api.middleware.error_responses import error_response
 from headmix_server.core.errors import EngineUnavailable
 
 
-class FrontDoor:
+class StartupGate:
     """An ASGI application that turns into another one once that is `open`ed."""
 
     def __init__(self) -> None:

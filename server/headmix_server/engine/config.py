@@ -7,7 +7,7 @@ UNBOUNDED = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
-class EngineLimits:
+class EngineConfig:
     """See `core.settings` for their meaning.
 
     `whole_prompts` is for encoders: a prompt is computed in one step or not at all, and nothing is generated.

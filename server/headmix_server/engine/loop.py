@@ -40,9 +40,9 @@ from headmix_server.core.runner import (
 )
 from headmix_server.engine.accounts import Accounts
 from headmix_server.engine.cache.kv_cache import KVCache
-from headmix_server.engine.config import EngineLimits
+from headmix_server.engine.config import EngineConfig
 from headmix_server.engine.contract import accept
-from headmix_server.engine.residency.load_requests import Prefetches
+from headmix_server.engine.residency.load_requests import LoadRequests
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.scheduler import Scheduler
 from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
@@ -68,7 +68,7 @@ class _Flight:
 class Engine:
     """Continuous batching over a runner."""
 
-    def __init__(self, runner: Runner, limits: EngineLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, runner: Runner, limits: EngineConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self._counters = VirtualCounters()
         self.tiers = AdapterTiers(
@@ -95,7 +95,7 @@ class Engine:
         self._flight: _Flight | None = None
         self._leaving: dict[int, Sequence] = {}
         self._by_request: dict[str, Sequence] = {}
-        self._prefetches = Prefetches(self.tiers, clock)
+        self._prefetches = LoadRequests(self.tiers, clock)
         self._outputs: list[Output] = []
         self.accounts = Accounts()
         self._steps: list[StepReport] = []

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
 from headmix_server.engine.residency.eviction import choose_victim
-from headmix_server.engine.residency.tenant_shares import Cost, Shares, View
+from headmix_server.engine.residency.tenant_shares import Cost, TenantShares, View
 
 
 def choose_victims(
-    shares: Shares,
+    shares: TenantShares,
     candidates: Iterable[str],
     tenant: str,
     cost: Cost,
@@ -38,7 +38,7 @@ def choose_victims(
 class _Choice:
     """What would leave, one after the other, and what the tenants would hold then."""
 
-    def __init__(self, shares: Shares, candidates: list[str], tenant: str, cost: Cost, view: View) -> None:
+    def __init__(self, shares: TenantShares, candidates: list[str], tenant: str, cost: Cost, view: View) -> None:
         self.chosen: list[str] = []
         self._shares = shares
         self._left = candidates

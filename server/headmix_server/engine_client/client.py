@@ -45,7 +45,7 @@ from headmix_server.core.types import Residency
 from headmix_server.engine_client.computed import Computed
 from headmix_server.engine_client.connection import EngineConnection
 from headmix_server.engine_client.mailbox import Mailbox, is_last
-from headmix_server.engine_client.open_limit import EnginePlaces
+from headmix_server.engine_client.open_limit import OpenLimit
 from headmix_server.engine_client.socket import EngineSocket
 
 _OUTPUTS_AT_ONCE = 512
@@ -62,7 +62,7 @@ class EngineState(StrEnum):
 
 
 class EngineClient:
-    """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait (`EnginePlaces`).
+    """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait (`OpenLimit`).
 
     `on_report` is called with each of the engine's reports, on the event loop: it must not wait for anything.
     `open_socket` binds an endpoint, `clock` is monotonic, in seconds.
@@ -80,7 +80,7 @@ class EngineClient:
         open_socket: Callable[[str], EngineSocket] = EngineSocket,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._open = EnginePlaces(max_open)
+        self._open = OpenLimit(max_open)
         self._on_report = on_report
         self._open_socket = open_socket
         self._clock = clock

@@ -7,7 +7,7 @@ tenant that floods meets it first, and the engine still decides who waits.
 from collections import Counter
 
 
-class EnginePlaces:
+class OpenLimit:
     """At most `limit`, and beyond that still some for a tenant that has less than its part of them."""
 
     def __init__(self, limit: int) -> None:

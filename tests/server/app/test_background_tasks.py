@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from headmix_server.app.background_tasks import Housekeeping, flush_for_good
+from headmix_server.app.background_tasks import BackgroundTasks, flush_for_good
 from headmix_server.core.errors import ServerOverloaded, StorageUnavailable
 from headmix_server.database import open_database
 from headmix_server.database.audit_log import AuditLog
@@ -25,7 +25,7 @@ async def test_last_uses_are_written_now_and_then_and_at_the_end(tmp_path: Path)
 
     keys.authenticate(first.plaintext)
     task = asyncio.create_task(
-        Housekeeping(keys, open_library(tmp_path), UsageMeter(database), AuditLog(database), seconds=0.01).run()
+        BackgroundTasks(keys, open_library(tmp_path), UsageMeter(database), AuditLog(database), seconds=0.01).run()
     )
     while written() != {first.info.key_id}:  # noqa: ASYNC110 - the housekeeping tells nobody
         await asyncio.sleep(0.01)
@@ -53,7 +53,7 @@ async def test_nothing_that_fails_ends_the_housekeeping(
     monkeypatch.setattr(keys, "flush_last_used", fails)
     monkeypatch.setattr(library, "free_doomed", fails)
     with capture_logs():
-        task = asyncio.create_task(Housekeeping(keys, library, usage, AuditLog(database), seconds=0.001).run())
+        task = asyncio.create_task(BackgroundTasks(keys, library, usage, AuditLog(database), seconds=0.001).run())
         while len(calls) < 6:  # noqa: ASYNC110 - the housekeeping tells nobody
             await asyncio.sleep(0.001)
         usage.add("acme", "poet", Used(requests=1))

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from headmix_adapters.config import ExamplePrompt
-from headmix_server.app.banner import MAX_LISTED, Greeting
+from headmix_server.app.banner import MAX_LISTED, Banner
 from headmix_server.catalog.version import AdapterVersion
 from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
 
@@ -38,7 +38,7 @@ def _adapter(name: str, task: str = "generation") -> AdapterVersion:
 
 
 def _text(**changes: Any) -> str:
-    greeting = Greeting(
+    greeting = Banner(
         url=URL,
         base="tiny",
         generates=True,

@@ -1,11 +1,11 @@
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from headmix_server.app.startup_gate import FrontDoor
+from headmix_server.app.startup_gate import StartupGate
 
 
 def test_before_the_application_is_there_the_server_is_alive_but_not_ready() -> None:
-    client = TestClient(FrontDoor())
+    client = TestClient(StartupGate())
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz")
     assert (ready.status_code, ready.json()) == (503, {"status": "starting"})
@@ -19,6 +19,6 @@ def test_before_the_application_is_there_the_server_is_alive_but_not_ready() -> 
 
 
 def test_once_opened_every_request_reaches_the_application() -> None:
-    door = FrontDoor()
+    door = StartupGate()
     door.open(PlainTextResponse("inside"))
     assert TestClient(door).get("/readyz").text == "inside"

@@ -8,7 +8,7 @@ import pytest
 
 from headmix_server.engine.fake_runner import FakeAdapter
 from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS
-from headmix_server.engine.residency.tenant_shares import Shares, _Sharers
+from headmix_server.engine.residency.tenant_shares import TenantShares, _Sharers
 from headmix_server.engine.scheduling.virtual_counters import INPUT_COST, OUTPUT_COST
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, generate
@@ -39,7 +39,7 @@ def bench(make_bench: MakeBench) -> Bench:
     return bench
 
 
-def accounts(bench: Bench) -> list[Shares]:
+def accounts(bench: Bench) -> list[TenantShares]:
     tiers = bench.engine.tiers
     return [tiers.slots._shares, tiers.host._shares, tiers._ahead]
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from headmix_server.core.runner import HostAdapter
 from headmix_server.engine.config import UNBOUNDED
-from headmix_server.engine.residency.tenant_shares import Shares
+from headmix_server.engine.residency.tenant_shares import TenantShares
 
 
 class HostCache:
@@ -19,7 +19,7 @@ class HostCache:
     An adapter costs its tenants one place, or more where its bytes are more than a place's part of the `budget`.
     """
 
-    def __init__(self, capacity: int, shares: Shares, budget: int = UNBOUNDED) -> None:
+    def __init__(self, capacity: int, shares: TenantShares, budget: int = UNBOUNDED) -> None:
         self.capacity = capacity
         self._budget = budget
         self._shares = shares
@@ -59,7 +59,7 @@ class HostCache:
     ) -> list[str]:
         """Keep an adapter of these tenants; returns the digests dropped to make room, `wanted` ones last.
 
-        Who holds most for its weight makes room (`Shares`), and that may be one of these.
+        Who holds most for its weight makes room (`TenantShares`), and that may be one of these.
         """
         if self.capacity == 0:
             return []

@@ -29,7 +29,7 @@ class _Load:
         return self.message.adapter.tenant
 
 
-class Prefetches:
+class LoadRequests:
     """The open ones, by request."""
 
     def __init__(self, tiers: AdapterTiers, clock: Callable[[], float]) -> None:

@@ -10,7 +10,7 @@ PRESENCE_SECONDS = 60.0
 """How long a tenant counts as present after it was last heard of."""
 
 
-class Presence:
+class RecentTenants:
     """Remembers tenants for as long as they count as present, so what it holds is bounded by who came of late."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from headmix_server.core.runner import HostAdapter, Lease
 from headmix_server.engine.config import UNBOUNDED
-from headmix_server.engine.residency.tenant_shares import Cost, Shares, View
+from headmix_server.engine.residency.tenant_shares import Cost, TenantShares, View
 from headmix_server.engine.victims import choose_victims
 
 
@@ -64,7 +64,7 @@ class SlotTable:
     def __init__(
         self,
         num_slots: int,
-        shares: Shares,
+        shares: TenantShares,
         budget: int = UNBOUNDED,
         fits: Callable[[HostAdapter, Collection[int]], bool] = lambda adapter, emptied: True,
     ) -> None:

@@ -43,7 +43,7 @@ class View:
         return self.weights.setdefault(tenant, self.weight_of(tenant))
 
 
-class Shares:
+class TenantShares:
     """The accounts of one tier. `weight_of` tells a tenant's weight, `present` which tenants are about."""
 
     def __init__(self, weight_of: Callable[[str], float], present: Callable[[], Collection[str]]) -> None:

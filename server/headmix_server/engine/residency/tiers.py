@@ -19,9 +19,9 @@ from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.engine.config import UNBOUNDED
 from headmix_server.engine.residency.host_cache import HostCache
 from headmix_server.engine.residency.loader import AdapterLoader
-from headmix_server.engine.residency.recent_tenants import Presence
+from headmix_server.engine.residency.recent_tenants import RecentTenants
 from headmix_server.engine.residency.slots import LeaseError, SlotTable
-from headmix_server.engine.residency.tenant_shares import Shares
+from headmix_server.engine.residency.tenant_shares import TenantShares
 
 LOAD_FACTOR = 3
 """How many times a file's size loading it takes at most: its bytes, and numbers made twice as wide."""
@@ -62,8 +62,8 @@ class AdapterTiers:
         weight_of: Callable[[str], float] = lambda _: 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._presence = Presence(clock)
-        self._ahead, slots, host = (Shares(weight_of, self._presence.tenants) for _ in range(3))
+        self._recent = RecentTenants(clock)
+        self._ahead, slots, host = (TenantShares(weight_of, self._recent.tenants) for _ in range(3))
         self.slots = SlotTable(num_slots, slots, device_bytes, runner.fits)
         self.host = HostCache(host_capacity, host, host_bytes)
         self.host_budget = host_bytes
@@ -104,12 +104,12 @@ class AdapterTiers:
 
     def note(self, tenant: str) -> None:
         """Note that a tenant asks for something: for a while it counts as present, and what it holds as its own."""
-        self._presence.note(tenant)
+        self._recent.note(tenant)
 
     @property
     def present(self) -> Collection[str]:
         """The tenants that count as present."""
-        return self._presence.tenants()
+        return self._recent.tenants()
 
     def count_lookup(self, digest: str) -> None:
         """Count where a new request finds its adapter."""
@@ -378,7 +378,7 @@ class AdapterTiers:
         """
         self.host.check_integrity()
         self._loader.check_integrity()
-        self._presence.check_integrity()
+        self._recent.check_integrity()
         self._ahead.check_integrity({*self._loader.pending, *self._arrived})
         if self._loading_bytes.keys() != self._loader.pending:
             raise RuntimeError("the loads whose bytes are known are not those under way")

@@ -1,13 +1,13 @@
 """Which waiting requests may start in a step, as far as adapters go.
 
 Owns the rules for who is passed over for want of an adapter; places, blocks and leases are the scheduler's. One
-`Admission` serves one step.
+`AdapterAdmission` serves one step.
 """
 
 from collections.abc import Iterable, Iterator
 
 from headmix_server.engine.residency.tiers import AdapterTiers
-from headmix_server.engine.scheduling.backfill import Overtaking
+from headmix_server.engine.scheduling.backfill import Backfill
 from headmix_server.engine.scheduling.wait_queue import WaitQueue
 from headmix_server.engine.sequence import Sequence
 
@@ -15,7 +15,7 @@ SLOT_PATIENCE_SECONDS = 0.5
 """How long a sequence waits for a slot before newcomers may no longer prolong another adapter's stay on its slot."""
 
 
-class Admission:
+class AdapterAdmission:
     """One step's walk through the tenants' lines; `overtaking` is for those that the cache cannot hold.
 
     `walked` are the tenants whose lines have been walked to the end, so that all their adapters were asked for.
@@ -25,7 +25,7 @@ class Admission:
         self,
         queue: WaitQueue,
         tiers: AdapterTiers,
-        overtaking: Overtaking,
+        overtaking: Backfill,
         now: float,
         loads_waiting: Iterable[tuple[str, str]],
     ) -> None:

@@ -13,7 +13,7 @@ FIT_PATIENCE_SECONDS = 0.5
 """How long others may start before a sequence that the cache cannot hold yet, counted from when it was its turn."""
 
 
-class Overtaking:
+class Backfill:
     """One step's rule.
 
     Others use what it leaves, so no memory stands empty for it, within two bounds. In time: from `FIT_PATIENCE_SECONDS`

@@ -16,8 +16,8 @@ from heapq import heapify, heappop, heapreplace
 from headmix_server.core.runner import Batch, BatchRow, Runner
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.residency.tiers import AdapterTiers
-from headmix_server.engine.scheduling.adapter_admission import Admission
-from headmix_server.engine.scheduling.backfill import Overtaking
+from headmix_server.engine.scheduling.adapter_admission import AdapterAdmission
+from headmix_server.engine.scheduling.backfill import Backfill
 from headmix_server.engine.scheduling.virtual_counters import OUTPUT_COST, VirtualCounters
 from headmix_server.engine.scheduling.wait_queue import WaitQueue
 from headmix_server.engine.sequence import Sequence
@@ -102,10 +102,10 @@ class Scheduler:
         self._fetch_adapters(() if admission is None else admission.walked)
         return Batch(tuple(rows.values()))
 
-    def _admission(self, loads_waiting: Iterable[tuple[str, str]]) -> Admission:
+    def _admission(self, loads_waiting: Iterable[tuple[str, str]]) -> AdapterAdmission:
         now, slack = self._clock(), OUTPUT_COST * self.kv_cache.max_tokens
-        overtaking = Overtaking(self._counters, self.running.values(), slack, now)
-        return Admission(self.waiting, self.tiers, overtaking, now, loads_waiting)
+        overtaking = Backfill(self._counters, self.running.values(), slack, now)
+        return AdapterAdmission(self.waiting, self.tiers, overtaking, now, loads_waiting)
 
     def _decode(self, rows: dict[int, BatchRow]) -> int:
         """Give every decoding sequence its row; returns the budget left.
@@ -146,7 +146,7 @@ class Scheduler:
                 return False
         return True
 
-    def _share_out(self, rows: dict[int, BatchRow], budget: int, admission: Admission | None) -> None:
+    def _share_out(self, rows: dict[int, BatchRow], budget: int, admission: AdapterAdmission | None) -> None:
         """Give what decoding left of the budget to prompts that are being computed and to the queue, row by row.
 
         Each row goes to the tenant with the least counter, which is charged at once; `admission` None leaves the queue
@@ -200,7 +200,7 @@ class Scheduler:
 
     # --- admission -----------------------------------------------------------------------------------------------
 
-    def _admit_next(self, tenant: str, budget: int, admission: Admission | None) -> Sequence | None:
+    def _admit_next(self, tenant: str, budget: int, admission: AdapterAdmission | None) -> Sequence | None:
         """Admit the tenant's next sequence that can start, None where it has none or there is no room for it."""
         if admission is None or len(self.running) >= self._max_running:
             return None

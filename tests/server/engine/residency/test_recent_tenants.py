@@ -1,11 +1,11 @@
 """Whoever was heard of within the last minute is present, and nobody else is remembered."""
 
-from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS, Presence
+from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS, RecentTenants
 
 
 def test_a_tenant_is_present_until_it_has_been_silent_for_long() -> None:
     now = 0.0
-    presence = Presence(lambda: now)
+    presence = RecentTenants(lambda: now)
     presence.note("a")
     now = PRESENCE_SECONDS - 1
     presence.note("b")

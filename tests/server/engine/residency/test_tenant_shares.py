@@ -7,12 +7,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from headmix_server.engine.residency.tenant_shares import Shares
+from headmix_server.engine.residency.tenant_shares import TenantShares
 from headmix_server.engine.victims import choose_victims
 from tests.support.shares import make_shares
 
 
-def leaving(shares: Shares, candidates: Collection[str], tenant: str, cost: int = 1, *, count: int = 1) -> str | None:
+def leaving(
+    shares: TenantShares, candidates: Collection[str], tenant: str, cost: int = 1, *, count: int = 1
+) -> str | None:
     """Return who would leave, in order, as one text; None where nobody may."""
     view = shares.view()
     chosen = choose_victims(shares, candidates, tenant, cost, lambda gone: len(gone) >= count, view=view, queued={})
