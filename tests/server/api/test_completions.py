@@ -141,6 +141,16 @@ async def test_an_adapter_answers_under_its_name_and_the_response_says_exactly_w
         assert sent.tenant == "tenant"
 
 
+async def test_an_error_about_an_adapter_says_which_it_is_about(rig: ApiRig) -> None:
+    version = rig.publish("tone", labels=("bad", "good"))
+    for stream in (False, True):
+        response = await rig.client.post(URL, json={"model": "tone", "prompt": "x", "stream": stream})
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "task_mismatch")
+        assert response.headers["x-headmix-adapter"] == f"tone@1 {version.digest}"
+    unknown = await rig.client.post(URL, json={"model": "nobody", "prompt": "x"})
+    assert (unknown.status_code, "x-headmix-adapter" in unknown.headers) == (404, False)
+
+
 async def test_the_base_alone_has_no_adapter_header(rig: ApiRig) -> None:
     response = await rig.client.post(URL, json=body())
     assert "x-headmix-adapter" not in response.headers

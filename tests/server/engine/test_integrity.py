@@ -171,7 +171,7 @@ def keep_a_finished_sequence(bench: Bench) -> None:
 
 
 def hear_of_the_longest_silent_last(bench: Bench) -> None:
-    bench.engine.tiers._presence._heard["ghost"] = -1.0
+    bench.engine.tiers._recent._heard["ghost"] = -1.0
 
 
 def load_what_is_not_on_its_way(bench: Bench) -> None:

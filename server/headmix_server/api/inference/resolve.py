@@ -3,8 +3,7 @@
 Resolved once, when the request arrives: a name that moves on afterwards does not move the request.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -23,7 +22,7 @@ CANARY_KEY_HEADER = "x-headmix-canary-key"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A resolved `model`; without a version it is the base alone. `headers` say in the response which adapter answered.
+    """A resolved `model`; without a version it is the base alone.
 
     `name` is what the client calls it, without a version.
     """
@@ -31,7 +30,6 @@ class Model:
     name: str
     version: AdapterVersion | None = None
     ref: AdapterRef | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def adapter_header(tenant: str, version: AdapterVersion) -> dict[str, str]:
@@ -41,6 +39,8 @@ def adapter_header(tenant: str, version: AdapterVersion) -> dict[str, str]:
 
 async def resolve_model(request: Request, state: ApiState, name: str, user: str | None = None) -> Model:
     """Return what the name stands for, and note it in the record; an adapter is held until the request has ended.
+
+    Whatever the answer turns out to be, its header says which adapter it is about.
 
     Where a canary of the name runs, the client's key decides (or else `user`, or the request's id) which version
     answers.
@@ -55,8 +55,8 @@ async def resolve_model(request: Request, state: ApiState, name: str, user: str 
     version = await hold_version(state, name, record, draw=draw_of(key, name))
     if version.canary is not None and "@" not in name:
         record.compared = version.version
-    called = version.called_by(record.tenant)
-    return Model(called, version, state.library.ref(version, record.tenant), adapter_header(record.tenant, version))
+    record.headers.update(adapter_header(record.tenant, version))
+    return Model(version.called_by(record.tenant), version, state.library.ref(version, record.tenant))
 
 
 async def hold_version(

@@ -9,7 +9,7 @@ handling of process signals (draining is ours), and the end of the source on dis
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from time import monotonic
 from typing import Any
 
@@ -42,9 +42,7 @@ def data(json: str | bytes) -> bytes:
     return b"data: " + (json.encode() if isinstance(json, str) else json) + b"\n\n"
 
 
-async def open_stream(
-    request: Request, events: Events, headers: Mapping[str, str], *, patience: float = FIRST_EVENT_SECONDS
-) -> "EventStream":
+async def open_stream(request: Request, events: Events, *, patience: float = FIRST_EVENT_SECONDS) -> "EventStream":
     """Wait for the first event, at most `patience` seconds, and return the response that sends it and the rest.
 
     Raises:
@@ -60,7 +58,7 @@ async def open_stream(
         await end_tasks(first)
         await events.aclose()
         raise
-    return EventStream(first, events, record_of(request), headers)
+    return EventStream(first, events, record_of(request))
 
 
 async def _settle(first: asyncio.Future[Event | None], patience: float) -> None:
@@ -77,11 +75,10 @@ class EventStream(Response):
         first: asyncio.Future[Event | None],
         events: Events,
         record: RequestRecord,
-        headers: Mapping[str, str],
     ) -> None:
         self.status_code = 200
         self.background = None
-        self.init_headers({**headers, "cache-control": "no-store", "x-accel-buffering": "no"})
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
         self._pending = first
         self._events = events
         self._record = record

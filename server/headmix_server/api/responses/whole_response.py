@@ -1,7 +1,7 @@
 """A whole JSON answer that was made in pieces, sent without joining more of them than a block at a time."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,11 +15,11 @@ class WholeResponse(Response):
 
     media_type = "application/json"
 
-    def __init__(self, pieces: Sequence[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, pieces: Sequence[bytes]) -> None:
         self.status_code = 200
         self.background = None
         self._pieces = pieces
-        self.init_headers({**headers, "content-length": str(sum(map(len, pieces)))})
+        self.init_headers({"content-length": str(sum(map(len, pieces)))})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""

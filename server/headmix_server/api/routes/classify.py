@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 
 from headmix_adapters.config import ClassifierConfig
 from headmix_server.api.dependencies import State
@@ -30,9 +30,7 @@ router = APIRouter(tags=["classification"], route_class=GuardedRoute)
 
 
 @router.post("/v1/classify", response_model_exclude_none=True)
-async def classify(
-    request: Request, response: Response, body: ClassifyRequest, admission: Admitted, state: State
-) -> ClassifyResponse:
+async def classify(request: Request, body: ClassifyRequest, admission: Admitted, state: State) -> ClassifyResponse:
     """Classify one text or several with a classifier adapter."""
     record = record_of(request)
     bounds_of(state.settings).check(body)
@@ -56,7 +54,6 @@ async def classify(
     scores = await until_disconnected(request, _scores(state, record, ref, messages))
     for score in scores:
         record.queued(score.queue_seconds)
-    response.headers.update(model.headers)
     head = version.config.classifier
     if head is None:
         raise InternalError(f"the classifier {version.digest} has no head")

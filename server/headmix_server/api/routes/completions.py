@@ -29,8 +29,8 @@ async def create_completion(request: Request, body: CompletionRequest, admission
     job = await _make_job(request, body, admission, state)
     answer = CompletionAnswer(job, body)
     if body.stream:
-        return await open_stream(request, answer.events(), job.model.headers)
-    return WholeResponse(await until_disconnected(request, answer.whole()), job.model.headers)
+        return await open_stream(request, answer.events())
+    return WholeResponse(await until_disconnected(request, answer.whole()))
 
 
 async def _make_job(request: Request, body: CompletionRequest, admission: Admission, state: ApiState) -> Job:

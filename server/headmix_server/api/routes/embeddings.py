@@ -4,7 +4,7 @@ import base64
 import struct
 from collections.abc import Sequence
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 
 from headmix_adapters.families import usual_pooling
 from headmix_server.api.dependencies import State
@@ -28,7 +28,7 @@ router = APIRouter(tags=["embeddings"], route_class=GuardedRoute)
 
 @router.post("/v1/embeddings")
 async def create_embeddings(
-    request: Request, response: Response, body: EmbeddingRequest, admission: Admitted, state: State
+    request: Request, body: EmbeddingRequest, admission: Admitted, state: State
 ) -> EmbeddingResponse:
     """Make a vector of one text or several: the pooled final hidden states of the base or of an adapter on it."""
     record = record_of(request)
@@ -53,7 +53,6 @@ async def create_embeddings(
     embedded = await until_disconnected(request, _vectors(state, record, model, messages))
     for one in embedded:
         record.queued(one.queue_seconds)
-    response.headers.update(model.headers)
     as_text = body.encoding_format == "base64"
     return EmbeddingResponse(
         data=[

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from headmix_server.api.dependencies import State
 from headmix_server.api.schemas.health import Health
 from headmix_server.core.errors import EngineUnavailable
-from headmix_server.engine_client.client import RETRY_UNAVAILABLE, EngineState
+from headmix_server.engine_client.client import EngineState
 
 router = APIRouter(tags=["health"])
 
@@ -27,7 +27,7 @@ async def healthy(state: State) -> Response:
     """Answer 200 or 503, without a body, as `/readyz` would: what vLLM's probes and benchmarks ask."""
     if state.engine.state is EngineState.READY:
         return Response()
-    return Response(status_code=EngineUnavailable.status, headers={"retry-after": str(RETRY_UNAVAILABLE)})
+    return Response(status_code=EngineUnavailable.status, headers={"retry-after": str(EngineUnavailable.usual_retry)})
 
 
 @router.head("/readyz", include_in_schema=False)
@@ -39,4 +39,4 @@ async def ready(state: State) -> Response:
         return JSONResponse({"status": "ready"})
     reason = "the server is shutting down" if engine.state is EngineState.DRAINING else engine.reason
     body = {"status": engine.state.value, "reason": reason}
-    return JSONResponse(body, 503, {"retry-after": str(RETRY_UNAVAILABLE)})
+    return JSONResponse(body, 503, {"retry-after": str(EngineUnavailable.usual_retry)})

@@ -34,7 +34,7 @@ class Connection:
             self.pinged.set()
 
     async def stream(self, events: AsyncGenerator[str, None], *, patience: float = 5.0) -> list[bytes]:
-        response = await open_stream(self.request, events, {"x-a": "b"}, patience=patience)
+        response = await open_stream(self.request, events, patience=patience)
         await response(self.request.scope, self.receive, self.send)
         return [message["body"] for message in self.sent if message["type"] == "http.response.body"]
 
@@ -48,7 +48,7 @@ async def test_events_are_data_lines_and_a_good_end_is_done() -> None:
     assert await connection.stream(events()) == [b'data: {"a":1}\n\n', b'data: {"a":2}\n\n', DONE, b""]
     headers = dict(connection.sent[0]["headers"])
     assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
-    assert (headers[b"cache-control"], headers[b"x-a"]) == (b"no-store", b"b")
+    assert (headers[b"cache-control"], headers[b"x-accel-buffering"]) == (b"no-store", b"no")
 
 
 async def test_a_stream_without_events_is_only_done() -> None:
