@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TypeVar
 
 from headmix_server.core.errors import EngineUnavailable, ServerOverloaded
 from headmix_server.core.messages import (
@@ -47,6 +48,8 @@ from headmix_server.engine_client.connection import EngineConnection
 from headmix_server.engine_client.mailbox import Mailbox, is_last
 from headmix_server.engine_client.open_limit import OpenLimit
 from headmix_server.engine_client.socket import EngineSocket
+
+A = TypeVar("A", Classified, Embedded, AdapterLoaded)
 
 _OUTPUTS_AT_ONCE = 512
 """Outputs that are handed on before others have their turn: some ten milliseconds."""
@@ -215,20 +218,10 @@ class EngineClient:
                 if output.finish_reason is not None:
                     return
 
-    async def classify(self, message: Classify, computed: Computed | None = None) -> Classified:
-        """Return the scores of one text; raises as `generate` does."""
+    async def ask(self, message: Classify | Embed | LoadAdapter, kind: type[A], computed: Computed | None = None) -> A:
+        """Return the one answer to a message, of the kind that it has; raises as `generate` does."""
         with self._opened(message, computed) as mailbox:
-            return await mailbox.get(Classified)
-
-    async def embed(self, message: Embed, computed: Computed | None = None) -> Embedded:
-        """Return the vector of one text; raises as `generate` does."""
-        with self._opened(message, computed) as mailbox:
-            return await mailbox.get(Embedded)
-
-    async def load(self, message: LoadAdapter) -> AdapterLoaded:
-        """Bring an adapter to the device and wait for it; raises as `generate` does."""
-        with self._opened(message) as mailbox:
-            return await mailbox.get(AdapterLoaded)
+            return await mailbox.get(kind)
 
     def unpin(self, digest: str, tenant: str) -> None:
         """End a tenant's pin; an engine that is not ready has nothing pinned."""

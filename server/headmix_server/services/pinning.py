@@ -15,7 +15,7 @@ from headmix_server.catalog.bytes.holds import HeldUntilEnd
 from headmix_server.catalog.library import Library
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.errors import EngineUnavailable, ModelNotFound
-from headmix_server.core.messages import LoadAdapter
+from headmix_server.core.messages import AdapterLoaded, LoadAdapter
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.engine_client.client import EngineClient
 from headmix_server.services.fetcher import Fetcher
@@ -57,7 +57,7 @@ class Pinning:
 
         Raises:
             ModelNotFound: not an adapter of this tenant's own.
-            HeadmixServerError: as `Fetcher.fetch` and `EngineClient.load`.
+            HeadmixServerError: as `Fetcher.fetch` and `EngineClient.ask`.
         """
         async with self._on_device(tenant, name) as version:
             add = asyncio.to_thread(self._library.catalog.pins.add, tenant, name, actor=actor)
@@ -176,7 +176,9 @@ class Pinning:
         try:
             await self._fetcher.fetch(version.digest, tenant)
             name = f"pin.{secrets.token_hex(8)}"
-            await self._engine.load(LoadAdapter(request_id=name, adapter=self._library.ref(version), pin=True))
+            await self._engine.ask(
+                LoadAdapter(request_id=name, adapter=self._library.ref(version), pin=True), AdapterLoaded
+            )
             yield version
         finally:
             self._under_way -= Counter([pin])

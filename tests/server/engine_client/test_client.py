@@ -16,6 +16,7 @@ from headmix_server.core.errors import (
 )
 from headmix_server.core.messages import (
     Abort,
+    AdapterLoaded,
     Classified,
     Classify,
     EngineReport,
@@ -240,7 +241,9 @@ async def test_a_tenant_that_floods_does_not_keep_another_out(client: EngineClie
 
 async def test_a_dead_engine_fails_every_open_request_with_the_reason(client: EngineClient, engine: FakeEngine) -> None:
     generation = asyncio.create_task(collect(client, request("a")))
-    classification = asyncio.create_task(client.classify(Classify(request_id="b", tenant="t", prompt=[1], adapter=REF)))
+    classification = asyncio.create_task(
+        client.ask(Classify(request_id="b", tenant="t", prompt=[1], adapter=REF), Classified)
+    )
     await engine.expect(Classify)
     client.detach("the engine died of signal 9")
     for task in (generation, classification):
@@ -310,9 +313,9 @@ async def test_telling_an_engine_that_is_gone_to_stop_waits_for_nobody(client: E
 
 async def test_classifying_and_loading_return_their_answers(client: EngineClient, engine: FakeEngine) -> None:
     engine.answering, engine.probs = True, [0.25, 0.75]
-    scores = await client.classify(Classify(request_id="c", tenant="t", prompt=[1], adapter=REF))
+    scores = await client.ask(Classify(request_id="c", tenant="t", prompt=[1], adapter=REF), Classified)
     assert scores == Classified(request_id="c", probs=[0.25, 0.75], queue_seconds=0.25)
-    loaded = await client.load(LoadAdapter(request_id="l", adapter=REF))
+    loaded = await client.ask(LoadAdapter(request_id="l", adapter=REF), AdapterLoaded)
     assert loaded.digest == REF.digest
 
 
@@ -321,7 +324,7 @@ async def test_an_answer_of_another_kind_fails_its_request_instead_of_letting_it
 ) -> None:
     asked = [
         asyncio.create_task(collect(client, request())),
-        asyncio.create_task(client.load(LoadAdapter(request_id="l", adapter=REF))),
+        asyncio.create_task(client.ask(LoadAdapter(request_id="l", adapter=REF), AdapterLoaded)),
     ]
     await engine.expect(Generate)
     await engine.expect(LoadAdapter)
@@ -329,7 +332,9 @@ async def test_an_answer_of_another_kind_fails_its_request_instead_of_letting_it
     for one in asked:
         with pytest.raises(InternalError, match="Classified"):
             await one
-    classifying = asyncio.create_task(client.classify(Classify(request_id="c", tenant="t", prompt=[1], adapter=REF)))
+    classifying = asyncio.create_task(
+        client.ask(Classify(request_id="c", tenant="t", prompt=[1], adapter=REF), Classified)
+    )
     await engine.expect(Classify)
     await engine.send(token(1, request_id="c"))
     with pytest.raises(InternalError, match="TokenOutput"):

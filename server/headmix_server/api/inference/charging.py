@@ -1,15 +1,15 @@
 """Adding what the engine computed for a request to the request's record, whatever becomes of the request."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from headmix_server.api.middleware.request_record import RequestRecord
-from headmix_server.core.messages import Classify, Embed
+from headmix_server.core.messages import Classified, Classify, Embed, Embedded
+from headmix_server.engine_client.client import EngineClient
 from headmix_server.engine_client.computed import Computed
 
-M = TypeVar("M", Classify, Embed)
-T = TypeVar("T")
+A = TypeVar("A", Classified, Embedded)
 
 
 @asynccontextmanager
@@ -32,8 +32,8 @@ async def counted(
 
 
 async def counted_answer(
-    record: RequestRecord, place: int, message: M, ask: Callable[[M, Computed], Coroutine[Any, Any, T]]
-) -> T:
-    """Ask the engine for the one answer to a text, counted as `counted` does; raises what `ask` raises."""
+    record: RequestRecord, place: int, engine: EngineClient, message: Classify | Embed, kind: type[A]
+) -> A:
+    """Ask the engine for the one answer to a text, counted as `counted` does; raises what `EngineClient.ask` raises."""
     async with counted(record, place, len(message.prompt)) as computed:
-        return await ask(message, computed)
+        return await engine.ask(message, kind, computed)

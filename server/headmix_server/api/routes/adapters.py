@@ -29,7 +29,7 @@ from headmix_server.api.state import ApiState
 from headmix_server.api.uploads.publish import receive_and_publish
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.errors import ArtifactDamaged
-from headmix_server.core.messages import LoadAdapter
+from headmix_server.core.messages import AdapterLoaded, LoadAdapter
 from headmix_server.core.types import Residency
 
 router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
@@ -175,7 +175,7 @@ async def load_adapter(
 
 async def _load(state: ApiState, message: LoadAdapter) -> None:
     await state.fetcher.fetch(message.adapter.digest, message.adapter.tenant)
-    await state.engine.load(message)
+    await state.engine.ask(message, AdapterLoaded)
 
 
 async def _resolve(request: Request, state: ApiState, named: str, number: int | None = None) -> AdapterVersion:

@@ -70,8 +70,9 @@ async def _scores(
     state: ApiState, record: RequestRecord, ref: AdapterRef, messages: Sequence[Classify]
 ) -> list[Classified]:
     await state.fetcher.fetch(ref.digest, ref.tenant)
-    ask = state.engine.classify
-    return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
+    return await side_by_side(
+        counted_answer(record, place, state.engine, message, Classified) for place, message in enumerate(messages)
+    )
 
 
 def classification(index: int, probs: list[float], head: ClassifierConfig) -> Classification:

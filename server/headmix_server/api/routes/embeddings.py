@@ -67,8 +67,9 @@ async def create_embeddings(
 async def _vectors(state: ApiState, record: RequestRecord, model: Model, messages: Sequence[Embed]) -> list[Embedded]:
     if model.ref is not None:
         await state.fetcher.fetch(model.ref.digest, model.ref.tenant)
-    ask = state.engine.embed
-    return await side_by_side(counted_answer(record, place, message, ask) for place, message in enumerate(messages))
+    return await side_by_side(
+        counted_answer(record, place, state.engine, message, Embedded) for place, message in enumerate(messages)
+    )
 
 
 def embedding_params(state: ApiState, body: EmbeddingRequest) -> EmbeddingParams:
