@@ -20,7 +20,8 @@ test: .venv/.installed  ## The fast suite: no network, no GPU; one computing thr
 test-fast: .venv/.installed  ## Under a minute: no server, no database server, no training
 	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -k "not postgresql" tests/client tests/adapters/artifact \
 		tests/adapters/inject tests/adapters/text tests/server/core tests/server/engine tests/server/models tests/server/tenancy \
-		tests/server/text tests/server/api/test_chat.py tests/server/api/test_classify.py --ignore=tests/server/text/workers
+		tests/server/text tests/server/api/test_chat.py tests/server/api/test_classify.py --ignore=tests/server/text/workers \
+		--ignore=tests/server/engine/test_hostile_neighbour.py --ignore=tests/server/engine/test_loop_properties.py
 
 test-gpu: .venv/.installed  ## What only a GPU can show; without one every test is skipped and says so
 	$(BIN)/pytest tests/gpu
