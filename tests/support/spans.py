@@ -8,7 +8,7 @@ from headmix_server.kernels.attention.step_layout import BlockTable, StepLayout,
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """See `kernels.step_layout.Span`."""
+    """See `kernels.attention.step_layout.Span`."""
 
     start: int
     count: int

@@ -1,6 +1,6 @@
 """The artifact: an adapter's one safetensors file, read, judged and named by its digest.
 
-Importing it loads no torch; `artifact.write` and `artifact.tensors`, which need torch, are imported on their own.
+Importing it loads no torch; `artifact.write` and `artifact.load`, which need torch, are imported on their own.
 """
 
 from headmix_adapters.artifact.digest import digest_bytes, digest_file

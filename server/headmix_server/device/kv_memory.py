@@ -1,6 +1,6 @@
 """The memory of the key/value cache: for every layer, keys and values of every token place.
 
-Which sequence owns which block, `engine.kv_cache` knows.
+Which sequence owns which block, `engine.cache.kv_cache` knows.
 """
 
 from collections.abc import Sequence

@@ -64,7 +64,7 @@ class TorchRunner:
         self._threads = torch.get_num_threads()
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
-        """Read an artifact into host memory; see `device.adapter_files.load_adapter`."""
+        """Read an artifact into host memory; see `device.adapters.adapter_files.load_adapter`."""
         with computing_alone():
             return self._pool.prepare(load_adapter(ref, self._base))
 

@@ -1,7 +1,7 @@
 """The base's tokenizer as serving needs it: the shared reader's ids, and what each token adds to a text.
 
 What the folder's files mean is `headmix_adapters.text`'s; this owns how tokens are shown. It knows neither adapters nor
-HTTP; `text.extended` adds an adapter's words to a copy.
+HTTP; `text.vocabulary.extended` adds an adapter's words to a copy.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The one shape of an error, for OpenAPI; bodies are made in `api.errors`."""
+"""The one shape of an error, for OpenAPI; bodies are made in `api.middleware.error_responses`."""
 
 from collections import defaultdict
 from typing import Any

@@ -1,7 +1,7 @@
 """One connection: uvicorn's, with bounds on what its client may send and on how long it may keep still.
 
 Owns the refusal of what goes beyond them, the time a request's headers may take and a connection may be idle, and what
-becomes of a body that nobody reads. How fast a body must come that is read, `api.body_limit` says.
+becomes of a body that nobody reads. How fast a body must come that is read, `api.middleware.body_limit` says.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Pins: the names whose current version stays on the device. That it does is seen to by `api.pinning`."""
+"""Pins: the names whose current version stays on the device. That it does is seen to by `services.pinning`."""
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session

@@ -1,6 +1,6 @@
 """Adapters kept as their images, for kernels that read them where they lie: installing is one copy and a few numbers.
 
-Owns the arenas and the tables of `kernels.image_tables`; the kernels are whoever makes a step of them.
+Owns the arenas and the tables of `kernels.adapters.image_tables`; the kernels are whoever makes a step of them.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -20,7 +20,7 @@ MakeStep = Callable[[ImageTables, RowRoute, AddedInputs | None], StepAdapters]
 
 
 class ImageStorage:
-    """See `device.slot_storage.SlotStorage`. Above `max_bytes` what is free is given back to the system."""
+    """See `device.adapters.slot_storage.SlotStorage`. Above `max_bytes` what is free is given back to the system."""
 
     def __init__(self, base: BaseShape, num_slots: int, make_step: MakeStep, max_bytes: int | None = None) -> None:
         self._make_step = make_step

@@ -124,7 +124,7 @@ class TermArena:
 
 
 class StepTerm:
-    """A term's weights for one step; see `kernels.adapters.TermWeights`."""
+    """A term's weights for one step; see `kernels.adapters.batched.TermWeights`."""
 
     def __init__(self, A: Tensor, B: Tensor, index: Tensor, bias: Tensor | None) -> None:
         self._A, self._B, self._index, self._bias = A, B, index, bias

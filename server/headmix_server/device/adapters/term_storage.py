@@ -18,7 +18,7 @@ from headmix_server.kernels.adapters.segments import build_route
 
 
 class TermStorage:
-    """See `device.slot_storage.SlotStorage`. Above `max_bytes` arenas let go of their free rows."""
+    """See `device.adapters.slot_storage.SlotStorage`. Above `max_bytes` arenas let go of their free rows."""
 
     def __init__(self, base: BaseShape, num_slots: int, dtype: torch.dtype, max_bytes: int | None = None) -> None:
         self._base = base

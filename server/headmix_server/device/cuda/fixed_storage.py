@@ -1,7 +1,7 @@
 """Adapters kept as their images in memory that is taken once and never moves, as captured CUDA graphs need it.
 
-Owns the arena, the tables of `kernels.image_tables` at fixed addresses, and which copies are under way. The kernels are
-whoever makes a step of them. Images have the base's dtype.
+Owns the arena, the tables of `kernels.adapters.image_tables` at fixed addresses, and which copies are under way. The
+kernels are whoever makes a step of them. Images have the base's dtype.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -42,7 +42,7 @@ class _Held:
 
 
 class FixedStorage:
-    """See `device.slot_storage.SlotStorage`.
+    """See `device.adapters.slot_storage.SlotStorage`.
 
     `capacity` is in numbers. `longest_row` is the widest row of z a captured step has room for; wider adapters are
     refused, for which steps run is decided before it is known which adapters will be in them.

@@ -37,7 +37,7 @@ _FORMS: Mapping[TermKey, Callable[[Tensor, SegmentWeights], Tensor]] = {
 
 
 class BatchedAdapters:
-    """See `kernels.adapters.StepAdapters`.
+    """See `kernels.adapters.protocol.StepAdapters`.
 
     `widths` are H*P and G*P; `terms` maps the terms that take part to their weights. `added` None: no row's token is
     one an adapter added.

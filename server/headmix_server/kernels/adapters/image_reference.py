@@ -66,7 +66,7 @@ def term_delta(key: TermKey, inputs: Tensor, term: TermTensors) -> Tensor:
 
 
 class ReferenceAdapters:
-    """See `kernels.adapters.StepAdapters`. `added` None: no row's token is one an adapter added."""
+    """See `kernels.adapters.protocol.StepAdapters`. `added` None: no row's token is one an adapter added."""
 
     def __init__(self, tables: ImageTables, route: RowRoute, added: AddedInputs | None = None) -> None:
         self._tables = tables

@@ -1,7 +1,8 @@
 """What a fast kernel reads of the adapters on a device: their images in flat memory, and which rows run with which.
 
 An image is one adapter's tensors in one run of an arena; the tables say where each term of each layer begins. Owns
-the meaning of these numbers; who wrote them (`device.adapter_pool`) and how they are multiplied is not known here.
+the meaning of these numbers; who wrote them (`device.adapters.adapter_pool`) and how they are multiplied is not known
+here.
 """
 
 from collections.abc import Sequence

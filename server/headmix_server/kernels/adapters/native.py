@@ -28,7 +28,7 @@ _SITES = ({"q", "k", "v"}, {"o"}, {"gate_up"}, {"down"})
 
 
 class NativeAdapters:
-    """See `kernels.adapters.StepAdapters`. `added` None: no row's token is one an adapter added.
+    """See `kernels.adapters.protocol.StepAdapters`. `added` None: no row's token is one an adapter added.
 
     Inputs and projections are float32 on the CPU, their rows contiguous, any distance apart and not overlapping each
     other; anything else raises RuntimeError, as do tables that point outside their arena.

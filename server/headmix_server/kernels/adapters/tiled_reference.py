@@ -13,6 +13,6 @@ from headmix_server.kernels.triton.needs import Launches
 def reference_step(
     tables: ImageTables, tiles: RowTiles, z: Tensor, launches: Launches, added: AddedInputs | None
 ) -> StepAdapters:
-    """Make a step that reads tiles when it is asked, as kernels do; see `device.fixed_storage.MakeTiledStep`."""
+    """Make a step that reads tiles when it is asked, as kernels do; see `device.cuda.fixed_storage.MakeTiledStep`."""
     del z, launches
     return ReferenceAdapters(tables, RowRoute(tiles.slots, tiles.starts, tiles.rows), added)

@@ -57,7 +57,7 @@ def tabulate_pages(ends: Tensor, blocks: Tensor, block_size: int) -> PageTable:
 
 
 class FlashInferAttention:
-    """See `kernels.attention.StepAttention`: causal, any mix of prefill chunks and single rows.
+    """See `kernels.attention.torch_sdpa.StepAttention`: causal, any mix of prefill chunks and single rows.
 
     `caches` are every layer's keys and values [places, G, P]. `wrapper` returns the prefill wrapper for a scale and
     window, the same in every step.

@@ -1,7 +1,7 @@
 """Attention on the CPU by the native operations: one call a layer for the whole ragged batch, nothing gathered.
 
 Keys and values are read where they lie: through the block table, or in the step's own projections. Tested against
-`kernels.attention`. Needs `kernels.native` loaded.
+`kernels.attention.torch_sdpa`. Needs `kernels.native` loaded.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from headmix_server.kernels.attention.torch_sdpa import refuse_window
 
 
 class NativePagedAttention:
-    """See `kernels.attention.PagedAttention`; everything is float32 on the CPU, heads side by side.
+    """See `kernels.attention.torch_sdpa.PagedAttention`; everything is float32 on the CPU, heads side by side.
 
     Anything else, and a table that points outside the cache, raises RuntimeError from `attend` with nothing written.
     """
@@ -34,7 +34,7 @@ class NativePagedAttention:
 
 
 class NativeWholeAttention:
-    """See `kernels.attention.WholeAttention`; the same demands as `NativePagedAttention`'s."""
+    """See `kernels.attention.torch_sdpa.WholeAttention`; the same demands as `NativePagedAttention`'s."""
 
     def __init__(self, layout: StepLayout) -> None:
         self._rows = layout.rows

@@ -26,7 +26,7 @@ class StaticAttention(Protocol):
         ...
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
-        """See `kernels.attention.StepAttention`."""
+        """See `kernels.attention.torch_sdpa.StepAttention`."""
         ...
 
 

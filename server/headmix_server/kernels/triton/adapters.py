@@ -42,7 +42,7 @@ _GATE_UP, _DOWN = TERM_INDEX["gate_up", "shared", "m"], TERM_INDEX["down", "shar
 
 
 class TritonAdapters:
-    """See `kernels.adapters.StepAdapters`.
+    """See `kernels.adapters.protocol.StepAdapters`.
 
     All images are in one arena, whose type is the batch's too; the other is empty. `z` is scratch, float32
     [routed rows, width] with a width no smaller than any adapter's `z_width`. `added` None: no row's token is one an

@@ -3,7 +3,7 @@
 Flash-decoding (Dao et al., 2023, https://crfm.stanford.edu/2023/10/12/flashdecoding.html): a row's context is cut into
 parts that are attended to side by side, and the parts' sums are joined. The row's own key and value come from the step
 itself, and the program that has them writes them into the cache, so no other program reads what is being written.
-Shapes and addresses never change between steps: see `kernels.static_attention`.
+Shapes and addresses never change between steps: see `kernels.attention.static`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -129,7 +129,7 @@ def _join_parts(
 
 
 class TritonDecodeAttention:
-    """See `kernels.static_attention.StaticAttention`.
+    """See `kernels.attention.static.StaticAttention`.
 
     `caches` are every layer's keys and values [places, G, P] in blocks of `block_size` places.
     """

@@ -15,7 +15,7 @@ from headmix_server.kernels.quantize import ZERO, RowQuantizer, quantize_rows, t
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Int8Linear:
-    """See `models.linear.Linear`."""
+    """See `models.formats.linear.Linear`."""
 
     packed: Tensor  # [in, out] int8, opaque
     scales: Tensor  # [out]
@@ -44,7 +44,7 @@ def int8_linear(weight: Tensor, bias: Tensor | None, quantize: RowQuantizer) -> 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Int8Table:
-    """See `models.token_table.TokenTable`; every row has its own scale."""
+    """See `models.layers.token_table.TokenTable`; every row has its own scale."""
 
     codes: Tensor  # [vocab, D] int8
     scales: Tensor  # [vocab, 1]

@@ -21,7 +21,7 @@ FP8_CAPABILITY = (8, 9)
 
 
 class TorchaoFormat:
-    """See `models.linear_format.LinearFormat`.
+    """See `models.formats.linear_format.LinearFormat`.
 
     Raises:
         UnsupportedModelError: torchao is not installed, or the GPU has no such numbers.

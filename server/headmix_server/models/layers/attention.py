@@ -1,7 +1,7 @@
 """The self-attention of a layer on the rows of a ragged batch, with the adapters' additions.
 
 Every family's attention is this one: biases, norms of queries and keys, rotary angles and a window are there or not.
-Which rows and cached keys a row attends to is the step's (`kernels.attention`).
+Which rows and cached keys a row attends to is the step's (`kernels.attention.torch_sdpa`).
 """
 
 from dataclasses import dataclass

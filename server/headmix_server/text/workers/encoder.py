@@ -1,7 +1,7 @@
 """Text to token ids, the slow way: what builds a tokenizer's copy with an adapter's words, or one for plain text.
 
 A copy costs a tenth of a second or more with the interpreter's lock held, so the process that answers HTTP never makes
-one: its workers do (`text.worker`), and tests, as the truth that fast paths are compared with.
+one: its workers do (`text.workers.worker`), and tests, as the truth that fast paths are compared with.
 """
 
 from collections.abc import Callable, Sequence
