@@ -66,7 +66,6 @@ class _Body:
         self._max_bytes = max_bytes
         self._budget = budget
         self._arriving: ArrivingBody | None = None
-        self._received = 0
         self._patience = pace.seconds
         self._complete = False
 
@@ -78,15 +77,15 @@ class _Body:
         """
         if self._complete:
             return await self._receive()
+        record = record_in(self._scope)
         if self._arriving is None:
-            self._arriving = self._budget.open(record_in(self._scope).tenant)
+            self._arriving = self._budget.open(record.tenant)
             declared = Headers(scope=self._scope).get("content-length", "")
             self._check_size(int(declared) if declared.isdecimal() else 0)
         message = await self._next(self._arriving)
         size = len(message.get("body", b""))
-        self._received += size
-        record_in(self._scope).body_bytes = self._received
-        self._check_size(self._received)
+        record.body_bytes += size
+        self._check_size(record.body_bytes)
         self._complete = not message.get("more_body", False)
         if self._complete:
             self._arriving.end()  # parsed within this turn of the loop

@@ -101,5 +101,9 @@ def _is_paced(scope: Scope, status: int) -> bool:
 
 def _party(scope: Scope) -> str:
     """Return whose answer it is; a tenant's name has no colon."""
-    tenant = record_in(scope).tenant
-    return tenant or f"address:{network_of(scope['client'][0] if scope.get('client') else '')}"
+    return record_in(scope).tenant or party_at(scope.get("client"))
+
+
+def party_at(client: tuple[str, int] | None) -> str:
+    """Return who asks without a key: whoever is at the client's address."""
+    return f"address:{network_of(client[0] if client else '')}"

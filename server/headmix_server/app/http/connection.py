@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from headmix_server.api.middleware.error_responses import error_response
-from headmix_server.api.middleware.refusal_pace import RefusalPace
+from headmix_server.api.middleware.refusal_pace import RefusalPace, party_at
 from headmix_server.app.held_flow import HeldFlow
 from headmix_server.app.http.connection_table import ConnectionTable
 from headmix_server.app.http.request_bounds import HeaderLimits, RequestBounds, TooLargeError
@@ -29,7 +29,6 @@ from headmix_server.core.errors import (
     RequestTimeout,
     ServerOverloaded,
 )
-from headmix_server.tenancy.failed_keys import network_of
 
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 16 * 1024 * 1024
@@ -335,7 +334,7 @@ class HttpConnection(HttpToolsProtocol):
             self.give_way()
             return
         self._table.waits(self)
-        wait = self._pace.take(network_of(self.client[0] if self.client else ""))
+        wait = self._pace.take(party_at(self.client))
         if wait:
             self._arm(wait, partial(self._answer_and_linger, error))
         else:
