@@ -140,7 +140,7 @@ class Oracle:
             blocks=(),
             lease=None,
             samples=True,
-            sampling=message.sampling,
+            params=message.sampling,
         )
         token = history[position]
         if token >= logits.numel():

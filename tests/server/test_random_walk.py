@@ -23,7 +23,7 @@ from benchmarks.soak.world import Sizes, World
 from headmix_adapters.base import resolve_base
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.runner import Batch, HostAdapter, RowResult, Runner
-from headmix_server.core.types import AdapterRef
+from headmix_server.core.types import AdapterRef, ClassificationParams, SamplingParams
 from headmix_server.device.adapters.adapter_files import LoadedAdapter
 from headmix_server.device.outputs import ReadOut
 from headmix_server.engine.cache.block_keys import KeyMaker
@@ -129,7 +129,7 @@ class SilentBase(Broken):
 
     def run(self, batch: Batch) -> list[RowResult]:
         first, *others = batch.rows
-        generates = first.sampling is not None or first.embedding is not None
+        generates = not isinstance(first.params, ClassificationParams)
         return self.inner.run(Batch((structs.replace(first, lease=None) if generates else first, *others)))
 
 
@@ -161,7 +161,9 @@ class OtherSeed(Broken):
     def run(self, batch: Batch) -> list[RowResult]:
         self.rows_seen += len(batch.rows)
         rows = tuple(
-            row if row.sampling is None else structs.replace(row, sampling=with_seed(row.sampling, self.rows_seen))
+            structs.replace(row, params=with_seed(row.params, self.rows_seen))
+            if isinstance(row.params, SamplingParams)
+            else row
             for row in batch.rows
         )
         return self.inner.run(Batch(rows))

@@ -134,11 +134,10 @@ def test_generation_on_an_encoder_is_refused_by_the_engine_and_by_the_runner(tmp
         blocks=[0],
         lease=None,
         samples=False,
-        sampling=None,
-        embedding=MEAN,
+        params=MEAN,
     )
     rows = (
-        msgspec.structs.replace(embeds, samples=True, sampling=GREEDY, embedding=None),
+        msgspec.structs.replace(embeds, samples=True, params=GREEDY),
         msgspec.structs.replace(embeds, sequence_id=2),
         msgspec.structs.replace(embeds, sequence_id=3, start=1, samples=True),
     )

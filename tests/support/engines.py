@@ -161,7 +161,7 @@ class Bench:
         before = self.computed[request_id]
         self.computed[request_id] = TokenCounts(
             prompt=max(before.prompt, min(row.end, row.prompt_length)),
-            generated=before.generated + (row.samples and row.sampling is not None),
+            generated=before.generated + (row.samples and isinstance(row.params, SamplingParams)),
         )
 
     def submit(self, *messages: Request | LoadAdapter) -> None:

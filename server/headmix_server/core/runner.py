@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from headmix_server.core.errors import InternalError, ModelNotFound, NumericalError
-from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, TokenLogprob
+from headmix_server.core.types import AdapterRef, TaskParams, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
     """One sequence's share of a step: the tokens to compute, from position `start`, and where its cache lies.
 
     `lease` None means the base alone. `samples` is true when these tokens reach the end of what is known of the
-    sequence, so the step yields a result for it. `sampling` marks a generation, `embedding` an embedding; with neither
-    it is a classification. `history` is every token of the sequence so far (prompt and output, shared and not to be
-    changed); `prompt_length` splits it. `blocks`, likewise shared, may hold more than these tokens need.
+    sequence, so the step yields a result for it; of which kind, `params` says. `history` is every token of the sequence
+    so far (prompt and output, shared and not to be changed); `prompt_length` splits it. `blocks`, also shared, may hold
+    more than these tokens need.
 
     This and the results are structs because hundreds are made every step: a frozen dataclass takes seven times as long.
     """
@@ -44,8 +44,7 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
     blocks: Seq[int]
     lease: Lease | None
     samples: bool
-    sampling: SamplingParams | None
-    embedding: EmbeddingParams | None = None
+    params: TaskParams
 
     @property
     def tokens(self) -> Seq[int]:

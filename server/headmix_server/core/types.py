@@ -53,11 +53,22 @@ class SamplingParams(Frozen, frozen=True):
     prompt_logprobs: bool = False
 
 
+class ClassificationParams(Frozen, frozen=True):
+    """How a text is scored: as the adapter's head says, so a request has nothing to choose."""
+
+
 class EmbeddingParams(Frozen, frozen=True):
     """How a text's final hidden states become one vector; `normalize` divides it by its Euclidean length."""
 
     pooling: Pooling
     normalize: bool
+
+
+TaskParams = SamplingParams | ClassificationParams | EmbeddingParams
+"""What a sequence is computed for: a generation, a classification or an embedding.
+
+Whoever treats them differently matches all of them and ends in `assert_never`, so that a new kind is a type error.
+"""
 
 
 class TokenCounts(Frozen, frozen=True):

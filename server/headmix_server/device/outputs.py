@@ -7,6 +7,7 @@ whose numbers are not finite fails here, alone, wherever they come from: its sta
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from msgspec import UNSET, UnsetType
@@ -16,7 +17,7 @@ from torch.nn.functional import normalize
 from headmix_adapters.config import Pooling
 from headmix_adapters.reference import classify, label_probabilities, last_place
 from headmix_server.core.runner import NOT_FINITE, BatchRow, Pooled, RowResult, Scored
-from headmix_server.core.types import EmbeddingParams, SamplingParams, TokenLogprob
+from headmix_server.core.types import ClassificationParams, EmbeddingParams, SamplingParams, TokenLogprob
 from headmix_server.device.adapters.adapter_pool import Occupant
 from headmix_server.device.adapters.added_tokens import added_scores
 from headmix_server.device.pooling import PooledStates
@@ -53,7 +54,9 @@ class ReadOut:
         """Return every row's result by sequence, from the final hidden states [tokens, D]."""
         counts = _count_broken(placed, hidden)
         generating = [
-            (item, item.row.sampling) for item in placed if item.row.sampling is not None and item.row.samples
+            (item, params)
+            for item in placed
+            if isinstance(params := item.row.params, SamplingParams) and item.row.samples
         ]
         if not generating:
             return self._read(placed, hidden, counts.tolist())
@@ -72,18 +75,27 @@ class ReadOut:
         """Return the results of all but the sound rows that are due a token; `counts` are of broken states."""
         results: dict[int, RowResult] = {}
         for item, count in zip(placed, counts, strict=True):
-            row = item.row
-            if count:
-                results[row.sequence_id] = RowResult(row.sequence_id, NOT_FINITE)
-            elif row.embedding is not None:
-                results[row.sequence_id] = self._embed(item, row.embedding, hidden)
-            elif row.sampling is None:
-                results[row.sequence_id] = self._classify(item, hidden)
-            elif not row.samples:
-                scored = self._score_prompt(item, row.sampling, hidden)
-                failure = NOT_FINITE if scored is None else None
-                results[row.sequence_id] = RowResult(row.sequence_id, failure, scored or ())
+            number = item.row.sequence_id
+            result = RowResult(number, NOT_FINITE) if count else self._read_row(item, hidden)
+            if result is not None:
+                results[number] = result
         return results
+
+    def _read_row(self, item: Placed, hidden: Tensor) -> RowResult | None:
+        """Return what a sound row comes to; None where it is due a token."""
+        match item.row.params:
+            case SamplingParams() as sampling:
+                return None if item.row.samples else self._read_prompt(item, sampling, hidden)
+            case ClassificationParams():
+                return self._classify(item, hidden)
+            case EmbeddingParams() as params:
+                return self._embed(item, params, hidden)
+            case _:
+                assert_never(item.row.params)
+
+    def _read_prompt(self, item: Placed, sampling: SamplingParams, hidden: Tensor) -> RowResult:
+        scored = self._score_prompt(item, sampling, hidden)
+        return RowResult(item.row.sequence_id, NOT_FINITE if scored is None else None, scored or ())
 
     def _continue(
         self,

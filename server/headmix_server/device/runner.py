@@ -5,6 +5,7 @@ accounts of blocks but not its leases: a row whose lease does not match the slot
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from headmix_server.core.runner import (
     RowFailed,
     RowResult,
 )
-from headmix_server.core.types import AdapterRef
+from headmix_server.core.types import AdapterRef, ClassificationParams, EmbeddingParams, SamplingParams
 from headmix_server.device.adapters.adapter_files import LoadedAdapter, load_adapter
 from headmix_server.device.adapters.adapter_pool import AdapterPool, Occupant
 from headmix_server.device.adapters.added_tokens import take_added, vocabulary_size
@@ -167,11 +168,14 @@ class TorchRunner:
 
 def _part_fault(row: BatchRow) -> str:
     """Tell why a base that reads whole texts cannot run a row, or return an empty string."""
-    if row.sampling is not None:
-        return "the base reads whole texts; it does not generate"
-    if row.start != 0 or not row.samples:
-        return "the base reads whole texts, and this row is a part of one"
-    return ""
+    match row.params:
+        case SamplingParams():
+            return "the base reads whole texts; it does not generate"
+        case ClassificationParams() | EmbeddingParams():
+            is_part = row.start != 0 or not row.samples
+            return "the base reads whole texts, and this row is a part of one" if is_part else ""
+        case _:
+            assert_never(row.params)
 
 
 def _fault(row: BatchRow, occupant: Occupant | None, vocab_size: int) -> str:
@@ -180,11 +184,13 @@ def _fault(row: BatchRow, occupant: Occupant | None, vocab_size: int) -> str:
         return f"slot {row.lease.slot} no longer holds the adapter this request began with"
     if max(row.tokens) >= vocabulary_size(vocab_size, occupant):
         return "the prompt holds a token id that neither the base nor the adapter has"
-    if row.embedding is not None:
-        return ""
     has_head = occupant is not None and occupant.config.classifier is not None
-    if row.sampling is None and not has_head:
-        return "the adapter has no classification head"
-    if row.sampling is not None and has_head:
-        return "the adapter classifies; it does not generate"
-    return ""
+    match row.params:
+        case SamplingParams():
+            return "the adapter classifies; it does not generate" if has_head else ""
+        case ClassificationParams():
+            return "" if has_head else "the adapter has no classification head"
+        case EmbeddingParams():
+            return ""
+        case _:
+            assert_never(row.params)

@@ -1,8 +1,10 @@
 """What a runner owes for a batch; the engine takes its results through here."""
 
 from collections.abc import Sequence as Seq
+from typing import assert_never
 
 from headmix_server.core.runner import Batch, BatchRow, Pooled, RowFailed, RowResult, Sampled, Scored
+from headmix_server.core.types import ClassificationParams, EmbeddingParams, SamplingParams
 
 
 def accept(batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult]:
@@ -24,6 +26,12 @@ def accept(batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResu
 
 
 def _due(row: BatchRow) -> type[Sampled] | type[Pooled] | type[Scored]:
-    if row.sampling is not None:
-        return Sampled
-    return Scored if row.embedding is None else Pooled
+    match row.params:
+        case SamplingParams():
+            return Sampled
+        case ClassificationParams():
+            return Scored
+        case EmbeddingParams():
+            return Pooled
+        case _:
+            assert_never(row.params)

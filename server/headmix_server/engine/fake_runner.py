@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import hypot
 from pathlib import Path
+from typing import assert_never
 
 from headmix_adapters.artifact import ArtifactError, open_artifact
 from headmix_server.core.runner import (
@@ -25,7 +26,7 @@ from headmix_server.core.runner import (
     Scored,
     require_base,
 )
-from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, TokenLogprob
+from headmix_server.core.types import AdapterRef, ClassificationParams, EmbeddingParams, SamplingParams, TokenLogprob
 
 FAKE_LOGPROB = -0.5
 FAKE_WIDTH = 8
@@ -151,18 +152,22 @@ class FakeRunner:
         if isinstance(adapter, RowFailed):
             return RowResult(row.sequence_id, adapter)
         digest = None if adapter is None else adapter.digest
-        prompt_logprobs = self._prompt_logprobs(row, row.sampling) if row.sampling else ()
-        if not row.samples:
-            return RowResult(row.sequence_id, None, prompt_logprobs)
-        history = tuple(row.history)
-        if row.embedding is not None:
-            return RowResult(row.sequence_id, Pooled(fake_vector(digest, history, row.embedding)))
-        if row.sampling is None:
-            num_labels = 0 if adapter is None else adapter.num_labels
-            return RowResult(row.sequence_id, Scored(fake_probs(str(digest), history, num_labels)))
+        number, history = row.sequence_id, tuple(row.history)
+        match row.params:
+            case SamplingParams() as sampling:
+                sampled = self._sample(digest, history, sampling) if row.samples else None
+                return RowResult(number, sampled, self._prompt_logprobs(row, sampling))
+            case ClassificationParams():
+                num_labels = 0 if adapter is None else adapter.num_labels
+                return RowResult(number, Scored(fake_probs(str(digest), history, num_labels)) if row.samples else None)
+            case EmbeddingParams() as params:
+                return RowResult(number, Pooled(fake_vector(digest, history, params)) if row.samples else None)
+            case _:
+                assert_never(row.params)
+
+    def _sample(self, digest: str | None, history: tuple[int, ...], sampling: SamplingParams) -> Sampled:
         token = fake_token(digest, history, self._token_range)
-        logprob = self._logprob(token, row.sampling) if row.sampling.logprobs is not None else None
-        return RowResult(row.sequence_id, Sampled(token, logprob), prompt_logprobs)
+        return Sampled(token, self._logprob(token, sampling) if sampling.logprobs is not None else None)
 
     def _adapter(self, lease: Lease) -> FakeAdapter | RowFailed:
         generation, adapter = self._slots.get(lease.slot, (-1, None))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from math import inf
+from typing import assert_never
 
 from headmix_server.core.errors import NumericalError
 from headmix_server.core.messages import (
@@ -19,7 +20,6 @@ from headmix_server.core.messages import (
     Embedded,
     Failed,
     ForgetAdapter,
-    Generate,
     LoadAdapter,
     Output,
     Request,
@@ -46,7 +46,7 @@ from headmix_server.engine.residency.load_requests import LoadRequests
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.scheduler import Scheduler
 from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
-from headmix_server.engine.sequence import Sequence
+from headmix_server.engine.sequence import Sequence, generates, most_outputs, params_of
 
 MAX_FAILED_STEPS = 3
 """Steps in a row that may fail whole before the engine gives itself up to be replaced."""
@@ -124,16 +124,18 @@ class Engine:
         self.scheduler.add(sequence)
 
     def _refusal(self, message: Request) -> Failed | None:
-        length = len(message.prompt) + (message.sampling.max_tokens if isinstance(message, Generate) else 0)
+        params = params_of(message)
+        outputs = most_outputs(params)
+        length = len(message.prompt) + outputs
         limit = min(self.limits.longest, self.scheduler.kv_cache.max_tokens)
         code = text = ""
         if self._is_open(message.request_id):
             code, text = "internal_error", "this request id is in use"
         elif not message.prompt:
             code, text = "invalid_request_error", "the prompt is empty"
-        elif isinstance(message, Generate) and self.limits.whole_prompts:
+        elif generates(params) and self.limits.whole_prompts:
             code, text = "task_mismatch", "the base reads whole texts: it classifies and embeds, and does not generate"
-        elif isinstance(message, Generate) and message.sampling.max_tokens < 1:
+        elif generates(params) and outputs < 1:
             code, text = "invalid_request_error", "max_tokens must be at least 1"
         elif length > limit:
             code, text = "context_length_exceeded", f"{length} tokens were asked for, {limit} is the most"
@@ -313,9 +315,12 @@ class Engine:
                         request_id=sequence.request_id, vector=list(vector), queue_seconds=sequence.queue_seconds
                     )
                     self._finish(sequence, embedded)
+                case None:  # a part of a prompt
+                    pass
+                case _:
+                    assert_never(result.result)
 
     def _commit_token(self, sequence: Sequence, sampled: Sampled) -> None:
-        scored = sequence.sampling is not None and sequence.sampling.prompt_logprobs
         sequence.tokens.append(sampled.token)
         reason = sequence.finish_reason(self.limits.eos_ids)
         first = sequence.num_outputs == 1
@@ -323,7 +328,7 @@ class Engine:
             request_id=sequence.request_id,
             tokens=[sampled.token],
             logprobs=None if sampled.logprob is None else [sampled.logprob],
-            prompt_logprobs=sequence.prompt_logprobs if first and scored else None,
+            prompt_logprobs=sequence.prompt_logprobs if first and sequence.scores_prompt else None,
             finish_reason=reason,
             queue_seconds=sequence.queue_seconds if first else None,
             cached_tokens=sequence.num_cached if first else None,

@@ -4,14 +4,17 @@ Owns the state of a single request inside the engine; scheduling and accounting 
 """
 
 from dataclasses import dataclass, field
+from typing import assert_never
 
-from headmix_server.core.messages import Embed, Generate, Request
+from headmix_server.core.messages import Classify, Embed, Generate, Request
 from headmix_server.core.runner import Lease
 from headmix_server.core.types import (
     AdapterRef,
+    ClassificationParams,
     EmbeddingParams,
     FinishReason,
     SamplingParams,
+    TaskParams,
     TokenCounts,
     TokenLogprob,
 )
@@ -20,7 +23,7 @@ from headmix_server.engine.cache.block_keys import BlockKeys
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A request's life in the engine. `sampling` marks a generation, `embedding` an embedding; else it is classified.
+    """A request's life in the engine; `params` says what it is computed for.
 
     `tokens` is prompt and output together; `num_computed` of them are in the cache. Work left is always
     `tokens[num_computed:]`, be it prefill, a decode step or recomputing after preemption. `keys` name its cache blocks
@@ -35,9 +38,8 @@ class Sequence:
     adapter: AdapterRef | None
     tokens: list[int]
     prompt_length: int
-    sampling: SamplingParams | None
+    params: TaskParams
     arrived: float
-    embedding: EmbeddingParams | None = None
     num_computed: int = 0
     lease: Lease | None = None
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -58,9 +60,8 @@ class Sequence:
             adapter=message.adapter,
             tokens=list(message.prompt),
             prompt_length=len(message.prompt),
-            sampling=message.sampling if isinstance(message, Generate) else None,
+            params=params_of(message),
             arrived=arrived,
-            embedding=message.params if isinstance(message, Embed) else None,
         )
 
     @property
@@ -84,9 +85,31 @@ class Sequence:
 
         A classification's pooling is its adapter's affair and unknown here.
         """
-        if self.sampling is not None:
-            return self.sampling.prompt_logprobs and self.num_outputs == 0
-        return self.embedding is None or self.embedding.pooling != "last"
+        match self.params:
+            case SamplingParams():
+                return self.scores_prompt and self.num_outputs == 0
+            case ClassificationParams():
+                return True
+            case EmbeddingParams(pooling=pooling):
+                return pooling != "last"
+            case _:
+                assert_never(self.params)
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the log-probabilities of its prompt are asked for."""
+        match self.params:
+            case SamplingParams(prompt_logprobs=prompt_logprobs):
+                return prompt_logprobs
+            case ClassificationParams() | EmbeddingParams():
+                return False
+            case _:
+                assert_never(self.params)
+
+    @property
+    def max_outputs(self) -> int:
+        """The most tokens that are generated for it."""
+        return most_outputs(self.params)
 
     def counts(self) -> TokenCounts:
         """Return what was computed for the request so far."""
@@ -99,10 +122,55 @@ class Sequence:
 
     def finish_reason(self, eos_ids: frozenset[int]) -> FinishReason | None:
         """Tell whether the last token ends the generation, and why."""
-        sampling, num_outputs = self.sampling, self.num_outputs
-        if sampling is None or num_outputs == 0:
-            return None
-        last = self.tokens[-1]
-        if last in sampling.stop_token_ids or (last in eos_ids and not sampling.ignore_eos):
-            return FinishReason.STOP
-        return FinishReason.LENGTH if num_outputs >= sampling.max_tokens else None
+        match self.params:
+            case SamplingParams() as sampling:
+                return _finish_reason(sampling, self.tokens[-1], self.num_outputs, eos_ids)
+            case ClassificationParams() | EmbeddingParams():
+                return None
+            case _:
+                assert_never(self.params)
+
+
+def params_of(message: Request) -> TaskParams:
+    """Return what a request asks to be computed."""
+    match message:
+        case Generate(sampling=sampling):
+            return sampling
+        case Classify():
+            return ClassificationParams()
+        case Embed(params=params):
+            return params
+        case _:
+            assert_never(message)
+
+
+def generates(params: TaskParams) -> bool:
+    """Tell whether tokens are generated for a request, or its text is only read."""
+    match params:
+        case SamplingParams():
+            return True
+        case ClassificationParams() | EmbeddingParams():
+            return False
+        case _:
+            assert_never(params)
+
+
+def most_outputs(params: TaskParams) -> int:
+    """Return the most tokens that are generated for a request; 0 for a text that is only read."""
+    match params:
+        case SamplingParams(max_tokens=max_tokens):
+            return max_tokens
+        case ClassificationParams() | EmbeddingParams():
+            return 0
+        case _:
+            assert_never(params)
+
+
+def _finish_reason(
+    sampling: SamplingParams, last: int, num_outputs: int, eos_ids: frozenset[int]
+) -> FinishReason | None:
+    if num_outputs == 0:
+        return None
+    if last in sampling.stop_token_ids or (last in eos_ids and not sampling.ignore_eos):
+        return FinishReason.STOP
+    return FinishReason.LENGTH if num_outputs >= sampling.max_tokens else None

@@ -5,6 +5,7 @@ on its own thread, so that requests are queued and their adapters on the way whe
 """
 
 import time
+from typing import assert_never
 
 import msgspec
 import zmq
@@ -146,6 +147,8 @@ class EngineServer:
                 if outputs or aborted:
                     self._send(Outputs(items=outputs, aborted=aborted))
                 return False
+            case _:
+                assert_never(message)
         return True
 
     def _tell(self) -> None:

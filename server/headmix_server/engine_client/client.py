@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from headmix_server.core.errors import EngineUnavailable, ServerOverloaded
 from headmix_server.core.messages import (
@@ -309,6 +309,8 @@ class EngineClient:
                     self._settle(account)
                 if report is not None:
                     self._take_report(report)
+            case _:
+                assert_never(message)
 
     def _take_ready(self, ready: EngineReady) -> None:
         self.ready = ready

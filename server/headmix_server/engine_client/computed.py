@@ -1,8 +1,9 @@
 """What the engine has computed for one of its requests, whoever reads it: the basis of usage, metrics and limits."""
 
 import asyncio
+from typing import assert_never
 
-from headmix_server.core.messages import AdapterLoaded, Failed, Output, TokenOutput
+from headmix_server.core.messages import AdapterLoaded, Classified, Embedded, Failed, Output, TokenOutput
 from headmix_server.core.types import TokenCounts
 
 
@@ -31,10 +32,12 @@ class Computed:
                 cached = self.counts.cached if output.cached_tokens is None else output.cached_tokens
                 generated = self.counts.generated + len(output.tokens)
                 self.settle(TokenCounts(prompt=self._prompt_length, cached=cached, generated=generated))
+            case Classified() | Embedded():
+                self.settle(TokenCounts(prompt=self._prompt_length))
             case AdapterLoaded():
                 pass
             case _:
-                self.settle(TokenCounts(prompt=self._prompt_length))
+                assert_never(output)
 
     def settle(self, counts: TokenCounts) -> None:
         """Take in the engine's own account; what is known already stays."""

@@ -7,6 +7,7 @@ texts nor names.
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 from headmix_adapters.artifact import digest_file, open_artifact
 from headmix_adapters.base import ResolvedBase
@@ -71,6 +72,8 @@ class Answer:
                 self.ended = True
             case Failed():
                 self.failed, self.ended = output, True
+            case _:
+                assert_never(output)
 
 
 class EngineSession:

@@ -111,7 +111,7 @@ def row(number: int, span: tuple[int, int], blocks: Sequence[int], lease: Lease 
         "blocks": list(blocks),
         "lease": lease,
         "samples": True,
-        "sampling": SAMPLING,
+        "params": SAMPLING,
     }
     return BatchRow(**(fields | changes))
 
@@ -168,7 +168,7 @@ def test_others_are_answered_the_same_beside_an_adapter_that_overflows_and_after
 @pytest.mark.parametrize("path", [path for path in PATHS if path.values[0].kind != "static"])  # type: ignore[union-attr]
 def test_texts_are_read_the_same_beside_an_adapter_that_overflows(path: Computing, family: str, tmp_path: Path) -> None:
     FAMILIES[family].make(tmp_path)
-    mean = {"sampling": None, "embedding": EmbeddingParams(pooling="mean", normalize=True)}
+    mean = {"params": EmbeddingParams(pooling="mean", normalize=True)}
     texts = [
         row(0, (0, 30), (0,), OTHER_LEASE, **mean),
         row(1, (0, 7), (1,), None, **mean),

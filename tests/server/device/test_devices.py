@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from headmix_adapters.artifact.parse import read_stored
 from headmix_server.core.runner import Batch, BatchRow, Lease, RowFailed
-from headmix_server.core.types import EmbeddingParams, SamplingParams
+from headmix_server.core.types import ClassificationParams, EmbeddingParams, SamplingParams
 from headmix_server.device.adapters.adapter_files import from_stored
 from headmix_server.device.cuda.static_step import DecodeRow, StaticStep, StepShape
 from headmix_server.device.kv_memory import KVMemory
@@ -58,7 +58,7 @@ def row(number: int, start: int, history: list[int], **changes: Any) -> BatchRow
         "blocks": [number],
         "lease": None,
         "samples": True,
-        "sampling": None,
+        "params": ClassificationParams(),
     }
     return BatchRow(**(fields | changes))
 
@@ -78,10 +78,10 @@ def test_a_step_of_every_kind_of_row_says_for_each_tensor_where_it_belongs(tmp_p
         logprobs=2, prompt_logprobs=True, seed=3,
     )  # fmt: skip
     rows = (
-        row(0, 0, [5, 6, 7], sampling=wild),
-        row(1, 0, [5, 512, 7], sampling=wild, lease=Lease(0, 1, 1, "sha256:0")),
+        row(0, 0, [5, 6, 7], params=wild),
+        row(1, 0, [5, 512, 7], params=wild, lease=Lease(0, 1, 1, "sha256:0")),
         row(2, 0, [8, 9], lease=Lease(1, 1, 2, "sha256:1")),
-        row(3, 0, [8, 9], embedding=EmbeddingParams(pooling="mean", normalize=True)),
+        row(3, 0, [8, 9], params=EmbeddingParams(pooling="mean", normalize=True)),
     )
     with ExplicitDevices():
         results = runner.run(Batch(rows))

@@ -14,7 +14,7 @@ from headmix_adapters.config import BaseShape, ClassifierConfig, Problem, Sites
 from headmix_adapters.sites import tensor_shapes
 from headmix_server.core.errors import NumericalError
 from headmix_server.core.runner import NOT_FINITE, Batch, BatchRow, Lease, Pooled, RowFailed, RowResult, Sampled, Scored
-from headmix_server.core.types import EmbeddingParams, SamplingParams
+from headmix_server.core.types import ClassificationParams, EmbeddingParams, SamplingParams
 from headmix_server.device.adapters.adapter_files import LoadedAdapter, from_stored
 from headmix_server.device.adapters.choose_storage import make_storage
 from headmix_server.device.adapters.slot_storage import SlotStorage
@@ -37,16 +37,15 @@ PATHS = ["torch, float32", "torch, bfloat16", "static, float32", "native, float3
 GREEDY = SamplingParams(max_tokens=4, temperature=0)
 RowKind = Mapping[str, Any]
 GENERATIONS: Mapping[str, RowKind] = {
-    "greedy": {"sampling": GREEDY},
-    "sampled": {"sampling": SamplingParams(max_tokens=4, temperature=0.9, top_k=9, top_p=0.9, seed=2)},
-    "penalised": {"sampling": SamplingParams(max_tokens=4, temperature=0, repetition_penalty=1.2)},
-    "log-probabilities": {"sampling": SamplingParams(max_tokens=4, temperature=0, logprobs=3)},
-    "prompt's": {"sampling": SamplingParams(max_tokens=4, temperature=0, logprobs=0, prompt_logprobs=True)},
+    "greedy": {"params": GREEDY},
+    "sampled": {"params": SamplingParams(max_tokens=4, temperature=0.9, top_k=9, top_p=0.9, seed=2)},
+    "penalised": {"params": SamplingParams(max_tokens=4, temperature=0, repetition_penalty=1.2)},
+    "log-probabilities": {"params": SamplingParams(max_tokens=4, temperature=0, logprobs=3)},
+    "prompt's": {"params": SamplingParams(max_tokens=4, temperature=0, logprobs=0, prompt_logprobs=True)},
 }
 EMBEDDINGS: Mapping[str, RowKind] = {
     f"{pooling}, {'normalised' if normalize else 'raw'}": {
-        "sampling": None,
-        "embedding": EmbeddingParams(pooling=pooling, normalize=normalize),
+        "params": EmbeddingParams(pooling=pooling, normalize=normalize),
     }
     for pooling in ("last", "mean", "cls")
     for normalize in (True, False)
@@ -134,7 +133,7 @@ def row(number: int, lease: Lease | None, kind: RowKind, *, start: int = 0, end:
         "blocks": [3 * number, 3 * number + 1, 3 * number + 2],
         "lease": lease,
         "samples": True,
-        "sampling": None,
+        "params": ClassificationParams(),
     }
     return BatchRow(**(fields | dict(kind) | changes))
 

@@ -15,7 +15,9 @@ LOGITS = torch.tensor([[2.0, 1.0, 0.5, -1.0, -3.0]])
 
 def row(position: int = 3, history: tuple[int, ...] = (0, 1, 2), prompt_length: int = 3) -> BatchRow:
     count = 1
-    return BatchRow(1, position - count, count, history, prompt_length, (), None, samples=True, sampling=None)
+    return BatchRow(
+        1, position - count, count, history, prompt_length, (), None, samples=True, params=SamplingParams(max_tokens=1)
+    )
 
 
 def choose(

@@ -17,7 +17,7 @@ from headmix_server.core.runner import (
     Sampled,
     Scored,
 )
-from headmix_server.core.types import EmbeddingParams, SamplingParams, TokenLogprob
+from headmix_server.core.types import ClassificationParams, EmbeddingParams, SamplingParams, TaskParams, TokenLogprob
 from headmix_server.engine.fake_runner import (
     FAKE_LOGPROB,
     FakeAdapter,
@@ -32,13 +32,14 @@ A, C = adapter("a"), adapter("c3")
 RANGE = range(1000)
 POOLINGS: tuple[Pooling, ...] = ("last", "mean", "cls")
 
+CLASSIFICATION = ClassificationParams()
+
 
 def row(
     tokens: list[int],
     lease: Lease | None = None,
     *,
-    sampling: SamplingParams | None = None,
-    embedding: EmbeddingParams | None = None,
+    params: TaskParams = CLASSIFICATION,
     start: int = 0,
     count: int | None = None,
 ) -> BatchRow:
@@ -52,8 +53,7 @@ def row(
         blocks=(0,),
         lease=lease,
         samples=end == len(tokens),
-        sampling=sampling,
-        embedding=embedding,
+        params=params,
     )
 
 
@@ -72,8 +72,8 @@ def runner() -> FakeRunner:
 
 def test_base_and_adapters_never_answer_alike(runner: FakeRunner) -> None:
     params = SamplingParams(max_tokens=1)
-    base = run(runner, row([1, 2], sampling=params)).result
-    adapted = run(runner, row([1, 2], Lease(0, 1, 1, A.digest), sampling=params)).result
+    base = run(runner, row([1, 2], params=params)).result
+    adapted = run(runner, row([1, 2], Lease(0, 1, 1, A.digest), params=params)).result
     assert base == Sampled(fake_token(None, (1, 2), RANGE))
     assert adapted == Sampled(fake_token(A.digest, (1, 2), RANGE))
     assert base != adapted
@@ -84,7 +84,7 @@ def test_tokens_come_from_the_range() -> None:
 
 
 def test_a_chunk_that_does_not_reach_the_end_gives_no_token(runner: FakeRunner) -> None:
-    assert run(runner, row([1, 2, 3], sampling=SamplingParams(max_tokens=1), count=2)).result is None
+    assert run(runner, row([1, 2, 3], params=SamplingParams(max_tokens=1), count=2)).result is None
 
 
 def test_a_classification_has_one_probability_a_label(runner: FakeRunner) -> None:
@@ -97,31 +97,31 @@ def test_a_classification_has_one_probability_a_label(runner: FakeRunner) -> Non
 def test_an_embedding_differs_by_adapter_and_pooling_and_is_as_long_as_asked_for(runner: FakeRunner) -> None:
     leases = (None, Lease(0, 1, 1, A.digest))
     params = [EmbeddingParams(pooling=pooling, normalize=True) for pooling in POOLINGS]
-    results = [run(runner, row([1, 2], lease, embedding=p)).result for lease in leases for p in params]
+    results = [run(runner, row([1, 2], lease, params=p)).result for lease in leases for p in params]
     vectors = {result.vector for result in results if isinstance(result, Pooled)}
     assert len(vectors) == len(results)
     assert [hypot(*vector) for vector in vectors] == pytest.approx([1.0] * len(vectors))
-    raw = run(runner, row([1, 2], embedding=EmbeddingParams(pooling="mean", normalize=False))).result
+    raw = run(runner, row([1, 2], params=EmbeddingParams(pooling="mean", normalize=False))).result
     assert isinstance(raw, Pooled)
     assert hypot(*raw.vector) > 1
 
 
 @pytest.mark.parametrize("lease", [Lease(0, 2, 1, A.digest), Lease(5, 1, 1, A.digest)])
 def test_a_stale_lease_fails_its_row(runner: FakeRunner, lease: Lease) -> None:
-    result = run(runner, row([1], lease, sampling=SamplingParams(max_tokens=1))).result
+    result = run(runner, row([1], lease, params=SamplingParams(max_tokens=1))).result
     assert isinstance(result, RowFailed)
     assert "no longer holds the adapter" in result.message
 
 
 def test_a_cleared_slot_fails_its_rows(runner: FakeRunner) -> None:
     runner.clear(0)
-    result = run(runner, row([1], Lease(0, 1, 1, A.digest), sampling=SamplingParams(max_tokens=1))).result
+    result = run(runner, row([1], Lease(0, 1, 1, A.digest), params=SamplingParams(max_tokens=1))).result
     assert isinstance(result, RowFailed)
 
 
 def test_logprobs_have_as_many_alternatives_as_asked_for(runner: FakeRunner) -> None:
     for count in (0, 1, 4):
-        result = run(runner, row([1], sampling=SamplingParams(max_tokens=1, logprobs=count))).result
+        result = run(runner, row([1], params=SamplingParams(max_tokens=1, logprobs=count))).result
         assert isinstance(result, Sampled)
         assert result.logprob is not None
         assert (result.logprob.token, result.logprob.logprob) == (result.token, FAKE_LOGPROB)
@@ -130,7 +130,7 @@ def test_logprobs_have_as_many_alternatives_as_asked_for(runner: FakeRunner) -> 
 
 def test_prompt_logprobs_of_chunks_join_to_those_of_the_whole(runner: FakeRunner) -> None:
     params = SamplingParams(max_tokens=1, prompt_logprobs=True)
-    chunks = [run(runner, row([4, 5, 6, 7], sampling=params, start=at, count=2)) for at in (0, 2)]
+    chunks = [run(runner, row([4, 5, 6, 7], params=params, start=at, count=2)) for at in (0, 2)]
     joined = [entry for chunk in chunks for entry in chunk.prompt_logprobs]
     assert joined == [TokenLogprob(token=token, logprob=FAKE_LOGPROB) for token in (5, 6, 7)]
 

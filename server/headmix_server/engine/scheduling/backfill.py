@@ -59,5 +59,5 @@ class Backfill:
 
 def _still_to_pay(sequence: Sequence) -> float:
     """Return the most a sequence can still add to its tenant's counter at weight 1."""
-    outputs = 0 if sequence.sampling is None else sequence.sampling.max_tokens - sequence.num_outputs
+    outputs = sequence.max_outputs - sequence.num_outputs
     return INPUT_COST * (sequence.prompt_length - sequence.num_charged) + OUTPUT_COST * outputs

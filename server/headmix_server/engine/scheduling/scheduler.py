@@ -20,7 +20,7 @@ from headmix_server.engine.scheduling.adapter_admission import AdapterAdmission
 from headmix_server.engine.scheduling.backfill import Backfill
 from headmix_server.engine.scheduling.virtual_counters import OUTPUT_COST, VirtualCounters
 from headmix_server.engine.scheduling.wait_queue import WaitQueue
-from headmix_server.engine.sequence import Sequence
+from headmix_server.engine.sequence import Sequence, generates
 
 FORGET_ABOVE = 64
 """Tenants with a counter, above which those of absent ones are dropped where that loses nothing."""
@@ -181,8 +181,8 @@ class Scheduler:
         end = min(sequence.num_computed + count, sequence.prompt_length)
         inputs = max(0, end - max(sequence.num_computed, sequence.num_charged))
         sequence.num_charged = max(sequence.num_charged, end)
-        generates = sequence.sampling is not None and count == sequence.remaining
-        self._counters.charge(sequence.tenant, inputs=inputs, outputs=int(generates))
+        yields = count == sequence.remaining and generates(sequence.params)
+        self._counters.charge(sequence.tenant, inputs=inputs, outputs=int(yields))
 
     def _row(self, sequence: Sequence, count: int) -> BatchRow:
         return BatchRow(
@@ -194,8 +194,7 @@ class Scheduler:
             blocks=self.kv_cache.grow(sequence.sequence_id, sequence.num_computed + count),
             lease=sequence.lease,
             samples=count == sequence.remaining,
-            sampling=sequence.sampling,
-            embedding=sequence.embedding,
+            params=sequence.params,
         )
 
     # --- admission -----------------------------------------------------------------------------------------------

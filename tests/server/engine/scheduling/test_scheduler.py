@@ -3,7 +3,7 @@
 import pytest
 
 from headmix_server.core.runner import BatchRow
-from headmix_server.core.types import Residency
+from headmix_server.core.types import ClassificationParams, Residency
 from tests.server.engine.conftest import MakeBench
 from tests.support.engines import Bench, adapter, classify, generate, load
 
@@ -24,7 +24,7 @@ def test_one_batch_holds_classification_prefill_decode_base_and_several_adapters
     prefilling, base = generate("prefill", [3] * 9, B), generate("base", [5])
     bench.submit(prefilling, base, classify("classify", [4, 4], C2))
     bench.step()
-    assert [(row.count, row.sampling is None) for row in bench.batches[-1].rows] == [
+    assert [(row.count, isinstance(row.params, ClassificationParams)) for row in bench.batches[-1].rows] == [
         (1, False),
         (9, False),
         (1, False),
