@@ -1,12 +1,14 @@
-"""Where each family of transformers models keeps its layers and projections: a new family is one more row.
+"""What is known of each family of transformers models, by `model_type`: a new family is one more row.
 
-Owns names only; training and conversion read them here. That a module of such a name exists and has the right size is
-`inject.blocks`' to check; what an adapter adds to it is `sites`' and `reference`'s.
+The only table of such facts; serving, training and conversion read them here, and it imports neither torch nor
+transformers. That a module of such a name exists and has the right size is `inject.blocks`' to check; what an adapter
+adds to it is `sites`' and `reference`'s; how a base is computed is the server's module of the same name.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 from headmix_adapters.config import Pooling
 
@@ -28,18 +30,44 @@ class Part:
     skip: str | None = None
 
 
+ClassifierLayout = Literal["score", "pooler", "dense"]
+"""The tensors of transformers' classification head: a matrix `score` on the last token's state; or, on the first's,
+BERT's `pooler` of the base and `classifier`, or RoBERTa's `classifier.dense` and `classifier.out_proj`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One row. `layers` is relative to the model below its head, `modules` to a layer.
+    """One row.
 
-    A module's parts stand side by side in its result, in their order. `generates`: the family has a vocabulary head.
-    `enters_plain`: embeddings given in place of tokens reach the first layer unchanged, so that the stack can be cut.
+    Names: `prefix` is what a model with a head puts before its backbone, `layers` is relative to the backbone,
+    `modules` to a layer; a module's parts stand side by side in its result, in their order.
+
+    What it is: `generates`, it has a vocabulary head, and reads from left to right; `rotary`, positions turn queries
+    and keys; `enters_plain`, embeddings given in place of tokens reach the first layer unchanged, so that the stack can
+    be cut; `mlp_ratio`, the MLP's width in hidden sizes where a config does not say.
+
+    Files: `transposed`, matrices are stored as (in, out); `gguf`, the architecture of GGUF files that are converted to
+    this family without loss. `served`: the server has a module of the model type's name in `models/families`.
     """
 
     layers: str
     modules: Mapping[str, tuple[Part, ...]]
+    prefix: str = "model."
+    classifier: ClassifierLayout = "score"
     generates: bool = True
+    rotary: bool = True
     enters_plain: bool = True
+    mlp_ratio: int | None = None
+    transposed: bool = False
+    gguf: str | None = None
+    served: bool = True
+
+    @property
+    def gated_mlp(self) -> bool:
+        """Whether the MLP multiplies two projections of its input."""
+        return any(
+            part.site == "gate_up" and part.skip is not None for parts in self.modules.values() for part in parts
+        )
 
 
 _Q = Part("q", "D", "HP")
@@ -70,7 +98,11 @@ _GPT2 = Family(
     modules=MappingProxyType(
         {"attn.c_attn": (_Q, _K, _V), "attn.c_proj": (_O,), "mlp.c_fc": (_GATE,), "mlp.c_proj": (_DOWN,)}
     ),
+    prefix="transformer.",
+    rotary=False,
     enters_plain=False,
+    mlp_ratio=4,
+    transposed=True,
 )
 _BERT = Family(
     layers="encoder.layer",
@@ -84,24 +116,30 @@ _BERT = Family(
             "output.dense": (_DOWN,),
         }
     ),
+    prefix="bert.",
+    classifier="pooler",
     generates=False,
+    rotary=False,
     enters_plain=False,
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "llama": _LLAMA,
+        "llama": replace(_LLAMA, gguf="llama"),
         "mistral": _LLAMA,
         "qwen2": _LLAMA,
         "qwen3": _LLAMA,
-        "gemma": _LLAMA,
-        "gemma2": _LLAMA,
+        "gemma": replace(_LLAMA, served=False),
+        "gemma2": replace(_LLAMA, served=False),
         "gemma3_text": _LLAMA,
         "gpt2": _GPT2,
         "bert": _BERT,
-        "roberta": _BERT,
+        "roberta": replace(_BERT, prefix="roberta.", classifier="dense"),
     }
 )
+
+BACKBONES = tuple(sorted({family.prefix.removesuffix(".") for family in FAMILIES.values()}))
+"""What models with a head call their backbone."""
 
 
 def family_of(model_type: str) -> Family:
@@ -113,6 +151,12 @@ def family_of(model_type: str) -> Family:
     if model_type not in FAMILIES:
         raise UnknownFamilyError(f"adapters do not attach to model type {model_type} (known: {', '.join(FAMILIES)})")
     return FAMILIES[model_type]
+
+
+def can_generate(model_type: str) -> bool:
+    """Tell whether a base continues texts; one whose family is not in the table is taken to."""
+    family = FAMILIES.get(model_type)
+    return family is None or family.generates
 
 
 def usual_pooling(generates: bool) -> Pooling:

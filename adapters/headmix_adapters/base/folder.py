@@ -11,9 +11,7 @@ from headmix_adapters.base.fingerprint import fingerprint
 from headmix_adapters.base.json_file import read_json_object
 from headmix_adapters.base.weight_files import SINGLE, weight_files
 from headmix_adapters.config import BaseShape
-
-PLAIN_MLP = frozenset({"gpt2", "bert", "roberta"})
-"""The model types whose MLP has no gate: one projection in, one out."""
+from headmix_adapters.families import FAMILIES
 
 
 def read_base_shape(name: str, folder: Path) -> BaseShape:
@@ -34,9 +32,10 @@ def read_base_shape(name: str, folder: Path) -> BaseShape:
     if num_heads % num_kv_heads:
         raise BaseError(f"{where}: {num_heads} attention heads cannot share {num_kv_heads} key/value heads")
     model_type = config.get("model_type")
-    mlp_width = 4 * hidden_size if model_type == "gpt2" else 0
     if not isinstance(model_type, str):
         raise BaseError(f"{where} has no model_type")
+    family = FAMILIES.get(model_type)
+    mlp_width = 0 if family is None or family.mlp_ratio is None else family.mlp_ratio * hidden_size
     return BaseShape(
         name=name,
         model_type=model_type,
@@ -48,7 +47,7 @@ def read_base_shape(name: str, folder: Path) -> BaseShape:
         vocab_size=_size(config, where, "vocab_size"),
         fingerprint=fingerprint(weight_files(folder)),
         intermediate_size=_size(config, where, "intermediate_size", "n_inner", default=mlp_width),
-        gated_mlp=model_type not in PLAIN_MLP,
+        gated_mlp=family is None or family.gated_mlp,
     )
 
 

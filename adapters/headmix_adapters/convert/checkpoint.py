@@ -9,8 +9,9 @@ from torch import Tensor
 
 from headmix_adapters.base.weight_files import weight_files
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.families import BACKBONES
 
-_PREFIX = re.compile(r"^(?:module\.)?(?:transformer|roberta|bert|model)\.")
+_PREFIX = re.compile(rf"^(?:module\.)?(?:{'|'.join(BACKBONES)})\.")
 
 
 def bare_name(name: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from time import time
 
 from headmix_adapters.base import ResolvedBase
+from headmix_adapters.families import can_generate
 from headmix_adapters.text.chat_template import ChatTemplate
 from headmix_server.api.public_metrics import PublicMetrics
 from headmix_server.api.threads import Threads
@@ -29,9 +30,6 @@ from headmix_server.tenancy.usage.report import UsageReport
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabulary.vocabularies import Vocabularies
 from headmix_server.text.workers.worker_pool import WorkerPool
-
-ENCODERS = frozenset({"bert", "roberta"})
-"""Model types that read a whole text at once: they classify, and cannot continue one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +72,7 @@ class ApiState:
     @property
     def generates(self) -> bool:
         """Whether the base can continue a text."""
-        return self.base.shape.model_type not in ENCODERS
+        return can_generate(self.base.shape.model_type)
 
     def residency(self, tenant: str, digest: str) -> Residency:
         """Return the fastest tier where a tenant's own use has brought the adapter, as the engine last reported.

@@ -14,8 +14,7 @@ from headmix_server.kernels.attention.torch_sdpa import PagedAttention, WholeAtt
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.linear_format import LinearFormat, PackedFormat, PlainFormat
 from headmix_server.models.loading.config_reader import INERT, ConfigReader
-from headmix_server.models.loading.registry import FAMILIES as SERVED
-from headmix_server.models.loading.registry import family_of, load_model
+from headmix_server.models.loading.registry import SERVED, family_module, load_model
 from headmix_server.models.loading.weights import Checkpoint
 from headmix_server.models.model import Model
 from tests.support.families import FAMILIES, VOCABULARY
@@ -170,7 +169,7 @@ def test_every_field_transformers_has_for_a_family_is_read_or_known_to_change_no
         raise UnsupportedModelError("config read")
 
     with pytest.raises(UnsupportedModelError, match="config read"):
-        family_of(name).load(reader, stop)
+        family_module(name).load(reader, stop)
     assert set(raw) - reader.seen - INERT == set()
 
 

@@ -6,7 +6,9 @@ rotary frequencies and experts would be lost without a word. Such files are refu
 
 from gguf import GGUFReader
 
-ARCHITECTURE = "llama"
+from headmix_adapters.families import FAMILIES
+
+ARCHITECTURES = frozenset(family.gguf for family in FAMILIES.values() if family.gguf is not None)
 SCALED_FREQUENCIES = ("rope_freqs", "rope_factors")
 
 
@@ -17,18 +19,18 @@ def refuse_lossy(reader: GGUFReader) -> None:
         ValueError: it would; the message says what.
     """
     architecture = _field(reader, "general.architecture")
-    if architecture != ARCHITECTURE:
+    if architecture not in ARCHITECTURES:
         raise ValueError(
-            f"GGUF files of architecture {architecture!r} are not converted, only {ARCHITECTURE!r}: "
+            f"GGUF files of architecture {architecture!r} are not converted, only {', '.join(sorted(ARCHITECTURES))}: "
             "use the model's safetensors folder"
         )
-    scaling = _field(reader, f"{ARCHITECTURE}.rope.scaling.type")
+    scaling = _field(reader, f"{architecture}.rope.scaling.type")
     if scaling not in (None, "none") or any(t.name.startswith(SCALED_FREQUENCIES) for t in reader.tensors):
         raise ValueError("its rotary frequencies are scaled, which the conversion loses: use the safetensors folder")
-    if _field(reader, f"{ARCHITECTURE}.expert_count"):
+    if _field(reader, f"{architecture}.expert_count"):
         raise ValueError("it is a mixture of experts, which is not served")
     head, rotated = (
-        _field(reader, f"{ARCHITECTURE}.{key}") for key in ("attention.key_length", "rope.dimension_count")
+        _field(reader, f"{architecture}.{key}") for key in ("attention.key_length", "rope.dimension_count")
     )
     if None not in (head, rotated) and head != rotated:
         raise ValueError(f"{rotated} of {head} dimensions of a head are rotated; whole heads are served")

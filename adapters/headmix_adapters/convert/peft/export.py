@@ -27,8 +27,6 @@ from headmix_adapters.convert.peft.lora import PREFIX, WEIGHTS
 from headmix_adapters.families import Family, Part, family_of
 from headmix_adapters.sites import iter_terms, symbol_sizes
 
-_DECODER_PREFIXES = {"gpt2": "transformer."}
-
 
 @dataclass(frozen=True, slots=True)
 class _SavedHead:
@@ -140,8 +138,7 @@ def _key_projection(
                 rows = slice(first, first + sizes["GP"])
                 name = f"{family.layers}.{layer}.{module}"
                 weight = checkpoint.read(f"{name}.weight").double()
-                # GPT-2's modules keep their weight as (in, out).
-                weight = weight.T if config.base.model_type == "gpt2" else weight
+                weight = weight.T if family.transposed else weight
                 bias_name = f"{name}.bias"
                 if bias_name not in checkpoint:
                     return weight[rows].contiguous(), weight.new_zeros(sizes["GP"])
@@ -152,10 +149,8 @@ def _key_projection(
 
 def _model_prefix(config: AdapterConfig) -> str:
     """Return what the task's model class puts before its backbone; a bare encoder has nothing."""
-    model_type = config.base.model_type
-    if not family_of(model_type).generates:
-        return f"{model_type}." if config.task == "classification" else ""
-    return _DECODER_PREFIXES.get(model_type, "model.")
+    family = family_of(config.base.model_type)
+    return family.prefix if family.generates or config.task == "classification" else ""
 
 
 def _saved_head(config: AdapterConfig, tensors: Mapping[str, Tensor]) -> _SavedHead:
@@ -164,15 +159,16 @@ def _saved_head(config: AdapterConfig, tensors: Mapping[str, Tensor]) -> _SavedH
         return _SavedHead({}, [])
     model_type = config.base.model_type
     out = {kind: tensors[f"classifier.out_proj.{kind}"] for kind in ("weight", "bias")}
-    if family_of(model_type).generates:
+    family = family_of(model_type)
+    if family.classifier == "score":
         _require(classifier, "last", "linear", model_type)
         if out["bias"].any():
             raise ConvertError("classifier.out_proj.bias", "transformers' decoder classifiers have no bias")
         return _SavedHead({"score.weight": out["weight"]}, ["score"])
     _require(classifier, "cls", "mlp-tanh", model_type)
     dense = {kind: tensors[f"classifier.dense.{kind}"] for kind in ("weight", "bias")}
-    if model_type == "bert":
-        saved = {f"bert.pooler.dense.{kind}": tensor for kind, tensor in dense.items()}
+    if family.classifier == "pooler":
+        saved = {f"{family.prefix}pooler.dense.{kind}": tensor for kind, tensor in dense.items()}
         return _SavedHead(
             saved | {f"classifier.{kind}": tensor for kind, tensor in out.items()}, ["pooler", "classifier"]
         )
@@ -191,8 +187,8 @@ def _adapter_config(
 ) -> dict[str, object]:
     """Every module has its own rank, and alpha equal to it: the scale is 1."""
     ranks = {re.escape(module): lora.rank for module, lora in loras.items()}
-    generates = family_of(config.base.model_type).generates
-    task = "SEQ_CLS" if config.classifier is not None else "CAUSAL_LM" if generates else "FEATURE_EXTRACTION"
+    family = family_of(config.base.model_type)
+    task = "SEQ_CLS" if config.classifier is not None else "CAUSAL_LM" if family.generates else "FEATURE_EXTRACTION"
     largest = max(ranks.values(), default=1)
     return {
         "peft_type": "LORA",
@@ -207,7 +203,7 @@ def _adapter_config(
         "lora_bias": lora_bias,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": config.base.model_type == "gpt2",
+        "fan_in_fan_out": family.transposed,
         "inference_mode": True,
         "init_lora_weights": True,
     }

@@ -16,6 +16,7 @@ from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.peft.head_config import HeadConfig
 from headmix_adapters.convert.peft.lora_sites import ModuleLora
+from headmix_adapters.families import FAMILIES, ClassifierLayout
 from headmix_adapters.sites import classifier_shapes
 
 ROBERTA_NAMES = tuple(f"classifier.{layer}.{kind}" for layer in ("dense", "out_proj") for kind in ("weight", "bias"))
@@ -52,9 +53,10 @@ def peft_head(
     Raises:
         ConvertError: a tensor of it is missing or misshapen, or the labels wished for are not as many.
     """
-    if base.model_type == "roberta":
+    layout = _layout(base)
+    if layout == "dense":
         return roberta_head(saved, base, wish)
-    if base.model_type == "bert":
+    if layout == "pooler":
         head, tensors, used = _bert_head(saved, base, checkpoint, wish)
         return (head, tensors | _with_lora(tensors, pooler), used) if head and pooler else (head, tensors, used)
     if "score.weight" not in saved:
@@ -102,7 +104,12 @@ def _bert_head(saved: Mapping[str, Tensor], base: BaseShape, checkpoint: BaseChe
 
 def is_pooler(module: str, base: BaseShape) -> bool:
     """Whether a module of the base's model is part of its classification head, and not of its layers."""
-    return base.model_type == "bert" and module in _POOLERS
+    return _layout(base) == "pooler" and module in _POOLERS
+
+
+def _layout(base: BaseShape) -> ClassifierLayout:
+    family = FAMILIES.get(base.model_type)
+    return "score" if family is None else family.classifier
 
 
 def _with_lora(tensors: Mapping[str, Tensor], lora: ModuleLora) -> dict[str, Tensor]:

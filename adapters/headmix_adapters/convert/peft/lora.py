@@ -28,14 +28,14 @@ from headmix_adapters.convert.peft.heads import HeadWish, is_pooler, peft_head
 from headmix_adapters.convert.peft.lora_sites import ModuleLora, Piece, build_sites, pieces_of
 from headmix_adapters.convert.peft.names import saved_names
 from headmix_adapters.convert.result import Converted, converter_name
-from headmix_adapters.families import Family, Part, UnknownFamilyError, family_of
+from headmix_adapters.families import BACKBONES, Family, Part, UnknownFamilyError, family_of
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 INDEX = f"{WEIGHTS}.index.json"
 _MAX_NAME = 1024
 _LORA = re.compile(r"(.+)\.lora_(A|B)\.(weight|bias)")
-_WRAPPERS = r"(?:(?:model|language_model|transformer|bert|roberta)\.)*"
+_WRAPPERS = rf"(?:(?:language_model|{'|'.join(BACKBONES)})\.)*"
 _VOCABULARY = "retrained rows of the base's vocabulary are not part of an artifact"
 _REASONS = {
     "lora_magnitude_vector": "a DoRA magnitude, which no low-rank addition equals",

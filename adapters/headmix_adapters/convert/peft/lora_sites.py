@@ -13,7 +13,7 @@ from torch import Tensor
 
 from headmix_adapters.config import BaseShape, HeadBase, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
-from headmix_adapters.families import Part
+from headmix_adapters.families import Part, family_of
 from headmix_adapters.sites import TERMS, iter_terms, symbol_sizes, term_shapes
 
 SITE_ROWS: Mapping[str, str] = MappingProxyType(
@@ -22,8 +22,6 @@ SITE_ROWS: Mapping[str, str] = MappingProxyType(
 """The symbol of every site's number of rows."""
 
 _HEAD_BASES: Mapping[str, HeadBase] = {"q": "x", "v": "x", "o": "a"}
-# Without rotary positions a constant in every key moves all of a query's scores alike, which softmax does not see.
-KEY_BIAS_IS_IDLE = frozenset({"gpt2", "bert", "roberta"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,8 @@ def _bias_part(site: str, group: list[Piece], base: BaseShape, notes: list[str])
     if site in _HEAD_BASES:
         notes.append(f"site {site}: the bias of B became that of a head part of rank 1 whose A and B are zero")
         return HeadPart(rank=1, base=_HEAD_BASES[site])
-    if site == "k" and base.model_type in KEY_BIAS_IS_IDLE:
+    # Without rotary positions a constant in every key moves all of a query's scores alike, which softmax does not see.
+    if site == "k" and not family_of(base.model_type).rotary:
         notes.append("site k: a bias in every key changes no attention weight and was left out")
         return None
     raise ConvertError(biased.name, f"lora_bias: an artifact has no bias on site {site}, and this one is not zero")

@@ -1,38 +1,25 @@
 """Which family serves which `model_type`. A family's module is imported when one of its bases is loaded."""
 
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 import torch
 
+from headmix_adapters.families import FAMILIES
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.linear_format import PLAIN, LinearFormat
 from headmix_server.models.loading.config_reader import ConfigReader, read_json
 from headmix_server.models.loading.weights import Checkpoint, Weights
 from headmix_server.models.model import Model
 
-FAMILIES: Mapping[str, str] = MappingProxyType(
-    {
-        "bert": "bert",
-        "gemma3_text": "gemma3",
-        "gpt2": "gpt2",
-        "llama": "llama",
-        "mistral": "mistral",
-        "qwen2": "qwen2",
-        "qwen3": "qwen3",
-        "roberta": "roberta",
-    }
-)
-"""The module of each served `model_type`, in `models.families`."""
-
+SERVED = tuple(sorted(model_type for model_type, family in FAMILIES.items() if family.served))
+"""The model types that are served; each has a module of its name in `models.families`."""
 
 CPU = torch.device("cpu")
 
 
-class Family(Protocol):
+class FamilyModule(Protocol):
     """A family's module."""
 
     def load(self, reader: ConfigReader, weights: Weights) -> Model:
@@ -44,16 +31,15 @@ class Family(Protocol):
         ...
 
 
-def family_of(model_type: object) -> Family:
+def family_module(model_type: object) -> FamilyModule:
     """Import the module that serves a `model_type`.
 
     Raises:
         UnsupportedModelError: none does.
     """
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        served = ", ".join(FAMILIES)
-        raise UnsupportedModelError(f"model_type {model_type!r} is not served; served are: {served}")
-    module: Family = import_module(f"headmix_server.models.families.{FAMILIES[model_type]}")
+    if not isinstance(model_type, str) or model_type not in SERVED:
+        raise UnsupportedModelError(f"model_type {model_type!r} is not served; served are: {', '.join(SERVED)}")
+    module: FamilyModule = import_module(f"headmix_server.models.families.{model_type}")
     return module
 
 
@@ -66,7 +52,7 @@ def load_model(folder: Path, dtype: torch.dtype, form: LinearFormat = PLAIN, dev
     """
     raw = read_json(folder / "config.json")
     generation = folder / "generation_config.json"
-    family = family_of(raw.get("model_type"))
+    family = family_module(raw.get("model_type"))
     reader = ConfigReader(raw, read_json(generation) if generation.is_file() else None)
     with device:  # for what a family computes itself, as rotary frequencies
         return family.load(reader, lambda prefix: Checkpoint(folder, dtype, form, prefix, device))

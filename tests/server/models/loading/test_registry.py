@@ -1,5 +1,6 @@
 """Families are found by model_type, and only the one that is needed is imported."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -8,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from headmix_server.api.state import ENCODERS
+from headmix_adapters.base.folder import read_base_shape
+from headmix_adapters.families import FAMILIES
+from headmix_server import models
 from headmix_server.models.config import UnsupportedModelError
-from headmix_server.models.loading.registry import FAMILIES, load_model
+from headmix_server.models.loading.registry import SERVED, load_model
 from tests.support.families import FAMILIES as MATRIX
 
+FOLDER = Path(models.__file__).parent / "families"
 PAGE = Path(__file__).parents[4] / "docs" / "families.md"
 
 
@@ -34,19 +38,46 @@ def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> N
 
 def test_a_family_is_imported_when_one_of_its_bases_is_loaded() -> None:
     code = (
-        "import sys; from headmix_server.models.loading.registry import FAMILIES, family_of; loaded = lambda: "
-        "{m for m in FAMILIES.values() if f'headmix_server.models.families.{m}' in sys.modules}; "
-        "assert not loaded(), loaded(); family_of('gpt2'); assert loaded() == {'gpt2'}, loaded()"
+        "import sys; from headmix_server.models.loading.registry import SERVED, family_module; loaded = lambda: "
+        "{m for m in SERVED if f'headmix_server.models.families.{m}' in sys.modules}; "
+        "assert not loaded(), loaded(); family_module('gpt2'); assert loaded() == {'gpt2'}, loaded()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert len(FAMILIES) == 8
+    assert len(SERVED) == 8
 
 
 @pytest.mark.drift
 def test_the_page_of_families_names_every_family_and_its_module() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)\.py` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert dict(rows) == dict(FAMILIES)
+    assert dict(rows) == {model_type: model_type for model_type in SERVED}
 
 
-def test_the_api_and_the_models_agree_on_who_generates() -> None:
-    assert {name for name, family in MATRIX.items() if not family.causal} == ENCODERS
+def test_every_served_row_of_the_table_has_a_module_of_its_name_and_a_row_of_the_test_matrix() -> None:
+    modules = {path.stem for path in FOLDER.glob("*.py") if "def load(" in path.read_text(encoding="utf-8")}
+    assert modules == set(SERVED) == MATRIX.keys()
+
+
+@pytest.mark.parametrize("model_type", MATRIX)
+def test_the_table_agrees_with_what_transformers_makes_of_a_family(tmp_path: Path, model_type: str) -> None:
+    row, tiny = FAMILIES[model_type], MATRIX[model_type]
+    model = tiny.make(tmp_path)
+    names = [name for name, _ in model.named_parameters()]
+    assert row.generates == tiny.causal
+    assert row.rotary == any("rotary" in name for name, _ in model.named_modules())
+    assert row.transposed == any(type(module).__name__ == "Conv1D" for module in model.modules())
+    assert row.gated_mlp == any(".mlp.gate_proj." in name for name in names)
+    assert read_base_shape("tiny", tmp_path).gated_mlp == row.gated_mlp
+    assert model.base_model_prefix == row.prefix.removesuffix(".")
+
+
+def test_facts_about_families_stand_in_the_table_alone() -> None:
+    """No other module of the product tells families apart by the name of their model type."""
+    elsewhere = [
+        path.name
+        for root in ("adapters", "server", "client")
+        for path in (PAGE.parents[1] / root).rglob("*.py")
+        if path.name != "families.py" and path.parent != FOLDER
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in FAMILIES
+    ]
+    assert elsewhere == []
