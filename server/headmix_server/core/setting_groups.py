@@ -5,13 +5,13 @@ from types import MappingProxyType
 
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "Base and computing": ("base", "device", "dtype", "quantize", "threads", "adapter_kernels", "runner"),
+        "Base model": ("base", "device", "dtype", "quantize", "threads", "adapter_kernels", "runner"),
         "Server": ("host", "port", "keys", "drain_seconds", "loop_lag_warn_seconds", "log_level", "log_format"),
         "Data": (
             *("data_dir", "preload", "database", "lease_seconds", "artifacts", "artifact_cache_mib"),
             *("max_downloads", "audit_days", "audit_rows"),
         ),
-        "Batches and cache": (
+        "Batching and cache": (
             *("max_model_len", "max_batch_tokens", "max_running", "max_waiting"),
             *("kv_cache_mib", "block_size", "prefix_cache"),
         ),
@@ -30,7 +30,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("max_messages", "max_metadata_bytes", "max_inputs", "max_choices", "split_special_tokens"),
             *("max_characters_per_token", "text_workers", "text_worker_mib", "text_queue_mib"),
         ),
-        "Limits of a tenant": (
+        "Tenant limits": (
             *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),
             *("limit_concurrent_requests", "limit_adapters", "limit_stored_bytes", "limits_storage"),
             *("limit_management_per_minute", "limit_failed_keys_per_minute", "limit_refusals_per_second"),

@@ -48,27 +48,38 @@ def rows(text: str, after: str) -> Iterator[list[str]]:
         yield [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def error_rows() -> Iterator[list[str]]:
+    return rows(ERRORS, "`WWW-Authenticate: Bearer`.")
+
+
 def names(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
 def test_every_error_is_in_the_table_with_its_status_and_type() -> None:
-    table = {names(code)[0]: (int(status), names(kind)[0]) for status, code, kind, *_ in rows(ERRORS, "line under it.")}
+    table = {names(code)[0]: (int(status), names(kind)[0]) for status, code, kind, _ in error_rows()}
     assert table == {code: (error.status, error.type) for code, error in ERRORS_BY_CODE.items()}
 
 
 def test_the_numbers_on_the_errors_page_are_the_servers() -> None:
-    retries = {names(code)[0]: retry for _, code, _, _, retry in rows(ERRORS, "line under it.") if retry}
+    retries = {names(code)[0]: retry for _, code, _, retry in error_rows() if retry}
     assert retries.pop("rate_limit_exceeded") == "see below"
     usual = {code: error.usual_retry for code, error in ERRORS_BY_CODE.items() if error.usual_retry is not None}
     assert retries.keys() == usual.keys()
     assert all(retry.startswith(str(usual[code])) for code, retry in retries.items())
     assert retries["server_overloaded"] == f"{ServerOverloaded.usual_retry} or {EngineUnavailable.usual_retry}"
-    assert f"{RETRY_SECONDS} where too many of your adapters wait to be converted" in ERRORS
-    assert f"{RETRY_CONCURRENT} second where too many\nrequests are open" in ERRORS
-    assert f"after {FIRST_EVENT_SECONDS:g} seconds without one" in ERRORS
+    flat = " ".join(ERRORS.split())
+    assert f"{RETRY_SECONDS} where too many of your adapters wait to be converted" in flat
+    assert f"{RETRY_CONCURRENT} second where too many requests are open" in flat
+    assert f"after {FIRST_EVENT_SECONDS:g} seconds without one" in flat
     for status, code in ROUTING_CODES.items():
-        assert f"{status} `{code}`" in " ".join(ERRORS.split())
+        assert f"{status} `{code}`" in flat
+
+
+def test_every_error_in_the_table_is_explained_once() -> None:
+    table = [names(code)[0] for _, code, _, _ in error_rows()]
+    explained = re.findall(r"^\* `(\w+)`: ", ERRORS.split("## Meanings")[1].split("\n## ")[0], re.MULTILINE)
+    assert explained == table
 
 
 async def test_every_route_is_in_the_table_with_the_scope_it_needs(rig: ApiRig) -> None:

@@ -1,7 +1,7 @@
 """Every metric of the server, in a registry of its own; docs/metrics.md is checked against this file.
 
 Owns names, labels, buckets and the bound on the number of series. Knows neither the engine nor HTTP: the API process
-tells it what happened. Tenants and adapters come from clients, so series for them are limited (`SeriesBudget`), and
+reports to it. Tenants and adapters come from clients, so series for them are limited (`SeriesBudget`), and
 those of what is gone are removed. Safe to use from many threads.
 """
 
@@ -34,7 +34,7 @@ LISTED_NAMES = 256
 """Names in one label of `vllm:lora_requests_info` at most: each tenant may have its own name for one adapter."""
 
 _NAMING_LABELS = frozenset({"tenant", "adapter", "running_lora_adapters", "waiting_lora_adapters"})
-"""Labels that tell who is served; `Metrics.render` leaves them out for whoever may not know."""
+"""Labels that reveal who is served; `Metrics.render` omits them without permission to see tenants."""
 
 
 class Metrics:
@@ -56,7 +56,10 @@ class Metrics:
         self._define_adapters()
         self._define_versions()
         self.build_info = Gauge(
-            "headmix_build_info", "Always 1; the labels say what runs.", ["version", "base"], registry=self.registry
+            "headmix_build_info",
+            "Always 1; the labels name the version and the base.",
+            ["version", "base"],
+            registry=self.registry,
         )
         self.build_info.labels(version, base).set(1)
 
@@ -70,13 +73,13 @@ class Metrics:
         )
         self.rate_limited = Counter(
             "headmix_rate_limited_total",
-            "Requests refused by a limit of their tenant's, by the limit.",
+            "Requests refused by one of their tenant's limits, by limit.",
             ["tenant", "limit"],
             registry=own,
         )
         self.limits_fallbacks = Counter(
             "headmix_limits_fallbacks_total",
-            "Failures of the storage of limits, after each of which this server counted for itself.",
+            "Failures of the limits storage; after each, this server counted on its own.",
             registry=own,
         )
         self.storage_failures = Counter(
@@ -95,12 +98,12 @@ class Metrics:
         )
         self.connections_closed = Counter(
             "headmix_connections_closed_total",
-            "Connections closed to make room for others, or not let in for want of it.",
+            "Connections closed to make room for others, or not accepted because there was none.",
             registry=own,
         )
         self.prompt_tokens = Counter(
             "headmix_prompt_tokens_total",
-            "Prompt tokens the engine has read for finished requests, those found in the prefix cache too.",
+            "Prompt tokens the engine has processed for finished requests, including prefix cache hits.",
             ["tenant", "adapter"],
             registry=own,
         )
@@ -165,7 +168,7 @@ class Metrics:
         )
         self.batch_distinct_adapters = Histogram(
             "headmix_batch_distinct_adapters",
-            "Different adapters in one step; the base alone is not counted.",
+            "Distinct adapters in one step, not counting the base.",
             buckets=(0.0, *_POWERS_OF_TWO[:10]),
             registry=own,
         )
@@ -193,37 +196,39 @@ class Metrics:
             "headmix_adapter_slots", "Device slots by state: free, leased, idle, loading.", ["state"], registry=own
         )
         self.adapter_slots_pinned = Gauge(
-            "headmix_adapter_slots_pinned", "Slots whose adapter is pinned; each is leased or idle too.", registry=own
+            "headmix_adapter_slots_pinned",
+            "Slots with a pinned adapter; each also counts as leased or idle.",
+            registry=own,
         )
         self.adapter_memory_bytes = Gauge(
             "headmix_adapter_memory_bytes",
-            "Memory that adapters take, by tier (device, host): on a CPU what is committed, in host memory with loads "
-            "under way.",
+            "Memory used by adapters, by tier (device, host): on a CPU what is committed, in host memory including "
+            "loads in progress.",
             ["tier"],
             registry=own,
         )
         self.adapter_memory_budget_bytes = Gauge(
-            "headmix_adapter_memory_budget_bytes", "Memory that adapters may take, by tier.", ["tier"], registry=own
+            "headmix_adapter_memory_budget_bytes", "Memory that adapters may use, by tier.", ["tier"], registry=own
         )
         self.adapter_load_seconds = Histogram(
             "headmix_adapter_load_seconds",
-            "Bringing an adapter to the device, by the tier it came from.",
+            "Time to bring an adapter to the device, by the tier it came from.",
             ["source"],
             buckets=_LATENCIES,
             registry=own,
         )
         self.adapter_hits = Counter(
-            "headmix_adapter_hits_total", "Look-ups of an adapter that the tier answered.", ["tier"], registry=own
+            "headmix_adapter_hits_total", "Adapter look-ups that found it in the tier.", ["tier"], registry=own
         )
         self.adapter_misses = Counter(
-            "headmix_adapter_misses_total", "Look-ups of an adapter that the tier did not have.", ["tier"], registry=own
+            "headmix_adapter_misses_total", "Adapter look-ups that did not find it in the tier.", ["tier"], registry=own
         )
         self.adapter_evictions = Counter(
-            "headmix_adapter_evictions_total", "Adapters that left the tier for others.", ["tier"], registry=own
+            "headmix_adapter_evictions_total", "Adapters evicted from the tier.", ["tier"], registry=own
         )
         self.adapter_resident = SnapshotGauge(
             "headmix_adapter_resident",
-            "Versions of the adapter whose fastest tier this is; no series where there are none.",
+            "Versions of the adapter whose fastest tier this is; no series if there are none.",
             ["tenant", "adapter", "tier"],
             registry=own,
         )
@@ -243,7 +248,10 @@ class Metrics:
             registry=own,
         )
         self.version_generation_tokens = Counter(
-            "headmix_adapter_version_generation_tokens_total", "Tokens these requests generated.", version, registry=own
+            "headmix_adapter_version_generation_tokens_total",
+            "Tokens generated by these requests.",
+            version,
+            registry=own,
         )
         self.version_request_seconds = Histogram(
             "headmix_adapter_version_request_seconds",

@@ -66,11 +66,11 @@ def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
 
 @pytest.mark.drift
 def test_the_documentation_says_of_every_metric_what_the_code_says(metrics: Metrics) -> None:
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in DOCS.read_text().splitlines()]
+    items = re.findall(
+        r"^\* `([\w:]+)`\s\((\w+)(?:;\s([^)]*))?\):\s(.+?)(?=\n\*|\n\n)", DOCS.read_text(), re.MULTILINE | re.DOTALL
+    )
     documented = {
-        cells[0].strip("`"): (cells[1], re.findall(r"`(\w+)`", cells[2]), cells[3])
-        for cells in rows
-        if len(cells) == 4 and cells[0].startswith("`")
+        name: (kind, re.findall(r"`(\w+)`", labels), " ".join(meaning.split())) for name, kind, labels, meaning in items
     }
     defined = {
         metric._name + ("_total" if metric._type == "counter" else ""): (
