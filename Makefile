@@ -6,7 +6,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-fast test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile fuzz sanitize soak mutation train-examples openapi clean
+.PHONY: serve serve-minilm install check test test-fast test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -75,6 +75,9 @@ soak: .venv/.installed  ## An hour's random walk over everything at once, each a
 
 mutation: .venv-mutation/.installed  ## Which small faults the tests do not find, on a random sample of mutants; TARGET=engine MUTANTS=240 (quarter of an hour)
 	.venv-mutation/bin/python -m benchmarks.mutation $(or $(TARGET),engine) --mutants $(or $(MUTANTS),240)
+
+docs: .venv/.installed  ## The documentation site, into build/docs, without a network; a broken link or a warning is an error
+	$(BIN)/python -m docs.site
 
 train-examples: .venv/.installed  ## Train the four example adapters again (about an hour on 2 cores)
 	for recipe in spam category kingjames dictionary; do $(BIN)/headmix train examples/$$recipe.toml --force || exit 1; done

@@ -1,0 +1,1 @@
+"""The documentation site: the Markdown of this repository and generated reference pages, built by Sphinx, offline."""
