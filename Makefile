@@ -56,22 +56,22 @@ bench-vllm: .venv/.installed .venv-vllm/.installed  ## Ours beside vLLM's CPU bu
 	$(BIN)/python -m benchmarks.yardstick.beside_vllm
 
 first-light: .venv/.installed  ## Every promise on the real base: real processes, HTTP, the OpenAI SDK, a killed engine
-	$(BIN)/python -m benchmarks.first_light
+	$(BIN)/python -m harness.first_light
 
 exactness: .venv/.installed  ## A mixed batch on the real base against each request alone and against transformers
-	$(BIN)/python -m benchmarks.exactness
+	$(BIN)/python -m harness.exactness
 
 hostile: .venv/.installed  ## Every known attack beside two honest tenants on the real base: token times, errors, foreign bytes, memory (half an hour)
-	$(BIN)/python -m benchmarks.hostile
+	$(BIN)/python -m harness.hostile
 
 fuzz: .venv-fuzz/.installed  ## What strangers' bytes could break: TARGET=multipart, headers, artifact, peft-config, bodies, frames or all; MINUTES=60
-	OMP_NUM_THREADS=1 .venv-fuzz/bin/python -m benchmarks.fuzz $(or $(TARGET),all) --minutes $(or $(MINUTES),60)
+	OMP_NUM_THREADS=1 .venv-fuzz/bin/python -m harness.fuzz $(or $(TARGET),all) --minutes $(or $(MINUTES),60)
 
 sanitize: .venv/.installed  ## The native kernels under AddressSanitizer and UndefinedBehaviorSanitizer, with all tests that compute (a quarter of an hour)
 	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.sanitize
 
 soak: .venv/.installed  ## An hour's random walk over everything at once, each answer against its adapter alone; SEED=1 MINUTES=5
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60)
+	OMP_NUM_THREADS=1 $(BIN)/python -m harness.soak --seed $(or $(SEED),0) --minutes $(or $(MINUTES),60)
 
 mutation: .venv-mutation/.installed  ## Which small faults the tests do not find, on a random sample of mutants; TARGET=engine MUTANTS=240 (quarter of an hour)
 	.venv-mutation/bin/python -m benchmarks.mutation $(or $(TARGET),engine) --mutants $(or $(MUTANTS),240)

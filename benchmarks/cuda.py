@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.machine import describe_machine
+from harness.machine import describe_machine
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import AdapterConfig, BaseShape, encode_config
 from headmix_adapters.presets import Ranks, kernel_mix_sites

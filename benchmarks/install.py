@@ -17,7 +17,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from benchmarks.machine import describe_machine
+from harness.machine import describe_machine
 from headmix_server.device.adapters import image_arena
 from headmix_server.device.adapters.image_arena import ImageArena
 from headmix_server.device.adapters.reserved_memory import ReservedMemory, reserve

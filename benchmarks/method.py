@@ -19,9 +19,9 @@ from typing import cast
 import msgspec
 import torch
 
-from benchmarks.machine import describe_machine
 from benchmarks.method_page import Run, read_runs, render_page
 from benchmarks.method_tasks import COMPARISONS, EXAMPLES, Comparison, budgets, choose, contender, starting_recipe
+from harness.machine import describe_machine
 from headmix_adapters.inject import AdaptedModel, ClassifierModel, LanguageModel, attach
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.split import SplitBackbone, split_backbone

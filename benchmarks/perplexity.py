@@ -9,7 +9,7 @@ import json
 import math
 from pathlib import Path
 
-from benchmarks.machine import describe_machine
+from harness.machine import describe_machine
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.settings import Settings

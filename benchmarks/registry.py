@@ -15,8 +15,11 @@ from pathlib import Path
 
 import httpx2
 
-from benchmarks.machine import describe_machine
-from benchmarks.soak.memory import resident_mib
+from harness.adapters.artifacts import adapter_config, random_artifact
+from harness.machine import describe_machine
+from harness.memory import resident_mib
+from harness.server.large_catalog import TENANT, fill, name_of
+from harness.server.running_server import FAKE_BASE, RunningServer, running_server, write_fake_base
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape
 from headmix_adapters.presets import PresetName, kernel_mix_sites, preset_ranks
@@ -24,9 +27,6 @@ from headmix_server.catalog.bytes.store import ArtifactStore
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.library import Library
 from headmix_server.database import open_database
-from tests.support.artifacts import adapter_config, random_artifact
-from tests.support.registries import TENANT, fill, name_of
-from tests.support.server import FAKE_BASE, RunningServer, running_server, write_fake_base
 
 ADAPTERS = 10_000
 ROUNDS = 50

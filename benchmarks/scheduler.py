@@ -9,7 +9,7 @@ import hashlib
 import json
 import statistics
 
-from benchmarks.machine import describe_machine
+from harness.machine import describe_machine
 from headmix_server.core.messages import Generate
 from headmix_server.core.runner import Batch, RowResult, Sampled
 from headmix_server.core.types import AdapterRef, SamplingParams

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import RunningServer, running_server
+from harness.server.running_server import RunningServer, running_server
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LONGEST = 60

@@ -16,7 +16,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import describe_machine
 from benchmarks.yardstick import (
     classification,
     cold_load,
@@ -36,6 +35,7 @@ from benchmarks.yardstick.report import Report, append_report, latest, read_repo
 from benchmarks.yardstick.sizes import FULL, QUICK
 from benchmarks.yardstick.stage import Stage
 from benchmarks.yardstick.tiny import write_tiny_bases
+from harness.machine import describe_machine
 
 GENERATOR, ENCODER = "smollm2-135m-instruct", "minilm-l6"
 DOCS = Path(__file__).parents[2] / "docs"

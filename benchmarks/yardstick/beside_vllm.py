@@ -16,7 +16,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.machine import describe_machine
 from benchmarks.yardstick.__main__ import ENCODER, GENERATOR, PAGE, RESULTS, show
 from benchmarks.yardstick.contender import Contender, Measured, interleave
 from benchmarks.yardstick.floors import measure_ceilings
@@ -28,6 +27,7 @@ from benchmarks.yardstick.sizes import FULL
 from benchmarks.yardstick.stage import Stage
 from benchmarks.yardstick.throughput import NAME, Generator, ours
 from benchmarks.yardstick.vllm_process import VllmProcess, vllm_process
+from harness.machine import describe_machine
 from headmix_server.core.types import AdapterRef
 
 VENV = Path(__file__).parents[2] / ".venv-vllm"

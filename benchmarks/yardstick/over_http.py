@@ -14,7 +14,7 @@ from typing import Any
 
 import pycurl
 
-from tests.support.server import RunningServer, running_server
+from harness.server.running_server import RunningServer, running_server
 
 
 @dataclass(slots=True)

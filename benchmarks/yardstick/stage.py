@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from benchmarks.random_prompt import random_prompt
-from benchmarks.yardstick.shelf import Shelf
 from benchmarks.yardstick.sizes import Sizes
+from harness.adapters.shelf import Shelf
+from harness.random_prompt import random_prompt
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_server.core.settings import Settings
 from headmix_server.engine.loop import Engine

@@ -11,9 +11,9 @@ from benchmarks.yardstick.over_http import completion_body, serve, stream_all
 from benchmarks.yardstick.rivals import generate_continuous, generate_static, load_peft
 from benchmarks.yardstick.stage import Stage, load_transformers
 from benchmarks.yardstick.timing import seconds_of
+from harness.server.running_server import RunningServer
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
-from tests.support.server import RunningServer
 
 NAME = "throughput"
 HF, CONTINUOUS = "transformers, static batch", "transformers, continuous batching"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.support.families import FAMILIES
+from harness.bases.families import FAMILIES
 
 
 def write_tiny_bases(folder: Path) -> tuple[str, str]:

@@ -8,15 +8,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from headmix_adapters import cli
-from headmix_adapters.artifact import digest_file
-from tests.support.artifacts import (
+from harness.adapters.artifacts import (
     classifier_config,
     edit_header,
     malformed_artifacts,
     random_artifact,
     tiny_base_shape,
 )
+from headmix_adapters import cli
+from headmix_adapters.artifact import digest_file
 
 BASE = tiny_base_shape()
 

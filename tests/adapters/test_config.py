@@ -5,8 +5,8 @@ import json
 import msgspec
 import pytest
 
+from harness.adapters.artifacts import adapter_config, classifier_config, tiny_base_shape
 from headmix_adapters.config import FORMAT, AdapterConfig, HeadPart, SiteConfig, Sites, decode_config, encode_config
-from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
 
 CONFIG = adapter_config(
     tiny_base_shape(),

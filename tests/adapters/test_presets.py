@@ -2,10 +2,10 @@
 
 import pytest
 
+from harness.adapters.artifacts import adapter_config, tiny_base_shape
 from headmix_adapters.config import BaseShape, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.presets import PresetName, Ranks, kernel_mix_sites, preset_ranks
 from headmix_adapters.sites import num_parameters
-from tests.support.artifacts import adapter_config, tiny_base_shape
 
 
 def twelve_by_twelve(model_type: str, vocab_size: int) -> BaseShape:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.adapters.artifacts import classifier_config, tiny_base_shape
 from headmix_adapters import reference
 from headmix_adapters.config import HeadBase, HeadPart, Problem, SharedPart, SiteConfig, Sites
 from headmix_adapters.sites import TermConfig, iter_terms, symbol_sizes, term_shapes
-from tests.support.artifacts import classifier_config, tiny_base_shape
 
 # Grouped-query attention, and a head size that is not hidden size / heads.
 BASE = tiny_base_shape(hidden_size=20, num_heads=6, num_kv_heads=2, head_dim=4, intermediate_size=14)

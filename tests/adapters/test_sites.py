@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from harness.adapters.artifacts import adapter_config, classifier_config, tiny_base_shape
 from headmix_adapters.config import HeadBase, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.sites import (
     TERMS,
@@ -13,7 +14,6 @@ from headmix_adapters.sites import (
     tensor_shapes,
     term_shapes,
 )
-from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
 
 BASE = tiny_base_shape(hidden_size=30, num_heads=6, num_kv_heads=3, head_dim=4, intermediate_size=70)
 D, H, G, P, INNER, R = 30, 6, 3, 4, 70, 5

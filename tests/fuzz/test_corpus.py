@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from benchmarks.fuzz.live_api import close_live_api
-from benchmarks.fuzz.targets import MODULES, load_target
+from harness.fuzz.live_api import close_live_api
+from harness.fuzz.targets.registry import MODULES, load_target
 
 CORPUS = Path(__file__).parent / "corpus"
 

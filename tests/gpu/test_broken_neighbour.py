@@ -11,6 +11,9 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import adapter_config, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES, MLP_SITES
+from harness.bases.tiny_model import make_tiny_llama, tiny_shape
 from headmix_adapters.artifact.parse import read_stored
 from headmix_server.device.adapters.adapter_files import from_stored
 from headmix_server.device.adapters.adapter_image import AdapterImage
@@ -21,10 +24,7 @@ from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
 from headmix_server.kernels.attention.static import GatherAttention, StaticAttention
 from headmix_server.models.loading.registry import load_model
-from tests.support.adapters import MIXED_SITES, MLP_SITES
-from tests.support.artifacts import adapter_config, pack, random_tensors
-from tests.support.spans import Chunk, paged
-from tests.support.tiny_model import make_tiny_llama, tiny_shape
+from tests.support.device.spans import Chunk, paged
 
 TritonDecodeAttention = pytest.importorskip(
     "headmix_server.kernels.triton.decode_attention", reason="Triton is not installed"

@@ -10,7 +10,11 @@ import msgspec
 import pytest
 import torch
 
-from benchmarks.exactness import compare, make_cases
+from harness.adapters.artifacts import adapter_config, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES, MLP_SITES
+from harness.bases.tiny_model import make_tiny_llama, tiny_shape
+from harness.engine.static_rig import fixed_storage
+from harness.exactness import compare, make_cases
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.base import resolve_base
 from headmix_server.core.settings import Settings
@@ -28,11 +32,7 @@ from headmix_server.kernels.attention.static import GatherAttention
 from headmix_server.kernels.row_ops import choose_row_ops
 from headmix_server.models.loading.registry import load_model
 from headmix_server.worker import build_runner
-from tests.support.adapters import MIXED_SITES, MLP_SITES
-from tests.support.artifacts import adapter_config, pack, random_tensors
-from tests.support.static_rig import fixed_storage
-from tests.support.step_adapters import StepBatch, added, random_batch
-from tests.support.tiny_model import make_tiny_llama, tiny_shape
+from tests.support.device.step_adapters import StepBatch, added, random_batch
 
 TritonDecodeAttention = pytest.importorskip(
     "headmix_server.kernels.triton.decode_attention", reason="Triton is not installed"

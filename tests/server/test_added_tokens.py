@@ -13,7 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from benchmarks.exactness import Case, compare
+from harness.adapters.artifacts import classifier_config, random_artifact
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.families import FAMILIES
+from harness.bases.tiny_model import make_tiny_llama
+from harness.exactness import Case, compare
 from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape, Sites
@@ -23,10 +27,6 @@ from headmix_server.core.settings import Settings
 from headmix_server.core.types import UNSCORED, EmbeddingParams, SamplingParams, TokenLogprob
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import adapter_ref, build_engine
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import classifier_config, random_artifact
-from tests.support.families import FAMILIES
-from tests.support.tiny_model import make_tiny_llama
 
 VOCAB = 512
 WORDS = ("<a>", "<b>", "<c>")

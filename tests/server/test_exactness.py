@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.exactness import answer_together, compare, make_cases
+from harness.bases.tiny_model import make_tiny_llama
+from harness.exactness import answer_together, compare, make_cases
 from headmix_adapters.base import resolve_base
 from headmix_server.core.settings import Settings
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.llm.session import build_engine
-from tests.support.tiny_model import make_tiny_llama
 
 
 def test_a_mixed_staggered_batch_answers_as_each_request_alone_and_as_transformers(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.exactness import Case, compare
-from benchmarks.random_prompt import random_prompt
+from harness.adapters.artifacts import random_artifact
+from harness.bases.families import FAMILIES
+from harness.exactness import Case, compare
+from harness.random_prompt import random_prompt
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape, ClassifierConfig, Method, SharedPart, SiteConfig, Sites
 from headmix_adapters.presets import Ranks, kernel_mix_sites
 from headmix_server.core.settings import Settings
 from headmix_server.llm.session import build_engine
-from tests.support.artifacts import random_artifact
-from tests.support.families import FAMILIES
 
 STRENGTH = 0.3
 """Of the random adapters: enough to change what is said."""

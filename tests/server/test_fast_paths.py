@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.bases.families import FAMILIES
+from harness.server.running_server import RunningServer, running_server
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
-from tests.support.families import FAMILIES
-from tests.support.server import RunningServer, running_server
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or find_compiler() is None, reason="the fast paths need Linux and a C++ compiler"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hostile.attacks import ATTACKS
-from benchmarks.hostile.material import write_material
-from benchmarks.hostile.scene import Outcome, Scene, Script
+from harness.adapters.artifacts import random_artifact
+from harness.hostile.attacks.registry import ATTACKS
+from harness.hostile.experiment import Outcome, Scene, Script
+from harness.hostile.payloads import write_material
+from harness.server.running_server import FAKE_BASE, running_server, write_fake_base
 from headmix_adapters.base import read_base_shape
-from tests.support.artifacts import random_artifact
-from tests.support.server import FAKE_BASE, running_server, write_fake_base
 
 AT_ONCE = (
     *("flood", "cycle_adapters", "upload_garbage", "guess_names", "use_a_revoked_key", "leave_mid_stream"),

@@ -18,14 +18,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from harness.adapters.artifacts import random_artifact
+from harness.server.running_server import FAKE_BASE, RunningServer, running_server, write_fake_base
 from headmix_adapters.base.folder import read_base_shape
 from headmix_server.core.messages import TokenOutput
 from headmix_server.core.types import FinishReason, SamplingParams
 from headmix_server.engine.fake_runner import fake_token
 from headmix_server.text.completion import CompletionText
 from headmix_server.text.tokenizer import load_tokenizer
-from tests.support.artifacts import random_artifact
-from tests.support.server import FAKE_BASE, RunningServer, running_server, write_fake_base
 
 TOKENS = 60
 STREAMS, AT_ONCE = 48, 6

@@ -22,9 +22,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from benchmarks.api_conformance import run_phases, write_preload
-from tests.support.databases import PostgresServer
-from tests.support.server import FAKE_BASE, RunningServer, running_server, write_fake_base
+from harness.api_conformance import run_phases, write_preload
+from harness.server.running_server import FAKE_BASE, RunningServer, running_server, write_fake_base
+from tests.support.storage.databases import PostgresServer
 
 EXAMPLES = 12
 """Requests drawn for each operation, mode and server."""
@@ -100,7 +100,7 @@ def _try(
 
 
 WRITING = ("/v1/adapters/{name}/rollback", "/v1/adapters/{name}/sharing", "/v1/embeddings", "/v1/tenants")
-"""Routes that one run of schemathesis' own phases tries; `python -m benchmarks.api_conformance` tries every one."""
+"""Routes that one run of schemathesis' own phases tries; `python -m harness.api_conformance` tries every one."""
 
 
 def test_no_phase_of_schemathesis_finds_a_fault(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import pytest
 import torch
 from peft import PeftModel
 
-from benchmarks.exactness import TOLERANCE, Case, answer_together
-from benchmarks.random_prompt import random_prompt
+from harness.adapters.peft_lora import RENAMED, random_peft_lora
+from harness.bases.families import FAMILIES
+from harness.exactness import TOLERANCE, Case, answer_together
+from harness.random_prompt import random_prompt
 from headmix_adapters.base import resolve_base
 from headmix_adapters.convert.result import save_converted
 from headmix_adapters.convert.source import convert_source
 from headmix_server.core.settings import Settings
 from headmix_server.llm.session import build_engine
-from tests.support.families import FAMILIES
-from tests.support.peft_lora import RENAMED, random_peft_lora
 
 TARGETS = {
     "llama": (["q_proj", "v_proj"], ["k_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),

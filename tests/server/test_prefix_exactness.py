@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.random_prompt import random_prompt
+from harness.adapters.artifacts import random_artifact
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.tiny_model import make_tiny_llama
+from harness.random_prompt import random_prompt
 from headmix_adapters.base import resolve_base
 from headmix_server.core.messages import Embed, Generate, Request
 from headmix_server.core.settings import Settings
@@ -13,9 +16,6 @@ from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParam
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import EngineSession, adapter_ref, build_engine
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import random_artifact
-from tests.support.tiny_model import make_tiny_llama
 
 SHARED = 37
 """Tokens that all prompts begin with: no multiple of a block."""

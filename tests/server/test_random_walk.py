@@ -14,12 +14,13 @@ import torch
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from benchmarks.soak.asking import with_seed
-from benchmarks.soak.http_walk import HttpWalk, served
-from benchmarks.soak.memory import slope_per_hour
-from benchmarks.soak.oracle import Oracle
-from benchmarks.soak.walk import Report, Walk, WalkFailedError
-from benchmarks.soak.world import Sizes, World
+from harness.bases.families import FAMILIES
+from harness.memory import slope_per_hour
+from harness.soak.environment import Sizes, World
+from harness.soak.http.walk import HttpWalk, served
+from harness.soak.oracle import Oracle
+from harness.soak.request_generator import with_seed
+from harness.soak.walk import Report, Walk, WalkFailedError
 from headmix_adapters.base import resolve_base
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.runner import Batch, HostAdapter, RowResult, Runner
@@ -30,7 +31,6 @@ from headmix_server.engine.cache.block_keys import KeyMaker
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.loop import Engine
 from headmix_server.engine.residency.tiers import AdapterTiers
-from tests.support.families import FAMILIES
 
 SEED = 20261123
 

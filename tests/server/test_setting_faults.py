@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from typer import Typer
 from typer.testing import CliRunner
 
+from harness.server.running_server import FAKE_BASE, running_server, write_fake_base
 from headmix_server import cli
 from headmix_server.app import server
 from headmix_server.app.check_settings import check_settings
@@ -17,7 +18,6 @@ from headmix_server.app.http.listen import listen
 from headmix_server.app.storage.data_folder import open_data_folder
 from headmix_server.core.setting_names import called, variable
 from headmix_server.core.settings import Settings
-from tests.support.server import FAKE_BASE, running_server, write_fake_base
 
 NOT_INTEGERS = ("x", "", "4.5", "1e3", "0x10", "99999999999999999999", "nan", "-1")
 NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation is int]

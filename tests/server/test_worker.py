@@ -10,6 +10,8 @@ import torch
 import zmq
 from structlog.testing import capture_logs
 
+from harness.adapters.artifacts import random_artifact
+from harness.bases.families import FAMILIES
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_adapters.machine.cpus import CpuBudget
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks
@@ -21,8 +23,6 @@ from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.engine.step_thread import StepThread
 from headmix_server.llm.session import EngineSession, adapter_ref, build_engine
 from headmix_server.worker import StartError, build_runner
-from tests.support.artifacts import random_artifact
-from tests.support.families import FAMILIES
 
 GREEDY = SamplingParams(max_tokens=2, temperature=0)
 MEAN = EmbeddingParams(pooling="mean", normalize=True)

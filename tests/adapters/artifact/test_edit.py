@@ -9,11 +9,11 @@ import typer
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from harness.adapters.artifacts import classifier_config, random_artifact, tiny_base_shape
 from headmix_adapters.artifact import ArtifactError, digest_file, open_artifact, verify_artifact
 from headmix_adapters.artifact.edit import with_examples
 from headmix_adapters.config import ExamplePrompt
 from headmix_adapters.edit_cli import edit
-from tests.support.artifacts import classifier_config, random_artifact, tiny_base_shape
 
 EXAMPLES = (ExamplePrompt(prompt="WIN! \U0001f389", expect="spam"), ExamplePrompt(prompt="See you\nat lunch?"))
 

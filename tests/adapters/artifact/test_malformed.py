@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.adapters.artifacts import malformed_artifacts, tiny_base_shape
 from headmix_adapters.artifact import ArtifactError, verify_artifact
-from tests.support.artifacts import malformed_artifacts, tiny_base_shape
 
 EXPECTED: dict[str, list[str]] = {
     "empty file": [

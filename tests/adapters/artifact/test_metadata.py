@@ -7,14 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headmix_adapters.artifact import ArtifactError, Limits, open_artifact, verify_artifact
-from headmix_adapters.artifact.edit import with_examples
-from headmix_adapters.artifact.header import LENGTH_BYTES
-from headmix_adapters.artifact.metadata import training_fault
-from headmix_adapters.artifact.parse import read_stored
-from headmix_adapters.artifact.write import write_artifact
-from headmix_adapters.config import decode_config, decode_without_metadata, encode_config, without_metadata
-from tests.support.artifacts import (
+from harness.adapters.artifacts import (
     adapter_config,
     classifier_config,
     nested,
@@ -23,6 +16,13 @@ from tests.support.artifacts import (
     tiny_base_shape,
     with_description,
 )
+from headmix_adapters.artifact import ArtifactError, Limits, open_artifact, verify_artifact
+from headmix_adapters.artifact.edit import with_examples
+from headmix_adapters.artifact.header import LENGTH_BYTES
+from headmix_adapters.artifact.metadata import training_fault
+from headmix_adapters.artifact.parse import read_stored
+from headmix_adapters.artifact.write import write_artifact
+from headmix_adapters.config import decode_config, decode_without_metadata, encode_config, without_metadata
 
 BASE = tiny_base_shape()
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.adapters.artifacts import random_artifact, tiny_base_shape
 from headmix_adapters.artifact import ArtifactError, Limits, open_artifact
-from tests.support.artifacts import random_artifact, tiny_base_shape
 
 
 def test_opening_does_not_look_at_values(tmp_path: Path) -> None:

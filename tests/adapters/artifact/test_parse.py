@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from harness.adapters.artifacts import adapter_config, container, edit_header, pack, random_tensors, tiny_base_shape
 from headmix_adapters.artifact import ArtifactError, open_artifact
 from headmix_adapters.artifact.parse import read_stored
-from tests.support.artifacts import adapter_config, container, edit_header, pack, random_tensors, tiny_base_shape
 
 CONFIG = adapter_config(tiny_base_shape())
 BOOL = {"dtype": "BOOL", "shape": [0], "data_offsets": [0, 0]}

@@ -8,9 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
-from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
-from tests.support.artifacts import (
+from harness.adapters.artifacts import (
     adapter_config,
     classifier_config,
     malformed_artifacts,
@@ -19,6 +17,8 @@ from tests.support.artifacts import (
     random_tensors,
     tiny_base_shape,
 )
+from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
+from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
 
 BASE = tiny_base_shape()
 

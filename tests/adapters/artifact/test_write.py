@@ -8,13 +8,19 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.adapters.artifacts import (
+    adapter_config,
+    classifier_config,
+    random_artifact,
+    random_tensors,
+    tiny_base_shape,
+)
 from headmix_adapters.artifact import ArtifactError, digest_file, open_artifact, verify_artifact
 from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.config import AdapterConfig, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.printable import printable
 from headmix_adapters.sites import num_parameters
-from tests.support.artifacts import adapter_config, classifier_config, random_artifact, random_tensors, tiny_base_shape
 
 BASE = tiny_base_shape()
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)

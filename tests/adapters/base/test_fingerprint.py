@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from harness.bases.model_folder import random_weights
 from headmix_adapters.base.errors import BaseError
 from headmix_adapters.base.fingerprint import fingerprint
-from tests.support.model_folder import random_weights
 
 
 def saved(folder: Path, *parts: dict[str, torch.Tensor]) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from harness.bases.model_folder import write_model_folder
 from headmix_adapters.base import BaseError, read_base_shape
-from tests.support.model_folder import write_model_folder
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.bases.gguf_files import write_tiny_gguf
+from harness.bases.model_folder import write_model_folder
 from headmix_adapters.base import EMBEDDED, BaseError, embedded, resolve, resolve_base
 from headmix_adapters.base.cache import cache_key, default_cache_dir
-from tests.support.gguf_files import write_tiny_gguf
-from tests.support.model_folder import write_model_folder
 
 
 def test_a_folder_is_a_base_under_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

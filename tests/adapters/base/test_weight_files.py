@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.adapters.peft_lora import RENAMED, random_peft_lora
+from harness.bases.families import FAMILIES
+from harness.bases.model_folder import random_weights, write_model_folder
 from headmix_adapters.base import BaseError, read_base_shape, resolve_base, weight_files
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.train.prepare import load_model
 from headmix_server.kernels.attention.torch_sdpa import WholeAttention
 from headmix_server.models.loading.registry import load_model as load_served_model
-from tests.support.families import FAMILIES
-from tests.support.model_folder import random_weights, write_model_folder
-from tests.support.peft_lora import RENAMED, random_peft_lora
-from tests.support.spans import whole_texts
+from tests.support.device.spans import whole_texts
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

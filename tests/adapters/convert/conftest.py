@@ -8,9 +8,9 @@ import pytest
 import torch
 from peft import PeftModel
 
+from harness.adapters.peft_lora import random_peft_lora
+from harness.bases.families import FAMILIES
 from headmix_adapters.base import ResolvedBase, resolve_base
-from tests.support.families import FAMILIES
-from tests.support.peft_lora import random_peft_lora
 
 MakeBase = Callable[[str], ResolvedBase]
 MakePeft = Callable[..., tuple[Path, PeftModel]]

@@ -6,10 +6,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from harness.adapters.peft_lora import RENAMED
 from headmix_adapters.artifact import digest_file, open_artifact
 from headmix_adapters.convert import cli
 from tests.adapters.convert.conftest import MakeBase, MakePeft
-from tests.support.peft_lora import RENAMED
 
 pytestmark = pytest.mark.filterwarnings(RENAMED)
 

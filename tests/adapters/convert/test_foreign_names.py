@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.adapters.peft_lora import RENAMED
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.result import Converted
 from headmix_adapters.convert.source import convert_source
 from tests.adapters.convert.conftest import MakeBase, MakePeft
-from tests.support.peft_lora import RENAMED
 
 pytestmark = pytest.mark.filterwarnings(RENAMED)
 

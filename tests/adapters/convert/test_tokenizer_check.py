@@ -10,14 +10,14 @@ import tokenizers
 from peft import PeftModel
 from transformers import AutoTokenizer
 
+from harness.adapters.peft_lora import RENAMED
+from harness.bases.families import FAMILIES
+from harness.bases.tiny_model import tiny_shape
+from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.source import ConvertOptions, convert_source
 from headmix_adapters.convert.tokenizer_check import check_tokenizer
-from tests.support.families import FAMILIES
-from tests.support.peft_lora import RENAMED
-from tests.support.tiny_model import tiny_shape
-from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(RENAMED)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from tests.support.tiny_model import make_tiny_llama
+from harness.bases.tiny_model import make_tiny_llama
 
 
 @pytest.fixture(scope="session")

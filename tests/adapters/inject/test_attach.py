@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from harness.adapters.artifacts import adapter_config, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.config import AdapterConfig, Sites
 from headmix_adapters.inject import AttachError, attach
 from headmix_adapters.inject.initial import folded_normal
 from headmix_adapters.sites import tensor_shapes
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config, random_tensors
-from tests.support.tiny_model import tiny_shape
 
 H, G, P = 4, 2, 12
 

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedModel
 
+from harness.adapters.artifacts import adapter_config, classifier_config, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.families import FAMILIES, TinyFamily
 from headmix_adapters.base.folder import read_base_shape
 from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, Pooling, SharedPart, SiteConfig, Sites
 from headmix_adapters.families import FAMILIES as TABLE
@@ -16,9 +19,6 @@ from headmix_adapters.inject import AttachError, ClassifierModel, LanguageModel,
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.split import split_backbone
 from tests.adapters.inject.dense import merged
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config, classifier_config, random_tensors
-from tests.support.families import FAMILIES, TinyFamily
 
 MLP_SITES = Sites(
     v=MIXED_SITES[0].v,

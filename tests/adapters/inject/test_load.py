@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
+from harness.adapters.artifacts import adapter_config, classifier_config, random_artifact, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.config import ClassifierConfig, Pooling, Problem, Sites
@@ -15,9 +18,6 @@ from headmix_adapters.inject import AttachError, ClassifierModel, LanguageModel,
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.classifier import problem_loss
 from headmix_adapters.inject.split import split_backbone
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config, classifier_config, random_artifact, random_tensors
-from tests.support.tiny_model import tiny_shape
 
 
 def test_an_artifact_comes_back_as_it_was_attached(model: LlamaForCausalLM, tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, RobertaConfig, RobertaModel
 
+from harness.adapters.artifacts import adapter_config, tiny_base_shape
 from headmix_adapters.inject import attach
 from headmix_adapters.presets import PresetName, kernel_mix_sites, preset_ranks
-from tests.support.artifacts import adapter_config, tiny_base_shape
 
 
 def gpt2_small() -> PreTrainedModel:

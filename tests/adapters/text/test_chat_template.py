@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from harness.bases.base_folder import CHATML, write_base_folder
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from headmix_server.text.tokenizer import load_tokenizer
-from tests.support.base_folder import CHATML, write_base_folder
 
 LLAMA_LIKE = """
 {%- if messages[0]['role'] == 'system' %}

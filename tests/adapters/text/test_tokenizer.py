@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from harness.bases.base_folder import write_base_folder
+from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
 from headmix_adapters.text.tokenizer import TokenizerError, read_tokenizer
-from tests.support.base_folder import write_base_folder
-from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 
 TEXTS = (
     "The quick brown fox",

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from harness.bases.tiny_model import make_tiny_llama
 from headmix_adapters.text.base_text import BaseText, read_base_text
 from headmix_adapters.train.prepare import Material, load_material
 from headmix_adapters.train.recipe.recipe import Recipe
 from headmix_adapters.train.scoring.report import Reporter
-from tests.support.tiny_model import make_tiny_llama
 
 RecipeMaker = Callable[..., Recipe]
 

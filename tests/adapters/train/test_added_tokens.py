@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import torch
 
+from harness.bases.tiny_model import make_tiny_llama
 from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.inject import LanguageModel, load_adapter
 from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
@@ -17,7 +18,6 @@ from headmix_adapters.train.prepare import Material, load_material
 from headmix_adapters.train.run import train_adapter
 from headmix_adapters.train.scoring.report import Reporter
 from tests.adapters.train.conftest import RecipeMaker
-from tests.support.tiny_model import make_tiny_llama
 
 WORDS = ("<subject>", "<object>")
 # The tiny base has 512 rows.

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM, Trainer, TrainingArguments
 
+from harness.adapters.artifacts import adapter_config
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.inject import load_adapter
 from headmix_adapters.train.data.batches import ExampleDataset, collate
 from headmix_adapters.train.data.examples import Example
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config
-from tests.support.tiny_model import tiny_shape
 
 PAGE = Path(__file__).parents[3] / "docs" / "training.md"
 

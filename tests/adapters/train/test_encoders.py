@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.adapters.artifacts import classifier_config
+from harness.bases.families import FAMILIES
 from headmix_adapters.artifact import verify_artifact
 from headmix_adapters.base import BaseError
 from headmix_adapters.inject import load_adapter
@@ -22,8 +24,6 @@ from headmix_adapters.train.scoring.prototypes import evaluate_prototypes
 from headmix_adapters.train.scoring.report import Reporter
 from headmix_adapters.train.scoring.score import score_base
 from tests.adapters.train.conftest import RecipeMaker
-from tests.support.artifacts import classifier_config
-from tests.support.families import FAMILIES
 
 
 @pytest.fixture(scope="module", params=["bert", "roberta"])

@@ -5,13 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.bases.families import FAMILIES
 from headmix_adapters.artifact import verify_artifact
 from headmix_adapters.train.prepare import load_material
 from headmix_adapters.train.run import train_adapter
 from headmix_adapters.train.scoring.report import Reporter
 from headmix_adapters.train.scoring.score import score_artifact
 from tests.adapters.train.conftest import RecipeMaker
-from tests.support.families import FAMILIES
 
 LORA = {"method": "lora", "rank": 2, "sites": ["q", "k", "gate_up", "down"], "layers": [1, 3]}
 KERNEL_MIX = {"preset": "lite-qvo", "value_base": "x"}

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.adapters.artifacts import classifier_config
 from headmix_adapters.config import ClassifierConfig
 from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.train.data.examples import Encoded, encode_classification, encode_generation
 from headmix_adapters.train.data.rows import Row, read_rows
 from headmix_adapters.train.errors import DataError
-from tests.support.artifacts import classifier_config
 
 Cell = str | int
 LABELS = ("0", "1", "ham", "two words", 'quote"d, and\nbroken')

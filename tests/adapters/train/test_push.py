@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx2
 
+from harness.server.running_server import running_server
 from headmix_adapters.artifact import digest_file
-from tests.support.server import running_server
 
 
 def test_one_command_trains_and_uploads_and_the_server_answers_with_the_adapter(

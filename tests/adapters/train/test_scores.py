@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from harness.adapters.artifacts import classifier_config
 from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.scoring.evaluate import answer_scores, evaluate_labels
 from headmix_adapters.train.scoring.zero_shot import evaluate_zero_shot
-from tests.support.artifacts import classifier_config
 
 MaterialMaker = Callable[..., Material]
 

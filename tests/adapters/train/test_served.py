@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM
 
-from benchmarks.exactness import Case, compare
+from harness.exactness import Case, compare
 from headmix_adapters.base import resolve_base
 from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.run import train_adapter

@@ -3,14 +3,14 @@ from typing import Any
 
 import pytest
 
+from harness.adapters.artifacts import classifier_config, malformed_artifacts, random_artifact
+from harness.adapters.records import digest_of
+from harness.bases.base_folder import IM_END
+from harness.server.api_rig import TENANT, ApiRig, api_rig
 from headmix_adapters.config import ExamplePrompt
 from headmix_server.core.errors import InsufficientStorage
 from headmix_server.core.messages import ForgetAdapter, LoadAdapter
 from headmix_server.core.types import Residency
-from tests.support.api_rig import TENANT, ApiRig, api_rig
-from tests.support.artifacts import classifier_config, malformed_artifacts, random_artifact
-from tests.support.base_folder import IM_END
-from tests.support.records import digest_of
 
 URL = "/v1/adapters"
 

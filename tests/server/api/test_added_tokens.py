@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, ApiRig
 from headmix_server.core.messages import Classify, Embed, Generate
-from tests.support.api_rig import BASE, ApiRig
 from tests.support.sse import events
 
 WORDS = ("<subject>", "naïve")

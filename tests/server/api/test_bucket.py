@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.adapters.artifacts import random_artifact
+from harness.server.api_rig import OTHER_TENANT, ApiRig, MakeStore, api_rig
+from harness.server.s3_server import S3Server, s3_server
 from headmix_server.catalog.bytes.bucket import open_bucket
 from headmix_server.catalog.bytes.bucket_store import BucketStore
 from headmix_server.catalog.bytes.holds import Holds
 from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
-from tests.support.api_rig import OTHER_TENANT, ApiRig, MakeStore, api_rig
-from tests.support.artifacts import random_artifact
-from tests.support.buckets import S3Server, s3_server
-from tests.support.waiting import until
+from tests.support.clocks.waiting import until
 
 CACHE_BYTES = 10
 

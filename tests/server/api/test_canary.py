@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import TENANT, ApiRig
 from headmix_server.catalog.rollout.canary import draw_of
 from headmix_server.core.messages import Generate
 from headmix_server.tenancy.keys.principal import Scope
 from tests.server.api.test_adapters import artifact, upload
-from tests.support.api_rig import TENANT, ApiRig
 
 URL = "/v1/adapters/tone/canary"
 PUBLISHED = (b"1", b"2")

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from harness.bases.base_folder import write_base_folder
+from harness.server.api_rig import BASE, ApiRig, api_rig
+from harness.server.fake_engine import READY
 from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.types import FinishReason
-from tests.support.api_rig import BASE, ApiRig, api_rig
-from tests.support.base_folder import write_base_folder
-from tests.support.fake_engine import READY
 from tests.support.sse import events
 
 URL = "/v1/chat/completions"

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import ApiRig
 from headmix_adapters.config import Problem
 from headmix_server.core.messages import Abort, Classified, Classify, Failed, ToEngine
-from tests.support.api_rig import ApiRig
 
 URL = "/v1/classify"
 LABELS = ("bad", "good", "odd")

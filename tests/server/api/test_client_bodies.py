@@ -10,8 +10,8 @@ import pytest_asyncio
 from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
+from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_server.core.messages import Generate
-from tests.support.api_rig import BASE, ApiRig, api_rig
 
 COMPLETIONS, CHAT, CLASSIFY, EMBEDDINGS = "/v1/completions", "/v1/chat/completions", "/v1/classify", "/v1/embeddings"
 MESSAGES = [{"role": "user", "content": "Hi"}]

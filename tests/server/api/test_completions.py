@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, ApiRig, api_rig
+from harness.server.fake_engine import EOS
 from headmix_server.core.messages import Abort, Failed, Generate, TokenOutput
 from headmix_server.core.types import FinishReason
-from tests.support.api_rig import BASE, ApiRig, api_rig
-from tests.support.fake_engine import EOS
 from tests.support.sse import events, read_events
 
 URL = "/v1/completions"

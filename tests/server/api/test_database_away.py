@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_server.api.app import create_app
 from headmix_server.core.errors import StorageUnavailable
 from headmix_server.core.messages import Generate
 from tests.server.engine_client.test_client import token
-from tests.support.api_rig import BASE, ApiRig, api_rig
 from tests.support.sse import events
 
 NO_DATABASE = {"GET /health", "GET /healthz", "GET /readyz", "GET /metrics"}

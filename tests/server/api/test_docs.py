@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.server.api_rig import ApiRig
 from headmix_server.api.app import create_app
 from headmix_server.api.inference.tenant_limits import RETRY_CONCURRENT
 from headmix_server.api.middleware.error_responses import ROUTING_CODES
@@ -27,7 +28,6 @@ from headmix_server.tenancy.keys.principal import Scope
 from headmix_server.tenancy.limits.limits import LIMIT_NAMES
 from headmix_server.tenancy.limits.tenant_limits import REMEMBERED_SECONDS
 from headmix_server.tenancy.usage.report import MOST_ROWS
-from tests.support.api_rig import ApiRig
 
 pytestmark = pytest.mark.drift
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_server.core.messages import Abort, Embed, Embedded, Failed, ToEngine
 from headmix_server.core.types import EmbeddingParams
-from tests.support.api_rig import BASE, ApiRig, api_rig
 
 URL = "/v1/embeddings"
 VECTOR = [0.5, -0.25, 2.0]

@@ -5,9 +5,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_server.core.messages import Generate
 from headmix_server.tenancy.keys.principal import Scope
-from tests.support.api_rig import BASE, ApiRig, api_rig
 
 
 async def test_a_server_is_alive_without_an_engine_and_ready_only_with_one(base_folder: Path, tmp_path: Path) -> None:

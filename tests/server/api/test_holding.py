@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import ApiRig
+from harness.server.fake_engine import generated
 from headmix_server.core.messages import Abort, Classified, Classify, Embed, Failed, ForgetAdapter, Generate, ToEngine
 from headmix_server.core.types import AdapterRef
-from tests.support.api_rig import ApiRig
-from tests.support.fake_engine import generated
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "/v1/completions": {"model": "poet", "prompt": "Once"},

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from harness.server.api_rig import ApiRig
 from headmix_server.core.types import Residency
 from tests.server.api.test_openapi import document
-from tests.support.api_rig import ApiRig
 
 THEIRS, NOBODYS = "theirs", "nobody"
 assert len(THEIRS) == len(NOBODYS)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_server.api.middleware.json_request import INLINE_BYTES
 from headmix_server.core.messages import EngineReady, Generate
-from tests.support.api_rig import BASE, ApiRig, api_rig
-from tests.support.loop_time import loop_time
+from tests.support.clocks.loop_time import loop_time
 
 CHAT, COMPLETIONS, EMBEDDINGS, CLASSIFY = "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify"
 READY = EngineReady(pid=1, max_model_len=8192, kv_blocks=1024, block_size=16, adapter_slots=4)

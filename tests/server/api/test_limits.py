@@ -8,12 +8,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from harness.server.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig, api_rig
 from headmix_server.core.messages import Abort, Classify, Embed, Generate
 from headmix_server.tenancy.keys.principal import Scope
 from headmix_server.tenancy.limits.rates import Rates
-from tests.support.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig, api_rig
-from tests.support.clock import FakeClock
-from tests.support.redis_server import RedisServer
+from tests.support.clocks.fake_clock import FakeClock
+from tests.support.storage.redis_server import RedisServer
 
 URL = f"/v1/tenants/{TENANT}/limits"
 

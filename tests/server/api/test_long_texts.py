@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from harness.bases.tokenizer_kinds import write_tokenizer
+from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_adapters.text.tokenizer import BaseTokenizer
 from headmix_server.api.inference.prompts import INLINE_CHARACTERS, INLINE_TURNS
 from headmix_server.core.messages import Classify, Embed, EngineReady, Generate
-from tests.support.api_rig import BASE, ApiRig, api_rig
-from tests.support.loop_time import loop_time
-from tests.support.tokenizer_kinds import write_tokenizer
+from tests.support.clocks.loop_time import loop_time
 
 # 7 MiB, all of it tokens of one or two characters.
 HARD = "".join(random.Random(1).choice("#$%&*+-/<=>@^~|") for _ in range(1 << 14)) * (7 << 6)

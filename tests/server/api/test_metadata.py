@@ -12,10 +12,10 @@ import pytest
 from alembic import command
 from sqlalchemy import Engine, event, text
 
+from harness.adapters.artifacts import nested, random_artifact, with_description
+from harness.server.api_rig import ApiRig
 from headmix_adapters.config import decode_config, encode_config
 from headmix_server.database.migrate import alembic_config
-from tests.support.api_rig import ApiRig
-from tests.support.artifacts import nested, random_artifact, with_description
 
 LISTS = ("/v1/adapters", "/v1/models", "/v1/adapters/fat/versions")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness.server.api_rig import TENANT, ApiRig, api_rig
 from headmix_server.core.messages import EngineReport, ResidentAdapter
 from headmix_server.core.types import Residency
 from headmix_server.tenancy.keys.principal import Scope
-from tests.support.api_rig import TENANT, ApiRig, api_rig
 from tests.support.metrics_lint import complaints, promtool_says
 
 NAMED_BY_OTHERS = ["vllm:lora_requests_info metric names should not contain ':'"]

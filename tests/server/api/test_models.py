@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from tests.support.api_rig import BASE, ApiRig, api_rig
+from harness.server.api_rig import BASE, ApiRig, api_rig
 
 
 async def test_the_base_comes_first_and_then_the_tenants_adapters(rig: ApiRig) -> None:

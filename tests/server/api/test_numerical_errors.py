@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, ApiRig
+from harness.server.fake_engine import generated
 from headmix_server.core.messages import Classify, Embed, Failed, Generate, Output, ToEngine
 from headmix_server.core.types import TokenCounts
 from headmix_server.tenancy.keys.principal import Scope
-from tests.support.api_rig import BASE, ApiRig
-from tests.support.fake_engine import generated
 from tests.support.sse import events
 
 MESSAGE = "Adapter 'huge@1': what was computed is not finite (NaN or infinity)."

@@ -8,10 +8,10 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from harness.server.api_rig import BASE, TENANT, ApiRig, api_rig
 from headmix_server.core.messages import Generate
 from headmix_server.tenancy.limits.rates import Rates
-from tests.support.api_rig import BASE, TENANT, ApiRig, api_rig
-from tests.support.clock import FakeClock
+from tests.support.clocks.fake_clock import FakeClock
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from harness.server.api_rig import ApiRig
 from tests.server.api.test_openapi import document
-from tests.support.api_rig import ApiRig
 
 
 async def test_the_document_is_served_without_a_key_and_made_once_off_the_event_loop(

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from harness.server.api_rig import OTHER_TENANT, ApiRig
 from headmix_server.catalog.tables import ArtifactRow
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
 from headmix_server.database import writing
-from tests.support.api_rig import OTHER_TENANT, ApiRig
 
 CHAT = {"messages": [{"role": "user", "content": "x"}]}
 USES: dict[str, dict[str, Any]] = {

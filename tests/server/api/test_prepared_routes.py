@@ -3,9 +3,9 @@
 import httpx2
 import pytest
 
+from harness.server.api_rig import BASE, TENANT, ApiRig, bearer
 from headmix_server.api.app import create_app, prepare_routes
-from tests.support.api_rig import BASE, TENANT, ApiRig, bearer
-from tests.support.work import counted
+from tests.support.clocks.work import counted
 
 REQUESTS = {
     "/v1/models": ("GET", None),

@@ -6,11 +6,11 @@ import threading
 import httpx2
 import pytest
 
+from harness.server.api_rig import ApiRig
 from headmix_server.api import public_metrics
 from headmix_server.api.public_metrics import Page, PublicMetrics
 from headmix_server.core.observability.metrics import Metrics
 from headmix_server.tenancy.keys.principal import Scope
-from tests.support.api_rig import ApiRig
 
 
 class Rendering:

@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
+from harness.server.api_rig import BASE, api_rig
 from headmix_server.api.app import create_app
 from headmix_server.core.messages import Generate
 from tests.server.api.test_database_away import BODIES, NAMES, NO_DATABASE
-from tests.support.api_rig import BASE, api_rig
 
 
 async def test_every_route_but_the_probes_is_refused_before_anything_else(base_folder: Path, tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
 from headmix_server.core.messages import Generate, LoadAdapter
 from headmix_server.tenancy.keys.principal import Scope
 from tests.server.api.test_indistinguishable import ROUTES, Route
-from tests.support.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
 
 SHARING = "/v1/adapters/tone/sharing"
 READING = {"GET /v1/adapters/{name}", "GET /v1/adapters/{name}/versions", "GET /v1/adapters/{name}/file"}

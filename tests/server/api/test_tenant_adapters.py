@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import OTHER_TENANT, ApiRig
 from headmix_server.catalog.version import VersionState
 from headmix_server.core.types import Residency
 from headmix_server.tenancy.keys.principal import Scope
-from tests.support.api_rig import OTHER_TENANT, ApiRig
 
 URL = f"/v1/tenants/{OTHER_TENANT}/adapters"
 

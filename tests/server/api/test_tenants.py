@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import OTHER_TENANT, TENANT, ApiRig
 from headmix_server.tenancy.keys.principal import Scope
 from tests.server.api.test_openapi import document
-from tests.support.api_rig import OTHER_TENANT, TENANT, ApiRig
 
 URL = "/v1/tenants"
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from harness.bases.tokenizer_kinds import write_tokenizer
+from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.types import FinishReason, TokenLogprob
-from tests.support.api_rig import BASE, ApiRig, api_rig
 from tests.support.sse import events
-from tests.support.tokenizer_kinds import write_tokenizer
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 TEMPLATE = "{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}"

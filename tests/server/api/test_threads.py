@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from harness.server.api_rig import BASE, ApiRig
 from headmix_server.api.threads import (
     MANAGEMENT_THREADS,
     MANAGEMENT_THREADS_OF_A_TENANT,
     STORING_THREADS,
     Threads,
 )
-from tests.support.api_rig import BASE, ApiRig
-from tests.support.waiting import until
+from tests.support.clocks.waiting import until
 
 
 async def test_keys_are_checked_and_models_asked_while_sixty_changes_wait_for_the_write_lock(rig: ApiRig) -> None:

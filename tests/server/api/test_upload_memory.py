@@ -4,7 +4,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tests.support.api_rig import api_rig
+from harness.server.api_rig import api_rig
 
 MIB = 1 << 20
 SENT_MIB = 256

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.support.api_rig import OTHER_TENANT, TENANT, ApiRig, api_rig
-from tests.support.waiting import until
+from harness.server.api_rig import OTHER_TENANT, TENANT, ApiRig, api_rig
+from tests.support.clocks.waiting import until
 
 URL = "/v1/adapters"
 QUOTA = 1 << 20

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
 from headmix_server.api.schemas.usage import UsageObject, usage_csv
 from headmix_server.core.errors import InsufficientStorage
 from headmix_server.core.messages import Abort, Generate, TokenOutput
 from headmix_server.tenancy.keys.principal import Scope
-from tests.support.api_rig import BASE, OTHER_TENANT, TENANT, ApiRig
 
 URL = "/v1/usage"
 

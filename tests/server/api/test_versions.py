@@ -2,9 +2,9 @@
 
 import pytest
 
+from harness.adapters.records import digest_of
+from harness.server.api_rig import ApiRig
 from headmix_server.core.messages import ForgetAdapter
-from tests.support.api_rig import ApiRig
-from tests.support.records import digest_of
 
 URL = "/v1/adapters/tone"
 

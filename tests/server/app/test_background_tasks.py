@@ -12,7 +12,7 @@ from headmix_server.database import open_database
 from headmix_server.database.audit_log import AuditLog
 from headmix_server.tenancy.keys.keys import Keys
 from headmix_server.tenancy.usage.meter import UsageMeter, Used
-from tests.support.crash import open_library
+from tests.support.storage.crash import open_library
 
 
 async def test_last_uses_are_written_now_and_then_and_at_the_end(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from harness.adapters.artifacts import adapter_config, classifier_config, tiny_base_shape
 from headmix_adapters.config import ExamplePrompt
 from headmix_server.app.banner import MAX_LISTED, Banner
 from headmix_server.catalog.version import AdapterVersion
-from tests.support.artifacts import adapter_config, classifier_config, tiny_base_shape
 
 DIGEST = "sha256:" + "ab" * 32
 URL = "http://127.0.0.1:8123"

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.bases.gguf_files import write_tiny_gguf
+from harness.server.running_server import running_server, serve_command, server_environment
 from headmix_adapters.base.gguf.conversion_progress import progress_of
 from headmix_server.app.conversion_watch import watch_conversion
 from headmix_server.app.errors import StartStopped
 from headmix_server.core.observability.logging import configure_logging
-from tests.support.clock import FakeClock
-from tests.support.gguf_files import write_tiny_gguf
-from tests.support.server import running_server, serve_command, server_environment
+from tests.support.clocks.fake_clock import FakeClock
 from tests.support.terminal import in_terminal
 
 STARTING = progress_of("tiny.gguf", "starting")

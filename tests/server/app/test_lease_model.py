@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from headmix_server.database import ensure_tenant, open_database, writing
-from tests.support.lease_world import CLOCKS, SECONDS, LeaseWorld
+from tests.support.storage.lease_world import CLOCKS, SECONDS, LeaseWorld
 
 ROUND = 25.0
 NUMBERS = st.sampled_from(range(len(CLOCKS)))

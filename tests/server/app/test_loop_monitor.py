@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from headmix_server.app.loop_monitor import LOG_SECONDS, LoopMonitor
 from headmix_server.core.observability.metrics import Metrics
-from tests.support.loop_time import loop_time
+from tests.support.clocks.loop_time import loop_time
 
 
 class _Clock:

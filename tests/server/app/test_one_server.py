@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.databases import PostgresServer, postgres_server
-from tests.support.server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
+from harness.server.running_server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
+from tests.support.storage.databases import PostgresServer, postgres_server
 
 LEASE_SECONDS = 4
 ENDLESS = 12000

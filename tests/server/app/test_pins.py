@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx2
 
+from harness.adapters.artifacts import random_artifact
+from harness.server.running_server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
 from headmix_adapters.base import read_base_shape
-from tests.support.artifacts import random_artifact
-from tests.support.server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
 
 
 def adapter(server: RunningServer) -> tuple[int, bool, str]:

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.adapters.artifacts import random_artifact, tiny_base_shape
+from harness.adapters.records import record_of
 from headmix_adapters.artifact import ArtifactError, digest_file, verify_artifact
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.catalog.bytes.store import ArtifactStore
@@ -11,8 +13,6 @@ from headmix_server.catalog.library import Library
 from headmix_server.catalog.version import AdapterRecord
 from headmix_server.core.errors import InvalidAdapter
 from headmix_server.database import open_database
-from tests.support.artifacts import random_artifact, tiny_base_shape
-from tests.support.records import record_of
 
 BASE = tiny_base_shape()
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from harness.adapters.records import digest_of, record_of
 from headmix_server.app.report_observer import Names, ReportObserver
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.errors import StorageUnavailable
@@ -13,7 +14,6 @@ from headmix_server.core.messages import EngineReport, ResidentAdapter
 from headmix_server.core.observability.metrics import Metrics
 from headmix_server.core.types import Residency
 from headmix_server.database import open_database
-from tests.support.records import digest_of, record_of
 
 DIGEST = digest_of(b"one")
 ON_DEVICE = [ResidentAdapter(digest=DIGEST, tier=Residency.DEVICE)]

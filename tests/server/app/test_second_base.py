@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from harness.adapters.artifacts import random_artifact
+from harness.server.running_server import FAKE_BASE, RunningServer, running_server, write_fake_base
+from harness.server.s3_server import S3Server
 from headmix_adapters.base import read_base_shape
-from tests.support.artifacts import random_artifact
-from tests.support.buckets import S3Server
-from tests.support.databases import PostgresServer
-from tests.support.server import FAKE_BASE, RunningServer, running_server, write_fake_base
+from tests.support.storage.databases import PostgresServer
 
 
 def other_weights(base: Path, folder: Path) -> Path:

@@ -6,14 +6,14 @@ import httpx2
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.exactness import Case, answer_by_transformers
+from harness.adapters.artifacts import random_artifact
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.families import FAMILIES
+from harness.exactness import Case, answer_by_transformers
+from harness.server.running_server import running_server
 from headmix_adapters.base import resolve_base
 from headmix_server.text.tokenizer import load_tokenizer
 from headmix_server.text.vocabulary.extended import ExtendedTokenizer
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import random_artifact
-from tests.support.families import FAMILIES
-from tests.support.server import running_server
 
 WORDS = ("<subject>", "<object>")
 TEXT = "The <subject> jumps over"

@@ -6,10 +6,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from harness.adapters.artifacts import random_artifact
+from harness.server.running_server import FAKE_BASE, RunningServer, running_server, write_fake_base
+from harness.server.s3_server import S3Server, s3_server
 from headmix_adapters.base import read_base_shape
-from tests.support.artifacts import random_artifact
-from tests.support.buckets import S3Server, s3_server
-from tests.support.server import FAKE_BASE, RunningServer, running_server, write_fake_base
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import httpx2
 import torch
 from safetensors.torch import save
 
-from tests.support.server import RunningServer, running_server, wait_for
+from harness.server.running_server import RunningServer, running_server, wait_for
 
 MODULE = "base_model.model.model.layers.1.self_attn.q_proj"
 LORA = {f"{MODULE}.lora_A.weight": torch.ones(2, 32), f"{MODULE}.lora_B.weight": torch.ones(32, 2)}

@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from benchmarks.exactness import Case, answer_by_transformers
+from harness.adapters.artifacts import classifier_config, random_artifact
+from harness.bases.families import FAMILIES
+from harness.bases.gguf_files import write_tiny_gguf
+from harness.exactness import Case, answer_by_transformers
+from harness.server.running_server import RunningServer, running_server
 from headmix_adapters.base import resolve_base
 from headmix_adapters.base.embedded import EMBEDDED
 from headmix_server.kernels.native.build import default_cache_dir
 from headmix_server.text.tokenizer import load_tokenizer
-from tests.support.artifacts import classifier_config, random_artifact
-from tests.support.families import FAMILIES
-from tests.support.gguf_files import write_tiny_gguf
-from tests.support.server import RunningServer, running_server
 
 TEXT = "Every head has its own kernel"
 LABELS = classifier_config("yes", "no", "maybe", pooling="mean", kind="mlp-tanh")

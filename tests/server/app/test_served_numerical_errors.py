@@ -9,13 +9,13 @@ import httpx2
 import pytest
 import torch
 
+from harness.adapters.artifacts import adapter_config, classifier_config, random_artifact, random_tensors
+from harness.bases.tiny_model import make_tiny_llama
+from harness.server.running_server import RunningServer, running_server
 from headmix import AsyncClient, Client, CompletionParams, NumericalError, StreamError
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape
-from tests.support.artifacts import adapter_config, classifier_config, random_artifact, random_tensors
-from tests.support.server import RunningServer, running_server
-from tests.support.tiny_model import make_tiny_llama
 
 HUGE = 1.7e38
 PROMPTS = ("Every head has its own kernel", "The quick brown fox", "Once upon a time", "x", "Hello world " * 9)

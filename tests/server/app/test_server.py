@@ -17,10 +17,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from headmix_adapters.base import read_base_shape
-from headmix_server.app.storage.data_folder import run_folder
-from tests.support.artifacts import classifier_config, random_artifact
-from tests.support.server import (
+from harness.adapters.artifacts import classifier_config, random_artifact
+from harness.server.running_server import (
     FAKE_BASE,
     RunningServer,
     running_server,
@@ -29,6 +27,8 @@ from tests.support.server import (
     wait_for,
     write_fake_base,
 )
+from headmix_adapters.base import read_base_shape
+from headmix_server.app.storage.data_folder import run_folder
 from tests.support.terminal import in_terminal
 
 LONG = 4000

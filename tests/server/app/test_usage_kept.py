@@ -7,9 +7,9 @@ from pathlib import Path
 
 import httpx2
 
+from harness.server.running_server import FAKE_BASE, RunningServer, running_server, wait_for
 from headmix_server.database import open_database
 from headmix_server.tenancy.usage.report import UsageReport
-from tests.support.server import FAKE_BASE, RunningServer, running_server, wait_for
 
 
 def _stream(server: RunningServer, begun: threading.Event) -> None:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, update
 
+from harness.adapters.records import BASE, digest_of, record_of
 from headmix_adapters.config import BaseShape
 from headmix_server.catalog.bind_base import BaseIdentity, Bound, OtherBaseError, bind_base
 from headmix_server.catalog.catalog import Catalog
@@ -11,7 +12,6 @@ from headmix_server.catalog.tables import ArtifactRow, IdentityRow, VersionRow
 from headmix_server.catalog.version import AdapterRecord, Canary, VersionState
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.database import audit_entries, reading, writing
-from tests.support.records import BASE, digest_of, record_of
 
 OWN = BASE.fingerprint
 OTHER = msgspec.structs.replace(BASE, name="perturbed", fingerprint="other weights")

@@ -3,12 +3,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.adapters.records import digest_of, record_of
 from headmix_adapters.config import encode_config, without_metadata
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.descriptions import Description
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
 from headmix_server.database import open_database
-from tests.support.records import digest_of, record_of
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from harness.adapters.records import digest_of, record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
 from headmix_server.database import open_database
-from tests.support.records import digest_of, record_of
 
 TENANTS = st.sampled_from(["acme", "other"])
 NAMES = st.sampled_from(["a", "b"])

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.adapters.records import digest_of
 from headmix_server.catalog.bytes.bucket import open_bucket
 from headmix_server.catalog.bytes.bucket_store import BucketStore
 from headmix_server.core.errors import StorageUnavailable
-from tests.support.records import digest_of
-from tests.support.waiting import until
+from tests.support.clocks.waiting import until
 
 SIZE = 1 << 20
 ANSWER = (

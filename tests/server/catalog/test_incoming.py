@@ -7,12 +7,12 @@ from functools import partial
 
 import pytest
 
+from harness.adapters.records import record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.incoming import Incoming, IncomingUpload
 from headmix_server.catalog.quota import Quota, Room
 from headmix_server.core.errors import RateLimitExceeded, ServerOverloaded, StorageUnavailable
 from headmix_server.database import open_database
-from tests.support.records import record_of
 
 BYTES = 100
 NO_QUOTA = Quota()

@@ -8,13 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from harness.adapters.records import digest_of, record_of
+from harness.server.s3_server import S3Server
 from headmix_server.catalog.bytes.bucket import open_bucket
 from headmix_server.catalog.library import Library
 from headmix_server.catalog.quota import Quota
 from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ModelNotFound, RateLimitExceeded
-from tests.support.buckets import S3Server
-from tests.support.crash import BUCKET, NEW, OLD, Crash, crash_at, disk_full_at, open_library, publish, run_scenario
-from tests.support.records import digest_of, record_of
+from tests.support.storage.crash import (
+    BUCKET,
+    NEW,
+    OLD,
+    Crash,
+    crash_at,
+    disk_full_at,
+    open_library,
+    publish,
+    run_scenario,
+)
 
 ROOT = Path(__file__).parents[3]
 ENOUGH = 100
@@ -98,7 +108,7 @@ def test_a_crash_at_any_call_leaves_all_or_nothing(place: Place, scenario: str, 
 def test_a_real_kill_leaves_all_or_nothing(place: Place, scenario: str, call: int) -> None:
     folder = place("data")
     publish(open_library(folder), OLD)
-    command = [sys.executable, "-m", "tests.support.crash", str(folder), scenario, str(call)]
+    command = [sys.executable, "-m", "tests.support.storage.crash", str(folder), scenario, str(call)]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
     check_whole(folder, allowed={OLD, NEW if scenario == "publish" else None})
 
@@ -106,7 +116,7 @@ def test_a_real_kill_leaves_all_or_nothing(place: Place, scenario: str, call: in
 def test_a_disk_that_is_really_full_is_told_as_such_and_changes_nothing(place: Place) -> None:
     folder = place("data")
     publish(open_library(folder), OLD)
-    command = [sys.executable, "-m", "tests.support.full_disk", str(folder)]
+    command = [sys.executable, "-m", "tests.support.storage.full_disk", str(folder)]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == InsufficientStorage.status % 256
     check_whole(folder, allowed={OLD})
 

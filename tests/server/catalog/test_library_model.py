@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from harness.adapters.records import BASE, digest_of, record_of
 from headmix_server.catalog.bytes.holds import Hold
 from headmix_server.catalog.bytes.store import ArtifactStore
 from headmix_server.catalog.catalog import Catalog
@@ -19,7 +20,6 @@ from headmix_server.catalog.library import Library
 from headmix_server.catalog.version import VersionState
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
 from headmix_server.database import open_database
-from tests.support.records import BASE, digest_of, record_of
 
 NAMES = st.sampled_from([("acme", "a"), ("acme", "b"), ("other", "a")])
 CONTENTS = st.sampled_from([b"1", b"2", b"3"])

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from harness.adapters.records import digest_of, record_of
+from harness.server.large_catalog import TENANT, fill, name_of
 from headmix_adapters.config import AdapterConfig, decode_config
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.rollout.sharing import Shares
 from headmix_server.catalog.version import VersionState
 from headmix_server.database import open_database
-from tests.support.records import digest_of, record_of
-from tests.support.registries import TENANT, fill, name_of
 
 MANY = 3_000
 MIDDLE = name_of(MANY // 2)

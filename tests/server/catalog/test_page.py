@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy import Engine
 
+from harness.adapters.records import record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.page import PAGE_BYTES
 from headmix_server.catalog.rollout.sharing import Shares
 from headmix_server.catalog.version import AdapterVersion
-from tests.support.records import record_of
 
 HEAVY = tuple(f"{number:0250}" for number in range(500))
 HEAVY_BYTES = 250 * 500

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
+from harness.adapters.records import record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.quota import Quota
 from headmix_server.catalog.version import AdapterRecord
 from headmix_server.core.errors import RateLimitExceeded
 from headmix_server.database import open_database
-from tests.support.records import record_of
 
 BYTES = 100
 

@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy import Engine
 
+from harness.adapters.records import digest_of, record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.version import VersionState
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
 from headmix_server.database.audit_log import AuditLog
-from tests.support.records import digest_of, record_of
 
 READY, RETIRED, DELETED = VersionState.READY, VersionState.RETIRED, VersionState.DELETED
 

@@ -1,5 +1,5 @@
 from headmix_server.core.circuit_breaker import CircuitBreaker
-from tests.support.clock import FakeClock
+from tests.support.clocks.fake_clock import FakeClock
 
 
 def test_after_a_failure_one_may_try_each_time_and_after_a_success_all() -> None:

@@ -1,8 +1,8 @@
 import pytest
 
+from harness.adapters.artifacts import classifier_config
 from headmix_server.core.errors import InternalError
 from headmix_server.core.labels import read_scores
-from tests.support.artifacts import classifier_config
 
 
 def test_the_best_label_is_told_and_of_a_multi_label_head_all_that_reach_a_half() -> None:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from headmix_server.core.errors import InsufficientStorage, InvalidRequest, ServerOverloaded, StorageUnavailable
 from headmix_server.database import DatabaseUnusable, Tenant, ensure_tenant, open_database, reading, writing
 from headmix_server.database.connection import sqlite
-from tests.support.databases import PostgresServer
+from tests.support.storage.databases import PostgresServer
 
 
 def test_a_commit_that_was_answered_is_on_the_disk_and_references_are_checked(tmp_path: Path) -> None:

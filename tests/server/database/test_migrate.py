@@ -9,11 +9,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, text
 
+from harness.adapters.records import BASE, record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.database import Base, DatabaseUnusable, open_database
 from headmix_server.database.migrate import alembic_config
 from headmix_server.tenancy.keys.keys import Keys
-from tests.support.records import BASE, record_of
 
 OLD_SCHEMA = """
 CREATE TABLE tenants (name VARCHAR NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (name));

@@ -21,7 +21,7 @@ from headmix_server.core.errors import (
 from headmix_server.database import Tenant, ensure_tenant, open_database, reading, writing
 from headmix_server.database.connection import postgres
 from headmix_server.database.connection.faults import plain_fault
-from tests.support.databases import PostgresServer, postgres_server
+from tests.support.storage.databases import PostgresServer, postgres_server
 
 
 @pytest.fixture(scope="module")

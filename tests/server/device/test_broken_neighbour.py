@@ -13,6 +13,11 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import adapter_config, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.families import FAMILIES
+from harness.bases.tiny_model import tiny_shape
+from harness.engine.static_rig import fixed_storage, static_decode
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import BaseShape
 from headmix_server.core.runner import Batch, BatchRow, Lease, RowFailed, RowResult
@@ -26,11 +31,6 @@ from headmix_server.device.runner import TorchRunner
 from headmix_server.kernels.attention.backend import NATIVE, TORCH
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.models.loading.registry import load_model
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config, pack, random_tensors
-from tests.support.families import FAMILIES
-from tests.support.static_rig import fixed_storage, static_decode
-from tests.support.tiny_model import tiny_shape
 
 BLOCK, BLOCKS = 4, 16
 HUGE = 1.7e38

@@ -6,6 +6,10 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import adapter_config, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.tiny_model import tiny_shape
+from harness.engine.static_rig import fixed_storage
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import SharedPart, SiteConfig, Sites
 from headmix_server.device.adapters import image_arena
@@ -17,10 +21,6 @@ from headmix_server.device.adapters.reserved_memory import ReservedMemory, reser
 from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.adapters.term_storage import TermStorage
 from headmix_server.kernels.adapters.native import NativeAdapters
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config, pack, random_tensors
-from tests.support.static_rig import fixed_storage
-from tests.support.tiny_model import tiny_shape
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 SITES = [Sites(**{site: SiteConfig(shared=SharedPart(rank=64))}) for site in ("q", "k", "v", "o", "gate_up", "down")]

@@ -10,6 +10,11 @@ from safetensors.torch import load_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from harness.adapters.artifacts import adapter_config, classifier_config, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.families import FAMILIES
+from harness.bases.tiny_model import make_tiny_llama, tiny_shape
+from harness.engine.static_rig import CPU, fixed_storage, load_tiny
 from headmix_adapters.artifact.parse import read_stored
 from headmix_server.core.runner import Batch, BatchRow, Lease, RowFailed
 from headmix_server.core.types import ClassificationParams, EmbeddingParams, SamplingParams
@@ -24,11 +29,6 @@ from headmix_server.kernels.adapters.row_tiles import RowTiles
 from headmix_server.kernels.attention.static import GatherAttention
 from headmix_server.kernels.triton.needs import Launches
 from headmix_server.models.loading.registry import load_model
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config, classifier_config, pack, random_tensors
-from tests.support.families import FAMILIES
-from tests.support.static_rig import CPU, fixed_storage, load_tiny
-from tests.support.tiny_model import make_tiny_llama, tiny_shape
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 ELSEWHERE = Placement(torch.device("meta"), torch.bfloat16)

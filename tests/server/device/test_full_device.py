@@ -7,6 +7,10 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import adapter_config, pack, random_tensors
+from harness.bases.tiny_model import tiny_shape
+from harness.engine.engines import adapter
+from harness.engine.static_rig import fixed_storage
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import SharedPart, SiteConfig, Sites
 from headmix_server.core.runner import HostAdapter
@@ -15,10 +19,6 @@ from headmix_server.device.adapters.adapter_files import LoadedAdapter, from_sto
 from headmix_server.device.adapters.adapter_pool import AdapterPool
 from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.residency.tiers import AdapterTiers
-from tests.support.artifacts import adapter_config, pack, random_tensors
-from tests.support.engines import adapter
-from tests.support.static_rig import fixed_storage
-from tests.support.tiny_model import tiny_shape
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 RANKS = (4, 16, 4, 8, 32, 4, 4, 16, 8, 32, 4, 16)

@@ -9,6 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.adapters.artifacts import adapter_config, classifier_config, pack
+from harness.adapters.mixed_sites import MIXED_SITES, MLP_SITES
+from harness.bases.families import FAMILIES
+from harness.bases.tiny_model import make_tiny_llama, tiny_shape
+from harness.engine.static_rig import fixed_storage, static_decode
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import BaseShape, ClassifierConfig, Problem, Sites
 from headmix_adapters.sites import tensor_shapes
@@ -25,11 +30,6 @@ from headmix_server.kernels.attention.backend import NATIVE, TORCH
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.models.formats.choose_format import choose_format
 from headmix_server.models.loading.registry import load_model
-from tests.support.adapters import MIXED_SITES, MLP_SITES
-from tests.support.artifacts import adapter_config, classifier_config, pack
-from tests.support.families import FAMILIES
-from tests.support.static_rig import fixed_storage, static_decode
-from tests.support.tiny_model import make_tiny_llama, tiny_shape
 
 BLOCK, BLOCKS, HUGE = 4, 12, 1.7e38
 CPU = torch.device("cpu")

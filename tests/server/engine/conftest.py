@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from harness.engine.engines import LIMITS, Bench
 from headmix_server.core.runner import Batch
-from tests.support.engines import LIMITS, Bench
 
 MakeBench = Callable[..., Bench]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 import msgspec
 import pytest
 
+from harness.engine.engines import Bench, FakeDisk, adapter, generate, load
 from headmix_server.core.messages import AdapterLoaded, Failed
 from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef, Residency
@@ -18,7 +19,6 @@ from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.residency.tiers import LOAD_FACTOR, AdapterTiers
 from headmix_server.engine.scheduling.adapter_admission import SLOT_PATIENCE_SECONDS
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import Bench, FakeDisk, adapter, generate, load
 
 
 class OneBlock(FakeRunner):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.engine.engines import LIMITS
+from harness.engine.simulation import Arrival, Record, Simulation
 from headmix_server.engine.scheduling.virtual_counters import INPUT_COST, OUTPUT_COST
-from tests.support.engines import LIMITS
-from tests.support.simulation import Arrival, Record, Simulation
 
 SERVER = replace(
     LIMITS, max_model_len=512, kv_blocks=512, block_size=16, max_batch_tokens=256, max_running=16, max_waiting=10**6

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.engines import adapter
 from headmix_adapters.config import Pooling
 from headmix_server.core.runner import (
     AdapterLoadError,
@@ -26,7 +27,6 @@ from headmix_server.engine.fake_runner import (
     fake_token,
     open_fake_adapter,
 )
-from tests.support.engines import adapter
 
 A, C = adapter("a"), adapter("c3")
 RANGE = range(1000)

@@ -7,8 +7,8 @@ are open: without that quota it fills every place in the batch.
 from dataclasses import replace
 from statistics import quantiles
 
-from tests.support.engines import LIMITS
-from tests.support.simulation import Arrival, Flood, Simulation
+from harness.engine.engines import LIMITS
+from harness.engine.simulation import Arrival, Flood, Simulation
 
 SERVER = replace(
     LIMITS, max_model_len=512, kv_blocks=1024, block_size=16, max_batch_tokens=256, max_running=64, max_waiting=1024

@@ -6,12 +6,12 @@ from fractions import Fraction
 
 import pytest
 
+from harness.engine.engines import Bench, adapter, generate
 from headmix_server.engine.fake_runner import FakeAdapter
 from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS
 from headmix_server.engine.residency.tenant_shares import TenantShares, _Sharers
 from headmix_server.engine.scheduling.virtual_counters import INPUT_COST, OUTPUT_COST
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import Bench, adapter, generate
 
 A, B, C = (adapter(name) for name in "abc")
 NEW = FakeAdapter("new")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from harness.engine.engines import LIMITS, Bench, adapter, classify, embed, generate, load
 from headmix_server.core.messages import Abort, Classified, Embedded, Failed, ForgetAdapter, TokenOutput
 from headmix_server.core.types import Residency
 from headmix_server.engine.report import make_report
 from headmix_server.engine.sequence import Sequence
-from tests.support.engines import LIMITS, Bench, adapter, classify, embed, generate, load
 
 A, B, C, D, E = (adapter(name) for name in "abcde")
 

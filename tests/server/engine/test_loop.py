@@ -5,6 +5,7 @@ import threading
 import pytest
 from structlog.typing import EventDict
 
+from harness.engine.engines import GIVE_UP_SECONDS, Bench, adapter, classify, embed, expected_generation, generate, load
 from headmix_server.core.messages import (
     Abort,
     AdapterLoaded,
@@ -21,7 +22,6 @@ from headmix_server.core.types import AdapterRef, FinishReason, TokenCounts
 from headmix_server.engine.fake_runner import FakeAdapter, fake_probs, fake_vector
 from headmix_server.engine.loop import MAX_FAILED_STEPS, EngineBrokenError
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import GIVE_UP_SECONDS, Bench, adapter, classify, embed, expected_generation, generate, load
 
 A, B, C2 = adapter("a"), adapter("b"), adapter("c2")
 

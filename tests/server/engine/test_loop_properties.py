@@ -8,6 +8,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from harness.engine.engines import (
+    LIMITS,
+    Bench,
+    adapter,
+    classify,
+    embed,
+    expected_generation,
+    generate,
+    is_terminal,
+    load,
+    num_labels,
+)
 from headmix_server.core.messages import (
     Abort,
     AdapterLoaded,
@@ -28,18 +40,6 @@ from headmix_server.core.runner import AdapterLoadError, Batch
 from headmix_server.core.types import AdapterRef, TokenCounts
 from headmix_server.engine.fake_runner import fake_probs, fake_vector
 from headmix_server.engine.loop import MAX_FAILED_STEPS
-from tests.support.engines import (
-    LIMITS,
-    Bench,
-    adapter,
-    classify,
-    embed,
-    expected_generation,
-    generate,
-    is_terminal,
-    load,
-    num_labels,
-)
 
 TINY = replace(
     LIMITS,

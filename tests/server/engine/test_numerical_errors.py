@@ -3,13 +3,13 @@
 import pytest
 from structlog.testing import capture_logs
 
+from harness.engine.engines import Bench, adapter, classify, embed, generate
+from harness.engine.witness_runner import WitnessRunner
 from headmix_server.core.errors import NumericalError
 from headmix_server.core.messages import Classify, Embed, Failed, Request
 from headmix_server.core.runner import NOT_FINITE, Batch, BatchRow, RowResult
 from headmix_server.core.types import AdapterRef, TokenCounts
 from headmix_server.engine.report import make_report
-from tests.support.engines import Bench, adapter, classify, embed, generate
-from tests.support.witness_runner import WitnessRunner
 
 GOOD, HUGE, HEAD = adapter("good"), adapter("huge"), adapter("c3huge")
 SAYS = "what was computed is not finite (NaN or infinity)."
@@ -35,7 +35,7 @@ class Overflowing(WitnessRunner):
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr("tests.support.engines.WitnessRunner", Overflowing)
+    monkeypatch.setattr("harness.engine.engines.WitnessRunner", Overflowing)
     monkeypatch.setattr(Overflowing, "broken", frozenset({HUGE.digest, HEAD.digest}))
     monkeypatch.setattr(Overflowing, "at", 0)
     return Bench()

@@ -3,12 +3,12 @@
 import pytest
 from msgspec.structs import replace
 
+from harness.engine.engines import Bench, adapter, generate, load
 from headmix_server.core.messages import Abort, AdapterLoaded, Failed, ForgetAdapter, UnpinAdapter
 from headmix_server.core.runner import AdapterLoadError
 from headmix_server.core.types import Residency
 from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import Bench, adapter, generate, load
 
 A, B, C = (adapter(name) for name in "abd")
 

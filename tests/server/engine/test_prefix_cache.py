@@ -2,13 +2,13 @@
 
 import pytest
 
+from harness.engine.engines import Bench, adapter, classify, embed, generate
 from headmix_server.core.messages import Classified, Embedded, ForgetAdapter, Generate, Output, Request, TokenOutput
 from headmix_server.core.runner import Batch
 from headmix_server.core.types import AdapterRef, EmbeddingParams
 from headmix_server.engine.fake_runner import fake_probs, fake_vector
 from headmix_server.engine.report import make_report
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import Bench, adapter, classify, embed, generate
 
 A, B, C2 = adapter("a"), adapter("b"), adapter("c2")
 PROMPT = list(range(18))

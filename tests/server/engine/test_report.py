@@ -1,9 +1,9 @@
 """The report is the engine's state now and everything since the last report, once."""
 
+from harness.engine.engines import adapter, generate, load
 from headmix_server.core.types import Residency
 from headmix_server.engine.report import make_report
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import adapter, generate, load
 
 A, B, C, D = (adapter(name) for name in "abcd")
 

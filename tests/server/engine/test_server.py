@@ -9,6 +9,16 @@ import pytest
 import zmq
 from structlog.typing import EventDict
 
+from harness.engine.engines import (
+    GIVE_UP_SECONDS,
+    Bench,
+    adapter,
+    classify,
+    expected_generation,
+    generate,
+    is_terminal,
+    load,
+)
 from headmix_server.core.messages import (
     Abort,
     AdapterLoaded,
@@ -31,16 +41,6 @@ from headmix_server.core.types import TokenCounts
 from headmix_server.engine.loop import EngineBrokenError
 from headmix_server.engine.server import EngineServer
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import (
-    GIVE_UP_SECONDS,
-    Bench,
-    adapter,
-    classify,
-    expected_generation,
-    generate,
-    is_terminal,
-    load,
-)
 
 A, B, C2 = adapter("a"), adapter("b"), adapter("c2")
 READY = EngineReady(pid=1, max_model_len=256, kv_blocks=64, block_size=4, adapter_slots=4)

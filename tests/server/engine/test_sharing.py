@@ -2,11 +2,11 @@
 
 import pytest
 
+from harness.engine.engines import Bench, adapter, generate
 from headmix_server.core.messages import Failed, Generate
 from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS
 from headmix_server.engine.scheduling.backfill import FIT_PATIENCE_SECONDS
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import Bench, adapter, generate
 
 MINE = adapter("mine")
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from harness.server.fake_engine import READY, FakeEngine
 from headmix_server.core.errors import (
     ContextLengthExceeded,
     EngineUnavailable,
@@ -33,7 +34,6 @@ from headmix_server.core.messages import (
 from headmix_server.core.types import AdapterRef, FinishReason, Residency, SamplingParams, TokenCounts
 from headmix_server.engine_client.client import EngineClient, EngineState
 from headmix_server.engine_client.computed import Computed
-from tests.support.fake_engine import READY, FakeEngine
 
 OTHER = AdapterRef(digest="sha256:" + "1" * 64, base="b", path="q", name="o", version=1, tenant="t")
 REF = AdapterRef(digest="sha256:" + "0" * 64, base="b", path="p", name="n", version=1, tenant="t")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, TENANT, ApiRig, api_rig
 from headmix_server.core.messages import (
     Abort,
     Classified,
@@ -21,8 +22,7 @@ from headmix_server.core.messages import (
 from headmix_server.core.types import FinishReason, TokenCounts
 from headmix_server.engine_client.computed import Computed
 from headmix_server.tenancy.limits.rates import Rates
-from tests.support.api_rig import BASE, TENANT, ApiRig, api_rig
-from tests.support.clock import FakeClock
+from tests.support.clocks.fake_clock import FakeClock
 from tests.support.sse import read_events
 
 URL = "/v1/completions"

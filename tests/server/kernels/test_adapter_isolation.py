@@ -7,6 +7,10 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import adapter_config, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES, MLP_SITES
+from harness.bases.tiny_model import tiny_shape
+from harness.engine.static_rig import fixed_storage
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
 from headmix_server.device.adapters.adapter_files import from_stored
@@ -15,11 +19,7 @@ from headmix_server.device.adapters.choose_storage import make_storage
 from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.adapters.term_storage import TermStorage
 from headmix_server.kernels.native.loading import load_native
-from tests.support.adapters import MIXED_SITES, MLP_SITES
-from tests.support.artifacts import adapter_config, pack, random_tensors
-from tests.support.static_rig import fixed_storage
-from tests.support.step_adapters import StepBatch, added, random_batch
-from tests.support.tiny_model import tiny_shape
+from tests.support.device.step_adapters import StepBatch, added, random_batch
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 ODD = Sites(

@@ -17,8 +17,8 @@ from headmix_server.kernels.attention.static import GatherAttention, StaticAtten
 from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
-from tests.support.flashinfer_stand_in import Wrapper
-from tests.support.spans import Chunk, paged, whole_texts
+from tests.support.device.fake_flashinfer import Wrapper
+from tests.support.device.spans import Chunk, paged, whole_texts
 
 BLOCK, BLOCKS, LONGEST = 4, 40, 12
 H, G, P = 4, 2, 8

@@ -7,11 +7,11 @@ import pytest
 import structlog
 import torch
 
+from harness.adapters.artifacts import classifier_config, random_artifact
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.tiny_model import make_tiny_llama
 from headmix_adapters.base import resolve_base
 from headmix_server import LLM
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import classifier_config, random_artifact
-from tests.support.tiny_model import make_tiny_llama
 
 SMALL: dict[str, Any] = {"kv_cache_mib": 1, "adapter_slots": 8, "device": "cpu"}
 

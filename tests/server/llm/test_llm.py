@@ -9,6 +9,10 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
+from harness.adapters.artifacts import random_artifact
+from harness.adapters.peft_lora import RENAMED, random_peft_lora
+from harness.bases.families import FAMILIES
+from harness.bases.tiny_model import make_tiny_llama
 from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import resolve_base
 from headmix_adapters.inject import load_adapter
@@ -21,10 +25,6 @@ from headmix_server.core.types import FinishReason
 from headmix_server.llm.local_model import Prompt
 from headmix_server.text.tokenizer import load_tokenizer
 from tests.server.llm.conftest import SMALL
-from tests.support.artifacts import random_artifact
-from tests.support.families import FAMILIES
-from tests.support.peft_lora import RENAMED, random_peft_lora
-from tests.support.tiny_model import make_tiny_llama
 
 GREEDY = SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
 PROMPTS: list[Prompt] = ["the quick brown fox", "jumps over", [30, 41, 52, 77, 9]]

@@ -9,6 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from harness.bases.families import FAMILIES, VOCABULARY
+from harness.bases.gguf_files import write_tiny_gguf
 from headmix_adapters.base.gguf.convert import convert
 from headmix_server.kernels.attention.torch_sdpa import PagedAttention, WholeAttention
 from headmix_server.models.config import UnsupportedModelError
@@ -17,9 +19,7 @@ from headmix_server.models.loading.config_reader import INERT, ConfigReader
 from headmix_server.models.loading.registry import SERVED, family_module, load_model
 from headmix_server.models.loading.weights import Checkpoint
 from headmix_server.models.model import Model
-from tests.support.families import FAMILIES, VOCABULARY
-from tests.support.gguf_files import write_tiny_gguf
-from tests.support.spans import Chunk, paged, whole_texts
+from tests.support.device.spans import Chunk, paged, whole_texts
 
 TOLERANCE = 1e-4
 LENGTHS = ((23, (5, 9, 6)), (4, (1, 2)), (11, (10,)), (17, (16,)))

@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from harness.server.api_rig import TENANT, ApiRig
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.convert import isolated
-from tests.support.api_rig import TENANT, ApiRig
-from tests.support.waiting import until
+from tests.support.clocks.waiting import until
 
 URL = "/v1/adapters"
 CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 3, "target_modules": ["q_proj"]}

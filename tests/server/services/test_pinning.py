@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.server.api_rig import OTHER_TENANT, ApiRig, api_rig
+from harness.server.fake_engine import FakeEngine
 from headmix_server.core.messages import Abort, AdapterLoaded, Failed, LoadAdapter, Output, ToEngine, UnpinAdapter
 from headmix_server.core.types import Residency
 from headmix_server.tenancy.keys.principal import Scope
-from tests.support.api_rig import OTHER_TENANT, ApiRig, api_rig
-from tests.support.fake_engine import FakeEngine
 
 URL = "/v1/adapters/tone/pin"
 

@@ -26,7 +26,7 @@ from headmix_server.engine_client.client import EngineClient, EngineState
 from headmix_server.engine_client.socket import EngineSocket
 from headmix_server.supervisor.engine_process import CANNOT_START, EngineProcess
 from headmix_server.supervisor.supervisor import EngineLostError, Supervisor
-from tests.support.virtual_time import run_virtually
+from tests.support.clocks.virtual_time import run_virtually
 
 READY = EngineReady(pid=1, max_model_len=64, kv_blocks=4, block_size=16, adapter_slots=1)
 REPORT = EngineReport(running=0, waiting=0, kv_usage=0.0, slots_free=1, slots_leased=0, slots_idle=0, slots_loading=0)

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 
+from harness.bases.tokenizer_kinds import BYTE_TOKENS, KINDS, byte_level, write_tokenizer
 from headmix_server.text.capacity import capacity_of
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.byte_alphabet import BYTES
-from tests.support.tokenizer_kinds import BYTE_TOKENS, KINDS, byte_level, write_tokenizer
 
 CERTAIN = [kind for kind in KINDS if kind not in ("unigram", "wordpiece")]
 LONG = 5_000

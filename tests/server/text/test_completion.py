@@ -2,13 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.bases.base_folder import write_base_folder
+from harness.server.fake_engine import EOS
 from headmix_server.core.messages import TokenOutput
 from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
 from headmix_server.text.completion import CompletionText
 from headmix_server.text.stop import StopMatcher
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
-from tests.support.base_folder import write_base_folder
-from tests.support.fake_engine import EOS
 
 STEPS = st.lists(st.lists(st.integers(3, 399), min_size=1, max_size=3), max_size=20)
 STOPS = st.lists(st.sampled_from(["a", "e ", " th", "o", "\ufffd", "fox"]), max_size=3)

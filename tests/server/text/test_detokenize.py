@@ -9,11 +9,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from harness.bases.base_folder import CORPUS
+from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
 from headmix_server.text.detokenize import Detokenizer, prompt_text
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.byte_run import LONGEST
-from tests.support.base_folder import CORPUS
-from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 
 VALID_TEXT = st.text(alphabet=st.sampled_from("abc é€你🙂 \n"), max_size=40)
 WORDS = st.lists(st.sampled_from([*CORPUS[0].split(), " ", "é", "🙂", "日本", "\n", "  "]), max_size=8).map(" ".join)

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
+from harness.bases.base_folder import IM_END, IM_START, write_base_folder
+from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
 from headmix_server.text.plain_text import PlainTextReader, UncuttableTokenError
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.extended import ExtendedTokenizer
 from headmix_server.text.workers.encoder import Encoder
-from tests.support.base_folder import IM_END, IM_START, write_base_folder
-from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 
 PLAIN = st.text(st.sampled_from(list("ab <|>/[]_ims\nNaïve日🙂1")), max_size=40)
 KIND_NAMES = [kind for kind in KINDS if kind != "unigram"]

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from harness.adapters.artifacts import classifier_config
+from harness.bases.base_folder import IM_END, write_base_folder, write_byte_fallback_folder
+from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
 from headmix_adapters.text.base_text import read_base_text
 from headmix_adapters.train.data.examples import encode_classification, encode_generation
 from headmix_adapters.train.data.rows import Row
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
-from tests.support.artifacts import classifier_config
-from tests.support.base_folder import IM_END, write_base_folder, write_byte_fallback_folder
-from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from pathlib import Path
 import gguf
 import pytest
 
+from harness.bases.gguf_files import write_tiny_gguf
 from headmix_adapters.base import BaseError
 from headmix_adapters.base.gguf import convert as convert_gguf
 from headmix_adapters.base.gguf.conversion import run_conversion
@@ -21,7 +22,6 @@ from headmix_adapters.base.gguf.conversion_progress import (
     progress_of,
 )
 from headmix_adapters.base.gguf.library import opened_once
-from tests.support.gguf_files import write_tiny_gguf
 
 
 @pytest.fixture

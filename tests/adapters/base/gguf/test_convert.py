@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from harness.bases.gguf_files import CHAT_TEMPLATE, write_tiny_gguf
 from headmix_adapters.base.gguf import convert as convert_gguf
-from tests.support.gguf_files import CHAT_TEMPLATE, write_tiny_gguf
 
 
 @pytest.fixture(scope="module")

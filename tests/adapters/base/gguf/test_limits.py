@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFWriter, RopeScalingType
 
+from harness.bases.gguf_files import HEAD_DIM, write_tiny_gguf
 from headmix_adapters.base.gguf.limits import refuse_lossy
-from tests.support.gguf_files import HEAD_DIM, write_tiny_gguf
 
 
 def test_a_plain_llama_is_converted(tmp_path: Path) -> None:

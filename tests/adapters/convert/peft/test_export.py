@@ -8,6 +8,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from harness.adapters.artifacts import adapter_config, random_artifact, random_tensors
+from harness.adapters.peft_lora import RENAMED, load_model
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import ClassifierConfig, HeadPart, SharedPart, SiteConfig, Sites
@@ -18,8 +20,6 @@ from headmix_adapters.convert.source import convert_source
 from headmix_adapters.inject import load_adapter
 from headmix_adapters.presets import Ranks, kernel_mix_sites
 from tests.adapters.convert.conftest import MakeBase
-from tests.support.artifacts import adapter_config, random_artifact, random_tensors
-from tests.support.peft_lora import RENAMED, load_model
 
 pytestmark = [
     pytest.mark.filterwarnings(RENAMED),

@@ -10,6 +10,8 @@ import torch
 from msgspec import UNSET
 from peft import PeftModel
 
+from harness.adapters.peft_lora import RENAMED, load_model
+from harness.bases.families import FAMILIES
 from headmix_adapters.base import ResolvedBase, resolve_base
 from headmix_adapters.config import ClassifierConfig
 from headmix_adapters.convert.errors import ConvertError
@@ -21,8 +23,6 @@ from headmix_adapters.convert.source import ConvertOptions, convert_source
 from headmix_adapters.inject import ClassifierModel, load_adapter
 from tests.adapters.convert.conftest import MakeBase, MakePeft
 from tests.adapters.convert.peft.test_export import make_unbiased
-from tests.support.families import FAMILIES
-from tests.support.peft_lora import RENAMED, load_model
 
 pytestmark = pytest.mark.filterwarnings(RENAMED)
 

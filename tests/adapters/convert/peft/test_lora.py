@@ -11,6 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from harness.adapters.peft_lora import RENAMED, load_model
 from headmix_adapters.artifact.open import adapted_layers
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import SharedPart, SiteConfig
@@ -20,7 +21,6 @@ from headmix_adapters.convert.result import Converted, save_converted
 from headmix_adapters.convert.source import ConvertOptions, convert_source
 from headmix_adapters.inject import load_adapter
 from tests.adapters.convert.conftest import MakeBase, MakePeft
-from tests.support.peft_lora import RENAMED, load_model
 
 pytestmark = pytest.mark.filterwarnings(RENAMED)
 

@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.adapters.artifacts import tiny_base_shape
 from headmix_adapters.convert.peft.lora_sites import ModuleLora, Piece, build_sites, pieces_of
 from headmix_adapters.families import family_of
 from headmix_adapters.sites import iter_terms
-from tests.support.artifacts import tiny_base_shape
 
 BASE = tiny_base_shape(intermediate_size=10)
 MODULES = {"self_attn.q_proj": 32, "self_attn.v_proj": 16, "mlp.gate_proj": 10, "mlp.up_proj": 10}

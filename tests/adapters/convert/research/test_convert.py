@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.adapters.artifacts import adapter_config, random_tensors
+from harness.adapters.peft_lora import load_model
 from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, ClassifierConfig, HeadPart, SharedPart, SiteConfig, Sites
@@ -18,8 +20,6 @@ from headmix_adapters.convert.source import ConvertOptions, convert_source
 from headmix_adapters.inject import attach, load_adapter
 from headmix_adapters.presets import Ranks, kernel_mix_sites
 from tests.adapters.convert.conftest import MakeBase
-from tests.support.artifacts import adapter_config, random_tensors
-from tests.support.peft_lora import load_model
 
 State = dict[str, Tensor]
 GPT2_OWNER = "transformer.h.{}.attn.adapter_controller_l.adapters.{}"

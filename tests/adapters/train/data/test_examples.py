@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from harness.adapters.artifacts import classifier_config
 from headmix_adapters.config import Problem
 from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.train.data.examples import IGNORED, Example, encode_classification, encode_generation
 from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import DataError
-from tests.support.artifacts import classifier_config
 
 TURNS = [{"role": "user", "content": "A fox?"}, {"role": "assistant", "content": "A dog."}]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.config import ExamplePrompt, Sites
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks
 from headmix_adapters.sites import num_parameters
 from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config, adapter_sites
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.recipe.recipe import AdapterTable, Recipe, load_recipe, override
-from tests.support.tiny_model import tiny_shape
 
 GOOD = """
 name = "spam"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.server.api_rig import BASE, TENANT, ApiRig, api_rig
 from headmix_server.api.middleware.body_limit import Pace
-from tests.support.api_rig import BASE, TENANT, ApiRig, api_rig
 
 MIB = 1024 * 1024
 BODY = {"model": BASE, "prompt": "x"}

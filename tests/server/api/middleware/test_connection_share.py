@@ -3,8 +3,8 @@
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from harness.server.api_rig import BASE, TENANT, api_rig
 from tests.server.api.middleware.test_body_limit import sending
-from tests.support.api_rig import BASE, TENANT, api_rig
 
 
 async def test_a_tenant_holds_half_of_the_connections_and_no_more_on_whatever_routes(

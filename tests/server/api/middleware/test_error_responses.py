@@ -9,10 +9,10 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_server.api.middleware.error_responses import INTERNAL_MESSAGE
 from headmix_server.core.messages import Failed, Generate
 from headmix_server.tenancy.keys.principal import Scope
-from tests.support.api_rig import BASE, ApiRig, api_rig
 
 COMPLETIONS, CHAT, CLASSIFY = "/v1/completions", "/v1/chat/completions", "/v1/classify"
 MESSAGES = [{"role": "user", "content": "x"}]

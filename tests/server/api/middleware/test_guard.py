@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, TENANT, ApiRig
 from headmix_server.api.app import create_app
 from headmix_server.tenancy.keys.principal import Principal, Scope
 from tests.server.api.test_database_away import NAMES
 from tests.server.api.test_openapi import document
-from tests.support.api_rig import BASE, TENANT, ApiRig
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import gc
 
 from starlette.requests import Request
 
+from harness.server.api_rig import BASE, ApiRig
 from headmix_server.core.messages import Generate
-from tests.support.api_rig import BASE, ApiRig
 
 MARK = b" " * 200_000
 

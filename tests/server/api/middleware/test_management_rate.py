@@ -4,10 +4,10 @@ from pathlib import Path
 
 import httpx2
 
+from harness.server.api_rig import BASE, api_rig
 from headmix_server.tenancy.keys.keys import Keys
 from tests.server.api.middleware.test_guard import guarded
 from tests.server.api.test_database_away import BODIES, NAMES
-from tests.support.api_rig import BASE, api_rig
 
 MODEL_ROUTES = {"/v1/completions", "/v1/chat/completions", "/v1/classify", "/v1/embeddings"}
 

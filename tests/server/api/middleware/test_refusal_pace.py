@@ -10,11 +10,11 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from harness.server.api_rig import BASE, TENANT, api_rig
 from headmix_server.api.middleware.refusal_pace import BYTES_OF_ONE, MOST_SECONDS, PacedRefusals, RefusalPace
 from headmix_server.api.middleware.request_record import start_record
-from tests.support.api_rig import BASE, TENANT, api_rig
-from tests.support.clock import FakeClock
-from tests.support.waiting import until
+from tests.support.clocks.fake_clock import FakeClock
+from tests.support.clocks.waiting import until
 
 UNKNOWN = {"model": "nobody", "prompt": "x"}
 

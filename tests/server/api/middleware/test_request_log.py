@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.support.api_rig import BASE, ApiRig
+from harness.server.api_rig import BASE, ApiRig
 
 
 async def log_of(rig: ApiRig, **request: Any) -> tuple[list[Any], Any]:

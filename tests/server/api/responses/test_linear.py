@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, ApiRig
 from headmix_server.core.messages import TokenOutput
 from headmix_server.core.types import SamplingParams, TokenLogprob
 from headmix_server.text.completion import CompletionText
 from headmix_server.text.tokenizer import load_tokenizer
-from tests.support.api_rig import BASE, ApiRig
-from tests.support.work import counted
+from tests.support.clocks.work import counted
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 SHORT, LONG = 50, 200

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from harness.server.api_rig import BASE, ApiRig, api_rig
 from headmix_server.api.responses import logprobs
 from headmix_server.core.messages import EngineReady
-from tests.support.api_rig import BASE, ApiRig, api_rig
-from tests.support.loop_time import loop_time
+from tests.support.clocks.loop_time import loop_time
 
 CONTEXT, TOP = 4096, 20
 READY = EngineReady(pid=1, max_model_len=CONTEXT, kv_blocks=1024, block_size=16, adapter_slots=4)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from headmix_server.api.responses.whole_response import BLOCK, WholeResponse
-from tests.support.loop_time import loop_time
+from tests.support.clocks.loop_time import loop_time
 
 
 async def sent(pieces: list[bytes]) -> list[dict[str, Any]]:

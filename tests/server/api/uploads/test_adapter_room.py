@@ -6,9 +6,9 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import random_artifact
+from harness.server.api_rig import ApiRig
 from headmix_adapters.artifact import open_artifact
-from tests.support.api_rig import ApiRig
-from tests.support.artifacts import random_artifact
 
 
 @pytest.mark.parametrize("tier", ["device", "host"])

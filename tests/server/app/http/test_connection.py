@@ -16,7 +16,7 @@ from headmix_server.app.http.connection import SLICE_BYTES, HttpConnection
 from headmix_server.app.http.listen import listen
 from headmix_server.app.http.server import HttpServer, http_server
 from headmix_server.core.settings import Settings
-from tests.support.waiting import until
+from tests.support.clocks.waiting import until
 
 KIB = 1024
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

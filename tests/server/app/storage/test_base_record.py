@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, update
 
+from harness.adapters.artifacts import tiny_base_shape
+from harness.adapters.records import record_of
 from headmix_adapters.base import ResolvedBase
 from headmix_server.app.errors import StartError
 from headmix_server.app.storage.base_record import bind_base
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.tables import IdentityRow
 from headmix_server.database import open_database, writing
-from tests.support.artifacts import tiny_base_shape
-from tests.support.records import record_of
 
 
 def base(name: str = "tiny", fingerprint: str = "f") -> ResolvedBase:

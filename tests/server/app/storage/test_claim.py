@@ -13,7 +13,7 @@ from headmix_server.app.storage.claim import Claim, claim_database
 from headmix_server.app.storage.data_folder import DataFolder
 from headmix_server.core.settings import Settings
 from headmix_server.database import Holder, Lease, open_database
-from tests.support.databases import postgres_server
+from tests.support.storage.databases import postgres_server
 
 URL = "http://127.0.0.1:1"
 

@@ -11,13 +11,13 @@ import obstore
 import pytest
 from obstore.exceptions import GenericError, PermissionDeniedError
 
+from harness.adapters.records import digest_of
+from harness.server.s3_server import S3Server, s3_server
 from headmix_server.catalog.bytes.bucket import Bucket, BucketUnusable, open_bucket
 from headmix_server.catalog.bytes.bucket_store import BucketStore
 from headmix_server.catalog.bytes.holds import Holds
 from headmix_server.catalog.bytes.store import place_of
 from headmix_server.core.errors import ArtifactDamaged, InsufficientStorage, StorageUnavailable
-from tests.support.buckets import S3Server, s3_server
-from tests.support.records import digest_of
 
 MakeStore = Callable[..., BucketStore]
 

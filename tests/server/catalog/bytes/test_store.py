@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.adapters.records import digest_of
 from headmix_server.catalog.bytes.store import ArtifactStore
 from headmix_server.catalog.bytes.upload import Upload
 from headmix_server.core.errors import InsufficientStorage, PayloadTooLarge
-from tests.support.records import digest_of
 
 
 @pytest.fixture

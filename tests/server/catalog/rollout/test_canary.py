@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
+from harness.adapters.records import record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.rollout.canary import draw_of
 from headmix_server.catalog.rollout.sharing import Shares
 from headmix_server.catalog.version import Canary, VersionState
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
 from headmix_server.database import audit_entries, reading
-from tests.support.records import record_of
 
 
 @pytest.fixture

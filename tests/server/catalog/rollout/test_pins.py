@@ -1,10 +1,10 @@
 import pytest
 from sqlalchemy import Engine
 
+from harness.adapters.records import record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.core.errors import ModelNotFound
 from headmix_server.database import audit_entries, open_database, reading
-from tests.support.records import record_of
 
 
 @pytest.fixture

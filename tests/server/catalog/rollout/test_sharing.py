@@ -1,12 +1,12 @@
 import pytest
 from sqlalchemy import Engine
 
+from harness.adapters.records import record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.rollout.sharing import Shares
 from headmix_server.catalog.version import VersionState
 from headmix_server.core.errors import Forbidden, InvalidRequest, ModelNotFound
 from headmix_server.database import audit_entries, reading
-from tests.support.records import record_of
 
 EVERYONE = Shares(everyone=True)
 

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import classifier_config, random_artifact
+from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.artifact import digest_file
 from headmix_adapters.artifact.parse import read_stored
 from headmix_server.core.runner import AdapterLoadError
 from headmix_server.core.types import AdapterRef
 from headmix_server.device.adapters import adapter_files
 from headmix_server.device.adapters.adapter_files import load_adapter
-from tests.support.artifacts import classifier_config, random_artifact
-from tests.support.tiny_model import tiny_shape
 
 BASE = tiny_shape()
 

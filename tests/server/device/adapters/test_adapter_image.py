@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from harness.adapters.artifacts import adapter_config, edit_header, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES, MLP_SITES
+from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.artifact.parse import StoredArtifact, read_stored
 from headmix_adapters.sites import TERMS, iter_terms
 from headmix_server.core.runner import AdapterLoadError
 from headmix_server.device.adapters.adapter_image import ALIGNMENT, AdapterImage, make_image
 from headmix_server.kernels.adapters.image_tables import ABSENT, TERM_INDEX
-from tests.support.adapters import MIXED_SITES, MLP_SITES
-from tests.support.artifacts import adapter_config, edit_header, pack, random_tensors
-from tests.support.tiny_model import tiny_shape
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]

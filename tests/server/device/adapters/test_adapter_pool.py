@@ -8,6 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.adapters.artifacts import adapter_config, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES, MLP_SITES
+from harness.bases.tiny_model import tiny_shape
+from harness.engine.static_rig import fixed_storage
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import AdapterConfig
 from headmix_adapters.reference import term_delta
@@ -21,10 +25,6 @@ from headmix_server.device.adapters.image_storage import ImageStorage
 from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.adapters.term_storage import TermStorage
 from headmix_server.kernels.adapters.image_reference import ReferenceAdapters
-from tests.support.adapters import MIXED_SITES, MLP_SITES
-from tests.support.artifacts import adapter_config, pack, random_tensors
-from tests.support.static_rig import fixed_storage
-from tests.support.tiny_model import tiny_shape
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 WIDTHS = {"q": 48, "k": 24, "v": 24, "o": 32, "gate_up": 96, "down": 32}

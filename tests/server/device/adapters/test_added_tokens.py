@@ -1,9 +1,9 @@
 import torch
 
+from harness.adapters.artifacts import adapter_config
+from harness.bases.tiny_model import tiny_shape
 from headmix_server.device.adapters.adapter_pool import Occupant
 from headmix_server.device.adapters.added_tokens import added_scores, take_added, vocabulary_size
-from tests.support.artifacts import adapter_config
-from tests.support.tiny_model import tiny_shape
 
 CONFIG = adapter_config(tiny_shape())
 ROWS = torch.arange(6.0).view(3, 2)

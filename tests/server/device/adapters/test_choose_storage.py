@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from harness.bases.tiny_model import tiny_shape
 from headmix_server.device.adapters import choose_storage as storages
 from headmix_server.device.adapters.choose_storage import AdapterKernels, NoKernelsError, make_storage
 from headmix_server.device.adapters.image_storage import ImageStorage
 from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.adapters.term_storage import TermStorage
-from tests.support.tiny_model import tiny_shape
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
+from harness.adapters.artifacts import tiny_base_shape
 from headmix_server.device.cuda import build as cuda_parts
 from headmix_server.device.cuda.build import attention_backend, find_flashinfer, make_cuda_storage
 from headmix_server.device.placement import Placement, PlacementError
 from headmix_server.kernels.attention.backend import TORCH
-from tests.support.artifacts import tiny_base_shape
 
 CPU = Placement(torch.device("cpu"), torch.bfloat16)
 

@@ -6,6 +6,10 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import adapter_config, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES, MLP_SITES
+from harness.bases.tiny_model import tiny_shape
+from harness.engine.static_rig import fixed_storage
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.config import SharedPart, SiteConfig, Sites
 from headmix_server.core.runner import AdapterLoadError
@@ -13,10 +17,6 @@ from headmix_server.device.adapters.adapter_files import from_stored
 from headmix_server.device.adapters.adapter_image import AdapterImage
 from headmix_server.device.cuda.transfer import Ticket
 from headmix_server.kernels.triton.needs import Launches
-from tests.support.adapters import MIXED_SITES, MLP_SITES
-from tests.support.artifacts import adapter_config, pack, random_tensors
-from tests.support.static_rig import fixed_storage
-from tests.support.tiny_model import tiny_shape
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 

@@ -9,7 +9,11 @@ import torch
 from structlog.testing import capture_logs
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.exactness import compare, make_cases
+from harness.adapters.artifacts import adapter_config, pack, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES, MLP_SITES
+from harness.bases.tiny_model import make_tiny_llama, tiny_shape
+from harness.engine.static_rig import build_static_engine, fixed_storage, load_tiny, static_decode
+from harness.exactness import compare, make_cases
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.base import resolve_base
 from headmix_server.core.settings import Settings
@@ -24,11 +28,7 @@ from headmix_server.kernels.attention.static import GatherAttention
 from headmix_server.kernels.attention.torch_sdpa import PagedAttention
 from headmix_server.kernels.triton.needs import Launches
 from headmix_server.models.model import Model
-from tests.support.adapters import MIXED_SITES, MLP_SITES
-from tests.support.artifacts import adapter_config, pack, random_tensors
-from tests.support.spans import Chunk, paged
-from tests.support.static_rig import build_static_engine, fixed_storage, load_tiny, static_decode
-from tests.support.tiny_model import make_tiny_llama, tiny_shape
+from tests.support.device.spans import Chunk, paged
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 BLOCK, BLOCKS = 4, 40

@@ -2,7 +2,7 @@
 
 from headmix_server.engine.fake_runner import FakeAdapter
 from headmix_server.engine.residency.host_cache import HostCache
-from tests.support.shares import make_shares
+from tests.support.tenant_shares import make_shares
 
 
 def test_the_least_recently_used_is_dropped_first() -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
+from harness.engine.engines import FakeDisk, adapter
 from headmix_server.core.runner import AdapterLoadError
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.fake_runner import FakeAdapter
 from headmix_server.engine.residency import loader as loader_module
 from headmix_server.engine.residency.loader import AdapterLoader, LoadDone
-from tests.support.engines import FakeDisk, adapter
 
 A, B = adapter("a"), adapter("b")
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from headmix_server.core.runner import HostAdapter, Lease
 from headmix_server.engine.fake_runner import FakeAdapter
 from headmix_server.engine.residency.slots import LeaseError, SlotTable
-from tests.support.shares import make_shares
+from tests.support.tenant_shares import make_shares
 
 DIGESTS = st.sampled_from("abcde")
 NEW = FakeAdapter("new")

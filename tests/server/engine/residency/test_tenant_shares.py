@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from headmix_server.engine.residency.tenant_shares import TenantShares
 from headmix_server.engine.victims import choose_victims
-from tests.support.shares import make_shares
+from tests.support.tenant_shares import make_shares
 
 
 def leaving(

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from harness.engine.engines import FakeDisk, adapter
 from headmix_server.core.runner import AdapterLoadError, HostAdapter
 from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.engine.fake_runner import FakeRunner
 from headmix_server.engine.residency.tiers import AdapterTiers
-from tests.support.engines import FakeDisk, adapter
 
 A, B, C, D = (adapter(name) for name in "abde")
 

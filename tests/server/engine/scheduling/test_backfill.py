@@ -1,9 +1,9 @@
 """Others may start before what does not fit: for a while, and never further ahead than the paper's bound."""
 
+from harness.engine.engines import adapter, classify, generate
 from headmix_server.engine.scheduling.backfill import FIT_PATIENCE_SECONDS, Backfill
 from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
 from headmix_server.engine.sequence import Sequence
-from tests.support.engines import adapter, classify, generate
 
 
 def sequence(tenant: str, prompt: int, outputs: int) -> Sequence:

@@ -2,10 +2,10 @@
 
 import pytest
 
+from harness.engine.engines import Bench, adapter, classify, generate, load
 from headmix_server.core.runner import BatchRow
 from headmix_server.core.types import ClassificationParams, Residency
 from tests.server.engine.conftest import MakeBench
-from tests.support.engines import Bench, adapter, classify, generate, load
 
 A, B, C2 = adapter("a"), adapter("b"), adapter("c2")
 

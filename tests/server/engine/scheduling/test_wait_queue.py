@@ -2,10 +2,10 @@
 
 import pytest
 
+from harness.engine.engines import adapter, generate
 from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
 from headmix_server.engine.scheduling.wait_queue import WaitQueue
 from headmix_server.engine.sequence import Sequence
-from tests.support.engines import adapter, generate
 
 A, B = adapter("a"), adapter("b")
 

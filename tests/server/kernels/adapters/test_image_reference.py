@@ -3,14 +3,14 @@
 import msgspec
 import pytest
 
+from harness.adapters.artifacts import adapter_config, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.config import SharedPart, SiteConfig, Sites
 from headmix_server.kernels.adapters.image_reference import ReferenceAdapters
 from headmix_server.kernels.adapters.image_tables import build_row_route
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config, random_tensors
-from tests.support.images import Adapter, image_tables
-from tests.support.step_adapters import assert_rows_match, random_batch
-from tests.support.tiny_model import tiny_shape
+from tests.support.device.images import Adapter, image_tables
+from tests.support.device.step_adapters import assert_rows_match, random_batch
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 MLP_SITES = Sites(

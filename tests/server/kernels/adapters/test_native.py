@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from harness.adapters.artifacts import adapter_config, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.config import BaseShape, HeadBase, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_server.kernels.adapters.image_reference import ReferenceAdapters
 from headmix_server.kernels.adapters.image_tables import TERM_INDEX, ImageTables, RowRoute, build_row_route
 from headmix_server.kernels.adapters.native import NativeAdapters, Schedule
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config, random_tensors
-from tests.support.images import Adapter, image_tables
-from tests.support.step_adapters import StepBatch, added, assert_rows_match, random_batch
-from tests.support.tiny_model import tiny_shape
+from tests.support.device.images import Adapter, image_tables
+from tests.support.device.step_adapters import StepBatch, added, assert_rows_match, random_batch
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler on this machine")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from headmix_server.kernels.attention.flashinfer import FlashInferAttention
 from headmix_server.kernels.attention.static import GatherAttention
 from headmix_server.kernels.attention.step_layout import lay_out, tabulate_blocks
-from tests.support.flashinfer_stand_in import Wrapper
+from tests.support.device.fake_flashinfer import Wrapper
 
 H, G, P, PAGE, PAGES = 4, 2, 8, 4, 12
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from headmix_server.kernels.attention.step_layout import lay_out, tabulate_blocks
-from tests.support.spans import Chunk
+from tests.support.device.spans import Chunk
 
 CHUNKS = [Chunk(0, 3, (5, 2)), Chunk(6, 1, (1, 0, 7, 3)), Chunk(2, 2, (4,))]
 

@@ -12,7 +12,7 @@ from headmix_server.kernels.attention.backend import NATIVE, TORCH, AttentionBac
 from headmix_server.kernels.attention.step_layout import BlockTable, StepLayout
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
-from tests.support.spans import Chunk, paged, whole_texts
+from tests.support.device.spans import Chunk, paged, whole_texts
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler on this machine")
 BACKENDS = [pytest.param(TORCH, id="torch"), pytest.param(NATIVE, id="native", marks=needs_compiler)]

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import tiny_base_shape
 from headmix_server.kernels.adapters.row_tiles import tile_rows
 from headmix_server.kernels.triton.needs import Launches
-from tests.support.artifacts import tiny_base_shape
-from tests.support.images import image_tables
+from tests.support.device.images import image_tables
 
 triton = pytest.importorskip("triton", reason="Triton is not installed: its kernels are not compiled here")
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.bases.families import FAMILIES
 from headmix_server.kernels.quantize import quantize_rows
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.choose_format import choose_format
@@ -16,8 +17,7 @@ from headmix_server.models.formats.linear import PlainLinear
 from headmix_server.models.formats.linear_format import Int8Format, LinearFormat, PackedFormat, PlainFormat
 from headmix_server.models.formats.packed_linear import PackedLinear
 from headmix_server.models.loading.registry import load_model
-from tests.support.families import FAMILIES
-from tests.support.tensor_bytes import tensor_bytes
+from tests.support.device.tensor_bytes import tensor_bytes
 
 MODULE = "headmix_server.models.formats.choose_format"
 LARGEST = 1.3

@@ -7,13 +7,13 @@ from typing import Literal
 import pytest
 import torch
 
+from harness.bases.families import FAMILIES
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.choose_format import choose_format
 from headmix_server.models.formats.linear import PlainLinear
 from headmix_server.models.formats.linear_format import PlainFormat
 from headmix_server.models.formats.torchao import TorchaoFormat
 from headmix_server.models.loading.registry import load_model
-from tests.support.families import FAMILIES
 
 CPU = torch.device("cpu")
 

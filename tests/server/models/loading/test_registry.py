@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.bases.families import FAMILIES as MATRIX
 from headmix_adapters.base.folder import read_base_shape
 from headmix_adapters.families import FAMILIES
 from headmix_server import models
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.loading.registry import SERVED, load_model
-from tests.support.families import FAMILIES as MATRIX
 
 FOLDER = Path(models.__file__).parent / "families"
 PAGE = Path(__file__).parents[4] / "docs" / "families.md"

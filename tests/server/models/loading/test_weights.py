@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.bases.families import FAMILIES
 from headmix_server.kernels.attention.torch_sdpa import WholeAttention
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.loading.registry import load_model
 from headmix_server.models.model import Model
-from tests.support.families import FAMILIES
-from tests.support.spans import whole_texts
+from tests.support.device.spans import whole_texts
 
 WEIGHTS = "model.safetensors"
 

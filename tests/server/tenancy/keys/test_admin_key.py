@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from headmix_server.tenancy.keys.admin_key import FILE_NAME, read_admin_key, write_admin_key
-from tests.support.crash import Crash, crash_at
+from tests.support.storage.crash import Crash, crash_at
 
 
 def test_only_the_owner_can_read_the_key(tmp_path: Path) -> None:

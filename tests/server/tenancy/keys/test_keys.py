@@ -17,7 +17,7 @@ from headmix_server.tenancy.keys import keys as keys_module
 from headmix_server.tenancy.keys.admin_key import FILE_NAME, read_admin_key
 from headmix_server.tenancy.keys.keys import Keys
 from headmix_server.tenancy.keys.principal import ALL_SCOPES, Scope
-from tests.support.crash import Crash, crash_at
+from tests.support.storage.crash import Crash, crash_at
 
 
 @pytest.fixture

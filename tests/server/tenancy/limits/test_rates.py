@@ -7,8 +7,8 @@ import pytest
 from limits.aio.storage import MemoryStorage
 
 from headmix_server.tenancy.limits.rates import Rates, RateStorageError, Verdict, open_storage
-from tests.support.clock import FakeClock
-from tests.support.redis_server import RedisServer
+from tests.support.clocks.fake_clock import FakeClock
+from tests.support.storage.redis_server import RedisServer
 
 
 @pytest.fixture

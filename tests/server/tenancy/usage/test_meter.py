@@ -14,7 +14,7 @@ from headmix_server.tenancy.usage import meter as usage
 from headmix_server.tenancy.usage import report as usage_report
 from headmix_server.tenancy.usage.meter import REST, UsageMeter, Used
 from headmix_server.tenancy.usage.report import UsageLine, UsageReport
-from tests.support.databases import PostgresServer
+from tests.support.storage.databases import PostgresServer
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 12, 31)
 ONE = Used(requests=1, prompt_tokens=10, cached_tokens=4, generation_tokens=2)

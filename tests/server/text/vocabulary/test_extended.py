@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from harness.bases.base_folder import IM_END, write_base_folder, write_byte_fallback_folder
+from harness.bases.tokenizer_kinds import write_tokenizer
 from headmix_adapters.added_tokens import literal_tokens
 from headmix_adapters.artifact.faults import MAX_FAULTS
 from headmix_server.text.detokenize import Detokenizer
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.extended import AddedTokensError, ExtendedTokenizer
-from tests.support.base_folder import IM_END, write_base_folder, write_byte_fallback_folder
-from tests.support.tokenizer_kinds import write_tokenizer
 
 WORDS = ("<subject>", "naïve", "New York", "<subject>s")
 GAP = 12

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.bases.base_folder import write_base_folder
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.vocabularies import Vocabularies
-from tests.support.base_folder import write_base_folder
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.extended import ExtendedTokenizer
 from headmix_server.text.workers.encoder import Encoder, Words
-from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 
 WORDS = ("<subject>", "naïve", "New York", "<subject>s", " the")
 GAP = 12

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.bases.base_folder import write_base_folder
 from headmix_adapters.text.tokenizer import BaseTokenizer
 from headmix_server.text.workers.encoder import Words
 from headmix_server.text.workers.encoders import COPY_FACTOR, Encoders
-from tests.support.base_folder import write_base_folder
 
 FIRST = 10_000
 

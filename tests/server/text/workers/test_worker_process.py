@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.bases.base_folder import write_base_folder
+from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
 from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.text.capacity import Capacity
@@ -21,8 +23,6 @@ from headmix_server.text.workers.encoder import Words
 from headmix_server.text.workers.encoders import Encoders
 from headmix_server.text.workers.jobs import EncodeConversation, EncodeTexts, TextTooLongError
 from headmix_server.text.workers.worker_process import WorkerProcess
-from tests.support.base_folder import write_base_folder
-from tests.support.tokenizer_kinds import KINDS, write_tokenizer
 
 MEMORY = 1 << 30
 CAPACITY = Capacity(10, in_bytes=True)

@@ -7,6 +7,9 @@ import msgspec
 import pytest
 import torch
 
+from harness.adapters.artifacts import adapter_config, random_tensors
+from harness.adapters.mixed_sites import MIXED_SITES
+from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.sites import iter_terms
 from headmix_server.kernels.adapters.added_tokens import AddedInputs
@@ -15,11 +18,8 @@ from headmix_server.kernels.adapters.row_tiles import tile_rows
 from headmix_server.kernels.triton import adapters as kernels
 from headmix_server.kernels.triton.adapters import TritonAdapters
 from headmix_server.kernels.triton.needs import Launches, z_width
-from tests.support.adapters import MIXED_SITES
-from tests.support.artifacts import adapter_config, random_tensors
-from tests.support.images import Adapter, image_tables
-from tests.support.step_adapters import StepBatch, added, assert_rows_match, expected, random_batch
-from tests.support.tiny_model import tiny_shape
+from tests.support.device.images import Adapter, image_tables
+from tests.support.device.step_adapters import StepBatch, added, assert_rows_match, expected, random_batch
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48, hidden_size=40)
 LARGE = Sites(  # more rank rows than a block holds, in every kernel

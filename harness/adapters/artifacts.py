@@ -1,0 +1,321 @@
+"""Artifacts for tests: sound ones with random values, and one malformed file for every way a file can be wrong."""
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from headmix_adapters.artifact.write import write_artifact
+from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, ExamplePrompt, Sites, encode_config
+from headmix_adapters.presets import Ranks, kernel_mix_sites
+from headmix_adapters.sites import tensor_shapes
+
+Json = dict[str, Any]
+
+
+def tiny_base_shape(**changes: Any) -> BaseShape:
+    """A base of two layers with grouped-query attention: D 32, H 4, G 2, P 8."""
+    base = BaseShape(
+        name="tiny",
+        model_type="llama",
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        vocab_size=64,
+        fingerprint="sha256:00000000",
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def tiny_sites() -> Sites:
+    """Every part of the paper's three sites, at small ranks that all differ."""
+    return kernel_mix_sites(Ranks(q=2, v=3, q_shared=4, v_shared=1))
+
+
+def adapter_config(base: BaseShape, sites: Sites | None = None, **changes: Any) -> AdapterConfig:
+    """A generation adapter's config; `changes` replaces any of its fields."""
+    config = AdapterConfig(method="kernel-mix", task="generation", base=base, sites=sites or tiny_sites())
+    return msgspec.structs.replace(config, **changes)
+
+
+def classifier_config(*labels: str, **changes: Any) -> ClassifierConfig:
+    """Return a linear head with these labels, or with two."""
+    config = ClassifierConfig(pooling="last", kind="linear", labels=labels or ("negative", "positive"))
+    return msgspec.structs.replace(config, **changes)
+
+
+def random_tensors(
+    config: AdapterConfig, seed: int = 0, layers: Iterable[int] | None = None, scale: float = 0.1
+) -> dict[str, Tensor]:
+    """Normal values in the config's shapes, float32; the same seed gives the same values."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = tensor_shapes(config, None if layers is None else tuple(layers))
+    return {name: torch.randn(shape, generator=generator) * scale for name, shape in shapes.items()}
+
+
+def nested(depth: int) -> Json:
+    """An object whose containers, itself among them, are so many deep."""
+    value: list[Any] = []
+    for _ in range(depth - 2):
+        value = [value]
+    return {"a": value} if depth > 1 else {}
+
+
+def with_description(content: bytes, changes: Json) -> bytes:
+    """The file with other fields in its description, as any program may write it; `base` is changed field by field."""
+    length = int.from_bytes(content[:8], "little")
+    index = json.loads(content[8 : 8 + length])
+    config = json.loads(index["__metadata__"]["headmix"])
+    config |= changes | {"base": config["base"] | changes.get("base", {})}
+    index["__metadata__"] = {"headmix": json.dumps(config)}
+    header = json.dumps(index).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+
+
+def random_artifact(
+    path: Path,
+    base: BaseShape,
+    sites: Sites | None = None,
+    *,
+    seed: int = 0,
+    layers: Iterable[int] | None = None,
+    classifier: ClassifierConfig | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    scale: float = 0.1,
+    **changes: Any,
+) -> str:
+    """Write a sound artifact and return its digest; with a classifier its task is classification."""
+    task = "generation" if classifier is None else "classification"
+    config = adapter_config(base, sites, task=task, classifier=classifier, **changes)
+    return write_artifact(path, config, random_tensors(config, seed, layers, scale), dtype)
+
+
+def pack(config: AdapterConfig | Json | str | None, tensors: dict[str, Tensor]) -> bytes:
+    """A safetensors file with this config, checked by nobody; None leaves the metadata out."""
+    if isinstance(config, AdapterConfig):
+        config = encode_config(config)
+    elif isinstance(config, dict):
+        config = json.dumps(config)
+    copies = {name: tensor.clone() for name, tensor in tensors.items()}
+    return save(copies, metadata=None if config is None else {"headmix": config})
+
+
+def container(header: bytes, data: bytes = b"") -> bytes:
+    """A safetensors file of exactly this header text and data."""
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def edit_header(file: bytes, edit: Callable[[Json], None]) -> bytes:
+    """The file with its header changed by `edit` and its data as it was."""
+    (length,) = struct.unpack("<Q", file[:8])
+    header = json.loads(file[8 : 8 + length])
+    edit(header)
+    return container(json.dumps(header).encode(), file[8 + length :])
+
+
+def malformed_artifacts(base: BaseShape) -> dict[str, bytes]:
+    """One file for every kind of fault, by the kind's name; a sound artifact of `base` with a single thing wrong."""
+    return _foreign_files() | _bad_headers(base) | _bad_configs(base) | _wrong_bases(base) | _bad_tensors(base)
+
+
+def _foreign_files() -> dict[str, bytes]:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("archive/data.pkl", pickle.dumps({"weight": [1.0]}))
+    return {
+        "empty file": b"",
+        "three bytes": b"abc",
+        "zip archive": archive.getvalue(),
+        "zip archive as large as it says": archive.getvalue() + bytes(100),
+        "pickle": pickle.dumps({"weight": [1.0] * 8}, protocol=4),
+        "gguf": b"GGUF" + bytes(64),
+        "json text": b'{"peft_type": "LORA", "r": 8}',
+        "json text with a byte order mark": b'\xef\xbb\xbf {"peft_type": "LORA"}',
+        "json list": b"[1, 2, 3, 4, 5, 6]",
+        "web page": b"\n<!DOCTYPE html><title>404</title>",
+        "git lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+        "gzip archive": b"\x1f\x8b\x08\x00" + bytes(30),
+        "numpy array": b"\x93NUMPY\x01\x00v\x00" + bytes(30),
+        "plain text": b"Dear \x1b[2J server, here is my adapter.",
+        "zeros": bytes(4096),
+        "header length beyond the file": struct.pack("<Q", 1000) + b"{}",
+        "header length that looks like a pickle's": struct.pack("<Q", 0x280) + b"{}",
+        "header longer than the limit": struct.pack("<Q", 5 << 20) + b"{" + bytes(64),
+        "header length beyond the limit": struct.pack("<Q", 1 << 62) + b"{}",
+        "header not JSON": container(b"{'a': 1}"),
+        "header not UTF-8": container(b'{"\xff": 1}'),
+        "header not an object": container(b"[]"),
+        "header key twice": container(b'{"__metadata__": {}, "__metadata__": {}}'),
+        "header with NaN": container(b'{"__metadata__": NaN}'),
+        "header nested deeply": container(b'{"a":' * 100_000),
+        "header with a lone surrogate": container(rb'{"__metadata__": {"a": "\ud800"}}'),
+    }
+
+
+def _bad_headers(base: BaseShape) -> dict[str, bytes]:
+    config = adapter_config(base)
+    good = pack(config, random_tensors(config))
+    name = "layers.0.q.head.A"
+
+    def entry(**changes: Any) -> bytes:
+        return edit_header(good, lambda header: header[name].update(changes))
+
+    def moved(by: int) -> Callable[[Json], None]:
+        def edit(header: Json) -> None:
+            start, stop = header[name]["data_offsets"]
+            header[name]["data_offsets"] = [start + by, stop + by]
+
+        return edit
+
+    return {
+        "metadata not an object": edit_header(good, lambda header: header.update(__metadata__=[1])),
+        "metadata not strings": edit_header(good, lambda header: header["__metadata__"].update(n=1)),
+        "entry without a dtype": edit_header(good, lambda header: header[name].pop("dtype") and None),
+        "entry with an extra field": entry(note="x"),
+        "dtype unknown": entry(dtype="Q4_1"),
+        "shape negative": entry(shape=[-1, 2, 32]),
+        "shape of a boolean": entry(shape=[True, 2, 32]),
+        "shape and bytes disagree": entry(shape=[4, 2, 31]),
+        "offsets not two": entry(data_offsets=[0]),
+        "ranges overlap": edit_header(good, moved(-4)),
+        "truncated": good[:-4],
+        "bytes after the last tensor": good + bytes(4),
+        "peft weights": edit_header(good, _to_peft_names),
+    }
+
+
+def _to_peft_names(header: Json) -> None:
+    del header["__metadata__"]
+    for index, name in enumerate(list(header)):
+        header[f"base_model.model.layers.{index}.q_proj.lora_A.weight"] = header.pop(name)
+
+
+def _bad_configs(base: BaseShape) -> dict[str, bytes]:
+    config = adapter_config(base)
+    tensors = random_tensors(config)
+    good: Json = json.loads(encode_config(config))
+
+    def changed(path: str, value: Any) -> bytes:
+        copy = json.loads(json.dumps(good))
+        *parents, last = path.split(".")
+        target = copy
+        for parent in parents:
+            target = target[parent]
+        target[last] = value
+        return pack(copy, tensors)
+
+    def classifying(*labels: str, examples: tuple[ExamplePrompt, ...] = (), **changes: Any) -> bytes:
+        head = classifier_config(**changes)
+        head = msgspec.structs.replace(head, labels=labels)
+        config = adapter_config(base, task="classification", classifier=head, examples=examples)
+        return pack(config, random_tensors(config))
+
+    text = encode_config(config)
+    return {
+        "no config": pack(None, tensors),
+        "config not JSON": pack("kernel-mix", tensors),
+        "config key twice": pack(text.replace('"format":1', '"format":1,"format":1'), tensors),
+        "config with an unknown field": changed("ranks", 8),
+        "config without a field": pack({key: value for key, value in good.items() if key != "method"}, tensors),
+        "config field of a wrong type": changed("sites.q.head.rank", "2"),
+        "config field of no such choice": changed("task", "poetry\x1b[2J" + "y" * 200),
+        "format unknown": changed("format", 2),
+        "rank zero": changed("sites.q.head.rank", 0),
+        "rank above the limit": changed("sites.v.shared.rank", 257),
+        "scale zero": changed("sites.o.head.scale", 0),
+        "scale infinite in float32": changed("sites.o.head.scale", -1e300),
+        "scale denormal in float32": changed("sites.v.shared.scale", 1e-40),
+        "scale not a number": pack(text.replace('"scale":1.0', '"scale":NaN', 1), tensors),
+        "scale infinite": pack(text.replace('"scale":1.0', '"scale":1e999', 1), tensors),
+        "head base of another site": changed("sites.q.head.base", "k"),
+        "head part on k": changed("sites.k", {"head": {"rank": 1, "base": "x"}}),
+        "site without parts": changed("sites.k", {}),
+        "lora with a head part": changed("method", "lora"),
+        "no site": changed("sites", {}),
+        "generation with a classifier": changed("classifier", msgspec.to_builtins(classifier_config())),
+        "classification without a classifier": changed("task", "classification"),
+        "one label": classifying("positive"),
+        "no label": classifying(problem="multi_label"),
+        "label twice": classifying("a", "b", "a"),
+        "label empty": classifying("a", " "),
+        "label very long": classifying("a", "b" * 257),
+        "example of a label there is not": classifying(
+            "ham", "spam", examples=(ExamplePrompt(prompt="x", expect="eggs"),)
+        ),
+        "example chatted with a classifier": classifying(
+            "ham", "spam", examples=(ExamplePrompt(prompt="x", chat=True),)
+        ),
+        "label that steers a terminal": classifying("ham", "spam\x1b[2J"),
+        "regression with two labels": classifying("a", "b", problem="regression"),
+        "added token twice": changed("added_tokens", ["<s>", "<s>"]),
+        "more examples than are shown": changed("examples", [{"prompt": "x"}] * 5),
+        "example that is too long": changed("examples", [{"prompt": "x" * 1001, "expect": "y" * 1001}]),
+        "example that steers a terminal": changed("examples", [{"prompt": "a\n\tb"}, {"prompt": "\x1b[2J"}]),
+        "example of nothing": changed("examples", [{"prompt": " "}]),
+        "example with an unknown field": changed("examples", [{"prompt": "x", "answer": "y"}]),
+        "dimension zero": changed("base.head_dim", 0),
+        "heads that cannot share": changed("base.num_kv_heads", 3),
+    }
+
+
+def _wrong_bases(base: BaseShape) -> dict[str, bytes]:
+    def made_for(**changes: Any) -> bytes:
+        config = adapter_config(msgspec.structs.replace(base, **changes))
+        return pack(config, random_tensors(config, layers=(0, 1)))
+
+    return {
+        "another architecture": made_for(model_type="othello"),
+        "another width": made_for(hidden_size=base.hidden_size * 2),
+        "another depth and vocabulary": made_for(num_layers=base.num_layers + 1, vocab_size=base.vocab_size + 1),
+        "other weights": made_for(fingerprint="sha256:ffffffff"),
+    }
+
+
+def _bad_tensors(base: BaseShape) -> dict[str, bytes]:
+    config = adapter_config(base)
+    good = random_tensors(config)
+    name = "layers.0.q.head.B"
+
+    def with_value(value: float, dtype: torch.dtype) -> bytes:
+        tensors = {key: tensor.to(dtype, copy=True) for key, tensor in good.items()}
+        tensors[name].view(-1)[3] = value
+        return pack(config, tensors)
+
+    def without(*names: str) -> dict[str, Tensor]:
+        return {key: tensor for key, tensor in good.items() if key not in names}
+
+    zeros = {key: tensor if key.endswith(".A") else torch.zeros_like(tensor) for key, tensor in good.items()}
+    beyond = f"layers.{base.num_layers}.q.head.A"
+    return {
+        "tensor unknown": pack(config, good | {"layers.0.mlp.A": torch.ones(2)}),
+        "tensor of a layer with a leading zero": pack(config, good | {"layers.00.q.head.A": good["layers.0.q.head.A"]}),
+        "tensor not in the config": pack(config, good | {"layers.0.k.shared.A": torch.ones(1, base.hidden_size)}),
+        "classifier not in the config": pack(config, good | {"classifier.out_proj.bias": torch.ones(2)}),
+        "tensor missing": pack(config, without(name)),
+        "layer half there": pack(config, without("layers.1.v.head.A", "layers.1.v.head.bias")),
+        "layer beyond the base": pack(config, good | {beyond: good["layers.0.q.head.A"]}),
+        "no layer": pack(config, {}),
+        "shape transposed": pack(config, good | {name: good[name].mT.contiguous()}),
+        "dtype integer": pack(config, good | {name: torch.ones(good[name].shape, dtype=torch.int32)}),
+        "value NaN in bfloat16": with_value(float("nan"), torch.bfloat16),
+        "value infinite in float16": with_value(float("inf"), torch.float16),
+        "value infinite in float32": with_value(float("-inf"), torch.float32),
+        "value beyond float32": with_value(1e300, torch.float64),
+        "zero effect": pack(config, zeros),
+        "zero effect, A too": pack(config, {key: torch.zeros_like(tensor) for key, tensor in good.items()}),
+        "zero effect, no A": pack(
+            config, {key: tensor if key.endswith(".B") else torch.zeros_like(tensor) for key, tensor in good.items()}
+        ),
+    }

@@ -1,0 +1,113 @@
+"""The adapters the contenders serve: random ones of the authors' GPT-2 preset, of mixed ranks, and as PEFT LoRAs."""
+
+from pathlib import Path
+
+import msgspec
+
+from harness.adapters.artifacts import random_artifact
+from headmix_adapters.artifact import open_artifact
+from headmix_adapters.base import ResolvedBase
+from headmix_adapters.config import ClassifierConfig, Sites
+from headmix_adapters.convert.peft.export import export_peft_lora
+from headmix_adapters.presets import Ranks, kernel_mix_sites, preset_ranks
+from headmix_server.core.types import AdapterRef
+from headmix_server.llm.session import adapter_ref
+
+STRENGTH = 0.02
+MIXED_RANKS = (preset_ranks("gpt2-nlg"), preset_ranks("roberta-nlu"), preset_ranks("lite-qv"), Ranks(8, 16, 24, 16))
+COPIED = 16
+"""Adapters from this number on are copies of an earlier one with a few bits changed: other bytes, another digest."""
+
+
+class Shelf:
+    """Makes adapters for one base when they are first asked for; the same number is the same file."""
+
+    def __init__(self, base: ResolvedBase, folder: Path) -> None:
+        self._base = base
+        self._folder = folder
+        self._refs: dict[str, AdapterRef] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the base knows."""
+        return self._base.shape.vocab_size
+
+    def preset(self, count: int, first: int = 0) -> list[AdapterRef]:
+        """Return `count` distinct adapters of the preset (3, 8, 12, 8), beginning with number `first`."""
+        return [self._preset(number) for number in range(first, first + count)]
+
+    def mixed(self, count: int) -> list[AdapterRef]:
+        """Return distinct adapters whose ranks differ from each to the next."""
+        return [
+            self._random(f"mixed-{number}", kernel_mix_sites(MIXED_RANKS[number % len(MIXED_RANKS)]), number)
+            for number in range(count)
+        ]
+
+    def unbiased(self, count: int) -> list[AdapterRef]:
+        """Return distinct adapters of the preset without biases, for servers whose LoRAs have none."""
+        sites = _without_bias(kernel_mix_sites(preset_ranks("gpt2-nlg")))
+        return [self._random(f"unbiased-{number}", sites, number) for number in range(count)]
+
+    def classifiers(self, count: int) -> list[AdapterRef]:
+        """Return distinct classifiers, each with another number of labels."""
+        sites = kernel_mix_sites(preset_ranks("roberta-nlu"))
+        refs = []
+        for number in range(count):
+            labels = tuple(f"label-{label}" for label in range(2 + number % 4))
+            head = ClassifierConfig(pooling="mean", kind="linear", labels=labels)
+            refs.append(self._random(f"classifier-{number}", sites, number, head))
+        return refs
+
+    def as_lora(self, ref: AdapterRef) -> Path:
+        """Return the folder of the exact PEFT LoRA an adapter equals."""
+        folder = self._folder / f"{ref.name}-lora"
+        if not folder.exists():
+            export_peft_lora(Path(ref.path), folder, self._base)
+        return folder
+
+    def weights_of(self, ref: AdapterRef) -> int:
+        """Return how many numbers an adapter has."""
+        return open_artifact(Path(ref.path)).num_parameters
+
+    def copy_preset(self, count: int, folder: Path) -> list[str]:
+        """Put `count` adapters of the preset into a folder for a server to preload; returns their names."""
+        folder.mkdir(parents=True, exist_ok=True)
+        refs = self.preset(count)
+        for ref in refs:
+            (folder / Path(ref.path).name).write_bytes(Path(ref.path).read_bytes())
+        return [ref.name for ref in refs]
+
+    def _preset(self, number: int) -> AdapterRef:
+        name = f"adapter-{number}"
+        if number < COPIED:
+            return self._random(name, kernel_mix_sites(preset_ranks("gpt2-nlg")), number)
+        if name not in self._refs:
+            path = self._folder / f"{name}.safetensors"
+            path.write_bytes(_variant(Path(self._preset(number % COPIED).path).read_bytes(), number))
+            self._refs[name] = adapter_ref(path)
+        return self._refs[name]
+
+    def _random(self, name: str, sites: Sites, seed: int, head: ClassifierConfig | None = None) -> AdapterRef:
+        if name not in self._refs:
+            path = self._folder / f"{name}.safetensors"
+            random_artifact(path, self._base.shape, sites, seed=seed, classifier=head, scale=STRENGTH)
+            self._refs[name] = adapter_ref(path)
+        return self._refs[name]
+
+
+def _without_bias(sites: Sites) -> Sites:
+    plain = {}
+    for name in ("q", "v", "o"):
+        site = getattr(sites, name)
+        plain[name] = msgspec.structs.replace(site, head=msgspec.structs.replace(site.head, bias=False))
+    return msgspec.structs.replace(sites, **plain)
+
+
+def _variant(file: bytes, number: int) -> bytes:
+    """Return the file with the last mantissa bits of its last four bfloat16 values set to a number's digits."""
+    changed = bytearray(file)
+    for digit in range(4):
+        place = len(changed) - 2 * (digit + 1)  # the low byte: its top bit is the exponent's last
+        changed[place] = (changed[place] & 0x80) | (number >> 7 * digit & 0x7F)
+    return bytes(changed)

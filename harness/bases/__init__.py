@@ -1,0 +1,1 @@
+"""Tiny bases on disk: folders of every family, tokenizers of every kind, random weights."""

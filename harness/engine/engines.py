@@ -1,0 +1,264 @@
+"""An engine over the fake runner with a disk, a clock and a record of its batches; and what it must answer."""
+
+import hashlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+from harness.engine.witness_runner import WitnessRunner
+from headmix_server.core.messages import (
+    AdapterLoaded,
+    Classified,
+    Classify,
+    Embed,
+    Embedded,
+    Failed,
+    Generate,
+    LoadAdapter,
+    Output,
+    Request,
+    TokenOutput,
+)
+from headmix_server.core.runner import Batch, BatchRow, RowResult
+from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams, TokenCounts
+from headmix_server.engine.config import EngineConfig
+from headmix_server.engine.fake_runner import FakeAdapter, fake_token
+from headmix_server.engine.loop import Engine
+
+GIVE_UP_SECONDS = 20.0
+MEAN_OF_ONE = EmbeddingParams(pooling="mean", normalize=True)
+
+LIMITS = EngineConfig(
+    max_model_len=256,
+    kv_blocks=64,
+    block_size=4,
+    max_batch_tokens=64,
+    max_running=16,
+    max_waiting=64,
+    adapter_slots=4,
+    host_adapters=8,
+    loader_threads=2,
+    eos_ids=frozenset(),
+)
+
+
+def adapter(name: str) -> AdapterRef:
+    """Return a reference to an adapter that a `FakeDisk` serves; a name `c<n>...` has n labels, others generate."""
+    digest = "sha256:" + hashlib.sha256(name.encode()).hexdigest()
+    return AdapterRef(digest=digest, base="b", path=name, name=name, version=1, tenant="t")
+
+
+def num_labels(ref: AdapterRef) -> int:
+    """Return how many labels the adapter's head has."""
+    return int(ref.name[1]) if ref.name.startswith("c") else 0
+
+
+def generate(
+    request_id: str,
+    prompt: list[int],
+    ref: AdapterRef | None = None,
+    *,
+    tenant: str = "t",
+    weight: float = 1.0,
+    **sampling: object,
+) -> Generate:
+    """Make a generation request of four tokens, unless `sampling` says otherwise."""
+    params = SamplingParams(**({"max_tokens": 4} | sampling))  # type: ignore[arg-type]  # checked where tests read them
+    return Generate(request_id=request_id, tenant=tenant, prompt=prompt, adapter=ref, sampling=params, weight=weight)
+
+
+def classify(request_id: str, prompt: list[int], ref: AdapterRef) -> Classify:
+    """Make a classification request."""
+    return Classify(request_id=request_id, tenant="t", prompt=prompt, adapter=ref)
+
+
+def embed(
+    request_id: str, prompt: list[int], ref: AdapterRef | None = None, params: EmbeddingParams = MEAN_OF_ONE
+) -> Embed:
+    """Make an embedding request."""
+    return Embed(request_id=request_id, tenant="t", prompt=prompt, adapter=ref, params=params)
+
+
+def load(request_id: str, ref: AdapterRef, *, pin: bool = False) -> LoadAdapter:
+    """Make a request to load, and to pin."""
+    return LoadAdapter(request_id=request_id, adapter=ref, pin=pin)
+
+
+def expected_generation(
+    message: Generate, token_range: range, eos_ids: frozenset[int] = frozenset()
+) -> tuple[list[int], FinishReason]:
+    """Return what a request must be answered when it is computed alone, straight from the fake tokens."""
+    digest = None if message.adapter is None else message.adapter.digest
+    history, sampling = tuple(message.prompt), message.sampling
+    while True:
+        token = fake_token(digest, history, token_range)
+        history = (*history, token)
+        output = list(history[len(message.prompt) :])
+        if token in sampling.stop_token_ids or (token in eos_ids and not sampling.ignore_eos):
+            return output, FinishReason.STOP
+        if len(output) == sampling.max_tokens:
+            return output, FinishReason.LENGTH
+
+
+class FakeDisk:
+    """Serves every adapter at once, except those with a fault or behind a gate."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, Exception] = {}
+        self.gates: dict[str, threading.Event] = {}
+        self.sizes: dict[str, int] = {}
+        self.opened: list[str] = []
+        self.on_open: Callable[[], object] = lambda: None
+
+    def gate(self, ref: AdapterRef) -> threading.Event:
+        """Make loads of the adapter block until the event is set."""
+        return self.gates.setdefault(ref.name, threading.Event())
+
+    def open(self, ref: AdapterRef) -> FakeAdapter:
+        """Load one adapter."""
+        self.opened.append(ref.name)
+        self.on_open()
+        if ref.name in self.gates and not self.gates[ref.name].wait(GIVE_UP_SECONDS):
+            raise TimeoutError("the test never opened the gate")
+        if ref.name in self.faults:
+            raise self.faults[ref.name]
+        return FakeAdapter(ref.digest, num_labels(ref), self.sizes.get(ref.name, 0))
+
+
+class Bench:
+    """An engine whose every step is recorded and whose accounts are checked after every operation."""
+
+    def __init__(
+        self,
+        limits: EngineConfig = LIMITS,
+        token_range: range = range(1000),
+        hold: Callable[[Batch], None] = lambda _: None,
+    ) -> None:
+        self.now = 0.0
+        self.disk = FakeDisk()
+        self.batches: list[Batch] = []
+        self.outputs: dict[str, list[Output]] = defaultdict(list)
+        self.accounts: dict[str, list[TokenCounts]] = defaultdict(list)
+        self.computed: dict[str, TokenCounts] = defaultdict(TokenCounts)
+        self.token_range = token_range
+        self.limits = limits
+        self._hold = hold
+        self.runner = WitnessRunner(token_range, open_adapter=self.disk.open, hold=self._observe)
+        self.runner.block_size = limits.block_size
+        self.engine = Engine(self.runner, limits, clock=lambda: self.now)
+        self.in_flight: Batch | None = None
+
+    def _observe(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self._hold(batch)
+        for row in batch.rows:
+            self._count(row)
+
+    def _count(self, row: BatchRow) -> None:
+        """Count what a row computes for its request, apart from the engine's own accounts."""
+        request_id = self.engine.scheduler.running[row.sequence_id].request_id
+        before = self.computed[request_id]
+        self.computed[request_id] = TokenCounts(
+            prompt=max(before.prompt, min(row.end, row.prompt_length)),
+            generated=before.generated + (row.samples and isinstance(row.params, SamplingParams)),
+        )
+
+    def submit(self, *messages: Request | LoadAdapter) -> None:
+        """Hand requests to the engine."""
+        for message in messages:
+            if isinstance(message, LoadAdapter):
+                self.engine.load(message)
+            else:
+                self.engine.submit(message)
+            self.engine.check_integrity()
+
+    def step(self, times: int = 1) -> None:
+        """Make steps, the one in flight before them."""
+        self.finish()
+        for _ in range(times):
+            self._take(self.engine.step())
+
+    def begin(self) -> None:
+        """Put a step in flight, unless there is one or nothing to compute."""
+        if self.in_flight is None:
+            self.in_flight = self.engine.begin()
+            self._take(self.engine.take_outputs())
+
+    def finish(self) -> None:
+        """Compute and land the step in flight, if there is one: whatever has changed meanwhile, the runner sees."""
+        batch, self.in_flight = self.in_flight, None
+        if batch is None:
+            return
+        outcome: list[RowResult] | Exception
+        try:
+            outcome = self.runner.run(batch)
+        except Exception as error:  # noqa: BLE001 - as the engine would be told of it
+            outcome = error
+        self.engine.finish(outcome)
+        self._take(self.engine.take_outputs())
+
+    def _take(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            self.outputs[output.request_id].append(output)
+        for account in self.engine.accounts.take():
+            self.accounts[account.request_id].append(account.counts)
+        self.engine.check_integrity()
+        assert self.runner.faults == []
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        """Step until a condition holds, giving loads the time they need."""
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while not done():
+            self.step()
+            if self.engine.stalled:
+                time.sleep(0.0005)
+            if time.monotonic() > deadline:
+                raise TimeoutError("the engine never got there")
+
+    def drain(self) -> None:
+        """Step until there is nothing left to do."""
+        self.run_until(lambda: self.engine.idle)
+        scheduler = self.engine.scheduler
+        assert scheduler.kv_cache.num_free == self.limits.kv_blocks
+        assert scheduler.tiers.slots.lease_counts() == {}
+
+    def warm(self, *refs: AdapterRef) -> None:
+        """Bring adapters to the device."""
+        self.submit(*(load(f"warm-{ref.name}", ref) for ref in refs))
+        self.drain()
+
+    def close(self) -> None:
+        """Open every gate and stop the threads."""
+        for gate in self.disk.gates.values():
+            gate.set()
+        self.engine.close()
+
+    def tokens(self, request_id: str) -> list[int]:
+        """Return what a request has gained so far."""
+        return [t for o in self.outputs[request_id] if isinstance(o, TokenOutput) for t in o.tokens]
+
+    def terminal(self, request_id: str) -> Output:
+        """Return a request's one terminal output, after which nothing came."""
+        ends = [is_terminal(output) for output in self.outputs[request_id]]
+        assert ends == [False] * (len(ends) - 1) + [True]
+        return self.outputs[request_id][-1]
+
+    def failure(self, request_id: str) -> str:
+        """Return the code a request failed with."""
+        output = self.terminal(request_id)
+        assert isinstance(output, Failed)
+        return output.code
+
+    def assert_answered(self, *messages: Generate) -> None:
+        """Check that each generation got exactly the tokens it gets alone."""
+        for message in messages:
+            tokens, reason = expected_generation(message, self.token_range, self.limits.eos_ids)
+            output = self.terminal(message.request_id)
+            assert isinstance(output, TokenOutput), output
+            assert (self.tokens(message.request_id), output.finish_reason) == (tokens, reason)
+
+
+def is_terminal(output: Output) -> bool:
+    """Tell whether an output ends its request."""
+    return isinstance(output, Classified | Embedded | Failed | AdapterLoaded) or output.finish_reason is not None

@@ -1,0 +1,94 @@
+"""Target `bodies`: any JSON, and what is hardly JSON, to every route that takes a body.
+
+An input is a line with the route's path and the body. Every answer is one the documents have: a success, or an error
+in OpenAI's shape that is no fault of the server's own.
+"""
+
+import json
+from collections.abc import Mapping
+
+from hypothesis import strategies as st
+
+from harness.fuzz.live_api import live_api
+from harness.fuzz.targets.json_texts import Json, json_texts, odd_values
+from harness.fuzz.targets.target import Target, kind_of
+from headmix_server.api.schemas.chat import ChatRequest
+from headmix_server.api.schemas.classify import ClassifyRequest
+from headmix_server.api.schemas.completions import CompletionRequest
+from headmix_server.api.schemas.embeddings import EmbeddingRequest
+
+LONGEST_ERROR = 4000
+WORDS = (
+    "poet",
+    "judge",
+    "tiny-base",
+    "default",
+    "poet@1",
+    "user",
+    "system",
+    "assistant",
+    "tool",
+    "json_object",
+    "float",
+)
+
+PLAIN: Mapping[str, dict[str, Json]] = {
+    "/v1/chat/completions": {"model": "poet", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3},
+    "/v1/completions": {"model": "poet", "prompt": "hello", "max_tokens": 3},
+    "/v1/classify": {"model": "judge", "input": "hello"},
+    "/v1/embeddings": {"model": "tiny-base", "input": "hello"},
+    "/v1/adapters/poet/rollback": {"version": 1},
+    "/v1/adapters/poet/load": {},
+}
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "/v1/chat/completions": (*ChatRequest.model_fields, *ChatRequest.neutral),
+    "/v1/completions": (*CompletionRequest.model_fields, *CompletionRequest.neutral),
+    "/v1/classify": tuple(ClassifyRequest.model_fields),
+    "/v1/embeddings": (*EmbeddingRequest.model_fields, *EmbeddingRequest.neutral),
+    "/v1/adapters/poet/rollback": ("version",),
+    "/v1/adapters/poet/load": ("version", "wait"),
+}
+
+
+def check(data: bytes) -> str:
+    """Send the body to the route."""
+    path, _, body = data.partition(b"\n")
+    api = live_api()
+    headers = {"Authorization": f"Bearer {api.key}", "Content-Type": "application/json"}
+    answer = api.send("POST", path.decode(), body, headers)
+    if answer.status == 200:
+        return f"{path.decode()} 200 {_read_success(answer.body)}"
+    assert 400 <= answer.status < 500, answer
+    assert len(answer.body) <= LONGEST_ERROR, f"an error of {len(answer.body)} bytes: {answer.body[:300]!r}"
+    error = json.loads(answer.body)["error"]
+    assert {"message", "type", "code", "param"} <= error.keys(), error
+    assert isinstance(error["message"], str), error
+    return f"{path.decode()} {answer.status} {error['code']} {kind_of(error['message'])[:30]}"
+
+
+def _read_success(body: bytes) -> str:
+    """Read an answer, streamed or not, and return what it is."""
+    if not body.startswith(b"data: "):
+        return str(json.loads(body).get("object"))
+    events = [event.removeprefix(b"data: ") for event in body.split(b"\n\n") if event]
+    assert events[-1] == b"[DONE]", events[-1]
+    for event in events[:-1]:
+        assert "error" not in json.loads(event), event
+    return "stream"
+
+
+_ODD = odd_values(WORDS)
+_MESSAGES = st.lists(
+    st.dictionaries(st.sampled_from(["role", "content", "name", "tool_calls", "x"]), _ODD | st.text(), max_size=3),
+    max_size=3,
+)
+_VALUES = _ODD | _MESSAGES | st.sampled_from(WORDS) | st.booleans()
+
+
+def _odd_bodies(path: str) -> st.SearchStrategy[bytes]:
+    changes = st.dictionaries(st.sampled_from(FIELDS[path]) | st.text(max_size=4), _VALUES, max_size=3)
+    bodies = changes.map(lambda changed: {**PLAIN[path], **changed}) | _ODD
+    return json_texts(bodies).map(lambda body: path.encode() + b"\n" + body)
+
+
+TARGET = Target(st.one_of([_odd_bodies(path) for path in sorted(PLAIN)]), check)

@@ -1,0 +1,1 @@
+"""The attacks, by what they need: nothing, a key for inference, a key for adapters."""

@@ -1,0 +1,171 @@
+"""What an attack is, and the hands that carry it out: connections, a key, material, and a tally of the answers.
+
+Runs in the attacker's own process, so it knows nothing of torch and makes no adapters: they lie in a folder.
+"""
+
+import asyncio
+import json
+import random
+import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+
+PATIENCE_SECONDS = 120.0
+PIECE_BYTES = 1 << 18
+
+
+class Material(msgspec.Struct, frozen=True, kw_only=True):
+    """What the attacker has: a tenant's key, one that was revoked, adapters of its own, files, and others' names.
+
+    `folder` holds plain.safetensors (a sound adapter), words.safetensors, overflow.safetensors, lora.safetensors with
+    lora.json, and files that are no adapters, garbage-*. `adapters` are the attacker's; `shared` are others', as
+    `owner/name`; `victims` are names it may not reach.
+    """
+
+    base_url: str
+    key: str
+    revoked: str
+    base: str
+    prompt: str
+    folder: str
+    adapters: list[str]
+    shared: list[str]
+    victims: list[str]
+    max_tokens: int
+
+
+@dataclass(slots=True)
+class Hands:
+    """One attacking client. `outcomes` counts answers by status, `faults` say what it got and should not have."""
+
+    attack: str
+    have: Material
+    rng: random.Random
+    http: httpx2.AsyncClient
+    until: float
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def read(self, file: str) -> bytes:
+        """Return a file of the material."""
+        return (Path(self.have.folder) / file).read_bytes()
+
+    def garbage(self) -> bytes:
+        """Return a file that is no adapter."""
+        return self.rng.choice(sorted(Path(self.have.folder).glob("garbage-*"))).read_bytes()
+
+    def note(self, status: int, body: str, expects: frozenset[int]) -> None:
+        """Count an answer; one that is not expected is a fault, unless it says that there are too many of them."""
+        self.outcomes[str(status)] += 1
+        if status in expects or status == 429 or (status == 503 and _code(body) == "server_overloaded"):
+            return
+        self.fault(f"answered {status}: {body[:200]}")
+
+    def fault(self, words: str) -> None:
+        """Note what should not have been."""
+        self.faults.append(f"{self.attack}: {words}")
+
+    async def ask(self, method: str, path: str, expects: frozenset[int], **options: Any) -> httpx2.Response:
+        """Send one request and note its answer."""
+        answer = await self.http.request(method, path, **options)
+        self.note(answer.status_code, answer.text, expects)
+        return answer
+
+    async def upload(self, name: str, content: bytes, expects: frozenset[int], **fields: str) -> httpx2.Response:
+        """Upload a file under a name."""
+        files = {"file": ("a.safetensors", content)}
+        return await self.ask("POST", "/v1/adapters", expects, data={"name": name, **fields}, files=files)
+
+    async def send(self, expects: frozenset[int], *pieces: bytes, wait_seconds: float = 10.0) -> None:
+        """Send bytes on a connection of their own until they are answered; note the status, or that it was closed."""
+        url = urlsplit(self.have.base_url)
+        try:
+            reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        except OSError:
+            self.outcomes["refused"] += 1
+            return
+        answered = asyncio.create_task(reader.readline())
+        try:
+            await self._send_until(answered, writer, pieces)
+            line = await asyncio.wait_for(answered, wait_seconds)
+        except TimeoutError:
+            self.outcomes["held"] += 1
+            return
+        except OSError:
+            line = b""
+        finally:
+            answered.cancel()
+            writer.transport.abort()
+        words = line.split()
+        if len(words) < 2:
+            self.outcomes["closed"] += 1
+        else:
+            self.note(int(words[1]), "", expects | {503})
+
+    async def _send_until(
+        self, answered: "asyncio.Task[bytes]", writer: asyncio.StreamWriter, pieces: tuple[bytes, ...]
+    ) -> None:
+        for piece in pieces:
+            for start in range(0, len(piece), PIECE_BYTES):
+                if answered.done():
+                    return
+                writer.write(piece[start : start + PIECE_BYTES])
+                with suppress(ConnectionError):
+                    await asyncio.wait_for(writer.drain(), PATIENCE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One way to harm others: `strike` is one attempt, made again and again by each of `clients`.
+
+    `item` is the number of the weakness it uses, in the list of docs/benchmarks.md; 0 for those before that list.
+    `what` says in a line what is tried. An attempt of one that `waits` need not end within an act: it holds something.
+    """
+
+    name: str
+    item: int
+    what: str
+    strike: Callable[[Hands], Awaitable[None]]
+    clients: int = 1
+    waits: bool = False
+
+
+def request_head(method: str, path: str, key: str | None = None, **headers: object) -> bytes:
+    """Return a request's first lines."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: a", *(f"{n.replace('_', '-')}: {v}" for n, v in headers.items())]
+    return "\r\n".join([*lines, *([] if key is None else [f"Authorization: Bearer {key}"]), "", ""]).encode()
+
+
+def with_config(file: bytes, change: Callable[[str], str]) -> bytes:
+    """Return an adapter's file with the JSON text of its config changed; nobody checks what comes out."""
+    (length,) = struct.unpack("<Q", file[:8])
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"]["headmix"] = change(header["__metadata__"]["headmix"])
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + file[8 + length :]
+
+
+def with_field(file: bytes, name: str, json_text: str) -> bytes:
+    """Return an adapter's file with one field of its config given as JSON text."""
+
+    def change(config: str) -> str:
+        fields = json.loads(config)
+        fields[name] = None
+        return json.dumps(fields).replace(f'"{name}": null', f'"{name}": {json_text}')
+
+    return with_config(file, change)
+
+
+def _code(body: str) -> object:
+    try:
+        return json.loads(body)["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,1 @@
+"""Servers to test against: the real one in its processes, its API alone, an S3 server."""

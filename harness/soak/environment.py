@@ -1,0 +1,154 @@
+"""What a walk walks through: an engine on the real runner, and the real catalog and store, in this process.
+
+Changes of the registry do here what the API's routes do: a file is verified in full before it is published, and what a
+deletion frees the engine is told to forget. Loads end at certain places only, so that a seed always walks the same way.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.soak.contents import Content, Contents
+from harness.soak.faults import PATIENCE_SECONDS, TroubledRunner
+from headmix_adapters.artifact import verify_artifact
+from headmix_adapters.base import ResolvedBase
+from headmix_server.catalog.bytes.store import ArtifactStore
+from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.library import Library
+from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Published
+from headmix_server.core.messages import ForgetAdapter, Output
+from headmix_server.core.runner import Runner
+from headmix_server.core.settings import Settings
+from headmix_server.core.types import AdapterRef
+from headmix_server.database import open_database
+from headmix_server.engine.loop import Engine
+from headmix_server.engine.report import make_report
+from headmix_server.worker import build_runner
+
+MOST_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of the engine: small, so that slots, host memory and cache are always short."""
+
+    adapter_slots: int = 3
+    host_adapters: int = 2
+    kv_blocks: int = 28
+    block_size: int = 4
+    max_batch_tokens: int = 40
+    max_running: int = 8
+    loader_threads: int = 1
+
+
+class World:
+    """`wrap` may put something around the runner; tests of the walk do, to see it fail."""
+
+    def __init__(
+        self, base: ResolvedBase, folder: Path, sizes: Sizes, wrap: Callable[[Runner], Runner] = lambda runner: runner
+    ) -> None:
+        settings = Settings(
+            base=str(base.folder),
+            threads=1,
+            kv_cache_mib=1,
+            block_size=sizes.block_size,
+            adapter_slots=sizes.adapter_slots,
+            host_adapters=sizes.host_adapters,
+            max_batch_tokens=sizes.max_batch_tokens,
+            max_running=sizes.max_running,
+            loader_threads=sizes.loader_threads,
+        )
+        runner, limits = build_runner(settings, base)
+        if limits.kv_blocks < sizes.kv_blocks:
+            raise ValueError(f"the cache has {limits.kv_blocks} blocks, {sizes.kv_blocks} are to be used")
+        self.now = 0.0
+        self.limits = replace(limits, kv_blocks=sizes.kv_blocks)
+        self.runner = TroubledRunner(wrap(runner))
+        self.engine = Engine(self.runner.as_runner, self.limits, clock=lambda: self.now)
+        self.contents = Contents(folder / "contents", base.shape)
+        self.base = base.shape
+        self._database = open_database(folder / "headmix.db")
+        self._freed: list[str] = []
+        store = ArtifactStore(folder / "artifacts")
+        catalog = Catalog(self._database, reserved={base.name})
+        self.library = Library(catalog, store, base=base.shape.fingerprint, on_freed=self._freed.append)
+        self.evictions: Counter[str] = Counter()
+        self.prefix_hits = 0
+        self._loads_seen = 0
+
+    # --- the registry --------------------------------------------------------------------------------------------
+
+    def upload(self, tenant: str, name: str, data: bytes) -> Published:
+        """Publish a file as the API does.
+
+        Raises:
+            ArtifactError: it is no sound artifact for this base; nothing has changed.
+        """
+        with self.library.store.receive(max_bytes=MOST_BYTES) as upload:
+            upload.write(data)
+            upload.finish()
+            artifact = verify_artifact(upload.path, base=self.base)
+            record = AdapterRecord(
+                digest=upload.digest,
+                base=self.base.fingerprint,
+                size_bytes=artifact.size_bytes,
+                num_parameters=artifact.num_parameters,
+                config=artifact.config,
+            )
+            return self.library.publish(tenant, name, upload, record)
+
+    def resolve(self, tenant: str, model: str) -> tuple[AdapterVersion, AdapterRef]:
+        """Return what a tenant's request names, as the API would hand it to the engine."""
+        version = self.library.catalog.resolve(tenant, model)
+        return version, self.library.ref(version)
+
+    def delete(self, tenant: str, name: str) -> tuple[str, ...]:
+        """Delete an adapter; returns the digests nobody refers to any more, which the engine is told to forget."""
+        self.library.delete(tenant, name)
+        freed = tuple(self._freed)
+        self._freed.clear()
+        for digest in freed:
+            self.engine.forget(ForgetAdapter(digest=digest))
+        return freed
+
+    def stored(self, content: Content) -> bool:
+        """Whether the store has the artifact's file."""
+        return self.library.store.path(content.digest).exists()
+
+    # --- the engine ----------------------------------------------------------------------------------------------
+
+    def step(self, seconds: float = 0.01) -> list[Output]:
+        """Let the loads under way end, unless the disk stands still, then make one step."""
+        self.now += seconds
+        self._wait_for_loads()
+        ended = self.runner.loads_ended
+        outputs = self.engine.step()
+        self._loads_seen = ended
+        report = make_report(self.engine)
+        self.evictions.update(report.evictions)
+        self.prefix_hits += report.prefix_hits
+        return outputs
+
+    def _wait_for_loads(self) -> None:
+        """Wait until every load has ended, so that the step finds the same on every walk of a seed."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pending = self.engine.tiers.num_loading
+        while self.runner.disk_runs and self.runner.loads_ended - self._loads_seen < pending:
+            if time.monotonic() > deadline:
+                raise TimeoutError("a load never ended")
+            time.sleep(0.0001)
+        if pending and self.runner.disk_runs:
+            time.sleep(0.0002)  # a load that has ended is handed over a moment later
+
+    def stop_disk(self) -> None:
+        """Let no further load end."""
+        self._wait_for_loads()
+        self.runner.stop_disk()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self.runner.mend()
+        self.engine.close()
+        self._database.dispose()

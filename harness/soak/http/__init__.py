@@ -1,0 +1,1 @@
+"""The walk over HTTP, against a real server."""

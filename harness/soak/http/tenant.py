@@ -1,0 +1,110 @@
+"""One tenant's end of HTTP for the walk: requests out, statuses, bodies and events back, answers made into tickets."""
+
+import json
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from harness.soak.contents import WORDS
+from harness.soak.tracked_request import Ticket
+from headmix.http.sse import SSEDecoder
+from headmix_server.core.seeds import for_choice
+from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
+from headmix_server.text.tokenizer import Tokenizer
+
+PATIENCE_SECONDS = 60.0
+ADAPTER_HEADER = "x-headmix-adapter"
+
+
+def sampling_of(body: dict[str, Any], choice: int) -> SamplingParams:
+    """Return what the engine must have been asked for one choice of a completion."""
+    sampling = SamplingParams(
+        max_tokens=body["max_tokens"], temperature=body["temperature"], seed=body["seed"], ignore_eos=True, logprobs=0
+    )
+    return for_choice(sampling, choice)
+
+
+class Vocabulary:
+    """Tokens by what the API shows of them; every token of the base, and every added one, shows as itself alone."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        shown = [tokenizer.name(token) for token in range(tokenizer.vocab_size)]
+        self._ids = {text: token for token, text in enumerate([*shown, *WORDS])}
+        if len(self._ids) != len(shown) + len(WORDS):
+            raise ValueError("two tokens of the base look alike")
+
+    def token(self, shown: str) -> int:
+        """Return the token that is shown so."""
+        return self._ids[shown]
+
+    def fill(self, ticket: Ticket, pieces: list[dict[str, Any]]) -> None:
+        """Take a choice's pieces, in order, as what the ticket was answered."""
+        for piece in pieces:
+            logprobs = piece["logprobs"] or {"tokens": [], "token_logprobs": []}
+            tokens = [self.token(text) for text in logprobs["tokens"]]
+            ticket.tokens.extend(tokens)
+            ticket.logprobs.extend(
+                TokenLogprob(token=token, logprob=score)
+                for token, score in zip(tokens, logprobs["token_logprobs"], strict=True)
+            )
+            if piece["finish_reason"] is not None:
+                ticket.finish_reason = FinishReason(piece["finish_reason"])
+                ticket.ended = True
+
+
+class Wire:
+    """A tenant's connection, with a key of its own."""
+
+    def __init__(self, base_url: str, key: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx2.AsyncClient(base_url=base_url, headers=headers, timeout=PATIENCE_SECONDS)
+
+    @classmethod
+    async def of_tenant(cls, admin: httpx2.AsyncClient, tenant: str) -> "Wire":
+        """Make the tenant where it is new, and a key for it."""
+        (await admin.post("/v1/tenants", json={"name": tenant})).raise_for_status()
+        made = await admin.post(f"/v1/tenants/{tenant}/keys", json={"scopes": ["inference", "adapters"], "name": None})
+        made.raise_for_status()
+        return cls(str(admin.base_url), made.json()["key"])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._http.aclose()
+
+    async def upload(self, name: str, data: bytes) -> tuple[int, Any]:
+        """Upload an artifact."""
+        answer = await self._http.post("/v1/adapters", data={"name": name}, files={"file": ("a.safetensors", data)})
+        return answer.status_code, answer.json()
+
+    async def delete(self, path: str) -> int:
+        """Delete; returns the status."""
+        return (await self._http.delete(path)).status_code
+
+    async def post(self, path: str, body: object) -> tuple[int, Any]:
+        """Post JSON."""
+        answer = await self._http.post(path, json=body)
+        return answer.status_code, answer.json()
+
+    async def ask(self, path: str, body: object) -> tuple[int, Any, str | None]:
+        """Post JSON; returns status, body and which adapter answered."""
+        answer = await self._http.post(path, json=body)
+        return answer.status_code, answer.json(), answer.headers.get(ADAPTER_HEADER)
+
+    async def stream(
+        self, path: str, body: dict[str, Any], leave_after: int | None
+    ) -> tuple[int, list[dict[str, Any]], str | None]:
+        """Stream, and leave after so many events; returns status, events and which adapter answered."""
+        events: list[dict[str, Any]] = []
+        async with self._http.stream("POST", path, json={**body, "stream": True}) as answer:
+            told = answer.headers.get(ADAPTER_HEADER)
+            if answer.status_code != 200:
+                return answer.status_code, [json.loads(await answer.aread())], told
+            decoder = SSEDecoder()  # not aiter_lines: a text may hold characters that Python takes for line ends
+            async for block in answer.aiter_bytes():
+                events.extend(json.loads(event.data) for event in decoder.feed(block) if event.data.startswith("{"))
+                if leave_after is not None and len(events) >= leave_after:
+                    break
+        return 200, events, told

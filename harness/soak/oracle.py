@@ -1,0 +1,180 @@
+"""What a request must be answered: its adapter alone, through `inject` on the transformers model.
+
+Knows nothing of engine, device or batches. A generation is judged by reading prompt and answer in one pass and asking
+at every place which token the sampler takes from transformers' scores (the sampler has tests of its own, and depends on
+seed and position only). Where it takes another token, the answer is forgiven if raising the answered token's score by
+`TIE` would make it the choice: a tie, counted and reported.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from harness.soak.contents import Content
+from harness.soak.tracked_request import Ticket
+from headmix_adapters.inject import ClassifierModel, load_adapter
+from headmix_adapters.inject.adapted import AdaptedModel
+from headmix_adapters.inject.backbone import backbone_of
+from headmix_adapters.reference import label_probabilities, pool
+from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
+from headmix_server.core.runner import BatchRow
+from headmix_server.core.types import UNSCORED, FinishReason, SamplingParams, TokenLogprob
+from headmix_server.device.sampler import sample
+
+TIE = 1e-4
+TOLERANCE = 1e-4
+"""Largest difference of a log-probability, a probability or a vector's element; measured errors are near 1e-6."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was judged: requests, and the tokens of those that generated; `forgiven` tokens were ties."""
+
+    judged: int = 0
+    tokens: int = 0
+    forgiven: int = 0
+    largest_error: float = 0.0
+
+
+class Oracle:
+    """Judges answered and cancelled requests."""
+
+    def __init__(self, base: Path, eos_ids: frozenset[int]) -> None:
+        self.tally = Tally()
+        self._model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        self._model.train(mode=False)
+        self._eos_ids = eos_ids
+
+    def judge(self, tickets: Iterable[Ticket]) -> list[str]:
+        """Return what is wrong, one line a request; grouped by adapter, since only one can be attached at a time."""
+        groups: dict[str, list[Ticket]] = defaultdict(list)
+        for ticket in tickets:
+            if ticket.failure is None and not isinstance(ticket.message, LoadAdapter):
+                groups["" if ticket.content is None else ticket.content.digest].append(ticket)
+        return [fault for group in groups.values() for fault in self._judge_group(group[0].content, group)]
+
+    @torch.inference_mode()
+    def _judge_group(self, content: Content | None, tickets: Sequence[Ticket]) -> list[str]:
+        adapted = None if content is None else load_adapter(self._model, content.path)
+        faults = []
+        try:
+            for ticket in tickets:
+                self.tally.judged += 1
+                if fault := self._fault(ticket, adapted):
+                    name = "the base" if content is None else f"content {content.number}"
+                    faults.append(f"{ticket.message.request_id} with {name}: {fault}")
+        finally:
+            if adapted is not None:
+                adapted.adapter.detach()
+        return faults
+
+    def _fault(self, ticket: Ticket, adapted: AdaptedModel | None) -> str:
+        message = ticket.message
+        if isinstance(message, Generate):
+            return self._generation_fault(ticket, message)
+        if ticket.aborted and not ticket.ended:
+            return ""
+        ids = torch.tensor([message.prompt]) if not isinstance(message, LoadAdapter) else torch.empty(0)
+        if isinstance(message, Embed):
+            states = backbone_of(self._model)(input_ids=ids).last_hidden_state[0]
+            vector = pool(states, message.params.pooling)
+            expected = normalize(vector, dim=-1) if message.params.normalize else vector
+            return self._numbers_fault("the vector", ticket.vector, expected.tolist())
+        if isinstance(message, Classify) and isinstance(adapted, ClassifierModel):
+            head = adapted.adapter.config.classifier
+            if head is None:
+                return "the adapter has no head"
+            logits = adapted(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+            return self._numbers_fault("the scores", ticket.probs, label_probabilities(head, logits).tolist())
+        return "it cannot be judged"
+
+    # --- generations ---------------------------------------------------------------------------------------------
+
+    def _generation_fault(self, ticket: Ticket, message: Generate) -> str:
+        if fault := self._end_fault(ticket, message.sampling):
+            return fault
+        history = [*message.prompt, *ticket.tokens]
+        logits = cast("Tensor", self._model(input_ids=torch.tensor([history])).logits)[0, :-1].float()
+        self.tally.tokens += len(ticket.tokens)
+        for position in range(len(message.prompt), len(history)):
+            if not self._is_choice(logits[position - 1], history, position, message):
+                return f"token {position - len(message.prompt)} is {history[position]}, not the adapter's choice"
+        scores = logits.log_softmax(-1)
+        first = len(message.prompt) - 1
+        if message.sampling.logprobs is not None and (
+            fault := self._scores_fault(scores[first:], ticket.tokens, ticket.logprobs)
+        ):
+            return fault
+        if message.sampling.prompt_logprobs and ticket.tokens:
+            return self._scores_fault(scores[:first], message.prompt[1:], ticket.prompt_logprobs or [])
+        return ""
+
+    def _end_fault(self, ticket: Ticket, sampling: SamplingParams) -> str:
+        """Tell whether the generation ended where it must and not before."""
+        stops = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else self._eos_ids)}
+        due: FinishReason | None = None
+        for place, token in enumerate(ticket.tokens, start=1):
+            if due is not None:
+                return f"{len(ticket.tokens)} tokens were said, the end was after {place - 1}"
+            due = FinishReason.STOP if token in stops else None
+            if due is None and place == sampling.max_tokens:
+                due = FinishReason.LENGTH
+        if ticket.finish_reason != due:
+            return f"the finish reason after {len(ticket.tokens)} tokens is {ticket.finish_reason}, not {due}"
+        return "" if ticket.ended or ticket.aborted else "it never ended"
+
+    def _is_choice(self, logits: Tensor, history: Sequence[int], position: int, message: Generate) -> bool:
+        row = BatchRow(
+            sequence_id=0,
+            start=position - 1,
+            count=1,
+            history=history[:position],
+            prompt_length=len(message.prompt),
+            blocks=(),
+            lease=None,
+            samples=True,
+            params=message.sampling,
+        )
+        token = history[position]
+        if token >= logits.numel():
+            return False
+        if _choice(logits, row, message) == token:
+            return True
+        nudged = logits.clone()
+        nudged[token] += TIE
+        forgiven = _choice(nudged, row, message) == token
+        self.tally.forgiven += forgiven
+        return forgiven
+
+    def _scores_fault(self, scores: Tensor, tokens: Sequence[int], told: Sequence[TokenLogprob]) -> str:
+        """Compare log-probabilities; `scores` [tokens, vocabulary]."""
+        if [entry.token for entry in told] != list(tokens):
+            return f"the scored tokens {[entry.token for entry in told]} are not {list(tokens)}"
+        for row, entry in zip(scores, told, strict=True):
+            # a token beyond the scores was added to a base whose head is not tied: it is read and never said
+            own = float(row[entry.token]) if entry.token < row.numel() else UNSCORED
+            expected = [own, *row.topk(len(entry.top)).values.tolist()]
+            if fault := self._numbers_fault("a score", [entry.logprob, *(value for _, value in entry.top)], expected):
+                return fault
+        return ""
+
+    def _numbers_fault(self, what: str, told: Sequence[float], expected: Sequence[float]) -> str:
+        if len(told) != len(expected):
+            return f"{what} has {len(told)} numbers, not {len(expected)}"
+        error = max((abs(a - b) for a, b in zip(told, expected, strict=True)), default=0.0)
+        if not error <= TOLERANCE:  # NaN is no number to be near to
+            return f"{what} is {error:.1e} off"
+        self.tally.largest_error = max(self.tally.largest_error, error)
+        return ""
+
+
+def _choice(logits: Tensor, row: BatchRow, message: Generate) -> int | None:
+    sampled = sample(logits[None], [(row, message.sampling)])[0]
+    return None if sampled is None else sampled.token

@@ -1,0 +1,126 @@
+"""The walk itself: a seed's operations one after the other, every account checked after each, every answer judged.
+
+Where anything is wrong the walk ends with the seed and what was done last, which is enough to walk there again.
+"""
+
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.memory import living_objects, resident_mib
+from harness.soak.environment import World
+from harness.soak.operations import OPERATIONS, TENANTS, Scene, expect
+from harness.soak.oracle import Oracle
+from harness.soak.reference_registry import Paper
+from harness.soak.request_generator import Asker
+from harness.soak.request_tracker import Desk
+
+JUDGE_AFTER = 100
+"""Answers that are judged together: attaching an adapter to the oracle costs as much as judging one."""
+REMEMBERED = 30
+
+
+class WalkFailedError(AssertionError):
+    """Something was wrong; the message says what, the seed, and what was done last."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a walk did. `objects` are the living ones of the server at every rest, when all adapters are deleted.
+
+    `prefix_hits` are prompt tokens found in the cache; `memory` are pairs of (seconds since the start, resident MiB),
+    one a rest.
+    """
+
+    operations: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    cancelled: int = 0
+    preemptions: int = 0
+    evictions: Counter[str] = field(default_factory=Counter)
+    prefix_hits: int = 0
+    objects: list[Counter[str]] = field(default_factory=list)
+    memory: list[tuple[float, float]] = field(default_factory=list)
+
+
+class Walk:
+    """One seed's walk through a world. `rest_after` operations everything is drained, judged and deleted."""
+
+    def __init__(
+        self, seed: int, world: World, oracle: Oracle, *, num_contents: int = 24, rest_after: int = 500
+    ) -> None:
+        rng = random.Random(seed)
+        self.report = Report()
+        self._seed = seed
+        self._began = time.monotonic()
+        self._world = world
+        self._oracle = oracle
+        self._rest_after = rest_after
+        self._desk = Desk(world)
+        self._journal: deque[str] = deque(maxlen=REMEMBERED)
+        asker = Asker(rng, world.base.vocab_size, world.limits.longest)
+        self._scene = Scene(rng, world, self._desk, Paper(), asker, num_contents, self._journal.append)
+
+    def run(self, goes_on: Callable[[int], bool]) -> Report:
+        """Walk while `goes_on(operations so far)`, then come to rest.
+
+        Raises:
+            WalkFailedError: anything is wrong.
+        """
+        done = 0
+        names, weights = list(OPERATIONS), list(OPERATIONS.values())
+        try:
+            while goes_on(done):
+                (operation,) = self._scene.rng.choices(names, weights)
+                self.report.operations[operation.__name__] += 1
+                operation(self._scene)
+                self._world.engine.check_integrity()
+                done += 1
+                if len(self._desk.closed) >= JUDGE_AFTER:
+                    self._judge()
+                if done % self._rest_after == 0:
+                    self._rest()
+            self._rest()
+        except Exception as error:
+            last = "\n  ".join(self._journal)
+            reason = f"{type(error).__name__}: {error}"
+            text = f"seed {self._seed}, operation {done}: {reason}\nlast operations:\n  {last}"
+            raise WalkFailedError(text) from error
+        return self.report
+
+    def _judge(self) -> None:
+        expect("wrong answers", self._oracle.judge(self._desk.take_closed()), [])
+
+    def _rest(self) -> None:
+        """Let everything end, judge it, and check that nothing is held; then delete all and count what still lives."""
+        self._journal.append("rest")
+        self._desk.drain()
+        self._check_released()
+        self._judge()
+        self._delete_all()
+        self.report.requests, self.report.cancelled = self._scene.asked, self._scene.cancelled
+        self.report.preemptions, self.report.evictions = self._desk.preemptions, self._world.evictions
+        self.report.prefix_hits = self._world.prefix_hits
+        self.report.objects.append(living_objects())
+        self.report.memory.append((time.monotonic() - self._began, resident_mib()))
+
+    def _check_released(self) -> None:
+        scheduler = self._world.engine.scheduler
+        self._world.engine.check_integrity()
+        expect("leases at rest", scheduler.tiers.slots.lease_counts(), {})
+        expect("free blocks at rest", scheduler.kv_cache.num_free, scheduler.kv_cache.num_blocks)
+
+    def _delete_all(self) -> None:
+        for tenant in TENANTS:
+            listed = {version.name: version.version for version in self._world.library.catalog.list(tenant)}
+            expect(f"{tenant}'s adapters", listed, self._scene.paper.names(tenant))
+            for name in listed:
+                self._scene.paper.delete(tenant, name)
+                self._world.delete(tenant, name)
+        for number in range(self._scene.num_contents):
+            content = self._world.contents.get(number)
+            expect(f"content {number} is still stored", self._world.stored(content), False)
+        self._desk.drain()
+        tiers = self._world.engine.tiers
+        expect("adapters in memory after all were deleted", [*tiers.slots.digests(), *tiers.host.digests()], [])
