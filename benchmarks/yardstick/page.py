@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from benchmarks.yardstick.contender import Measured, Series
 from benchmarks.yardstick.goals import GOALS, reach
 from benchmarks.yardstick.report import Report, latest
-from benchmarks.yardstick.spread import median_of, percentile, round_medians
+from benchmarks.yardstick.spread import median_of, round_medians
+from harness.percentile import percentile
 
 BEGIN, END = "<!-- figures of benchmarks.jsonl, written by make bench -->", "<!-- end of the figures -->"
 COLUMNS = ("measured", "contender", "median", "lowest to highest round", "p99", "of the floor")

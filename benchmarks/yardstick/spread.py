@@ -1,24 +1,9 @@
-"""The few statistics of the benchmarks: medians, percentiles and ratios of medians. Nothing is dropped or selected."""
+"""The few statistics of the benchmarks: medians and ratios of medians. Nothing is dropped or selected."""
 
 import statistics
-from collections.abc import Sequence
 
 from benchmarks.yardstick.contender import Series
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the percentile by linear interpolation between the two nearest values.
-
-    Raises:
-        ValueError: there are no values, or the percentile is not within 0 to 100.
-    """
-    if not values or not 0 <= percent <= 100:
-        raise ValueError(f"no percentile {percent} of {len(values)} values")
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * percent / 100
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+from harness.percentile import percentile
 
 
 def median_of(series: Series) -> float:

@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.yardstick.spread import percentile
 from harness.hostile.attacks.registry import ATTACKS
 from harness.hostile.experiment import Act, Outcome
 from harness.hostile.neighbour import Times
+from harness.percentile import percentile
 
 MOST_TIMES = 2.0
 """The p99 of the two honest tenants beside an attack over that beside a third honest tenant."""

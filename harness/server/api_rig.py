@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from harness.server.fake_engine import READY, FakeEngine
+from harness.server.migrated_file import migrated_file
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, HeadPart, Problem, SiteConfig, Sites
 from headmix_adapters.text.chat_template import load_chat_template
@@ -49,7 +50,6 @@ from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.vocabularies import Vocabularies
 from headmix_server.text.workers.worker_pool import WorkerPool
 from headmix_server.text.workers.worker_process import WorkerProcess
-from tests.support.storage.databases import migrated_file
 
 BASE = "tiny-base"
 TENANT, OTHER_TENANT = "tenant", "other"

@@ -8,9 +8,10 @@ from sqlalchemy import Engine
 
 from harness.bases.base_folder import write_base_folder
 from harness.server.api_rig import ApiRig, api_rig
+from harness.server.migrated_file import migrated_file
 from harness.server.s3_server import S3Server, s3_server
 from headmix_server.database import open_database
-from tests.support.storage.databases import PostgresServer, migrated_file, postgres_server
+from tests.support.storage.databases import PostgresServer, postgres_server
 from tests.support.storage.redis_server import RedisServer, redis_server
 
 

@@ -1,42 +1,11 @@
-"""The statistics of the benchmarks: percentiles, medians over rounds and ratios of medians."""
-
-import statistics
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+"""The statistics of the benchmarks: medians over rounds and ratios of medians."""
 
 from benchmarks.yardstick.contender import Series
-from benchmarks.yardstick.spread import median_of, percentile, ratio, tail_ratio
-
-VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50)
+from benchmarks.yardstick.spread import median_of, ratio, tail_ratio
 
 
 def series(*rounds: list[float], failure: str | None = None) -> Series:
     return Series(name="x", rounds=list(rounds), failure=failure)
-
-
-@given(VALUES)
-def test_the_fiftieth_percentile_is_the_median_and_the_ends_are_the_extremes(values: list[float]) -> None:
-    assert percentile(values, 50) == pytest.approx(statistics.median(values))
-    assert (percentile(values, 0), percentile(values, 100)) == (min(values), max(values))
-
-
-@given(VALUES, st.floats(0, 100), st.floats(0, 100))
-def test_a_higher_percentile_is_never_a_smaller_value(values: list[float], one: float, other: float) -> None:
-    low, high = sorted((one, other))
-    assert percentile(values, low) <= percentile(values, high) + 1e-6
-
-
-def test_a_percentile_lies_between_the_two_nearest_values() -> None:
-    assert percentile([10.0, 40.0, 20.0, 30.0], 25) == 17.5
-    assert percentile([1.0] * 99 + [100.0], 99) == pytest.approx(1.99)
-
-
-@pytest.mark.parametrize(("values", "percent"), [([], 50), ([1.0], -1), ([1.0], 101)])
-def test_a_percentile_of_nothing_or_beyond_the_ends_is_refused(values: list[float], percent: float) -> None:
-    with pytest.raises(ValueError, match="no percentile"):
-        percentile(values, percent)
 
 
 def test_a_median_is_over_rounds_so_a_round_of_many_values_counts_once() -> None:

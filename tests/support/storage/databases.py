@@ -1,4 +1,4 @@
-"""Databases for tests: SQLite files, and databases of a real PostgreSQL server that the tests start themselves.
+"""Databases for tests, of a real PostgreSQL server that the tests start themselves.
 
 The server is the PyPI package `pgserver`'s. Where it cannot be had its tests are skipped and say so. With
 HEADMIX_TESTS_NEED_POSTGRESQL set, as in CI, they fail instead.
@@ -8,11 +8,9 @@ import itertools
 import os
 import select
 import signal
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,15 +91,6 @@ def _send(processes: list[int], number: signal.Signals) -> None:
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, number)
-
-
-@cache
-def migrated_file() -> bytes:
-    """Return the content of an SQLite file of today's schema, whose migrations ran once."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "headmix.db"
-        open_database(file).dispose()
-        return file.read_bytes()
 
 
 @contextmanager
