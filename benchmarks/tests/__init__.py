@@ -1,0 +1,1 @@
+"""Tests of the benchmarks themselves; in a package, so that the import contracts cover them."""
