@@ -147,11 +147,12 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     if settings.max_model_len > longest:
         name = called("max_model_len")
         raise StartError(f"{name} takes at most the base's {longest} positions, not {settings.max_model_len}")
+    longest = settings.max_model_len or longest
     if not model.generates:
         # No keys are kept, but every running text still holds blocks in the engine's accounts: enough for all at once.
         blocks = settings.max_running * -(-longest // settings.block_size)
         runner = TorchRunner(model, base.shape, None, storage, placement)
-        return runner, _limits(settings, adapters, settings.max_model_len or longest, blocks, whole_prompts=True)
+        return runner, _limits(settings, adapters, longest, blocks, whole_prompts=True)
     blocks = _cache_blocks(settings, model.config, placement)
     scratch = 1 if placement.on_cuda else 0  # a block that no sequence holds, for rows that only fill a captured step
     try:
@@ -162,12 +163,14 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     decode = attention = None
     if isinstance(storage, FixedStorage):
         from headmix_server.device.cuda.build import attention_backend, find_flashinfer, make_cuda_decode
+        from headmix_server.device.cuda.warm_up import warm_up
 
         library = find_flashinfer(model.config.head_dim, placement)
         attention = attention_backend(library)
         decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size))
+        warm_up(model, memory, storage, decode, attention, settings.max_running)
     runner = TorchRunner(model, base.shape, memory, storage, placement, decode, attention)
-    return runner, _limits(settings, adapters, settings.max_model_len or longest, blocks, model.config.eos_ids)
+    return runner, _limits(settings, adapters, longest, blocks, model.config.eos_ids)
 
 
 def _choose_threads(wanted: int) -> None:

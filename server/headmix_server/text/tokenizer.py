@@ -7,6 +7,7 @@ HTTP; `text.vocabulary.extended` adds an adapter's words to a copy.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -167,6 +168,7 @@ def _kinds(decoder: Mapping[str, object]) -> Iterator[str]:
         yield str(decoder["type"])
 
 
+@lru_cache(maxsize=2**16)  # asked for every token of every answer
 def _alphabet_bytes(piece: str) -> bytes:
     """Return a piece's bytes; one that isn't written in the byte alphabet, an added word, stands for itself."""
     if all(character in BYTES for character in piece):

@@ -157,12 +157,26 @@ class FixedStorage:
         slots = {slot for slot, _, _ in spans}
         rows = sum(count for _, _, count in spans)
         height = PREFILL_HEIGHT if rows >= PREFILL_HEIGHT * len(slots) else DECODE_HEIGHT
+        width = max((self._held[slot].z_width for slot in slots if slot in self._held), default=0)
+        self.await_slots(slots)
+        return self._tiled_step(spans, height, max(1, width), self.launches(slots), added)
+
+    def blank_step(self, rows: int, height: int) -> StepAdapters:
+        """Return a step of every kernel on so many rows of slot 0, for a device that has no adapter yet."""
+        return self._tiled_step([(0, 0, rows)], height, self.longest_row, Launches.every(), None)
+
+    def _tiled_step(
+        self,
+        spans: Sequence[tuple[int, int, int]],
+        height: int,
+        width: int,
+        launches: Launches,
+        added: AddedInputs | None,
+    ) -> StepAdapters:
         numbers = tile_rows(spans, height)
         tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32, device=self._device))
-        width = max((self._held[slot].z_width for slot in slots if slot in self._held), default=0)
-        z = torch.empty((rows, max(1, width)), dtype=torch.float32, device=self._device)
-        self.await_slots(slots)
-        return self._make_step(self.tables, tiles, z, self.launches(slots), added)
+        z = torch.empty((len(numbers.rows), width), dtype=torch.float32, device=self._device)
+        return self._make_step(self.tables, tiles, z, launches, added)
 
     def fixed_step(self, tiles: RowTiles, z: Tensor, launches: Launches) -> StepAdapters:
         """Return what the adapters add in a step whose tiles and scratch stay where they are and are written anew."""

@@ -17,11 +17,15 @@ from headmix_server.kernels.triton.needs import Launches
 BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Rows of the captured steps; a batch runs in the smallest that holds it."""
 
-FEWEST_POSITIONS = 256
-"""Of the shortest context a step is captured for; others are twice as long as the one before."""
+FEWEST_POSITIONS = 512
+"""Of the shortest context a step is captured for."""
 
+GROWTH = 4
+"""How many times as long as the one before the next longer context is."""
+
+_NONE = Launches.of([])
 _ATTENTION = Launches(qkv=True, o=True, gate_up=False, down=False)
-_ALL = Launches(qkv=True, o=True, gate_up=True, down=True)
+_ALL = Launches.every()
 
 
 class StaticDecode:
@@ -36,8 +40,8 @@ class StaticDecode:
         make_replay: Callable[[StaticStep], Replay],
     ) -> None:
         self._storage = storage
-        self._fewest = -(-FEWEST_POSITIONS // block_size)
         self._longest = longest
+        self._contexts = _contexts(-(-FEWEST_POSITIONS // block_size), longest)
         self._make_step = make_step
         self._make_replay = make_replay
         self._told: set[str] = set()
@@ -49,21 +53,39 @@ class StaticDecode:
             self._tell_uncaptured("more rows than a captured step has", rows=len(rows))
             return None
         slots = {row.slot for row in rows if row.slot is not None}
+        longest = max(len(row.blocks) for row in rows)
         shape = StepShape(
             rows=next(bucket for bucket in BUCKETS if bucket >= len(rows)),
-            blocks=self._context(max(len(row.blocks) for row in rows)),
+            blocks=next((size for size in self._contexts if size >= longest), self._longest),
             launches=_superset(self._storage.launches(slots)),
         )
         self._storage.await_slots(slots)
+        return self._prepare(shape, rows).run()[: len(rows)]
+
+    def warm_up(self, most_rows: int) -> None:
+        """Capture ahead what batches of up to so many rows need, so that no request waits for a capture.
+
+        Of steps with adapters in the MLP only the smallest is captured: that compiles their kernels. The others are
+        captured when they are first needed.
+        """
+        fits = next((at for at, bucket in enumerate(BUCKETS) if bucket >= most_rows), len(BUCKETS))
+        for rows in reversed(BUCKETS[: fits + 1]):  # the smaller graphs then find room in the memory of the larger
+            for blocks in self._contexts:
+                for launches in (_NONE, _ATTENTION):
+                    self._prepare(StepShape(rows, blocks, launches), [])
+        self._prepare(StepShape(BUCKETS[0], self._contexts[0], _ALL), [])
+
+    def _prepare(self, shape: StepShape, rows: Sequence[DecodeRow]) -> Replay:
+        """Return a shape's step with a batch written into its buffers."""
         if shape in self._ready:
             step, replay = self._ready[shape]
             step.fill(rows)
         else:
             step = self._make_step(shape)
-            step.fill(rows)  # a capture computes, so it needs a batch
+            step.fill(rows)  # a capture computes, so it needs a batch; padding will do
             replay = self._make_replay(step)
             self._ready[shape] = (step, replay)
-        return replay.run()[: len(rows)]
+        return replay
 
     def _tell_uncaptured(self, reason: str, **sizes: int) -> None:
         """Log that steps run operation by operation; once for each reason, not at every step."""
@@ -76,15 +98,17 @@ class StaticDecode:
         """How many shapes have been captured."""
         return len(self._ready)
 
-    def _context(self, blocks: int) -> int:
-        size = self._fewest
-        while size < blocks:
-            size *= 2
-        return min(size, self._longest)
+
+def _contexts(fewest: int, longest: int) -> tuple[int, ...]:
+    """Return the contexts steps are captured for, in blocks, from the shortest on."""
+    sizes = [fewest]
+    while sizes[-1] < longest:
+        sizes.append(sizes[-1] * GROWTH)
+    return tuple(min(size, longest) for size in sizes)
 
 
 def _superset(needed: Launches) -> Launches:
     """Return one of three choices that covers what is needed, so that few steps are captured."""
-    if needed == Launches.of([]):
+    if needed == _NONE:
         return needed
     return _ALL if needed.gate_up or needed.down else _ATTENTION

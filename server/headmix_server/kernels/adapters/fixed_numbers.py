@@ -2,21 +2,28 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 
 class FixedNumbers:
     """`on_device` is int32 [count]. On CUDA they are written through pinned memory, without waiting for the device.
 
-    A step's results are read back before the next step is written, so a copy never races with the next `write`.
+    `staged` is the host's side, int32 [count]: write into it and `send`, or `write` all numbers at once. A step's
+    results are read back before the next step is written, so a copy never races with the next write.
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
         self.on_device = torch.zeros(count, dtype=torch.int32, device=device)
         pinned = device.type == "cuda" and torch.cuda.is_available()
-        self._staged = torch.zeros(count, dtype=torch.int32, device="cpu", pin_memory=pinned)
+        self._host = torch.zeros(count, dtype=torch.int32, device="cpu", pin_memory=pinned)
+        self.staged: np.ndarray[tuple[int, ...], np.dtype[np.int32]] = self._host.numpy()
 
     def write(self, numbers: Sequence[int]) -> None:
         """Write all of them."""
-        self._staged.copy_(torch.tensor(numbers, dtype=torch.int32, device="cpu"))
-        self.on_device.copy_(self._staged, non_blocking=True)
+        self.staged[:] = numbers
+        self.send()
+
+    def send(self) -> None:
+        """Copy what is staged to the device."""
+        self.on_device.copy_(self._host, non_blocking=True)

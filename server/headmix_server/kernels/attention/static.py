@@ -36,6 +36,8 @@ class RowTables:
     def __init__(self, rows: int, blocks: int, device: torch.device) -> None:
         self._shape = (rows, blocks)
         self._numbers = FixedNumbers(rows + rows * blocks, device)
+        self._lengths = [0] * rows  # of the rows' blocks as staged
+        self._staged = self._numbers.staged[rows:].reshape(rows, blocks)
         self.positions = self._numbers.on_device[:rows]  # [rows] int32
         self.blocks = self._numbers.on_device[rows:].view(rows, blocks)  # [rows, blocks] int32; 0 after a row's own
 
@@ -48,8 +50,13 @@ class RowTables:
         rows, width = self._shape
         if len(positions) != rows or max(map(len, blocks)) > width:
             raise ValueError(f"{len(positions)} rows of up to {max(map(len, blocks))} blocks for {rows} of {width}")
-        padded = [number for own in blocks for number in (*own, *[0] * (width - len(own)))]
-        self._numbers.write([*positions, *padded])
+        self._numbers.staged[:rows] = positions
+        for row, own in enumerate(blocks):
+            length = len(own)
+            self._staged[row, :length] = own
+            self._staged[row, length : self._lengths[row]] = 0
+            self._lengths[row] = length
+        self._numbers.send()
 
 
 class GatherAttention:

@@ -17,8 +17,16 @@ from torch import Tensor
 from headmix_server.kernels.attention.static import RowTables
 from headmix_server.kernels.triton.operand import MIN_DOT, block_of, operand
 
-DECODE: Mapping[str, int] = MappingProxyType({"BLOCK_T": 128, "num_warps": 4, "num_stages": 3})
-"""BLOCK_T: cached positions that are read at a time."""
+DECODE: Mapping[str, int] = MappingProxyType({"num_warps": 4, "num_stages": 3})
+
+MOST_POSITIONS = 128
+"""Cached positions that are read at a time, where a multiprocessor has room for their keys and values."""
+
+SMALLEST_SHARED = 99 * 1024
+"""Bytes of shared memory a program may have on the smallest GPUs (compute capability 8.6 and 8.9)."""
+
+SHARED_SHARE = 0.8
+"""Of the shared memory, for the keys and values read at a time; queries, scores and sums take the rest."""
 
 PROGRAMS = 1024
 """About how many programs fill a GPU; a step of few rows cuts their contexts into so many parts."""
@@ -26,7 +34,7 @@ PROGRAMS = 1024
 MOST_PARTS = 16
 
 
-@triton.jit(do_not_specialize=["q_stride", "k_stride", "v_stride"])
+@triton.jit(do_not_specialize=["q_stride", "k_stride", "v_stride", "width"])
 def _attend_part(
     q: tl.tensor,  # [rows, H, P]
     k: tl.tensor,  # [rows, G, P] the rows' own keys
@@ -34,17 +42,17 @@ def _attend_part(
     keys: tl.tensor,  # [places, G, P] the cache
     values: tl.tensor,
     positions: tl.tensor,  # [rows] int32
-    blocks: tl.tensor,  # [rows, WIDTH] int32
+    blocks: tl.tensor,  # [rows, width] int32
     sums: tl.tensor,  # [rows, H, PARTS, P] float32
     weights: tl.tensor,  # [rows, H, PARTS, 2] float32: the largest score, and the sum of exp(score - largest)
     q_stride: tl.tensor,
     k_stride: tl.tensor,
     v_stride: tl.tensor,
+    width: tl.tensor,
     scale: tl.tensor,
     H: tl.constexpr,
     G: tl.constexpr,
     P: tl.constexpr,
-    WIDTH: tl.constexpr,
     WINDOW: tl.constexpr,  # 0: none
     BLOCK_SIZE: tl.constexpr,
     PARTS: tl.constexpr,
@@ -73,7 +81,7 @@ def _attend_part(
     if part == 0:
         own_key = tl.load(k + row * k_stride + group * P + columns, mask=within, other=0.0)
         own_value = tl.load(v + row * v_stride + group * P + columns, mask=within, other=0.0)
-        block = tl.load(blocks + row * WIDTH + position // BLOCK_SIZE).to(tl.int64)
+        block = tl.load(blocks + row * width + position // BLOCK_SIZE).to(tl.int64)
         at = ((block * BLOCK_SIZE + position % BLOCK_SIZE) * G + group) * P + columns
         tl.store(keys + at, own_key, mask=within)
         tl.store(values + at, own_value, mask=within)
@@ -86,7 +94,7 @@ def _attend_part(
     for t in range(start, end, BLOCK_T):
         seen = t + tl.arange(0, BLOCK_T)
         there = seen < end
-        block = tl.load(blocks + row * WIDTH + seen // BLOCK_SIZE, mask=there, other=0).to(tl.int64)
+        block = tl.load(blocks + row * width + seen // BLOCK_SIZE, mask=there, other=0).to(tl.int64)
         at = ((block * BLOCK_SIZE + seen % BLOCK_SIZE) * G + group) * P
         read = there[:, None] & within[None, :]
         key = tl.load(keys + at[:, None] + columns[None, :], mask=read, other=0.0)
@@ -139,7 +147,9 @@ class TritonDecodeAttention:
         self._block_size = block_size
         self._width = blocks
         self._tables = RowTables(rows, blocks, caches[0][0].device)
-        self._parts = _parts(rows * caches[0][0].shape[1], blocks * block_size)
+        _, groups, size = caches[0][0].shape
+        self._positions = positions_at_a_time(size * caches[0][0].itemsize, _shared_bytes(caches[0][0].device))
+        self._parts = _parts(rows * groups, blocks * block_size, self._positions)
         self._scratch: tuple[Tensor, Tensor] | None = None
 
     def fill(self, positions: Sequence[int], blocks: Sequence[Sequence[int]]) -> None:
@@ -159,16 +169,16 @@ class TritonDecodeAttention:
         sums, weights = self._make_scratch(q)
         _attend_part[rows, groups, self._parts](
             *(q, k, v, keys, values, self._tables.positions, self._tables.blocks, sums, weights),
-            *(q.stride(0), k.stride(0), v.stride(0), scale),
+            *(q.stride(0), k.stride(0), v.stride(0), self._width, scale),
             H=heads,
             G=groups,
             P=size,
-            WIDTH=self._width,
             WINDOW=window or 0,
             BLOCK_SIZE=self._block_size,
             PARTS=self._parts,
             BLOCK_H=block_of(heads // groups),
             BLOCK_P=block_of(size),
+            BLOCK_T=self._positions,
             **DECODE,
             OPERAND=operand(q.dtype),
             PRECISION="ieee",
@@ -188,9 +198,24 @@ class TritonDecodeAttention:
         return self._scratch
 
 
-def _parts(programs: int, context: int) -> int:
+def positions_at_a_time(key_bytes: int, shared_bytes: int) -> int:
+    """Return how many cached positions' keys and values, of so many bytes each, shared memory holds at a time."""
+    positions = MOST_POSITIONS
+    while positions > MIN_DOT and 2 * positions * key_bytes > shared_bytes * SHARED_SHARE:
+        positions //= 2
+    return positions
+
+
+def _shared_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return SMALLEST_SHARED
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return int(triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"])
+
+
+def _parts(programs: int, context: int, positions: int) -> int:
     """Return into how many parts, a power of two, a context is cut where so many programs attend to one part each."""
     parts = 1
-    while parts < MOST_PARTS and parts * programs < PROGRAMS and 2 * parts * DECODE["BLOCK_T"] <= context:
+    while parts < MOST_PARTS and parts * programs < PROGRAMS and 2 * parts * positions <= context:
         parts *= 2
     return parts

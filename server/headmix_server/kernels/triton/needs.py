@@ -30,6 +30,11 @@ class Launches:
         sites = {site for site, _, _ in terms}
         return cls(bool(sites & {"q", "k", "v"}), "o" in sites, "gate_up" in sites, "down" in sites)
 
+    @classmethod
+    def every(cls) -> "Launches":
+        """Return all of them."""
+        return cls(qkv=True, o=True, gate_up=True, down=True)
+
     def __or__(self, other: "Launches") -> "Launches":
         return Launches(
             self.qkv or other.qkv, self.o or other.o, self.gate_up or other.gate_up, self.down or other.down

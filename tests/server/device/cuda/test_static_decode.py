@@ -23,7 +23,9 @@ from headmix_server.device.cuda import static_decode as static_decode_module
 from headmix_server.device.cuda.fixed_storage import FixedStorage
 from headmix_server.device.cuda.static_decode import StaticDecode
 from headmix_server.device.cuda.static_step import DecodeRow, StaticStep, StepShape
+from headmix_server.device.cuda.warm_up import warm_up
 from headmix_server.device.kv_memory import KVMemory
+from headmix_server.kernels.attention.backend import TORCH
 from headmix_server.kernels.attention.static import GatherAttention
 from headmix_server.kernels.attention.torch_sdpa import PagedAttention
 from headmix_server.kernels.triton.needs import Launches
@@ -159,12 +161,36 @@ def test_a_batch_larger_than_any_captured_step_is_left_to_the_ordinary_path(tmp_
     assert [line["rows"] for line in lines] == [257]  # told once, not at every step
 
 
-def test_longer_contexts_are_captured_in_doubling_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longer_contexts_are_captured_in_growing_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(static_decode_module, "FEWEST_POSITIONS", 16)
     rig = Rig(tmp_path)
     for position in (0, 3, 15, 20, 100, 127, 155):
         rig.compare([DecodeRow(7, position, tuple(range(position // BLOCK + 1)), None)])
-    assert rig.decode.num_ready == 4  # of 16, 32, 128 and 256 positions, as they were needed
+    assert rig.decode.num_ready == 3  # of 16, 64 and 160 positions, as they were needed
+
+
+@torch.inference_mode()
+def test_after_the_warm_up_no_batch_of_attention_adapters_waits_for_a_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(static_decode_module, "FEWEST_POSITIONS", 16)
+    rig = Rig(tmp_path)
+    with capture_logs() as lines:
+        warm_up(rig.model, rig.memory, rig.storage, rig.decode, TORCH, most_rows=5)
+    ready = rig.decode.num_ready
+    assert ready == 4 * 3 * 2 + 1  # rows, contexts, without adapters and with; and the MLP's kernels once
+    assert [line["captured_steps"] for line in lines if line["event"] == "warmed up"] == [ready]
+    rig.storage.put(0, image(0, 1))
+    rig.storage.put(1, image(2, 2))
+    for slots in ([None], [0], [0, 1], [1, 0, None], [0, None, 1, 0, 0]):
+        for position in (3, 20, 100):
+            apart = position // BLOCK + 1
+            rows = [
+                DecodeRow(7 + at, position if at == 0 else 1, tuple(range(apart)) if at == 0 else (apart + at,), slot)
+                for at, slot in enumerate(slots)
+            ]
+            rig.compare(rows)
+    assert rig.decode.num_ready == ready
 
 
 def test_a_mixed_staggered_batch_with_static_decoding_answers_as_transformers(tmp_path: Path) -> None:

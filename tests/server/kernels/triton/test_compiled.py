@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from harness.adapters.artifacts import tiny_base_shape
+from headmix_adapters.config import BaseShape
 from headmix_server.kernels.adapters.row_tiles import tile_rows
 from headmix_server.kernels.triton.needs import Launches
 from tests.support.device.images import image_tables
@@ -33,7 +34,9 @@ class Recorder:
         return launch
 
 
-def record_launches(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: list[int]) -> dict[str, Recorder]:
+def record_launches(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: list[int], *, base: BaseShape = BASE
+) -> dict[str, Recorder]:
     """Add the adapters of a step of these slots' rows to one layer, with recorders in the kernels' place."""
     from headmix_server.kernels.triton import adapters as launching
 
@@ -46,7 +49,7 @@ def record_launches(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: 
     everything = Launches(qkv=True, o=True, gate_up=True, down=True)
     bf16 = dtype is torch.bfloat16
     tables = replace(
-        image_tables(BASE, 8, {}),
+        image_tables(base, 8, {}),
         f32=torch.zeros(0 if bf16 else 64),
         bf16=torch.zeros(64 if bf16 else 0, dtype=torch.bfloat16),
     )
@@ -60,6 +63,21 @@ def record_launches(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: 
     step.add_gate_up(1, rows(2048), rows(16384))
     step.add_down(1, rows(8192), rows(2048))
     return recorders
+
+
+def record_attention(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, size: int) -> Recorder:
+    """Attend to heads of this size on the smallest GPU, with a recorder in the kernel's place."""
+    from headmix_server.kernels.triton import decode_attention as launching
+
+    recorder = Recorder(launching._attend_part)
+    monkeypatch.setattr(launching, "_attend_part", recorder)
+    monkeypatch.setattr(launching, "_join_parts", Recorder(launching._join_parts))
+    heads, groups, block, blocks = 32, 8, 16, 64
+    cache = torch.zeros(block * blocks, groups, size, dtype=dtype)
+    attention = launching.TritonDecodeAttention([(cache, cache)], block, 4, blocks)
+    q, k, v = (torch.zeros(4, count, size, dtype=dtype) for count in (heads, groups, groups))
+    attention.attend(0, q, k, v, scale=0.125, window=None)
+    return recorder
 
 
 def compile_launch(kernel: Any, arguments: dict[str, Any], arch: int) -> Any:
@@ -76,7 +94,8 @@ def compile_launch(kernel: Any, arguments: dict[str, Any], arch: int) -> Any:
         if signature[name].startswith("*")
     }
     source = ASTSource(kernel, signature, {name: arguments[name] for name in constants}, aligned)
-    return triton.compile(source, target=GPUTarget("cuda", arch, 32))
+    options = {name: arguments[name] for name in ("num_warps", "num_stages") if name in arguments}
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 
 @pytest.mark.parametrize(("arch", "dtype"), [(80, torch.float32), (90, torch.bfloat16)])
@@ -89,6 +108,29 @@ def test_every_launch_compiles_to_tensor_cores_and_asynchronous_16_byte_reads(
         ptx = compile_launch(recorder.kernel, arguments, arch).asm["ptx"]
         assert "cp.async.cg.shared.global" in ptx, name  # the form that copies 16 bytes at a time
         assert ("mma.sync" in ptx) == (dtype is torch.bfloat16), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_decode_attention_fits_the_shared_memory_of_the_smallest_gpu(
+    size: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    recorder = record_attention(monkeypatch, dtype, size)
+    _, arguments = recorder.launches[0]
+    assert compile_launch(recorder.kernel, arguments, 80).metadata.shared <= 99 * 1024
+
+
+def test_adapter_kernels_of_the_largest_heads_fit_the_shared_memory_of_the_smallest_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    base = tiny_base_shape(hidden_size=2048, num_heads=8, num_kv_heads=2, head_dim=256, num_layers=4)
+    base = msgspec.structs.replace(base, intermediate_size=8192)
+    recorders = record_launches(monkeypatch, torch.float32, [0, 1, 1], base=base)
+    for name in ("shrink_heads", "expand_qkv"):
+        _, arguments = recorders[name].launches[0]
+        assert compile_launch(recorders[name].kernel, arguments, 80).metadata.shared <= 99 * 1024, name
 
 
 def test_what_is_launched_does_not_depend_on_which_adapters_take_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ TABLE = [[5], [7], [9, 2], [0, 1, 3, 4, 6, 8, 10, 11], [12, 13, 14, 15, 16]]
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that a context has several blocks and several parts."""
-    monkeypatch.setattr(kernels, "DECODE", {"BLOCK_T": 16})
+    monkeypatch.setattr(kernels, "MOST_POSITIONS", 16)
+    monkeypatch.setattr(kernels, "DECODE", {})
 
 
 def poisoned_cache(groups: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,4 +98,4 @@ def test_what_does_not_fit_its_shape_is_refused() -> None:
 
 @pytest.mark.parametrize(("programs", "context", "parts"), [(8, 32, 2), (8, 4096, 16), (1024, 4096, 1), (256, 4096, 4)])
 def test_few_rows_with_long_contexts_are_cut_into_more_parts(programs: int, context: int, parts: int) -> None:
-    assert kernels._parts(programs, context) == parts
+    assert kernels._parts(programs, context, positions=16) == parts
