@@ -1,4 +1,4 @@
-"""Set every attack beside two honest tenants on the real base; a table, a plot, and one JSON object as the last line.
+"""Run every attack next to two honest tenants on the real base; a table, a plot, and one JSON object as the last line.
 
 python -m harness.hostile                          every attack, a quarter of an hour (`make hostile`)
 python -m harness.hostile --only long_prompt       one attack; several with commas; `together` is all at once
@@ -19,8 +19,8 @@ from rich.console import Console
 
 from harness.adapters.shelf import Shelf
 from harness.hostile.attacks.registry import ATTACKS
-from harness.hostile.experiment import Act, Outcome, Scene, Script
-from harness.hostile.payloads import write_material
+from harness.hostile.experiment import Experiment, ExperimentPlan, Outcome, Phase
+from harness.hostile.payloads import write_payloads
 from harness.hostile.report import judge, line, markdown, plot, print_table
 from harness.machine import describe_machine
 from harness.progress import Progress
@@ -40,12 +40,12 @@ WARN_SECONDS = 0.05
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Play, print and judge; returns 1 where a promise was broken."""
+    """Run, print and judge; returns 1 where a promise was broken."""
     parser = argparse.ArgumentParser(
         prog="python -m harness.hostile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", help=f"attacks, with commas: {TOGETHER}, {', '.join(ATTACKS)}")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of an act")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of a phase")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds each attacking client waits after an attempt")
     parser.add_argument(
         "--bucket", action="store_true", help="artifacts lie in an S3 bucket (moto) and not in a folder"
@@ -57,16 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen = choose(options.only)
     with tempfile.TemporaryDirectory(prefix="headmix-hostile-") as name:
-        outcome = play(Path(name), chosen, options)
-    alone, acts = judge(outcome)
+        outcome = run(Path(name), chosen, options)
+    alone, phases = judge(outcome)
     for fault in outcome.faults[:40]:
         print(fault)
-    print_table(alone, acts, Console(width=220))
+    print_table(alone, phases, Console(width=220))
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "plot.svg").write_text(plot(acts), encoding="utf-8")
-    (options.out / "table.md").write_text(markdown(alone, acts), encoding="utf-8")
-    figures = {verdict.name: verdict.figures for verdict in [alone, *acts]}
-    broken = [verdict.name for verdict in acts if verdict.broken]
+    (options.out / "plot.svg").write_text(plot(phases), encoding="utf-8")
+    (options.out / "table.md").write_text(markdown(alone, phases), encoding="utf-8")
+    figures = {verdict.name: verdict.figures for verdict in [alone, *phases]}
+    broken = [verdict.name for verdict in phases if verdict.broken]
     print(
         json.dumps({"hostile": figures, "broken": broken, "faults": len(outcome.faults), "machine": describe_machine()})
     )
@@ -74,23 +74,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def choose(names: str) -> list[tuple[str, ...]]:
-    """Return the acts: the attacks of these names, or every one, and at the end all together."""
+    """Return the phases: the attacks of these names, or every one, and at the end all together."""
     if not names:
         return [*[(name,) for name in ATTACKS], tuple(ATTACKS)]
-    acts = []
+    phases = []
     for name in names.split(","):
         if name != TOGETHER and name not in ATTACKS:
             raise SystemExit(f"no attack is called {name!r}: {TOGETHER}, {', '.join(ATTACKS)}")
-        acts.append(tuple(ATTACKS) if name == TOGETHER else (name,))
-    return acts
+        phases.append(tuple(ATTACKS) if name == TOGETHER else (name,))
+    return phases
 
 
-def play(folder: Path, attacks: Sequence[tuple[str, ...]], options: argparse.Namespace) -> Outcome:
-    """Serve the base and play the scene."""
+def run(folder: Path, attacks: Sequence[tuple[str, ...]], options: argparse.Namespace) -> Outcome:
+    """Serve the base and run the experiment."""
     base = resolve_base(BASE)
     tokenizer = load_tokenizer(base.folder)
     shelf = Shelf(base, folder / "shelf")
-    write_material(folder / "material", base.shape)
+    write_payloads(folder / "payloads", base.shape)
     progress = Progress("hostile")
 
     def prompt(number: int) -> str:
@@ -98,21 +98,21 @@ def play(folder: Path, attacks: Sequence[tuple[str, ...]], options: argparse.Nam
         length = shortest + number * 37 % (longest - shortest)
         return tokenizer.decode(random_prompt(length, base.shape.vocab_size, number))
 
-    script = Script(
-        act_seconds=options.seconds,
+    plan = ExperimentPlan(
+        phase_seconds=options.seconds,
         attacks=attacks,
-        yardstick_every=4,
+        baseline_every=4,
         streams=3,
         pause_seconds=options.pause,
         cycled=CYCLED,
         questions=12,
         max_tokens=24,
         limits=LIMITS,
-        folder=folder / "material",
+        folder=folder / "payloads",
         artifact=lambda number: Path(shelf.preset(1, first=number)[0].path).read_bytes(),
         prompt=prompt,
-        on_act=lambda name, number, count: progress.show(number / count, name),
-        on_end=_tell,
+        on_phase=lambda name, number, count: progress.show(number / count, name),
+        on_end=_print_phase,
     )
     with (
         _store(bucket=options.bucket) as flags,
@@ -126,14 +126,14 @@ def play(folder: Path, attacks: Sequence[tuple[str, ...]], options: argparse.Nam
             **flags,
         ) as server,
     ):
-        outcome = asyncio.run(Scene(server, BASE, script).play())
+        outcome = asyncio.run(Experiment(server, BASE, plan).run())
     progress.end()
     return outcome
 
 
-def _tell(act: Act) -> None:
-    print(line(act), flush=True)
-    for fault in act.faults[:3]:
+def _print_phase(phase: Phase) -> None:
+    print(line(phase), flush=True)
+    for fault in phase.faults[:3]:
         print(f"  {fault}", flush=True)
 
 

@@ -1,7 +1,8 @@
 """The attacker: attacks over and over until its time is up, in a process of its own, as a client in life is.
 
-`python -m harness.hostile.attacker` reads a `Raid` on standard input and prints a `Tally`. What a process pays for
-attacking is then not counted as what it costs others; it runs with lower priority, since in life it has its own cores.
+`python -m harness.hostile.attacker` reads an `AttackPlan` on standard input and prints an `AttackResult`. What a
+process pays for attacking is then not counted as a cost to others; it runs with lower priority, since in life it has
+its own cores.
 """
 
 import asyncio
@@ -14,83 +15,85 @@ from contextlib import suppress
 import httpx2
 import msgspec
 
-from harness.hostile.attacks.attack import PATIENCE_SECONDS, Attack, Hands, Material
+from harness.hostile.attacks.attack import PATIENCE_SECONDS, Attack, AttackClient, AttackResources
 from harness.hostile.attacks.registry import ATTACKS
 
 
-class Raid(msgspec.Struct, frozen=True, kw_only=True):
+class AttackPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Which attacks are made at once, for how long, and how long each client waits after an attempt."""
 
     attacks: list[str]
     seconds: float
     pause_seconds: float
     seed: int
-    have: Material
+    resources: AttackResources
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
+class AttackResult(msgspec.Struct, frozen=True, kw_only=True):
     """What the attacks were answered, by attack and status, and what they got and should not have."""
 
     outcomes: dict[str, dict[str, int]]
     faults: list[str]
 
 
-async def raid(raid: Raid) -> Tally:
+async def run_attacks(plan: AttackPlan) -> AttackResult:
     """Attack until the time is up, and clean up behind."""
-    headers = {"Authorization": f"Bearer {raid.have.key}"}
+    headers = {"Authorization": f"Bearer {plan.resources.key}"}
     limits = httpx2.Limits(max_connections=None)
     async with httpx2.AsyncClient(
-        base_url=raid.have.base_url, headers=headers, timeout=PATIENCE_SECONDS, limits=limits
+        base_url=plan.resources.base_url, headers=headers, timeout=PATIENCE_SECONDS, limits=limits
     ) as http:
-        until = time.monotonic() + raid.seconds
-        outcomes: dict[str, Counter[str]] = {name: Counter() for name in raid.attacks}
+        until = time.monotonic() + plan.seconds
+        outcomes: dict[str, Counter[str]] = {name: Counter() for name in plan.attacks}
         faults: list[str] = []
         tasks = []
-        for name in raid.attacks:
+        for name in plan.attacks:
             for number in range(ATTACKS[name].clients):
-                rng = random.Random(raid.seed * 1000 + number)
-                hands = Hands(name, raid.have, rng, http, until, outcomes=outcomes[name], faults=faults)
-                tasks.append(asyncio.create_task(_go_on(ATTACKS[name], hands, raid.pause_seconds)))
+                rng = random.Random(plan.seed * 1000 + number)
+                client = AttackClient(name, plan.resources, rng, http, until, outcomes=outcomes[name], faults=faults)
+                tasks.append(asyncio.create_task(_go_on(ATTACKS[name], client, plan.pause_seconds)))
         # What is under way when the time is up is left, as an attacker would.
         await asyncio.wait(tasks, timeout=max(0.1, until - time.monotonic()))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await _clean_up(http, raid.have)
-    return Tally(outcomes={name: dict(sorted(counts.items())) for name, counts in outcomes.items()}, faults=faults[:50])
+        await _clean_up(http, plan.resources)
+    return AttackResult(
+        outcomes={name: dict(sorted(counts.items())) for name, counts in outcomes.items()}, faults=faults[:50]
+    )
 
 
-async def _go_on(attack: Attack, hands: Hands, pause_seconds: float) -> None:
-    while time.monotonic() < hands.until:
+async def _go_on(attack: Attack, client: AttackClient, pause_seconds: float) -> None:
+    while time.monotonic() < client.until:
         try:
-            await attack.strike(hands)
+            await attack.attempt(client)
         except httpx2.HTTPError as error:
-            hands.outcomes[type(error).__name__] += 1
+            client.outcomes[type(error).__name__] += 1
             await asyncio.sleep(0.05)  # a connection that is refused costs nothing: not as often as a loop can
         except asyncio.CancelledError:
-            hands.outcomes["unfinished"] += 1
+            client.outcomes["unfinished"] += 1
             raise
         await asyncio.sleep(pause_seconds)
 
 
-async def _clean_up(http: httpx2.AsyncClient, have: Material) -> None:
+async def _clean_up(http: httpx2.AsyncClient, resources: AttackResources) -> None:
     """Delete what was uploaded, so that the next attack begins where this one did; unpin what stays."""
     with suppress(httpx2.HTTPError, KeyError, ValueError):
         listed = (await http.get("/v1/adapters", params={"limit": 1000})).json()["data"]
         for adapter in listed:
             name = adapter["name"]
-            if adapter.get("owner") is None and name not in have.adapters:
+            if adapter.get("owner") is None and name not in resources.adapters:
                 await http.delete(f"/v1/adapters/{name}")
-        for name in have.adapters[:16]:
+        for name in resources.adapters[:16]:
             await http.delete(f"/v1/adapters/{name}/pin")
 
 
 def main() -> None:
-    """Say that it is ready, and carry out the raid on standard input."""
+    """Report ready, then run the attacks that standard input describes."""
     sys.stdout.buffer.write(b"ready\n")
     sys.stdout.buffer.flush()
-    given = msgspec.json.decode(sys.stdin.buffer.read(), type=Raid)
-    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(raid(given))))
+    given = msgspec.json.decode(sys.stdin.buffer.read(), type=AttackPlan)
+    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(run_attacks(given))))
 
 
 if __name__ == "__main__":

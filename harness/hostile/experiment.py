@@ -1,7 +1,7 @@
-"""The scene: three tenants on one server. Two are honest; the third is honest in one act and hostile in the next.
+"""The experiment: three tenants on one server. Two are honest; the third is honest in one phase, hostile in the next.
 
-Each attack has an act of its own. The acts in which the third is honest too are spread between them, so that a noisy
-minute of the machine falls on both. Everybody has the same limits.
+Each attack has a phase of its own. The baseline, phases in which the third is honest too, is spread between them, so
+that a noisy minute of the machine falls on both. All tenants have the same limits.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from typing import Any
 import httpx2
 import msgspec
 
-from harness.hostile.attacker import Raid, Tally
-from harness.hostile.attacks.attack import Material
+from harness.hostile.attacker import AttackPlan, AttackResult
+from harness.hostile.attacks.attack import AttackResources
 from harness.hostile.neighbour import Neighbour, Times
-from harness.hostile.server_metrics import Watch, Watched
+from harness.hostile.server_monitor import ServerMonitor, ServerUsage
 from harness.hostile.tenant import PATIENCE_SECONDS, Tenant, make_tenant
 from harness.server.running_server import RunningServer
 
@@ -32,17 +32,18 @@ NICENESS = "5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """How long and how much: an act in seconds, streams and questions of an honest tenant, tokens of an answer.
+class ExperimentPlan:
+    """How long and how much: a phase in seconds, streams and questions of an honest tenant, tokens of an answer.
 
     `attacks` are played one after the other, those of one tuple together; `pause_seconds` is what each attacking client
     waits after an attempt. `limits` are every tenant's. `artifact` makes adapters by number, of which the hostile
-    tenant has `cycled`; `folder` holds its other files (see `Material`). `on_act` and `on_end` are told how far it is.
+    tenant has `cycled`; `folder` holds its other files (see `AttackResources`).
+    `on_phase` and `on_end` report progress.
     """
 
-    act_seconds: float
+    phase_seconds: float
     attacks: Sequence[tuple[str, ...]]
-    yardstick_every: int
+    baseline_every: int
     streams: int
     pause_seconds: float
     cycled: int
@@ -52,117 +53,119 @@ class Script:
     folder: Path
     artifact: Callable[[int], bytes]
     prompt: Callable[[int], str]
-    on_act: Callable[[str, int, int], None] = lambda _name, _number, _count: None
-    on_end: Callable[["Act"], None] = lambda _act: None
+    on_phase: Callable[[str, int, int], None] = lambda _name, _number, _count: None
+    on_end: Callable[["Phase"], None] = lambda _run_phase: None
 
 
 @dataclass(slots=True)
-class Act:
-    """What the two honest tenants met in one act, and what the attacks were answered."""
+class Phase:
+    """What the two honest tenants measured in one phase, and what the attacks were answered."""
 
     name: str
     times: Times
-    watched: Watched
+    usage: ServerUsage
     faults: list[str]
     outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """`yardstick` are the acts beside a third honest tenant, `acts` those beside the hostile one."""
+    """`baseline` are the phases beside a third honest tenant, `phases` those beside the hostile one."""
 
-    yardstick: list[Act] = field(default_factory=list)
-    acts: list[Act] = field(default_factory=list)
+    baseline: list[Phase] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
 
     @property
     def faults(self) -> list[str]:
         """Everything that anybody saw and should not have."""
-        return [f"{act.name}: {fault}" for act in [*self.yardstick, *self.acts] for fault in act.faults]
+        return [f"{phase.name}: {fault}" for phase in [*self.baseline, *self.phases] for fault in phase.faults]
 
 
-class Scene:
-    """Set up once, then played act by act."""
+class Experiment:
+    """Set up once, then run phase by phase."""
 
-    def __init__(self, server: RunningServer, base: str, script: Script) -> None:
+    def __init__(self, server: RunningServer, base: str, plan: ExperimentPlan) -> None:
         self._server = server
         self._base = base
-        self._script = script
-        self._watch = Watch(server)
+        self._plan = plan
+        self._monitor = ServerMonitor(server)
 
-    async def play(self) -> Outcome:
-        """Set the scene, play every act and return what became of it."""
-        script, outcome = self._script, Outcome()
+    async def run(self) -> Outcome:
+        """Set up the tenants, run every phase and return the outcome."""
+        plan, outcome = self._plan, Outcome()
         limits = httpx2.Limits(max_connections=None)
         async with httpx2.AsyncClient(
             base_url=self._server.base_url, headers=self._server.headers, timeout=PATIENCE_SECONDS, limits=limits
         ) as admin:
             honest = [await self._honest(admin, name, number) for number, name in enumerate(HONEST)]
-            material = await self._hostile(admin)
-        for number, attacks in enumerate(script.attacks):
-            if number % script.yardstick_every == 0:
-                outcome.yardstick.append(await self._act("yardstick", honest, None, number))
+            resources = await self._hostile(admin)
+        for number, attacks in enumerate(plan.attacks):
+            if number % plan.baseline_every == 0:
+                outcome.baseline.append(await self._run_phase("baseline", honest, None, number))
             name = " + ".join(attacks) if len(attacks) < 4 else f"{len(attacks)} attacks at once"
-            script.on_act(name, number, len(script.attacks))
-            raid = Raid(
+            plan.on_phase(name, number, len(plan.attacks))
+            attack_plan = AttackPlan(
                 attacks=list(attacks),
-                seconds=script.act_seconds,
-                pause_seconds=script.pause_seconds,
+                seconds=plan.phase_seconds,
+                pause_seconds=plan.pause_seconds,
                 seed=number,
-                have=material,
+                resources=resources,
             )
-            outcome.acts.append(await self._act(name, honest[:2], raid, number))
-        outcome.yardstick.append(await self._act("yardstick", honest, None, len(script.attacks)))
+            outcome.phases.append(await self._run_phase(name, honest[:2], attack_plan, number))
+        outcome.baseline.append(await self._run_phase("baseline", honest, None, len(plan.attacks)))
         return outcome
 
-    async def _act(self, name: str, honest: Sequence[Neighbour], raid: Raid | None, number: int) -> Act:
+    async def _run_phase(
+        self, name: str, honest: Sequence[Neighbour], attack_plan: AttackPlan | None, number: int
+    ) -> Phase:
         for tenant in honest:
             tenant.times, tenant.faults = Times(), []
-        tally: list[Tally] = []
-        playing = asyncio.create_task(self._play_together(honest, raid, number, tally))
-        watched = await self._watch.over(playing)
-        await playing
+        results: list[AttackResult] = []
+        running = asyncio.create_task(self._run_together(honest, attack_plan, number, results))
+        usage = await self._monitor.measure(running)
+        await running
         await honest[0].require_a_pin(self._server.base_url)
         times = Times()
         for tenant in honest[:2]:
             times.extend(tenant.times)
         faults = [fault for tenant in honest for fault in tenant.faults] + [
-            fault for one in tally for fault in one.faults
+            fault for one in results for fault in one.faults
         ]
-        act = Act(name, times, watched, faults, tally[0].outcomes if tally else {})
-        self._script.on_end(act)
-        return act
+        phase = Phase(name, times, usage, faults, results[0].outcomes if results else {})
+        self._plan.on_end(phase)
+        return phase
 
-    async def _play_together(
-        self, honest: Sequence[Neighbour], raid: Raid | None, number: int, tally: list[Tally]
+    async def _run_together(
+        self, honest: Sequence[Neighbour], attack_plan: AttackPlan | None, number: int, results: list[AttackResult]
     ) -> None:
-        """Let the attacker and the honest ones work, as long as an act is from the moment the attacker begins."""
-        attacking = None if raid is None else await _start_attacker(raid)
-        until = time.monotonic() + self._script.act_seconds
+        """Run the attacker and the honest tenants for one phase, which starts when the attacker does."""
+        attacking = None if attack_plan is None else await _start_attacker(attack_plan)
+        until = time.monotonic() + self._plan.phase_seconds
         async with asyncio.TaskGroup() as group:
             for place, tenant in enumerate(honest):
-                group.create_task(tenant.work(self._server.base_url, until, self._script.streams, number * 10 + place))
+                group.create_task(tenant.work(self._server.base_url, until, self._plan.streams, number * 10 + place))
         if attacking is not None:
             written, _ = await attacking.communicate()
             if attacking.returncode:
                 raise RuntimeError("the attacker failed")
-            tally.append(msgspec.json.decode(written, type=Tally))
+            results.append(msgspec.json.decode(written, type=AttackResult))
 
     async def _honest(self, admin: httpx2.AsyncClient, name: str, number: int) -> Neighbour:
-        script = self._script
-        tenant = await make_tenant(admin, name, script.limits)
+        plan = self._plan
+        tenant = await make_tenant(admin, name, plan.limits)
         adapter = f"task-of-{name}"
-        await self._upload(tenant, adapter, script.artifact(number))
+        await self._upload(tenant, adapter, plan.artifact(number))
         if number == 0:
             await self._share(tenant)
         questions: list[dict[str, Any]] = [
             {
                 "model": adapter if place % 2 else self._base,
-                "prompt": script.prompt(number * 1000 + place),
-                "max_tokens": script.max_tokens,
+                "prompt": plan.prompt(number * 1000 + place),
+                "max_tokens": plan.max_tokens,
                 "temperature": 0,
                 "ignore_eos": True,
             }
-            for place in range(script.questions)
+            for place in range(plan.questions)
         ]
         neighbour = Neighbour(tenant, adapter, questions)
         await neighbour.learn(self._server.base_url)
@@ -171,28 +174,28 @@ class Scene:
     async def _share(self, tenant: Tenant) -> None:
         async with tenant.connect(self._server.base_url) as http:
             for number in range(SHARED):
-                await self._upload(tenant, f"shared-{number}", self._script.artifact(50 + number))
+                await self._upload(tenant, f"shared-{number}", self._plan.artifact(50 + number))
                 path = f"/v1/adapters/shared-{number}/sharing"
                 (await http.put(path, json={"everyone": True})).raise_for_status()
 
-    async def _hostile(self, admin: httpx2.AsyncClient) -> Material:
-        script = self._script
-        tenant = await make_tenant(admin, HOSTILE, script.limits)
-        names = [f"cycle-{number}" for number in range(script.cycled)]
+    async def _hostile(self, admin: httpx2.AsyncClient) -> AttackResources:
+        plan = self._plan
+        tenant = await make_tenant(admin, HOSTILE, plan.limits)
+        names = [f"cycle-{number}" for number in range(plan.cycled)]
         for number, name in enumerate(names):
-            await self._upload(tenant, name, script.artifact(100 + number))
+            await self._upload(tenant, name, plan.artifact(100 + number))
         victims = [f"task-of-{name}" for name in HONEST]
-        return Material(
+        return AttackResources(
             base_url=self._server.base_url,
             key=tenant.key,
             revoked=tenant.revoked,
             base=self._base,
-            prompt=script.prompt(7),
-            folder=str(script.folder),
+            prompt=plan.prompt(7),
+            folder=str(plan.folder),
             adapters=names,
             shared=[f"{HONEST[0]}/shared-{number}" for number in range(SHARED)],
             victims=[*victims, *[f"{name}/task-of-{name}" for name in HONEST]],
-            max_tokens=script.limits["tokens_per_request"],
+            max_tokens=plan.limits["tokens_per_request"],
         )
 
     async def _upload(self, tenant: Tenant, name: str, content: bytes) -> None:
@@ -201,13 +204,13 @@ class Scene:
             (await http.post("/v1/adapters", data={"name": name}, files=files)).raise_for_status()
 
 
-async def _start_attacker(raid: Raid) -> asyncio.subprocess.Process:
+async def _start_attacker(attack_plan: AttackPlan) -> asyncio.subprocess.Process:
     """Start the attacker's process and return once it has its orders and all that it imports."""
     command = ["nice", "-n", NICENESS, sys.executable, "-m", "harness.hostile.attacker"]
     process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     await process.stdout.readline()
-    process.stdin.write(msgspec.json.encode(raid))
+    process.stdin.write(msgspec.json.encode(attack_plan))
     process.stdin.write_eof()
     return process

@@ -1,7 +1,7 @@
 """An honest tenant: it asks its own adapters what it knows the answers to, one stream after the other.
 
 It learned every answer alone, before anybody else was there, so a single foreign byte shows. What it sees that it
-should not is a fault; the scene must end without one.
+should not is a fault; the experiment must end without one.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Answer:
     gaps: Sequence[float] = ()
 
     def same(self, other: "Answer") -> bool:
-        """Tell whether two answers say the same, however long they took."""
+        """Return whether two answers say the same, however long they took."""
         return (self.status, self.adapter, self.text) == (other.status, other.adapter, other.text)
 
 
@@ -49,14 +49,14 @@ class Times:
         self.gaps.extend(answer.gaps)
 
     def extend(self, other: "Times") -> None:
-        """Count another act's answers too."""
+        """Count another phase's answers too."""
         self.first_tokens.extend(other.first_tokens)
         self.gaps.extend(other.gaps)
 
 
 @dataclass(slots=True)
 class Neighbour:
-    """`own` is the adapter it may pin; `times` are of the act that is played, `faults` of all."""
+    """`own` is the adapter it may pin; `times` and `faults` are of the current phase."""
 
     tenant: Tenant
     own: str

@@ -1,4 +1,4 @@
-"""The files an attacker brings: adapters that are sound, that add words, that overflow; a LoRA; what is no adapter."""
+"""The files an attacker uploads: adapters that are sound, add words or overflow; a LoRA; files that are no adapters."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ LORA_RANK = 8
 ADDED_WORDS = 200
 
 
-def write_material(folder: Path, base: BaseShape) -> None:
-    """Write everything that `Material.folder` holds."""
+def write_payloads(folder: Path, base: BaseShape) -> None:
+    """Write everything that `AttackResources.folder` holds."""
     folder.mkdir(parents=True, exist_ok=True)
     sites = kernel_mix_sites(preset_ranks("gpt2-nlg"))
     random_artifact(folder / "plain.safetensors", base, sites, seed=1, scale=0.02)

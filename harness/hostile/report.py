@@ -1,4 +1,4 @@
-"""What came of a scene, judged: a table for people, figures for the last line, and a plot."""
+"""The result of an experiment: a table for people, figures for the last line, and a plot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.hostile.attacks.registry import ATTACKS
-from harness.hostile.experiment import Act, Outcome
+from harness.hostile.experiment import Outcome, Phase
 from harness.hostile.neighbour import Times
 from harness.percentile import percentile
 
@@ -21,7 +21,7 @@ MOST_MIB = 128.0
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One act beside the yardstick. `broken` says which promises it breaks."""
+    """One phase compared with the baseline. `broken` names the promises it breaks."""
 
     name: str
     requests: int
@@ -38,7 +38,7 @@ class Verdict:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Return the JSON object of the act."""
+        """Return the JSON object of the phase."""
         return {
             "requests": self.requests,
             "ttft_ms_p50_p99": [round(value, 1) for value in self.first_token_ms],
@@ -55,81 +55,82 @@ class Verdict:
 
 
 def judge(outcome: Outcome) -> tuple[Verdict, list[Verdict]]:
-    """Return the yardstick, all its acts taken together, and each attack beside it."""
+    """Return the baseline, all its phases taken together, and each attack compared with it."""
     together = Times()
-    for act in outcome.yardstick:
-        together.extend(act.times)
-    # Memory that the first act of all takes is the server's own; what stays flat is what comes after.
+    for phase in outcome.baseline:
+        together.extend(phase.times)
+    # The first phase of all grows the server's own memory; what must stay flat is what comes after.
     alone = _verdict(
-        outcome.yardstick[-1], together, together, faults=[f for act in outcome.yardstick for f in act.faults]
+        outcome.baseline[-1], together, together, faults=[f for phase in outcome.baseline for f in phase.faults]
     )
-    return alone, [_verdict(act, act.times, together, faults=act.faults) for act in outcome.acts]
+    return alone, [_verdict(phase, phase.times, together, faults=phase.faults) for phase in outcome.phases]
 
 
-def _verdict(act: Act, times: Times, yardstick: Times, *, faults: Sequence[str]) -> Verdict:
-    first, first_ratio = _compare(times.first_tokens, yardstick.first_tokens)
-    gap, gap_ratio = _compare(times.gaps, yardstick.gaps)
-    watched = act.watched
+def _verdict(phase: Phase, times: Times, baseline: Times, *, faults: Sequence[str]) -> Verdict:
+    first, first_ratio = _compare(times.first_tokens, baseline.first_tokens)
+    gap, gap_ratio = _compare(times.gaps, baseline.gaps)
+    usage = phase.usage
     broken = {
         "first token": first_ratio > MOST_TIMES,
         "between tokens": gap_ratio > MOST_TIMES,
         "errors": bool(faults),
-        "loop": watched.blocked_ms > MOST_BLOCKED_MS,
-        "memory": watched.api_mib > MOST_MIB,
+        "loop": usage.blocked_ms > MOST_BLOCKED_MS,
+        "memory": usage.api_mib > MOST_MIB,
         "no answers": not times.first_tokens,
-        "no attempt": not _attempted(act),
+        "no attempt": not _attempted(phase),
     }
     return Verdict(
-        name=act.name,
+        name=phase.name,
         requests=len(times.first_tokens),
         first_token_ms=first,
         first_token_ratio=first_ratio,
         gap_ms=gap,
         gap_ratio=gap_ratio,
-        api_mib=watched.api_mib,
-        all_mib=watched.all_mib,
-        late_share=watched.late,
-        blocked_ms=watched.blocked_ms,
+        api_mib=usage.api_mib,
+        all_mib=usage.all_mib,
+        late_share=usage.late,
+        blocked_ms=usage.blocked_ms,
         broken=[name for name, is_broken in broken.items() if is_broken],
-        outcomes=act.outcomes,
+        outcomes=phase.outcomes,
     )
 
 
-def _attempted(act: Act) -> bool:
-    """Tell whether every attack came to an answer at least once: one that never did has shown nothing."""
-    return all(ATTACKS[name].waits or counts.keys() - {"unfinished"} for name, counts in act.outcomes.items())
+def _attempted(phase: Phase) -> bool:
+    """Return whether every attack got an answer at least once: one that never did has shown nothing."""
+    return all(ATTACKS[name].waits or counts.keys() - {"unfinished"} for name, counts in phase.outcomes.items())
 
 
-def _compare(seconds: Sequence[float], yardstick: Sequence[float]) -> tuple[tuple[float, float], float]:
+def _compare(seconds: Sequence[float], baseline: Sequence[float]) -> tuple[tuple[float, float], float]:
     """Return p50 and p99 in ms, and the ratio of the p99s; zeros where there is nothing to compare."""
-    if not seconds or not yardstick:
+    if not seconds or not baseline:
         return (0.0, 0.0), 0.0
     p99 = percentile(seconds, 99)
-    return (1000 * percentile(seconds, 50), 1000 * p99), p99 / max(percentile(yardstick, 99), 1e-9)
+    return (1000 * percentile(seconds, 50), 1000 * p99), p99 / max(percentile(baseline, 99), 1e-9)
 
 
-def line(act: Act) -> str:
-    """Return what an act came to, before there is anything to compare it with."""
-    (_, first), _ = _compare(act.times.first_tokens, act.times.first_tokens)
-    (_, gap), _ = _compare(act.times.gaps, act.times.gaps)
-    answers = " ".join(f"{s}:{n}" for counts in act.outcomes.values() for s, n in counts.items())
-    watched = act.watched
+def line(phase: Phase) -> str:
+    """Return a phase's result in a line, before there is anything to compare it with."""
+    (_, first), _ = _compare(phase.times.first_tokens, phase.times.first_tokens)
+    (_, gap), _ = _compare(phase.times.gaps, phase.times.gaps)
+    answers = " ".join(f"{s}:{n}" for counts in phase.outcomes.values() for s, n in counts.items())
+    usage = phase.usage
     return (
-        f"{act.name}: {len(act.times.first_tokens)} requests, p99 {first:.0f} ms to a first token, {gap:.0f} between; "
-        f"API process {watched.api_mib:+.0f} MiB; {watched.late:.1%} of ticks late; "
-        f"loop blocked {watched.blocked_ms:.0f} ms; "
-        f"{len(act.faults)} faults; answers {answers[:200]}"
+        f"{phase.name}: {len(phase.times.first_tokens)} requests, "
+        f"p99 {first:.0f} ms to a first token, {gap:.0f} between; "
+        f"API process {usage.api_mib:+.0f} MiB; {usage.late:.1%} of ticks late; "
+        f"loop blocked {usage.blocked_ms:.0f} ms; "
+        f"{len(phase.faults)} faults; answers {answers[:200]}"
     )
 
 
-def print_table(alone: Verdict, acts: Sequence[Verdict], out: Console) -> None:
-    """Print a row for each act."""
+def print_table(alone: Verdict, phases: Sequence[Verdict], out: Console) -> None:
+    """Print a row for each phase."""
     table = Table(title="Two honest tenants beside each attack; the first row is beside a third honest tenant")
     for name in ("attack", "requests", "first token p50/p99 ms", "ratio", "between p50/p99 ms", "ratio"):
         table.add_column(name, justify="left" if name == "attack" else "right")
     for name in ("API MiB", "all MiB", "late ticks", "loop blocked ms", "answers", "broken"):
         table.add_column(name, justify="right")
-    for verdict in [alone, *acts]:
+    for verdict in [alone, *phases]:
         answers = " ".join(f"{s}:{n}" for counts in verdict.outcomes.values() for s, n in counts.items())
         table.add_row(
             verdict.name,
@@ -148,14 +149,14 @@ def print_table(alone: Verdict, acts: Sequence[Verdict], out: Console) -> None:
     out.print(table)
 
 
-def markdown(alone: Verdict, acts: Sequence[Verdict]) -> str:
+def markdown(alone: Verdict, phases: Sequence[Verdict]) -> str:
     """Return the table of docs/benchmarks.md."""
     columns = (
         *("attack", "first token, p50 / p99 ms", "ratio", "between tokens, p50 / p99 ms", "ratio"),
         *("API process, MiB", "loop blocked, ms", "broken"),
     )
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for verdict in [alone, *acts]:
+    for verdict in [alone, *phases]:
         first, gap = ("{:.0f} / {:.0f}".format(*pair) for pair in (verdict.first_token_ms, verdict.gap_ms))
         lines.append(
             f"| {verdict.name} | {first} | {verdict.first_token_ratio:.2f} | {gap} | {verdict.gap_ratio:.2f} | "
@@ -164,19 +165,19 @@ def markdown(alone: Verdict, acts: Sequence[Verdict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(acts: Sequence[Verdict]) -> str:
+def plot(phases: Sequence[Verdict]) -> str:
     """Return an SVG: for each attack the two ratios as bars, and the line they must stay below."""
     row, left, scale = 26, 230, 120.0
     longest = 4.0
     lines = []
-    for place, verdict in enumerate(acts):
+    for place, verdict in enumerate(phases):
         y = 30 + place * row
         lines.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{verdict.name[:34]}</text>')
         for offset, ratio, colour in ((2, verdict.first_token_ratio, "#3b6ea5"), (11, verdict.gap_ratio, "#8fb3d9")):
             width = scale * min(ratio, longest)
             lines.append(f'<rect x="{left}" y="{y + offset}" width="{width:.1f}" height="8" fill="{colour}"/>')
             lines.append(f'<text x="{left + width + 4:.1f}" y="{y + offset + 8}" font-size="8">{ratio:.2f}</text>')
-    height = 40 + len(acts) * row
+    height = 40 + len(phases) * row
     limit = left + scale * MOST_TIMES
     lines.append(f'<line x1="{limit}" y1="24" x2="{limit}" y2="{height - 10}" stroke="#b03030" stroke-dasharray="4"/>')
     head = "p99 of honest tenants beside each attack / beside a third honest tenant: first token (dark), between tokens"

@@ -1,4 +1,4 @@
-"""One tenant of the scene: its name, its keys, and how it is made over the admin API."""
+"""One tenant of the experiment: its name, its keys, and how it is made over the admin API."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""`python -m harness.soak`: walk for as long as asked, tell how far it is, and end with one line of JSON."""
+"""`python -m harness.soak`: walk for as long as asked, report progress, and end with one line of JSON."""
 
 import argparse
 import asyncio
@@ -17,7 +17,7 @@ import torch
 
 from harness.bases.families import FAMILIES
 from harness.memory import slope_per_hour
-from harness.soak.environment import Sizes, World
+from harness.soak.environment import Environment, Sizes
 from harness.soak.http.walk import HttpWalk, served
 from harness.soak.oracle import Oracle
 from harness.soak.tracked_request import WrongAnswerError
@@ -54,15 +54,15 @@ def main() -> int:
 
 
 def walk_in_process(arguments: argparse.Namespace, folder: Path, progress: "_Progress") -> dict[str, Any]:
-    """Walk in this process and return what the JSON line tells of it."""
+    """Walk in this process and return its part of the JSON line."""
     FAMILIES[arguments.family].make(folder / "base")
     base = resolve_base(str(folder / "base"))
-    world = World(base, folder, Sizes(loader_threads=2))
-    oracle = progress.oracle = Oracle(base.folder, world.limits.eos_ids)
-    journey = Walk(arguments.seed, world, oracle, num_contents=60)
-    wrong = _mismatches(lambda: journey.run(progress.goes_on))
-    world.close()
-    report = journey.report
+    environment = Environment(base, folder, Sizes(loader_threads=2))
+    oracle = progress.oracle = Oracle(base.folder, environment.limits.eos_ids)
+    walk = Walk(arguments.seed, environment, oracle, num_contents=60)
+    wrong = _mismatches(lambda: walk.run(progress.goes_on))
+    environment.close()
+    report = walk.report
     return {
         "family": arguments.family,
         "operations": report.operations.total(),
@@ -73,33 +73,33 @@ def walk_in_process(arguments: argparse.Namespace, folder: Path, progress: "_Pro
         "prefix_hits": report.prefix_hits,
         "mismatches": wrong,
         **asdict(oracle.tally),
-        "leases": sum(world.engine.scheduler.tiers.slots.lease_counts().values()),
+        "leases": sum(environment.engine.scheduler.tiers.slots.lease_counts().values()),
         "memory": _growth(report.memory),
         "objects": [counts.total() for counts in (report.objects[:1] + report.objects[-1:])],
     }
 
 
 def walk_over_http(arguments: argparse.Namespace, folder: Path, progress: "_Progress") -> dict[str, Any]:
-    """Walk over HTTP and return what the JSON line tells of it."""
-    with served(folder, arguments.seed) as ground:
-        progress.oracle = ground.oracle
-        journey = HttpWalk(ground)
-        wrong = _mismatches(lambda: asyncio.run(journey.run(progress.goes_on, kill_every=KILL_SECONDS)))
-        status = ground.server.stop()
-    report = ground.report
+    """Walk over HTTP and return its part of the JSON line."""
+    with served(folder, arguments.seed) as environment:
+        progress.oracle = environment.oracle
+        walk = HttpWalk(environment)
+        wrong = _mismatches(lambda: asyncio.run(walk.run(progress.goes_on, kill_every=KILL_SECONDS)))
+        status = environment.server.stop()
+    report = environment.report
     return {
         "operations": report.operations.total(),
         "engine_kills": report.kills,
         "refused_meanwhile": report.refused,
         "mismatches": wrong,
-        **asdict(ground.oracle.tally),
+        **asdict(environment.oracle.tally),
         "exit_status": status,
         "memory_of_api": _growth(report.api_memory),
     }
 
 
 def _mismatches(walk: Callable[[], object]) -> int:
-    """Walk; tell what was wrong and return 1, or 0."""
+    """Walk; print what was wrong and return how much that was."""
     wrong: list[BaseException] = []
     try:
         walk()
@@ -123,7 +123,7 @@ def _growth(samples: list[tuple[float, float]]) -> dict[str, float]:
 
 
 class _Progress:
-    """Says when a walk has gone far enough, and now and then how far it is."""
+    """Decides when a walk has gone far enough, and reports progress."""
 
     def __init__(self, level: str, seconds: float, operations: int) -> None:
         self.oracle: Oracle | None = None
@@ -134,7 +134,7 @@ class _Progress:
         self._told = time.monotonic()
 
     def goes_on(self, done: int) -> bool:
-        """Tell whether to go on; time is counted from the first question."""
+        """Return whether to go on; time counts from the first call."""
         now = time.monotonic()
         self._end = self._end or now + self._seconds
         if now - self._told > PROGRESS_SECONDS and self.oracle is not None:

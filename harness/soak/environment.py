@@ -1,7 +1,7 @@
-"""What a walk walks through: an engine on the real runner, and the real catalog and store, in this process.
+"""The environment of a walk: an engine on the real runner, with the real catalog and store, in this process.
 
-Changes of the registry do here what the API's routes do: a file is verified in full before it is published, and what a
-deletion frees the engine is told to forget. Loads end at certain places only, so that a seed always walks the same way.
+Changes of the registry do here what the API's routes do: a file is verified in full before it is published, and the
+engine forgets what a deletion frees. Loads finish at fixed points only, so that a seed always takes the same walk.
 """
 
 import time
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.soak.contents import Content, Contents
-from harness.soak.faults import PATIENCE_SECONDS, TroubledRunner
+from harness.soak.fault_injection import PATIENCE_SECONDS, FaultInjectingRunner
 from headmix_adapters.artifact import verify_artifact
 from headmix_adapters.base import ResolvedBase
 from headmix_server.catalog.bytes.store import ArtifactStore
@@ -43,7 +43,7 @@ class Sizes:
     loader_threads: int = 1
 
 
-class World:
+class Environment:
     """`wrap` may put something around the runner; tests of the walk do, to see it fail."""
 
     def __init__(
@@ -65,7 +65,7 @@ class World:
             raise ValueError(f"the cache has {limits.kv_blocks} blocks, {sizes.kv_blocks} are to be used")
         self.now = 0.0
         self.limits = replace(limits, kv_blocks=sizes.kv_blocks)
-        self.runner = TroubledRunner(wrap(runner))
+        self.runner = FaultInjectingRunner(wrap(runner))
         self.engine = Engine(self.runner.as_runner, self.limits, clock=lambda: self.now)
         self.contents = Contents(folder / "contents", base.shape)
         self.base = base.shape
@@ -105,7 +105,7 @@ class World:
         return version, self.library.ref(version)
 
     def delete(self, tenant: str, name: str) -> tuple[str, ...]:
-        """Delete an adapter; returns the digests nobody refers to any more, which the engine is told to forget."""
+        """Delete an adapter; returns the digests nobody refers to any more, and makes the engine forget them."""
         self.library.delete(tenant, name)
         freed = tuple(self._freed)
         self._freed.clear()
@@ -149,6 +149,6 @@ class World:
 
     def close(self) -> None:
         """Stop the threads."""
-        self.runner.mend()
+        self.runner.clear_faults()
         self.engine.close()
         self._database.dispose()

@@ -1,4 +1,4 @@
-"""What can happen in a walk, each with how often it does. An operation notes what it does before it does it."""
+"""The operations of a walk and how often each happens. An operation logs what it does before it does it."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from harness.soak.contents import Content
-from harness.soak.environment import World
-from harness.soak.reference_registry import Paper
-from harness.soak.request_generator import Asker
-from harness.soak.request_tracker import Desk
+from harness.soak.environment import Environment
+from harness.soak.reference_registry import ReferenceRegistry
+from harness.soak.request_generator import RequestGenerator
+from harness.soak.request_tracker import RequestTracker
 from harness.soak.tracked_request import WrongAnswerError
 from headmix_adapters.artifact import ArtifactError
 from headmix_server.core.errors import InvalidRequest, ModelNotFound
@@ -22,16 +22,16 @@ MOST_OPEN = 24
 
 
 @dataclass(slots=True)
-class Scene:
+class WalkState:
     """All an operation works with. `num_contents` artifacts are uploaded again and again, by all tenants."""
 
     rng: random.Random
-    world: World
-    desk: Desk
-    paper: Paper
-    asker: Asker
+    environment: Environment
+    tracker: RequestTracker
+    registry: ReferenceRegistry
+    generator: RequestGenerator
     num_contents: int
-    note: Callable[[str], None]
+    log: Callable[[str], None]
     asked: int = 0
     cancelled: int = 0
 
@@ -47,184 +47,184 @@ class Scene:
     def likely_place(self) -> tuple[str, str]:
         """Draw a tenant and a name that most often is one of the tenant's adapters."""
         tenant = self.rng.choice(TENANTS)
-        return tenant, self.rng.choice([*NAMES, *(name for name in self.paper.names(tenant) for _ in range(8))])
+        return tenant, self.rng.choice([*NAMES, *(name for name in self.registry.names(tenant) for _ in range(8))])
 
 
-def expect(what: str, found: object, due: object) -> None:
+def expect(what: str, found: object, expected: object) -> None:
     """Hold what happened against what must.
 
     Raises:
         WrongAnswerError: they differ.
     """
-    if found != due:
-        raise WrongAnswerError(f"{what}: {found}, not {due}")
+    if found != expected:
+        raise WrongAnswerError(f"{what}: {found}, not {expected}")
 
 
 # --- requests ----------------------------------------------------------------------------------------------------
 
 
-def ask(scene: Scene) -> None:
+def ask(state: WalkState) -> None:
     """Generate, classify or embed with a name's current version, with a version of it, or with the base."""
-    if len(scene.desk.open) >= MOST_OPEN:
-        step(scene)
+    if len(state.tracker.open) >= MOST_OPEN:
+        step(state)
         return
-    rng, request_id = scene.rng, scene.request_id()
-    tenant, name = scene.likely_place()
+    rng, request_id = state.rng, state.request_id()
+    tenant, name = state.likely_place()
     if rng.random() < 0.15:
-        scene.note(f"{request_id}: {tenant} asks the base")
-        scene.desk.submit(scene.asker.requests(request_id, tenant, None, None), None)
+        state.log(f"{request_id}: {tenant} asks the base")
+        state.tracker.submit(state.generator.requests(request_id, tenant, None, None), None)
         return
     version = rng.randint(1, 4) if rng.random() < 0.15 else None
     model = name if version is None else f"{name}@{version}"
-    found = _resolve(scene, tenant, model, version, name)
-    scene.note(f"{request_id}: {tenant} asks {model}: " + ("nothing" if found is None else f"{found[1].number}"))
+    found = _resolve(state, tenant, model, version, name)
+    state.log(f"{request_id}: {tenant} asks {model}: " + ("nothing" if found is None else f"{found[1].number}"))
     if found is not None:
         ref, content = found
-        scene.desk.submit(scene.asker.requests(request_id, tenant, ref, content), content)
+        state.tracker.submit(state.generator.requests(request_id, tenant, ref, content), content)
 
 
 def _resolve(
-    scene: Scene, tenant: str, model: str, version: int | None, name: str
+    state: WalkState, tenant: str, model: str, version: int | None, name: str
 ) -> tuple[AdapterRef, Content] | None:
-    """Resolve a name in the catalog and on paper, which must agree."""
-    due = scene.paper.resolve(tenant, name, version)
+    """Resolve a name in the catalog and in the reference, which must agree."""
+    expected = state.registry.resolve(tenant, name, version)
     try:
-        found, ref = scene.world.resolve(tenant, model)
+        found, ref = state.environment.resolve(tenant, model)
     except ModelNotFound:
-        expect(f"{tenant}'s {model} is not found", None, due)
+        expect(f"{tenant}'s {model} is not found", None, expected)
         return None
-    expect(f"{tenant}'s {model}", (found.version, ref.digest), due and (due[0], due[1].digest))
-    return None if due is None else (ref, due[1])
+    expect(f"{tenant}'s {model}", (found.version, ref.digest), expected and (expected[0], expected[1].digest))
+    return None if expected is None else (ref, expected[1])
 
 
-def ask_too_much(scene: Scene) -> None:
+def ask_too_much(state: WalkState) -> None:
     """Ask for more tokens than there can be; refused, and nothing is taken."""
-    request_id = scene.request_id()
-    scene.note(f"{request_id}: too long")
-    for ticket in scene.desk.submit([scene.asker.too_long(request_id, TENANTS[0])], None):
-        ticket.excuse({"context_length_exceeded"})
+    request_id = state.request_id()
+    state.log(f"{request_id}: too long")
+    for request in state.tracker.submit([state.generator.too_long(request_id, TENANTS[0])], None):
+        request.excuse({"context_length_exceeded"})
 
 
-def cancel(scene: Scene) -> None:
+def cancel(state: WalkState) -> None:
     """Disconnect."""
-    if scene.desk.open:
-        request_id = scene.rng.choice(list(scene.desk.open))
-        scene.note(f"cancel {request_id}")
-        scene.desk.cancel(request_id)
-        scene.cancelled += 1
+    if state.tracker.open:
+        request_id = state.rng.choice(list(state.tracker.open))
+        state.log(f"cancel {request_id}")
+        state.tracker.cancel(request_id)
+        state.cancelled += 1
 
 
-def load(scene: Scene) -> None:
+def load(state: WalkState) -> None:
     """Bring an adapter to the device ahead of requests."""
-    tenant, name = scene.likely_place()
-    found = _resolve(scene, tenant, name, None, name)
-    if found is not None and len(scene.desk.open) < MOST_OPEN:
-        request_id = scene.request_id()
-        scene.note(f"{request_id}: load {tenant}'s {name}, {found[1].number}")
-        scene.desk.submit([LoadAdapter(request_id=request_id, adapter=found[0])], found[1])
+    tenant, name = state.likely_place()
+    found = _resolve(state, tenant, name, None, name)
+    if found is not None and len(state.tracker.open) < MOST_OPEN:
+        request_id = state.request_id()
+        state.log(f"{request_id}: load {tenant}'s {name}, {found[1].number}")
+        state.tracker.submit([LoadAdapter(request_id=request_id, adapter=found[0])], found[1])
 
 
 # --- the registry ------------------------------------------------------------------------------------------------
 
 
-def upload(scene: Scene) -> None:
+def upload(state: WalkState) -> None:
     """Publish an artifact, under a new name or one that has others."""
-    tenant, name = scene.place()
-    content = scene.world.contents.get(scene.rng.randrange(scene.num_contents))
-    scene.note(f"{tenant} uploads {content.number} as {name}")
-    before = scene.paper.resolve(tenant, name)
-    published = scene.world.upload(tenant, name, content.path.read_bytes())
-    version = scene.paper.upload(tenant, name, content)
+    tenant, name = state.place()
+    content = state.environment.contents.get(state.rng.randrange(state.num_contents))
+    state.log(f"{tenant} uploads {content.number} as {name}")
+    before = state.registry.resolve(tenant, name)
+    published = state.environment.upload(tenant, name, content.path.read_bytes())
+    version = state.registry.upload(tenant, name, content)
     expect("the upload's version", (published.version.version, published.version.digest), (version, content.digest))
     expect("whether the upload made a version", published.created, before is None or before[1] != content)
 
 
-def upload_garbage(scene: Scene) -> None:
+def upload_garbage(state: WalkState) -> None:
     """Upload a damaged file; refused, and nothing has changed."""
-    tenant, name = scene.place()
-    data = bytearray(scene.world.contents.get(scene.rng.randrange(scene.num_contents)).path.read_bytes())
-    del data[scene.rng.randrange(len(data)) :]
-    scene.note(f"{tenant} uploads {len(data)} bytes of an artifact as {name}")
+    tenant, name = state.place()
+    data = bytearray(state.environment.contents.get(state.rng.randrange(state.num_contents)).path.read_bytes())
+    del data[state.rng.randrange(len(data)) :]
+    state.log(f"{tenant} uploads {len(data)} bytes of an artifact as {name}")
     try:
-        scene.world.upload(tenant, name, bytes(data))
+        state.environment.upload(tenant, name, bytes(data))
     except ArtifactError:
         return
     raise WrongAnswerError("half an artifact was taken for one")
 
 
-def rollback(scene: Scene) -> None:
+def rollback(state: WalkState) -> None:
     """Make an earlier version current again."""
-    tenant, name = scene.place()
-    version = scene.rng.randint(1, 4) if scene.rng.random() < 0.5 else None
-    scene.note(f"{tenant} rolls {name} back to {version or 'the last'}")
-    due = scene.paper.rollback(tenant, name, version)
+    tenant, name = state.place()
+    version = state.rng.randint(1, 4) if state.rng.random() < 0.5 else None
+    state.log(f"{tenant} rolls {name} back to {version or 'the last'}")
+    expected = state.registry.rollback(tenant, name, version)
     try:
-        found = scene.world.library.catalog.rollback(tenant, name, version).version
+        found = state.environment.library.catalog.rollback(tenant, name, version).version
     except (ModelNotFound, InvalidRequest):
-        expect("the rollback is refused", None, due)
+        expect("the rollback is refused", None, expected)
         return
-    expect("the version after the rollback", found, due)
+    expect("the version after the rollback", found, expected)
 
 
-def delete(scene: Scene) -> None:
+def delete(state: WalkState) -> None:
     """Delete an adapter with all its versions, whoever runs with it."""
-    tenant, name = scene.place()
-    scene.note(f"{tenant} deletes {name}")
-    due = scene.paper.delete(tenant, name)
-    before = {ticket.content for ticket in scene.desk.open.values() if ticket.content is not None}
+    tenant, name = state.place()
+    state.log(f"{tenant} deletes {name}")
+    expected = state.registry.delete(tenant, name)
+    before = {request.content for request in state.tracker.open.values() if request.content is not None}
     try:
-        freed = scene.world.delete(tenant, name)
+        freed = state.environment.delete(tenant, name)
     except ModelNotFound:
-        expect("the deletion is refused", False, due)
+        expect("the deletion is refused", False, expected)
         return
-    expect("the deletion is accepted", True, due)
-    expect("digests freed that are in use", sorted(set(freed) & scene.paper.digests()), [])
-    gone = {content.digest for content in before if not scene.world.stored(content)}
-    expect("files gone that are not freed", sorted(gone & scene.paper.digests()), [])
-    scene.desk.excuse_missing(freed)
+    expect("the deletion is accepted", True, expected)
+    expect("digests freed that are in use", sorted(set(freed) & state.registry.digests()), [])
+    gone = {content.digest for content in before if not state.environment.stored(content)}
+    expect("files gone that are not freed", sorted(gone & state.registry.digests()), [])
+    state.tracker.excuse_missing(freed)
 
 
 # --- the engine --------------------------------------------------------------------------------------------------
 
 
-def step(scene: Scene) -> None:
+def step(state: WalkState) -> None:
     """Make a few steps."""
-    count, seconds = scene.rng.randint(1, 3), scene.rng.choice((0.001, 0.01, 0.3))
-    scene.note(f"{count} steps of {seconds} s")
+    count, seconds = state.rng.randint(1, 3), state.rng.choice((0.001, 0.01, 0.3))
+    state.log(f"{count} steps of {seconds} s")
     for _ in range(count):
-        scene.desk.step(seconds)
+        state.tracker.step(seconds)
 
 
-def evict(scene: Scene) -> None:
+def evict(state: WalkState) -> None:
     """Drop an artifact from every tier as soon as nobody needs it; it may be named again at any time."""
-    content = scene.world.contents.get(scene.rng.randrange(scene.num_contents))
-    scene.note(f"evict {content.number}")
-    scene.world.engine.forget(ForgetAdapter(digest=content.digest))
+    content = state.environment.contents.get(state.rng.randrange(state.num_contents))
+    state.log(f"evict {content.number}")
+    state.environment.engine.forget(ForgetAdapter(digest=content.digest))
 
 
-def break_a_step(scene: Scene) -> None:
+def break_a_step(state: WalkState) -> None:
     """Let the next step fail."""
-    scene.note("the next step fails")
-    scene.world.runner.break_a_step()
+    state.log("the next step fails")
+    state.environment.runner.break_a_step()
 
 
-def damage(scene: Scene) -> None:
+def damage(state: WalkState) -> None:
     """Let an artifact's next load fail: its requests fail, and are never answered by the base."""
-    content = scene.world.contents.get(scene.rng.randrange(scene.num_contents))
-    scene.note(f"the next load of {content.number} fails")
-    scene.world.runner.damage(content.digest)
+    content = state.environment.contents.get(state.rng.randrange(state.num_contents))
+    state.log(f"the next load of {content.number} fails")
+    state.environment.runner.damage(content.digest)
 
 
-def turn_disk(scene: Scene) -> None:
+def turn_disk(state: WalkState) -> None:
     """Let the disk stand still, or run again."""
-    scene.note("the disk stops" if scene.world.runner.disk_runs else "the disk runs")
-    if scene.world.runner.disk_runs:
-        scene.world.stop_disk()
+    state.log("the disk stops" if state.environment.runner.disk_runs else "the disk runs")
+    if state.environment.runner.disk_runs:
+        state.environment.stop_disk()
     else:
-        scene.world.runner.start_disk()
+        state.environment.runner.start_disk()
 
 
-OPERATIONS: Mapping[Callable[[Scene], None], int] = MappingProxyType(
+OPERATIONS: Mapping[Callable[[WalkState], None], int] = MappingProxyType(
     {
         ask: 36,
         step: 30,

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harness.soak.contents import Content
-from harness.soak.tracked_request import Ticket
+from harness.soak.tracked_request import TrackedRequest
 from headmix_adapters.inject import ClassifierModel, load_adapter
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.inject.backbone import backbone_of
@@ -52,83 +52,83 @@ class Oracle:
         self._model.train(mode=False)
         self._eos_ids = eos_ids
 
-    def judge(self, tickets: Iterable[Ticket]) -> list[str]:
+    def judge(self, requests: Iterable[TrackedRequest]) -> list[str]:
         """Return what is wrong, one line a request; grouped by adapter, since only one can be attached at a time."""
-        groups: dict[str, list[Ticket]] = defaultdict(list)
-        for ticket in tickets:
-            if ticket.failure is None and not isinstance(ticket.message, LoadAdapter):
-                groups["" if ticket.content is None else ticket.content.digest].append(ticket)
+        groups: dict[str, list[TrackedRequest]] = defaultdict(list)
+        for request in requests:
+            if request.failure is None and not isinstance(request.message, LoadAdapter):
+                groups["" if request.content is None else request.content.digest].append(request)
         return [fault for group in groups.values() for fault in self._judge_group(group[0].content, group)]
 
     @torch.inference_mode()
-    def _judge_group(self, content: Content | None, tickets: Sequence[Ticket]) -> list[str]:
+    def _judge_group(self, content: Content | None, requests: Sequence[TrackedRequest]) -> list[str]:
         adapted = None if content is None else load_adapter(self._model, content.path)
         faults = []
         try:
-            for ticket in tickets:
+            for request in requests:
                 self.tally.judged += 1
-                if fault := self._fault(ticket, adapted):
+                if fault := self._fault(request, adapted):
                     name = "the base" if content is None else f"content {content.number}"
-                    faults.append(f"{ticket.message.request_id} with {name}: {fault}")
+                    faults.append(f"{request.message.request_id} with {name}: {fault}")
         finally:
             if adapted is not None:
                 adapted.adapter.detach()
         return faults
 
-    def _fault(self, ticket: Ticket, adapted: AdaptedModel | None) -> str:
-        message = ticket.message
+    def _fault(self, request: TrackedRequest, adapted: AdaptedModel | None) -> str:
+        message = request.message
         if isinstance(message, Generate):
-            return self._generation_fault(ticket, message)
-        if ticket.aborted and not ticket.ended:
+            return self._generation_fault(request, message)
+        if request.aborted and not request.ended:
             return ""
         ids = torch.tensor([message.prompt]) if not isinstance(message, LoadAdapter) else torch.empty(0)
         if isinstance(message, Embed):
             states = backbone_of(self._model)(input_ids=ids).last_hidden_state[0]
             vector = pool(states, message.params.pooling)
             expected = normalize(vector, dim=-1) if message.params.normalize else vector
-            return self._numbers_fault("the vector", ticket.vector, expected.tolist())
+            return self._numbers_fault("the vector", request.vector, expected.tolist())
         if isinstance(message, Classify) and isinstance(adapted, ClassifierModel):
             head = adapted.adapter.config.classifier
             if head is None:
                 return "the adapter has no head"
             logits = adapted(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
-            return self._numbers_fault("the scores", ticket.probs, label_probabilities(head, logits).tolist())
+            return self._numbers_fault("the scores", request.probs, label_probabilities(head, logits).tolist())
         return "it cannot be judged"
 
     # --- generations ---------------------------------------------------------------------------------------------
 
-    def _generation_fault(self, ticket: Ticket, message: Generate) -> str:
-        if fault := self._end_fault(ticket, message.sampling):
+    def _generation_fault(self, request: TrackedRequest, message: Generate) -> str:
+        if fault := self._end_fault(request, message.sampling):
             return fault
-        history = [*message.prompt, *ticket.tokens]
+        history = [*message.prompt, *request.tokens]
         logits = cast("Tensor", self._model(input_ids=torch.tensor([history])).logits)[0, :-1].float()
-        self.tally.tokens += len(ticket.tokens)
+        self.tally.tokens += len(request.tokens)
         for position in range(len(message.prompt), len(history)):
             if not self._is_choice(logits[position - 1], history, position, message):
                 return f"token {position - len(message.prompt)} is {history[position]}, not the adapter's choice"
         scores = logits.log_softmax(-1)
         first = len(message.prompt) - 1
         if message.sampling.logprobs is not None and (
-            fault := self._scores_fault(scores[first:], ticket.tokens, ticket.logprobs)
+            fault := self._scores_fault(scores[first:], request.tokens, request.logprobs)
         ):
             return fault
-        if message.sampling.prompt_logprobs and ticket.tokens:
-            return self._scores_fault(scores[:first], message.prompt[1:], ticket.prompt_logprobs or [])
+        if message.sampling.prompt_logprobs and request.tokens:
+            return self._scores_fault(scores[:first], message.prompt[1:], request.prompt_logprobs or [])
         return ""
 
-    def _end_fault(self, ticket: Ticket, sampling: SamplingParams) -> str:
-        """Tell whether the generation ended where it must and not before."""
+    def _end_fault(self, request: TrackedRequest, sampling: SamplingParams) -> str:
+        """Return why the generation ended too early or too late; empty where it ended as it must."""
         stops = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else self._eos_ids)}
-        due: FinishReason | None = None
-        for place, token in enumerate(ticket.tokens, start=1):
-            if due is not None:
-                return f"{len(ticket.tokens)} tokens were said, the end was after {place - 1}"
-            due = FinishReason.STOP if token in stops else None
-            if due is None and place == sampling.max_tokens:
-                due = FinishReason.LENGTH
-        if ticket.finish_reason != due:
-            return f"the finish reason after {len(ticket.tokens)} tokens is {ticket.finish_reason}, not {due}"
-        return "" if ticket.ended or ticket.aborted else "it never ended"
+        expected: FinishReason | None = None
+        for place, token in enumerate(request.tokens, start=1):
+            if expected is not None:
+                return f"{len(request.tokens)} tokens were answered, the end was after {place - 1}"
+            expected = FinishReason.STOP if token in stops else None
+            if expected is None and place == sampling.max_tokens:
+                expected = FinishReason.LENGTH
+        if request.finish_reason != expected:
+            return f"the finish reason after {len(request.tokens)} tokens is {request.finish_reason}, not {expected}"
+        return "" if request.ended or request.aborted else "it never ended"
 
     def _is_choice(self, logits: Tensor, history: Sequence[int], position: int, message: Generate) -> bool:
         row = BatchRow(
@@ -153,11 +153,11 @@ class Oracle:
         self.tally.forgiven += forgiven
         return forgiven
 
-    def _scores_fault(self, scores: Tensor, tokens: Sequence[int], told: Sequence[TokenLogprob]) -> str:
+    def _scores_fault(self, scores: Tensor, tokens: Sequence[int], reported: Sequence[TokenLogprob]) -> str:
         """Compare log-probabilities; `scores` [tokens, vocabulary]."""
-        if [entry.token for entry in told] != list(tokens):
-            return f"the scored tokens {[entry.token for entry in told]} are not {list(tokens)}"
-        for row, entry in zip(scores, told, strict=True):
+        if [entry.token for entry in reported] != list(tokens):
+            return f"the scored tokens {[entry.token for entry in reported]} are not {list(tokens)}"
+        for row, entry in zip(scores, reported, strict=True):
             # a token beyond the scores was added to a base whose head is not tied: it is read and never said
             own = float(row[entry.token]) if entry.token < row.numel() else UNSCORED
             expected = [own, *row.topk(len(entry.top)).values.tolist()]
@@ -165,10 +165,10 @@ class Oracle:
                 return fault
         return ""
 
-    def _numbers_fault(self, what: str, told: Sequence[float], expected: Sequence[float]) -> str:
-        if len(told) != len(expected):
-            return f"{what} has {len(told)} numbers, not {len(expected)}"
-        error = max((abs(a - b) for a, b in zip(told, expected, strict=True)), default=0.0)
+    def _numbers_fault(self, what: str, reported: Sequence[float], expected: Sequence[float]) -> str:
+        if len(reported) != len(expected):
+            return f"{what} has {len(reported)} numbers, not {len(expected)}"
+        error = max((abs(a - b) for a, b in zip(reported, expected, strict=True)), default=0.0)
         if not error <= TOLERANCE:  # NaN is no number to be near to
             return f"{what} is {error:.1e} off"
         self.tally.largest_error = max(self.tally.largest_error, error)

@@ -1,4 +1,4 @@
-"""The registry as a person would keep it on paper: what each tenant's names must resolve to after every change."""
+"""The reference for the registry, in memory: what each tenant's names must resolve to after every change."""
 
 from dataclasses import dataclass, field
 
@@ -14,14 +14,14 @@ class Entry:
     promotions: list[int] = field(default_factory=list)
 
 
-class Paper:
+class ReferenceRegistry:
     """Every tenant's names."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str], Entry] = {}
 
     def upload(self, tenant: str, name: str, content: Content) -> int:
-        """Write an upload down; returns the version that is current after it."""
+        """Record an upload; returns the version that is current after it."""
         entry = self._entries.setdefault((tenant, name), Entry())
         if not entry.promotions or entry.versions[entry.promotions[-1]] != content:
             entry.last += 1
@@ -37,7 +37,7 @@ class Paper:
         return None if content is None else (number, content)
 
     def rollback(self, tenant: str, name: str, version: int | None) -> int | None:
-        """Write a rollback down; returns the version that is current after it, None where it must be refused."""
+        """Record a rollback; returns the version that is current after it, None where it must be refused."""
         entry = self._entries.get((tenant, name), Entry())
         if version is None:
             if len(entry.promotions) < 2:
@@ -50,7 +50,7 @@ class Paper:
         return entry.promotions[-1]
 
     def delete(self, tenant: str, name: str) -> bool:
-        """Write a deletion down; false where there is nothing to delete. Version numbers are never used twice."""
+        """Record a deletion; false where there is nothing to delete. Version numbers are never used twice."""
         entry = self._entries.get((tenant, name), Entry())
         known = bool(entry.promotions)
         entry.versions.clear()

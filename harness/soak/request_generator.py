@@ -13,7 +13,7 @@ _FIRST_WORD = 20  # below are special tokens, which may end a generation
 _POOLINGS: tuple[Pooling, ...] = ("last", "mean", "cls")
 
 
-class Asker:
+class RequestGenerator:
     """Draws requests. Most prompts begin with one of a few long texts, at many lengths, so that caches are shared."""
 
     def __init__(self, rng: random.Random, vocab_size: int, longest: int) -> None:

@@ -1,74 +1,74 @@
-"""Everything a walk has asked of the engine: open tickets, those to be judged, and the steps that answer them."""
+"""Tracks all requests of a walk: those open, those to be judged, and the steps that answer them."""
 
 from collections.abc import Sequence
 
 from harness.soak.contents import Content
-from harness.soak.environment import World
-from harness.soak.tracked_request import Ticket, WrongAnswerError
+from harness.soak.environment import Environment
+from harness.soak.tracked_request import TrackedRequest, WrongAnswerError
 from headmix_server.core.messages import Abort, LoadAdapter, Output, Request
 
 MOST_STEPS = 20_000
 """A walk's few requests need some hundred steps; who needs more is stuck."""
 
 
-class Desk:
-    """Hands requests in and sorts the answers."""
+class RequestTracker:
+    """Submits requests and collects their outputs."""
 
-    def __init__(self, world: World) -> None:
-        self.open: dict[str, Ticket] = {}
-        self.closed: list[Ticket] = []
+    def __init__(self, environment: Environment) -> None:
+        self.open: dict[str, TrackedRequest] = {}
+        self.closed: list[TrackedRequest] = []
         self.preemptions = 0
-        self._world = world
-        self._cancelled: dict[str, Ticket] = {}
+        self._environment = environment
+        self._cancelled: dict[str, TrackedRequest] = {}
 
-    def submit(self, messages: Sequence[Request | LoadAdapter], content: Content | None) -> list[Ticket]:
-        """Hand requests in; `content` is what the registry on paper says they must be answered with."""
-        tickets = [Ticket(message, content) for message in messages]
-        for ticket in tickets:
-            self.open[ticket.message.request_id] = ticket
-            if isinstance(ticket.message, LoadAdapter):
-                self._world.engine.load(ticket.message)
+    def submit(self, messages: Sequence[Request | LoadAdapter], content: Content | None) -> list[TrackedRequest]:
+        """Submit requests; `content` is what the reference registry says must answer them."""
+        requests = [TrackedRequest(message, content) for message in messages]
+        for request in requests:
+            self.open[request.message.request_id] = request
+            if isinstance(request.message, LoadAdapter):
+                self._environment.engine.load(request.message)
             else:
-                self._world.engine.submit(ticket.message)
-        return tickets
+                self._environment.engine.submit(request.message)
+        return requests
 
     def cancel(self, request_id: str) -> None:
-        """Abort a request; whatever is said to it afterwards is wrong."""
-        self._world.engine.abort(Abort(request_id=request_id))
-        ticket = self.open.pop(request_id)
-        ticket.aborted = True
-        self._cancelled[request_id] = ticket
-        self.closed.append(ticket)
+        """Abort a request; any output for it afterwards is wrong."""
+        self._environment.engine.abort(Abort(request_id=request_id))
+        request = self.open.pop(request_id)
+        request.aborted = True
+        self._cancelled[request_id] = request
+        self.closed.append(request)
 
     def step(self, seconds: float = 0.01) -> None:
-        """Make one step and file what it says; the rows of a step the walk breaks may fail, and nobody else."""
-        scheduler = self._world.engine.scheduler
+        """Make one step and collect its outputs; rows of a step that the walk breaks may fail, no others."""
+        scheduler = self._environment.engine.scheduler
         names = {number: sequence.request_id for number, sequence in scheduler.running.items()}
         names |= {number: sequence.request_id for number, sequence in scheduler.waiting.items()}
         queued = set(scheduler.waiting)
-        outputs = self._world.step(seconds)
+        outputs = self._environment.step(seconds)
         self.preemptions += sum(s.num_outputs > 0 and n not in queued for n, s in scheduler.waiting.items())
-        for number in self._world.runner.take_broken():
-            if (ticket := self.open.get(names[number])) is not None:
-                ticket.excuse({"internal_error"})
+        for number in self._environment.runner.take_broken():
+            if (request := self.open.get(names[number])) is not None:
+                request.excuse({"internal_error"})
         for output in outputs:
             self._file(output)
-        for account in self._world.engine.accounts.take():
+        for account in self._environment.engine.accounts.take():
             self._cancelled[account.request_id].take_account(account.counts)
 
     def _file(self, output: Output) -> None:
-        ticket = self.open.get(output.request_id) or self._cancelled.get(output.request_id)
-        if ticket is None:
+        request = self.open.get(output.request_id) or self._cancelled.get(output.request_id)
+        if request is None:
             raise WrongAnswerError(f"nobody asked for {output}")
-        ticket.take(output)
-        if ticket.ended:
+        request.take(output)
+        if request.ended:
             self.closed.append(self.open.pop(output.request_id))
 
     def excuse_missing(self, digests: Sequence[str]) -> None:
         """Allow requests whose artifact has just been deleted to find it gone: their adapter may not be loaded yet."""
-        for ticket in self.open.values():
-            if ticket.content is not None and ticket.content.digest in digests:
-                ticket.excuse({"model_not_found"})
+        for request in self.open.values():
+            if request.content is not None and request.content.digest in digests:
+                request.excuse({"model_not_found"})
 
     def drain(self) -> None:
         """Step until the engine is idle.
@@ -76,9 +76,9 @@ class Desk:
         Raises:
             WrongAnswerError: it never is, or a request was never answered.
         """
-        self._world.runner.mend()
+        self._environment.runner.clear_faults()
         for _ in range(MOST_STEPS):
-            if self._world.engine.idle:
+            if self._environment.engine.idle:
                 break
             self.step()
         else:
@@ -87,7 +87,7 @@ class Desk:
             raise WrongAnswerError(f"never answered: {sorted(self.open)}")
         self._cancelled.clear()
 
-    def take_closed(self) -> list[Ticket]:
+    def take_closed(self) -> list[TrackedRequest]:
         """Return what has ended or was cancelled since the last call."""
         closed, self.closed = self.closed, []
         return closed

@@ -1,4 +1,4 @@
-"""One request's account: what was asked, what came back, and the rules every answer must keep."""
+"""One request and its outputs so far, and the rules that every answer must keep."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class WrongAnswerError(AssertionError):
 
 
 @dataclass(slots=True)
-class Ticket:
+class TrackedRequest:
     """`content` None is the base alone. `excused` are the codes this request may fail with."""
 
     message: Request | LoadAdapter
@@ -43,7 +43,7 @@ class Ticket:
     aborted: bool = False
 
     def take(self, output: Output) -> None:
-        """File an output.
+        """Take an output.
 
         Raises:
             WrongAnswerError: the request has ended, was cancelled, or must not be answered so.
@@ -78,7 +78,7 @@ class Ticket:
         least_prompt = most_prompt if self.tokens else counts.cached
         sane = len(self.tokens) <= counts.generated <= most_generated and least_prompt <= counts.prompt <= most_prompt
         if not sane:
-            self._wrong(f"{counts} were computed, {len(self.tokens)} tokens said")
+            self._wrong(f"{counts} were computed, {len(self.tokens)} tokens answered")
 
     def _take_tokens(self, output: TokenOutput) -> None:
         self.ended = output.finish_reason is not None

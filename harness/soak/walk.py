@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.memory import living_objects, resident_mib
-from harness.soak.environment import World
-from harness.soak.operations import OPERATIONS, TENANTS, Scene, expect
+from harness.soak.environment import Environment
+from harness.soak.operations import OPERATIONS, TENANTS, WalkState, expect
 from harness.soak.oracle import Oracle
-from harness.soak.reference_registry import Paper
-from harness.soak.request_generator import Asker
-from harness.soak.request_tracker import Desk
+from harness.soak.reference_registry import ReferenceRegistry
+from harness.soak.request_generator import RequestGenerator
+from harness.soak.request_tracker import RequestTracker
 
 JUDGE_AFTER = 100
 """Answers that are judged together: attaching an adapter to the oracle costs as much as judging one."""
@@ -45,22 +45,24 @@ class Report:
 
 
 class Walk:
-    """One seed's walk through a world. `rest_after` operations everything is drained, judged and deleted."""
+    """One seed's walk through an environment; after every `rest_after` operations all is drained, judged, deleted."""
 
     def __init__(
-        self, seed: int, world: World, oracle: Oracle, *, num_contents: int = 24, rest_after: int = 500
+        self, seed: int, environment: Environment, oracle: Oracle, *, num_contents: int = 24, rest_after: int = 500
     ) -> None:
         rng = random.Random(seed)
         self.report = Report()
         self._seed = seed
         self._began = time.monotonic()
-        self._world = world
+        self._environment = environment
         self._oracle = oracle
         self._rest_after = rest_after
-        self._desk = Desk(world)
+        self._tracker = RequestTracker(environment)
         self._journal: deque[str] = deque(maxlen=REMEMBERED)
-        asker = Asker(rng, world.base.vocab_size, world.limits.longest)
-        self._scene = Scene(rng, world, self._desk, Paper(), asker, num_contents, self._journal.append)
+        generator = RequestGenerator(rng, environment.base.vocab_size, environment.limits.longest)
+        self._state = WalkState(
+            rng, environment, self._tracker, ReferenceRegistry(), generator, num_contents, self._journal.append
+        )
 
     def run(self, goes_on: Callable[[int], bool]) -> Report:
         """Walk while `goes_on(operations so far)`, then come to rest.
@@ -72,12 +74,12 @@ class Walk:
         names, weights = list(OPERATIONS), list(OPERATIONS.values())
         try:
             while goes_on(done):
-                (operation,) = self._scene.rng.choices(names, weights)
+                (operation,) = self._state.rng.choices(names, weights)
                 self.report.operations[operation.__name__] += 1
-                operation(self._scene)
-                self._world.engine.check_integrity()
+                operation(self._state)
+                self._environment.engine.check_integrity()
                 done += 1
-                if len(self._desk.closed) >= JUDGE_AFTER:
+                if len(self._tracker.closed) >= JUDGE_AFTER:
                     self._judge()
                 if done % self._rest_after == 0:
                     self._rest()
@@ -90,37 +92,37 @@ class Walk:
         return self.report
 
     def _judge(self) -> None:
-        expect("wrong answers", self._oracle.judge(self._desk.take_closed()), [])
+        expect("wrong answers", self._oracle.judge(self._tracker.take_closed()), [])
 
     def _rest(self) -> None:
         """Let everything end, judge it, and check that nothing is held; then delete all and count what still lives."""
         self._journal.append("rest")
-        self._desk.drain()
+        self._tracker.drain()
         self._check_released()
         self._judge()
         self._delete_all()
-        self.report.requests, self.report.cancelled = self._scene.asked, self._scene.cancelled
-        self.report.preemptions, self.report.evictions = self._desk.preemptions, self._world.evictions
-        self.report.prefix_hits = self._world.prefix_hits
+        self.report.requests, self.report.cancelled = self._state.asked, self._state.cancelled
+        self.report.preemptions, self.report.evictions = self._tracker.preemptions, self._environment.evictions
+        self.report.prefix_hits = self._environment.prefix_hits
         self.report.objects.append(living_objects())
         self.report.memory.append((time.monotonic() - self._began, resident_mib()))
 
     def _check_released(self) -> None:
-        scheduler = self._world.engine.scheduler
-        self._world.engine.check_integrity()
+        scheduler = self._environment.engine.scheduler
+        self._environment.engine.check_integrity()
         expect("leases at rest", scheduler.tiers.slots.lease_counts(), {})
         expect("free blocks at rest", scheduler.kv_cache.num_free, scheduler.kv_cache.num_blocks)
 
     def _delete_all(self) -> None:
         for tenant in TENANTS:
-            listed = {version.name: version.version for version in self._world.library.catalog.list(tenant)}
-            expect(f"{tenant}'s adapters", listed, self._scene.paper.names(tenant))
+            listed = {version.name: version.version for version in self._environment.library.catalog.list(tenant)}
+            expect(f"{tenant}'s adapters", listed, self._state.registry.names(tenant))
             for name in listed:
-                self._scene.paper.delete(tenant, name)
-                self._world.delete(tenant, name)
-        for number in range(self._scene.num_contents):
-            content = self._world.contents.get(number)
-            expect(f"content {number} is still stored", self._world.stored(content), False)
-        self._desk.drain()
-        tiers = self._world.engine.tiers
+                self._state.registry.delete(tenant, name)
+                self._environment.delete(tenant, name)
+        for number in range(self._state.num_contents):
+            content = self._environment.contents.get(number)
+            expect(f"content {number} is still stored", self._environment.stored(content), False)
+        self._tracker.drain()
+        tiers = self._environment.engine.tiers
         expect("adapters in memory after all were deleted", [*tiers.slots.digests(), *tiers.host.digests()], [])

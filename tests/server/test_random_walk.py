@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from harness.bases.families import FAMILIES
 from harness.memory import slope_per_hour
-from harness.soak.environment import Sizes, World
+from harness.soak.environment import Environment, Sizes
 from harness.soak.http.walk import HttpWalk, served
 from harness.soak.oracle import Oracle
 from harness.soak.request_generator import with_seed
@@ -38,21 +38,21 @@ SEED = 20261123
 @contextmanager
 def walking(
     folder: Path, family: str = "llama", wrap: Callable[[Runner], Runner] = lambda runner: runner
-) -> Iterator[tuple[World, Oracle]]:
+) -> Iterator[tuple[Environment, Oracle]]:
     torch.set_num_threads(1)
     FAMILIES[family].make(folder / "base")
     base = resolve_base(str(folder / "base"))
-    world = World(base, folder, Sizes(), wrap)
+    environment = Environment(base, folder, Sizes(), wrap)
     try:
         with capture_logs():
-            yield world, Oracle(base.folder, world.limits.eos_ids)
+            yield environment, Oracle(base.folder, environment.limits.eos_ids)
     finally:
-        world.close()
+        environment.close()
 
 
 def test_two_thousand_operations_are_answered_right_and_leave_nothing_behind(tmp_path: Path) -> None:
-    with walking(tmp_path) as (world, oracle):
-        report = Walk(SEED, world, oracle, rest_after=700).run(lambda done: done < 2100)
+    with walking(tmp_path) as (environment, oracle):
+        report = Walk(SEED, environment, oracle, rest_after=700).run(lambda done: done < 2100)
     assert report.operations.total() == 2100
     assert oracle.tally.judged > 500
     assert oracle.tally.forgiven <= 2
@@ -70,27 +70,27 @@ def assert_every_corner_was_reached(report: Report) -> None:
 
 
 def test_sliding_windows_and_tied_added_tokens_change_nothing(tmp_path: Path) -> None:
-    with walking(tmp_path, "gemma3_text") as (world, oracle):
-        Walk(SEED, world, oracle).run(lambda done: done < 300)
+    with walking(tmp_path, "gemma3_text") as (environment, oracle):
+        Walk(SEED, environment, oracle).run(lambda done: done < 300)
     assert oracle.tally.judged > 60
 
 
 def test_a_seed_always_walks_the_same_way(tmp_path: Path) -> None:
     said = []
     for number in range(2):
-        with walking(tmp_path / str(number)) as (world, oracle):
-            report = Walk(7, world, oracle).run(lambda done: done < 120)
+        with walking(tmp_path / str(number)) as (environment, oracle):
+            report = Walk(7, environment, oracle).run(lambda done: done < 120)
         said.append((report.operations, report.requests, report.evictions, oracle.tally.judged, oracle.tally.tokens))
     assert said[0] == said[1]
 
 
 async def test_over_http_clients_side_by_side_get_their_own_adapters_answers(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    with served(tmp_path, SEED) as ground:
-        report = await HttpWalk(ground).run(lambda done: done < 200)
-        assert ground.server.stop() == 0
+    with served(tmp_path, SEED) as environment:
+        report = await HttpWalk(environment).run(lambda done: done < 200)
+        assert environment.server.stop() == 0
     assert report.refused == 0
-    assert ground.oracle.tally.judged > 100
+    assert environment.oracle.tally.judged > 100
 
 
 # --- the walk notices --------------------------------------------------------------------------------------------
@@ -172,10 +172,10 @@ class OtherSeed(Broken):
 @pytest.mark.parametrize("fault", [WrongSlot, SilentBase, OtherTensors, SharedBlocks, OtherSeed])
 def test_a_runner_that_computes_with_what_is_not_the_rows_own_is_noticed(tmp_path: Path, fault: type[Broken]) -> None:
     with (
-        walking(tmp_path, wrap=lambda runner: cast("Runner", fault(runner))) as (world, oracle),
+        walking(tmp_path, wrap=lambda runner: cast("Runner", fault(runner))) as (environment, oracle),
         pytest.raises(WalkFailedError) as caught,
     ):
-        Walk(SEED, world, oracle).run(lambda done: done < 400)
+        Walk(SEED, environment, oracle).run(lambda done: done < 400)
     assert f"seed {SEED}" in str(caught.value)
     assert "last operations:" in str(caught.value)
 
@@ -227,15 +227,15 @@ def test_broken_accounts_and_names_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, break_it: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
     break_it(monkeypatch)
-    with walking(tmp_path) as (world, oracle), pytest.raises(WalkFailedError):
-        Walk(SEED, world, oracle).run(lambda done: done < 400)
+    with walking(tmp_path) as (environment, oracle), pytest.raises(WalkFailedError):
+        Walk(SEED, environment, oracle).run(lambda done: done < 400)
 
 
 def test_a_leak_shows_in_the_objects_counted_at_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     monkeypatch.setattr(ReadOut, "release", lambda _, number: kept.append(torch.ones(number)))
-    with walking(tmp_path) as (world, oracle):
-        report = Walk(SEED, world, oracle, rest_after=60).run(lambda done: done < 120)
+    with walking(tmp_path) as (environment, oracle):
+        report = Walk(SEED, environment, oracle, rest_after=60).run(lambda done: done < 120)
     assert report.objects[-1] != report.objects[0]
 
 

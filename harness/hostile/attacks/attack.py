@@ -1,4 +1,4 @@
-"""What an attack is, and the hands that carry it out: connections, a key, material, and a tally of the answers.
+"""What an attack is, and the client that carries it out: connections, a key, files, and counts of the answers.
 
 Runs in the attacker's own process, so it knows nothing of torch and makes no adapters: they lie in a folder.
 """
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 120.0
 PIECE_BYTES = 1 << 18
 
 
-class Material(msgspec.Struct, frozen=True, kw_only=True):
+class AttackResources(msgspec.Struct, frozen=True, kw_only=True):
     """What the attacker has: a tenant's key, one that was revoked, adapters of its own, files, and others' names.
 
     `folder` holds plain.safetensors (a sound adapter), words.safetensors, overflow.safetensors, lora.safetensors with
@@ -43,11 +43,11 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class Hands:
+class AttackClient:
     """One attacking client. `outcomes` counts answers by status, `faults` say what it got and should not have."""
 
     attack: str
-    have: Material
+    resources: AttackResources
     rng: random.Random
     http: httpx2.AsyncClient
     until: float
@@ -55,14 +55,14 @@ class Hands:
     faults: list[str] = field(default_factory=list)
 
     def read(self, file: str) -> bytes:
-        """Return a file of the material."""
-        return (Path(self.have.folder) / file).read_bytes()
+        """Return a file to attack with."""
+        return (Path(self.resources.folder) / file).read_bytes()
 
     def garbage(self) -> bytes:
         """Return a file that is no adapter."""
-        return self.rng.choice(sorted(Path(self.have.folder).glob("garbage-*"))).read_bytes()
+        return self.rng.choice(sorted(Path(self.resources.folder).glob("garbage-*"))).read_bytes()
 
-    def note(self, status: int, body: str, expects: frozenset[int]) -> None:
+    def record(self, status: int, body: str, expects: frozenset[int]) -> None:
         """Count an answer; one that is not expected is a fault, unless it says that there are too many of them."""
         self.outcomes[str(status)] += 1
         if status in expects or status == 429 or (status == 503 and _code(body) == "server_overloaded"):
@@ -70,13 +70,13 @@ class Hands:
         self.fault(f"answered {status}: {body[:200]}")
 
     def fault(self, words: str) -> None:
-        """Note what should not have been."""
+        """Record what should not have happened."""
         self.faults.append(f"{self.attack}: {words}")
 
     async def ask(self, method: str, path: str, expects: frozenset[int], **options: Any) -> httpx2.Response:
-        """Send one request and note its answer."""
+        """Send one request and record its answer."""
         answer = await self.http.request(method, path, **options)
-        self.note(answer.status_code, answer.text, expects)
+        self.record(answer.status_code, answer.text, expects)
         return answer
 
     async def upload(self, name: str, content: bytes, expects: frozenset[int], **fields: str) -> httpx2.Response:
@@ -85,8 +85,8 @@ class Hands:
         return await self.ask("POST", "/v1/adapters", expects, data={"name": name, **fields}, files=files)
 
     async def send(self, expects: frozenset[int], *pieces: bytes, wait_seconds: float = 10.0) -> None:
-        """Send bytes on a connection of their own until they are answered; note the status, or that it was closed."""
-        url = urlsplit(self.have.base_url)
+        """Send bytes on a connection of their own until they are answered; record the status or the close."""
+        url = urlsplit(self.resources.base_url)
         try:
             reader, writer = await asyncio.open_connection(url.hostname, url.port)
         except OSError:
@@ -108,7 +108,7 @@ class Hands:
         if len(words) < 2:
             self.outcomes["closed"] += 1
         else:
-            self.note(int(words[1]), "", expects | {503})
+            self.record(int(words[1]), "", expects | {503})
 
     async def _send_until(
         self, answered: "asyncio.Task[bytes]", writer: asyncio.StreamWriter, pieces: tuple[bytes, ...]
@@ -127,13 +127,13 @@ class Attack:
     """One way to harm others: `strike` is one attempt, made again and again by each of `clients`.
 
     `item` is the number of the weakness it uses, in the list of docs/benchmarks.md; 0 for those before that list.
-    `what` says in a line what is tried. An attempt of one that `waits` need not end within an act: it holds something.
+    `what` says in a line what is tried. An attempt of one that `waits` need not end within a phase: it holds something.
     """
 
     name: str
     item: int
     what: str
-    strike: Callable[[Hands], Awaitable[None]]
+    attempt: Callable[[AttackClient], Awaitable[None]]
     clients: int = 1
     waits: bool = False
 

@@ -5,7 +5,7 @@ import time
 from functools import cache
 from urllib.parse import urlsplit
 
-from harness.hostile.attacks.attack import Attack, Hands, request_head
+from harness.hostile.attacks.attack import Attack, AttackClient, request_head
 
 MIB = 1 << 20
 CHAT = "/v1/chat/completions"
@@ -19,83 +19,83 @@ def _nested() -> bytes:
     return b'{"a":[' + b",".join([b"[]"] * (BODY_BYTES // 3)) + b"]}"
 
 
-async def nested_bodies(hands: Hands) -> None:
+async def nested_bodies(client: AttackClient) -> None:
     """Send 8 MiB of nested lists without a key."""
     body = _nested()
     head = request_head("POST", CHAT, Content_Type="application/json", Content_Length=len(body))
-    await hands.send(frozenset({401, 413}), head, body)
+    await client.send(frozenset({401, 413}), head, body)
 
 
-async def endless_bodies(hands: Hands) -> None:
+async def endless_bodies(client: AttackClient) -> None:
     """Send all of a body but its last byte, and wait."""
     head = request_head("POST", CHAT, Content_Type="application/json", Content_Length=BODY_BYTES)
-    await hands.send(STALLED, head, b" " * (BODY_BYTES - 1), wait_seconds=30)
+    await client.send(STALLED, head, b" " * (BODY_BYTES - 1), wait_seconds=30)
 
 
-async def endless_bodies_with_a_key(hands: Hands) -> None:
+async def endless_bodies_with_a_key(client: AttackClient) -> None:
     """The same, with a key that is valid."""
-    head = request_head("POST", CHAT, hands.have.key, Content_Type="application/json", Content_Length=BODY_BYTES)
-    await hands.send(STALLED, head, b" " * (BODY_BYTES - 1), wait_seconds=30)
+    head = request_head("POST", CHAT, client.resources.key, Content_Type="application/json", Content_Length=BODY_BYTES)
+    await client.send(STALLED, head, b" " * (BODY_BYTES - 1), wait_seconds=30)
 
 
-async def long_header(hands: Hands) -> None:
+async def long_header(client: AttackClient) -> None:
     """Send one header of 96 MiB."""
-    await hands.send(STALLED, request_head("GET", "/v1/models")[:-2] + b"X: ", b"y" * HEADER_BYTES)
+    await client.send(STALLED, request_head("GET", "/v1/models")[:-2] + b"X: ", b"y" * HEADER_BYTES)
 
 
-async def many_headers(hands: Hands) -> None:
+async def many_headers(client: AttackClient) -> None:
     """Send 300,000 headers."""
-    await hands.send(STALLED, request_head("GET", "/v1/models")[:-2], b"A: b\r\n" * 300_000, b"\r\n")
+    await client.send(STALLED, request_head("GET", "/v1/models")[:-2], b"A: b\r\n" * 300_000, b"\r\n")
 
 
-async def slow_headers(hands: Hands) -> None:
+async def slow_headers(client: AttackClient) -> None:
     """Send a header's line each second and never the last."""
-    url = urlsplit(hands.have.base_url)
+    url = urlsplit(client.resources.base_url)
     try:
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
     except OSError:
-        hands.outcomes["refused"] += 1
+        client.outcomes["refused"] += 1
         return
     try:
         writer.write(b"GET / HTTP/1.1\r\n")
-        while time.monotonic() < hands.until and not reader.at_eof():
+        while time.monotonic() < client.until and not reader.at_eof():
             writer.write(b"A: b\r\n")
             await writer.drain()
             await asyncio.sleep(1)
-        hands.outcomes["closed" if reader.at_eof() else "held"] += 1
+        client.outcomes["closed" if reader.at_eof() else "held"] += 1
     except OSError:
-        hands.outcomes["closed"] += 1
+        client.outcomes["closed"] += 1
     finally:
         writer.transport.abort()
 
 
-async def idle_connections(hands: Hands) -> None:
+async def idle_connections(client: AttackClient) -> None:
     """Open 500 connections and send nothing."""
-    url = urlsplit(hands.have.base_url)
+    url = urlsplit(client.resources.base_url)
     opened: list[asyncio.StreamWriter] = []
     try:
         for _ in range(500):
             _, writer = await asyncio.open_connection(url.hostname, url.port)
             opened.append(writer)
-        hands.outcomes["opened"] += len(opened)
+        client.outcomes["opened"] += len(opened)
         await asyncio.sleep(1)
     except OSError:
-        hands.outcomes["refused"] += 1
+        client.outcomes["refused"] += 1
     finally:
         for writer in opened:
             writer.transport.abort()
 
 
-async def scrapes(hands: Hands) -> None:
+async def scrapes(client: AttackClient) -> None:
     """Ask for the metrics without a key."""
-    await hands.ask("GET", "/metrics", frozenset({200, 401}), headers={"Authorization": ""})
+    await client.ask("GET", "/metrics", frozenset({200, 401}), headers={"Authorization": ""})
 
 
-async def use_a_revoked_key(hands: Hands) -> None:
+async def use_a_revoked_key(client: AttackClient) -> None:
     """Use a key that was taken away."""
-    path = hands.rng.choice(["/v1/models", "/v1/adapters", "/v1/tenants"])
-    headers = {"Authorization": f"Bearer {hands.have.revoked}"}
-    await hands.ask("GET", path, frozenset({401}), headers=headers)
+    path = client.rng.choice(["/v1/models", "/v1/adapters", "/v1/tenants"])
+    headers = {"Authorization": f"Bearer {client.resources.revoked}"}
+    await client.ask("GET", path, frozenset({401}), headers=headers)
 
 
 ATTACKS = (

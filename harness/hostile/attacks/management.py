@@ -1,46 +1,46 @@
 """Attacks on the routes that manage adapters: pins of others' bytes, and as many writes as go."""
 
-from harness.hostile.attacks.attack import Attack, Hands, with_field
+from harness.hostile.attacks.attack import Attack, AttackClient, with_field
 
 DONE = frozenset({200, 201})
 REFUSED = frozenset({400, 404, 409, 413, 422, 507})
 
 
-async def pin_shared_bytes(hands: Hands) -> None:
+async def pin_shared_bytes(client: AttackClient) -> None:
     """Upload the bytes of adapters that others share, and pin them: whoever pins must be who is charged."""
-    for place, shared in enumerate(hands.have.shared):
+    for place, shared in enumerate(client.resources.shared):
         owner, _, name = shared.partition("/")
-        file = await hands.ask("GET", f"/v1/adapters/{name}/file", DONE, params={"owner": owner})
+        file = await client.ask("GET", f"/v1/adapters/{name}/file", DONE, params={"owner": owner})
         if file.status_code != 200:
             continue
-        await hands.upload(f"pinned-{place}", file.content, DONE | REFUSED)
-        await hands.ask("POST", f"/v1/adapters/pinned-{place}/pin", DONE | REFUSED)
+        await client.upload(f"pinned-{place}", file.content, DONE | REFUSED)
+        await client.ask("POST", f"/v1/adapters/pinned-{place}/pin", DONE | REFUSED)
 
 
-async def pin_own_adapters(hands: Hands) -> None:
+async def pin_own_adapters(client: AttackClient) -> None:
     """Pin as many adapters of its own as go."""
-    name = hands.rng.choice(hands.have.adapters)
-    await hands.ask("POST", f"/v1/adapters/{name}/pin", DONE | REFUSED)
+    name = client.rng.choice(client.resources.adapters)
+    await client.ask("POST", f"/v1/adapters/{name}/pin", DONE | REFUSED)
 
 
-async def write_on_and_on(hands: Hands) -> None:
+async def write_on_and_on(client: AttackClient) -> None:
     """Share an adapter and take it back."""
-    path = f"/v1/adapters/{hands.rng.choice(hands.have.adapters)}/sharing"
-    await hands.ask("PUT", path, DONE, json={"everyone": True})
-    await hands.ask("DELETE", path, DONE)
+    path = f"/v1/adapters/{client.rng.choice(client.resources.adapters)}/sharing"
+    await client.ask("PUT", path, DONE, json={"everyone": True})
+    await client.ask("DELETE", path, DONE)
 
 
-async def upload_on_and_on(hands: Hands) -> None:
+async def upload_on_and_on(client: AttackClient) -> None:
     """Publish version after version of one name."""
-    number = hands.rng.randrange(10**9)
-    file = with_field(hands.read("plain.safetensors"), "created_by", f'"version {number}"')
-    await hands.upload("versions", file, DONE | REFUSED)
+    number = client.rng.randrange(10**9)
+    file = with_field(client.read("plain.safetensors"), "created_by", f'"version {number}"')
+    await client.upload("versions", file, DONE | REFUSED)
 
 
-async def list_everything(hands: Hands) -> None:
+async def list_everything(client: AttackClient) -> None:
     """Ask for every list there is."""
     for path in ("/v1/models", "/v1/adapters?limit=1000", "/v1/usage"):
-        await hands.ask("GET", path, DONE)
+        await client.ask("GET", path, DONE)
 
 
 ATTACKS = (

@@ -3,7 +3,7 @@
 import json
 from functools import cache
 
-from harness.hostile.attacks.attack import Attack, Hands, request_head, with_field
+from harness.hostile.attacks.attack import Attack, AttackClient, request_head, with_field
 
 MIB = 1 << 20
 KEPT = frozenset({200, 201})
@@ -13,16 +13,16 @@ DEEP = 240
 UPLOAD_BYTES = 24 * MIB
 
 
-async def upload_garbage(hands: Hands) -> None:
+async def upload_garbage(client: AttackClient) -> None:
     """Upload what is no adapter, under names of its own and of others."""
-    name = hands.rng.choice([*hands.have.victims, "garbage", "../../etc/passwd", ""])
-    await hands.upload(name, hands.garbage(), frozenset({400, 413, 422}))
+    name = client.rng.choice([*client.resources.victims, "garbage", "../../etc/passwd", ""])
+    await client.upload(name, client.garbage(), frozenset({400, 413, 422}))
 
 
-async def slow_pattern(hands: Hands) -> None:
+async def slow_pattern(client: AttackClient) -> None:
     """Upload a LoRA whose ranks are given by a pattern that backtracking never finishes."""
-    config = {**json.loads(hands.read("lora.json")), "rank_pattern": {"([a-z_0-9.]+)+!": 8}}
-    await hands.upload("pattern", hands.read("lora.safetensors"), EITHER, config=json.dumps(config))
+    config = {**json.loads(client.read("lora.json")), "rank_pattern": {"([a-z_0-9.]+)+!": 8}}
+    await client.upload("pattern", client.read("lora.safetensors"), EITHER, config=json.dumps(config))
 
 
 @cache
@@ -30,78 +30,80 @@ def _fat(plain: bytes) -> bytes:
     return with_field(plain, "training", '{"a":[' + ",".join(["[]"] * 1_300_000) + "]}")
 
 
-async def fat_training(hands: Hands) -> None:
+async def fat_training(client: AttackClient) -> None:
     """Upload an adapter that tells 3.9 MiB of its training, and ask it."""
-    await _upload_and_use(hands, "fat", _fat(hands.read("plain.safetensors")))
+    await _upload_and_use(client, "fat", _fat(client.read("plain.safetensors")))
 
 
-async def nested_training(hands: Hands) -> None:
+async def nested_training(client: AttackClient) -> None:
     """Upload an adapter whose notes on its training are nested deeply, share it, and list it."""
     text = '{"a":' + "[" * DEEP + "]" * DEEP + "}"
-    await _upload_and_use(hands, "deep", with_field(hands.read("plain.safetensors"), "training", text))
+    await _upload_and_use(client, "deep", with_field(client.read("plain.safetensors"), "training", text))
 
 
-async def _upload_and_use(hands: Hands, name: str, file: bytes) -> None:
-    answer = await hands.upload(name, file, EITHER)
+async def _upload_and_use(client: AttackClient, name: str, file: bytes) -> None:
+    answer = await client.upload(name, file, EITHER)
     if answer.status_code not in KEPT:
         return
     answered = frozenset({200, 404})  # another attempt may just have deleted it
-    await hands.ask("PUT", f"/v1/adapters/{name}/sharing", answered, json={"everyone": True})
-    await hands.ask("POST", "/v1/completions", answered, json={"model": name, "prompt": "a", "max_tokens": 1})
-    await hands.ask("GET", "/v1/adapters", answered)
+    await client.ask("PUT", f"/v1/adapters/{name}/sharing", answered, json={"everyone": True})
+    await client.ask("POST", "/v1/completions", answered, json={"model": name, "prompt": "a", "max_tokens": 1})
+    await client.ask("GET", "/v1/adapters", answered)
 
 
-async def most_metadata(hands: Hands) -> None:
+async def most_metadata(client: AttackClient) -> None:
     """Upload adapters with as much metadata as is just allowed, share them with everyone, and list them."""
-    number = hands.rng.randrange(12)
+    number = client.rng.randrange(12)
     notes = json.dumps({f"note-{place}": "é" * 400 for place in range(30)})
-    await _upload_and_use(hands, f"notes-{number}", with_field(hands.read("plain.safetensors"), "training", notes))
+    await _upload_and_use(client, f"notes-{number}", with_field(client.read("plain.safetensors"), "training", notes))
 
 
-async def many_adapters(hands: Hands) -> None:
+async def many_adapters(client: AttackClient) -> None:
     """Upload one adapter after the other and ask each, so that memory fills with them."""
-    number = hands.rng.randrange(10**9)
-    file = with_field(hands.read("plain.safetensors"), "created_by", f'"copy {number}"')
-    answer = await hands.upload(f"copy-{number}", file, EITHER)
+    number = client.rng.randrange(10**9)
+    file = with_field(client.read("plain.safetensors"), "created_by", f'"copy {number}"')
+    answer = await client.upload(f"copy-{number}", file, EITHER)
     if answer.status_code in KEPT:
         body = {"model": f"copy-{number}", "prompt": "a", "max_tokens": 1}
-        await hands.ask("POST", "/v1/completions", frozenset({200}), json=body)
+        await client.ask("POST", "/v1/completions", frozenset({200}), json=body)
 
 
-async def endless_upload(hands: Hands) -> None:
+async def endless_upload(client: AttackClient) -> None:
     """Send 24 MiB of an upload and never its end."""
     head = request_head(
-        *("POST", "/v1/adapters", hands.have.key),
+        *("POST", "/v1/adapters", client.resources.key),
         Content_Type="multipart/form-data; boundary=b",
         Content_Length=1 << 30,
     )
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    await hands.send(REFUSED | {408}, head, part, b"\0" * UPLOAD_BYTES, wait_seconds=20)
+    await client.send(REFUSED | {408}, head, part, b"\0" * UPLOAD_BYTES, wait_seconds=20)
 
 
-async def added_words(hands: Hands) -> None:
+async def added_words(client: AttackClient) -> None:
     """Upload adapters that add words to the vocabulary, each others, and ask them in turn."""
-    number = hands.rng.randrange(40)
+    number = client.rng.randrange(40)
     words = json.dumps([f"<word-{number}-{place}>" for place in range(200)])
-    await _upload_and_use(hands, f"words-{number}", with_field(hands.read("words.safetensors"), "added_tokens", words))
+    await _upload_and_use(
+        client, f"words-{number}", with_field(client.read("words.safetensors"), "added_tokens", words)
+    )
 
 
-async def overflow(hands: Hands) -> None:
+async def overflow(client: AttackClient) -> None:
     """Ask an adapter whose numbers overflow in float32: an error of its own, and nothing to others."""
-    await hands.upload("overflow", hands.read("overflow.safetensors"), EITHER)
-    body = {"model": "overflow", "prompt": hands.have.prompt, "max_tokens": 16, "ignore_eos": True}
-    answer = await hands.ask("POST", "/v1/completions", frozenset({200, 404, 500}), json=body)
+    await client.upload("overflow", client.read("overflow.safetensors"), EITHER)
+    body = {"model": "overflow", "prompt": client.resources.prompt, "max_tokens": 16, "ignore_eos": True}
+    answer = await client.ask("POST", "/v1/completions", frozenset({200, 404, 500}), json=body)
     if answer.status_code == 500 and answer.json()["error"]["code"] != "numerical_error":
-        hands.fault(f"an adapter that overflows was answered {answer.text[:200]}")
+        client.fault(f"an adapter that overflows was answered {answer.text[:200]}")
 
 
-async def odd_forms(hands: Hands) -> None:
+async def odd_forms(client: AttackClient) -> None:
     """Send forms that once were an error of the server's own: a long boundary, control characters, no parts."""
-    boundary = hands.rng.choice(["b" * 300, "b", ""])
+    boundary = client.rng.choice(["b" * 300, "b", ""])
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    body = hands.rng.choice([b"", b"--b--\r\n", b"--b\r\n\r\n\r\n--b--\r\n", b"\x00" * 1000])
-    await hands.ask("POST", "/v1/adapters", REFUSED, content=body, headers=headers)
-    await hands.upload("a\x1b[2Jb", b"x", REFUSED)
+    body = client.rng.choice([b"", b"--b--\r\n", b"--b\r\n\r\n\r\n--b--\r\n", b"\x00" * 1000])
+    await client.ask("POST", "/v1/adapters", REFUSED, content=body, headers=headers)
+    await client.upload("a\x1b[2Jb", b"x", REFUSED)
 
 
 ATTACKS = (

@@ -1,6 +1,6 @@
 """One client of the HTTP walk: it draws what to do, does it, and judges what it was answered.
 
-Its names are its own, so what each must answer stands on its own paper, whatever the other clients do meanwhile.
+Each client has names of its own, so its own reference registry knows what each of them must answer.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ import httpx2
 
 from harness.server.running_server import RunningServer
 from harness.soak.contents import Content, Contents
-from harness.soak.http.tenant import PATIENCE_SECONDS, Vocabulary, Wire, sampling_of
+from harness.soak.http.tenant import PATIENCE_SECONDS, HttpTenant, Vocabulary, sampling_of
 from harness.soak.operations import expect
 from harness.soak.oracle import Oracle
-from harness.soak.reference_registry import Paper
-from harness.soak.request_generator import Asker
-from harness.soak.tracked_request import Ticket, WrongAnswerError
+from harness.soak.reference_registry import ReferenceRegistry
+from harness.soak.request_generator import RequestGenerator
+from harness.soak.tracked_request import TrackedRequest, WrongAnswerError
 from headmix_server.core.messages import Classify, Embed, Generate
 from headmix_server.core.types import AdapterRef, EmbeddingParams
 from headmix_server.text.detokenize import prompt_text
@@ -44,7 +44,7 @@ class HttpReport:
 
 
 @dataclass(slots=True)
-class Ground:
+class HttpEnvironment:
     """What all clients of a walk share. While the engine is being replaced, requests may be refused."""
 
     seed: int
@@ -65,62 +65,61 @@ class EngineGoneError(Exception):
 class WalkingClient:
     """One tenant's client: draws an operation, does it over HTTP, and judges what it was answered."""
 
-    def __init__(self, ground: Ground, number: int) -> None:
-        self._ground = ground
+    def __init__(self, environment: HttpEnvironment, number: int) -> None:
+        self._environment = environment
         self._number = number
-        self._rng = random.Random(ground.seed * 1000 + number)
+        self._rng = random.Random(environment.seed * 1000 + number)
         self._tenant = f"tenant-{number % NUM_TENANTS}"
         self._names = [f"{name}-{number}" for name in NAMES]
-        self._paper = Paper()
+        self._registry = ReferenceRegistry()
         self._journal: deque[str] = deque(maxlen=20)
-        self._asker = Asker(self._rng, ground.tokenizer.vocab_size, LONGEST)
+        self._generator = RequestGenerator(self._rng, environment.tokenizer.vocab_size, LONGEST)
         self._asked = 0
 
     async def walk(self) -> None:
         """Walk for as long as the walk goes on."""
         names, weights = zip(*_OPERATIONS.items(), strict=True)
-        server = self._ground.server
+        server = self._environment.server
         admin = httpx2.AsyncClient(base_url=server.base_url, headers=server.headers, timeout=PATIENCE_SECONDS)
         async with admin:
-            self._wire = await Wire.of_tenant(admin, self._tenant)
+            self._http = await HttpTenant.of_tenant(admin, self._tenant)
         try:
-            async with self._wire:
-                while self._ground.goes_on(self._ground.report.operations.total()):
+            async with self._http:
+                while self._environment.goes_on(self._environment.report.operations.total()):
                     (name,) = self._rng.choices(names, weights)
-                    self._ground.report.operations[name] += 1
+                    self._environment.report.operations[name] += 1
                     await self._do(name)
         except Exception as error:
             last = "\n  ".join(self._journal)
-            text = (
-                f"seed {self._ground.seed}, {self._tenant}: {type(error).__name__}: {error}\nlast operations:\n  {last}"
-            )
+            reason = f"{type(error).__name__}: {error}"
+            text = f"seed {self._environment.seed}, {self._tenant}: {reason}\nlast operations:\n  {last}"
             raise WrongAnswerError(text) from error
 
     async def _do(self, name: str) -> None:
         try:
             await getattr(self, name)()
         except EngineGoneError:
-            self._ground.report.refused += 1
+            self._environment.report.refused += 1
             await asyncio.sleep(0.2)
 
-    def _accept(self, status: int, body: object, due: int) -> bool:
-        """Tell whether an answer is the one due; while the engine is being replaced it may be a refusal instead."""
-        if status == due:
+    def _check_status(self, status: int, body: object, expected: int) -> bool:
+        """Check an answer's status; while the engine is being replaced the request may be refused instead."""
+        if status == expected:
             return True
-        if status in {500, 503} and self._ground.kills_under_way:
+        if status in {500, 503} and self._environment.kills_under_way:
             raise EngineGoneError
-        raise WrongAnswerError(f"HTTP {status}, not {due}: {body}")
+        raise WrongAnswerError(f"HTTP {status}, not {expected}: {body}")
 
     # --- the registry --------------------------------------------------------------------------------------------
 
     async def upload(self) -> None:
         """Publish an artifact."""
         name = self._rng.choice(self._names)
-        content = self._ground.contents.get(self._rng.randrange(NUM_CONTENTS))
+        content = self._environment.contents.get(self._rng.randrange(NUM_CONTENTS))
         self._journal.append(f"upload {content.number} as {name}")
-        before = self._paper.resolve(self._tenant, name)
-        status, body = await self._wire.upload(name, content.path.read_bytes())
-        version = self._paper.upload(self._tenant, name, content)
+        before = self._registry.resolve(self._tenant, name)
+        status, body = await self._http.upload(name, content.path.read_bytes())
+        version = self._registry.upload(self._tenant, name, content)
         expect("an upload's status", status, 200 if before is not None and before[1] == content else 201)
         expect("an upload's version", (body["version"], body["digest"]), (version, content.digest))
 
@@ -129,31 +128,31 @@ class WalkingClient:
         name = self._rng.choice(self._names)
         version = self._rng.randint(1, 3) if self._rng.random() < 0.5 else None
         self._journal.append(f"roll {name} back to {version}")
-        due = self._paper.rollback(self._tenant, name, version)
-        status, body = await self._wire.post(f"/v1/adapters/{name}/rollback", {"version": version})
-        if due is None:
+        expected = self._registry.rollback(self._tenant, name, version)
+        status, body = await self._http.post(f"/v1/adapters/{name}/rollback", {"version": version})
+        if expected is None:
             expect("a rollback to nothing", status in {400, 404}, True)
         else:
-            expect("a rollback", (status, body.get("version")), (200, due))
+            expect("a rollback", (status, body.get("version")), (200, expected))
 
     async def delete(self) -> None:
         """Delete an adapter with all its versions."""
         name = self._rng.choice(self._names)
         self._journal.append(f"delete {name}")
-        status = await self._wire.delete(f"/v1/adapters/{name}")
-        expect("a deletion's status", status, 200 if self._paper.delete(self._tenant, name) else 404)
+        status = await self._http.delete(f"/v1/adapters/{name}")
+        expect("a deletion's status", status, 200 if self._registry.delete(self._tenant, name) else 404)
 
     async def load(self) -> None:
         """Bring an adapter to the device."""
         if (chosen := self._choose()) is not None and chosen[2] is not None:
             self._journal.append(f"load {chosen[0]}")
-            self._accept(*await self._wire.post(f"/v1/adapters/{chosen[0]}/load", {}), 200)
+            self._check_status(*await self._http.post(f"/v1/adapters/{chosen[0]}/load", {}), 200)
 
     async def ask_for_another_s(self) -> None:
         """Ask for an adapter of the next client, which is another tenant's; it must not be found."""
         self._journal.append("ask for another's")
         body = {"model": f"{NAMES[0]}-{self._number + 1}", "prompt": [30, 31], "max_tokens": 2}
-        status, answer = await self._wire.post("/v1/completions", body)
+        status, answer = await self._http.post("/v1/completions", body)
         expect("another's adapter", (status, answer["error"]["code"]), (404, "model_not_found"))
 
     # --- requests ------------------------------------------------------------------------------------------------
@@ -161,9 +160,9 @@ class WalkingClient:
     def _choose(self) -> tuple[str, int | None, Content | None] | None:
         """Draw a model: (what to call it, its version, what must answer); None where the name drawn has nothing."""
         if self._rng.random() < 0.15:
-            return self._ground.server.base.name, None, None
+            return self._environment.server.base.name, None, None
         name = self._rng.choice(self._names)
-        found = self._paper.resolve(self._tenant, name)
+        found = self._registry.resolve(self._tenant, name)
         return None if found is None else (name, found[0], found[1])
 
     def _ref(self, name: str, version: int | None, content: Content | None) -> AdapterRef | None:
@@ -171,7 +170,7 @@ class WalkingClient:
             return None
         return AdapterRef(
             digest=content.digest,
-            base=self._ground.contents.base.fingerprint,
+            base=self._environment.contents.base.fingerprint,
             path=str(content.path),
             name=name,
             version=version,
@@ -204,35 +203,39 @@ class WalkingClient:
         else:
             await self._stream(name, version, content)
 
-    def _judge(self, tickets: list[Ticket], content: Content | None, told: str | None, version: int | None) -> None:
-        due = None if content is None else f"@{version} {content.digest}"
-        expect("the adapter header", told if told is None else told[told.index("@") :], due)
-        expect("wrong answers", self._ground.oracle.judge(tickets), [])
+    def _judge(
+        self, requests: list[TrackedRequest], content: Content | None, header: str | None, version: int | None
+    ) -> None:
+        expected = None if content is None else f"@{version} {content.digest}"
+        expect("the adapter header", header if header is None else header[header.index("@") :], expected)
+        expect("wrong answers", self._environment.oracle.judge(requests), [])
 
     async def _classify(self, name: str, version: int | None, content: Content) -> None:
         text = self._rng.choice(TEXTS)
-        status, body, told = await self._wire.ask("/v1/classify", {"model": name, "input": text})
-        self._accept(status, body, 200)
+        status, body, header = await self._http.ask("/v1/classify", {"model": name, "input": text})
+        self._check_status(status, body, 200)
         ref = self._ref(name, version, content)
         if ref is not None:
-            prompt = self._ground.tokenizer.encode(text)
+            prompt = self._environment.tokenizer.encode(text)
             message = Classify(request_id=f"c{self._asked}", tenant=self._tenant, prompt=prompt, adapter=ref)
-            self._judge([Ticket(message, content, probs=body["data"][0]["probs"], ended=True)], content, told, version)
+            self._judge(
+                [TrackedRequest(message, content, probs=body["data"][0]["probs"], ended=True)], content, header, version
+            )
 
     async def _embed(self, name: str, version: int | None, content: Content | None) -> None:
-        prompt, params = self._asker.prompt(0), EmbeddingParams(pooling="mean", normalize=True)
+        prompt, params = self._generator.prompt(0), EmbeddingParams(pooling="mean", normalize=True)
         asked = {"model": name, "input": prompt, "pooling": params.pooling, "normalize": params.normalize}
-        status, body, told = await self._wire.ask("/v1/embeddings", asked)
-        self._accept(status, body, 200)
+        status, body, header = await self._http.ask("/v1/embeddings", asked)
+        self._check_status(status, body, 200)
         ref = self._ref(name, version, content)
         message = Embed(request_id=f"e{self._asked}", tenant=self._tenant, prompt=prompt, adapter=ref, params=params)
         vector = body["data"][0]["embedding"]
-        self._judge([Ticket(message, content, vector=vector, ended=True)], content, told, version)
+        self._judge([TrackedRequest(message, content, vector=vector, ended=True)], content, header, version)
 
     def _completion(self, name: str, content: Content | None) -> dict[str, Any]:
         return {
             "model": name,
-            "prompt": self._asker.prompt(0 if content is None else content.num_added),
+            "prompt": self._generator.prompt(0 if content is None else content.num_added),
             "max_tokens": self._rng.choice((1, 3, 8, 16)),
             "temperature": self._rng.choice((0, 0, 0.8)),
             "seed": self._rng.randrange(5),
@@ -241,11 +244,11 @@ class WalkingClient:
             "ignore_eos": True,
         }
 
-    def _tickets(
+    def _tracked(
         self, asked: dict[str, Any], ref: AdapterRef | None, content: Content | None, choices: dict[int, list[Any]]
-    ) -> list[Ticket]:
-        """Make tickets of a completion's choices; what did not end was left by the client."""
-        tickets = []
+    ) -> list[TrackedRequest]:
+        """Return a tracked request for each choice of a completion; one that did not end was left by the client."""
+        requests = []
         for index, pieces in sorted(choices.items()):
             message = Generate(
                 request_id=f"g{self._asked}-{index}",
@@ -254,40 +257,40 @@ class WalkingClient:
                 adapter=ref,
                 sampling=sampling_of(asked, index),
             )
-            ticket = Ticket(message, content)
-            self._ground.vocabulary.fill(ticket, pieces)
-            ticket.aborted = not ticket.ended
-            tokenizer, whole = self._ground.tokenizer, [*asked["prompt"], *ticket.tokens]
-            if ticket.ended and max(whole) < tokenizer.vocab_size:
+            request = TrackedRequest(message, content)
+            self._environment.vocabulary.fill(request, pieces)
+            request.aborted = not request.ended
+            tokenizer, whole = self._environment.tokenizer, [*asked["prompt"], *request.tokens]
+            if request.ended and max(whole) < tokenizer.vocab_size:
                 text = "".join(piece["text"] for piece in pieces)
                 expect("the text", text, tokenizer.decode(whole)[len(prompt_text(tokenizer, asked["prompt"])) :])
-            tickets.append(ticket)
-        return tickets
+            requests.append(request)
+        return requests
 
     async def _complete(self, name: str, version: int | None, content: Content | None) -> None:
         asked = self._completion(name, content)
-        status, body, told = await self._wire.ask("/v1/completions", asked)
-        self._accept(status, body, 200)
+        status, body, header = await self._http.ask("/v1/completions", asked)
+        self._check_status(status, body, 200)
         choices = {choice["index"]: [choice] for choice in body["choices"]}
-        tickets = self._tickets(asked, self._ref(name, version, content), content, choices)
-        expect("the choices that ended", sum(ticket.ended for ticket in tickets), asked["n"])
-        self._judge(tickets, content, told, version)
+        requests = self._tracked(asked, self._ref(name, version, content), content, choices)
+        expect("the choices that ended", sum(request.ended for request in requests), asked["n"])
+        self._judge(requests, content, header, version)
 
     async def _stream(self, name: str, version: int | None, content: Content | None) -> None:
         """Stream, and half of the time leave in the middle."""
         asked = self._completion(name, content)
         leave_after = self._rng.randint(1, 12) if self._rng.random() < 0.5 else None
-        status, events, told = await self._wire.stream("/v1/completions", asked, leave_after)
-        self._accept(status, events, 200)
+        status, events, header = await self._http.stream("/v1/completions", asked, leave_after)
+        self._check_status(status, events, 200)
         if events and "error" in events[-1]:
-            self._accept(503, events[-1], 200)
+            self._check_status(503, events[-1], 200)
         choices: dict[int, list[Any]] = {}
         for choice in (choice for event in events for choice in event["choices"]):
             choices.setdefault(choice["index"], []).append(choice)
-        tickets = self._tickets(asked, self._ref(name, version, content), content, choices)
+        requests = self._tracked(asked, self._ref(name, version, content), content, choices)
         if leave_after is None:
-            expect("the choices that ended", sum(ticket.ended for ticket in tickets), asked["n"])
-        self._judge(tickets, content, told, version)
+            expect("the choices that ended", sum(request.ended for request in requests), asked["n"])
+        self._judge(requests, content, header, version)
 
 
 _OPERATIONS = {"ask": 60, "upload": 14, "rollback": 5, "delete": 3, "load": 4, "ask_for_another_s": 2}

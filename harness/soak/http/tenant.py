@@ -1,4 +1,4 @@
-"""One tenant's end of HTTP for the walk: requests out, statuses, bodies and events back, answers made into tickets."""
+"""One tenant of the walk over HTTP: sends requests, reads statuses, bodies and events, decodes answers to tokens."""
 
 import json
 from types import TracebackType
@@ -7,7 +7,7 @@ from typing import Any, Self
 import httpx2
 
 from harness.soak.contents import WORDS
-from harness.soak.tracked_request import Ticket
+from harness.soak.tracked_request import TrackedRequest
 from headmix.http.sse import SSEDecoder
 from headmix_server.core.seeds import for_choice
 from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
@@ -38,22 +38,22 @@ class Vocabulary:
         """Return the token that is shown so."""
         return self._ids[shown]
 
-    def fill(self, ticket: Ticket, pieces: list[dict[str, Any]]) -> None:
-        """Take a choice's pieces, in order, as what the ticket was answered."""
+    def fill(self, request: TrackedRequest, pieces: list[dict[str, Any]]) -> None:
+        """Take a choice's pieces, in order, as the request's answer."""
         for piece in pieces:
             logprobs = piece["logprobs"] or {"tokens": [], "token_logprobs": []}
             tokens = [self.token(text) for text in logprobs["tokens"]]
-            ticket.tokens.extend(tokens)
-            ticket.logprobs.extend(
+            request.tokens.extend(tokens)
+            request.logprobs.extend(
                 TokenLogprob(token=token, logprob=score)
                 for token, score in zip(tokens, logprobs["token_logprobs"], strict=True)
             )
             if piece["finish_reason"] is not None:
-                ticket.finish_reason = FinishReason(piece["finish_reason"])
-                ticket.ended = True
+                request.finish_reason = FinishReason(piece["finish_reason"])
+                request.ended = True
 
 
-class Wire:
+class HttpTenant:
     """A tenant's connection, with a key of its own."""
 
     def __init__(self, base_url: str, key: str) -> None:
@@ -61,7 +61,7 @@ class Wire:
         self._http = httpx2.AsyncClient(base_url=base_url, headers=headers, timeout=PATIENCE_SECONDS)
 
     @classmethod
-    async def of_tenant(cls, admin: httpx2.AsyncClient, tenant: str) -> "Wire":
+    async def of_tenant(cls, admin: httpx2.AsyncClient, tenant: str) -> "HttpTenant":
         """Make the tenant where it is new, and a key for it."""
         (await admin.post("/v1/tenants", json={"name": tenant})).raise_for_status()
         made = await admin.post(f"/v1/tenants/{tenant}/keys", json={"scopes": ["inference", "adapters"], "name": None})
@@ -99,12 +99,12 @@ class Wire:
         """Stream, and leave after so many events; returns status, events and which adapter answered."""
         events: list[dict[str, Any]] = []
         async with self._http.stream("POST", path, json={**body, "stream": True}) as answer:
-            told = answer.headers.get(ADAPTER_HEADER)
+            header = answer.headers.get(ADAPTER_HEADER)
             if answer.status_code != 200:
-                return answer.status_code, [json.loads(await answer.aread())], told
+                return answer.status_code, [json.loads(await answer.aread())], header
             decoder = SSEDecoder()  # not aiter_lines: a text may hold characters that Python takes for line ends
             async for block in answer.aiter_bytes():
                 events.extend(json.loads(event.data) for event in decoder.feed(block) if event.data.startswith("{"))
                 if leave_after is not None and len(events) >= leave_after:
                     break
-        return 200, events, told
+        return 200, events, header

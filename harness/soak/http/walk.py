@@ -1,8 +1,8 @@
 """The walk over HTTP: tenants side by side against a real server with few slots and little cache, its engine killed.
 
-Each client has names of its own, so it knows on paper what each must answer, while all share one engine's batches. What
-comes back over HTTP is turned into tickets and judged like any other; order depends on the machine, so a seed fixes
-what each client does, not how their requests meet.
+Each client has names of its own and a registry of what each must answer, while all share one engine's batches.
+Responses become tracked requests and are judged like any other. Timing depends on the machine, so a seed fixes what
+each client does, not how their requests meet.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from harness.bases.families import FAMILIES
 from harness.memory import resident_mib
 from harness.server.running_server import running_server
 from harness.soak.contents import Contents
-from harness.soak.http.client import Ground, HttpReport, WalkingClient
+from harness.soak.http.client import HttpEnvironment, HttpReport, WalkingClient
 from harness.soak.http.tenant import PATIENCE_SECONDS, Vocabulary
 from harness.soak.operations import expect
 from harness.soak.oracle import Oracle
@@ -35,8 +35,8 @@ GRACE_SECONDS = 2.0
 class HttpWalk:
     """Several clients on one server, and the hand that kills its engine."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, environment: HttpEnvironment) -> None:
+        self._environment = environment
         self._began = time.monotonic()
 
     async def run(self, goes_on: Callable[[int], bool], *, kill_every: float | None = None) -> HttpReport:
@@ -47,8 +47,8 @@ class HttpWalk:
         Raises:
             WrongAnswerError: anything is wrong; the message has the seed and what that client did last.
         """
-        self._ground.goes_on = goes_on
-        clients = [WalkingClient(self._ground, number) for number in range(CLIENTS)]
+        self._environment.goes_on = goes_on
+        clients = [WalkingClient(self._environment, number) for number in range(CLIENTS)]
         others = [asyncio.ensure_future(self._sample())]
         if kill_every is not None:
             others.append(asyncio.ensure_future(self._kill(kill_every)))
@@ -61,32 +61,32 @@ class HttpWalk:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
         await self._check_at_rest()
-        return self._ground.report
+        return self._environment.report
 
     async def _sample(self) -> None:
         while True:
             now = time.monotonic() - self._began
-            self._ground.report.api_memory.append((now, resident_mib(self._ground.server.process.pid)))
-            if not self._ground.kills_under_way:
-                pid = await asyncio.to_thread(self._ground.server.engine_pid)
-                self._ground.report.engine_memory.append((now, resident_mib(pid)))
+            self._environment.report.api_memory.append((now, resident_mib(self._environment.server.process.pid)))
+            if not self._environment.kills_under_way:
+                pid = await asyncio.to_thread(self._environment.server.engine_pid)
+                self._environment.report.engine_memory.append((now, resident_mib(pid)))
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _kill(self, seconds: float) -> None:
         """Kill the engine now and then; until another is ready, requests may be refused, and never answered wrongly."""
         while True:
             await asyncio.sleep(seconds)
-            self._ground.kills_under_way = True
-            os.kill(await asyncio.to_thread(self._ground.server.engine_pid), signal.SIGKILL)
-            self._ground.report.kills += 1
+            self._environment.kills_under_way = True
+            os.kill(await asyncio.to_thread(self._environment.server.engine_pid), signal.SIGKILL)
+            self._environment.report.kills += 1
             await asyncio.sleep(0.5)
-            await asyncio.to_thread(self._ground.server.wait_ready)
+            await asyncio.to_thread(self._environment.server.wait_ready)
             await asyncio.sleep(GRACE_SECONDS)
-            self._ground.kills_under_way = False
+            self._environment.kills_under_way = False
 
     async def _check_at_rest(self) -> None:
         async with httpx2.AsyncClient(
-            base_url=self._ground.server.base_url, headers=self._ground.server.headers
+            base_url=self._environment.server.base_url, headers=self._environment.server.headers
         ) as http:
             wanted = {'headmix_adapter_slots{state="leased"}': 0.0, "headmix_requests_running": 0.0}
             wanted |= {"headmix_requests_waiting": 0.0}
@@ -102,7 +102,7 @@ class HttpWalk:
 
 
 @contextmanager
-def served(folder: Path, seed: int) -> Iterator[Ground]:
+def served(folder: Path, seed: int) -> Iterator[HttpEnvironment]:
     """Run `headmix serve` on a tiny random base, everything scarce, beside the oracle of the same weights."""
     family = FAMILIES["llama"]
     family.write_tokenizer(folder / "base")
@@ -124,4 +124,4 @@ def served(folder: Path, seed: int) -> Iterator[Ground]:
         limit_management_per_minute=0,
     ) as server:
         contents, oracle = Contents(folder / "contents", base.shape), Oracle(base.folder, frozenset())
-        yield Ground(seed, server, contents, oracle, tokenizer, Vocabulary(tokenizer))
+        yield HttpEnvironment(seed, server, contents, oracle, tokenizer, Vocabulary(tokenizer))

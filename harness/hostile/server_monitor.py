@@ -1,4 +1,4 @@
-"""What the server's own figures say of an act: the memory of its processes and the lag of its event loop."""
+"""What one phase costs the server: the memory of its processes and the lag of its event loop."""
 
 import asyncio
 import re
@@ -17,11 +17,11 @@ EVERY_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """Of one act: MiB of the API process and of all processes together at their most, above what they began with.
+class ServerUsage:
+    """In one phase: MiB of the API process and of all processes together at their most, above what they began with.
 
     `late` is the share of the loop's ticks that were late by more than 50 ms; `blocked_ms` the longest that the loop
-    itself computed in one of them, as its log tells, 0 where none was.
+    itself computed in one of them, from its log; 0 where none was.
     """
 
     api_mib: float
@@ -30,20 +30,20 @@ class Watched:
     blocked_ms: float
 
 
-class Watch:
-    """Watches one server, act by act."""
+class ServerMonitor:
+    """Measures one server, phase by phase."""
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
         self._api = psutil.Process(server.process.pid)
 
-    async def over(self, act: "asyncio.Task[None]") -> Watched:
-        """Watch until the act is over."""
+    async def measure(self, phase: "asyncio.Task[None]") -> ServerUsage:
+        """Measure until the phase is over."""
         api, everything = self._memory()
         most_api, most = api, everything
         before, lines = await self._lags(), len(self._blocked())
-        while not act.done():
-            await asyncio.wait({act}, timeout=EVERY_SECONDS)
+        while not phase.done():
+            await asyncio.wait({phase}, timeout=EVERY_SECONDS)
             now_api, now = await asyncio.to_thread(self._memory)
             most_api, most = max(most_api, now_api), max(most, now)
         after = await self._lags()
@@ -51,7 +51,7 @@ class Watch:
         total = ticks.get("+Inf", 0.0)
         late = total - max((count for bound, count in ticks.items() if float(bound) <= LAG_BOUND), default=total)
         blocked = max(self._blocked()[lines:], default=0.0)
-        return Watched(most_api - api, most - everything, late / total if total else 0.0, 1000 * blocked)
+        return ServerUsage(most_api - api, most - everything, late / total if total else 0.0, 1000 * blocked)
 
     def _memory(self) -> tuple[float, float]:
         api = self._api.memory_info().rss

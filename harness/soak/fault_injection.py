@@ -1,4 +1,4 @@
-"""A runner that a walk can trouble: steps that fail, loads that fail, a disk that stands still."""
+"""A runner with faults on demand: steps that fail, loads that fail, loads that never finish."""
 
 import threading
 from typing import cast
@@ -10,8 +10,8 @@ from headmix_server.core.types import AdapterRef
 PATIENCE_SECONDS = 30.0
 
 
-class TroubledRunner:
-    """Passes everything on to a runner, except what the walk asked to go wrong."""
+class FaultInjectingRunner:
+    """Passes everything on to a runner, except what the walk made fail."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -29,7 +29,7 @@ class TroubledRunner:
 
     @property
     def as_runner(self) -> Runner:
-        """The troubled runner as one the engine takes; it has all that a runner has."""
+        """Itself, as the type the engine takes; it has everything a runner has."""
         return cast("Runner", self)
 
     def break_a_step(self) -> None:
@@ -46,7 +46,7 @@ class TroubledRunner:
         with self._lock:
             self._damaged.add(digest)
 
-    def mend(self) -> None:
+    def clear_faults(self) -> None:
         """Let everything succeed from now on."""
         self._break_next = False
         self._disk.set()
