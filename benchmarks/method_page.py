@@ -1,6 +1,7 @@
-"""docs/method.md from the runs of the method benchmark: what was compared, a table a task, and how to repeat it."""
+"""docs/method.md from the runs of the method benchmark: what was compared, a table per task, and how to repeat it."""
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,19 +90,22 @@ def _row(group: Sequence[Run]) -> str:
 def _setting(task: Comparison, run: Run) -> str:
     sizes = f"{task.train} training examples, {task.epochs} epochs, batches of {task.batch_size}"
     machine = f"measured on {run.machine['date']} on {run.machine['cpu']}, torch {run.machine['torch']}"
-    return f"{sizes}; {task.held_out + task.spare} held-out examples; {machine}."
+    return textwrap.fill(f"{sizes}; {task.held_out + task.spare} held-out examples; {machine}.", width=100)
 
 
 _INTRODUCTION = """# The method against LoRA, in small
 
-Kernel-mix (head and shared parts), Kernel-mix lite (head parts alone) and LoRA on the same sites, through the same
-trainer: same base, same examples, same batches and steps, adapter parameters within five percent of each other, three
-seeds (first values, order of the batches, dropout). Each is drawn as its own authors draw it: Kernel-mix from a folded
-normal times 0.01, LoRA with a uniform A and a zero B. LoRA's alpha is its rank, so no scale differs. Each is trained at
-the same learning rates and shown at every one of them. The score is that of the last epoch; none is picked.
+The comparison is Kernel-mix (head and shared parts), Kernel-mix lite (head parts alone) and LoRA on
+the same sites, through the same trainer: same base, same examples, same batches and steps, adapter
+parameters within five percent of each other, three seeds (first values, order of the batches,
+dropout). Each is initialised as its own authors do it: Kernel-mix from a folded normal times 0.01,
+LoRA with a uniform A and a zero B. LoRA's alpha is its rank, so no scale differs. Each is trained
+at the same learning rates, and all of them are shown. The score is that of the last epoch; none is
+picked.
 
     python -m benchmarks.method
 
-repeats it and writes this page; every run is a line of [method.jsonl](method.jsonl), and runs that are there are not
-repeated. The tasks are the examples of those names ([examples](../examples/README.md)), cut down so that all of it
-takes about half an hour on one core: they rank methods on small data, not on the paper's benchmarks."""
+repeats it and writes this page. Every run is a line of [method.jsonl](method.jsonl), and existing
+runs are not repeated. The tasks are the examples of those names
+([examples](../examples/README.md)), reduced so that everything takes about half an hour on one
+core: they rank methods on small data, not on the paper's benchmarks."""

@@ -1,6 +1,8 @@
 """The figures of a run as Markdown: the part of docs/benchmarks.md between two marks, and what the terminal shows."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from benchmarks.yardstick.contender import Measured, Series
 from benchmarks.yardstick.goals import GOALS, reach
@@ -10,6 +12,9 @@ from harness.percentile import percentile
 
 BEGIN, END = "<!-- figures of benchmarks.jsonl, written by make bench -->", "<!-- end of the figures -->"
 COLUMNS = ("measured", "contender", "median", "lowest to highest round", "p99", "of the floor")
+
+
+_fill = partial(textwrap.fill, width=100, break_long_words=False, break_on_hyphens=False)
 
 
 def render_figures(reports: Sequence[Report]) -> str:
@@ -34,7 +39,7 @@ def put_figures(page: str, figures: str) -> str:
 
 
 def rows(report: Report) -> Iterator[tuple[str, ...]]:
-    """Yield the table's rows, one a contender of a measurement."""
+    """Yield the table's rows, one per contender and measurement."""
     for measured in report.measured:
         for series in measured.series:
             yield (f"{measured.name}, {measured.unit}", series.name, *_cells(measured, series))
@@ -61,7 +66,7 @@ def _share(measured: Measured, series: Series) -> str:
 
 def _table(report: Report) -> str:
     lines = [_row(COLUMNS), _row(["---"] * len(COLUMNS)), *map(_row, rows(report))]
-    explained = [f"* **{measured.name}**: {measured.what}." for measured in report.measured]
+    explained = [_fill(f"* **{m.name}**: {m.what}.", subsequent_indent="  ") for m in report.measured]
     return "\n".join([*lines, "", *explained])
 
 
@@ -78,7 +83,7 @@ def _goals(values: dict[str, float | None]) -> str:
 def _about(report: Report) -> str:
     machine, ceilings = report.machine, report.ceilings
     versions = ", ".join(f"{name} {machine[name]}" for name in VERSIONS if name in machine)
-    return (
+    return _fill(
         f"`{report.command}`, {machine['date']}, {report.seconds / 60:.0f} minutes, on {machine['cores']} cores of "
         f"{machine['cpu']} ({machine['torch_threads']} computing threads); {versions}. Measured in the same run: "
         f"{ceilings.bandwidth / 1e9:.1f} GB/s read, {ceilings.float32 / 1e9:.0f} GFLOP/s float32, "
