@@ -6,7 +6,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-fast test-gpu test-torch bench-cuda format bench bench-vllm first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs clean
+.PHONY: serve serve-minilm install check test test-fast test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -32,6 +32,12 @@ test-torch:  ## What computes, with another torch in an environment of its own: 
 	PIP_CONSTRAINT=$(CURDIR)/.venv-torch-$(TORCH)/constraints.txt .venv-torch-$(TORCH)/bin/pip install --quiet --editable '.[dev]' torch==$(TORCH)
 	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 .venv-torch-$(TORCH)/bin/pytest -n 2 --dist worksteal tests/server/kernels tests/server/device tests/server/models \
 		tests/server/test_exactness.py tests/server/test_family_matrix.py tests/server/test_fast_paths.py tests/adapters
+
+gpu-kit: .venv/.installed  ## Pack .gpu-kit: what a GPU machine with torch but no package registry lacks
+	$(BIN)/python -m harness.gpu.kit
+
+gpu-proof: .venv/.installed  ## On a GPU: tests, decode steps beside their floor, HTTP, every form of the weights, PEFT; last line JSON
+	$(BIN)/python -m harness.gpu.proof
 
 bench-cuda: .venv/.installed  ## A decode step on a GPU beside its floor and PEFT, random weights of 1B and 7B shape; last line JSON
 	$(BIN)/python -m benchmarks.cuda

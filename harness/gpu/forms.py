@@ -1,0 +1,140 @@
+"""What a GPU makes of real weights in each form: `python -m harness.gpu.forms [--base FILE]`; the last line is JSON.
+
+The embedded base answers the same requests on the CPU in float32 and on the GPU in float32, bfloat16, int8 and fp8:
+chats with and without the example adapters, classifications and embeddings, in one batch. Answers that differ from
+the CPU's are counted, not judged: rounding may tip a choice between two near tokens.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from headmix_server import LLM, SamplingParams
+
+ADAPTERS = {name: f"examples/adapters/{name}.safetensors" for name in ("kingjames", "dictionary", "spam", "category")}
+QUESTIONS = (
+    "Where are you going?",
+    "Name three fruits.",
+    "Explain what a river is.",
+    "You have read my letter.",
+    "What is 12 + 30?",
+    "Tell me a joke about cats.",
+    "Write one sentence on the sea.",
+    "abandon",
+)
+TEXTS = (
+    "Free entry! Text WIN to 80082 now.",
+    "See you at lunch?",
+    "The central bank raised rates again.",
+    "They won the cup in extra time.",
+)
+TOKENS = 48
+FORMS: tuple[Mapping[str, str], ...] = (
+    {"dtype": "float32"},
+    {"dtype": "bfloat16"},
+    {"dtype": "bfloat16", "quantize": "int8"},
+    {"dtype": "bfloat16", "quantize": "fp8"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one form computed, and how long the batch took."""
+
+    tokens: Sequence[Sequence[int]]
+    labels: Sequence[str | None]
+    scores: Sequence[Mapping[str, float]]
+    vectors: Sequence[Sequence[float]]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How a form compares with the CPU's float32."""
+
+    same_answers: int
+    answers: int
+    same_prefix_tokens: int
+    tokens: int
+    same_labels: int
+    worst_score: float
+    least_cosine: float
+    seconds: float
+
+
+def answers(base: str, **settings: Any) -> Answers:
+    """Compute everything in one mixed batch."""
+    with LLM(base, adapters=ADAPTERS, progress=False, **settings) as llm:
+        names = (None, "kingjames", "dictionary")
+        chats = [[{"role": "user", "content": text}] for text in QUESTIONS for _ in names]
+        batch = llm.batch()
+        greedy = SamplingParams(max_tokens=TOKENS, temperature=0)
+        generated = batch.chat(chats, adapter=[*names] * len(QUESTIONS), sampling=greedy)
+        classified = batch.classify([*TEXTS, *TEXTS], adapter=["spam"] * len(TEXTS) + ["category"] * len(TEXTS))
+        embedded = batch.embed(list(TEXTS))
+        began = time.perf_counter()
+        batch.run()
+        seconds = time.perf_counter() - began
+        return Answers(
+            [each.tokens for each in generated.results()],
+            [each.label for each in classified.results()],
+            [each.scores for each in classified.results()],
+            [each.vector for each in embedded.results()],
+            seconds,
+        )
+
+
+def agreement(found: Answers, expected: Answers) -> Agreement:
+    """Compare one form with another."""
+    pairs = list(zip(found.tokens, expected.tokens, strict=True))
+    scores = zip(found.scores, expected.scores, strict=True)
+    return Agreement(
+        same_answers=sum(list(mine) == list(theirs) for mine, theirs in pairs),
+        answers=len(pairs),
+        same_prefix_tokens=sum(common_prefix(mine, theirs) for mine, theirs in pairs),
+        tokens=sum(map(len, expected.tokens)),
+        same_labels=sum(mine == theirs for mine, theirs in zip(found.labels, expected.labels, strict=True)),
+        worst_score=max(abs(mine[label] - theirs[label]) for mine, theirs in scores for label in theirs),
+        least_cosine=min(cosine(*vectors) for vectors in zip(found.vectors, expected.vectors, strict=True)),
+        seconds=found.seconds,
+    )
+
+
+def common_prefix(mine: Sequence[int], theirs: Sequence[int]) -> int:
+    """Return how many tokens two answers share from the start."""
+    shared = next((at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other), None)
+    return min(len(mine), len(theirs)) if shared is None else shared
+
+
+def cosine(mine: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the cosine of the angle between two vectors."""
+    product = sum(one * other for one, other in zip(mine, theirs, strict=True))
+    return product / (math.hypot(*mine) * math.hypot(*theirs))
+
+
+def main() -> None:
+    """Compute, compare and print."""
+    parser = argparse.ArgumentParser(prog="harness.gpu.forms")
+    parser.add_argument("--base", default="smollm2-135m-instruct", help="a name, a folder or a GGUF file")
+    parser.add_argument("--device", default="cuda", help="the device that is compared with the CPU")
+    arguments = parser.parse_args()
+    expected = answers(arguments.base, device="cpu", dtype="float32")
+    results: dict[str, object] = {}
+    for form in FORMS:
+        name = "-".join(form.values())
+        try:
+            found = agreement(answers(arguments.base, device=arguments.device, **form), expected)
+        except Exception as error:  # noqa: BLE001 - a form that cannot be had leaves the others to be compared
+            results[name] = repr(error)
+        else:
+            results[name] = asdict(found)
+        print(name, results[name])
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Everything that only a GPU can show, one stage after another: `python -m harness.gpu.proof` (`make gpu-proof`).
+
+Each stage is a process of its own with a time limit, so one that fails or hangs costs the others nothing. Its output
+goes to a file; the JSON it prints last becomes part of the proof's own last line.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A command (arguments of Python) and the most seconds it may take."""
+
+    name: str
+    command: tuple[str, ...]
+    seconds: int
+    json_line: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a stage. `status` is its exit status, or None where its time ran out."""
+
+    name: str
+    status: int | None
+    seconds: float
+    figures: object
+    tail: str
+
+
+def stages() -> list[Stage]:
+    """Return the stages in their order."""
+    side_by_side = ("-n", "6") if importlib.util.find_spec("xdist") else ()
+    tests = ("-m", "pytest", "tests/gpu", "-q", "-p", "no:cacheprovider", "--timeout", "120", *side_by_side)
+    return [
+        Stage("tests", tests, 150, json_line=False),
+        Stage("decode", ("-m", "benchmarks.cuda", "--skip-peft"), 120),
+        Stage("http", ("-m", "benchmarks.gpu_http"), 150),
+        Stage("forms", ("-m", "harness.gpu.forms"), 120),
+        Stage("peft", ("-m", "benchmarks.cuda", "--shape", "1b"), 90),
+    ]
+
+
+def run_stage(stage: Stage, folder: Path) -> Outcome:
+    """Run a stage with its output in `folder`."""
+    began = time.monotonic()
+    log = folder / f"{stage.name}.txt"
+    status: int | None
+    with log.open("w", encoding="utf-8") as file:
+        try:
+            command = [sys.executable, *stage.command]
+            environment = os.environ | {"HEADMIX_DEVICE": "cuda", "PYTHONUNBUFFERED": "1"}
+            done = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, timeout=stage.seconds, check=False
+            )
+            status = done.returncode
+        except subprocess.TimeoutExpired:
+            status = None
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    figures = last_json(lines) if stage.json_line else None
+    return Outcome(stage.name, status, time.monotonic() - began, figures, "\n".join(lines[-12:]))
+
+
+def last_json(lines: Sequence[str]) -> object:
+    """Return the last line that is a JSON object, or None."""
+    for line in reversed(lines):
+        if line.startswith("{"):
+            try:
+                return json.loads(line)
+            except ValueError:
+                continue
+    return None
+
+
+def summary(outcomes: Sequence[Outcome]) -> Mapping[str, object]:
+    """Return the proof's last line: each stage's status, seconds and figures."""
+    return {
+        each.name: {"status": each.status, "seconds": round(each.seconds, 1), "figures": each.figures}
+        for each in outcomes
+    }
+
+
+def main() -> int:
+    """Run the stages that were asked for and print what became of them."""
+    parser = argparse.ArgumentParser(prog="harness.gpu.proof", description="Run what only a GPU can show.")
+    names = [stage.name for stage in stages()]
+    parser.add_argument(
+        "stages", nargs="*", metavar="stage", help=f"which stages to run, of {', '.join(names)} (default: all)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("build/gpu-proof"), help="where the stages' output goes")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.stages) - set(names):
+        parser.error(f"no such stage: {', '.join(sorted(unknown))}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    for stage in stages():
+        if not arguments.stages or stage.name in arguments.stages:
+            outcome = run_stage(stage, arguments.out)
+            outcomes.append(outcome)
+            title = f"== {outcome.name}: exit status {outcome.status}, {outcome.seconds:.0f} s"
+            print(f"{title}\n{outcome.tail}", flush=True)
+    print(json.dumps(summary(outcomes)))
+    return 0 if all(each.status == 0 for each in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
