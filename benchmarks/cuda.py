@@ -3,8 +3,8 @@
     python -m benchmarks.cuda [--shape 1b --shape 7b] [--skip-peft]
 
 Prints a table, and one line of JSON last. A step is a captured graph of the base with the preset's adapters on every
-row, the head and the choice of the likeliest token. The floor is what the step must read once (weights, cached keys and
-values, the adapters' images) over the bandwidth a copy reaches on the same machine.
+row, the head and the choice of the most probable token. The floor is what the step must read once (weights, cached keys
+and values, the adapters' images) over the bandwidth a copy reaches on the same machine.
 """
 
 import argparse
@@ -172,7 +172,7 @@ def prepare(config: dict[str, Any], placement: Placement, parts: Parts = cuda_pa
         model,
         storage,
         decode,
-        weight_bytes=(checkpoint.parameters - untied) * placement.dtype.itemsize,  # the look-up reads a row a token
+        weight_bytes=(checkpoint.parameters - untied) * placement.dtype.itemsize,  # the look-up reads one row per token
         adapter_bytes=image.numbers.numel() * placement.dtype.itemsize,
         cache_bytes=blocks * block_bytes(model.config, BLOCK, placement.dtype),
     )

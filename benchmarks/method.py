@@ -90,7 +90,7 @@ def train_one(prepared: Prepared, name: str, rate: float, seed: int) -> Scores:
 
 
 def held_out_scores(model: AdaptedModel, examples: Sequence[Example]) -> Scores:
-    """Return accuracy and F1, or the answers' loss in nats a token, of a model as it stands."""
+    """Return accuracy and F1, or the answers' loss in nats per token, of a model in its current state."""
     if isinstance(model, ClassifierModel):
         return evaluate_classifier(model, examples, SCORING_BATCH).scores
     return {"answer_nll": _answer_loss(cast("LanguageModel", model), examples)}

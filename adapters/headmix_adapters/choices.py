@@ -1,4 +1,4 @@
-"""The choices of a field, to say after msgspec's word for a value that is none of them."""
+"""The choices of a field, appended to msgspec's message about an invalid value."""
 
 import re
 from collections.abc import Iterator

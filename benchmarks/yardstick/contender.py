@@ -16,7 +16,7 @@ class Contender(Protocol):
 
     @property
     def rival(self) -> bool:
-        """Whether it is somebody else's: its failure is a finding, ours is a fault."""
+        """Whether it is another project's: its failure is a result, headmix's is a fault."""
         ...
 
     def run(self, number: int) -> list[float]:
@@ -54,7 +54,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 def interleave(contenders: Sequence[Contender], rounds: int, say: Callable[[str], None]) -> list[Series]:
     """Run everybody once to warm up, then `rounds` times; each round begins with another contender.
 
-    Every value is kept. A rival that fails is out, with the error's text; an error of ours is raised.
+    Every value is kept. A rival that fails is out, with the error's text; headmix's own errors are raised.
     """
     values: dict[str, list[list[float]]] = {contender.name: [] for contender in contenders}
     failures: dict[str, str] = {}

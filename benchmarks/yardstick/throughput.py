@@ -20,12 +20,12 @@ HF, CONTINUOUS = "transformers, static batch", "transformers, continuous batchin
 
 
 def ours(count: int, *, int8: bool = False) -> str:
-    """Return the name of ours with a number of distinct adapters."""
+    """Return headmix's name with a number of distinct adapters."""
     return f"headmix{' int8' if int8 else ''}, {count} adapters"
 
 
 def over_http(count: int) -> str:
-    """Return the name of ours over HTTP."""
+    """Return headmix's name over HTTP."""
     return f"headmix over HTTP, {count} adapters"
 
 
@@ -100,7 +100,7 @@ def _ours(stage: Stage) -> list[Contender]:
 
 
 def mixed_ranks(count: int) -> str:
-    """Return the name of ours with adapters of different ranks."""
+    """Return headmix's name with adapters of different ranks."""
     return f"headmix, {count} adapters of mixed ranks"
 
 

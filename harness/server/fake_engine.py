@@ -174,7 +174,7 @@ def generated(message: Generate, reply: Sequence[int]) -> list[Output]:
 
 
 def logprob(token: int, sampling: SamplingParams) -> TokenLogprob:
-    """Return a log-probability that tells tokens apart, with the token itself and the next ones as the likeliest."""
+    """Return a log-probability that differs by token, with the token itself and the next ones as the most probable."""
     top = tuple((token + place, -(token + place) / 1000) for place in range(sampling.logprobs or 0))
     return TokenLogprob(token=token, logprob=-token / 1000, top=top)
 

@@ -167,7 +167,7 @@ def rollback(state: WalkState) -> None:
 
 
 def delete(state: WalkState) -> None:
-    """Delete an adapter with all its versions, whoever runs with it."""
+    """Delete an adapter with all its versions, even while requests run with it."""
     tenant, name = state.place()
     state.log(f"{tenant} deletes {name}")
     expected = state.registry.delete(tenant, name)

@@ -31,7 +31,7 @@ class Report:
     """What a walk did. `objects` are the living ones of the server at every rest, when all adapters are deleted.
 
     `prefix_hits` are prompt tokens found in the cache; `memory` are pairs of (seconds since the start, resident MiB),
-    one a rest.
+    one per rest.
     """
 
     operations: Counter[str] = field(default_factory=Counter)

@@ -30,7 +30,7 @@ def artifact(tmp_path: Path) -> Path:
 
 
 def made_by(path: Path, creator: str) -> None:
-    """Write who made an artifact into its header, as no writer of ours does where it holds control characters."""
+    """Write who made an artifact into its header, as headmix never does if it holds control characters."""
 
     def edit(header: dict[str, Any]) -> None:
         config = json.loads(header["__metadata__"]["headmix"])

@@ -1,4 +1,4 @@
-"""On a GPU too, numbers that are none stay with the sequence that has them: not even masked ones reach another.
+"""On a GPU too, numbers that are not finite stay with the sequence that has them: not even masked ones reach another.
 
 Places nobody has written, others' places and an adapter that overflows hold NaN or infinities; everybody else must get
 the same bits as without them.

@@ -1,7 +1,7 @@
 """How many CPUs this process may use: its affinity, and the quotas of its control groups (versions 1 and 2).
 
 A process over its quota is stopped for the rest of each period, and threads that spin while they wait for a stopped
-one cost most of the speed. So whoever counts CPUs to decide on a number of threads asks here. Loads no torch.
+one cost most of the speed. So code that chooses a number of threads asks here. Loads no torch.
 """
 
 import math

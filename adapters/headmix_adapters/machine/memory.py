@@ -1,6 +1,6 @@
 """How much memory this process can still have: what the machine has left, and what its control groups leave it.
 
-Whoever sizes a budget at a start asks here. Loads no torch.
+Code that sizes a budget at start asks here. Loads no torch.
 """
 
 import os

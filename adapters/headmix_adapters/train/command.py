@@ -49,7 +49,7 @@ class Command:
 
 @contextmanager
 def reported(reporter: Reporter) -> Iterator[None]:
-    """End the command with one line and an exit status for every error that is not a defect of ours."""
+    """End the command with one line and an exit status for every error that is not a bug."""
     try:
         with quiet_packages():
             yield

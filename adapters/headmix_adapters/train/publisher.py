@@ -1,4 +1,4 @@
-"""How a finished adapter reaches a server: through whoever runs the command, for training knows no server.
+"""How a finished adapter reaches a server: through the command that runs it; training knows no server.
 
 The `headmix` command gives every command of another part its session as context object; this is what training asks of
 it. Run as `python -m headmix_adapters.train` there is none.

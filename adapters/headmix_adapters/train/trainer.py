@@ -155,7 +155,7 @@ def fit(
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what torch and safetensors raise for want of memory or disk into words for a person."""
+    """Turn torch's and safetensors' errors about memory or disk into readable messages."""
     try:
         yield
     except SafetensorError as error:

@@ -56,7 +56,7 @@ class Session:
                     self.report(error, client, found)
                     raise typer.Exit(1) from error
         except BrokenPipeError:
-            # Whoever read our output went away: not an error to report.
+            # The reader of our output has gone: not an error to report.
             raise
         except (HeadmixError, OSError) as error:
             report(error)

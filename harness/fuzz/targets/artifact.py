@@ -52,7 +52,9 @@ def check(data: bytes) -> str:
 def _require_sound(data: bytes, path: Path, verified: Artifact) -> None:
     tensors = load(data)
     assert tensors.keys() == verified.tensors.keys()
-    assert all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()), "it holds numbers that are none"
+    assert all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()), (
+        "it holds numbers that are not finite"
+    )
     assert open_artifact(path).config == verified.config
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     ref = AdapterRef(digest=digest, base=BASE.fingerprint, path=str(path), name="a", version=1, tenant="t")

@@ -32,7 +32,7 @@ TEXTS: tuple[str, ...] = (
 
 
 def odd_values(words: Sequence[str] = ()) -> st.SearchStrategy[Json]:
-    """Return values of every JSON type; `words` are texts that mean something to whoever reads them."""
+    """Return values of every JSON type; `words` are texts with a meaning for the reader."""
     leaves = (
         st.none()
         | st.booleans()

@@ -1,4 +1,4 @@
-"""Target `multipart`: an upload's body in any pieces. The pieces make no difference, and no bytes are a fault of ours.
+"""Target `multipart`: an upload's body in any pieces. The split makes no difference, and no bytes cause a 500.
 
 An input is a line of JSON (content type, where the body is cut) and the body.
 """

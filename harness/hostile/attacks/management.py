@@ -7,7 +7,7 @@ REFUSED = frozenset({400, 404, 409, 413, 422, 507})
 
 
 async def pin_shared_bytes(client: AttackClient) -> None:
-    """Upload the bytes of adapters that others share, and pin them: whoever pins must be who is charged."""
+    """Upload the bytes of adapters that others share, and pin them: the tenant that pins must be charged."""
     for place, shared in enumerate(client.resources.shared):
         owner, _, name = shared.partition("/")
         file = await client.ask("GET", f"/v1/adapters/{name}/file", DONE, params={"owner": owner})

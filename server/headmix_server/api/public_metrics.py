@@ -1,4 +1,4 @@
-"""The metrics for whoever asks without a key: rendered at most once a second, however many ask."""
+"""The metrics for requests without a key: rendered at most once per second, however many arrive."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

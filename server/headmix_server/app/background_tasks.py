@@ -63,7 +63,7 @@ def _try(failure: str, work: Callable[[], None]) -> bool:
         work()
     except HeadmixServerError as error:
         log.warning(failure, reason=error.message)
-    except Exception:  # a fault of ours; the rest of the work and the next round go on
+    except Exception:  # a bug; the remaining work and the next round continue
         log.exception(failure)
     else:
         return True

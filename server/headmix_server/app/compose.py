@@ -77,7 +77,7 @@ class Parts:
         self.state.metrics.engine_restarted()
 
     def banner(self, url: str) -> Banner:
-        """Return what is told to whoever started the server."""
+        """Return the startup banner."""
         state, catalog = self.state, self.state.library.catalog
         adapters = catalog.list(TENANT, limit=MAX_LISTED)
         brought = {adapter.digest: catalog.descriptions.of(adapter.digest).examples for adapter in adapters}

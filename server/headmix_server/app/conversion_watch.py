@@ -1,4 +1,4 @@
-"""The conversion of the base at the first start: whoever started the server sees how far it is, and a stop ends it."""
+"""The conversion of the base at the first start: shows its progress, and a stop ends it."""
 
 import time
 from collections.abc import Callable, Iterator

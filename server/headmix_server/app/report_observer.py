@@ -1,8 +1,8 @@
 """Reports of the engine become metrics: it knows digests only, the metrics want tenants and names.
 
 Owns the moment to ask the catalog for names, and what for: several reports come every second, and of a long catalog few
-adapters are on the device or asked for. The catalog is asked in a thread, after the report was taken in: whoever hands
-over the report never waits for the database, and where that is away the names known so far stand.
+adapters are on the device or asked for. The catalog is asked in a thread, after the report was taken in: so the
+reader of reports never waits for the database, and where that is away the names known so far stand.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Names = Mapping[str, tuple[tuple[str, str], ...]]
 
 
 class ReportObserver:
-    """Hands the engine's reports to the metrics, with the names of the adapters they are about.
+    """Hands the engine's reports to the metrics, with the names of their adapters.
 
     Used on one event loop. Names that could not be read are asked for again after `retry_seconds`.
     """

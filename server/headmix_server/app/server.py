@@ -1,6 +1,6 @@
 """The program from start to stop: what is opened in which order, what runs side by side, and how it all ends.
 
-Order of a start: data folder, port (answered by the front door), database with its lease, base, engine process, and
+Order of a start: data folder, port (answered by the startup gate), database with its lease, base, engine process, and
 beside its start the preload folder and the application. Order of a stop: refuse new requests, let open ones finish, end
 the engine, close the port, give the lease back, leave the data folder.
 """

@@ -107,7 +107,7 @@ class Catalog:
     def rollback(self, tenant: str, name: str, version: int | None = None, *, actor: str = SERVER) -> AdapterVersion:
         """Make an earlier (or later) version current again and return it.
 
-        Without `version` the last change of what is current is undone, be it an upload or a rollback to a named
+        Without `version` the last change of what is current is undone, an upload or a rollback to a named
         version; asked again, the one before that.
 
         Raises:
@@ -159,7 +159,7 @@ class Catalog:
         """Retire one version, make it ready again, or delete it; returns it as it was, or is where it stays.
 
         Raises:
-            ModelNotFound: as `resolve`, or the adapter has no such version, be it deleted.
+            ModelNotFound: as `resolve`, or the adapter has no such version (any more).
             InvalidRequest: it is the current one or the canary, which can only be ready; or made ready again, it is
                 another base's.
         """

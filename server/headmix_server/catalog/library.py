@@ -184,8 +184,8 @@ class Library:
                 self._freeing.submit(self._free, digest)
 
     def _free(self, digest: str) -> None:
-        """Free the artifact where that is due; whoever still holds it brings us back here."""
-        # Again where it was doomed once more meanwhile, by somebody who found it busy with us.
+        """Free the artifact if that is due; releasing its last hold calls this again."""
+        # Repeat if another caller doomed it again in the meantime, finding it busy with this call.
         while digest in self._doomed:
             with self.holds.exclusively(digest) as alone:
                 if not alone or not self._try_to_free(digest):

@@ -16,7 +16,7 @@ _REFERENCE = re.compile(rf"(?:({NAME_PATTERN})/)?({NAME_PATTERN})(?:@([1-9][0-9]
 
 
 class Reference(NamedTuple):
-    """A `model` string taken apart; `owner` None is whoever asks, `number` None the current version."""
+    """A `model` string taken apart; `owner` None is the caller, `number` None the current version."""
 
     owner: str | None
     name: str

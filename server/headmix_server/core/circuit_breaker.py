@@ -26,7 +26,7 @@ class CircuitBreaker:
         self._lock = threading.Lock()
 
     def allows(self) -> bool:
-        """Return whether to try; whoever tries says how it went."""
+        """Return whether to try; the caller reports the outcome."""
         if self._closed:
             return True
         with self._lock:

@@ -168,7 +168,7 @@ class RateLimitExceeded(HeadmixServerError):
 
 
 class InternalError(HeadmixServerError):
-    """A fault of ours; the log has the request id."""
+    """An internal error; the log has the request id."""
 
 
 class NumericalError(HeadmixServerError):

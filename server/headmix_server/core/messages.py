@@ -132,7 +132,7 @@ class TokenOutput(Message, frozen=True):
     """The tokens a request gained in one step; terminal where `finish_reason` is set.
 
     `logprobs` is parallel to `tokens` where asked for. `prompt_logprobs` (once, with the first token) holds one entry
-    for each prompt token but the first. `cached_tokens` (once, likewise) counts the prompt's tokens that were found
+    for each prompt token but the first. `cached_tokens` (once, too) counts the prompt's tokens that were found
     computed.
     """
 

@@ -35,7 +35,7 @@ class SamplingParams(Frozen, frozen=True):
     """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch those off.
 
     `seed` None means a seed drawn by the API process before it submits, so the engine always gets a number.
-    `logprobs` None returns none; 0 returns the chosen token's; n > 0 adds the n likeliest alternatives.
+    `logprobs` None returns none; 0 returns the chosen token's; n > 0 adds the n most probable alternatives.
     """
 
     max_tokens: int
@@ -67,7 +67,7 @@ class EmbeddingParams(Frozen, frozen=True):
 TaskParams = SamplingParams | ClassificationParams | EmbeddingParams
 """What a sequence is computed for: a generation, a classification or an embedding.
 
-Whoever treats them differently matches all of them and ends in `assert_never`, so that a new kind is a type error.
+Code that treats them differently matches all of them and ends in `assert_never`, so that a new kind is a type error.
 """
 
 
@@ -102,7 +102,7 @@ UNSCORED = -9999.0
 
 
 class TokenLogprob(Frozen, frozen=True):
-    """The log-probability (natural) of the token and of the likeliest alternatives, from the unscaled logits."""
+    """The log-probability (natural) of the token and of the most probable alternatives, from the unscaled logits."""
 
     token: int
     logprob: float

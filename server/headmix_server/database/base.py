@@ -1,6 +1,6 @@
 """The declarative base, and the `tenants` table that catalog and tenancy both hang on.
 
-Knows nothing of the other tables: whoever opens the database has imported the modules that declare them.
+Knows nothing of the other tables: the code that opens the database has imported the modules that declare them.
 """
 
 from sqlalchemy import BigInteger, MetaData

@@ -32,7 +32,7 @@ def migrate(connection: Connection) -> None:
     """Bring the database to this program's schema; one that is empty gets all of it.
 
     Raises:
-        DatabaseUnusable: it is somebody else's, or a newer headmix wrote it.
+        DatabaseUnusable: another program owns it, or a newer headmix wrote it.
     """
     config = alembic_config(connection)
     scripts = ScriptDirectory.from_config(config)

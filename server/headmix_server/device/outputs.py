@@ -21,7 +21,7 @@ from headmix_server.core.types import ClassificationParams, EmbeddingParams, Sam
 from headmix_server.device.adapters.adapter_pool import Occupant
 from headmix_server.device.adapters.added_tokens import added_scores
 from headmix_server.device.pooling import PooledStates
-from headmix_server.device.sampler import describe, is_finite, likeliest, sample
+from headmix_server.device.sampler import describe, is_finite, most_probable, sample
 from headmix_server.models.model import Model
 
 
@@ -63,7 +63,9 @@ class ReadOut:
         ends = torch.tensor([item.rows.stop - 1 for item, _ in generating], device=hidden.device)
         last = hidden.index_select(0, ends)
         logits = self._model.logits(last).float()
-        numbers: list[int] = torch.cat([counts, likeliest(logits)]).tolist()  # what the device computes is awaited once
+        numbers: list[int] = torch.cat(
+            [counts, most_probable(logits)]
+        ).tolist()  # what the device computes is awaited once
         results = self._read(placed, hidden, numbers[: len(placed)])
         sound = [at for at, (item, _) in enumerate(generating) if item.row.sequence_id not in results]
         if len(sound) < len(generating):
@@ -72,7 +74,7 @@ class ReadOut:
         return results | self._continue(due, hidden, last, logits, greedy)
 
     def _read(self, placed: Sequence[Placed], hidden: Tensor, counts: Sequence[int]) -> dict[int, RowResult]:
-        """Return the results of all but the sound rows that are due a token; `counts` are of broken states."""
+        """Return the results of all rows except sound ones that still need a token; `counts` are of broken states."""
         results: dict[int, RowResult] = {}
         for item, count in zip(placed, counts, strict=True):
             number = item.row.sequence_id
@@ -82,7 +84,7 @@ class ReadOut:
         return results
 
     def _read_row(self, item: Placed, hidden: Tensor) -> RowResult | None:
-        """Return what a sound row comes to; None where it is due a token."""
+        """Return a sound row's result; None if it still needs a token."""
         match item.row.params:
             case SamplingParams() as sampling:
                 return None if item.row.samples else self._read_prompt(item, sampling, hidden)

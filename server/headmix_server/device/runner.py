@@ -1,6 +1,6 @@
 """The real runner: one ragged step on the base with every row's own adapter.
 
-Joins model, cache memory and adapter pool; `read_out` makes results of what the model computed. It trusts the engine's
+Joins model, cache memory and adapter pool; `outputs` turns what the model computed into results. It trusts the engine's
 accounts of blocks but not its leases: a row whose lease does not match the slot fails alone and loudly.
 """
 

@@ -24,7 +24,7 @@ NO_TOKEN = -1
 """What stands for a token where the scores are not finite."""
 
 
-def likeliest(scores: Tensor) -> Tensor:
+def most_probable(scores: Tensor) -> Tensor:
     """Return the tokens with the highest scores [..., vocab]: [...], `NO_TOKEN` where that score is not finite.
 
     Nothing is read back: NaN counts as the highest score, so this one look tells of it.
@@ -42,9 +42,9 @@ def sample(
     """Choose a token for every row, None where its scores are not finite: logits [rows, vocab], float32, unchanged.
 
     `added` are further scores [n] of the row at an index, of the tokens its own adapter adds: ids from vocab up.
-    `greedy` are the rows' `likeliest` tokens, if they have been read already.
+    `greedy` are the rows' `most_probable` tokens, if they have been read already.
     """
-    tokens: list[int] = likeliest(logits).tolist() if greedy is None else list(greedy)
+    tokens: list[int] = most_probable(logits).tolist() if greedy is None else list(greedy)
     wider = {index: torch.cat([logits[index], scores]) for index, scores in added.items()}
     for index, (row, params) in enumerate(rows):
         if tokens[index] == NO_TOKEN:
@@ -72,7 +72,7 @@ def is_finite(logprob: TokenLogprob) -> bool:
 
 
 def describe(scores: Tensor, token: int, alternatives: int) -> TokenLogprob:
-    """Return a token's log-probability and the likeliest alternatives' from log-probabilities [vocab].
+    """Return a token's log-probability and those of the most probable alternatives from log-probabilities [vocab].
 
     A token beyond them was added to a base whose head is not tied: it is read and never said.
     """
@@ -97,10 +97,10 @@ def _is_plain_greedy(params: SamplingParams) -> bool:
 def _choose(logits: Tensor, row: BatchRow, params: SamplingParams) -> int:
     scores = _penalise(logits, row, params)
     if params.temperature == 0:
-        return int(likeliest(scores))
+        return int(most_probable(scores))
     probs = _filter(scores / params.temperature, params).softmax(dim=-1)
     noise = torch.empty_like(probs).exponential_(generator=_generator(params.seed, row.end, probs.device))
-    return int(likeliest(probs / noise))  # the exponential race: token t wins with probability probs[t]
+    return int(most_probable(probs / noise))  # the exponential race: token t wins with probability probs[t]
 
 
 def _generator(seed: int, position: int, device: torch.device) -> torch.Generator:
@@ -123,7 +123,7 @@ def _penalise(logits: Tensor, row: BatchRow, params: SamplingParams) -> Tensor:
 
 
 def _filter(scores: Tensor, params: SamplingParams) -> Tensor:
-    """Remove what top-k, then top-p, then min-p exclude; the likeliest token always stays."""
+    """Remove what top-k, then top-p, then min-p exclude; the most probable token always stays."""
     if 0 < params.top_k < scores.numel():
         scores = scores.masked_fill(scores < scores.topk(params.top_k).values[-1], float("-inf"))
     if params.top_p < 1:

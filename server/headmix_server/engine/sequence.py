@@ -26,7 +26,7 @@ class Sequence:
     """A request's life in the engine; `params` says what it is computed for.
 
     `tokens` is prompt and output together; `num_computed` of them are in the cache. Work left is always
-    `tokens[num_computed:]`, be it prefill, a decode step or recomputing after preemption. `keys` name its cache blocks
+    `tokens[num_computed:]`: prefill, a decode step or recomputing after preemption. `keys` name its cache blocks
     (None: they are not shared); `num_cached` of its prompt's tokens were there when it was first admitted. Its tenant
     has been charged for the first `num_charged` of the prompt, for those found in the cache nothing; steps that have
     landed read the first `num_read`. `blocked_since` is when it was first its turn and the cache could not hold it.

@@ -128,7 +128,7 @@ class EngineServer:
     def _handle(self, frame: bytes) -> bool:
         try:
             message = decode_to_engine(frame)
-        except msgspec.MsgspecError as error:  # both ends are one program: this would be a fault of ours
+        except msgspec.MsgspecError as error:  # both ends are the same program: this would be a bug
             self._log.error("unreadable frame", error=str(error), size=len(frame))
             return True
         match message:

@@ -1,1 +1,1 @@
-"""The API process's end of the engine's socket: requests out, answers filed to whoever waits. No HTTP here."""
+"""The API process's end of the engine's socket: requests out, answers delivered to their callers. No HTTP here."""

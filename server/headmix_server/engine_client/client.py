@@ -1,12 +1,12 @@
-"""The API process's end of the socket to the engine: requests out, outputs back to whoever asked.
+"""The API process's end of the socket to the engine: requests out, outputs back to their callers.
 
 Owns the state clients meet (starting, ready, draining, down) and the promise that every open request is answered: by
 the engine, or with the reason the engine is gone. Whether an engine process lives, and starting another, is the
 supervisor's: it binds one endpoint for each engine process (`attach`) and takes it away (`detach`). Everything runs on
 one event loop; `forget` alone may be called by any thread.
 
-Whoever listens to reports or waits for readiness is called between two of the engine's messages. What fails there is
-logged and ends nothing: only messages that cannot be read do.
+Listeners for reports and readiness are called between two of the engine's messages. Their failures are logged and end
+nothing: only unreadable messages do.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What the engine has computed for one of its requests, whoever reads it: the basis of usage, metrics and limits."""
+"""What the engine has computed for one of its requests, read or not: the basis of usage, metrics and limits."""
 
 import asyncio
 from typing import assert_never

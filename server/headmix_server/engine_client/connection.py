@@ -1,4 +1,4 @@
-"""What has become of one engine process on its endpoint, for whoever has to act on it."""
+"""The state of one engine process on its endpoint, for the code that acts on it."""
 
 import asyncio
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Where the outputs of one open engine request wait for whoever asked.
+"""Where the outputs of one open engine request wait for their caller.
 
 Its size needs no bound of its own: a request's outputs are bounded by its `max_tokens`, so a slow reader costs at most
 one completion.

@@ -41,7 +41,7 @@ class EngineSocket:
         """Wait for the next message.
 
         Raises:
-            msgspec.MsgspecError: a frame that is none.
+            msgspec.MsgspecError: the frame is malformed.
             zmq.ZMQError: the socket was closed.
         """
         return decode_from_engine(await self._socket.recv())

@@ -76,7 +76,7 @@ class _Download:
         if self._result.done():
             return
         if not self._asking:
-            self._on_end(self)  # whoever asks from now on begins anew
+            self._on_end(self)  # later requests start a new download
             for line in self._lines.values():
                 line.cancel()
         elif not self._begun and tenant not in self._asking:

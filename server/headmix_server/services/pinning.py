@@ -62,7 +62,7 @@ class Pinning:
         async with self._on_device(tenant, name) as version:
             add = asyncio.to_thread(self._library.catalog.pins.add, tenant, name, actor=actor)
             adding = asyncio.ensure_future(add)
-            # The current version may have changed meanwhile, and whoever asked may have left.
+            # The current version may have changed meanwhile, and the client may have disconnected.
             adding.add_done_callback(self._on_added)
             pinned = await asyncio.shield(adding)
             self._pinned[tenant, name] = version.digest
@@ -70,7 +70,7 @@ class Pinning:
 
     def _on_added(self, adding: asyncio.Future[AdapterVersion]) -> None:
         if not adding.cancelled():
-            adding.exception()  # whoever asked is told, if still there
+            adding.exception()  # the client, if still connected, gets it
         self.look_again()
 
     def look_again(self) -> None:

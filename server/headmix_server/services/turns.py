@@ -15,7 +15,7 @@ class TooManyWaiting(Exception):
 
 
 class Turns:
-    """Lets `at_once` callers in, of one tenant at most `most_each`. Whoever leaves, waiting or let in, holds up nobody.
+    """Lets `at_once` callers in, of one tenant at most `most_each`. A caller that leaves holds up nobody.
 
     Of one tenant at most `most_waiting` wait; None is no limit.
     """

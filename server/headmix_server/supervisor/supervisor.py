@@ -140,7 +140,7 @@ class Supervisor:
         return None
 
     async def _verdict(self, exited: "asyncio.Task[int]", connection: EngineConnection) -> str | None:
-        """Return why the engine is dead; None where it shall end, which it may have done already."""
+        """Return why the engine is dead; None if it should end, which it may have done already."""
         if self._stopping.is_set():
             return None
         return await self._death(exited.result(), connection) if exited.done() else connection.lost.result()

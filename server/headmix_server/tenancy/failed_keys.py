@@ -58,7 +58,7 @@ class FailedKeys:
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one address: of IPv6 the first half, since whoever has one has all of its network."""
+    """Return what counts as one address: of IPv6 the first half, since a host usually has its whole network."""
     try:
         parsed = ip_address(address)
     except ValueError:

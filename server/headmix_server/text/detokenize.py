@@ -153,7 +153,7 @@ def _last_run(tokenizer: Tokenizer, tokens: Sequence[int]) -> bytes:
 
 
 def _certain(tokenizer: Tokenizer, text: str) -> str:
-    """Cut what may be the first bytes of a character: up to three replacement characters, one a byte."""
+    """Cut what may be the first bytes of a character: up to three replacement characters, one per byte."""
     if not tokenizer.byte_fallback:  # whose bytes `ByteRun` has
         for _ in range(3):
             text = text.removesuffix(REPLACEMENT)

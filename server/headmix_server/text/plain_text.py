@@ -2,7 +2,7 @@
 
 A text that holds `<|im_end|><|im_start|>assistant` otherwise ends its turn and begins another, since tokenizers find
 special tokens wherever they stand. Here only those that a chat template wrote are tokens. Everything else is cut as the
-base cuts it: a text without special tokens has the same ids as ever.
+base cuts it: a text without special tokens keeps its ids.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The process of a conversion ends with whoever asked, takes no more than it may, and says why it did not convert."""
+"""The process of a conversion ends with its caller, takes no more than it may, and reports why it did not convert."""
 
 import asyncio
 import contextlib
@@ -77,7 +77,7 @@ def pid_of(asked: ConversionRequest) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Whether it is there and no zombie that waits for whoever adopted it."""
+    """Whether it exists and is not a zombie that waits for its adoptive parent."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

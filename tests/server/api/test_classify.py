@@ -18,7 +18,7 @@ async def ask(rig: ApiRig, text: str | list[str] = "Hello") -> dict[str, Any]:
     return answer
 
 
-async def test_a_text_gets_its_likeliest_label_and_every_probability(rig: ApiRig) -> None:
+async def test_a_text_gets_its_most_probable_label_and_every_probability(rig: ApiRig) -> None:
     version = rig.publish("tone", labels=LABELS)
     rig.engine.probs = [0.25, 0.5, 0.25]
     response = await rig.client.post(URL, json={"model": "tone", "input": "Hello"})

@@ -1,4 +1,4 @@
-"""An adapter's free metadata costs whoever asks for it, and nobody else: neither requests for the model nor lists.
+"""An adapter's free metadata costs only the client that asks for it: neither requests for the model nor lists.
 
 Metadata out of bounds is not accepted any more; what a database has of it from before harms nobody.
 """

@@ -1,4 +1,4 @@
-"""A catalog belongs to one base, whoever opens it, and so does each of its artifacts."""
+"""A catalog belongs to one base, whichever server opens it, and so does each of its artifacts."""
 
 import msgspec
 import pytest

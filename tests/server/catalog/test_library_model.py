@@ -1,6 +1,6 @@
 """The library against paper: names, states, holds and files, in whatever order things are done.
 
-At every moment a file is there exactly if a version refers to it or somebody who could name it holds it; when all is
+At every moment a file is there exactly if a version refers to it or a request that could name it holds it; when all is
 deleted and given back, nothing is left.
 """
 

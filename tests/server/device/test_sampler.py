@@ -8,7 +8,7 @@ from torch import Tensor
 
 from headmix_server.core.runner import BatchRow, Sampled
 from headmix_server.core.types import UNSCORED, SamplingParams
-from headmix_server.device.sampler import NO_TOKEN, describe, likeliest, sample
+from headmix_server.device.sampler import NO_TOKEN, describe, most_probable, sample
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, -1.0, -3.0]])
 
@@ -32,7 +32,7 @@ def draw(params: SamplingParams, positions: int = 2000) -> Counter[int]:
     return Counter(choose(LOGITS, [(row(position), params)])[0].token for position in range(1, positions + 1))
 
 
-def test_temperature_zero_takes_the_likeliest() -> None:
+def test_temperature_zero_takes_the_most_probable() -> None:
     assert choose(LOGITS, [(row(), SamplingParams(max_tokens=1, temperature=0))])[0].token == 0
 
 
@@ -176,8 +176,8 @@ def test_every_temperature_that_may_be_asked_for_can_be_computed_with(temperatur
     assert found == [Sampled(0)]
 
 
-def test_the_likeliest_token_of_equal_ones_is_the_first() -> None:
+def test_the_most_probable_token_of_equal_ones_is_the_first() -> None:
     scores = torch.zeros(3, 70_000)
     scores[1, 500:600] = 2
     scores[2, 7] = math.nan
-    assert likeliest(scores).tolist() == [0, 500, NO_TOKEN]
+    assert most_probable(scores).tolist() == [0, 500, NO_TOKEN]

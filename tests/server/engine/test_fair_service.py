@@ -91,7 +91,7 @@ def test_a_tenant_that_comes_back_has_saved_up_nothing() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40), st.integers(1, 8)), min_size=1, max_size=30))
 def test_no_step_leaves_budget_unused_that_somebody_could_use(requests: list[tuple[str, int, int]]) -> None:
-    """With cache and places enough, each step computes as much as there is or as fits, whoever's it is."""
+    """With cache and places enough, each step computes as much as there is or as fits, whichever tenant's it is."""
     limits = replace(SMALL, kv_blocks=1000, max_running=1000)
     record = Simulation(limits).run([Arrival(0.0, *request) for request in requests], until=FOREVER)
     left = {n: (prompt, outputs) for n, (_, prompt, outputs) in enumerate(requests)}

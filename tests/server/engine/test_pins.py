@@ -1,4 +1,4 @@
-"""A pinned adapter stays on the device, whoever needs a slot, until it is unpinned or forgotten."""
+"""A pinned adapter stays on the device, even when others need a slot, until it is unpinned or forgotten."""
 
 import pytest
 from msgspec.structs import replace

@@ -1,4 +1,4 @@
-"""What the engine computed is what a tenant is charged: in usage, metrics and limits, whoever reads it."""
+"""What the engine computed is what a tenant is charged: in usage, metrics and limits, whether or not it is read."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""One tenant's work waits behind its own, not before others'; whoever leaves holds up nobody."""
+"""One tenant's work waits behind its own, not before others'; a caller that leaves holds up nobody."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Work counted, not timed: how many instructions of ours a piece of a test executes."""
+"""Work counted, not timed: how many instructions of headmix a piece of a test executes."""
 
 import sys
 from collections.abc import Iterator

@@ -27,7 +27,7 @@ def run_conversion(gguf: Path, folder: Path, on_progress: OnProgress) -> None:
     """
     command = [sys.executable, "-m", "headmix_adapters.base.gguf.convert", str(gguf.resolve()), str(folder)]
     with tempfile.TemporaryFile() as complaints:
-        # A session of its own: a terminal's Ctrl-C is for whoever waits to act on.
+        # A session of its own: the waiting process handles a terminal's Ctrl-C.
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

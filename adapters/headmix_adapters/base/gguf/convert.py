@@ -95,7 +95,7 @@ def _save_model(model: "PreTrainedModel", folder: Path) -> None:
         model.generation_config.save_pretrained(folder)
     weights = folder / "model.safetensors"
     save_file(_untied(model.state_dict()), weights, metadata={"format": "pt"})
-    # The library creates it for the owner alone; whoever may read the config may read the weights.
+    # The library creates it for the owner alone; give the weights the permissions of the config.
     weights.chmod((folder / "config.json").stat().st_mode)
 
 
@@ -141,7 +141,7 @@ def main() -> None:
 
 
 def _exit_with_parent() -> None:
-    """Read standard input to its end, which comes when whoever waits for the conversion is gone."""
+    """Read standard input to its end, which comes when the process that waits for the conversion is gone."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os._exit(ORPHANED)

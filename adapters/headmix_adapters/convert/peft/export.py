@@ -42,7 +42,7 @@ def export_peft_lora(
     """Write adapter_config.json and adapter_model.safetensors (float32) into a folder.
 
     Returns:
-        What whoever loads it must know, each a sentence.
+        Notes for the user who loads it, one sentence each.
 
     Raises:
         ArtifactError: the file is no artifact for this base.

@@ -1,6 +1,6 @@
 """PEFT's settings for single modules: regular expressions for the end of a module's name; the first match decides.
 
-Owns the way PEFT matches, and that matching takes linear time whoever wrote the pattern: RE2 matches, not Python's
+Owns the way PEFT matches, and that matching takes linear time for any pattern: RE2 matches, not Python's
 backtracking engine. A pattern that RE2 cannot match, or would read in another way than Python, is refused.
 """
 

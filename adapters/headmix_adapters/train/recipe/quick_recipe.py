@@ -52,7 +52,7 @@ def quick_recipe(wishes: Wishes, rows: Sequence[Row]) -> Recipe:
 
     Raises:
         RecipeError: a value is impossible, or the rows do not tell what is missing.
-        DataError: a label that is none; file and line are named.
+        DataError: an invalid label; file and line are named.
         BaseError: no such base.
     """
     task = wishes.task or _task(rows)

@@ -14,20 +14,20 @@ DEFAULT = "default"
 def limits(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The tenant's name.")],
-    requests_per_minute: Annotated[str | None, typer.Option(metavar="N", help="Requests in a minute.")] = None,
+    requests_per_minute: Annotated[str | None, typer.Option(metavar="N", help="Requests per minute.")] = None,
     tokens_per_minute: Annotated[
-        str | None, typer.Option(metavar="N", help="Tokens in a minute, prompts and completions together.")
+        str | None, typer.Option(metavar="N", help="Tokens per minute, prompts and completions together.")
     ] = None,
     tokens_per_request: Annotated[
-        str | None, typer.Option(metavar="N", help="Tokens one request may ask for, likewise.")
+        str | None, typer.Option(metavar="N", help="Tokens per request, prompts and completions together.")
     ] = None,
-    concurrent_requests: Annotated[str | None, typer.Option(metavar="N", help="Requests open at once.")] = None,
-    adapters: Annotated[str | None, typer.Option(metavar="N", help="Adapters (names).")] = None,
+    concurrent_requests: Annotated[str | None, typer.Option(metavar="N", help="Concurrent requests.")] = None,
+    adapters: Annotated[str | None, typer.Option(metavar="N", help="Adapter names.")] = None,
     stored_bytes: Annotated[str | None, typer.Option(metavar="N", help="Bytes of artifacts.")] = None,
-    weight: Annotated[str | None, typer.Option(metavar="W", help="Share beside other tenants; 1 is usual.")] = None,
+    weight: Annotated[str | None, typer.Option(metavar="W", help="Share relative to other tenants; default 1.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a tenant's limits, after setting those given: 0 is no limit, `default` goes back to the server's."""
+    """Set the limits you name and show all limits of a tenant. 0 means no limit; `default` returns to the server's."""
     given = {
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
@@ -47,7 +47,7 @@ def limits(
 
 
 def read_changes(given: dict[str, str]) -> LimitChanges:
-    """Return options' texts as limits; a text that is none is wrong usage."""
+    """Return options' texts as limits; an invalid one is wrong usage."""
     changes = LimitChanges()
     for limit, text in given.items():
         if limit == "weight":

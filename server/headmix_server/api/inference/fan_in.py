@@ -1,4 +1,4 @@
-"""Several streams as one: whoever has something to say is heard; if one fails, the others end too.
+"""Several streams merged into one, in the order their items arrive; if one fails, the others end too.
 
 They run ahead of the reader: what they have to do, such as to stop the engine at a stop string, must not wait for a
 client that reads slowly or not at all. What waits is bounded where the streams are: a completion by its length.

@@ -88,7 +88,7 @@ class Admission:
         return verdict.charge
 
     async def _give_request_back(self) -> None:
-        """What computes nothing for want of tokens is no request: its retry must not find the minute used up by it."""
+        """Refund a request refused for its tokens, so that its retry doesn't find the minute used up."""
         if self._request is not None:
             await self._state.rates.give_back(self._request, 1)
             name = "x-ratelimit-remaining-requests"

@@ -26,7 +26,7 @@ from headmix_server.core.errors import (
 )
 from headmix_server.core.observability.logging import get_logger
 
-INTERNAL_MESSAGE = "The server met an unexpected fault; the request id finds it in the log."
+INTERNAL_MESSAGE = "Internal server error. Quote the request id when you report it."
 CLIENT_GONE_STATUS = 499
 ROUTING_CODES: Mapping[int, str] = {404: "not_found", 405: "method_not_allowed"}
 """Codes of what no resource answers: an unknown path, a method a path does not have."""

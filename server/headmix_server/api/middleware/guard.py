@@ -23,7 +23,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class GuardedRoute(APIRoute):
-    """A route that reads no byte of a body for a caller that may not ask it; routes without a key are as ever."""
+    """A route that reads no byte of a body from an unauthorized caller; routes without a key are unaffected."""
 
     def get_route_handler(self) -> Handler:
         """Return the handler; what it asks first is read from the route's dependencies."""

@@ -105,5 +105,5 @@ def _party(scope: Scope) -> str:
 
 
 def party_at(client: tuple[str, int] | None) -> str:
-    """Return who asks without a key: whoever is at the client's address."""
+    """Return the caller without a key, which is identified by the client's address."""
     return f"address:{network_of(client[0] if client else '')}"

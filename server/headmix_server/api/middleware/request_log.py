@@ -53,7 +53,7 @@ class RequestLog:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:  # noqa: BLE001 - the last place that can answer; the log has the rest
-            self._log.exception("unexpected fault", request_id=record.request_id)
+            self._log.exception("internal error", request_id=record.request_id)
             record.outcome = InternalError.code
             if status == 0:
                 await error_response(InternalError(INTERNAL_MESSAGE))(scope, receive, send_with_id)

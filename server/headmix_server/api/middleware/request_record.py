@@ -1,8 +1,8 @@
 """What one HTTP request turned out to be: who asked for what, how much was computed, how it ended.
 
-Filled in by whoever finds out, read once at the end by `request_log` for the log line, the metrics and the tenant's
-usage. It has identifiers and counts, never texts or keys, what the request holds until its end, and what is to be done
-then.
+Filled in by the code that learns it, read once at the end by `request_log` for the log line, the metrics and the
+tenant's usage. It has identifiers and counts, never texts or keys, what the request holds until its end, and what is to
+be done then.
 """
 
 import time

@@ -1,7 +1,8 @@
 """Answers and the events of streams as bytes: what surrounds the choices is written once, the choices for each event.
 
-A stream has an event a token, and building and dumping a pydantic model for each is a tenth of the API process's work
-at full load. The schemas stay the definition: the frame is one of their dumps, and tests hold each choice against them.
+A stream has one event per token, and building and dumping a pydantic model for each is a tenth of the API process's
+work at full load. The schemas stay the definition: the frame is one of their dumps, and tests hold each choice against
+them.
 """
 
 from collections.abc import Sequence

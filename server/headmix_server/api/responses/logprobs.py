@@ -88,6 +88,6 @@ def _bytes(tokenizer: Tokenizer, token: int) -> list[int] | None:
 
 
 def _top(tokenizer: Tokenizer, logprob: TokenLogprob) -> dict[str, float]:
-    """Return the likeliest tokens; the chosen one is always among them."""
+    """Return the most probable tokens; the chosen one is always among them."""
     top = {tokenizer.name(token): value for token, value in logprob.top}
     return {**top, tokenizer.name(logprob.token): logprob.logprob}

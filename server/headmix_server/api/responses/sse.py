@@ -112,7 +112,7 @@ class EventStream(Response):
             settle(self._record, error)
             last = data(msgspec.json.encode(error_body(error)))
         except Exception:  # noqa: BLE001 - the stream must end in words, whatever broke; the log has the rest
-            get_logger("api").exception("unexpected fault in a stream", request_id=self._record.request_id)
+            get_logger("api").exception("internal error in a stream", request_id=self._record.request_id)
             self._record.outcome = InternalError.code
             last = data(msgspec.json.encode(error_body(InternalError(INTERNAL_MESSAGE))))
         finally:

@@ -17,7 +17,7 @@ VersionNumber = Annotated[int, Field(ge=1), Whole]
 class AdapterObject(ResponseBody):
     """One version of an adapter. `resident` is the fastest tier that holds it; `created` is in Unix seconds.
 
-    `name` is what whoever asks sends as `model`: with the `owner` before it where that is another tenant. A `retired`
+    `name` is what the caller sends as `model`: with the `owner` before it if that is another tenant. A `retired`
     version is kept and cannot be named. `pinned` and `canary` are the name's.
     """
 

@@ -29,7 +29,7 @@ class ChatRequest(SamplingBody):
 
 
 class TopLogprob(ResponseBody):
-    """One of the likeliest tokens at a place; `bytes` are what it adds to the text, which may be part of a character.
+    """One of the most probable tokens at a position; `bytes` are what it adds to the text, perhaps part of a character.
 
     Null where it adds nothing: a special token.
     """
@@ -40,13 +40,13 @@ class TopLogprob(ResponseBody):
 
 
 class ChatTokenLogprob(TopLogprob):
-    """The chosen token, with the likeliest ones."""
+    """The chosen token, with the most probable ones."""
 
     top_logprobs: list[TopLogprob]
 
 
 class ChatLogprobs(ResponseBody):
-    """One entry a token of the content."""
+    """One entry per token of the content."""
 
     content: list[ChatTokenLogprob]
     refusal: None = None

@@ -24,8 +24,8 @@ class ClassifyRequest(RequestBody):
 class Classification(ResponseBody):
     """One text's scores, in the order of the adapter's labels.
 
-    `label` is the likeliest. A multi-label head's `probs` are independent, and `labels` lists those of at least 0.5; a
-    regression head's one entry in `probs` is the raw value.
+    `label` is the most probable. A multi-label head's `probs` are independent, and `labels` lists those of at least
+    0.5; a regression head's one entry in `probs` is the raw value.
     """
 
     index: int

@@ -67,7 +67,9 @@ LEAST_REPETITION_PENALTY = 0.01
 
 def _require_computable(temperature: float) -> float:
     if 0 < temperature < LEAST_TEMPERATURE:
-        raise ValueError(f"a temperature above 0 must be at least {LEAST_TEMPERATURE:g}; 0 takes the likeliest token")
+        raise ValueError(
+            f"a temperature above 0 must be at least {LEAST_TEMPERATURE:g}; 0 takes the most probable token"
+        )
     return temperature
 
 

@@ -37,7 +37,7 @@ class CompletionRequest(SamplingBody):
 
 
 class CompletionLogprobs(ResponseBody):
-    """One entry a token of `text`; `text_offset` is the character of `text` where the token begins."""
+    """One entry per token of `text`; `text_offset` is the character of `text` where the token begins."""
 
     tokens: list[str]
     token_logprobs: list[float | None]

@@ -52,7 +52,7 @@ class ConnectionLimits:
 
 
 class HttpConfig(uvicorn.Config):
-    """uvicorn's configuration, with what every connection needs of ours."""
+    """uvicorn's configuration, with what every connection of this server needs."""
 
     def __init__(
         self,

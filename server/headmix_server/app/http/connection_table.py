@@ -1,8 +1,8 @@
 """How many connections may be open, and which one makes room for a new one when they are too many.
 
 Knows no HTTP. A connection that is serving a request stays; one that waits for its next request, or has not finished
-sending one, may be closed. The one that has waited longest goes first, so that whoever opens thousands and says nothing
-keeps nobody else out.
+sending one, may be closed. The one that has waited longest goes first, so that a client
+that opens thousands and sends nothing keeps nobody else out.
 """
 
 import time

@@ -30,7 +30,7 @@ from headmix_server.database import (
 
 
 class Failures:
-    """Hands on that the database could not be reached, to whoever watches by then."""
+    """Forwards that the database could not be reached to the current watcher."""
 
     def __init__(self) -> None:
         self._tell: Callable[[], None] = lambda: None
@@ -48,7 +48,7 @@ class Failures:
 class Claim:
     """A claimed database. Nothing is written through `database` once the lease is lost.
 
-    `unfenced` is the same without that check: for sums that stay right whoever adds to them.
+    `unfenced` is the same without that check: for sums that stay right whichever server adds to them.
     """
 
     database: Engine

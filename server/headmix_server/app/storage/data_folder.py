@@ -27,8 +27,8 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class DataFolder:
     """An open data folder. `run` is private to this server (mode 0700) and removed with everything in it.
 
-    `place` is the folder's name on this machine since it was started, empty where the system does not tell: whoever
-    has locked a folder of the same place knows that no other server is using it.
+    `place` is the folder's name on this machine since it was started, empty if the system doesn't report it: a
+    server that has locked a folder of the same place knows that no other server is using it.
     """
 
     root: Path

@@ -1,7 +1,7 @@
 """Who is using an artifact's bytes: counted holds by digest, and the exclusive moment in which bytes are freed.
 
 A request holds what it named from the moment its name was resolved until it has ended; a publication holds what it
-stores; whoever pins an adapter holds it as long as it is pinned. Knows neither files nor the catalog.
+stores; a pin holds its adapter as long as it lasts. Knows neither files nor the catalog.
 """
 
 import threading
@@ -97,7 +97,7 @@ class Holds:
 
     @contextmanager
     def exclusively(self, digest: str) -> Iterator[bool]:
-        """Give true and keep everybody from the artifact for the block, or false where somebody uses it."""
+        """Yield true and lock the artifact for the block, or yield false if it is in use."""
         with self._changed:
             free = digest not in self._counts and digest not in self._exclusive
             if free:

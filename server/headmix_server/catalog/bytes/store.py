@@ -84,7 +84,7 @@ class Store(Protocol):
         """
 
     def delete(self, digest: str) -> None:
-        """Remove the artifact where it is there; whoever has its file open can go on reading."""
+        """Remove the artifact if it exists; readers with its file open can finish reading."""
 
     def collect(self, stored: Collection[str]) -> Collected:
         """Remove what is not among the digests that should be stored; call it at start, before anything is received."""
@@ -150,7 +150,7 @@ class ArtifactStore:
         self.path(digest).unlink(missing_ok=True)
 
     def digests(self) -> Iterator[str]:
-        """Yield what is there. Names the store would not have given are somebody else's files and left alone."""
+        """Yield the stored artifacts. Files with names the store would not have given are skipped."""
         for path in self._artifacts.glob(f"??/*{SUFFIX}"):
             digest = digest_at(f"{path.parent.name}/{path.name}")
             if digest is not None:

@@ -1,7 +1,7 @@
 """Canaries: a second version of a name that gets a percentage of its requests, to be compared with the current one.
 
 Requests that name a version are not part of it. A canary ends when another version becomes current, by an upload, a
-rollback or its own promotion: whoever decides for everybody has decided.
+rollback or its own promotion: such a change decides for everyone.
 """
 
 import hashlib

@@ -14,7 +14,7 @@ Owner = tuple[str, str]
 class SeriesBudget:
     """Which (tenant, adapter) pairs have series of their own: at most `limit`, shared fairly among tenants.
 
-    While there is room whoever asks gets a place. After that a tenant with fewer places than another takes the oldest
+    While there is room every caller gets a place. After that a tenant with fewer places than another takes the oldest
     of the one that has most, whose series `on_evicted` removes; equals keep what they have, so places change hands
     only until all that want more have as many.
     """

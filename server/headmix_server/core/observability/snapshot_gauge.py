@@ -10,7 +10,7 @@ Labels = tuple[str, ...]
 
 
 class SnapshotGauge:
-    """Values by their labels. Whoever changes them must be one at a time; reading needs no lock."""
+    """Values by their labels. Only one thread may change them at a time; reading needs no lock."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], *, registry: CollectorRegistry) -> None:
         self.name = name

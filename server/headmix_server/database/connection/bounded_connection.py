@@ -1,7 +1,7 @@
 """A psycopg connection that gives up on a server that has been silent for too long.
 
-A server whose machine stands still, or that the network no longer reaches, refuses nothing: without this, whoever asked
-it would wait until it comes back.
+A server whose machine hangs, or that the network no longer reaches, refuses nothing: without this, callers would wait
+until it comes back.
 """
 
 import time

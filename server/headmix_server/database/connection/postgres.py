@@ -74,7 +74,7 @@ class _Connecting:
 
 
 def _await_a_ping(connection: object, _: ConnectionPoolEntry) -> None:
-    """Whoever takes the connection next tests it first; that is answered soon or never."""
+    """The next user of the connection tests it first; that is answered soon or never."""
     _set_patience(connection, PING_SECONDS)
 
 

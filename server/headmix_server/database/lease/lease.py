@@ -1,6 +1,6 @@
 """The lease: at most one server at a time works on a database.
 
-One row says who holds it. The holder counts `beats` up at a steady pace. Whoever wants the lease watches that count
+One row names the holder, which counts `beats` up at a steady pace. A server that wants the lease watches that count
 (`lease_watch`) and takes the lease once it has stood still for as long as the holder announced. No two clocks are
 compared, so it does not matter how far they are apart; and while the database is away nobody can take the lease.
 

@@ -23,7 +23,7 @@ from headmix_server.device.adapters.adapter_image import AdapterImage, make_imag
 class LoadedAdapter:
     """An artifact in host memory. `rest` are the tensors outside the layers, by name, as they are stored.
 
-    `device_bytes` is what the device takes for it, 0 until whoever keeps it there has prepared it.
+    `device_bytes` is what the device takes for it, 0 until it has been prepared for the device.
     """
 
     digest: str

@@ -1,6 +1,6 @@
 """Adapters kept as their images, for kernels that read them where they lie: installing is one copy and a few numbers.
 
-Owns the arenas and the tables of `kernels.adapters.image_tables`; the kernels are whoever makes a step of them.
+Owns the arenas and the tables of `kernels.adapters.image_tables`; the caller makes a step's kernels of them.
 """
 
 from collections.abc import Callable, Collection, Sequence

@@ -1,7 +1,7 @@
 """Adapters kept as their images in memory that is taken once and never moves, as captured CUDA graphs need it.
 
 Owns the arena, the tables of `kernels.adapters.image_tables` at fixed addresses, and which copies are under way. The
-kernels are whoever makes a step of them. Images have the base's dtype.
+caller makes a step's kernels of them. Images have the base's dtype.
 """
 
 from collections.abc import Callable, Collection, Sequence

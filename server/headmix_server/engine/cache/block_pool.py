@@ -1,4 +1,4 @@
-"""Which cache blocks are free, which are held and by how many, and which hold tokens somebody may want again.
+"""Which cache blocks are free, which are held and by how many, and which hold tokens that may be reused.
 
 Owns block numbers, reference counts and the index from a block's key to the block; what a key means, `prefix_keys`
 knows, and which sequence holds what, `kv_cache`.
@@ -56,14 +56,14 @@ class BlockPool:
         return block
 
     def share(self, blocks: Iterable[int]) -> None:
-        """Hold blocks that `find` named, together with whoever holds them already."""
+        """Hold blocks that `find` named, together with their present holders."""
         for block in blocks:
             if self._holders[block] == 0:
                 del self._idle[block]
             self._holders[block] += 1
 
     def num_idle(self, blocks: Iterable[int]) -> int:
-        """Count those of the blocks that are free until somebody shares them."""
+        """Count those of the blocks that are free until they are shared."""
         return sum(self._holders[block] == 0 for block in blocks)
 
     def release(self, blocks: Iterable[int]) -> None:

@@ -44,7 +44,7 @@ class LoadRequests:
         return request_id in self._open
 
     def add(self, message: LoadAdapter) -> Failed | None:
-        """Begin a load; returns the answer where it is refused at once, for want of a slot to pin."""
+        """Begin a load; return the answer if it is refused at once because no slot can be pinned."""
         load = _Load(message, self._clock())
         self._tiers.note(load.tenant)
         if message.pin and not self._tiers.slots.can_pin(load.digest, load.tenant):

@@ -1,4 +1,4 @@
-"""Which tenants are about: those heard of within the last minute.
+"""Recently active tenants (seen in the last 60 s).
 
 Owns nothing but names and times. What an absent tenant has left lying (idle adapters) is anybody's to use.
 """

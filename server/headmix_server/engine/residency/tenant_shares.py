@@ -3,10 +3,10 @@
 Every adapter in a tier is charged to the tenants that use it, in equal parts. Room is taken from the tenant that holds
 most for its weight, and never so that the taker would end with more than whom it took from, unless it has nothing to
 give up itself; what absent tenants hold is anybody's. An adapter that several tenants use leaves only where each of
-them holds so much. So whoever is alone uses the whole tier, one that cycles through hundreds of adapters evicts, beside
-others, only its own, and no request waits for good.
-A pin is charged, whole, to the tenant that made it, whoever else uses the adapter.
-Knows names and numbers; the tiers know what may leave at all, and `victims` which of it does.
+them holds so much. So a tenant that is alone uses the whole tier, one that cycles through hundreds of adapters evicts,
+beside others, only its own, and no request waits for good. A pin is charged, whole, to the tenant that made it,
+regardless of who else uses the adapter. Knows names and numbers; the tiers know what may leave at all, and `victims`
+which of it does.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ class View:
 
 
 class TenantShares:
-    """The accounts of one tier. `weight_of` tells a tenant's weight, `present` which tenants are about."""
+    """The accounts of one tier. `weight_of` returns a tenant's weight, `present` the active tenants."""
 
     def __init__(self, weight_of: Callable[[str], float], present: Callable[[], Collection[str]]) -> None:
         self._weight_of = weight_of

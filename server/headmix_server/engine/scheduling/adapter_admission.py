@@ -1,6 +1,6 @@
 """Which waiting requests may start in a step, as far as adapters go.
 
-Owns the rules for who is passed over for want of an adapter; places, blocks and leases are the scheduler's. One
+Owns the rules for passing over requests whose adapter is not loaded; places, blocks and leases are the scheduler's. One
 `AdapterAdmission` serves one step.
 """
 

@@ -17,9 +17,9 @@ class Backfill:
     """One step's rule.
 
     Others use what it leaves, so no memory stands empty for it, within two bounds. In time: from `FIT_PATIENCE_SECONDS`
-    on nobody starts before it, and it fits as soon as enough of those that run have ended. In service: whoever starts
-    must stay within `slack` of its tenant's counter even if all of its tenant's runs to the full length, so tenants
-    that wait never differ by more than they would if nobody overtook.
+    on nobody starts before it, and it fits as soon as enough of those that run have ended. In service: a request that
+    starts must stay within `slack` of its tenant's counter even if all of its tenant's runs to the full length, so
+    tenants that wait never differ by more than they would if nobody overtook.
     """
 
     def __init__(self, counters: VirtualCounters, running: Collection[Sequence], slack: float, now: float) -> None:

@@ -35,8 +35,8 @@ class PrefixCounts:
 
 
 class Scheduler:
-    """Decode before prefill; what is left of the budget goes token by token to the tenant that has had least, be it to
-    go on with a prompt or to begin one. Inside a tenant first come, first served; a cold adapter delays only those who
+    """Decode before prefill; what is left of the budget goes token by token to the tenant that has had least, to
+    continue a prompt or admit a new one. Inside a tenant first come, first served; a cold adapter delays only those who
     want it.
 
     The cache for all known tokens is taken at admission, so prefill never runs out of it and only decoding, one token
@@ -133,8 +133,8 @@ class Scheduler:
     def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
         """Preempt others until `sequence` can grow by a token; false where it had to go itself.
 
-        Who goes is the last admitted of the tenant that has had most; the first admitted of all never does, so somebody
-        always comes nearer to the end. Who has gone needs all its blocks at once to come back, so two sequences cannot
+        Who goes is the last admitted of the tenant that has had most; the first admitted of all never does, so some
+        sequence always makes progress. Who has gone needs all its blocks at once to come back, so two sequences cannot
         take turns at throwing each other out.
         """
         while not self.kv_cache.can_grow(sequence.sequence_id, sequence.num_computed + 1):

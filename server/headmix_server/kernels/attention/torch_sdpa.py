@@ -156,7 +156,7 @@ def _plan_decode(spans: Sequence[_Span], dtype: torch.dtype, window: int | None)
     if min(lengths) != max(lengths):
         ends = torch.tensor(lengths, device=device)[:, None]
         padding = torch.arange(places.shape[1], device=device) >= ends
-        # padding is masked, but still multiplied: by numbers of the sequence itself, never of whoever has place 0
+        # padding is masked, but still multiplied: by numbers of the sequence itself, never those at place 0
         places = torch.where(padding, places.gather(1, ends - 1), places)
         mask = _additive(padding, dtype)[:, None, None, :]
     return _Decode(torch.tensor([span.row for span in spans], device=device), places, mask)

@@ -263,7 +263,7 @@ void run(const Step& s) {
 
 // Whether the numbers [count] hold an infinity or a NaN.
 bool is_broken(const float* numbers, int64_t count) {
-  Vec odd = {};  // 0 times a number that is none is NaN
+  Vec odd = {};  // 0 times a number that is not finite is NaN
   int64_t i = 0;
   for (; i + LANES <= count; i += LANES) odd += load(numbers + i) * 0.0f;
   float result = sum(odd);
@@ -271,7 +271,7 @@ bool is_broken(const float* numbers, int64_t count) {
   return std::isnan(result);
 }
 
-// A key of -inf may have no weight in its own row: make that row NaN, so that whoever reads the results learns of it.
+// A key of -inf may have no weight in its own row: make that row NaN, so that the reader of the results sees it.
 // Broken queries and values always show in their own row.
 void spoil_broken_rows(const Step& s) {
   for (int64_t row = 0; row < s.k.rows; ++row)

@@ -24,13 +24,13 @@ SHRINK: Mapping[str, int] = MappingProxyType({"BLOCK_R": 16, "BLOCK_K": 256, "nu
 """Rank rows of a block (16 fill a tensor core's tile), and how many of a row's inputs are read at a time."""
 
 SHRINK_HEADS: Mapping[str, int] = MappingProxyType({"BLOCK_R": 16, "BLOCK_K": 128, "num_warps": 2, "num_stages": 4})
-"""Likewise, where each head has its own inputs."""
+"""The same, for sites where each head has its own inputs."""
 
 EXPAND_QKV: Mapping[str, int] = MappingProxyType({"BLOCK_R": 16, "num_warps": 4, "num_stages": 2})
 """Rank rows that are read at a time."""
 
 EXPAND: Mapping[str, int] = MappingProxyType({"BLOCK_R": 32, "BLOCK_N": 128, "num_warps": 4, "num_stages": 3})
-"""Likewise, and the columns of one program."""
+"""The same, and the columns of one program."""
 
 PROGRAMS = 32
 """Programs of a tile in `shrink`; where there are more blocks of rank rows they take them in turn."""

@@ -85,7 +85,7 @@ def _packing_fault() -> str:
 
 @torch.inference_mode()
 def _int8_fault(dtype: torch.dtype, device: torch.device) -> str:
-    """Tell why products in int8 will not do here, or return an empty string."""
+    """Return why int8 products are unavailable here, or an empty string."""
     if device != CPU:
         return f"it computes on a CPU, not on {device}"
     if dtype != torch.float32:

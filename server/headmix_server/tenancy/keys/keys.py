@@ -157,8 +157,8 @@ class Keys:
     def bootstrap(self, data_dir: Path) -> str | None:
         """Give a database without any key its admin key (tenant `default`, all scopes) and return it for printing.
 
-        The file is written before the database commits. A crash between the two leaves a file without a key; the
-        next start makes that very key valid, so whoever read the file already is not locked out. Once the database
+        The file is written before the database commits. A crash between the two leaves a file without a key; the next
+        start makes that very key valid, so a user who has read the file already is not locked out. Once the database
         has a key the file is not needed any more: its owner may move it away, and None is returned.
         """
         with writing(self._engine) as session:

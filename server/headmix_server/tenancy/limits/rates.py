@@ -160,7 +160,7 @@ class Rates:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     return await work(self._shared)
-            except Exception as error:  # noqa: BLE001 - whatever it is, no request may fail for want of a shared count
+            except Exception as error:  # noqa: BLE001 - no request may fail because the shared count is unavailable
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 self._on_fallback()
                 reason = error.storage_error if isinstance(error, StorageError) else error

@@ -1,6 +1,6 @@
 """Every tenant's limits: kept in the database, changed by administrators, remembered for the path of a request.
 
-A change holds at once; one that somebody made in the database itself within `REMEMBERED_SECONDS`.
+A change applies at once; one made directly in the database within `REMEMBERED_SECONDS`.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""What was used, summed as somebody wants to read it."""
+"""A report of usage, summed by the requested groups."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class UsageReport:
 
         Raises:
             InvalidRequest: more than `MOST_ROWS`.
-            ValueError: a group that is none.
+            ValueError: unknown group.
         """
         if unknown := sorted(set(groups) - set(GROUPS)):
             raise ValueError(f"usage is not grouped by {unknown[0]!r}")

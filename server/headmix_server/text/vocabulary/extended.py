@@ -58,7 +58,7 @@ class ExtendedTokenizer(Tokenizer):
         return self._plain.encode(text, add_special_tokens=add_special_tokens)
 
     def needs_copy(self, text: str) -> bool:
-        """Tell whether words are in the text. They are found literally, so that a text without is cut as ever."""
+        """Return whether the text contains added words. They match literally, so other texts are cut as before."""
         return any(word in text for word in self._words)
 
     @cached_property

@@ -55,7 +55,7 @@ def main(folder: str, parent: str, memory: str) -> None:
 
 
 def read_frame(stream: BinaryIO) -> bytes | None:
-    """Return the next frame; None at the end of the stream, be it in the middle of one."""
+    """Return the next frame; None at the end of the stream, even in the middle of a frame."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None

@@ -2,7 +2,7 @@
 
 Owns whose turn it is. Tenants take turns, and none has all the workers, so that a tenant with long texts delays another
 by no more than the job that is running. What waits is bounded in bytes; when there is too much, the tenant that has
-most gives up its newest. Whoever leaves takes what waits along.
+most gives up its newest. A caller that leaves withdraws its waiting job.
 """
 
 import asyncio

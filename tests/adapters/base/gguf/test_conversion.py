@@ -1,4 +1,4 @@
-"""A conversion tells how far it has come, can be ended, and does not outlive whoever waits for it."""
+"""A conversion reports its progress, can be ended, and does not outlive the process that waits for it."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""Training is shown as a bar on a terminal and as plain lines elsewhere, and never by a number that is none."""
+"""Training is shown as a bar on a terminal and as plain lines elsewhere, and never as a number that is not finite."""
 
 from collections.abc import Mapping
 from io import StringIO

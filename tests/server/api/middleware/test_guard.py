@@ -1,4 +1,4 @@
-"""Whoever has no right to ask is refused by the headers: no byte of a body is read for it."""
+"""An unauthorized client is refused on the headers: no byte of its body is read."""
 
 from dataclasses import dataclass
 from typing import Any

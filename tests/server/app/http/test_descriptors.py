@@ -8,7 +8,7 @@ from headmix_server.app.http.descriptors import RESERVED, room_for_connections
 
 
 class Limits:
-    """A process's limits; `soft` is raised by whoever may."""
+    """A process's limits; `soft` can be raised."""
 
     def __init__(self, soft: int, hard: int, fixed: bool = False) -> None:
         self.soft, self.hard, self.fixed = soft, hard, fixed

@@ -12,7 +12,7 @@ BEAT = SECONDS / 5
 
 
 class Time:
-    """Simulated time. `at` has what happens when: functions by their moment, those of others than whoever sleeps."""
+    """Simulated time. `at` has what happens when: functions by their moment, those of others than the sleeper."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -27,7 +27,7 @@ def make_image(sites: Sites, seed: int = 0) -> AdapterImage:
 
 
 class LateTransfer:
-    """Copies only when somebody waits: what a step reads without having waited is not there."""
+    """Copies only when a caller waits: a step that reads without waiting finds nothing."""
 
     def __init__(self) -> None:
         self.pending: list[Callable[[], None]] = []

@@ -1,4 +1,4 @@
-"""Decode steps on fixed buffers: the same answers as the ordinary path, whatever the batch and whoever is installed."""
+"""Decode steps on fixed buffers: the ordinary path's answers, for any batch and installed adapters."""
 
 from pathlib import Path
 from typing import Any

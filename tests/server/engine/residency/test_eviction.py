@@ -1,4 +1,4 @@
-"""Who has to leave is whoever is missed last."""
+"""The adapter that is needed last is evicted first."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Whoever was heard of within the last minute is present, and nobody else is remembered."""
+"""Tenants seen in the last minute are present, and no others are remembered."""
 
 from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS, RecentTenants
 

@@ -185,7 +185,7 @@ def test_a_part_grows_as_soon_as_another_holder_has_nothing_left() -> None:
 
 
 class ShareMachine(RuleBasedStateMachine):
-    """Three tenants fill four places by the rules; whoever is present never falls below its part by another's doing."""
+    """Three tenants fill four places by the rules; an active tenant never falls below its share because of another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ class ShareMachine(RuleBasedStateMachine):
         users: dict[str, tuple[str, ...]],
         held: dict[str, Fraction],
     ) -> None:
-        """Whoever lost something to a tenant that keeps something of its own held as much as that one has then."""
+        """A tenant that lost something to one that keeps something of its own held as much as that one has then."""
         for victim in victims:
             others = [user for user in users[victim] if user in self.present]
             if tenant not in others and self.shares.spare(tenant):

@@ -1,0 +1,110 @@
+"""Every piece of English in the repository, with the line it starts on.
+
+Owns where English is found: Markdown pages, Python docstrings and comments, C++ comments, the Makefile, and, in what
+ships, string literals (error messages, help, log events). Knows no rule about the English itself.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ("server", "adapters", "client", "harness", "benchmarks", "examples")
+SEARCHED = (*SHIPPED, "tests", "docs", "docker")
+# Data sets, and the files that quote what they forbid.
+SKIPPED = (ROOT / "examples" / "data", ROOT / "tests" / "prose")
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_MAKE_COMMENT = re.compile(r"#[^\n]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A docstring, a block of comments, a literal or a page: `text` as it is written, from `line` of `path` on."""
+
+    path: Path
+    line: int
+    text: str
+
+    def matches(self, pattern: re.Pattern[str]) -> Iterator[str]:
+        """Yield the place of each match; a phrase may run over the end of a line."""
+        flat, starts = self._flat()
+        for match in pattern.finditer(flat):
+            line = self.line + sum(start <= match.start() for start in starts) - 1
+            yield f"{self.path.relative_to(ROOT)}:{line}: {flat[max(0, match.start() - 40) : match.end() + 40]}"
+
+    def _flat(self) -> tuple[str, list[int]]:
+        starts, flat = [0], ""
+        for number, line in enumerate(self.text.split("\n")):
+            if number:
+                starts.append(len(flat))
+            flat += line.strip().removeprefix("# ") + " "
+        return flat, starts
+
+
+@cache
+def all_pieces() -> tuple[Piece, ...]:
+    """Return every piece of the repository."""
+    return tuple(piece for path in _files() for piece in _pieces(path))
+
+
+@cache
+def pages() -> tuple[Path, ...]:
+    """Return every Markdown page of the repository."""
+    return tuple(path for path in _files() if path.suffix == ".md")
+
+
+def _files() -> Iterator[Path]:
+    yield from sorted(path for path in ROOT.glob("*.md"))
+    yield ROOT / "Makefile"
+    for folder in SEARCHED:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".md", ".py", ".cpp", ".h"} and not any(path.is_relative_to(one) for one in SKIPPED):
+                yield path
+
+
+def _pieces(path: Path) -> Iterator[Piece]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        yield Piece(path, 1, text)
+    elif path.suffix == ".py":
+        yield from _comments(path, text)
+        yield from _strings(path, ast.parse(text))
+    else:
+        pattern = _MAKE_COMMENT if path.name == "Makefile" else _COMMENT
+        yield from (Piece(path, text.count("\n", 0, m.start()) + 1, m.group()) for m in pattern.finditer(text))
+
+
+def _comments(path: Path, text: str) -> Iterator[Piece]:
+    block: list[tokenize.TokenInfo] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        if block and token.start[0] != block[-1].start[0] + 1:
+            yield _block(path, block)
+            block = []
+        block.append(token)
+    if block:
+        yield _block(path, block)
+
+
+def _block(path: Path, block: list[tokenize.TokenInfo]) -> Piece:
+    return Piece(path, block[0].start[0], "\n".join(token.string for token in block))
+
+
+def _strings(path: Path, tree: ast.Module) -> Iterator[Piece]:
+    shipped = path.relative_to(ROOT).parts[0] in SHIPPED
+    docstrings = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (shipped or node in docstrings):
+            yield Piece(path, node.lineno, node.value)
