@@ -32,7 +32,7 @@ def inspect(
     path: ArtifactPath,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """Show what an adapter's file says of itself, from its header alone."""
+    """Show an adapter file's header."""
     try:
         artifact = open_artifact(path)
     except (ArtifactError, OSError) as error:
@@ -47,13 +47,13 @@ def verify(
     path: ArtifactPath,
     base: Annotated[
         str | None,
-        typer.Option(help="Check against this base too: embedded name, folder, GGUF file or hub id."),
+        typer.Option(help="Also check against this base: embedded name, folder, GGUF file or hub id."),
     ] = None,
     allow_base_mismatch: Annotated[
         bool, typer.Option(help="Accept an adapter trained on other weights of the same dimensions.")
     ] = False,
 ) -> None:
-    """Check an adapter's file in full, as the server does at upload; every fault on a line, exit status 1."""
+    """Check an adapter file in full, as the server does at upload. One line per fault, exit status 1."""
     try:
         shape = None if base is None else resolve_visibly(base).shape
         verify_artifact(path, base=shape, allow_base_mismatch=allow_base_mismatch)

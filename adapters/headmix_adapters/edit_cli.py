@@ -24,11 +24,13 @@ def edit(
     out: Annotated[Path, typer.Argument(help="The artifact to write.", dir_okay=False)],
     examples: Annotated[
         Path,
-        typer.Option(help="A TOML file with [[examples]], for example a recipe.", exists=True, dir_okay=False),
+        typer.Option(
+            help="A TOML file with an array of tables `examples`, such as a recipe.", exists=True, dir_okay=False
+        ),
     ],
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT where it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write a copy of an adapter's file with other example prompts; it computes the same and has another digest."""
+    """Write a copy of an adapter file with other example prompts. It computes the same and has another digest."""
     if out.exists() and not force:
         _fail(f"{out} exists; --force replaces it")
     try:

@@ -24,14 +24,14 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(help="The artifact to write.", dir_okay=False)],
     base: BaseName,
-    labels: Annotated[str | None, typer.Option(help="The classes' names in order, with commas between.")] = None,
-    problem: Annotated[Problem | None, typer.Option(help="What the labels are.")] = None,
-    task: Annotated[str | None, typer.Option(help="The task to take, where a checkpoint holds several.")] = None,
+    labels: Annotated[str | None, typer.Option(help="The classes' names in order, comma-separated.")] = None,
+    problem: Annotated[Problem | None, typer.Option(help="The kind of problem.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task to take, if a checkpoint has several.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="The checkpoint's config JSON with lora_alpha.", exists=True, dir_okay=False)
     ] = None,
     added_tokens: Annotated[
-        str | None, typer.Option(help="Names of a checkpoint's vocabulary rows beyond the base's, with commas between.")
+        str | None, typer.Option(help="Names of a checkpoint's vocabulary rows beyond the base's, comma-separated.")
     ] = None,
     allow_base_mismatch: Annotated[
         bool,
@@ -40,9 +40,9 @@ def convert(
             "reads differently."
         ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the artifact that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing artifact.")] = False,
 ) -> None:
-    """Turn an adapter made elsewhere into an artifact that computes exactly the same, or say why that is impossible."""
+    """Convert an adapter made elsewhere into an artifact that computes exactly the same, or report why it can't."""
     _require_free(out, force=force)
     from headmix_adapters.convert.peft.heads import HeadWish
     from headmix_adapters.convert.result import save_converted
@@ -75,7 +75,7 @@ def export(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the adapter in the folder.")] = False,
 ) -> None:
-    """Write an adapter as the exact LoRA (with bias) that it equals, several times its size, for other tools."""
+    """Export an adapter as the exact LoRA (with bias) that it equals. For other tools; several times its size."""
     if to != "peft-lora":
         _fail(ConvertError("to", f"{to} is not a format that can be written (peft-lora is)"))
     _require_free(out / "adapter_model.safetensors", force=force)

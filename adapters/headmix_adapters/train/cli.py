@@ -28,19 +28,19 @@ def train(
     recipe: Annotated[Path | None, typer.Argument(help="The recipe, a TOML file.", show_default=False)] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="The artifact to write. Default: adapters/<name>.safetensors beside the recipe."),
+        typer.Option(help="The artifact to write. Default: adapters/<name>.safetensors next to the recipe."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the artifact (or recipe) that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing artifact (or recipe).")] = False,
     push: Annotated[bool, typer.Option("--push", help="Upload the adapter to a running server at the end.")] = False,
     eval_only: Annotated[
-        bool, typer.Option("--eval-only", help="Train nothing: score the artifact that is there, and the base.")
+        bool, typer.Option("--eval-only", help="Don't train; score the existing artifact and the base.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Replaces the recipe's epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Replaces the recipe's batch size.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Replaces the recipe's learning rate.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Ends training after this many optimizer steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Override the recipe's seed.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Override the recipe's epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Override the recipe's batch size.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Override the recipe's learning rate.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after this many optimizer steps.")] = None,
     data: Annotated[Path | None, typer.Option(help="The training data, .jsonl or .csv.", rich_help_panel=QUICK)] = None,
     eval_data: Annotated[
         Path | None,
@@ -58,24 +58,26 @@ def train(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="In order, with commas between. Default: those in the data.", rich_help_panel=QUICK),
+        typer.Option(help="In order, comma-separated. Default: those in the data.", rich_help_panel=QUICK),
     ] = None,
     problem: Annotated[
         Problem | None, typer.Option(help="Default: multi_label for `labels`.", rich_help_panel=QUICK)
     ] = None,
     pooling: Annotated[
-        Pooling | None, typer.Option(help="Default: last; of an encoder mean.", rich_help_panel=QUICK)
+        Pooling | None, typer.Option(help="Default: last; for an encoder mean.", rich_help_panel=QUICK)
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens an example may have. Default: 512.", rich_help_panel=QUICK)
+        int | None, typer.Option(help="Maximum tokens per example. Default: 512.", rich_help_panel=QUICK)
     ] = None,
-    ignore: Annotated[str | None, typer.Option(help="Fields of the data to leave out.", rich_help_panel=QUICK)] = None,
+    ignore: Annotated[
+        str | None, typer.Option(help="Fields of the data to ignore, comma-separated.", rich_help_panel=QUICK)
+    ] = None,
     init: Annotated[
         bool,
-        typer.Option("--init", help="Train nothing: write the recipe to RECIPE or <name>.toml.", rich_help_panel=QUICK),
+        typer.Option("--init", help="Don't train; write the recipe to RECIPE or <name>.toml.", rich_help_panel=QUICK),
     ] = False,
 ) -> None:
-    """Train an adapter from a recipe, or from --data, --base and --name; check it and write it with its scores."""
+    """Train an adapter from a recipe, or from --data, --base and --name. Verifies it and writes it with its scores."""
     reporter = Reporter(Console(stderr=True))
     training = {
         "seed": seed,

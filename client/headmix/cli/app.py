@@ -47,12 +47,13 @@ def options(
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar=API_KEY_VARIABLE, help="Prefer the environment. Default: the key of a server started in this folder."
+            envvar=API_KEY_VARIABLE,
+            help="Prefer the environment variable. Default: the key of a server started in this folder.",
         ),
     ] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """One base model, many adapters: ask them, manage them, serve them, train them."""
+    """Serve, query, manage and train many adapters on one base model."""
     ctx.obj = Session.with_options(base_url, api_key)

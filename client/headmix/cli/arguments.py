@@ -49,16 +49,14 @@ def version_of(named: Named, option: int | None) -> int | None:
 
 AdapterName = Annotated[
     str,
-    typer.Argument(
-        parser=parse_bare, metavar="NAME", help="The adapter's name; OWNER/NAME of one that is shared with you."
-    ),
+    typer.Argument(parser=parse_bare, metavar="NAME", help="The adapter's name; OWNER/NAME if it is shared with you."),
 ]
 AdapterVersionName = Annotated[
     Named,
     typer.Argument(
         parser=parse_named,
         metavar="NAME[@VERSION]",
-        help="The adapter, or one version as NAME@3; OWNER/NAME of one that is shared with you.",
+        help="The adapter, or one version as NAME@3; OWNER/NAME if it is shared with you.",
     ),
 ]
-VersionOption = Annotated[int | None, typer.Option("--version", min=1, help="The same as @VERSION behind the name.")]
+VersionOption = Annotated[int | None, typer.Option("--version", min=1, help="Same as NAME@VERSION.")]

@@ -30,7 +30,7 @@ _KNOWN = {
     "inspect": Known("Show what an adapter artifact contains.", "adapters"),
     "verify": Known("Check an adapter artifact in full.", "adapters"),
     "edit": Known("Change an adapter artifact's example prompts.", "adapters"),
-    "convert": Known("Turn an adapter made elsewhere into an artifact.", "adapters"),
+    "convert": Known("Convert an adapter made elsewhere into an artifact.", "adapters"),
     "export": Known("Write an adapter as a PEFT LoRA folder.", "adapters"),
 }
 

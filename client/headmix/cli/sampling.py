@@ -17,14 +17,15 @@ ModelOption = Annotated[
         help="The base's name, an adapter's name, or NAME@VERSION. Default: the base.",
     ),
 ]
-MaxTokens = Annotated[int | None, typer.Option(min=1, help="Generate at most this many tokens.")]
-Temperature = Annotated[float | None, typer.Option(min=0.0, help="0 is greedy.")]
+MaxTokens = Annotated[int | None, typer.Option(min=1, help="Maximum tokens to generate.")]
+Temperature = Annotated[float | None, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
 TopP = Annotated[
-    float | None, typer.Option(min=0.0, max=1.0, help="Sample from the most likely tokens of this probability mass.")
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="Sample from the most probable tokens with this total probability."),
 ]
-TopK = Annotated[int | None, typer.Option(help="Sample from this many of the most likely tokens.")]
+TopK = Annotated[int | None, typer.Option(help="Sample from this many of the most probable tokens.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
-Stop = Annotated[list[str] | None, typer.Option(help="End at this text; may be given several times.")]
+Stop = Annotated[list[str] | None, typer.Option(help="Stop at this text; repeatable.")]
 SplitSpecialTokens = Annotated[
     bool,
     typer.Option("--split-special-tokens", help="Treat special tokens in your texts as plain text."),

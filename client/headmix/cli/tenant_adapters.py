@@ -10,13 +10,13 @@ from headmix.cli.output import JsonOption, print_json, say
 from headmix.cli.session import Session
 
 tenant_adapters_app = typer.Typer(
-    no_args_is_help=True, help="List any tenant's adapters, take back what they share, retire and remove them."
+    no_args_is_help=True, help="List, unshare, unpin, retire and remove any tenant's adapters."
 )
 
 Tenant = Annotated[str, typer.Argument(help="The tenant's name.")]
-Owned = Annotated[str, typer.Argument(parser=parse_bare, metavar="OWNER/NAME", help="Whose adapter, and its name.")]
+Owned = Annotated[str, typer.Argument(parser=parse_bare, metavar="OWNER/NAME", help="The adapter's owner and name.")]
 OwnedVersion = Annotated[
-    Named, typer.Argument(parser=parse_named, metavar="OWNER/NAME[@VERSION]", help="Whose adapter, and its name.")
+    Named, typer.Argument(parser=parse_named, metavar="OWNER/NAME[@VERSION]", help="The adapter's owner and name.")
 ]
 
 
@@ -46,7 +46,7 @@ def versions(ctx: typer.Context, name: Owned, as_json: JsonOption = False) -> No
 def remove(
     ctx: typer.Context,
     name: OwnedVersion,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
 ) -> None:
     """Remove an adapter with all its versions, or one version (OWNER/NAME@3) that is not the current one."""
     if not yes:
@@ -59,7 +59,7 @@ def remove(
 
 @tenant_adapters_app.command()
 def retire(ctx: typer.Context, name: OwnedVersion) -> None:
-    """Keep a version (OWNER/NAME@3) from being named, the current one too; its bytes stay."""
+    """Retire a version (OWNER/NAME@3), even the current one: it can't be named, but its bytes stay."""
     number = needed_version(name, None)
     with Session.of(ctx).client() as client:
         retired = client.tenants.retire_adapter(name.name, number)
@@ -68,7 +68,7 @@ def retire(ctx: typer.Context, name: OwnedVersion) -> None:
 
 @tenant_adapters_app.command()
 def unshare(ctx: typer.Context, name: Owned) -> None:
-    """Keep an adapter to its tenant, from the next request on."""
+    """Stop sharing an adapter, from the next request on."""
     with Session.of(ctx).client() as client:
         client.tenants.unshare_adapter(name)
     say(f"{name} is its tenant's alone")
@@ -76,7 +76,7 @@ def unshare(ctx: typer.Context, name: Owned) -> None:
 
 @tenant_adapters_app.command()
 def unpin(ctx: typer.Context, name: Owned) -> None:
-    """Let an adapter leave the device when others need its place."""
+    """Unpin an adapter: it may leave the device when others need room."""
     with Session.of(ctx).client() as client:
         client.tenants.unpin_adapter(name)
     say(f"{name} is not pinned")

@@ -21,18 +21,18 @@ MAX_LISTED = 20
 """Adapters that are listed and get a command; a catalog may hold thousands."""
 MAX_EXPECTED = 100
 DEFAULT_URL = "http://127.0.0.1:8000"
-"""Where the command line asks of its own accord."""
+"""The command line's default server."""
 MAX_TOKENS = 64
 
 BASE_QUESTION = "What is the capital of France?"
 BEGINNING = "Once upon a time"
 TEXT = "A text to classify."
-"""Prompts for what brings none of its own."""
+"""Prompts for adapters without examples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Banner:
-    """Everything to be told.
+    """Everything the banner shows.
 
     `adapters` are the first of `num_adapters`; `examples` has the first prompt each brings, by digest. `new_key` is the
     admin key where this start made it; `data_dir` None means keys are off. `program` is the command line's name where
@@ -59,7 +59,7 @@ class Banner:
         yield _fact("headmix serves", self.url)
         yield _fact("base", self.base)
         if self.new_key is not None and self.data_dir is not None:
-            yield _fact("admin key", f"{self.new_key}  (shown this once; also in {self.data_dir / FILE_NAME})")
+            yield _fact("admin key", f"{self.new_key}  (shown only once; also in {self.data_dir / FILE_NAME})")
         yield _fact("adapters", str(self.num_adapters))
         shown = self.adapters[:MAX_LISTED]
         for adapter in shown:

@@ -17,7 +17,7 @@ from headmix.types.adapter import Adapter
 adapters_app = typer.Typer(no_args_is_help=True, help="Upload, inspect and manage your adapters.")
 adapters_app.add_typer(rollout_app)
 
-Number = Annotated[int | None, typer.Argument(min=1, metavar="[VERSION]", help="The same as @VERSION behind the name.")]
+Number = Annotated[int | None, typer.Argument(min=1, metavar="[VERSION]", help="Same as NAME@VERSION.")]
 
 
 @adapters_app.command()
@@ -29,10 +29,10 @@ def push(
         bool, typer.Option(help="Accept an adapter trained on other weights of the same dimensions.")
     ] = False,
     current: Annotated[
-        bool, typer.Option("--current/--beside", help="Answer from now on, or stand beside the current version.")
+        bool, typer.Option("--current/--beside", help="Make it the current version, or add it next to the current one.")
     ] = True,
 ) -> None:
-    """Upload an artifact; new bytes become the current version, or one beside it to try out as a canary."""
+    """Upload an artifact. New bytes become the current version or, with --beside, one to try as a canary."""
     with Session.of(ctx).client() as client, transfer_bar(f"pushing {file.name}") as progress:
         pushed = client.adapters.push(
             name, file, progress=progress, allow_base_mismatch=allow_base_mismatch, current=current
@@ -56,7 +56,7 @@ def list_adapters(ctx: typer.Context, as_json: JsonOption = False) -> None:
 def show(
     ctx: typer.Context, name: AdapterVersionName, version: VersionOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show all that is known of an adapter: its current version, or the one named."""
+    """Show the details of an adapter's current version, or of the version you name."""
     with Session.of(ctx).client() as client:
         found = client.adapters.get(str(Named(name.name, version_of(name, version))))
     if as_json:
@@ -81,7 +81,7 @@ def remove(
     ctx: typer.Context,
     name: AdapterVersionName,
     version: VersionOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
 ) -> None:
     """Remove an adapter with all its versions, or one version (NAME@3) that is not the current one."""
     chosen = Named(name.name, version_of(name, version))
@@ -96,7 +96,7 @@ def remove(
 
 @adapters_app.command()
 def rollback(ctx: typer.Context, name: AdapterVersionName, version: VersionOption = None) -> None:
-    """Make another version current: the one named, else the one before the current."""
+    """Make another version current: the one you name, or the previous one."""
     with Session.of(ctx).client() as client:
         current = client.adapters.rollback(name.name, version_of(name, version))
     say(f"{told(current)} is current")
@@ -104,7 +104,7 @@ def rollback(ctx: typer.Context, name: AdapterVersionName, version: VersionOptio
 
 @adapters_app.command()
 def retire(ctx: typer.Context, name: AdapterVersionName, version: Number = None) -> None:
-    """Keep a version (NAME@3) that is not the current one from being named; its bytes stay."""
+    """Retire a version (NAME@3) that is not current: it can't be named, but its bytes stay."""
     number = needed_version(name, version)
     with Session.of(ctx).client() as client:
         retired = client.adapters.retire(name.name, number)
@@ -113,7 +113,7 @@ def retire(ctx: typer.Context, name: AdapterVersionName, version: Number = None)
 
 @adapters_app.command()
 def restore(ctx: typer.Context, name: AdapterVersionName, version: Number = None) -> None:
-    """Let a retired version (NAME@3) be named again."""
+    """Restore a retired version (NAME@3)."""
     number = needed_version(name, version)
     with Session.of(ctx).client() as client:
         restored = client.adapters.restore(name.name, number)
@@ -122,7 +122,7 @@ def restore(ctx: typer.Context, name: AdapterVersionName, version: Number = None
 
 @adapters_app.command()
 def load(ctx: typer.Context, name: AdapterVersionName, version: VersionOption = None) -> None:
-    """Bring an adapter onto the device ahead of its first request."""
+    """Load an adapter to the device before its first request."""
     with Session.of(ctx).client() as client:
         loaded = client.adapters.load(name.name, version_of(name, version))
     say(f"{told(loaded)} is on {loaded.resident or 'the server'}")
@@ -133,10 +133,10 @@ def download(
     ctx: typer.Context,
     name: AdapterVersionName,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", dir_okay=False, help="Default: NAME.safetensors here.")
+        Path | None, typer.Option("--output", "-o", dir_okay=False, help="Default: NAME.safetensors in this folder.")
     ] = None,
     version: VersionOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Save an adapter's artifact to a file."""
     chosen = Named(name.name, version_of(name, version))

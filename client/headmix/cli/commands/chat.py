@@ -29,11 +29,11 @@ Answer = Callable[[list[ChatMessage]], str]
 def chat(
     ctx: typer.Context,
     message: Annotated[
-        str | None, typer.Argument(help="What to say; - reads it from standard input.", show_default=False)
+        str | None, typer.Argument(help="The message; - reads it from standard input.", show_default=False)
     ] = None,
     model: ModelOption = None,
     system: Annotated[str | None, typer.Option(help="The system message.")] = None,
-    interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Go on talking; ends with Ctrl-D.")] = False,
+    interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Keep chatting; end with Ctrl-D.")] = False,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     top_p: TopP = None,
@@ -42,7 +42,7 @@ def chat(
     stop: Stop = None,
     split_special_tokens: SplitSpecialTokens = False,
 ) -> None:
-    """Say something and print the answer as it is generated."""
+    """Send a message and print the answer as it is generated."""
     if message is None and not interactive:
         raise typer.BadParameter("give a message, or --interactive", param_hint="MESSAGE")
     params = ChatParams(

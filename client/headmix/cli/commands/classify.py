@@ -20,7 +20,7 @@ def classify(
     split_special_tokens: SplitSpecialTokens = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify one text or several."""
+    """Classify one or more texts."""
     inputs = [text_or_stdin(text) for text in texts]
     with Session.of(ctx).client() as client:
         answer = client.classify(

@@ -32,7 +32,7 @@ def complete(
     stop: Stop = None,
     split_special_tokens: SplitSpecialTokens = False,
 ) -> None:
-    """Continue a text, printed as it is generated."""
+    """Continue a text and print it as it is generated."""
     with (
         Session.of(ctx).client() as client,
         client.stream.complete(

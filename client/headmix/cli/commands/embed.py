@@ -16,15 +16,15 @@ def embed(
     model: ModelOption = None,
     pooling: Annotated[
         Literal["mean", "last", "cls"] | None,
-        typer.Option(help="How token states become one vector; the server knows what suits its base."),
+        typer.Option(help="How token states become one vector. Default: what suits the base."),
     ] = None,
     normalize: Annotated[
-        bool | None, typer.Option("--normalize/--raw", help="Divide each vector by its length, or do not.")
+        bool | None, typer.Option("--normalize/--raw", help="Normalize each vector to length 1, or don't.")
     ] = None,
     split_special_tokens: SplitSpecialTokens = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
 ) -> None:
-    """Make a vector of each text: one JSON list a line."""
+    """Embed each text. Prints one JSON list per line."""
     inputs = [text_or_stdin(text) for text in texts]
     with Session.of(ctx).client() as client:
         answer = client.embed(

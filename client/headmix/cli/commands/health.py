@@ -7,7 +7,7 @@ from headmix.cli.session import Session
 
 
 def health(ctx: typer.Context) -> None:
-    """Say whether the server is alive and ready; exit code 1 if it is not."""
+    """Report whether the server is alive and ready; exits with 1 if it is not."""
     with Session.of(ctx).client() as client:
         alive = client.health()
         readiness = client.ready()

@@ -10,7 +10,7 @@ from headmix.cli.output import JsonOption, moment, print_json, print_table, say
 from headmix.cli.session import Session
 from headmix.types.tenant import Key, NewKey
 
-keys_app = typer.Typer(no_args_is_help=True, help="Make, rotate and revoke keys (needs a key with the scope admin).")
+keys_app = typer.Typer(no_args_is_help=True, help="Create, rotate and revoke keys (needs a key with the scope admin).")
 
 TenantName = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name.")]
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, as `headmix keys list` shows it.")]
@@ -29,7 +29,7 @@ def parse_span(text: str) -> int:
 
 @keys_app.command(name="list")
 def list_keys(ctx: typer.Context, tenant: TenantName, as_json: JsonOption = False) -> None:
-    """List a tenant's keys, revoked and expired ones too."""
+    """List a tenant's keys, including revoked and expired ones."""
     with Session.of(ctx).client() as client:
         found = client.keys.list(tenant)
     if as_json:
@@ -45,9 +45,9 @@ def create(
     tenant: TenantName,
     scopes: Annotated[list[str], typer.Option("--scope", help="inference, adapters, metrics or admin; repeatable.")],
     name: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
-    expires_in: Annotated[str | None, typer.Option(help="A span of time, for example 90d. Default: never.")] = None,
+    expires_in: Annotated[str | None, typer.Option(help="Lifetime, such as 90d. Default: never expires.")] = None,
 ) -> None:
-    """Make a key and print its text, which is shown this once."""
+    """Create a key and print its text, which is shown only once."""
     expires = None if expires_in is None else int(time.time()) + parse_span(expires_in)
     with Session.of(ctx).client() as client:
         _print_new(client.keys.create(tenant, scopes, name=name, expires=expires))
@@ -58,9 +58,9 @@ def rotate(
     ctx: typer.Context,
     tenant: TenantName,
     key_id: KeyId,
-    grace: Annotated[str | None, typer.Option(help="How long the old key goes on, for example 24h.")] = None,
+    grace: Annotated[str | None, typer.Option(help="How long the old key stays valid, such as 24h.")] = None,
 ) -> None:
-    """Make a key in a key's place and print its text; without a grace the old one ends at once."""
+    """Replace a key with a new one and print its text. Without --grace the old key ends at once."""
     grace_seconds = 0 if grace is None else parse_span(grace)
     with Session.of(ctx).client() as client:
         _print_new(client.keys.rotate(tenant, key_id, grace_seconds=grace_seconds))
@@ -68,7 +68,7 @@ def rotate(
 
 @keys_app.command()
 def revoke(ctx: typer.Context, tenant: TenantName, key_id: KeyId) -> None:
-    """Make a key invalid, at once."""
+    """Revoke a key at once."""
     with Session.of(ctx).client() as client:
         say(f"revoked {client.keys.revoke(tenant, key_id).id}")
 

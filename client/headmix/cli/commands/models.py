@@ -8,7 +8,7 @@ from headmix.types.model import Model
 
 
 def models(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """List what can be asked: the base and your adapters."""
+    """List the models you can query: the base and your adapters."""
     with Session.of(ctx).client() as client:
         found = client.models.list()
     if as_json:

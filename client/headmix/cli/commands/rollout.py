@@ -16,10 +16,10 @@ rollout_app = typer.Typer()
 def share(
     ctx: typer.Context,
     name: AdapterName,
-    tenants: Annotated[list[str] | None, typer.Option("--tenant", help="Who may use it; repeatable.")] = None,
-    everyone: Annotated[bool, typer.Option("--everyone", help="All tenants may use it.")] = False,
+    tenants: Annotated[list[str] | None, typer.Option("--tenant", help="A tenant that may use it; repeatable.")] = None,
+    everyone: Annotated[bool, typer.Option("--everyone", help="Share it with all tenants.")] = False,
 ) -> None:
-    """Let these tenants, or all, read and use an adapter, and nobody else."""
+    """Share an adapter with exactly these tenants, or with everyone."""
     if (not tenants) == (not everyone):
         raise typer.BadParameter("give either --tenant or --everyone")
     with Session.of(ctx).client() as client:
@@ -28,14 +28,14 @@ def share(
 
 @rollout_app.command()
 def unshare(ctx: typer.Context, name: AdapterName) -> None:
-    """Keep an adapter to its tenant."""
+    """Stop sharing an adapter."""
     with Session.of(ctx).client() as client:
         say(_whom(client.adapters.unshare(name)))
 
 
 @rollout_app.command()
 def sharing(ctx: typer.Context, name: AdapterName, as_json: JsonOption = False) -> None:
-    """Tell whom an adapter is shared with."""
+    """Show whom an adapter is shared with."""
     with Session.of(ctx).client() as client:
         found = client.adapters.sharing(name)
     if as_json:
@@ -46,14 +46,14 @@ def sharing(ctx: typer.Context, name: AdapterName, as_json: JsonOption = False) 
 
 @rollout_app.command()
 def pin(ctx: typer.Context, name: AdapterName) -> None:
-    """Keep an adapter's current version on the device, whichever it is."""
+    """Keep an adapter's current version on the device."""
     with Session.of(ctx).client() as client:
         say(f"{told(client.adapters.pin(name))} is pinned")
 
 
 @rollout_app.command()
 def unpin(ctx: typer.Context, name: AdapterName) -> None:
-    """Let an adapter leave the device again."""
+    """Unpin an adapter: it may leave the device again."""
     with Session.of(ctx).client() as client:
         say(f"{told(client.adapters.unpin(name))} is not pinned")
 
@@ -63,10 +63,12 @@ def canary(
     ctx: typer.Context,
     name: AdapterVersionName,
     version: VersionOption = None,
-    percent: Annotated[int | None, typer.Option("--percent", min=0, max=100, help="Its part of the requests.")] = None,
+    percent: Annotated[
+        int | None, typer.Option("--percent", min=0, max=100, help="Its percentage of the requests.")
+    ] = None,
     end: Annotated[bool, typer.Option("--end", help="Send all requests to the current version again.")] = False,
 ) -> None:
-    """Send a percentage of a name's requests to another version, or end that."""
+    """Send a percentage of a name's requests to another version, or end the canary."""
     number = version_of(name, version)
     if (number is None, percent is None) != (end, end):
         raise typer.BadParameter("give the version as NAME@3 and --percent, or the name alone and --end")

@@ -9,7 +9,9 @@ from headmix.cli.output import JsonOption, moment, print_json, print_table, say
 from headmix.cli.session import Session
 from headmix.cli.tenant_adapters import tenant_adapters_app
 
-tenants_app = typer.Typer(no_args_is_help=True, help="Make, list and limit tenants (needs a key with the scope admin).")
+tenants_app = typer.Typer(
+    no_args_is_help=True, help="Create, list and limit tenants (needs a key with the scope admin)."
+)
 tenants_app.command()(limits)
 tenants_app.add_typer(tenant_adapters_app, name="adapters")
 
@@ -27,7 +29,7 @@ def list_tenants(ctx: typer.Context, as_json: JsonOption = False) -> None:
 
 @tenants_app.command()
 def create(ctx: typer.Context, name: Annotated[str, typer.Argument(help="The tenant's name.")]) -> None:
-    """Make a tenant; one that is there already stays as it is."""
+    """Create a tenant; an existing one is unchanged."""
     with Session.of(ctx).client() as client:
         say(client.tenants.create(name).name)
 
@@ -35,12 +37,12 @@ def create(ctx: typer.Context, name: Annotated[str, typer.Argument(help="The ten
 @tenants_app.command()
 def audit(
     ctx: typer.Context,
-    tenant: Annotated[str | None, typer.Option(help="Of this tenant only.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many changes.")] = 100,
-    before: Annotated[int | None, typer.Option(min=0, help="Older than the change of this number.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only changes of this tenant.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of changes.")] = 100,
+    before: Annotated[int | None, typer.Option(min=0, help="Only changes older than this number.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List who changed what, newest first."""
+    """List changes and who made them, newest first."""
     with Session.of(ctx).client() as client:
         found = client.tenants.audit(tenant=tenant, before=before, limit=limit)
     if as_json:

@@ -22,15 +22,20 @@ def _day(text: str) -> date:
 def usage(
     ctx: typer.Context,
     first: Annotated[
-        date | None, typer.Option("--from", parser=_day, metavar="DAY", help="First day (UTC); 30 days to the last.")
+        date | None,
+        typer.Option("--from", parser=_day, metavar="DAY", help="First day (UTC). Default: 30 days before the last."),
     ] = None,
-    last: Annotated[date | None, typer.Option("--to", parser=_day, metavar="DAY", help="Last day; today.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="This tenant's; others' need the scope admin.")] = None,
-    group_by: Annotated[str, typer.Option(help="Some of tenant, day and model, with commas.")] = ",".join(GROUPS),
+    last: Annotated[
+        date | None, typer.Option("--to", parser=_day, metavar="DAY", help="Last day. Default: today.")
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="The tenant; for another one than yours you need the scope admin.")
+    ] = None,
+    group_by: Annotated[str, typer.Option(help="Some of tenant, day and model, comma-separated.")] = ",".join(GROUPS),
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what was used: requests and tokens by tenant, day and model. It lags behind by a minute at most."""
+    """Show requests and tokens by tenant, day and model. At most a minute behind."""
     groups = [name for name in group_by.split(",") if name]
     with Session.of(ctx).client() as client:
         if as_csv:
