@@ -166,7 +166,7 @@ def prepare(config: dict[str, Any], placement: Placement, parts: Parts = cuda_pa
     memory = KVMemory(model.config, max(BATCHES) * blocks + 1, BLOCK, placement.dtype, placement.device)
     storage, decode = parts(model, base, memory, arena_mib, placement)
     for slot in range(DISTINCT):
-        storage.put(slot, storage.prepare(image))
+        storage.put(slot, storage.stage(image))
     untied = 0 if config["tie_word_embeddings"] else config["vocab_size"] * config["hidden_size"]
     return Subject(
         model,

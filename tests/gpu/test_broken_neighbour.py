@@ -58,7 +58,7 @@ def image(number: int, *, huge: bool = False) -> AdapterImage:
 
 def fill(storage: FixedStorage, hostile: int | None) -> None:
     for slot in range(len(SITES)):
-        storage.put(slot, storage.prepare(image(slot, huge=slot == hostile)))
+        storage.put(slot, storage.stage(image(slot, huge=slot == hostile)))
 
 
 def attend(

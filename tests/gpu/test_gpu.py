@@ -55,7 +55,7 @@ def image(number: int, seed: int) -> AdapterImage:
 
 def fill(storage: FixedStorage, seed: int = 0) -> None:
     for slot in range(len(SITES)):
-        storage.put(slot, storage.prepare(image(slot, slot + seed)))
+        storage.put(slot, storage.stage(image(slot, slot + seed)))
 
 
 def moved(batch: StepBatch, placement: Placement) -> StepBatch:

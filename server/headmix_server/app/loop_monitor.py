@@ -42,9 +42,9 @@ class LoopMonitor:
         while True:
             due, computed = self._clock() + self._interval, self._cpu_clock()
             await asyncio.sleep(self._interval)
-            self._note(max(0.0, self._clock() - due), self._cpu_clock() - computed)
+            self._record(max(0.0, self._clock() - due), self._cpu_clock() - computed)
 
-    def _note(self, lag: float, computed: float) -> None:
+    def _record(self, lag: float, computed: float) -> None:
         self._observe(lag)
         if lag < self._bound:
             return

@@ -57,9 +57,9 @@ class IncomingUpload:
             self._count(size)
             if not self._quota.stored_bytes or (self._tenant.stored is not None and self._fits(self._tenant.stored)):
                 return
-        self._settle(size)
+        self._check_stored(size)
 
-    def _settle(self, size: int) -> None:
+    def _check_stored(self, size: int) -> None:
         """Judge the bytes by what is stored now: something may have been deleted, or stored, since that was read."""
         try:
             room = self._read_room()

@@ -133,7 +133,7 @@ class Library:
             hold.release()
 
     def path(self, version: AdapterVersion) -> Path:
-        """Return the version's file; `Store.fetch` makes sure of it."""
+        """Return the version's file; `Store.download` makes sure of it."""
         return self.store.path(version.digest)
 
     def ref(self, version: AdapterVersion, tenant: str | None = None) -> AdapterRef:
@@ -164,7 +164,7 @@ class Library:
         for digest in doomed:
             self._free(digest)
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Wait until what the last returned holds set off is done."""
         self._freeing.submit(lambda: None).result()
 

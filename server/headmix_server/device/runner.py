@@ -67,7 +67,7 @@ class TorchRunner:
     def load(self, ref: AdapterRef) -> LoadedAdapter:
         """Read an artifact into host memory; see `device.adapters.adapter_files.load_adapter`."""
         with computing_alone():
-            return self._pool.prepare(load_adapter(ref, self._base))
+            return self._pool.stage(load_adapter(ref, self._base))
 
     def install(self, slot: int, generation: int, adapter: HostAdapter) -> None:
         """Put an adapter's tensors into a slot."""

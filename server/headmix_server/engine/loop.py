@@ -114,11 +114,11 @@ class Engine:
         if (fault := self._refusal(message) or self._make_place(message)) is not None:
             self._outputs.append(fault)
             return
-        self.tiers.note(message.tenant)
+        self.tiers.mark_seen(message.tenant)
         if message.adapter is not None:
             self.tiers.remember(message.adapter.digest, message.tenant)
             self.tiers.count_lookup(message.adapter.digest)
-            self.tiers.fetch(message.adapter, message.tenant)
+            self.tiers.load(message.adapter, message.tenant)
         sequence = Sequence.from_message(next(self._ids), message, self._clock())
         self._by_request[message.request_id] = sequence
         self.scheduler.add(sequence)
@@ -148,7 +148,7 @@ class Engine:
 
         A full queue is shared: the tenant with most waiting gives up its newest request to one with less.
         """
-        self._counters.weigh(message.tenant, message.weight)
+        self._counters.set_weight(message.tenant, message.weight)
         waiting = self.scheduler.waiting
         if len(waiting) < self.limits.max_waiting:
             return None
@@ -215,7 +215,7 @@ class Engine:
         """Schedule a step; the batch, if there is one, is in flight until `finish` is told what became of it."""
         began = time.monotonic()
         self._news = False
-        self._settle()
+        self._poll_loads()
         batch = self.scheduler.schedule(self._prefetches.waiting_for_slots())
         if not batch.rows:
             self._sweep()
@@ -257,10 +257,10 @@ class Engine:
         self.accounts.said()
         return outputs
 
-    def _settle(self) -> None:
-        for digest, error in self.tiers.settle().items():
+    def _poll_loads(self) -> None:
+        for digest, error in self.tiers.poll_loads().items():
             self._fail_waiters(digest, error)
-        self._outputs += self._prefetches.settle()
+        self._outputs += self._prefetches.poll()
 
     def _sweep(self) -> None:
         if self.tiers.wants_sweep:

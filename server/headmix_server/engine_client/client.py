@@ -306,7 +306,7 @@ class EngineClient:
                 for item in items:
                     self._deliver(item)
                 for account in aborted:
-                    self._settle(account)
+                    self._finish_aborted(account)
                 if report is not None:
                     self._take_report(report)
             case _:
@@ -336,10 +336,10 @@ class EngineClient:
                 computed.close()
                 del self._aborted[request_id]
 
-    def _settle(self, account: Aborted) -> None:
+    def _finish_aborted(self, account: Aborted) -> None:
         computed = self._aborted.pop(account.request_id, None)
         if computed is not None:
-            computed.settle(account.counts)
+            computed.update(account.counts)
             computed.close()
 
     def _take_report(self, report: EngineReport) -> None:

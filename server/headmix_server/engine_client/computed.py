@@ -27,19 +27,19 @@ class Computed:
         """Count what an output tells."""
         match output:
             case Failed(counts=counts):
-                self.settle(counts)
+                self.update(counts)
             case TokenOutput():
                 cached = self.counts.cached if output.cached_tokens is None else output.cached_tokens
                 generated = self.counts.generated + len(output.tokens)
-                self.settle(TokenCounts(prompt=self._prompt_length, cached=cached, generated=generated))
+                self.update(TokenCounts(prompt=self._prompt_length, cached=cached, generated=generated))
             case Classified() | Embedded():
-                self.settle(TokenCounts(prompt=self._prompt_length))
+                self.update(TokenCounts(prompt=self._prompt_length))
             case AdapterLoaded():
                 pass
             case _:
                 assert_never(output)
 
-    def settle(self, counts: TokenCounts) -> None:
+    def update(self, counts: TokenCounts) -> None:
         """Take in the engine's own account; what is known already stays."""
         if not self._final.is_set():
             known = self.counts

@@ -34,7 +34,7 @@ class Fetcher:
         """Return once the artifact's file is here; hold the artifact first.
 
         Raises:
-            HeadmixServerError: as `Store.fetch`.
+            HeadmixServerError: as `Store.download`.
         """
         if self._store.is_local(digest):
             return
@@ -94,7 +94,7 @@ class _Download:
 
     async def _load(self) -> None:
         try:
-            await self._store.fetch(self.digest)
+            await self._store.download(self.digest)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to all who wait
             self._result.set_exception(error)
             self._result.exception()  # they may all be gone; the store has logged it

@@ -83,15 +83,15 @@ async def test_two_requests_for_one_cold_adapter_download_it_once_and_others_do_
     cold = publish_cold(rig)
     downloads: list[str] = []
     arrived, go_on = asyncio.Event(), asyncio.Event()
-    fetch = rig.state.library.store.fetch
+    download = rig.state.library.store.download
 
     async def slow(digest: str) -> None:
         downloads.append(digest)
         arrived.set()
         await go_on.wait()
-        await fetch(digest)
+        await download(digest)
 
-    monkeypatch.setattr(rig.state.library.store, "fetch", slow)
+    monkeypatch.setattr(rig.state.library.store, "download", slow)
     body = {"prompt": "Once", "max_tokens": 1}
     waiting = [
         asyncio.create_task(rig.client.post("/v1/completions", json={"model": "cold", **body})) for _ in range(2)
@@ -114,7 +114,7 @@ async def test_a_download_ends_with_the_client_that_asked_and_another_tenants_ta
         cold = publish_cold(rig)
         rig.publish("theirs", b"their bytes", tenant=OTHER_TENANT)
         rig.publish("warm", b"warm again")
-        fetch, dropped = rig.state.library.store.fetch, asyncio.Event()
+        download, dropped = rig.state.library.store.download, asyncio.Event()
 
         async def stalled(digest: str) -> None:
             if digest == cold:
@@ -122,9 +122,9 @@ async def test_a_download_ends_with_the_client_that_asked_and_another_tenants_ta
                     await asyncio.Event().wait()
                 finally:
                     dropped.set()
-            await fetch(digest)
+            await download(digest)
 
-        monkeypatch.setattr(rig.state.library.store, "fetch", stalled)
+        monkeypatch.setattr(rig.state.library.store, "download", stalled)
         body = {"prompt": "Once", "max_tokens": 1}
         leaving = asyncio.create_task(rig.client.post("/v1/completions", json={"model": "cold", **body}))
         await until(lambda: rig.state.fetcher.under_way == 1)

@@ -29,7 +29,7 @@ async def settled(rig: ApiRig) -> None:
     async with asyncio.timeout(10):
         while rig.state.library.holds.digests:  # noqa: ASYNC110 - a request's very end tells nobody
             await asyncio.sleep(0.001)
-    await asyncio.to_thread(rig.state.library.settle)
+    await asyncio.to_thread(rig.state.library.drain)
 
 
 async def test_a_queued_request_finishes_with_its_own_adapter_though_it_is_deleted_and_the_bytes_go_with_it(
@@ -142,7 +142,7 @@ async def test_two_requests_share_one_adapter_and_the_second_keeps_it(rig: ApiRi
     await answer(first)
     await answer(rest[0])
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.to_thread(rig.state.library.settle)
+    await asyncio.to_thread(rig.state.library.drain)
     assert path.exists()
     for message in rest[1:]:
         await answer(message)

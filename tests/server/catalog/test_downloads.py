@@ -63,7 +63,7 @@ async def test_a_bucket_that_sends_nothing_more_is_told_as_away(tmp_path: Path, 
     bucket = StalledBucket(answer)
     async with bucket.running() as url:
         with pytest.raises(StorageUnavailable):
-            await store_of(url, tmp_path, 0.5).fetch(DIGEST)
+            await store_of(url, tmp_path, 0.5).download(DIGEST)
         await until(lambda: bucket.connected == 0)
     assert files(tmp_path) == []
 
@@ -72,7 +72,7 @@ async def test_a_bucket_that_sends_nothing_more_is_told_as_away(tmp_path: Path, 
 async def test_a_download_that_is_cancelled_leaves_the_bucket_and_no_file(tmp_path: Path, answer: bytes) -> None:
     bucket = StalledBucket(answer)
     async with bucket.running() as url:
-        downloading = asyncio.create_task(store_of(url, tmp_path, 60).fetch(DIGEST))
+        downloading = asyncio.create_task(store_of(url, tmp_path, 60).download(DIGEST))
         await until(lambda: bucket.asked == 1 and (not answer or len(files(tmp_path)) == 1))
         downloading.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -63,7 +63,7 @@ def check_whole(folder: Path, *, allowed: set[bytes | None]) -> bytes | None:
         assert there == expected
     try:
         version = library.catalog.resolve("acme", "a")
-        asyncio.run(library.store.fetch(version.digest))
+        asyncio.run(library.store.download(version.digest))
         content = library.path(version).read_bytes()
     except ModelNotFound:
         content = None
@@ -151,7 +151,7 @@ def test_a_refused_name_leaves_no_file(library: Library, tmp_path: Path) -> None
         upload.write(b"1")
         with pytest.raises(InvalidRequest):
             library.publish("acme", "Not A Name", upload, record_of(b"1"))
-    library.settle()
+    library.drain()
     assert not [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
 
 
@@ -216,10 +216,10 @@ def test_what_is_held_stays_after_its_deletion_until_the_last_hold_is_back(libra
     with pytest.raises(ModelNotFound):
         library.hold("acme", "a")
     first.release()
-    library.settle()
+    library.drain()
     assert library.path(version).read_bytes() == OLD
     second.release()
-    library.settle()
+    library.drain()
     assert not library.path(version).exists()
     assert library.catalog.stored_digests() == frozenset()
 
@@ -230,7 +230,7 @@ def test_bytes_that_come_back_while_their_deletion_waits_stay(library: Library) 
     library.delete("acme", "a")
     publish(library, OLD)
     hold.release()
-    library.settle()
+    library.drain()
     assert library.path(version).read_bytes() == OLD
     assert library.catalog.tombstones.digests() == frozenset()
     assert library.catalog.resolve("acme", "a").version == 2
@@ -289,6 +289,6 @@ def test_a_name_that_is_deleted_while_it_is_resolved_is_held_with_its_bytes_or_n
     done.set()
     for thread in threads:
         thread.join()
-    library.settle()
+    library.drain()
     assert not faults
     assert library.catalog.stored_digests() == frozenset()

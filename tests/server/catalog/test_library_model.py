@@ -47,7 +47,7 @@ class LibraryMachine(RuleBasedStateMachine):
             self.delete(name)
         while self.held:
             self.give_back(0)
-        self.library.settle()
+        self.library.drain()
         assert self.files() == set()
         assert self.library.catalog.stored_digests() == frozenset()
         assert self.library.catalog.tombstones.digests() == frozenset()
@@ -117,7 +117,7 @@ class LibraryMachine(RuleBasedStateMachine):
 
     @invariant()
     def files_are_there_while_they_are_of_use(self) -> None:
-        self.library.settle()
+        self.library.drain()
         referred = {content for versions in self.paper.values() for content, _ in versions.values()}
         used = referred | {content for _, content in self.held}
         assert self.files() == {f"{digest_of(content).removeprefix('sha256:')}.safetensors" for content in used}

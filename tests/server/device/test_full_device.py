@@ -38,7 +38,7 @@ class PoolRunner(FakeRunner):
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:  # type: ignore[override]  # what the real runner loads
         rank, seed = map(int, ref.path.split("-"))
-        return self.pool.prepare(from_stored(ref.digest, read_stored(content(rank, seed))))
+        return self.pool.stage(from_stored(ref.digest, read_stored(content(rank, seed))))
 
     def install(self, slot: int, generation: int, adapter: HostAdapter) -> None:
         assert isinstance(adapter, LoadedAdapter)
@@ -65,10 +65,10 @@ def test_adapters_of_all_sizes_come_and_go_in_a_block_for_two_of_the_largest(tie
     evicted = 0
     for number, rank in enumerate((*RANKS, *reversed(RANKS))):
         ref = msgspec.structs.replace(adapter(f"r{number}"), path=f"{rank}-{number}")
-        tiers.note("t")
+        tiers.mark_seen("t")
         deadline = time.monotonic() + 20
-        while not tiers.prepare(ref, "t") and time.monotonic() < deadline:
-            assert tiers.settle() == {}
+        while not tiers.install(ref, "t") and time.monotonic() < deadline:
+            assert tiers.poll_loads() == {}
         lease = tiers.acquire(ref.digest, "t")
         tiers.release(lease)
         tiers.slots.check_integrity([])

@@ -77,13 +77,13 @@ def sized(disk: FakeDisk, name: str, size: int, *, file: int = 0) -> AdapterRef:
 
 def bring(tiers: AdapterTiers, ref: AdapterRef, tenant: str = "t") -> bool:
     """Try until the adapter is on the device, or waits for others there; raises why it never will be there."""
-    tiers.note(tenant)
+    tiers.mark_seen(tenant)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        failures = tiers.settle()
+        failures = tiers.poll_loads()
         if ref.digest in failures:
             raise failures[ref.digest]
-        if tiers.prepare(ref, tenant):
+        if tiers.install(ref, tenant):
             return True
         if tiers.waits_for_slot(ref.digest, tenant) and not tiers.busy:
             return False
@@ -105,7 +105,7 @@ def test_a_device_full_of_idle_adapters_makes_room_and_refuses_nothing(disk: Fak
     for number, size in enumerate((4, 3, 3, 6, 1, 10, 2, 9, 5, 5, 7)):
         assert bring(tiers, sized(disk, f"a{number}", size))
         assert used(tiers) <= 10
-    assert tiers.settle() == {}
+    assert tiers.poll_loads() == {}
 
 
 def test_free_bytes_in_two_places_are_no_place_and_what_lies_between_leaves(
@@ -165,10 +165,10 @@ def test_a_file_that_no_memory_can_hold_however_it_is_kept_is_not_even_read(
 ) -> None:
     tiers = make_tiers(device=10)
     ref = sized(disk, "huge", 11, file=44)
-    assert not tiers.prepare(ref, "t")
-    assert [error.code for error in tiers.settle().values()] == ["adapter_too_large"]
+    assert not tiers.install(ref, "t")
+    assert [error.code for error in tiers.poll_loads().values()] == ["adapter_too_large"]
     assert disk.opened == []
-    tiers.prepare(sized(disk, "maybe", 5, file=43), "t")
+    tiers.install(sized(disk, "maybe", 5, file=43), "t")
     assert tiers.num_loading == 1
 
 
@@ -213,7 +213,7 @@ def test_loads_ahead_are_bounded_in_bytes_and_leave_the_cache_the_rest(disk: Fak
     refs = [sized(disk, f"a{number}", 4, file=4) for number in range(6)]
     for ref in refs:
         disk.gate(ref)
-        tiers.fetch(ref, f"tenant of {ref.name}")
+        tiers.load(ref, f"tenant of {ref.name}")
         assert tiers.host_bytes <= 24 * LOAD_FACTOR
         used(tiers)
     assert tiers.num_loading == 3  # half of the budget
@@ -225,11 +225,11 @@ def test_a_flood_of_one_tenants_loads_leaves_another_its_part(disk: FakeDisk, ma
     for number in range(8):
         ref = sized(disk, f"a{number}", 2, file=2)
         disk.gate(ref)
-        tiers.fetch(ref, "flood")
+        tiers.load(ref, "flood")
     assert tiers.num_loading == 4
     other = sized(disk, "other", 2, file=2)
     disk.gate(other)
-    tiers.fetch(other, "quiet")
+    tiers.load(other, "quiet")
     assert other.digest in tiers.loading
 
 
@@ -241,18 +241,18 @@ def test_a_load_larger_than_its_part_is_begun_alone_and_smaller_ones_do_not_pass
         sized(disk, name, 1, file=size) for name, size in (("first", 1), ("large", 15), ("later", 1))
     )
     gate = disk.gate(first)
-    tiers.fetch(first, "a")
-    tiers.fetch(large, "b")
-    tiers.fetch(later, "c")
+    tiers.load(first, "a")
+    tiers.load(large, "b")
+    tiers.load(later, "c")
     assert tiers.loading == {first.digest}
     gate.set()
     deadline = time.monotonic() + 10
     while large.digest not in tiers.loading and time.monotonic() < deadline:
-        tiers.settle()
+        tiers.poll_loads()
         tiers.sweep(set())
-        tiers.fetch(large, "b")
+        tiers.load(large, "b")
         if large.digest not in tiers.loading:
-            tiers.fetch(later, "c")
+            tiers.load(later, "c")
             assert later.digest not in tiers.loading
     assert large.digest in tiers.loading or tiers.host.peek(large.digest)
 
@@ -263,11 +263,11 @@ def test_a_load_that_nobody_asks_for_any_more_holds_nobody_back(disk: FakeDisk, 
         sized(disk, name, 1, file=size) for name, size in (("first", 1), ("large", 15), ("later", 1))
     )
     disk.gate(first)
-    tiers.fetch(first, "a")
-    tiers.fetch(large, "b")
-    tiers.settle()
-    tiers.settle()
-    tiers.fetch(later, "c")
+    tiers.load(first, "a")
+    tiers.load(large, "b")
+    tiers.poll_loads()
+    tiers.poll_loads()
+    tiers.load(later, "c")
     assert later.digest in tiers.loading
 
 

@@ -258,8 +258,8 @@ def test_tenants_that_come_and_go_break_no_account_before_anybody_looks_again(be
     bench.engine.tiers.slots.can_place(NEW, "t")
     bench.now += 2 * PRESENCE_SECONDS
     bench.engine.check_integrity()
-    bench.engine.tiers.note("new")
-    bench.engine._counters.weigh("t", 5.0)
+    bench.engine.tiers.mark_seen("new")
+    bench.engine._counters.set_weight("t", 5.0)
     bench.engine.check_integrity()
 
 

@@ -219,6 +219,6 @@ async def test_what_the_engine_tells_after_the_end_of_a_completion_does_not_coun
     computed.add(TokenOutput(request_id="r", tokens=[1, 2, 3], cached_tokens=1))
     computed.end_after(2)
     computed.add(TokenOutput(request_id="r", tokens=[4]))
-    computed.settle(TokenCounts(prompt=3, generated=9))
+    computed.update(TokenCounts(prompt=3, generated=9))
     await computed.final()
     assert computed.counts == TokenCounts(prompt=3, cached=1, generated=2)

@@ -20,7 +20,7 @@ class SlowStore(ArtifactStore):
     def is_local(self, digest: str) -> bool:
         return digest == "local"
 
-    async def fetch(self, digest: str) -> None:
+    async def download(self, digest: str) -> None:
         self.begun.append(digest)
         self._ends[digest] = asyncio.get_running_loop().create_future()
         try:

@@ -219,7 +219,7 @@ async def test_a_deleted_adapter_is_let_go_and_its_bytes_are_freed(rig: ApiRig) 
     await rig.client.post(URL)
     await rig.client.delete("/v1/adapters/tone")
     await until(rig)
-    await asyncio.to_thread(rig.state.library.settle)
+    await asyncio.to_thread(rig.state.library.drain)
     assert not rig.state.library.path(version).exists()
 
 

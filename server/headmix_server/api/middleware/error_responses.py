@@ -48,7 +48,7 @@ class BodyRefused(HTTPException):
 
 
 def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
-    """Return the JSON body of an error. An internal one's own words are for the log only: see `settle`."""
+    """Return the JSON body of an error. An internal one's own words are for the log only: see `record_error`."""
     body: dict[str, Any] = {
         "message": INTERNAL_MESSAGE if error.code == InternalError.code else encodable(error.message),
         "type": error.type,
@@ -72,8 +72,8 @@ def error_response(error: HeadmixServerError) -> JSONResponse:
     return JSONResponse(error_body(error), error.status, headers)
 
 
-def settle(record: RequestRecord, error: HeadmixServerError) -> None:
-    """Note that the request ended in this error; the words of an internal one go to the log."""
+def record_error(record: RequestRecord, error: HeadmixServerError) -> None:
+    """Record that the request ended in this error; the words of an internal one go to the log."""
     record.outcome = error.code
     record.refused_param = error.param
     if isinstance(error, RateLimitExceeded):
@@ -93,7 +93,7 @@ def install_handlers(app: FastAPI) -> None:
 async def _known(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HeadmixServerError):
         raise error
-    settle(record_of(request), error)
+    record_error(record_of(request), error)
     return error_response(error)
 
 

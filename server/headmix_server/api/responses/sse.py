@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headmix_server.api.middleware.disconnect import end_tasks, until_disconnected, wait_disconnected
-from headmix_server.api.middleware.error_responses import INTERNAL_MESSAGE, error_body, settle
+from headmix_server.api.middleware.error_responses import INTERNAL_MESSAGE, error_body, record_error
 from headmix_server.api.middleware.request_record import RequestRecord, record_of
 from headmix_server.core.errors import HeadmixServerError, InternalError
 from headmix_server.core.observability.logging import get_logger
@@ -51,7 +51,7 @@ async def open_stream(request: Request, events: Events, *, patience: float = FIR
     """
     first = asyncio.ensure_future(anext(events, None))
     try:
-        await until_disconnected(request, _settle(first, patience))
+        await until_disconnected(request, _wait_for_first(first, patience))
         if first.done():
             first.result()
     except BaseException:
@@ -61,7 +61,7 @@ async def open_stream(request: Request, events: Events, *, patience: float = FIR
     return EventStream(first, events, record_of(request))
 
 
-async def _settle(first: asyncio.Future[Event | None], patience: float) -> None:
+async def _wait_for_first(first: asyncio.Future[Event | None], patience: float) -> None:
     await asyncio.wait({first}, timeout=patience)
 
 
@@ -109,7 +109,7 @@ class EventStream(Response):
                 event = await anext(self._events, None)
             last = DONE
         except HeadmixServerError as error:
-            settle(self._record, error)
+            record_error(self._record, error)
             last = data(msgspec.json.encode(error_body(error)))
         except Exception:  # noqa: BLE001 - the stream must end in words, whatever broke; the log has the rest
             get_logger("api").exception("internal error in a stream", request_id=self._record.request_id)

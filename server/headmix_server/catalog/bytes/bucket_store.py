@@ -74,13 +74,13 @@ class BucketStore:
         """As `Store.is_local`."""
         return self._cache.use(digest)
 
-    async def fetch(self, digest: str) -> None:
-        """As `Store.fetch`."""
+    async def download(self, digest: str) -> None:
+        """As `Store.download`."""
         if self._cache.use(digest):
             return
         size, blocks = await self._bucket.get(digest)
         # One thread, so that the file is closed after the write that was under way when the caller was cancelled.
-        disk = ThreadPoolExecutor(1, "headmix-fetch")
+        disk = ThreadPoolExecutor(1, "headmix-download")
         in_thread = partial(asyncio.get_running_loop().run_in_executor, disk)
         opened = ExitStack()
         try:

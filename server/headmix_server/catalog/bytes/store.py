@@ -34,7 +34,7 @@ class Collected:
 
 
 class Store(Protocol):
-    """Artifacts by digest. One process writes to a store at a time; its methods block, but for `fetch`, and may
+    """Artifacts by digest. One process writes to a store at a time; its methods block, but for `download`, and may
     be called by any thread.
 
     Each may raise StorageUnavailable where the store is somewhere else and cannot be reached.
@@ -64,16 +64,16 @@ class Store(Protocol):
         """
 
     def path(self, digest: str) -> Path:
-        """Return where the artifact's file is once it is `fetch`ed.
+        """Return where the artifact's file is once it is `download`ed.
 
         Raises:
             ValueError: not of the form `sha256:<64 hex digits>`.
         """
 
     def is_local(self, digest: str) -> bool:
-        """Tell without blocking whether `fetch` has nothing to do; true is a promise while the artifact is held."""
+        """Tell without blocking whether `download` has nothing to do; true is a promise while the artifact is held."""
 
-    async def fetch(self, digest: str) -> None:
+    async def download(self, digest: str) -> None:
         """Have the artifact's file on this machine; it stays while the artifact is held.
 
         Cancelled, it stops downloading and leaves nothing.
@@ -142,8 +142,8 @@ class ArtifactStore:
         del digest
         return True
 
-    async def fetch(self, digest: str) -> None:
-        """As `Store.fetch`: there is nothing to do."""
+    async def download(self, digest: str) -> None:
+        """As `Store.download`: there is nothing to do."""
 
     def delete(self, digest: str) -> None:
         """As `Store.delete`."""

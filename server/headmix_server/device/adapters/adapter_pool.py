@@ -41,11 +41,11 @@ class AdapterPool:
         self._device = device
         self._occupants: dict[int, Occupant] = {}
 
-    def prepare(self, adapter: LoadedAdapter) -> LoadedAdapter:
+    def stage(self, adapter: LoadedAdapter) -> LoadedAdapter:
         """Return an adapter ready to be installed; for loader threads."""
         size = self._storage.size_of(adapter.image)
         rest = sum(tensor.numel() for tensor in adapter.rest.values()) * self._dtype.itemsize
-        return replace(adapter, image=self._storage.prepare(adapter.image), device_bytes=size + rest)
+        return replace(adapter, image=self._storage.stage(adapter.image), device_bytes=size + rest)
 
     def install(self, slot: int, generation: int, adapter: LoadedAdapter) -> None:
         """Copy an adapter's tensors into a slot, which must be empty; where that fails it is empty again."""

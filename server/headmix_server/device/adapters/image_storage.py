@@ -37,7 +37,7 @@ class ImageStorage:
             stored_bf16=torch.zeros(num_slots, dtype=torch.bool),
         )
 
-    def prepare(self, image: AdapterImage) -> AdapterImage:
+    def stage(self, image: AdapterImage) -> AdapterImage:
         """See `SlotStorage`: as it is."""
         return image
 

@@ -11,7 +11,7 @@ from headmix_server.kernels.adapters.protocol import StepAdapters
 class SlotStorage(Protocol):
     """One way to keep adapters; a pool uses exactly one, so nothing is kept twice."""
 
-    def prepare(self, image: AdapterImage) -> AdapterImage:
+    def stage(self, image: AdapterImage) -> AdapterImage:
         """Return the image in the type and memory that `put` copies from; for loader threads."""
         ...
 

@@ -27,7 +27,7 @@ class TermStorage:
         self._dtype = dtype
         self._arenas: dict[TermKey, TermArena] = {}
 
-    def prepare(self, image: AdapterImage) -> AdapterImage:
+    def stage(self, image: AdapterImage) -> AdapterImage:
         """See `SlotStorage`: as it is."""
         return image
 

@@ -81,7 +81,7 @@ class FixedStorage:
         )
         self._arena = arena
 
-    def prepare(self, image: AdapterImage) -> AdapterImage:
+    def stage(self, image: AdapterImage) -> AdapterImage:
         """See `SlotStorage`."""
         return replace(image, numbers=self._transfer.stage(image.numbers.to(self._arena.dtype)))
 

@@ -46,11 +46,11 @@ class LoadRequests:
     def add(self, message: LoadAdapter) -> Failed | None:
         """Begin a load; return the answer if it is refused at once because no slot can be pinned."""
         load = _Load(message, self._clock())
-        self._tiers.note(load.tenant)
+        self._tiers.mark_seen(load.tenant)
         if message.pin and not self._tiers.slots.can_pin(load.digest, load.tenant):
             return _refusal(message)
         self._tiers.remember(load.digest, load.tenant)
-        self._tiers.fetch(message.adapter, load.tenant)
+        self._tiers.load(message.adapter, load.tenant)
         self._open[message.request_id] = load
         return None
 
@@ -64,11 +64,11 @@ class LoadRequests:
             if load.digest == digest and load.message.pin and tenant in (None, load.tenant):
                 load.message = msgspec.structs.replace(load.message, pin=False)
 
-    def settle(self) -> list[Output]:
-        """Bring to slots what can be brought there; returns the answers of those that are done."""
+    def poll(self) -> list[Output]:
+        """Install what can be installed; returns the answers of the loads that are done."""
         answers: list[Output] = []
         for request_id, load in list(self._open.items()):
-            if self._tiers.prepare(load.message.adapter, load.tenant):
+            if self._tiers.install(load.message.adapter, load.tenant):
                 del self._open[request_id]
                 answers.append(self._answer(load))
         return answers

@@ -17,7 +17,7 @@ class RecentTenants:
         self._clock = clock
         self._heard: OrderedDict[str, float] = OrderedDict()  # the longest silent first
 
-    def note(self, tenant: str) -> None:
+    def mark_seen(self, tenant: str) -> None:
         """Note that something was asked or computed for a tenant just now."""
         self._heard[tenant] = self._clock()
         self._heard.move_to_end(tenant)

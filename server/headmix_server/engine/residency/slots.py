@@ -136,10 +136,10 @@ class SlotTable:
         self._view = None
         self._placeable.clear()
 
-    def look_again(self) -> None:
-        """Take note that tenants may have come or gone, or weights changed, since anything was last asked."""
+    def invalidate(self) -> None:
+        """Drop what was computed before: tenants may have come or gone, or weights changed."""
         self._changed()
-        self._shares.look_again()
+        self._shares.invalidate()
 
     def place(self, adapter: HostAdapter, tenant: str, queued: Mapping[str, int] = MappingProxyType({})) -> Placement:
         """Give a tenant's adapter a slot, evicting idle ones where there is no room, `queued` ones last.

@@ -117,8 +117,8 @@ class TenantShares:
         total, weight = self._sharers.total, self._weight_of(tenant)
         return max(1, int(places * weight / (total if tenant in self._sharers.holders else total + weight)))
 
-    def look_again(self) -> None:
-        """Take note that tenants may have come or gone, or weights changed, since anything was last asked."""
+    def invalidate(self) -> None:
+        """Drop what was computed before: tenants may have come or gone, or weights changed."""
         self._sharers = None
 
     def view(self) -> View:

@@ -42,7 +42,7 @@ class TierCounts:
 
 
 class AdapterTiers:
-    """Device, host and disk as one: `fetch` brings an adapter to host memory, `prepare` to a slot, `acquire` leases it.
+    """Device, host and disk as one: `load` brings an adapter to host memory, `install` to a slot, `acquire` leases it.
 
     `_arrived` keeps what came from disk for those who wait until it has a slot, whatever the host cache drops. Loads
     under way and arrivals together, `_ahead`, are bounded by `_max_ahead`; a tenant with less than its part of that may
@@ -70,10 +70,10 @@ class AdapterTiers:
         self._runner = runner
         self._loader = AdapterLoader(runner.load, loader_threads)
         self._max_ahead = num_slots + loader_threads
-        self._at_most_ahead: set[str] = set()  # tenants that have their part, found out since `settle`
+        self._at_most_ahead: set[str] = set()  # tenants that have their part, found out since `poll_loads`
         self._loading_bytes: dict[str, int] = {}  # what each load under way is expected to take
         self._first_in_line: str | None = None  # a load that others are held back for, until its bytes are free
-        self._asked_for_first = False  # whether that one was asked for since the last `settle`
+        self._asked_for_first = False  # whether that one was asked for since the last `poll_loads`
         self._arrived: dict[str, HostAdapter] = {}
         self._failures: dict[str, AdapterLoadError] = {}
         self._forgotten: set[str] = set()
@@ -102,9 +102,9 @@ class AdapterTiers:
         """Say who knows what queued requests want, and at which place: the first is the last to leave any tier."""
         self._wanted = wanted
 
-    def note(self, tenant: str) -> None:
-        """Note that a tenant asks for something: for a while it counts as present, and what it holds as its own."""
-        self._recent.note(tenant)
+    def mark_seen(self, tenant: str) -> None:
+        """Mark a tenant as seen: for a while it counts as active, and what it holds as its own."""
+        self._recent.mark_seen(tenant)
 
     @property
     def present(self) -> Collection[str]:
@@ -119,12 +119,12 @@ class AdapterTiers:
         self._counts.misses[Residency.DEVICE] += 1
         (self._counts.hits if digest in self.host else self._counts.misses)[Residency.HOST] += 1
 
-    def fetch(self, ref: AdapterRef, tenant: str) -> None:
+    def load(self, ref: AdapterRef, tenant: str) -> None:
         """See to it that the adapter comes to host memory, unless it is there, on the device, or too much is ahead."""
         if not self.slots.holds(ref.digest) and not self._in_host(ref.digest):
-            self._load(ref, tenant)
+            self._start_load(ref, tenant)
 
-    def _load(self, ref: AdapterRef, tenant: str) -> None:
+    def _start_load(self, ref: AdapterRef, tenant: str) -> None:
         digest = ref.digest
         if self._loader.is_pending(digest) or digest in self._failures or self._is_refused(ref):
             return
@@ -187,12 +187,12 @@ class AdapterTiers:
         self._at_most_ahead.add(tenant)
         return False
 
-    def prepare(self, ref: AdapterRef, tenant: str) -> bool:
+    def install(self, ref: AdapterRef, tenant: str) -> bool:
         """Bring the adapter to a slot if its tensors are here and the tenant can have one; true once it is there."""
         if self.slots.holds(ref.digest):
             return True
         if not self._in_host(ref.digest):
-            self._load(ref, tenant)
+            self._start_load(ref, tenant)
             return False
         adapter = self._loaded(ref.digest)
         if adapter is None:
@@ -201,10 +201,10 @@ class AdapterTiers:
             self._refuse_beside_pins(adapter)
             return False
         if ref.digest in self._arrived:
-            return self._install(adapter, tenant)
+            return self._install_in_slot(adapter, tenant)
         self.host.get(ref.digest)
         began = time.monotonic()
-        installed = self._install(adapter, tenant)
+        installed = self._install_in_slot(adapter, tenant)
         if installed:
             self._counts.loads.append(LoadReport(source=Residency.HOST, seconds=time.monotonic() - began))
         return installed
@@ -232,7 +232,7 @@ class AdapterTiers:
             reason = f"its {_mib(adapter.device_bytes)} have no place beside the pinned adapters, which leave {left}"
             self._failures[adapter.digest] = AdapterLoadError(reason, code=ServerOverloaded.code)
 
-    def _install(self, adapter: HostAdapter, tenant: str) -> bool:
+    def _install_in_slot(self, adapter: HostAdapter, tenant: str) -> bool:
         try:
             placement = self.slots.place(adapter, tenant, {} if self.slots.has_room(adapter) else self._wanted())
         except LeaseError:  # what was found out for others of its size does not hold for this one: it goes on waiting
@@ -261,10 +261,10 @@ class AdapterTiers:
         self.host.forget(digest)
         self._failures[digest] = error
 
-    def settle(self) -> Mapping[str, AdapterLoadError]:
+    def poll_loads(self) -> Mapping[str, AdapterLoadError]:
         """Take in what has come from disk; returns, by digest, what could not be loaded or installed."""
-        self.slots.look_again()
-        self._ahead.look_again()
+        self.slots.invalidate()
+        self._ahead.invalidate()
         self._at_most_ahead.clear()
         if not self._asked_for_first:
             self._first_in_line = None
@@ -305,7 +305,7 @@ class AdapterTiers:
     # --- leases --------------------------------------------------------------------------------------------------
 
     def acquire(self, digest: str, tenant: str) -> Lease:
-        """Lease an adapter `prepare` said is on the device, for a tenant."""
+        """Lease an adapter `install` said is on the device, for a tenant."""
         return self.slots.acquire(digest, tenant)
 
     def release(self, lease: Lease) -> None:

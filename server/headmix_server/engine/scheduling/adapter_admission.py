@@ -64,7 +64,7 @@ class AdapterAdmission:
         tenant, digest = sequence.tenant, sequence.adapter.digest
         if digest in self._kept_free or (tenant, digest) in self._not_ready:
             return False
-        if self._tiers.prepare(sequence.adapter, tenant):
+        if self._tiers.install(sequence.adapter, tenant):
             return True
         self._not_ready.add((tenant, digest))
         patient = self._now - sequence.arrived > SLOT_PATIENCE_SECONDS and tenant not in self._has_all_kept

@@ -99,7 +99,7 @@ class Scheduler:
         closed = preempted or len(self.running) >= self._max_running
         admission = None if closed else self._admission(loads_waiting)
         self._share_out(rows, budget, admission)
-        self._fetch_adapters(() if admission is None else admission.walked)
+        self._load_adapters(() if admission is None else admission.walked)
         return Batch(tuple(rows.values()))
 
     def _admission(self, loads_waiting: Iterable[tuple[str, str]]) -> AdapterAdmission:
@@ -215,14 +215,14 @@ class Scheduler:
         self._start(sequence, prefix)
         return sequence
 
-    def _fetch_adapters(self, walked: Collection[str]) -> None:
+    def _load_adapters(self, walked: Collection[str]) -> None:
         """Have adapters load while their requests wait, also for those there is no room for yet.
 
         Admission has asked for those of the tenants whose lines it has `walked`.
         """
         for tenant, ref in self.waiting.asked():
             if tenant not in walked:
-                self.tiers.fetch(ref, tenant)
+                self.tiers.load(ref, tenant)
 
     def _find_prefix(self, sequence: Sequence) -> Seq[int]:
         if sequence.keys is None or sequence.needs_every_state:

@@ -23,7 +23,7 @@ class VirtualCounters:
         self._last_left: str | None = None
         self._last_level = 0.0
 
-    def weigh(self, tenant: str, weight: float) -> None:
+    def set_weight(self, tenant: str, weight: float) -> None:
         """Set a tenant's weight from now on.
 
         Raises:

@@ -38,14 +38,14 @@ class WaitQueue(Mapping[int, Sequence]):
     def join(self, sequence: Sequence) -> None:
         """Put a new sequence at the end of its tenant's line."""
         self._line_of(sequence.tenant)[sequence.sequence_id] = sequence
-        self._note(sequence)
+        self._add(sequence)
 
     def rejoin(self, sequence: Sequence) -> None:
         """Put a sequence that had begun before at the head of its tenant's line."""
         line = self._line_of(sequence.tenant)
         line[sequence.sequence_id] = sequence
         line.move_to_end(sequence.sequence_id, last=False)
-        self._note(sequence)
+        self._add(sequence)
 
     def _line_of(self, tenant: str) -> OrderedDict[int, Sequence]:
         if tenant not in self._lines:
@@ -53,7 +53,7 @@ class WaitQueue(Mapping[int, Sequence]):
             self._lines[tenant] = OrderedDict()
         return self._lines[tenant]
 
-    def _note(self, sequence: Sequence) -> None:
+    def _add(self, sequence: Sequence) -> None:
         self._all[sequence.sequence_id] = sequence
         if sequence.adapter is not None:
             self._asked[sequence.tenant, sequence.adapter] += 1

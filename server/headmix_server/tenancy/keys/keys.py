@@ -92,7 +92,7 @@ class Keys:
         if place is None:
             raise InvalidApiKey("The API key is not valid.")
         found = rows[place]
-        self._last_used.note(found.id, int(self._clock()))
+        self._last_used.mark_used(found.id, int(self._clock()))
         return Principal(found.tenant, read_scopes(found.scopes), found.id)
 
     def list(self, tenant: str) -> tuple[KeyInfo, ...]:

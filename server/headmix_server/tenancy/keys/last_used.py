@@ -20,7 +20,7 @@ class LastUsed:
         self._lock = threading.Lock()
         self._moments: dict[str, int] = {}
 
-    def note(self, key_id: str, moment: int) -> None:
+    def mark_used(self, key_id: str, moment: int) -> None:
         """Note a use."""
         with self._lock:
             self._moments[key_id] = moment
@@ -30,7 +30,7 @@ class LastUsed:
         return self._moments.get(key_id)
 
     def flush(self, engine: Engine) -> None:
-        """Write what has been noted; where that fails it is kept for the next time.
+        """Write what is new; where that fails it is kept for the next time.
 
         Raises:
             StorageUnavailable, ServerOverloaded, InsufficientStorage: see `database.writing`.

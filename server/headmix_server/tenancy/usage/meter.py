@@ -73,7 +73,7 @@ class UsageMeter:
             StorageUnavailable, ServerOverloaded, InsufficientStorage: see `database.writing`.
         """
         with self._writing:
-            self._settle_doubt()
+            self._resolve_doubt()
             with self._lock:
                 counts, self._counts = self._counts, {}
             self._written_at = self._clock()
@@ -86,7 +86,7 @@ class UsageMeter:
                     self._keep(counts)
                 raise
 
-    def _settle_doubt(self) -> None:
+    def _resolve_doubt(self) -> None:
         """Find out whether the counts in doubt were written; those that were not are counted again."""
         if self._in_doubt is None:
             return

@@ -58,7 +58,7 @@ def test_what_one_machine_stores_another_fetches_byte_for_byte(make_store: MakeS
     digest = put(make_store(cache_bytes=1 << 30), content)
     other = make_store("two", cache_bytes=1 << 30)
     assert not other.is_local(digest)
-    run(other.fetch(digest))
+    run(other.download(digest))
     assert other.is_local(digest)
     assert other.path(digest).read_bytes() == content
     assert there(bucket) == {digest}
@@ -71,7 +71,7 @@ def test_a_deletion_leaves_nothing_in_the_bucket_or_here(make_store: MakeStore, 
         store.delete(digest)
     assert there(bucket) == local(tmp_path) == set()
     with pytest.raises(ArtifactDamaged, match="missing in the artifact store"):
-        run(store.fetch(digest))
+        run(store.download(digest))
 
 
 def test_files_here_are_bounded_and_the_least_used_go_first_but_never_what_is_held(make_store: MakeStore) -> None:
@@ -89,7 +89,7 @@ def test_files_here_are_bounded_and_the_least_used_go_first_but_never_what_is_he
         assert store.path(first).read_bytes() == b"a" * 10
     put(store, b"f" * 25)
     assert store.cached_bytes <= 30
-    run(store.fetch(second))
+    run(store.download(second))
     assert store.path(second).read_bytes() == b"b" * 10
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_object_is_an_error_and_never_a_file(
     obstore.put(bucket._store, f"sha256/{place_of(digest)}", damage)
     store = make_store("two")
     with pytest.raises(ArtifactDamaged, match="damaged"):
-        run(store.fetch(digest))
+        run(store.download(digest))
     assert not store.is_local(digest)
     assert local(tmp_path / "two") == set()
     assert digest in capfd.readouterr().out
@@ -123,11 +123,11 @@ def test_an_outage_is_told_plainly_and_what_is_here_goes_on(tmp_path: Path, capf
         cold, warm = put(store, b"cold."), put(store, b"warm.")
         server.kill()
 
-        def fetch(digest: str) -> None:
-            run(store.fetch(digest))
+        def download(digest: str) -> None:
+            run(store.download(digest))
 
-        run(store.fetch(warm))
-        for ask in (fetch, store.delete):
+        run(store.download(warm))
+        for ask in (download, store.delete):
             with pytest.raises(StorageUnavailable, match="cannot be reached") as caught:
                 ask(cold)
             assert caught.value.retry_after
@@ -243,7 +243,7 @@ def test_a_disk_full_while_fetching_is_told_as_such_and_the_next_try_succeeds(
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
         with pytest.raises(InsufficientStorage):
-            run(store.fetch(digest))
+            run(store.download(digest))
     assert local(tmp_path / "two") == set()
-    run(store.fetch(digest))
+    run(store.download(digest))
     assert store.path(digest).read_bytes() == b"bytes"

@@ -113,7 +113,7 @@ def test_an_image_is_prepared_in_the_type_the_device_computes_in() -> None:
     config = adapter_config(BASE, MIXED_SITES[0])
     tensors = {name: tensor.bfloat16() for name, tensor in random_tensors(config, 0).items()}
     image = from_stored("sha256:0", read_stored(bytearray(pack(config, tensors)))).image
-    prepared = fixed_storage(BASE, 1).prepare(image)
+    prepared = fixed_storage(BASE, 1).stage(image)
     assert prepared.numbers.dtype == torch.float32
     assert prepared.offsets.equal(image.offsets)
 

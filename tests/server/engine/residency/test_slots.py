@@ -132,7 +132,7 @@ def test_what_a_tenant_that_has_gone_left_idle_is_anybodys_once_that_is_looked_a
     assert not slots.can_place(NEW, "a")  # it would have more than b
     present.remove("b")
     assert not slots.can_place(NEW, "a")  # all of a step is decided by the same tenants
-    slots.look_again()
+    slots.invalidate()
     assert slots.can_place(NEW, "a")
 
 

@@ -169,7 +169,7 @@ def test_a_part_is_of_those_that_were_present_when_that_was_last_looked_at() -> 
     assert shares.part_of("a", 8) == 4
     present.remove("b")
     assert shares.part_of("a", 8) == 4
-    shares.look_again()
+    shares.invalidate()
     assert shares.part_of("a", 8) == 8
 
 

@@ -34,30 +34,30 @@ def make_tiers(disk: FakeDisk) -> Iterator[Callable[..., AdapterTiers]]:
         tiers.close()
 
 
-def settle(tiers: AdapterTiers) -> dict[str, AdapterLoadError]:
+def poll(tiers: AdapterTiers) -> dict[str, AdapterLoadError]:
     """Wait for every load under way; returns the failures."""
     failures: dict[str, AdapterLoadError] = {}
     deadline = time.monotonic() + 10
     while tiers.num_loading and time.monotonic() < deadline:
-        failures |= tiers.settle()
+        failures |= tiers.poll_loads()
         time.sleep(0.0005)
-    return failures | dict(tiers.settle())
+    return failures | dict(tiers.poll_loads())
 
 
 def bring(tiers: AdapterTiers, *refs: AdapterRef) -> None:
     for ref in refs:
-        tiers.prepare(ref, "t")
-        settle(tiers)
-        assert tiers.prepare(ref, "t")
+        tiers.install(ref, "t")
+        poll(tiers)
+        assert tiers.install(ref, "t")
 
 
 def test_an_adapter_on_its_way_holds_no_slot(disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]) -> None:
     tiers = make_tiers(num_slots=1, threads=2)
     disk.gate(A)
-    assert not tiers.prepare(A, "t")
+    assert not tiers.install(A, "t")
     deadline = time.monotonic() + 10
-    while not tiers.prepare(B, "t") and time.monotonic() < deadline:
-        tiers.settle()
+    while not tiers.install(B, "t") and time.monotonic() < deadline:
+        tiers.poll_loads()
     assert tiers.slots.digests() == [B.digest]
     assert tiers.num_loading == 1
 
@@ -78,7 +78,7 @@ def test_lookups_are_counted_by_the_tier_that_answers(make_tiers: Callable[..., 
 def test_an_evicted_adapter_returns_from_host_memory(disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]) -> None:
     tiers = make_tiers(num_slots=1)
     bring(tiers, A, B)
-    assert tiers.prepare(A, "t")
+    assert tiers.install(A, "t")
     assert disk.opened == ["a", "b"]
     counts = tiers.take_counts()
     assert [load.source for load in counts.loads] == [Residency.DISK, Residency.DISK, Residency.HOST]
@@ -98,19 +98,19 @@ def test_without_host_memory_an_arrival_waits_for_its_slot(make_tiers: Callable[
     tiers = make_tiers(num_slots=1, host_capacity=0)
     bring(tiers, A)
     lease = tiers.acquire(A.digest, "t")
-    assert not tiers.prepare(B, "t")
-    settle(tiers)
+    assert not tiers.install(B, "t")
+    poll(tiers)
     tiers.sweep({A.digest, B.digest})
     assert tiers.waits_for_slot(B.digest, "t")
-    assert not tiers.prepare(B, "t")
+    assert not tiers.install(B, "t")
     tiers.release(lease)
-    assert tiers.prepare(B, "t")
+    assert tiers.install(B, "t")
 
 
 def test_an_arrival_nobody_waits_for_any_more_is_dropped(make_tiers: Callable[..., AdapterTiers]) -> None:
     tiers = make_tiers(num_slots=1, host_capacity=0)
-    tiers.fetch(A, "t")
-    settle(tiers)
+    tiers.load(A, "t")
+    poll(tiers)
     tiers.sweep(set())
     assert tiers.take_residents() == []
 
@@ -119,7 +119,7 @@ def test_loads_ahead_of_the_slots_are_bounded(disk: FakeDisk, make_tiers: Callab
     tiers = make_tiers(num_slots=1, threads=1)
     for ref in (A, B, C, D):
         disk.gate(ref)
-        tiers.fetch(ref, "t")
+        tiers.load(ref, "t")
     assert tiers.num_loading == 2
 
 
@@ -129,13 +129,13 @@ def test_a_tenant_at_its_part_of_the_loads_ahead_may_load_again_once_one_of_its_
     tiers = make_tiers(num_slots=1, threads=1)  # 2 loads ahead at most, and one more for who has none
     disk.gate(B)
     for ref, tenant in ((A, "a"), (B, "b"), (D, "a"), (C, "c")):
-        tiers.note(tenant)
-        tiers.fetch(ref, tenant)
+        tiers.mark_seen(tenant)
+        tiers.load(ref, tenant)
     assert tiers.loading == {A.digest, B.digest, C.digest}
     deadline = time.monotonic() + 10
-    while not tiers.prepare(A, "a") and time.monotonic() < deadline:
-        tiers.settle()
-    tiers.fetch(D, "a")
+    while not tiers.install(A, "a") and time.monotonic() < deadline:
+        tiers.poll_loads()
+    tiers.load(D, "a")
     assert tiers.loading == {B.digest, C.digest, D.digest}
 
 
@@ -166,8 +166,8 @@ def test_a_failed_load_is_told_once_and_may_be_tried_again(
 ) -> None:
     tiers = make_tiers()
     disk.faults["a"] = AdapterLoadError("its file is gone", missing=True)
-    tiers.prepare(A, "t")
-    assert settle(tiers)[A.digest].missing
+    tiers.install(A, "t")
+    assert poll(tiers)[A.digest].missing
     assert not tiers.busy
     del disk.faults["a"]
     bring(tiers, A)
@@ -178,18 +178,18 @@ def test_an_adapter_the_device_refuses_leaves_slot_and_host_memory(
     fault: Exception, make_tiers: Callable[..., AdapterTiers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiers = make_tiers(num_slots=1)
-    tiers.fetch(A, "t")
-    settle(tiers)
+    tiers.load(A, "t")
+    poll(tiers)
     install = tiers._runner.install
 
     def refuse(slot: int, generation: int, host_adapter: HostAdapter) -> None:
         raise fault
 
     monkeypatch.setattr(tiers._runner, "install", refuse)
-    assert not tiers.prepare(A, "t")
-    assert not tiers.prepare(A, "t")
+    assert not tiers.install(A, "t")
+    assert not tiers.install(A, "t")
     assert tiers.busy
-    assert "it does not fit" in str(tiers.settle()[A.digest])
+    assert "it does not fit" in str(tiers.poll_loads()[A.digest])
     assert tiers.slots.counts().free == 1
     assert A.digest not in tiers.host
     monkeypatch.setattr(tiers._runner, "install", install)
@@ -213,12 +213,12 @@ def test_a_forgotten_adapter_on_its_way_is_dropped_when_it_arrives(
 ) -> None:
     tiers = make_tiers()
     gate = disk.gate(A)
-    tiers.fetch(A, "t")
+    tiers.load(A, "t")
     tiers.forget(A.digest)
     tiers.sweep(set())
     assert tiers.busy
     gate.set()
-    settle(tiers)
+    poll(tiers)
     tiers.sweep(set())
     assert tiers.take_residents() == []
     assert not tiers.busy

@@ -27,7 +27,7 @@ def test_an_output_token_costs_twice_an_input_token_and_a_weight_divides_both() 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_weight_that_is_not_positive_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match="positive"):
-        VirtualCounters().weigh("a", weight)
+        VirtualCounters().set_weight("a", weight)
 
 
 def test_being_away_saves_up_nothing() -> None:
