@@ -12,7 +12,6 @@ from pathlib import Path
 
 import tokenizers
 
-from headmix_adapters.added_tokens import literal_tokens
 from headmix_adapters.text.declared_tokens import declared_tokens
 
 _PROBE = "a"
@@ -158,3 +157,13 @@ def _ends(folder: Path, backend: tokenizers.Tokenizer, roles: Mapping[str, str])
     own = backend.token_to_id(roles["eos_token"]) if "eos_token" in roles else None
     end = own if own is not None else declared[0] if len(declared) == 1 else None
     return end, frozenset(declared if own is None else [*declared, own])
+
+
+def literal_tokens(words: Sequence[str]) -> list[tokenizers.AddedToken]:
+    """Return the words in the form `tokenizers.Tokenizer.add_tokens` and transformers' `add_tokens` take.
+
+    Training and serving must cut the same text into the same ids: a word is matched literally wherever it stands,
+    before any normalising, and shown when text is decoded. Its id is not decided here: the first word's is the base's
+    vocabulary size, wherever a tokenizer would put it.
+    """
+    return [tokenizers.AddedToken(word, normalized=False, special=False) for word in words]

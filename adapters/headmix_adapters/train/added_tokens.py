@@ -1,6 +1,6 @@
 """The tokens a recipe adds to the base's vocabulary, in its data: found in the text, numbered as the artifact has them.
 
-How they are found is `headmix_adapters.added_tokens`' rule, which serving shares. Their ids start at the base's
+How they are found is `headmix_adapters.text.tokenizer`'s rule, which serving shares. Their ids start at the base's
 vocabulary size, wherever the tokenizer itself would put them.
 """
 

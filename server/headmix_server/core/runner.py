@@ -1,18 +1,25 @@
 """The boundary between control and data: what the engine asks a runner to compute, and what comes back.
 
-Owns the batch and result types and the `Runner` protocol. Everything here is plain Python; a runner may hold tensors,
-the engine never sees one.
+Owns the batch and result types, the `Runner` protocol and the check of a runner's results. Everything here is plain
+Python; a runner may hold tensors, the engine never sees one.
 """
 
 from collections.abc import Collection
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import msgspec
 
 from headmix_server.core.errors import InternalError, ModelNotFound, NumericalError
-from headmix_server.core.types import AdapterRef, TaskParams, TokenLogprob
+from headmix_server.core.types import (
+    AdapterRef,
+    ClassificationParams,
+    EmbeddingParams,
+    SamplingParams,
+    TaskParams,
+    TokenLogprob,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +226,33 @@ class Runner(Protocol):
         Called once when a running sequence ends or is preempted, after which it starts over.
         """
         ...
+
+
+def check_results(batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult]:
+    """Return a step's results, one for every row, in order, and of the right kind where one is due.
+
+    Raises:
+        RuntimeError: the runner broke its contract.
+        BaseException: what the runner raised.
+    """
+    if isinstance(outcome, BaseException):
+        raise outcome
+    results = outcome
+    if [row.sequence_id for row in batch.rows] != [result.sequence_id for result in results]:
+        raise RuntimeError("the runner's results are not those of the batch's rows")
+    for row, result in zip(batch.rows, results, strict=True):
+        if not isinstance(result.result, (RowFailed, _due(row) if row.samples else type(None))):
+            raise RuntimeError(f"the runner answered a row with {type(result.result).__name__}")  # noqa: TRY004 - no argument's type
+    return results
+
+
+def _due(row: BatchRow) -> type[Sampled] | type[Pooled] | type[Scored]:
+    match row.params:
+        case SamplingParams():
+            return Sampled
+        case ClassificationParams():
+            return Scored
+        case EmbeddingParams():
+            return Pooled
+        case _:
+            assert_never(row.params)

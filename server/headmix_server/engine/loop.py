@@ -37,11 +37,11 @@ from headmix_server.core.runner import (
     Runner,
     Sampled,
     Scored,
+    check_results,
 )
 from headmix_server.engine.accounts import Accounts
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.config import EngineConfig
-from headmix_server.engine.contract import accept
 from headmix_server.engine.residency.load_requests import LoadRequests
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.scheduler import Scheduler
@@ -270,7 +270,7 @@ class Engine:
     def _judge(self, batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult] | None:
         """Return the step's results, or None where it failed whole."""
         try:
-            results = accept(batch, outcome)
+            results = check_results(batch, outcome)
         except Exception as error:
             self._failed_steps += 1
             self._log.exception("step failed", rows=len(batch.rows), failed_steps=self._failed_steps)

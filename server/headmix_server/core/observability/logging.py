@@ -5,13 +5,15 @@ Prompts, completions and keys are never logged; callers pass identifiers and cou
 
 import logging
 import os
+import sys
+from contextlib import suppress
+from io import TextIOBase
 from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from headmix_server.core.observability.log_console import console_processors
-from headmix_server.core.observability.log_stream import LogStream
 
 LogFormat = Literal["auto", "console", "json"]
 
@@ -80,3 +82,27 @@ def _add_process(name: str) -> Processor:
 def get_logger(name: str) -> FilteringBoundLogger:
     """Return the logger of one part, for example `engine`."""
     return cast("FilteringBoundLogger", structlog.get_logger(part=name))
+
+
+class LogStream(TextIOBase):
+    """Standard error, looked up anew for every line, so that a progress bar that stands in for it gets the lines.
+
+    A terminal that was closed, a pipe nobody reads and a full disk cost the line, not the request that logged it.
+    """
+
+    def write(self, text: str) -> int:
+        """Write the text where that is possible."""
+        with suppress(OSError, ValueError):  # ValueError: the stream was closed
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush where that is possible."""
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        """Whether a person is likely to read along."""
+        with suppress(ValueError):
+            return sys.stderr.isatty()
+        return False

@@ -6,24 +6,31 @@ While the server is away, a transaction fails within seconds: at once where the 
 just found it away, and otherwise once the server has been silent for as long as the transaction's patience allows.
 """
 
-from typing import Any
+import time
+from collections.abc import Generator
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
+from psycopg.waiting import Ready, Wait
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from headmix_server.core.circuit_breaker import CircuitBreaker
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.database.connection.bounded_connection import PING_SECONDS, BoundedConnection
 from headmix_server.database.connection.faults import unreachable
 from headmix_server.database.connection.patience import patience_of
 from headmix_server.database.write_turns import WriteTurns
 
 WRITE_LOCK = 0x6865_6164_6D69_78  # "headmix"
 CONNECT_SECONDS = 5
+PING_SECONDS = 2.0
 IDLE_SECONDS = 10
 """How long a process that stands still or has lost its network keeps the write lock from its successor."""
+
+
+T = TypeVar("T")
 
 
 def postgres_engine(url: URL, busy_seconds: float, breaker: CircuitBreaker) -> Engine:
@@ -48,6 +55,42 @@ def postgres_engine(url: URL, busy_seconds: float, breaker: CircuitBreaker) -> E
     event.listen(engine, "checkin", _await_a_ping)
     event.listen(engine, "begin", _Begin(busy_seconds))
     return engine
+
+
+class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
+    """Closes itself once an operation has waited for `patience` seconds without a byte from the server.
+
+    A server whose machine hangs, or that the network no longer reaches, refuses nothing: without this, callers would
+    wait until it comes back.
+    """
+
+    patience: float = PING_SECONDS
+
+    def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:  # noqa: ANN401 - psycopg's own, as they come
+        """Wait for an operation as psycopg does.
+
+        Raises:
+            psycopg.OperationalError: the server was silent for too long.
+        """
+        return super().wait(self._within_patience(gen), *arguments, **options)
+
+    def _within_patience(self, operation: PQGen[T]) -> Generator[Wait, Ready | int, T]:
+        """Pass on what psycopg says of the socket, which is ten times a second that nothing came."""
+        heard = time.monotonic()
+        try:
+            needed = next(operation)
+            while True:
+                ready = yield needed
+                if ready:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > self.patience:
+                    operation.close()
+                    self.close()
+                    raise psycopg.OperationalError(f"the server has been silent for {self.patience:g} s")
+                needed = operation.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 class _Connecting:

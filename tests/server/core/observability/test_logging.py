@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from headmix_server.core.observability.log_stream import LogStream
-from headmix_server.core.observability.logging import LogFormat, configure_logging, get_logger
+from headmix_server.core.observability.logging import LogFormat, LogStream, configure_logging, get_logger
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from headmix_server.core.errors import InvalidRequest, ServerOverloaded, StorageUnavailable
 from headmix_server.database import open_database
-from headmix_server.database.connection.bounded_connection import BoundedConnection
+from headmix_server.database.connection.postgres import BoundedConnection
 from headmix_server.tenancy.usage import meter as usage
 from headmix_server.tenancy.usage import report as usage_report
 from headmix_server.tenancy.usage.meter import REST, UsageMeter, Used

@@ -7,8 +7,8 @@ from transformers import PreTrainedTokenizerFast
 
 from harness.bases.base_folder import IM_END, write_base_folder, write_byte_fallback_folder
 from harness.bases.tokenizer_kinds import write_tokenizer
-from headmix_adapters.added_tokens import literal_tokens
 from headmix_adapters.artifact.faults import MAX_FAULTS
+from headmix_adapters.text.tokenizer import literal_tokens
 from headmix_server.text.detokenize import Detokenizer
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.extended import AddedTokensError, ExtendedTokenizer
