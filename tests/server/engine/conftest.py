@@ -33,3 +33,15 @@ def make_bench() -> Iterator[MakeBench]:
     yield make
     for bench in benches:
         bench.close()
+
+
+def failing(times: int) -> tuple[list[int], object]:
+    """Return a counter of failures left and a hook that raises while there are any."""
+    left = [times]
+
+    def hold(batch: Batch) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise RuntimeError("the device hiccups")
+
+    return left, hold

@@ -1,106 +1,19 @@
 """What a client may send on a connection before anybody has looked at its key, and how long it may take."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
-from headmix_server.app.http import connection as http_connection
 from headmix_server.app.http.connection import SLICE_BYTES, HttpConnection
-from headmix_server.app.http.listen import listen
-from headmix_server.app.http.server import HttpServer, http_server
-from headmix_server.core.settings import Settings
 from tests.support.clocks.waiting import until
-
-KIB = 1024
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-BIG = 3_000_000
-
-
-async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Echoes bodies; `/refused` does not read them, `/big` and `/stream` answer at length."""
-    request = Request(scope, receive)
-    match scope["path"]:
-        case "/refused":
-            await PlainTextResponse("no", 401)(scope, receive, send)
-        case "/big":
-            await PlainTextResponse(b"x" * BIG)(scope, receive, send)
-        case "/stream":
-
-            async def slowly() -> AsyncIterator[bytes]:
-                for _ in range(8):
-                    await asyncio.sleep(0.1)
-                    yield b"x"
-
-            await StreamingResponse(slowly())(scope, receive, send)
-        case _:
-            body = await request.body()
-            trailed = request.headers.get("x-late", "")
-            await PlainTextResponse(f"{len(body)}{trailed}")(scope, receive, send)
-
-
-class Served:
-    """A server on a port of its own."""
-
-    def __init__(self, server: HttpServer, port: int) -> None:
-        self.server = server
-        self.port = port
-
-    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-    async def ask(self, *sent: bytes) -> bytes:
-        """Return all that is answered until the server closes."""
-        reader, writer = await self.open()
-        for part in sent:
-            writer.write(part)
-        answered = await everything(reader)
-        writer.close()
-        return answered
-
-
-async def everything(reader: asyncio.StreamReader) -> bytes:
-    """Return what comes until the connection is closed; nothing where it is reset."""
-    try:
-        return await asyncio.wait_for(reader.read(), 20)
-    except ConnectionError:
-        return b""
-
-
-async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Return status and body of the next answer of a connection."""
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
-    lines = head.decode().lower().split("\r\n")
-    length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length"))
-    return int(lines[0].split()[1]), await asyncio.wait_for(reader.readexactly(length), 20)
-
-
-@asynccontextmanager
-async def served(max_connections: int = 100, **settings: Any) -> AsyncIterator[Served]:
-    with listen("127.0.0.1", 0) as listener:
-        server = http_server(application, Settings(**settings), max_connections)
-        running = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield Served(server, listener.getsockname()[1])
-        finally:
-            server.should_exit = server.force_exit = True
-            await running
-
-
-def error_of(answered: bytes) -> tuple[int, str]:
-    head, _, body = answered.partition(b"\r\n\r\n")
-    assert b"connection: close" in head.lower()
-    assert b"x-request-id: req_" in head.lower()
-    return int(head.split()[1]), json.loads(body)["error"]["code"]
-
-
-# Headers
+from tests.support.http.raw_server import (
+    GET,
+    KIB,
+    answer,
+    error_of,
+    everything,
+    served,
+)
 
 
 @pytest.mark.parametrize(
@@ -240,159 +153,6 @@ async def test_what_is_no_http_is_answered_in_the_servers_own_form() -> None:
         assert error_of(await there.ask(b"nonsense\r\n\r\n")) == (400, "invalid_request_error")
 
 
-# Time
-
-
-@pytest.mark.parametrize("begun", [b"GET / HT", b"GET / HTTP/1.1\r\nx: a"])
-async def test_headers_that_come_too_slowly_are_answered_408(begun: bytes) -> None:
-    async with served(header_seconds=0.3) as there:
-        assert error_of(await there.ask(begun)) == (408, "request_timeout")
-
-
-async def test_a_trickle_of_headers_is_no_progress() -> None:
-    async with served(header_seconds=0.5) as there:
-        reader, writer = await there.open()
-        answered = asyncio.create_task(everything(reader))
-        writer.write(b"GET / HTTP/1.1\r\n")
-        for number in range(100):
-            if answered.done():
-                break
-            writer.write(b"x%d: a\r\n" % number)
-            await asyncio.sleep(0.05)
-        assert error_of(await answered) == (408, "request_timeout")
-        writer.close()
-
-
-@pytest.mark.parametrize("before", [b"", b"\r\n", GET])
-async def test_an_idle_connection_is_closed(before: bytes) -> None:
-    async with served(header_seconds=0.3, idle_seconds=0.3) as there:
-        answered = await there.ask(before)
-        assert answered.count(b"HTTP/1.1 ") == bool(before.strip())
-
-
-async def test_empty_lines_keep_no_connection_open() -> None:
-    async with served(header_seconds=0.4) as there:
-        reader, writer = await there.open()
-        closed = asyncio.create_task(everything(reader))
-        for _ in range(100):
-            if closed.done():
-                break
-            writer.write(b"\r\n")
-            await asyncio.sleep(0.05)
-        assert await closed == b""
-        writer.close()
-
-
-async def test_a_long_answer_and_a_pause_between_requests_are_no_idling() -> None:
-    async with served(header_seconds=0.3, idle_seconds=5) as there:
-        reader, writer = await there.open()
-        writer.write(b"GET /stream HTTP/1.1\r\n\r\n")
-        assert (await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 20)).endswith(b"1\r\nx\r\n0\r\n\r\n")
-        await asyncio.sleep(0.5)
-        writer.write(GET)
-        assert await answer(reader) == (200, b"0")
-        writer.close()
-
-
-async def test_a_client_that_reads_nothing_of_its_answer_is_cut_off_and_a_slow_one_is_not() -> None:
-    async with served(idle_seconds=1.5) as there:
-        _unread, silent = await there.open()
-        silent.write(b"GET /big HTTP/1.1\r\n\r\n")
-        reader, slow = await there.open()
-        slow.write(b"GET /big HTTP/1.1\r\n\r\n")
-        read = 0
-        while read < BIG:
-            read += len(await asyncio.wait_for(reader.read(200_000), 20))
-            await asyncio.sleep(0.1)
-        table = there.server.table
-        await eventually(lambda: len(table) <= 1)
-        slow.close()
-        silent.close()
-
-
-# Bodies nobody reads
-
-
-async def test_a_refused_bodys_rest_is_dropped_and_the_connection_goes_on() -> None:
-    async with served() as there:
-        reader, writer = await there.open()
-        writer.write(b"POST /refused HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
-        assert (await answer(reader))[0] == 401
-        writer.write(b"a" * 100_000 + GET)
-        assert await answer(reader) == (200, b"0")
-        writer.close()
-
-
-async def test_a_refused_chunked_bodys_rest_is_not_even_parsed_and_the_connection_ends() -> None:
-    async with served() as there:
-        reader, writer = await there.open()
-        writer.write(b"POST /refused HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
-        assert (await answer(reader))[0] == 401
-        assert await everything(reader) == b""
-        writer.write(b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n" + GET)
-        await writer.drain()  # it is still taken in
-        writer.close()
-
-
-@pytest.mark.parametrize("head", [b"POST /refused HTTP/1.1\r\nConnection: close", b"POST /refused HTTP/1.0"])
-async def test_an_answer_before_the_bodys_end_arrives_where_it_is_the_connections_last(head: bytes) -> None:
-    async with served() as there:
-        reader, writer = await there.open()
-        writer.write(head + b"\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 300_000)
-        for _ in range(7):
-            await asyncio.sleep(0.01)
-            writer.write(b"a" * 100_000)
-            await writer.drain()
-        answered = await asyncio.wait_for(reader.read(), 20)  # no reset
-        assert answered.startswith(b"HTTP/1.1 401")
-        assert answered.endswith(b"no")
-        writer.close()
-
-
-async def test_a_refused_body_that_does_not_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "LINGER_BYTES", 100_000)
-    async with served() as there:
-        reader, writer = await there.open()
-        writer.write(b"POST /refused HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n")
-        assert (await answer(reader))[0] == 401
-        flood = asyncio.create_task(write_on(writer))
-        with pytest.raises(ConnectionError):
-            await asyncio.wait_for(flood, 20)
-        writer.close()
-
-
-async def test_a_refused_body_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "LINGER_SECONDS", 0.3)
-    async with served() as there:
-        reader, writer = await there.open()
-        writer.write(b"POST /refused HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
-        assert (await answer(reader))[0] == 401
-        for _ in range(100):
-            if reader.at_eof():
-                break
-            writer.write(b"a")
-            await asyncio.sleep(0.05)
-        assert await everything(reader) == b""
-        writer.close()
-
-
-async def test_whoever_asks_first_is_told_to_send_only_where_the_body_is_wanted() -> None:
-    head = b" HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
-    async with served() as there:
-        reader, writer = await there.open()
-        writer.write(b"POST /" + head)
-        assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
-        writer.write(b"abc")
-        assert await answer(reader) == (200, b"3")
-        writer.write(b"POST /refused" + head)
-        assert (await answer(reader))[0] == 401
-        assert await everything(reader) == b""  # whether the body still comes is the client's to decide
-        writer.close()
-
-
-# Many
-
-
 async def test_of_too_many_connections_the_idlest_makes_room() -> None:
     async with served(max_connections=5) as there:
         idle = [await there.open() for _ in range(5)]
@@ -420,17 +180,3 @@ async def test_where_all_are_being_served_a_new_one_is_refused() -> None:
             writer.write(b"abc")
             assert await answer(reader) == (200, b"3")
             writer.close()
-
-
-async def write_on(writer: asyncio.StreamWriter) -> None:
-    while True:
-        writer.write(b"a" * 10_000)
-        await writer.drain()
-
-
-async def eventually(holds: Callable[[], bool], pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-    for _ in range(200):
-        if holds():
-            return
-        await pause(0.05)
-    raise AssertionError("it does not come to that")
