@@ -1,7 +1,6 @@
 """The client's page tells the truth: its snippets run, its commands exist."""
 
 import hashlib
-import re
 import shlex
 from pathlib import Path
 
@@ -27,14 +26,17 @@ from tests.client.wire import (
     chat_chunk,
     listing,
 )
+from tests.support.doc_blocks import blocks, to_run
 
 pytestmark = pytest.mark.drift
 
 
-PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SNIPPETS = [block.text for block in to_run("docs/client.md", "python")]
 COMMANDS = [
-    line.rpartition("| ")[2] for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
+    line.rpartition("| ")[2]
+    for block in blocks("docs/client.md")
+    if block.language == "sh"
+    for line in block.text.splitlines()
 ]
 
 FAULTY = {"error": {"message": "1 fault", "code": "invalid_adapter", "faults": ["not a safetensors file"]}}

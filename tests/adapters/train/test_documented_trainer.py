@@ -1,6 +1,5 @@
 """The Trainer snippet of docs/training.md, run as it stands."""
 
-import re
 from pathlib import Path
 
 import torch
@@ -13,12 +12,11 @@ from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.inject import load_adapter
 from headmix_adapters.train.data.batches import ExampleDataset, collate
 from headmix_adapters.train.data.examples import Example
-
-PAGE = Path(__file__).parents[3] / "docs" / "training.md"
+from tests.support.doc_blocks import to_run
 
 
 def test_the_documented_lines_train_with_transformers_trainer(tiny_folder: Path, tmp_path: Path) -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (snippet,) = to_run("docs/training.md", "python")
     model = LlamaForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
     names = {
         "Trainer": Trainer,
@@ -35,7 +33,7 @@ def test_the_documented_lines_train_with_transformers_trainer(tiny_folder: Path,
     }  # fmt: skip
     text = {"input_ids": torch.tensor([[5, 6, 7, 8]]), "labels": torch.tensor([[-100, -100, 7, 8]])}
     before = float(model(**text).loss.detach())
-    exec(snippet, names)
+    exec(snippet.text, names)
     assert float(model(**text).loss.detach()) == before
     adapted = load_adapter(model, tmp_path / "a.safetensors")
     assert float(adapted(**text).loss.detach()) < before

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.adapters.artifacts import random_artifact
 from harness.server.api_rig import ApiRig
 from headmix_server.api.app import create_app
 from headmix_server.api.inference.tenant_limits import RETRY_CONCURRENT
@@ -28,6 +29,7 @@ from headmix_server.tenancy.keys.principal import Scope
 from headmix_server.tenancy.limits.limits import LIMIT_NAMES
 from headmix_server.tenancy.limits.tenant_limits import REMEMBERED_SECONDS
 from headmix_server.tenancy.usage.report import MOST_ROWS
+from tests.support.doc_blocks import to_run
 
 pytestmark = pytest.mark.drift
 
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.drift
 DOCS = Path(__file__).parents[3] / "docs"
 API = (DOCS / "api.md").read_text(encoding="utf-8")
 ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
-EXAMPLES = [block.replace("\\\n", " ") for block in re.findall(r"```sh\n(.*?)```", API, re.DOTALL)]
+EXAMPLES = [block.text.replace("\\\n", " ") for block in to_run("docs/api.md", "sh")]
 
 
 def rows(text: str, after: str) -> Iterator[list[str]]:
@@ -170,16 +172,27 @@ def test_every_limit_is_documented_and_none_else() -> None:
     assert documented == list(LIMIT_NAMES)
 
 
-@pytest.mark.parametrize("example", [example for example in EXAMPLES if " -d " in example])
-async def test_examples_are_answered(rig: ApiRig, example: str) -> None:
+@pytest.mark.parametrize("example", EXAMPLES)
+async def test_examples_are_answered(rig: ApiRig, example: str, tmp_path: Path) -> None:
     rig.publish("tone", labels=("negative", "positive"))
     for content in (b"1", b"2"):
         rig.publish("writer", content)
     await rig.client.post("/v1/adapters/writer/rollback")
     rig.state.tenants.create("acme", actor="test")
+    rig.publish("tone", tenant="acme")
     rig.engine.probs = [0.25, 0.75]
+    random_artifact(tmp_path / "tone.safetensors", rig.state.base.shape)
     words = shlex.split(example)
-    body, path = words[words.index("-d") + 1], words[-1].removeprefix("$URL")
-    method = words[words.index("-X") + 1] if "-X" in words else "POST"
-    response = await rig.client.request(method, path, json=json.loads(body))
+    given = [(words[place], words[place + 1]) for place in range(len(words) - 1)]
+    path = words[-1].removeprefix("$URL")
+    fields = dict(value.split("=", 1) for flag, value in given if flag == "-F")
+    bodies = [json.loads(value) for flag, value in given if flag == "-d"]
+    method = next((value for flag, value in given if flag == "-X"), "POST")
+    if fields:
+        file = (tmp_path / fields.pop("file").removeprefix("@")).read_bytes()
+        response = await rig.client.post(path, data=fields, files={"file": file})
+    elif bodies:
+        response = await rig.client.request(method, path, json=bodies[0])
+    else:
+        response = await rig.client.request(method, path)
     assert response.status_code in (200, 201), response.text

@@ -1,7 +1,6 @@
 """The page on `LLM`: its snippets run, and it names every method."""
 
 import inspect
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from headmix_server import LLM
+from tests.support.doc_blocks import to_run
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "in-process.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SNIPPETS = [block.text for block in to_run("docs/in-process.md", "python")]
 
 
 def test_every_snippet_runs() -> None:
