@@ -49,6 +49,7 @@ def test_with_a_compiler_every_kernel_is_native_and_memory_is_mapped(tmp_path: P
     server = serve_and_stop(tmp_path, base)
     assert Path(str(taken(server, "native kernels", "library"))).is_file()
     assert taken(server, "attention", "by") == "native"
+    assert taken(server, "sampling", "by") == "native"
     assert taken(server, "norms and activations", "by") == "native"
     assert taken(server, "adapter kernels", "kernels") == "native"
     assert taken(server, "memory reserved", "noreserve") is True
@@ -62,6 +63,7 @@ def test_without_a_compiler_every_kernel_is_torchs_and_the_log_says_why(tmp_path
     (missing,) = server.events("no native kernels: adapters and attention run on torch's own operations")
     assert "C++ compiler" in str(missing["reason"])
     assert taken(server, "attention", "by") == "torch"
+    assert taken(server, "sampling", "by") == "torch"
     assert taken(server, "norms and activations", "by") == "torch"
     assert taken(server, "adapter kernels", "kernels") == "torch"
 

@@ -27,12 +27,14 @@ from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.cuda.static_decode import StaticDecode
 from headmix_server.device.cuda.static_step import DecodeRow
 from headmix_server.device.kv_memory import KVMemory
-from headmix_server.device.outputs import Placed, ReadOut
+from headmix_server.device.outputs import ReadOut
+from headmix_server.device.placed import Placed
 from headmix_server.device.placement import Placement
 from headmix_server.device.threads import compute_with, computing_alone
 from headmix_server.kernels.attention.backend import AttentionBackend, choose_attention
 from headmix_server.kernels.attention.step_layout import StepLayout, lay_out, tabulate_blocks
 from headmix_server.kernels.attention.torch_sdpa import StepAttention
+from headmix_server.kernels.sampling.choice import SamplingBackend, choose_sampling, fastest_sampling
 from headmix_server.models.model import Model
 
 
@@ -61,7 +63,7 @@ class TorchRunner:
         self._decode = decode
         self._pool = AdapterPool(storage, placement.dtype, placement.device)
         self._attention_backend = attention or choose_attention(placement.device, placement.dtype)
-        self._read_out = ReadOut(model)
+        self._read_out = ReadOut(model, _choose_sampling(model, placement.device))
         self._threads = torch.get_num_threads()
 
     def load(self, ref: AdapterRef) -> LoadedAdapter:
@@ -95,7 +97,7 @@ class TorchRunner:
         return self._pool.committed_bytes
 
     def release(self, sequence_id: int) -> None:
-        """Drop a sequence's pooled state."""
+        """Drop what is kept of a sequence between steps."""
         self._read_out.release(sequence_id)
 
     @torch.inference_mode()
@@ -164,6 +166,11 @@ class TorchRunner:
             return self._attention_backend.whole(layout)
         table = tabulate_blocks(rows, memory.block_size, memory.num_blocks)
         return self._attention_backend.paged(memory.layers, layout, table)
+
+
+def _choose_sampling(model: Model, device: torch.device) -> SamplingBackend:
+    """Return what chooses tokens; the log says which it is where any are chosen."""
+    return choose_sampling(device) if model.generates else fastest_sampling(device)
 
 
 def _part_fault(row: BatchRow) -> str:

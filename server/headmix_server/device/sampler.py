@@ -1,69 +1,138 @@
-"""From scores to the next token: greedy, or sampled with temperature, top-k, top-p, min-p and penalties.
+"""From scores to the next token, and to log-probabilities: every row of a step in one pass.
 
-A sampled token depends on the request's seed and the position only, never on the batch it runs in or on what ran
-before, so a preempted or re-sent request draws the same numbers. Scores that are not finite yield no token.
+A sampled token depends on the request's seed, the position and the scores only, never on the batch it runs in or on
+what ran before, so a preempted or re-sent request draws the same. Scores that are not finite yield no token. What the
+pass computes is the backend's affair; this module makes its plan and reads its numbers.
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
-import torch
 from torch import Tensor
 
 from headmix_server.core.runner import BatchRow, Sampled
-from headmix_server.core.types import UNSCORED, SamplingParams, TokenLogprob
+from headmix_server.core.types import SamplingParams, TokenLogprob
+from headmix_server.device.adapters.added_tokens import AddedScores
+from headmix_server.device.exchange import Awaited, Readback, send
+from headmix_server.device.token_counts import TokenCounts
+from headmix_server.kernels.sampling.choice import Choices, SamplingBackend, fastest_sampling
+from headmix_server.kernels.sampling.plan import (
+    NO_TOKEN,
+    Choosing,
+    SamplingPlan,
+    Scoring,
+    penalises,
+    plan_choices,
+    plan_scores,
+)
 
 _NOTHING_ADDED: Mapping[int, Tensor] = MappingProxyType({})
-_SEED_STEP = 0x9E3779B97F4A7C15  # odd, so that (seed, position) pairs spread over all 64 bits
-_SEED_MASK = 2**63 - 1
 
 
-NO_TOKEN = -1
-"""What stands for a token where the scores are not finite."""
+class Sampler:
+    """Chooses and scores by one backend; keeps what has been said by the sequences that are penalised for it."""
+
+    def __init__(self, backend: SamplingBackend) -> None:
+        self._backend = backend
+        self._counts = TokenCounts()
+
+    def release(self, sequence_id: int) -> None:
+        """Forget a sequence; one not known is no error."""
+        self._counts.release(sequence_id)
+
+    def choose(
+        self, logits: Tensor, rows: Sequence[tuple[BatchRow, SamplingParams]], added: AddedScores, back: Readback
+    ) -> "PendingTokens":
+        """Choose a token for every row by its scores [rows, vocabulary], float32 or bfloat16.
+
+        `added` are scores of the tokens that a row's own adapter adds: ids from the vocabulary's size up.
+        """
+        asked = [
+            Choosing(params, row.end, more, self._counts.seen(row) if penalises(params) else None)
+            for (row, params), more in zip(rows, added.counts, strict=True)
+        ]
+        choices = self._run(logits, added, plan_choices(asked))
+        return PendingTokens(_Pending.of(choices, back), [params.logprobs for _, params in rows])
+
+    def score(
+        self, logits: Tensor, targets: Sequence[tuple[int, int]], added: AddedScores, back: Readback
+    ) -> "PendingScores":
+        """Score a given token by each row of scores; the targets are tokens, and how many alternatives are told."""
+        scoring = [Scoring(token, n, more) for (token, n), more in zip(targets, added.counts, strict=True)]
+        choices = self._run(logits, added, plan_scores(scoring))
+        return PendingScores(_Pending.of(choices, back), [row.alternatives for row in scoring])
+
+    def _run(self, logits: Tensor, added: AddedScores, plan: SamplingPlan) -> Choices:
+        sent = plan.moved(lambda numbers: send(numbers, logits.device))
+        return self._backend.choose(logits, added.scores, sent)
 
 
-def most_probable(scores: Tensor) -> Tensor:
-    """Return the tokens with the highest scores [..., vocab]: [...], `NO_TOKEN` where that score is not finite.
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """The numbers of `Choices` on their way."""
 
-    Nothing is read back: NaN counts as the highest score, so this one look tells of it.
-    """
-    best = scores.max(dim=-1)
-    return torch.where(best.values.isfinite(), best.indices, NO_TOKEN)
+    tokens: Awaited
+    logprobs: Awaited
+    top_tokens: Awaited
+    top_logprobs: Awaited
 
+    @classmethod
+    def of(cls, choices: Choices, back: Readback) -> "_Pending":
+        parts = (choices.tokens, choices.logprobs, choices.top_tokens, choices.top_logprobs)
+        return cls(*(back.ask(part) for part in parts))
 
-def sample(
-    logits: Tensor,
-    rows: Sequence[tuple[BatchRow, SamplingParams]],
-    added: Mapping[int, Tensor] = _NOTHING_ADDED,
-    greedy: Sequence[int] | None = None,
-) -> list[Sampled | None]:
-    """Choose a token for every row, None where its scores are not finite: logits [rows, vocab], float32, unchanged.
-
-    `added` are further scores [n] of the row at an index, of the tokens its own adapter adds: ids from vocab up.
-    `greedy` are the rows' `most_probable` tokens, if they have been read already.
-    """
-    tokens: list[int] = most_probable(logits).tolist() if greedy is None else list(greedy)
-    wider = {index: torch.cat([logits[index], scores]) for index, scores in added.items()}
-    for index, (row, params) in enumerate(rows):
-        if tokens[index] == NO_TOKEN:
-            continue
-        if index in wider:
-            tokens[index] = _choose(wider[index], row, params)
-        elif not _is_plain_greedy(params):
-            tokens[index] = _choose(logits[index], row, params)
-    asked = [i for i, (_, params) in enumerate(rows) if params.logprobs is not None and tokens[i] != NO_TOKEN]
-    described = _log_softmax(logits, [index for index in asked if index not in wider])
-    described |= {index: wider[index].log_softmax(dim=-1) for index in asked if index in wider}
-    logprobs = {
-        index: describe(scores, tokens[index], rows[index][1].logprobs or 0) for index, scores in described.items()
-    }
-    return [_sampled(token, logprobs.get(index)) for index, token in enumerate(tokens)]
+    def entries(self, wanted: Sequence[int | None]) -> list[TokenLogprob | None]:
+        """Return what each row is told, with so many alternatives; None where it asked for nothing."""
+        tokens, logprobs = self.tokens.read().tolist(), self.logprobs.read().tolist()
+        top_tokens, top_logprobs = self.top_tokens.read().tolist(), self.top_logprobs.read().tolist()
+        return [
+            None
+            if count is None
+            else TokenLogprob(
+                token=tokens[at],
+                logprob=logprobs[at],
+                top=tuple(zip(top_tokens[at][:count], top_logprobs[at][:count], strict=True)),
+            )
+            for at, count in enumerate(wanted)
+        ]
 
 
-def _sampled(token: int, logprob: TokenLogprob | None) -> Sampled | None:
-    return None if token == NO_TOKEN or not (logprob is None or is_finite(logprob)) else Sampled(token, logprob)
+class PendingTokens:
+    """The tokens of a step's rows, to be read once they are fetched."""
+
+    def __init__(self, pending: _Pending, wanted: Sequence[int | None]) -> None:
+        self._pending = pending
+        self._wanted = wanted
+
+    def read(self) -> list[Sampled | None]:
+        """Return every row's token, None where its scores are not finite or a log-probability asked for is not."""
+        tokens = self._pending.tokens.read().tolist()
+        if all(count is None for count in self._wanted):
+            return [None if token == NO_TOKEN else Sampled(token) for token in tokens]
+        entries = self._pending.entries(self._wanted)
+        return [
+            None if token == NO_TOKEN or not (entry is None or is_finite(entry)) else Sampled(token, entry)
+            for token, entry in zip(tokens, entries, strict=True)
+        ]
+
+
+class PendingScores:
+    """The log-probabilities of given tokens, to be read once they are fetched."""
+
+    def __init__(self, pending: _Pending, wanted: Sequence[int]) -> None:
+        self._pending = pending
+        self._wanted = wanted
+
+    def read(self) -> list[TokenLogprob | None]:
+        """Return every row's entry, None where one of its numbers is not finite."""
+        tokens = self._pending.tokens.read().tolist()
+        entries = self._pending.entries(self._wanted)
+        return [
+            entry if token != NO_TOKEN and entry is not None and is_finite(entry) else None
+            for token, entry in zip(tokens, entries, strict=True)
+        ]
 
 
 def is_finite(logprob: TokenLogprob) -> bool:
@@ -71,68 +140,15 @@ def is_finite(logprob: TokenLogprob) -> bool:
     return math.isfinite(logprob.logprob) and all(math.isfinite(number) for _, number in logprob.top)
 
 
-def describe(scores: Tensor, token: int, alternatives: int) -> TokenLogprob:
-    """Return a token's log-probability and those of the most probable alternatives from log-probabilities [vocab].
-
-    A token beyond them was added to a base whose head is not tied: it is read and never said.
-    """
-    top: tuple[tuple[int, float], ...] = ()
-    if alternatives:
-        values, ids = scores.topk(alternatives)
-        top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-    logprob = float(scores[token]) if token < scores.numel() else UNSCORED
-    return TokenLogprob(token=token, logprob=logprob, top=top)
-
-
-def _log_softmax(logits: Tensor, indices: list[int]) -> dict[int, Tensor]:
-    """Return these rows' log-probabilities, normalised together."""
-    return dict(zip(indices, logits[indices].log_softmax(dim=-1), strict=True)) if indices else {}
-
-
-def _is_plain_greedy(params: SamplingParams) -> bool:
-    penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
-    return params.temperature == 0 and penalties == (0, 0, 1)
-
-
-def _choose(logits: Tensor, row: BatchRow, params: SamplingParams) -> int:
-    scores = _penalise(logits, row, params)
-    if params.temperature == 0:
-        return int(most_probable(scores))
-    probs = _filter(scores / params.temperature, params).softmax(dim=-1)
-    noise = torch.empty_like(probs).exponential_(generator=_generator(params.seed, row.end, probs.device))
-    return int(most_probable(probs / noise))  # the exponential race: token t wins with probability probs[t]
-
-
-def _generator(seed: int, position: int, device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed((seed * _SEED_STEP + position) & _SEED_MASK)
-
-
-def _penalise(logits: Tensor, row: BatchRow, params: SamplingParams) -> Tensor:
-    """Apply OpenAI's presence and frequency penalties (output tokens) and CTRL's repetition penalty (all tokens)."""
-    scores = logits.clone()
-    if params.repetition_penalty != 1:
-        scored = {token for token in row.history if token < scores.numel()}
-        seen = torch.tensor(sorted(scored), dtype=torch.int64, device=scores.device)
-        found = scores[seen]
-        scores[seen] = torch.where(found > 0, found / params.repetition_penalty, found * params.repetition_penalty)
-    outputs = Counter(row.history[row.prompt_length :])
-    if outputs and (params.presence_penalty or params.frequency_penalty):
-        counts = torch.tensor(list(outputs.values()), dtype=scores.dtype, device=scores.device)
-        scores[list(outputs)] -= params.presence_penalty + params.frequency_penalty * counts
-    return scores
-
-
-def _filter(scores: Tensor, params: SamplingParams) -> Tensor:
-    """Remove what top-k, then top-p, then min-p exclude; the most probable token always stays."""
-    if 0 < params.top_k < scores.numel():
-        scores = scores.masked_fill(scores < scores.topk(params.top_k).values[-1], float("-inf"))
-    if params.top_p < 1:
-        ordered, ids = scores.sort(descending=True)
-        probs = ordered.softmax(dim=-1)
-        outside = probs.cumsum(dim=-1) - probs >= params.top_p
-        outside[0] = False
-        scores = scores.index_fill(0, ids[outside], float("-inf"))
-    if params.min_p > 0:
-        probs = scores.softmax(dim=-1)
-        scores = scores.masked_fill(probs < params.min_p * probs.max(), float("-inf"))
-    return scores
+def sample(
+    logits: Tensor,
+    rows: Sequence[tuple[BatchRow, SamplingParams]],
+    added: Mapping[int, Tensor] = _NOTHING_ADDED,
+    backend: SamplingBackend | None = None,
+) -> list[Sampled | None]:
+    """Choose a token for every row, all of different sequences and seen for the first time; see `Sampler.choose`."""
+    more = AddedScores.stack([added.get(index) for index in range(len(rows))], logits.device)
+    sampler, back = Sampler(backend or fastest_sampling(logits.device)), Readback()
+    pending = sampler.choose(logits, rows, more, back)
+    back.fetch()
+    return pending.read()

@@ -8,16 +8,32 @@ from torch import Tensor
 
 from headmix_server.core.runner import BatchRow, Sampled
 from headmix_server.core.types import UNSCORED, SamplingParams
-from headmix_server.device.sampler import NO_TOKEN, describe, most_probable, sample
+from headmix_server.device.adapters.added_tokens import AddedScores
+from headmix_server.device.exchange import Readback
+from headmix_server.device.sampler import Sampler, sample
+from headmix_server.kernels.native.loading import load_native
+from headmix_server.kernels.sampling.choice import SamplingBackend
+from headmix_server.kernels.sampling.native import native_choose
+from headmix_server.kernels.sampling.reference import torch_choose
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, -1.0, -3.0]])
+BACKENDS = {"torch": torch_choose, "native": native_choose}
 
 
-def row(position: int = 3, history: tuple[int, ...] = (0, 1, 2), prompt_length: int = 3) -> BatchRow:
+@pytest.fixture(params=BACKENDS, autouse=True)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SamplingBackend:
+    """Run a test on each implementation."""
+    if request.param == "native" and not load_native():
+        pytest.skip("no native kernels here")
+    chosen = SamplingBackend(request.param, BACKENDS[request.param])
+    monkeypatch.setattr("headmix_server.device.sampler.fastest_sampling", lambda device: chosen)
+    return chosen
+
+
+def row(position: int = 3, history: tuple[int, ...] = (0, 1, 2), prompt_length: int = 3, number: int = 1) -> BatchRow:
     count = 1
-    return BatchRow(
-        1, position - count, count, history, prompt_length, (), None, samples=True, params=SamplingParams(max_tokens=1)
-    )
+    params = SamplingParams(max_tokens=1)
+    return BatchRow(number, position - count, count, history, prompt_length, (), None, samples=True, params=params)
 
 
 def choose(
@@ -29,7 +45,8 @@ def choose(
 
 
 def draw(params: SamplingParams, positions: int = 2000) -> Counter[int]:
-    return Counter(choose(LOGITS, [(row(position), params)])[0].token for position in range(1, positions + 1))
+    rows = [(row(position), params) for position in range(1, positions + 1)]
+    return Counter(choice.token for choice in choose(LOGITS.expand(positions, -1), rows))
 
 
 def test_temperature_zero_takes_the_most_probable() -> None:
@@ -106,13 +123,15 @@ def test_added_scores_widen_their_own_row_and_no_other() -> None:
     assert logprob is not None
     expected = torch.cat([LOGITS[0], torch.tensor([1.5, 9.0])]).log_softmax(0)
     assert [token for token, _ in logprob.top] == [6, 0]
-    assert logprob.logprob == pytest.approx(float(expected[6]))
+    assert logprob.logprob == pytest.approx(float(expected[6]), abs=1e-6)
 
 
 def test_added_tokens_are_drawn_filtered_and_penalised_like_any_other() -> None:
     added = {0: torch.tensor([1.9])}
     params = SamplingParams(max_tokens=1, temperature=1.0, seed=3)
-    counts = Counter(choose(LOGITS, [(row(p), params)], added)[0].token for p in range(1, 3001))
+    rows = [(row(p), params) for p in range(1, 3001)]
+    scores = dict.fromkeys(range(len(rows)), added[0])
+    counts = Counter(choice.token for choice in choose(LOGITS.expand(len(rows), -1), rows, scores))
     for token, p in enumerate(torch.cat([LOGITS[0], added[0]]).softmax(0).tolist()):
         assert counts[token] / 3000 == pytest.approx(p, abs=0.035)
     narrow = SamplingParams(max_tokens=1, temperature=1.0, top_k=2)
@@ -128,8 +147,17 @@ def test_a_token_that_is_only_read_is_no_obstacle_to_penalties() -> None:
     assert choose(LOGITS, [(read, params)])[0].token == 1
 
 
-def test_a_token_without_a_score_is_told_as_all_but_impossible() -> None:
-    assert describe(LOGITS[0].log_softmax(0), 5, 1).logprob == UNSCORED
+def test_a_token_without_a_score_is_told_as_all_but_impossible(backend: SamplingBackend) -> None:
+    back = Readback()
+    nothing = AddedScores.stack([None, None], LOGITS.device)
+    pending = Sampler(backend).score(LOGITS.repeat(2, 1), [(5, 1), (4, 1)], nothing, back)
+    back.fetch()
+    unknown, known = pending.read()
+    assert unknown is not None
+    assert (unknown.token, unknown.logprob) == (5, UNSCORED)
+    assert known is not None
+    assert known.logprob == pytest.approx(float(LOGITS[0].log_softmax(0)[4]))
+    assert known.top == unknown.top
 
 
 KINDS = {
@@ -180,4 +208,26 @@ def test_the_most_probable_token_of_equal_ones_is_the_first() -> None:
     scores = torch.zeros(3, 70_000)
     scores[1, 500:600] = 2
     scores[2, 7] = math.nan
-    assert most_probable(scores).tolist() == [0, 500, NO_TOKEN]
+    found = sample(scores, [(row(), SamplingParams(max_tokens=1, temperature=0))] * 3)
+    assert found == [Sampled(0), Sampled(500), None]
+
+
+def test_what_a_sequence_has_said_is_counted_token_by_token_and_forgotten_with_it(backend: SamplingBackend) -> None:
+    params = SamplingParams(max_tokens=9, temperature=0, frequency_penalty=0.6)
+    sampler = Sampler(backend)
+    history = [3]
+
+    def step() -> int:
+        back = Readback()
+        rows = [(row(len(history), tuple(history), 1, number=7), params)]
+        pending = sampler.choose(LOGITS, rows, AddedScores.stack([None], LOGITS.device), back)
+        back.fetch()
+        (choice,) = pending.read()
+        assert choice is not None
+        history.append(choice.token)
+        return choice.token
+
+    found = [step() for _ in range(4)]
+    sampler.release(7)  # preempted: it comes back with all it has said
+    found += [step() for _ in range(4)]
+    assert found == [0, 0, 1, 0, 2, 1, 0, 2]

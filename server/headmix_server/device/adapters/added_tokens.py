@@ -3,7 +3,10 @@
 A row without such an adapter has the base's ids alone: an id beyond them is a fault of that row, in or out.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -49,3 +52,31 @@ def added_scores(hidden: Tensor, occupant: Occupant | None, *, tied_head: bool) 
     if occupant is None or occupant.added is None or not tied_head:
         return None
     return linear(hidden, occupant.added).float()
+
+
+@dataclass(frozen=True, slots=True)
+class AddedScores:
+    """Scores of rows' added tokens: [rows, the most of any row] float32, -inf behind the `counts` that a row has."""
+
+    scores: Tensor
+    counts: Sequence[int]
+
+    @classmethod
+    def stack(cls, rows: Sequence[Tensor | None], device: torch.device) -> "AddedScores":
+        """Stack the rows' scores [n], None for a row that has none."""
+        counts = [0 if scores is None else scores.numel() for scores in rows]
+        stacked = torch.full((len(rows), max(counts, default=0)), -math.inf, dtype=torch.float32, device=device)
+        for row, scores in enumerate(rows):
+            if scores is not None:
+                stacked[row, : scores.numel()] = scores
+        return cls(stacked, counts)
+
+
+def stack_added_scores(states: Tensor, occupants: Sequence[Occupant | None], *, tied_head: bool) -> AddedScores:
+    """Return the scores of the added tokens that rows of states [rows, D] can say with what their slots hold."""
+    rows: list[Tensor | None] = []
+    for _, group in groupby(occupants, key=id):
+        same = list(group)
+        scores = added_scores(states[len(rows) : len(rows) + len(same)], same[0], tied_head=tied_head)
+        rows.extend([None] * len(same) if scores is None else scores.unbind())
+    return AddedScores.stack(rows, states.device)

@@ -4,10 +4,10 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <vector>
 
+#include "share.h"
 #include "terms.h"
 
 namespace headmix {
@@ -24,18 +24,6 @@ inline void run_unit(const Step& step, const Unit& unit) {
   thread_local std::vector<float> z;
   z.resize(unit.count * unit.segment->z_size);
   unit.segment->bf16 ? run_terms<BFloat16>(step, unit, z.data()) : run_terms<float>(step, unit, z.data());
-}
-
-// Call work(index) for every index, on as many threads as torch has; each takes the next one when it is done.
-template <typename Work>
-void share(int64_t count, const Work& work) {
-  std::atomic<int64_t> next{0};
-  const int64_t workers = std::min<int64_t>(count, torch::stable::get_num_threads());
-  torch::stable::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t worker = begin; worker < end; ++worker) {
-      for (int64_t index = next++; index < count; index = next++) work(index);
-    }
-  });
 }
 
 // A piece of a unit: some of its shrunk values, or some of its columns.

@@ -1,0 +1,104 @@
+"""What generations are due of a step: next tokens, and log-probabilities of tokens and prompts.
+
+All rows are chosen and scored together, whatever each asks for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from torch import Tensor
+
+from headmix_server.core.runner import NOT_FINITE, RowResult
+from headmix_server.core.types import SamplingParams
+from headmix_server.device.adapters.added_tokens import stack_added_scores
+from headmix_server.device.exchange import Readback
+from headmix_server.device.placed import Placed, take_rows
+from headmix_server.device.sampler import PendingScores, PendingTokens, Sampler
+from headmix_server.kernels.sampling.choice import SamplingBackend
+from headmix_server.models.model import Model
+
+SCORED_AT_ONCE = 256
+"""Prompt tokens whose scores, one for each token of the vocabulary, are in memory together."""
+
+Generating = tuple[Placed, SamplingParams]
+
+
+class Generations:
+    """Reads the generations of one model's steps; `sampling` chooses and scores."""
+
+    def __init__(self, model: Model, sampling: SamplingBackend) -> None:
+        self._model = model
+        self._sampler = Sampler(sampling)
+
+    def release(self, sequence_id: int) -> None:
+        """Drop what is kept of a sequence; one not known is no error."""
+        self._sampler.release(sequence_id)
+
+    def ask(self, rows: Sequence[Generating], hidden: Tensor, back: Readback) -> "PendingGenerations":
+        """Compute what rows are due from the final hidden states [tokens, D]."""
+        due = [entry for entry in rows if entry[0].row.samples]
+        spans = {item.row.sequence_id: _targets(item, params) for item, params in rows}
+        return PendingGenerations(
+            numbers=[item.row.sequence_id for item, _ in rows],
+            due=[item.row.sequence_id for item, _ in due],
+            tokens=self._choose(due, hidden, back) if due else None,
+            scored={number: len(targets) for number, targets in spans.items()},
+            scores=self._score([(item, spans[item.row.sequence_id]) for item, _ in rows], hidden, back),
+        )
+
+    def _choose(self, due: Sequence[Generating], hidden: Tensor, back: Readback) -> PendingTokens:
+        last = take_rows(hidden, [item.rows.stop - 1 for item, _ in due])
+        added = stack_added_scores(last, [item.occupant for item, _ in due], tied_head=self._model.tied_head)
+        logits = self._model.logits(last)
+        return self._sampler.choose(logits, [(item.row, params) for item, params in due], added, back)
+
+    def _score(
+        self, rows: Sequence[tuple[Placed, Sequence[tuple[int, int]]]], hidden: Tensor, back: Readback
+    ) -> list[PendingScores]:
+        """Score prompt tokens, by the states of the positions before them, a bounded number at a time."""
+        targets = [(item.first + at, item, target) for item, own in rows for at, target in enumerate(own)]
+        pending = []
+        for start in range(0, len(targets), SCORED_AT_ONCE):
+            part = targets[start : start + SCORED_AT_ONCE]
+            states = take_rows(hidden, [place for place, _, _ in part])
+            added = stack_added_scores(states, [item.occupant for _, item, _ in part], tied_head=self._model.tied_head)
+            logits = self._model.logits(states)
+            pending.append(self._sampler.score(logits, [target for _, _, target in part], added, back))
+        return pending
+
+
+@dataclass(frozen=True, slots=True)
+class PendingGenerations:
+    """The generations of a step, to be read once its numbers are fetched.
+
+    `numbers` are the sequences, `due` those that get a token; `scored` counts the prompt tokens of each.
+    """
+
+    numbers: Sequence[int]
+    due: Sequence[int]
+    tokens: PendingTokens | None
+    scored: dict[int, int]
+    scores: Sequence[PendingScores]
+
+    def results(self) -> dict[int, RowResult]:
+        """Return every row's result by sequence."""
+        chosen = {} if self.tokens is None else dict(zip(self.due, self.tokens.read(), strict=True))
+        entries = iter([entry for part in self.scores for entry in part.read()])
+        results = {}
+        for number in self.numbers:
+            prompt = tuple(islice(entries, self.scored[number]))
+            sound = [entry for entry in prompt if entry is not None]
+            if len(sound) < len(prompt) or chosen.get(number, True) is None:
+                results[number] = RowResult(number, NOT_FINITE)
+            else:
+                results[number] = RowResult(number, chosen.get(number), tuple(sound))
+        return results
+
+
+def _targets(item: Placed, params: SamplingParams) -> list[tuple[int, int]]:
+    """Return the prompt tokens that this chunk's positions predict and how many alternatives, where they are scored."""
+    row = item.row
+    if not params.prompt_logprobs:
+        return []
+    return [(token, params.logprobs or 0) for token in row.history[row.start + 1 : min(row.end + 1, row.prompt_length)]]

@@ -1,0 +1,52 @@
+"""How often each token has been seen, for the sequences that ask for penalties.
+
+A sequence's table is made at its first choice and changed by the tokens it gains. One that comes back after a
+preemption is counted anew, once. Knows nothing of scores.
+"""
+
+from array import array
+
+from headmix_server.core.runner import BatchRow
+
+
+class TokenCounts:
+    """The tables of all sequences that are penalised."""
+
+    def __init__(self) -> None:
+        self._tables: dict[int, _Table] = {}
+
+    def seen(self, row: BatchRow) -> "array[int]":
+        """Return pairs of numbers: each token of the row's history once, and how often the answer has it.
+
+        It is shared: copy it to keep it for longer than a step.
+        """
+        table = self._tables.setdefault(row.sequence_id, _Table())
+        table.read(row)
+        return table.entries
+
+    def release(self, sequence_id: int) -> None:
+        """Forget a sequence; one not known is no error."""
+        self._tables.pop(sequence_id, None)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+
+class _Table:
+    """One sequence's `entries`, where each token's entry begins, and how many tokens are counted."""
+
+    def __init__(self) -> None:
+        self.entries = array("i")
+        self._places: dict[int, int] = {}
+        self._counted = 0
+
+    def read(self, row: BatchRow) -> None:
+        """Count the tokens that are new."""
+        for position in range(self._counted, len(row.history)):
+            token = row.history[position]
+            place = self._places.get(token)
+            if place is None:
+                place = self._places[token] = len(self.entries)
+                self.entries.extend((token, 0))
+            self.entries[place + 1] += position >= row.prompt_length
+        self._counted = len(row.history)

@@ -1,0 +1,55 @@
+"""What the sampler hands back, and which implementation makes it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.kernels.native.loading import load_native
+from headmix_server.kernels.sampling.plan import SamplingPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Every row's token [rows], `NO_TOKEN` where its scores are not finite, and what log-probabilities were asked for.
+
+    `logprobs` [rows] and the most probable tokens [rows, alternatives], in falling order and the first of equals first,
+    have a meaning only for rows that asked for them, and only as many as each asked for.
+    """
+
+    tokens: Tensor
+    logprobs: Tensor
+    top_tokens: Tensor
+    top_logprobs: Tensor
+
+
+Choose = Callable[[Tensor, Tensor, SamplingPlan], Choices]
+"""From scores [rows, vocabulary], float32 or bfloat16, scores of added tokens [rows, n] float32, and the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingBackend:
+    """One implementation."""
+
+    name: str
+    choose: Choose
+
+
+def choose_sampling(device: torch.device) -> SamplingBackend:
+    """Return the fastest implementation for scores on the device, and log which it is."""
+    backend = fastest_sampling(device)
+    get_logger("device").info("sampling", by=backend.name)
+    return backend
+
+
+def fastest_sampling(device: torch.device) -> SamplingBackend:
+    """Return the fastest implementation for scores on the device."""
+    if device.type == "cpu" and load_native():
+        from headmix_server.kernels.sampling.native import native_choose
+
+        return SamplingBackend("native", native_choose)
+    from headmix_server.kernels.sampling.reference import torch_choose
+
+    return SamplingBackend("torch", torch_choose)

@@ -1,0 +1,114 @@
+"""The sampler in torch's operations: what the kernels are tested against, and what runs where there are none.
+
+All rows are one computation, and nothing is read back: on a GPU no row waits for the device. Bounds of the filters are
+found by halving an interval of the scores' bits, so nothing is sorted.
+"""
+
+import torch
+from torch import Tensor
+
+from headmix_server.core.types import UNSCORED
+from headmix_server.kernels.sampling.choice import Choices
+from headmix_server.kernels.sampling.philox import draw_words, gumbel
+from headmix_server.kernels.sampling.plan import NO_TOKEN, Number, Real, SamplingPlan
+
+_LOWEST = -(2**31)
+_TOKEN_BITS = 24
+"""More than any token's id has."""
+
+
+def torch_choose(logits: Tensor, added: Tensor, plan: SamplingPlan) -> Choices:
+    """See `kernels.sampling.choice.Choose`."""
+    scores = _widen(logits, added)
+    peak = scores.amax(dim=-1)
+    sound = ~scores.isnan().any(dim=-1) & peak.isfinite()
+    tokens = _choose(_penalise(scores, plan), plan)
+    given = plan.numbers[:, Number.GIVEN]
+    tokens = torch.where(sound, torch.where(given == NO_TOKEN, tokens, given), NO_TOKEN)
+    return Choices(tokens, *_describe(scores, tokens, plan, logits.shape[1]))
+
+
+def _widen(logits: Tensor, added: Tensor) -> Tensor:
+    return torch.cat([logits.float(), added], dim=-1)
+
+
+def _penalise(scores: Tensor, plan: SamplingPlan) -> Tensor:
+    """Lower what has been said: CTRL's repetition penalty for all that was seen, OpenAI's for what the answer has."""
+    if not len(plan.seen):
+        return scores
+    rows, width = scores.shape
+    counts = plan.numbers[:, Number.SEEN_TO] - plan.numbers[:, Number.SEEN_FROM]
+    row = torch.repeat_interleave(torch.arange(rows, device=scores.device), counts, output_size=len(plan.seen))
+    token, said = plan.seen.long().unbind(dim=1)
+    known = token < width  # another is read and never said
+    place = torch.where(known, token, 0)
+    reals = plan.reals.double()[row]
+    before = scores[row, place]
+    after = before.double()
+    after = torch.where(after > 0, after / reals[:, Real.REPETITION], after * reals[:, Real.REPETITION])
+    after -= torch.where(said > 0, reals[:, Real.PRESENCE] + reals[:, Real.FREQUENCY] * said, 0.0)
+    padded = torch.cat([scores, scores.new_empty(rows, 1)], dim=-1)
+    return padded.index_put((row, torch.where(known, token, width)), after.float())[:, :width]
+
+
+def _choose(scores: Tensor, plan: SamplingPlan) -> Tensor:
+    best = scores.max(dim=-1)
+    greedy = torch.where(best.values.isfinite(), best.indices, NO_TOKEN)
+    if not plan.sampled:
+        return greedy
+    inverse = plan.reals[:, Real.INVERSE_TEMPERATURE]
+    x = (scores - best.values[:, None]) * inverse[:, None]
+    kept = _filter(scores, x, plan)
+    noise = gumbel(draw_words(plan.numbers[:, Number.SEED], plan.numbers[:, Number.POSITION], x.shape[1]))
+    drawn = torch.where(kept, x + noise, -torch.inf).argmax(dim=-1)
+    return torch.where((inverse > 0) & (greedy != NO_TOKEN), drawn, greedy)
+
+
+def _filter(scores: Tensor, x: Tensor, plan: SamplingPlan) -> Tensor:
+    """Tell what top-k, then top-p, then min-p leave: equal scores stay or go together, and the largest always stays."""
+    kept = x >= plan.reals[:, Real.LOG_MIN_P, None]
+    if not plan.filters:
+        return kept
+    top_k = plan.numbers[:, Number.TOP_K]
+    wanted = torch.where((top_k > 0) & (top_k < x.shape[1]), top_k, x.shape[1])
+    few = scores >= _largest_bound(scores, wanted, torch.ones_like(scores))[:, None]
+    odds = torch.where(few, x.exp(), 0.0)
+    top_p = plan.reals[:, Real.TOP_P].double()
+    bound = _largest_bound(x, top_p * odds.sum(dim=-1, dtype=torch.float64), odds)
+    return kept & few & ((top_p == 1)[:, None] | (x >= bound[:, None]))
+
+
+def _largest_bound(x: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    """Return, for every row, the largest number that x of the wanted weight, in all, are not below."""
+    low = torch.full_like(x[:, 0], _LOWEST, dtype=torch.int64)
+    for bit in reversed(range(32)):
+        middle = low + (1 << bit)
+        reached = torch.where(x >= from_sortable(middle)[:, None], weights, 0.0).sum(dim=-1, dtype=torch.float64)
+        low = torch.where(reached >= wanted, middle, low)
+    return from_sortable(low)
+
+
+def sortable(x: Tensor) -> Tensor:
+    """Return integers [..., int64] in the order of the float32 numbers; both zeros are one."""
+    bits = (x + 0.0).view(torch.int32).long()
+    return torch.where(bits < 0, _LOWEST - bits, bits)
+
+
+def from_sortable(keys: Tensor) -> Tensor:
+    """Return the float32 numbers of `sortable` integers."""
+    bits = torch.where(keys < 0, _LOWEST - keys, keys)
+    return bits.int().view(torch.float32)
+
+
+def _describe(scores: Tensor, tokens: Tensor, plan: SamplingPlan, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the tokens' log-probabilities, the most probable tokens, and theirs."""
+    rows, width = scores.shape
+    if not plan.scored:
+        empty = scores.new_zeros(rows, 0)
+        return scores.new_zeros(rows), empty.long(), empty
+    logprobs = scores.log_softmax(dim=-1)
+    own = logprobs.gather(1, tokens.clamp(0, width - 1)[:, None])[:, 0]
+    own = torch.where(tokens < vocabulary + plan.numbers[:, Number.ADDED], own, UNSCORED)
+    ranks = (sortable(scores) << _TOKEN_BITS) - torch.arange(width, device=scores.device)
+    top = ranks.topk(min(plan.alternatives, width), dim=-1).indices
+    return own, top, logprobs.gather(1, top)
