@@ -103,7 +103,10 @@ LoRA with a uniform A and a zero B. LoRA's alpha is its rank, so no scale differ
 at the same learning rates, and all of them are shown. The score is that of the last epoch; none is
 picked.
 
-    python -m benchmarks.method
+<!-- not run: takes half an hour -->
+```sh
+python -m benchmarks.method
+```
 
 repeats it and writes this page. Every run is a line of [method.jsonl](method.jsonl), and existing
 runs are not repeated. The tasks are the examples of those names

@@ -4,6 +4,7 @@ A page is run from top to bottom by one shell, in a folder of its own that looks
 that starts a server is answered by one that all pages share, with the flags of the Makefile.
 """
 
+import itertools
 import os
 import re
 import shlex
@@ -14,8 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from harness.server.running_server import RunningServer, running_server
+from headmix.cli import build_app
 from tests.support.doc_blocks import PROGRAMS, ROOT, Block, blocks, pages, parse, to_run
 
 ELSEWHERE = {
@@ -169,6 +172,29 @@ def test_every_block_is_run_or_says_why_not(page: str) -> None:
         assert block.reason is None or len(block.reason) > 10, block
 
 
+def commands() -> Iterator[tuple[str, str]]:
+    """Yield the `headmix` commands of blocks that are not run, and where they are."""
+    for page in pages():
+        for block in blocks(page):
+            if block.language == "sh" and block.reason is not None:
+                lines = block.text.replace("\\\n", " ").splitlines()
+                found = [re.search(r"\bheadmix [a-z].*", line) for line in lines]
+                yield from ((str(block), match[0]) for match in found if match)
+
+
+@pytest.mark.drift
+@pytest.mark.parametrize(("place", "command"), list(commands()))
+def test_a_command_that_is_not_run_exists_with_its_options(place: str, command: str) -> None:
+    words = shlex.split(command.partition(" | ")[0], comments=True)[1:]
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))[:3]
+    for depth in range(len(names), 0, -1):
+        shown = CliRunner().invoke(build_app(), [*names[:depth], "--help"], env={"COLUMNS": "200"})
+        if shown.exit_code == 0:
+            break
+    assert shown.exit_code == 0, place
+    assert [word for word in words if word.startswith("--") and word not in shown.stdout] == [], place
+
+
 @pytest.mark.drift
 @pytest.mark.parametrize(("page", "language"), ELSEWHERE)
 def test_blocks_that_are_run_elsewhere_are_all_taken_there(page: str, language: str) -> None:
@@ -195,6 +221,7 @@ def test_a_block_with_a_reason_is_not_run_and_any_other_is() -> None:
         "```bash\nheadmix chat\n```\n",
         "```console\n$ headmix chat\n```\n",
         "<!-- not run: needs a GPU -->\n\nMore text.\n\n```sh\na\n```\n",
+        "So:\n\n    headmix chat\n",
         "<!-- not run -->\n```sh\na\n```\n",
         "<!-- Not run: needs a GPU -->\n```sh\na\n```\n",
     ],

@@ -18,6 +18,7 @@ _BLOCK = re.compile(
     r"^(?P<indent>[ ]*)```(?P<language>[^\n`]*)\n(?P<text>.*?)^[ ]*```[ ]*$",
     re.MULTILINE | re.DOTALL,
 )
+_INDENTED = re.compile(r"(?<=\n\n) {4}(?P<command>(?:headmix|make|pip|npm|curl|python3?|docker|sqlite3|sudo) .*)")
 _MARKER = re.compile(r"^[ ]*<!--\s*not run\b", re.IGNORECASE | re.MULTILINE)
 
 
@@ -50,11 +51,14 @@ def parse(page: str, text: str) -> list[Block]:
     """Return the blocks of a page's text.
 
     Raises:
-        ValueError: a marker stands before no block, or a block's language is none of those known here.
+        ValueError: a marker stands before no block, a block's language is none of those known here, or commands are
+            in an indented block, which has no language.
     """
     found = [_block(page, text, match) for match in _BLOCK.finditer(text)]
     if len(_MARKER.findall(text)) != sum(block.reason is not None for block in found):
         raise ValueError(f"{page}: a marker is `<!-- not run: the reason -->`, on the line before its block")
+    if indented := _INDENTED.search(_BLOCK.sub("", text)):
+        raise ValueError(f"{page}: put these commands between ```sh and ```: {indented['command']}")
     for block in found:
         if block.language not in PROGRAMS | DATA:
             raise ValueError(f"{block}: a block is one of {', '.join(sorted(PROGRAMS | DATA))}, not {block.language!r}")
