@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.cuda import LLAMA, SHAPES
-from benchmarks.yardstick.over_http import completion_body, stream_all
+from benchmarks.yardstick.contenders.over_http import completion_body, stream_all
 from harness.adapters.shelf import Shelf
 from harness.machine import describe_machine
 from harness.server.running_server import RunningServer, running_server

@@ -16,7 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.yardstick import (
+from benchmarks.yardstick.contenders.contender import Measured
+from benchmarks.yardstick.floors import Ceilings, measure_ceilings
+from benchmarks.yardstick.measurements import (
     classification,
     cold_load,
     perplexity,
@@ -27,11 +29,9 @@ from benchmarks.yardstick import (
     working_set,
     zipf,
 )
-from benchmarks.yardstick.contender import Measured
-from benchmarks.yardstick.floors import Ceilings, measure_ceilings
-from benchmarks.yardstick.goals import reach
-from benchmarks.yardstick.page import COLUMNS, put_figures, render_figures, rows
-from benchmarks.yardstick.report import Report, append_report, latest, read_reports
+from benchmarks.yardstick.results.goals import reach
+from benchmarks.yardstick.results.page import COLUMNS, put_figures, render_figures, rows
+from benchmarks.yardstick.results.report import Report, append_report, latest, read_reports
 from benchmarks.yardstick.sizes import FULL, QUICK
 from benchmarks.yardstick.stage import Stage
 from benchmarks.yardstick.tiny import write_tiny_bases

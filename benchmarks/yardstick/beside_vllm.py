@@ -17,16 +17,16 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.yardstick.__main__ import ENCODER, GENERATOR, PAGE, RESULTS, show
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.in_process import run_all, spread_over
+from benchmarks.yardstick.contenders.vllm_process import VllmProcess, vllm_process
 from benchmarks.yardstick.floors import measure_ceilings
-from benchmarks.yardstick.goals import VLLM, reach
-from benchmarks.yardstick.in_process import run_all, spread_over
-from benchmarks.yardstick.page import put_figures, render_figures
-from benchmarks.yardstick.report import Report, append_report, latest, read_reports
+from benchmarks.yardstick.measurements.throughput import NAME, Generator, ours
+from benchmarks.yardstick.results.goals import VLLM, reach
+from benchmarks.yardstick.results.page import put_figures, render_figures
+from benchmarks.yardstick.results.report import Report, append_report, latest, read_reports
 from benchmarks.yardstick.sizes import FULL
 from benchmarks.yardstick.stage import Stage
-from benchmarks.yardstick.throughput import NAME, Generator, ours
-from benchmarks.yardstick.vllm_process import VllmProcess, vllm_process
 from harness.machine import describe_machine
 from headmix_server.core.types import AdapterRef
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.yardstick.arrivals import poisson_arrivals, zipf_choices
+from benchmarks.yardstick.contenders.arrivals import poisson_arrivals, zipf_choices
 
 
 def test_poisson_arrivals_ascend_at_the_rate_asked_for_and_repeat() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from benchmarks.yardstick.contender import Measured, interleave
+from benchmarks.yardstick.contenders.contender import Measured, interleave
 
 
 @dataclass

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.yardstick import single, throughput
-from benchmarks.yardstick.contender import Measured, Series
+from benchmarks.yardstick.contenders.contender import Measured, Series
 from benchmarks.yardstick.floors import Ceilings
-from benchmarks.yardstick.goals import GOALS, reach
-from benchmarks.yardstick.page import BEGIN, END, put_figures, render_figures
-from benchmarks.yardstick.report import Report, append_report, latest, read_reports
+from benchmarks.yardstick.measurements import single, throughput
+from benchmarks.yardstick.results.goals import GOALS, reach
+from benchmarks.yardstick.results.page import BEGIN, END, put_figures, render_figures
+from benchmarks.yardstick.results.report import Report, append_report, latest, read_reports
 
 
 def report(**rates: list[float] | str) -> Report:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.yardstick.__main__ import MEASUREMENTS, main
-from benchmarks.yardstick.goals import GOALS
+from benchmarks.yardstick.results.goals import GOALS
 from harness.adapters.peft_lora import RENAMED
 
 

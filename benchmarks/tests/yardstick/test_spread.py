@@ -1,7 +1,7 @@
 """The statistics of the benchmarks: medians over rounds and ratios of medians."""
 
-from benchmarks.yardstick.contender import Series
-from benchmarks.yardstick.spread import median_of, ratio, tail_ratio
+from benchmarks.yardstick.contenders.contender import Series
+from benchmarks.yardstick.results.spread import median_of, ratio, tail_ratio
 
 
 def series(*rounds: list[float], failure: str | None = None) -> Series:

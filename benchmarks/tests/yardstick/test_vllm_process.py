@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from benchmarks.yardstick import vllm_process as module
-from benchmarks.yardstick.vllm_process import vllm_process
+from benchmarks.yardstick.contenders import vllm_process as module
+from benchmarks.yardstick.contenders.vllm_process import vllm_process
 
 STAND_IN = """
 import json, os, subprocess, sys

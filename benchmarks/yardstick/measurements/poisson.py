@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from benchmarks.yardstick.arrivals import measure_capacity, poisson_arrivals
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.arrivals import measure_capacity, poisson_arrivals
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.in_process import run_open, spread_over
 from benchmarks.yardstick.floors import Ceilings
-from benchmarks.yardstick.in_process import run_open, spread_over
 from benchmarks.yardstick.stage import Stage
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine

@@ -1,9 +1,9 @@
 """More adapters than slots: no cliff in the time to first token with twice as many in use as the device holds."""
 
-from benchmarks.yardstick.arrivals import measure_capacity
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.arrivals import measure_capacity
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
 from benchmarks.yardstick.floors import Ceilings
-from benchmarks.yardstick.poisson import Arriving
+from benchmarks.yardstick.measurements.poisson import Arriving
 from benchmarks.yardstick.stage import Stage
 
 NAME = "working set"

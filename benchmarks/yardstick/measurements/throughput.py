@@ -4,13 +4,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.in_process import run_all, spread_over
+from benchmarks.yardstick.contenders.over_http import completion_body, serve, stream_all
+from benchmarks.yardstick.contenders.rivals import generate_continuous, generate_static, load_peft
+from benchmarks.yardstick.contenders.timing import seconds_of
 from benchmarks.yardstick.floors import Ceilings, count_weights, generation_floor
-from benchmarks.yardstick.in_process import run_all, spread_over
-from benchmarks.yardstick.over_http import completion_body, serve, stream_all
-from benchmarks.yardstick.rivals import generate_continuous, generate_static, load_peft
 from benchmarks.yardstick.stage import Stage, load_transformers
-from benchmarks.yardstick.timing import seconds_of
 from harness.server.running_server import RunningServer
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.yardstick.contender import Measured
+from benchmarks.yardstick.contenders.contender import Measured
 from benchmarks.yardstick.floors import Ceilings
 
 

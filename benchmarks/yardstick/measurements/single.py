@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.in_process import run_open, spread_over
+from benchmarks.yardstick.contenders.rivals import Ticker, generate_static
 from benchmarks.yardstick.floors import Ceilings, count_weights, generation_floor
-from benchmarks.yardstick.in_process import run_open, spread_over
-from benchmarks.yardstick.rivals import Ticker, generate_static
 from benchmarks.yardstick.stage import Stage
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine

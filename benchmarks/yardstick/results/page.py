@@ -4,10 +4,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from benchmarks.yardstick.contender import Measured, Series
-from benchmarks.yardstick.goals import GOALS, reach
-from benchmarks.yardstick.report import Report, latest
-from benchmarks.yardstick.spread import median_of, round_medians
+from benchmarks.yardstick.contenders.contender import Measured, Series
+from benchmarks.yardstick.results.goals import GOALS, reach
+from benchmarks.yardstick.results.report import Report, latest
+from benchmarks.yardstick.results.spread import median_of, round_medians
 from harness.percentile import percentile
 
 BEGIN, END = "<!-- figures of benchmarks.jsonl, written by make bench -->", "<!-- end of the figures -->"

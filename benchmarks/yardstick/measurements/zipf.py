@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.yardstick.arrivals import zipf_choices
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.arrivals import zipf_choices
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.in_process import greedy, run_closed
 from benchmarks.yardstick.floors import Ceilings
-from benchmarks.yardstick.in_process import greedy, run_closed
 from benchmarks.yardstick.stage import Stage
 from headmix_server.core.types import AdapterRef
 

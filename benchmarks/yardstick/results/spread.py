@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmarks.yardstick.contender import Series
+from benchmarks.yardstick.contenders.contender import Series
 from harness.percentile import percentile
 
 

@@ -4,9 +4,9 @@ import itertools
 import time
 from dataclasses import dataclass
 
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.in_process import spread_over
 from benchmarks.yardstick.floors import Ceilings
-from benchmarks.yardstick.in_process import spread_over
 from benchmarks.yardstick.stage import Stage
 from headmix_server.core.messages import AdapterLoaded, Generate, LoadAdapter
 from headmix_server.core.types import AdapterRef

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.in_process import run_all, spread_over
+from benchmarks.yardstick.contenders.rivals import generate_static
+from benchmarks.yardstick.contenders.timing import seconds_of
 from benchmarks.yardstick.floors import Ceilings, count_weights, generation_floor
-from benchmarks.yardstick.in_process import run_all, spread_over
-from benchmarks.yardstick.rivals import generate_static
 from benchmarks.yardstick.stage import Stage
-from benchmarks.yardstick.timing import seconds_of
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
 

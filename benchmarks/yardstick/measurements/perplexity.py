@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from benchmarks.perplexity import perplexity, read_chunks
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
 from benchmarks.yardstick.floors import Ceilings
 from benchmarks.yardstick.stage import Stage
 from headmix_server.engine.loop import Engine

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from benchmarks.yardstick.in_process import run_all, spread_over
+from benchmarks.yardstick.contenders.in_process import run_all, spread_over
 from benchmarks.yardstick.stage import Stage
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from benchmarks.yardstick.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.timing import seconds_of
 from benchmarks.yardstick.floors import Ceilings
 from benchmarks.yardstick.stage import Stage
-from benchmarks.yardstick.timing import seconds_of
 from harness.adapters.shelf import Shelf
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_server.core.messages import Classify

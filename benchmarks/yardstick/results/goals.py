@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.yardstick import cold_load, perplexity, single, throughput, working_set, zipf
-from benchmarks.yardstick.contender import Series
-from benchmarks.yardstick.report import Report
-from benchmarks.yardstick.spread import ratio, tail_ratio
+from benchmarks.yardstick.contenders.contender import Series
+from benchmarks.yardstick.measurements import cold_load, perplexity, single, throughput, working_set, zipf
+from benchmarks.yardstick.results.report import Report
+from benchmarks.yardstick.results.spread import ratio, tail_ratio
 
 MANY = 16
 VLLM = "vLLM, no adapter"

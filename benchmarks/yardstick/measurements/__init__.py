@@ -1,0 +1,1 @@
+"""What the yardstick measures, one file for each measurement."""
