@@ -1,30 +1,77 @@
 """What a GPU's runner is made of, on the CPU: fixed storage, static steps run as they are, the readable kernels."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import TERMS
 from headmix_server.core.settings import Settings
 from headmix_server.device.cuda.fixed_storage import FixedStorage
-from headmix_server.device.cuda.graph_replay import EagerReplay
 from headmix_server.device.cuda.static_decode import StaticDecode
 from headmix_server.device.cuda.static_step import StaticStep, StepShape
-from headmix_server.device.cuda.transfer import SynchronousTransfer, Transfer
+from headmix_server.device.cuda.transfer import Ticket, Transfer
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
 from headmix_server.device.runner import TorchRunner
 from headmix_server.engine.loop import Engine
-from headmix_server.kernels.adapters.tiled_reference import reference_step
-from headmix_server.kernels.attention.static import GatherAttention
-from headmix_server.kernels.triton.needs import z_width
+from headmix_server.kernels.adapters.added_tokens import AddedInputs
+from headmix_server.kernels.adapters.image_reference import ReferenceAdapters
+from headmix_server.kernels.adapters.image_tables import ImageTables, RowRoute
+from headmix_server.kernels.adapters.protocol import StepAdapters
+from headmix_server.kernels.adapters.row_tiles import RowTiles
+from headmix_server.kernels.attention.static import ReferenceStaticAttention
+from headmix_server.kernels.triton.needs import Launches, z_width
 from headmix_server.models.loading.registry import load_model
 from headmix_server.models.model import Model
 from headmix_server.worker import build_runner
 
 CPU = Placement(torch.device("cpu"), torch.float32)
+
+
+class EagerReplay:
+    """See `Replay`: runs the step as it is."""
+
+    def __init__(self, step: StaticStep) -> None:
+        self._step = step
+
+    def run(self) -> Tensor:
+        """See `Replay`."""
+        self._step.compute()
+        if self._step.hidden is None:
+            raise RuntimeError("the step was not computed")
+        return self._step.hidden
+
+
+class _Done:
+    pass
+
+
+class SynchronousTransfer:
+    """See `Transfer`: a copy is done when it returns."""
+
+    def stage(self, tensor: Tensor) -> Tensor:
+        """See `Transfer`."""
+        return tensor
+
+    def start(self, copies: Callable[[], None]) -> Ticket:
+        """See `Transfer`."""
+        copies()
+        return _Done()
+
+    def wait(self, tickets: Iterable[Ticket]) -> None:
+        """See `Transfer`."""
+
+
+def reference_step(
+    tables: ImageTables, tiles: RowTiles, z: Tensor, launches: Launches, added: AddedInputs | None
+) -> StepAdapters:
+    """Make a step that reads tiles when it is asked, as kernels do; see `device.cuda.fixed_storage.MakeTiledStep`."""
+    del z, launches
+    return ReferenceAdapters(tables, RowRoute(tiles.slots, tiles.starts, tiles.rows), added)
 
 
 def fixed_storage(
@@ -59,7 +106,7 @@ def static_decode(
     """Make decode steps that are run as they are; the memory's last block is the scratch block."""
 
     def make_step(shape: StepShape) -> StaticStep:
-        attention = GatherAttention(memory.layers, memory.block_size, shape.rows, shape.blocks)
+        attention = ReferenceStaticAttention(memory.layers, memory.block_size, shape.rows, shape.blocks)
         return StaticStep(model, storage, attention, shape, blocks, placement.device)
 
     longest = -(-model.config.max_positions // memory.block_size)

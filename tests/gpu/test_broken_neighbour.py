@@ -22,7 +22,7 @@ from headmix_server.device.cuda.fixed_storage import FixedStorage
 from headmix_server.device.cuda.static_step import DecodeRow
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
-from headmix_server.kernels.attention.static import GatherAttention, StaticAttention
+from headmix_server.kernels.attention.static import ReferenceStaticAttention, StaticAttention
 from headmix_server.models.loading.registry import load_model
 from tests.support.device.spans import Chunk, paged
 
@@ -73,7 +73,7 @@ def attend(
     if path in ("torch", "flashinfer"):
         step = attention_backend(found).paged(caches, *paged(chunks, PAGE, PAGES))
         return step.attend(0, q, k, v, scale=0.1, window=window)
-    made = {"triton": TritonDecodeAttention, "gather": GatherAttention}[path]
+    made = {"triton": TritonDecodeAttention, "gather": ReferenceStaticAttention}[path]
     attention: StaticAttention = made(caches, PAGE, len(chunks), 8)
     attention.fill([chunk.start for chunk in chunks], [chunk.blocks for chunk in chunks])
     attention.begin()

@@ -28,7 +28,7 @@ from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
 from headmix_server.engine.loop import Engine
 from headmix_server.kernels import row_ops
-from headmix_server.kernels.attention.static import GatherAttention
+from headmix_server.kernels.attention.static import ReferenceStaticAttention
 from headmix_server.kernels.row_ops import choose_row_ops
 from headmix_server.models.loading.registry import load_model
 from headmix_server.worker import build_runner
@@ -122,7 +122,7 @@ def test_compiled_decode_attention_reads_its_own_context_alone(
     states = torch.randn(5, heads + 2 * groups, size)
     on_gpu = (caches[0].to("cuda", dtype), caches[1].to("cuda", dtype))
     finite = (caches[0].to(dtype).float().nan_to_num(), caches[1].to(dtype).float().nan_to_num())
-    expected = GatherAttention([finite], block, 5, width)
+    expected = ReferenceStaticAttention([finite], block, 5, width)
     found = TritonDecodeAttention([on_gpu], block, 5, width)
     outs = []
     for attention, own in ((found, states.to("cuda", dtype)), (expected, states.to(dtype).float())):

@@ -26,7 +26,7 @@ from headmix_server.device.runner import TorchRunner
 from headmix_server.kernels.adapters.added_tokens import AddedInputs
 from headmix_server.kernels.adapters.image_tables import ImageTables
 from headmix_server.kernels.adapters.row_tiles import RowTiles
-from headmix_server.kernels.attention.static import GatherAttention
+from headmix_server.kernels.attention.static import ReferenceStaticAttention
 from headmix_server.kernels.triton.needs import Launches
 from headmix_server.models.loading.registry import load_model
 
@@ -153,7 +153,7 @@ def test_a_captured_step_mixes_no_devices_and_reads_nothing_back(family: str, tm
         storage = fixed_storage(shape, 2, placement=ELSEWHERE)
         storage._make_step = SameDevice
         memory = KVMemory(model.config, 9, 4, ELSEWHERE.dtype, ELSEWHERE.device)
-        attention = GatherAttention(memory.layers, 4, 4, 8)
+        attention = ReferenceStaticAttention(memory.layers, 4, 4, 8)
         everything = Launches(qkv=True, o=True, gate_up=True, down=True)
         step = StaticStep(model, storage, attention, StepShape(4, 8, everything), 8, ELSEWHERE.device)
         step.fill([DecodeRow(7, 5, (3, 5), 0), DecodeRow(9, 0, (1,), None)])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from headmix_server.kernels.attention.backend import NATIVE, TORCH
 from headmix_server.kernels.attention.flashinfer import FlashInferAttention
-from headmix_server.kernels.attention.static import GatherAttention, StaticAttention
+from headmix_server.kernels.attention.static import ReferenceStaticAttention, StaticAttention
 from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
@@ -43,7 +43,7 @@ def begun(attention: StaticAttention, chunks: Sequence[Chunk]) -> StaticAttentio
 PATHS: dict[str, Make] = {
     "torch": lambda caches, chunks: TORCH.paged(caches, *paged(chunks, BLOCK, BLOCKS)),
     "native": lambda caches, chunks: NATIVE.paged(caches, *paged(chunks, BLOCK, BLOCKS)),
-    "gather": lambda caches, chunks: begun(GatherAttention(caches, BLOCK, len(chunks), LONGEST), chunks),
+    "gather": lambda caches, chunks: begun(ReferenceStaticAttention(caches, BLOCK, len(chunks), LONGEST), chunks),
     "flashinfer": lambda caches, chunks: FlashInferAttention(
         lambda kind: Wrapper(), caches, *paged(chunks, BLOCK, BLOCKS)
     ),

@@ -1,6 +1,6 @@
 """Servers that share a lease, on simulated clocks: each a sequence of small parts, and anything may happen in between.
 
-The watch and the keeper are the real ones; the lease is a real one on a database, or one on paper, which is faster.
+The watch and the keeper are the real ones; the lease is a real one on a database, or one in memory, which is faster.
 This is the order in which `take_lease` and the keeper's thread use them, taken apart so that time passes and others act
 between the parts.
 """
@@ -42,8 +42,8 @@ class SimulatedServer:
     lost: list[str] = field(default_factory=list)
 
 
-class PaperLease(Lease):
-    """A lease whose row is on paper: the same for every lease that is given it."""
+class InMemoryLease(Lease):
+    """A lease whose row is in memory: the same for every lease that is given it."""
 
     def __init__(self, row: list[Seen], holder: Holder) -> None:
         self._row = row
@@ -102,7 +102,7 @@ class LeaseWorld:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
 
     def _lease(self, holder: Holder) -> Lease:
-        return PaperLease(self._row, holder) if self._engine is None else Lease(self._engine, holder)
+        return InMemoryLease(self._row, holder) if self._engine is None else Lease(self._engine, holder)
 
     def _write(self, keeper: LeaseKeeper) -> None:
         if self._engine is None:

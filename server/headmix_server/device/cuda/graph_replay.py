@@ -1,4 +1,4 @@
-"""Running a static step again and again: as it is, or as a CUDA graph captured of it."""
+"""Running a static step again and again, as a CUDA graph captured of it."""
 
 from typing import NewType, Protocol
 
@@ -21,18 +21,6 @@ class Replay(Protocol):
     def run(self) -> Tensor:
         """Compute on what the step's buffers hold; returns the hidden states [rows, D], valid until the next run."""
         ...
-
-
-class EagerReplay:
-    """See `Replay`: every operation is enqueued anew."""
-
-    def __init__(self, step: StaticStep) -> None:
-        self._step = step
-
-    def run(self) -> Tensor:
-        """See `Replay`."""
-        self._step.compute()
-        return _result(self._step)
 
 
 class CudaGraphReplay:

@@ -1,7 +1,7 @@
 """Copies from host memory to the device beside the computation, and waiting for them before their result is read.
 
-On the CPU a copy is done when it returns. On CUDA it runs on a stream of its own: a step waits, on the device, for the
-copies of the slots its rows use and for no other.
+A copy runs on a stream of its own: a step waits, on the device, for the copies of the slots its rows use and for no
+other.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,26 +29,6 @@ class Transfer(Protocol):
     def wait(self, tickets: Iterable[Ticket]) -> None:
         """Let nothing that is computed from now on begin before these copies are done."""
         ...
-
-
-class _Done:
-    pass
-
-
-class SynchronousTransfer:
-    """See `Transfer`: the CPU's."""
-
-    def stage(self, tensor: Tensor) -> Tensor:
-        """See `Transfer`."""
-        return tensor
-
-    def start(self, copies: Callable[[], None]) -> Ticket:
-        """See `Transfer`."""
-        copies()
-        return _Done()
-
-    def wait(self, tickets: Iterable[Ticket]) -> None:
-        """See `Transfer`."""
 
 
 class StreamTransfer:

@@ -59,7 +59,7 @@ class RowTables:
         self._numbers.send()
 
 
-class GatherAttention:
+class ReferenceStaticAttention:
     """See `StaticAttention`: torch's own product over as many places as the longest context, gathered and masked.
 
     `caches` are every layer's keys and values [places, G, P] in blocks of `block_size` places. Past a sequence's end

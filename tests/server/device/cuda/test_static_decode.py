@@ -26,7 +26,7 @@ from headmix_server.device.cuda.static_step import DecodeRow, StaticStep, StepSh
 from headmix_server.device.cuda.warm_up import warm_up
 from headmix_server.device.kv_memory import KVMemory
 from headmix_server.kernels.attention.backend import TORCH
-from headmix_server.kernels.attention.static import GatherAttention
+from headmix_server.kernels.attention.static import ReferenceStaticAttention
 from headmix_server.kernels.attention.torch_sdpa import PagedAttention
 from headmix_server.kernels.triton.needs import Launches
 from headmix_server.models.model import Model
@@ -140,7 +140,7 @@ class Recorder(TorchDispatchMode):
 def test_what_a_step_computes_does_not_depend_on_what_is_in_its_buffers(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
 
-    attention = GatherAttention(rig.memory.layers, BLOCK, 4, 8)
+    attention = ReferenceStaticAttention(rig.memory.layers, BLOCK, 4, 8)
     step = StaticStep(rig.model, rig.storage, attention, StepShape(4, 8, Launches.of([])), BLOCKS, torch.device("cpu"))
     recorded = []
     for rows in ([DecodeRow(7, 5, (3, 9), None)], [DecodeRow(1, 30, tuple(range(8)), None)] * 4):

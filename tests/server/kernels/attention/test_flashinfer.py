@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headmix_server.kernels.attention.flashinfer import FlashInferAttention
-from headmix_server.kernels.attention.static import GatherAttention
+from headmix_server.kernels.attention.static import ReferenceStaticAttention
 from headmix_server.kernels.attention.step_layout import lay_out, tabulate_blocks
 from tests.support.device.fake_flashinfer import Wrapper
 
@@ -53,7 +53,7 @@ def test_a_ragged_step_attends_as_every_sequence_alone(window: int | None) -> No
         row = 0
         for span in spans:
             for at in range(span.start, span.start + span.count):  # one row at a time, by the static gather
-                single = GatherAttention(alone, PAGE, 1, 3)
+                single = ReferenceStaticAttention(alone, PAGE, 1, 3)
                 single.fill([at], [span.blocks])
                 single.begin()
                 here = slice(row, row + 1)

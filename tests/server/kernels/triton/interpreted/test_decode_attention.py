@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from headmix_server.kernels.attention.static import GatherAttention
+from headmix_server.kernels.attention.static import ReferenceStaticAttention
 from headmix_server.kernels.triton import decode_attention as kernels
 from headmix_server.kernels.triton.decode_attention import TritonDecodeAttention
 
@@ -44,7 +44,7 @@ def test_every_row_attends_to_its_own_context_and_nothing_else_is_read(
     states = torch.randn(len(POSITIONS), heads + 2 * groups, size)
     q, k, v = torch.split(states, [heads, groups, groups], dim=1)  # as the model hands them over: views of one tensor
     found = TritonDecodeAttention([cache], BLOCK, len(POSITIONS), WIDTH)
-    expected = GatherAttention([expected_cache], BLOCK, len(POSITIONS), WIDTH)
+    expected = ReferenceStaticAttention([expected_cache], BLOCK, len(POSITIONS), WIDTH)
     outs = []
     for attention in (found, expected):
         attention.fill(POSITIONS, TABLE)
@@ -75,7 +75,7 @@ def test_bfloat16_is_near_float32() -> None:
     cache = poisoned_cache(2, 16, torch.bfloat16)
     q, k, v = (torch.randn(len(POSITIONS), heads, 16).bfloat16() for heads in (4, 2, 2))
     keys, values = finite(cache)
-    expected = GatherAttention([(keys.float(), values.float())], BLOCK, len(POSITIONS), WIDTH)
+    expected = ReferenceStaticAttention([(keys.float(), values.float())], BLOCK, len(POSITIONS), WIDTH)
     found = TritonDecodeAttention([cache], BLOCK, len(POSITIONS), WIDTH)
     for attention in (found, expected):
         attention.fill(POSITIONS, TABLE)
