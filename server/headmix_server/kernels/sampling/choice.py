@@ -1,5 +1,6 @@
 """What the sampler hands back, and which implementation makes it."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,6 +51,10 @@ def fastest_sampling(device: torch.device) -> SamplingBackend:
         from headmix_server.kernels.sampling.native import native_choose
 
         return SamplingBackend("native", native_choose)
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from headmix_server.kernels.triton.sampling import triton_choose
+
+        return SamplingBackend("triton", triton_choose)
     from headmix_server.kernels.sampling.reference import torch_choose
 
     return SamplingBackend("torch", torch_choose)

@@ -19,26 +19,37 @@ _TOKEN_BITS = 24
 
 def torch_choose(logits: Tensor, added: Tensor, plan: SamplingPlan) -> Choices:
     """See `kernels.sampling.choice.Choose`."""
-    scores = _widen(logits, added)
-    peak = scores.amax(dim=-1)
-    sound = ~scores.isnan().any(dim=-1) & peak.isfinite()
-    tokens = _choose(_penalise(scores, plan), plan)
+    scores = torch.cat([logits.float(), added], dim=-1)
+    return complete(scores, _choose(lower(scores, plan), plan), plan, logits.shape[1])
+
+
+def complete(scores: Tensor, tokens: Tensor, plan: SamplingPlan, vocabulary: int) -> Choices:
+    """Return the choices of rows whose tokens are drawn: none where scores are not finite, given ones where they are.
+
+    `scores` are those of the model; a row has as many as the vocabulary and its added tokens.
+    """
+    sound = ~scores.isnan().any(dim=-1) & scores.amax(dim=-1).isfinite()
     given = plan.numbers[:, Number.GIVEN]
     tokens = torch.where(sound, torch.where(given == NO_TOKEN, tokens, given), NO_TOKEN)
-    return Choices(tokens, *_describe(scores, tokens, plan, logits.shape[1]))
+    return Choices(tokens, *_describe(scores, tokens, plan, vocabulary))
 
 
-def _widen(logits: Tensor, added: Tensor) -> Tensor:
-    return torch.cat([logits.float(), added], dim=-1)
+def most_probable(scores: Tensor) -> Tensor:
+    """Return the first tokens with the highest scores [rows, width], `NO_TOKEN` where that score is not finite.
+
+    NaN counts as the highest score.
+    """
+    best = scores.max(dim=-1)
+    return torch.where(best.values.isfinite(), best.indices, NO_TOKEN)
 
 
-def _penalise(scores: Tensor, plan: SamplingPlan) -> Tensor:
-    """Lower what has been said: CTRL's repetition penalty for all that was seen, OpenAI's for what the answer has."""
+def lower(scores: Tensor, plan: SamplingPlan) -> Tensor:
+    """Return scores after CTRL's repetition penalty (on every token seen) and OpenAI's (on those of the answer)."""
     if not len(plan.seen):
         return scores
     rows, width = scores.shape
-    counts = plan.numbers[:, Number.SEEN_TO] - plan.numbers[:, Number.SEEN_FROM]
-    row = torch.repeat_interleave(torch.arange(rows, device=scores.device), counts, output_size=len(plan.seen))
+    ends = plan.numbers[:, Number.SEEN_TO].contiguous()
+    row = torch.searchsorted(ends, torch.arange(len(plan.seen), device=scores.device), right=True)
     token, said = plan.seen.long().unbind(dim=1)
     known = token < width  # another is read and never said
     place = torch.where(known, token, 0)
@@ -52,12 +63,11 @@ def _penalise(scores: Tensor, plan: SamplingPlan) -> Tensor:
 
 
 def _choose(scores: Tensor, plan: SamplingPlan) -> Tensor:
-    best = scores.max(dim=-1)
-    greedy = torch.where(best.values.isfinite(), best.indices, NO_TOKEN)
+    greedy = most_probable(scores)
     if not plan.sampled:
         return greedy
     inverse = plan.reals[:, Real.INVERSE_TEMPERATURE]
-    x = (scores - best.values[:, None]) * inverse[:, None]
+    x = (scores - scores.amax(dim=-1)[:, None]) * inverse[:, None]
     kept = _filter(scores, x, plan)
     noise = gumbel(draw_words(plan.numbers[:, Number.SEED], plan.numbers[:, Number.POSITION], x.shape[1]))
     drawn = torch.where(kept, x + noise, -torch.inf).argmax(dim=-1)

@@ -10,7 +10,9 @@ import torch
 
 from harness.adapters.artifacts import tiny_base_shape
 from headmix_adapters.config import BaseShape
+from headmix_server.core.types import SamplingParams
 from headmix_server.kernels.adapters.row_tiles import tile_rows
+from headmix_server.kernels.sampling.plan import Choosing, plan_choices
 from headmix_server.kernels.triton.needs import Launches
 from tests.support.device.images import image_tables
 
@@ -141,3 +143,23 @@ def test_what_is_launched_does_not_depend_on_which_adapters_take_part(monkeypatc
         return [(grid, {n: v for n, v in args.items() if not isinstance(v, torch.Tensor)}) for grid, args in every]
 
     assert launched([0, 1, 2]) == launched([5]) == launched([3] * 20)
+
+
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("filters", [True, False])
+def test_the_sampler_compiles_with_its_noise_in_double_and_its_words_in_32_bits(
+    arch: int, filters: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from headmix_server.kernels.triton import sampling
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    recorder = Recorder(sampling._draw_kernel)
+    monkeypatch.setattr(sampling, "_draw_kernel", recorder)
+    params = SamplingParams(max_tokens=1, temperature=1.0, top_p=0.9 if filters else 1.0)
+    plan = plan_choices([Choosing(params, 3)] * 2)
+    sampling._draw(torch.zeros(2, 1000), plan)
+    ((grid, arguments),) = recorder.launches
+    assert grid == (2,)
+    ptx = compile_launch(recorder.kernel, arguments, arch).asm["ptx"]
+    assert "mul.hi.u32" in ptx
+    assert "f64" in ptx
