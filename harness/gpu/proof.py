@@ -40,7 +40,8 @@ class Outcome:
 def stages() -> list[Stage]:
     """Return the stages in their order."""
     side_by_side = ("-n", "6") if importlib.util.find_spec("xdist") else ()
-    tests = ("-m", "pytest", "tests/gpu", "-q", "-p", "no:cacheprovider", "--timeout", "120", *side_by_side)
+    alone = ("-p", "no:cacheprovider", "-p", "no:benchmark")
+    tests = ("-m", "pytest", "tests/gpu", "--timeout", "120", *alone, *side_by_side)
     return [
         Stage("tests", tests, 150, json_line=False),
         Stage("decode", ("-m", "benchmarks.cuda", "--skip-peft"), 120),
