@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from harness.adapters.artifacts import malformed_artifacts, random_artifact, random_tensors, tiny_base_shape
+from harness.adapters.artifacts import random_artifact, random_tensors, tiny_base_shape
+from harness.adapters.malformed import malformed_artifacts
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.config import AdapterConfig, BaseShape
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from harness.adapters.artifacts import (
     classifier_config,
     edit_header,
-    malformed_artifacts,
     random_artifact,
     tiny_base_shape,
 )
+from harness.adapters.malformed import malformed_artifacts
 from headmix_adapters import cli
 from headmix_adapters.artifact import digest_file
 

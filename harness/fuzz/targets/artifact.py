@@ -18,10 +18,10 @@ from safetensors.torch import load
 from harness.adapters.artifacts import (
     classifier_config,
     container,
-    malformed_artifacts,
     random_artifact,
     tiny_base_shape,
 )
+from harness.adapters.malformed import malformed_artifacts
 from harness.fuzz.live_api import live_api
 from harness.fuzz.targets.json_texts import Json, odd_values
 from harness.fuzz.targets.target import Target, kind_of

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.artifacts import malformed_artifacts, tiny_base_shape
+from harness.adapters.artifacts import tiny_base_shape
+from harness.adapters.malformed import malformed_artifacts
 from headmix_adapters.artifact import ArtifactError, verify_artifact
 
 EXPECTED: dict[str, list[str]] = {

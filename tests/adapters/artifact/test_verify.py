@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from harness.adapters.artifacts import (
     adapter_config,
     classifier_config,
-    malformed_artifacts,
     pack,
     random_artifact,
     random_tensors,
     tiny_base_shape,
 )
+from harness.adapters.malformed import malformed_artifacts
 from headmix_adapters.artifact import ArtifactError, Limits, verify_artifact
 from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
 

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.artifacts import classifier_config, malformed_artifacts, random_artifact
+from harness.adapters.artifacts import classifier_config, random_artifact
+from harness.adapters.malformed import malformed_artifacts
 from harness.adapters.records import digest_of
 from harness.bases.base_folder import IM_END
 from harness.server.api_rig import TENANT, ApiRig, api_rig
