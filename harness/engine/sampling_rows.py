@@ -3,6 +3,7 @@
 import random
 from array import array
 from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -60,7 +61,8 @@ def _random_choosing(chance: random.Random, width: int) -> Choosing:
 
 
 def assert_same(found: Choices, wanted: Choices, asked: Sequence[Choosing]) -> None:
-    """Check tokens, the most probable tokens and, nearly, their log-probabilities."""
+    """Check tokens, the most probable tokens and, nearly, their log-probabilities; each may be on its own device."""
+    found, wanted = (Choices(*(getattr(each, field.name).cpu() for field in fields(each))) for each in (found, wanted))
     assert found.tokens.tolist() == wanted.tokens.tolist()
     for row, choosing in enumerate(asked):
         count = choosing.params.logprobs

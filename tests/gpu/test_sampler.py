@@ -43,6 +43,7 @@ def test_the_gpu_chooses_and_scores_as_the_cpu_does(choose: Any, width: int, dty
         assert_same(found, torch_choose(logits, none, plan), asked)
 
 
+@pytest.mark.filterwarnings("default:Synchronization debug mode")
 def test_nothing_waits_for_the_device_before_the_numbers_are_fetched() -> None:
     device = torch.device("cuda", torch.cuda.current_device())
     sampler = Sampler(fastest_sampling(device))
