@@ -21,6 +21,7 @@ from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, 
 from headmix_adapters.text.chat_template import load_chat_template
 from headmix_server.api.app import create_app
 from headmix_server.api.state import ApiState
+from headmix_server.app.catalog_observer import CatalogObserver
 from headmix_server.app.http.listen import listen
 from headmix_server.catalog.bytes.holds import Holds
 from headmix_server.catalog.bytes.store import ArtifactStore, Store
@@ -233,6 +234,8 @@ def _state(
     catalog.bind_base(base)
     library = Library(catalog, store, base=base.fingerprint, holds=holds, on_freed=engine.forget)
     fetcher = Fetcher(library.store, chosen.max_downloads)
+    pinning = Pinning(engine, library, fetcher)
+    catalog.watch(CatalogObserver(metrics, pinning))
     return ApiState(
         settings=chosen,
         base=ResolvedBase(name=BASE, folder=folder, shape=base),
@@ -243,7 +246,7 @@ def _state(
         engine=engine,
         library=library,
         fetcher=fetcher,
-        pinning=Pinning(engine, library, fetcher),
+        pinning=pinning,
         keys=Keys(database),
         tenants=Tenants(database),
         audit=AuditLog(database),

@@ -19,6 +19,7 @@ from headmix_server.api.state import ApiState
 from headmix_server.api.uploads.publish import MIB, verify
 from headmix_server.app.background_tasks import flush_for_good
 from headmix_server.app.banner import MAX_LISTED, Banner
+from headmix_server.app.catalog_observer import CatalogObserver
 from headmix_server.app.conversion_watch import watch_conversion
 from headmix_server.app.errors import SettingError, StartError
 from headmix_server.app.preload import TENANT, Preload
@@ -171,6 +172,8 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
     except OSError as error:
         raise StartError(f"the data folder {folder.root} cannot be used: {error}") from error
     fetcher = Fetcher(library.store, settings.max_downloads)
+    pinning = Pinning(engine, library, fetcher)
+    library.catalog.watch(CatalogObserver(metrics, pinning))
     state = ApiState(
         settings=settings,
         base=base,
@@ -181,7 +184,7 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         engine=engine,
         library=library,
         fetcher=fetcher,
-        pinning=Pinning(engine, library, fetcher),
+        pinning=pinning,
         keys=keys,
         tenants=Tenants(database),
         audit=AuditLog(database, Retention(settings.audit_days, settings.audit_rows)),

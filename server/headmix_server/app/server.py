@@ -142,7 +142,6 @@ class Server:
         monitoring = asyncio.create_task(monitor.run())
         try:
             await asyncio.to_thread(parts.preload)
-            parts.state.pinning.look_again()
             self._door.open(app)
             await self._serve_until_stopped(parts, engine_life)
             if claim.keeper.lost is not None:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from headmix_adapters.config import BaseShape, encode_config, without_metadata
 from headmix_server.catalog.bind_base import BaseIdentity, Bound, bind_base
 from headmix_server.catalog.bound_base import accept_artifact, require_accepted
+from headmix_server.catalog.changes import Change, Changes, OnChanged, note
 from headmix_server.catalog.descriptions import Descriptions
 from headmix_server.catalog.names import check_name, parse_adapter, parse_reference
 from headmix_server.catalog.page import Page, read_page
@@ -40,7 +41,13 @@ from headmix_server.catalog.tables import AdapterRow, ArtifactRow, IdentityRow, 
 from headmix_server.catalog.tombstones import Tombstones
 from headmix_server.catalog.version import AdapterRecord, AdapterVersion, Deleted, Published, VersionState
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.database import PROMPT, SERVER, audit, ensure_tenant, reading, writing
+from headmix_server.database import PROMPT, SERVER, audit, ensure_tenant, reading
+
+_STATE_CHANGES = {
+    VersionState.READY: Change.VERSION_READY,
+    VersionState.RETIRED: Change.VERSION_RETIRED,
+    VersionState.DELETED: Change.VERSION_DELETED,
+}
 
 
 class Catalog:
@@ -51,12 +58,17 @@ class Catalog:
 
     def __init__(self, engine: Engine, *, reserved: Collection[str] = ()) -> None:
         self._engine = engine
+        self._changes = Changes(engine)
         self._reserved = frozenset(reserved)
         self.tombstones = Tombstones(engine)
-        self.sharing = Sharing(engine)
-        self.canaries = Canaries(engine)
+        self.sharing = Sharing(engine, self._changes)
+        self.canaries = Canaries(self._changes)
         self.descriptions = Descriptions(engine)
-        self.pins = Pins(engine)
+        self.pins = Pins(engine, self._changes)
+
+    def watch(self, on_changed: OnChanged) -> None:
+        """Have a function told of every change of an adapter, whoever makes it through this catalog."""
+        self._changes.watch(on_changed)
 
     # --- changes -------------------------------------------------------------------------------------------------
 
@@ -80,7 +92,7 @@ class Catalog:
             RateLimitExceeded: the tenant would have more than its quota; None is no limit.
         """
         check_name(name, reserved=self._reserved)
-        with writing(self._engine, tenant) as session:
+        with self._changes.writing(tenant) as session:
             ensure_tenant(session, tenant)
             row = session.scalar(adapter(tenant, name))
             if row is None:
@@ -97,6 +109,7 @@ class Catalog:
                     quota.check(session, tenant, record.digest, record.size_bytes, is_new_name=is_new_name)
                 _add_version(session, row, record)
                 audit(session, actor, tenant, "adapter.publish", f"{name}@{row.last}", digest=record.digest)
+                note(session, row, Change.PUBLISHED)
             if created and current:
                 if row.current is not None:
                     end_canary(session, actor, row)
@@ -114,7 +127,7 @@ class Catalog:
             ModelNotFound: as `resolve`, or no such version.
             InvalidRequest: without `version`, and nothing was current before; or that version is another base's.
         """
-        with writing(self._engine, tenant) as session:
+        with self._changes.writing(tenant) as session:
             row = live_adapter(session, tenant, name)
             before = row.current
             if version is None:
@@ -124,6 +137,7 @@ class Catalog:
                 promote(session, row, version)
             if row.current != before:
                 audit(session, actor, tenant, "adapter.rollback", f"{name}@{row.current}", before=before)
+                note(session, row, Change.ROLLED_BACK)
                 end_canary(session, actor, row)
             session.flush()
             after = one(session, tenant, name, None)
@@ -137,7 +151,7 @@ class Catalog:
         Raises:
             ModelNotFound: as `resolve`.
         """
-        with writing(self._engine, tenant) as session:
+        with self._changes.writing(tenant) as session:
             row = live_adapter(session, tenant, name)
             of_adapter = (VersionRow.adapter_id == row.id, NOT_DELETED)
             found = session.execute(
@@ -151,6 +165,7 @@ class Catalog:
             row.current = None
             deleted = Deleted(tuple(number for number, _ in found), tuple(dict.fromkeys(digest for _, digest in found)))
             audit(session, actor, tenant, "adapter.delete", name, versions=deleted.versions)
+            note(session, row, Change.DELETED)
             return deleted
 
     def set_state(
@@ -163,7 +178,7 @@ class Catalog:
             InvalidRequest: it is the current one or the canary, which can only be ready; or made ready again, it is
                 another base's.
         """
-        with writing(self._engine, tenant) as session:
+        with self._changes.writing(tenant) as session:
             row = live_adapter(session, tenant, name)
             if row.current == version and state is not VersionState.READY:
                 raise InvalidRequest(
@@ -178,12 +193,13 @@ class Catalog:
             ModelNotFound: as `resolve`, or the adapter has no such version.
             InvalidRequest: it is the canary.
         """
-        with writing(self._engine) as session:
+        with self._changes.writing() as session:
             row = live_adapter(session, tenant, name)
             if row.current == version:
                 end_canary(session, actor, row)
                 if unpin(session, row):
                     audit(session, actor, tenant, "adapter.unpin", name)
+                    note(session, row, Change.UNPINNED)
             return _change_state(session, row, version, VersionState.RETIRED, actor=actor)
 
     # --- what a tenant asks --------------------------------------------------------------------------------------
@@ -319,6 +335,7 @@ def _change_state(
         if state is not VersionState.READY:
             strike(session, row, version)
         audit(session, actor, row.tenant, f"version.{state.value}", asked, digest=found.digest)
+        note(session, row, _STATE_CHANGES[state])
     after = session.execute(versions(*chosen)).one_or_none()
     return read(found if after is None else after)
 

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from headmix_server.catalog.bytes.holds import HeldUntilEnd
 from headmix_server.catalog.library import Library
@@ -29,7 +29,9 @@ Pin = tuple[str, str]
 
 
 class Pinning:
-    """Pins in the engine what the catalog says, and holds its bytes; `look_again` whenever that may have changed.
+    """Pins in the engine what the catalog says, and holds its bytes.
+
+    `catalog_changed` is to be called whenever that may have changed.
 
     What could not be brought to the device is logged and tried again after `retry_seconds`.
     """
@@ -49,6 +51,7 @@ class Pinning:
         self._due = False
         self._looking: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._log = get_logger("pinning")
         engine.watch_ready(self._on_ready)
 
@@ -72,6 +75,15 @@ class Pinning:
         if not adding.cancelled():
             adding.exception()  # the client, if still connected, gets it
         self.look_again()
+
+    def catalog_changed(self) -> None:
+        """Bring the engine in line with the catalog, soon; any thread may call it.
+
+        Without an engine there is nothing to do: one that becomes ready has nothing pinned, and is brought in line.
+        """
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and the server with it
+                self._loop.call_soon_threadsafe(self.look_again)
 
     def look_again(self) -> None:
         """Bring the engine in line with the catalog, soon."""
@@ -99,6 +111,7 @@ class Pinning:
 
     def _on_ready(self) -> None:
         """A new engine has nothing pinned."""
+        self._loop = asyncio.get_running_loop()
         self._pinned.clear()
         self.look_again()
 

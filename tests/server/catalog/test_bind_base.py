@@ -1,5 +1,7 @@
 """A catalog belongs to one base, whichever server opens it, and so does each of its artifacts."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 from sqlalchemy import Engine, update
@@ -169,7 +171,7 @@ def polluted(engine: Engine) -> Catalog:
 
 
 def test_it_does_not_become_current_by_any_way(engine: Engine, polluted: Catalog) -> None:
-    ways = (
+    ways: tuple[Callable[[], object], ...] = (
         lambda: polluted.rollback("default", "tone"),
         lambda: polluted.rollback("default", "tone", 1),
         lambda: polluted.canaries.start("default", "tone", Canary(1, 10)),

@@ -109,7 +109,6 @@ async def test_a_pin_follows_the_current_version_and_lets_the_old_one_go_once_th
     await rig.client.post(URL)
     second = rig.publish("tone", b"2")
     rig.engine.answering = False
-    rig.state.pinning.look_again()
     message = (await rig.engine.expect(LoadAdapter, 2))[-1]
     assert (message.pin, message.adapter.digest) == (True, second.digest)
     assert rig.engine.of(UnpinAdapter) == []
@@ -134,7 +133,6 @@ async def test_a_new_version_that_finds_no_place_takes_the_old_ones(rig: ApiRig)
         return usual(message)
 
     rig.engine.answer = full
-    rig.state.pinning.look_again()
     loads = await rig.engine.expect(LoadAdapter, 3)
     assert [load.adapter.digest for load in loads] == [first.digest, second.digest, second.digest]
     await until(rig, second.digest)
@@ -148,7 +146,6 @@ async def test_what_cannot_be_brought_to_the_device_is_tried_again_until_it_can(
     second = rig.publish("tone", b"2")
     usual = rig.engine.answer
     failing(rig.engine, second.digest)
-    rig.state.pinning.look_again()
     await rig.engine.expect(LoadAdapter, 5)
     assert await pinned(rig)
     rig.engine.answer = usual
@@ -166,7 +163,6 @@ async def test_a_pin_that_waits_keeps_no_other_waiting(rig: ApiRig) -> None:
         return [] if waits else usual(message)
 
     rig.engine.answer = stuck
-    rig.state.pinning.look_again()
     await rig.engine.expect(LoadAdapter, 2)
     style = rig.publish("style")
     assert (await rig.client.post("/v1/adapters/style/pin")).status_code == 200

@@ -76,7 +76,6 @@ async def upload_adapter(request: Request, response: Response, principal: Adapte
     200 where that version has these bytes already.
     """
     published = await receive_and_publish(request, state, principal)
-    state.pinning.look_again()
     record_of(request).concerns(published.version)
     response.status_code = 201 if published.created else 200
     return view(state, principal.tenant, published.version)
@@ -141,8 +140,6 @@ async def delete_adapter(name: OwnName, principal: AdaptersKey, state: State) ->
     deleted = await state.threads.store(
         principal.tenant, state.library.delete, principal.tenant, name, actor=principal.actor
     )
-    state.metrics.adapter_deleted(principal.tenant, name)
-    state.pinning.look_again()
     return AdapterDeleted(name=name, versions=list(deleted.versions))
 
 
@@ -157,7 +154,6 @@ async def rollback_adapter(
         principal.tenant, rollback, principal.tenant, name, number, actor=principal.actor
     )
     record_of(request).concerns(version)
-    state.pinning.look_again()
     return view(state, principal.tenant, version)
 
 

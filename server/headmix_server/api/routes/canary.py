@@ -23,11 +23,7 @@ async def start_canary(
     The version has the task and labels of the current one. Another canary that runs gives way.
     """
     start, canary = state.library.catalog.canaries.start, Canary(body.version, body.percent)
-    current, new = await state.threads.manage(
-        principal.tenant, start, principal.tenant, name, canary, actor=principal.actor
-    )
-    if new:
-        state.metrics.canary_started(principal.tenant, name)
+    current = await state.threads.manage(principal.tenant, start, principal.tenant, name, canary, actor=principal.actor)
     record_of(request).concerns(current)
     return view(state, principal.tenant, current)
 
@@ -46,6 +42,5 @@ async def promote_canary(request: Request, name: OwnName, principal: AdaptersKey
     """Make the canary the current version; a rollback undoes it."""
     promote = state.library.catalog.canaries.promote
     current = await state.threads.manage(principal.tenant, promote, principal.tenant, name, actor=principal.actor)
-    state.pinning.look_again()
     record_of(request).concerns(current)
     return view(state, principal.tenant, current)

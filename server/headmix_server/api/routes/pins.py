@@ -30,6 +30,5 @@ async def unpin_adapter(request: Request, name: OwnName, principal: AdaptersKey,
     """Let the adapter leave the device again when others need its place."""
     remove = state.library.catalog.pins.remove
     version = await state.threads.manage(principal.tenant, remove, principal.tenant, name, actor=principal.actor)
-    state.pinning.look_again()
     record_of(request).concerns(version)
     return view(state, principal.tenant, version)

@@ -49,8 +49,6 @@ async def list_tenant_versions(
 async def delete_tenant_adapter(tenant: str, name: str, principal: AdminKey, state: State) -> AdapterDeleted:
     """Take the adapter and all its versions away; requests that run or wait with it go on to their end."""
     deleted = await state.threads.manage(principal.tenant, state.library.delete, tenant, name, actor=principal.actor)
-    state.metrics.adapter_deleted(tenant, name)
-    state.pinning.look_again()
     return AdapterDeleted(name=name, versions=list(deleted.versions))
 
 
@@ -69,7 +67,6 @@ async def unpin_tenant_adapter(tenant: str, name: str, principal: AdminKey, stat
     version = await state.threads.manage(
         principal.tenant, state.library.catalog.pins.remove, tenant, name, actor=principal.actor
     )
-    state.pinning.look_again()
     return view(state, tenant, version)
 
 
@@ -80,7 +77,6 @@ async def retire_tenant_version(
     """Keep a version from being named, the current one too; the name means nothing until another one is current."""
     retire, actor = state.library.catalog.retire, principal.actor
     retired = await state.threads.manage(principal.tenant, retire, tenant, name, version, actor=actor)
-    state.pinning.look_again()
     return view(state, tenant, retired)
 
 

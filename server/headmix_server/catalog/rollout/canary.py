@@ -6,16 +6,16 @@ rollback or its own promotion: such a change decides for everyone.
 
 import hashlib
 
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from headmix_server.catalog.bound_base import require_accepted
+from headmix_server.catalog.changes import Change, Changes, note
 from headmix_server.catalog.queries import live_adapter, one, storable
 from headmix_server.catalog.rollout.history import promote
 from headmix_server.catalog.tables import AdapterRow, CanaryRow
 from headmix_server.catalog.version import AdapterVersion, Canary
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.database import SERVER, audit, writing
+from headmix_server.database import SERVER, audit
 
 DRAWS = 100
 
@@ -35,6 +35,7 @@ def end_canary(session: Session, actor: str, adapter: AdapterRow) -> None:
     if row is not None:
         session.delete(row)
         audit(session, actor, adapter.tenant, "canary.end", f"{adapter.name}@{row.number}")
+        note(session, adapter, Change.CANARY_ENDED)
 
 
 def require_no_canary(session: Session, adapter: AdapterRow, number: int) -> None:
@@ -51,20 +52,20 @@ def require_no_canary(session: Session, adapter: AdapterRow, number: int) -> Non
 class Canaries:
     """All tenants' canaries. Safe to use from many threads; `actor` is whom the audit names."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
 
-    def start(self, tenant: str, name: str, canary: Canary, *, actor: str = SERVER) -> tuple[AdapterVersion, bool]:
+    def start(self, tenant: str, name: str, canary: Canary, *, actor: str = SERVER) -> AdapterVersion:
         """Send so many of a hundred of the name's requests to a version, in the place of the canary there was.
 
-        Returns the current version, and whether it has another canary than before.
+        Returns the current version.
 
         Raises:
             ModelNotFound: not an adapter of this tenant's own, or no such version.
             InvalidRequest: the version is current, another base's, or answers otherwise than the current one: another
                 task or labels.
         """
-        with writing(self._engine, tenant) as session:
+        with self._changes.writing(tenant) as session:
             adapter = live_adapter(session, tenant, name)
             current = one(session, tenant, name, None)
             other = one(session, tenant, name, storable(canary.version), asked=f"{name}@{canary.version}")
@@ -74,7 +75,8 @@ class Canaries:
             session.merge(CanaryRow(adapter_id=adapter.id, number=other.version, percent=canary.percent))
             session.flush()
             audit(session, actor, tenant, "canary.start", other.reference, percent=canary.percent)
-            return one(session, tenant, name, None), before != other.version
+            note(session, adapter, Change.CANARY_RESIZED if before == other.version else Change.CANARY_STARTED)
+            return one(session, tenant, name, None)
 
     def end(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
         """Send all requests to the current version again and return it; without a canary nothing changes.
@@ -82,7 +84,7 @@ class Canaries:
         Raises:
             ModelNotFound: not an adapter of this tenant's own.
         """
-        with writing(self._engine, tenant) as session:
+        with self._changes.writing(tenant) as session:
             end_canary(session, actor, live_adapter(session, tenant, name))
             session.flush()
             return one(session, tenant, name, None)
@@ -94,7 +96,7 @@ class Canaries:
             ModelNotFound: not an adapter of this tenant's own.
             InvalidRequest: no canary runs, or its version is another base's.
         """
-        with writing(self._engine, tenant) as session:
+        with self._changes.writing(tenant) as session:
             adapter = live_adapter(session, tenant, name)
             row = session.get(CanaryRow, adapter.id)
             if row is None:
@@ -102,6 +104,7 @@ class Canaries:
             before = adapter.current
             promote(session, adapter, row.number)
             audit(session, actor, tenant, "canary.promote", f"{name}@{row.number}", before=before)
+            note(session, adapter, Change.CANARY_PROMOTED)
             session.delete(row)
             session.flush()
             promoted = one(session, tenant, name, None)

@@ -4,10 +4,11 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from headmix_server.catalog.bound_base import require_accepted
+from headmix_server.catalog.changes import Change, Changes, note
 from headmix_server.catalog.queries import live_adapter, one, read, versions
 from headmix_server.catalog.tables import AdapterRow, PinRow, VersionRow
 from headmix_server.catalog.version import AdapterVersion
-from headmix_server.database import SERVER, audit, reading, writing
+from headmix_server.database import SERVER, audit, reading
 
 
 def unpin(session: Session, adapter: AdapterRow) -> bool:
@@ -21,8 +22,9 @@ def unpin(session: Session, adapter: AdapterRow) -> bool:
 class Pins:
     """All tenants' pins. Safe to use from many threads; `actor` is whom the audit names."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, changes: Changes) -> None:
         self._engine = engine
+        self._changes = changes
 
     def add(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
         """Pin a name, unless it is, and return its current version.
@@ -31,13 +33,14 @@ class Pins:
             ModelNotFound: not an adapter of this tenant's own.
             InvalidRequest: its current version is another base's.
         """
-        with writing(self._engine, tenant) as session:
+        with self._changes.writing(tenant) as session:
             adapter = live_adapter(session, tenant, name)
             require_accepted(session, one(session, tenant, name, None))
             if session.get(PinRow, adapter.id) is None:
                 session.add(PinRow(adapter_id=adapter.id))
                 session.flush()
                 audit(session, actor, tenant, "adapter.pin", name)
+                note(session, adapter, Change.PINNED)
             return one(session, tenant, name, None)
 
     def remove(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
@@ -46,10 +49,12 @@ class Pins:
         Raises:
             ModelNotFound: not an adapter of this tenant's own.
         """
-        with writing(self._engine, tenant) as session:
-            if unpin(session, live_adapter(session, tenant, name)):
+        with self._changes.writing(tenant) as session:
+            adapter = live_adapter(session, tenant, name)
+            if unpin(session, adapter):
                 session.flush()
                 audit(session, actor, tenant, "adapter.unpin", name)
+                note(session, adapter, Change.UNPINNED)
             return one(session, tenant, name, None)
 
     def current(self) -> tuple[AdapterVersion, ...]:

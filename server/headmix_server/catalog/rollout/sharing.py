@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, ScalarSelect, Select, delete, select, tuple_
 from sqlalchemy.orm import Session
 
+from headmix_server.catalog.changes import Change, Changes, note
 from headmix_server.catalog.names import Reference, is_name, parse_adapter
 from headmix_server.catalog.page import Page, read_page
 from headmix_server.catalog.queries import Columns, live_adapter, not_found, versions
 from headmix_server.catalog.tables import AdapterRow, ShareRow, VersionRow
 from headmix_server.catalog.version import VersionState
 from headmix_server.core.errors import Forbidden, InvalidRequest
-from headmix_server.database import SERVER, audit, reading, writing
+from headmix_server.database import SERVER, audit, reading
 
 EVERYONE = "*"
 """As a grantee; no tenant is called so."""
@@ -45,8 +46,9 @@ def share_nothing(session: Session, adapter: AdapterRow) -> None:
 class Sharing:
     """All tenants' shares. Safe to use from many threads; `actor` is whom the audit names."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, changes: Changes) -> None:
         self._engine = engine
+        self._changes = changes
 
     def of(self, tenant: str, name: str) -> Shares:
         """Return whom the tenant shares its adapter with.
@@ -71,7 +73,7 @@ class Sharing:
         for grantee in grantees if not shares.everyone else ():
             if not is_name(grantee) or grantee == tenant:
                 raise InvalidRequest(f"{grantee[:128]!r} cannot be the name of another tenant.", param="tenants")
-        with writing(self._engine, tenant) as session:
+        with self._changes.writing(tenant) as session:
             adapter = live_adapter(session, tenant, name)
             share_nothing(session, adapter)
             session.add_all(
@@ -79,6 +81,7 @@ class Sharing:
             )
             action = "adapter.share" if grantees else "adapter.unshare"
             audit(session, actor, tenant, action, name, **({"with": grantees} if grantees else {}))
+            note(session, adapter, Change.SHARED)
         return Shares(shares.everyone, () if shares.everyone else tuple(grantees))
 
     def own_name(self, tenant: str, model: str) -> str:

@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from harness.adapters.records import record_of
 from headmix_server.catalog.catalog import Catalog
+from headmix_server.catalog.changes import Change
 from headmix_server.catalog.rollout.canary import draw_of
 from headmix_server.catalog.rollout.sharing import Shares
 from headmix_server.catalog.version import Canary, VersionState
@@ -44,7 +45,7 @@ def test_a_version_can_be_uploaded_beside_the_current_one(catalog: Catalog) -> N
 def test_a_canary_gets_its_percentage_of_the_names_requests_and_none_that_name_a_version(
     catalog: Catalog, percent: int
 ) -> None:
-    current, _ = catalog.canaries.start("acme", "tone", Canary(2, percent))
+    current = catalog.canaries.start("acme", "tone", Canary(2, percent))
     assert (current.version, current.canary) == (1, Canary(2, percent))
     assert answers(catalog) == Counter({1: 100 - percent, 2: percent}) - Counter()
     assert answers(catalog, "tone@1") == {1: 100}
@@ -56,11 +57,14 @@ def test_a_canary_gets_its_percentage_of_the_names_requests_and_none_that_name_a
 
 def test_starting_again_changes_version_and_percentage_and_tells_whether_it_is_another(catalog: Catalog) -> None:
     catalog.publish("acme", "tone", record_of(b"3"), current=False)
-    assert catalog.canaries.start("acme", "tone", Canary(2, 5))[1]
-    assert not catalog.canaries.start("acme", "tone", Canary(2, 50))[1]
+    told: list[Change] = []
+    catalog.watch(lambda _tenant, _name, change: told.append(change))
+    catalog.canaries.start("acme", "tone", Canary(2, 5))
+    catalog.canaries.start("acme", "tone", Canary(2, 50))
     assert answers(catalog)[2] == 50
-    assert catalog.canaries.start("acme", "tone", Canary(3, 10))[1]
+    catalog.canaries.start("acme", "tone", Canary(3, 10))
     assert answers(catalog) == {1: 90, 3: 10}
+    assert told == [Change.CANARY_STARTED, Change.CANARY_RESIZED, Change.CANARY_STARTED]
 
 
 def test_a_promoted_canary_is_current_and_a_rollback_undoes_it(catalog: Catalog) -> None:
@@ -120,7 +124,7 @@ def test_labels_must_be_the_same_and_in_the_same_order(catalog: Catalog) -> None
     catalog.publish("acme", "mood", record_of(b"3", labels=("a", "b")), current=False)
     with pytest.raises(InvalidRequest):
         catalog.canaries.start("acme", "mood", Canary(2, 10))
-    assert catalog.canaries.start("acme", "mood", Canary(3, 10))[1]
+    assert catalog.canaries.start("acme", "mood", Canary(3, 10)).canary == Canary(3, 10)
 
 
 @pytest.mark.parametrize(("tenant", "name", "version"), [("b", "tone", 2), ("acme", "no", 2), ("acme", "tone", 9)])
