@@ -28,6 +28,7 @@ from headmix_server.device.kv_memory import KVMemory
 from headmix_server.device.placement import Placement
 from headmix_server.engine.loop import Engine
 from headmix_server.kernels import row_ops
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from headmix_server.kernels.attention.static import ReferenceStaticAttention
 from headmix_server.kernels.row_ops import choose_row_ops
 from headmix_server.models.loading.registry import load_model
@@ -41,7 +42,9 @@ TritonDecodeAttention = pytest.importorskip(
 pytestmark = pytest.mark.gpu
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 SITES = (*MIXED_SITES, MLP_SITES)
-SPANS = [(0, 0, 1), (1, 1, 90), (2, 91, 1), (3, 93, 3), (4, 96, 1), (5, 97, 1)]  # row 92: base
+SPANS = [
+    SlotSpan(*span) for span in ((0, 0, 1), (1, 1, 90), (2, 91, 1), (3, 93, 3), (4, 96, 1), (5, 97, 1))
+]  # row 92: base
 
 
 def gpu(dtype: torch.dtype) -> Placement:

@@ -22,7 +22,7 @@ from headmix_server.core.runner import (
 from headmix_server.core.types import AdapterRef, ClassificationParams, EmbeddingParams, SamplingParams
 from headmix_server.device.adapters.adapter_files import LoadedAdapter, load_adapter
 from headmix_server.device.adapters.adapter_pool import AdapterPool, Occupant
-from headmix_server.device.adapters.added_tokens import take_added, vocabulary_size
+from headmix_server.device.adapters.added_tokens import OccupantSpan, take_added, vocabulary_size
 from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.cuda.static_decode import StaticDecode
 from headmix_server.device.cuda.static_step import DecodeRow
@@ -31,6 +31,7 @@ from headmix_server.device.outputs import ReadOut
 from headmix_server.device.placed import Placed
 from headmix_server.device.placement import Placement
 from headmix_server.device.threads import compute_with, computing_alone
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from headmix_server.kernels.attention.backend import AttentionBackend, choose_attention
 from headmix_server.kernels.attention.step_layout import StepLayout, lay_out, tabulate_blocks
 from headmix_server.kernels.attention.torch_sdpa import StepAttention
@@ -131,7 +132,8 @@ class TorchRunner:
 
     def _forward(self, placed: Sequence[Placed]) -> Tensor:
         ids = [token for item in placed for token in item.row.tokens]
-        added = take_added(ids, [(item.first, item.row.count, item.occupant) for item in placed], self._base.vocab_size)
+        occupied = (OccupantSpan(item.first, item.row.count, item.occupant) for item in placed)
+        added = take_added(ids, occupied, self._base.vocab_size)
         if self._decode is not None and added is None and all(item.row.count == 1 for item in placed):
             hidden = self._decode.forward([self._decode_row(item.row) for item in placed])
             if hidden is not None:
@@ -139,7 +141,9 @@ class TorchRunner:
         rows = [item.row for item in placed]
         layout = lay_out(rows)
         positions = layout.positions().to(self._device)
-        routed = [(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None]
+        routed = [
+            SlotSpan(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None
+        ]
         adapters = self._pool.route(routed, added)
         return self._model.forward(
             torch.tensor(ids, device=self._device), positions, self._attention(rows, layout), adapters

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
+from tests.support.records import record_of
 
 from headmix_server.catalog import changes
 from headmix_server.catalog.catalog import Catalog
@@ -18,7 +19,6 @@ from headmix_server.catalog.tables import AdapterRow, CanaryRow, PinRow, ShareRo
 from headmix_server.catalog.version import Canary, VersionState
 from headmix_server.core.errors import InvalidRequest, StorageUnavailable
 from headmix_server.database import reading, writing
-from tests.support.records import record_of
 
 Told = list[tuple[str, str, Change]]
 Step = Callable[[Catalog], object]

@@ -21,6 +21,7 @@ from headmix_server.device.adapters.reserved_memory import ReservedMemory, reser
 from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.adapters.term_storage import TermStorage
 from headmix_server.kernels.adapters.native import NativeAdapters
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 SITES = [Sites(**{site: SiteConfig(shared=SharedPart(rank=64))}) for site in ("q", "k", "v", "o", "gate_up", "down")]
@@ -57,7 +58,7 @@ def test_rows_that_move_together_compute_as_before() -> None:
             storage.put(slot, image)
         storage.remove(1)
         storage.put(1, images[0])
-    spans = [(slot, 2 * slot, 2) for slot in range(4)]
+    spans = [SlotSpan(slot, 2 * slot, 2) for slot in range(4)]
     for layer in range(BASE.num_layers):
         outputs = []
         for storage in (free, bounded):

@@ -18,6 +18,7 @@ from headmix_server.device.adapters.adapter_image import AdapterImage
 from headmix_server.device.adapters.choose_storage import make_storage
 from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.adapters.term_storage import TermStorage
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from headmix_server.kernels.native.loading import load_native
 from tests.support.device.step_adapters import StepBatch, added, random_batch
 
@@ -55,11 +56,11 @@ def image(number: int, *, huge: bool = False) -> AdapterImage:
     return from_stored("sha256:0", read_stored(bytearray(pack(config, tensors)))).image
 
 
-def spans_of(counts: list[int]) -> list[tuple[int, int, int]]:
+def spans_of(counts: list[int]) -> list[SlotSpan]:
     """Give slot after slot so many rows, with a row of the base between two slots."""
     spans, first = [], 1
     for slot, count in enumerate(counts):
-        spans.append((slot, first, count))
+        spans.append(SlotSpan(slot, first, count))
         first += count + 1
     return spans
 

@@ -16,6 +16,7 @@ from headmix_server.device.adapters.adapter_files import LoadedAdapter
 from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.kernels.adapters.added_tokens import AddedInputs
 from headmix_server.kernels.adapters.protocol import StepAdapters
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,6 @@ class AdapterPool:
             return None
         return occupant
 
-    def route(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
+    def route(self, spans: Sequence[SlotSpan], added: AddedInputs | None = None) -> StepAdapters | None:
         """Return what the adapters add in a step; see `SlotStorage.step`."""
         return self._storage.step(spans, added)

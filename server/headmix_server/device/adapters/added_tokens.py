@@ -4,9 +4,10 @@ A row without such an adapter has the base's ids alone: an id beyond them is a f
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,16 +17,24 @@ from headmix_server.device.adapters.adapter_pool import Occupant
 from headmix_server.kernels.adapters.added_tokens import AddedInputs
 
 
+class OccupantSpan(NamedTuple):
+    """The rows from `first` on, `num_rows` of them, run with what a slot holds; None: with the base alone."""
+
+    first: int
+    num_rows: int
+    occupant: Occupant | None
+
+
 def vocabulary_size(base_size: int, occupant: Occupant | None) -> int:
     """Return how many ids a row may use."""
     added = None if occupant is None else occupant.added
     return base_size if added is None else base_size + added.shape[0]
 
 
-def take_added(ids: list[int], spans: Sequence[tuple[int, int, Occupant | None]], base_size: int) -> AddedInputs | None:
+def take_added(ids: list[int], spans: Iterable[OccupantSpan], base_size: int) -> AddedInputs | None:
     """Return the embeddings of the added tokens among a batch's ids; None where there are none.
 
-    `spans` are (first row, rows, occupant); every id is below its own row's `vocabulary_size`. In `ids` the base's last
+    Every id is below its own row's `vocabulary_size`. In `ids` the base's last
     takes their places, so that the look-up in the base's table finds rows to be replaced.
     """
     if max(ids) < base_size:

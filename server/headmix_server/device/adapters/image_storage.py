@@ -15,6 +15,7 @@ from headmix_server.device.adapters.image_arena import ImageArena, size_in_units
 from headmix_server.kernels.adapters.added_tokens import AddedInputs
 from headmix_server.kernels.adapters.image_tables import ABSENT, ImageTables, RowRoute, build_row_route
 from headmix_server.kernels.adapters.protocol import StepAdapters
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 MakeStep = Callable[[ImageTables, RowRoute, AddedInputs | None], StepAdapters]
 
@@ -84,7 +85,7 @@ class ImageStorage:
             arena, start = self._runs.pop(slot)
             arena.remove(start)
 
-    def step(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
+    def step(self, spans: Sequence[SlotSpan], added: AddedInputs | None = None) -> StepAdapters | None:
         """See `SlotStorage`."""
         route = build_row_route(spans)
         return None if route is None else self._make_step(self._tables, route, added)

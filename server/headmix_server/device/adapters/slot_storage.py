@@ -6,6 +6,7 @@ from typing import Protocol
 from headmix_server.device.adapters.adapter_image import AdapterImage
 from headmix_server.kernels.adapters.added_tokens import AddedInputs
 from headmix_server.kernels.adapters.protocol import StepAdapters
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 
 class SlotStorage(Protocol):
@@ -45,8 +46,8 @@ class SlotStorage(Protocol):
         """Empty a slot, so that no later step can see what it held; an empty one is no error."""
         ...
 
-    def step(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
-        """Return what the adapters add in a step; `spans` are (slot, first row, rows). None: the base alone.
+    def step(self, spans: Sequence[SlotSpan], added: AddedInputs | None = None) -> StepAdapters | None:
+        """Return what the adapters add in a step to the rows of these spans; None: the base alone.
 
         `added` are the rows of the batch whose token one of these adapters added.
         """

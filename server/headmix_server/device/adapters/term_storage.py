@@ -15,6 +15,7 @@ from headmix_server.kernels.adapters.added_tokens import AddedInputs
 from headmix_server.kernels.adapters.batched import BatchedAdapters, TermKey
 from headmix_server.kernels.adapters.protocol import StepAdapters
 from headmix_server.kernels.adapters.segments import build_route
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 
 class TermStorage:
@@ -71,7 +72,7 @@ class TermStorage:
         for arena in self._arenas.values():
             arena.remove(slot)
 
-    def step(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
+    def step(self, spans: Sequence[SlotSpan], added: AddedInputs | None = None) -> StepAdapters | None:
         """See `SlotStorage`."""
         route = build_route(spans)
         if route is None:

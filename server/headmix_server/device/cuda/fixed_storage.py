@@ -20,6 +20,7 @@ from headmix_server.kernels.adapters.added_tokens import AddedInputs
 from headmix_server.kernels.adapters.image_tables import ABSENT, ImageTables
 from headmix_server.kernels.adapters.protocol import StepAdapters
 from headmix_server.kernels.adapters.row_tiles import RowTiles, tile_rows
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from headmix_server.kernels.triton.needs import Launches, z_width
 
 MakeTiledStep = Callable[[ImageTables, RowTiles, Tensor, Launches, AddedInputs | None], StepAdapters]
@@ -150,12 +151,12 @@ class FixedStorage:
         self.tables.offsets[slot] = ABSENT
         self.tables.ranks[slot] = 0
 
-    def step(self, spans: Sequence[tuple[int, int, int]], added: AddedInputs | None = None) -> StepAdapters | None:
+    def step(self, spans: Sequence[SlotSpan], added: AddedInputs | None = None) -> StepAdapters | None:
         """See `SlotStorage`."""
         if not spans:
             return None
-        slots = {slot for slot, _, _ in spans}
-        rows = sum(count for _, _, count in spans)
+        slots = {span.slot for span in spans}
+        rows = sum(span.num_rows for span in spans)
         height = PREFILL_HEIGHT if rows >= PREFILL_HEIGHT * len(slots) else DECODE_HEIGHT
         width = max((self._held[slot].z_width for slot in slots if slot in self._held), default=0)
         self.await_slots(slots)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from headmix_server.device.cuda.fixed_storage import DECODE_HEIGHT, FixedStorage
 from headmix_server.kernels.adapters.fixed_numbers import FixedNumbers
-from headmix_server.kernels.adapters.row_tiles import most_tiles, tile_rows
+from headmix_server.kernels.adapters.row_tiles import most_tiles, tile_decode
 from headmix_server.kernels.attention.static import StaticAttention
 from headmix_server.kernels.triton.needs import Launches
 from headmix_server.models.model import Model
@@ -56,7 +56,7 @@ class StaticStep:
         self._padding = DecodeRow(0, 0, (scratch_block,), None)
         self._room = most_tiles(shape.rows, storage.num_slots, DECODE_HEIGHT)
         self._inputs = FixedNumbers(2 * shape.rows, device)  # tokens, then positions
-        empty = tile_rows([], DECODE_HEIGHT).pad(self._room, shape.rows)
+        empty = tile_decode([], DECODE_HEIGHT).pad(self._room, shape.rows)
         self._tiles = FixedNumbers(len(empty.flat()), device)
         z = torch.zeros((shape.rows, storage.longest_row), dtype=torch.float32, device=device)
         self._adapters = None
@@ -69,8 +69,8 @@ class StaticStep:
         padded = [*rows, *[self._padding] * (self._shape.rows - len(rows))]
         self._inputs.write([row.token for row in padded] + [row.position for row in padded])
         self._attention.fill([row.position for row in padded], [row.blocks for row in padded])
-        spans = [(row.slot, at, 1) for at, row in enumerate(rows) if row.slot is not None]
-        self._tiles.write(tile_rows(spans, DECODE_HEIGHT).pad(self._room, self._shape.rows).flat())
+        tiles = tile_decode([row.slot for row in rows], DECODE_HEIGHT)
+        self._tiles.write(tiles.pad(self._room, self._shape.rows).flat())
 
     def compute(self) -> None:
         """Run the model on the buffers; nothing here depends on what is in them."""

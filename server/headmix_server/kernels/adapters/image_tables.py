@@ -14,6 +14,7 @@ from torch import Tensor
 
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import TERMS
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 TERM_INDEX = {key: index for index, key in enumerate(TERMS)}
 """A term's (site, part, input) to its place in the tables: the table of shapes' own order."""
@@ -58,22 +59,20 @@ class RowRoute:
     rows: Tensor  # [routed rows] int32: rows of the batch, ascending within a segment
 
 
-def build_row_route(spans: Sequence[tuple[int, int, int]], device: torch.device | None = None) -> RowRoute | None:
+def build_row_route(spans: Sequence[SlotSpan], device: torch.device | None = None) -> RowRoute | None:
     """Group spans of batch rows by slot; None where there is nothing to route.
-
-    `spans` are (slot, first row, rows); a slot may occur in several.
 
     Raises:
         ValueError: two spans share a row.
     """
-    found = sorted((first, count, slot) for slot, first, count in spans if count)
+    found = sorted((span for span in spans if span.num_rows), key=lambda span: span.first)
     if not found:
         return None
-    if any(first + count > following for (first, count, _), (following, _, _) in pairwise(found)):
+    if any(span.rows.stop > following.first for span, following in pairwise(found)):
         raise ValueError("a row belongs to two spans")
     by_slot: dict[int, list[int]] = {}
-    for first, count, slot in found:
-        by_slot.setdefault(slot, []).extend(range(first, first + count))
+    for span in found:
+        by_slot.setdefault(span.slot, []).extend(span.rows)
     starts, rows = [0], []
     for slot in sorted(by_slot):
         rows += by_slot[slot]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from headmix_server.kernels.adapters.slot_span import SlotSpan
+
 MAX_SEGMENT_WIDTH = 32
 """Rows of a segment at most: long prefills are cut, so one of them does not pad every decode row to its length."""
 
@@ -39,14 +41,11 @@ class Route:
         out.index_add_(0, self.rows, flat if self.places is None else flat.index_select(0, self.places))
 
 
-def build_route(spans: Sequence[tuple[int, int, int]], device: torch.device | None = None) -> Route | None:
-    """Group spans of batch rows into segments.
-
-    `spans` are (slot, first row, rows); a slot may occur in several. Returns None where there is nothing to route.
-    """
+def build_route(spans: Sequence[SlotSpan], device: torch.device | None = None) -> Route | None:
+    """Group spans of batch rows into segments; None where there is nothing to route."""
     by_slot: dict[int, list[int]] = {}
-    for slot, first, count in spans:
-        by_slot.setdefault(slot, []).extend(range(first, first + count))
+    for span in spans:
+        by_slot.setdefault(span.slot, []).extend(span.rows)
     if not by_slot:
         return None
     width = min(MAX_SEGMENT_WIDTH, max(len(rows) for rows in by_slot.values()))

@@ -25,6 +25,7 @@ from headmix_server.device.adapters.image_storage import ImageStorage
 from headmix_server.device.adapters.slot_storage import SlotStorage
 from headmix_server.device.adapters.term_storage import TermStorage
 from headmix_server.kernels.adapters.image_reference import ReferenceAdapters
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 WIDTHS = {"q": 48, "k": 24, "v": 24, "o": 32, "gate_up": 96, "down": 32}
@@ -43,7 +44,7 @@ class Artifact:
 
 def make_adapter(
     seed: int,
-    layers: tuple[int, ...] = (0, 1, 2),
+    layers: tuple[int, ...] = SlotSpan(0, 1, 2),
     dtype: torch.dtype = torch.float32,
     added: Tensor | None = None,
 ) -> Artifact:
@@ -87,9 +88,7 @@ def reference_delta(adapter: Artifact, layer: int, site: str, inputs: dict[str, 
     return total
 
 
-def pool_deltas(
-    pool: AdapterPool, spans: list[tuple[int, int, int]], inputs: dict[str, Tensor], layer: int
-) -> dict[str, Tensor]:
+def pool_deltas(pool: AdapterPool, spans: list[SlotSpan], inputs: dict[str, Tensor], layer: int) -> dict[str, Tensor]:
     step = pool.route(spans)
     assert step is not None
     out = {site: torch.zeros(inputs["x"].shape[0], width) for site, width in WIDTHS.items()}
@@ -121,14 +120,14 @@ def test_a_mixed_batch_adds_to_each_row_what_the_reference_says_for_its_adapter(
     for slot, adapter in adapters.items():
         pool.install(slot, 1, adapter.loaded)
     spans = [
-        (0, 1, 1),
-        (3, 2, 40),
-        (1, 42, 1),
-        (5, 45, 3),
-        (2, 48, 1),
-        (4, 49, 2),
-        (3, 51, 1),
-        (6, 52, 4),
+        SlotSpan(0, 1, 1),
+        SlotSpan(3, 2, 40),
+        SlotSpan(1, 42, 1),
+        SlotSpan(5, 45, 3),
+        SlotSpan(2, 48, 1),
+        SlotSpan(4, 49, 2),
+        SlotSpan(3, 51, 1),
+        SlotSpan(6, 52, 4),
     ]  # rows 0, 43, 44: base
     inputs = random_inputs(56)
     out = pool_deltas(pool, spans, inputs, layer)
@@ -147,7 +146,7 @@ def test_a_slot_used_again_shows_nothing_of_its_former_adapter(make_pool: Callab
     for seed in (0, 3, 5, 1, 4, 2, 5, 0):
         adapter = make_adapter(seed)
         pool.install(1, seed, adapter.loaded)
-        out = pool_deltas(pool, [(1, 0, 3)], inputs, layer=2)
+        out = pool_deltas(pool, [SlotSpan(1, 0, 3)], inputs, layer=2)
         for site in WIDTHS:
             torch.testing.assert_close(out[site], reference_delta(adapter, 2, site, inputs), atol=1e-5, rtol=1e-5)
         pool.clear(1)
@@ -177,7 +176,7 @@ def test_an_adapter_is_computed_in_float32_from_the_precision_it_is_stored_in(
     pool = make_pool(1)
     pool.install(0, 1, adapter.loaded)
     inputs = random_inputs(2)
-    out = pool_deltas(pool, [(0, 0, 2)], inputs, layer=0)
+    out = pool_deltas(pool, [SlotSpan(0, 0, 2)], inputs, layer=0)
     torch.testing.assert_close(out["q"], reference_delta(adapter, 0, "q", inputs), atol=1e-5, rtol=1e-5)
 
 
@@ -198,7 +197,7 @@ def test_a_failed_installation_leaves_the_slot_empty_and_clean(
     whole = make_adapter(1)
     pool.install(0, 2, whole.loaded)
     inputs = random_inputs(2)
-    out = pool_deltas(pool, [(0, 0, 2)], inputs, layer=1)
+    out = pool_deltas(pool, [SlotSpan(0, 0, 2)], inputs, layer=1)
     for site in WIDTHS:
         torch.testing.assert_close(out[site], reference_delta(whole, 1, site, inputs), atol=1e-5, rtol=1e-5)
 
@@ -207,7 +206,7 @@ def test_a_cleared_slot_adds_nothing(make_pool: Callable[[int], AdapterPool]) ->
     pool = make_pool(2)
     pool.install(0, 1, make_adapter(0).loaded)
     pool.clear(0)
-    out = pool_deltas(pool, [(0, 0, 2)], random_inputs(2), layer=1)
+    out = pool_deltas(pool, [SlotSpan(0, 0, 2)], random_inputs(2), layer=1)
     assert all(not out[site].any() for site in WIDTHS)
 
 

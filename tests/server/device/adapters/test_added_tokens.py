@@ -3,7 +3,7 @@ import torch
 from harness.adapters.artifacts import adapter_config
 from harness.bases.tiny_model import tiny_shape
 from headmix_server.device.adapters.adapter_pool import Occupant
-from headmix_server.device.adapters.added_tokens import added_scores, take_added, vocabulary_size
+from headmix_server.device.adapters.added_tokens import OccupantSpan, added_scores, take_added, vocabulary_size
 
 CONFIG = adapter_config(tiny_shape())
 ROWS = torch.arange(6.0).view(3, 2)
@@ -18,13 +18,17 @@ def test_only_an_adapter_with_added_tokens_has_more_ids_than_the_base() -> None:
 
 def test_a_batch_without_added_tokens_is_left_alone() -> None:
     ids = [1, 9, 3]
-    assert take_added(ids, [(0, 2, ADDING), (2, 1, None)], 10) is None
+    assert take_added(ids, [OccupantSpan(0, 2, ADDING), OccupantSpan(2, 1, None)], 10) is None
     assert ids == [1, 9, 3]
 
 
 def test_every_added_id_takes_the_row_of_its_own_adapter() -> None:
     ids = [12, 4, 10, 5, 10, 6]
-    added = take_added(ids, [(0, 3, ADDING), (3, 1, None), (4, 1, OTHER), (5, 1, PLAIN)], 10)
+    added = take_added(
+        ids,
+        [OccupantSpan(0, 3, ADDING), OccupantSpan(3, 1, None), OccupantSpan(4, 1, OTHER), OccupantSpan(5, 1, PLAIN)],
+        10,
+    )
     assert added is not None
     assert ids == [9, 4, 9, 5, 9, 6]
     embeddings = torch.full((6, 2), 7.0)

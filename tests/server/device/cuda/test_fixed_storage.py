@@ -16,6 +16,7 @@ from headmix_server.core.runner import AdapterLoadError
 from headmix_server.device.adapters.adapter_files import from_stored
 from headmix_server.device.adapters.adapter_image import AdapterImage
 from headmix_server.device.cuda.transfer import Ticket
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from headmix_server.kernels.triton.needs import Launches
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
@@ -47,7 +48,7 @@ class LateTransfer:
 
 
 def delta(storage: object, slot: int) -> torch.Tensor:
-    step = storage.step([(slot, 0, 1)])  # type: ignore[attr-defined]
+    step = storage.step([SlotSpan(slot, 0, 1)])  # type: ignore[attr-defined]
     qkv = torch.zeros(1, 96)
     step.add_qkv(0, torch.ones(1, 32), qkv)
     return qkv

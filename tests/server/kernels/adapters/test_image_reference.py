@@ -9,6 +9,7 @@ from harness.bases.tiny_model import tiny_shape
 from headmix_adapters.config import SharedPart, SiteConfig, Sites
 from headmix_server.kernels.adapters.image_reference import ReferenceAdapters
 from headmix_server.kernels.adapters.image_tables import build_row_route
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from tests.support.device.images import Adapter, image_tables
 from tests.support.device.step_adapters import assert_rows_match, random_batch
 
@@ -28,7 +29,15 @@ def test_every_row_gets_what_the_reference_says_for_its_adapter(layer: int, bf16
         tensors = {name: t.bfloat16().float() for name, t in random_tensors(config, slot, layers).items()}
         adapters[slot] = Adapter(config, layers, tensors, bf16=bf16 and slot % 3 == 0)
     tables = image_tables(BASE, 8, adapters)
-    spans = [(0, 1, 1), (3, 2, 9), (1, 12, 1), (5, 14, 3), (2, 17, 1), (4, 18, 2), (3, 20, 1)]  # rows 0, 11, 13: base
+    spans = [
+        SlotSpan(0, 1, 1),
+        SlotSpan(3, 2, 9),
+        SlotSpan(1, 12, 1),
+        SlotSpan(5, 14, 3),
+        SlotSpan(2, 17, 1),
+        SlotSpan(4, 18, 2),
+        SlotSpan(3, 20, 1),
+    ]  # rows 0, 11, 13: base
     route = build_row_route(spans)
     assert route is not None
     batch = random_batch(BASE, tokens=22, seed=layer)
@@ -36,7 +45,7 @@ def test_every_row_gets_what_the_reference_says_for_its_adapter(layer: int, bf16
 
 
 def test_a_slot_without_an_adapter_adds_nothing() -> None:
-    route = build_row_route([(1, 0, 2)])
+    route = build_row_route([SlotSpan(1, 0, 2)])
     assert route is not None
     batch = random_batch(BASE, tokens=2, seed=0)
     assert_rows_match(ReferenceAdapters(image_tables(BASE, 2, {}), route), batch, 0, {}, [], BASE)

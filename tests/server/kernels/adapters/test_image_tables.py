@@ -4,15 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headmix_server.kernels.adapters.image_tables import build_row_route
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 20)), max_size=12))
-def test_every_row_is_in_its_own_slots_segment_exactly_once(cuts: list[tuple[int, int, int]]) -> None:
-    spans: list[tuple[int, int, int]] = []
+def test_every_row_is_in_its_own_slots_segment_exactly_once(cuts: list[SlotSpan]) -> None:
+    spans: list[SlotSpan] = []
     owner: dict[int, int] = {}
     row = 0
     for slot, gap, count in cuts:
-        spans.append((slot, row + gap, count))
+        spans.append(SlotSpan(slot, row + gap, count))
         owner |= dict.fromkeys(range(row + gap, row + gap + count), slot)
         row += gap + count
     route = build_row_route(list(reversed(spans)))
@@ -36,4 +37,4 @@ def test_every_row_is_in_its_own_slots_segment_exactly_once(cuts: list[tuple[int
 
 def test_a_row_in_two_spans_is_refused() -> None:
     with pytest.raises(ValueError, match="two spans"):
-        build_row_route([(0, 4, 2), (1, 0, 5)])
+        build_row_route([SlotSpan(0, 4, 2), SlotSpan(1, 0, 5)])

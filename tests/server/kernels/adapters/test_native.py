@@ -16,6 +16,7 @@ from headmix_adapters.config import BaseShape, HeadBase, HeadPart, SharedPart, S
 from headmix_server.kernels.adapters.image_reference import ReferenceAdapters
 from headmix_server.kernels.adapters.image_tables import TERM_INDEX, ImageTables, RowRoute, build_row_route
 from headmix_server.kernels.adapters.native import NativeAdapters, Schedule
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
 from tests.support.device.images import Adapter, image_tables
@@ -31,7 +32,7 @@ ODD_BASE = msgspec.structs.replace(
 MLP_SITES = Sites(
     gate_up=SiteConfig(shared=SharedPart(rank=3, scale=0.5)), down=SiteConfig(shared=SharedPart(rank=2, scale=2.0))
 )
-Spans = list[tuple[int, int, int]]
+Spans = list[SlotSpan]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -92,13 +93,13 @@ def steps(draw: st.DrawFn) -> tuple[BaseShape, dict[int, Adapter], Spans]:
     base = draw(st.sampled_from([BASE, ODD_BASE]))
     adapters = {}
     for slot in draw(st.sets(st.integers(0, 5), min_size=1)):
-        layers = draw(st.sampled_from([(0, 1, 2), (1,), (0, 2)]))
+        layers = draw(st.sampled_from([SlotSpan(0, 1, 2), (1,), (0, 2)]))
         adapters[slot] = make_adapter(base, slot, draw(SITES), layers, bf16=draw(st.booleans()))
     spans, row = [], 0
     for _ in range(draw(st.integers(1, 6))):
         row += draw(st.integers(0, 2))
         count = draw(st.sampled_from([1, 1, 2, 3, 5, 16, 17, 35]))
-        spans.append((draw(st.integers(0, 5)), row, count))
+        spans.append(SlotSpan(draw(st.integers(0, 5)), row, count))
         row += count
     return base, adapters, spans
 
@@ -125,7 +126,15 @@ def test_every_row_gets_what_the_method_says_for_its_adapter_on_any_number_of_th
         slot: make_adapter(BASE, slot, sites, (0, 1, 2) if slot % 2 else (1,), bf16=slot % 3 == 0)
         for slot, sites in enumerate((*MIXED_SITES, MLP_SITES))
     }
-    spans = [(0, 1, 1), (3, 2, 9), (1, 12, 1), (5, 14, 3), (2, 17, 1), (4, 18, 2), (3, 20, 40)]  # 0, 11, 13, 60: base
+    spans = [
+        SlotSpan(0, 1, 1),
+        SlotSpan(3, 2, 9),
+        SlotSpan(1, 12, 1),
+        SlotSpan(5, 14, 3),
+        SlotSpan(2, 17, 1),
+        SlotSpan(4, 18, 2),
+        SlotSpan(3, 20, 40),
+    ]  # 0, 11, 13, 60: base
     step = NativeAdapters(image_tables(BASE, 8, adapters), routed(spans), schedule=schedule)
     assert torch.get_num_threads() == threads
     assert_rows_match(step, random_batch(BASE, 61, seed=layer), layer, adapters, spans, BASE)
@@ -139,7 +148,13 @@ def paper_step(spans: Spans, *, tokens: int) -> tuple[ImageTables, RowRoute, Ste
 
 
 @pytest.mark.parametrize(
-    "spans", [[(0, 0, 1)], [(1, 0, 400)], [(slot, slot, 1) for slot in range(4)], [(2, 0, 7), (3, 7, 30)]]
+    "spans",
+    [
+        [SlotSpan(0, 0, 1)],
+        [SlotSpan(1, 0, 400)],
+        [SlotSpan(slot, slot, 1) for slot in range(4)],
+        [SlotSpan(2, 0, 7), SlotSpan(3, 7, 30)],
+    ],
 )
 def test_the_chosen_schedule_adds_the_same_bits_as_one_thread(spans: Spans, threads: int) -> None:
     _, first, count = spans[-1]
@@ -158,7 +173,7 @@ def test_a_row_gets_the_same_bits_alone_and_in_any_batch(
     slot, first, count = spans[-1]
     batch = random_batch(base, first + count, seed=0)
     together = added(NativeAdapters(tables, routed(spans), schedule=schedule), batch, 1)
-    alone = NativeAdapters(tables, routed([(slot, first + count - 1, 1)]), schedule=Schedule.ONE_THREAD)
+    alone = NativeAdapters(tables, routed([SlotSpan(slot, first + count - 1, 1)]), schedule=Schedule.ONE_THREAD)
     for name, found in added(alone, batch, 1).items():
         assert torch.equal(found[-1], together[name][-1]), name
 
@@ -166,7 +181,7 @@ def test_a_row_gets_the_same_bits_alone_and_in_any_batch(
 def test_the_values_head_part_reads_the_key_before_the_keys_own_part_is_added() -> None:
     sites = Sites(k=SiteConfig(shared=SharedPart(rank=2, scale=50.0)), v=SiteConfig(head=HeadPart(rank=2, base="k")))
     adapters = {0: make_adapter(BASE, 0, sites, (0,), bf16=False)}
-    spans = [(0, 0, 40)]
+    spans = [SlotSpan(0, 0, 40)]
     for schedule in Schedule:
         step = NativeAdapters(image_tables(BASE, 1, adapters), routed(spans), schedule=schedule)
         assert_rows_match(step, random_batch(BASE, 40, seed=0), 0, adapters, spans, BASE)
@@ -174,7 +189,7 @@ def test_the_values_head_part_reads_the_key_before_the_keys_own_part_is_added() 
 
 def test_rows_may_lie_any_distance_apart() -> None:
     adapters = {0: make_adapter(BASE, 0, MIXED_SITES[0], (0,), bf16=False)}
-    step = NativeAdapters(image_tables(BASE, 1, adapters), routed([(0, 1, 4)]))
+    step = NativeAdapters(image_tables(BASE, 1, adapters), routed([SlotSpan(0, 1, 4)]))
     batch = random_batch(BASE, 5, seed=0)
     expected = added(step, batch, 0)
 
@@ -191,13 +206,13 @@ def test_rows_may_lie_any_distance_apart() -> None:
 
 
 def one_adapter() -> tuple[ImageTables, StepBatch]:
-    adapters = {0: make_adapter(BASE, 0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
+    adapters = {0: make_adapter(BASE, 0, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
     return image_tables(BASE, 1, adapters), random_batch(BASE, 4, seed=0)
 
 
 def test_projections_of_another_type_shape_or_layout_are_refused() -> None:
     tables, batch = one_adapter()
-    step = NativeAdapters(tables, routed([(0, 0, 4)]))
+    step = NativeAdapters(tables, routed([SlotSpan(0, 0, 4)]))
     whole = torch.zeros(4, batch.x.shape[1] + batch.qkv.shape[1])
     cases = {
         "float32": (batch.x.double(), batch.qkv),
@@ -218,10 +233,10 @@ def test_projections_of_another_type_shape_or_layout_are_refused() -> None:
 def test_routes_to_rows_and_slots_that_are_not_there_are_refused() -> None:
     tables, batch = one_adapter()
     with pytest.raises(RuntimeError, match="no row 4"):
-        NativeAdapters(tables, routed([(0, 3, 2)])).add_qkv(0, batch.x, batch.qkv)
+        NativeAdapters(tables, routed([SlotSpan(0, 3, 2)])).add_qkv(0, batch.x, batch.qkv)
     with pytest.raises(IndexError):
-        NativeAdapters(tables, routed([(1, 0, 2)]))
-    sound = routed([(0, 0, 2)])
+        NativeAdapters(tables, routed([SlotSpan(1, 0, 2)]))
+    sound = routed([SlotSpan(0, 0, 2)])
     torn = RowRoute(sound.segment_slots, torch.tensor([0, 3], dtype=torch.int32), sound.rows)
     with pytest.raises(RuntimeError, match="outside the rows"):
         NativeAdapters(tables, torn).add_o(0, batch.attention, batch.out)
@@ -232,7 +247,7 @@ def test_an_image_that_points_outside_its_arena_is_refused(place: tuple[int, int
     tables, batch = one_adapter()
     tensor, offset = place
     tables.offsets[0, 0, TERM_INDEX[("q", "head", "x")], tensor] = offset
-    step = NativeAdapters(tables, routed([(0, 0, 4)]))
+    step = NativeAdapters(tables, routed([SlotSpan(0, 0, 4)]))
     with pytest.raises(RuntimeError, match="outside its arena"):
         step.add_qkv(0, batch.x, batch.qkv)
 
@@ -242,17 +257,17 @@ def test_a_refused_call_adds_nothing() -> None:
     tables.offsets[0, 0, TERM_INDEX[("v", "shared", "x")], 1] = 10**12  # the last term of the call
     before = batch.qkv.clone()
     with pytest.raises(RuntimeError):
-        NativeAdapters(tables, routed([(0, 0, 4)])).add_qkv(0, batch.x, batch.qkv)
+        NativeAdapters(tables, routed([SlotSpan(0, 0, 4)])).add_qkv(0, batch.x, batch.qkv)
     assert torch.equal(batch.qkv, before)
 
 
 def test_rows_of_the_base_and_layers_without_adaptation_are_left_as_they_are() -> None:
     adapters = {0: make_adapter(BASE, 0, MIXED_SITES[0], (1,), bf16=False)}
-    step = NativeAdapters(image_tables(BASE, 1, adapters), routed([(0, 2, 1)]))
+    step = NativeAdapters(image_tables(BASE, 1, adapters), routed([SlotSpan(0, 2, 1)]))
     batch = random_batch(BASE, 4, seed=0)
     for name, found in added(step, batch, 0).items():
         assert torch.equal(found, {"qkv": batch.qkv, "gate_up": batch.gate_up}.get(name, batch.out)), name
     adapted = added(step, batch, 1)
-    for row in (0, 1, 3):
+    for row in SlotSpan(0, 1, 3):
         assert torch.equal(adapted["qkv"][row], batch.qkv[row])
     assert not torch.equal(adapted["qkv"][2], batch.qkv[2])

@@ -3,24 +3,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headmix_server.kernels.adapters.row_tiles import most_tiles, tile_rows
+from headmix_server.kernels.adapters.row_tiles import most_tiles, tile_decode, tile_rows
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 SPANS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 20)), max_size=12)
 
 
-def place(cuts: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+def place(cuts: list[SlotSpan]) -> list[SlotSpan]:
     """Put (slot, gap, rows) one after another."""
     spans, row = [], 0
     for slot, gap, count in cuts:
-        spans.append((slot, row + gap, count))
+        spans.append(SlotSpan(slot, row + gap, count))
         row += gap + count
     return spans
 
 
 @given(SPANS, st.sampled_from([1, 2, 16]))
-def test_every_row_is_in_one_tile_of_its_own_slot_and_no_tile_is_too_high(
-    cuts: list[tuple[int, int, int]], height: int
-) -> None:
+def test_every_row_is_in_one_tile_of_its_own_slot_and_no_tile_is_too_high(cuts: list[SlotSpan], height: int) -> None:
     spans = place(cuts)
     numbers = tile_rows(spans, height)
     tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32))
@@ -35,7 +34,7 @@ def test_every_row_is_in_one_tile_of_its_own_slot_and_no_tile_is_too_high(
 
 
 @given(SPANS, st.sampled_from([1, 2, 16]))
-def test_the_room_a_graph_reserves_holds_every_step_of_its_size(cuts: list[tuple[int, int, int]], height: int) -> None:
+def test_the_room_a_graph_reserves_holds_every_step_of_its_size(cuts: list[SlotSpan], height: int) -> None:
     numbers = tile_rows(place(cuts), height)
     rows = len(numbers.rows)
     room = most_tiles(rows, 5, height)
@@ -47,9 +46,15 @@ def test_the_room_a_graph_reserves_holds_every_step_of_its_size(cuts: list[tuple
 
 def test_more_than_there_is_room_for_is_refused() -> None:
     with pytest.raises(ValueError, match="room for 1"):
-        tile_rows([(0, 0, 1), (1, 1, 1)], 16).pad(1, 2)
+        tile_rows([SlotSpan(0, 0, 1), SlotSpan(1, 1, 1)], 16).pad(1, 2)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=40), st.integers(1, 8))
+def test_a_step_that_only_decodes_is_cut_as_any_other(slots: list[int | None], height: int) -> None:
+    spans = [SlotSpan(slot, row, 1) for row, slot in enumerate(slots) if slot is not None]
+    assert tile_decode(slots, height) == tile_rows(spans, height)
 
 
 def test_a_row_in_two_spans_is_refused() -> None:
     with pytest.raises(ValueError, match="two spans"):
-        tile_rows([(0, 4, 2), (1, 0, 5)], 16)
+        tile_rows([SlotSpan(0, 4, 2), SlotSpan(1, 0, 5)], 16)

@@ -3,23 +3,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headmix_server.kernels.adapters.segments import MAX_SEGMENT_WIDTH, build_route
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 
 @st.composite
-def spans(draw: st.DrawFn) -> tuple[list[tuple[int, int, int]], int]:
+def spans(draw: st.DrawFn) -> tuple[list[SlotSpan], int]:
     """Spans over a batch in which some rows belong to the base alone."""
     found, row = [], 0
     for _ in range(draw(st.integers(1, 8))):
         row += draw(st.integers(0, 3))
         count = draw(st.integers(1, 70))
-        found.append((draw(st.integers(0, 4)), row, count))
+        found.append(SlotSpan(draw(st.integers(0, 4)), row, count))
         row += count
     return found, row + draw(st.integers(0, 3))
 
 
 @given(spans())
 def test_every_routed_row_gets_its_own_slot_exactly_once_and_base_rows_get_none(
-    case: tuple[list[tuple[int, int, int]], int],
+    case: tuple[list[SlotSpan], int],
 ) -> None:
     found, tokens = case
     route = build_route(found)
@@ -35,7 +36,7 @@ def test_every_routed_row_gets_its_own_slot_exactly_once_and_base_rows_get_none(
 
 
 @given(spans())
-def test_take_brings_each_place_the_row_that_add_writes_back_to(case: tuple[list[tuple[int, int, int]], int]) -> None:
+def test_take_brings_each_place_the_row_that_add_writes_back_to(case: tuple[list[SlotSpan], int]) -> None:
     found, tokens = case
     route = build_route(found)
     assert route is not None

@@ -13,6 +13,7 @@ from headmix_adapters.config import BaseShape
 from headmix_server.core.types import SamplingParams
 from headmix_server.kernels.adapters.row_tiles import tile_rows
 from headmix_server.kernels.sampling.plan import Choosing, plan_choices
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from headmix_server.kernels.triton.needs import Launches
 from tests.support.device.images import image_tables
 
@@ -46,7 +47,7 @@ def record_launches(
     recorders = {name: Recorder(getattr(launching, name)) for name in names}
     for name, recorder in recorders.items():
         monkeypatch.setattr(launching, name, recorder)
-    numbers = tile_rows([(slot, row, 1) for row, slot in enumerate(slots)], 16).pad(8, 32)
+    numbers = tile_rows([SlotSpan(slot, row, 1) for row, slot in enumerate(slots)], 16).pad(8, 32)
     tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32))
     everything = Launches(qkv=True, o=True, gate_up=True, down=True)
     bf16 = dtype is torch.bfloat16

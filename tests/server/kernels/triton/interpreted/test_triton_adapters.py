@@ -15,6 +15,7 @@ from headmix_adapters.sites import iter_terms
 from headmix_server.kernels.adapters.added_tokens import AddedInputs
 from headmix_server.kernels.adapters.image_tables import ImageTables
 from headmix_server.kernels.adapters.row_tiles import tile_rows
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from headmix_server.kernels.triton import adapters as kernels
 from headmix_server.kernels.triton.adapters import TritonAdapters
 from headmix_server.kernels.triton.needs import Launches, z_width
@@ -30,7 +31,15 @@ LARGE = Sites(  # more rank rows than a block holds, in every kernel
     down=SiteConfig(shared=SharedPart(rank=19, scale=2.0)),
 )
 EVERYTHING = Launches(qkv=True, o=True, gate_up=True, down=True)
-SPANS = [(0, 1, 1), (3, 2, 18), (1, 20, 1), (5, 22, 3), (2, 25, 1), (4, 26, 2), (3, 28, 1)]  # rows 0, 21, 29: base
+SPANS = [
+    SlotSpan(0, 1, 1),
+    SlotSpan(3, 2, 18),
+    SlotSpan(1, 20, 1),
+    SlotSpan(5, 22, 3),
+    SlotSpan(2, 25, 1),
+    SlotSpan(4, 26, 2),
+    SlotSpan(3, 28, 1),
+]  # rows 0, 21, 29: base
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +66,7 @@ def make_step(
     tables: ImageTables,
     adapters: dict[int, Adapter],
     *,
-    spans: list[tuple[int, int, int]] = SPANS,
+    spans: list[SlotSpan] = SPANS,
     height: int = 16,
     empty_tiles: int = 0,
 ) -> TritonAdapters:
@@ -90,16 +99,16 @@ def test_bfloat16_is_rounded_once_after_float32_sums() -> None:
 
 
 def test_a_slot_with_nothing_in_it_and_tiles_without_rows_add_nothing() -> None:
-    adapters = {1: make_adapter(1, MIXED_SITES[0], (0, 1, 2), bf16=False)}
-    spans = [(0, 0, 2), (1, 2, 1)]
+    adapters = {1: make_adapter(1, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
+    spans = [SlotSpan(0, 0, 2), SlotSpan(1, 2, 1)]
     step = make_step(image_tables(BASE, 2, adapters), adapters, spans=spans, empty_tiles=2)
     assert_rows_match(step, random_batch(BASE, tokens=4, seed=0), 0, adapters, spans, BASE)
 
 
 def test_kernels_of_sites_no_adapter_has_are_not_launched() -> None:
-    adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
+    adapters = {0: make_adapter(0, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
     tables = image_tables(BASE, 1, adapters)
-    tiles = make_step(tables, adapters, spans=[(0, 0, 2)])
+    tiles = make_step(tables, adapters, spans=[SlotSpan(0, 0, 2)])
     none = TritonAdapters(tables, tiles._tiles, tiles._z, Launches.of([]))
     batch = random_batch(BASE, tokens=2, seed=0)
     for name, found in added(none, batch, 0).items():
@@ -107,17 +116,17 @@ def test_kernels_of_sites_no_adapter_has_are_not_launched() -> None:
 
 
 def test_rows_with_gaps_between_them_are_refused() -> None:
-    adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
-    step = make_step(image_tables(BASE, 1, adapters), adapters, spans=[(0, 0, 2)])
+    adapters = {0: make_adapter(0, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
+    step = make_step(image_tables(BASE, 1, adapters), adapters, spans=[SlotSpan(0, 0, 2)])
     batch = random_batch(BASE, tokens=2, seed=0)
     with pytest.raises(ValueError, match="not contiguous"):
         step.add_o(0, batch.attention, torch.zeros(2, 80)[:, :40])
 
 
 def test_embeddings_of_added_tokens_are_put_in() -> None:
-    adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
+    adapters = {0: make_adapter(0, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
     tables = image_tables(BASE, 1, adapters)
-    step = make_step(tables, adapters, spans=[(0, 0, 2)])
+    step = make_step(tables, adapters, spans=[SlotSpan(0, 0, 2)])
     rows = torch.randn(1, BASE.hidden_size)
     adding = TritonAdapters(tables, step._tiles, step._z, EVERYTHING, AddedInputs(torch.tensor([1]), rows))
     embeddings = torch.zeros(2, BASE.hidden_size)
