@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -84,13 +85,19 @@ def pin_for_one_that_is_not_charged(bench: Bench) -> None:
 
 
 def keep_sharers_too_long(bench: Bench) -> None:
-    bench.engine.tiers.slots._shares._sharers = _Sharers(frozenset({"t", "u"}), {}, 0)
+    shares = bench.engine.tiers.slots._shares
+    shares._sharers = _Sharers(shares.view(), frozenset(), 0)
 
 
 def miscount_the_weights_of_sharers(bench: Bench) -> None:
     shares = bench.engine.tiers.host._shares
     assert shares._sharers is not None
-    shares._sharers = _Sharers(shares._sharers.present, shares._sharers.holders, 77)
+    shares._sharers = replace(shares._sharers, total=77)
+
+
+def keep_too_long_who_has_its_part(bench: Bench) -> None:
+    shares = bench.engine.tiers._ahead
+    shares._current_sharers().have_part["t", 4] = not shares.has_part("t", 4)
 
 
 def keep_a_holder_of_nothing(bench: Bench) -> None:
@@ -220,6 +227,7 @@ FAULTS: dict[Callable[[Bench], None], str] = {
     pin_for_one_that_is_not_charged: "not charged to who pinned it",
     keep_sharers_too_long: "share a tier",
     miscount_the_weights_of_sharers: "share a tier",
+    keep_too_long_who_has_its_part: "holds its part of a tier",
     keep_a_holder_of_nothing: "charged, whole",
     keep_what_nobody_asks_for: "asked for",
     wait_in_anothers_line: "lines do not hold",

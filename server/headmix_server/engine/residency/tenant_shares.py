@@ -13,21 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import inf
+from math import fsum, inf
 
 from headmix_server.engine.residency.eviction import choose_victim
 
 Cost = Fraction | int
 """What an adapter takes of a tier, in places: 1, or more where its bytes are more than one place's part of the tier."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sharers:
-    """Who shares a tier, as it was found out: the tenants then present, and of these the holders with their weights."""
-
-    present: Collection[str]
-    holders: Mapping[str, float]
-    total: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +31,22 @@ class View:
 
     def weight(self, tenant: str) -> float:
         """Return a tenant's weight as it was when first asked for."""
-        return self.weights.setdefault(tenant, self.weight_of(tenant))
+        if tenant not in self.weights:
+            self.weights[tenant] = self.weight_of(tenant)
+        return self.weights[tenant]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sharers:
+    """Who shares a tier: of the tenants in view the holders, and the sum of their weights.
+
+    `have_part` keeps what follows from that and was asked for: whether a tenant holds its part of so many places.
+    """
+
+    view: View
+    holders: Set[str]
+    total: float
+    have_part: dict[tuple[str, int], bool] = field(default_factory=dict)
 
 
 class TenantShares:
@@ -53,7 +59,7 @@ class TenantShares:
         self._users: dict[str, tuple[str, ...]] = {}
         self._held: dict[str, Fraction] = {}
         self._pins: dict[str, set[str]] = {}  # digest: the tenants that pinned it
-        self._sharers: _Sharers | None = None  # None: to be found out anew
+        self._sharers: _Sharers | None = None  # found out when asked for; `check_integrity` finds it out anew
 
     def __len__(self) -> int:
         return len(self._users)
@@ -110,12 +116,25 @@ class TenantShares:
 
     def part_of(self, tenant: str, places: int) -> int:
         """Return how many of `places` are a tenant's beside the others present that hold something; at least one."""
+        sharers = self._current_sharers()
+        total, weight = sharers.total, sharers.view.weight(tenant)
+        return max(1, int(places * weight / (total if tenant in sharers.holders else total + weight)))
+
+    def has_part(self, tenant: str, places: int) -> bool:
+        """Tell whether a tenant holds as much as its part of `places`; kept until anything changes."""
+        known, asked = self._current_sharers().have_part, (tenant, places)
+        if asked not in known:
+            known[asked] = self.held(tenant) >= self.part_of(tenant, places)
+        return known[asked]
+
+    def _current_sharers(self) -> _Sharers:
         if self._sharers is None:
-            present = frozenset(self._present())
-            holders = {holder: self._weight_of(holder) for holder in self._held.keys() & present}
-            self._sharers = _Sharers(present, holders, sum(holders.values()))
-        total, weight = self._sharers.total, self._weight_of(tenant)
-        return max(1, int(places * weight / (total if tenant in self._sharers.holders else total + weight)))
+            self._sharers = self._find_sharers(self.view())
+        return self._sharers
+
+    def _find_sharers(self, view: View) -> _Sharers:
+        holders = self._held.keys() & view.present
+        return _Sharers(view, holders, fsum(map(view.weight, holders)))
 
     def invalidate(self) -> None:
         """Drop what was computed before: tenants may have come or gone, or weights changed."""
@@ -191,9 +210,13 @@ class TenantShares:
             raise RuntimeError("an adapter is pinned that is not here, or by nobody")
         if any(not pinners <= set(self._users[digest]) for digest, pinners in self._pins.items()):
             raise RuntimeError("a pinned adapter is not charged to who pinned it")
-        sharers = self._sharers
-        if sharers is not None and (
-            sharers.holders.keys() != self._held.keys() & set(sharers.present)
-            or sharers.total != sum(sharers.holders.values())
-        ):
+        if self._sharers is not None:
+            self._check_sharers(self._sharers)
+
+    def _check_sharers(self, sharers: _Sharers) -> None:
+        anew = self._find_sharers(sharers.view)
+        if (anew.holders, anew.total) != (sharers.holders, sharers.total):
             raise RuntimeError("the tenants that share a tier are not those that were found out")
+        for (tenant, places), has_part in sharers.have_part.items():
+            if has_part != (self.held(tenant) >= self.part_of(tenant, places)):
+                raise RuntimeError(f"whether {tenant} holds its part of a tier is not what was found out")

@@ -70,7 +70,6 @@ class AdapterTiers:
         self._runner = runner
         self._loader = AdapterLoader(runner.load, loader_threads)
         self._max_ahead = num_slots + loader_threads
-        self._at_most_ahead: set[str] = set()  # tenants that have their part, found out since `poll_loads`
         self._loading_bytes: dict[str, int] = {}  # what each load under way is expected to take
         self._first_in_line: str | None = None  # a load that others are held back for, until its bytes are free
         self._asked_for_first = False  # whether that one was asked for since the last `poll_loads`
@@ -178,14 +177,7 @@ class AdapterTiers:
             self._counts.evictions[Residency.HOST] += len(self.host.trim(excess, self._arrived, self._wanted()))
 
     def _has_place_to_load(self, tenant: str) -> bool:
-        if len(self._ahead) < self._max_ahead:
-            return True
-        if tenant not in self._at_most_ahead and self._ahead.held(tenant) < self._ahead.part_of(
-            tenant, self._max_ahead
-        ):
-            return True
-        self._at_most_ahead.add(tenant)
-        return False
+        return len(self._ahead) < self._max_ahead or not self._ahead.has_part(tenant, self._max_ahead)
 
     def install(self, ref: AdapterRef, tenant: str) -> bool:
         """Bring the adapter to a slot if its tensors are here and the tenant can have one; true once it is there."""
@@ -265,7 +257,6 @@ class AdapterTiers:
         """Take in what has come from disk; returns, by digest, what could not be loaded or installed."""
         self.slots.invalidate()
         self._ahead.invalidate()
-        self._at_most_ahead.clear()
         if not self._asked_for_first:
             self._first_in_line = None
         self._asked_for_first = False

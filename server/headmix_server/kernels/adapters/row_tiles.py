@@ -72,7 +72,10 @@ def tile_rows(spans: Sequence[SlotSpan], height: int) -> TileNumbers:
 
 
 def tile_decode(slots: Sequence[int | None], height: int) -> TileNumbers:
-    """Cut the rows of a step that only decodes, one a slot, None for the base's; as `tile_rows` does, and faster."""
+    """Cut the rows of a step that only decodes, as `tile_rows` does and faster.
+
+    `slots` has one entry for each row, None for the base's.
+    """
     by_slot: dict[int, list[int]] = {}
     for row, slot in enumerate(slots):
         if slot is not None:

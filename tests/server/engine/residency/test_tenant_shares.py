@@ -1,6 +1,7 @@
 """Who gives up an adapter: who has most for its weight, never one that has less than who asks."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -182,6 +183,51 @@ def test_a_part_grows_as_soon_as_another_holder_has_nothing_left() -> None:
     assert shares.part_of("a", 8) == 8
     shares.charge("b1", "b")
     assert shares.part_of("a", 8) == 4
+
+
+def test_whether_a_tenant_has_its_part_changes_with_what_it_holds() -> None:
+    shares = make_shares("ab")
+    for digest in ("a1", "a2", "b1"):
+        shares.charge(digest, digest[0])
+    assert shares.has_part("a", 4)
+    assert not shares.has_part("b", 4)
+    shares.drop("a1")
+    assert not shares.has_part("a", 4)
+    shares.check_integrity(["a2", "b1"])
+
+
+def _another_holder(shares: TenantShares) -> None:
+    sharers = shares._current_sharers()
+    shares._sharers = replace(sharers, holders={*sharers.holders, "c"})
+
+
+def _another_total(shares: TenantShares) -> None:
+    shares._sharers = replace(shares._current_sharers(), total=7.0)
+
+
+def _another_answer(shares: TenantShares) -> None:
+    known = shares._current_sharers().have_part
+    known["a", 4] = not shares.has_part("a", 4)
+
+
+def _kept_through_a_change(shares: TenantShares) -> None:
+    sharers = shares._current_sharers()
+    shares.drop("b1")
+    shares.charge("b1", "a")
+    shares._sharers = sharers
+
+
+@pytest.mark.parametrize("fault", [_another_holder, _another_total, _another_answer, _kept_through_a_change])
+def test_what_was_found_out_about_sharers_is_compared_with_what_is_found_out_anew(
+    fault: Callable[[TenantShares], None],
+) -> None:
+    shares = make_shares("abc", {"a": 3.0})
+    for digest in ("a1", "b1"):
+        shares.charge(digest, digest[0])
+    shares.check_integrity(["a1", "b1"])
+    fault(shares)
+    with pytest.raises(RuntimeError, match="found out"):
+        shares.check_integrity(["a1", "b1"])
 
 
 class ShareMachine(RuleBasedStateMachine):
