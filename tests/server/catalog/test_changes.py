@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
-from tests.support.records import record_of
 
+from harness.adapters.records import record_of
 from headmix_server.catalog import changes
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.changes import Change

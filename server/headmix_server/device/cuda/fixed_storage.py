@@ -164,11 +164,11 @@ class FixedStorage:
 
     def blank_step(self, rows: int, height: int) -> StepAdapters:
         """Return a step of every kernel on so many rows of slot 0, for a device that has no adapter yet."""
-        return self._tiled_step([(0, 0, rows)], height, self.longest_row, Launches.every(), None)
+        return self._tiled_step([SlotSpan(0, 0, rows)], height, self.longest_row, Launches.every(), None)
 
     def _tiled_step(
         self,
-        spans: Sequence[tuple[int, int, int]],
+        spans: Sequence[SlotSpan],
         height: int,
         width: int,
         launches: Launches,
