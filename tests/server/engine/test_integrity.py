@@ -259,6 +259,7 @@ def test_an_account_that_is_wrong_is_found(bench: Bench, fault: Callable[[Bench]
     fault(bench)
     with pytest.raises(RuntimeError, match=FAULTS[fault]):
         bench.engine.check_integrity()
+    bench.engine.tiers._loader._todo._lines.pop("ghost", None)  # a loader's thread would find nothing in its turn
 
 
 def test_tenants_that_come_and_go_break_no_account_before_anybody_looks_again(bench: Bench) -> None:
