@@ -1,6 +1,6 @@
 """What follows from a change of the catalog: pins that move, and metrics of what is gone.
 
-The only place that says so; whoever changes the catalog knows nothing of it.
+The only place that says so; code that changes the catalog knows nothing of it.
 """
 
 from typing import assert_never

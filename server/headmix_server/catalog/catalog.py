@@ -67,7 +67,7 @@ class Catalog:
         self.pins = Pins(engine, self._changes)
 
     def watch(self, on_changed: OnChanged) -> None:
-        """Have a function told of every change of an adapter, whoever makes it through this catalog."""
+        """Have a function told of every change of an adapter that is made through this catalog."""
         self._changes.watch(on_changed)
 
     # --- changes -------------------------------------------------------------------------------------------------
