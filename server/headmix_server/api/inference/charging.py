@@ -2,14 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 from headmix_server.api.middleware.request_record import RequestRecord
-from headmix_server.core.messages import Classified, Classify, Embed, Embedded
-from headmix_server.engine_client.client import EngineClient
 from headmix_server.engine_client.computed import Computed
-
-A = TypeVar("A", Classified, Embedded)
 
 
 @asynccontextmanager
@@ -29,11 +24,3 @@ async def counted(
             await computed.final()
         finally:
             record.computed(place, computed.counts, first=first)
-
-
-async def counted_answer(
-    record: RequestRecord, place: int, engine: EngineClient, message: Classify | Embed, kind: type[A]
-) -> A:
-    """Ask the engine for the one answer to a text, counted as `counted` does; raises what `EngineClient.ask` raises."""
-    async with counted(record, place, len(message.prompt)) as computed:
-        return await engine.ask(message, kind, computed)

@@ -7,18 +7,18 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from time import monotonic
 
 from headmix_server.api.inference.charging import counted
-from headmix_server.api.inference.completion import complete
 from headmix_server.api.inference.fan_in import fan_in
 from headmix_server.api.inference.resolve import Model
 from headmix_server.api.middleware.request_record import RequestRecord
 from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetails
 from headmix_server.api.state import ApiState
-from headmix_server.core.messages import Generate
+from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.seeds import for_choice
 from headmix_server.core.types import SamplingParams
-from headmix_server.text.completion import Delta
+from headmix_server.text.completion import CompletionText, Delta
 from headmix_server.text.tokenizer import Tokenizer
 
 
@@ -44,7 +44,7 @@ class Job:
         """Yield (index, delta) of all choices as they come; closing it, or a failure of one, aborts all.
 
         Raises:
-            HeadmixServerError: as `EngineClient.generate`.
+            HeadmixServerError: as `Fetcher.fetch` and `EngineClient.generate`.
         """
         name = engine_request_id(self.record)
         return fan_in(
@@ -71,15 +71,40 @@ class Job:
         )
 
     async def _complete(self, name: str, prompt: int, choice: int) -> AsyncGenerator[Delta, None]:
+        """Yield one completion's deltas; the last has a finish reason. Closing it early aborts the engine's work.
+
+        What the engine computes is counted: all of it, or up to the token that completed a stop string.
+        """
         message = self._message(name, prompt, choice)
-        async with (
-            counted(self.record, prompt, len(message.prompt), first=choice == 0) as computed,
-            aclosing(complete(self.state, self.tokenizer, message, self.stops, self.record, computed)) as deltas,
-        ):
-            async for delta in deltas:
-                if choice == 0:
-                    self.record.cached_tokens.setdefault(prompt, delta.cached_tokens)
-                yield delta
+        async with counted(self.record, prompt, len(message.prompt), first=choice == 0) as computed:
+            if message.adapter is not None:
+                await self.state.fetcher.fetch(message.adapter.digest, message.adapter.tenant)
+            text = CompletionText(self.tokenizer, message.prompt, message.sampling, self.stops)
+            last: float | None = None
+            num_tokens = 0
+            async with aclosing(self.state.engine.generate(message, computed)) as outputs:
+                async for output in outputs:
+                    last = self._observe(output, last)
+                    delta = text.add(output)
+                    num_tokens += delta.num_tokens
+                    if choice == 0:
+                        self.record.cached_tokens.setdefault(prompt, delta.cached_tokens)
+                    if delta.finish_reason is not None:
+                        computed.end_after(num_tokens)
+                    yield delta
+                    if delta.finish_reason is not None:
+                        return
+
+    def _observe(self, output: TokenOutput, last: float | None) -> float:
+        """Note when tokens came; return the time."""
+        now, record = monotonic(), self.record
+        if last is None:
+            record.queued(output.queue_seconds)
+            record.first_token_seconds = record.first_token_seconds or now - record.began
+            self.state.metrics.first_token(now - record.began)
+        else:
+            self.state.metrics.inter_token((now - last) / max(1, len(output.tokens)))
+        return now
 
     def _message(self, name: str, prompt: int, choice: int) -> Generate:
         return Generate(

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from headmix_adapters.config import ClassifierConfig
 from headmix_server.api.middleware.request_record import RequestRecord, record_of
 from headmix_server.api.state import ApiState
 from headmix_server.catalog.queries import NO_DRAW
 from headmix_server.catalog.rollout.canary import draw_of
 from headmix_server.catalog.version import AdapterVersion
-from headmix_server.core.errors import TaskMismatch
+from headmix_server.core.errors import InternalError, TaskMismatch
 from headmix_server.core.types import AdapterRef
 
 ADAPTER_HEADER = "x-headmix-adapter"
@@ -24,10 +25,11 @@ CANARY_KEY_HEADER = "x-headmix-canary-key"
 class Model:
     """A resolved `model`; without a version it is the base alone.
 
-    `name` is what the client calls it, without a version.
+    `name` is what the client calls it, without a version. `base_generates`: the base continues texts.
     """
 
     name: str
+    base_generates: bool
     version: AdapterVersion | None = None
     ref: AdapterRef | None = None
 
@@ -49,14 +51,15 @@ async def resolve_model(request: Request, state: ApiState, name: str, user: str 
         ModelNotFound: neither the base nor an adapter the tenant may use.
     """
     if name == state.base.name:
-        return Model(name)
+        return Model(name, state.generates)
     record = record_of(request)
     key = request.headers.get(CANARY_KEY_HEADER) or user or record.request_id
     version = await hold_version(state, name, record, draw=draw_of(key, name))
     if version.canary is not None and "@" not in name:
         record.compared = version.version
     record.headers.update(adapter_header(record.tenant, version))
-    return Model(version.called_by(record.tenant), version, state.library.ref(version, record.tenant))
+    ref = state.library.ref(version, record.tenant)
+    return Model(version.called_by(record.tenant), state.generates, version, ref)
 
 
 async def hold_version(
@@ -80,7 +83,7 @@ async def hold_version(
     return version
 
 
-def require_generation(state: ApiState, model: Model) -> None:
+def require_generation(model: Model) -> None:
     """Refuse what cannot continue a text.
 
     Raises:
@@ -88,12 +91,12 @@ def require_generation(state: ApiState, model: Model) -> None:
     """
     if model.version is not None and model.version.task != "generation":
         raise TaskMismatch(f"{model.name!r} is a classifier: use /v1/classify.", param="model")
-    if not state.generates:
+    if not model.base_generates:
         raise TaskMismatch("The base of this server is an encoder: it classifies and does not generate.", param="model")
 
 
-def require_classification(model: Model) -> tuple[AdapterVersion, AdapterRef]:
-    """Return the classifier, or refuse what has no classification head.
+def require_classification(model: Model) -> tuple[ClassifierConfig, AdapterRef]:
+    """Return the classifier's head and artifact, or refuse what has no classification head.
 
     Raises:
         TaskMismatch: the base alone, or an adapter for generation.
@@ -102,4 +105,7 @@ def require_classification(model: Model) -> tuple[AdapterVersion, AdapterRef]:
         raise TaskMismatch("The base alone has no classification head: name a classifier adapter.", param="model")
     if model.version.task != "classification":
         raise TaskMismatch(f"{model.name!r} is not a classifier.", param="model")
-    return model.version, model.ref
+    head = model.version.config.classifier
+    if head is None:
+        raise InternalError(f"the classifier {model.version.digest} has no head")
+    return head, model.ref

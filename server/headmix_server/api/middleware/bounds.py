@@ -39,6 +39,7 @@ class Bounds:
             self._check_size(body.prompt_cache_options, "prompt_cache_options")
         if isinstance(body, ChatRequest):
             self._check_messages(body)
+            check_choices(body.n or 1, self.choices)
         elif isinstance(body, CompletionRequest):
             check_choices((body.n or 1) * len(body.prompts), self.choices)
         elif isinstance(body, ClassifyRequest):

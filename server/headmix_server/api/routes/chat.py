@@ -4,20 +4,17 @@ from fastapi import APIRouter, Request, Response
 
 from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.api.dependencies import State
-from headmix_server.api.inference.generation_job import Job
-from headmix_server.api.inference.prompts import Room, Vocabulary, splits, vocabulary_of
-from headmix_server.api.inference.resolve import require_generation, resolve_model
-from headmix_server.api.inference.sampling import check_length, context_length, sampling_params
-from headmix_server.api.inference.tenant_limits import Admission, Admitted
-from headmix_server.api.middleware.bounds import bounds_of, check_choices
+from headmix_server.api.inference.prepare import Prepared, prepare
+from headmix_server.api.inference.prompts import Room, splits
+from headmix_server.api.inference.resolve import require_generation
+from headmix_server.api.inference.sampling import check_length, sampling_params
+from headmix_server.api.inference.tenant_limits import Admitted
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.guard import GuardedRoute
-from headmix_server.api.middleware.request_record import record_of
 from headmix_server.api.responses.chat import ChatAnswer
 from headmix_server.api.responses.sse import STREAMED, open_stream
 from headmix_server.api.responses.whole_response import WholeResponse
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
-from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
 
 router = APIRouter(tags=["generation"], route_class=GuardedRoute)
@@ -26,52 +23,26 @@ router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 @router.post("/v1/chat/completions", responses=STREAMED, response_model=ChatCompletion)
 async def create_chat_completion(request: Request, body: ChatRequest, admission: Admitted, state: State) -> Response:
     """Answer a conversation; `stream` sends the text as it comes."""
-    job = await _make_job(request, body, admission, state)
-    answer = ChatAnswer(job, body)
-    if body.stream:
-        return await open_stream(request, answer.events())
-    return WholeResponse(await until_disconnected(request, answer.whole()))
-
-
-async def _make_job(request: Request, body: ChatRequest, admission: Admission, state: ApiState) -> Job:
-    record = record_of(request)
-    bounds_of(state.settings).check(body)
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
-    model = await resolve_model(request, state, body.model, body.user)
-    require_generation(state, model)
-    choices = body.n or 1
-    check_choices(choices, state.settings.max_choices)
-    ready = state.engine.require_ready()
-    vocabulary = await vocabulary_of(request, state, model, admission.tenant)
-    limit = context_length(ready)
-    asked = body.max_completion_tokens or body.max_tokens
-    prompt = await conversation(state, vocabulary, body, Room(limit, asked or 1, "messages"))
-    check_length(len(prompt), asked or 1, limit, param="messages")
-    max_tokens = asked or _rest(limit - len(prompt), admission.room(len(prompt)), choices)
+    prepared = await prepare(request, body, admission, state, require_generation)
+    asked, choices = body.max_completion_tokens or body.max_tokens, body.n or 1
+    prompt = await _conversation(prepared, body, Room(prepared.context, asked or 1, "messages"))
+    check_length(len(prompt), asked or 1, prepared.context, param="messages")
+    max_tokens = asked or _rest(prepared.context - len(prompt), admission.room(len(prompt)), choices)
     await admission.reserve(
         len(prompt),
         max_tokens * choices,
         param="messages",
         completion_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
     )
-    sampling = sampling_params(
-        body,
-        max_tokens=max_tokens,
-        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-    )
-    return Job(
-        state=state,
-        record=record,
-        tenant=admission.tenant,
-        weight=admission.limits.weight,
-        model=model,
-        tokenizer=vocabulary.tokenizer,
-        prompts=(tuple(prompt),),
-        sampling=sampling,
-        choices=choices,
-        stops=tuple(body.stop or ()),
-    )
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    sampling = sampling_params(body, max_tokens=max_tokens, logprobs=logprobs)
+    job = prepared.generation([prompt], sampling, choices=choices, stops=body.stop or ())
+    answer = ChatAnswer(job, body)
+    if body.stream:
+        return await open_stream(request, answer.events())
+    return WholeResponse(await until_disconnected(request, answer.whole()))
 
 
 def _rest(context: int, room: int | None, choices: int) -> int:
@@ -79,18 +50,19 @@ def _rest(context: int, room: int | None, choices: int) -> int:
     return context if room is None else max(1, min(context, room // choices))
 
 
-async def conversation(state: ApiState, vocabulary: Vocabulary, body: ChatRequest, room: Room) -> list[int]:
+async def _conversation(prepared: Prepared, body: ChatRequest, room: Room) -> list[int]:
     """Return the conversation as the base's prompt.
 
     Raises:
         InvalidRequest: the base has no template, or the template refuses the messages; also as
             `Vocabulary.conversation`.
     """
+    state = prepared.state
     if state.chat_template is None:
         raise InvalidRequest("The base of this server has no chat template: use /v1/completions.", param="messages")
     turns = [{"role": message.role, "content": message.text, "name": message.name} for message in body.messages]
     try:
         split = splits(state, body.split_special_tokens)
-        return await vocabulary.conversation(state.chat_template, turns, room, split=split)
+        return await prepared.vocabulary.conversation(state.chat_template, turns, room, split=split)
     except ChatTemplateError as error:
         raise InvalidRequest(f"The base's chat template refuses these messages: {error}", param="messages") from error

@@ -8,16 +8,9 @@ from fastapi import APIRouter, Request
 
 from headmix_adapters.families import usual_pooling
 from headmix_server.api.dependencies import State
-from headmix_server.api.inference.charging import counted_answer
-from headmix_server.api.inference.generation_job import engine_request_id
-from headmix_server.api.inference.prompts import read_inputs
-from headmix_server.api.inference.resolve import Model, resolve_model
-from headmix_server.api.inference.side_by_side import side_by_side
+from headmix_server.api.inference.prepare import prepare
 from headmix_server.api.inference.tenant_limits import Admitted
-from headmix_server.api.middleware.bounds import bounds_of
-from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.guard import GuardedRoute
-from headmix_server.api.middleware.request_record import RequestRecord, record_of
 from headmix_server.api.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
 from headmix_server.api.state import ApiState
 from headmix_server.core.messages import Embed, Embedded
@@ -31,28 +24,22 @@ async def create_embeddings(
     request: Request, body: EmbeddingRequest, admission: Admitted, state: State
 ) -> EmbeddingResponse:
     """Make a vector of one text or several: the pooled final hidden states of the base or of an adapter on it."""
-    record = record_of(request)
-    bounds_of(state.settings).check(body)
-    model = await resolve_model(request, state, body.model, body.user)
-    state.engine.require_ready()
-    prompts = await read_inputs(request, state, model, admission.tenant, body.inputs, split=body.split_special_tokens)
-    num_tokens = sum(map(len, prompts))
-    await admission.reserve(num_tokens, param="input")
-    name, params = engine_request_id(record), embedding_params(state, body)
-    messages = [
-        Embed(
-            request_id=f"{name}-{index}",
+    prepared = await prepare(request, body, admission, state)
+    prompts = await prepared.read_inputs(body.inputs, split=body.split_special_tokens)
+    ref, params = prepared.model.ref, embedding_params(state, body)
+
+    def make(name: str, prompt: list[int]) -> Embed:
+        return Embed(
+            request_id=name,
             tenant=admission.tenant,
             prompt=prompt,
-            adapter=model.ref,
+            adapter=ref,
             params=params,
             weight=admission.limits.weight,
         )
-        for index, prompt in enumerate(prompts)
-    ]
-    embedded = await until_disconnected(request, _vectors(state, record, model, messages))
-    for one in embedded:
-        record.queued(one.queue_seconds)
+
+    embedded = await prepared.ask_each(prompts, make, Embedded)
+    num_tokens = sum(map(len, prompts))
     as_text = body.encoding_format == "base64"
     return EmbeddingResponse(
         data=[
@@ -61,14 +48,6 @@ async def create_embeddings(
         ],
         model=body.model,
         usage=EmbeddingUsage(prompt_tokens=num_tokens, total_tokens=num_tokens),
-    )
-
-
-async def _vectors(state: ApiState, record: RequestRecord, model: Model, messages: Sequence[Embed]) -> list[Embedded]:
-    if model.ref is not None:
-        await state.fetcher.fetch(model.ref.digest, model.ref.tenant)
-    return await side_by_side(
-        counted_answer(record, place, state.engine, message, Embedded) for place, message in enumerate(messages)
     )
 
 

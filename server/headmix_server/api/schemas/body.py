@@ -71,3 +71,10 @@ def encodable(text: str) -> str:
 def shown(text: str) -> str:
     """Return a client's words as messages quote them: not more of them than one can read."""
     return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
+
+
+class ModelBody(RequestBody):
+    """A body that asks a model for something; `user` is whom the client asks it for."""
+
+    model: str
+    user: str | None = None

@@ -4,20 +4,18 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from headmix_server.api.schemas.body import RequestBody, ResponseBody
+from headmix_server.api.schemas.body import ModelBody, ResponseBody
 from headmix_server.api.schemas.common import OneOrMore, Text, Usage
 from headmix_server.api.schemas.neutral import CLASSIFY, Neutral
 
 
-class ClassifyRequest(RequestBody):
+class ClassifyRequest(ModelBody):
     """Classify one text or several."""
 
     neutral: ClassVar[Neutral] = CLASSIFY
     drops_null: ClassVar[bool] = True
 
-    model: str
     input: Annotated[list[Text], Field(min_length=1, fail_fast=True), OneOrMore]
-    user: str | None = None
     split_special_tokens: bool | None = None
 
 

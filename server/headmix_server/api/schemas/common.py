@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from headmix_adapters.printable import printable
-from headmix_server.api.schemas.body import RequestBody, ResponseBody
+from headmix_server.api.schemas.body import ModelBody, RequestBody, ResponseBody
 from headmix_server.api.schemas.numbers import AllWhole, Whole
 
 LARGEST = 2**63 - 1
@@ -88,12 +88,11 @@ class StreamOptions(RequestBody):
     )
 
 
-class SamplingBody(RequestBody):
+class SamplingBody(ModelBody):
     """What both generation routes take; the last seven are extras that OpenAI's API does not have."""
 
     drops_null: ClassVar[bool] = True
 
-    model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = None
@@ -103,7 +102,6 @@ class SamplingBody(RequestBody):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     seed: Annotated[int, Field(ge=-(2**63), le=LARGEST), Whole] | None = None
-    user: str | None = None
     metadata: dict[str, Any] | None = None
     store: bool | None = None
     service_tier: str | None = None

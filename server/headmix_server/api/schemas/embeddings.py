@@ -4,23 +4,21 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from headmix_adapters.config import Pooling
-from headmix_server.api.schemas.body import RequestBody, ResponseBody
+from headmix_server.api.schemas.body import ModelBody, ResponseBody
 from headmix_server.api.schemas.neutral import EMBEDDINGS, Neutral
 from headmix_server.api.schemas.prompt_input import PromptInput, as_prompts
 
 
-class EmbeddingRequest(RequestBody):
+class EmbeddingRequest(ModelBody):
     """Make one vector of each text, given as text or as token ids."""
 
     neutral: ClassVar[Neutral] = EMBEDDINGS
     drops_null: ClassVar[bool] = True
 
-    model: str
     input: PromptInput
     encoding_format: Literal["float", "base64"] | None = None
     pooling: Pooling | None = None
     normalize: bool | None = None
-    user: str | None = None
     split_special_tokens: bool | None = None
 
     @property

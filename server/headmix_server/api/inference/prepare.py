@@ -1,0 +1,129 @@
+"""What every inference route does around its own: the model, its limits, its words, and the engine requests.
+
+A route reads its body, says what the model must be able to do, and shapes the answer; the steps in between are here,
+in one order for all of them.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from headmix_server.api.inference.charging import counted
+from headmix_server.api.inference.generation_job import Job, engine_request_id
+from headmix_server.api.inference.prompts import Room, Vocabulary, splits, vocabulary_of
+from headmix_server.api.inference.resolve import Model, resolve_model
+from headmix_server.api.inference.sampling import context_length
+from headmix_server.api.inference.tenant_limits import Admission
+from headmix_server.api.middleware.bounds import bounds_of
+from headmix_server.api.middleware.disconnect import end_tasks, until_disconnected
+from headmix_server.api.middleware.request_record import RequestRecord, record_of
+from headmix_server.api.schemas.body import ModelBody
+from headmix_server.api.state import ApiState
+from headmix_server.core.messages import Classified, Classify, Embed, Embedded
+from headmix_server.core.types import SamplingParams
+
+A = TypeVar("A", Classified, Embedded)
+T = TypeVar("T")
+
+Require = Callable[[Model], object]
+"""Refuses a model that cannot do what a route does, by `TaskMismatch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request whose model is known and held. `context` is the most tokens of a prompt and its completion."""
+
+    state: ApiState
+    request: Request
+    record: RequestRecord
+    admission: Admission
+    model: Model
+    vocabulary: Vocabulary
+    context: int
+
+    async def read_inputs(self, inputs: Sequence[str | Sequence[int]], *, split: bool | None) -> list[list[int]]:
+        """Return the ids of texts that nothing is generated for, their tokens reserved.
+
+        Raises:
+            HeadmixServerError: as `Vocabulary.prompts` and `Admission.reserve`; `input` is the parameter.
+        """
+        room = Room(self.context, 0, "input")
+        prompts = await self.vocabulary.prompts(inputs, room, split=splits(self.state, split))
+        await self.admission.reserve(sum(map(len, prompts)), param="input")
+        return prompts
+
+    def generation(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, choices: int, stops: Sequence[str]
+    ) -> Job:
+        """Return the job that continues prompts, each `choices` times."""
+        return Job(
+            state=self.state,
+            record=self.record,
+            tenant=self.admission.tenant,
+            weight=self.admission.limits.weight,
+            model=self.model,
+            tokenizer=self.vocabulary.tokenizer,
+            prompts=tuple(map(tuple, prompts)),
+            sampling=sampling,
+            choices=choices,
+            stops=tuple(stops),
+        )
+
+    async def ask_each(
+        self, prompts: Sequence[list[int]], make: Callable[[str, list[int]], Classify | Embed], kind: type[A]
+    ) -> list[A]:
+        """Return the engine's answer to each prompt; `make` writes the request of a name and a prompt.
+
+        All succeed, or the first failure ends the others.
+
+        Raises:
+            ClientGone: the client has left.
+            HeadmixServerError: as `Fetcher.fetch` and `EngineClient.ask`.
+        """
+        name = engine_request_id(self.record)
+        messages = [make(f"{name}-{place}", prompt) for place, prompt in enumerate(prompts)]
+        answers = await until_disconnected(self.request, self._ask(messages, kind))
+        for answer in answers:
+            self.record.queued(answer.queue_seconds)
+        return answers
+
+    async def _ask(self, messages: Sequence[Classify | Embed], kind: type[A]) -> list[A]:
+        ref = self.model.ref
+        if ref is not None:
+            await self.state.fetcher.fetch(ref.digest, ref.tenant)
+        return await _side_by_side(self._ask_one(place, message, kind) for place, message in enumerate(messages))
+
+    async def _ask_one(self, place: int, message: Classify | Embed, kind: type[A]) -> A:
+        async with counted(self.record, place, len(message.prompt)) as computed:
+            return await self.state.engine.ask(message, kind, computed)
+
+
+async def prepare(
+    request: Request, body: ModelBody, admission: Admission, state: ApiState, require: Require = lambda _: None
+) -> Prepared:
+    """Check the body's bounds, resolve and hold its model, and have its vocabulary ready.
+
+    Raises:
+        InvalidRequest: there is too much of something in the body.
+        ModelNotFound: as `resolve_model`.
+        TaskMismatch: the model cannot do it.
+        EngineUnavailable, ServerOverloaded: nobody could compute it now.
+    """
+    bounds_of(state.settings).check(body)
+    model = await resolve_model(request, state, body.model, body.user)
+    require(model)
+    context = context_length(state.engine.require_ready())
+    vocabulary = await vocabulary_of(request, state, model, admission.tenant)
+    return Prepared(state, request, record_of(request), admission, model, vocabulary, context)
+
+
+async def _side_by_side(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results in order; where one raises, or this is cancelled, the rest are cancelled and have ended."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        await end_tasks(*tasks)
