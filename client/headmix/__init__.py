@@ -9,6 +9,7 @@
 `Client` blocks, `AsyncClient` is awaited; both have the same operations. All errors derive from `HeadmixError`.
 """
 
+from headmix import types
 from headmix.async_client import AsyncClient
 from headmix.client import Client
 from headmix.errors import (
@@ -38,94 +39,40 @@ from headmix.errors import (
     TaskMismatchError,
 )
 from headmix.stream import AsyncStream, Stream
-from headmix.types import (
-    Adapter,
-    AdapterRef,
-    AdapterVersion,
-    AuditEntry,
-    Canary,
-    ChatChunk,
-    ChatCompletion,
-    ChatMessage,
-    ChatParams,
-    Classification,
-    Completion,
-    CompletionChunk,
-    CompletionParams,
-    DeletedAdapter,
-    Embeddings,
-    Health,
-    Key,
-    LimitChanges,
-    Limits,
-    Model,
-    NewKey,
-    PushedAdapter,
-    Readiness,
-    Sharing,
-    Tenant,
-    Usage,
-    UsageLine,
-)
+from headmix.types import *  # noqa: F403 - all of them, as `types.__all__` lists them
 
 __all__ = [
     "APIConnectionError",
     "APIError",
     "APITimeoutError",
-    "Adapter",
-    "AdapterRef",
     "AdapterTooLargeError",
-    "AdapterVersion",
     "AsyncClient",
     "AsyncStream",
-    "AuditEntry",
     "AuthenticationError",
     "BadRequestError",
-    "Canary",
-    "ChatChunk",
-    "ChatCompletion",
-    "ChatMessage",
-    "ChatParams",
-    "Classification",
     "Client",
-    "Completion",
-    "CompletionChunk",
-    "CompletionParams",
     "ContextLengthError",
-    "DeletedAdapter",
     "DigestMismatchError",
-    "Embeddings",
     "EngineUnavailableError",
     "HeadmixError",
-    "Health",
     "InsufficientStorageError",
     "InternalServerError",
     "InvalidAdapterError",
     "InvalidArgumentError",
     "InvalidResponseError",
-    "Key",
-    "LimitChanges",
-    "Limits",
-    "Model",
-    "NewKey",
     "NotFoundError",
     "NumericalError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
-    "PushedAdapter",
     "RateLimitError",
-    "Readiness",
     "ServerOverloadedError",
     "ServiceUnavailableError",
-    "Sharing",
     "Stream",
     "StreamError",
     "TaskMismatchError",
-    "Tenant",
-    "Usage",
-    "UsageLine",
-    "__version__",
+    "__version__",  # noqa: F405 - by `__getattr__` below
 ]
+__all__ += types.__all__
 
 
 def __getattr__(name: str) -> str:

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headmix_server.api.schemas.body import RequestBody
+from headmix_server.api.schemas.body import ModelBody, RequestBody
 from headmix_server.api.schemas.chat import ChatRequest
-from headmix_server.api.schemas.classify import ClassifyRequest
 from headmix_server.api.schemas.common import SamplingBody
-from headmix_server.api.schemas.completions import CompletionRequest
-from headmix_server.api.schemas.embeddings import EmbeddingRequest
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.core.settings import Settings
 
@@ -39,13 +36,10 @@ class Bounds:
             self._check_size(body.prompt_cache_options, "prompt_cache_options")
         if isinstance(body, ChatRequest):
             self._check_messages(body)
-            check_choices(body.n or 1, self.choices)
-        elif isinstance(body, CompletionRequest):
-            check_choices((body.n or 1) * len(body.prompts), self.choices)
-        elif isinstance(body, ClassifyRequest):
-            check_inputs(len(body.input), self.inputs)
-        elif isinstance(body, EmbeddingRequest):
-            check_inputs(len(body.inputs), self.inputs)
+        if isinstance(body, ModelBody):
+            check_choices(body.num_choices, self.choices)
+            if body.num_inputs is not None:
+                check_inputs(body.num_inputs, self.inputs)
 
     def check_unread(self, content: object) -> None:
         """Refuse JSON that has too many messages, before each of them is looked at.

@@ -78,3 +78,13 @@ class ModelBody(RequestBody):
 
     model: str
     user: str | None = None
+
+    @property
+    def num_choices(self) -> int:
+        """How many completions it asks for."""
+        return 1
+
+    @property
+    def num_inputs(self) -> int | None:
+        """How many texts it has that nothing is generated for; None where it is not about such texts."""
+        return None

@@ -18,6 +18,11 @@ class ClassifyRequest(ModelBody):
     input: Annotated[list[Text], Field(min_length=1, fail_fast=True), OneOrMore]
     split_special_tokens: bool | None = None
 
+    @property
+    def num_inputs(self) -> int:
+        """See `ModelBody`."""
+        return len(self.input)
+
 
 class Classification(ResponseBody):
     """One text's scores, in the order of the adapter's labels.

@@ -117,6 +117,11 @@ class SamplingBody(ModelBody):
     split_special_tokens: bool | None = None
 
     @property
+    def num_choices(self) -> int:
+        """See `ModelBody`."""
+        return self.n or 1
+
+    @property
     def include_usage(self) -> bool:
         """Whether a stream ends with the usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)

@@ -35,6 +35,11 @@ class CompletionRequest(SamplingBody):
         """The prompts, one an entry."""
         return as_prompts(self.prompt)
 
+    @property
+    def num_choices(self) -> int:
+        """Those of all prompts together."""
+        return (self.n or 1) * len(self.prompts)
+
 
 class CompletionLogprobs(ResponseBody):
     """One entry per token of `text`; `text_offset` is the character of `text` where the token begins."""

@@ -26,6 +26,11 @@ class EmbeddingRequest(ModelBody):
         """The texts, one an entry."""
         return as_prompts(self.input)
 
+    @property
+    def num_inputs(self) -> int:
+        """See `ModelBody`."""
+        return len(self.inputs)
+
 
 class Embedding(ResponseBody):
     """One text's vector: numbers, or the base64 of little-endian 32-bit floats."""
