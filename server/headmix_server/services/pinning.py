@@ -74,7 +74,7 @@ class Pinning:
     def _on_added(self, adding: asyncio.Future[AdapterVersion]) -> None:
         if not adding.cancelled():
             adding.exception()  # the client, if still connected, gets it
-        self.look_again()
+        self.reconcile()
 
     def catalog_changed(self) -> None:
         """Bring the engine in line with the catalog, soon; any thread may call it.
@@ -83,9 +83,9 @@ class Pinning:
         """
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended, and the server with it
-                self._loop.call_soon_threadsafe(self.look_again)
+                self._loop.call_soon_threadsafe(self.reconcile)
 
-    def look_again(self) -> None:
+    def reconcile(self) -> None:
         """Bring the engine in line with the catalog, soon."""
         self._due = True
         if self._looking is None or self._looking.done():
@@ -113,7 +113,7 @@ class Pinning:
         """A new engine has nothing pinned."""
         self._loop = asyncio.get_running_loop()
         self._pinned.clear()
-        self.look_again()
+        self.reconcile()
 
     async def _look_while_due(self) -> None:
         while self._due and self._engine.ready is not None:
@@ -165,7 +165,7 @@ class Pinning:
                 self._try_later()
             else:
                 self._let_go()
-                self.look_again()
+                self.reconcile()
 
     @asynccontextmanager
     async def _on_device(self, tenant: str, model: str) -> AsyncIterator[AdapterVersion]:
@@ -209,4 +209,4 @@ class Pinning:
     def _try_later(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
-        self._retry = asyncio.get_running_loop().call_later(self._retry_seconds, self.look_again)
+        self._retry = asyncio.get_running_loop().call_later(self._retry_seconds, self.reconcile)

@@ -50,7 +50,7 @@ def test_routes_leave_the_consequences_to_the_observer() -> None:
     sources = [path.read_text() for path in Path(routes.__file__).parent.glob("*.py")]
     assert not [
         word
-        for word in ("look_again", "catalog_changed", "adapter_deleted", "canary_started")
+        for word in ("reconcile", "catalog_changed", "adapter_deleted", "canary_started")
         for text in sources
         if word in text
     ]
