@@ -43,7 +43,6 @@ def test_a_family_is_imported_when_one_of_its_bases_is_loaded() -> None:
         "assert not loaded(), loaded(); family_module('gpt2'); assert loaded() == {'gpt2'}, loaded()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert len(SERVED) == 8
 
 
 @pytest.mark.drift
