@@ -8,7 +8,7 @@ from headmix.types.embedding import EmbeddingItem, Embeddings
 from headmix.types.health import Health, Readiness
 from headmix.types.limits import EffectiveLimits, LimitChanges, Limits, OwnLimits
 from headmix.types.model import Model
-from headmix.types.params import ChatParams, CompletionParams, Messages, Prompt, SamplingParams
+from headmix.types.params import ChatParams, CompletionParams, SamplingParams
 from headmix.types.result import AdapterRef, Usage
 from headmix.types.tenant import AuditEntry, Key, NewKey, Tenant
 from headmix.types.usage import UsageLine
@@ -40,11 +40,9 @@ __all__ = [
     "Key",
     "LimitChanges",
     "Limits",
-    "Messages",
     "Model",
     "NewKey",
     "OwnLimits",
-    "Prompt",
     "PushedAdapter",
     "Readiness",
     "SamplingParams",
