@@ -12,8 +12,8 @@ from harness.adapters.artifacts import tiny_base_shape
 from headmix_adapters.config import BaseShape
 from headmix_server.core.types import SamplingParams
 from headmix_server.kernels.adapters.row_tiles import tile_rows
-from headmix_server.kernels.sampling.plan import Choosing, plan_choices
 from headmix_server.kernels.adapters.slot_span import SlotSpan
+from headmix_server.kernels.sampling.plan import Choosing, plan_choices
 from headmix_server.kernels.triton.needs import Launches
 from tests.support.device.images import image_tables
 
