@@ -54,7 +54,8 @@ PRINTED = {
 """What readers of a page see, in part: a page whose commands run and show something else is wrong too."""
 
 ADDRESS = "127.0.0.1:8000"
-SECONDS = 110
+SECONDS = 240
+"""How long a page may take: a dozen programs, some of which load torch, on a machine that may be busy."""
 
 
 def run_here(page: str) -> list[Block]:
@@ -140,6 +141,7 @@ def lay_out(folder: Path, page: str, servers: Servers) -> None:
         (folder / name).symlink_to(ROOT / source)
 
 
+@pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("page", [page for page in pages() if run_here(page)])
 def test_every_block_of_a_page_runs(page: str, servers: Servers, tmp_path: Path) -> None:
     lay_out(tmp_path, page, servers)

@@ -1,7 +1,7 @@
 """The page of the `headmix` command: each sub-command with its arguments and options, as `--help` has them."""
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,6 +18,8 @@ Every sub-command with its arguments and options. [The client's page](../client.
 command finds the server and the key.
 
 """
+
+_KINDS: Mapping[object, str] = {str: "TEXT", int: "N", float: "NUMBER"}
 
 
 def command_line_page() -> str:
@@ -89,4 +91,4 @@ def _value(item: TyperOption) -> str:
         return code("|".join(get_args(declared)))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return code("|".join(str(member.value) for member in kind))
-    return code(getattr(kind, "__name__", str(kind)).upper())
+    return code(_KINDS.get(kind, getattr(kind, "__name__", str(kind)).upper()))
