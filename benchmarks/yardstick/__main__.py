@@ -24,6 +24,7 @@ from benchmarks.yardstick.measurements import (
     perplexity,
     poisson,
     prefill,
+    sampling,
     single,
     throughput,
     working_set,
@@ -43,6 +44,7 @@ RESULTS, PAGE = DOCS / "benchmarks.jsonl", DOCS / "benchmarks.md"
 
 MEASUREMENTS: Mapping[str, Callable[[Stage, Ceilings], Measured]] = {
     throughput.NAME: throughput.measure,
+    sampling.NAME: sampling.measure,
     single.NAME: single.measure,
     prefill.NAME: prefill.measure,
     poisson.NAME: poisson.measure,

@@ -45,7 +45,6 @@ def stages() -> list[Stage]:
     return [
         Stage("tests", tests, 150, json_line=False),
         Stage("decode", ("-m", "benchmarks.cuda", "--skip-peft"), 120),
-        Stage("sampler", ("-m", "benchmarks.sampler"), 45),
         Stage("sampler", ("-m", "benchmarks.sampler", "--device", "cuda"), 60),
         Stage("http", ("-m", "benchmarks.gpu_http"), 150),
         Stage("forms", ("-m", "harness.gpu.forms"), 120),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.yardstick.contenders.contender import Series
-from benchmarks.yardstick.measurements import cold_load, perplexity, single, throughput, working_set, zipf
+from benchmarks.yardstick.measurements import cold_load, perplexity, sampling, single, throughput, working_set, zipf
 from benchmarks.yardstick.results.report import Report
 from benchmarks.yardstick.results.spread import ratio, tail_ratio
 
@@ -37,6 +37,13 @@ def _rates(over: str, under: str) -> Callable[[Report], float | None]:
     return lambda report: ratio(_series(report, throughput.NAME, over), _series(report, throughput.NAME, under))
 
 
+def _over_greedy(kind: str, *, int8: bool = False) -> Callable[[Report], float | None]:
+    return lambda report: ratio(
+        _series(report, sampling.NAME, sampling.ours(kind, int8=int8)),
+        _series(report, sampling.NAME, sampling.ours(sampling.GREEDY, int8=int8)),
+    )
+
+
 def _batch1(ours: str) -> Callable[[Report], float | None]:
     return lambda report: ratio(_series(report, single.NAME, single.HF), _series(report, single.NAME, ours))
 
@@ -59,6 +66,30 @@ GOALS = (
         "headmix without adapters over transformers' static batch",
         _rates(throughput.ours(0), throughput.HF),
         least=1.6,
+    ),
+    Goal(
+        "sampled_over_greedy",
+        "sampled (0.8, top-p 0.95, top-k 50) over greedy requests, float32",
+        _over_greedy(sampling.SAMPLED),
+        least=0.95,
+    ),
+    Goal(
+        "sampled_over_greedy_int8",
+        "sampled over greedy requests, int8",
+        _over_greedy(sampling.SAMPLED, int8=True),
+        least=0.92,
+    ),
+    Goal(
+        "penalties_logprobs_over_greedy",
+        "sampled, penalised, with 5 log-probabilities, over greedy, float32",
+        _over_greedy(sampling.PENALISED),
+        least=0.90,
+    ),
+    Goal(
+        "penalties_logprobs_over_greedy_int8",
+        "sampled, penalised, with 5 log-probabilities, over greedy, int8",
+        _over_greedy(sampling.PENALISED, int8=True),
+        least=0.85,
     ),
     Goal(
         "ours0_over_vllm",

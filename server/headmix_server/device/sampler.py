@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from headmix_server.core.penalties import penalises
 from headmix_server.core.runner import BatchRow, Sampled
 from headmix_server.core.types import SamplingParams, TokenLogprob
 from headmix_server.device.adapters.added_tokens import AddedScores
@@ -23,7 +24,6 @@ from headmix_server.kernels.sampling.plan import (
     Choosing,
     SamplingPlan,
     Scoring,
-    penalises,
     plan_choices,
     plan_scores,
 )

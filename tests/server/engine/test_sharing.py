@@ -6,6 +6,12 @@ from harness.engine.engines import Bench, adapter, generate
 from headmix_server.core.messages import Failed, Generate
 from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS
 from headmix_server.engine.scheduling.backfill import FIT_PATIENCE_SECONDS
+from headmix_server.engine.scheduling.sampling_cost import (
+    ALTERNATIVE_COST,
+    HISTORY_COST,
+    LOGPROB_COST,
+    PROMPT_LOGPROB_COST,
+)
 from tests.server.engine.conftest import MakeBench
 
 MINE = adapter("mine")
@@ -39,6 +45,20 @@ def test_a_tenant_pays_for_each_prompt_token_once_however_often_it_is_computed(m
     bench.drain()
     assert sum(batch.num_tokens for batch in bench.batches) > 3 * (4 + 15)
     assert charged(bench, "t") == 3 * (4 + 2 * 16)
+
+
+def test_a_tenant_pays_for_log_probabilities_and_penalties_with_their_tokens(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(kv_blocks=6, max_model_len=24, prefix_cache=False)  # some are preempted, and pay once
+    for n in range(3):
+        name = f"r{n}"
+        bench.submit(generate(name, [n] * 4, max_tokens=16, logprobs=5, prompt_logprobs=True, frequency_penalty=0.5))
+    bench.drain()
+    prompt = 4 * (1 + PROMPT_LOGPROB_COST + 5 * ALTERNATIVE_COST)
+    history = HISTORY_COST * sum(range(4, 20))
+    answer = 16 * (2 + LOGPROB_COST + 5 * ALTERNATIVE_COST) + history
+    assert charged(bench, "t") == pytest.approx(3 * (prompt + answer))
 
 
 def test_a_tenant_pays_nothing_for_what_the_prefix_cache_had(make_bench: MakeBench) -> None:

@@ -6,6 +6,7 @@ Owns the two bounds on that, in time and in service; whether a request fits is t
 from collections import defaultdict
 from collections.abc import Collection
 
+from headmix_server.engine.scheduling.sampling_cost import input_extra, output_extra
 from headmix_server.engine.scheduling.virtual_counters import INPUT_COST, OUTPUT_COST, VirtualCounters
 from headmix_server.engine.sequence import Sequence
 
@@ -59,5 +60,7 @@ class Backfill:
 
 def _still_to_pay(sequence: Sequence) -> float:
     """Return the most a sequence can still add to its tenant's counter at weight 1."""
-    outputs = sequence.max_outputs - sequence.num_outputs
-    return INPUT_COST * (sequence.prompt_length - sequence.num_charged) + OUTPUT_COST * outputs
+    inputs, outputs = sequence.prompt_length - sequence.num_charged, sequence.max_outputs - sequence.num_outputs
+    longest = sequence.prompt_length + sequence.max_outputs
+    input_cost = INPUT_COST + input_extra(sequence.params)
+    return input_cost * inputs + (OUTPUT_COST + output_extra(sequence.params, longest)) * outputs

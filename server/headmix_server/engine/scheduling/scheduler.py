@@ -7,7 +7,7 @@ computes.
 
 import itertools
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.adapter_admission import AdapterAdmission
 from headmix_server.engine.scheduling.backfill import Backfill
+from headmix_server.engine.scheduling.sampling_cost import input_extra, output_extra
 from headmix_server.engine.scheduling.virtual_counters import OUTPUT_COST, VirtualCounters
 from headmix_server.engine.scheduling.wait_queue import WaitQueue
 from headmix_server.engine.sequence import Sequence, generates
@@ -117,7 +118,8 @@ class Scheduler:
         decoding = [sequence for sequence in self.running.values() if sequence.remaining == 1]
         if self.kv_cache.num_free < len(decoding):
             decoding[1:] = sorted(decoding[1:], key=lambda sequence: self._counters.counter(sequence.tenant))
-        generating = []
+        generating: list[str] = []
+        extras: defaultdict[str, float] = defaultdict(float)
         for sequence in decoding:
             if sequence.sequence_id in self.running and self._make_room(sequence, rows):
                 rows[sequence.sequence_id] = self._row(sequence, 1)
@@ -126,8 +128,9 @@ class Scheduler:
                     self._charge(sequence, 1)
                 else:
                     generating.append(sequence.tenant)
+                    extras[sequence.tenant] += output_extra(sequence.params, len(sequence.tokens))
         for tenant, count in Counter(generating).items():
-            self._counters.charge(tenant, outputs=count)
+            self._counters.charge(tenant, outputs=count, extra=extras[tenant])
         return budget
 
     def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
@@ -176,13 +179,17 @@ class Scheduler:
     def _charge(self, sequence: Sequence, count: int) -> None:
         """Charge for a row that is scheduled: the token it yields, and its prompt tokens, but once only.
 
-        What the prefix cache had is not charged, nor what has to be computed again after a preemption.
+        Log-probabilities and penalties are charged with their tokens. What the prefix cache had is not charged, nor
+        what has to be computed again after a preemption.
         """
         end = min(sequence.num_computed + count, sequence.prompt_length)
         inputs = max(0, end - max(sequence.num_computed, sequence.num_charged))
         sequence.num_charged = max(sequence.num_charged, end)
         yields = count == sequence.remaining and generates(sequence.params)
-        self._counters.charge(sequence.tenant, inputs=inputs, outputs=int(yields))
+        extra = inputs * input_extra(sequence.params)
+        if yields:
+            extra += output_extra(sequence.params, len(sequence.tokens))
+        self._counters.charge(sequence.tenant, inputs=inputs, outputs=int(yields), extra=extra)
 
     def _row(self, sequence: Sequence, count: int) -> BatchRow:
         return BatchRow(

@@ -57,9 +57,9 @@ class VirtualCounters:
         self._last_left = tenant
         self._last_level = self.counter(tenant)
 
-    def charge(self, tenant: str, *, inputs: int = 0, outputs: int = 0) -> None:
-        """Add what was computed for a tenant, in tokens."""
-        cost = INPUT_COST * inputs + OUTPUT_COST * outputs
+    def charge(self, tenant: str, *, inputs: int = 0, outputs: int = 0, extra: float = 0.0) -> None:
+        """Add what was computed for a tenant, in tokens; `extra` is work that is not tokens, in tokens' worth."""
+        cost = INPUT_COST * inputs + OUTPUT_COST * outputs + extra
         self._counters[tenant] = self.counter(tenant) + cost / self.weight_of(tenant)
         if tenant == self._last_left:
             self._last_level = self._counters[tenant]

@@ -95,11 +95,6 @@ class SamplingPlan:
         return replace(self, reals=send(self.reals), numbers=send(self.numbers), seen=send(self.seen))
 
 
-def penalises(params: SamplingParams) -> bool:
-    """Tell whether a row's history changes its scores."""
-    return (params.presence_penalty, params.frequency_penalty, params.repetition_penalty) != (0, 0, 1)
-
-
 def plan_choices(rows: Sequence[Choosing]) -> SamplingPlan:
     """Return the plan of rows that are due a token."""
     reals, numbers, histories, entries = [], [], [], 0

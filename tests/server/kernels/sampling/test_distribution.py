@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from headmix_server.core.penalties import penalises
 from headmix_server.core.types import SamplingParams
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.sampling.choice import Choose
 from headmix_server.kernels.sampling.native import native_choose
-from headmix_server.kernels.sampling.plan import Choosing, penalises, plan_choices
+from headmix_server.kernels.sampling.plan import Choosing, plan_choices
 from headmix_server.kernels.sampling.reference import torch_choose
 
 DRAWS = 20_000
