@@ -30,7 +30,7 @@ class Fetcher:
         """How many downloads there are, those included that wait for a place."""
         return len(self._under_way)
 
-    async def fetch(self, digest: str, tenant: str) -> None:
+    async def download(self, digest: str, tenant: str) -> None:
         """Return once the artifact's file is here; hold the artifact first.
 
         Raises:

@@ -60,7 +60,7 @@ class Pinning:
 
         Raises:
             ModelNotFound: not an adapter of this tenant's own.
-            HeadmixServerError: as `Fetcher.fetch` and `EngineClient.ask`.
+            HeadmixServerError: as `Fetcher.download` and `EngineClient.ask`.
         """
         async with self._on_device(tenant, name) as version:
             add = asyncio.to_thread(self._library.catalog.pins.add, tenant, name, actor=actor)
@@ -95,11 +95,11 @@ class Pinning:
         """Stop looking; what is pinned stays so until the engine ends."""
         for task in self._tasks():
             task.cancel()
-        await self.settle()
+        await self.drain()
         if self._retry is not None:
             self._retry.cancel()
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Wait until nothing is under way; what is tried again later is not waited for."""
         while tasks := self._tasks():
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -187,7 +187,7 @@ class Pinning:
             held.end()
         self._under_way[pin] += 1
         try:
-            await self._fetcher.fetch(version.digest, tenant)
+            await self._fetcher.download(version.digest, tenant)
             name = f"pin.{secrets.token_hex(8)}"
             await self._engine.ask(
                 LoadAdapter(request_id=name, adapter=self._library.ref(version), pin=True), AdapterLoaded

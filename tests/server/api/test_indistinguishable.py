@@ -97,7 +97,7 @@ def statements(rig: ApiRig) -> Iterator[list[str]]:
 
 async def ask(rig: ApiRig, route: Route, name: str, owner: str | None) -> tuple[object, ...]:
     """Return all there is to see of an answer, with the name that was asked for taken out, and the work it took."""
-    await rig.state.pinning.settle()  # looking for what is pinned is not the request's work
+    await rig.state.pinning.drain()  # looking for what is pinned is not the request's work
     with statements(rig) as noted:
         response = await rig.client.request(**route.asked(name, owner), headers={"x-request-id": "same"})
     headers = {key: value for key, value in response.headers.items() if key != "date"}

@@ -72,7 +72,7 @@ async def test_a_pin_of_it_is_refused_and_one_that_was_made_before_does_not_brin
     make_foreign(rig, version)
     rig.engine.received.clear()
     rig.state.pinning._on_ready()
-    await rig.state.pinning.settle()
+    await rig.state.pinning.drain()
     assert rig.engine.of(LoadAdapter) == []
     assert (await rig.client.post("/v1/adapters/tone/pin")).status_code == 400
 

@@ -99,7 +99,7 @@ async def test_a_pin_is_let_go(rig: ApiRig, admin: dict[str, str]) -> None:
     version = rig.publish("big", tenant=OTHER_TENANT)
     await rig.other.post("/v1/adapters/big/pin")
     assert (await rig.client.delete(f"{URL}/big/pin", headers=admin)).json()["pinned"] is False
-    await rig.state.pinning.settle()
+    await rig.state.pinning.drain()
     assert rig.state.library.catalog.pins.current() == ()
     rig.state.engine.resident = {(OTHER_TENANT, version.digest): Residency.DEVICE}
     assert ("adapter.unpin", "big") in await actions(rig)

@@ -16,7 +16,8 @@ from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.device.adapters.run_allocator import RunAllocator
 from headmix_server.engine.config import UNBOUNDED
 from headmix_server.engine.fake_runner import FakeRunner
-from headmix_server.engine.residency.tiers import LOAD_FACTOR, AdapterTiers
+from headmix_server.engine.residency.loads_ahead import LOAD_FACTOR
+from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.adapter_admission import SLOT_PATIENCE_SECONDS
 from tests.server.engine.conftest import MakeBench
 

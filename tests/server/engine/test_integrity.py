@@ -42,7 +42,7 @@ def bench(make_bench: MakeBench) -> Bench:
 
 def accounts(bench: Bench) -> list[TenantShares]:
     tiers = bench.engine.tiers
-    return [tiers.slots._shares, tiers.host._shares, tiers._ahead]
+    return [tiers.slots._shares, tiers.host._shares, tiers._ahead.shares]
 
 
 def keep_too_long_what_can_be_placed(bench: Bench) -> None:
@@ -60,7 +60,7 @@ def miscount_the_bytes_of_the_host(bench: Bench) -> None:
 
 
 def forget_what_a_load_takes(bench: Bench) -> None:
-    bench.engine.tiers._loading_bytes.clear()
+    bench.engine.tiers._ahead._loading.clear()
 
 
 def take_more_of_the_device_than_there_is(bench: Bench) -> None:
@@ -96,12 +96,12 @@ def miscount_the_weights_of_sharers(bench: Bench) -> None:
 
 
 def keep_too_long_who_has_its_part(bench: Bench) -> None:
-    shares = bench.engine.tiers._ahead
+    shares = bench.engine.tiers._ahead.shares
     shares._current_sharers().have_part["t", 4] = not shares.has_part("t", 4)
 
 
 def keep_a_holder_of_nothing(bench: Bench) -> None:
-    bench.engine.tiers._ahead._held["ghost"] = Fraction(0)
+    bench.engine.tiers._ahead.shares._held["ghost"] = Fraction(0)
 
 
 def keep_what_nobody_asks_for(bench: Bench) -> None:
@@ -196,8 +196,8 @@ def keep_under_anothers_name(bench: Bench) -> None:
 
 def arrive_and_have_a_slot(bench: Bench) -> None:
     tiers = bench.engine.tiers
-    tiers._arrived[A.digest] = tiers.host._adapters[A.digest]
-    tiers._ahead.charge(A.digest, "t")
+    tiers._ahead.arrived[A.digest] = tiers.host._adapters[A.digest]
+    tiers._ahead.shares.charge(A.digest, "t")
 
 
 def wait_for_no_step(bench: Bench) -> None:

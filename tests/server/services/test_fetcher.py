@@ -45,7 +45,7 @@ class Askers:
         self.fetcher = Fetcher(self.store, at_once)
 
     async def ask(self, digest: str, tenant: str = "") -> asyncio.Task[None]:
-        task = asyncio.create_task(self.fetcher.fetch(digest, tenant or digest[0]))
+        task = asyncio.create_task(self.fetcher.download(digest, tenant or digest[0]))
         await settled()
         return task
 
@@ -65,7 +65,7 @@ async def leave(*tasks: asyncio.Task[None]) -> None:
 async def test_what_is_here_is_not_waited_for() -> None:
     askers = Askers()
     await askers.ask("a1")
-    await askers.fetcher.fetch("local", "a")
+    await askers.fetcher.download("local", "a")
     assert askers.store.begun == ["a1"]
 
 

@@ -21,7 +21,7 @@ async def pinned(rig: ApiRig, name: str = "tone") -> bool:
 
 async def until(rig: ApiRig, *digests: str) -> None:
     """Wait until the pinning has nothing left to do and the engine has been told to keep exactly these."""
-    await rig.state.pinning.settle()
+    await rig.state.pinning.drain()
     await rig.engine.comes_to(lambda: kept(rig.engine) == set(digests))
 
 
@@ -246,7 +246,7 @@ async def test_two_tenants_with_the_same_bytes_have_a_pin_each_and_are_told_of_t
     assert (await rig.other.get("/v1/adapters")).json()["data"][0]["resident"] == "disk"
     await rig.other.post("/v1/adapters/copy/pin")
     await rig.client.delete(URL)
-    await rig.state.pinning.settle()
+    await rig.state.pinning.drain()
     (ended,) = await rig.engine.expect(UnpinAdapter)
     assert (ended.digest, ended.tenant) == (version.digest, "tenant")
     assert [message.adapter.tenant for message in rig.engine.of(LoadAdapter)] == ["tenant", OTHER_TENANT]

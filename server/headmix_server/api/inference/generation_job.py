@@ -44,7 +44,7 @@ class Job:
         """Yield (index, delta) of all choices as they come; closing it, or a failure of one, aborts all.
 
         Raises:
-            HeadmixServerError: as `Fetcher.fetch` and `EngineClient.generate`.
+            HeadmixServerError: as `Fetcher.download` and `EngineClient.generate`.
         """
         name = engine_request_id(self.record)
         return fan_in(
@@ -78,7 +78,7 @@ class Job:
         message = self._message(name, prompt, choice)
         async with counted(self.record, prompt, len(message.prompt), first=choice == 0) as computed:
             if message.adapter is not None:
-                await self.state.fetcher.fetch(message.adapter.digest, message.adapter.tenant)
+                await self.state.fetcher.download(message.adapter.digest, message.adapter.tenant)
             text = CompletionText(self.tokenizer, message.prompt, message.sampling, self.stops)
             last: float | None = None
             num_tokens = 0

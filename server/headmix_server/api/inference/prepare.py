@@ -81,7 +81,7 @@ class Prepared:
 
         Raises:
             ClientGone: the client has left.
-            HeadmixServerError: as `Fetcher.fetch` and `EngineClient.ask`.
+            HeadmixServerError: as `Fetcher.download` and `EngineClient.ask`.
         """
         name = engine_request_id(self.record)
         messages = [make(f"{name}-{place}", prompt) for place, prompt in enumerate(prompts)]
@@ -93,7 +93,7 @@ class Prepared:
     async def _ask(self, messages: Sequence[Classify | Embed], kind: type[A]) -> list[A]:
         ref = self.model.ref
         if ref is not None:
-            await self.state.fetcher.fetch(ref.digest, ref.tenant)
+            await self.state.fetcher.download(ref.digest, ref.tenant)
         return await _side_by_side(self._ask_one(place, message, kind) for place, message in enumerate(messages))
 
     async def _ask_one(self, place: int, message: Classify | Embed, kind: type[A]) -> A:

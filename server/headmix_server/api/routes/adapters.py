@@ -119,7 +119,7 @@ async def download_adapter(
 ) -> FileResponse:
     """Return the artifact's bytes."""
     chosen = await _resolve(request, state, named, version)
-    await until_disconnected(request, state.fetcher.fetch(chosen.digest, principal.tenant))
+    await until_disconnected(request, state.fetcher.download(chosen.digest, principal.tenant))
     path = state.library.path(chosen)
     try:
         found = await state.threads.manage(principal.tenant, path.stat)
@@ -170,7 +170,7 @@ async def load_adapter(
 
 
 async def _load(state: ApiState, message: LoadAdapter) -> None:
-    await state.fetcher.fetch(message.adapter.digest, message.adapter.tenant)
+    await state.fetcher.download(message.adapter.digest, message.adapter.tenant)
     await state.engine.ask(message, AdapterLoaded)
 
 

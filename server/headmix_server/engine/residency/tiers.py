@@ -19,13 +19,10 @@ from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.engine.config import UNBOUNDED
 from headmix_server.engine.residency.host_cache import HostCache
 from headmix_server.engine.residency.loader import AdapterLoader
+from headmix_server.engine.residency.loads_ahead import LoadsAhead
 from headmix_server.engine.residency.recent_tenants import RecentTenants
 from headmix_server.engine.residency.slots import LeaseError, SlotTable
 from headmix_server.engine.residency.tenant_shares import TenantShares
-
-LOAD_FACTOR = 3
-"""How many times a file's size loading it takes at most: its bytes, and numbers made twice as wide."""
-
 
 NARROWEST = 4
 """How many times a file's numbers may be wider than those that are computed with: float64 and bfloat16."""
@@ -44,10 +41,7 @@ class TierCounts:
 class AdapterTiers:
     """Device, host and disk as one: `load` brings an adapter to host memory, `install` to a slot, `acquire` leases it.
 
-    `_arrived` keeps what came from disk for those who wait until it has a slot, whatever the host cache drops. Loads
-    under way and arrivals together, `_ahead`, are bounded by `_max_ahead`; a tenant with less than its part of that may
-    have one more all the same. In bytes they are bounded by half of host memory's budget, of which a tenant that has
-    some already gets no more than half; one load alone is always begun. The host cache has what they leave.
+    The host cache has what the loads ahead leave of host memory.
     """
 
     def __init__(
@@ -63,17 +57,13 @@ class AdapterTiers:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recent = RecentTenants(clock)
-        self._ahead, slots, host = (TenantShares(weight_of, self._recent.tenants) for _ in range(3))
+        ahead, slots, host = (TenantShares(weight_of, self._recent.tenants) for _ in range(3))
         self.slots = SlotTable(num_slots, slots, device_bytes, runner.fits)
         self.host = HostCache(host_capacity, host, host_bytes)
         self.host_budget = host_bytes
         self._runner = runner
         self._loader = AdapterLoader(runner.load, loader_threads)
-        self._max_ahead = num_slots + loader_threads
-        self._loading_bytes: dict[str, int] = {}  # what each load under way is expected to take
-        self._first_in_line: str | None = None  # a load that others are held back for, until its bytes are free
-        self._asked_for_first = False  # whether that one was asked for since the last `poll_loads`
-        self._arrived: dict[str, HostAdapter] = {}
+        self._ahead = LoadsAhead(ahead, num_slots + loader_threads, host_bytes)
         self._failures: dict[str, AdapterLoadError] = {}
         self._forgotten: set[str] = set()
         self._wanted: Callable[[], Mapping[str, int]] = dict
@@ -127,11 +117,8 @@ class AdapterTiers:
         digest = ref.digest
         if self._loader.is_pending(digest) or digest in self._failures or self._is_refused(ref):
             return
-        if self._may_load(ref, tenant):
-            self._ahead.charge(digest, tenant)
-            self._loading_bytes[digest] = LOAD_FACTOR * ref.size_bytes
-            if self._first_in_line == digest:
-                self._first_in_line = None
+        if self._ahead.may_start(ref, tenant):
+            self._ahead.start(ref, tenant)
             self._trim_host()
             self._loader.start(ref, tenant)
 
@@ -143,41 +130,17 @@ class AdapterTiers:
             self._failures[ref.digest] = error
         return error is not None
 
-    def _may_load(self, ref: AdapterRef, tenant: str) -> bool:
-        return self._has_bytes_to_load(ref, tenant) and self._has_place_to_load(tenant)
-
-    def _has_bytes_to_load(self, ref: AdapterRef, tenant: str) -> bool:
-        more, most = LOAD_FACTOR * ref.size_bytes, self.host_budget // 2
-        ahead = self._ahead_bytes()
-        if not ahead or not more:
-            return self._first_in_line in (None, ref.digest)
-        own = sum(size for digest, size in ahead.items() if tenant in self._ahead.users(digest))
-        if own and own + more > most // 2:
-            return False
-        if sum(ahead.values()) + more > most:
-            self._first_in_line = self._first_in_line or ref.digest
-            self._asked_for_first |= self._first_in_line == ref.digest
-            return False
-        return self._first_in_line in (None, ref.digest)
-
-    def _ahead_bytes(self) -> dict[str, int]:
-        """Return what loads under way and arrivals take of host memory."""
-        return self._loading_bytes | {digest: adapter.host_bytes for digest, adapter in self._arrived.items()}
-
     @property
     def host_bytes(self) -> int:
         """What adapters take of host memory: those kept, those that arrived, and those under way."""
-        apart = (size for digest, size in self._ahead_bytes().items() if digest not in self.host)
+        apart = (size for digest, size in self._ahead.sizes().items() if digest not in self.host)
         return self.host.used_bytes + sum(apart)
 
     def _trim_host(self) -> None:
         """Let the host cache have no more than the loads ahead leave."""
         excess = self.host_bytes - self.host_budget
         if excess > 0:
-            self._counts.evictions[Residency.HOST] += len(self.host.trim(excess, self._arrived, self._wanted()))
-
-    def _has_place_to_load(self, tenant: str) -> bool:
-        return len(self._ahead) < self._max_ahead or not self._ahead.has_part(tenant, self._max_ahead)
+            self._counts.evictions[Residency.HOST] += len(self.host.trim(excess, self._ahead.arrived, self._wanted()))
 
     def install(self, ref: AdapterRef, tenant: str) -> bool:
         """Bring the adapter to a slot if its tensors are here and the tenant can have one; true once it is there."""
@@ -192,7 +155,7 @@ class AdapterTiers:
         if not self.slots.can_place(adapter, tenant):
             self._refuse_beside_pins(adapter)
             return False
-        if ref.digest in self._arrived:
+        if ref.digest in self._ahead.arrived:
             return self._install_in_slot(adapter, tenant)
         self.host.get(ref.digest)
         began = time.monotonic()
@@ -212,10 +175,10 @@ class AdapterTiers:
         return () if adapter is None else self.slots.to_keep_free(adapter, tenant, passed_over)
 
     def _in_host(self, digest: str) -> bool:
-        return digest in self._arrived or digest in self.host
+        return digest in self._ahead.arrived or digest in self.host
 
     def _loaded(self, digest: str) -> HostAdapter | None:
-        return self._arrived.get(digest) or self.host.peek(digest)
+        return self._ahead.arrived.get(digest) or self.host.peek(digest)
 
     def _refuse_beside_pins(self, adapter: HostAdapter) -> None:
         """Fail an adapter that does not fit beside those that are pinned: its requests would wait for good."""
@@ -244,8 +207,7 @@ class AdapterTiers:
         return True
 
     def _drop_arrival(self, digest: str) -> None:
-        if self._arrived.pop(digest, None) is not None:
-            self._ahead.drop(digest)
+        if self._ahead.drop(digest):
             self._trim_host()  # as one that is merely kept it may be too much
 
     def _refuse(self, digest: str, error: AdapterLoadError) -> None:
@@ -257,18 +219,14 @@ class AdapterTiers:
         """Take in what has come from disk; returns, by digest, what could not be loaded or installed."""
         self.slots.invalidate()
         self._ahead.invalidate()
-        if not self._asked_for_first:
-            self._first_in_line = None
-        self._asked_for_first = False
         for done in self._loader.poll():
             digest = done.ref.digest
-            self._loading_bytes.pop(digest, None)
             outcome = self._checked(done.outcome)
             if isinstance(outcome, AdapterLoadError):
                 self._failures[digest] = outcome
-                self._ahead.drop(digest)
+                self._ahead.fail(digest)
                 continue
-            self._arrived[digest] = outcome
+            self._ahead.arrive(outcome)
             wanted = self._wanted() if self.host.full else {}
             dropped = self.host.put(outcome, self._ahead.users(digest), wanted)
             self._counts.evictions[Residency.HOST] += len(dropped)
@@ -321,7 +279,7 @@ class AdapterTiers:
     def sweep(self, needed: set[str]) -> list[str]:
         """Drop arrivals that nobody waits for any more, and forgotten adapters that nothing needs; returns these."""
         dropped = []
-        for digest in self._arrived.keys() - needed:
+        for digest in self._ahead.arrived.keys() - needed:
             self._drop_arrival(digest)
         for digest in self._forgotten - needed:
             if self._loader.is_pending(digest):
@@ -336,7 +294,7 @@ class AdapterTiers:
     @property
     def wants_sweep(self) -> bool:
         """Whether `sweep` might find anything."""
-        return bool(self._arrived or self._forgotten)
+        return bool(self._ahead.arrived or self._forgotten)
 
     # --- reports -------------------------------------------------------------------------------------------------
 
@@ -348,7 +306,7 @@ class AdapterTiers:
     def take_residents(self) -> list[ResidentAdapter] | None:
         """Return every resident adapter with its fastest tier, or None where nothing changed since the last call."""
         on_device = self.slots.digests()
-        in_host = {*self.host.digests(), *self._arrived}.difference(on_device)
+        in_host = {*self.host.digests(), *self._ahead.arrived}.difference(on_device)
         residents = [
             *(_resident(digest, Residency.DEVICE, self.slots.users(digest)) for digest in sorted(on_device)),
             *(
@@ -370,14 +328,10 @@ class AdapterTiers:
         self.host.check_integrity()
         self._loader.check_integrity()
         self._recent.check_integrity()
-        self._ahead.check_integrity({*self._loader.pending, *self._arrived})
-        if self._loading_bytes.keys() != self._loader.pending:
-            raise RuntimeError("the loads whose bytes are known are not those under way")
-        if self.host_bytes > self.host_budget and set(self.host.digests()) - self._arrived.keys():
+        self._ahead.check_integrity(self._loader.pending)
+        if self.host_bytes > self.host_budget and set(self.host.digests()) - self._ahead.arrived.keys():
             raise RuntimeError("adapters take more of host memory than they may")
-        if any(digest != adapter.digest for digest, adapter in self._arrived.items()):
-            raise RuntimeError("an adapter has arrived under another's name")
-        if on_both := self._arrived.keys() & set(self.slots.digests()):
+        if on_both := self._ahead.arrived.keys() & set(self.slots.digests()):
             raise RuntimeError(f"adapters wait for a slot and have one: {sorted(on_both)}")
 
     def close(self) -> None:
