@@ -78,8 +78,9 @@ class Scoring:
 class SamplingPlan:
     """The tables: `reals` float32 [rows, reals], `numbers` int64 [rows, numbers], `seen` int32 [entries, 2].
 
-    `alternatives` is the most that any row asks for. `filters` tells whether any row has a filter, `sampled` whether
-    any is not greedy, `scored` whether any asks for log-probabilities: what no row needs, no launch computes.
+    `alternatives` is the most that any row asks for. `sampled` tells whether any is not greedy, `top_k`
+    and `top_p` whether any has that filter, `scored` whether any asks for log-probabilities: what no row needs is not
+    computed.
     """
 
     reals: Tensor
@@ -87,8 +88,14 @@ class SamplingPlan:
     seen: Tensor
     alternatives: int
     sampled: bool
-    filters: bool
+    top_k: bool
+    top_p: bool
     scored: bool
+
+    @property
+    def filters(self) -> bool:
+        """Whether any row has top-k or top-p."""
+        return self.top_k or self.top_p
 
     def moved(self, send: Callable[[Tensor], Tensor]) -> "SamplingPlan":
         """Return the plan with its tables where `send` brings them."""
@@ -113,7 +120,8 @@ def plan_choices(rows: Sequence[Choosing]) -> SamplingPlan:
         seen=_table(histories),
         alternatives=max((row.params.logprobs or 0 for row in rows), default=0),
         sampled=any(row.params.temperature > 0 for row in rows),
-        filters=any(_filters(row.params) for row in rows),
+        top_k=any(row.params.temperature > 0 and row.params.top_k > 0 for row in rows),
+        top_p=any(row.params.temperature > 0 and row.params.top_p < 1 for row in rows),
         scored=any(row.params.logprobs is not None for row in rows),
     )
 
@@ -127,7 +135,8 @@ def plan_scores(rows: Sequence[Scoring]) -> SamplingPlan:
         seen=_table(()),
         alternatives=max((row.alternatives for row in rows), default=0),
         sampled=False,
-        filters=False,
+        top_k=False,
+        top_p=False,
         scored=True,
     )
 
@@ -156,7 +165,3 @@ def _reals(params: SamplingParams) -> tuple[float, ...]:
         params.frequency_penalty,
         params.repetition_penalty,
     )
-
-
-def _filters(params: SamplingParams) -> bool:
-    return params.temperature > 0 and (params.top_k > 0 or params.top_p < 1)

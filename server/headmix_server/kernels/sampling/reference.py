@@ -1,7 +1,7 @@
 """The sampler in torch's operations: what the kernels are tested against, and what runs where there are none.
 
 All rows are one computation, and nothing is read back: on a GPU no row waits for the device. Bounds of the filters are
-found by halving an interval of the scores' bits, so nothing is sorted.
+found in the scores' bits, digit by digit from histograms, so nothing is sorted.
 """
 
 import torch
@@ -12,7 +12,8 @@ from headmix_server.kernels.sampling.choice import Choices
 from headmix_server.kernels.sampling.philox import draw_words, gumbel
 from headmix_server.kernels.sampling.plan import NO_TOKEN, Number, Real, SamplingPlan
 
-_LOWEST = -(2**31)
+_DIGITS = ((21, 11), (10, 11), (0, 10))
+"""How far up a number's bits each digit of the search for a bound lies, and how many bits it has."""
 _TOKEN_BITS = 24
 """More than any token's id has."""
 
@@ -77,36 +78,46 @@ def _choose(scores: Tensor, plan: SamplingPlan) -> Tensor:
 def _filter(scores: Tensor, x: Tensor, plan: SamplingPlan) -> Tensor:
     """Tell what top-k, then top-p, then min-p leave: equal scores stay or go together, and the largest always stays."""
     kept = x >= plan.reals[:, Real.LOG_MIN_P, None]
-    if not plan.filters:
-        return kept
-    top_k = plan.numbers[:, Number.TOP_K]
-    wanted = torch.where((top_k > 0) & (top_k < x.shape[1]), top_k, x.shape[1])
-    few = scores >= _largest_bound(scores, wanted, torch.ones_like(scores))[:, None]
-    odds = torch.where(few, x.exp(), 0.0)
-    top_p = plan.reals[:, Real.TOP_P].double()
-    bound = _largest_bound(x, top_p * odds.sum(dim=-1, dtype=torch.float64), odds)
-    return kept & few & ((top_p == 1)[:, None] | (x >= bound[:, None]))
+    if plan.top_k:
+        top_k = plan.numbers[:, Number.TOP_K]
+        wanted = torch.where((top_k > 0) & (top_k < x.shape[1]), top_k, x.shape[1])
+        few = scores >= _largest_bound(scores, wanted, torch.ones_like(scores))[:, None]
+    else:
+        few = torch.ones_like(kept)
+    if plan.top_p:
+        odds = torch.where(few, x.exp(), 0.0)
+        top_p = plan.reals[:, Real.TOP_P].double()
+        bound = _largest_bound(x, top_p * odds.sum(dim=-1, dtype=torch.float64), odds)
+        kept = kept & ((top_p == 1)[:, None] | (x >= bound[:, None]))
+    return kept & few
 
 
 def _largest_bound(x: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     """Return, for every row, the largest number that x of the wanted weight, in all, are not below."""
-    low = torch.full_like(x[:, 0], _LOWEST, dtype=torch.int64)
-    for bit in reversed(range(32)):
-        middle = low + (1 << bit)
-        reached = torch.where(x >= from_sortable(middle)[:, None], weights, 0.0).sum(dim=-1, dtype=torch.float64)
-        low = torch.where(reached >= wanted, middle, low)
-    return from_sortable(low)
+    keys = sortable(x)
+    found = torch.zeros_like(keys[:, :1])
+    above = torch.zeros_like(wanted[:, None], dtype=torch.float64)
+    for shift, bits in _DIGITS:
+        digits = (keys >> shift) - (found << bits)
+        inside = (digits >= 0) & (digits < 1 << bits)
+        masses = torch.zeros(len(keys), 1 << bits, dtype=torch.float64, device=keys.device)
+        masses.scatter_add_(1, digits.clamp(0, (1 << bits) - 1), torch.where(inside, weights, 0.0).double())
+        reach = masses.flip(1).cumsum(1).flip(1) + above  # of each digit and all larger ones
+        digit = ((reach >= wanted[:, None]).sum(dim=1, keepdim=True) - 1).clamp(min=0)
+        above = reach.gather(1, digit) - masses.gather(1, digit)
+        found = (found << bits) + digit
+    return from_sortable(found[:, 0])
 
 
 def sortable(x: Tensor) -> Tensor:
-    """Return integers [..., int64] in the order of the float32 numbers; both zeros are one."""
+    """Return integers from 0 up, below 2^32, in the order of the float32 numbers; both zeros are one."""
     bits = (x + 0.0).view(torch.int32).long()
-    return torch.where(bits < 0, _LOWEST - bits, bits)
+    return torch.where(bits < 0, -1 - bits, bits + 2**31)
 
 
 def from_sortable(keys: Tensor) -> Tensor:
     """Return the float32 numbers of `sortable` integers."""
-    bits = torch.where(keys < 0, _LOWEST - keys, keys)
+    bits = torch.where(keys < 2**31, -1 - keys, keys - 2**31)
     return bits.int().view(torch.float32)
 
 
