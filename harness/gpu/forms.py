@@ -1,5 +1,7 @@
 """What a GPU makes of real weights in each form: `python -m harness.gpu.forms [--base FILE]`; the last line is JSON.
 
+With `--expected FILE` the CPU's answers are read from there, or written if there is no such file yet.
+
 The embedded base answers the same requests on the CPU in float32 and on the GPU in float32, bfloat16, int8 and fp8:
 chats with and without the example adapters, classifications and embeddings, in one batch. Answers that differ from
 the CPU's are counted, not judged: rounding may tip a choice between two near tokens.
@@ -11,7 +13,10 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from headmix_server import LLM, SamplingParams
 
@@ -88,6 +93,16 @@ def answers(base: str, **settings: Any) -> Answers:
         )
 
 
+def expected_answers(base: str, kept: Path | None) -> Answers:
+    """Return what the CPU computes in float32, from a file where it is kept."""
+    if kept is not None and kept.exists():
+        return msgspec.json.decode(kept.read_bytes(), type=Answers)
+    computed = answers(base, device="cpu", dtype="float32")
+    if kept is not None:
+        kept.write_bytes(msgspec.json.encode(computed))
+    return computed
+
+
 def agreement(found: Answers, expected: Answers) -> Agreement:
     """Compare one form with another."""
     pairs = list(zip(found.tokens, expected.tokens, strict=True))
@@ -121,8 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="harness.gpu.forms")
     parser.add_argument("--base", default="smollm2-135m-instruct", help="a name, a folder or a GGUF file")
     parser.add_argument("--device", default="cuda", help="the device that is compared with the CPU")
+    parser.add_argument("--expected", type=Path, help="where the CPU's answers are kept between runs")
     arguments = parser.parse_args()
-    expected = answers(arguments.base, device="cpu", dtype="float32")
+    expected = expected_answers(arguments.base, arguments.expected)
+    print(f"CPU, float32: {expected.seconds:.1f} s", flush=True)
     results: dict[str, object] = {}
     for form in FORMS:
         name = "-".join(form.values())
@@ -132,7 +149,7 @@ def main() -> None:
             results[name] = repr(error)
         else:
             results[name] = asdict(found)
-        print(name, results[name])
+        print(name, results[name], flush=True)
     print(json.dumps(results))
 
 
