@@ -43,17 +43,17 @@ def create_app(state: ApiState) -> FastAPI:
     add_openapi_page(app)
     app.state.headmix = state
     install_handlers(app)
-    # The last one added is the outermost.
     settings = state.settings
+    pace, budget = Pace(settings.body_seconds, settings.min_body_rate), BodyBudget(settings.max_bodies_mib * MIB)
     app.add_middleware(
-        BodyLimit,
-        max_mib=settings.max_body_mib,
-        pace=Pace(settings.body_seconds, settings.min_body_rate),
-        budget=BodyBudget(settings.max_bodies_mib * MIB),
+        RequestLog,
+        metrics=state.metrics,
+        usage=state.usage,
+        bodies=BodyLimit(settings.max_body_mib, pace, budget),
+        refusals=PacedRefusals(
+            RefusalPace(settings.limit_refusals_per_second), most_waiting=settings.max_connections // 4
+        ),
     )
-    app.add_middleware(RequestLog, metrics=state.metrics, usage=state.usage)
-    pace = RefusalPace(settings.limit_refusals_per_second)
-    app.add_middleware(PacedRefusals, pace=pace, most_waiting=settings.max_connections // 4)
     for module in _RESOURCES:
         app.include_router(module.router, responses=document_errors())
     for module in _PROBES:

@@ -143,6 +143,7 @@ class Server:
         try:
             await asyncio.to_thread(parts.preload)
             self._door.open(app)
+            self.http.hand_over(app)
             await self._serve_until_stopped(parts, engine_life)
             if claim.keeper.lost is not None:
                 raise LeaseLostError(claim.keeper.lost)

@@ -69,8 +69,8 @@ def test_adapters_of_all_sizes_come_and_go_in_a_block_for_two_of_the_largest(tie
         deadline = time.monotonic() + 20
         while not tiers.install(ref, "t") and time.monotonic() < deadline:
             assert tiers.poll_loads() == {}
-        lease = tiers.acquire(ref.digest, "t")
-        tiers.release(lease)
+        lease = tiers.slots.acquire(ref.digest, "t")
+        tiers.slots.release(lease)
         tiers.slots.check_integrity([])
         tiers.check_integrity()
         evicted = tiers.take_counts().evictions["device"] + evicted

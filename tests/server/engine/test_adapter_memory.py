@@ -116,7 +116,8 @@ def test_free_bytes_in_two_places_are_no_place_and_what_lies_between_leaves(
     for name in "abcd":
         assert bring(tiers, sized(disk, f"x{name}", 2))
     for name in "bd":
-        tiers.release(tiers.acquire(adapter(f"x{name}").digest, "t"))  # a and c are the first to leave, and lie apart
+        lease = tiers.slots.acquire(adapter(f"x{name}").digest, "t")
+        tiers.slots.release(lease)  # a and c are the first to leave, and lie apart
     assert bring(tiers, sized(disk, "large", 4))
     assert tiers.slots.holds(adapter("xd").digest)
     assert used(tiers) <= 8
@@ -126,12 +127,12 @@ def test_an_adapter_waits_for_those_in_use_and_comes_once_they_are_idle(disk: Fa
     tiers = make_tiers(device=8)
     for name in "abcd":
         assert bring(tiers, sized(disk, f"x{name}", 2))
-    leases = [tiers.acquire(adapter(f"x{name}").digest, "t") for name in "bd"]
+    leases = [tiers.slots.acquire(adapter(f"x{name}").digest, "t") for name in "bd"]
     large = sized(disk, "large", 4)
     assert not bring(tiers, large)
     assert tiers.waits_for_slot(large.digest, "t")
     assert all(tiers.slots.holds(adapter(f"x{name}").digest) for name in "abcd"), "nothing leaves for nothing"
-    tiers.release(leases[0])
+    tiers.slots.release(leases[0])
     assert bring(tiers, large)
     assert tiers.slots.is_current(leases[1])
 

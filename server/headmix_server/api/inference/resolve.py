@@ -79,7 +79,7 @@ async def hold_version(
         return version
 
     version = await run_in_threadpool(resolve)
-    record.concerns(version)
+    record.concerns(version.called_by(record.tenant), version.digest)
     return version
 
 

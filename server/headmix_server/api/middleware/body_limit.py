@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope
 
 from headmix_server.api.middleware.body_budget import ArrivingBody, BodyBudget
 from headmix_server.api.middleware.error_responses import BodyRefused
@@ -35,28 +35,20 @@ class Pace:
 
 
 class BodyLimit:
-    """Wraps the application; a body that is too large, too slow or too much is refused when it is read."""
+    """The limits of all bodies; one that is too large, too slow or too much is refused when it is read."""
 
-    def __init__(self, app: ASGIApp, max_mib: int, pace: Pace, budget: BodyBudget) -> None:
-        self._app = app
+    def __init__(self, max_mib: int, pace: Pace, budget: BodyBudget) -> None:
         self._max_mib = max_mib
         self._pace = pace
         self._budget = budget
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request within the limits."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    def body_of(self, scope: Scope, receive: Receive) -> "Body":
+        """Return a request's body, which is read within the limits."""
         kept = (scope["method"], scope["path"]) != UPLOAD
-        body = _Body(scope, receive, self._pace, self._max_mib * MIB if kept else None, self._budget)
-        try:
-            await self._app(scope, body.receive, send)
-        finally:
-            body.end()
+        return Body(scope, receive, self._pace, self._max_mib * MIB if kept else None, self._budget)
 
 
-class _Body:
+class Body:
     """One request's body; `max_bytes` is None where it is not kept in memory."""
 
     def __init__(self, scope: Scope, receive: Receive, pace: Pace, max_bytes: int | None, budget: BodyBudget) -> None:

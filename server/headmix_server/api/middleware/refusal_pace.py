@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Scope, Send
 
 from headmix_server.api.middleware.request_record import record_in
 from headmix_server.tenancy.failed_keys import network_of
@@ -53,37 +53,23 @@ class RefusalPace:
 
 
 class PacedRefusals:
-    """Wraps the application. At most `most_waiting` answers wait; one more goes out at once.
+    """Answers that are sent later where they are a refusal too many.
 
-    An answer that waits keeps its connection, and others need some.
+    At most `most_waiting` answers wait; one more goes out at once. An answer that waits keeps its connection, and
+    others need some.
     """
 
-    def __init__(self, app: ASGIApp, pace: RefusalPace, most_waiting: int) -> None:
-        self._app = app
+    def __init__(self, pace: RefusalPace, most_waiting: int) -> None:
         self._pace = pace
         self._most_waiting = most_waiting
         self._waiting = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; its answer is sent later where it is a refusal too many."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        kept: list[Message] = []
+    def answer_to(self, scope: Scope, send: Send) -> "PacedAnswer":
+        """Return the way for a request's answer."""
+        return PacedAnswer(self, scope, send)
 
-        async def keep_or_send(message: Message) -> None:
-            if kept or (message["type"] == "http.response.start" and _is_paced(scope, message["status"])):
-                kept.append(message)
-            else:
-                await send(message)
-
-        await self._app(scope, receive, keep_or_send)
-        if kept:
-            await self._wait(scope)
-        for message in kept:
-            await send(message)
-
-    async def _wait(self, scope: Scope) -> None:
+    async def wait(self, scope: Scope) -> None:
+        """Wait until the refusal of a request is due."""
         seconds = self._pace.take(_party(scope), record_in(scope).body_bytes)
         if not seconds or self._waiting >= self._most_waiting:
             return
@@ -92,6 +78,30 @@ class PacedRefusals:
             await asyncio.sleep(seconds)
         finally:
             self._waiting -= 1
+
+
+class PacedAnswer:
+    """One request's answer: sent as it comes, or kept from its first message on until `release`."""
+
+    def __init__(self, paced: PacedRefusals, scope: Scope, send: Send) -> None:
+        self._paced = paced
+        self._scope = scope
+        self._send = send
+        self._kept: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        """Send a message, or keep it where the answer is paced."""
+        if self._kept or (message["type"] == "http.response.start" and _is_paced(self._scope, message["status"])):
+            self._kept.append(message)
+        else:
+            await self._send(message)
+
+    async def release(self) -> None:
+        """Send what was kept, when it is due; call it once everything else about the request is over."""
+        if self._kept:
+            await self._paced.wait(self._scope)
+        for message in self._kept:
+            await self._send(message)
 
 
 def _is_paced(scope: Scope, status: int) -> bool:

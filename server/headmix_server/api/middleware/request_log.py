@@ -1,5 +1,5 @@
 """Around everything that serves a request: its id, log line, metrics and usage, the end of what it holds, and the
-answer to what nobody expected.
+answer to what nobody expected. Its body is read within `BodyLimit`, its answer sent by `PacedRefusals`.
 
 Pure ASGI, so that streams pass through untouched. One line a request: identifiers, status, counts and seconds.
 """
@@ -10,7 +10,9 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headmix_server.api.middleware.body_limit import BodyLimit
 from headmix_server.api.middleware.error_responses import INTERNAL_MESSAGE, error_response
+from headmix_server.api.middleware.refusal_pace import PacedRefusals
 from headmix_server.api.middleware.request_record import RequestRecord, start_record
 from headmix_server.core.errors import InternalError
 from headmix_server.core.observability.logging import get_logger
@@ -27,8 +29,12 @@ _COUNTED = "/v1/"  # probes and scrapes are neither logged above debug nor count
 class RequestLog:
     """Wraps the application; `metrics` counts the requests of the API's own routes, `usage` those of the model."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, usage: UsageMeter) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, usage: UsageMeter, bodies: BodyLimit, refusals: PacedRefusals
+    ) -> None:
         self._app = app
+        self._bodies = bodies
+        self._refusals = refusals
         self._metrics = metrics
         self._usage = usage
         self._log = get_logger("api")
@@ -39,6 +45,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         record = start_record(scope, _request_id(Headers(scope=scope)))
+        body, answer = self._bodies.body_of(scope, receive), self._refusals.answer_to(scope, send)
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -48,10 +55,13 @@ class RequestLog:
                 MutableHeaders(scope=message).update({REQUEST_ID_HEADER: record.request_id, **record.headers})
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 await record.end()
-            await send(message)
+            await answer.send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            try:
+                await self._app(scope, body.receive, send_with_id)
+            finally:
+                body.end()
         except Exception:  # noqa: BLE001 - the last place that can answer; the log has the rest
             self._log.exception("internal error", request_id=record.request_id)
             record.outcome = InternalError.code
@@ -64,6 +74,7 @@ class RequestLog:
             record.holds.end()
             self._finish(scope, record, status)
             await record.end()
+        await answer.release()
 
     def _finish(self, scope: Scope, record: RequestRecord, status: int) -> None:
         route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)

@@ -13,7 +13,6 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from headmix_server.catalog.bytes.holds import HeldUntilEnd
-from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.types import TokenCounts
 from headmix_server.tenancy.keys.principal import Principal
@@ -79,9 +78,9 @@ class RequestRecord:
             except Exception:  # noqa: BLE001 - an answer that is whole must not break over what is done after it
                 get_logger("api").exception("a request's end failed", request_id=self.request_id)
 
-    def concerns(self, version: AdapterVersion) -> None:
+    def concerns(self, adapter: str, digest: str) -> None:
         """Note which adapter the request is about, by the name its tenant has for it."""
-        self.adapter, self.digest = version.called_by(self.tenant), version.digest
+        self.adapter, self.digest = adapter, digest
 
     def seconds(self) -> float:
         """Return the time since the request arrived."""

@@ -76,7 +76,7 @@ async def upload_adapter(request: Request, response: Response, principal: Adapte
     200 where that version has these bytes already.
     """
     published = await receive_and_publish(request, state, principal)
-    record_of(request).concerns(published.version)
+    record_of(request).concerns(published.version.called_by(principal.tenant), published.version.digest)
     response.status_code = 201 if published.created else 200
     return view(state, principal.tenant, published.version)
 
@@ -153,7 +153,7 @@ async def rollback_adapter(
     version = await state.threads.manage(
         principal.tenant, rollback, principal.tenant, name, number, actor=principal.actor
     )
-    record_of(request).concerns(version)
+    record_of(request).concerns(version.called_by(principal.tenant), version.digest)
     return view(state, principal.tenant, version)
 
 

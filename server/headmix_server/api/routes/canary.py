@@ -24,7 +24,7 @@ async def start_canary(
     """
     start, canary = state.library.catalog.canaries.start, Canary(body.version, body.percent)
     current = await state.threads.manage(principal.tenant, start, principal.tenant, name, canary, actor=principal.actor)
-    record_of(request).concerns(current)
+    record_of(request).concerns(current.called_by(principal.tenant), current.digest)
     return view(state, principal.tenant, current)
 
 
@@ -33,7 +33,7 @@ async def end_canary(request: Request, name: OwnName, principal: AdaptersKey, st
     """Send all requests to the current version again."""
     end = state.library.catalog.canaries.end
     current = await state.threads.manage(principal.tenant, end, principal.tenant, name, actor=principal.actor)
-    record_of(request).concerns(current)
+    record_of(request).concerns(current.called_by(principal.tenant), current.digest)
     return view(state, principal.tenant, current)
 
 
@@ -42,5 +42,5 @@ async def promote_canary(request: Request, name: OwnName, principal: AdaptersKey
     """Make the canary the current version; a rollback undoes it."""
     promote = state.library.catalog.canaries.promote
     current = await state.threads.manage(principal.tenant, promote, principal.tenant, name, actor=principal.actor)
-    record_of(request).concerns(current)
+    record_of(request).concerns(current.called_by(principal.tenant), current.digest)
     return view(state, principal.tenant, current)

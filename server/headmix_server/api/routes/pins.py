@@ -21,7 +21,7 @@ async def pin_adapter(request: Request, name: OwnName, principal: AdaptersKey, s
     Answers once it is there; where that fails nothing is pinned.
     """
     version = await until_disconnected(request, state.pinning.pin(principal.tenant, name, actor=principal.actor))
-    record_of(request).concerns(version)
+    record_of(request).concerns(version.called_by(principal.tenant), version.digest)
     return adapter_object(principal.tenant, version, Residency.DEVICE)
 
 
@@ -30,5 +30,5 @@ async def unpin_adapter(request: Request, name: OwnName, principal: AdaptersKey,
     """Let the adapter leave the device again when others need its place."""
     remove = state.library.catalog.pins.remove
     version = await state.threads.manage(principal.tenant, remove, principal.tenant, name, actor=principal.actor)
-    record_of(request).concerns(version)
+    record_of(request).concerns(version.called_by(principal.tenant), version.digest)
     return view(state, principal.tenant, version)

@@ -2,15 +2,20 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from headmix_server.api.middleware.refusal_pace import RefusalPace
 from headmix_server.app.http.connection import ConnectionLimits, HttpConfig
 from headmix_server.app.http.connection_table import ConnectionTable
 from headmix_server.app.http.request_bounds import HeaderLimits
 from headmix_server.core.settings import Settings
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 CLOSING_SECONDS = 5
 """How long a stop waits for the last bytes of responses once the engine is gone."""
@@ -22,6 +27,12 @@ class HttpServer(uvicorn.Server):
     def __init__(self, config: HttpConfig) -> None:
         super().__init__(config)
         self.table = config.table
+
+    def hand_over(self, app: ASGIApp) -> None:
+        """Have requests served by this application from now on, in the place of the one the server began with."""
+        outermost = self.config.loaded_app
+        if isinstance(outermost, ProxyHeadersMiddleware):
+            outermost.app = cast("ASGI3Application", app)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from headmix_server.core.errors import AdapterTooLarge, ServerOverloaded
 from headmix_server.core.messages import LoadReport, ResidentAdapter
-from headmix_server.core.runner import AdapterLoadError, HostAdapter, Lease, Runner
+from headmix_server.core.runner import AdapterLoadError, HostAdapter, Runner
 from headmix_server.core.setting_names import called
 from headmix_server.core.types import AdapterRef, Residency
 from headmix_server.engine.config import UNBOUNDED
@@ -39,7 +39,7 @@ class TierCounts:
 
 
 class AdapterTiers:
-    """Device, host and disk as one: `load` brings an adapter to host memory, `install` to a slot, `acquire` leases it.
+    """Device, host and disk as one: `load` brings an adapter to host memory, `install` to a slot; `slots` leases it.
 
     The host cache has what the loads ahead leave of host memory.
     """
@@ -250,16 +250,6 @@ class AdapterTiers:
                 memory = f"{where} memory for adapters, {_mib(budget)} ({called(setting)})"
                 return AdapterLoadError(f"its {_mib(size)} are more than {memory}", code=AdapterTooLarge.code)
         return None
-
-    # --- leases --------------------------------------------------------------------------------------------------
-
-    def acquire(self, digest: str, tenant: str) -> Lease:
-        """Lease an adapter `install` said is on the device, for a tenant."""
-        return self.slots.acquire(digest, tenant)
-
-    def release(self, lease: Lease) -> None:
-        """Return a lease."""
-        self.slots.release(lease)
 
     # --- down ----------------------------------------------------------------------------------------------------
 

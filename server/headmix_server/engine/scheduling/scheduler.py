@@ -242,7 +242,7 @@ class Scheduler:
         self.kv_cache.admit(sequence.sequence_id, len(sequence.tokens), prefix)
         sequence.num_computed = len(prefix) * self.kv_cache.block_size
         if sequence.adapter is not None:
-            sequence.lease = self.tiers.acquire(sequence.adapter.digest, sequence.tenant)
+            sequence.lease = self.tiers.slots.acquire(sequence.adapter.digest, sequence.tenant)
         if sequence.queue_seconds is None:
             sequence.queue_seconds = self._clock() - sequence.arrived
             sequence.num_cached = sequence.num_computed
@@ -284,7 +284,7 @@ class Scheduler:
         self._runner.release(sequence.sequence_id)
         if sequence.lease is not None:
             lease, sequence.lease = sequence.lease, None
-            self.tiers.release(lease)
+            self.tiers.slots.release(lease)
 
     # --- state ---------------------------------------------------------------------------------------------------
 

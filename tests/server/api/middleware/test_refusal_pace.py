@@ -112,9 +112,11 @@ async def test_answers_without_a_key_are_paced_by_address_and_keys_from_there_ar
         assert [answer.status_code for answer in answers] == [200, 200, 401, 404] * 2
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(refusals: PacedRefusals, scope: Scope, receive: Receive, send: Send) -> None:
     start_record(scope, "req_1")
-    await PlainTextResponse("no", status_code=404)(scope, receive, send)
+    answer = refusals.answer_to(scope, send)
+    await PlainTextResponse("no", status_code=404)(scope, receive, answer.send)
+    await answer.release()
 
 
 async def test_answers_that_wait_leave_connections_to_others() -> None:
@@ -127,12 +129,12 @@ async def test_answers_that_wait_leave_connections_to_others() -> None:
         raise AssertionError("nothing is read")
 
     def ask() -> Coroutine[Any, Any, None]:
-        return app({"type": "http", "client": ("203.0.113.7", 1)}, receive, send)
+        return _refuse(refusals, {"type": "http", "client": ("203.0.113.7", 1)}, receive, send)
 
     pace = RefusalPace(1)
     for _ in range(100):
         pace.take("address:203.0.113.7")
-    app = PacedRefusals(_refuse, pace, most_waiting=1)
+    refusals = PacedRefusals(pace, most_waiting=1)
     waits = asyncio.create_task(ask())
     await asyncio.sleep(0)
     assert not sent

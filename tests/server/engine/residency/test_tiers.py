@@ -97,13 +97,13 @@ def test_what_host_memory_drops_is_counted_and_read_from_disk_again(
 def test_without_host_memory_an_arrival_waits_for_its_slot(make_tiers: Callable[..., AdapterTiers]) -> None:
     tiers = make_tiers(num_slots=1, host_capacity=0)
     bring(tiers, A)
-    lease = tiers.acquire(A.digest, "t")
+    lease = tiers.slots.acquire(A.digest, "t")
     assert not tiers.install(B, "t")
     poll(tiers)
     tiers.sweep({A.digest, B.digest})
     assert tiers.waits_for_slot(B.digest, "t")
     assert not tiers.install(B, "t")
-    tiers.release(lease)
+    tiers.slots.release(lease)
     assert tiers.install(B, "t")
 
 
