@@ -18,6 +18,7 @@ from harness.server.fake_engine import READY, FakeEngine
 from harness.server.migrated_file import migrated_file
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig, BaseShape, ClassifierConfig, HeadPart, Problem, SiteConfig, Sites
+from headmix_adapters.families import can_generate
 from headmix_adapters.text.chat_template import load_chat_template
 from headmix_server.api.app import create_app
 from headmix_server.api.state import ApiState
@@ -239,6 +240,7 @@ def _state(
     return ApiState(
         settings=chosen,
         base=ResolvedBase(name=BASE, folder=folder, shape=base),
+        generates=can_generate(base.model_type),
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.vocab_size),
         text_workers=WorkerPool([WorkerProcess(folder, chosen.text_worker_mib << 20)]),

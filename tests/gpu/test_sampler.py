@@ -38,7 +38,8 @@ def test_the_gpu_chooses_and_scores_as_the_cpu_does(choose: Any, width: int, dty
         logits = hard_rows(width, seed).to(dtype)
         asked = random_asking(width, len(logits), seed)
         plan, none = plan_choices(asked), torch.empty(len(logits), 0)
-        found = choose(logits.to(device), none.to(device), plan.moved(lambda numbers: send(numbers, device)))
+        sent = plan.with_tables(send(table, device) for table in plan.tables)
+        found = choose(logits.to(device), none.to(device), sent)
         assert found.tokens.device == device
         assert_same(found, torch_choose(logits, none, plan), asked)
 

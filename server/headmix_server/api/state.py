@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from time import time
 
 from headmix_adapters.base import ResolvedBase
-from headmix_adapters.families import can_generate
 from headmix_adapters.text.chat_template import ChatTemplate
 from headmix_server.api.public_metrics import PublicMetrics
 from headmix_server.api.threads import Threads
@@ -36,13 +35,14 @@ from headmix_server.text.workers.worker_pool import WorkerPool
 class ApiState:
     """The parts behind the routes. `chat_template` is None where the base has none; `created` is in Unix seconds.
 
-    `tokenizer` is the base's; `vocabularies` has those of adapters that add words to it, and `text_workers` read what
-    would hold up the event loop. `refusal` says at any moment
-    why requests must not be served now, or None where they may.
+    `generates`: the base can continue a text. `tokenizer` is the base's; `vocabularies` has those of adapters that add
+    words to it, and `text_workers` read what would hold up the event loop. `refusal` says at any moment why requests
+    must not be served now, or None where they may.
     """
 
     settings: Settings
     base: ResolvedBase
+    generates: bool
     tokenizer: Tokenizer
     vocabularies: Vocabularies
     text_workers: WorkerPool
@@ -68,11 +68,6 @@ class ApiState:
     threads: Threads = field(default_factory=Threads)
     public_metrics: PublicMetrics = field(default_factory=PublicMetrics)
     created: int = field(default_factory=lambda: int(time()))
-
-    @property
-    def generates(self) -> bool:
-        """Whether the base can continue a text."""
-        return can_generate(self.base.shape.model_type)
 
     def residency(self, tenant: str, digest: str) -> Residency:
         """Return the fastest tier where a tenant's own use has brought the adapter, as the engine last reported.

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
+from headmix_adapters.families import can_generate
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_server.api.state import ApiState
@@ -177,6 +178,7 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
     state = ApiState(
         settings=settings,
         base=base,
+        generates=can_generate(base.shape.model_type),
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.shape.vocab_size),
         text_workers=_text_workers(settings, base.folder, metrics),

@@ -15,7 +15,6 @@ from headmix_server.device.adapters.added_tokens import stack_added_scores
 from headmix_server.device.exchange import Readback
 from headmix_server.device.placed import Placed, take_rows
 from headmix_server.device.sampler import PendingScores, PendingTokens, Sampler
-from headmix_server.kernels.sampling.choice import SamplingBackend
 from headmix_server.models.model import Model
 
 SCORED_AT_ONCE = 256
@@ -25,15 +24,11 @@ Generating = tuple[Placed, SamplingParams]
 
 
 class Generations:
-    """Reads the generations of one model's steps; `sampling` chooses and scores."""
+    """Reads the generations of one model's steps; `sampler` chooses and scores."""
 
-    def __init__(self, model: Model, sampling: SamplingBackend) -> None:
+    def __init__(self, model: Model, sampler: Sampler) -> None:
         self._model = model
-        self._sampler = Sampler(sampling)
-
-    def release(self, sequence_id: int) -> None:
-        """Drop what is kept of a sequence; one not known is no error."""
-        self._sampler.release(sequence_id)
+        self._sampler = sampler
 
     def ask(self, rows: Sequence[Generating], hidden: Tensor, back: Readback) -> "PendingGenerations":
         """Compute what rows are due from the final hidden states [tokens, D]."""

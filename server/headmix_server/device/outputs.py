@@ -22,6 +22,8 @@ from headmix_server.device.exchange import Awaited, Readback
 from headmix_server.device.generations import Generating, Generations
 from headmix_server.device.placed import Placed, take_rows
 from headmix_server.device.pooling import PooledStates
+from headmix_server.device.sampler import Sampler
+from headmix_server.device.token_counts import TokenCounts
 from headmix_server.kernels.sampling.choice import SamplingBackend
 from headmix_server.models.model import Model
 
@@ -31,12 +33,13 @@ class ReadOut:
 
     def __init__(self, model: Model, sampling: SamplingBackend) -> None:
         self._pooled = PooledStates()
-        self._generations = Generations(model, sampling)
+        self._counts = TokenCounts()
+        self._generations = Generations(model, Sampler(sampling, self._counts))
 
     def release(self, sequence_id: int) -> None:
         """Drop what is kept of a sequence; one not known is no error."""
         self._pooled.release(sequence_id)
-        self._generations.release(sequence_id)
+        self._counts.release(sequence_id)
 
     def results(self, placed: Sequence[Placed], hidden: Tensor) -> dict[int, RowResult]:
         """Return every row's result by sequence, from the final hidden states [tokens, D]."""

@@ -32,15 +32,11 @@ _NOTHING_ADDED: Mapping[int, Tensor] = MappingProxyType({})
 
 
 class Sampler:
-    """Chooses and scores by one backend; keeps what has been said by the sequences that are penalised for it."""
+    """Chooses and scores by one backend; `counts` keeps what has been said by the sequences penalised for it."""
 
-    def __init__(self, backend: SamplingBackend) -> None:
+    def __init__(self, backend: SamplingBackend, counts: TokenCounts | None = None) -> None:
         self._backend = backend
-        self._counts = TokenCounts()
-
-    def release(self, sequence_id: int) -> None:
-        """Forget a sequence; one not known is no error."""
-        self._counts.release(sequence_id)
+        self._counts = TokenCounts() if counts is None else counts
 
     def choose(
         self, logits: Tensor, rows: Sequence[tuple[BatchRow, SamplingParams]], added: AddedScores, back: Readback
@@ -65,7 +61,7 @@ class Sampler:
         return PendingScores(_Pending.of(choices, back), [row.alternatives for row in scoring])
 
     def _run(self, logits: Tensor, added: AddedScores, plan: SamplingPlan) -> Choices:
-        sent = plan.moved(lambda numbers: send(numbers, logits.device))
+        sent = plan.with_tables([send(table, logits.device) for table in plan.tables])
         return self._backend.choose(logits, added.scores, sent)
 
 

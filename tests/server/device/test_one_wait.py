@@ -113,7 +113,7 @@ def test_the_reference_computes_without_looking_at_the_numbers() -> None:
     asked = random_asking(500, 12)
     plan = plan_choices(asked)
     with FakeTensorMode() as mode:  # its tensors have no numbers: shapes that depended on them would be refused
-        fake = plan.moved(lambda numbers: mode.from_tensor(numbers).to("meta"))
+        fake = plan.with_tables(mode.from_tensor(table).to("meta") for table in plan.tables)
         for dtype in (torch.float32, torch.bfloat16):
             logits, added = torch.empty(12, 500, dtype=dtype, device="meta"), torch.empty(12, 2, device="meta")
             choices = torch_choose(logits, added, fake)

@@ -11,6 +11,7 @@ from headmix_server.core.types import UNSCORED, SamplingParams
 from headmix_server.device.adapters.added_tokens import AddedScores
 from headmix_server.device.exchange import Readback
 from headmix_server.device.sampler import Sampler, sample
+from headmix_server.device.token_counts import TokenCounts
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.sampling.choice import SamplingBackend
 from headmix_server.kernels.sampling.native import native_choose
@@ -214,7 +215,8 @@ def test_the_most_probable_token_of_equal_ones_is_the_first() -> None:
 
 def test_what_a_sequence_has_said_is_counted_token_by_token_and_forgotten_with_it(backend: SamplingBackend) -> None:
     params = SamplingParams(max_tokens=9, temperature=0, frequency_penalty=0.6)
-    sampler = Sampler(backend)
+    counts = TokenCounts()
+    sampler = Sampler(backend, counts)
     history = [3]
 
     def step() -> int:
@@ -228,6 +230,6 @@ def test_what_a_sequence_has_said_is_counted_token_by_token_and_forgotten_with_i
         return choice.token
 
     found = [step() for _ in range(4)]
-    sampler.release(7)  # preempted: it comes back with all it has said
+    counts.release(7)  # preempted: it comes back with all it has said
     found += [step() for _ in range(4)]
     assert found == [0, 0, 1, 0, 2, 1, 0, 2]

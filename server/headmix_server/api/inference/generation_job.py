@@ -11,13 +11,12 @@ from time import monotonic
 
 from headmix_server.api.inference.charging import counted
 from headmix_server.api.inference.fan_in import fan_in
-from headmix_server.api.inference.resolve import Model
 from headmix_server.api.middleware.request_record import RequestRecord
 from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetails
 from headmix_server.api.state import ApiState
 from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.seeds import for_choice
-from headmix_server.core.types import SamplingParams
+from headmix_server.core.types import AdapterRef, SamplingParams
 from headmix_server.text.completion import CompletionText, Delta
 from headmix_server.text.tokenizer import Tokenizer
 
@@ -26,14 +25,15 @@ from headmix_server.text.tokenizer import Tokenizer
 class Job:
     """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`.
 
-    `weight` is the tenant's share beside others'. `tokenizer` is the model's own, which has the words its adapter adds.
+    `ref` is the adapter, None for the base alone; `weight` is the tenant's share beside others'. `tokenizer` is the
+    model's own, which has the words its adapter adds.
     """
 
     state: ApiState
     record: RequestRecord
     tenant: str
     weight: float
-    model: Model
+    ref: AdapterRef | None
     tokenizer: Tokenizer
     prompts: tuple[tuple[int, ...], ...]
     sampling: SamplingParams
@@ -111,7 +111,7 @@ class Job:
             request_id=f"{name}-{prompt * self.choices + choice}",
             tenant=self.tenant,
             prompt=list(self.prompts[prompt]),
-            adapter=self.model.ref,
+            adapter=self.ref,
             sampling=for_choice(self.sampling, choice),
             weight=self.weight,
         )

@@ -22,8 +22,9 @@ from headmix_server.api.middleware.disconnect import end_tasks, until_disconnect
 from headmix_server.api.middleware.request_record import RequestRecord, record_of
 from headmix_server.api.schemas.body import ModelBody
 from headmix_server.api.state import ApiState
+from headmix_server.core.errors import InternalError
 from headmix_server.core.messages import Classified, Classify, Embed, Embedded
-from headmix_server.core.types import SamplingParams
+from headmix_server.core.types import AdapterRef, SamplingParams
 
 A = TypeVar("A", Classified, Embedded)
 T = TypeVar("T")
@@ -34,15 +35,26 @@ Require = Callable[[Model], object]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request whose model is known and held. `context` is the most tokens of a prompt and its completion."""
+    """A request whose model is known and held. `context` is the most tokens of a prompt and its completion.
+
+    `ref` is the adapter as the engine needs it, None for the base alone.
+    """
 
     state: ApiState
     request: Request
     record: RequestRecord
     admission: Admission
     model: Model
+    ref: AdapterRef | None
     vocabulary: Vocabulary
     context: int
+
+    @property
+    def adapter(self) -> AdapterRef:
+        """The adapter, where the route has required one."""
+        if self.ref is None:
+            raise InternalError("the route needs an adapter and has not required one")
+        return self.ref
 
     async def read_inputs(self, inputs: Sequence[str | Sequence[int]], *, split: bool | None) -> list[list[int]]:
         """Return the ids of texts that nothing is generated for, their tokens reserved.
@@ -64,7 +76,7 @@ class Prepared:
             record=self.record,
             tenant=self.admission.tenant,
             weight=self.admission.limits.weight,
-            model=self.model,
+            ref=self.ref,
             tokenizer=self.vocabulary.tokenizer,
             prompts=tuple(map(tuple, prompts)),
             sampling=sampling,
@@ -91,9 +103,8 @@ class Prepared:
         return answers
 
     async def _ask(self, messages: Sequence[Classify | Embed], kind: type[A]) -> list[A]:
-        ref = self.model.ref
-        if ref is not None:
-            await self.state.fetcher.download(ref.digest, ref.tenant)
+        if self.ref is not None:
+            await self.state.fetcher.download(self.ref.digest, self.ref.tenant)
         return await _side_by_side(self._ask_one(place, message, kind) for place, message in enumerate(messages))
 
     async def _ask_one(self, place: int, message: Classify | Embed, kind: type[A]) -> A:
@@ -107,17 +118,18 @@ async def prepare(
     """Check the body's bounds, resolve and hold its model, and have its vocabulary ready.
 
     Raises:
-        InvalidRequest: there is too much of something in the body.
+        InvalidRequest: there is too much of something in the body, or the adapter was accepted for another base.
         ModelNotFound: as `resolve_model`.
         TaskMismatch: the model cannot do it.
         EngineUnavailable, ServerOverloaded: nobody could compute it now.
     """
     bounds_of(state.settings).check(body)
     model = await resolve_model(request, state, body.model, body.user)
+    ref = None if model.version is None else state.library.ref(model.version, admission.tenant)
     require(model)
     context = context_length(state.engine.require_ready())
     vocabulary = await vocabulary_of(request, state, model, admission.tenant)
-    return Prepared(state, request, record_of(request), admission, model, vocabulary, context)
+    return Prepared(state, request, record_of(request), admission, model, ref, vocabulary, context)
 
 
 async def _side_by_side(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -15,7 +15,6 @@ from headmix_server.catalog.queries import NO_DRAW
 from headmix_server.catalog.rollout.canary import draw_of
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.errors import InternalError, TaskMismatch
-from headmix_server.core.types import AdapterRef
 
 ADAPTER_HEADER = "x-headmix-adapter"
 CANARY_KEY_HEADER = "x-headmix-canary-key"
@@ -31,7 +30,6 @@ class Model:
     name: str
     base_generates: bool
     version: AdapterVersion | None = None
-    ref: AdapterRef | None = None
 
 
 def adapter_header(tenant: str, version: AdapterVersion) -> dict[str, str]:
@@ -58,8 +56,7 @@ async def resolve_model(request: Request, state: ApiState, name: str, user: str 
     if version.canary is not None and "@" not in name:
         record.compared = version.version
     record.headers.update(adapter_header(record.tenant, version))
-    ref = state.library.ref(version, record.tenant)
-    return Model(version.called_by(record.tenant), state.generates, version, ref)
+    return Model(version.called_by(record.tenant), state.generates, version)
 
 
 async def hold_version(
@@ -95,17 +92,17 @@ def require_generation(model: Model) -> None:
         raise TaskMismatch("The base of this server is an encoder: it classifies and does not generate.", param="model")
 
 
-def require_classification(model: Model) -> tuple[ClassifierConfig, AdapterRef]:
-    """Return the classifier's head and artifact, or refuse what has no classification head.
+def require_classification(model: Model) -> ClassifierConfig:
+    """Return the classifier's head, or refuse what has no classification head.
 
     Raises:
         TaskMismatch: the base alone, or an adapter for generation.
     """
-    if model.version is None or model.ref is None:
+    if model.version is None:
         raise TaskMismatch("The base alone has no classification head: name a classifier adapter.", param="model")
     if model.version.task != "classification":
         raise TaskMismatch(f"{model.name!r} is not a classifier.", param="model")
     head = model.version.config.classifier
     if head is None:
         raise InternalError(f"the classifier {model.version.digest} has no head")
-    return head, model.ref
+    return head

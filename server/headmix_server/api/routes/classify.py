@@ -23,7 +23,7 @@ router = APIRouter(tags=["classification"], route_class=GuardedRoute)
 async def classify(request: Request, body: ClassifyRequest, admission: Admitted, state: State) -> ClassifyResponse:
     """Classify one text or several with a classifier adapter."""
     prepared = await prepare(request, body, admission, state, require_classification)
-    head, ref = require_classification(prepared.model)
+    head, ref = require_classification(prepared.model), prepared.adapter
     prompts = await prepared.read_inputs(body.input, split=body.split_special_tokens)
 
     def make(name: str, prompt: list[int]) -> Classify:

@@ -26,7 +26,7 @@ async def create_embeddings(
     """Make a vector of one text or several: the pooled final hidden states of the base or of an adapter on it."""
     prepared = await prepare(request, body, admission, state)
     prompts = await prepared.read_inputs(body.inputs, split=body.split_special_tokens)
-    ref, params = prepared.model.ref, embedding_params(state, body)
+    ref, params = prepared.ref, embedding_params(state, body)
 
     def make(name: str, prompt: list[int]) -> Embed:
         return Embed(

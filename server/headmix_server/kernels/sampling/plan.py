@@ -7,7 +7,7 @@ applies the penalties.
 
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -97,9 +97,15 @@ class SamplingPlan:
         """Whether any row has top-k or top-p."""
         return self.top_k or self.top_p
 
-    def moved(self, send: Callable[[Tensor], Tensor]) -> "SamplingPlan":
-        """Return the plan with its tables where `send` brings them."""
-        return replace(self, reals=send(self.reals), numbers=send(self.numbers), seen=send(self.seen))
+    @property
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The reals, the numbers and what was seen."""
+        return self.reals, self.numbers, self.seen
+
+    def with_tables(self, tables: Iterable[Tensor]) -> "SamplingPlan":
+        """Return the plan with these tables: its own, on another device."""
+        reals, numbers, seen = tables
+        return replace(self, reals=reals, numbers=numbers, seen=seen)
 
 
 def plan_choices(rows: Sequence[Choosing]) -> SamplingPlan:
