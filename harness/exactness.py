@@ -190,10 +190,11 @@ def main() -> int:
     parser.add_argument("--base", default="smollm2-135m-instruct")
     parser.add_argument("--examples", type=Path, default=Path("examples/adapters"))
     parser.add_argument("--requests", type=int, default=24)
+    parser.add_argument("--weights", choices=("auto", "stored", "float32"), default="auto")
     arguments = parser.parse_args()
     base = resolve_base(arguments.base)
     examples = [(path, _classifies(path)) for path in sorted(arguments.examples.glob("*.safetensors"))]
-    engine = build_engine(base, Settings(base=arguments.base, max_batch_tokens=128))
+    engine = build_engine(base, Settings(base=arguments.base, max_batch_tokens=128, weights=arguments.weights))
     model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     with tempfile.TemporaryDirectory() as folder:
         cases = make_cases(base.shape, Path(folder), examples, random_adapters=8, count=arguments.requests)

@@ -1,10 +1,11 @@
 """A tiny random Llama in GGUF, with a byte-level tokenizer, written as llama.cpp's tools write them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter, quantize
 
 CHAT_TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN, LAYERS = 32, 4, 2, 8, 64, 2
@@ -15,11 +16,13 @@ def write_tiny_gguf(
     *,
     seed: int = 0,
     pre_tokenizer: str = "smollm",
+    kinds: Mapping[str, str] = MappingProxyType({}),
     more: Callable[[GGUFWriter], None] = lambda _: None,
 ) -> None:
     """Write the model; its vocabulary is three special tokens, the 256 bytes and one merged token.
 
-    `more` may add fields and tensors.
+    `kinds` are the types that matrices are stored in, by the end of their name: "attn_q": "Q4_1", "": "Q8_0" for
+    all others; without one they are float32. `more` may add fields and tensors.
     """
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *_byte_characters(), "ĊĊ"]
     writer = GGUFWriter(path, "llama")
@@ -47,7 +50,9 @@ def write_tiny_gguf(
     generator = np.random.default_rng(seed)
     for name, shape in _shapes(len(tokens)).items():
         values = np.ones(shape) if len(shape) == 1 else generator.normal(0, 0.2, shape)
-        writer.add_tensor(name, values.astype(np.float32))
+        kind = next((kind for end, kind in kinds.items() if name.removesuffix(".weight").endswith(end)), "F32")
+        number = GGMLQuantizationType[kind if len(shape) > 1 else "F32"]
+        writer.add_tensor(name, quantize(values.astype(np.float32), number), raw_dtype=number)
     more(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

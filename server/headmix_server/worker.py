@@ -130,14 +130,14 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     from headmix_server.device.placement import PlacementError, choose_placement
     from headmix_server.device.runner import TorchRunner
     from headmix_server.models.config import UnsupportedModelError
-    from headmix_server.models.formats.choose_format import choose_format
     from headmix_server.models.loading.registry import load_model
+    from headmix_server.models.loading.stored_weights import choose_weights
 
     _choose_threads(settings.threads)
     try:
         placement = choose_placement(settings.device, settings.dtype)
-        form = choose_format(placement.dtype, settings.quantize, placement.device)
-        model = load_model(base.folder, placement.dtype, form, placement.device)
+        form, stored = choose_weights(base, settings.weights, placement.dtype, settings.quantize, placement.device)
+        model = load_model(base.folder, placement.dtype, form, placement.device, stored)
         adapters = _adapter_memory(settings, placement)
         storage = _make_storage(settings, base, placement, adapters.device)
     except (UnsupportedModelError, PlacementError, NoKernelsError) as error:

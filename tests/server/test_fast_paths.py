@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from harness.bases.families import FAMILIES
 from harness.server.running_server import RunningServer, running_server
@@ -53,6 +54,7 @@ def test_with_a_compiler_every_kernel_is_native_and_memory_is_mapped(tmp_path: P
     assert taken(server, "norms and activations", "by") == "native"
     assert taken(server, "adapter kernels", "kernels") == "native"
     assert taken(server, "memory reserved", "noreserve") is True
+    assert taken(server, "weights", "kept") == "unpacked"  # it is float32
     refused = [event["reason"] for event in server.events("packed matrix products cannot be used")]
     assert taken(server, "matrix products", "format") == ("plain" if refused else "packed")
     assert all(str(reason).startswith("they take") for reason in refused)  # only a busy machine is an excuse
@@ -66,6 +68,14 @@ def test_without_a_compiler_every_kernel_is_torchs_and_the_log_says_why(tmp_path
     assert taken(server, "sampling", "by") == "torch"
     assert taken(server, "norms and activations", "by") == "torch"
     assert taken(server, "adapter kernels", "kernels") == "torch"
+
+
+def test_a_base_of_16_bits_is_multiplied_as_it_is_stored(tmp_path: Path, base: Path) -> None:
+    path = base / "model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    server = serve_and_stop(tmp_path, base)
+    assert (taken(server, "weights", "kept"), taken(server, "weights", "kinds")) == ("stored", ["BF16"])
+    assert taken(server, "matrix products", "format") == "stored"
 
 
 def test_an_int8_base_is_multiplied_in_int8_and_its_inputs_are_quantised_natively(tmp_path: Path, base: Path) -> None:

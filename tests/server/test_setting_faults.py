@@ -35,6 +35,7 @@ FAULTS = [
     ("device", "tpu", "'auto', 'cpu' or 'cuda'"),
     ("dtype", "float16", "'auto', 'float32' or 'bfloat16'"),
     ("quantize", "int4", "'none', 'int8' or 'fp8'"),
+    ("weights", "bfloat16", "'auto', 'stored' or 'float32'"),
     ("prefix_cache", "yes", "'on' or 'off'"),
     ("keys", "", "'on' or 'off'"),
     ("adapter_kernels", "cuda", "'auto', 'native' or 'torch'"),

@@ -21,11 +21,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBase:
-    """A base that is on this machine: `folder` holds config.json, safetensors weights and the tokenizer's files."""
+    """A base that is on this machine: `folder` holds config.json, safetensors weights and the tokenizer's files.
+
+    `gguf` is the file that the folder was converted from.
+    """
 
     name: str
     folder: Path
     shape: BaseShape
+    gguf: Path | None = None
 
 
 def _unheard(_: object) -> None:
@@ -70,12 +74,12 @@ def _resolve_path(name: str, path: Path, cache_dir: Path | None, on_progress: On
         if file.read(4) != b"GGUF":
             raise BaseError(f"{path} is not a GGUF file; a base is a GGUF file or a model folder")
     cache = cache_dir if cache_dir is not None else default_cache_dir()
-    return _resolve_folder(name, _converted(path, cache, on_progress))
+    return _resolve_folder(name, _converted(path, cache, on_progress), path)
 
 
-def _resolve_folder(name: str, folder: Path) -> ResolvedBase:
+def _resolve_folder(name: str, folder: Path, gguf: Path | None = None) -> ResolvedBase:
     folder = folder.resolve()
-    return ResolvedBase(name, folder, read_base_shape(name, folder))
+    return ResolvedBase(name, folder, read_base_shape(name, folder), gguf)
 
 
 def _converted(gguf: Path, cache_dir: Path, on_progress: OnProgress) -> Path:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "Base model": ("base", "device", "dtype", "quantize", "threads", "adapter_kernels", "runner"),
+        "Base model": ("base", "device", "dtype", "quantize", "weights", "threads", "adapter_kernels", "runner"),
         "Server": ("host", "port", "keys", "drain_seconds", "loop_lag_warn_seconds", "log_level", "log_format"),
         "Data": (
             *("data_dir", "preload", "database", "lease_seconds", "artifacts", "artifact_cache_mib"),

@@ -101,6 +101,12 @@ class Settings(BaseSettings):
         description="`int8` stores the base in a quarter of the memory and computes faster; adapters stay "
         "exact. On a GPU `int8` and `fp8` halve the memory, through torchao.",
     )
+    weights: Literal["auto", "stored", "float32"] = Field(
+        "auto",
+        description="How the CPU keeps the base's weights: `stored` as the checkpoint has them (GGUF's Q4_0, Q4_1 and "
+        "Q8_0, bfloat16, float16), unpacked only in the products: the same results from less memory, and faster. "
+        "`float32` unpacks them at start. `auto` uses `stored` where the checkpoint and the machine allow it.",
+    )
     max_model_len: Count = Field(
         0, ge=0, description="Maximum tokens of prompt plus completion; 0 uses the base's own limit."
     )

@@ -45,8 +45,7 @@ class Encoder:
     def __init__(self, sizes: EncoderSizes, checkpoint: Checkpoint, positions: Positions) -> None:
         width, config = sizes.config.hidden_size, sizes.config
         self.config = config
-        words = checkpoint.take("embeddings.word_embeddings.weight", (config.vocab_size, width))
-        self._words = checkpoint.form.table(words)
+        self._words = checkpoint.table("embeddings.word_embeddings.weight", (config.vocab_size, width))
         self._places = checkpoint.take("embeddings.position_embeddings.weight", (sizes.table_positions, width))
         types = checkpoint.take("embeddings.token_type_embeddings.weight", (sizes.token_types, width))
         self._type = types[0].clone()

@@ -94,8 +94,7 @@ def _take_block(sizes: _Sizes, checkpoint: Checkpoint, layer: int, scale: float)
 
 def _take_projection(checkpoint: Checkpoint, name: str, outputs: int, inputs: int) -> Linear:
     """Return a projection whose weight is stored as (in, out)."""
-    stored = checkpoint.take(f"{name}.weight", (inputs, outputs))
-    return checkpoint.form.linear(stored.t().contiguous(), checkpoint.take(f"{name}.bias", (outputs,)))
+    return checkpoint.transposed(name, outputs, inputs)
 
 
 def _take_norm(sizes: _Sizes, checkpoint: Checkpoint, name: str) -> LayerNorm:

@@ -8,19 +8,27 @@ clearly slower.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from headmix_server.core.observability.logging import get_logger
+from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.quantize import best_quantizer, quantize_rows
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.int8_linear import int8_linear
-from headmix_server.models.formats.linear import PlainLinear
-from headmix_server.models.formats.linear_format import Int8Format, LinearFormat, PackedFormat, PlainFormat
+from headmix_server.models.formats.linear import Linear, PlainLinear
+from headmix_server.models.formats.linear_format import (
+    Int8Format,
+    LinearFormat,
+    PackedFormat,
+    PlainFormat,
+    StoredFormat,
+)
 from headmix_server.models.formats.packed_linear import pack_linear
+from headmix_server.models.formats.stored_linear import StoredMatrix, stored_linear
 from headmix_server.models.formats.torchao import TorchaoFormat
 
 CPU = torch.device("cpu")
@@ -34,20 +42,78 @@ INT8_TOLERANCE = 0.03
 _log = get_logger("models")
 
 
+Quantize = Literal["none", "int8", "fp8"]
+Weights = Literal["auto", "stored", "float32"]
+
+
 def choose_format(
-    dtype: torch.dtype, quantize: Literal["none", "int8", "fp8"] = "none", device: torch.device = CPU
+    dtype: torch.dtype, quantize: Quantize = "none", device: torch.device = CPU, kinds: Collection[str] = ()
 ) -> LinearFormat:
     """Return the format for a base that computes in `dtype` on a device.
+
+    `kinds` are those of the checkpoint's matrices to keep as they are stored.
 
     Raises:
         UnsupportedModelError: the quantisation asked for is not to be had here.
     """
     form = _choose(dtype, quantize, device)
+    form = StoredFormat(form) if kinds else form
     _log.info("matrix products", format=form.name)
     return form
 
 
-def _choose(dtype: torch.dtype, quantize: Literal["none", "int8", "fp8"], device: torch.device) -> LinearFormat:
+def stored_fault(dtype: torch.dtype, quantize: Quantize, device: torch.device) -> str:
+    """Return why weights cannot be kept as they are stored here, or an empty string."""
+    if quantize != "none":
+        return f"--quantize {quantize} changes them"
+    if device != CPU:
+        return f"it computes on a CPU, not on {device}"
+    if dtype != torch.float32:
+        return f"it computes in float32, not in {dtype}"
+    return "" if load_native() else "there are no native kernels on this machine"
+
+
+def choose_kinds(wanted: Weights, kinds: Collection[str], fault: str) -> Collection[str]:
+    """Return which kinds of stored weights to keep as they are: all, or none where float32 is wanted or faster.
+
+    `fault` is what `stored_fault` says. The choice and its reason are logged.
+
+    Raises:
+        UnsupportedModelError: they are wanted as stored, which is not to be had here.
+    """
+    if wanted == "stored" and fault:
+        raise UnsupportedModelError(f"--weights stored is not served here: {fault}")
+    keep, reason = _why_keep(wanted, kinds, fault)
+    _log.info("weights", kept="stored" if keep else "unpacked", kinds=sorted(kinds), reason=reason)
+    return kinds if keep else ()
+
+
+def _why_keep(wanted: Weights, kinds: Collection[str], fault: str) -> tuple[bool, str]:
+    if wanted == "float32" or fault:
+        return False, fault or "--weights float32"
+    if not kinds:
+        return False, "the checkpoint stores nothing narrower that is multiplied as stored"
+    if wanted == "stored":
+        return True, "--weights stored"
+    slow = _stored_slowness()
+    return not slow, slow or "the checkpoint stores them so, and products with them are as fast"
+
+
+@torch.inference_mode()
+def _stored_slowness() -> str:
+    """Return how much slower than packed float32 products with stored weights are; empty where they are not clearly."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(PROBE_OUT, PROBE_IN, generator=generator).bfloat16()
+    inputs = [torch.randn(rows, PROBE_IN, generator=generator) for rows in PROBE_ROWS]
+    stored = stored_linear([StoredMatrix("BF16", weight)])
+    try:
+        packed: Linear = pack_linear(weight.float())
+    except (AttributeError, RuntimeError, NotImplementedError):
+        packed = PlainLinear(weight.float())
+    return _slowness(stored, packed, inputs)
+
+
+def _choose(dtype: torch.dtype, quantize: Quantize, device: torch.device) -> LinearFormat:
     if quantize != "none" and device.type == "cuda":
         return TorchaoFormat(quantize, device)
     if quantize == "fp8":
@@ -78,9 +144,14 @@ def _packing_fault() -> str:
         return f"{type(error).__name__}: {error}"
     if max(errors) > TOLERANCE * PROBE_IN**0.5:
         return f"they differ from plain ones by {max(errors):.1e}"
-    taken, plainly = (sum(times) for times in zip(*(_best((packed, plain), x) for x in inputs), strict=True))
-    slow = taken > CLEARLY_SLOWER * plainly
-    return f"they take {taken * 1e6:.0f} us where plain ones take {plainly * 1e6:.0f}" if slow else ""
+    return _slowness(packed, plain, inputs)
+
+
+def _slowness(product: Linear, other: Linear, inputs: Sequence[Tensor]) -> str:
+    """Return how much slower a product is than another; empty where it is not clearly slower."""
+    taken, others = (sum(times) for times in zip(*(_best((product, other), x) for x in inputs), strict=True))
+    slow = taken > CLEARLY_SLOWER * others
+    return f"they take {taken * 1e6:.0f} us where {type(other).__name__} takes {others * 1e6:.0f}" if slow else ""
 
 
 @torch.inference_mode()

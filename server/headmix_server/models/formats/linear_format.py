@@ -4,15 +4,18 @@ A format decides about memory too: a packed head needs the table of token embedd
 tied, and a base must stay within 1.3 times its format's size.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.quantize import RowQuantizer
+from headmix_server.kernels.stored_products import pack
 from headmix_server.models.formats.int8_linear import int8_linear, int8_table
 from headmix_server.models.formats.linear import Linear, PlainLinear, plain_linear
 from headmix_server.models.formats.packed_linear import pack_linear
+from headmix_server.models.formats.stored_linear import StoredMatrix, StoredTable, linear_of, stored_linear
 from headmix_server.models.layers.token_table import PlainTable, TokenTable, narrow_exactly
 
 TABLE_SHARE = 0.3
@@ -78,6 +81,43 @@ class PackedFormat:
             get_logger("models").info("the head is not packed: its table is too large a part of this base")
             return PlainTable(rows, rows.dtype), PlainLinear(rows)
         return table, self.linear(rows)
+
+
+class StoredFormat:
+    """Float32 on a CPU with the numbers of the checkpoint as they are, where they are narrower; `rest` has the others.
+
+    A table and its tied head are the same blocks.
+    """
+
+    name = "stored"
+
+    def __init__(self, rest: LinearFormat) -> None:
+        self._rest = rest
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """See `LinearFormat`."""
+        return self._rest.linear(weight, bias)
+
+    def table(self, rows: Tensor) -> TokenTable:
+        """See `LinearFormat`."""
+        return self._rest.table(rows)
+
+    def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
+        """See `LinearFormat`."""
+        return self._rest.tied(rows, parameters)
+
+    def stored_linear(self, parts: Sequence[StoredMatrix], bias: Tensor | None = None) -> Linear:
+        """Make a projection of matrices whose results stand side by side."""
+        return stored_linear(parts, bias)
+
+    def stored_table(self, rows: StoredMatrix) -> TokenTable:
+        """Make the look-up of an embedding table."""
+        return StoredTable(pack(rows.rows, rows.kind))
+
+    def stored_tied(self, rows: StoredMatrix) -> tuple[TokenTable, Linear]:
+        """Make look-up and head of one table."""
+        packed = pack(rows.rows, rows.kind)
+        return StoredTable(packed), linear_of([packed])
 
 
 class Int8Format:

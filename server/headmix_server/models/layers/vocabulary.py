@@ -23,7 +23,7 @@ class Vocabulary:
 
 def take_vocabulary(checkpoint: Checkpoint, name: str, shape: tuple[int, int], *, tied: bool) -> Vocabulary:
     """Read the table `name` and its head, which a tied checkpoint may hold a second time."""
-    rows, form = checkpoint.take(name, shape), checkpoint.form
     if tied:
-        return Vocabulary(*form.tied(rows, checkpoint.parameters), tied=True)
-    return Vocabulary(form.table(rows), form.linear(checkpoint.take(HEAD, shape)), tied=False)
+        return Vocabulary(*checkpoint.tied(name, shape), tied=True)
+    table = checkpoint.table(name, shape)
+    return Vocabulary(table, checkpoint.linear(HEAD.removesuffix(".weight"), *shape, bias=False), tied=False)

@@ -1,11 +1,14 @@
 """Which family serves which `model_type`. A family's module is imported when one of its bases is loaded."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
 
+from headmix_adapters.base.gguf.stored_tensors import StoredTensor
 from headmix_adapters.families import FAMILIES
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.linear_format import PLAIN, LinearFormat
@@ -43,8 +46,16 @@ def family_module(model_type: object) -> FamilyModule:
     return module
 
 
-def load_model(folder: Path, dtype: torch.dtype, form: LinearFormat = PLAIN, device: torch.device = CPU) -> Model:
+def load_model(
+    folder: Path,
+    dtype: torch.dtype,
+    form: LinearFormat = PLAIN,
+    device: torch.device = CPU,
+    stored: Mapping[str, StoredTensor] = MappingProxyType({}),
+) -> Model:
     """Load the base in a checkpoint folder to a device, its matrices in the given format.
+
+    `stored` has those that the GGUF file stores of which the folder was converted.
 
     Raises:
         UnsupportedModelError: its family or an option of its config is not served, or its weights are not what the
@@ -55,4 +66,4 @@ def load_model(folder: Path, dtype: torch.dtype, form: LinearFormat = PLAIN, dev
     family = family_module(raw.get("model_type"))
     reader = ConfigReader(raw, read_json(generation) if generation.is_file() else None)
     with device:  # for what a family computes itself, as rotary frequencies
-        return family.load(reader, lambda prefix: Checkpoint(folder, dtype, form, prefix, device))
+        return family.load(reader, lambda prefix: Checkpoint(folder, dtype, form, prefix, device, stored))

@@ -5,18 +5,23 @@ go of: what a format makes of them is all that stays. What is not taken by the f
 parts the code does not know is refused rather than half used.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from headmix_adapters.base import BaseError, weight_files
+from headmix_adapters.base.gguf.stored_tensors import StoredTensor
 from headmix_server.kernels.row_ops import choose_row_ops
+from headmix_server.kernels.stored_products import FLOATS, KINDS
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.linear import Linear
-from headmix_server.models.formats.linear_format import LinearFormat
+from headmix_server.models.formats.linear_format import LinearFormat, StoredFormat
+from headmix_server.models.formats.stored_linear import StoredMatrix
+from headmix_server.models.layers.token_table import TokenTable
 
 _PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
@@ -30,11 +35,17 @@ class Checkpoint:
     """The safetensors files of a folder as one mapping.
 
     `prefix` is what stands before every name of the family's own model where a head was saved with it; it is optional
-    in the file, and names asked for are without it.
+    in the file, and names asked for are without it. `stored` has the matrices that a GGUF file stores otherwise.
     """
 
     def __init__(
-        self, folder: Path, dtype: torch.dtype, form: LinearFormat, prefix: str = "", device: torch.device = CPU
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        form: LinearFormat,
+        prefix: str = "",
+        device: torch.device = CPU,
+        stored: Mapping[str, StoredTensor] = MappingProxyType({}),
     ) -> None:
         self.dtype = dtype
         self.device = device
@@ -44,6 +55,7 @@ class Checkpoint:
         for shard in _files(folder):
             for name, tensor in load_file(shard).items():  # mapped, not read: memory is taken once it is copied
                 self._tensors[_short(name, prefix)] = tensor
+        self._stored = {_short(name, prefix): tensor for name, tensor in stored.items()}
         self.parameters = sum(tensor.numel() for tensor in self._tensors.values())
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -68,9 +80,58 @@ class Checkpoint:
 
     def stacked(self, parts: Sequence[tuple[str, int]], inputs: int, *, bias: bool) -> Linear:
         """Join maps of the same input, each a name and its outputs, into one whose results stand side by side."""
-        weights = [self.take(f"{name}.weight", (outputs, inputs)) for name, outputs in parts]
-        biases = [self.take(f"{name}.bias", (outputs,)) for name, outputs in parts] if bias else None
-        return self.form.linear(_join(weights), None if biases is None else _join(biases))
+        shapes = [(f"{name}.weight", (outputs, inputs)) for name, outputs in parts]
+        form, matrices = self._take_stored(shapes)
+        weights = [] if matrices else [self.take(name, shape) for name, shape in shapes]
+        biases = _join([self.take(f"{name}.bias", (outputs,)) for name, outputs in parts]) if bias else None
+        return form.stored_linear(matrices, biases) if form else self.form.linear(_join(weights), biases)
+
+    def transposed(self, name: str, outputs: int, inputs: int) -> Linear:
+        """Return `name.weight`, which is (in, out), and `name.bias` as one map; raises as `take` does."""
+        place, bias = (f"{name}.weight", (inputs, outputs)), self.take(f"{name}.bias", (outputs,))
+        form, matrices = self._take_stored([place], transposed=True)
+        if form:
+            return form.stored_linear(matrices, bias)
+        return self.form.linear(self.take(*place).t().contiguous(), bias)
+
+    def table(self, name: str, shape: tuple[int, int]) -> TokenTable:
+        """Return a tensor as a table of embeddings; raises as `take` does."""
+        form, matrices = self._take_stored([(name, shape)])
+        return form.stored_table(matrices[0]) if form else self.form.table(self.take(name, shape))
+
+    def tied(self, name: str, shape: tuple[int, int]) -> tuple[TokenTable, Linear]:
+        """Return a tensor as a table of embeddings and as the head tied to it; raises as `take` does."""
+        form, matrices = self._take_stored([(name, shape)])
+        return form.stored_tied(matrices[0]) if form else self.form.tied(self.take(name, shape), self.parameters)
+
+    def _take_stored(
+        self, places: Sequence[tuple[str, tuple[int, int]]], *, transposed: bool = False
+    ) -> tuple[StoredFormat | None, list[StoredMatrix]]:
+        """Return matrices as they are stored, which the checkpoint then no longer has, and the format that keeps them.
+
+        Neither where the format keeps none so, or where one of them is float32, missing or of another shape: `take`
+        will say which.
+        """
+        if not isinstance(self.form, StoredFormat):
+            return None, []
+        found = [self._find_stored(name, shape, transposed=transposed) for name, shape in places]
+        matrices = [matrix for matrix in found if matrix is not None]
+        if len(matrices) < len(found):
+            return None, []
+        for name, _ in places:
+            del self._tensors[name]
+            self._stored.pop(name, None)
+        return self.form, matrices
+
+    def _find_stored(self, name: str, shape: tuple[int, int], *, transposed: bool) -> StoredMatrix | None:
+        tensor, stored = self._tensors.get(name), self._stored.get(name)
+        if tensor is None or tuple(tensor.shape) != shape:
+            return None
+        if stored is not None and stored.kind in KINDS and not transposed:
+            rows = torch.from_numpy(stored.rows)
+            return StoredMatrix(stored.kind, rows.view(FLOATS[stored.kind]) if stored.kind in FLOATS else rows)
+        kind = next((kind for kind, dtype in FLOATS.items() if dtype == tensor.dtype), None)
+        return None if kind is None else StoredMatrix(kind, tensor.t() if transposed else tensor)
 
     def refuse_rest(self, ignored: tuple[str, ...] = ()) -> None:
         """Check that every tensor was taken, apart from those whose name begins or ends with one of `ignored`.
