@@ -17,7 +17,7 @@ class FixedNumbers:
         self.on_device = torch.zeros(count, dtype=torch.int32, device=device)
         pinned = device.type == "cuda" and torch.cuda.is_available()
         self._host = torch.zeros(count, dtype=torch.int32, device="cpu", pin_memory=pinned)
-        self.staged: np.ndarray[tuple[int, ...], np.dtype[np.int32]] = self._host.numpy()
+        self.staged: np.ndarray[tuple[int, ...], np.dtype[np.int32]] = np.zeros(count, np.int32)
 
     def write(self, numbers: Sequence[int]) -> None:
         """Write all of them."""
@@ -26,4 +26,5 @@ class FixedNumbers:
 
     def send(self) -> None:
         """Copy what is staged to the device."""
+        self._host.copy_(torch.tensor(self.staged, device="cpu"))
         self.on_device.copy_(self._host, non_blocking=True)
