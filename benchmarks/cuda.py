@@ -1,4 +1,4 @@
-"""A decode step on a GPU beside its floor and beside PEFT: random weights in Llama's shapes of 1B and 7B parameters.
+"""A decode step on a GPU next to its floor and next to PEFT: random weights in Llama's shapes of 1B and 7B parameters.
 
     python -m benchmarks.cuda [--shape 1b --shape 7b] [--skip-peft]
 
@@ -135,7 +135,7 @@ def base_shape(config: dict[str, Any]) -> BaseShape:
 
 
 def random_image(base: BaseShape) -> AdapterImage:
-    """Draw the preset's adapter; every slot gets a copy of its own, so what is read differs."""
+    """Draw the preset's adapter; every slot gets its own copy, so what is read differs."""
     from safetensors.torch import save
 
     config = AdapterConfig(method="kernel-mix", task="generation", base=base, sites=kernel_mix_sites(PRESET))

@@ -37,7 +37,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Return the runs of a results file; none where there is no such file."""
+    """Return the runs of a results file; none if there is no such file."""
     if not path.exists():
         return []
     decoder = msgspec.json.Decoder(Run)

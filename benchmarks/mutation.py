@@ -170,7 +170,7 @@ def _mutmut(folder: Path, processes: int, names: Sequence[str], seconds: float) 
 
 
 def _exit_codes(folder: Path) -> dict[str, int | None]:
-    """Return every mutant with the exit code of its tests, None where they did not run."""
+    """Return every mutant with the exit code of its tests, None if they did not run."""
     codes: dict[str, int | None] = {}
     for file in (folder / "mutants").rglob("*.py.meta"):
         codes |= json.loads(file.read_text(encoding="utf-8"))["exit_code_by_key"]

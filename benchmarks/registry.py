@@ -1,7 +1,7 @@
 """What a registry of 10,000 adapters costs: `python -m benchmarks.registry`; the last line is JSON.
 
 A real server (both processes, the runner without a model, SQLite and a folder) over loopback: its start, lists, looking
-up one adapter, uploads, and its memory; beside it the same server without adapters. Seconds are medians; `_worst` is
+up one adapter, uploads, and its memory; next to it the same server without adapters. Seconds are medians; `_worst` is
 the slowest.
 """
 

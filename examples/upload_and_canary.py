@@ -1,4 +1,4 @@
-"""Roll out a new version: upload it beside the current one, send it a part of the requests, promote it, go back.
+"""Roll out a new version: upload it next to the current one, send it a part of the requests, promote it, go back.
 
 python examples/upload_and_canary.py
 """

@@ -11,7 +11,7 @@ EVERY_SECONDS = 30.0
 
 
 class Progress:
-    """Shows a share of the whole and a few words beside it."""
+    """Shows a share of the whole and a few words next to it."""
 
     def __init__(self, name: str) -> None:
         console = Console(stderr=True)

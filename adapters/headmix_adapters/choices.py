@@ -13,7 +13,7 @@ def choices_after(error: msgspec.MsgspecError, kind: object) -> str:
     """Return what to say after the error of a text that could not be decoded as `kind`; nothing without choices."""
     found = _INVALID.fullmatch(str(error))
     choices = [] if found is None else sorted(_choices(_at(inspect.type_info(kind), found["path"])))
-    return f"; it can be {', '.join(choices)}" if choices else ""
+    return f"; it must be one of {', '.join(choices)}" if choices else ""
 
 
 def _at(kind: inspect.Type, path: str) -> list[inspect.Type]:

@@ -85,7 +85,7 @@ class Sites(_Frozen, frozen=True, omit_defaults=True):
 class BaseShape(_Frozen, frozen=True, omit_defaults=True):
     """The dimensions and identity of the base an adapter belongs to.
 
-    Only adapters with MLP sites need the last two: the width of the MLP, 0 where it is not told, and whether its input
+    Only adapters with MLP sites need the last two: the width of the MLP, 0 if it is not told, and whether its input
     projection is a gate and an up projection stacked (gate first) or one projection alone.
     """
 
@@ -105,7 +105,7 @@ class BaseShape(_Frozen, frozen=True, omit_defaults=True):
 class ClassifierConfig(_Frozen, frozen=True):
     """The classification head: how token states become one vector, and that vector one score a label.
 
-    With `pad_token`, pooling `last` reads the last token of another id, and the first where there is none, as
+    With `pad_token`, pooling `last` reads the last token of another id, and the first if there is none, as
     transformers' decoders do. It is absent from the JSON where it is unset.
     """
 

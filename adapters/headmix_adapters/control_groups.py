@@ -27,7 +27,7 @@ def control_groups(root: Path, controller: str) -> Iterator[Path]:
     for mount in _mounts(root, controller):
         group = PurePosixPath(own[mount.version])
         below = group.relative_to(mount.top) if group.is_relative_to(mount.top) else PurePosixPath()
-        # In a container without a namespace of its own for groups the path is the host's, and its group is at the top.
+        # In a container without its own namespace for groups the path is the host's, and its group is at the top.
         folder = mount.place / below if ".." not in below.parts else mount.place
         yield folder
         for parent in folder.parents:

@@ -154,7 +154,7 @@ def family_of(model_type: str) -> Family:
 
 
 def can_generate(model_type: str) -> bool:
-    """Tell whether a base continues texts; one whose family is not in the table is taken to."""
+    """Return whether a base continues texts; one whose family is not in the table is taken to."""
     family = FAMILIES.get(model_type)
     return family is None or family.generates
 

@@ -82,7 +82,7 @@ def pool_text(config: ClassifierConfig, states: Tensor, tokens: Sequence[int]) -
 
 
 def last_place(tokens: Sequence[int], pad_token: int) -> int | None:
-    """Return the place of the last token that is not the padding token; None where there is none."""
+    """Return the place of the last token that is not the padding token; None if there is none."""
     return next((at for at in reversed(range(len(tokens))) if tokens[at] != pad_token), None)
 
 

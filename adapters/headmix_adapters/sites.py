@@ -20,7 +20,7 @@ class Term:
     I the MLP's width, U the rows of its input projection (2 I, gate before up, where it is gated).
 
     `input` says what the term reads: x the block's input, k the base's raw key, a the heads' attention output, m the
-    MLP's input (after its norm, where there is one before it), i the MLP's activated inner product.
+    MLP's input (after its norm, if there is one before it), i the MLP's activated inner product.
     """
 
     site: str

@@ -1,1 +1,1 @@
-"""The yardstick: headmix beside what a user would pick instead, on one machine, in one run (`make bench`)."""
+"""The yardstick: headmix next to what a user would pick instead, on one machine, in one run (`make bench`)."""

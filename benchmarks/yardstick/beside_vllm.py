@@ -1,6 +1,6 @@
 """Workload W on vLLM's CPU build and on ours, in turn (`make bench-vllm`); the last line is one JSON object.
 
-vLLM has an environment of its own, `.venv-vllm`. Its adapters are the LoRAs that ours equal, all without biases, which
+vLLM has its own environment, `.venv-vllm`. Its adapters are the LoRAs that ours equal, all without biases, which
 vLLM does not serve. It reserves room for the next rank it allows, 128.
 """
 

@@ -62,7 +62,7 @@ def _int8_product(side: int) -> Callable[[], object]:
 
 
 def _best(run: Callable[[], object]) -> float:
-    """Return the shortest of a few runs: a ceiling is what the machine can do, not what it did beside others."""
+    """Return the shortest of a few runs: a ceiling is what the machine can do, not what it did next to others."""
     times = []
     for _ in range(REPEATS + 1):
         began = time.perf_counter()
@@ -72,7 +72,7 @@ def _best(run: Callable[[], object]) -> float:
 
 
 def count_weights(folder: Path) -> Weights:
-    """Read a checkpoint's headers; the embedding is the head where there is no other."""
+    """Read a checkpoint's headers; the embedding is the head if there is no other."""
     sizes: dict[str, int] = {}
     for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:

@@ -10,7 +10,7 @@ class Sizes:
 
     Workload W is `requests` requests of `prompt` and `output` tokens. `loads` and `half_load` are shares of the
     measured capacity at which Poisson arrivals come. `registered` adapters are asked for by Zipf's law. `settings` are
-    what the server and the engines have beside their defaults.
+    what the server and the engines have next to their defaults.
     """
 
     rounds: int = 5

@@ -10,7 +10,7 @@ One root, so `except HeadmixError` catches everything this package means to rais
     ├── DigestMismatchError             downloaded bytes are not the ones the server named
     ├── StreamError                     an error event in the middle of a stream, or a stream cut short
     └── APIError                        the server answered with an error
-        ├── BadRequestError             400, and any 4xx without a class of its own
+        ├── BadRequestError             400, and any 4xx without its own class
         │   ├── ContextLengthError      prompt + max_tokens do not fit
         │   ├── TaskMismatchError       generation asked of a classifier, or the reverse
         │   └── AdapterTooLargeError    422: more than the server's memory for adapters can hold
@@ -35,7 +35,7 @@ from dataclasses import dataclass
 class ErrorDetail:
     """What a server said about a failure: the `error` object's fields and the response's.
 
-    `should_retry` is false where it said that sending the same again is of no use.
+    `should_retry` is false if it said that sending the same again is of no use.
     """
 
     message: str
@@ -113,7 +113,7 @@ class APIError(_ServerSaid):
 
 
 class BadRequestError(APIError):
-    """The request is at fault (400); `param` names the parameter where there is one."""
+    """The request is at fault (400); `param` names the parameter if there is one."""
 
 
 class ContextLengthError(BadRequestError):
@@ -173,7 +173,7 @@ class EngineUnavailableError(ServiceUnavailableError):
 
 
 class InternalServerError(APIError):
-    """The server failed (any 5xx without a class of its own)."""
+    """The server failed (any 5xx without its own class)."""
 
 
 class NumericalError(InternalServerError):

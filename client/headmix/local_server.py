@@ -34,7 +34,7 @@ def find_local_key(base_url: str) -> LocalKey | None:
     """The administrator's key of the server at this URL, where that runs on this machine and was started here.
 
     Looked for in the folder that HEADMIX_DATA_DIR names, else in `.headmix*` of the current one. A key is only given
-    for the server that wrote it: beside it lies the address that this server answers on.
+    for the server that wrote it: next to it lies the address that this server answers on.
     """
     if not is_local(base_url):
         return None

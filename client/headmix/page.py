@@ -17,5 +17,5 @@ class Page(Generic[T]):
 
 
 def next_page(request: Request[Page[T]], page: Page[T]) -> Request[Page[T]] | None:
-    """The request for the page after this one, None where it was the last."""
+    """The request for the page after this one, None if it was the last."""
     return None if page.after is None else replace(request, query={**request.query, "after": page.after})

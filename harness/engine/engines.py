@@ -260,5 +260,5 @@ class Bench:
 
 
 def is_terminal(output: Output) -> bool:
-    """Tell whether an output ends its request."""
+    """Return whether an output ends its request."""
     return isinstance(output, Classified | Embedded | Failed | AdapterLoaded) or output.finish_reason is not None

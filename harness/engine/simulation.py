@@ -71,7 +71,7 @@ class Simulation:
         self._open: Counter[str] = Counter()
 
     def run(self, arrivals: Iterable[Arrival], until: float, floods: Iterable[Flood] = ()) -> Record:
-        """Take in arrivals as they come and step, until the given time or until nothing is left to do."""
+        """Take in arrivals as they arrive and step, until the given time or until nothing is left to do."""
         coming = sorted(arrivals, key=lambda arrival: arrival.at)
         place = 0
         while self.now < until:

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(name: str, seconds: float) -> dict[str, Any]:
-    """Run a target in a process of its own and return its figures."""
+    """Run a target in its own process and return its figures."""
     folder = WORK / name
     for part in ("kept", "faults"):
         shutil.rmtree(folder / part, ignore_errors=True)

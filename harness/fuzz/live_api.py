@@ -95,7 +95,7 @@ class LiveApi:
         return read
 
     def send_bytes(self, data: bytes) -> Answer | None:
-        """Send bytes as they are and nothing after them; None where the server closes without an answer."""
+        """Send bytes as they are and nothing after them; None if the server closes without an answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS) as connection:
             try:
                 connection.sendall(data)

@@ -1,4 +1,4 @@
-"""One run of one target, in a process of its own: `python -m harness.fuzz.run TARGET SECONDS FOLDER`.
+"""One run of one target, in its own process: `python -m harness.fuzz.run TARGET SECONDS FOLDER`.
 
 With Atheris, libFuzzer mutates what Hypothesis draws its choices from and keeps what reaches new code; without it,
 Hypothesis draws at random. Says on its first line which of the two it is.

@@ -2,7 +2,7 @@
 
 Such a machine has Python, torch with CUDA, Triton and transformers, and what those need. The kit is a folder with
 wheels of everything else that headmix's server and its tests import, at this environment's versions but for that
-machine's Python, and `run.sh`, which installs them beside the machine's own packages and runs `harness.gpu.proof`.
+machine's Python, and `run.sh`, which installs them next to the machine's own packages and runs `harness.gpu.proof`.
 FlashInfer is left out for its size: `--with flashinfer-python` packs it.
 """
 

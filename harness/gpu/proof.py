@@ -1,6 +1,6 @@
 """Everything that only a GPU can show, one stage after another: `python -m harness.gpu.proof` (`make gpu-proof`).
 
-Each stage is a process of its own with a time limit, so one that fails or hangs costs the others nothing. Its output
+Each stage is its own process with a time limit, so one that fails or hangs costs the others nothing. Its output
 goes to a file; the JSON it prints last becomes part of the proof's own last line.
 """
 
@@ -28,7 +28,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a stage. `status` is its exit status, or None where its time ran out."""
+    """What became of a stage. `status` is its exit status, or None if its time ran out."""
 
     name: str
     status: int | None

@@ -1,4 +1,4 @@
-"""The attacker: attacks over and over until its time is up, in a process of its own, as a client in life is.
+"""The attacker: attacks over and over until its time is up, in its own process, as a client in life is.
 
 `python -m harness.hostile.attacker` reads an `AttackPlan` on standard input and prints an `AttackResult`. What a
 process pays for attacking is then not counted as a cost to others; it runs with lower priority, since in life it has
@@ -52,7 +52,7 @@ async def run_attacks(plan: AttackPlan) -> AttackResult:
                 rng = random.Random(plan.seed * 1000 + number)
                 client = AttackClient(name, plan.resources, rng, http, until, outcomes=outcomes[name], faults=faults)
                 tasks.append(asyncio.create_task(_go_on(ATTACKS[name], client, plan.pause_seconds)))
-        # What is under way when the time is up is left, as an attacker would.
+        # What is in progress when the time is up is left, as an attacker would.
         await asyncio.wait(tasks, timeout=max(0.1, until - time.monotonic()))
         for task in tasks:
             task.cancel()

@@ -1,6 +1,6 @@
 """The experiment: three tenants on one server. Two are honest; the third is honest in one phase, hostile in the next.
 
-Each attack has a phase of its own. The baseline, phases in which the third is honest too, is spread between them, so
+Each attack has its own phase. The baseline, phases in which the third is honest too, is spread between them, so
 that a noisy minute of the machine falls on both. All tenants have the same limits.
 """
 
@@ -70,7 +70,7 @@ class Phase:
 
 @dataclass(slots=True)
 class Outcome:
-    """`baseline` are the phases beside a third honest tenant, `phases` those beside the hostile one."""
+    """`baseline` are the phases next to a third honest tenant, `phases` those next to the hostile one."""
 
     baseline: list[Phase] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)

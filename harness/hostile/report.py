@@ -13,7 +13,7 @@ from harness.hostile.neighbour import Times
 from harness.percentile import percentile
 
 MOST_TIMES = 2.0
-"""The p99 of the two honest tenants beside an attack over that beside a third honest tenant."""
+"""The p99 of the two honest tenants next to an attack over that next to a third honest tenant."""
 MOST_BLOCKED_MS = 50.0
 MOST_MIB = 128.0
 """What the API process may grow by during an attack."""
@@ -125,7 +125,7 @@ def line(phase: Phase) -> str:
 
 def print_table(alone: Verdict, phases: Sequence[Verdict], out: Console) -> None:
     """Print a row for each phase."""
-    table = Table(title="Two honest tenants beside each attack; the first row is beside a third honest tenant")
+    table = Table(title="Two normal tenants next to each attack; the first row is next to a third normal tenant")
     for name in ("attack", "requests", "first token p50/p99 ms", "ratio", "between p50/p99 ms", "ratio"):
         table.add_column(name, justify="left" if name == "attack" else "right")
     for name in ("API MiB", "all MiB", "late ticks", "loop blocked ms", "answers", "broken"):
@@ -180,7 +180,9 @@ def plot(phases: Sequence[Verdict]) -> str:
     height = 40 + len(phases) * row
     limit = left + scale * MOST_TIMES
     lines.append(f'<line x1="{limit}" y1="24" x2="{limit}" y2="{height - 10}" stroke="#b03030" stroke-dasharray="4"/>')
-    head = "p99 of honest tenants beside each attack / beside a third honest tenant: first token (dark), between tokens"
+    head = (
+        "p99 of normal tenants next to each attack / next to a third normal tenant: first token (dark), between tokens"
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + scale * longest + 60:.0f}" height="{height}" '
         f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>'

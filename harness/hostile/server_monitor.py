@@ -21,7 +21,7 @@ class ServerUsage:
     """In one phase: MiB of the API process and of all processes together at their most, above what they began with.
 
     `late` is the share of the loop's ticks that were late by more than 50 ms; `blocked_ms` the longest that the loop
-    itself computed in one of them, from its log; 0 where none was.
+    itself computed in one of them, from its log; 0 if none was.
     """
 
     api_mib: float

@@ -140,7 +140,7 @@ class FakeEngine:
                 return []
 
     async def stop(self, request_id: str, counts: TokenCounts | None = None) -> None:
-        """Tell what was computed for an aborted request: what was said of it, unless told otherwise."""
+        """Return what was computed for an aborted request: what was said of it, unless told otherwise."""
         counts = self._said.get(request_id, TokenCounts()) if counts is None else counts
         await self.say(Outputs(items=[], aborted=[Aborted(request_id=request_id, counts=counts)]))
 

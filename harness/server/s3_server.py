@@ -1,4 +1,4 @@
-"""A real S3 over HTTP for tests: PyPI's `moto` server in a process of its own, which can be killed and come back."""
+"""A real S3 over HTTP for tests: PyPI's `moto` server in its own process, which can be killed and come back."""
 
 import itertools
 import socket

@@ -120,7 +120,7 @@ class Environment:
     # --- the engine ----------------------------------------------------------------------------------------------
 
     def step(self, seconds: float = 0.01) -> list[Output]:
-        """Let the loads under way end, unless the disk stands still, then make one step."""
+        """Let the loads in progress end, unless the disk stands still, then make one step."""
         self.now += seconds
         self._wait_for_loads()
         ended = self.runner.loads_ended

@@ -117,7 +117,7 @@ class Oracle:
         return ""
 
     def _end_fault(self, request: TrackedRequest, sampling: SamplingParams) -> str:
-        """Return why the generation ended too early or too late; empty where it ended as it must."""
+        """Return why the generation ended too early or too late; empty if it ended as it must."""
         stops = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else self._eos_ids)}
         expected: FinishReason | None = None
         for place, token in enumerate(request.tokens, start=1):

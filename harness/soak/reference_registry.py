@@ -30,14 +30,14 @@ class ReferenceRegistry:
         return entry.promotions[-1]
 
     def resolve(self, tenant: str, name: str, version: int | None = None) -> tuple[int, Content] | None:
-        """Return what the name, or one of its versions, stands for; None where there is no such thing."""
+        """Return what the name, or one of its versions, stands for; None if there is no such thing."""
         entry = self._entries.get((tenant, name), Entry())
         number = version if version is not None else entry.promotions[-1] if entry.promotions else 0
         content = entry.versions.get(number)
         return None if content is None else (number, content)
 
     def rollback(self, tenant: str, name: str, version: int | None) -> int | None:
-        """Record a rollback; returns the version that is current after it, None where it must be refused."""
+        """Record a rollback; returns the version that is current after it, None if it must be refused."""
         entry = self._entries.get((tenant, name), Entry())
         if version is None:
             if len(entry.promotions) < 2:
@@ -50,7 +50,7 @@ class ReferenceRegistry:
         return entry.promotions[-1]
 
     def delete(self, tenant: str, name: str) -> bool:
-        """Record a deletion; false where there is nothing to delete. Version numbers are never used twice."""
+        """Record a deletion; false if there is nothing to delete. Version numbers are never used twice."""
         entry = self._entries.get((tenant, name), Entry())
         known = bool(entry.promotions)
         entry.versions.clear()

@@ -185,7 +185,7 @@ def _choose_threads(wanted: int) -> None:
     threads = wanted or limit_threads(budget)
     log.info("threads", threads=threads, asked_for=bool(wanted), affinity=budget.affinity, cpu_quota=budget.quota)
     if threads > budget.cores:
-        log.warning("more threads than this process may keep busy: each step waits for the slowest", cores=budget.cores)
+        log.warning("more threads than cores this process may use: each step waits for the slowest", cores=budget.cores)
 
 
 def _adapter_memory(settings: Settings, placement: "Placement") -> AdapterMemory:

@@ -1,6 +1,6 @@
 """Every `sh` and `python` block of the documentation runs as it stands, or its marker says why it does not.
 
-A page is run from top to bottom by one shell, in a folder of its own that looks like a clone of the repository. A block
+A page is run from top to bottom by one shell, in its own folder that looks like a clone of the repository. A block
 that starts a server is answered by one that all pages share, with the flags of the Makefile.
 """
 

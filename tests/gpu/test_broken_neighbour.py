@@ -130,7 +130,7 @@ def test_an_adapter_that_overflows_changes_nobody_elses_captured_step(
         fill(storage, hostile if huge else None)
         with torch.inference_mode():
             for step in range(8):
-                # a hostile sequence in block 0, a row of the base and one of another adapter beside it
+                # a hostile sequence in block 0, a row of the base and one of another adapter next to it
                 rows = [
                     DecodeRow(33, step, (0, 1), hostile),
                     DecodeRow(7, step, (2, 3), None),

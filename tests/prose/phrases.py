@@ -45,4 +45,10 @@ PHRASES = (
     Phrase("others on the machine can read", '"other users can see"'),
     Phrase("what is not there", '"missing"'),
     Phrase("front[ -]door", '"startup gate"'),
+    Phrase("under way", '"in progress"'),
+    Phrase("for ever", '"forever"'),
+    Phrase("(?:is|are|was|were) away", '"is unavailable"'),
+    Phrase("told apart|tells? apart", '"distinguished"'),
+    Phrase("tells? whether", '"return whether", "show whether"'),
+    Phrase("learnt", '"learned"'),
 )

@@ -55,14 +55,14 @@ def test_with_a_compiler_every_kernel_is_native_and_memory_is_mapped(tmp_path: P
     assert taken(server, "adapter kernels", "kernels") == "native"
     assert taken(server, "memory reserved", "noreserve") is True
     assert taken(server, "weights", "kept") == "unpacked"  # it is float32
-    refused = [event["reason"] for event in server.events("packed matrix products cannot be used")]
+    refused = [event["reason"] for event in server.events("packed matmul unavailable, falling back to plain")]
     assert taken(server, "matrix products", "format") == ("plain" if refused else "packed")
     assert all(str(reason).startswith("they take") for reason in refused)  # only a busy machine is an excuse
 
 
 def test_without_a_compiler_every_kernel_is_torchs_and_the_log_says_why(tmp_path: Path, base: Path) -> None:
     server = serve_and_stop(tmp_path, base, {"CXX": "no-such-compiler", "HEADMIX_CACHE": str(tmp_path / "cache")})
-    (missing,) = server.events("no native kernels: adapters and attention run on torch's own operations")
+    (missing,) = server.events("native kernels unavailable, falling back to torch's own operations")
     assert "C++ compiler" in str(missing["reason"])
     assert taken(server, "attention", "by") == "torch"
     assert taken(server, "sampling", "by") == "torch"

@@ -1,4 +1,4 @@
-"""Two tenants beside a hostile third, over HTTP on real processes; the engine's tokens are made by hash.
+"""Two tenants next to a hostile third, over HTTP on real processes; the engine's tokens are made by hash.
 
 What each attack costs the two in time is for `make hostile` to measure on a real base, for
 `engine/test_hostile_neighbour.py` to prove on a simulated clock; here is what must never happen at any speed.

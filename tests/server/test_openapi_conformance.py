@@ -31,7 +31,7 @@ EXAMPLES = 12
 
 OWN_FAULTS = frozenset({500, 501, 502, 504})
 NAMES = {"name": "poet", "model": "judge", "owner": "default", "tenant": "default"}
-"""Path parameters that lead somewhere, tried beside those that schemathesis invents."""
+"""Path parameters that lead somewhere, tried next to those that schemathesis invents."""
 
 CHECKS = [
     status_code_conformance,

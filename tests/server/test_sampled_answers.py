@@ -31,7 +31,7 @@ def requests() -> list[tuple[list[int], SamplingParams]]:
 def answer(
     folder: Path, asked: list[tuple[list[int], SamplingParams]], preempted_at: range = range(0)
 ) -> list[list[int]]:
-    """Answer requests on an engine of their own; at some steps everything that runs is sent back to the queue."""
+    """Answer requests on their own engine; at some steps everything that runs is sent back to the queue."""
     options: dict[str, Any] = {"base": "tiny", "max_batch_tokens": 64, "adapter_slots": 1, "kv_cache_mib": 8}
     engine = build_engine(resolve_base(str(folder)), Settings(**options, block_size=4))
     session = EngineSession(engine)

@@ -48,8 +48,8 @@ FAULTS = [
     ("data_dir", "", "must not be empty"),
     ("data_dir", "~nobody-is-called-so/data", "home folder"),
     ("preload", "", "must not be empty"),
-    ("preload", "/no/such/folder", "takes a folder"),
-    ("preload", __file__, "takes a folder"),
+    ("preload", "/no/such/folder", "takes a readable folder"),
+    ("preload", __file__, "takes a readable folder"),
     ("database", "", "must not be empty"),
     ("database", "topsecret@host/name", POSTGRESQL),
     ("database", "/var/lib/headmix.db", "sqlite:///"),
@@ -193,7 +193,7 @@ def test_a_data_folder_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/data"), tmp_path / ("x" * 300)):
         with (
-            pytest.raises(SettingError, match=r"--data-dir \(HEADMIX_DATA_DIR\) takes a folder that can be written"),
+            pytest.raises(SettingError, match=r"--data-dir \(HEADMIX_DATA_DIR\) takes a writable folder"),
             open_data_folder(place),
         ):
             pass
@@ -224,7 +224,7 @@ def test_what_only_the_start_finds_out_is_told_likewise(tmp_path: Path) -> None:
         ({"base": tmp_path / "nothing"}, "--base (HEADMIX_BASE) cannot be used: no base"),
         ({"base": Path("/" + "x" * 300)}, "--base (HEADMIX_BASE) cannot be used: no base"),
         ({"base": tmp_path / "file"}, "--base (HEADMIX_BASE) cannot be used"),
-        ({"base": base, "data_dir": tmp_path / "file"}, "--data-dir (HEADMIX_DATA_DIR) takes a folder"),
+        ({"base": base, "data_dir": tmp_path / "file"}, "--data-dir (HEADMIX_DATA_DIR) takes a writable folder"),
         ({"base": base, "database": f"sqlite:///{tmp_path}/file"}, "--database (HEADMIX_DATABASE) cannot be used"),
         ({"base": base, "database": wrong}, 'sslmode value: "wrong"'),
         ({"base": base, "runner": "torch", "device": "cuda"}, "cannot start with these settings: --device cuda"),

@@ -63,7 +63,7 @@ def _faults_of_name(name: str, labels: Iterable[str]) -> Iterator[str]:
 
 
 def promtool_says(text: str) -> list[str] | None:
-    """Return the lines of `promtool check metrics`, or None where it is not installed."""
+    """Return the lines of `promtool check metrics`, or None if it is not installed."""
     program = shutil.which("promtool")
     if program is None:
         return None

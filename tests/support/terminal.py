@@ -1,4 +1,4 @@
-"""A program with a terminal of its own, as a person starts one: its screen so far, and the window closed under it."""
+"""A program with its own terminal, as a person starts one: its screen so far, and the window closed under it."""
 
 import fcntl
 import os
@@ -59,7 +59,7 @@ class Terminal:
         self._reader.join()
 
     def _read(self) -> None:
-        # Never inside `read` for long: a read under way keeps the terminal alive though it is closed.
+        # Never inside `read` for long: a read in progress keeps the terminal alive though it is closed.
         with suppress(OSError):
             while not self._closing.is_set():
                 if select.select([self._descriptor], [], [], 0.05)[0]:

@@ -88,7 +88,7 @@ def _without_config(names: Iterable[str]) -> str:
     """Return the sentence for sound safetensors that no artifact's description comes with."""
     if any(".lora_" in name for name in names):
         return (
-            "this is a PEFT LoRA's weights, not yet an artifact: `headmix convert` makes one of its folder, and an "
-            "upload does where adapter_config.json is given as the field config"
+            "these are a PEFT LoRA's weights, not an artifact: run `headmix convert` on its folder, or upload it with "
+            "adapter_config.json as the field config"
         )
     return f"this is not a headmix artifact: the header's __metadata__ has no {METADATA_KEY} entry"

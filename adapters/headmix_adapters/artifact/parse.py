@@ -52,7 +52,7 @@ class StoredArtifact:
         return tuple(self._entries)
 
     def dtype(self, name: str) -> torch.dtype:
-        """Return the dtype a tensor is stored in; raises KeyError where there is none of the name."""
+        """Return the dtype a tensor is stored in; raises KeyError if there is none of the name."""
         return _DTYPES[self._entries[name].dtype]
 
     def start(self, name: str) -> int:
@@ -60,7 +60,7 @@ class StoredArtifact:
         return self._entries[name].data_offsets[0]
 
     def tensor(self, name: str) -> Tensor:
-        """Return a tensor as a view of the bytes; raises KeyError where there is none of the name."""
+        """Return a tensor as a view of the bytes; raises KeyError if there is none of the name."""
         entry = self._entries[name]
         start, stop = entry.data_offsets
         dtype = _DTYPES[entry.dtype]
@@ -95,7 +95,7 @@ def read_stored(content: bytearray) -> StoredArtifact:
     """
     data_start = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     if data_start > len(content):
-        raise _refuse("the header's length field says more bytes than the file has")
+        raise _refuse("the header's length field exceeds the file's size")
     try:
         index = _INDEX.decode(memoryview(content)[LENGTH_BYTES:data_start])
         metadata = _METADATA.decode(index.pop(METADATA_ENTRY, msgspec.Raw(b"{}")))
@@ -104,7 +104,7 @@ def read_stored(content: bytearray) -> StoredArtifact:
     except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
         raise _refuse(f"its header cannot be read: {quoted(str(error))}") from None
     if unknown := {entry.dtype for entry in entries.values()} - _DTYPES.keys():
-        raise _refuse(f"dtype {quoted(min(unknown))} is not one adapters are stored in")
+        raise _refuse(f"dtype {quoted(min(unknown))} is not a dtype of adapters")
     data = torch.frombuffer(content, dtype=torch.uint8)[data_start:]
     if data_start % _WIDEST:
         data = data.clone()

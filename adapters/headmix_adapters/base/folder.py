@@ -1,4 +1,4 @@
-"""A model folder's shape, read from its config.json, and the files it must have beside it.
+"""A model folder's shape, read from its config.json, and the files it must have next to it.
 
 Owns the reading of transformers' file layout without transformers. Knows nothing of where the folder came from.
 """

@@ -31,5 +31,5 @@ def hub_folder(repo_id: str) -> Path:
     except (OSError, ValueError, EntryNotFoundError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BaseError(
-            f"no base {repo_id}: it is not an embedded base or a path, and the model hub does not give it: {first_line}"
+            f"no base {repo_id}: it is not an embedded base or a path, and the hub did not return it: {first_line}"
         ) from error

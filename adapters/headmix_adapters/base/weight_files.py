@@ -16,7 +16,8 @@ INDEX = "model.safetensors.index.json"
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """Return the folder's weight files, in the order of their names.
 
-    An index whose shards are gone, as saving a small model over a large one leaves it, is ignored beside a single file.
+    An index whose shards are gone, as saving a small model over a large one leaves it, is ignored next to a single
+    file.
 
     Raises:
         BaseError: there are none, shards are missing, or both forms are complete and could be different models.
@@ -34,16 +35,16 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if not missing:
         raise BaseError(
             f"{folder} has two sets of weights, {SINGLE} and the {len(shards)} files that {INDEX} names: "
-            "remove the set that is not meant"
+            "remove the one you don't mean"
         )
     return (single,)
 
 
 def indexed_files(folder: Path) -> tuple[Path, ...]:
-    """Return the shards that the folder's index names, whether they exist or not; none where there is no index.
+    """Return the shards that the folder's index names, whether they exist or not; none if there is no index.
 
     Raises:
-        BaseError: the index cannot be read, is empty, or names something other than a file beside it.
+        BaseError: the index cannot be read, is empty, or names something other than a file next to it.
     """
     index = folder / INDEX
     if not index.exists():

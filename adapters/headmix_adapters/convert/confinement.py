@@ -16,7 +16,7 @@ EXIT_ORPHANED = 4
 
 
 class ConversionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`seconds` of the clock, `cpu_seconds` of computing, and memory beside what is mapped of the base's weights.
+    """`seconds` of the clock, `cpu_seconds` of computing, and memory next to what is mapped of the base's weights.
 
     `file_mib` is how large a file it may write, `niceness` how far its priority is below its parent's.
     """

@@ -13,7 +13,7 @@ from headmix_adapters.sites import TermConfig
 
 @dataclass(frozen=True, slots=True)
 class DenseLora:
-    """B (A x) + bias beside one projection: A (r, in), B (out, r), bias (out). Scales are in B and bias."""
+    """B (A x) + bias next to one projection: A (r, in), B (out, r), bias (out). Scales are in B and bias."""
 
     A: Tensor
     B: Tensor

@@ -1,4 +1,4 @@
-"""Conversion of a PEFT LoRA in a process of its own, for callers that must not load torch (the API process).
+"""Conversion of a PEFT LoRA in its own process, for callers that must not load torch (the API process).
 
 Owns the request, the way its faults come back, and that the process is gone when the caller no longer waits. The work
 itself is `__main__`'s, in the other process; what that may take is `confinement`'s.

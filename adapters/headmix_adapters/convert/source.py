@@ -21,7 +21,7 @@ RESEARCH_FILE = "pytorch_model.bin"
 class ConvertOptions:
     """What a person may add to what the files tell; `task`, `config` and `added_tokens` are for research checkpoints.
 
-    `config` is the checkpoint's config JSON; None looks for config.json beside the checkpoint. `allow_base_mismatch`
+    `config` is the checkpoint's config JSON; None looks for config.json next to the checkpoint. `allow_base_mismatch`
     accepts a research checkpoint's other frozen weights, and a tokenizer that transformers reads differently.
     """
 
@@ -56,7 +56,7 @@ def convert_source(source: Path, base: ResolvedBase, options: ConvertOptions | N
 
 
 def _lora_alpha(checkpoint: Path, config: Path | None) -> float:
-    """Return the config JSON's lora_alpha; 0 where there is none."""
+    """Return the config JSON's lora_alpha; 0 if there is none."""
     path = config or checkpoint.with_name("config.json")
     if config is None and not path.is_file():
         return 0.0
@@ -67,7 +67,7 @@ def _lora_alpha(checkpoint: Path, config: Path | None) -> float:
 
 
 def _tokens_beside(checkpoint: Path, vocab_size: int) -> tuple[str, ...]:
-    """Return the added tokens that transformers' added_tokens.json beside the checkpoint names, in the ids' order."""
+    """Return the added tokens that transformers' added_tokens.json next to the checkpoint names, in the ids' order."""
     path = checkpoint.with_name("added_tokens.json")
     if not path.is_file():
         return ()

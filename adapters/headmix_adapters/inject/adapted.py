@@ -16,7 +16,7 @@ from headmix_adapters.inject.backbone import backbone_of, vocabulary_scores
 from headmix_adapters.inject.split import SplitBackbone
 
 IGNORED = -100
-"""The label of tokens that are not to be learnt, as everywhere in transformers."""
+"""The label of tokens that are not learned, as everywhere in transformers."""
 
 
 class LoadResult(NamedTuple):

@@ -15,7 +15,7 @@ from headmix_adapters.inject.errors import AttachError
 
 
 def backbone_of(model: PreTrainedModel) -> nn.Module:
-    """Return the stack of layers below a model's head (ending with the final norm, where there is one)."""
+    """Return the stack of layers below a model's head (ending with the final norm, if there is one)."""
     return cast("nn.Module", getattr(model, model.base_model_prefix, model))
 
 

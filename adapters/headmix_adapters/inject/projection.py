@@ -1,4 +1,4 @@
-"""One projection of the base with an adapter's terms beside it.
+"""One projection of the base with an adapter's terms next to it.
 
 The frozen projection stays the base's own module; the terms hold the trainable tensors and compute with
 `reference.term_delta`, the same function every fast path is tested against. Nothing here knows of models or files.

@@ -26,10 +26,10 @@ class SplitBackbone:
 
 
 def split_backbone(backbone: nn.Module, at: int) -> SplitBackbone | None:
-    """Cut before layer `at`, or return None where a cut would change the result.
+    """Cut before layer `at`, or return None if a cut would change the result.
 
     That is: nothing to cut off; a family that adds positions to whatever enters; layers of several kinds, which a model
-    tells apart by position; or dropout inside the base, which makes every epoch's states new.
+    distinguishes by position; or dropout inside the base, which makes every epoch's states new.
     """
     config = getattr(backbone, "config", None)
     kinds = set(getattr(config, "layer_types", None) or ())

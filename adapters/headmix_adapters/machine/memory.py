@@ -32,7 +32,7 @@ def _left_in_machine(root: Path) -> int:
 
 
 def _left_in(group: Path) -> int | None:
-    """Return what a group's limit leaves, None where it has none. Pages of files count as free: they can be dropped."""
+    """Return what a group's limit leaves, None if it has none. Pages of files count as free: they can be dropped."""
     for limit_file, usage_file in _FILES:
         limit, usage = _number(group / limit_file), _number(group / usage_file)
         if limit is not None and usage is not None and limit < _UNLIMITED:

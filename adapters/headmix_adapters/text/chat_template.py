@@ -56,7 +56,7 @@ class ChatTemplate:
 
 
 def load_chat_template(folder: Path, special_tokens: Mapping[str, str]) -> ChatTemplate | None:
-    """Read `chat_template.jinja`, else the `chat_template` of `tokenizer_config.json`; None where there is neither.
+    """Read `chat_template.jinja`, else the `chat_template` of `tokenizer_config.json`; None if there is neither.
 
     Raises:
         ChatTemplateError: the template is not valid jinja.

@@ -1,4 +1,4 @@
-"""The tokens that a base's other files declare beside tokenizer.json, in the order in which transformers adds them.
+"""The tokens that a base's other files declare next to tokenizer.json, in the order in which transformers adds them.
 
 tokenizer_config.json, special_tokens_map.json and added_tokens.json overlap and contradict each other; this module owns
 which of them counts. The order decides the ids of tokens that tokenizer.json lacks. The rules are transformers'.

@@ -58,7 +58,7 @@ class BaseTokenizer:
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
     def token_id(self, text: str) -> int | None:
-        """Return the id of a token's text, None where there is no such token."""
+        """Return the id of a token's text, None if there is no such token."""
         number = self.backend.token_to_id(text)
         return None if number is None else int(number)
 
@@ -76,7 +76,7 @@ class BaseTokenizer:
 
 
 def read_tokenizer(folder: Path) -> BaseTokenizer:
-    """Read `tokenizer.json` and the configs beside it.
+    """Read `tokenizer.json` and the configs next to it.
 
     Raises:
         TokenizerError: a file is missing or cannot be read.

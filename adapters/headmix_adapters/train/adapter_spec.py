@@ -38,7 +38,7 @@ def adapter_config(recipe: Recipe, base: BaseShape) -> AdapterConfig:
 
 
 def adapter_sites(table: AdapterTable) -> Sites:
-    """Return the sites; ranks given beside a preset replace the preset's."""
+    """Return the sites; ranks given next to a preset replace the preset's."""
     if table.method == "lora":
         rank = table.rank or 0
         scale = 1.0 if table.alpha is None else table.alpha / rank

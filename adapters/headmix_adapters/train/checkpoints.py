@@ -45,7 +45,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFolder:
-    """Checkpoints of one run, beside the artifact it will write.
+    """Checkpoints of one run, next to the artifact it will write.
 
     Raises:
         TargetError: the artifact's path has no file name.
@@ -68,7 +68,7 @@ class RunFolder:
             raise TargetError(f"{self.artifact} is a folder; --output names the artifact's file")
         nearest = next(folder for folder in self.path.absolute().parents if folder.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise TargetError(f"{self.artifact} cannot be written: {nearest} is no folder that takes files")
+            raise TargetError(f"{self.artifact} cannot be written: {nearest} is not a writable folder")
         unfinished = self.last_checkpoint() is not None
         if resume and not unfinished:
             raise TargetError(f"there is nothing to resume in {self.path}")
@@ -77,7 +77,7 @@ class RunFolder:
         self.require_replaceable(self.record() if resume else None, force=force)
 
     def require_replaceable(self, record: RunRecord | None, *, force: bool) -> None:
-        """Make sure that the artifact, where there is one, is what the run began with leave to replace, or `force`.
+        """Make sure that the artifact, if there is one, is what the run began with leave to replace, or `force`.
 
         Raises:
             TargetError: it is another one.
@@ -104,7 +104,7 @@ class RunFolder:
             lock = FileLock(self.path / _LOCK_FILE, blocking=False)
             lock.acquire()
         except Timeout as error:
-            raise TargetError(f"another run is training into {self.path}") from error
+            raise TargetError(f"another run is writing to {self.path}") from error
         except OSError as error:
             raise TargetError(f"{self.path}: nothing can be written there: {error.strerror or error}") from error
         try:

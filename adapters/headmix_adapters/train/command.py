@@ -91,7 +91,7 @@ def run(command: Command, reporter: Reporter) -> None:
 
 def _load(command: Command, reporter: Reporter) -> "Material":
     recipe = command.recipe
-    resolve_visibly(recipe.base)  # a conversion has a bar of its own, which no spinner may stand beside
+    resolve_visibly(recipe.base)  # a conversion has its own bar, which no spinner may stand next to
     with reporter.stage("loading the base and reading the data"):
         from headmix_adapters.machine.threads import limit_threads
         from headmix_adapters.train.prepare import load_material
@@ -103,12 +103,12 @@ def _load(command: Command, reporter: Reporter) -> "Material":
         reporter.say(
             f"{name}: {len(encoded.examples)} examples, {encoded.tokens} tokens, "
             f"{encoded.truncated} cut to {recipe.data.max_length} tokens, {encoded.dropped} left out"
-            + (f", {encoded.excluded} not to be learnt" if encoded.excluded else "")
+            + (f", {encoded.excluded} not learned" if encoded.excluded else "")
         )
     if recipe.examples is None and (count := len(material.config.examples)):
         reporter.say(
             f"the artifact will show {count} of the held-out texts as example prompts; "
-            "`examples = []` in the recipe leaves them out"
+            "write `examples = []` in the recipe to hide them"
         )
     return material
 
@@ -138,7 +138,7 @@ def _push(result: "Result", material: "Material", command: Command, reporter: Re
         return
     by_hand = f"headmix adapters push {command.recipe.name} {result.artifact}"
     if result.below_base:
-        reporter.say(f"not pushed, because it scores below its base; to push it all the same: {by_hand}")
+        reporter.say(f"not pushed, because it scores below its base; to push it anyway: {by_hand}")
         raise typer.Exit(NOT_PUSHED)
     try:
         pushed = command.publisher.push_adapter(command.recipe.name, result.artifact)

@@ -40,7 +40,7 @@ def save_fit(folder: Path, fitted: Fit) -> None:
 
 
 def load_fit(folder: Path) -> Fit | None:
-    """Return the finished training of a run's folder; None where it was not finished."""
+    """Return the finished training of a run's folder; None if it was not finished."""
     path = folder / _FILE
     if not path.is_file():
         return None

@@ -63,7 +63,7 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
     """
     base = resolve_base(recipe.base)
     if recipe.task == "generation" and not base_family(base).generates:
-        raise RecipeError(f"{base.name} ({base.shape.model_type}) is an encoder: it classifies, and generates nothing")
+        raise RecipeError(f"{base.name} ({base.shape.model_type}) is an encoder: it classifies and cannot generate")
     config, layers = adapter_config(recipe, base.shape), adapted_layers(recipe, base.shape)
     files = {
         "train": recipe_folder / recipe.data.train,
@@ -113,7 +113,7 @@ def base_family(base: ResolvedBase) -> Family:
 
 
 def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a base's weights onto the GPU where there is one; of an encoder the layers alone.
+    """Load a base's weights onto the GPU if there is one; of an encoder the layers alone.
 
     Raises:
         BaseError: the folder lacks weights the model needs.

@@ -106,7 +106,7 @@ def _training_examples(material: Material, model: AdaptedModel, reporter: Report
     """Return the examples, with the frozen layers' states where they would be computed more than once."""
     examples = material.train.examples
     if material.recipe.added_tokens:
-        # Their rows are learnt, so nothing that is computed from them is frozen.
+        # Their rows are learned, so nothing that is computed from them is frozen.
         return examples
     base = model.model
     split = split_backbone(backbone_of(base), material.layers[0])

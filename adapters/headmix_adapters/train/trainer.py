@@ -149,7 +149,7 @@ def fit(
         raise Interrupted(f"stopped after step {state.global_step} of {state.max_steps}")
     tensors = model.adapter.tensors()
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise TrainError("the adapter's weights are not numbers any more: train with a lower learning_rate")
+        raise TrainError("the adapter's weights are no longer finite: train with a lower learning_rate")
     return Fit(tensors, state.global_step, _curve(state.log_history))
 
 
@@ -163,7 +163,7 @@ def _explained() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
             raise
-        raise TrainError("memory did not suffice: train with a smaller batch_size or max_length") from error
+        raise TrainError("out of memory: train with a smaller batch_size or max_length") from error
 
 
 def _curve(history: Sequence[dict[str, float]]) -> tuple[Scores, ...]:

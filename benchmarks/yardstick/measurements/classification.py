@@ -80,7 +80,7 @@ class Transformers:
 
 
 def measure(stage: Stage, _: Ceilings) -> Measured:
-    """Run ours with one and with many classifiers beside transformers without any, on both bases, in turn."""
+    """Run ours with one and with many classifiers next to transformers without any, on both bases, in turn."""
     few = stage.sizes.few_rounds
     contenders = [
         *_contenders(stage, "encoder", stage.encoder_model, stage.encoder_engine(), stage.encoder_shelf),

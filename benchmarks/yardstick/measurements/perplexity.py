@@ -1,4 +1,4 @@
-"""What an int8 base loses: perplexity on a real text, beside float32's."""
+"""What an int8 base loses: perplexity on a real text, next to float32's."""
 
 from dataclasses import dataclass
 

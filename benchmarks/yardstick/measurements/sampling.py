@@ -1,4 +1,4 @@
-"""What requests ask for beside tokens: workload W sampled, and with penalties and log-probabilities, beside greedy."""
+"""Sampling beyond greedy: workload W sampled, and with penalties and log-probabilities, next to greedy."""
 
 from collections.abc import Mapping
 

@@ -65,7 +65,7 @@ def measure(stage: Stage, ceilings: Ceilings) -> Measured:
 
 def _rivals(stage: Stage) -> list[Contender]:
     sizes, model = stage.sizes, stage.model
-    paged = load_transformers(stage.generator)  # a model of its own: continuous batching changes its attention
+    paged = load_transformers(stage.generator)  # its own model: continuous batching changes its attention
     folders = [stage.shelf.as_lora(ref) for ref in stage.shelf.preset(sizes.many)]
     mixed = load_peft(load_transformers(stage.generator), folders)
     adapters = [str(index % sizes.many) for index in range(sizes.requests)]

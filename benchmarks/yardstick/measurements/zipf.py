@@ -1,4 +1,4 @@
-"""A thousand adapters of which few are popular, beside a few that are all on the device."""
+"""A thousand adapters of which few are popular, next to a few that are all on the device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

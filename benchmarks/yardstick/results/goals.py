@@ -149,7 +149,7 @@ GOALS = (
 
 
 def reach(bench: Report | None, vllm: Report | None) -> dict[str, float | None]:
-    """Return every goal's value to three digits after the point; None where it was not measured."""
+    """Return every goal's value to three digits after the point; None if it was not measured."""
     reports = {"bench": bench, "vllm": vllm}
     values: dict[str, float | None] = {}
     for goal in GOALS:

@@ -10,7 +10,7 @@ from benchmarks.yardstick.floors import Ceilings
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `kind` is `vllm` for the run beside vLLM, which has an environment of its own."""
+    """One run. `kind` is `vllm` for the run next to vLLM, which has its own environment."""
 
     kind: Literal["bench", "vllm"]
     command: str
@@ -25,7 +25,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_reports(path: Path) -> list[Report]:
-    """Return the runs of a results file, oldest first; none where there is no such file."""
+    """Return the runs of a results file, oldest first; none if there is no such file."""
     if not path.exists():
         return []
     decoder = msgspec.json.Decoder(Report)

@@ -1,4 +1,4 @@
-"""Owns the command tree: global options, the client's commands, and the discovered ones beside them."""
+"""Owns the command tree: global options, the client's commands, and the discovered ones next to them."""
 
 from typing import Annotated
 

@@ -32,7 +32,7 @@ def parse_bare(text: str) -> str:
     """Refuse a version where the command is about the whole adapter."""
     if "@" in text:
         name = text.partition("@")[0]
-        raise typer.BadParameter(f"this is about all of an adapter, not one version: give its name alone, {name!r}")
+        raise typer.BadParameter(f"this applies to the whole adapter, not one version: give only its name, {name!r}")
     return text
 
 

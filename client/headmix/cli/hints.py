@@ -38,19 +38,19 @@ def missing_key(base_url: str, sent: LocalKey | None, *, own: bool) -> str | Non
     if own:
         return None
     if sent is not None:
-        return f"the key sent was the one in {sent.file}; --api-key or HEADMIX_API_KEY gives another"
+        return f"the key sent was the one in {sent.file}; use --api-key or HEADMIX_API_KEY for another one"
     if not is_local(base_url):
-        return "--api-key or HEADMIX_API_KEY gives the key"
+        return "give a key with --api-key or HEADMIX_API_KEY"
     return (
         "give a key with --api-key or HEADMIX_API_KEY, or run this in the folder where the server was started "
-        f"({DATA_DIR_VARIABLE} names its data folder): its own key is taken from there"
+        f"({DATA_DIR_VARIABLE} names its data folder): its key is then found there"
     )
 
 
 def hint_for(
     error: Exception, client: Client, base_url: str, asked: str | None, sent: LocalKey | None, *, own_key: bool
 ) -> str | None:
-    """What to say below an error; None where there is nothing to add."""
+    """What to say below an error; None if there is nothing to add."""
     if isinstance(error, NotFoundError) and error.code == "model_not_found" and asked:
         return missing_model(client, asked)
     if isinstance(error, AuthenticationError):

@@ -83,6 +83,6 @@ def _run(entry: EntryPoint, args: Sequence[str], path: str, session: Session) ->
 
 
 def _is_ours(error: ModuleNotFoundError, entry: EntryPoint) -> bool:
-    """Whether a part misses a module of its own, which is a defect that no extra repairs."""
+    """Whether a part misses its own module, which is a defect that no extra repairs."""
     missing = (error.name or "").split(".")[0]
     return missing in {entry.module.split(".")[0], "headmix"} and "." in (error.name or "")

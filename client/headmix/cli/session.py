@@ -38,7 +38,7 @@ class Session:
         """The session the global options made, for the command of this context."""
         session = ctx.find_object(cls)
         if session is None:
-            raise TypeError("the command was run outside the command tree that sets its options")
+            raise TypeError("the command was run outside the command tree that sets up its session")
         return replace(session, asked=asked_for(ctx.params))
 
     @contextmanager
@@ -68,12 +68,12 @@ class Session:
             client.models.list()
 
     def push_adapter(self, name: str, file: Path) -> str:
-        """Upload an artifact; return which version it is, with its digest. The program ends where that fails."""
+        """Upload an artifact; return which version it is, with its digest. The program ends if that fails."""
         with self.client() as client, transfer_bar(f"pushing {file.name}") as progress:
             return told(client.adapters.push(name, file, progress=progress))
 
     def report(self, error: HeadmixError, client: Client, found: LocalKey | None = None) -> None:
-        """Say what went wrong and, where that is known, what to do about it."""
+        """Report what went wrong and, if known, what to do about it."""
         hint = hint_for(error, client, self.base_url, self.asked, found, own_key=self.api_key is not None)
         report(error, hint)
 

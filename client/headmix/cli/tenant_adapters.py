@@ -71,7 +71,7 @@ def unshare(ctx: typer.Context, name: Owned) -> None:
     """Stop sharing an adapter, from the next request on."""
     with Session.of(ctx).client() as client:
         client.tenants.unshare_adapter(name)
-    say(f"{name} is its tenant's alone")
+    say(f"{name} is no longer shared")
 
 
 @tenant_adapters_app.command()

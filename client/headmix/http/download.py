@@ -68,7 +68,7 @@ class FileSink:
         self._done += len(block)
 
     def report(self) -> None:
-        """Tell the progress callback how much there is; apart from `write`, which may run in another thread."""
+        """Report the total to the progress callback; separate from `write`, which may run in another thread."""
         if self._progress is not None:
             self._progress(self._done, self._size)
 

@@ -76,7 +76,7 @@ def error_detail(
     request_id: str | None = None,
     retry_after: float | None = None,
 ) -> ErrorDetail:
-    """Read `{"error": {...}}`, taking only fields of the right type; `fallback` is the message where there is none."""
+    """Read `{"error": {...}}`, taking only fields of the right type; `fallback` is the message if there is none."""
     error = error_object(body) or {}
     faults = error.get("faults")
     return ErrorDetail(
@@ -93,7 +93,7 @@ def error_detail(
 
 
 def error_object(body: bytes) -> Mapping[str, JsonValue] | None:
-    """The `error` member of a JSON body; None where there is none."""
+    """The `error` member of a JSON body; None if there is none."""
     try:
         parsed = _JSON.validate_json(body)
     except ValidationError:

@@ -30,7 +30,7 @@ def push(
 
     `file` is a path, bytes, or a seekable binary file, and is streamed. `progress(done, total)` is called in bytes of
     the file. `allow_base_mismatch` accepts an adapter trained on other weights of the same dimensions. Without
-    `current` the new version stands beside the current one, to be tried out as a canary.
+    `current` the new version stands next to the current one, to be tried out as a canary.
     Raises InvalidAdapterError with every fault, PayloadTooLargeError, InsufficientStorageError; OSError for the file.
     """
     fields = {"name": name} | ({"allow_base_mismatch": "true"} if allow_base_mismatch else {})

@@ -32,7 +32,7 @@ def unshare(name: str) -> Request[Sharing]:
 def pin(name: str) -> Request[Adapter]:
     """Bring the current version to the device and keep it there, and after it each that becomes current.
 
-    Returns when it is there; where that fails nothing is pinned.
+    Returns when it is there; if that fails nothing is pinned.
     """
     return Request("POST", path(name, "pin"), parser_of(Adapter), query=owner(name))
 

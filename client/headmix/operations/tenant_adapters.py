@@ -47,5 +47,5 @@ def _adapters_of(tenant: str) -> str:
 def _path(name: str, *parts: str | int) -> str:
     owner, slash, bare = name.partition("/")
     if not slash:
-        raise InvalidArgumentError(f"{name!r} is not owner/name: say whose adapter is meant")
+        raise InvalidArgumentError(f"{name!r} is not owner/name: name the owner too")
     return "/".join((_adapters_of(owner), segment(bare), *map(str, parts)))

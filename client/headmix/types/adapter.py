@@ -30,7 +30,7 @@ class Adapter(Result):
 
     `state` is `ready`, or `retired` for a version that is kept and cannot be named. `resident` says where its tensors
     are now: `device`, `host` or `disk`. `sites`, `training` and `examples` are as the artifact has them. The last two
-    come from `get` alone, and `training` is None where the server does not show it because it is too large.
+    come from `get` alone, and `training` is None if the server does not show it because it is too large.
     """
 
     name: str

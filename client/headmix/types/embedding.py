@@ -46,5 +46,5 @@ class Embeddings(Result):
 
     @property
     def vector(self) -> tuple[float, ...]:
-        """The first input's vector; empty where there is none."""
+        """The first input's vector; empty if there is none."""
         return self.data[0].embedding if self.data else ()

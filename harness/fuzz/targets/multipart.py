@@ -23,7 +23,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 class _Outcome(NamedTuple):
-    """`error` is the error's class and status; where there is none, the fields and the file."""
+    """`error` is the error's class and status; if there is none, the fields and the file."""
 
     error: str
     fields: dict[str, str]

@@ -85,7 +85,7 @@ class AttackClient:
         return await self.ask("POST", "/v1/adapters", expects, data={"name": name, **fields}, files=files)
 
     async def send(self, expects: frozenset[int], *pieces: bytes, wait_seconds: float = 10.0) -> None:
-        """Send bytes on a connection of their own until they are answered; record the status or the close."""
+        """Send bytes on their own connection until they are answered; record the status or the close."""
         url = urlsplit(self.resources.base_url)
         try:
             reader, writer = await asyncio.open_connection(url.hostname, url.port)

@@ -52,7 +52,7 @@ async def many_messages(client: AttackClient) -> None:
 
 
 async def much_metadata(client: AttackClient) -> None:
-    """Send 7 MiB of metadata beside a short prompt."""
+    """Send 7 MiB of metadata next to a short prompt."""
     body = b'{"model":"%s","prompt":"a","max_tokens":1,"metadata":{"a":[' % client.resources.base.encode()
     body += _items(b"[]", 7 * MIB // 3) + b"]}}"
     await client.ask("POST", COMPLETIONS, REFUSED, content=body, headers=JSON)

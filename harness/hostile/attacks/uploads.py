@@ -89,7 +89,7 @@ async def added_words(client: AttackClient) -> None:
 
 
 async def overflow(client: AttackClient) -> None:
-    """Ask an adapter whose numbers overflow in float32: an error of its own, and nothing to others."""
+    """Ask an adapter whose numbers overflow in float32: its own error, and nothing to others."""
     await client.upload("overflow", client.read("overflow.safetensors"), EITHER)
     body = {"model": "overflow", "prompt": client.resources.prompt, "max_tokens": 16, "ignore_eos": True}
     answer = await client.ask("POST", "/v1/completions", frozenset({200, 404, 500}), json=body)

@@ -158,7 +158,7 @@ class WalkingClient:
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _choose(self) -> tuple[str, int | None, Content | None] | None:
-        """Draw a model: (what to call it, its version, what must answer); None where the name drawn has nothing."""
+        """Draw a model: (what to call it, its version, what must answer); None if the name drawn has nothing."""
         if self._rng.random() < 0.15:
             return self._environment.server.base.name, None, None
         name = self._rng.choice(self._names)

@@ -54,7 +54,7 @@ class Vocabulary:
 
 
 class HttpTenant:
-    """A tenant's connection, with a key of its own."""
+    """A tenant's connection, with its own key."""
 
     def __init__(self, base_url: str, key: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}

@@ -103,7 +103,7 @@ class HttpWalk:
 
 @contextmanager
 def served(folder: Path, seed: int) -> Iterator[HttpEnvironment]:
-    """Run `headmix serve` on a tiny random base, everything scarce, beside the oracle of the same weights."""
+    """Run `headmix serve` on a tiny random base, everything scarce, next to the oracle of the same weights."""
     family = FAMILIES["llama"]
     family.write_tokenizer(folder / "base")
     tokenizer = load_tokenizer(folder / "base")

@@ -56,7 +56,7 @@ async def _find_principal(request: Request, state: ApiState) -> Principal:
         return Principal(DEFAULT_TENANT, ALL_SCOPES)
     credentials = await _bearer(request)
     if credentials is None or not credentials.credentials:
-        raise InvalidApiKey("An API key is needed: send it as `Authorization: Bearer <key>`.")
+        raise InvalidApiKey("An API key is required: send it as `Authorization: Bearer <key>`.")
     return await _look_up(request, state, credentials.credentials)
 
 

@@ -33,11 +33,11 @@ from headmix_server.text.workers.worker_pool import WorkerPool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiState:
-    """The parts behind the routes. `chat_template` is None where the base has none; `created` is in Unix seconds.
+    """The parts behind the routes. `chat_template` is None if the base has none; `created` is in Unix seconds.
 
     `generates`: the base can continue a text. `tokenizer` is the base's; `vocabularies` has those of adapters that add
     words to it, and `text_workers` read what would hold up the event loop. `refusal` says at any moment why requests
-    must not be served now, or None where they may.
+    must not be served now, or None if they may.
     """
 
     settings: Settings

@@ -1,4 +1,4 @@
-"""What the API process does now and then beside serving: writing when keys were last used and what tenants used,
+"""What the API process does now and then next to serving: writing when keys were last used and what tenants used,
 trying once more to free what deletions left where that failed, and removing what is too old of the audit.
 
 Nothing that fails here ends anything. What could not be written is kept in memory, bounded, and written the next time.

@@ -57,4 +57,4 @@ def _check_limits_storage(settings: Settings) -> None:
 def _check_preload(settings: Settings) -> None:
     folder = settings.preload
     if folder is not None and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
-        raise SettingError("preload", f"takes a folder that can be read, and {folder} is none")
+        raise SettingError("preload", f"takes a readable folder, not {folder}")

@@ -63,7 +63,7 @@ class Parts:
     new_key: str | None
 
     def preload(self) -> None:
-        """Publish the preload folder, where there is one."""
+        """Publish the preload folder, if there is one."""
         state = self.state
         if state.settings.preload is not None:
             Preload(

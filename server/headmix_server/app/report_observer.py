@@ -2,7 +2,7 @@
 
 Owns the moment to ask the catalog for names, and what for: several reports come every second, and of a long catalog few
 adapters are on the device or asked for. The catalog is asked in a thread, after the report was taken in: so the
-reader of reports never waits for the database, and where that is away the names known so far stand.
+reader of reports never waits for the database, and where that is unavailable the names known so far stand.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class ReportObserver:
             try:
                 names = await asyncio.to_thread(self._catalog.owners, self._asked)
             except Exception as error:  # noqa: BLE001 - whatever it is, metrics go on and it is tried again
-                self._log.warning("names of adapters not read: metrics go on with those known", reason=str(error))
+                self._log.warning("adapter names not read: metrics use the known ones", reason=str(error))
                 self._tell()
                 await asyncio.sleep(self._retry_seconds)
                 self._due = True
@@ -83,7 +83,7 @@ class ReportObserver:
                 self._due |= not self._tell()
 
     def _tell(self) -> bool:
-        """Tell what is resident, unless some of the names may be of adapters that were deleted since they were read."""
+        """Return what is resident, unless some names may be of adapters deleted since they were read."""
         if self._as_of != self._metrics.deletions:
             return False
         self._metrics.observe_residents(self._resident, self._names)

@@ -1,8 +1,8 @@
 """The program from start to stop: what is opened in which order, what runs side by side, and how it all ends.
 
 Order of a start: data folder, port (answered by the startup gate), database with its lease, base, engine process, and
-beside its start the preload folder and the application. Order of a stop: refuse new requests, let open ones finish, end
-the engine, close the port, give the lease back, leave the data folder.
+next to its start the preload folder and the application. Order of a stop: refuse new requests, let open ones finish,
+end the engine, close the port, give the lease back, leave the data folder.
 """
 
 import asyncio
@@ -149,7 +149,7 @@ class Server:
                 raise LeaseLostError(claim.keeper.lost)
         finally:
             if claim.keeper.lost is not None:
-                supervisor.stop()  # at once: requests that are open must not go on beside the successor
+                supervisor.stop()  # at once: requests that are open must not go on next to the successor
             await parts.state.pinning.close()
             await end_tasks(background, monitoring)
             supervisor.stop()
@@ -191,7 +191,9 @@ class Server:
         while True:
             try:
                 banner = await asyncio.to_thread(parts.banner, url)
-            except HeadmixServerError as error:  # the catalog is away for the moment; requests are served all the same
+            except (
+                HeadmixServerError
+            ) as error:  # the catalog is unavailable for the moment; requests are served all the same
                 self._log.warning("banner not printed yet", reason=error.message)
                 await asyncio.sleep(BANNER_RETRY_SECONDS)
             else:
@@ -217,7 +219,7 @@ class Server:
 
     @contextlib.contextmanager
     def _told_address(self, url: str) -> Iterator[None]:
-        """Keep the server's URL beside its key while it runs; without, the command line only has to be given a key."""
+        """Keep the server's URL next to its key while it runs; without, the command line only has to be given a key."""
         file = self._folder.address
         try:
             file.write_text(f"{url}\n", encoding="ascii")

@@ -74,7 +74,7 @@ def _configs(session: Session) -> Mapping[str, AdapterConfig]:
 def _take_over(
     session: Session, configs: Mapping[str, AdapterConfig], base: BaseShape, recorded: BaseIdentity | None
 ) -> Bound:
-    """Bind a catalog that has adapters and no record of their base; raises OtherBaseError where it is another."""
+    """Bind a catalog that has adapters and no record of their base; raises OtherBaseError if it is another."""
     others = {digest: config for digest, config in configs.items() if config.base.fingerprint != base.fingerprint}
     fitting = [digest for digest, config in others.items() if _fits(config, base)]
     # A wrong server that once ran on this database left a `base.json` too: most adapters must fit what it names.

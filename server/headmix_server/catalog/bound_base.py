@@ -12,7 +12,7 @@ from headmix_server.core.errors import InvalidRequest
 
 
 def accept_artifact(session: Session, record: AdapterRecord) -> ArtifactRow:
-    """Return the row of an artifact, made where there is none, with the base it was accepted for now.
+    """Return the row of an artifact, made if there is none, with the base it was accepted for now.
 
     Raises:
         InvalidRequest: that is not the catalog's.

@@ -84,7 +84,7 @@ class Catalog:
     ) -> Published:
         """Make the artifact the current version of the name, as a new version unless its bytes are current already.
 
-        Without `current` it becomes a version beside the current one, unless its bytes are the newest one's already.
+        Without `current` it becomes a version next to the current one, unless its bytes are the newest one's already.
 
         Raises:
             InvalidRequest: the name is malformed or reserved, or the tenant's is malformed; or without `current`, there
@@ -276,7 +276,7 @@ class Catalog:
             return session.scalars(select(IdentityRow.id)).one()
 
     def knows_name(self, name: str) -> bool:
-        """Tell whether any tenant has an adapter of this name."""
+        """Return whether any tenant has an adapter of this name."""
         named = select(AdapterRow.id).where(AdapterRow.name == name, AdapterRow.current.is_not(None)).limit(1)
         with reading(self._engine) as session:
             return session.scalar(named) is not None

@@ -1,6 +1,6 @@
 """What an artifact says of itself to people: examples and the history of its training.
 
-It may be large, so it has a table of its own, which no request for the model and no list reads.
+It may be large, so it has its own table, which no request for the model and no list reads.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Description:
 
 
 def describe(session: Session, digest: str, config: AdapterConfig) -> None:
-    """Keep what a config says to people, beside the artifact's row."""
+    """Keep what a config says to people, next to the artifact's row."""
     session.add(
         DescriptionRow(
             digest=digest,

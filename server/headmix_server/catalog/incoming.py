@@ -1,4 +1,4 @@
-"""Uploads under way: how many there are at once, and the bytes each tenant has on this machine beside those it stores.
+"""Uploads in progress: how many there are, and the bytes each tenant has on this machine next to those it stores.
 
 Owns the count in memory, so that bytes which are not stored yet count against the tenant's quota as they arrive. What
 is stored in the end is checked once more, in the transaction that stores it (`quota`).
@@ -20,7 +20,7 @@ ReadRoom = Callable[[], Room]
 
 @dataclass(slots=True, eq=False)
 class _Tenant:
-    """A tenant's uploads under way, oldest first, their bytes, and the bytes it stores; None is to be read anew."""
+    """A tenant's uploads in progress, oldest first, their bytes, and the bytes it stores; None is to be read anew."""
 
     uploads: list["IncomingUpload"] = field(default_factory=list)
     arrived: int = 0
@@ -28,7 +28,7 @@ class _Tenant:
 
 
 class IncomingUpload:
-    """One upload under way. `grow` before bytes reach the disk, `shrink` when they are gone from it."""
+    """One upload in progress. `grow` before bytes reach the disk, `shrink` when they are gone from it."""
 
     def __init__(self, incoming: "Incoming", tenant: _Tenant, quota: Quota, read_room: ReadRoom) -> None:
         self._incoming = incoming
@@ -51,7 +51,7 @@ class IncomingUpload:
         with self._incoming.lock:
             if self.is_displaced:
                 raise ServerOverloaded(
-                    "Too many uploads are under way, and this tenant has most of them; try again.",
+                    "Too many uploads are in progress, and this tenant has most of them; try again.",
                     retry_after=RETRY_SECONDS,
                 )
             self._count(size)
@@ -100,7 +100,7 @@ class IncomingUpload:
 
 
 class Incoming:
-    """All uploads under way: at most `most` at once, of one tenant at most `most_each`. Safe to use from many threads.
+    """All uploads in progress: at most `most`, and `most_each` per tenant. Safe to use from many threads.
 
     Where all places are taken, a tenant with fewer uploads takes the place of the newest of the tenant with most.
     """
@@ -123,7 +123,7 @@ class Incoming:
             return len(self._tenants[tenant].uploads) if tenant in self._tenants else 0
 
     def arrived(self, tenant: str) -> int:
-        """Return the bytes of a tenant's uploads under way."""
+        """Return the bytes of a tenant's uploads in progress."""
         with self.lock:
             return self._tenants[tenant].arrived if tenant in self._tenants else 0
 
@@ -132,7 +132,7 @@ class Incoming:
         """Give a place for the block, at whose end its bytes are gone or stored.
 
         Raises:
-            RateLimitExceeded: as many of the tenant's uploads are under way as may.
+            RateLimitExceeded: as many of the tenant's uploads are in progress as may.
             ServerOverloaded: as many of all tenants' are, and none has to give its place to this one.
         """
         upload = self._begin(tenant, quota, read_room)
@@ -147,7 +147,7 @@ class Incoming:
             own = self._tenants.get(tenant) or _Tenant()
             if len(own.uploads) >= self._most_each:
                 raise RateLimitExceeded(
-                    f"{self._most_each} uploads of this tenant are under way, as many as may be at once.",
+                    f"{self._most_each} uploads of this tenant are in progress, the most allowed at once.",
                     limit="uploads",
                     param="file",
                     retry_after=RETRY_SECONDS,
@@ -165,7 +165,7 @@ class Incoming:
         largest = max(self._tenants.values(), key=lambda other: len(kept(other)))
         receiving = [upload for upload in kept(largest) if upload.is_receiving]
         if len(kept(largest)) < len(own.uploads) + 2 or not receiving:
-            raise ServerOverloaded("Too many uploads are under way; try again.")
+            raise ServerOverloaded("Too many uploads are in progress; try again.")
         receiving[-1].is_displaced = True
 
     def _end(self, tenant: str, upload: IncomingUpload) -> None:

@@ -27,7 +27,7 @@ class Library:
     """All tenants' adapters with their files. Safe to use from many threads of one process; methods block.
 
     `base` is the fingerprint of the base that requests run on. `holds` are those the store was made with. `on_freed` is
-    told each digest that is gone for good, in any thread. `actor` is whom the audit names for a change.
+    called with each digest that was freed, in any thread. `actor` is whom the audit names for a change.
     """
 
     def __init__(

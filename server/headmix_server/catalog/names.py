@@ -43,7 +43,7 @@ def check_name(name: str, *, reserved: Collection[str] = ()) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Tell whether an adapter, or a tenant, may be called so."""
+    """Return whether an adapter, or a tenant, may be called so."""
     return _NAME.fullmatch(text) is not None
 
 

@@ -95,7 +95,7 @@ def pick(
     Raises:
         ModelNotFound: there is none.
     """
-    # A look-up of its own: joined, it would come after the versions, and all of them would be read.
+    # A separate look-up: joined, it would come after the versions, and all of them would be read.
     met = select(CanaryRow.number).where(CanaryRow.adapter_id == AdapterRow.id, CanaryRow.percent > draw)
     wanted = func.coalesce(number, met.correlate(AdapterRow).scalar_subquery(), AdapterRow.current)
     ready = VersionRow.state == VersionState.READY.value
@@ -118,7 +118,7 @@ def live_adapter(session: Session, tenant: str, name: str) -> AdapterRow:
 
 
 def in_use(session: Session, digest: str) -> bool:
-    """Tell whether any version of any tenant, deleted ones left aside, refers to the digest."""
+    """Return whether any version of any tenant, deleted ones left aside, refers to the digest."""
     query = select(VersionRow.number).where(VersionRow.digest == digest, NOT_DELETED).limit(1)
     return session.scalar(query) is not None
 

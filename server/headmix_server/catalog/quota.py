@@ -63,7 +63,7 @@ class Room:
 def bytes_exceeded(
     quota: Quota, stored: int, more: int, *, arriving: int = 0, retry_after: int | None = None
 ) -> RateLimitExceeded:
-    """Return the error of bytes that are too many, beside those of other uploads that are `arriving`."""
+    """Return the error of bytes that are too many, next to those of other uploads that are `arriving`."""
     beside = f", {arriving} of other uploads are arriving" if arriving else ""
     return RateLimitExceeded(
         f"The tenant may store {quota.stored_bytes} bytes: it stores {stored}{beside}, and these are {more} more."

@@ -1,5 +1,5 @@
 """The catalog's tables: artifacts, adapters, their versions, the order in which versions became current, and what an
-adapter may have beside them: those it is shared with, a canary, a pin.
+adapter may have next to them: those it is shared with, a canary, a pin.
 
 Rows only; the rules they keep are `catalog`'s.
 """
@@ -53,7 +53,7 @@ class IdentityRow(Base):
 
 
 class AdapterRow(Base):
-    """A tenant's name. Outlives its deletion (`current` null), so that `last` keeps version numbers unique for ever."""
+    """A tenant's name. Outlives its deletion (`current` null), so that `last` keeps version numbers unique forever."""
 
     __tablename__ = "adapters"
     __table_args__ = (UniqueConstraint("tenant", "name"),)
@@ -98,7 +98,7 @@ class PromotionRow(Base):
 
 
 class ShareRow(Base):
-    """An adapter that a tenant, or everyone (`*`), may use beside its owner.
+    """An adapter that a tenant, or everyone (`*`), may use besides its owner.
 
     `owner` and `name` are the adapter's, here again: what is not shared is looked for in this table alone, so it is
     missed by the same work whether it exists or not.

@@ -104,7 +104,7 @@ class AdapterVersion:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publication led to; `created` is false where the current version already had these bytes."""
+    """What a publication led to; `created` is false if the current version already had these bytes."""
 
     version: AdapterVersion
     created: bool

@@ -35,7 +35,7 @@ from typing import ClassVar
 class HeadmixServerError(Exception):
     """Root of everything a client can be told. `param` names the offending parameter.
 
-    `retry_after` is in seconds; who does not know better leaves it to the class, `usual_retry`, None where the same
+    `retry_after` is in seconds; who does not know better leaves it to the class, `usual_retry`, None if the same
     request fails again.
     """
 

@@ -31,7 +31,7 @@ class Message(Frozen, frozen=True, tag=True, omit_defaults=True):
 class Generate(Message, frozen=True):
     """Continue `prompt` (token ids) with the adapter, or with the base alone where `adapter` is None.
 
-    `weight` is the tenant's share beside others', here and in the other requests; the last one sent holds.
+    `weight` is the tenant's share next to others', here and in the other requests; the last one sent holds.
     """
 
     request_id: str
@@ -108,7 +108,7 @@ ToEngine = Request | Abort | LoadAdapter | UnpinAdapter | ForgetAdapter | Shutdo
 class EngineReady(Message, frozen=True):
     """The base is loaded and steps can run.
 
-    The bytes are the budgets of memory for adapters, 0 where there is none; `adapter_number_bytes` is how wide the
+    The bytes are the budgets of memory for adapters, 0 if there is none; `adapter_number_bytes` is how wide the
     device keeps their numbers, 0 for as they are stored.
     """
 
@@ -181,7 +181,7 @@ class Failed(Message, frozen=True):
 class Aborted(Message, frozen=True):
     """Follows every `Abort`, no answer but an account: what was computed until the request stopped.
 
-    All counts are 0 where the engine knew no such request, or it had ended.
+    All counts are 0 if the engine knew no such request, or it had ended.
     """
 
     request_id: str

@@ -4,5 +4,5 @@ from headmix_server.core.types import SamplingParams
 
 
 def penalises(params: SamplingParams) -> bool:
-    """Tell whether a sequence's history changes its scores."""
+    """Return whether a sequence's history changes its scores."""
     return (params.presence_penalty, params.frequency_penalty, params.repetition_penalty) != (0, 0, 1)

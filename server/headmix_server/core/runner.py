@@ -110,7 +110,7 @@ class RowFailed:
     code: str = InternalError.code
 
 
-NOT_FINITE = RowFailed("what was computed is not finite (NaN or infinity)", NumericalError.code)
+NOT_FINITE = RowFailed("the result is not finite (NaN or infinity)", NumericalError.code)
 """The row's numbers overflowed; whose numbers they are, the engine adds."""
 
 
@@ -147,7 +147,7 @@ class HostAdapter(Protocol):
 class AdapterLoadError(Exception):
     """An artifact could not be brought to host memory or to the device.
 
-    `code` is the error its requests get; `missing` is true where its bytes are gone.
+    `code` is the error its requests get; `missing` is true if its bytes are gone.
     """
 
     def __init__(self, message: str, *, missing: bool = False, code: str = InternalError.code) -> None:
@@ -163,14 +163,14 @@ def require_base(ref: AdapterRef, fingerprint: str) -> None:
         AdapterLoadError: it was.
     """
     if ref.base != fingerprint:
-        raise AdapterLoadError(f"it was accepted for the base {ref.base}, and this engine has {fingerprint}")
+        raise AdapterLoadError(f"it was accepted for the base {ref.base}, but this engine has {fingerprint}")
 
 
 class Runner(Protocol):
     """What computes. `load` may be called from loader threads at any time.
 
     `run` is called from one thread, the same for the engine's life; everything else from the engine's own thread, and
-    only while no `run` is under way. So nothing but `load` needs to think of threads.
+    only while no `run` is in progress. So nothing but `load` needs to think of threads.
     """
 
     def load(self, ref: AdapterRef) -> HostAdapter:
@@ -196,7 +196,7 @@ class Runner(Protocol):
         ...
 
     def fits(self, adapter: HostAdapter, emptied: Collection[int]) -> bool:
-        """Tell whether an adapter could be installed once these slots are empty, its place in memory considered.
+        """Return whether an adapter could be installed once these slots are empty, its place in memory considered.
 
         That the bytes of all that is installed stay within the device's budget is the engine's to see to.
         """

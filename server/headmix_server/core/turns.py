@@ -51,7 +51,7 @@ class TurnOrder(Generic[T]):
             del self._lines[tenant]
 
     def take(self) -> T | None:
-        """Return who is let in now, None where nobody waits or may. Its turn lasts until `end`."""
+        """Return who is let in now, None if nobody waits or may. Its turn lasts until `end`."""
         if self._at_work.total() >= self._at_once:
             return None
         allowed = [tenant for tenant in self._lines if self._at_work[tenant] < self._most_each]

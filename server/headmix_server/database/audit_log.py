@@ -23,7 +23,7 @@ class Retention:
 
 
 class AuditLog:
-    """Every change, newest first. Safe to use from many threads; `clock` tells Unix seconds."""
+    """Every change, newest first. Safe to use from many threads; `clock` returns Unix seconds."""
 
     def __init__(
         self, engine: Engine, retention: Retention | None = None, *, clock: Callable[[], float] = time.time

@@ -14,14 +14,14 @@ _FROM_THE_FUTURE = "22023"
 
 
 def transaction_number(session: Session) -> int | None:
-    """Return the number to ask for the transaction by; None where a commit that fails has written nothing."""
+    """Return the number to ask for the transaction by; None if a commit that fails has written nothing."""
     if session.get_bind().dialect.name != "postgresql":
         return None
     return int(session.execute(text("SELECT txid_current()")).scalar_one())
 
 
 def was_committed(engine: Engine, number: int) -> bool | None:
-    """Tell whether the transaction was committed; None while it still runs.
+    """Return whether the transaction was committed; None while it still runs.
 
     Raises:
         HeadmixServerError: as `reading`.

@@ -47,9 +47,8 @@ def writing(engine: Engine, tenant: str = SERVER_TURN) -> Iterator[Session]:
 
     Raises:
         ServerOverloaded: other writers took longer than the engine's `busy_seconds`, or many of the tenant's wait.
-        StorageUnavailable: the database is away. Where it went while the change was being committed, nobody knows
-            whether it was.
-        InsufficientStorage: the disk is full; nothing was written.
+        StorageUnavailable: the database is unavailable. Where it went while the change was being committed, nobody
+        knows whether it was. InsufficientStorage: the disk is full; nothing was written.
     """
     turns: WriteTurns = engine.get_execution_options()["write_turns"]
     with (

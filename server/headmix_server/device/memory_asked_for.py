@@ -22,7 +22,7 @@ def memory_asked_for(*settings: str) -> Iterator[None]:
     except (MemoryError, OverflowError, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno != errno.ENOMEM:
             raise
-        # torch has a class of its own for a GPU's memory only.
+        # torch has its own class for a GPU's memory only.
         is_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
         if type(error) is RuntimeError and not is_memory:
             raise

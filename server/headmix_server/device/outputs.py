@@ -107,7 +107,7 @@ def _scored(both: Awaited) -> Scored | RowFailed:
 
 
 def _find_broken(placed: Sequence[Placed], hidden: Tensor) -> Tensor:
-    """Tell which sequences have states that are not finite: [sequences] bool, on the states' device.
+    """Return which sequences have states that are not finite: [sequences] bool, on the states' device.
 
     All rows count, not only those that are read: the others are in the cache, where later ones would meet them.
     """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class PooledStates:
-    """The pooled state of every classification under way."""
+    """The pooled state of every classification in progress."""
 
     def __init__(self) -> None:
         self._sums: dict[int, Tensor] = {}
@@ -25,7 +25,7 @@ class PooledStates:
     ) -> None:
         """Take in the final hidden states [rows, D] of a sequence's next chunk; `first` marks its first.
 
-        `last` is the row that pooling `last` would read if the text ended here; None where it looks past all of them.
+        `last` is the row that pooling `last` would read if the text ended here; None if it looks past all of them.
         """
         match pooling:
             case "last":

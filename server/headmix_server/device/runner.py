@@ -43,7 +43,7 @@ class TorchRunner:
     """See `core.runner.Runner`; `storage` is the slots'.
 
     `memory` is None for a base that reads whole texts and so keeps no keys. Steps that only decode go to
-    `decode`, where there is one. `attention` None: the fastest there is for the placement. Steps compute on as many
+    `decode`, if there is one. `attention` None: the fastest there is for the placement. Steps compute on as many
     cores as the thread that makes the runner.
     """
 
@@ -178,7 +178,7 @@ def _choose_sampling(model: Model, device: torch.device) -> SamplingBackend:
 
 
 def _part_fault(row: BatchRow) -> str:
-    """Tell why a base that reads whole texts cannot run a row, or return an empty string."""
+    """Return why a base that reads whole texts cannot run a row, or return an empty string."""
     match row.params:
         case SamplingParams():
             return "the base reads whole texts; it does not generate"
@@ -190,7 +190,7 @@ def _part_fault(row: BatchRow) -> str:
 
 
 def _fault(row: BatchRow, occupant: Occupant | None, vocab_size: int) -> str:
-    """Tell why a row must not run, or return an empty string."""
+    """Return why a row must not run, or return an empty string."""
     if row.lease is not None and occupant is None:
         return f"slot {row.lease.slot} no longer holds the adapter this request began with"
     if max(row.tokens) >= vocabulary_size(vocab_size, occupant):

@@ -80,7 +80,7 @@ class _Pending:
         return cls(*(back.ask(part) for part in parts))
 
     def entries(self, wanted: Sequence[int | None]) -> list[TokenLogprob | None]:
-        """Return what each row is told, with so many alternatives; None where it asked for nothing."""
+        """Return what each row is told, with so many alternatives; None if it asked for nothing."""
         tokens, logprobs = self.tokens.read().tolist(), self.logprobs.read().tolist()
         top_tokens, top_logprobs = self.top_tokens.read().tolist(), self.top_logprobs.read().tolist()
         return [
@@ -103,7 +103,7 @@ class PendingTokens:
         self._wanted = wanted
 
     def read(self) -> list[Sampled | None]:
-        """Return every row's token, None where its scores are not finite or a log-probability asked for is not."""
+        """Return every row's token, None if its scores are not finite or a log-probability asked for is not."""
         tokens = self._pending.tokens.read().tolist()
         if all(count is None for count in self._wanted):
             return [None if token == NO_TOKEN else Sampled(token) for token in tokens]
@@ -132,7 +132,7 @@ class PendingScores:
 
 
 def is_finite(logprob: TokenLogprob) -> bool:
-    """Tell whether all its numbers are finite: JSON has no others."""
+    """Return whether all its numbers are finite: JSON has no others."""
     return math.isfinite(logprob.logprob) and all(math.isfinite(number) for _, number in logprob.top)
 
 

@@ -30,7 +30,7 @@ class Accounts:
         self._ended.clear()
 
     def abort(self, request_id: str, sequence: Sequence | None, *, in_flight: bool) -> None:
-        """Take in an aborted request; `sequence` is None where it is not open."""
+        """Take in an aborted request; `sequence` is None if it is not open."""
         if sequence is not None and in_flight:
             self._in_flight[sequence.sequence_id] = sequence
         else:

@@ -61,7 +61,7 @@ def open_fake_adapter(ref: AdapterRef) -> FakeAdapter:
     try:
         artifact = open_artifact(Path(ref.path))
     except FileNotFoundError as error:
-        raise AdapterLoadError("its file is gone", missing=True) from error
+        raise AdapterLoadError("its file is missing", missing=True) from error
     except ArtifactError as error:
         raise AdapterLoadError(str(error)) from error
     classifier = artifact.config.classifier

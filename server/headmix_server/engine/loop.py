@@ -138,13 +138,13 @@ class Engine:
         elif generates(params) and outputs < 1:
             code, text = "invalid_request_error", "max_tokens must be at least 1"
         elif length > limit:
-            code, text = "context_length_exceeded", f"{length} tokens were asked for, {limit} is the most"
+            code, text = "context_length_exceeded", f"{length} tokens were requested; the limit is {limit}"
         elif not 0 < message.weight < inf:
             code, text = "internal_error", "the tenant's weight is not a positive number"
         return Failed(request_id=message.request_id, code=code, message=text) if code else None
 
     def _make_place(self, message: Request) -> Failed | None:
-        """See to it that the queue has a place for a request; returns the answer where there is none for its tenant.
+        """See to it that the queue has a place for a request; returns the answer if there is none for its tenant.
 
         A full queue is shared: the tenant with most waiting gives up its newest request to one with less.
         """
@@ -154,7 +154,7 @@ class Engine:
             return None
         if (displaced := waiting.displaceable(message.tenant)) is None:
             return Failed(request_id=message.request_id, code="server_overloaded", message="the queue is full")
-        text = "the queue is full, and a tenant with fewer requests in it took this one's place"
+        text = "queue full: this request was displaced to make room for a tenant with fewer queued requests"
         self._finish(displaced, _failure(displaced, "server_overloaded", text))
         return None
 
@@ -268,7 +268,7 @@ class Engine:
                 self.scheduler.kv_cache.forget(digest)
 
     def _judge(self, batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult] | None:
-        """Return the step's results, or None where it failed whole."""
+        """Return the step's results, or None if it failed whole."""
         try:
             results = check_results(batch, outcome)
         except Exception as error:

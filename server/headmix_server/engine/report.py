@@ -41,5 +41,5 @@ def make_report(engine: Engine) -> EngineReport:
 
 
 def _told(budget: int) -> int:
-    """Return a budget as it is told: 0 where there is none."""
+    """Return a budget as it is told: 0 if there is none."""
     return budget if budget < UNBOUNDED else 0

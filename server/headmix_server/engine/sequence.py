@@ -121,7 +121,7 @@ class Sequence:
         self.num_read = max(self.num_read, min(end, self.prompt_length))
 
     def finish_reason(self, eos_ids: frozenset[int]) -> FinishReason | None:
-        """Tell whether the last token ends the generation, and why."""
+        """Return whether the last token ends the generation, and why."""
         match self.params:
             case SamplingParams() as sampling:
                 return _finish_reason(sampling, self.tokens[-1], self.num_outputs, eos_ids)
@@ -145,7 +145,7 @@ def params_of(message: Request) -> TaskParams:
 
 
 def generates(params: TaskParams) -> bool:
-    """Tell whether tokens are generated for a request, or its text is only read."""
+    """Return whether tokens are generated for a request, or its text is only read."""
     match params:
         case SamplingParams():
             return True

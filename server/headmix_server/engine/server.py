@@ -38,7 +38,7 @@ LOADING_POLL_SECONDS = 0.002
 
 
 def refuse(endpoint: str, reason: str) -> None:
-    """Tell the API process why there will be no engine."""
+    """Report to the API process why there will be no engine."""
     context = zmq.Context()
     socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
     socket.setsockopt(zmq.LINGER, LAST_WORDS_MS)

@@ -20,7 +20,7 @@ Outcome = Seq[RowResult] | BaseException
 
 
 class StepThread:
-    """Computes one batch at a time; `landed` becomes readable when it is done, for a poller beside other sockets."""
+    """Computes one batch at a time; `landed` becomes readable when it is done, for a poller next to other sockets."""
 
     def __init__(self, run: Callable[[Batch], Seq[RowResult]], context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self._run = run

@@ -23,7 +23,7 @@ def choose_victims(
 ) -> tuple[str, ...] | None:
     """Return which candidates leave for a tenant's adapter of this cost, in this order, until there is `enough` room.
 
-    None where there is not, or not for this tenant. `candidates` come least recently used first; for `queued` see
+    None if there is not, or not for this tenant. `candidates` come least recently used first; for `queued` see
     `eviction.choose_victim`. Nothing is changed.
     """
     choice = _Choice(shares, [digest for digest in candidates if digest not in shares.pinned], tenant, cost, view)

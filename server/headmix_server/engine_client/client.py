@@ -181,7 +181,7 @@ class EngineClient:
             await self._became_idle.wait()
 
     def shutdown(self) -> None:
-        """Tell the engine to exit; it fails what is open first. Does nothing where there is none."""
+        """Ask the engine to exit; it fails open requests first. Does nothing if there is none."""
         if self.ready is not None:
             self._send(Shutdown())
 
@@ -229,7 +229,7 @@ class EngineClient:
             self._send(UnpinAdapter(digest=digest, tenant=tenant))
 
     def forget(self, digest: str) -> None:
-        """Tell the engine that nobody will name the digest again; any thread may.
+        """Report to the engine that nobody will name the digest again; any thread may.
 
         An engine that is not ready has nothing to forget.
         """

@@ -60,5 +60,5 @@ class Mailbox:
 
 
 def is_last(output: Output) -> bool:
-    """Tell whether an output ends its request."""
+    """Return whether an output ends its request."""
     return not isinstance(output, TokenOutput) or output.finish_reason is not None

@@ -16,7 +16,7 @@ class OpenLimit:
         self._counts: Counter[str] = Counter()
 
     def has_room(self, tenant: str) -> bool:
-        """Tell whether the tenant may open another request."""
+        """Return whether the tenant may open another request."""
         if len(self._tenants) < self._limit:
             return True
         return self._counts[tenant] < self._limit // len({*self._counts, tenant})

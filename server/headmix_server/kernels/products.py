@@ -1,4 +1,4 @@
-"""Matrix products in which a row's result depends on that row alone, whatever numbers stand beside it.
+"""Matrix products in which a row's result depends on that row alone, whatever numbers stand next to it.
 
 oneDNN's bfloat16 products read past the end of a row where its length leaves one of their tiles unfilled, and multiply
 what they find there, the next row's numbers, by zeros: a NaN in one row then makes NaN of the row before it. Lengths

@@ -1,6 +1,6 @@
 """What stands between a layer's products, row by row: the RMS norm, the gated SiLU and the rotary turn.
 
-torch's own operations are the reference, and what runs where there are no native ones (on a CPU) and no Triton (on a
+torch's own operations are the reference, and what runs if there are no native ones (on a CPU) and no Triton (on a
 GPU). A row's result depends on that row alone.
 """
 

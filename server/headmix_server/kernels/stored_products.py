@@ -44,7 +44,7 @@ class StoredWeights:
 def multiply(x: Tensor, weights: StoredWeights, bias: Tensor, out: Tensor) -> None:
     """Write x W^T + b to `out` [rows, out], float32 with contiguous rows; a row's result depends on that row alone.
 
-    The bias is empty where there is none.
+    The bias is empty if there is none.
     """
     padded = functional.pad(x, (0, weights.missing)) if weights.missing else x
     torch.ops.headmix.stored_linear(padded, weights.blocks, weights.kind, bias, out)

@@ -79,7 +79,7 @@ class Batch:
     ) -> Pending[Generation]:
         """Add prompts to continue: texts, or lists of token ids.
 
-        One `sampling` for several prompts gives each a seed of its own: the seed, the seed plus one, and so on.
+        One `sampling` for several prompts gives each its own seed: the seed, the seed plus one, and so on.
         """
         return self._generate(as_prompts(prompts), adapter, sampling, stop)
 

@@ -17,7 +17,7 @@ Conversation = Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """What texts are read with. `generates` is false for encoders; `chat_template` is None where the base has none."""
+    """What texts are read with. `generates` is false for encoders; `chat_template` is None if the base has none."""
 
     base: ResolvedBase
     tokenizer: Tokenizer
@@ -74,7 +74,7 @@ class LocalModel:
         if not ids:
             raise InvalidRequest("A prompt is empty.", param="prompts")
         if not all(0 <= token < size for token in ids):
-            raise InvalidRequest(f"Token ids are from 0 to {size - 1}.", param="prompts")
+            raise InvalidRequest(f"Token ids must be from 0 to {size - 1}.", param="prompts")
         return ids
 
     def render(self, conversation: Conversation) -> str:

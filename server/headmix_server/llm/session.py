@@ -43,12 +43,12 @@ class Answer:
 
     @property
     def failure(self) -> str | None:
-        """The error's code and message; None where there was none."""
+        """The error's code and message; None if there was none."""
         return None if self.failed is None else f"{self.failed.code}: {self.failed.message}"
 
     @property
     def error(self) -> HeadmixServerError | None:
-        """The error as the server's clients would meet it; None where there was none."""
+        """The error as the server's clients would meet it; None if there was none."""
         return None if self.failed is None else error_from_code(self.failed.code, self.failed.message)
 
     @property
@@ -107,7 +107,7 @@ class EngineSession:
 
 
 def run_step(engine: Engine) -> list[Output]:
-    """Run one step and return what it answers; waits a moment where only a load that is under way can help."""
+    """Run one step and return what it answers; waits a moment where only a load that is in progress can help."""
     outputs = engine.step()
     engine.accounts.take()
     if not outputs and engine.stalled:

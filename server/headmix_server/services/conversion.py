@@ -1,4 +1,4 @@
-"""A PEFT LoRA that was uploaded as its two files, turned into an artifact by a process of its own.
+"""A PEFT LoRA that was uploaded as its two files, turned into an artifact by its own process.
 
 Owns the form's fields for it and that one conversion runs at a time, tenants in turns. What can be converted, and how,
 is `headmix_adapters.convert`'s; this process never loads torch.
@@ -72,7 +72,7 @@ class Converter:
                 await _run(request)
         except TooManyWaiting:
             raise RateLimitExceeded(
-                f"{self._most_waiting} adapters of this tenant wait to be converted, as many as may.",
+                f"{self._most_waiting} adapters of this tenant are waiting to be converted, the most allowed.",
                 limit="conversions",
                 param=CONFIG_FIELD,
                 retry_after=RETRY_SECONDS,
@@ -96,11 +96,11 @@ def _labels(text: str | None) -> tuple[str, ...] | None:
     except ValueError:
         value = None
     if not isinstance(value, list) or not value or not all(isinstance(label, str) for label in value):
-        raise InvalidRequest("labels is a JSON list of the classes' names.", param="labels")
+        raise InvalidRequest("labels must be a JSON list of the classes' names.", param="labels")
     return tuple(value)
 
 
 def _problem(text: str | None) -> Problem | None:
     if text is not None and text not in get_args(Problem):
-        raise InvalidRequest(f"problem is one of {', '.join(get_args(Problem))}.", param="problem")
+        raise InvalidRequest(f"problem must be one of {', '.join(get_args(Problem))}.", param="problem")
     return cast("Problem | None", text)

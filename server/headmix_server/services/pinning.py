@@ -100,7 +100,7 @@ class Pinning:
             self._retry.cancel()
 
     async def drain(self) -> None:
-        """Wait until nothing is under way; what is tried again later is not waited for."""
+        """Wait until nothing is in progress; what is tried again later is not waited for."""
         while tasks := self._tasks():
             await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -121,7 +121,7 @@ class Pinning:
             try:
                 await self._look()
             except Exception as error:  # noqa: BLE001 - whatever it is, what is pinned is looked at again
-                self._log.error("what is pinned cannot be read", reason=str(error))
+                self._log.error("pins cannot be read", reason=str(error))
                 self._try_later()
 
     async def _look(self) -> None:

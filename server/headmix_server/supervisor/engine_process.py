@@ -16,7 +16,7 @@ CANNOT_START = 3
 
 
 class EngineProcess:
-    """A running engine process. It sits in a session of its own, so that a terminal's Ctrl-C does not reach it.
+    """A running engine process. It sits in its own session, so that a terminal's Ctrl-C does not reach it.
 
     Its stdin stays open for as long as this process lives: when that pipe ends, whatever the reason, the engine ends
     itself, and so a killed server leaves no engine behind.

@@ -16,7 +16,7 @@ class RestartPolicy:
     """Exponential backoff over the deaths of the last `window` seconds; more than `limit` of them are a crash loop.
 
     Deaths before the engine was ever ready count however far apart they are: a start that takes longer than the
-    window would otherwise be retried for ever.
+    window would otherwise be retried forever.
     """
 
     def __init__(self, limit: int, window: float, *, chance: random.Random | None = None) -> None:

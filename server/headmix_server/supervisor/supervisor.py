@@ -92,7 +92,7 @@ class Supervisor:
         self._stopping.set()
 
     async def _live(self, endpoint: str) -> str | None:
-        """Run one engine from its start to its end; return why it died, or None where it was told to stop."""
+        """Run one engine from its start to its end; return why it died, or None if it was told to stop."""
         self._was_ready = False
         death: str | None = None
         try:
@@ -136,7 +136,7 @@ class Supervisor:
             before = self._clock()
             await asyncio.wait(ends, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if self._is_silent(self._clock() - before) and not any(end.done() for end in ends):
-                return f"the engine hung: nothing was heard for {self._settings.engine_stall_seconds:g} s"
+                return f"the engine hung: it was silent for {self._settings.engine_stall_seconds:g} s"
         return None
 
     async def _verdict(self, exited: "asyncio.Task[int]", connection: EngineConnection) -> str | None:
@@ -150,8 +150,8 @@ class Supervisor:
             return f"the engine ended with {ending(status)}"
         # Its last words may still be on their way.
         await asyncio.wait({connection.refused}, timeout=LAST_WORDS_SECONDS)
-        reason = connection.refused.result() if connection.refused.done() else "its own log line says why"
-        # After one start that worked the cause may pass (memory, a disk that is away): then it is tried again.
+        reason = connection.refused.result() if connection.refused.done() else "see its last log line"
+        # After one start that worked the cause may pass (memory, a disk that is unavailable): then it is tried again.
         if not self._ever_ready:
             raise EngineRefusedError(f"the engine cannot start with these settings: {reason}")
         return f"the engine could not start: {reason}"
@@ -182,7 +182,7 @@ class Supervisor:
                 f"{death}; that is more than {limit} engine deaths within {window:g} s or before it was ever ready"
             )
         self._on_death()
-        self._log.error("engine lost, starting another", reason=death, pause_seconds=round(pause, 2))
+        self._log.error("engine lost, starting a new one", reason=death, pause_seconds=round(pause, 2))
         wait = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({wait}, timeout=pause)
         wait.cancel()

@@ -24,7 +24,7 @@ class Tenants:
         self._engine = engine
 
     def create(self, name: str, *, actor: str) -> tuple[TenantInfo, bool]:
-        """Make a tenant; the second value is false where it was there already.
+        """Create a tenant; the second value is false if it existed already.
 
         Raises:
             InvalidRequest: the name is malformed.
@@ -40,7 +40,7 @@ class Tenants:
         return found, made
 
     def get(self, name: str) -> TenantInfo | None:
-        """Return the tenant, or None where there is none of this name."""
+        """Return the tenant, or None if there is none of this name."""
         return next(iter(self._select(Tenant.name == name)), None)
 
     def list(self) -> tuple[TenantInfo, ...]:

@@ -47,7 +47,7 @@ class Capacity:
     dropped: bytes = b""
 
     def exceeds(self, text: str, tokens: int) -> bool:
-        """Tell whether the text certainly has more tokens than so many."""
+        """Return whether the text certainly has more tokens than so many."""
         most = self.length * tokens * (1 if text.isascii() else self.composed)
         if len(text) * _LONGEST_CHARACTER <= most or (not self.in_bytes and len(text) <= most):
             return False
@@ -70,7 +70,7 @@ class Capacity:
 
 
 def capacity_of(backend: tokenizers.Tokenizer) -> Capacity | None:
-    """Return the capacity of a tokenizer's tokens; None where nothing is certain."""
+    """Return the capacity of a tokenizer's tokens; None if nothing is certain."""
     normalizers = list(_steps(backend.normalizer, "normalizers"))
     pre_tokenizers = list(_steps(backend.pre_tokenizer, "pretokenizers"))
     factors = [_shrinks(step) for step in normalizers]
@@ -112,7 +112,7 @@ def _flat(state: Step, name: str) -> Iterator[Step]:
 
 
 def _shrinks(step: Step) -> int | None:
-    """Return how many characters a normalizer makes one of at most; None where it may be any number."""
+    """Return how many characters a normalizer makes one of at most; None if it may be any number."""
     kind = step["type"]
     if kind in _COMPOSING:
         return _COMPOSED
@@ -126,12 +126,12 @@ def _shrinks(step: Step) -> int | None:
 
 
 def _keeps_text(step: Step) -> bool:
-    """Tell whether all characters are still there after a pre-tokenizer."""
+    """Return whether all characters are still there after a pre-tokenizer."""
     return step["type"] in _KEEPS_ALL or (step["type"] in _MAY_REMOVE and step.get("behavior") != "Removed")
 
 
 def _is_plain(backend: tokenizers.Tokenizer) -> bool:
-    """Tell whether the model is a BPE that drops what it lacks, and marks neither ends nor beginnings of words."""
+    """Return whether the model is a BPE that drops what it lacks, and marks neither ends nor beginnings of words."""
     model = backend.model
     return isinstance(model, models.BPE) and not (
         model.unk_token or model.continuing_subword_prefix or model.end_of_word_suffix
@@ -139,7 +139,7 @@ def _is_plain(backend: tokenizers.Tokenizer) -> bool:
 
 
 def _counts_every_character(backend: tokenizers.Tokenizer, is_byte_level: bool) -> bool:
-    """Tell whether every character of a text is in some token, and no token is of any number of them."""
+    """Return whether every character of a text is in some token, and no token is of any number of them."""
     model, vocabulary = backend.model, backend.get_vocab(with_added_tokens=False)
     has_bytes = all(f"<0x{byte:02X}>" in vocabulary for byte in range(256))
     if isinstance(model, models.Unigram):

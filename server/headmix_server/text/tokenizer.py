@@ -70,11 +70,11 @@ class Tokenizer:
         return self._base.encode(text, add_special_tokens=add_special_tokens)
 
     def needs_copy(self, text: str) -> bool:
-        """Tell whether this text can only be read by a copy of the base's tokenizer, which takes long to make."""
+        """Return whether this text can only be read by a copy of the base's tokenizer, which takes long to make."""
         return False
 
     def may_hold_special(self, text: str) -> bool:
-        """Tell whether a special token may be found in the text. Without one it is cut alike with `split` or not."""
+        """Return whether a special token may be found in the text. Without one it is cut alike with `split` or not."""
         return self._find_special is None or self._find_special.search(text) is not None
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -88,11 +88,11 @@ class Tokenizer:
         return text
 
     def token_id(self, piece: str) -> int | None:
-        """Return the id of a token as the vocabulary writes it; None where there is no such token."""
+        """Return the id of a token as the vocabulary writes it; None if there is no such token."""
         return self._base.token_id(piece)
 
     def piece(self, token: int) -> str | None:
-        """Return a token as the vocabulary writes it; None where no token has this id."""
+        """Return a token as the vocabulary writes it; None if no token has this id."""
         piece: str | None = self._backend.id_to_token(token)
         return piece
 
@@ -113,7 +113,7 @@ class Tokenizer:
     def token_bytes(self, token: int) -> bytes | None:
         """Return what a token adds to a text it doesn't begin, possibly part of a character.
 
-        None where nothing can be added: a special token, or an id without a token.
+        None if nothing can be added: a special token, or an id without a token.
         """
         if self.is_hidden(token):
             return None

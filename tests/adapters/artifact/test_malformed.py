@@ -1,4 +1,4 @@
-"""Every kind of malformed file is refused, and told apart, in these words."""
+"""Every kind of malformed file is refused, and distinguished, in these words."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ EXPECTED: dict[str, list[str]] = {
         "this is a web page or XML file, not safetensors: perhaps an error page that was saved as a download",
     ],
     "git lfs pointer": [
-        "this is a Git LFS pointer, not the file it stands for: fetch that with `git lfs pull`",
+        "this is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
     ],
     "gzip archive": [
         "this is a gzip archive: unpack it first",
@@ -126,8 +126,8 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "peft weights": [
         (
-            "this is a PEFT LoRA's weights, not yet an artifact: `headmix convert` makes one of its folder, and an "
-            "upload does where adapter_config.json is given as the field config"
+            "these are a PEFT LoRA's weights, not an artifact: run `headmix convert` on its folder, or upload it with "
+            "adapter_config.json as the field config"
         ),
     ],
     "no config": [
@@ -149,7 +149,10 @@ EXPECTED: dict[str, list[str]] = {
         "the headmix metadata: Expected `int`, got `str` - at `$.sites.q.head.rank`",
     ],
     "config field of no such choice": [
-        rf"the headmix metadata: Invalid enum value 'poetry\x1b[2J{'y' * 87}...; it can be classification, generation",
+        (
+            rf"the headmix metadata: Invalid enum value 'poetry\x1b[2J{'y' * 87}...; "
+            "it must be one of classification, generation"
+        ),
     ],
     "format unknown": [
         "format: 2 is not supported, this version reads format 1",
@@ -342,13 +345,13 @@ EXPECTED: dict[str, list[str]] = {
         "layers.0.q.head.B: 1 of its values are not finite in float32",
     ],
     "zero effect": [
-        "zero effect: every B and every bias is zero in float32, so it would answer as the bare base does",
+        "zero effect: every B and every bias is zero in float32, so it would answer like the base alone",
     ],
     "zero effect, A too": [
-        "zero effect: every B and every bias is zero in float32, so it would answer as the bare base does",
+        "zero effect: every B and every bias is zero in float32, so it would answer like the base alone",
     ],
     "zero effect, no A": [
-        "zero effect: every B and every bias is zero in float32, so it would answer as the bare base does",
+        "zero effect: every B and every bias is zero in float32, so it would answer like the base alone",
     ],
 }
 MALFORMED = malformed_artifacts(tiny_base_shape())

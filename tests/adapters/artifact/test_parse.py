@@ -48,8 +48,8 @@ def test_alike_tensors_of_all_layers_are_one_view_and_unlike_ones_a_copy() -> No
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\x08", "more bytes than the file has"),
-        ((1 << 40).to_bytes(8, "little"), "more bytes than the file has"),
+        (b"\x08", "exceeds the file's size"),
+        ((1 << 40).to_bytes(8, "little"), "exceeds the file's size"),
         (container(b"[]"), "cannot be read"),
         (container(b"{}"), "cannot be read"),
         (container(b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}'), "cannot be read"),

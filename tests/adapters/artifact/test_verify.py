@@ -97,7 +97,7 @@ def test_a_classifier_of_zero_weight_has_none(tmp_path: Path) -> None:
     tensors = {name: torch.zeros_like(value) for name, value in random_tensors(config).items()}
     path.write_bytes(pack(config, tensors | {"classifier.out_proj.bias": torch.ones(2)}))
     assert faults_of(path) == [
-        "zero effect: every B and every bias is zero in float32, so it would answer as the bare base does",
+        "zero effect: every B and every bias is zero in float32, so it would answer like the base alone",
     ]
 
 

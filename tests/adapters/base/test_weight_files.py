@@ -146,7 +146,7 @@ def test_the_links_of_a_hub_cache_are_files_and_a_dangling_one_is_missing(tmp_pa
 def test_fingerprint_serving_training_and_conversion_read_the_same_tensors(
     tmp_path: Path, family: str, sharded: bool
 ) -> None:
-    """Beside other models' files and an adapter that transformers would attach by itself."""
+    """Next to other models' files and an adapter that transformers would attach by itself."""
     FAMILIES[family].make(tmp_path)
     base = resolve_base(str(tmp_path))
     trained, served = tensors(load_model(base, torch.float32)), hidden(tmp_path)

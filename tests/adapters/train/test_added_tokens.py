@@ -1,4 +1,4 @@
-"""Tokens a recipe adds are found in its data, numbered from the base's vocabulary size, learnt, and alone learnt."""
+"""Tokens a recipe adds are found in its data, numbered from the base's vocabulary size, learned, and alone learned."""
 
 import json
 from pathlib import Path

@@ -26,7 +26,7 @@ def checkpoint(folder: RunFolder, step: int) -> None:
 
 def test_two_runs_cannot_train_into_one_place(folder: RunFolder) -> None:
     with folder.locked():
-        with pytest.raises(TargetError, match="another run is training into"), RunFolder(folder.artifact).locked():
+        with pytest.raises(TargetError, match="another run is writing to"), RunFolder(folder.artifact).locked():
             pass
         assert folder.path.is_dir()
     assert not folder.path.exists()
@@ -76,5 +76,5 @@ def test_a_place_that_takes_no_file_is_refused_before_the_work(
     folder.require_startable(resume=False, force=False)
     assert not folder.path.parent.exists()
     monkeypatch.setattr(os, "access", lambda *_: False)  # a test may run as root, who may write anywhere
-    with pytest.raises(TargetError, match=f"a.safetensors cannot be written: {tmp_path} is no folder that takes files"):
+    with pytest.raises(TargetError, match=f"a.safetensors cannot be written: {tmp_path} is not a writable folder"):
         folder.require_startable(resume=False, force=False)

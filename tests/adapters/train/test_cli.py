@@ -29,7 +29,7 @@ FINAL = "tiny-classification.safetensors"
 
 @pytest.fixture
 def recipe_path(recipe: RecipeMaker, data_folder: Path, tmp_path: Path) -> Path:
-    """A classification recipe on disk, its data beside it."""
+    """A classification recipe on disk, its data next to it."""
     made = recipe("classification", epochs=2)
     for name in ("classification.train.jsonl", "classification.eval.jsonl"):
         (tmp_path / name).write_bytes((data_folder / name).read_bytes())
@@ -115,7 +115,7 @@ def test_training_computes_on_the_cores_it_may_keep_busy(recipe_path: Path, monk
 
 
 def test_other_packages_are_quiet_and_our_own_lines_are_plain_in_a_pipe(recipe_path: Path) -> None:
-    # In a process of its own: their notices come when they are imported.
+    # In its own process: their notices come when they are imported.
     program = [sys.executable, "-m", "headmix_adapters.train", str(recipe_path)]
     done = subprocess.run(program, capture_output=True, text=True, timeout=110, env=os.environ | {"COLUMNS": "40"})
     assert done.returncode == 0
@@ -240,7 +240,9 @@ def test_an_artifact_is_replaced_with_force_alone_and_before_any_work(
         assert "is a folder" in refused(recipe_path, "--output", path.parent)
         assert "nothing to resume" in refused(recipe_path, "--resume", "--output", path.with_name("other.safetensors"))
         (recipe_path.parent / "file").touch()
-        assert "is no folder" in refused(recipe_path, "--output", recipe_path.parent / "file" / "a.safetensors")
+        assert "is not a writable folder" in refused(
+            recipe_path, "--output", recipe_path.parent / "file" / "a.safetensors"
+        )
     assert path.read_bytes() == b"a good adapter"
     assert invoke(recipe_path, "--force", "--max-steps", "1")[0] == 0
     assert open_artifact(path).config.training["steps"] == 1
@@ -310,7 +312,7 @@ def test_an_adapter_below_its_base_is_remarked_on_and_not_pushed(
     assert (code, publisher.calls) == (command.NOT_PUSHED, ["check"])
     assert "warning: the adapter scores below its base: accuracy " in out
     path = recipe_path.parent / "adapters" / FINAL
-    assert f"to push it all the same: headmix adapters push tiny-classification {path}" in err
+    assert f"to push it anyway: headmix adapters push tiny-classification {path}" in err
     training = open_artifact(path).config.training
     assert training["warnings"][0].startswith("the adapter scores below its base: accuracy ")
     assert invoke(recipe_path, "--force", "--max-steps", "1", "--seed", "1")[0] == 0
@@ -320,7 +322,7 @@ def test_held_out_texts_that_are_learnt_too_are_remarked_on(recipe_path: Path) -
     recipe_path.write_text(recipe_path.read_text().replace("classification.eval", "classification.train"))
     code, out, _ = invoke(recipe_path, "--max-steps", "1")
     assert code == 0
-    assert "warning: 30 of 30 held-out texts are training texts too" in out
+    assert "warning: 30 of 30 held-out texts are also training texts" in out
 
 
 def test_the_header_names_no_folder_of_this_machine(recipe_path: Path, tmp_path: Path) -> None:

@@ -232,8 +232,8 @@ def test_a_base_whose_scores_are_no_numbers_is_not_trained_on(
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory did not suffice"),
-        (torch.OutOfMemoryError("CUDA out of memory."), "memory did not suffice"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory: train with"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "out of memory: train with"),
         (SafetensorError("No space left on device"), "a checkpoint cannot be written: No space left"),
     ],
 )

@@ -68,10 +68,10 @@ def test_where_the_names_cannot_be_had_the_error_stands_alone(server: FakeServer
 @pytest.mark.parametrize(
     ("models", "told"),
     [
-        ([BASE_MODEL, ADAPTER_MODEL], "there is no adapter yet that classifies"),
+        ([BASE_MODEL, ADAPTER_MODEL], "there is no classifier adapter yet"),
         (
             [BASE_MODEL, ADAPTER_MODEL | {"id": "mood", "capabilities": ["classification", "embedding"]}],
-            "name an adapter that classifies: mood",
+            "give a classifier adapter: mood",
         ),
     ],
 )

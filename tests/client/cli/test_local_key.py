@@ -1,4 +1,4 @@
-"""The command line beside a server that was started in the same folder."""
+"""The command line next to a server that was started in the same folder."""
 
 import os
 import socket
@@ -55,7 +55,7 @@ def test_a_key_that_is_refused_is_named_by_its_file_and_never_shown(server: Fake
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
         "error: The API key is not valid. (invalid_api_key)",
-        "  the key sent was the one in .headmix/admin.key; --api-key or HEADMIX_API_KEY gives another",
+        "  the key sent was the one in .headmix/admin.key; use --api-key or HEADMIX_API_KEY for another one",
     ]
     (here / "address").unlink()
     done = run_without_key(server, "models")

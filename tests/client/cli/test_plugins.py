@@ -54,7 +54,7 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(autouse=True)
 def offered(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    """What is installed beside the client."""
+    """What is installed next to the client."""
     entries = [
         EntryPoint("greet", f"{part}:greet", plugins.GROUP),
         EntryPoint("deliver", f"{part}:deliver", plugins.GROUP),

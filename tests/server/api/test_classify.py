@@ -67,7 +67,7 @@ async def test_one_text_that_fails_ends_the_others(rig: ApiRig) -> None:
 
     def fail_the_second(message: ToEngine) -> list[Failed]:
         if isinstance(message, Classify) and message.request_id.endswith("-1"):
-            return [Failed(request_id=message.request_id, code="model_not_found", message="its file is gone")]
+            return [Failed(request_id=message.request_id, code="model_not_found", message="its file is missing")]
         return []
 
     rig.engine.answer = fail_the_second

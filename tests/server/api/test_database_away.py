@@ -1,4 +1,4 @@
-"""Every route while the database is away: what needs it is refused as such, and what runs goes on."""
+"""Every route while the database is unavailable: what needs it is refused as such, and what runs goes on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

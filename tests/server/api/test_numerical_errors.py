@@ -12,7 +12,7 @@ from headmix_server.core.types import TokenCounts
 from headmix_server.tenancy.keys.principal import Scope
 from tests.support.sse import events
 
-MESSAGE = "Adapter 'huge@1': what was computed is not finite (NaN or infinity)."
+MESSAGE = "Adapter 'huge@1': the result is not finite (NaN or infinity)."
 ERROR = {"error": {"message": MESSAGE, "type": "server_error", "param": None, "code": "numerical_error"}}
 
 Body = dict[str, Any]

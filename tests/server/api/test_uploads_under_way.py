@@ -53,7 +53,7 @@ async def test_the_byte_that_exceeds_the_quota_is_refused_and_nothing_stays(
     rig: ApiRig, tmp_path: Path, head: bytes, declared: bool
 ) -> None:
     blocks = QUOTA // len(BLOCK) + 1
-    # Declared, it is as large as may be beside the form, so that only its bytes can show that it is too much.
+    # Declared, it is as large as may be next to the form, so that only its bytes can show that it is too much.
     length = {"content-length": str(len(head) + blocks * len(BLOCK) + len(END))} if declared else {}
     refused = await post(rig.client, body(blocks, head=head), **length)
     error = refused.json()["error"]

@@ -70,12 +70,12 @@ def test_one_that_was_killed_is_followed_within_its_lease_and_at_once_from_its_o
         first.process.kill()
         first.process.wait()
         with running_server(tmp_path, base=base, data_dir=tmp_path / "elsewhere", **shared) as second:
-            assert len(second.events("waiting to see whether the lease's holder lives")) == 1
+            assert len(second.events("waiting to see whether the lease's holder is alive")) == 1
             assert ask(second, key).status_code == 200
             second.process.kill()
             second.process.wait()
         with running_server(tmp_path, base=base, data_dir=tmp_path / "elsewhere", **shared) as third:
-            assert third.events("waiting to see whether the lease's holder lives") == []
+            assert third.events("waiting to see whether the lease's holder is alive") == []
             assert ask(third, key).status_code == 200
             assert third.stop() == 0
 
@@ -84,7 +84,7 @@ def test_one_that_was_stopped_is_followed_at_once(tmp_path: Path, base: Path, sh
     with running_server(tmp_path, base=base, **shared) as first:
         assert first.stop() == 0
     with running_server(tmp_path, base=base, data_dir=tmp_path / "elsewhere", **shared) as second:
-        assert second.events("waiting to see whether the lease's holder lives") == []
+        assert second.events("waiting to see whether the lease's holder is alive") == []
         assert second.stop() == 0
 
 
@@ -112,7 +112,7 @@ def test_one_that_stood_still_while_another_took_over_ends_and_answers_nothing_b
 
 
 def outcome(result: Any) -> int | None:
-    """Return the status of an answer, None where the connection ended without one."""
+    """Return the status of an answer, None if the connection ended without one."""
     try:
         return int(result().status_code)
     except httpx2.TransportError:

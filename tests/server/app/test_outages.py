@@ -20,11 +20,11 @@ from tests.support.storage.redis_server import RedisServer
 
 ADAPTERS = tuple(f"adapter-{number}" for number in range(6))
 BRIEF = ADAPTERS[:3]
-"""Adapters whose requests are short: they leave their slots to others while everything is away."""
+"""Adapters whose requests are short: they leave their slots to others while everything is unavailable."""
 MODELS = (FAKE_BASE, *ADAPTERS)
 STREAMS = 30
 SHORT, LONG, ASKED = 20, 250, 4
-"""Tokens of streams that end while everything is away, of those that outlive that, and of requests meanwhile."""
+"""Tokens of streams that end while everything is unavailable, of those that outlive that, and of requests meanwhile."""
 
 
 @dataclass
@@ -162,7 +162,7 @@ def _check_answers(server: RunningServer, streams: list[Stream]) -> None:
 
 
 def _check_usage(server: RunningServer, expected: Counter[str]) -> None:
-    """Every token of requests that ended while the database was away is counted in the end, and none twice."""
+    """Every token of requests that ended while the database was unavailable is counted in the end, and none twice."""
 
     def counted() -> Counter[str]:
         url = f"{server.base_url}/v1/usage?group_by=model"

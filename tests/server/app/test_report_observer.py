@@ -85,7 +85,7 @@ async def test_a_report_is_taken_in_though_the_database_does_not_answer(
         await _until(lambda: catalog.asked > 2)
         observe(_report(kv_usage=0.5))
     assert "headmix_kv_cache_usage_ratio 0.5" in _text(metrics)
-    assert {entry["event"] for entry in logs} == {"names of adapters not read: metrics go on with those known"}
+    assert {entry["event"] for entry in logs} == {"adapter names not read: metrics use the known ones"}
     catalog.away = False
     await _until(lambda: RESIDENT in _text(metrics))
 

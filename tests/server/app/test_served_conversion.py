@@ -1,4 +1,4 @@
-"""The whole program with a conversion under way: however the server ends, so does the conversion, and nothing stays."""
+"""The whole program with a conversion in progress: it ends with the server, in any way, and leaves nothing."""
 
 import json
 import os

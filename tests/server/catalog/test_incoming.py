@@ -1,4 +1,4 @@
-"""Uploads under way count like stored bytes, their number is bounded, and no tenant keeps others' from beginning."""
+"""Uploads in progress count like stored bytes, their number is bounded, and no tenant keeps others' from beginning."""
 
 import threading
 from collections.abc import Iterator

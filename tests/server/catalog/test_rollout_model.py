@@ -17,7 +17,7 @@ OTHERS = ("b", "c")
 
 @dataclass
 class Beside:
-    """What one adapter has beside its versions, as a person would keep it on paper."""
+    """What one adapter has next to its versions, as a person would keep it on paper."""
 
     current: int | None = None
     shares: Shares = field(default_factory=Shares)
@@ -102,7 +102,7 @@ class RolloutMachine(CatalogMachine):
             }
 
     def _turn_page(self, key: tuple[str, str]) -> None:
-        """A deleted adapter has nothing beside it, and another current version ends the canary."""
+        """A deleted adapter has nothing next to it, and another current version ends the canary."""
         promotions = self.paper[key].promotions
         current = promotions[-1] if promotions else None
         if current is None:

@@ -1,4 +1,4 @@
-"""What a sequence is computed for is told apart in matches that name every kind, so that a new one is a type error."""
+"""Matches on what a sequence is computed for name every kind, so that a new one is a type error."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A database that is away: told as such, soon, and forgiven when it is back."""
+"""A database that is unavailable: told as such, soon, and forgiven when it is back."""
 
 import sqlite3
 import threading

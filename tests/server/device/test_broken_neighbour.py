@@ -1,4 +1,4 @@
-"""An adapter that overflows breaks its own answers and nobody else's: on every path, beside it and after it.
+"""An adapter that overflows breaks its own answers and nobody else's: on every path, next to it and after it.
 
 Each batch runs twice, once with an adapter of finite but huge weights and once with a sound one in its place. Shapes
 are the same, so everybody else must get the same bits.

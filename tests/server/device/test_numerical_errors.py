@@ -156,7 +156,7 @@ def test_an_adapter_that_overflows_answers_nothing_and_its_neighbours_do(rig: Ri
     results = rig.run(*rows)
     assert [is_answer(result) for result in results] == [True, False, True]
     assert results[1] == RowResult(1, NOT_FINITE)
-    if kind in GENERATIONS:  # a step of single rows has a path of its own
+    if kind in GENERATIONS:  # a step of single rows has its own path
         results = rig.run(
             *(row(n, lease, EVERY_KIND[kind], start=7, end=8) for n, lease in enumerate((None, huge, sound)))
         )

@@ -1,6 +1,6 @@
 """Memory for adapters is bounded in bytes on the device and in host memory, and shared: full memory is an eviction.
 
-The runner is a stand-in for a GPU's: one block of memory in which each adapter needs a run of its own.
+The runner is a stand-in for a GPU's: one block of memory in which each adapter needs its own run.
 """
 
 import time
@@ -181,7 +181,7 @@ def test_an_adapter_that_pins_leave_no_place_for_fails_and_does_not_wait_for_goo
     assert bring(tiers, sized(disk, "pinned", 4))
     tiers.slots.pin(adapter("pinned").digest, "t")
     assert bring(tiers, sized(disk, "fits", 6))
-    with pytest.raises(AdapterLoadError, match="beside the pinned adapters") as raised:
+    with pytest.raises(AdapterLoadError, match="next to the pinned adapters") as raised:
         bring(tiers, sized(disk, "does not", 7))
     assert raised.value.code == "server_overloaded"
 

@@ -83,7 +83,7 @@ def test_a_stale_generation_fails_its_row_loudly_and_only_that(make_bench: MakeB
 
 @pytest.mark.parametrize(
     ("fault", "code"),
-    [(AdapterLoadError("its file is gone", missing=True), "model_not_found"), (OSError("disk"), "internal_error")],
+    [(AdapterLoadError("its file is missing", missing=True), "model_not_found"), (OSError("disk"), "internal_error")],
 )
 def test_a_failed_load_fails_all_who_wait_for_it_and_only_them(
     make_bench: MakeBench, fault: Exception, code: str

@@ -1,4 +1,4 @@
-"""What tenants get from the engine beside each other: the results of the VTC paper, on a simulated clock."""
+"""What tenants get from the engine next to each other: the results of the VTC paper, on a simulated clock."""
 
 from dataclasses import replace
 from statistics import fmean, median

@@ -147,6 +147,6 @@ def test_a_missing_file_and_a_file_that_is_no_artifact_are_told_apart(tmp_path: 
 
 
 def test_an_adapter_that_was_accepted_for_another_base_is_refused() -> None:
-    with pytest.raises(AdapterLoadError, match="accepted for the base b, and this engine has other"):
+    with pytest.raises(AdapterLoadError, match="accepted for the base b, but this engine has other"):
         FakeRunner(RANGE, base="other", open_adapter=lambda ref: FakeAdapter(ref.digest)).load(A)
     assert FakeRunner(RANGE, base="b", open_adapter=lambda ref: FakeAdapter(ref.digest)).load(A).digest == A.digest

@@ -21,7 +21,7 @@ BLOCK = 4
 
 @pytest.fixture
 def bench(make_bench: MakeBench) -> Bench:
-    """Two sequences that run, one on an adapter, one that waits, one load under way, and everything cached."""
+    """Two sequences that run, one on an adapter, one that waits, one load in progress, and everything cached."""
     bench = make_bench(block_size=BLOCK, max_running=2, adapter_slots=2, host_adapters=2)
     bench.warm(A, B)
     bench.disk.gate(C)

@@ -70,7 +70,7 @@ TENANTS = st.sampled_from(["t", "u"])
 
 
 def without_cached(counts: TokenCounts) -> TokenCounts:
-    """Return the counts without those found in the cache, which the rows of the steps do not tell apart."""
+    """Return the counts without those found in the cache, which the rows of the steps do not distinguish."""
     assert counts.cached <= counts.prompt
     return msgspec.structs.replace(counts, cached=0)
 
@@ -83,7 +83,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.bench = Bench(TINY, TOKENS, hold=self.before_step)
         self.bench.disk.faults = {
             "bad": AdapterLoadError("not an artifact"),
-            "gone": AdapterLoadError("its file is gone", missing=True),
+            "gone": AdapterLoadError("its file is missing", missing=True),
         }
         self.bench.disk.sizes = SIZES
         self.requests: dict[str, Request | LoadAdapter] = {}

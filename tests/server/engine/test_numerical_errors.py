@@ -12,7 +12,7 @@ from headmix_server.core.types import AdapterRef, TokenCounts
 from headmix_server.engine.report import make_report
 
 GOOD, HUGE, HEAD = adapter("good"), adapter("huge"), adapter("c3huge")
-SAYS = "what was computed is not finite (NaN or infinity)."
+SAYS = "the result is not finite (NaN or infinity)."
 
 
 class Overflowing(WitnessRunner):

@@ -1,4 +1,4 @@
-"""Tenants beside each other in one engine: budget, cache, slots, loads and the queue, each shared and none wasted."""
+"""Tenants next to each other in one engine: budget, cache, slots, loads and the queue, each shared and none wasted."""
 
 import pytest
 
@@ -134,7 +134,7 @@ def test_overtaking_ends_where_it_would_break_the_bound_on_service(make_bench: M
 
 
 def cycle(bench: Bench, count: int, *, beside: Generate | None = None) -> None:
-    """Let tenant "cycler" use so many adapters one after the other, and look after each that `beside`'s is there."""
+    """Let tenant "cycler" use so many adapters one after the other, and look after each that `next to`'s is there."""
     for n in range(count):
         bench.submit(generate(f"x{n}", [n], adapter(f"x{n}"), tenant="cycler", max_tokens=1))
         bench.run_until(lambda n=n: bool(bench.outputs[f"x{n}"]))  # type: ignore[misc]  # bound at definition

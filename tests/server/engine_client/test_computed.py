@@ -127,7 +127,7 @@ async def test_who_leaves_is_charged_what_was_computed_until_the_engine_stopped(
     await asyncio.sleep(0.02)
     task.cancel()
     await rig.engine.expect(Abort)
-    await rig.engine.send(token(message, 7))  # under way when the abort was
+    await rig.engine.send(token(message, 7))  # in progress when the abort was
     await rig.engine.stop(message.request_id, TokenCounts(prompt=3, cached=2, generated=4))
     assert await charged(rig) == (1, 3, 4)
 

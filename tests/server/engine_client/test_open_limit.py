@@ -1,4 +1,4 @@
-"""A tenant that has opened all there may be keeps nobody else out, and not for ever more than there may be."""
+"""A tenant that has opened all there may be keeps nobody else out, and not forever more than there may be."""
 
 from headmix_server.engine_client.open_limit import OpenLimit
 

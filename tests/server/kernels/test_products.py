@@ -1,4 +1,4 @@
-"""A row of a product is that row's alone, whatever numbers stand beside it."""
+"""A row of a product is that row's alone, whatever numbers stand next to it."""
 
 import math
 

@@ -151,7 +151,7 @@ def test_what_cannot_run_is_refused_by_name_before_anything_runs(llm: LLM, monke
         llm.generate("fox", sampling=[GREEDY, GREEDY])
     with pytest.raises(InvalidRequest, match="A prompt is empty"):
         llm.generate(["fox", ""])
-    with pytest.raises(InvalidRequest, match="Token ids are from 0 to 511"):
+    with pytest.raises(InvalidRequest, match="Token ids must be from 0 to 511"):
         llm.generate([1, 512])
     assert steps == []
 

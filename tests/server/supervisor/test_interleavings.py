@@ -1,7 +1,7 @@
 """Supervisor and engine client together, in virtual time, over every order in which an engine's life can go wrong.
 
 What must hold whatever happens, and however few turns of the event loop lie between two events: a lost engine is
-replaced soon, a healthy one is left alone, `stop` always ends the run, and no request waits for an answer for ever.
+replaced soon, a healthy one is left alone, `stop` always ends the run, and no request waits for an answer forever.
 """
 
 import asyncio

@@ -42,7 +42,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Served:
-    """A server on a port of its own."""
+    """A server on its own port."""
 
     def __init__(self, server: HttpServer, port: int) -> None:
         self.server = server

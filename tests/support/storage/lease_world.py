@@ -27,7 +27,7 @@ PLACES = ("", "folder", "elsewhere", "folder")
 """The second and the last server share a data folder, so they never live at once."""
 
 Life = Iterator[float]
-"""Parts of a server's life; what it yields is how long the next one is away."""
+"""Parts of a server's life; what it yields is how long the next one is unavailable."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ _TORCH = "pickle is never read, save it as safetensors"
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", f"a zip archive (perhaps PyTorch's .bin or .pt); {_TORCH}"),
     (b"GGUF", "a GGUF file, not safetensors"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for: fetch that with `git lfs pull`"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
     (b"\xfd7zXZ", "an xz archive: unpack it first"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive: unpack it first"),

@@ -18,7 +18,7 @@ _OTHER_TENSORS = frozenset(
 
 
 def layer_of(name: str) -> int | None:
-    """Return the layer that a tensor adapts, or None where it is not a layer's."""
+    """Return the layer that a tensor adapts, or None if it is not a layer's."""
     match = _LAYER_TENSOR.fullmatch(name)
     return int(match[1]) if match else None
 

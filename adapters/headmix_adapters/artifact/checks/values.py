@@ -49,7 +49,7 @@ def check_values(
         if min(scan.largest, scan.largest * scale) >= FLOAT32_SMALLEST:
             nonzero.add(name)
     if not len(faults) and not any(_has_effect(name, nonzero) for name in nonzero):
-        faults.add("zero effect: every B and every bias is zero in float32, so it would answer as the bare base does")
+        faults.add("zero effect: every B and every bias is zero in float32, so it would answer like the base alone")
 
 
 def _scale(name: str, scales: Mapping[str, float]) -> float:

@@ -1,4 +1,4 @@
-"""A GGUF file's conversion, waited for: the converter runs in a process of its own and tells how far it has come.
+"""A GGUF file's conversion, waited for: the converter runs in its own process and tells how far it has come.
 
 Owns that process's life. What it does is `convert_gguf`'s.
 """
@@ -42,7 +42,7 @@ def run_conversion(gguf: Path, folder: Path, on_progress: OnProgress) -> None:
 
 
 def _wait(process: "subprocess.Popen[str]", progress: ConversionProgress, on_progress: OnProgress) -> int:
-    """Hand on what the process tells until it has ended, and end it where that fails; return its exit status."""
+    """Hand on what the process tells until it has ended, and end it if that fails; return its exit status."""
     told = [progress]
     reader = threading.Thread(target=_read, args=(process.stdout, told), daemon=True)
     reader.start()

@@ -2,7 +2,7 @@
 
 They are found by content: a tensor is kept for a matrix of the folder only where its rows, unpacked, are that matrix
 bit for bit, in whatever order the conversion left them. So nothing here depends on how names are mapped, and a folder
-converted by an older release gets its blocks too. They are kept in a file of their own in that folder, which is no
+converted by an older release gets its blocks too. They are kept in their own file in that folder, which is no
 part of the base's fingerprint; where it cannot be written, they are read anew each time. Loads no torch.
 """
 
@@ -101,7 +101,7 @@ def _digest(row: Floats) -> bytes:
 
 
 def _read(path: Path) -> dict[str, StoredTensor] | None:
-    """Return what the file holds; None where there is none, or one that another release wrote."""
+    """Return what the file holds; None if there is none, or one that another release wrote."""
     if not path.is_file():
         return None
     try:

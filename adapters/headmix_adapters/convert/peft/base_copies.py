@@ -1,4 +1,4 @@
-"""Tensors of the base that lie beside an adapter's: copies that change nothing, or retrained ones that are refused.
+"""Tensors of the base that lie next to an adapter's: copies that change nothing, or retrained ones that are refused.
 
 PEFT saves the vocabulary's embeddings where it thinks they were changed, other tools whole state dicts.
 """
@@ -16,7 +16,7 @@ _WRAPPERS = re.compile(r"\A(?:(?:model|language_model)\.)+(?=\w+\.)")
 
 
 def is_base_copy(name: str, tensor: Tensor, checkpoint: BaseCheckpoint) -> bool:
-    """Whether a tensor beside an adapter's is the base's own, value by value."""
+    """Whether a tensor next to an adapter's is the base's own, value by value."""
     own = bare_name(_WRAPPERS.sub("", name.replace(".base_layer.", ".")))
     candidates = (own, *_EMBEDDINGS) if own == _HEAD else (own,)  # a tied head is stored as the embeddings alone
     found = next((candidate for candidate in candidates if candidate in checkpoint), None)

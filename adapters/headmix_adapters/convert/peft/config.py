@@ -33,7 +33,7 @@ _WITHOUT_EFFECT = frozenset(
     | {"base_model_name_or_path", "revision", "auto_mapping", "runtime_config", "megatron_config", "megatron_core"}
     # Settings of initialisations, which `init_lora_weights` would have to name to begin with.
     | {"loftq_config", "corda_config", "lora_ga_config"}
-    # What other tools write beside PEFT's own fields; every `..._version` is one too.
+    # What other tools write next to PEFT's own fields; every `..._version` is one too.
     | {"model_type", "architectures", "torch_dtype", "dtype", "lora_dtype", "tuner_backend", "unsloth_fixed"}
     | {"lorap_lr_ratio", "lorap_emb_lr", "merge_weights", "trust_remote_code", "_name_or_path", "created_by"}
 )

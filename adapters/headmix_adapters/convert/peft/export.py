@@ -52,7 +52,7 @@ def export_peft_lora(
     artifact = verify_artifact(path, base=base.shape, allow_base_mismatch=allow_base_mismatch)
     config = artifact.config
     if config.added_tokens:
-        raise ConvertError("added_tokens.embedding", "a PEFT LoRA has no place for tokens added to the vocabulary")
+        raise ConvertError("added_tokens.embedding", "a PEFT LoRA cannot contain tokens added to the vocabulary")
     tensors = {name: tensor.double() for name, tensor in load_tensors(path).items()}
     head = _saved_head(config, tensors)
     prefix = _model_prefix(config)
@@ -72,7 +72,7 @@ def export_peft_lora(
 
 
 def _notes(config: AdapterConfig, base: ResolvedBase) -> tuple[str, ...]:
-    """Say which token the head reads where the base's config says another: PEFT's files have no place for it."""
+    """Return which token the head reads where the base's config says another: PEFT's files have no place for it."""
     if config.classifier is None or config.classifier.pooling != "last":
         return ()
     own = None if config.classifier.pad_token is UNSET else config.classifier.pad_token

@@ -21,9 +21,9 @@ _PROBLEMS: dict[str | None, Problem] = {
 
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
-    """`pad_token` is the id that a decoder's head looks past at the end of a text; None where it reads the last token.
+    """`pad_token` is the id that a decoder's head looks past at the end of a text; None if it reads the last token.
 
-    `problem` is None where the config does not say, `labels` are in the order of the scores.
+    `problem` is None if the config does not say, `labels` are in the order of the scores.
     """
 
     pad_token: int | None = None

@@ -47,7 +47,7 @@ _REASONS = {
     "word_embeddings": _VOCABULARY,
     "wte": _VOCABULARY,
     "base_layer.bias": "a retrained bias of the base is not part of an artifact",
-    "base_layer.weight": "it is not this base's weight, so the adapter belongs to another",
+    "base_layer.weight": "it is not this base's weight, so the adapter is for another base",
 }
 _HEADS = ("score.", "classifier.")
 # Fused projections of checkpoints whose own code differs from transformers' in nothing else.
@@ -83,7 +83,7 @@ def convert_peft_lora(folder: Path, base: ResolvedBase, wish: HeadWish) -> Conve
         raise ConvertError("modules_to_save", "task_type is SEQ_CLS, but the folder holds no classification head")
     result = build_sites(pieces, base.shape, max_rank=Limits().max_rank)
     if head is None and not result.sites.present():
-        raise ConvertError("lora_B", "zero effect: every B is zero, so the adapter would answer as the bare base does")
+        raise ConvertError("lora_B", "zero effect: every B is zero, so the adapter would answer like the base alone")
     notes = result.notes + ((f"{len(others)} tensors equal the base's own and were left out",) if others else ())
     artifact = AdapterConfig(
         method="kernel-mix" if any(site.head for site in result.sites.present().values()) else "lora",
@@ -191,7 +191,7 @@ def _reason(name: str) -> str:
     for mark, reason in _REASONS.items():
         if mark in name:
             return reason
-    return "a saved module that an artifact has no place for (classification heads are the ones it has)"
+    return "a saved module that an artifact cannot contain (only classification heads)"
 
 
 def _lora_tensors(loras: list[ModuleLora]) -> list[Tensor]:

@@ -26,7 +26,7 @@ _HEAD_BASES: Mapping[str, HeadBase] = {"q": "x", "v": "x", "o": "a"}
 
 @dataclass(frozen=True, slots=True)
 class ModuleLora:
-    """scale * (B (A x) + bias) beside one module: A (r, in), B (out, r), bias (out). `name` is for messages."""
+    """scale * (B (A x) + bias) next to one module: A (r, in), B (out, r), bias (out). `name` is for messages."""
 
     name: str
     A: Tensor
@@ -158,7 +158,7 @@ def _sum(group: list[Piece]) -> str:
 
 
 def _common_scale(site: str, group: list[Piece], notes: list[str]) -> float:
-    """Return the scale all pieces share, or 0 where they differ and B must take its own in."""
+    """Return the scale all pieces share, or 0 if they differ and B must take its own in."""
     scales = {piece.scale for piece in group}
     if len(scales) <= 1:
         return scales.pop() if scales else 1.0

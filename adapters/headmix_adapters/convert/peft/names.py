@@ -1,7 +1,7 @@
 """The names PEFT's tensors have in files that other tools wrote, turned into those PEFT itself would have saved.
 
 Owns what wrappers put before and inside a name (torch.compile, DDP, FSDP, PEFT twice) and the names of a raw state
-dict: LoRAs with their adapter's name, saved modules beside their untrained copies. Judges no value.
+dict: LoRAs with their adapter's name, saved modules next to their untrained copies. Judges no value.
 """
 
 import re

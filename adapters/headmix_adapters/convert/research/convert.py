@@ -135,9 +135,9 @@ def _split(state: Mapping[str, Tensor], task: str | None) -> tuple[_Adapter, dic
         raise ConvertError("WQ_LoRA", "the checkpoint holds no tensors of an adapter of the authors' code")
     known = [name for name in tasks if name is not None]
     if task is None and len(tasks) > 1:
-        raise ConvertError("task", f"the checkpoint holds several, one must be named: {', '.join(sorted(known))}")
+        raise ConvertError("task", f"the checkpoint has several; choose one: {', '.join(sorted(known))}")
     if task is not None and task not in tasks:
-        raise ConvertError("task", f"{task} is not in the checkpoint; there are: {', '.join(sorted(known)) or 'none'}")
+        raise ConvertError("task", f"{task} is not in the checkpoint, which has: {', '.join(sorted(known)) or 'none'}")
     return tasks[task] if task is not None else next(iter(tasks.values())), rest
 
 

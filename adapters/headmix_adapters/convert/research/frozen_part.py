@@ -38,7 +38,7 @@ def check_frozen_part(state: Mapping[str, Tensor], base: ResolvedBase, *, allow_
         elif bare in checkpoint:
             _compare(name, tensor, checkpoint.read(bare), allow_mismatch=allow_mismatch)
         elif not _IDLE.fullmatch(bare):
-            raise ConvertError(name, "neither the base's nor part of an adapter that is understood")
+            raise ConvertError(name, "neither the base's nor a known part of an adapter")
     return added
 
 
@@ -53,7 +53,7 @@ def _compare(name: str, tensor: Tensor, own: Tensor, *, allow_mismatch: bool) ->
         raise ConvertError(name, f"its shape is {list(tensor.shape)}, the base's {list(own.shape)}")
     if not allow_mismatch and not same_values(tensor, own):
         raise ConvertError(
-            name, "its values are not the base's, so the adapter belongs to another; --allow-base-mismatch"
+            name, "its values are not the base's, so the adapter is for another base; --allow-base-mismatch"
         )
 
 

@@ -1,6 +1,6 @@
-"""A row's messages as turns, each with whether it is to be learnt. Knows no template and no tokens.
+"""A row's messages as turns, each with whether it is to be learned. Knows no template and no tokens.
 
-Owns the roles and contents that serving takes too, so that nothing is learnt that could not be asked.
+Owns the roles and contents that serving takes too, so that nothing is learned that could not be asked.
 """
 
 from collections.abc import Collection
@@ -16,12 +16,12 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message; `learnt` is what the data says of it, None where it says nothing."""
+    """One message; `learned` is what the data says of it, None if it says nothing."""
 
     role: str
     content: str
     name: str | None
-    learnt: bool | None
+    learned: bool | None
 
     def message(self) -> dict[str, str]:
         """Return the message as a chat template reads it."""
@@ -43,16 +43,16 @@ def read_turns(where: str, messages: object, ignored: Collection[str]) -> list[T
 
 
 def answers(where: str, turns: list[Turn]) -> list[int]:
-    """Return the numbers of the messages to be learnt: the last, and what the data asks for, less what it forbids.
+    """Return the numbers of the messages to be learned: the last, and what the data asks for, less what it forbids.
 
     Raises:
-        DataError: what nobody answered is to be learnt.
+        DataError: what nobody answered is to be learned.
     """
-    wanted = [number for number, turn in enumerate(turns) if turn.learnt]
+    wanted = [number for number, turn in enumerate(turns) if turn.learned]
     if foreign := [number for number in wanted if number == 0 or turns[number].role != "assistant"]:
-        raise DataError(f"{where}: messages[{foreign[0]}] is to be learnt, and only the assistant's answers are")
+        raise DataError(f"{where}: messages[{foreign[0]}] is marked as learned; only the assistant's answers can be")
     last = len(turns) - 1
-    return [*wanted, last] if turns[last].learnt is None else wanted
+    return [*wanted, last] if turns[last].learned is None else wanted
 
 
 def _turn(where: str, given: object, ignored: Collection[str]) -> Turn:
@@ -63,7 +63,7 @@ def _turn(where: str, given: object, ignored: Collection[str]) -> Turn:
     if not isinstance(role, str) or role not in _ROLES:
         raise DataError(f"{where}: role {shown(role)} is not one of {', '.join(_ROLES)}")
     name = fields.text("name") if "name" in fields else None
-    return Turn(_ROLES[role], _content(where, fields.value("content")), name, fields.learnt())
+    return Turn(_ROLES[role], _content(where, fields.value("content")), name, fields.learned())
 
 
 def _content(where: str, content: object) -> str:
@@ -73,6 +73,6 @@ def _content(where: str, content: object) -> str:
     texts = []
     for number, part in enumerate(content):
         if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
-            raise DataError(f"{where}: content[{number}] is not a text part; only text is learnt")
+            raise DataError(f"{where}: content[{number}] is not a text part; only text can be learned")
         texts.append(as_text(f"{where}: content[{number}].text", part["text"]))
     return "".join(texts)

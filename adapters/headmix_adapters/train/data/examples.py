@@ -30,11 +30,11 @@ _ALL_EXCLUDED = "every row of this file has weight 0 or trainable false"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text and what is to be learnt from it.
+    """One text and what is to be learned from it.
 
     `labels` is a label number (single_label), a tuple of one value a label (multi_label, regression), or a list of one
-    token a position (generation; -100 is not learnt). `prefix_states` [tokens, D] stand in for the ids where the frozen
-    layers below the adapter have been computed already.
+    token a position (generation; -100 is not learned). `prefix_states` [tokens, D] stand in for the ids where the
+    frozen layers below the adapter have been computed already.
     """
 
     input_ids: list[int]
@@ -47,7 +47,7 @@ class Encoded:
     """A file's examples.
 
     `truncated` of them lost their end to `max_length`; `dropped` ones lost all of their answer and are left out.
-    `excluded` counts the rows of which the data itself says that nothing is to be learnt (weight 0).
+    `excluded` counts the rows of which the data itself says that nothing is to be learned (weight 0).
     """
 
     examples: list[Example]
@@ -77,8 +77,8 @@ def encode_classification(
     reader = LabelReader(classifier, ignored)
     examples, truncated, excluded = [], 0, 0
     for row in rows:
-        text, labels, learnt = reader.read(row)
-        if not learnt:
+        text, labels, learned = reader.read(row)
+        if not learned:
             excluded += 1
             continue
         ids = base.tokenizer.encode(text)
@@ -96,8 +96,8 @@ def encode_classification(
 def encode_generation(rows: Sequence[Row], base: BaseText, max_length: int, ignored: Collection[str] = ()) -> Encoded:
     """Encode `{"messages"}` rows by the chat template, or `{"prompt", "completion"}` rows as they are.
 
-    The last message is the answer, and so is an earlier one of the assistant's that the data wants learnt: each answer
-    is an example with all that stands before it. It ends with the end-of-turn token, which is learnt too.
+    The last message is the answer, and so is an earlier one of the assistant's that the data wants learned: each answer
+    is an example with all that stands before it. It ends with the end-of-turn token, which is learned too.
 
     Raises:
         DataError: neither form, a field that is not understood, no answer, none that fits, a tokenizer that cannot do
@@ -127,7 +127,7 @@ def _require_examples(rows: Sequence[Row], examples: Sequence[Example], reason: 
 
 
 def _answered(row: Row, base: BaseText, ignored: Collection[str]) -> list[tuple[list[int], list[int]]]:
-    """Return the ids of each answer to be learnt, after those of what stands before it."""
+    """Return the ids of each answer to be learned, after those of what stands before it."""
     known = _form(row)
     fields = Fields(row.place, row.fields, LEARNT | known, ignored)
     if known == _MESSAGES:
@@ -139,7 +139,7 @@ def _answered(row: Row, base: BaseText, ignored: Collection[str]) -> list[tuple[
     if tokenizer.end_token is None:
         raise DataError(f"{row.place}: the base's tokenizer has no end token to close a completion with")
     ids = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.end_token]
-    return [] if fields.learnt() is False else [(tokenizer.encode(prompt), ids)]
+    return [] if fields.learned() is False else [(tokenizer.encode(prompt), ids)]
 
 
 def _form(row: Row) -> frozenset[str]:
@@ -152,7 +152,7 @@ def _form(row: Row) -> frozenset[str]:
 def _conversation(fields: Fields, base: BaseText, ignored: Collection[str]) -> list[tuple[list[int], list[int]]]:
     turns = read_turns(fields.where, fields.value("messages"), ignored)
     chosen = answers(fields.where, turns)
-    if fields.learnt() is False:
+    if fields.learned() is False:
         return []
     messages = [turn.message() for turn in turns]
     texts = [_render(fields.where, base.chat_template, messages[: number + 1]) for number in chosen]
@@ -173,5 +173,5 @@ def _render(where: str, template: ChatTemplate | None, messages: list[dict[str, 
         raise DataError(f"{where}: the base's chat template refuses these messages: {quoted(str(error))}") from error
     if not whole.startswith(prompt):
         raise DataError(f"{where}: the chat template renders the answer's context differently from a prompt")
-    # What follows the end-of-turn token (a newline in most templates) is never generated, so it is not learnt.
+    # What follows the end-of-turn token (a newline in most templates) is never generated, so it is not learned.
     return prompt, whole[len(prompt) :].rstrip()

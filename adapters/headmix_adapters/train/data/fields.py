@@ -1,7 +1,7 @@
 """What the fields of a row mean: read, left out because the recipe says so, or refused by name and line.
 
 Owns the rules that all tasks share: which fields there are, what stands for a text, and the two fields (`weight` and
-`trainable`) by which data sets say that a row or a message is not to be learnt. Knows no tokens.
+`trainable`) by which data sets say that a row or a message is not learned. Knows no tokens.
 """
 
 import json
@@ -16,15 +16,15 @@ from headmix_adapters.train.errors import DataError
 LEARNT = frozenset({"weight", "trainable"})
 _OTHER_SEPARATORS = (";", "\t", "|")
 _TOOLS = "tool calls are not supported"
-_REASONING = "reasoning is not learnt apart from the answer"
+_REASONING = "reasoning cannot be learned apart from the answer"
 _REASONS: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("tools", "functions", "tool_calls", "tool_call_id", "function_call", "tool_choice"), _TOOLS)
     | dict.fromkeys(("reasoning_content", "reasoning", "thinking"), _REASONING)
 )
 _OTHER_FORMS: Mapping[str, str] = MappingProxyType(
     {
-        "conversations": "ShareGPT's form has to become messages, with role and content",
-        "instruction": "Alpaca's form has to become prompt and completion, or messages",
+        "conversations": "convert ShareGPT's form to messages, with role and content",
+        "instruction": "convert Alpaca's form to prompt and completion, or messages",
     }
 )
 _WISHES: Mapping[str, Mapping[str, bool]] = MappingProxyType(
@@ -74,8 +74,8 @@ class Fields:
         """Return a field that is a finite number, or the text of one."""
         return as_number(f"{self.where}: {name}", self.value(name))
 
-    def learnt(self) -> bool | None:
-        """Return whether `weight` or `trainable` wants this learnt; None where neither says."""
+    def learned(self) -> bool | None:
+        """Return whether `weight` or `trainable` wants this learned; None where neither says."""
         wishes = {self._wish(name) for name in sorted(LEARNT) if name in self}
         if len(wishes) > 1:
             raise DataError(f"{self.where}: weight and trainable contradict each other")
@@ -87,7 +87,7 @@ class Fields:
         text = str(value).lower()
         if not isinstance(value, str | int | float) or text not in known:
             takes = "0 or 1" if name == "weight" else "true or false"
-            raise DataError(f"{self.where}: {name} is {shown(value)}, and only {takes} can be obeyed")
+            raise DataError(f"{self.where}: {name} is {shown(value)}, but must be {takes}")
         return known[text]
 
     def _refusal(self, name: str, known: Collection[str]) -> str:
@@ -96,7 +96,7 @@ class Fields:
         if any(separator in name for separator in _OTHER_SEPARATORS):
             return f"field {quoted(name)!r} is not read: the columns of CSV are separated by commas"
         reason = _REASONS.get(name, f"the fields read are {', '.join(sorted(known))}")
-        return f"field {quoted(name)!r} cannot be obeyed ({reason}); data.ignore (--ignore) leaves it out"
+        return f"field {quoted(name)!r} is not supported ({reason}); ignore it with data.ignore (--ignore)"
 
 
 def shown(value: object) -> str:

@@ -1,6 +1,6 @@
 """Rows kept back from training to score the adapter with, where a recipe names no file of its own for that.
 
-Owns which rows: the same ones for the same rows and seed, a like share of each label, and never a text that is learnt
+Owns which rows: the same ones for the same rows and seed, a like share of each label, and never a text that is learned
 as well.
 """
 
@@ -26,7 +26,7 @@ def split_rows(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row],
         groups.setdefault(_asked(row), []).append(number)
     if len(groups) < _LEAST:
         path = rows[0].place.rpartition(":")[0]
-        raise DataError(f"{path}: one text cannot be learnt and held out too; data.eval names another file")
+        raise DataError(f"{path}: the same text cannot be trained on and held out; give another file as data.eval")
     order = list(groups.values())
     random.Random(f"{seed}/held-out").shuffle(order)  # noqa: S311 - an order, not a secret
     chosen = set(_chosen(order, [_label(rows[group[0]]) for group in order], share))

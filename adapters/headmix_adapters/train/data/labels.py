@@ -29,13 +29,13 @@ class LabelReader:
         self._ignored = ignored
 
     def read(self, row: Row) -> tuple[str, ClassLabels, bool]:
-        """Return a row's text, its labels, and whether it is to be learnt.
+        """Return a row's text, its labels, and whether it is to be learned.
 
         Raises:
             DataError: a field is missing, of the wrong type or not understood, or a label is not the recipe's.
         """
         fields = Fields(row.place, row.fields, LEARNT | {"text", self._field}, self._ignored)
-        return fields.text("text"), self._read(fields), fields.learnt() is not False
+        return fields.text("text"), self._read(fields), fields.learned() is not False
 
     def _single(self, fields: Fields) -> int:
         return self._number_of(fields, fields.text("label"))

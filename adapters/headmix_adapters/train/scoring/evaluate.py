@@ -40,7 +40,7 @@ class Evaluation(msgspec.Struct, frozen=True):
             TrainError: one is not.
         """
         if not all(math.isfinite(value) for value in self.scores.values()):
-            raise TrainError(f"the {whose}'s scores are no numbers: {remedy}")
+            raise TrainError(f"the {whose}'s scores are not finite: {remedy}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def evaluate_prototypes(
     held_out: Sequence[Example],
     batch_size: int,
 ) -> Evaluation | None:
-    """Return the base's own scores on the held-out examples; None where a text may have several labels, or a number."""
+    """Return the base's own scores on the held-out examples; None if a text may have several labels, or a number."""
     if classifier.problem != "single_label":
         return None
     known, labels = _embed(model, train, batch_size)

@@ -37,7 +37,7 @@ def score_artifact(material: Material, artifact: Path) -> Evaluation:
 def score_base(material: Material) -> Evaluation | None:
     """Return the scores of the base without an adapter.
 
-    None where the task gives it no question, or the texts hold added tokens: it has no embedding for them.
+    None if the task gives it no question, or the texts hold added tokens: it has no embedding for them.
     """
     classifier, held_out = material.recipe.classifier, material.eval.examples
     if material.recipe.added_tokens:

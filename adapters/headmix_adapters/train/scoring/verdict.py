@@ -33,7 +33,7 @@ def warnings(
     known = {tuple(example.input_ids) for example in train}
     if shared := sum(tuple(example.input_ids) in known for example in held_out):
         remarks.append(
-            f"{shared} of {len(held_out)} held-out texts are training texts too: the scores say little about new ones"
+            f"{shared} of {len(held_out)} held-out texts are also training texts: the scores say little about new texts"
         )
     return tuple(remarks)
 

@@ -28,7 +28,7 @@ def evaluate_zero_shot(
     classifier: ClassifierConfig,
     examples: Sequence[Example],
 ) -> Evaluation | None:
-    """Return the base's own scores; None where no such question can be asked (several labels a text, regression)."""
+    """Return the base's own scores; None if no such question can be asked (several labels a text, regression)."""
     if classifier.problem != "single_label":
         return None
     answers = [_answer_ids(base.tokenizer, label) for label in classifier.labels]

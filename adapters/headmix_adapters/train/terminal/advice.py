@@ -43,7 +43,7 @@ def _overfitted(losses: Sequence[float], accuracies: Sequence[float]) -> str | N
         return None
     risen = f"the held-out loss has risen since epoch {best}, from {lowest:.4g} to {losses[-1]:.4g}"
     if accuracies and accuracies[-1] >= max(accuracies):
-        return f"{risen}, though the accuracy has not fallen: --epochs {best} would do as well"
+        return f"{risen}, though the accuracy has not fallen: --epochs {best} would be as good"
     return f"{risen}: overfitted; use --epochs {best}, or early_stopping_patience in the recipe"
 
 

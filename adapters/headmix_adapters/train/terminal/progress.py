@@ -69,9 +69,9 @@ class TimedProgress(Progress):
 
     def epoch_line(self, number: int, loss: float | None, scores: Mapping[str, float]) -> str:
         """Return an epoch's losses and scores as one line."""
-        learnt = "" if loss is None else f"loss {loss:.4g}; "
+        learned = "" if loss is None else f"loss {loss:.4g}; "
         held_out = ", ".join(f"{readable(name)} {value:.4g}" for name, value in scores.items() if name in _BY_EPOCH)
-        return f"epoch {number} of {self.epochs}: {learnt}held out: {held_out}"
+        return f"epoch {number} of {self.epochs}: {learned}held out: {held_out}"
 
 
 def readable(score: str) -> str:

@@ -1,4 +1,4 @@
-"""Training shown where there is no terminal: a line every ten seconds and after every epoch."""
+"""Training shown if there is no terminal: a line every ten seconds and after every epoch."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class LineProgress(TimedProgress):
         self._began = (self.clock(), done)
 
     def step(self, step: int, epoch: float, loss: float) -> None:
-        """Say how far training is."""
+        """Report the progress of training."""
         started, first = self._began
         per_second = (step - first) / max(self.clock() - started, 1e-9)
         left = f", {duration((self.total - step) / per_second)} left" if per_second and step < self.total else ""
@@ -32,5 +32,5 @@ class LineProgress(TimedProgress):
         )
 
     def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:
-        """Say what an epoch came to."""
+        """Report the results of an epoch."""
         self._say(self.epoch_line(number, loss, scores))

@@ -30,7 +30,7 @@ class StepReport(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Say how far there is to go; a resumed run begins further on."""
+        """Report the total number of steps; a resumed run begins further on."""
         self._progress.begin(state.global_step, state.max_steps, state.num_train_epochs)
         return control
 
@@ -76,5 +76,5 @@ class _Mean:
 
 def _number(loss: Tensor, state: TrainerState) -> float:
     if not bool(torch.isfinite(loss)):
-        raise TrainError(f"the loss is not a number after step {state.global_step}: train with a lower learning_rate")
+        raise TrainError(f"the loss is not finite after step {state.global_step}: train with a lower learning_rate")
     return float(loss)

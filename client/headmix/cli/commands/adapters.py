@@ -32,7 +32,7 @@ def push(
         bool, typer.Option("--current/--beside", help="Make it the current version, or add it next to the current one.")
     ] = True,
 ) -> None:
-    """Upload an artifact. New bytes become the current version or, with --beside, one to try as a canary."""
+    """Upload an artifact. New bytes become the current version or, with --next to, one to try as a canary."""
     with Session.of(ctx).client() as client, transfer_bar(f"pushing {file.name}") as progress:
         pushed = client.adapters.push(
             name, file, progress=progress, allow_base_mismatch=allow_base_mismatch, current=current
@@ -153,7 +153,7 @@ def needed_version(name: Named, version: int | None) -> int:
     """The version that must be named."""
     number = version_of(name, version)
     if number is None:
-        raise typer.BadParameter(f"name the version, for example {name}@3")
+        raise typer.BadParameter(f"give the version, for example {name}@3")
     return number
 
 

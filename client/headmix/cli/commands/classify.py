@@ -52,6 +52,6 @@ def _classifier(client: Client, model: str | None) -> str:
     names = [printable(one.id) for one in able]
     shown = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
     raise typer.BadParameter(
-        f"name an adapter that classifies: {shown}" if names else "there is no adapter yet that classifies",
+        f"give a classifier adapter: {shown}" if names else "there is no classifier adapter yet",
         param_hint="--model",
     )

@@ -23,7 +23,7 @@ def parse_span(text: str) -> int:
     """A span of time like `90d`, `12h`, `30m` or `45s`, in seconds."""
     match = _SPAN.fullmatch(text)
     if match is None:
-        raise typer.BadParameter("a span of time is a number and one of s, m, h, d, for example 90d")
+        raise typer.BadParameter("a duration is a number and one of s, m, h, d, for example 90d")
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -59,7 +59,7 @@ def read_changes(given: dict[str, str]) -> LimitChanges:
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise typer.BadParameter(f"a limit is a whole number, 0 for none, or `{DEFAULT}`; not {text!r}")
+        raise typer.BadParameter(f"a limit is a whole number (0 means no limit) or `{DEFAULT}`; not {text!r}")
     return int(text)
 
 

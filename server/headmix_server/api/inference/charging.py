@@ -13,7 +13,7 @@ async def counted(
 ) -> AsyncIterator[Computed]:
     """Let an engine request for the prompt at this place be made, and add what was computed for it to the record.
 
-    `first` tells the prompt's first choice from its others. Left early, by an error or because nobody wants the answer,
+    `first` marks the prompt's first choice. Left early, by an error or because nobody wants the answer,
     it first waits until the engine has stopped.
     """
     computed = Computed(prompt_length)

@@ -25,7 +25,7 @@ from headmix_server.text.tokenizer import Tokenizer
 class Job:
     """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`.
 
-    `ref` is the adapter, None for the base alone; `weight` is the tenant's share beside others'. `tokenizer` is the
+    `ref` is the adapter, None for the base alone; `weight` is the tenant's share next to others'. `tokenizer` is the
     model's own, which has the words its adapter adds.
     """
 
@@ -41,7 +41,7 @@ class Job:
     stops: tuple[str, ...]
 
     def run(self) -> AsyncGenerator[tuple[int, Delta], None]:
-        """Yield (index, delta) of all choices as they come; closing it, or a failure of one, aborts all.
+        """Yield (index, delta) of all choices as they arrive; closing it, or a failure of one, aborts all.
 
         Raises:
             HeadmixServerError: as `Fetcher.download` and `EngineClient.generate`.

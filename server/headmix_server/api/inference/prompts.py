@@ -55,7 +55,7 @@ class Room:
         """Return the error of a prompt whose tokens nobody has counted."""
         return ContextLengthExceeded(
             f"This model's context length is {self.context} tokens, but more than {self.prompt + self.completion} were "
-            f"asked for: more than {self.prompt} in the prompt and {self.completion} for the completion.",
+            f"requested: more than {self.prompt} in the prompt and {self.completion} for the completion.",
             param=self.param,
         )
 
@@ -142,7 +142,7 @@ class Vocabulary:
             raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
 
     def _is_quick(self, texts: Sequence[str], split: bool) -> bool:
-        """Tell whether the texts can be read on the event loop: few characters, and as the base reads them."""
+        """Return whether the texts can be read on the event loop: few characters, and as the base reads them."""
         if _size(texts) > INLINE_CHARACTERS:
             return False
         tokenizer = self.tokenizer
@@ -214,5 +214,5 @@ def _size(texts: Sequence[str]) -> int:
 
 
 def splits(state: ApiState, asked: bool | None) -> bool:
-    """Tell whether a request has special tokens in its texts cut as text."""
+    """Return whether a request has special tokens in its texts cut as text."""
     return state.settings.split_special_tokens if asked is None else asked

@@ -1,4 +1,4 @@
-"""The headers that tell a client of its rates, in OpenAI's form."""
+"""The headers that report a client's rates, in OpenAI's form."""
 
 from headmix_server.tenancy.limits.rates import Verdict
 

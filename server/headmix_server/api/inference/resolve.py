@@ -40,7 +40,7 @@ def adapter_header(tenant: str, version: AdapterVersion) -> dict[str, str]:
 async def resolve_model(request: Request, state: ApiState, name: str, user: str | None = None) -> Model:
     """Return what the name stands for, and note it in the record; an adapter is held until the request has ended.
 
-    Whatever the answer turns out to be, its header says which adapter it is about.
+    Whatever the answer turns out to be, its header names the adapter.
 
     Where a canary of the name runs, the client's key decides (or else `user`, or the request's id) which version
     answers.

@@ -49,7 +49,7 @@ def check_length(prompt: int, max_tokens: int, limit: int, *, param: str) -> Non
         raise InvalidRequest("The prompt is empty.", param=param)
     if prompt + max_tokens > limit:
         raise ContextLengthExceeded(
-            f"This model's context length is {limit} tokens, but {prompt + max_tokens} were asked for: "
+            f"This model's context length is {limit} tokens, but {prompt + max_tokens} were requested: "
             f"{prompt} in the prompt and {max_tokens} for the completion.",
             param=param,
         )

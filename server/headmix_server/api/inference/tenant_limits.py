@@ -41,7 +41,7 @@ class Admission:
         """
         most = self.limits.concurrent_requests
         if not self._state.open_requests.enter(self.tenant, most):
-            message = f"The tenant has {most} requests open, as many as it may have at once."
+            message = f"The tenant has {most} open requests, the most it may have at once."
             raise RateLimitExceeded(message, limit="concurrent_requests", retry_after=RETRY_CONCURRENT)
         self._record.at_end(self._end)
         if self.limits.requests_per_minute:
@@ -59,7 +59,7 @@ class Admission:
         cost, most = prompt + completion, self.limits.tokens_per_request
         if most and cost > most:
             raise InvalidRequest(
-                f"A request of this tenant may use {most} tokens, but {cost} were asked for: "
+                f"A request of this tenant may use {most} tokens, but {cost} were requested: "
                 f"{prompt} in the prompt and {completion} for the completion.",
                 param=completion_param if completion_param and prompt < most else param,
             )

@@ -29,7 +29,7 @@ class ArrivingBody:
         self._budget.remove(self)
 
     def waits(self, timeout: asyncio.Timeout | None) -> None:
-        """Note the time limit of the wait for more, which an eviction ends; None where there is no wait."""
+        """Note the time limit of the wait for more, which an eviction ends; None if there is no wait."""
         self._waiting = timeout
 
     def evict(self) -> None:

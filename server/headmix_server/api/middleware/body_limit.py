@@ -1,7 +1,8 @@
 """Bounds a request's body while it arrives: its size, its pace, and the memory that all bodies take together.
 
-Uploads have the limit of pace alone: they are written as they arrive and bounded where they are written. Which request
-is one is told by its route: the content type is the client's word, and a JSON route gathers a body whatever that says.
+Uploads have the limit of pace alone: they are written as they arrive and bounded where they are written. Its route
+decides whether a request is one: the content type is the client's word, and a JSON route gathers a body whatever that
+says.
 
 Only the time in which the application waits for the client counts. A body that nobody asks for, because its request
 was refused by its headers, is the connection's to deal with.
@@ -49,7 +50,7 @@ class BodyLimit:
 
 
 class Body:
-    """One request's body; `max_bytes` is None where it is not kept in memory."""
+    """One request's body; `max_bytes` is None if it is not kept in memory."""
 
     def __init__(self, scope: Scope, receive: Receive, pace: Pace, max_bytes: int | None, budget: BodyBudget) -> None:
         self._scope = scope
@@ -102,7 +103,7 @@ class Body:
                 message = await self._receive()
         except TimeoutError as error:
             _check_kept(arriving)
-            raise BodyRefused(RequestTimeout("The body came too slowly.")) from error
+            raise BodyRefused(RequestTimeout("The body arrived too slowly.")) from error
         finally:
             arriving.waits(None)
         self._patience = self._pace.after(self._patience, loop.time() - began, len(message.get("body", b"")))

@@ -57,13 +57,13 @@ class Bounds:
     def _check_number(self, messages: int, contents: Iterable[object]) -> None:
         number = messages + sum(len(content) for content in contents if isinstance(content, list))
         if number > self.messages:
-            message = f"{number} messages and parts of messages; one request may have {self.messages}."
+            message = f"{number} messages and message parts; a request may have at most {self.messages}."
             raise InvalidRequest(message, param="messages")
 
     def _check_size(self, value: Mapping[str, object] | None, param: str) -> None:
         size = 0 if value is None else len(msgspec.json.encode(value))
         if size > self.metadata_bytes:
-            message = f"{param} is {size} bytes as JSON; one request may have {self.metadata_bytes}."
+            message = f"{param} is {size} bytes as JSON; a request may have at most {self.metadata_bytes}."
             raise InvalidRequest(message, param=param)
 
 
@@ -86,7 +86,7 @@ def check_inputs(inputs: int, limit: int) -> None:
     if inputs == 0:
         raise InvalidRequest("There is no text.", param="input")
     if inputs > limit:
-        raise InvalidRequest(f"{inputs} texts; one request may have {limit}.", param="input")
+        raise InvalidRequest(f"{inputs} texts; a request may have at most {limit}.", param="input")
 
 
 def check_choices(choices: int, limit: int) -> None:
@@ -96,4 +96,4 @@ def check_choices(choices: int, limit: int) -> None:
         InvalidRequest: too many.
     """
     if choices > limit:
-        raise InvalidRequest(f"{choices} completions were asked for; one request may have {limit}.", param="n")
+        raise InvalidRequest(f"{choices} completions were requested; a request may have at most {limit}.", param="n")

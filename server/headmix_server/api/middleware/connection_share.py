@@ -18,7 +18,7 @@ def enter(state: ApiState, record: RequestRecord, tenant: str) -> None:
     """
     most = max(1, state.settings.max_connections // 2)
     if not state.open_on_any_route.enter(tenant, most):
-        message = f"The tenant has {most} requests open, half of the connections that the server has for all."
+        message = f"The tenant has {most} open requests, half of the server's connections."
         raise RateLimitExceeded(message, limit="connections", retry_after=RETRY_SECONDS)
     record.at_end(partial(_leave, state, tenant))
 

@@ -50,7 +50,7 @@ class GuardedRoute(APIRoute):
 
 
 def _body_of(route: APIRoute) -> type[RequestBody] | None:
-    """Return what the route's body is read as; None where it takes none."""
+    """Return what the route's body is read as; None if it takes none."""
     kind = None if route.body_field is None else route.body_field.field_info.annotation
     return kind if isinstance(kind, type) and issubclass(kind, RequestBody) else None
 

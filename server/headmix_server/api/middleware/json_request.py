@@ -24,7 +24,7 @@ INLINE_BYTES = 16 << 10
 """A larger body leaves the event loop."""
 
 _PRESENT = b"{}"
-"""Tells the framework that there is a body. It asks for the bytes and holds on to them, and then asks for the JSON."""
+"""Shows the framework that there is a body. It asks for the bytes and holds on to them, and then asks for the JSON."""
 
 
 class JsonRequest(Request):

@@ -81,7 +81,7 @@ class PacedRefusals:
 
 
 class PacedAnswer:
-    """One request's answer: sent as it comes, or kept from its first message on until `release`."""
+    """One request's answer: sent as it arrives, or kept from its first message on until `release`."""
 
     def __init__(self, paced: PacedRefusals, scope: Scope, send: Send) -> None:
         self._paced = paced
@@ -105,7 +105,7 @@ class PacedAnswer:
 
 
 def _is_paced(scope: Scope, status: int) -> bool:
-    """Tell whether this is a refusal, or an answer to nobody in particular, as of probes and scrapes."""
+    """Return whether this is a refusal, or an answer to nobody in particular, as of probes and scrapes."""
     return status >= 400 or record_in(scope).principal is None
 
 

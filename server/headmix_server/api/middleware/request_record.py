@@ -29,7 +29,7 @@ class RequestRecord:
     `principal` is who asks, once that is known. `compared` is the version that answered, where two of its name's are
     being compared. `cached_tokens` counts, by prompt, the tokens that its first choice found computed,
     `first_token_seconds` from the arrival on. `limit` names the limit that refused it, `refused_param` the parameter
-    that an error named. `body_bytes` counts what arrived of its body. `headers` are told with every answer, whatever it
+    that an error named. `body_bytes` counts what arrived of its body. `headers` go out with every answer, whatever it
     turns out to be.
     """
 

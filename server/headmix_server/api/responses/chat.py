@@ -73,7 +73,7 @@ class ChatAnswer:
         return ChunkFrame(body).whole(choices, scores)
 
     async def events(self) -> Events:
-        """Yield the events of a stream: the role, the text as it comes, the reason of the end; raises as `Job.run`."""
+        """Yield a stream's events: the role, the text as it arrives, the finish reason; raises as `Job.run`."""
         begun: set[int] = set()
         frame = ChunkFrame(self._chunk([]), None if self.request.include_usage else {"usage"})
         usage = ContinuousUsage(self.job, wanted=self.request.continuous_usage)

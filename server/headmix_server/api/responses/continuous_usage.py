@@ -10,7 +10,7 @@ from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetai
 
 
 class ContinuousUsage:
-    """Counts the tokens of each of a job's choices; `wanted` says whether events tell them."""
+    """Counts the tokens of each of a job's choices; `wanted` says whether events carry them."""
 
     def __init__(self, job: Job, *, wanted: bool) -> None:
         self._job = job
@@ -27,7 +27,7 @@ class ContinuousUsage:
         return self._tokens.total()
 
     def of(self, index: int) -> bytes | None:
-        """Return a choice's usage as JSON, or None where none is wanted."""
+        """Return a choice's usage as JSON, or None if none is wanted."""
         if not self._wanted:
             return None
         place = index // self._job.choices

@@ -121,7 +121,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _ping_in_silence(self, send: Send) -> None:
-        """Send a ping whenever nothing has been sent for a while; a task of its own, so that events need none."""
+        """Send a ping whenever nothing has been sent for a while; its own task, so that events need none."""
         while True:
             silence = monotonic() - self._sent_at
             if silence >= PING_SECONDS:

@@ -11,7 +11,7 @@ BLOCK = 256 << 10
 
 
 class WholeResponse(Response):
-    """The response; its length is told before, as of any that is not a stream."""
+    """The response; its length is sent first, as of any that is not a stream."""
 
     media_type = "application/json"
 

@@ -49,7 +49,7 @@ _UPLOAD_FORM: dict[str, Any] = {
                         "current": {
                             "type": "boolean",
                             "default": True,
-                            "description": "false: a version beside the current one, to be tried out as a canary",
+                            "description": "false: add the version next to the current one, to try as a canary",
                         },
                         "config": {
                             "type": "string",
@@ -71,9 +71,9 @@ _SAME_BYTES: dict[int | str, dict[str, Any]] = {
 
 @router.post("/v1/adapters", status_code=201, openapi_extra=_UPLOAD_FORM, responses=_SAME_BYTES)
 async def upload_adapter(request: Request, response: Response, principal: AdaptersKey, state: State) -> AdapterObject:
-    """Upload an artifact, or a PEFT LoRA to convert into one, as the current version of a name, or a further one.
+    """Upload an artifact, or a PEFT LoRA to convert, as the current version of a name or as an additional one.
 
-    200 where that version has these bytes already.
+    200 if that version has these bytes already.
     """
     published = await receive_and_publish(request, state, principal)
     record_of(request).concerns(published.version.called_by(principal.tenant), published.version.digest)
@@ -136,7 +136,7 @@ async def download_adapter(
 
 @router.delete("/v1/adapters/{name}")
 async def delete_adapter(name: OwnName, principal: AdaptersKey, state: State) -> AdapterDeleted:
-    """Take the adapter and all its versions away; requests that run or wait with it go on to their end."""
+    """Delete the adapter with all its versions; requests that run or wait with it finish."""
     deleted = await state.threads.store(
         principal.tenant, state.library.delete, principal.tenant, name, actor=principal.actor
     )
@@ -147,7 +147,7 @@ async def delete_adapter(name: OwnName, principal: AdaptersKey, state: State) ->
 async def rollback_adapter(
     request: Request, name: OwnName, principal: AdaptersKey, state: State, body: RollbackRequest | None = None
 ) -> AdapterObject:
-    """Make another version current: the one given, or the one that was before."""
+    """Make another version current: the one given, or the previous one."""
     number = None if body is None else body.version
     rollback = state.library.catalog.rollback
     version = await state.threads.manage(
@@ -161,7 +161,7 @@ async def rollback_adapter(
 async def load_adapter(
     request: Request, named: Named, principal: AdaptersKey, state: State, body: LoadRequest | None = None
 ) -> AdapterObject:
-    """Bring a version to the device ahead of requests; answers once it is there."""
+    """Bring a version to the device before it is requested; answers once it is loaded."""
     version = await _resolve(request, state, named, None if body is None else body.version)
     ref = state.library.ref(version, principal.tenant)
     message = LoadAdapter(request_id=engine_request_id(record_of(request)), adapter=ref)

@@ -1,4 +1,4 @@
-"""/v1/adapters/{name}/canary: a second version that gets a part of the name's requests."""
+"""/v1/adapters/{name}/canary: a second version that gets a percentage of the name's requests."""
 
 from fastapi import APIRouter, Request
 
@@ -18,9 +18,9 @@ router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 async def start_canary(
     request: Request, name: OwnName, body: CanaryRequest, principal: AdaptersKey, state: State
 ) -> AdapterObject:
-    """Send so many of a hundred of the name's requests to a version; answers with the current one.
+    """Send a percentage of the name's requests to a version; answers with the current one.
 
-    The version has the task and labels of the current one. Another canary that runs gives way.
+    The version must have the task and labels of the current one. It replaces a running canary.
     """
     start, canary = state.library.catalog.canaries.start, Canary(body.version, body.percent)
     current = await state.threads.manage(principal.tenant, start, principal.tenant, name, canary, actor=principal.actor)

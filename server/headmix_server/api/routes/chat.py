@@ -22,7 +22,7 @@ router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 
 @router.post("/v1/chat/completions", responses=STREAMED, response_model=ChatCompletion)
 async def create_chat_completion(request: Request, body: ChatRequest, admission: Admitted, state: State) -> Response:
-    """Answer a conversation; `stream` sends the text as it comes."""
+    """Answer a conversation; `stream` sends the text as it arrives."""
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     prepared = await prepare(request, body, admission, state, require_generation)

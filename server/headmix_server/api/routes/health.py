@@ -17,14 +17,14 @@ router = APIRouter(tags=["health"])
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_model_exclude_none=True)
 async def alive() -> Health:
-    """Answer as long as the process can."""
+    """Answer as long as the process lives."""
     return Health(status="ok")
 
 
 @router.head("/health", include_in_schema=False)
 @router.get("/health", response_class=Response, responses={503: {"description": "Not ready; without a body too."}})
 async def healthy(state: State) -> Response:
-    """Answer 200 or 503, without a body, as `/readyz` would: what vLLM's probes and benchmarks ask."""
+    """Answer 200 or 503 without a body, like `/readyz`; used by vLLM's probes and benchmarks."""
     if state.engine.state is EngineState.READY:
         return Response()
     return Response(status_code=EngineUnavailable.status, headers={"retry-after": str(EngineUnavailable.usual_retry)})
@@ -33,7 +33,7 @@ async def healthy(state: State) -> Response:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={200: {"model": Health}, 503: {"model": Health}})
 async def ready(state: State) -> Response:
-    """Say whether a request would be served, and if not, why."""
+    """Return whether a request would be served, and if not, why."""
     engine = state.engine
     if engine.state is EngineState.READY:
         return JSONResponse({"status": "ready"})

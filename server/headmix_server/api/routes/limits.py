@@ -12,14 +12,14 @@ router = APIRouter(tags=["tenants"], route_class=GuardedRoute)
 
 @router.get("/v1/tenants/{tenant}/limits")
 async def get_limits(tenant: str, principal: AdminKey, state: State) -> LimitsObject:
-    """Return what was set for the tenant and what holds for it."""
+    """Return the limits set for the tenant, and its effective limits."""
     await find_tenant(state, principal, tenant)
     return await state.threads.manage(principal.tenant, limits_object, state.limits, tenant)
 
 
 @router.patch("/v1/tenants/{tenant}/limits")
 async def change_limits(tenant: str, body: LimitChanges, principal: AdminKey, state: State) -> LimitsObject:
-    """Set limits; they hold from the next request on."""
+    """Set limits; they apply from the next request on."""
     await find_tenant(state, principal, tenant)
 
     def change() -> LimitsObject:

@@ -23,13 +23,13 @@ async def get_sharing(name: OwnName, principal: AdaptersKey, state: State) -> Sh
 
 @router.put("/v1/adapters/{name}/sharing")
 async def share_adapter(name: OwnName, body: SharingRequest, principal: AdaptersKey, state: State) -> SharingObject:
-    """Let these tenants, or all, read and use the adapter as `owner/name`, and nobody else."""
+    """Share the adapter with exactly these tenants, or with everyone; they read and use it as `owner/name`."""
     return await _change(state, principal, name, Shares(bool(body.everyone), tuple(body.tenants or ())))
 
 
 @router.delete("/v1/adapters/{name}/sharing")
 async def unshare_adapter(name: OwnName, principal: AdaptersKey, state: State) -> SharingObject:
-    """Keep the adapter to its tenant, from the next request on; requests that run go on to their end."""
+    """Stop sharing the adapter from the next request on; running requests finish."""
     return await _change(state, principal, name, Shares())
 
 

@@ -1,4 +1,4 @@
-"""/v1/tenants/{tenant}/adapters: any tenant's adapters, for administrators to look at, take back and take away."""
+"""/v1/tenants/{tenant}/adapters: any tenant's adapters, for administrators to list, unshare and delete."""
 
 from typing import Annotated
 
@@ -47,14 +47,14 @@ async def list_tenant_versions(
 
 @router.delete(PREFIX + "/{name}")
 async def delete_tenant_adapter(tenant: str, name: str, principal: AdminKey, state: State) -> AdapterDeleted:
-    """Take the adapter and all its versions away; requests that run or wait with it go on to their end."""
+    """Delete the adapter with all its versions; requests that run or wait with it finish."""
     deleted = await state.threads.manage(principal.tenant, state.library.delete, tenant, name, actor=principal.actor)
     return AdapterDeleted(name=name, versions=list(deleted.versions))
 
 
 @router.delete(PREFIX + "/{name}/sharing")
 async def unshare_tenant_adapter(tenant: str, name: str, principal: AdminKey, state: State) -> SharingObject:
-    """Keep the adapter to its tenant, from the next request on."""
+    """Stop sharing the adapter from the next request on."""
     change = state.library.catalog.sharing.change
     return sharing_object(
         name, await state.threads.manage(principal.tenant, change, tenant, name, Shares(), actor=principal.actor)
@@ -63,7 +63,7 @@ async def unshare_tenant_adapter(tenant: str, name: str, principal: AdminKey, st
 
 @router.delete(PREFIX + "/{name}/pin")
 async def unpin_tenant_adapter(tenant: str, name: str, principal: AdminKey, state: State) -> AdapterObject:
-    """Let the adapter leave the device again when others need its place."""
+    """Unpin the adapter: it may leave the device when others need room."""
     version = await state.threads.manage(
         principal.tenant, state.library.catalog.pins.remove, tenant, name, actor=principal.actor
     )
@@ -74,7 +74,7 @@ async def unpin_tenant_adapter(tenant: str, name: str, principal: AdminKey, stat
 async def retire_tenant_version(
     tenant: str, name: str, version: Number, principal: AdminKey, state: State
 ) -> AdapterObject:
-    """Keep a version from being named, the current one too; the name means nothing until another one is current."""
+    """Retire a version, even the current one; its name is then a 404 until another version is current."""
     retire, actor = state.library.catalog.retire, principal.actor
     retired = await state.threads.manage(principal.tenant, retire, tenant, name, version, actor=actor)
     return view(state, tenant, retired)
@@ -84,7 +84,7 @@ async def retire_tenant_version(
 async def delete_tenant_version(
     tenant: str, name: str, version: Number, principal: AdminKey, state: State
 ) -> AdapterDeleted:
-    """Take one version that is not the current one away for good; running requests go on to their end."""
+    """Delete one version that is not current; running requests finish."""
     delete = state.library.delete_version
     gone = await state.threads.manage(principal.tenant, delete, tenant, name, version, actor=principal.actor)
     return AdapterDeleted(name=name, versions=[gone.version])

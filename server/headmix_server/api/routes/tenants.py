@@ -42,10 +42,10 @@ async def list_tenants(principal: AdminKey, state: State) -> TenantList:
 @router.post(
     "/v1/tenants",
     status_code=201,
-    responses={200: {"model": TenantObject, "description": "The tenant is there already."}},
+    responses={200: {"model": TenantObject, "description": "The tenant exists already."}},
 )
 async def create_tenant(body: TenantRequest, response: Response, principal: AdminKey, state: State) -> TenantObject:
-    """Make a tenant; 200 where it is there already."""
+    """Create a tenant; 200 if it exists already."""
 
     def create() -> tuple[TenantInfo, bool]:
         return state.tenants.create(body.name, actor=principal.actor)
@@ -63,7 +63,7 @@ async def get_tenant(tenant: str, principal: AdminKey, state: State) -> TenantOb
 
 @router.get("/v1/tenants/{tenant}/keys")
 async def list_keys(tenant: str, principal: AdminKey, state: State) -> KeyList:
-    """Return the tenant's keys without their texts, revoked and expired ones too, oldest first."""
+    """Return the tenant's keys without their texts, including revoked and expired ones, oldest first."""
     await find_tenant(state, principal, tenant)
     return KeyList(
         data=[key_object(info) for info in await state.threads.manage(principal.tenant, state.keys.list, tenant)]
@@ -72,7 +72,7 @@ async def list_keys(tenant: str, principal: AdminKey, state: State) -> KeyList:
 
 @router.post("/v1/tenants/{tenant}/keys", status_code=201)
 async def create_key(tenant: str, body: KeyRequest, principal: AdminKey, state: State) -> NewKeyObject:
-    """Make a key of an existing tenant; its text is in this answer and nowhere else."""
+    """Create a key for an existing tenant; its text is only in this answer."""
     await find_tenant(state, principal, tenant)
 
     def create() -> NewKeyObject:
@@ -87,7 +87,7 @@ async def create_key(tenant: str, body: KeyRequest, principal: AdminKey, state: 
 async def rotate_key(
     tenant: str, key_id: str, principal: AdminKey, state: State, body: RotateRequest | None = None
 ) -> NewKeyObject:
-    """Make a key with the rights, name and expiry of this one, which ends at once or after a grace."""
+    """Create a key with the scopes, name and expiry of this one, which ends at once or after a grace period."""
     grace_seconds = 0 if body is None else body.grace_seconds
 
     def rotate() -> NewKeyObject:
@@ -101,7 +101,7 @@ async def rotate_key(
 
 @router.delete("/v1/tenants/{tenant}/keys/{key_id}")
 async def revoke_key(tenant: str, key_id: str, principal: AdminKey, state: State) -> KeyObject:
-    """Make a key invalid, at once."""
+    """Revoke a key at once."""
 
     def revoke() -> KeyObject:
         if not state.keys.revoke(tenant, key_id, actor=principal.actor):
@@ -119,7 +119,7 @@ async def list_audit(
     before: Annotated[int | None, Query(ge=0, le=LARGEST)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> AuditList:
-    """Return changes, newest first, of one tenant or all; `before` is the `number` to go on from."""
+    """Return changes, newest first, of one tenant or all; `before` is the `number` to continue from."""
 
     def entries() -> AuditList:
         found = state.audit.entries(tenant=tenant, before=before, limit=limit)

@@ -34,9 +34,9 @@ async def get_usage(
     group_by: str = ",".join(_GROUPS),
     format: Literal["json", "csv"] | None = None,  # noqa: A002 - the parameter's name
 ) -> Response | UsageList:
-    """Return the key's tenant's usage; to administrators every tenant's, or the one asked for.
+    """Return the usage of the key's tenant; for administrators of every tenant, or the one named.
 
-    `from` and `to` are days of UTC and both count; without them it is the last 30 days.
+    `from` and `to` are UTC days, both included; the default is the last 30 days.
     """
     last = last or datetime.now(UTC).date()
     first = first or last - timedelta(days=min(USUAL_DAYS - 1, (last - date.min).days))

@@ -21,19 +21,19 @@ Number = Annotated[int, Path(ge=1, le=LARGEST)]
 
 @router.post("/v1/adapters/{name}/versions/{version}/retire")
 async def retire_version(name: OwnName, version: Number, principal: AdaptersKey, state: State) -> AdapterObject:
-    """Keep a version from being named; its bytes stay, and requests that run with it go on to their end."""
+    """Retire a version: it cannot be named, but its bytes stay; running requests finish."""
     return await _set_state(state, principal, name, version, VersionState.RETIRED)
 
 
 @router.post("/v1/adapters/{name}/versions/{version}/restore")
 async def restore_version(name: OwnName, version: Number, principal: AdaptersKey, state: State) -> AdapterObject:
-    """Let a retired version be named again."""
+    """Restore a retired version."""
     return await _set_state(state, principal, name, version, VersionState.READY)
 
 
 @router.delete("/v1/adapters/{name}/versions/{version}")
 async def delete_version(name: OwnName, version: Number, principal: AdaptersKey, state: State) -> AdapterDeleted:
-    """Take one version away for good; requests that run or wait with it go on to their end."""
+    """Delete one version; requests that run or wait with it finish."""
     delete = state.library.delete_version
     gone = await state.threads.store(principal.tenant, delete, principal.tenant, name, version, actor=principal.actor)
     return AdapterDeleted(name=name, versions=[gone.version])

@@ -51,9 +51,9 @@ class ExampleObject(ResponseBody):
 
 
 class AdapterDetails(AdapterObject):
-    """One version with the example prompts and the training history that its artifact brings.
+    """One version with the example prompts and the training history of its artifact.
 
-    `training` is null where it is larger than this server shows; the artifact's file has it.
+    `training` is null if it is larger than this server shows; the artifact's file has it.
     """
 
     training: dict[str, Any] | None
@@ -63,7 +63,7 @@ class AdapterDetails(AdapterObject):
 class AdapterList(ResponseBody):
     """Own adapters by name, then those shared by others; or versions, newest first.
 
-    `has_more` tells that there are others after the last; a page ends early where labels make it large.
+    `has_more` is true if more follow; a page ends early if labels make it large.
     """
 
     object: Literal["list"] = "list"
@@ -72,7 +72,7 @@ class AdapterList(ResponseBody):
 
 
 class AdapterDeleted(ResponseBody):
-    """What a deletion took away."""
+    """What a deletion removed."""
 
     object: Literal["adapter.deleted"] = "adapter.deleted"
     name: str
@@ -81,7 +81,7 @@ class AdapterDeleted(ResponseBody):
 
 
 class RollbackRequest(RequestBody):
-    """Which version becomes current; absent: the one that was before."""
+    """Which version becomes current; absent: the previous one."""
 
     version: VersionNumber | None = None
 

@@ -19,8 +19,8 @@ class RequestBody(BaseModel):
     """A body that is understood in full or refused.
 
     `neutral` lists parameters that are not supported, with the values that ask for nothing. With `drops_null` null is
-    such a value of every unknown parameter: clients of many servers send all they know of. The first parameter that is
-    refused is the only one reported, however many there are.
+    such a value of every unknown parameter: clients of many servers send every parameter they know. The first parameter
+    that is refused is the only one reported, however many there are.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -86,5 +86,5 @@ class ModelBody(RequestBody):
 
     @property
     def num_inputs(self) -> int | None:
-        """How many texts it has that nothing is generated for; None where it is not about such texts."""
+        """How many texts it has that nothing is generated for; None if it is not about such texts."""
         return None

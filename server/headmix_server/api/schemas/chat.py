@@ -31,7 +31,7 @@ class ChatRequest(SamplingBody):
 class TopLogprob(ResponseBody):
     """One of the most probable tokens at a position; `bytes` are what it adds to the text, perhaps part of a character.
 
-    Null where it adds nothing: a special token.
+    Null if it adds nothing: a special token.
     """
 
     token: str
@@ -81,7 +81,7 @@ class ChatCompletion(ResponseBody):
 
 
 class ChatDelta(ResponseBody):
-    """What an event adds to a message; fields that add nothing are left out."""
+    """What an event adds to a message; fields that add nothing are omitted."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None

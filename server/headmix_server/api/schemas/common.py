@@ -128,7 +128,7 @@ class SamplingBody(ModelBody):
 
     @property
     def continuous_usage(self) -> bool:
-        """Whether every event of a stream has the usage so far; as in vLLM, only together with `include_usage`."""
+        """Whether every event of a stream carries the usage so far; as in vLLM, only together with `include_usage`."""
         options = self.stream_options
         return self.include_usage and options is not None and bool(options.continuous_usage_stats)
 
@@ -142,7 +142,7 @@ class Usage(ResponseBody):
 
 
 class PromptTokensDetails(ResponseBody):
-    """How many of the prompts' tokens had been computed before and did not have to be again."""
+    """How many of the prompts' tokens came from the prefix cache."""
 
     cached_tokens: int
 

@@ -32,7 +32,7 @@ class CompletionRequest(SamplingBody):
 
     @property
     def prompts(self) -> list[str | Sequence[int]]:
-        """The prompts, one an entry."""
+        """The prompts, one per entry."""
         return as_prompts(self.prompt)
 
     @property

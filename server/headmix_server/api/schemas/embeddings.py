@@ -1,4 +1,4 @@
-"""Bodies of /v1/embeddings, in OpenAI's shape with two parameters of our own."""
+"""Bodies of /v1/embeddings, in OpenAI's shape with two additional parameters."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -23,7 +23,7 @@ class EmbeddingRequest(ModelBody):
 
     @property
     def inputs(self) -> list[str | Sequence[int]]:
-        """The texts, one an entry."""
+        """The texts, one per entry."""
         return as_prompts(self.input)
 
     @property

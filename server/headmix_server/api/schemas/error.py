@@ -8,7 +8,7 @@ from headmix_server.core.errors import ERRORS_BY_CODE
 
 
 class ErrorDetail(ResponseBody):
-    """What went wrong; `faults` only where an artifact was refused."""
+    """What went wrong; `faults` only if an artifact was refused."""
 
     message: str
     type: str

@@ -14,7 +14,7 @@ Most = Annotated[int, Field(ge=0, le=LARGEST), Whole]
 
 
 class LimitChanges(RequestBody):
-    """Limits to set: 0 is no limit, null the server's default; those not named stay as they are."""
+    """Limits to set: 0 means no limit, null the server's default; limits you don't name stay as they are."""
 
     requests_per_minute: Most | None = None
     tokens_per_minute: Most | None = None
@@ -38,7 +38,7 @@ class OwnLimits(ResponseBody):
 
 
 class EffectiveLimits(ResponseBody):
-    """What holds for the tenant; 0 is no limit."""
+    """The tenant's effective limits; 0 means no limit."""
 
     requests_per_minute: int
     tokens_per_minute: int

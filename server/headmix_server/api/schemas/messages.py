@@ -56,7 +56,7 @@ Content = Annotated[
 class ChatMessage(RequestBody):
     """One turn of the conversation; `content` is a text or a list of text parts, which are joined.
 
-    An assistant's turn without content says nothing.
+    An assistant's turn without content is an empty text.
     """
 
     neutral: ClassVar[Neutral] = MESSAGE

@@ -11,7 +11,7 @@ Capability = Literal["generation", "classification", "embedding"]
 class ModelObject(ResponseBody):
     """The base (`parent` null) or one of the tenant's adapters, at its current version.
 
-    `capabilities` are what can be asked of it by this name; an encoder base is classified with by its adapters.
+    `capabilities` lists what you can ask of it; adapters of an encoder base classify.
     """
 
     id: str
@@ -32,7 +32,7 @@ class ModelObject(ResponseBody):
 class ModelList(ResponseBody):
     """The base first, then the tenant's adapters by name, then those shared with it.
 
-    `has_more` tells that there are others after the last: ask for them with `after`, its id.
+    `has_more` is true if more follow: ask for them with `after`, the last entry's id.
     """
 
     object: Literal["list"] = "list"

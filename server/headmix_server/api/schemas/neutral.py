@@ -68,5 +68,5 @@ EMBEDDINGS: Neutral = MappingProxyType({**CLASSIFY, "embed_dtype": ("float32",),
 
 
 def asks_for_nothing(value: object, neutral: tuple[object, ...]) -> bool:
-    """Tell whether the value is one of the neutral ones; unlike in Python, `true` is not 1."""
+    """Return whether the value is one of the neutral ones; unlike in Python, `true` is not 1."""
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)

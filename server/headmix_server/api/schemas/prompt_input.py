@@ -1,7 +1,7 @@
 """What a prompt or an input may be: one text or several, each as text or as token ids.
 
-The four shapes are told apart by their first entry before anything is validated, so that a wrong body is one fault and
-not one for each entry and shape.
+The four shapes are distinguished by their first entry before anything is validated, so that a wrong body is one fault
+and not one for each entry and shape.
 """
 
 from array import array

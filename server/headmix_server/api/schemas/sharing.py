@@ -25,7 +25,7 @@ class SharingRequest(RequestBody):
 
 
 class SharingObject(ResponseBody):
-    """Whom an adapter is shared with; nobody where `everyone` is false and `tenants` empty."""
+    """Whom an adapter is shared with; nobody if `everyone` is false and `tenants` empty."""
 
     object: Literal["adapter.sharing"] = "adapter.sharing"
     name: str

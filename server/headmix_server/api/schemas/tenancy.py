@@ -16,7 +16,7 @@ LONGEST_GRACE_SECONDS = 90 * 24 * 3600
 
 
 class TenantRequest(RequestBody):
-    """A tenant to make."""
+    """A tenant to create."""
 
     name: Text
 
@@ -38,7 +38,7 @@ class TenantList(ResponseBody):
 
 
 class KeyRequest(RequestBody):
-    """A key to make; without `expires` it is valid until it is revoked."""
+    """A key to create; without `expires` it is valid until it is revoked."""
 
     scopes: Annotated[list[Text], Field(fail_fast=True)]
     name: Name | None = Field(None, max_length=200)
@@ -46,7 +46,7 @@ class KeyRequest(RequestBody):
 
 
 class RotateRequest(RequestBody):
-    """How long the old key goes on beside its successor, in seconds."""
+    """How long the old key stays valid next to its successor, in seconds."""
 
     grace_seconds: Annotated[int, Field(ge=0, le=LONGEST_GRACE_SECONDS), Whole] = 0
 

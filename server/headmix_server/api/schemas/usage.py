@@ -11,7 +11,7 @@ from headmix_server.tenancy.usage.report import UsageLine
 
 
 class UsageObject(ResponseBody):
-    """What was used; a group that was not asked for is null. `model` is the base's name or an adapter's."""
+    """The usage of one group; a group that was not requested is null. `model` is the base's name or an adapter's."""
 
     object: Literal["usage.line"] = "usage.line"
     tenant: str | None

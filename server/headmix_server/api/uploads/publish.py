@@ -33,7 +33,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What the form asks for beside its file."""
+    """What the form asks for next to its file."""
 
     by: Principal
     name: str
@@ -68,7 +68,7 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
 def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
     value = _BOOLEANS.get(fields.get(name, default))
     if value is None:
-        raise InvalidRequest(f"{name} is true or false.", param=name)
+        raise InvalidRequest(f"{name} must be true or false.", param=name)
     return value
 
 
@@ -135,7 +135,7 @@ def _publish_file(state: ApiState, order: _Order, incoming: IncomingUpload, path
 
 def _verify_and_publish(state: ApiState, order: _Order, upload: Upload) -> Published:
     if foreign := sorted(conversion.FIELDS & order.fields.keys()):
-        message = f"{foreign[0]} goes with a PEFT LoRA and its {conversion.CONFIG_FIELD}; an artifact tells it itself."
+        message = f"{foreign[0]} goes with a PEFT LoRA and its {conversion.CONFIG_FIELD}; an artifact has its own."
         raise InvalidRequest(message, param=foreign[0])
     return _publish(state, order, upload)
 

@@ -106,7 +106,7 @@ class HttpConnection(HttpToolsProtocol):
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; where there is no room, say so and end."""
+        """Begin; if there is no room, say so and end."""
         super().connection_made(transport)
         self.flow = self._reading = HeldFlow(transport)
         if self._table.add(self):
@@ -307,7 +307,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _end_slow(self) -> None:
         if self._bounds.in_headers:
-            self._refuse(RequestTimeout("The request's headers came too slowly."))
+            self._refuse(RequestTimeout("The request's headers arrived too slowly."))
         else:
             self.give_way()
 
@@ -379,7 +379,7 @@ class _AnswerTransport(asyncio.Transport):
         self._transport.write(data)
 
     def is_closing(self) -> bool:
-        """Tell whether the connection is being closed."""
+        """Return whether the connection is being closed."""
         return self._transport.is_closing()
 
 

@@ -18,15 +18,15 @@ def listen(host: str, port: int) -> socket.socket:
         socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except (socket.gaierror, UnicodeError) as error:
-        raise SettingError("host", f"takes an address or a name of this machine, and {host!r} is none") from error
+        raise SettingError("host", f"takes an address or name of this machine, not {host!r}") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower().partition(" (while")[0]
         match error.errno:
             case errno.EADDRNOTAVAIL:
-                fault = f"takes an address of this machine, such as 127.0.0.1 or 0.0.0.0, and {host!r} is none"
+                fault = f"takes an address of this machine, such as 127.0.0.1 or 0.0.0.0, not {host!r}"
                 raise SettingError("host", fault) from error
             case errno.EACCES | errno.EPERM:
-                raise SettingError("port", f"takes a port this user may open, and {port} is none: {reason}") from error
+                raise SettingError("port", f"takes a port this user may open, not {port}: {reason}") from error
         raise StartError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from error
     # Connections inherit it. asyncio sets it on none that this listener accepts (its protocol number is 0), and an
     # answer's second write would wait 40 ms for the client to acknowledge the first.

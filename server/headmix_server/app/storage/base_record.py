@@ -39,7 +39,7 @@ def bind_base(record: Path, base: ResolvedBase, catalog: Catalog) -> None:
 
 
 def _read(record: Path) -> BaseIdentity | None:
-    """Return the base in the record, None where there is no record."""
+    """Return the base in the record, None if there is no record."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
     except FileNotFoundError:

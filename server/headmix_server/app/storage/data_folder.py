@@ -81,8 +81,8 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
     except OSError as error:
         if error.errno in _DISK_FAULTS:
             raise StartError(f"the data folder {root} cannot be used: {error.strerror}") from error
-        reason = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
-        fault = f"takes a folder that can be written, and {root} is none: {reason}"
+        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
+        fault = f"takes a writable folder, not {root}: {reason}"
         raise SettingError("data_dir", fault) from error
     try:
         _take(lock, root)
@@ -102,7 +102,7 @@ def _take(lock: int, root: Path) -> None:
     except BlockingIOError as error:
         raise StartError(f"another headmix server uses the data folder {root}; stop it or choose another") from error
     except OSError as error:
-        fault = f"takes a folder on a file system with locks, and {root} is on one without: {error.strerror}"
+        fault = f"takes a folder on a file system with locks, but {root} is on one without: {error.strerror}"
         raise SettingError("data_dir", fault) from error
 
 

@@ -1,8 +1,8 @@
 """Keeps the lease on the database while the server runs, and says whether requests may be served.
 
-A server may serve new requests while its last renewal is younger than the lease. If the database is away for longer,
-requests that run go on and new ones are refused until the lease is confirmed again. Once another server has taken it,
-this one must end: `on_lost` is told, and nothing is written any more.
+A server may serve new requests while its last renewal is younger than the lease. If the database is unavailable for
+longer, requests that run go on and new ones are refused until the lease is confirmed again. Once another server has
+taken it, this one must end: `on_lost` is told, and nothing is written any more.
 """
 
 import threading
@@ -30,7 +30,7 @@ def steady_clock() -> float:
 
 
 class LeaseKeeper:
-    """Renews a lease that was taken at `taken_at` from a thread of its own, between `start` and `close`.
+    """Renews a lease that was taken at `taken_at` from its own thread, between `start` and `close`.
 
     `on_lost` is called once, from any thread, with the reason. `clock` is the one `taken_at` was read from. `locked`
     says that nobody else can open the database at all: then a full disk, which no beat can be written to, is no reason

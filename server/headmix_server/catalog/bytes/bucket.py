@@ -90,14 +90,12 @@ class Bucket:
             if found != owner:
                 raise BucketUnusable(
                     f"names {self.shown}, which holds the artifacts of another headmix database: choose another "
-                    f"prefix, or, if that database is gone for good, remove the object {_OWNER!r} there"
+                    f"prefix, or, if that database no longer exists, remove the object {_OWNER!r} there"
                 ) from None
         except FileNotFoundError as error:
             raise BucketUnusable(f"names {self.shown}, and there is no bucket of that name") from error
         except (PermissionDeniedError, UnauthenticatedError):
-            raise BucketUnusable(
-                f"names {self.shown}, which may not be written with the credentials of this environment"
-            ) from None
+            raise BucketUnusable(f"names {self.shown}, which this environment's credentials may not write") from None
 
     def put(self, digest: str, file: Path) -> None:
         """Store a file's bytes, in parts where they are many; it is there as a whole or not at all.
@@ -144,7 +142,7 @@ class Bucket:
             raise GenericError(f"it has sent nothing of a download for {self._stall_seconds:g} s") from None
 
     def delete(self, digest: str) -> None:
-        """Remove an object where it is there.
+        """Remove an object if it exists.
 
         Raises:
             StorageUnavailable: it cannot be reached.

@@ -24,7 +24,7 @@ YOUNG = timedelta(hours=1)
 
 
 class BucketStore:
-    """A `Store`. `owner` is the identity of the catalog; `is_held` tells what is in use (see `ArtifactCache`)."""
+    """A `Store`. `owner` is the identity of the catalog; `is_held` returns what is in use (see `ArtifactCache`)."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class BucketStore:
         if self._cache.use(digest):
             return
         size, blocks = await self._bucket.get(digest)
-        # One thread, so that the file is closed after the write that was under way when the caller was cancelled.
+        # One thread, so that the file is closed after the write that was in progress when the caller was cancelled.
         disk = ThreadPoolExecutor(1, "headmix-download")
         in_thread = partial(asyncio.get_running_loop().run_in_executor, disk)
         opened = ExitStack()
@@ -100,7 +100,7 @@ class BucketStore:
         return ArtifactDamaged(f"The bytes of {digest} in the artifact store are damaged.")
 
     def delete(self, digest: str) -> None:
-        """As `Store.delete`: in the bucket first, since what stays there would stay for ever."""
+        """As `Store.delete`: in the bucket first, since what stays there would stay forever."""
         self._require_ours()
         self._bucket.delete(digest)
         self._cache.drop(digest)

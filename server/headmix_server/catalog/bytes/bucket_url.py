@@ -1,4 +1,4 @@
-"""The URL of a bucket: its kind, its place, and the options in its query, told apart before obstore sees them.
+"""The URL of a bucket: its kind, its place, and the options in its query, distinguished before obstore sees them.
 
 obstore takes the options of a store and those of its HTTP client in two places, and panics over one in the wrong place.
 """

@@ -33,7 +33,7 @@ class ArtifactCache:
             self._trim()
 
     def use(self, digest: str) -> bool:
-        """Tell whether the file is there, and count it as just used. It stays while it is held: hold it first."""
+        """Return whether the file is there, and count it as just used. It stays while it is held: hold it first."""
         with self._lock:
             if digest not in self._sizes:
                 return False
@@ -54,7 +54,7 @@ class ArtifactCache:
         return path
 
     def drop(self, digest: str) -> None:
-        """Remove a file where it is there, held or not."""
+        """Remove a file if it exists, held or not."""
         with self._lock:
             self._sizes.pop(digest, None)
             self._files.delete(digest)

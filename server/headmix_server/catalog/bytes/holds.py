@@ -85,7 +85,7 @@ class Holds:
         return Hold(digest, self._give_back)
 
     def is_held(self, digest: str) -> bool:
-        """Tell whether anybody uses the artifact."""
+        """Return whether anybody uses the artifact."""
         with self._changed:
             return digest in self._counts
 

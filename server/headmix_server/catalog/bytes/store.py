@@ -182,7 +182,7 @@ def place_of(digest: str) -> str:
 
 
 def digest_at(place: str) -> str | None:
-    """Return the digest whose place this is, None where it is nobody's."""
+    """Return the digest whose place this is, None if it is nobody's."""
     match = _PLACE.fullmatch(place)
     return None if match is None else f"sha256:{match.group(2)}"
 

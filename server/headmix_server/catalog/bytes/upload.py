@@ -1,4 +1,4 @@
-"""Bytes on their way into the store: written to a file as they come, counted, hashed, and put on the disk for good.
+"""Bytes on their way into the store: written to a file as they arrive, counted, hashed, and put on the disk for good.
 
 Owns what a full disk means. Where a finished upload goes is the store's to say.
 """
@@ -18,7 +18,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 Reserve = Callable[[int], None]
-"""Asks for room for bytes before they are written; raises where there is none."""
+"""Asks for room for bytes before they are written; raises if there is none."""
 
 
 def unreserved(size: int) -> None:
@@ -90,7 +90,7 @@ class Upload:
 
 @contextmanager
 def full_disk_told() -> Iterator[None]:
-    """Turn the operating system's word for a full disk into the error clients are told.
+    """Turn the operating system's error for a full disk into the one clients get.
 
     Raises:
         InsufficientStorage: the disk, or the share of it this process may use, is full.

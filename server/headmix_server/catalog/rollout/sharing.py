@@ -1,7 +1,7 @@
-"""Which adapters a tenant may use beside its own: those that their owners have shared with it, or with everyone.
+"""Which adapters a tenant may use besides its own: those that their owners have shared with it, or with everyone.
 
-A shared adapter is read and used, and changed by its owner alone. Whether a tenant it is shared with exists is told to
-nobody, and so is whether an adapter exists that is not shared with who asks.
+A shared adapter is read and used, and changed by its owner alone. Whether a tenant it is shared with exists is revealed
+to nobody, and so is whether an adapter exists that is not shared with who asks.
 """
 
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ class Sharing:
             shared = session.scalar(_shared_with(tenant, owner or "", name).limit(1))
         if shared is None:
             raise not_found(model)
-        raise Forbidden(f"The adapter {model!r} is shared with this tenant, which may use and not change it.")
+        raise Forbidden(f"The adapter {model!r} is shared with this tenant, which may use it but not change it.")
 
     def own(self, tenant: str, *, after: str = "", limit: int | None = None) -> Page:
         """Return the current version of each of the tenant's own adapters whose name comes after, by name."""

@@ -15,7 +15,7 @@ _POWERS_OF_TWO = tuple(float(2**exponent) for exponent in range(14))
 
 
 class MetricDefinitions:
-    """The metrics, each an attribute, in a registry of their own."""
+    """The metrics, each an attribute, in their own registry."""
 
     def __init__(self, *, version: str, base: str) -> None:
         self.registry = CollectorRegistry()

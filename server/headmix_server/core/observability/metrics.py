@@ -63,7 +63,7 @@ class Metrics(MetricDefinitions):
         """Count a request that ended, `seconds` after it arrived.
 
         `route` is a route's template and `outcome` `ok`, `aborted` or an error code. `adapter` is a name that was
-        resolved, never one that a client merely asked for; None is the base alone. `tenant` is empty where no key
+        resolved, never one that a client merely asked for; None is the base alone. `tenant` is empty if no key
         was accepted. `limit` names the limit that refused the request, if one did.
         """
         with self._lock:
@@ -218,7 +218,7 @@ class Metrics(MetricDefinitions):
         slots = report.slots_free + report.slots_leased + report.slots_idle
         running = _listed(report.running_adapters, names)
         waiting = _listed(report.waiting_adapters, names, but=running)
-        # One series at a time: the lists are labels, so every report would otherwise leave one behind for ever.
+        # One series at a time: the lists are labels, so every report would otherwise leave one behind forever.
         labels = (str(slots), ",".join(sorted(running)), ",".join(sorted(waiting)))
         self.lora_requests_info.replace({labels: self._clock()})
 

@@ -1,1 +1,1 @@
-"""From a URL to an engine that says plainly when its database is away."""
+"""From a URL to an engine that says plainly when its database is unavailable."""

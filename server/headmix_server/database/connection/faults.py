@@ -20,11 +20,11 @@ class DatabaseUnusable(Exception):
 
 
 class DatabaseUnreachable(DatabaseUnusable):
-    """It is away at the moment."""
+    """It is unavailable at the moment."""
 
 
 def plain_fault(error: DBAPIError | NoConnectionLeft) -> HeadmixServerError | None:
-    """Return the error with a code for a full disk, a busy database, one that is away or a text that cannot be.
+    """Return the error with a code for a full disk, a busy database, one that is unavailable or a text that cannot be.
 
     None for any other.
     """
@@ -39,7 +39,7 @@ def plain_fault(error: DBAPIError | NoConnectionLeft) -> HeadmixServerError | No
 
 
 def unreachable() -> StorageUnavailable:
-    """Return the error of a database that is away."""
+    """Return the error of a database that is unavailable."""
     return StorageUnavailable("The database cannot be reached; nothing was changed. Try again.")
 
 
@@ -71,7 +71,7 @@ def _sqlite_fault(fault: sqlite3.Error) -> HeadmixServerError | None:
 def _postgres_fault(fault: psycopg.Error) -> HeadmixServerError | None:
     if isinstance(fault, psycopg.DataError) and fault.sqlstate is None and "NUL" in str(fault):
         # The driver's own refusal. SQLite takes such a text, and finds nothing that is called so.
-        return InvalidRequest("A text holds the character NUL, which nothing here is called by.")
+        return InvalidRequest("A text contains the character NUL, which no name may contain.")
     if fault.sqlstate is None:  # the driver never reached it, or lost it
         return unreachable() if isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError) else None
     return _by_state(fault.sqlstate)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 PROMPT: Final = 5.0
-"""For the little that every request asks first: a server that takes longer is away."""
+"""For the little that every request asks first: a server that takes longer is unavailable."""
 
 USUAL: Final = 30.0
 

@@ -2,8 +2,8 @@
 
 The lock gives writers what SQLite's `BEGIN IMMEDIATE` gives them, so the code above needs to know one kind of database.
 
-While the server is away, a transaction fails within seconds: at once where the connection is refused or another has
-just found it away, and otherwise once the server has been silent for as long as the transaction's patience allows.
+While the server is unavailable, a transaction fails within seconds: at once where the connection is refused or another
+has just found it away, and otherwise once the server has been silent for as long as the transaction's patience allows.
 """
 
 import time
@@ -66,7 +66,7 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
 
     patience: float = PING_SECONDS
 
-    def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:  # noqa: ANN401 - psycopg's own, as they come
+    def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:  # noqa: ANN401 - psycopg's own, as they arrive
         """Wait for an operation as psycopg does.
 
         Raises:

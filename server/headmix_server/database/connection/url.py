@@ -38,7 +38,7 @@ def check_url(text: str) -> None:
         DatabaseUnusable: it is none; the message does not show its password.
     """
     if "://" not in text:
-        raise DatabaseUnusable(f"is no URL; {TAKES}")
+        raise DatabaseUnusable(f"is not a URL; {TAKES}")
     url = read_url(text)
     if is_postgres(url):
         _check_postgres(url)
@@ -56,7 +56,7 @@ def _check_postgres(url: URL) -> None:
 
 
 def is_postgres(url: URL) -> bool:
-    """Tell whether it is PostgreSQL's; the others are SQLite's."""
+    """Return whether it is PostgreSQL's; the others are SQLite's."""
     return url.get_backend_name() == "postgresql"
 
 

@@ -2,7 +2,7 @@
 
 One row names the holder, which counts `beats` up at a steady pace. A server that wants the lease watches that count
 (`lease_watch`) and takes the lease once it has stood still for as long as the holder announced. No two clocks are
-compared, so it does not matter how far they are apart; and while the database is away nobody can take the lease.
+compared, so it does not matter how far they are apart; and while the database is unavailable nobody can take the lease.
 
 Owns the row and its changes, each one transaction. When to renew it, and what its loss means, is the server's to know.
 """
@@ -95,12 +95,12 @@ class Lease:
         return self._change(LeaseRow.token == self.holder.token, token=None)
 
     def is_held(self) -> bool:
-        """Tell whether the lease is held, without writing."""
+        """Return whether the lease is held, without writing."""
         with reading(self._engine, patience=PROMPT) as session:
             return self.is_held_in(session)
 
     def is_held_in(self, session: Session) -> bool:
-        """Tell whether the lease is held, within a transaction; in one that writes this stays so until it commits."""
+        """Return whether the lease is held, within a transaction; in one that writes this stays so until it commits."""
         return session.scalar(select(LeaseRow.token)) == self.holder.token
 
     def _change(self, where: ColumnElement[bool], **values: object) -> bool:

@@ -40,6 +40,6 @@ def take_lease(lease: Lease, *, clock: Callable[[], float], sleep: Callable[[flo
         elif not waits:
             waits = True
             get_logger("lease").info(
-                "waiting to see whether the lease's holder lives", holder=seen.holder, seconds=seen.seconds
+                "waiting to see whether the lease's holder is alive", holder=seen.holder, seconds=seen.seconds
             )
         sleep(min(LONGEST_PAUSE, seen.seconds / LOOKS))

@@ -1,6 +1,6 @@
 """Reading an artifact into host memory, checked to be the one that was asked for.
 
-Runs on loader threads beside the engine's own, so it reads the bytes once and does nothing in Python for each number.
+Runs on loader threads next to the engine's own, so it reads the bytes once and does nothing in Python for each number.
 Touches nothing shared.
 """
 
@@ -54,7 +54,7 @@ def load_adapter(ref: AdapterRef, base: BaseShape) -> LoadedAdapter:
             raise AdapterLoadError(f"its bytes have digest {found}, not {ref.digest}: the file is damaged")
         stored = read_stored(content)
     except FileNotFoundError as error:
-        raise AdapterLoadError("its file is gone", missing=True) from error
+        raise AdapterLoadError("its file is missing", missing=True) from error
     except (OSError, ArtifactError) as error:
         raise AdapterLoadError(str(error)) from error
     _check_base(stored.config, base)

@@ -26,7 +26,7 @@ ALIGNMENT = 16
 
 @dataclass(frozen=True, slots=True)
 class TermPlace:
-    """Where a term's tensors begin in every layer's block; `bias` None where it has none."""
+    """Where a term's tensors begin in every layer's block; `bias` None if it has none."""
 
     config: TermConfig
     shapes: dict[str, Shape]
@@ -48,7 +48,7 @@ class AdapterImage:
     layers: tuple[int, ...]
     places: tuple[TermPlace, ...]
     offsets: Tensor  # [layers of the base, terms, 3] int64: where A, B and bias begin in `numbers`, or ABSENT
-    ranks: Tensor  # [terms] int32, 0 where the adapter has no such term
+    ranks: Tensor  # [terms] int32, 0 if the adapter has no such term
     scales: Tensor  # [terms] float32
 
     def A(self, place: TermPlace) -> Tensor:  # noqa: N802 - the method's name for it
@@ -60,7 +60,7 @@ class AdapterImage:
         return self._view(place.B, _rank_major(place.shapes["B"])).transpose(-1, -2)
 
     def bias(self, place: TermPlace) -> Tensor | None:
-        """Return a term's bias [adapted layers, *bias' shape], or None where it has none."""
+        """Return a term's bias [adapted layers, *bias' shape], or None if it has none."""
         return None if place.bias is None else self._view(place.bias, place.shapes["bias"])
 
     def _view(self, start: int, shape: Shape) -> Tensor:

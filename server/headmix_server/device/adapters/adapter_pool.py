@@ -23,7 +23,7 @@ from headmix_server.kernels.adapters.slot_span import SlotSpan
 class Occupant:
     """What a slot holds besides its layer tensors. `head` are the classifier's, empty for a generation adapter.
 
-    `added` [n, D] are the rows of the tokens it adds to the vocabulary, None where it adds none.
+    `added` [n, D] are the rows of the tokens it adds to the vocabulary, None if it adds none.
     """
 
     generation: int
@@ -49,7 +49,7 @@ class AdapterPool:
         return replace(adapter, image=self._storage.stage(adapter.image), device_bytes=size + rest)
 
     def install(self, slot: int, generation: int, adapter: LoadedAdapter) -> None:
-        """Copy an adapter's tensors into a slot, which must be empty; where that fails it is empty again."""
+        """Copy an adapter's tensors into a slot, which must be empty; if that fails it is empty again."""
         if slot in self._occupants:
             raise RuntimeError(f"slot {slot} is not empty")
         try:
@@ -71,7 +71,7 @@ class AdapterPool:
         self._storage.remove(slot)
 
     def fits(self, adapter: LoadedAdapter, emptied: Collection[int]) -> bool:
-        """Tell whether an adapter could be installed once these slots are empty."""
+        """Return whether an adapter could be installed once these slots are empty."""
         return self._storage.fits(adapter.image, emptied)
 
     @property
@@ -91,7 +91,7 @@ class AdapterPool:
         return self._storage.committed_bytes + sum(tensor.nbytes for tensor in rest)
 
     def occupant(self, lease: Lease) -> Occupant | None:
-        """Return what the lease holds, or None where the slot's content is not what was leased."""
+        """Return what the lease holds, or None if the slot's content is not what was leased."""
         occupant = self._occupants.get(lease.slot)
         if occupant is None or occupant.generation != lease.generation or occupant.digest != lease.digest:
             return None

@@ -32,7 +32,7 @@ def vocabulary_size(base_size: int, occupant: Occupant | None) -> int:
 
 
 def take_added(ids: list[int], spans: Iterable[OccupantSpan], base_size: int) -> AddedInputs | None:
-    """Return the embeddings of the added tokens among a batch's ids; None where there are none.
+    """Return the embeddings of the added tokens among a batch's ids; None if there are none.
 
     Every id is below its own row's `vocabulary_size`. In `ids` the base's last
     takes their places, so that the look-up in the base's table finds rows to be replaced.
@@ -54,7 +54,7 @@ def take_added(ids: list[int], spans: Iterable[OccupantSpan], base_size: int) ->
 
 
 def added_scores(hidden: Tensor, occupant: Occupant | None, *, tied_head: bool) -> Tensor | None:
-    """Return the scores of the row's added tokens, [..., D] -> [..., n]; None where it can say none.
+    """Return the scores of the row's added tokens, [..., D] -> [..., n]; None if it can say none.
 
     They are output rows only where the base's head is tied to its embeddings.
     """

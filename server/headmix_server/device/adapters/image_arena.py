@@ -39,7 +39,7 @@ class ImageArena:
         return self._memory.numbers
 
     def put(self, image: Tensor) -> int:
-        """Copy an image [n] into a run of its own; returns the run's first number.
+        """Copy an image [n] into its own run; returns the run's first number.
 
         Raises:
             OSError, RuntimeError: there is no memory for it; nothing is held.

@@ -22,7 +22,7 @@ _LINUX_NORESERVE = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ReservedMemory:
-    """A flat CPU tensor of zeros whose untouched pages cost nothing, and the mapping it lies in, where there is one."""
+    """A flat CPU tensor of zeros whose untouched pages cost nothing, and the mapping it lies in, if there is one."""
 
     numbers: Tensor
     _mapping: mmap.mmap | None = None

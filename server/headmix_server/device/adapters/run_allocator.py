@@ -11,7 +11,7 @@ class RunAllocator:
         self._free: list[tuple[int, int]] = []  # (first unit, units), ascending, never adjacent
 
     def allocate(self, units: int) -> int | None:
-        """Return the first unit of a free run, or None where no run is long enough."""
+        """Return the first unit of a free run, or None if no run is long enough."""
         for index, (first, length) in enumerate(self._free):
             if length >= units:
                 self._free[index : index + 1] = [(first + units, length - units)] if length > units else []
@@ -19,7 +19,7 @@ class RunAllocator:
         return None
 
     def has_run(self, units: int, released: Iterable[tuple[int, int]] = ()) -> bool:
-        """Tell whether `allocate` would find a run once these (first unit, units) are taken back, too."""
+        """Return whether `allocate` would find a run once these (first unit, units) are taken back, too."""
         return any(length >= units for _, length in _joined([*self._free, *released]))
 
     @property

@@ -34,7 +34,7 @@ class SlotStorage(Protocol):
         ...
 
     def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
-        """Tell whether `put` would find a place for an image once these slots are empty."""
+        """Return whether `put` would find a place for an image once these slots are empty."""
         ...
 
     @property

@@ -114,7 +114,7 @@ class TermArena:
                 self._bias[slot] = 0
 
     def select(self, slots: Tensor) -> "StepTerm | None":
-        """Return the term's weights for a step's segments [segments], or None where none of them has the term."""
+        """Return the term's weights for a step's segments [segments], or None if none of them has the term."""
         rank = int(self._ranks.index_select(0, slots).max())
         if rank == 0:
             return None

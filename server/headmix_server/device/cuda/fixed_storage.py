@@ -1,6 +1,6 @@
 """Adapters kept as their images in memory that is taken once and never moves, as captured CUDA graphs need it.
 
-Owns the arena, the tables of `kernels.adapters.image_tables` at fixed addresses, and which copies are under way. The
+Owns the arena, the tables of `kernels.adapters.image_tables` at fixed addresses, and which copies are in progress. The
 caller makes a step's kernels of them. Images have the base's dtype.
 """
 
@@ -146,7 +146,7 @@ class FixedStorage:
         """See `SlotStorage`."""
         held = self._held.pop(slot, None)
         if held is not None:
-            self._transfer.wait([held.ticket])  # a copy still under way must not write what is emptied here
+            self._transfer.wait([held.ticket])  # a copy still in progress must not write what is emptied here
             self._allocator.release(held.start, held.units)
         self.tables.offsets[slot] = ABSENT
         self.tables.ranks[slot] = 0

@@ -48,7 +48,7 @@ class StaticDecode:
         self._ready: dict[StepShape, tuple[StaticStep, Replay]] = {}
 
     def forward(self, rows: Sequence[DecodeRow]) -> Tensor | None:
-        """Return the final hidden states [rows, D], or None where no captured step is for such a batch."""
+        """Return the final hidden states [rows, D], or None if no captured step is for such a batch."""
         if len(rows) > BUCKETS[-1]:
             self._tell_uncaptured("more rows than a captured step has", rows=len(rows))
             return None

@@ -1,6 +1,6 @@
-"""Copies from host memory to the device beside the computation, and waiting for them before their result is read.
+"""Copies from host memory to the device next to the computation, and waiting for them before their result is read.
 
-A copy runs on a stream of its own: a step waits, on the device, for the copies of the slots its rows use and for no
+A copy runs on its own stream: a step waits, on the device, for the copies of the slots its rows use and for no
 other.
 """
 

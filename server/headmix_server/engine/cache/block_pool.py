@@ -93,7 +93,7 @@ class BlockPool:
         return self._by_key.get(key)
 
     def key_of(self, block: int) -> bytes | None:
-        """Return the key a block can be found by, None where it cannot be found."""
+        """Return the key a block can be found by, None if it cannot be found."""
         label = self._labels.get(block)
         return None if label is None else label[0]
 

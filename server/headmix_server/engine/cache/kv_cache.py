@@ -68,7 +68,7 @@ class KVCache:
         return blocks
 
     def can_admit(self, num_tokens: int, prefix: Seq[int] = ()) -> bool:
-        """Tell whether a new sequence of `num_tokens` that begins with these found blocks fits."""
+        """Return whether a new sequence of `num_tokens` that begins with these found blocks fits."""
         needed = self._blocks_for(num_tokens) - len(prefix)
         return needed + self._pool.num_idle(prefix) <= self.num_free
 
@@ -106,7 +106,7 @@ class KVCache:
         return -(-num_tokens // self.block_size)
 
     def can_grow(self, sequence_id: int, num_tokens: int) -> bool:
-        """Tell whether the sequence can be grown to hold `num_tokens`."""
+        """Return whether the sequence can be grown to hold `num_tokens`."""
         missing = self._blocks_for(num_tokens) - len(self._tables[sequence_id].blocks)
         return missing <= 0 or missing <= self.num_free
 

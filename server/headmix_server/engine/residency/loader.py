@@ -28,7 +28,7 @@ LEAST_PRIORITY = 19
 """The largest niceness there is."""
 
 CLOSE_SECONDS = 1.0
-"""How long `close` waits for a load under way."""
+"""How long `close` waits for a load in progress."""
 
 
 class TurnQueue(Generic[T]):
@@ -100,7 +100,7 @@ class AdapterLoader:
 
     @property
     def num_pending(self) -> int:
-        """Loads queued, under way, or done and not yet polled."""
+        """Loads queued, in progress, or done and not yet polled."""
         return len(self._pending)
 
     @property
@@ -109,11 +109,11 @@ class AdapterLoader:
         return self._pending
 
     def is_pending(self, digest: str) -> bool:
-        """Tell whether the adapter is on its way."""
+        """Return whether the adapter is on its way."""
         return digest in self._pending
 
     def start(self, ref: AdapterRef, tenant: str) -> None:
-        """Begin to load an adapter for a tenant, unless that is under way."""
+        """Begin to load an adapter for a tenant, unless that is in progress."""
         if ref.digest not in self._pending:
             self._pending.add(ref.digest)
             self._todo.put(tenant, ref)
@@ -154,7 +154,7 @@ class AdapterLoader:
             raise RuntimeError("a load is queued twice, or is not known to be on its way")
 
     def close(self) -> None:
-        """Begin no further load; those under way are waited for briefly."""
+        """Begin no further load; those in progress are waited for briefly."""
         self._todo.close()
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)

@@ -26,7 +26,7 @@ class LoadsAhead:
         self.arrived: dict[str, HostAdapter] = {}
         self._most = most
         self._host_budget = host_budget
-        self._loading: dict[str, int] = {}  # what each load under way is expected to take
+        self._loading: dict[str, int] = {}  # what each load in progress is expected to take
         self._first_in_line: str | None = None  # a load that others are held back for, until its bytes are free
         self._asked_for_first = False  # whether that one was asked for since the last `invalidate`
 
@@ -59,7 +59,7 @@ class LoadsAhead:
         self.shares.drop(digest)
 
     def drop(self, digest: str) -> bool:
-        """Keep an arrival no longer; false where there is none."""
+        """Keep an arrival no longer; false if there is none."""
         if self.arrived.pop(digest, None) is None:
             return False
         self.shares.drop(digest)
@@ -70,18 +70,18 @@ class LoadsAhead:
         return self.shares.users(digest)
 
     def sizes(self) -> dict[str, int]:
-        """Return what loads under way and arrivals take of host memory."""
+        """Return what loads in progress and arrivals take of host memory."""
         return self._loading | {digest: adapter.host_bytes for digest, adapter in self.arrived.items()}
 
     def check_integrity(self, pending: Collection[str]) -> None:
-        """Check the accounts; `pending` are the loads under way.
+        """Check the accounts; `pending` are the loads in progress.
 
         Raises:
             RuntimeError: the accounting is broken.
         """
         self.shares.check_integrity({*pending, *self.arrived})
         if self._loading.keys() != set(pending):
-            raise RuntimeError("the loads whose bytes are known are not those under way")
+            raise RuntimeError("the loads whose bytes are known are not those in progress")
         if any(digest != adapter.digest for digest, adapter in self.arrived.items()):
             raise RuntimeError("an adapter has arrived under another's name")
 

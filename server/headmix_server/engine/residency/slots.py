@@ -55,7 +55,7 @@ class SlotTable:
     """A fixed number of slots and the bytes that all their adapters may take, charged to tenants.
 
     An adapter costs its tenants one slot, or more where its bytes are more than a slot's part of the `budget`. `fits`
-    tells whether the device has a place for one once these slots are empty: free bytes may lie scattered.
+    returns whether the device has a place for one once these slots are empty: free bytes may lie scattered.
 
     Of those without lease and pin that a tenant may have (`victims`) the least recently used that nobody waits for goes
     first.
@@ -83,7 +83,7 @@ class SlotTable:
         self._serials = itertools.count(1)
 
     def holds(self, digest: str) -> bool:
-        """Tell whether the adapter has a slot."""
+        """Return whether the adapter has a slot."""
         return digest in self._by_digest
 
     @property
@@ -92,15 +92,15 @@ class SlotTable:
         return len(self._free)
 
     def has_room(self, adapter: HostAdapter) -> bool:
-        """Tell whether there is room for an adapter as things are."""
+        """Return whether there is room for an adapter as things are."""
         return self._is_enough(adapter, ())
 
     def could_ever_place(self, adapter: HostAdapter) -> bool:
-        """Tell whether there would be room with nothing but the pinned adapters there."""
+        """Return whether there would be room with nothing but the pinned adapters there."""
         return self._is_enough(adapter, [digest for digest in self._by_digest if digest not in self._shares.pinned])
 
     def can_place(self, adapter: HostAdapter, tenant: str) -> bool:
-        """Tell whether there is room, or can be made by evicting idle adapters that are the tenant's to evict.
+        """Return whether there is room, or can be made by evicting idle adapters that are the tenant's to evict.
 
         Found out once for all adapters of a size; `place` has the last word.
         """
@@ -114,7 +114,7 @@ class SlotTable:
     def _victims(
         self, candidates: Iterable[str], adapter: HostAdapter, tenant: str, queued: Mapping[str, int]
     ) -> tuple[str, ...] | None:
-        """Return who leaves for a tenant's adapter, nobody where there is room; None where there can be none."""
+        """Return who leaves for a tenant's adapter, nobody where there is room; None if there can be none."""
         if self._view is None:
             self._view = self._shares.view()
         enough = partial(self._is_enough, adapter)
@@ -122,7 +122,7 @@ class SlotTable:
         return choose_victims(self._shares, candidates, tenant, cost, enough, view=self._view, queued=queued)
 
     def _is_enough(self, adapter: HostAdapter, leaving: Collection[str]) -> bool:
-        """Tell whether there is room for an adapter once these have left."""
+        """Return whether there is room for an adapter once these have left."""
         used = self.used_bytes - sum(self._bytes[digest] for digest in leaving)
         if len(self._free) + len(leaving) < 1 or used + adapter.device_bytes > self.budget:
             return False
@@ -142,7 +142,7 @@ class SlotTable:
         self._shares.invalidate()
 
     def place(self, adapter: HostAdapter, tenant: str, queued: Mapping[str, int] = MappingProxyType({})) -> Placement:
-        """Give a tenant's adapter a slot, evicting idle ones where there is no room, `queued` ones last.
+        """Give a tenant's adapter a slot, evicting idle ones if there is no room, `queued` ones last.
 
         Raises:
             LeaseError: no slot can be had for the tenant, or the adapter has one already.
@@ -215,7 +215,7 @@ class SlotTable:
             self._changed()
 
     def is_current(self, lease: Lease) -> bool:
-        """Tell whether the lease is held and the slot holds exactly what was leased."""
+        """Return whether the lease is held and the slot holds exactly what was leased."""
         slot = self._slots[lease.slot]
         return slot.generation == lease.generation and slot.digest == lease.digest and lease.serial in slot.leases
 
@@ -238,7 +238,7 @@ class SlotTable:
         return sum(self._bytes[digest] for digest in self._shares.pinned)
 
     def can_pin(self, digest: str, tenant: str) -> bool:
-        """Tell whether the tenant may pin an adapter.
+        """Return whether the tenant may pin an adapter.
 
         One slot is never pinned, nor half of the bytes; of the rest the tenant has its part. What others have pinned,
         the same adapter too, makes its own pin no cheaper.

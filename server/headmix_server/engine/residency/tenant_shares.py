@@ -4,7 +4,7 @@ Every adapter in a tier is charged to the tenants that use it, in equal parts. R
 most for its weight, and never so that the taker would end with more than whom it took from, unless it has nothing to
 give up itself; what absent tenants hold is anybody's. An adapter that several tenants use leaves only where each of
 them holds so much. So a tenant that is alone uses the whole tier, one that cycles through hundreds of adapters evicts,
-beside others, only its own, and no request waits for good. A pin is charged, whole, to the tenant that made it,
+next to others, only its own, and no request waits for good. A pin is charged, whole, to the tenant that made it,
 regardless of who else uses the adapter. Knows names and numbers; the tiers know what may leave at all, and `victims`
 which of it does.
 """
@@ -115,13 +115,13 @@ class TenantShares:
         return [digest for digest, users in self._users.items() if tenant in users and digest not in self._pins]
 
     def part_of(self, tenant: str, places: int) -> int:
-        """Return how many of `places` are a tenant's beside the others present that hold something; at least one."""
+        """Return how many of `places` are a tenant's next to the others present that hold something; at least one."""
         sharers = self._current_sharers()
         total, weight = sharers.total, sharers.view.weight(tenant)
         return max(1, int(places * weight / (total if tenant in sharers.holders else total + weight)))
 
     def has_part(self, tenant: str, places: int) -> bool:
-        """Tell whether a tenant holds as much as its part of `places`; kept until anything changes."""
+        """Return whether a tenant holds as much as its part of `places`; kept until anything changes."""
         known, asked = self._current_sharers().have_part, (tenant, places)
         if asked not in known:
             known[asked] = self.held(tenant) >= self.part_of(tenant, places)
@@ -159,7 +159,7 @@ class TenantShares:
         return min((float(held[user]) / view.weight(user) for user in users), default=inf)
 
     def is_alone(self, tenant: str, digest: str, view: View) -> bool:
-        """Tell whether the tenant is the only one present of those that an adapter is charged to."""
+        """Return whether the tenant is the only one present of those that an adapter is charged to."""
         users = self._users[digest]
         return tenant in users and all(user == tenant or user not in view.present for user in users)
 
@@ -171,7 +171,7 @@ class TenantShares:
         return self._pins.keys()
 
     def has_pinned(self, tenant: str, digest: str) -> bool:
-        """Tell whether a tenant has pinned an adapter."""
+        """Return whether a tenant has pinned an adapter."""
         return tenant in self._pins.get(digest, ())
 
     def pinned_cost(self, tenant: str | None = None) -> Cost:

@@ -82,7 +82,7 @@ class AdapterTiers:
 
     @property
     def busy(self) -> bool:
-        """Whether a step has something to do here: a load under way, a failure to tell, an adapter to forget."""
+        """Whether a step has something to do here: a load in progress, a failure to tell, an adapter to forget."""
         return bool(self._loader.num_pending or self._failures or self._forgotten)
 
     # --- up ------------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class AdapterTiers:
 
     @property
     def host_bytes(self) -> int:
-        """What adapters take of host memory: those kept, those that arrived, and those under way."""
+        """What adapters take of host memory: those kept, those that arrived, and those in progress."""
         apart = (size for digest, size in self._ahead.sizes().items() if digest not in self.host)
         return self.host.used_bytes + sum(apart)
 
@@ -165,7 +165,7 @@ class AdapterTiers:
         return installed
 
     def waits_for_slot(self, digest: str, tenant: str) -> bool:
-        """Tell whether nothing but room on the device is missing."""
+        """Return whether nothing but room on the device is missing."""
         adapter = self._loaded(digest)
         return adapter is not None and not self.slots.holds(digest) and not self.slots.can_place(adapter, tenant)
 
@@ -181,10 +181,10 @@ class AdapterTiers:
         return self._ahead.arrived.get(digest) or self.host.peek(digest)
 
     def _refuse_beside_pins(self, adapter: HostAdapter) -> None:
-        """Fail an adapter that does not fit beside those that are pinned: its requests would wait for good."""
+        """Fail an adapter that does not fit next to those that are pinned: its requests would wait for good."""
         if not self.slots.could_ever_place(adapter):
             left = _mib(self.slots.budget - self.slots.pinned_bytes)
-            reason = f"its {_mib(adapter.device_bytes)} have no place beside the pinned adapters, which leave {left}"
+            reason = f"its {_mib(adapter.device_bytes)} do not fit next to the pinned adapters, which leave {left}"
             self._failures[adapter.digest] = AdapterLoadError(reason, code=ServerOverloaded.code)
 
     def _install_in_slot(self, adapter: HostAdapter, tenant: str) -> bool:
@@ -294,7 +294,7 @@ class AdapterTiers:
         return counts
 
     def take_residents(self) -> list[ResidentAdapter] | None:
-        """Return every resident adapter with its fastest tier, or None where nothing changed since the last call."""
+        """Return every resident adapter with its fastest tier, or None if nothing changed since the last call."""
         on_device = self.slots.digests()
         in_host = {*self.host.digests(), *self._ahead.arrived}.difference(on_device)
         residents = [

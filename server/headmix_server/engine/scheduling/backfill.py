@@ -40,7 +40,7 @@ class Backfill:
         self._first = self._first or sequence
 
     def allows(self, sequence: Sequence) -> bool:
-        """Tell whether a sequence may start; noted as one that will, if it fits."""
+        """Return whether a sequence may start; noted as one that will, if it fits."""
         if self._closed:
             return False
         if self._first is None:

@@ -134,7 +134,7 @@ class Scheduler:
         return budget
 
     def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
-        """Preempt others until `sequence` can grow by a token; false where it had to go itself.
+        """Preempt others until `sequence` can grow by a token; false if it had to go itself.
 
         Who goes is the last admitted of the tenant that has had most; the first admitted of all never does, so some
         sequence always makes progress. Who has gone needs all its blocks at once to come back, so two sequences cannot
@@ -207,7 +207,7 @@ class Scheduler:
     # --- admission -----------------------------------------------------------------------------------------------
 
     def _admit_next(self, tenant: str, budget: int, admission: AdapterAdmission | None) -> Sequence | None:
-        """Admit the tenant's next sequence that can start, None where it has none or there is no room for it."""
+        """Admit the tenant's next sequence that can start, None if it has none or there is no room for it."""
         if admission is None or len(self.running) >= self._max_running:
             return None
         sequence = admission.next_of(tenant)

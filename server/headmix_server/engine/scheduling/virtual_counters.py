@@ -2,8 +2,8 @@
 
 The Virtual Token Counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024, arXiv 2401.00588),
 with weights: a tenant's counter rises by what was computed for it, divided by its weight, and the waiting tenant with
-the least counter is served next. A tenant that was away is lifted to the least counter of those that wait, so that
-being idle saves up nothing. Knows tenants and numbers only; queues and steps are the scheduler's.
+the least counter is served next. A tenant that was unavailable is lifted to the least counter of those that wait, so
+that being idle saves up nothing. Knows tenants and numbers only; queues and steps are the scheduler's.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -34,7 +34,7 @@ class VirtualCounters:
         self._weights[tenant] = weight
 
     def weight_of(self, tenant: str) -> float:
-        """Return a tenant's share beside others'."""
+        """Return a tenant's share next to others'."""
         return self._weights.get(tenant, 1.0)
 
     def counter(self, tenant: str) -> float:

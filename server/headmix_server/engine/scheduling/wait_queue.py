@@ -59,7 +59,7 @@ class WaitQueue(Mapping[int, Sequence]):
             self._asked[sequence.tenant, sequence.adapter] += 1
 
     def remove(self, sequence_id: int) -> Sequence | None:
-        """Take a sequence out; returns it, or None where it does not wait."""
+        """Take a sequence out; returns it, or None if it does not wait."""
         sequence = self._all.pop(sequence_id, None)
         if sequence is None:
             return None
@@ -96,7 +96,7 @@ class WaitQueue(Mapping[int, Sequence]):
         return places
 
     def displaceable(self, tenant: str) -> Sequence | None:
-        """Return who may be sent away from a full queue for a new request of `tenant`, None where nobody may.
+        """Return who may be sent away from a full queue for a new request of `tenant`, None if nobody may.
 
         It is the newest of the tenant with most waiting for its weight, if that has still more than `tenant` would
         have; what has begun before is never sent away.

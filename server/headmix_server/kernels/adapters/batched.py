@@ -23,7 +23,7 @@ class TermWeights(Protocol):
     """Where a term's weights for a step come from: the device's arenas."""
 
     def for_layer(self, layer: int) -> SegmentWeights | None:
-        """Return the weights of a layer by segment, or None where no segment's adapter adapts it."""
+        """Return the weights of a layer by segment, or None if no segment's adapter adapts it."""
         ...
 
 

@@ -28,7 +28,7 @@ class TermTensors:
 
 
 def read_term(tables: ImageTables, slot: int, layer: int, key: TermKey) -> TermTensors | None:
-    """Read a term's tensors out of a slot's image, or None where the slot's adapter has no such term in the layer."""
+    """Read a term's tensors out of a slot's image, or None if the slot's adapter has no such term in the layer."""
     index = TERM_INDEX[key]
     at_A, at_B, at_bias = (int(offset) for offset in tables.offsets[slot, layer, index])
     if at_A == ABSENT:

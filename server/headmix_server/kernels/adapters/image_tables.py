@@ -42,7 +42,7 @@ class ImageTables:
     f32: Tensor  # [n] float32; may be empty
     bf16: Tensor  # [m] bfloat16; may be empty
     offsets: Tensor  # [slots, layers, terms, 3] int64: element offsets of A, B and bias in the slot's arena, or ABSENT
-    ranks: Tensor  # [slots, terms] int32, 0 where the slot's adapter has no such term
+    ranks: Tensor  # [slots, terms] int32, 0 if the slot's adapter has no such term
     scales: Tensor  # [slots, terms] float32
     stored_bf16: Tensor  # [slots] bool: which arena is the slot's
 
@@ -60,7 +60,7 @@ class RowRoute:
 
 
 def build_row_route(spans: Sequence[SlotSpan], device: torch.device | None = None) -> RowRoute | None:
-    """Group spans of batch rows by slot; None where there is nothing to route.
+    """Group spans of batch rows by slot; None if there is nothing to route.
 
     Raises:
         ValueError: two spans share a row.

@@ -42,7 +42,7 @@ class Route:
 
 
 def build_route(spans: Sequence[SlotSpan], device: torch.device | None = None) -> Route | None:
-    """Group spans of batch rows into segments; None where there is nothing to route."""
+    """Group spans of batch rows into segments; None if there is nothing to route."""
     by_slot: dict[int, list[int]] = {}
     for span in spans:
         by_slot.setdefault(span.slot, []).extend(span.rows)

@@ -10,7 +10,7 @@ def main() -> None:
     try:
         print(f"native kernels: {build_library(Path(__file__).parent, default_cache_dir())}")
     except BuildError as error:
-        print(f"no native kernels, torch's own operations will do: {error}")
+        print(f"no native kernels, falling back to torch's own operations: {error}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class BuildError(Exception):
 
 
 def default_cache_dir() -> Path:
-    """Return the folder of native builds, beside the converted bases in the user's cache."""
+    """Return the folder of native builds, next to the converted bases in the user's cache."""
     return bases_dir().parent / "native"
 
 
@@ -53,7 +53,7 @@ def find_compiler() -> str | None:
 
 
 def build_library(folder: Path, cache: Path) -> Path:
-    """Return the library made of the folder's .cpp files, from the cache where it is there already.
+    """Return the library made of the folder's .cpp files, from the cache if it exists already.
 
     Raises:
         BuildError: there is no compiler or it failed, or the cache cannot be written.

@@ -21,7 +21,7 @@ def load_native() -> bool:
     try:
         library = load_library(Path(__file__).parent, default_cache_dir())
     except BuildError as error:
-        log.warning("no native kernels: adapters and attention run on torch's own operations", reason=str(error))
+        log.warning("native kernels unavailable, falling back to torch's own operations", reason=str(error))
         return False
     lanes = int(torch.ops.headmix.vector_lanes())
     log.info("native kernels", library=str(library), lanes=lanes, seconds=round(perf_counter() - started, 2))

@@ -67,7 +67,7 @@ class Choosing:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """One row whose token is given: how many alternatives are told beside its score, and how many its adapter adds."""
+    """One row whose token is given: how many alternatives are told next to its score, and how many its adapter adds."""
 
     token: int
     alternatives: int
@@ -78,7 +78,7 @@ class Scoring:
 class SamplingPlan:
     """The tables: `reals` float32 [rows, reals], `numbers` int64 [rows, numbers], `seen` int32 [entries, 2].
 
-    `alternatives` is the most that any row asks for. `sampled` tells whether any is not greedy, `top_k`
+    `alternatives` is the most that any row asks for. `sampled` returns whether any is not greedy, `top_k`
     and `top_p` whether any has that filter, `scored` whether any asks for log-probabilities: what no row needs is not
     computed.
     """

@@ -1,4 +1,4 @@
-"""The sampler in torch's operations: what the kernels are tested against, and what runs where there are none.
+"""The sampler in torch's operations: what the kernels are tested against, and what runs if there are none.
 
 All rows are one computation, and nothing is read back: on a GPU no row waits for the device. Bounds of the filters are
 found in the scores' bits, digit by digit from histograms, so nothing is sorted.
@@ -76,7 +76,7 @@ def _choose(scores: Tensor, plan: SamplingPlan) -> Tensor:
 
 
 def _filter(scores: Tensor, x: Tensor, plan: SamplingPlan) -> Tensor:
-    """Tell what top-k, then top-p, then min-p leave: equal scores stay or go together, and the largest always stays."""
+    """Return what top-k, then top-p, then min-p leave: equal scores stay or go together; the largest always stays."""
     kept = x >= plan.reals[:, Real.LOG_MIN_P, None]
     if plan.top_k:
         top_k = plan.numbers[:, Number.TOP_K]

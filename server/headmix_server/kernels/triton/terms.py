@@ -20,7 +20,7 @@ def tile_rows(
 
 @triton.jit
 def _aligned(offset: tl.tensor) -> tl.tensor:
-    """Tell the compiler that tensors begin at multiples of 16 elements, so that it reads 16 bytes at a time.
+    """Promise the compiler that tensors begin at multiples of 16 elements, so that it reads 16 bytes at a time.
 
     Said here, of a number made here: the compiler forgets what is said of a function's result.
     """
@@ -37,9 +37,9 @@ def find_term(
     NUM_TERMS: tl.constexpr,
     NUM_LAYERS: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """Return a term's rank, 0 where the slot has none of it in this layer, and the offsets of A, B and bias.
+    """Return a term's rank, 0 if the slot has none of it in this layer, and the offsets of A, B and bias.
 
-    Only the bias's is negative where there is none.
+    Only the bias's is negative if there is none.
     """
     entry = offsets + ((slot * NUM_LAYERS + layer) * NUM_TERMS + TERM) * 3
     at_A, at_B = tl.load(entry), tl.load(entry + 1)

@@ -1,6 +1,6 @@
 """The Gemma 3 text family: norms around both halves, normalised heads, and two kinds of layers, sliding and full.
 
-Sliding layers rotate with a frequency of their own. Norm weights are stored without their 1, embeddings are scaled by
+Sliding layers rotate with their own frequency. Norm weights are stored without their 1, embeddings are scaled by
 the root of the hidden size.
 """
 

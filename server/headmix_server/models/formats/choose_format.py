@@ -101,7 +101,7 @@ def _why_keep(wanted: Weights, kinds: Collection[str], fault: str) -> tuple[bool
 
 @torch.inference_mode()
 def _stored_slowness() -> str:
-    """Return how much slower than packed float32 products with stored weights are; empty where they are not clearly."""
+    """Return how much slower than packed float32 products with stored weights are; empty if they are not clearly."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(PROBE_OUT, PROBE_IN, generator=generator).bfloat16()
     inputs = [torch.randn(rows, PROBE_IN, generator=generator) for rows in PROBE_ROWS]
@@ -125,14 +125,14 @@ def _choose(dtype: torch.dtype, quantize: Quantize, device: torch.device) -> Lin
     if dtype != torch.float32 or device != CPU:
         return PlainFormat()
     if fault := _packing_fault():
-        _log.warning("packed matrix products cannot be used", reason=fault)
+        _log.warning("packed matmul unavailable, falling back to plain", reason=fault)
         return PlainFormat()
     return PackedFormat()
 
 
 @torch.inference_mode()
 def _packing_fault() -> str:
-    """Tell why products should not be packed: not there, not right, or clearly slower. Empty where they should."""
+    """Return why products should not be packed: not there, not right, or clearly slower. Empty where they should."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(PROBE_OUT, PROBE_IN, generator=generator)
     inputs = [torch.randn(rows, PROBE_IN, generator=generator) for rows in PROBE_ROWS]
@@ -148,7 +148,7 @@ def _packing_fault() -> str:
 
 
 def _slowness(product: Linear, other: Linear, inputs: Sequence[Tensor]) -> str:
-    """Return how much slower a product is than another; empty where it is not clearly slower."""
+    """Return how much slower a product is than another; empty if it is not clearly slower."""
     taken, others = (sum(times) for times in zip(*(_best((product, other), x) for x in inputs), strict=True))
     slow = taken > CLEARLY_SLOWER * others
     return f"they take {taken * 1e6:.0f} us where {type(other).__name__} takes {others * 1e6:.0f}" if slow else ""

@@ -22,7 +22,7 @@ class Linear(Protocol):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PlainLinear:
-    """The weights as the checkpoint has them; `bias` None where the family has none."""
+    """The weights as the checkpoint has them; `bias` None if the family has none."""
 
     weight: Tensor  # [out, in + padding]
     bias: Tensor | None = None  # [out]

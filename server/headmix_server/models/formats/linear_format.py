@@ -1,6 +1,6 @@
 """The form a base's matrices are kept and multiplied in, chosen once when it is loaded.
 
-A format decides about memory too: a packed head needs the table of token embeddings beside it even where the two are
+A format decides about memory too: a packed head needs the table of token embeddings next to it even where the two are
 tied, and a base must stay within 1.3 times its format's size.
 """
 
@@ -19,7 +19,7 @@ from headmix_server.models.formats.stored_linear import StoredMatrix, StoredTabl
 from headmix_server.models.layers.token_table import PlainTable, TokenTable, narrow_exactly
 
 TABLE_SHARE = 0.3
-"""The most a tied table may take beside its packed head, as a share of the whole base in its format."""
+"""The most a tied table may take next to its packed head, as a share of the whole base in its format."""
 
 
 class LinearFormat(Protocol):

@@ -14,7 +14,7 @@ _ROWS = 32
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PackedLinear:
-    """See `models.formats.linear.Linear`. A row's result does not depend on the rows beside it."""
+    """See `models.formats.linear.Linear`. A row's result does not depend on the rows next to it."""
 
     packed: Tensor  # [out, in], opaque
     bias: Tensor | None = None  # [out]

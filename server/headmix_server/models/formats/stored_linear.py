@@ -24,7 +24,7 @@ class StoredMatrix:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredLinear:
-    """See `models.formats.linear.Linear`. A row's result does not depend on the rows beside it."""
+    """See `models.formats.linear.Linear`. A row's result does not depend on the rows next to it."""
 
     parts: tuple[tuple[StoredWeights, Tensor], ...]  # each with its bias, maybe empty; their outputs stand side by side
     outputs: int

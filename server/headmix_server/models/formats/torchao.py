@@ -39,7 +39,7 @@ class TorchaoFormat:
         self._config = Int8WeightOnlyConfig() if kind == "int8" else Float8WeightOnlyConfig()
 
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        """See `LinearFormat`: each output's weights with a scale of their own."""
+        """See `LinearFormat`: each output's weights with their own scale."""
         from torchao.quantization import quantize_
 
         holder = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")

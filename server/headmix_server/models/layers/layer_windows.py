@@ -8,7 +8,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def read_windows(reader: ConfigReader, num_layers: int) -> tuple[int | None, ...]:
-    """Return every layer's window in tokens, None where it attends to all before it; as Qwen's configs say it."""
+    """Return every layer's window in tokens, None if it attends to all before it; as Qwen's configs say it."""
     wanted = reader.flag("use_sliding_window", default=False)
     window, first = reader.get("sliding_window"), reader.get("max_window_layers")
     given = reader.get("layer_types")

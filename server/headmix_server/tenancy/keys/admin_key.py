@@ -8,7 +8,7 @@ FILE_NAME = "admin.key"
 
 
 def read_admin_key(data_dir: Path) -> str | None:
-    """Return the file's text without the line end, or None where there is no file."""
+    """Return the file's text without the line end, or None if there is no file."""
     try:
         return (data_dir / FILE_NAME).read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:

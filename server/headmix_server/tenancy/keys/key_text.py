@@ -20,7 +20,7 @@ def draw_key() -> str:
 
 
 def is_key(text: str) -> bool:
-    """Tell whether the text has the form of a key."""
+    """Return whether the text has the form of a key."""
     return _KEY.fullmatch(text) is not None
 
 

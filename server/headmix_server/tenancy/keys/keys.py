@@ -25,7 +25,7 @@ DEFAULT_TENANT = "default"
 
 
 class Keys:
-    """Every tenant's keys. Thread-safe; `actor` is whom the audit names, `clock` tells Unix seconds."""
+    """Every tenant's keys. Thread-safe; `actor` is whom the audit names, `clock` returns Unix seconds."""
 
     def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
@@ -41,7 +41,7 @@ class Keys:
         expires: int | None = None,
         actor: str = SERVER,
     ) -> NewKey:
-        """Make a key, and the tenant where it is new; `expires` is in Unix seconds.
+        """Create a key, and the tenant if it is new; `expires` is in Unix seconds.
 
         Raises:
             InvalidRequest: the tenant's name is malformed, a scope is unknown or missing, or the key would be expired.
@@ -83,7 +83,7 @@ class Keys:
         """Return whose key this is, and note its use.
 
         Raises:
-            InvalidApiKey: malformed, unknown, revoked or expired, told apart neither by text nor by the work done.
+            InvalidApiKey: malformed, unknown, revoked or expired, distinguished neither by text nor by the work done.
         """
         prefix = key_prefix(plaintext) if is_key(plaintext) else ""
         with reading(self._engine, patience=PROMPT) as session:
@@ -102,7 +102,7 @@ class Keys:
             return tuple(key_info(row, self._last_used.of(row.id)) for row in rows)
 
     def revoke(self, tenant: str, key_id: str, *, actor: str = SERVER) -> bool:
-        """Make the tenant's key invalid from now on; return false where it has no such valid key.
+        """Make the tenant's key invalid from now on; return false if it has no such valid key.
 
         Raises:
             InvalidRequest: of all keys that may administer it lasts longest alone: the day would come when nobody can
@@ -114,7 +114,7 @@ class Keys:
                 return False
             if Scope.ADMIN in read_scopes(row.scopes) and not self._outlasted(session, row):
                 raise InvalidRequest(
-                    "No other valid key with the scope 'admin' lasts as long as this one; make one that does first."
+                    "No other valid key with the scope 'admin' lasts as long as this one; create one first."
                 )
             row.revoked = int(self._clock())
             audit(session, actor, tenant, "key.revoke", key_id)
@@ -130,7 +130,7 @@ class Keys:
     def rotate(self, tenant: str, key_id: str, *, grace_seconds: int = 0, actor: str = SERVER) -> NewKey | None:
         """Make a key with the rights, name and expiry of this one, which ends after `grace_seconds`.
 
-        Returns None where the tenant has no such valid key.
+        Returns None if the tenant has no such valid key.
         """
         now = int(self._clock())
         with writing(self._engine, tenant) as session:

@@ -30,7 +30,7 @@ class LastUsed:
         return self._moments.get(key_id)
 
     def flush(self, engine: Engine) -> None:
-        """Write what is new; where that fails it is kept for the next time.
+        """Write what is new; if that fails it is kept for the next time.
 
         Raises:
             StorageUnavailable, ServerOverloaded, InsufficientStorage: see `database.writing`.

@@ -40,7 +40,7 @@ def write_scopes(scopes: Collection[Scope | str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The tenant a request acts for. `key_id` is safe to log; it is None where keys are switched off."""
+    """The tenant a request acts for. `key_id` is safe to log; it is None if keys are switched off."""
 
     tenant: str
     scopes: frozenset[Scope]

@@ -46,7 +46,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a cost fared. `charge` is None where it did not fit; then it would after `wait` milliseconds.
+    """How a cost fared. `charge` is None if it did not fit; then it would after `wait` milliseconds.
 
     `remaining` is what could still be taken now, `reset` the milliseconds until all of the limit can be.
     """
@@ -94,7 +94,7 @@ def _with_port(url: str) -> str:
 
 
 class Rates:
-    """Every tenant's windows; used on one event loop. `clock` tells Unix seconds, `on_fallback` hears of each failure.
+    """Every tenant's windows; used on one event loop. `clock` returns Unix seconds, `on_fallback` gets each failure.
 
     Costs of one window are added one after the other, so many at once cannot take more than the limit.
     """

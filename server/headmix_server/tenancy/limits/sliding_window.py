@@ -22,7 +22,7 @@ class Window:
         return max(0, (limit * WINDOW_MS - self._used()) // WINDOW_MS)
 
     def fits(self, cost: int, limit: int) -> bool:
-        """Tell whether the cost may be added now."""
+        """Return whether the cost may be added now."""
         return self._used() + cost * WINDOW_MS <= limit * WINDOW_MS
 
     def wait(self, cost: int, limit: int) -> int:

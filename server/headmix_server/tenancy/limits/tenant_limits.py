@@ -35,7 +35,7 @@ class TenantLimits:
         self.defaults = defaults
 
     def remembered(self, tenant: str) -> Limits | None:
-        """Return the tenant's limits without asking the database, or None where that is needed."""
+        """Return the tenant's limits without asking the database, or None if that is needed."""
         entry = self._remembered.get(tenant)
         return None if entry is None or self._clock() >= entry[0] else entry[1]
 

@@ -1,8 +1,8 @@
 """What each tenant used: counted in memory as requests end, added to the database now and then.
 
-A request must not wait for a write, so a crash forgets what came after the last one. While the database is away nothing
-is forgotten; and where it went between a commit and its answer, it is asked later what it did, so that nothing counts
-twice.
+A request must not wait for a write, so a crash forgets what came after the last one. While the database is unavailable
+nothing is forgotten; and where it went between a commit and its answer, it is asked later what it did, so that nothing
+counts twice.
 """
 
 import threading
@@ -49,7 +49,7 @@ _Counts = dict[tuple[str, str, str], Used]
 
 
 class UsageMeter:
-    """Counts what is used. Safe to use from many threads; `clock` tells Unix seconds, days are UTC's."""
+    """Counts what is used. Safe to use from many threads; `clock` returns Unix seconds, days are UTC's."""
 
     def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
@@ -67,7 +67,7 @@ class UsageMeter:
             _add(self._counts, {(tenant, day, BASE_ALONE if adapter is None else adapter): used})
 
     def flush(self) -> None:
-        """Add what was counted to the database, all or nothing; where that fails it is kept for the next time.
+        """Add what was counted to the database, all or nothing; if that fails it is kept for the next time.
 
         Raises:
             StorageUnavailable, ServerOverloaded, InsufficientStorage: see `database.writing`.

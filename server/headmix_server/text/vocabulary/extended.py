@@ -36,7 +36,7 @@ class ExtendedTokenizer(Tokenizer):
         if known:
             raise AddedTokensError([f"added_tokens[{place}]: {word!r} is a token of the base" for place, word in known])
         if len(set(words)) < len(words) or not all(words):
-            raise AddedTokensError(["added_tokens: a word is empty, or there twice"])
+            raise AddedTokensError(["added_tokens: a word is empty or appears twice"])
         if base.next_id > first:
             raise AddedTokensError([f"added_tokens: the base's tokenizer has more tokens than the base's {first} rows"])
         vars(self).update(vars(base))  # everything but the words is the base's, and shared with it
@@ -71,7 +71,7 @@ class ExtendedTokenizer(Tokenizer):
         return len(self._words)
 
     def token_id(self, piece: str) -> int | None:
-        """Return the id of a token as the vocabulary writes it; None where there is no such token."""
+        """Return the id of a token as the vocabulary writes it; None if there is no such token."""
         place = self._places.get(piece)
         return super().token_id(piece) if place is None else self._first + place
 
@@ -94,7 +94,7 @@ class ExtendedTokenizer(Tokenizer):
         return text
 
     def piece(self, token: int) -> str | None:
-        """Return a token as the vocabulary writes it; None where no token has this id."""
+        """Return a token as the vocabulary writes it; None if no token has this id."""
         if token < self._first:
             return None if token in self._unused else super().piece(token)
         place = token - self._first

@@ -23,7 +23,7 @@ JOB_SECONDS = 60.0
 
 WAITING_BYTES = 256 << 20
 _JOB_BYTES = 16 << 10
-"""What a job costs beside its text; it bounds their number."""
+"""What a job costs next to its text; it bounds their number."""
 
 _FULL = "Too much text waits to be read; try again."
 

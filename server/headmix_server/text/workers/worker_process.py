@@ -13,14 +13,14 @@ from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.text.workers.worker import DONE, OUT_OF_MEMORY, Job, read_frame, write_frame
 
-_TOO_MUCH_MEMORY = "Reading this text takes more memory than one request may have."
+_TOO_MUCH_MEMORY = "Reading this text takes more memory than a request may use."
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
 _KEPT_BEGINNINGS = ("PYTHON", "LD_", "LC_", "TOKENIZERS_", "COVERAGE_")
 MODULE = "headmix_server.text.workers.worker"
 
 
 class WorkerProcess:
-    """Runs one job at a time, in a process over the base in `folder` that may take `memory` bytes beside its code.
+    """Runs one job at a time, in a process over the base in `folder` that may take `memory` bytes next to its code.
 
     `run` blocks and is called from threads; `kill` is called from any, and ends the job that runs.
     """
@@ -80,9 +80,9 @@ class WorkerProcess:
         return read_frame(process.stdout)  # type: ignore[arg-type]
 
     def _running(self) -> "subprocess.Popen[bytes]":
-        """Return the process, a new one where there is none any more."""
+        """Return the process, a new one if there is none any more."""
         if self._process is not None and self._process.poll() is not None:
-            self._log.warning("a text worker has died; another is started", status=self._process.returncode)
+            self._log.warning("a text worker died; starting a new one", status=self._process.returncode)
             self._reap()
         if self._process is None:
             self._process = subprocess.Popen(

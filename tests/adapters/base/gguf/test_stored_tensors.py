@@ -1,4 +1,4 @@
-"""A converted folder's matrices are found in its GGUF file as they are stored, kept beside it, and change nothing."""
+"""A converted folder's matrices are found in its GGUF file as they are stored, kept next to it, and change nothing."""
 
 import os
 from collections.abc import Mapping

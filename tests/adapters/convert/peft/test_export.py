@@ -127,7 +127,7 @@ def test_an_adapter_without_biases_goes_out_without(make_base: MakeBase, tmp_pat
 @pytest.mark.parametrize(
     ("model_type", "classifier", "added_tokens", "message"),
     [
-        ("llama", None, ("<a>",), "added_tokens.embedding: a PEFT LoRA has no place"),
+        ("llama", None, ("<a>",), "added_tokens.embedding: a PEFT LoRA cannot contain"),
         (
             "llama",
             ClassifierConfig(pooling="mean", kind="linear", labels=("a", "b")),

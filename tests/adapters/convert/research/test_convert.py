@@ -144,9 +144,9 @@ def test_one_of_several_tasks_is_taken_by_name(make_base: MakeBase, tmp_path: Pa
     second = {name: tensor + 1 for name, tensor in first.items()}
     state = gpt2_state(base, first, "e2e") | gpt2_state(base, second, "webnlg")
     path = save(tmp_path, state)
-    with pytest.raises(ConvertError, match=r"task: the checkpoint holds several, one must be named: e2e, webnlg"):
+    with pytest.raises(ConvertError, match=r"task: the checkpoint has several; choose one: e2e, webnlg"):
         convert_source(path, base)
-    with pytest.raises(ConvertError, match=r"task: dart is not in the checkpoint; there are: e2e, webnlg"):
+    with pytest.raises(ConvertError, match=r"task: dart is not in the checkpoint, which has: e2e, webnlg"):
         convert_source(path, base, ConvertOptions(task="dart"))
     taken = convert_source(path, base, ConvertOptions(task="webnlg"))
     assert torch.equal(taken.tensors["layers.0.q.head.A"], second["layers.0.q.head.A"])

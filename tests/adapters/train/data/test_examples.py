@@ -1,4 +1,4 @@
-"""Rows become tokens as the server will see them; only the answer is learnt; nothing is cut in silence."""
+"""Rows become tokens as the server will see them; only the answer is learned; nothing is cut in silence."""
 
 from typing import Any
 

@@ -20,7 +20,7 @@ def rows(*fields: dict[str, Any]) -> list[Row]:
     return [Row(f"data.jsonl:{number}", row) for number, row in enumerate(fields, start=1)]
 
 
-def learnt(base_text: BaseText, encoded: Encoded) -> list[str]:
+def learned(base_text: BaseText, encoded: Encoded) -> list[str]:
     texts = []
     for example in encoded.examples:
         assert isinstance(example.labels, list)
@@ -44,7 +44,7 @@ def test_a_completion_and_a_classified_text_of_no_weight_are_not_learnt_either(
 ) -> None:
     completions = rows({"prompt": "a", "completion": "b", "weight": 0}, {"prompt": "a", "completion": "c"})
     encoded = encode_generation(completions, base_text, 500)
-    assert (learnt(base_text, encoded), encoded.excluded) == (["c<|im_end|>"], 1)
+    assert (learned(base_text, encoded), encoded.excluded) == (["c<|im_end|>"], 1)
     texts = rows({"text": "a", "label": "positive", "trainable": "False"}, {"text": "b", "label": "negative"})
     classified = encode_classification(texts, base_text, classifier_config(), 10)
     assert ([example.labels for example in classified.examples], classified.excluded) == ([0], 1)
@@ -53,11 +53,11 @@ def test_a_completion_and_a_classified_text_of_no_weight_are_not_learnt_either(
 def test_an_earlier_answer_with_weight_1_is_an_example_of_its_own(base_text: BaseText) -> None:
     later = [QUESTION, {"role": "assistant", "content": "Later."}]
     both = encode_generation(rows({"messages": [QUESTION, ANSWER | {"weight": 1}, *later]}), base_text, 500)
-    assert learnt(base_text, both) == ["A dog.<|im_end|>", "Later.<|im_end|>"]
+    assert learned(base_text, both) == ["A dog.<|im_end|>", "Later.<|im_end|>"]
     alone = encode_generation(rows({"messages": TURNS}), base_text, 500)
     assert both.examples[0] == alone.examples[0]
     only = [QUESTION, ANSWER | {"trainable": True}, later[0], later[1] | {"trainable": False}]
-    assert learnt(base_text, encode_generation(rows({"messages": only}), base_text, 500)) == ["A dog.<|im_end|>"]
+    assert learned(base_text, encode_generation(rows({"messages": only}), base_text, 500)) == ["A dog.<|im_end|>"]
 
 
 def test_a_file_of_which_nothing_is_to_be_learnt_is_refused(base_text: BaseText) -> None:
@@ -70,20 +70,20 @@ def test_a_file_of_which_nothing_is_to_be_learnt_is_refused(base_text: BaseText)
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"messages": TURNS, "tools": [{"type": "function"}]}, "field 'tools' cannot be obeyed.*tool calls"),
-        ({"messages": TURNS, "weight": 0.5}, "weight is 0.5, and only 0 or 1 can be obeyed"),
-        ({"messages": TURNS, "weight": True}, "weight is true, and only 0 or 1 can be obeyed"),
-        ({"messages": TURNS, "trainable": "maybe"}, 'trainable is "maybe", and only true or false'),
+        ({"messages": TURNS, "tools": [{"type": "function"}]}, "field 'tools' is not supported.*tool calls"),
+        ({"messages": TURNS, "weight": 0.5}, "weight is 0.5, but must be 0 or 1"),
+        ({"messages": TURNS, "weight": True}, "weight is true, but must be 0 or 1"),
+        ({"messages": TURNS, "trainable": "maybe"}, 'trainable is "maybe", but must be true or false'),
         ({"messages": TURNS, "weight": 0, "trainable": True}, "weight and trainable contradict each other"),
-        ({"messages": TURNS, "prompt": "x"}, "field 'prompt' cannot be obeyed"),
+        ({"messages": TURNS, "prompt": "x"}, "field 'prompt' is not supported"),
         ({"messages": TURNS, "soucre": "web"}, r"field 'soucre'.*\(the fields read are messages, train.*data\.ignore"),
         ({"messages": [QUESTION, ANSWER | {"reasoning_content": "Hm."}]}, r"messages\[1\]: field 'reasoning_content'"),
         ({"messages": [QUESTION, ANSWER | {"tool_calls": [{}]}]}, r"messages\[1\]: field 'tool_calls'.*tool calls"),
-        ({"messages": [QUESTION | {"weight": 1}, ANSWER]}, r"messages\[0\] is to be learnt, and only the assistant's"),
+        ({"messages": [QUESTION | {"weight": 1}, ANSWER]}, r"messages\[0\] is marked as learned; only the assistant's"),
         ({"messages": [{"role": "tool", "content": "x"}, ANSWER]}, r"messages\[0\]: role \"tool\" is not one of"),
-        ({"conversations": [{"from": "human", "value": "x"}]}, "field 'conversations' is not read: ShareGPT"),
-        ({"instruction": "x", "output": "y"}, "field 'instruction' is not read: Alpaca"),
-        ({"prompt": "x", "completion": "y", "system": "z"}, "field 'system' cannot be obeyed"),
+        ({"conversations": [{"from": "human", "value": "x"}]}, "field 'conversations' is not read: convert ShareGPT"),
+        ({"instruction": "x", "output": "y"}, "field 'instruction' is not read: convert Alpaca"),
+        ({"prompt": "x", "completion": "y", "system": "z"}, "field 'system' is not supported"),
         ({"prompt": TURNS[:1], "completion": TURNS[1:]}, "prompt is .*, neither a text nor a whole number"),
     ],
 )
@@ -96,8 +96,8 @@ def test_what_cannot_be_obeyed_is_refused_with_its_line(base_text: BaseText, row
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": "x", "label": "positive", "id": 7}, "field 'id' cannot be obeyed"),
-        ({"text": "x", "label": "positive", "labels": ["negative"]}, "field 'labels' cannot be obeyed"),
+        ({"text": "x", "label": "positive", "id": 7}, "field 'id' is not supported"),
+        ({"text": "x", "label": "positive", "labels": ["negative"]}, "field 'labels' is not supported"),
         ({"text;label": "x;positive"}, "field 'text;label'.*columns of CSV are separated by commas"),
     ],
 )

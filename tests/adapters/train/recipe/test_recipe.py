@@ -71,8 +71,8 @@ def test_a_recipes_examples_are_the_artifacts_and_an_empty_list_is_none(tmp_path
     [
         ("epochs = 2", "epochs = 2\nepoch = 3", r"unknown field `epoch` - at `\$.training`"),
         ("epochs = 2\n", "", r"missing required field `epochs` - at `\$.training`"),
-        ('task = "classification"', 'task = "spam"', r"\$.task`; it can be classification, generation"),
-        ('"roberta-nlu"', '"roberta"', r"\$.adapter.preset`; it can be .*lite-qv, .*roberta-nlu"),
+        ('task = "classification"', 'task = "spam"', r"\$.task`; it must be one of classification, generation"),
+        ('"roberta-nlu"', '"roberta"', r"\$.adapter.preset`; it must be one of .*lite-qv, .*roberta-nlu"),
         ("epochs = 2", "epochs = 0", r"\$.training.epochs"),
         ("1e-3", '"fast"', r"\$.training.learning_rate"),
         ("1e-3", "nan", r"\$.training.learning_rate"),

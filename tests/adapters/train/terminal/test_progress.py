@@ -111,7 +111,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_step() -> None:
     report.on_train_begin(arguments, state, control)
     report.add(torch.tensor(float("nan")))
     state.global_step = 2
-    with pytest.raises(TrainError, match="the loss is not a number after step 2: train with a lower learning_rate"):
+    with pytest.raises(TrainError, match="the loss is not finite after step 2: train with a lower learning_rate"):
         report.on_step_end(arguments, state, control)
 
 

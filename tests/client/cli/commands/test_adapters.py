@@ -105,12 +105,12 @@ def test_every_command_takes_a_version_by_the_same_name(
         (("show", "tone@latest"), "is not NAME or NAME@VERSION"),
         (("show", "tone@0"), "is not NAME or NAME@VERSION"),
         (("show", "tone@2", "--version", "3"), "tone@2 and --version 3 are different versions"),
-        (("retire", "tone"), "name the version, for example tone@3"),
+        (("retire", "tone"), "give the version, for example tone@3"),
         (("retire", "tone@2", "3"), "different versions"),
-        (("push", "tone@2", __file__), "give its name alone, 'tone'"),
-        (("versions", "tone@2"), "give its name alone, 'tone'"),
-        (("pin", "tone@2"), "give its name alone, 'tone'"),
-        (("share", "tone@2", "--everyone"), "give its name alone, 'tone'"),
+        (("push", "tone@2", __file__), "give only its name, 'tone'"),
+        (("versions", "tone@2"), "give only its name, 'tone'"),
+        (("pin", "tone@2"), "give only its name, 'tone'"),
+        (("share", "tone@2", "--everyone"), "give only its name, 'tone'"),
     ],
 )
 def test_a_version_where_none_belongs_or_two_that_differ_are_wrong_usage(

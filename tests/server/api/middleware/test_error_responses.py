@@ -117,7 +117,7 @@ async def test_the_wrong_task_is_told_before_the_engine_hears_of_it(
 
 
 async def test_too_long_states_the_numbers(rig: ApiRig) -> None:
-    asked = "260 were asked for: 10 in the prompt and 250 for the completion."
+    asked = "260 were requested: 10 in the prompt and 250 for the completion."
     response = await rig.client.post(COMPLETIONS, json=completion(prompt=[5] * 10, max_tokens=250))
     assert response.status_code == 400
     assert response.json() == error(

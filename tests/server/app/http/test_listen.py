@@ -19,7 +19,7 @@ def test_a_port_in_use_is_told_with_the_port() -> None:
 
 
 def test_an_address_of_another_machine_is_told() -> None:
-    with pytest.raises(SettingError, match=r"takes an address of this machine.* '192\.0\.2\.1' is none"):
+    with pytest.raises(SettingError, match=r"takes an address of this machine.*, not '192\.0\.2\.1'"):
         listen("192.0.2.1", 0)
 
 

@@ -46,7 +46,7 @@ def test_sockets_of_a_deep_data_folder_go_where_their_paths_fit(tmp_path: Path) 
 
 def test_a_data_folder_that_is_a_file_is_told_plainly(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingError, match="is none: it is no folder"), open_data_folder(tmp_path / "file"):
+    with pytest.raises(SettingError, match="file: it is not a folder"), open_data_folder(tmp_path / "file"):
         pass
 
 

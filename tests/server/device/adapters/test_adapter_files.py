@@ -37,7 +37,7 @@ def test_an_artifact_is_loaded_with_what_lies_outside_its_layers(tmp_path: Path)
 
 
 def test_a_file_that_is_gone_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(AdapterLoadError, match="gone") as caught:
+    with pytest.raises(AdapterLoadError, match="missing") as caught:
         load_adapter(reference_to(tmp_path / "a", "sha256:0"), BASE)
     assert caught.value.missing
 
@@ -75,7 +75,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path, monkey
 
 
 def test_an_adapter_that_was_accepted_for_other_weights_is_refused_before_its_file_is_read(tmp_path: Path) -> None:
-    with pytest.raises(AdapterLoadError, match=rf"accepted for the base other, and this engine has {BASE.fingerprint}"):
+    with pytest.raises(AdapterLoadError, match=rf"accepted for the base other, but this engine has {BASE.fingerprint}"):
         load_adapter(reference_to(tmp_path / "a", "sha256:0", base="other"), BASE)
 
 

@@ -1,4 +1,4 @@
-"""Loads run beside the engine, once each, and always end in a result."""
+"""Loads run next to the engine, once each, and always end in a result."""
 
 import os
 import sys
@@ -65,7 +65,7 @@ def test_a_slow_load_does_not_hold_up_another(disk: FakeDisk, loader: AdapterLoa
 @pytest.mark.parametrize(
     ("fault", "missing", "text"),
     [
-        (AdapterLoadError("its file is gone", missing=True), True, "its file is gone"),
+        (AdapterLoadError("its file is missing", missing=True), True, "its file is missing"),
         (ValueError("odd bytes"), False, "ValueError: odd bytes"),
     ],
 )

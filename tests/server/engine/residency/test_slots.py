@@ -208,7 +208,7 @@ def test_a_pin_is_charged_to_who_makes_it_not_to_who_brought_the_adapter() -> No
         made.append(slots.can_pin(f"v{number}", "a"))
         if made[-1]:
             slots.pin(f"v{number}", "a")
-    assert made == [True] * 3 + [False] * 4  # its part of the seven that may be pinned, beside the other's
+    assert made == [True] * 3 + [False] * 4  # its part of the seven that may be pinned, next to the other's
     slots.place(FakeAdapter("own"), "v")
     assert slots.can_pin("own", "v")
     slots.check_integrity([])

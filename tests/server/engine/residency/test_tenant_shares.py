@@ -16,7 +16,7 @@ from tests.support.tenant_shares import make_shares
 def leaving(
     shares: TenantShares, candidates: Collection[str], tenant: str, cost: int = 1, *, count: int = 1
 ) -> str | None:
-    """Return who would leave, in order, as one text; None where nobody may."""
+    """Return who would leave, in order, as one text; None if nobody may."""
     view = shares.view()
     chosen = choose_victims(shares, candidates, tenant, cost, lambda gone: len(gone) >= count, view=view, queued={})
     return None if chosen is None else " ".join(chosen)
@@ -42,7 +42,7 @@ def test_who_asks_is_judged_by_its_own_weight() -> None:
     shares = make_shares("ab", {"a": 3.0})
     for digest in ("a1", "a2", "b1"):
         shares.charge(digest, digest[0])
-    assert leaving(shares, ["a1", "a2", "b1"], "a") == "b1"  # three for a weight of 3, beside one for 1
+    assert leaving(shares, ["a1", "a2", "b1"], "a") == "b1"  # three for a weight of 3, next to one for 1
 
 
 def test_what_absent_tenants_hold_is_anybodys() -> None:

@@ -35,7 +35,7 @@ def make_tiers(disk: FakeDisk) -> Iterator[Callable[..., AdapterTiers]]:
 
 
 def poll(tiers: AdapterTiers) -> dict[str, AdapterLoadError]:
-    """Wait for every load under way; returns the failures."""
+    """Wait for every load in progress; returns the failures."""
     failures: dict[str, AdapterLoadError] = {}
     deadline = time.monotonic() + 10
     while tiers.num_loading and time.monotonic() < deadline:
@@ -165,7 +165,7 @@ def test_a_failed_load_is_told_once_and_may_be_tried_again(
     disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]
 ) -> None:
     tiers = make_tiers()
-    disk.faults["a"] = AdapterLoadError("its file is gone", missing=True)
+    disk.faults["a"] = AdapterLoadError("its file is missing", missing=True)
     tiers.install(A, "t")
     assert poll(tiers)[A.digest].missing
     assert not tiers.busy

@@ -1,4 +1,4 @@
-"""Who takes part in a step: decode first, then first come first served, and no adapter waits for ever."""
+"""Who takes part in a step: decode first, then first come first served, and no adapter waits forever."""
 
 import pytest
 

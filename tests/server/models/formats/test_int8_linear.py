@@ -1,4 +1,4 @@
-"""Products in 8 bits are near the exact ones, and no row depends on the rows beside it."""
+"""Products in 8 bits are near the exact ones, and no row depends on the rows next to it."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a header holds for people alone moves to a table of its own, and what requests read becomes small."""
+"""What a header holds for people alone moves to its own table, and what requests read becomes small."""
 
 import re
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """These tests run the kernels in Triton's interpreter, which a process chooses before it first imports Triton.
 
-`test_interpreted.py` beside this folder runs them in a process of their own; any other run leaves them out.
+`test_interpreted.py` next to this folder runs them in their own process; any other run leaves them out.
 """
 
 import os
