@@ -9,7 +9,7 @@ import httpx2
 from harness.soak.contents import WORDS
 from harness.soak.tracked_request import TrackedRequest
 from headmix.http.sse import SSEDecoder
-from headmix_server.core.seeds import for_choice
+from headmix_server.core.sampling import for_choice
 from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
 from headmix_server.text.tokenizer import Tokenizer
 

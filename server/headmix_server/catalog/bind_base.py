@@ -1,10 +1,11 @@
-"""The decision at a start whether the catalog belongs to the base that is given, and the record of it in the catalog.
+"""Which base a catalog belongs to: the decision at a start, its record in the catalog, and what changes must keep to.
 
 A catalog is bound to the base of the first server that opens it, and to another only while it has no adapters. One
 that an earlier headmix wrote has no such record: there `base.json` of the data folder decides, or else the headers of
 its artifacts.
 """
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ from sqlalchemy.orm import Session
 from headmix_adapters.artifact.checks.rules import check_base
 from headmix_adapters.artifact.faults import FaultList
 from headmix_adapters.config import AdapterConfig, BaseShape, decode_config
+from headmix_server.catalog.descriptions import describe
 from headmix_server.catalog.queries import NOT_DELETED
 from headmix_server.catalog.tables import ArtifactRow, IdentityRow, VersionRow
+from headmix_server.catalog.version import AdapterRecord, AdapterVersion
+from headmix_server.core.errors import InvalidRequest
 from headmix_server.database import writing
 
 
@@ -65,6 +69,46 @@ def bind_base(engine: Engine, base: BaseShape, recorded: BaseIdentity | None = N
         return bound
 
 
+def accept_artifact(session: Session, record: AdapterRecord) -> ArtifactRow:
+    """Return the row of an artifact, made if there is none, with the base it was accepted for now.
+
+    Raises:
+        InvalidRequest: that is not the catalog's.
+    """
+    bound = _bound(session)
+    if bound not in (None, record.base):
+        raise InvalidRequest(f"The adapter was verified against the base {record.base}; this catalog's is {bound}.")
+    artifact = session.get(ArtifactRow, record.digest)
+    is_new = artifact is None
+    if artifact is None:
+        artifact = ArtifactRow(digest=record.digest, size_bytes=record.size_bytes, created=int(time.time()))
+        session.add(artifact)
+    artifact.base = record.base
+    session.flush()
+    if is_new:
+        describe(session, record.digest, record.config)
+    return artifact
+
+
+def require_accepted(session: Session, version: AdapterVersion) -> None:
+    """Refuse to let requests meet a version that was accepted for another base than the catalog's.
+
+    Raises:
+        InvalidRequest: it was.
+    """
+    bound = _bound(session)
+    if bound not in (None, version.accepted_for):
+        raise other_base(version.reference, param="version")
+
+
+def other_base(reference: str, *, param: str) -> InvalidRequest:
+    """Return the error of a version that was accepted for another base than the one there is."""
+    return InvalidRequest(
+        f"{reference} was accepted for another base than the one this server has; upload it again for this one.",
+        param=param,
+    )
+
+
 def _configs(session: Session) -> Mapping[str, AdapterConfig]:
     """Return the header of each artifact that a version refers to, by digest."""
     query = select(VersionRow.digest, VersionRow.config).where(NOT_DELETED)
@@ -101,3 +145,7 @@ def _fits(config: AdapterConfig, base: BaseShape) -> bool:
     faults = FaultList()
     check_base(config, base, allow_base_mismatch=True, faults=faults)
     return not len(faults)
+
+
+def _bound(session: Session) -> str | None:
+    return session.scalars(select(IdentityRow.base)).one()

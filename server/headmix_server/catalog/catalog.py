@@ -12,8 +12,7 @@ from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from headmix_adapters.config import BaseShape, encode_config, without_metadata
-from headmix_server.catalog.bind_base import BaseIdentity, Bound, bind_base
-from headmix_server.catalog.bound_base import accept_artifact, require_accepted
+from headmix_server.catalog.bind_base import BaseIdentity, Bound, accept_artifact, bind_base, require_accepted
 from headmix_server.catalog.changes import Change, Changes, OnChanged, note
 from headmix_server.catalog.descriptions import Descriptions
 from headmix_server.catalog.names import check_name, parse_adapter, parse_reference

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from headmix_server.catalog.bound_base import other_base
+from headmix_server.catalog.bind_base import other_base
 from headmix_server.catalog.bytes.holds import Hold, Holds
 from headmix_server.catalog.bytes.store import Collected, Store
 from headmix_server.catalog.bytes.upload import Upload

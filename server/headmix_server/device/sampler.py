@@ -12,8 +12,8 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from headmix_server.core.penalties import penalises
 from headmix_server.core.runner import BatchRow, Sampled
+from headmix_server.core.sampling import penalises
 from headmix_server.core.types import SamplingParams, TokenLogprob
 from headmix_server.device.adapters.added_tokens import AddedScores
 from headmix_server.device.exchange import Awaited, Readback, send

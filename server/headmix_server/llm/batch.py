@@ -11,7 +11,7 @@ from headmix_adapters.config import Pooling
 from headmix_adapters.families import usual_pooling
 from headmix_server.core.errors import HeadmixServerError, InvalidRequest
 from headmix_server.core.messages import Classify, Embed, Generate
-from headmix_server.core.seeds import for_choice
+from headmix_server.core.sampling import for_choice
 from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.llm.adapters import TENANT
 from headmix_server.llm.local_model import Conversation, LocalModel, Prompt

@@ -15,7 +15,7 @@ from headmix_server.api.middleware.request_record import RequestRecord
 from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetails
 from headmix_server.api.state import ApiState
 from headmix_server.core.messages import Generate, TokenOutput
-from headmix_server.core.seeds import for_choice
+from headmix_server.core.sampling import for_choice
 from headmix_server.core.types import AdapterRef, SamplingParams
 from headmix_server.text.completion import CompletionText, Delta
 from headmix_server.text.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ from typing import TypeVar
 from headmix_server.api.schemas.common import SamplingBody
 from headmix_server.core.errors import ContextLengthExceeded, InvalidRequest
 from headmix_server.core.messages import EngineReady
-from headmix_server.core.seeds import SEEDS
+from headmix_server.core.sampling import SEEDS
 from headmix_server.core.types import SamplingParams
 
 Number = TypeVar("Number", int, float)

@@ -8,7 +8,7 @@ import hashlib
 
 from sqlalchemy.orm import Session
 
-from headmix_server.catalog.bound_base import require_accepted
+from headmix_server.catalog.bind_base import require_accepted
 from headmix_server.catalog.changes import Change, Changes, note
 from headmix_server.catalog.queries import live_adapter, one, storable
 from headmix_server.catalog.rollout.history import promote

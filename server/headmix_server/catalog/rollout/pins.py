@@ -3,7 +3,7 @@
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from headmix_server.catalog.bound_base import require_accepted
+from headmix_server.catalog.bind_base import require_accepted
 from headmix_server.catalog.changes import Change, Changes, note
 from headmix_server.catalog.queries import live_adapter, one, read, versions
 from headmix_server.catalog.tables import AdapterRow, PinRow, VersionRow

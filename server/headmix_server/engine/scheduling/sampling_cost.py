@@ -5,7 +5,7 @@ of a Xeon with AVX-512) and set against a generated token of the fastest form it
 microseconds for `OUTPUT_COST`. On slower forms these shares are smaller still; no tenant is charged too little.
 """
 
-from headmix_server.core.penalties import penalises
+from headmix_server.core.sampling import penalises
 from headmix_server.core.types import SamplingParams, TaskParams
 
 LOGPROB_COST = 0.03

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from headmix_server.core.penalties import penalises
+from headmix_server.core.sampling import penalises
 from headmix_server.core.types import SamplingParams
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.sampling.choice import Choose

@@ -1,4 +1,4 @@
-"""The seeds of sampled choices: each choice of a request has its own, and can be had again by it."""
+"""What follows from sampling parameters alone: the seeds of a request's choices, and whether its history counts."""
 
 import msgspec
 
@@ -11,3 +11,8 @@ SEEDS = 2**63
 def for_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
     """Return the parameters of one of several choices: the same but for the seed."""
     return msgspec.structs.replace(sampling, seed=(sampling.seed + choice) % SEEDS)
+
+
+def penalises(params: SamplingParams) -> bool:
+    """Return whether a sequence's history changes its scores."""
+    return (params.presence_penalty, params.frequency_penalty, params.repetition_penalty) != (0, 0, 1)
