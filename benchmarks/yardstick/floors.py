@@ -95,14 +95,16 @@ def generation_floor(
     adapters: int = 0,
     adapter_weights: int = 0,
     int8: bool = False,
+    weight_bytes: float = 4,
 ) -> float:
     """Return the least seconds for `requests` side by side: one prefill of all prompts, then output - 1 decode steps.
 
-    The base's weights are read in their format; an adapter's are read in bfloat16 and multiplied in float32.
+    The base's weights are read in their format, `weight_bytes` each where that is not int8; an adapter's are read in
+    bfloat16 and multiplied in float32.
     """
     peak = ceilings.int8 if int8 else ceilings.float32
     adapted = adapter_weights if adapters else 0
-    read = (weights.layers + weights.head) * (1 if int8 else 4) + adapters * adapter_weights * 2
+    read = (weights.layers + weights.head) * (1 if int8 else weight_bytes) + adapters * adapter_weights * 2
     extra = 2 * adapted / ceilings.float32  # seconds a row
 
     def step(rows: int) -> float:

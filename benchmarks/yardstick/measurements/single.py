@@ -15,6 +15,7 @@ from headmix_server.engine.loop import Engine
 
 NAME = "batch 1"
 HF, OURS, OURS_ADAPTED, OURS_INT8 = "transformers", "headmix", "headmix, 1 adapter", "headmix int8"
+OURS_UNPACKED = "headmix, weights unpacked to float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,14 @@ class Single:
 
 
 def measure(stage: Stage, ceilings: Ceilings) -> Measured:
-    """Run transformers and ours, in float32 and int8, in turn."""
+    """Run transformers and ours, with weights as stored, in float32 and in int8, in turn."""
     adapters = stage.shelf.preset(1)
-    plain, int8 = stage.engine(), stage.int8_engine()
+    plain, unpacked, int8 = stage.engine(), stage.engine(weights="float32"), stage.int8_engine()
     contenders: list[Contender] = [
         Single(HF, True, stage, lambda prompt: _ticks(stage, prompt)),
         Single(OURS, False, stage, lambda prompt: _our_ticks(stage, plain, prompt, [])),
         Single(OURS_ADAPTED, False, stage, lambda prompt: _our_ticks(stage, plain, prompt, adapters)),
+        Single(OURS_UNPACKED, False, stage, lambda prompt: _our_ticks(stage, unpacked, prompt, [])),
         Single(OURS_INT8, False, stage, lambda prompt: _our_ticks(stage, int8, prompt, [])),
     ]
     series = interleave(contenders, stage.sizes.rounds, stage.say)
@@ -64,9 +66,11 @@ def _our_ticks(stage: Stage, engine: Engine, prompt: list[int], adapters: list[A
 
 def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
     weights = count_weights(stage.generator.folder)
+    gguf = stage.generator.gguf
+    stored = 4 if gguf is None else gguf.stat().st_size / (weights.layers + weights.head)
     adapter_weights = stage.shelf.weights_of(stage.shelf.preset(1)[0])
 
-    def step(adapters: int = 0, *, int8: bool = False) -> float:
+    def step(adapters: int = 0, *, int8: bool = False, weight_bytes: float = 4) -> float:
         both = [
             generation_floor(
                 ceilings,
@@ -77,9 +81,11 @@ def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
                 adapters=adapters,
                 adapter_weights=adapter_weights,
                 int8=int8,
+                weight_bytes=weight_bytes,
             )
             for tokens in (1, 2)
         ]
         return 1000 * (both[1] - both[0])
 
-    return {HF: step(), OURS: step(), OURS_ADAPTED: step(1), OURS_INT8: step(int8=True)}
+    ours, adapted = step(weight_bytes=stored), step(1, weight_bytes=stored)
+    return {HF: step(), OURS: ours, OURS_ADAPTED: adapted, OURS_UNPACKED: step(), OURS_INT8: step(int8=True)}

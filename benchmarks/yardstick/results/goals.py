@@ -99,6 +99,14 @@ GOALS = (
         kind="vllm",
     ),
     Goal("bs1_over_hf", "batch 1 decode over transformers'", _batch1(single.OURS), least=2),
+    Goal(
+        "bs1_stored_over_float32",
+        "batch 1 decode with the weights as the checkpoint stores them, over unpacked to float32",
+        lambda report: ratio(
+            _series(report, single.NAME, single.OURS_UNPACKED), _series(report, single.NAME, single.OURS)
+        ),
+        least=1.8,
+    ),
     Goal("bs1_int8_over_hf", "batch 1 decode, int8 base, over transformers'", _batch1(single.OURS_INT8), least=4),
     Goal(
         "ours16_int8_over_peft16",

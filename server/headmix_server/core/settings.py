@@ -103,8 +103,8 @@ class Settings(BaseSettings):
     )
     weights: Literal["auto", "stored", "float32"] = Field(
         "auto",
-        description="How the CPU keeps the base's weights: `stored` as the checkpoint has them (GGUF's Q4_0, Q4_1 and "
-        "Q8_0, bfloat16, float16), unpacked only in the products: the same results from less memory, and faster. "
+        description="How the CPU keeps the base's weights: `stored` as the checkpoint has them (GGUF's blocks of 4 to "
+        "8 bits, bfloat16, float16), unpacked only in the products: the same results from less memory, and faster. "
         "`float32` unpacks them at start. `auto` uses `stored` where the checkpoint and the machine allow it.",
     )
     max_model_len: Count = Field(

@@ -1,8 +1,8 @@
 // Weights as a checkpoint stores them: blocks of 4 or 8 bits with a scale, or 16-bit floats, laid out for vectors.
 //
 // GROUP outputs lie side by side, WIDTH inputs at a time: a lane holds one output, so a product needs no sum across
-// lanes, and a scale is a vector. `column` gives the weights of one input, the very float32 numbers that unpacking the
-// checkpoint gives: scale * code is exact in every format, so only the last sum rounds. See kernels/stored_products.py.
+// lanes, and a scale is a vector. `column` gives the weights of input first + c, the very float32 numbers that unpacking the
+// checkpoint gives: scale * code is exact in every format, so only the last sum rounds. See kernels/stored/.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,13 @@ namespace headmix {
 constexpr int GROUP = 16;
 constexpr int PARTS = GROUP / LANES;  // vectors that a group's outputs fill
 constexpr int WIDTH = 32;
+constexpr int WORD = 8;  // inputs whose 4-bit codes share a word
 
 typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(int32_t))));
+
+#if defined(__AVX512F__)
+constexpr __mmask16 ALL_LANES = 0xffff;  // g++ 12 warns of the forms without a mask, inside its own header
+#endif
 
 inline UVec load_words(const uint8_t* from) {
   UVec words;
@@ -39,7 +44,7 @@ inline Vec load_halves(const uint8_t* from) {
 #if defined(__AVX512F__)
   __m256i bits;
   std::memcpy(&bits, from, sizeof bits);
-  return (Vec)_mm512_cvtph_ps(bits);
+  return (Vec)_mm512_maskz_cvtph_ps(ALL_LANES, bits);
 #elif defined(__F16C__) && defined(__AVX__)
   __m128i bits;
   std::memcpy(&bits, from, sizeof bits);
@@ -60,7 +65,7 @@ inline Vec load_halves(const uint8_t* from) {
 inline Vec low_nibbles(UVec words) {
 #if defined(__AVX512F__)
   const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  return (Vec)_mm512_permutexvar_ps((__m512i)words, numbers);  // one instruction; it looks at these bits alone
+  return (Vec)_mm512_maskz_permutexvar_ps(ALL_LANES, (__m512i)words, numbers);  // one instruction; it looks at these bits alone
 #else
   return __builtin_convertvector((IVec)(words & 15), Vec);
 #endif
@@ -71,7 +76,7 @@ inline Vec load_codes(const uint8_t* from) {
 #if defined(__AVX512F__)
   __m128i codes;
   std::memcpy(&codes, from, sizeof codes);
-  return (Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes));
+  return (Vec)_mm512_maskz_cvtepi32_ps(ALL_LANES, _mm512_maskz_cvtepi8_epi32(ALL_LANES, codes));
 #elif defined(__AVX2__)
   return (Vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
 #else
@@ -82,22 +87,87 @@ inline Vec load_codes(const uint8_t* from) {
 #endif
 }
 
-// Codes of 4 bits, eight inputs to a word, then a scale and a least value for each output: GGUF's Q4_0 and Q4_1.
-struct Nibbles {
-  static constexpr int64_t BYTES = GROUP * (WIDTH / 2 + 4);
-  const uint8_t* codes;
+// A scale and a least value for each output, in halves.
+struct HalfScales {
+  static constexpr int64_t BYTES = GROUP * 4;
   Vec scales[PARTS], least[PARTS];
 
-  explicit Nibbles(const uint8_t* block) : codes(block) {
-    const uint8_t* rest = block + GROUP * WIDTH / 2;
+  explicit HalfScales(const uint8_t* from) {
     for (int part = 0; part < PARTS; ++part) {
-      scales[part] = load_halves(rest + part * LANES * 2);
-      least[part] = load_halves(rest + GROUP * 2 + part * LANES * 2);
+      scales[part] = load_halves(from + part * LANES * 2);
+      least[part] = load_halves(from + GROUP * 2 + part * LANES * 2);
     }
   }
-  Vec column(int c, int part) const {
-    const UVec words = load_words(codes + (c / 8 * GROUP + part * LANES) * 4);
-    return low_nibbles(words >> (c % 8 * 4)) * scales[part] + least[part];
+};
+
+// The same as products: a half times a byte for the scale, another half times another byte below zero.
+struct ByteScales {
+  static constexpr int64_t BYTES = GROUP * 6;
+  Vec scales[PARTS], least[PARTS];
+
+  explicit ByteScales(const uint8_t* from) : ByteScales(HalfScales(from), from + HalfScales::BYTES) {}
+
+ private:
+  ByteScales(const HalfScales& halves, const uint8_t* bytes) {
+    for (int part = 0; part < PARTS; ++part) {
+      scales[part] = halves.scales[part] * load_codes(bytes + part * LANES);
+      least[part] = -(halves.least[part] * load_codes(bytes + GROUP + part * LANES));
+    }
+  }
+};
+
+// Codes of 4 bits, eight inputs to a word, then the scales: GGUF's Q4_0, Q4_1 and Q4_K.
+template <class Scales>
+struct FourBits {
+  static constexpr int64_t BYTES = GROUP * WIDTH / 2 + Scales::BYTES;
+  const uint8_t* codes;
+  Scales by;
+
+  explicit FourBits(const uint8_t* block) : codes(block), by(block + GROUP * WIDTH / 2) {}
+  Vec column(int first, int c, int part) const {
+    const UVec words = load_words(codes + (first / WORD * GROUP + part * LANES) * 4);
+    return low_nibbles(words >> (c * 4)) * by.scales[part] + by.least[part];
+  }
+};
+using Nibbles = FourBits<HalfScales>;
+using ScaledNibbles = FourBits<ByteScales>;
+
+// Codes of 5 bits: the low four as above, then a word of the fifth bits of all inputs: GGUF's Q5_0, Q5_1 and Q5_K.
+template <class Scales>
+struct FiveBits {
+  static constexpr int64_t HIGH = GROUP * WIDTH / 2, REST = HIGH + GROUP * 4, BYTES = REST + Scales::BYTES;
+  const uint8_t* codes;
+  Scales by;
+
+  explicit FiveBits(const uint8_t* block) : codes(block), by(block + REST) {}
+  Vec column(int first, int c, int part) const {
+    const UVec low = load_words(codes + (first / WORD * GROUP + part * LANES) * 4) >> (c * 4);
+    const UVec high = load_words(codes + HIGH + part * LANES * 4) >> (first + c);
+    return __builtin_convertvector((IVec)((low & 15) | (high & 1) << 4), Vec) * by.scales[part] + by.least[part];
+  }
+};
+using Fives = FiveBits<HalfScales>;
+using ScaledFives = FiveBits<ByteScales>;
+
+// Codes of 6 bits above -32: the low four, two words of the high two, then a half and a byte for each half of the
+// inputs, whose product is the scale: GGUF's Q6_K.
+struct Sixes {
+  static constexpr int64_t HIGH = GROUP * WIDTH / 2, REST = HIGH + GROUP * 8, BYTES = REST + GROUP * 4;
+  const uint8_t* codes;
+  Vec scales[2][PARTS];
+
+  explicit Sixes(const uint8_t* block) : codes(block) {
+    for (int half = 0; half < 2; ++half)
+      for (int part = 0; part < PARTS; ++part)
+        scales[half][part] = load_halves(block + REST + part * LANES * 2) *
+                             load_codes(block + REST + GROUP * (2 + half) + part * LANES);
+  }
+  Vec column(int first, int c, int part) const {
+    const int half = first / (WIDTH / 2);
+    const UVec low = load_words(codes + (first / WORD * GROUP + part * LANES) * 4) >> (c * 4);
+    const UVec high = load_words(codes + HIGH + (half * GROUP + part * LANES) * 4) >> ((first % 16 + c) * 2);
+    const IVec code = (IVec)((low & 15) | (high & 3) << 4) - 32;
+    return __builtin_convertvector(code, Vec) * scales[half][part];
   }
 };
 
@@ -110,7 +180,9 @@ struct Bytes {
   explicit Bytes(const uint8_t* block) : codes(block) {
     for (int part = 0; part < PARTS; ++part) scales[part] = load_halves(block + GROUP * WIDTH + part * LANES * 2);
   }
-  Vec column(int c, int part) const { return load_codes(codes + c * GROUP + part * LANES) * scales[part]; }
+  Vec column(int first, int c, int part) const {
+    return load_codes(codes + (first + c) * GROUP + part * LANES) * scales[part];
+  }
 };
 
 // bfloat16, two inputs to a word.
@@ -119,8 +191,8 @@ struct BFloats {
   const uint8_t* words;
 
   explicit BFloats(const uint8_t* block) : words(block) {}
-  Vec column(int c, int part) const {
-    const UVec pair = load_words(words + (c / 2 * GROUP + part * LANES) * 4);
+  Vec column(int first, int c, int part) const {
+    const UVec pair = load_words(words + ((first + c) / 2 * GROUP + part * LANES) * 4);
     return as_floats(c % 2 ? pair & 0xffff0000 : pair << 16);
   }
 };
@@ -131,7 +203,9 @@ struct Halves {
   const uint8_t* numbers;
 
   explicit Halves(const uint8_t* block) : numbers(block) {}
-  Vec column(int c, int part) const { return load_halves(numbers + (c * GROUP + part * LANES) * 2); }
+  Vec column(int first, int c, int part) const {
+    return load_halves(numbers + ((first + c) * GROUP + part * LANES) * 2);
+  }
 };
 
 }  // namespace headmix

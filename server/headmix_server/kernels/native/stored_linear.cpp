@@ -2,7 +2,7 @@
 //
 // Every result is the sum of its products in the order of the inputs, whatever the number of rows and threads: a row's
 // result does not depend on the rows beside it. Few rows unpack the weights in registers; many share a panel of them
-// that stays in the first cache. See kernels/stored_products.py.
+// that stays in the first cache. See kernels/stored/.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -54,29 +54,30 @@ void write(const Product& p, const float* sums, int64_t row, int64_t group) {
 
 // The whole product of ROWS rows and GROUPS groups.
 template <class F, int GROUPS, int ROWS>
-void few_rows(const Product& p, int64_t first_row, int64_t first_group) {
+void few_rows(const Product& p, int64_t first_group) {
   Vec sums[GROUPS][PARTS][ROWS] = {};
-  const float* x = p.x + first_row * p.x_stride;
+  const float* x = p.x;
   for (int64_t b = 0; b < p.blocks; ++b, x += WIDTH) {
     [&]<int... G>(std::integer_sequence<int, G...>) {
       const F blocks[GROUPS] = {F(block_at<F>(p, first_group + G, b))...};
-#pragma GCC unroll 32
-      for (int c = 0; c < WIDTH; ++c)
+      for (int first = 0; first < WIDTH; first += WORD)
 #pragma GCC unroll 8
-        for (int g = 0; g < GROUPS; ++g)
+        for (int c = 0; c < WORD; ++c)
+#pragma GCC unroll 8
+          for (int g = 0; g < GROUPS; ++g)
 #pragma GCC unroll 4
-          for (int part = 0; part < PARTS; ++part) {
-            const Vec weights = blocks[g].column(c, part);
+            for (int part = 0; part < PARTS; ++part) {
+              const Vec weights = blocks[g].column(first, c, part);
 #pragma GCC unroll 16
-            for (int r = 0; r < ROWS; ++r) sums[g][part][r] += weights * x[r * p.x_stride + c];
-          }
+              for (int r = 0; r < ROWS; ++r) sums[g][part][r] += weights * x[r * p.x_stride + first + c];
+            }
     }(std::make_integer_sequence<int, GROUPS>());
   }
   float row[GROUP];
   for (int g = 0; g < GROUPS; ++g)
     for (int r = 0; r < ROWS; ++r) {
       for (int part = 0; part < PARTS; ++part) store(row + part * LANES, sums[g][part][r]);
-      write(p, row, first_row + r, first_group + g);
+      write(p, row, r, first_group + g);
     }
 }
 
@@ -129,9 +130,11 @@ void many_rows(const Product& p, int64_t first_group, float* sums) {
         for (int64_t i = 0; i < blocks; ++i) {
           const F block(block_at<F>(p, first_group + g, b + i));
           float* to = panel + i * WIDTH * SPAN + g * GROUP;
-#pragma GCC unroll 32
-          for (int c = 0; c < WIDTH; ++c)
-            for (int part = 0; part < PARTS; ++part) store(to + c * SPAN + part * LANES, block.column(c, part));
+          for (int first = 0; first < WIDTH; first += WORD)
+#pragma GCC unroll 8
+            for (int c = 0; c < WORD; ++c)
+              for (int part = 0; part < PARTS; ++part)
+                store(to + (first + c) * SPAN + part * LANES, block.column(first, c, part));
         }
       for (int64_t r = 0; r < rows; r += TILE_ROWS) {
         const int64_t few = std::min<int64_t>(TILE_ROWS, rows - r);
@@ -146,8 +149,9 @@ void many_rows(const Product& p, int64_t first_group, float* sums) {
 
 template <class F, int GROUPS, int ROWS>
 void few_groups(const Product& p, int64_t begin, int64_t end) {
-  for (; begin + GROUPS <= end; begin += GROUPS) few_rows<F, GROUPS, ROWS>(p, 0, begin);
-  for (; begin < end; ++begin) few_rows<F, 1, ROWS>(p, 0, begin);
+  for (; begin + GROUPS <= end; begin += GROUPS) few_rows<F, GROUPS, ROWS>(p, begin);
+  float sums[FEW_ROWS * TILE_GROUPS * GROUP];
+  for (; begin < end; begin += TILE_GROUPS) many_rows<F>(p, begin, sums);  // the same sums, and less to compile
 }
 
 using FewGroups = void (*)(const Product&, int64_t, int64_t);
@@ -190,14 +194,16 @@ void unpack(const Product& p, const int64_t* wanted) {
     const int64_t group = wanted[i] / GROUP, lane = wanted[i] % GROUP;
     for (int64_t b = 0; b < p.blocks; ++b) {
       const F block(block_at<F>(p, group, b));
-#pragma GCC unroll 32
-      for (int c = 0; c < WIDTH; ++c) to[b * WIDTH + c] = block.column(c, lane / LANES)[lane % LANES];
+      for (int first = 0; first < WIDTH; first += WORD)
+#pragma GCC unroll 8
+        for (int c = 0; c < WORD; ++c)
+          to[b * WIDTH + first + c] = block.column(first, c, lane / LANES)[lane % LANES];
     }
   }
 }
 
-// The kinds, in the order of kernels/stored_products.py.
-enum Kind : int64_t { NIBBLES, BYTES, BFLOATS, HALVES };
+// The kinds, in the order of kernels/stored/.
+enum Kind : int64_t { NIBBLES, BYTES, BFLOATS, HALVES, SCALED_NIBBLES, FIVES, SCALED_FIVES, SIXES };
 
 template <typename Work>
 void of_kind(int64_t kind, const Work& work) {
@@ -205,6 +211,10 @@ void of_kind(int64_t kind, const Work& work) {
   if (kind == BYTES) return work.template operator()<Bytes>();
   if (kind == BFLOATS) return work.template operator()<BFloats>();
   if (kind == HALVES) return work.template operator()<Halves>();
+  if (kind == SCALED_NIBBLES) return work.template operator()<ScaledNibbles>();
+  if (kind == FIVES) return work.template operator()<Fives>();
+  if (kind == SCALED_FIVES) return work.template operator()<ScaledFives>();
+  if (kind == SIXES) return work.template operator()<Sixes>();
   STD_TORCH_CHECK(false, "there is no kind ", kind);
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.quantize import RowQuantizer
-from headmix_server.kernels.stored_products import pack
+from headmix_server.kernels.stored.pack import pack
 from headmix_server.models.formats.int8_linear import int8_linear, int8_table
 from headmix_server.models.formats.linear import Linear, PlainLinear, plain_linear
 from headmix_server.models.formats.packed_linear import pack_linear

@@ -11,7 +11,9 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from headmix_server.kernels.stored_products import StoredWeights, multiply, pack, rows_of
+from headmix_server.kernels.stored.pack import pack
+from headmix_server.kernels.stored.products import multiply, rows_of
+from headmix_server.kernels.stored.weights import StoredWeights
 
 
 @dataclass(frozen=True, eq=False, slots=True)

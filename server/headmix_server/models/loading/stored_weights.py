@@ -10,7 +10,7 @@ from headmix_adapters.artifact.header import LARGEST_HEADER, read_header
 from headmix_adapters.base import BaseError, ResolvedBase, weight_files
 from headmix_adapters.base.gguf.stored_tensors import StoredTensor, read_stored_tensors
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.kernels.stored_products import FLOATS, KINDS
+from headmix_server.kernels.stored.pack import FLOATS, KINDS
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.choose_format import Quantize, Weights, choose_format, choose_kinds, stored_fault
 from headmix_server.models.formats.linear_format import LinearFormat

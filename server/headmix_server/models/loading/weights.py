@@ -16,7 +16,7 @@ from torch import Tensor
 from headmix_adapters.base import BaseError, weight_files
 from headmix_adapters.base.gguf.stored_tensors import StoredTensor
 from headmix_server.kernels.row_ops import choose_row_ops
-from headmix_server.kernels.stored_products import FLOATS, KINDS
+from headmix_server.kernels.stored.pack import FLOATS, KINDS
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.linear import Linear
 from headmix_server.models.formats.linear_format import LinearFormat, StoredFormat
