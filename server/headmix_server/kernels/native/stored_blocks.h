@@ -1,8 +1,9 @@
 // Weights as a checkpoint stores them: blocks of 4 or 8 bits with a scale, or 16-bit floats, laid out for vectors.
 //
 // GROUP outputs lie side by side, WIDTH inputs at a time: a lane holds one output, so a product needs no sum across
-// lanes, and a scale is a vector. `column` gives the weights of input first + c, the very float32 numbers that unpacking the
-// checkpoint gives: scale * code is exact in every format, so only the last sum rounds. See kernels/stored/.
+// lanes, and a scale is a vector. `column` gives the weights of input first + c, the very float32 numbers that
+// unpacking the checkpoint gives: scale * code is exact in every format, so only the last sum rounds. See
+// kernels/stored/.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +66,8 @@ inline Vec load_halves(const uint8_t* from) {
 inline Vec low_nibbles(UVec words) {
 #if defined(__AVX512F__)
   const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  return (Vec)_mm512_maskz_permutexvar_ps(ALL_LANES, (__m512i)words, numbers);  // one instruction; it looks at these bits alone
+  return (Vec)_mm512_maskz_permutexvar_ps(ALL_LANES, (__m512i)words,
+                                          numbers);  // one instruction; it looks at these bits alone
 #else
   return __builtin_convertvector((IVec)(words & 15), Vec);
 #endif
@@ -159,8 +161,8 @@ struct Sixes {
   explicit Sixes(const uint8_t* block) : codes(block) {
     for (int half = 0; half < 2; ++half)
       for (int part = 0; part < PARTS; ++part)
-        scales[half][part] = load_halves(block + REST + part * LANES * 2) *
-                             load_codes(block + REST + GROUP * (2 + half) + part * LANES);
+        scales[half][part] =
+            load_halves(block + REST + part * LANES * 2) * load_codes(block + REST + GROUP * (2 + half) + part * LANES);
   }
   Vec column(int first, int c, int part) const {
     const int half = first / (WIDTH / 2);

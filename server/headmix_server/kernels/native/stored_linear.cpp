@@ -21,11 +21,11 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 constexpr int64_t FEW_ROWS = 8;
-constexpr int TILE_ROWS = LANES == 16 ? 12 : 4;    // with two groups, what the registers hold
+constexpr int TILE_ROWS = LANES == 16 ? 12 : 4;  // with two groups, what the registers hold
 constexpr int TILE_GROUPS = LANES == 16 ? 2 : 1;
-constexpr int64_t PANEL_BLOCKS = 4;                // a panel is 16 KiB
-constexpr int64_t MANY_ROWS = 512;                 // rows whose sums are kept at once
-constexpr int64_t THREAD_PRODUCTS = 1 << 15;       // what is worth a thread
+constexpr int64_t PANEL_BLOCKS = 4;           // a panel is 16 KiB
+constexpr int64_t MANY_ROWS = 512;            // rows whose sums are kept at once
+constexpr int64_t THREAD_PRODUCTS = 1 << 15;  // what is worth a thread
 
 struct Product {
   const uint8_t* weights;
@@ -196,8 +196,7 @@ void unpack(const Product& p, const int64_t* wanted) {
       const F block(block_at<F>(p, group, b));
       for (int first = 0; first < WIDTH; first += WORD)
 #pragma GCC unroll 8
-        for (int c = 0; c < WORD; ++c)
-          to[b * WIDTH + first + c] = block.column(first, c, lane / LANES)[lane % LANES];
+        for (int c = 0; c < WORD; ++c) to[b * WIDTH + first + c] = block.column(first, c, lane / LANES)[lane % LANES];
     }
   }
 }
@@ -220,9 +219,9 @@ void of_kind(int64_t kind, const Work& work) {
 
 // Check the weights and fill in what a product knows of them.
 Product read_weights(const Tensor& weights, int64_t kind, int64_t outputs) {
-  STD_TORCH_CHECK(weights.is_cpu() && weights.scalar_type() == ScalarType::Byte && weights.dim() == 3 &&
-                      weights.is_contiguous(),
-                  "weights must be contiguous bytes on the CPU [groups, blocks, bytes]");
+  STD_TORCH_CHECK(
+      weights.is_cpu() && weights.scalar_type() == ScalarType::Byte && weights.dim() == 3 && weights.is_contiguous(),
+      "weights must be contiguous bytes on the CPU [groups, blocks, bytes]");
   of_kind(kind, [&]<class F>() {
     STD_TORCH_CHECK(weights.size(2) == F::BYTES, "a block of this kind has ", F::BYTES, " bytes, not ",
                     weights.size(2));
@@ -257,9 +256,9 @@ void stored_linear(Tensor x, Tensor weights, int64_t kind, Tensor bias, Tensor o
 
 void stored_rows(Tensor weights, int64_t kind, int64_t outputs, Tensor wanted, Tensor out) {
   Product product = read_weights(weights, kind, outputs);
-  STD_TORCH_CHECK(wanted.is_cpu() && wanted.scalar_type() == ScalarType::Long && wanted.dim() == 1 &&
-                      wanted.is_contiguous(),
-                  "the rows wanted must be contiguous integers [rows]");
+  STD_TORCH_CHECK(
+      wanted.is_cpu() && wanted.scalar_type() == ScalarType::Long && wanted.dim() == 1 && wanted.is_contiguous(),
+      "the rows wanted must be contiguous integers [rows]");
   check_matrix(out, product.blocks * WIDTH, "out");
   STD_TORCH_CHECK(out.size(0) == wanted.numel(), wanted.numel(), " rows are wanted and out has ", out.size(0));
   const int64_t* rows = static_cast<const int64_t*>(wanted.data_ptr());
