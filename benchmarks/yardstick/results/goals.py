@@ -101,7 +101,7 @@ GOALS = (
     Goal("bs1_over_hf", "batch 1 decode over transformers'", _batch1(single.OURS), least=2),
     Goal(
         "bs1_stored_over_float32",
-        "batch 1 decode with the weights as the checkpoint stores them, over unpacked to float32",
+        "batch 1 decode, weights as stored, over weights unpacked to float32",
         lambda report: ratio(
             _series(report, single.NAME, single.OURS_UNPACKED), _series(report, single.NAME, single.OURS)
         ),
