@@ -42,6 +42,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 def run(environment: Mapping[str, str], place: int, number: int) -> tuple[int, str, str]:
     """Use the library and return the process's status, what it printed and what the sanitizers reported."""
     folder = Path(environment["XDG_CACHE_HOME"])
+    for report in (folder / "reports").iterdir():
+        report.unlink()  # another test's
     command = [sys.executable, "-S", "-c", USE, str(folder / "planted.so"), str(place), str(number)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
     reports = [report.read_text() for report in (folder / "reports").iterdir()]

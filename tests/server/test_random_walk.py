@@ -30,7 +30,7 @@ from headmix_server.device.outputs import ReadOut
 from headmix_server.engine.cache.block_keys import KeyMaker
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.loop import Engine
-from headmix_server.engine.residency.tiers import AdapterTiers
+from headmix_server.engine.residency.slots import SlotTable
 
 SEED = 20261123
 
@@ -181,7 +181,7 @@ def test_a_runner_that_computes_with_what_is_not_the_rows_own_is_noticed(tmp_pat
 
 
 def keep_every_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AdapterTiers, "release", lambda *_: None)
+    monkeypatch.setattr(SlotTable, "release", lambda *_: None)
 
 
 def keep_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

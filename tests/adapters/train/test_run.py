@@ -224,7 +224,7 @@ def test_a_base_whose_scores_are_no_numbers_is_not_trained_on(
     material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "score_base", lambda _: Evaluation({"answer_nll": float("nan")}))
-    with pytest.raises(TrainError, match="the base's scores are no numbers"):
+    with pytest.raises(TrainError, match="the base's scores are not finite"):
         train_adapter(material("generation"), tmp_path / "a.safetensors", resume=False, reporter=reporter)
     assert not list(tmp_path.iterdir())
 

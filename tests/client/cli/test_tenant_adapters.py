@@ -27,7 +27,7 @@ def test_adapters_are_removed_retired_unshared_and_unpinned(server: FakeServer, 
     assert "acme/tone@1" in run("tenants", "adapters", "remove", "acme/tone", "--yes").stdout
     assert run("tenants", "adapters", "remove", "acme/tone@2", "-y").stdout == "removed acme/tone@2\n"
     assert run("tenants", "adapters", "retire", "acme/tone@3").stdout == "acme/tone@3 is retired\n"
-    assert "alone" in run("tenants", "adapters", "unshare", "acme/tone").stdout
+    assert "no longer shared" in run("tenants", "adapters", "unshare", "acme/tone").stdout
     assert "not pinned" in run("tenants", "adapters", "unpin", "acme/tone").stdout
 
 

@@ -50,7 +50,7 @@ def expect_errors(client: Client) -> None:
     """Ask the adapters that overflow in every way there is."""
     params: list[CompletionParams] = [{}, {"temperature": 0}, {"logprobs": 3}, {"echo": True, "logprobs": 1}, {"n": 3}]
     for asked in params:
-        with pytest.raises(NumericalError, match=r"'huge@1': what was computed is not finite") as error:
+        with pytest.raises(NumericalError, match=r"'huge@1': the result is not finite") as error:
             client.complete("Every head", model="huge", **asked)
         assert (error.value.status, error.value.code) == (500, "numerical_error")
     with pytest.raises((NumericalError, StreamError), match=r"huge@1"):
