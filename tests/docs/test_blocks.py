@@ -49,7 +49,7 @@ PRINTED = {
     ],
     "docs/tutorials/teams.md": ["refused, as it should be\n", "key.create"],
     "docs/how-to/roll-out.md": ['version="', "support@1"],
-    "docs/how-to/monitor.md": ['"ready"', "headmix_adapter_resident"],
+    "docs/how-to/monitor.md": ['"ready"', "headmix_adapter_resident{"],
 }
 """What readers of a page see, in part: a page whose commands run and show something else is wrong too."""
 
