@@ -106,8 +106,8 @@ def measure(server: RunningServer, load: Load, names: Sequence[str]) -> dict[str
     models = [names[row % len(names)] for row in range(load.rows)]
 
     def bodies(tokens: int) -> list[bytes]:
-        made = (json.loads(completion_body(*pair, tokens)) for pair in zip(models, prompts, strict=True))
-        return [json.dumps(body | load.fields).encode() for body in made]
+        pairs = zip(models, prompts, strict=True)
+        return [completion_body(model, prompt, tokens, **load.fields) for model, prompt in pairs]
 
     stream_all(server.base_url, server.key, bodies(8))
     began = time.perf_counter()

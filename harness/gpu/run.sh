@@ -3,7 +3,7 @@
 # and runs `python3 -m harness.gpu.proof` with the arguments given.
 set -eu
 kit=$(cd "$(dirname "$0")" && pwd)
-site=${GPU_KIT_SITE:-/tmp/headmix-gpu-kit}
+site=$kit/site
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD/server:$PWD/adapters:$PWD/client:$PWD:$site" PATH="$site/bin:$PATH"
 if [ ! -e "$site/installed" ]; then
     python3 -m pip install --quiet --no-index --no-deps --no-cache-dir --upgrade --target "$site" "$kit"/wheels/*.whl

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from harness.engine.sampled_alone import sample
 from harness.soak.contents import Content
 from harness.soak.tracked_request import TrackedRequest
 from headmix_adapters.inject import ClassifierModel, load_adapter
@@ -26,7 +27,6 @@ from headmix_adapters.reference import label_probabilities, pool
 from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
 from headmix_server.core.runner import BatchRow
 from headmix_server.core.types import UNSCORED, FinishReason, SamplingParams, TokenLogprob
-from headmix_server.device.sampler import sample
 
 TIE = 1e-4
 TOLERANCE = 1e-4

@@ -55,8 +55,11 @@ def serve(folder: Path, base: str, adapters: Path, settings: Mapping[str, int]) 
         yield server
 
 
-def completion_body(model: str, prompt: list[int], max_tokens: int) -> bytes:
-    """Return a streamed greedy completion that does not stop early and tells its token counts at the end."""
+def completion_body(model: str, prompt: list[int], max_tokens: int, **fields: float) -> bytes:
+    """Return a streamed completion that does not stop early and tells its token counts at the end; `fields` are added.
+
+    It is greedy unless a field says otherwise.
+    """
     body: dict[str, Any] = {
         "model": model,
         "prompt": prompt,
@@ -66,7 +69,7 @@ def completion_body(model: str, prompt: list[int], max_tokens: int) -> bytes:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    return json.dumps(body).encode()
+    return json.dumps(body | fields).encode()
 
 
 def stream_all(url: str, key: str, bodies: Sequence[bytes]) -> tuple[float, list[Reply]]:

@@ -6,9 +6,8 @@ pass computes is the backend's affair; this module makes its plan and reads its 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from headmix_server.core.types import SamplingParams, TokenLogprob
 from headmix_server.device.adapters.added_tokens import AddedScores
 from headmix_server.device.exchange import Awaited, Readback, send
 from headmix_server.device.token_counts import TokenCounts
-from headmix_server.kernels.sampling.choice import Choices, SamplingBackend, fastest_sampling
+from headmix_server.kernels.sampling.choice import Choices, SamplingBackend
 from headmix_server.kernels.sampling.plan import (
     NO_TOKEN,
     Choosing,
@@ -27,8 +26,6 @@ from headmix_server.kernels.sampling.plan import (
     plan_choices,
     plan_scores,
 )
-
-_NOTHING_ADDED: Mapping[int, Tensor] = MappingProxyType({})
 
 
 class Sampler:
@@ -134,17 +131,3 @@ class PendingScores:
 def is_finite(logprob: TokenLogprob) -> bool:
     """Return whether all its numbers are finite: JSON has no others."""
     return math.isfinite(logprob.logprob) and all(math.isfinite(number) for _, number in logprob.top)
-
-
-def sample(
-    logits: Tensor,
-    rows: Sequence[tuple[BatchRow, SamplingParams]],
-    added: Mapping[int, Tensor] = _NOTHING_ADDED,
-    backend: SamplingBackend | None = None,
-) -> list[Sampled | None]:
-    """Choose a token for every row, all of different sequences and seen for the first time; see `Sampler.choose`."""
-    more = AddedScores.stack([added.get(index) for index in range(len(rows))], logits.device)
-    sampler, back = Sampler(backend or fastest_sampling(logits.device)), Readback()
-    pending = sampler.choose(logits, rows, more, back)
-    back.fetch()
-    return pending.read()

@@ -154,7 +154,7 @@ def test_a_captured_step_mixes_no_devices_and_reads_nothing_back(family: str, tm
         storage._make_step = SameDevice
         memory = KVMemory(model.config, 9, 4, ELSEWHERE.dtype, ELSEWHERE.device)
         attention = ReferenceStaticAttention(memory.layers, 4, 4, 8)
-        everything = Launches(qkv=True, o=True, gate_up=True, down=True)
+        everything = Launches.every()
         step = StaticStep(model, storage, attention, StepShape(4, 8, everything), 8, ELSEWHERE.device)
         step.fill([DecodeRow(7, 5, (3, 5), 0), DecodeRow(9, 0, (1,), None)])
         step.compute()

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.engine.sampled_alone import sample
 from headmix_server.core.runner import BatchRow, Sampled
 from headmix_server.core.types import UNSCORED, SamplingParams
 from headmix_server.device.adapters.added_tokens import AddedScores
 from headmix_server.device.exchange import Readback
-from headmix_server.device.sampler import Sampler, sample
+from headmix_server.device.sampler import Sampler
 from headmix_server.device.token_counts import TokenCounts
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.sampling.choice import SamplingBackend
@@ -27,7 +28,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "native" and not load_native():
         pytest.skip("no native kernels here")
     chosen = SamplingBackend(request.param, BACKENDS[request.param])
-    monkeypatch.setattr("headmix_server.device.sampler.fastest_sampling", lambda device: chosen)
+    monkeypatch.setattr("harness.engine.sampled_alone.fastest_sampling", lambda device: chosen)
     return chosen
 
 

@@ -78,9 +78,8 @@ class Scoring:
 class SamplingPlan:
     """The tables: `reals` float32 [rows, reals], `numbers` int64 [rows, numbers], `seen` int32 [entries, 2].
 
-    `alternatives` is the most that any row asks for. `sampled` returns whether any is not greedy, `top_k`
-    and `top_p` whether any has that filter, `scored` whether any asks for log-probabilities: what no row needs is not
-    computed.
+    `alternatives` is the most that any row asks for. `sampled`: whether any is not greedy; `top_k` and `top_p`: whether
+    any has that filter; `scored`: whether any asks for log-probabilities. What no row needs is not computed.
     """
 
     reals: Tensor

@@ -66,11 +66,15 @@ def stored_fault(dtype: torch.dtype, quantize: Quantize, device: torch.device) -
     """Return why weights cannot be kept as they are stored here, or an empty string."""
     if quantize != "none":
         return f"--quantize {quantize} changes them"
+    fault = _placement_fault(dtype, device)
+    return fault or ("" if load_native() else "there are no native kernels on this machine")
+
+
+def _placement_fault(dtype: torch.dtype, device: torch.device) -> str:
+    """Return why a format of float32 on a CPU cannot serve here, or an empty string."""
     if device != CPU:
         return f"it computes on a CPU, not on {device}"
-    if dtype != torch.float32:
-        return f"it computes in float32, not in {dtype}"
-    return "" if load_native() else "there are no native kernels on this machine"
+    return "" if dtype == torch.float32 else f"it computes in float32, not in {dtype}"
 
 
 def choose_kinds(wanted: Weights, kinds: Collection[str], fault: str) -> Collection[str]:
@@ -157,10 +161,8 @@ def _slowness(product: Linear, other: Linear, inputs: Sequence[Tensor]) -> str:
 @torch.inference_mode()
 def _int8_fault(dtype: torch.dtype, device: torch.device) -> str:
     """Return why int8 products are unavailable here, or an empty string."""
-    if device != CPU:
-        return f"it computes on a CPU, not on {device}"
-    if dtype != torch.float32:
-        return f"it computes in float32, not in {dtype}"
+    if fault := _placement_fault(dtype, device):
+        return fault
     generator = torch.Generator().manual_seed(0)
     weight, x = (torch.randn(rows, PROBE_IN, generator=generator) for rows in (64, 3))
     exact = PlainLinear(weight)(x)

@@ -49,7 +49,7 @@ def record_launches(
         monkeypatch.setattr(launching, name, recorder)
     numbers = tile_rows([SlotSpan(slot, row, 1) for row, slot in enumerate(slots)], 16).pad(8, 32)
     tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32))
-    everything = Launches(qkv=True, o=True, gate_up=True, down=True)
+    everything = Launches.every()
     bf16 = dtype is torch.bfloat16
     tables = replace(
         image_tables(base, 8, {}),

@@ -30,7 +30,7 @@ LARGE = Sites(  # more rank rows than a block holds, in every kernel
     gate_up=SiteConfig(shared=SharedPart(rank=3, scale=0.5)),
     down=SiteConfig(shared=SharedPart(rank=19, scale=2.0)),
 )
-EVERYTHING = Launches(qkv=True, o=True, gate_up=True, down=True)
+EVERYTHING = Launches.every()
 SPANS = [
     SlotSpan(0, 1, 1),
     SlotSpan(3, 2, 18),

@@ -1,0 +1,29 @@
+"""The sampler outside of a runner: the tokens of rows that are all seen for the first time."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from torch import Tensor
+
+from headmix_server.core.runner import BatchRow, Sampled
+from headmix_server.core.types import SamplingParams
+from headmix_server.device.adapters.added_tokens import AddedScores
+from headmix_server.device.exchange import Readback
+from headmix_server.device.sampler import Sampler
+from headmix_server.kernels.sampling.choice import SamplingBackend, fastest_sampling
+
+_NOTHING_ADDED: Mapping[int, Tensor] = MappingProxyType({})
+
+
+def sample(
+    logits: Tensor,
+    rows: Sequence[tuple[BatchRow, SamplingParams]],
+    added: Mapping[int, Tensor] = _NOTHING_ADDED,
+    backend: SamplingBackend | None = None,
+) -> list[Sampled | None]:
+    """Choose a token for every row, all of different sequences and seen for the first time; see `Sampler.choose`."""
+    more = AddedScores.stack([added.get(index) for index in range(len(rows))], logits.device)
+    sampler, back = Sampler(backend or fastest_sampling(logits.device)), Readback()
+    pending = sampler.choose(logits, rows, more, back)
+    back.fetch()
+    return pending.read()
