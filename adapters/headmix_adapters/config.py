@@ -173,4 +173,8 @@ def decode_config(text: str | bytes) -> AdapterConfig:
         msgspec.ValidationError: a field is missing, unknown or of the wrong type; the message names its path.
         msgspec.DecodeError: the text is not JSON.
     """
-    return msgspec.json.decode(text, type=AdapterConfig)
+    return _CONFIG.decode(text)
+
+
+_CONFIG = msgspec.json.Decoder(AdapterConfig)
+"""Made with the module: msgspec crashes where one thread decodes a type while another is the first to."""

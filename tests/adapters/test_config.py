@@ -1,12 +1,18 @@
 """A config is frozen, closed, and its JSON text is one and the same for the same config."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from harness.adapters.artifacts import adapter_config, classifier_config, tiny_base_shape
 from headmix_adapters.config import FORMAT, AdapterConfig, HeadPart, SiteConfig, Sites, decode_config, encode_config
+
+ROOT = Path(__file__).parents[2]
 
 CONFIG = adapter_config(
     tiny_base_shape(),
@@ -95,3 +101,33 @@ def test_absent_parts_are_absent_from_the_text() -> None:
     config: AdapterConfig = adapter_config(tiny_base_shape(), Sites(q=SiteConfig(head=HeadPart(rank=1, base="x"))))
     assert json.loads(encode_config(config))["sites"].keys() == {"q"}
     assert json.loads(encode_config(config))["sites"]["q"].keys() == {"head"}
+
+
+FIRST_DECODES = """
+import sys, threading
+from headmix_adapters.config import decode_config
+sys.setswitchinterval(1e-6)
+text, together = sys.stdin.read(), threading.Barrier(8)
+def decode():
+    together.wait()
+    decode_config(text)
+threads = [threading.Thread(target=decode) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_threads_may_decode_their_first_config_at_the_same_moment() -> None:
+    text = encode_config(CONFIG)
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", FIRST_DECODES], input=text, text=True, check=False)
+        assert done.returncode == 0
+
+
+@pytest.mark.drift
+def test_no_type_of_ours_is_decoded_for_the_first_time_while_threads_run() -> None:
+    """msgspec prepares a type at its first decode, and crashes where another thread decodes it meanwhile."""
+    late = re.compile(r"\b(?:json|msgpack|toml|yaml)\.decode\([^\n]*type=[^\n]*\b(?!None\b)[A-Z]")
+    sources = [path for root in ("adapters", "server", "client") for path in (ROOT / root).rglob("*.py")]
+    assert [str(path) for path in sources if late.search(path.read_text())] == []
+    assert late.search("msgspec.json.decode(text, type=AdapterConfig)")

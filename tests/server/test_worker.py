@@ -97,7 +97,7 @@ def test_more_threads_than_the_quota_are_given_with_a_warning(tmp_path: Path, mo
     finally:
         torch.set_num_threads(before)
     assert [line["threads"] for line in lines if line["event"] == "threads"] == [2]
-    assert [line["cores"] for line in lines if "keep busy" in line["event"]] == [1]
+    assert [line["cores"] for line in lines if "more threads than cores" in line["event"]] == [1]
 
 
 def test_an_encoder_runs_whole_texts_and_needs_no_cache_memory(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from headmix_adapters.convert.confinement import confine, exit_with_parent
-from headmix_adapters.convert.isolated import REFUSED, ConversionRequest
+from headmix_adapters.convert.isolated import REFUSED, ConversionRequest, decode_request
 
 _NO_MEMORY = "allocate memory"
 """What torch says, in a RuntimeError, where Python would raise MemoryError."""
@@ -20,7 +20,7 @@ _NO_MEMORY = "allocate memory"
 
 def main() -> None:
     """Convert, or print why not and exit with `REFUSED`."""
-    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=ConversionRequest)
+    request = decode_request(sys.stdin.buffer.readline())
     mapped = sum(path.stat().st_size for path in Path(request.base_folder).glob("*.safetensors"))
     confine(request.limits, mapped_bytes=mapped)
     threading.Thread(target=exit_with_parent, args=(sys.stdin.fileno(),), name="parent-watch", daemon=True).start()

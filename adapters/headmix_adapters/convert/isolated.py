@@ -39,6 +39,18 @@ class ConversionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     allow_base_mismatch: bool = False
 
 
+_REQUEST = msgspec.json.Decoder(ConversionRequest)
+
+
+def decode_request(line: bytes) -> ConversionRequest:
+    """Parse the line that asks for a conversion.
+
+    Raises:
+        msgspec.DecodeError: it is no request.
+    """
+    return _REQUEST.decode(line)
+
+
 class ConversionRefused(Exception):
     """The adapter cannot be converted exactly; `faults` says why, each beginning with a tensor or field."""
 

@@ -44,6 +44,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     replaces: str | None = None
 
 
+_RECORD = msgspec.json.Decoder(RunRecord)
+
+
 class RunFolder:
     """Checkpoints of one run, next to the artifact it will write.
 
@@ -125,7 +128,7 @@ class RunFolder:
             TrainError: it cannot be read.
         """
         try:
-            return msgspec.json.decode((self.path / _RECORD_FILE).read_bytes(), type=RunRecord)
+            return _RECORD.decode((self.path / _RECORD_FILE).read_bytes())
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TrainError(f"{self.path / _RECORD_FILE} cannot be read: {error}") from error
 

@@ -32,6 +32,9 @@ class _Numbers(msgspec.Struct, frozen=True):
     curve: tuple[Scores, ...]
 
 
+_NUMBERS = msgspec.json.Decoder(_Numbers)
+
+
 def save_fit(folder: Path, fitted: Fit) -> None:
     """Write a finished training into a run's folder, whole or not at all."""
     numbers = msgspec.json.encode(_Numbers(fitted.steps, fitted.curve)).decode()
@@ -46,7 +49,7 @@ def load_fit(folder: Path) -> Fit | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            numbers = msgspec.json.decode(file.metadata()[_KEY], type=_Numbers)
+            numbers = _NUMBERS.decode(file.metadata()[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError):
         return None

@@ -263,6 +263,10 @@ class Outputs(Message, frozen=True):
 
 FromEngine = EngineReady | EngineRefused | Outputs | EngineReport
 
+# Made with the module: msgspec crashes where one thread decodes a type while another is the first to.
+_TO_ENGINE: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)
+_FROM_ENGINE: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
+
 
 def encode(message: Message) -> bytes:
     """Return the message's bytes."""
@@ -276,8 +280,7 @@ def decode_to_engine(frame: bytes) -> ToEngine:
         msgspec.MsgspecError: the frame is not one of the messages.
     """
     with _undecodable():
-        message: ToEngine = msgspec.msgpack.decode(frame, type=ToEngine)
-    return message
+        return _TO_ENGINE.decode(frame)
 
 
 def decode_from_engine(frame: bytes) -> FromEngine:
@@ -287,8 +290,7 @@ def decode_from_engine(frame: bytes) -> FromEngine:
         msgspec.MsgspecError: the frame is not one of the messages.
     """
     with _undecodable():
-        message: FromEngine = msgspec.msgpack.decode(frame, type=FromEngine)
-    return message
+        return _FROM_ENGINE.decode(frame)
 
 
 @contextmanager

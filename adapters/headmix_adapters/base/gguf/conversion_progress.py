@@ -23,6 +23,9 @@ class ConversionProgress(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     done: float
 
 
+_PROGRESS = msgspec.json.Decoder(ConversionProgress)
+
+
 def progress_of(file: str, stage: str, part: float = 0.0) -> ConversionProgress:
     """Return the progress of a stage of which `part` is done.
 
@@ -42,6 +45,6 @@ def encode_progress(progress: ConversionProgress) -> str:
 def decode_progress(line: str) -> ConversionProgress | None:
     """Return the progress a line tells, or None for any other line: libraries print what they like."""
     try:
-        return msgspec.json.decode(line, type=ConversionProgress)
+        return _PROGRESS.decode(line)
     except msgspec.DecodeError:
         return None

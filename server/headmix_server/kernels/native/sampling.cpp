@@ -281,6 +281,8 @@ void check_numbers(const Step& step, int64_t entries) {
     check(from >= 0 && from <= to && to <= entries, "a row's history lies outside the table");
     check(step.number(row, ALTERNATIVES) <= step.alternatives, "there is no room for a row's alternatives");
     check(step.number(row, GIVEN) >= NO_TOKEN, "a given token is negative");
+    check(step.real(row, TOP_P) > 0, "a row's top-p keeps no token");
+    check(step.real(row, INVERSE_TEMPERATURE) >= 0, "a row's temperature is no number");
   }
   for (int64_t entry = 0; entry < entries; ++entry) check(step.seen[2 * entry] >= 0, "a token seen is negative");
 }

@@ -22,6 +22,9 @@ NO_TOKEN = -1
 LEAST_TEMPERATURE = 1e-30
 """Its inverse is still a float32."""
 
+_LEAST_TOP_P = 1e-30
+"""A float32 of its own still: what is less keeps the most probable token alone, as this does."""
+
 
 class Real(IntEnum):
     """Columns of `SamplingPlan.reals`. An inverse temperature of 0 is greedy."""
@@ -164,7 +167,7 @@ def _table(histories: "Sequence[array[int]]") -> Tensor:
 def _reals(params: SamplingParams) -> tuple[float, ...]:
     return (
         1 / max(params.temperature, LEAST_TEMPERATURE) if params.temperature > 0 else 0.0,
-        params.top_p,
+        max(params.top_p, _LEAST_TOP_P),
         math.log(params.min_p) if params.min_p > 0 else -math.inf,
         params.presence_penalty,
         params.frequency_penalty,

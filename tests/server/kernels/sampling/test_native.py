@@ -9,7 +9,7 @@ from harness.engine.sampling_rows import assert_same, hard_rows, random_asking
 from headmix_server.core.types import SamplingParams
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.sampling.native import native_choose
-from headmix_server.kernels.sampling.plan import Choosing, Scoring, plan_choices, plan_scores
+from headmix_server.kernels.sampling.plan import Choosing, Real, Scoring, plan_choices, plan_scores
 from headmix_server.kernels.sampling.reference import torch_choose
 
 pytestmark = pytest.mark.skipif(not load_native(), reason="no native kernels here")
@@ -89,6 +89,22 @@ def test_rows_may_lie_apart_and_a_step_may_have_none() -> None:
     assert all(getattr(empty, field.name).numel() == 0 for field in fields(empty))
 
 
+def sample(logits: torch.Tensor, reals: torch.Tensor, numbers: torch.Tensor, seen: torch.Tensor) -> None:
+    tokens, top_tokens = torch.empty(2, dtype=torch.int64), torch.empty(2, 5, dtype=torch.int64)
+    results = (tokens, torch.empty(2), top_tokens, torch.empty(2, 5))
+    torch.ops.headmix.sample(logits, nothing_added(2), reals, numbers, seen, *results)
+
+
+def test_filters_that_keep_nothing_are_refused() -> None:
+    """They would be searched for without an end."""
+    plan = plan_choices(random_asking(9, 2, 8))
+    for column, value in ((Real.TOP_P, 0.0), (Real.TOP_P, float("nan")), (Real.INVERSE_TEMPERATURE, -1.0)):
+        reals = plan.reals.clone()
+        reals[1, column] = value
+        with pytest.raises(RuntimeError, match=r"top-p|temperature"):
+            sample(torch.zeros(2, 9), reals, plan.numbers, plan.seen)
+
+
 def test_tables_that_point_outside_are_refused() -> None:
     plan = plan_choices(random_asking(9, 2, 8))
     logits = torch.zeros(2, 9)
@@ -96,10 +112,6 @@ def test_tables_that_point_outside_are_refused() -> None:
         numbers = plan.numbers.clone()
         numbers[1, column] = value
         with pytest.raises(RuntimeError, match=r"row|token"):
-            torch.ops.headmix.sample(
-                *(logits, nothing_added(2), plan.reals, numbers, plan.seen),
-                *(torch.empty(2, dtype=torch.int64), torch.empty(2)),
-                *(torch.empty(2, 5, dtype=torch.int64), torch.empty(2, 5)),
-            )
+            sample(logits, plan.reals, numbers, plan.seen)
     with pytest.raises(RuntimeError, match="logits"):
         native_choose(torch.zeros(2, 9, dtype=torch.float64), nothing_added(2), plan)
