@@ -1,4 +1,4 @@
-"""Adapters as a tenant sees them: what the catalog knows, with where the engine has them."""
+"""Adapters as a tenant sees them: the catalog's entry plus the tier where the engine holds the adapter."""
 
 from headmix_server.api.schemas.adapters import AdapterList, AdapterObject, adapter_object
 from headmix_server.api.state import ApiState
@@ -12,6 +12,6 @@ def view(state: ApiState, tenant: str, version: AdapterVersion) -> AdapterObject
 
 
 def view_page(state: ApiState, tenant: str, page: Page) -> bytes:
-    """Return a page as JSON; call it in a thread, since the event loop would do nothing else for a while."""
+    """Return a page as JSON. Call it in a thread: a large page would block the event loop."""
     data = [view(state, tenant, version) for version in page.versions]
     return AdapterList(data=data, has_more=page.has_more).model_dump_json().encode()

@@ -38,7 +38,7 @@ _PROBES = (health, metrics)
 
 
 def create_app(state: ApiState) -> FastAPI:
-    """Return the HTTP application over the given parts; it starts and stops none of them."""
+    """Return the HTTP application for this state; it neither starts nor stops any part of it."""
     app = FastAPI(title="headmix", version="1", openapi_url=None, redirect_slashes=False)
     add_openapi_page(app)
     app.state.headmix = state
@@ -62,7 +62,7 @@ def create_app(state: ApiState) -> FastAPI:
 
 
 def prepare_routes(app: FastAPI) -> None:
-    """Have the framework build all routes: some tenths of a second of work, which it otherwise does at first use."""
+    """Have the framework build all routes now, which takes some tenths of a second, instead of at the first request."""
     nowhere = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
     for route in app.routes:
         route.matches(dict(nowhere))

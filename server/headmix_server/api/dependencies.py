@@ -1,6 +1,6 @@
-"""What routes depend on: the state, and who is asking with which rights.
+"""What routes depend on: the application's state, and the caller with its scopes.
 
-All of it is known from the headers: `guard` asks before the body is read, and the dependencies return what it found.
+All of it follows from the headers: `guard` resolves it before the body is read, and the dependencies return the result.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from headmix_server.tenancy.keys.principal import ALL_SCOPES, Principal, Scope
 
 
 def get_state(request: Request) -> ApiState:
-    """Return the application's parts."""
+    """Return the application's state."""
     state = request.app.state.headmix
     if not isinstance(state, ApiState):
         raise TypeError("the application was not made by create_app")
@@ -34,12 +34,12 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 async def principal_of(request: Request, state: ApiState) -> Principal:
-    """Return whose request this is; found out once for each request, from its headers.
+    """Return the principal that sent this request; it is looked up once per request, from the headers.
 
     Raises:
-        InvalidApiKey: no key, or one that is not valid.
-        RateLimitExceeded: too many keys that are not valid came from the same address.
-        StorageUnavailable: nobody may be served now.
+        InvalidApiKey: the key is missing or invalid.
+        RateLimitExceeded: too many invalid keys came from the same address.
+        StorageUnavailable: the server must not serve requests now.
     """
     record = record_of(request)
     if record.principal is None:
@@ -76,7 +76,7 @@ async def _look_up(request: Request, state: ApiState, key: str) -> Principal:
 
 
 async def authenticate(request: Request, state: State, _: Credentials) -> Principal:
-    """Return whose request this is; raises as `principal_of` does."""
+    """Return the principal that sent this request; raises as `principal_of` does."""
     return await principal_of(request, state)
 
 
@@ -84,19 +84,19 @@ AnyKey = Annotated[Principal, Depends(authenticate)]
 
 
 def may_infer(principal: AnyKey) -> Principal:
-    """Let keys with the scope `inference` pass; others are refused."""
+    """Admit keys with the scope `inference` and refuse others."""
     principal.require(Scope.INFERENCE)
     return principal
 
 
 def may_change_adapters(principal: AnyKey) -> Principal:
-    """Let keys with the scope `adapters` pass; others are refused."""
+    """Admit keys with the scope `adapters` and refuse others."""
     principal.require(Scope.ADAPTERS)
     return principal
 
 
 def may_administer(principal: AnyKey) -> Principal:
-    """Let keys with the scope `admin` pass; others are refused."""
+    """Admit keys with the scope `admin` and refuse others."""
     principal.require(Scope.ADMIN)
     return principal
 
@@ -104,22 +104,22 @@ def may_administer(principal: AnyKey) -> Principal:
 SCOPED: Mapping[Callable[[Principal], Principal], Scope] = MappingProxyType(
     {may_infer: Scope.INFERENCE, may_change_adapters: Scope.ADAPTERS, may_administer: Scope.ADMIN}
 )
-"""The scope that each of these dependencies asks for."""
+"""The scope that each of these dependencies requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScrapingCaller:
-    """Who asks for the metrics: with a valid key or without one, and whether it may see those that name tenants."""
+    """A caller of the metrics route: whether it sent a valid key, and whether it may see metrics that name tenants."""
 
     has_key: bool
     sees_tenants: bool
 
 
 async def may_scrape(request: Request, state: State, credentials: Credentials) -> ScrapingCaller:
-    """Return what the caller may see of the metrics: everything with a key that may, or where they are open.
+    """Return what the caller may see: all metrics if its key permits that or if they are public.
 
     Raises:
-        InvalidApiKey, Forbidden: a key was sent that is not valid, or may not.
+        InvalidApiKey, Forbidden: the key is invalid, or lacks the scope.
     """
     if credentials is None or not credentials.credentials:
         return ScrapingCaller(has_key=False, sees_tenants=state.settings.metrics_open or state.settings.keys == "off")

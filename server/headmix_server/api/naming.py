@@ -1,4 +1,4 @@
-"""Which adapter a route's path means: the tenant's own, or with `?owner=` one that another tenant shares with it."""
+"""The adapter that a route's path names: the tenant's own, or with `?owner=` one that another tenant shares with it."""
 
 from typing import Annotated
 
@@ -10,20 +10,20 @@ Owner = Annotated[str | None, Query(description="the tenant that shares the adap
 
 
 def reference(name: str, owner: Owner = None) -> str:
-    """Return the adapter of a path as one names it as `model`."""
+    """Return the adapter of a path in the form that `model` takes."""
     return name if owner is None else f"{owner}/{name}"
 
 
 Named = Annotated[str, Depends(reference)]
-"""An adapter to read or use, as `name`, `owner/name` or either with `@3`."""
+"""An adapter to read or use: `name` or `owner/name`, optionally with a version such as `@3`."""
 
 
 async def own_name(named: Named, principal: AdaptersKey, state: State) -> str:
     """Return the bare name of an adapter to change.
 
     Raises:
-        ModelNotFound: another tenant's that is not shared with this one.
-        Forbidden: another tenant's that is.
+        ModelNotFound: it is another tenant's and not shared with this one.
+        Forbidden: it is another tenant's and shared with this one.
     """
     if "/" not in named:
         return named
@@ -31,4 +31,4 @@ async def own_name(named: Named, principal: AdaptersKey, state: State) -> str:
 
 
 OwnName = Annotated[str, Depends(own_name)]
-"""An adapter of the tenant's own, to change; it may not exist."""
+"""The tenant's own adapter to change; it may not exist."""

@@ -1,4 +1,4 @@
-"""/openapi.json: made once, in a thread. Anybody may ask for it, and making it takes a second."""
+"""/openapi.json: built once, in a thread. Anyone may request it, and building it takes a second."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ PATH = "/openapi.json"
 
 
 def add_openapi_page(app: FastAPI) -> None:
-    """Have the application answer with its own document."""
+    """Have the application serve its own OpenAPI document."""
     page: asyncio.Future[bytes] | None = None
 
     async def document(_: Request) -> Response:

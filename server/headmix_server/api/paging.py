@@ -1,4 +1,4 @@
-"""The query parameters of lists that come in pages."""
+"""The query parameters of paginated lists."""
 
 from typing import Annotated
 

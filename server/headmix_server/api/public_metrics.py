@@ -6,18 +6,18 @@ from collections.abc import Awaitable, Callable
 FRESH_SECONDS = 1.0
 
 Page = tuple[bytes, str]
-"""A text and its content type."""
+"""The page's text and its content type."""
 
 
 class PublicMetrics:
-    """The last page, for as long as it is fresh; used on one event loop."""
+    """Keeps the last page while it is fresh; used on one event loop."""
 
     def __init__(self) -> None:
         self._page: asyncio.Future[Page] | None = None
         self._begun = 0.0
 
     async def page(self, render: Callable[[], Awaitable[Page]]) -> Page:
-        """Return the page of the last second, or render it; everybody who asks meanwhile waits for the same."""
+        """Return the page if it is at most a second old, or render it; concurrent callers share one rendering."""
         now = asyncio.get_running_loop().time()
         page = self._page
         if page is None or (page.done() and (now >= self._begun + FRESH_SECONDS or page.exception() is not None)):

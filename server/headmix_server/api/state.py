@@ -1,4 +1,4 @@
-"""Everything a request may need, joined once at start and handed to the routers; nothing here is changed later."""
+"""Everything a request may need, assembled once at startup and passed to the routers; no field is reassigned later."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,9 +35,9 @@ from headmix_server.text.workers.worker_pool import WorkerPool
 class ApiState:
     """The parts behind the routes. `chat_template` is None if the base has none; `created` is in Unix seconds.
 
-    `generates`: the base can continue a text. `tokenizer` is the base's; `vocabularies` has those of adapters that add
-    words to it, and `text_workers` read what would hold up the event loop. `refusal` says at any moment why requests
-    must not be served now, or None if they may.
+    `generates`: the base can continue a text. `tokenizer` is the base's; `vocabularies` holds the tokenizers of
+    adapters that add tokens, and `text_workers` tokenize what would block the event loop. `refusal` returns the reason
+    why requests must not be served at the moment, or None if they may.
     """
 
     settings: Settings
@@ -70,8 +70,8 @@ class ApiState:
     created: int = field(default_factory=lambda: int(time()))
 
     def residency(self, tenant: str, digest: str) -> Residency:
-        """Return the fastest tier where a tenant's own use has brought the adapter, as the engine last reported.
+        """Return the fastest tier to which the tenant's own use has brought the adapter, as the engine last reported.
 
-        What other tenants do with the same bytes is not told. The file is always there.
+        Other tenants' use of the same bytes is not revealed. The file is always there: the slowest tier is `DISK`.
         """
         return self.engine.resident.get((tenant, digest), Residency.DISK)

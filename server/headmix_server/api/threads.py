@@ -1,7 +1,7 @@
-"""Threads for work that blocks, each kind with its own: no kind waits for another's.
+"""Threads for blocking work, with a pool for each kind of work so that no kind waits for another.
 
-Without this one pool serves everything, and changes that wait for the database's write lock keep keys from being
-checked. What a request of the model needs stays in the framework's pool.
+In a single pool, changes that wait for the database's write lock would keep keys from being checked. The blocking work
+of inference requests stays in the framework's pool.
 """
 
 import asyncio
@@ -35,20 +35,20 @@ class Threads:
         self._scraping = CapacityLimiter(1)
 
     async def authenticate(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Find out who asks and what its tenant may: what every request has to wait for."""
+        """Look up a key or its tenant's limits: every request has to wait for this."""
         return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._authentication)
 
     async def scrape(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write metrics, one at a time."""
+        """Render metrics, one page at a time."""
         return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._scraping)
 
     async def receive(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Write a block of an upload, and what comes before the first and after the last."""
+        """Write a block of an upload, or do the work before its first block and after its last."""
         return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._uploads)
 
     @asynccontextmanager
     async def within(self, manager: AbstractContextManager[T]) -> AsyncIterator[T]:
-        """Enter and leave an upload's context manager; it is left in the end even where the request is cancelled."""
+        """Enter and exit an upload's context manager; it exits even if the request is cancelled."""
         value = await self.receive(manager.__enter__)
         try:
             yield value
@@ -62,16 +62,16 @@ class Threads:
                 await self.receive(manager.__exit__, None, None, None)
 
     async def store(self, tenant: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Judge and store an upload, or remove an adapter: what may wait for a bucket."""
+        """Validate and store an upload, or delete an adapter: work that may wait for a bucket."""
         return await self._storing.run(tenant, partial(work, *args, **kwargs))
 
     async def manage(self, tenant: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what a management route of a tenant's asks for."""
+        """Do the work of a tenant's management request."""
         return await self._management.run(tenant, partial(work, *args, **kwargs))
 
 
 class SharedThreads:
-    """So many threads, of which one tenant has at most `most_each`."""
+    """A pool of `most` threads, of which one tenant may use at most `most_each`."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self._limiter = CapacityLimiter(most)
@@ -81,11 +81,11 @@ class SharedThreads:
 
     @property
     def tenants(self) -> frozenset[str]:
-        """Those whose work is done or waits."""
+        """The tenants whose work is running or queued."""
         return frozenset(self._using) | frozenset(self._turns)
 
     async def run(self, tenant: str, work: Callable[[], T]) -> T:
-        """Do a piece of a tenant's work."""
+        """Run one piece of a tenant's work."""
         async with self._turn(tenant):
             return await to_thread.run_sync(work, limiter=self._limiter)
 

@@ -1,1 +1,1 @@
-"""One inference request's life, from a parsed body to the deltas of its answer."""
+"""The life of one inference request, from a parsed body to the deltas of its response."""

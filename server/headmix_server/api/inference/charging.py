@@ -1,4 +1,4 @@
-"""Adding what the engine computed for a request to the request's record, whatever becomes of the request."""
+"""Adds what the engine computed for a request to the request's record, however the request ends."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +11,10 @@ from headmix_server.engine_client.computed import Computed
 async def counted(
     record: RequestRecord, place: int, prompt_length: int, *, first: bool = True
 ) -> AsyncIterator[Computed]:
-    """Let an engine request for the prompt at this place be made, and add what was computed for it to the record.
+    """Run an engine request for the prompt at this place, and add what was computed for it to the record.
 
-    `first` marks the prompt's first choice. Left early, by an error or because nobody wants the answer,
-    it first waits until the engine has stopped.
+    `first` marks the prompt's first choice. On an early exit, by an error or because the client has left, it first
+    waits until the engine has stopped.
     """
     computed = Computed(prompt_length)
     try:

@@ -1,7 +1,7 @@
 """Several streams merged into one, in the order their items arrive; if one fails, the others end too.
 
-They run ahead of the reader: what they have to do, such as to stop the engine at a stop string, must not wait for a
-client that reads slowly or not at all. What waits is bounded where the streams are: a completion by its length.
+The streams run ahead of the reader: their side effects, such as stopping the engine at a stop string, must not wait for
+a client that reads slowly or not at all. The streams themselves bound what is buffered: a completion by its length.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from headmix_server.api.middleware.disconnect import end_tasks
 T = TypeVar("T")
 
 _ITEMS_AT_ONCE = 16
-"""Items that are there already and so are taken without a pause, before others have their turn."""
+"""Ready items that are taken without a pause; then other tasks get a turn."""
 
 
 async def fan_in(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tuple[int, T], None]:
@@ -40,7 +40,7 @@ async def fan_in(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[t
 
 
 class _Channel(Generic[T]):
-    """What the streams have said and nobody has read yet; one reader. Nothing comes after it has `ended`."""
+    """Items that the streams produced and the reader has not taken; one reader. Nothing follows once it has `ended`."""
 
     def __init__(self) -> None:
         self.items: deque[tuple[int, T]] = deque()
@@ -52,7 +52,7 @@ class _Channel(Generic[T]):
             self._reader.set_result(None)
 
     async def ready(self) -> None:
-        """Wait until there are items, or never will be again."""
+        """Wait until there are items, or until no more can come."""
         while not (self.items or self.ended):
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
@@ -70,7 +70,7 @@ async def _pump(index: int, stream: AsyncGenerator[T, None], channel: _Channel[T
 
 
 async def _until_all_end(pumps: Sequence[asyncio.Future[None]], channel: _Channel[T]) -> None:
-    """Wait for all pumps, or for the first that fails; then say so to the reader."""
+    """Wait for all pumps, or for the first that fails; then wake the reader."""
     try:
         await asyncio.gather(*pumps)
     finally:

@@ -1,6 +1,6 @@
-"""The generation a request asked for: its prompts and choices, as engine requests that run side by side.
+"""The generation that a request asks for: its prompts and choices, as concurrent engine requests.
 
-Both generation routes make one and read the same stream of it; they differ only in the bodies around it.
+Both generation routes create a job and read the same stream from it; only the bodies around it differ.
 """
 
 import secrets
@@ -25,8 +25,8 @@ from headmix_server.text.tokenizer import Tokenizer
 class Job:
     """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`.
 
-    `ref` is the adapter, None for the base alone; `weight` is the tenant's share next to others'. `tokenizer` is the
-    model's own, which has the words its adapter adds.
+    `ref` is the adapter, None for the base alone; `weight` is the tenant's share relative to others. `tokenizer` is the
+    model's own, including the tokens its adapter adds.
     """
 
     state: ApiState
@@ -41,7 +41,7 @@ class Job:
     stops: tuple[str, ...]
 
     def run(self) -> AsyncGenerator[tuple[int, Delta], None]:
-        """Yield (index, delta) of all choices as they arrive; closing it, or a failure of one, aborts all.
+        """Yield (index, delta) of all choices as they arrive; closing it, or the failure of one choice, aborts all.
 
         Raises:
             HeadmixServerError: as `Fetcher.download` and `EngineClient.generate`.
@@ -57,7 +57,7 @@ class Job:
 
     @property
     def num_prompt_tokens(self) -> int:
-        """Tokens of all prompts, each counted once."""
+        """The number of tokens in all prompts, each prompt counted once."""
         return sum(map(len, self.prompts))
 
     def usage(self, completion_tokens: int) -> GenerationUsage:
@@ -73,7 +73,7 @@ class Job:
     async def _complete(self, name: str, prompt: int, choice: int) -> AsyncGenerator[Delta, None]:
         """Yield one completion's deltas; the last has a finish reason. Closing it early aborts the engine's work.
 
-        What the engine computes is counted: all of it, or up to the token that completed a stop string.
+        All the engine computes is counted, or up to the token that completed a stop string.
         """
         message = self._message(name, prompt, choice)
         async with counted(self.record, prompt, len(message.prompt), first=choice == 0) as computed:
@@ -96,7 +96,7 @@ class Job:
                         return
 
     def _observe(self, output: TokenOutput, last: float | None) -> float:
-        """Note when tokens came; return the time."""
+        """Record when tokens arrived; return the time."""
         now, record = monotonic(), self.record
         if last is None:
             record.queued(output.queue_seconds)
@@ -118,5 +118,5 @@ class Job:
 
 
 def engine_request_id(record: RequestRecord) -> str:
-    """Return a name for engine requests that leads back to the client's request and is never used twice."""
+    """Return a unique name for engine requests that can be traced to the client's request."""
     return f"{record.request_id}.{secrets.token_hex(8)}"

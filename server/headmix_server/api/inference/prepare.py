@@ -1,7 +1,7 @@
-"""What every inference route does around its own: the model, its limits, its words, and the engine requests.
+"""The steps that all inference routes share: the model, its limits, its vocabulary, and the engine requests.
 
-A route reads its body, says what the model must be able to do, and shapes the answer; the steps in between are here,
-in one order for all of them.
+A route reads its body, states what the model must be capable of, and shapes the response; the steps in between are
+here, in the same order for all routes.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ A = TypeVar("A", Classified, Embedded)
 T = TypeVar("T")
 
 Require = Callable[[Model], object]
-"""Refuses a model that cannot do what a route does, by `TaskMismatch`."""
+"""Refuses a model that lacks the route's capability, with `TaskMismatch`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request whose model is known and held. `context` is the most tokens of a prompt and its completion.
+    """A request with its model resolved and held. `context` is the most tokens of a prompt and its completion together.
 
     `ref` is the adapter as the engine needs it, None for the base alone.
     """
@@ -51,13 +51,13 @@ class Prepared:
 
     @property
     def adapter(self) -> AdapterRef:
-        """The adapter, where the route has required one."""
+        """The adapter, on routes that require one."""
         if self.ref is None:
             raise InternalError("the route needs an adapter and has not required one")
         return self.ref
 
     async def read_inputs(self, inputs: Sequence[str | Sequence[int]], *, split: bool | None) -> list[list[int]]:
-        """Return the ids of texts that nothing is generated for, their tokens reserved.
+        """Return the ids of texts for which nothing is generated, with their tokens reserved.
 
         Raises:
             HeadmixServerError: as `Vocabulary.prompts` and `Admission.reserve`; `input` is the parameter.
@@ -70,7 +70,7 @@ class Prepared:
     def generation(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, choices: int, stops: Sequence[str]
     ) -> Job:
-        """Return the job that continues prompts, each `choices` times."""
+        """Return the job that continues each prompt `choices` times."""
         return Job(
             state=self.state,
             record=self.record,
@@ -87,12 +87,12 @@ class Prepared:
     async def ask_each(
         self, prompts: Sequence[list[int]], make: Callable[[str, list[int]], Classify | Embed], kind: type[A]
     ) -> list[A]:
-        """Return the engine's answer to each prompt; `make` writes the request of a name and a prompt.
+        """Return the engine's answer to each prompt; `make` builds the request from a name and a prompt.
 
-        All succeed, or the first failure ends the others.
+        The first failure cancels the others.
 
         Raises:
-            ClientGone: the client has left.
+            ClientGone: the client has disconnected.
             HeadmixServerError: as `Fetcher.download` and `EngineClient.ask`.
         """
         name = engine_request_id(self.record)
@@ -115,13 +115,13 @@ class Prepared:
 async def prepare(
     request: Request, body: ModelBody, admission: Admission, state: ApiState, require: Require = lambda _: None
 ) -> Prepared:
-    """Check the body's bounds, resolve and hold its model, and have its vocabulary ready.
+    """Check the body's bounds, resolve and hold its model, and load its vocabulary.
 
     Raises:
-        InvalidRequest: there is too much of something in the body, or the adapter was accepted for another base.
+        InvalidRequest: the body exceeds a bound, or the adapter was accepted for another base.
         ModelNotFound: as `resolve_model`.
-        TaskMismatch: the model cannot do it.
-        EngineUnavailable, ServerOverloaded: nobody could compute it now.
+        TaskMismatch: the model lacks the capability.
+        EngineUnavailable, ServerOverloaded: the engine cannot take the request now.
     """
     bounds_of(state.settings).check(body)
     model = await resolve_model(request, state, body.model, body.user)
@@ -133,7 +133,7 @@ async def prepare(
 
 
 async def _side_by_side(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return the results in order; where one raises, or this is cancelled, the rest are cancelled and have ended."""
+    """Return the results in order; if one fails or this is cancelled, the rest are cancelled and have ended."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
         return list(await asyncio.gather(*tasks))

@@ -1,7 +1,7 @@
-"""From the texts and token ids of a body to prompts, in the vocabulary of the model they are for.
+"""Turns the texts and token ids of a body into prompts, in the vocabulary of their model.
 
-Owns what is read where: texts that take about a millisecond on the event loop, everything else by the workers, so that
-nobody waits for another's long text. Both give the same ids.
+Owns where each text is tokenized: on the event loop if that takes about a millisecond, otherwise in a worker, so that
+no request waits for another's long text. Both give the same ids.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ from headmix_server.text.workers.jobs import EncodeConversation, EncodeTexts, Te
 from headmix_server.text.workers.worker_pool import WorkerPool
 
 INLINE_CHARACTERS = 2_000
-"""Of all texts of a request together: more of them leave the event loop."""
+"""The most characters of all texts of a request together that are tokenized on the event loop."""
 
 INLINE_TURNS = 32
 _IDS_AT_ONCE = 16_384
-"""Token ids that are looked through before others have their turn."""
+"""Token ids that are checked before other tasks get a turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How long a prompt may be: `context` tokens together with its completion, of which `completion` are asked for.
+    """How long a prompt may be: `context` tokens together with its completion, which takes `completion` of them.
 
-    `param` is what the client calls the prompts.
+    `param` is the name of the prompts' parameter.
     """
 
     context: int
@@ -48,11 +48,11 @@ class Room:
 
     @property
     def prompt(self) -> int:
-        """The most tokens of a prompt."""
+        """The most tokens a prompt may have."""
         return max(0, self.context - self.completion)
 
     def too_long(self) -> ContextLengthExceeded:
-        """Return the error of a prompt whose tokens nobody has counted."""
+        """Return the error for a prompt that is too long and whose tokens were not counted."""
         return ContextLengthExceeded(
             f"This model's context length is {self.context} tokens, but more than {self.prompt + self.completion} were "
             f"requested: more than {self.prompt} in the prompt and {self.completion} for the completion.",
@@ -62,11 +62,11 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What a model reads and says: its tokenizer, and how many ids it has; every id is below `size`.
+    """A model's tokenizer and the number of its ids; every id is below `size`.
 
-    `capacity` is what a token can stand for, or is taken to where any amount of text can be one.
+    `capacity` is what one token can represent, or an assumed limit where a token can represent any amount of text.
 
-    Long texts are read by `workers`, in the turns of `tenant`, as long as the client waits for it.
+    `workers` tokenize long texts, in the turns of `tenant`, for as long as the client stays connected.
     """
 
     tokenizer: Tokenizer
@@ -77,11 +77,13 @@ class Vocabulary:
     request: Request
 
     async def prompts(self, given: Sequence[str | Sequence[int]], room: Room, *, split: bool) -> list[list[int]]:
-        """Return the ids of each text, or the ids given; an empty text has none. `split` cuts special tokens as text.
+        """Return the ids of each text, or the ids as given; an empty text has none.
+
+        With `split`, special tokens in a text are tokenized as plain text.
 
         Raises:
-            ContextLengthExceeded: one has too many tokens; where that is certain, the text is not even read.
-            InvalidRequest: one is empty, an id is not one of the model's, or the base cannot cut a special token.
+            ContextLengthExceeded: one has too many tokens; a text that is certainly too long is not tokenized.
+            InvalidRequest: one is empty, an id is outside the vocabulary, or the base cannot split a special token.
         """
         texts = [one for one in given if isinstance(one, str) and one]
         for one in given:
@@ -104,12 +106,12 @@ class Vocabulary:
     ) -> list[int]:
         """Return the ids of the prompt that the template makes of a conversation.
 
-        The template writes the special tokens itself. With `split` only it can: those in the turns are text.
+        The template writes the special tokens itself. With `split`, those in the turns are tokenized as plain text.
 
         Raises:
             ChatTemplateError: the template refuses the turns.
             ContextLengthExceeded: the prompt cannot fit.
-            InvalidRequest: the base cannot cut a special token.
+            InvalidRequest: the base cannot split a special token.
         """
         texts = [value for turn in turns for value in turn.values() if value is not None]
         if len(turns) <= INLINE_TURNS and self._is_quick(texts, split):
@@ -142,7 +144,7 @@ class Vocabulary:
             raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
 
     def _is_quick(self, texts: Sequence[str], split: bool) -> bool:
-        """Return whether the texts can be read on the event loop: few characters, and as the base reads them."""
+        """Return whether the event loop may tokenize the texts: they are short and need no copy of the tokenizer."""
         if _size(texts) > INLINE_CHARACTERS:
             return False
         tokenizer = self.tokenizer
@@ -151,7 +153,7 @@ class Vocabulary:
         return not (split and any(map(tokenizer.may_hold_special, texts)))
 
     def _require_room(self, given: str | Sequence[int], room: Room) -> None:
-        """Refuse unseen what cannot fit."""
+        """Refuse what cannot fit, without tokenizing it."""
         if not isinstance(given, str) and len(given) > room.prompt:
             check_length(len(given), room.completion, room.context, param=room.param)
         if isinstance(given, str) and self.capacity.exceeds(given, room.prompt):
@@ -167,10 +169,10 @@ class Vocabulary:
 
 
 async def vocabulary_of(request: Request, state: ApiState, model: Model, tenant: str) -> Vocabulary:
-    """Return the base's vocabulary, with the words the model's adapter adds and nobody else's; `tenant` is who asks.
+    """Return the vocabulary of the model: the base's, plus the tokens that its adapter adds; `tenant` is the caller.
 
     Raises:
-        InternalError: the adapter was published on another base, whose vocabulary could take its words.
+        InternalError: the adapter was published on another base whose vocabulary could take its tokens.
     """
     size = state.base.shape.vocab_size
     if model.version is None or not model.version.config.added_tokens:
@@ -194,10 +196,10 @@ async def read_inputs(
     *,
     split: bool | None,
 ) -> list[list[int]]:
-    """Return the ids of a body's `input`: texts that nothing is added to.
+    """Return the ids of a body's `input`: texts without anything added.
 
     Raises:
-        HeadmixServerError: as `vocabulary_of` and `Vocabulary.prompts`; EngineUnavailable where nobody could read them.
+        HeadmixServerError: as `vocabulary_of` and `Vocabulary.prompts`; EngineUnavailable if the engine is not ready.
     """
     room = Room(context_length(state.engine.require_ready()), 0, "input")
     vocabulary = await vocabulary_of(request, state, model, tenant)
@@ -214,5 +216,5 @@ def _size(texts: Sequence[str]) -> int:
 
 
 def splits(state: ApiState, asked: bool | None) -> bool:
-    """Return whether a request has special tokens in its texts cut as text."""
+    """Return whether special tokens in the request's texts are tokenized as plain text."""
     return state.settings.split_special_tokens if asked is None else asked

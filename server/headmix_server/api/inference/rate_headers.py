@@ -1,4 +1,4 @@
-"""The headers that report a client's rates, in OpenAI's form."""
+"""The headers that report a tenant's rates, in OpenAI's form."""
 
 from headmix_server.tenancy.limits.rates import Verdict
 
@@ -13,7 +13,7 @@ def rate_headers(kind: str, limit: int, verdict: Verdict) -> dict[str, str]:
 
 
 def span(milliseconds: int) -> str:
-    """Return a time as OpenAI writes it: `6m0s`, `1.5s`, `20ms`, `0s`."""
+    """Return a duration as OpenAI writes it: `6m0s`, `1.5s`, `20ms`, `0s`."""
     if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"
     minutes, rest = divmod(milliseconds, 60_000)

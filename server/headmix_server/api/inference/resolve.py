@@ -1,6 +1,6 @@
 """What a request's `model` names: the base alone, or one version of an adapter that the tenant may use.
 
-Resolved once, when the request arrives: a name that moves on afterwards does not move the request.
+Resolved once, when the request arrives: moving the name to another version later does not affect the request.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ CANARY_KEY_HEADER = "x-headmix-canary-key"
 class Model:
     """A resolved `model`; without a version it is the base alone.
 
-    `name` is what the client calls it, without a version. `base_generates`: the base continues texts.
+    `name` is the client's name for it, without a version. `base_generates`: the base can continue texts.
     """
 
     name: str
@@ -33,20 +33,20 @@ class Model:
 
 
 def adapter_header(tenant: str, version: AdapterVersion) -> dict[str, str]:
-    """Return the response header that says to a tenant which version answered."""
+    """Return the response header that tells the tenant which version answered."""
     return {ADAPTER_HEADER: f"{version.called_by(tenant)}@{version.version} {version.digest}"}
 
 
 async def resolve_model(request: Request, state: ApiState, name: str, user: str | None = None) -> Model:
-    """Return what the name stands for, and note it in the record; an adapter is held until the request has ended.
+    """Return the model that the name refers to, and record it; an adapter is held until the request has ended.
 
-    Whatever the answer turns out to be, its header names the adapter.
+    The response, errors included, carries a header that names the adapter.
 
-    Where a canary of the name runs, the client's key decides (or else `user`, or the request's id) which version
+    If a canary of the name is running, the client's key (or else `user`, or the request's id) decides which version
     answers.
 
     Raises:
-        ModelNotFound: neither the base nor an adapter the tenant may use.
+        ModelNotFound: it is neither the base nor an adapter the tenant may use.
     """
     if name == state.base.name:
         return Model(name, state.generates)
@@ -62,17 +62,17 @@ async def resolve_model(request: Request, state: ApiState, name: str, user: str 
 async def hold_version(
     state: ApiState, reference: str, record: RequestRecord, *, draw: int = NO_DRAW
 ) -> AdapterVersion:
-    """Return the version that a name means to the record's tenant, held until the request has ended.
+    """Return the version that the record's tenant means by a name, held until the request has ended.
 
     `draw` is as in `Catalog.resolve`.
 
     Raises:
-        ModelNotFound: not an adapter the tenant may use.
+        ModelNotFound: it is not an adapter the tenant may use.
     """
 
     def resolve() -> AdapterVersion:
         version, hold = state.library.hold(record.tenant, reference, draw=draw)
-        record.holds.add(hold)  # here, not where it is awaited: that one may be gone by now
+        record.holds.add(hold)  # in the thread: the awaiting task may be cancelled by now
         return version
 
     version = await run_in_threadpool(resolve)
@@ -81,10 +81,10 @@ async def hold_version(
 
 
 def require_generation(model: Model) -> None:
-    """Refuse what cannot continue a text.
+    """Refuse a model that cannot continue a text.
 
     Raises:
-        TaskMismatch: the base is an encoder, or the adapter a classifier.
+        TaskMismatch: the base is an encoder, or the adapter is a classifier.
     """
     if model.version is not None and model.version.task != "generation":
         raise TaskMismatch(f"{model.name!r} is a classifier: use /v1/classify.", param="model")
@@ -93,10 +93,10 @@ def require_generation(model: Model) -> None:
 
 
 def require_classification(model: Model) -> ClassifierConfig:
-    """Return the classifier's head, or refuse what has no classification head.
+    """Return the model's classification head, or refuse a model without one.
 
     Raises:
-        TaskMismatch: the base alone, or an adapter for generation.
+        TaskMismatch: it is the base alone, or an adapter for generation.
     """
     if model.version is None:
         raise TaskMismatch("The base alone has no classification head: name a classifier adapter.", param="model")

@@ -1,4 +1,4 @@
-"""From a body's sampling parameters to the engine's: defaults, seeds, and the length a request may have."""
+"""Turns a body's sampling parameters into the engine's: defaults, seeds, and the length a request may have."""
 
 import secrets
 from typing import TypeVar
@@ -15,7 +15,7 @@ Number = TypeVar("Number", int, float)
 def sampling_params(
     body: SamplingBody, *, max_tokens: int, logprobs: int | None, prompt_logprobs: bool = False
 ) -> SamplingParams:
-    """Return the parameters of a request's first choice; a seed is drawn where none is given."""
+    """Return the parameters of a request's first choice; without a given seed, one is drawn."""
     return SamplingParams(
         max_tokens=max_tokens,
         temperature=_or(body.temperature, 1.0),
@@ -39,11 +39,11 @@ def context_length(ready: EngineReady) -> int:
 
 
 def check_length(prompt: int, max_tokens: int, limit: int, *, param: str) -> None:
-    """Refuse an empty prompt, and one that leaves no room for what was asked.
+    """Refuse an empty prompt, and one that leaves no room for the requested completion.
 
     Raises:
-        InvalidRequest: no tokens.
-        ContextLengthExceeded: too many.
+        InvalidRequest: there are no tokens.
+        ContextLengthExceeded: there are too many.
     """
     if prompt == 0:
         raise InvalidRequest("The prompt is empty.", param=param)

@@ -1,6 +1,6 @@
-"""A request's leave to compute: what its tenant's limits allow, counted at its beginning and settled at its end.
+"""Admits a request within its tenant's limits: counted when it begins, settled when it ends.
 
-Owns the order of the checks and the words of a refusal. Whether the server as a whole has room is `engine_client`'s.
+Owns the order of the checks and the messages of the refusals. The limit of the whole server is `engine_client`'s.
 """
 
 from math import ceil
@@ -17,12 +17,12 @@ from headmix_server.tenancy.limits.limits import LIMIT_WORDS, Limits
 from headmix_server.tenancy.limits.rates import Charge, Verdict
 
 RETRY_CONCURRENT = 1
-"""Seconds told where too many requests are open: when one of them ends, nobody knows."""
+"""In seconds, if too many requests are open; a guess, since there is no way to know when one will end."""
 _KEY = "headmix.admission"
 
 
 class Admission:
-    """One admitted request. `limits` are those of its tenant when it came."""
+    """One admitted request. `limits` are its tenant's at the time it arrived."""
 
     def __init__(self, state: ApiState, record: RequestRecord, tenant: str, limits: Limits) -> None:
         self._state = state
@@ -34,10 +34,10 @@ class Admission:
         self.limits = limits
 
     async def begin(self) -> None:
-        """Count the request among the tenant's open ones and in its minute.
+        """Count the request among the tenant's open ones and in its rate per minute.
 
         Raises:
-            RateLimitExceeded: too many are open, or were made.
+            RateLimitExceeded: too many are open, or were made in the last minute.
         """
         most = self.limits.concurrent_requests
         if not self._state.open_requests.enter(self.tenant, most):
@@ -48,13 +48,14 @@ class Admission:
             self._request = await self._take("requests", "requests_per_minute", 1)
 
     async def reserve(self, prompt: int, completion: int = 0, *, param: str, completion_param: str = "") -> None:
-        """Take the most tokens the request can use from the tenant's minute; the end gives back what it did not.
+        """Take the most tokens the request can use from the tenant's rate per minute; the end returns unused ones.
 
-        `prompt` and `completion` count the tokens of all its prompts and completions; the names are their parameters'.
+        `prompt` and `completion` count the tokens of all its prompts and completions; `param` and `completion_param`
+        name the parameters that an error blames.
 
         Raises:
-            InvalidRequest: one request of this tenant may not use so many.
-            RateLimitExceeded: there are not so many left, or there never can be.
+            InvalidRequest: a request of this tenant may not use so many.
+            RateLimitExceeded: fewer are left, or the rate per minute is below the request's cost.
         """
         cost, most = prompt + completion, self.limits.tokens_per_request
         if most and cost > most:
@@ -72,7 +73,7 @@ class Admission:
             self._reserved = cost
 
     def room(self, prompt: int) -> int | None:
-        """Return the most tokens a request with this prompt may use for its completions; None is no limit."""
+        """Return the most tokens a request with this prompt may use for its completions; None means no limit."""
         each = [most for most in (self.limits.tokens_per_request, self.limits.tokens_per_minute) if most]
         return max(0, min(each) - prompt) if each else None
 
@@ -111,7 +112,7 @@ def _over(limit: str, most: int, cost: int, verdict: Verdict) -> RateLimitExceed
 
 
 async def admit(request: Request, principal: InferenceKey, state: State) -> Admission:
-    """Let a request of the model begin, once, or refuse it by its tenant's limits.
+    """Admit an inference request, once, or refuse it by its tenant's limits.
 
     Raises:
         RateLimitExceeded: see `Admission.begin`.

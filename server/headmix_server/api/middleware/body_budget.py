@@ -1,7 +1,7 @@
-"""The memory that all JSON bodies on their way may take together, shared fairly among tenants.
+"""The memory that all JSON bodies in transit may take together, shared fairly among tenants.
 
-Owns who gives way when it is full: the largest body of the tenant that holds most. Knows neither HTTP nor what a body
-says. Used on one event loop.
+Owns which body is evicted when the budget is full: the largest one of the tenant that holds the most. Knows neither
+HTTP nor the content of a body. Used on one event loop.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 
 class ArrivingBody:
-    """One body that is being received. `evicted` is true once it had to give way."""
+    """A body that is being received; `evicted` is true once it was refused to make room."""
 
     def __init__(self, budget: "BodyBudget", tenant: str) -> None:
         self._budget = budget
@@ -25,24 +25,24 @@ class ArrivingBody:
             self._budget.add(self, size)
 
     def end(self) -> None:
-        """Give the bytes back: they were parsed, or nobody wants them any more."""
+        """Return the bytes to the budget: they were parsed, or the request is over."""
         self._budget.remove(self)
 
     def waits(self, timeout: asyncio.Timeout | None) -> None:
-        """Note the time limit of the wait for more, which an eviction ends; None if there is no wait."""
+        """Store the timeout of the wait for more data, which an eviction ends; None if nothing is waiting."""
         self._waiting = timeout
 
     def evict(self) -> None:
-        """Refuse the rest of the body, at once."""
+        """Refuse the rest of the body immediately."""
         self.evicted = True
         self.end()
         if self._waiting is not None:
-            with suppress(RuntimeError):  # it has expired already
+            with suppress(RuntimeError):  # already expired
                 self._waiting.reschedule(0)
 
 
 class BodyBudget:
-    """At most `max_bytes` of bodies are kept at once."""
+    """Holds at most `max_bytes` of bodies at a time."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -51,11 +51,11 @@ class BodyBudget:
         self.total = 0
 
     def open(self, tenant: str) -> ArrivingBody:
-        """Begin a body of a tenant."""
+        """Start receiving a body for a tenant."""
         return ArrivingBody(self, tenant)
 
     def add(self, body: ArrivingBody, size: int) -> None:
-        """Count bytes of a body and evict what is too much."""
+        """Count bytes of a body, and evict bodies until the budget holds."""
         self._bodies.add(body)
         body.size += size
         self._by_tenant[body.tenant] += size
@@ -64,7 +64,7 @@ class BodyBudget:
             self._largest().evict()
 
     def remove(self, body: ArrivingBody) -> None:
-        """Count a body's bytes no more; again is harmless."""
+        """Stop counting a body's bytes; calling it again does nothing."""
         self._bodies.discard(body)
         self.total -= body.size
         self._by_tenant[body.tenant] -= body.size

@@ -1,6 +1,6 @@
-"""Reading a large JSON body in a worker: parsed, validated and bounded there, so that nothing too large comes back.
+"""Parses, validates and bounds a large JSON body in a worker, so that nothing too large comes back.
 
-Says the same as the framework says of a small body on the event loop.
+Reports the same errors as the framework does for a small body on the event loop.
 """
 
 import json
@@ -21,7 +21,7 @@ _TOKEN_FIELDS = ("prompt", "input")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The first fault that the framework would report; see `errors.request_error`."""
+    """The first error that the framework would report; see `error_responses.request_error`."""
 
     type: str
     loc: tuple[str | int, ...]
@@ -29,13 +29,13 @@ class Fault:
     ctx: Mapping[str, str]
 
     def as_mapping(self) -> Mapping[str, object]:
-        """Return it as the framework has it."""
+        """Return it in the form the framework uses."""
         return {"type": self.type, "loc": self.loc, "msg": self.msg, "ctx": self.ctx}
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBody:
-    """The bytes of a body of the given kind; of token ids that are more than `context`, only the number comes back."""
+    """The bytes of a body of the given kind. A list of more than `context` token ids comes back as its length alone."""
 
     kind: type[RequestBody]
     raw: bytes
@@ -43,10 +43,10 @@ class ReadBody:
     context: int
 
     def run(self, encoders: Encoders) -> RequestBody | Fault:
-        """Return the body, or what is wrong with it.
+        """Return the body, or its first error.
 
         Raises:
-            InvalidRequest: it is too much of something, or cannot be parsed at all.
+            InvalidRequest: it exceeds a bound, or cannot be parsed at all.
         """
         try:
             content = json.loads(self.raw)
@@ -70,7 +70,7 @@ def _first(error: ValidationError) -> Fault:
 
 
 def _packed(body: RequestBody, context: int) -> RequestBody:
-    """Return the body with its token ids as arrays: millions of them would take long to be unpickled as a list."""
+    """Return the body with its token ids as arrays: unpickling millions of them from a list would take long."""
     fields = {name: getattr(body, name) for name in _TOKEN_FIELDS if name in type(body).model_fields}
     return body.model_copy(update={name: _pack(value, context) for name, value in fields.items()})
 

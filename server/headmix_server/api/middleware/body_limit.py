@@ -1,11 +1,11 @@
 """Bounds a request's body while it arrives: its size, its pace, and the memory that all bodies take together.
 
-Uploads have the limit of pace alone: they are written as they arrive and bounded where they are written. Its route
-decides whether a request is one: the content type is the client's word, and a JSON route gathers a body whatever that
-says.
+Uploads are bounded by pace alone: they are written to disk as they arrive, and their size is checked there. The route
+decides whether a request is an upload, not the content type: a client may declare any type, and a JSON route gathers
+the whole body regardless.
 
-Only the time in which the application waits for the client counts. A body that nobody asks for, because its request
-was refused by its headers, is the connection's to deal with.
+Only time spent waiting for the client counts. If a request was refused by its headers, its body is never read here and
+is left to the connection.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How slowly a body may come: it may be waited for `seconds`, and `bytes_per_second` that arrive give one back."""
+    """How slowly a body may arrive: `seconds` of waiting, plus one more for every `bytes_per_second` received."""
 
     seconds: float
     bytes_per_second: int
 
     def after(self, patience: float, waited: float, received: int) -> float:
-        """Return the patience that is left after a wait that ended with some bytes; more than at first it never is."""
+        """Return the remaining patience after a wait that received some bytes; it never exceeds `seconds`."""
         return min(self.seconds, patience - waited + received / self.bytes_per_second)
 
 
 class BodyLimit:
-    """The limits of all bodies; one that is too large, too slow or too much is refused when it is read."""
+    """The limits of all bodies; a body that is too large, too slow or over the budget is refused when it is read."""
 
     def __init__(self, max_mib: int, pace: Pace, budget: BodyBudget) -> None:
         self._max_mib = max_mib
@@ -44,7 +44,7 @@ class BodyLimit:
         self._budget = budget
 
     def body_of(self, scope: Scope, receive: Receive) -> "Body":
-        """Return a request's body, which is read within the limits."""
+        """Return a request's body, read within the limits."""
         kept = (scope["method"], scope["path"]) != UPLOAD
         return Body(scope, receive, self._pace, self._max_mib * MIB if kept else None, self._budget)
 
@@ -66,7 +66,7 @@ class Body:
         """Return the application's next message.
 
         Raises:
-            BodyRefused: the rest of the body is not wanted.
+            BodyRefused: the rest of the body is refused.
         """
         if self._complete:
             return await self._receive()
@@ -88,12 +88,12 @@ class Body:
         return message
 
     def end(self) -> None:
-        """Forget the body."""
+        """Release the body's memory."""
         if self._arriving is not None:
             self._arriving.end()
 
     async def _next(self, arriving: ArrivingBody) -> Message:
-        """Wait for the client, no longer than its pace allows."""
+        """Wait for the client, no longer than its pace permits."""
         _check_kept(arriving)
         loop = asyncio.get_running_loop()
         began = loop.time()

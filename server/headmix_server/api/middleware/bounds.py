@@ -1,7 +1,7 @@
-"""How much of a kind one request may have: messages, texts, completions, metadata.
+"""Bounds on the content of one request: messages, texts, completions, metadata.
 
-Bounds hold wherever a body is read: on the event loop after it was validated, in a worker before it is handed back, so
-that nothing large ever comes back.
+They hold wherever a body is read: on the event loop after it was validated, in a worker before it is handed back, so
+that a worker never returns anything large.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from headmix_server.core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The settings of the same names; `metadata_bytes` is of JSON."""
+    """The settings of the same names; `metadata_bytes` counts bytes as JSON."""
 
     messages: int
     inputs: int
@@ -26,10 +26,10 @@ class Bounds:
     metadata_bytes: int
 
     def check(self, body: RequestBody) -> None:
-        """Refuse a body that has too much of something.
+        """Refuse a body that exceeds a bound.
 
         Raises:
-            InvalidRequest: it names the parameter and the bound.
+            InvalidRequest: with the parameter and its bound.
         """
         if isinstance(body, SamplingBody):
             self._check_size(body.metadata, "metadata")
@@ -42,7 +42,7 @@ class Bounds:
                 check_inputs(body.num_inputs, self.inputs)
 
     def check_unread(self, content: object) -> None:
-        """Refuse JSON that has too many messages, before each of them is looked at.
+        """Refuse JSON that has too many messages, before any message is validated.
 
         Raises:
             InvalidRequest: as `check`.
@@ -68,7 +68,7 @@ class Bounds:
 
 
 def bounds_of(settings: Settings) -> Bounds:
-    """Return the bounds that the settings tell."""
+    """Return the bounds that are set."""
     return Bounds(
         messages=settings.max_messages,
         inputs=settings.max_inputs,
@@ -78,10 +78,10 @@ def bounds_of(settings: Settings) -> Bounds:
 
 
 def check_inputs(inputs: int, limit: int) -> None:
-    """Refuse no texts, and more than one request may have.
+    """Refuse an empty list of texts, and more texts than one request may have.
 
     Raises:
-        InvalidRequest: none or too many.
+        InvalidRequest: there are none, or too many.
     """
     if inputs == 0:
         raise InvalidRequest("There is no text.", param="input")

@@ -1,4 +1,4 @@
-"""No tenant holds more than half of the server's connections: an upload at the least pace could keep each for hours."""
+"""Limits each tenant to half of the server's connections: slow uploads could otherwise hold all of them for hours."""
 
 from functools import partial
 
@@ -7,14 +7,14 @@ from headmix_server.api.state import ApiState
 from headmix_server.core.errors import RateLimitExceeded
 
 RETRY_SECONDS = 1
-"""Told where there are too many: when one of them ends, nobody knows."""
+"""A guess: there is no way to know when an open request will end."""
 
 
 def enter(state: ApiState, record: RequestRecord, tenant: str) -> None:
-    """Count a request of whatever route among those its tenant has open, until it ends.
+    """Count a request to any route among its tenant's open requests until it ends.
 
     Raises:
-        RateLimitExceeded: it has too many.
+        RateLimitExceeded: the tenant has too many open requests.
     """
     most = max(1, state.settings.max_connections // 2)
     if not state.open_on_any_route.enter(tenant, most):

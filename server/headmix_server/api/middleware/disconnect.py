@@ -1,4 +1,4 @@
-"""Work for a client that may leave: it is cancelled as soon as the connection closes."""
+"""Work for a client that may disconnect: it is cancelled as soon as the connection closes."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def until_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the work's result; call it once the body has been read.
+    """Return the work's result. Call it only after the body has been read.
 
     Raises:
         ClientGone: the connection closed first; the work was cancelled and has ended.
@@ -30,13 +30,13 @@ async def until_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> 
 
 
 async def wait_disconnected(receive: Receive) -> None:
-    """Return when the connection is closed."""
+    """Return once the connection is closed."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and wait for their end, whatever it is; errors of tasks that had ended are not raised again."""
+    """Cancel tasks and wait until all have ended, however they end; errors of finished tasks are not raised again."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

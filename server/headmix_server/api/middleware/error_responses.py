@@ -1,7 +1,7 @@
-"""Errors to responses: the one place where a body `{"error": {...}}` is made.
+"""Turns errors into responses: the only place that builds a body `{"error": {...}}`.
 
-Every error a client meets passes here, whatever raised it: our own classes, pydantic, the router (404, 405) or a bug.
-A bug's text goes to the log, never to the client.
+Every error a client sees passes through here, whatever raised it: our own classes, pydantic, the router (404, 405) or a
+bug. The text of a bug's exception goes to the log, never to the client.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,18 +29,24 @@ from headmix_server.core.observability.logging import get_logger
 INTERNAL_MESSAGE = "Internal server error. Quote the request id when you report it."
 CLIENT_GONE_STATUS = 499
 ROUTING_CODES: Mapping[int, str] = {404: "not_found", 405: "method_not_allowed"}
-"""Codes of what no resource answers: an unknown path, a method a path does not have."""
+"""Codes for requests that no route serves: an unknown path, or a method that a path does not support."""
 
 
 class ClientGone(HTTPException):
-    """The client closed the connection; nobody reads an answer. The framework lets its own kind pass when it reads."""
+    """The client closed the connection, so no response is sent.
+
+    An HTTPException because the framework turns any other exception raised while reading a body into a 400.
+    """
 
     def __init__(self) -> None:
         super().__init__(CLIENT_GONE_STATUS)
 
 
 class BodyRefused(HTTPException):
-    """The rest of a body is not wanted; `error` says why. The framework lets only its own kind pass when it reads."""
+    """The rest of a body is refused, for the reason in `error`.
+
+    An HTTPException because the framework turns any other exception raised while reading a body into a 400.
+    """
 
     def __init__(self, error: HeadmixServerError) -> None:
         super().__init__(error.status, error.message)
@@ -48,7 +54,7 @@ class BodyRefused(HTTPException):
 
 
 def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
-    """Return the JSON body of an error. An internal one's own words are for the log only: see `record_error`."""
+    """Return the JSON body of an error. An internal error's own message goes only to the log: see `record_error`."""
     body: dict[str, Any] = {
         "message": INTERNAL_MESSAGE if error.code == InternalError.code else encodable(error.message),
         "type": error.type,
@@ -61,19 +67,19 @@ def error_body(error: HeadmixServerError) -> dict[str, dict[str, Any]]:
 
 
 def error_response(error: HeadmixServerError) -> JSONResponse:
-    """Return the whole response of an error."""
+    """Return the complete response for an error."""
     headers = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     elif isinstance(error, RateLimitExceeded | NumericalError):
-        headers["x-should-retry"] = "false"  # OpenAI's libraries would send it again
+        headers["x-should-retry"] = "false"  # OpenAI's clients would retry otherwise
     if isinstance(error, InvalidApiKey):
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(error), error.status, headers)
 
 
 def record_error(record: RequestRecord, error: HeadmixServerError) -> None:
-    """Record that the request ended in this error; the words of an internal one go to the log."""
+    """Record that the request ended in this error; an internal error's message goes to the log."""
     record.outcome = error.code
     record.refused_param = error.param
     if isinstance(error, RateLimitExceeded):
@@ -83,7 +89,7 @@ def record_error(record: RequestRecord, error: HeadmixServerError) -> None:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Make the application answer every error in this shape; what is unexpected is `request_log`'s to catch."""
+    """Have the application answer all known errors in this shape; `request_log` catches unexpected exceptions."""
     app.add_exception_handler(HeadmixServerError, _known)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
@@ -110,7 +116,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         return await _known(request, error.error)
     code = ROUTING_CODES.get(error.status_code)
     if code is None:
-        return await _known(request, InvalidRequest(str(error.detail)))  # a body the framework could not read
+        return await _known(request, InvalidRequest(str(error.detail)))  # the framework could not read the body
     record_of(request).outcome = code
     message = f"{request.method} {request.url.path} is not a route of this server."
     body = {"message": message, "type": InvalidRequest.type, "param": None, "code": code}
@@ -123,7 +129,7 @@ async def _gone(request: Request, _: Exception) -> JSONResponse:
 
 
 def request_error(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
-    """Return the error of a body pydantic refused: its first fault. The others may be its consequences."""
+    """Return the error for a body that pydantic rejected: the first one, since the others may only follow from it."""
     fault = faults[0]
     param = _param(fault["loc"])
     if fault["type"] == UNSUPPORTED:
@@ -138,5 +144,5 @@ def request_error(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
 
 
 def _param(loc: Sequence[str | int]) -> str:
-    """Return a fault's place in the client's words: dotted, without the request's part and the shapes of a union."""
+    """Return an error's location in the client's terms: dotted, without FastAPI's prefix and the members of a union."""
     return ".".join(str(part) for part in loc[1:] if not (isinstance(part, str) and part.startswith("<")))

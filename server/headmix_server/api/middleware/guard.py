@@ -1,7 +1,7 @@
-"""Decides from a request's headers alone whether its body is read: the key, its scope and the tenant's limits.
+"""Decides from a request's headers alone whether to read its body: by the key, its scope and the tenant's limits.
 
-The framework reads and parses a body before it asks any dependency, so a route of this class asks first those that look
-at headers only. What they found is kept in the request, and the dependencies return it.
+The framework reads and parses a body before it resolves any dependency, so a route of this class first resolves those
+that only need the headers. The results are stored in the request, and the dependencies return them.
 """
 
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,10 +23,10 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class GuardedRoute(APIRoute):
-    """A route that reads no byte of a body from an unauthorized caller; routes without a key are unaffected."""
+    """A route that reads no byte of an unauthorized caller's body; routes that take no key are unaffected."""
 
     def get_route_handler(self) -> Handler:
-        """Return the handler; what it asks first is read from the route's dependencies."""
+        """Return the handler; the route's dependencies determine what it checks first."""
         handle = super().get_route_handler()
         asked = set(_calls(self.dependant))
         if authenticate not in asked:
@@ -50,13 +50,13 @@ class GuardedRoute(APIRoute):
 
 
 def _body_of(route: APIRoute) -> type[RequestBody] | None:
-    """Return what the route's body is read as; None if it takes none."""
+    """Return the class that the route's body is parsed into; None if it takes no body."""
     kind = None if route.body_field is None else route.body_field.field_info.annotation
     return kind if isinstance(kind, type) and issubclass(kind, RequestBody) else None
 
 
 def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:
-    """Yield what a route and its dependencies call."""
+    """Yield the functions that a route and its dependencies call."""
     yield dependant.call
     for dependency in dependant.dependencies:
         yield from _calls(dependency)

@@ -1,7 +1,7 @@
-"""A request whose JSON body is kept only until it has been parsed, not for as long as its answer takes.
+"""A request that keeps its JSON body only until it is parsed, not until the response is complete.
 
 Owns where it is parsed: a small body on the event loop, by the framework; a large one, which could take seconds there,
-by a worker, in its tenant's turns.
+in a worker, in its tenant's turn.
 """
 
 import json
@@ -21,14 +21,14 @@ from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
 
 INLINE_BYTES = 16 << 10
-"""A larger body leaves the event loop."""
+"""A larger body is parsed off the event loop."""
 
 _PRESENT = b"{}"
-"""Shows the framework that there is a body. It asks for the bytes and holds on to them, and then asks for the JSON."""
+"""A stand-in for the body: the framework requests the bytes, keeps them, and then requests the JSON."""
 
 
 class JsonRequest(Request):
-    """What routes are given; a body that is not JSON is dropped unread. `kind` is what the route takes, if anything."""
+    """The request that routes receive; a non-JSON body is dropped unread. `kind` is the route's body class, if any."""
 
     _raw: bytes = b""
 
@@ -39,17 +39,17 @@ class JsonRequest(Request):
         self._kind = kind
 
     async def body(self) -> bytes:
-        """Read the body; return nothing of it but whether there is one."""
+        """Read the body, but return only a stand-in for it, or nothing if it is empty."""
         if not self._stream_consumed:
             self._raw = b"".join([block async for block in self.stream()])
         return _PRESENT if self._raw else b""
 
-    async def json(self) -> Any:  # noqa: ANN401 - as the framework has it
-        """Parse the body, once, and forget its bytes; a large one comes back validated.
+    async def json(self) -> Any:  # noqa: ANN401 - the framework's signature
+        """Parse the body once and drop its bytes; a large one comes back validated.
 
         Raises:
             ValueError: it is not JSON.
-            BodyRefused: a large one is not what the route takes, or cannot be read now.
+            BodyRefused: a large body is invalid for this route, or cannot be read now.
         """
         await self.body()
         raw, self._raw = self._raw, b""

@@ -1,4 +1,4 @@
-"""The rate of everything that is no request of the model: lists, uploads, changes, reports. Counted by tenant."""
+"""The rate limit for everything but inference: lists, uploads, changes, reports. Counted per tenant."""
 
 from math import ceil
 
@@ -10,10 +10,10 @@ LIMIT = "management_per_minute"
 
 
 async def count_management(state: ApiState, principal: Principal) -> None:
-    """Take a request from the tenant's minute.
+    """Take one request from the tenant's rate per minute.
 
     Raises:
-        RateLimitExceeded: there have been too many.
+        RateLimitExceeded: the tenant has made too many.
     """
     most = state.settings.limit_management_per_minute
     if not most:

@@ -1,9 +1,9 @@
-"""How fast refusals go out: past a rate, each waits for its turn, so that asking in vain again and again costs others
-nothing to notice.
+"""Slows refusals down: beyond a rate, each waits for its turn, so that a client that keeps sending refused requests
+costs others nothing noticeable.
 
-A refused request still has to be received, judged and answered, on cores that the engine computes with. What is paced
-is one tenant's refusals, or what one address is answered without a key. The rest of an answer's life is over before it
-waits: its body is freed, its places are given back.
+A refused request still has to be received, checked and answered, on the cores that the engine computes with. The pace
+applies to one tenant's refusals, and to all responses to one address without a key. A response waits only after
+everything else about its request is over: its body is freed, and it no longer counts among the open requests.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from headmix_server.api.middleware.request_record import record_in
 from headmix_server.tenancy.failed_keys import network_of
 
 MOST_SECONDS = 5.0
-"""No answer waits longer, however many wait before it."""
+"""No response waits longer, however many are queued before it."""
 BYTES_OF_ONE = 256 * 1024
-"""What is received and judged for about as much as a small request costs."""
+"""Receiving and checking this much costs about as much as a small request."""
 _MOST_REMEMBERED = 10_000
 
 
 class RefusalPace:
-    """When the next refusal of each party is due; used on one event loop. 0 a second paces nothing.
+    """When the next refusal of each party is due; used on one event loop. A rate of 0 disables pacing.
 
-    A second's worth goes out at once. `clock` is monotonic, in seconds.
+    A second's worth of refusals goes out immediately. `clock` is monotonic, in seconds.
     """
 
     def __init__(self, per_second: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,9 +35,9 @@ class RefusalPace:
         self._due: OrderedDict[str, float] = OrderedDict()
 
     def take(self, party: str, body_bytes: int = 0) -> float:
-        """Return the seconds that a refusal has to wait, and count it; one with a large body counts for several.
+        """Return the seconds that a refusal has to wait, and count it; one with a large body counts as several.
 
-        The virtual scheduling algorithm of ATM Forum's traffic management specification (GCRA).
+        This is the virtual scheduling algorithm (GCRA) of the ATM Forum's traffic management specification.
         """
         if not self._per_second:
             return 0.0
@@ -53,10 +53,10 @@ class RefusalPace:
 
 
 class PacedRefusals:
-    """Answers that are sent later where they are a refusal too many.
+    """Delays the responses that exceed the pace of refusals.
 
-    At most `most_waiting` answers wait; one more goes out at once. An answer that waits keeps its connection, and
-    others need some.
+    At most `most_waiting` responses wait; any further one goes out immediately. A waiting response occupies a
+    connection, and other clients need some.
     """
 
     def __init__(self, pace: RefusalPace, most_waiting: int) -> None:
@@ -65,7 +65,7 @@ class PacedRefusals:
         self._waiting = 0
 
     def answer_to(self, scope: Scope, send: Send) -> "PacedAnswer":
-        """Return the way for a request's answer."""
+        """Return the sender of a request's response."""
         return PacedAnswer(self, scope, send)
 
     async def wait(self, scope: Scope) -> None:
@@ -81,7 +81,7 @@ class PacedRefusals:
 
 
 class PacedAnswer:
-    """One request's answer: sent as it arrives, or kept from its first message on until `release`."""
+    """One request's response: sent as it arrives, or kept from its first message until `release`."""
 
     def __init__(self, paced: PacedRefusals, scope: Scope, send: Send) -> None:
         self._paced = paced
@@ -90,14 +90,14 @@ class PacedAnswer:
         self._kept: list[Message] = []
 
     async def send(self, message: Message) -> None:
-        """Send a message, or keep it where the answer is paced."""
+        """Send a message, or keep it if the response is paced."""
         if self._kept or (message["type"] == "http.response.start" and _is_paced(self._scope, message["status"])):
             self._kept.append(message)
         else:
             await self._send(message)
 
     async def release(self) -> None:
-        """Send what was kept, when it is due; call it once everything else about the request is over."""
+        """Send what was kept once it is due. Call it after everything else about the request is over."""
         if self._kept:
             await self._paced.wait(self._scope)
         for message in self._kept:
@@ -105,15 +105,15 @@ class PacedAnswer:
 
 
 def _is_paced(scope: Scope, status: int) -> bool:
-    """Return whether this is a refusal, or an answer to nobody in particular, as of probes and scrapes."""
+    """Return whether this is a refusal, or a response to a caller without a key, such as a probe or a scrape."""
     return status >= 400 or record_in(scope).principal is None
 
 
 def _party(scope: Scope) -> str:
-    """Return whose answer it is; a tenant's name has no colon."""
+    """Return whose response it is. A tenant's name has no colon, so it cannot collide with an address."""
     return record_in(scope).tenant or party_at(scope.get("client"))
 
 
 def party_at(client: tuple[str, int] | None) -> str:
-    """Return the caller without a key, which is identified by the client's address."""
+    """Return the party of a caller without a key, identified by its address."""
     return f"address:{network_of(client[0] if client else '')}"

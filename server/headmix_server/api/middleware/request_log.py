@@ -1,7 +1,7 @@
-"""Around everything that serves a request: its id, log line, metrics and usage, the end of what it holds, and the
-answer to what nobody expected. Its body is read within `BodyLimit`, its answer sent by `PacedRefusals`.
+"""Wraps every request: its id, log line, metrics and usage, the release of what it holds, and the response to
+unexpected exceptions. The body is read within `BodyLimit`, the response is sent by `PacedRefusals`.
 
-Pure ASGI, so that streams pass through untouched. One line a request: identifiers, status, counts and seconds.
+Pure ASGI, so that streams pass through untouched. One log line per request: identifiers, status, counts and seconds.
 """
 
 import re
@@ -23,11 +23,11 @@ REQUEST_ID_HEADER = "x-request-id"
 UNKNOWN_ROUTE = "unknown"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PARAM = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_COUNTED = "/v1/"  # probes and scrapes are neither logged above debug nor counted
+_COUNTED = "/v1/"  # probes and scrapes are logged only at debug level and not counted
 
 
 class RequestLog:
-    """Wraps the application; `metrics` counts the requests of the API's own routes, `usage` those of the model."""
+    """Wraps the application; `metrics` counts requests to the API's own routes, `usage` those of the model."""
 
     def __init__(
         self, app: ASGIApp, metrics: Metrics, usage: UsageMeter, bodies: BodyLimit, refusals: PacedRefusals
@@ -62,7 +62,7 @@ class RequestLog:
                 await self._app(scope, body.receive, send_with_id)
             finally:
                 body.end()
-        except Exception:  # noqa: BLE001 - the last place that can answer; the log has the rest
+        except Exception:  # noqa: BLE001 - the last place that can respond; the log has the details
             self._log.exception("internal error", request_id=record.request_id)
             record.outcome = InternalError.code
             if status == 0:
@@ -123,7 +123,7 @@ class RequestLog:
 
 
 def _loggable(param: str | None) -> str | None:
-    """Return the name of a parameter where it looks like one: a client may send any text as a name."""
+    """Return a parameter's name if it looks like one: a client may send any text as a name."""
     return param if param is None or _PARAM.fullmatch(param) else "?"
 
 
@@ -137,6 +137,6 @@ def _used(record: RequestRecord) -> Used:
 
 
 def _request_id(headers: Headers) -> str:
-    """Return the client's id where it is harmless in a log line, else a new one."""
+    """Return the client's id if it is safe in a log line, else a new one."""
     given = headers.get(REQUEST_ID_HEADER, "")
     return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"

@@ -1,8 +1,8 @@
-"""What one HTTP request turned out to be: who asked for what, how much was computed, how it ended.
+"""The account of one HTTP request: who requested what, how much was computed, how it ended.
 
-Filled in by the code that learns it, read once at the end by `request_log` for the log line, the metrics and the
-tenant's usage. It has identifiers and counts, never texts or keys, what the request holds until its end, and what is to
-be done then.
+Filled in by the code that learns each fact, and read once at the end by `request_log` for the log line, the metrics and
+the tenant's usage. It contains identifiers and counts, never texts or keys, plus what the request holds and the
+callbacks to run when it ends.
 """
 
 import time
@@ -24,13 +24,13 @@ Ending = Callable[[], Awaitable[None]]
 
 @dataclass(slots=True)
 class RequestRecord:
-    """The account of one request; `began` is `time.monotonic`, `outcome` None means the status decides.
+    """The account of one request; `began` is `time.monotonic`; with `outcome` None the status determines the outcome.
 
-    `principal` is who asks, once that is known. `compared` is the version that answered, where two of its name's are
-    being compared. `cached_tokens` counts, by prompt, the tokens that its first choice found computed,
-    `first_token_seconds` from the arrival on. `limit` names the limit that refused it, `refused_param` the parameter
-    that an error named. `body_bytes` counts what arrived of its body. `headers` go out with every answer, whatever it
-    turns out to be.
+    `principal` is the caller, once known. `compared` is the version that answered, if two versions of the name are
+    being compared. `cached_tokens` counts, per prompt, the tokens that its first choice found in the cache;
+    `first_token_seconds` counts from the request's arrival. `limit` names the limit that refused it, `refused_param`
+    the parameter that the error named. `body_bytes` counts the received bytes of its body. `headers` go out with every
+    response, errors included.
     """
 
     request_id: str
@@ -55,31 +55,31 @@ class RequestRecord:
 
     @property
     def prompt_tokens(self) -> int:
-        """Prompt tokens the engine has read, of several choices of a prompt once; 0 if nothing reached the model."""
+        """Prompt tokens the engine has read, once per prompt whatever its choices; 0 if nothing reached the model."""
         return sum(self._prompts.values())
 
     def computed(self, place: int, counts: TokenCounts, *, first: bool = True) -> None:
-        """Add what the engine computed for the prompt at this place and one of its choices, the `first` or another."""
+        """Add what the engine computed for one choice, the `first` or another, of the prompt at this place."""
         self._prompts[place] = max(counts.prompt, self._prompts.get(place, 0))
         self.generation_tokens += counts.generated
         if first and counts.prompt:
             self.cached_tokens.setdefault(place, counts.cached)
 
     def at_end(self, ending: Ending) -> None:
-        """Have something done when the request ends, however that is."""
+        """Add a callback to run when the request ends, however it ends."""
         self._endings.append(ending)
 
     async def end(self) -> None:
-        """Do what was to be done, once: before the answer's last byte, so that the next request finds it done."""
+        """Run the callbacks once, before the response's last byte, so that the next request sees their effect."""
         while self._endings:
             ending = self._endings.pop()
             try:
                 await ending()
-            except Exception:  # noqa: BLE001 - an answer that is whole must not break over what is done after it
+            except Exception:  # noqa: BLE001 - a failing callback must not break a complete response
                 get_logger("api").exception("a request's end failed", request_id=self.request_id)
 
     def concerns(self, adapter: str, digest: str) -> None:
-        """Note which adapter the request is about, by the name its tenant has for it."""
+        """Record which adapter the request uses, by the name its tenant has for it."""
         self.adapter, self.digest = adapter, digest
 
     def seconds(self) -> float:
@@ -87,25 +87,25 @@ class RequestRecord:
         return time.monotonic() - self.began
 
     def queued(self, seconds: float | None) -> None:
-        """Note how long one of its engine requests was queued; the longest counts."""
+        """Record how long one of its engine requests was queued; the longest counts."""
         if seconds is not None:
             self.queue_seconds = max(seconds, self.queue_seconds or 0.0)
 
 
 def start_record(scope: Scope, request_id: str) -> RequestRecord:
-    """Begin the account of a request."""
+    """Start the account of a request."""
     record = RequestRecord(request_id)
     scope.setdefault("state", {})[_KEY] = record
     return record
 
 
 def record_of(request: HTTPConnection) -> RequestRecord:
-    """Return the account of the request being served."""
+    """Return the record of the request being served."""
     return record_in(request.scope)
 
 
 def record_in(scope: Scope) -> RequestRecord:
-    """Return the account of the request of this scope."""
+    """Return the record of the request with this scope."""
     record = scope["state"][_KEY]
     if not isinstance(record, RequestRecord):
         raise TypeError("the request has no record: the middleware is missing")
