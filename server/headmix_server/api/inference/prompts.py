@@ -161,7 +161,9 @@ class Vocabulary:
 
     def _checked(self, ids: Sequence[int], param: str) -> list[int]:
         if ids and max(ids) >= self.size:
-            raise InvalidRequest(f"A token id is below {self.size}, the size of the model's vocabulary.", param=param)
+            raise InvalidRequest(
+                f"Token ids must be below {self.size}, the size of the model's vocabulary.", param=param
+            )
         return ids.tolist() if isinstance(ids, array) else list(ids)
 
     def _log(self, where: str, texts: Sequence[str]) -> None:

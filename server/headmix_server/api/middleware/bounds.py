@@ -84,7 +84,7 @@ def check_inputs(inputs: int, limit: int) -> None:
         InvalidRequest: there are none, or too many.
     """
     if inputs == 0:
-        raise InvalidRequest("There is no text.", param="input")
+        raise InvalidRequest("The input is empty.", param="input")
     if inputs > limit:
         raise InvalidRequest(f"{inputs} texts; a request may have at most {limit}.", param="input")
 

@@ -1,1 +1,1 @@
-"""The shapes in which answers are sent, whole and streamed."""
+"""The shapes of responses, whole and streamed."""

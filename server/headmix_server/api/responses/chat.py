@@ -1,4 +1,4 @@
-"""A job as a chat completion."""
+"""A job's output as a chat completion."""
 
 import secrets
 import time
@@ -31,7 +31,7 @@ from headmix_server.text.completion import Delta
 
 @dataclass(slots=True)
 class _Message:
-    """One answer while it is gathered."""
+    """One choice's message while it is collected."""
 
     texts: list[str] = field(default_factory=list)
     logprobs: JsonList = field(default_factory=JsonList)
@@ -49,7 +49,7 @@ class _Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """The bodies of one request."""
+    """The response bodies of one request."""
 
     job: Job
     request: ChatRequest
@@ -57,7 +57,7 @@ class ChatAnswer:
     created: int = field(default_factory=lambda: int(time.time()))
 
     async def whole(self) -> list[bytes]:
-        """Return everything at once, as JSON in pieces; raises as `Job.run`."""
+        """Return the complete response as JSON in pieces; raises as `Job.run`."""
         messages = [_Message() for _ in range(self.job.choices)]
         tokens = 0
         async with aclosing(self.job.run()) as deltas:
@@ -89,7 +89,7 @@ class ChatAnswer:
             yield self._chunk([], usage=self.job.usage(usage.total)).model_dump_json()
 
     def _choices(self, index: int, delta: Delta, scores: JsonList) -> list[MessageChoice]:
-        """Return what the delta adds to an answer; the reason of the end stands alone, as in OpenAI's streams."""
+        """Return what the delta adds to a message; the finish reason comes separately, as in OpenAI's streams."""
         choices = []
         if delta.text or delta.logprobs:
             logprobs = json_object(content=scores, refusal=None) if self.request.logprobs else None

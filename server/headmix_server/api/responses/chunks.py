@@ -1,7 +1,7 @@
-"""Answers and the events of streams as bytes: what surrounds the choices is written once, the choices for each event.
+"""Responses and stream events as bytes: the part around the choices is encoded once, the choices once per event.
 
-A stream has one event per token, and building and dumping a pydantic model for each is a tenth of the API process's
-work at full load. The schemas stay the definition: the frame is one of their dumps, and tests hold each choice against
+A stream has one event per token, and building and dumping a pydantic model for each takes a tenth of the API process's
+time at full load. The schemas remain the definition: the frame is a dump of one, and tests compare each choice with
 them.
 """
 
@@ -15,11 +15,11 @@ _CHOICES = b'"choices":[]'
 _NO_USAGE = b'"usage":null'
 
 SLOT = msgspec.Raw(b"\0")
-"""Stands for a part that is put in later; nothing in JSON is written as this byte."""
+"""A placeholder for a part that is inserted later; JSON never contains this byte."""
 
 
 class TextChoice(msgspec.Struct, frozen=True):
-    """`schemas.completions.CompletionChoice` as an event of a stream has it; `logprobs` is JSON."""
+    """`schemas.completions.CompletionChoice` in a stream's event; `logprobs` is JSON."""
 
     index: int
     text: str
@@ -28,14 +28,14 @@ class TextChoice(msgspec.Struct, frozen=True):
 
 
 class MessageDelta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`schemas.chat.ChatDelta`: what adds nothing is left out."""
+    """`schemas.chat.ChatDelta`: fields that add nothing are omitted."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
 
 
 class MessageChoice(msgspec.Struct, frozen=True):
-    """`schemas.chat.ChatChunkChoice` as an event of a stream has it; `logprobs` is JSON."""
+    """`schemas.chat.ChatChunkChoice` in a stream's event; `logprobs` is JSON."""
 
     index: int
     delta: MessageDelta
@@ -61,19 +61,19 @@ class AnswerChoice(msgspec.Struct, frozen=True):
 
 
 class ChunkFrame:
-    """The bytes before and after the choices of an answer, or of every event of a stream.
+    """The bytes before and after the choices of a response, or of every event of a stream.
 
-    `without_choices` is the body, its list of choices empty; `exclude` are fields that are left out.
+    `without_choices` is the body with an empty list of choices; `exclude` lists fields to omit.
     """
 
     def __init__(self, without_choices: BaseModel, exclude: set[str] | None = None) -> None:
-        # A quotation mark inside a string is escaped, so the key is found once, whatever the model is called.
+        # A quotation mark inside a string is escaped, so the key occurs exactly once, whatever the model is called.
         self._head, self._tail = without_choices.model_dump_json(exclude=exclude).encode().split(_CHOICES)
 
     def whole(
         self, choices: Sequence[TextChoice] | Sequence[AnswerChoice], scores: Sequence[Sequence[bytes]] = ()
     ) -> list[bytes]:
-        """Return the JSON of an answer with these choices, in pieces; `scores` go where `logprobs` is `SLOT`."""
+        """Return the JSON of a response with these choices, in pieces; `scores` go where `logprobs` is `SLOT`."""
         around = msgspec.json.encode(choices).split(bytes(SLOT))
         pieces = [self._head, b'"choices":', around[0]]
         for score, after in zip(scores, around[1:], strict=True):
@@ -82,6 +82,6 @@ class ChunkFrame:
         return [*pieces, self._tail]
 
     def event(self, choice: TextChoice | MessageChoice, usage: bytes | None = None) -> bytes:
-        """Return the JSON of an event with one choice; `usage`, JSON too, takes the place of the frame's null."""
+        """Return the JSON of an event with one choice; `usage`, also JSON, replaces the frame's null."""
         tail = self._tail if usage is None else self._tail.replace(_NO_USAGE, b'"usage":' + usage)
         return b"".join((self._head, b'"choices":[', msgspec.json.encode(choice), b"]", tail))

@@ -1,4 +1,4 @@
-"""A job as a completion: OpenAI's older shape, with `echo`."""
+"""A job's output as a completion: OpenAI's older shape, with `echo`."""
 
 import secrets
 import time
@@ -22,7 +22,7 @@ from headmix_server.text.detokenize import prompt_text
 
 @dataclass(slots=True)
 class _Whole:
-    """One choice while it is gathered."""
+    """One choice while it is collected."""
 
     texts: list[str] = field(default_factory=list)
     scores: CompletionScores = field(default_factory=CompletionScores)
@@ -40,7 +40,7 @@ class _Whole:
 
 @dataclass(frozen=True, slots=True)
 class CompletionAnswer:
-    """The bodies of one request. With `max_tokens` 0 one token is computed, for the prompt's sake, and never shown."""
+    """The response bodies of one request. With `max_tokens` 0, a token is computed to read the prompt but not shown."""
 
     job: Job
     request: CompletionRequest
@@ -48,7 +48,7 @@ class CompletionAnswer:
     created: int = field(default_factory=lambda: int(time.time()))
 
     async def whole(self) -> list[bytes]:
-        """Return everything at once, as JSON in pieces; raises as `Job.run`."""
+        """Return the complete response as JSON in pieces; raises as `Job.run`."""
         choices: defaultdict[int, _Whole] = defaultdict(_Whole)
         tokens = 0
         async with aclosing(self._deltas()) as deltas:
@@ -78,7 +78,7 @@ class CompletionAnswer:
         return Completion(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)
 
     async def _deltas(self) -> AsyncGenerator[tuple[int, Delta, CompletionScores], None]:
-        """Yield the job's deltas as this route shows them: behind the prompt, or not at all."""
+        """Yield the job's deltas as this route shows them: after the echoed prompt, or hidden with `max_tokens` 0."""
         prompts: dict[int, str] = {}
         begun: set[int] = set()
         async with aclosing(self.job.run()) as deltas:
@@ -93,7 +93,7 @@ class CompletionAnswer:
                 yield index, replace(delta, text=prompt + delta.text) if first else delta, scores
 
     def _prompt_text(self, place: int) -> str:
-        """Return what the text of a prompt's choices begins with: the prompt, with `echo`."""
+        """Return the text that a prompt's choices begin with: with `echo`, the prompt."""
         if not self.request.echo:
             return ""
         prompt, tokenizer = self.request.prompts[place], self.job.tokenizer

@@ -1,6 +1,6 @@
 """The usage of each choice so far, for every event of a stream: vLLM's `continuous_usage_stats`.
 
-The counts are the choice's own, its prompt and its tokens, as in vLLM; the stream's last event sums up all choices.
+The counts cover the choice alone, its prompt and its tokens, as in vLLM; the stream's last event sums over all choices.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetai
 
 
 class ContinuousUsage:
-    """Counts the tokens of each of a job's choices; `wanted` says whether events carry them."""
+    """Counts the tokens of each of a job's choices; events carry usage only if it is `wanted`."""
 
     def __init__(self, job: Job, *, wanted: bool) -> None:
         self._job = job
@@ -18,7 +18,7 @@ class ContinuousUsage:
         self._tokens: Counter[int] = Counter()
 
     def add(self, index: int, tokens: int) -> None:
-        """Count tokens of a choice."""
+        """Add to the tokens of a choice."""
         self._tokens[index] += tokens
 
     @property
@@ -27,7 +27,7 @@ class ContinuousUsage:
         return self._tokens.total()
 
     def of(self, index: int) -> bytes | None:
-        """Return a choice's usage as JSON, or None if none is wanted."""
+        """Return a choice's usage as JSON, or None if events carry no usage."""
         if not self._wanted:
             return None
         place = index // self._job.choices

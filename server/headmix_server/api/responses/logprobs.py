@@ -1,6 +1,6 @@
-"""Log-probabilities in OpenAI's two shapes: parallel lists for completions, one object a token for chat.
+"""Log-probabilities in OpenAI's two shapes: parallel lists for completions, one object per token for chat.
 
-A long prompt's, or those of many tokens that were held back together, are shaped in parts: see `answers.scores`.
+Those of a long prompt, or of many tokens released together, are converted in parts: see `responses.scores`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,11 @@ from headmix_server.text.tokenizer import Tokenizer
 T = TypeVar("T")
 
 PART = 16
-"""Tokens; each with 20 alternatives takes some 60 microseconds."""
+"""In tokens; each takes about 60 microseconds with 20 alternatives."""
 
 
 def chat_logprobs(tokenizer: Tokenizer, entries: Sequence[PlacedLogprob]) -> ChatLogprobs:
-    """Return the tokens in chat's shape."""
+    """Return the tokens in the shape of chat completions."""
     return ChatLogprobs(
         content=[
             ChatTokenLogprob(
@@ -44,7 +44,7 @@ def chat_logprobs(tokenizer: Tokenizer, entries: Sequence[PlacedLogprob]) -> Cha
 def completion_logprobs(
     tokenizer: Tokenizer, entries: Sequence[PlacedLogprob], *, start: int = 0
 ) -> CompletionLogprobs:
-    """Return the tokens in the completions' shape; `start` is where the completion begins in the choice's text."""
+    """Return the tokens in the shape of completions; `start` is where the completion begins in the choice's text."""
     return CompletionLogprobs(
         tokens=[tokenizer.name(entry.logprob.token) for entry in entries],
         token_logprobs=[entry.logprob.logprob for entry in entries],
@@ -56,9 +56,9 @@ def completion_logprobs(
 def prompt_logprobs(
     tokenizer: Tokenizer, prompt: Sequence[int], scores: Sequence[TokenLogprob]
 ) -> Iterator[CompletionLogprobs]:
-    """Yield the prompt's tokens in the completions' shape, part by part.
+    """Yield the prompt's tokens in the shape of completions, part by part.
 
-    Nothing predicts the first: its entries are null.
+    The first token is not predicted by anything: its entries are null.
     """
     detokenizer, offset = Detokenizer(tokenizer), 0
     entries = [None, *scores]
@@ -77,7 +77,7 @@ def prompt_logprobs(
 
 
 def parts_of(entries: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield a sequence in parts that are shaped in about a millisecond."""
+    """Yield a sequence in parts that each take about a millisecond to convert."""
     for start in range(0, len(entries), PART):
         yield entries[start : start + PART]
 
@@ -88,6 +88,6 @@ def _bytes(tokenizer: Tokenizer, token: int) -> list[int] | None:
 
 
 def _top(tokenizer: Tokenizer, logprob: TokenLogprob) -> dict[str, float]:
-    """Return the most probable tokens; the chosen one is always among them."""
+    """Return the most probable tokens; they always include the chosen one."""
     top = {tokenizer.name(token): value for token, value in logprob.top}
     return {**top, tokenizer.name(logprob.token): logprob.logprob}

@@ -1,4 +1,4 @@
-"""Log-probabilities as JSON, made part by part: between two parts, others have the event loop."""
+"""Log-probabilities as JSON, encoded in parts: between two parts, other tasks get the event loop."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from headmix_server.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class CompletionScores:
-    """`schemas.completions.CompletionLogprobs`, each list as JSON that grows."""
+    """`schemas.completions.CompletionLogprobs`, each list as growing JSON."""
 
     tokens: JsonList = field(default_factory=JsonList)
     token_logprobs: JsonList = field(default_factory=JsonList)
@@ -24,14 +24,14 @@ class CompletionScores:
     text_offset: JsonList = field(default_factory=JsonList)
 
     def add(self, part: CompletionLogprobs) -> None:
-        """Append a part."""
+        """Append the scores of a part."""
         self.tokens.extend(part.tokens)
         self.token_logprobs.extend(part.token_logprobs)
         self.top_logprobs.extend(part.top_logprobs)
         self.text_offset.extend(part.text_offset)
 
     def append(self, others: "CompletionScores") -> None:
-        """Append what others hold."""
+        """Append all scores of another."""
         self.tokens.append(others.tokens)
         self.token_logprobs.append(others.token_logprobs)
         self.top_logprobs.append(others.top_logprobs)
@@ -64,7 +64,7 @@ async def completion_scores(
     start: int,
     before: Iterable[CompletionLogprobs] = (),
 ) -> CompletionScores:
-    """Return the scores of tokens whose text begins at `start`, after the parts of what comes before."""
+    """Return the scores of tokens whose text begins at `start`, preceded by the parts in `before`."""
     scores = CompletionScores()
     own = (completion_logprobs(tokenizer, part, start=start) for part in parts_of(entries))
     for place, part in enumerate(chain(before, own)):

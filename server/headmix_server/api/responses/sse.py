@@ -1,11 +1,11 @@
-"""Server-sent events in OpenAI's framing: `data: {...}` blocks, `data: [DONE]` at a good end.
+"""Server-sent events in OpenAI's framing: `data: {...}` blocks, and `data: [DONE]` after success.
 
-Owns the response that streams them. It begins once there is something to say, so an early error is still an HTTP
-status; it pings while the engine is silent; it closes the source of the events as soon as the client is gone. An
-error later on is an event, after which the stream ends without `[DONE]`.
+Owns the response that streams them. The response starts with the first event, so that an early error is still an HTTP
+status, or once the wait for it exceeds a limit. It pings while the engine is silent, and closes the source of the
+events as soon as the client disconnects. A later error is sent as an event, and the stream ends without `[DONE]`.
 
-Written here, not taken from a library, for three needs together: a status for errors before the first event, no
-handling of process signals (draining is ours), and the end of the source on disconnect.
+No library is used because three things are needed together: an HTTP status for errors before the first event, no
+handling of process signals (the server drains by itself), and closing the source on disconnect.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ DONE = b"data: [DONE]\n\n"
 PING = b": ping\n\n"
 
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-"""What OpenAPI says of a route that can stream."""
+"""The OpenAPI entry of a route that can stream."""
 
 Event = str | bytes
 Events = AsyncGenerator[Event, None]
-"""JSON texts, one an event."""
+"""JSON texts, one per event."""
 
 
 def data(json: str | bytes) -> bytes:
-    """Return one event's bytes; JSON holds no line ends, so it is one line."""
+    """Return the bytes of one event; JSON contains no line breaks, so it is one line."""
     return b"data: " + (json.encode() if isinstance(json, str) else json) + b"\n\n"
 
 
@@ -47,7 +47,7 @@ async def open_stream(request: Request, events: Events, *, patience: float = FIR
 
     Raises:
         HeadmixServerError: the source failed before the first event.
-        ClientGone: the client left before it.
+        ClientGone: the client disconnected before the first event.
     """
     first = asyncio.ensure_future(anext(events, None))
     try:
@@ -85,7 +85,7 @@ class EventStream(Response):
         self._sent_at = monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the events end or the client leaves."""
+        """Send until the events end or the client disconnects."""
         sending = asyncio.ensure_future(self._send_all(send))
         gone = asyncio.ensure_future(wait_disconnected(receive))
         try:
@@ -111,7 +111,7 @@ class EventStream(Response):
         except HeadmixServerError as error:
             record_error(self._record, error)
             last = data(msgspec.json.encode(error_body(error)))
-        except Exception:  # noqa: BLE001 - the stream must end in words, whatever broke; the log has the rest
+        except Exception:  # noqa: BLE001 - the client must be told, whatever broke; the log has the details
             get_logger("api").exception("internal error in a stream", request_id=self._record.request_id)
             self._record.outcome = InternalError.code
             last = data(msgspec.json.encode(error_body(InternalError(INTERNAL_MESSAGE))))
@@ -121,7 +121,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _ping_in_silence(self, send: Send) -> None:
-        """Send a ping whenever nothing has been sent for a while; its own task, so that events need none."""
+        """Send a ping whenever nothing was sent for a while; in a separate task, so that events need no timeout."""
         while True:
             silence = monotonic() - self._sent_at
             if silence >= PING_SECONDS:

@@ -1,4 +1,4 @@
-"""A whole JSON answer that was made in pieces, sent without joining more of them than a block at a time."""
+"""A non-streamed JSON response that was built in pieces; they are joined and sent one block at a time."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -7,11 +7,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 BLOCK = 256 << 10
-"""Bytes that are joined and sent before others have their turn."""
+"""The bytes that are joined and sent before other tasks get a turn."""
 
 
 class WholeResponse(Response):
-    """The response; its length is sent first, as of any that is not a stream."""
+    """The response, with a content length as usual for a response that is not a stream."""
 
     media_type = "application/json"
 
@@ -22,7 +22,7 @@ class WholeResponse(Response):
         self.init_headers({"content-length": str(sum(map(len, pieces)))})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         blocks = _blocks(self._pieces)
         block = next(blocks)
@@ -34,7 +34,7 @@ class WholeResponse(Response):
 
 
 def _blocks(pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the pieces joined to blocks; at least one."""
+    """Yield the pieces joined into blocks; at least one."""
     block, size = list[bytes](), 0
     for piece in pieces:
         block.append(piece)

@@ -1,1 +1,1 @@
-"""One router per resource; each translates between a body and the parts behind it."""
+"""One router per resource; each translates between request bodies and the components of `ApiState`."""

@@ -136,7 +136,7 @@ async def download_adapter(
 
 @router.delete("/v1/adapters/{name}")
 async def delete_adapter(name: OwnName, principal: AdaptersKey, state: State) -> AdapterDeleted:
-    """Delete the adapter with all its versions; requests that run or wait with it finish."""
+    """Delete the adapter with all its versions; running and queued requests that use it finish."""
     deleted = await state.threads.store(
         principal.tenant, state.library.delete, principal.tenant, name, actor=principal.actor
     )
@@ -161,7 +161,7 @@ async def rollback_adapter(
 async def load_adapter(
     request: Request, named: Named, principal: AdaptersKey, state: State, body: LoadRequest | None = None
 ) -> AdapterObject:
-    """Bring a version to the device before it is requested; answers once it is loaded."""
+    """Load a version onto the device ahead of requests; responds once it is loaded."""
     version = await _resolve(request, state, named, None if body is None else body.version)
     ref = state.library.ref(version, principal.tenant)
     message = LoadAdapter(request_id=engine_request_id(record_of(request)), adapter=ref)

@@ -18,7 +18,7 @@ router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 async def start_canary(
     request: Request, name: OwnName, body: CanaryRequest, principal: AdaptersKey, state: State
 ) -> AdapterObject:
-    """Send a percentage of the name's requests to a version; answers with the current one.
+    """Send a percentage of the name's requests to a version; returns the current one.
 
     The version must have the task and labels of the current one. It replaces a running canary.
     """

@@ -46,7 +46,7 @@ async def create_chat_completion(request: Request, body: ChatRequest, admission:
 
 
 def _rest(context: int, room: int | None, choices: int) -> int:
-    """Return how long each choice may become where the client does not say: as the context and its tenant allow."""
+    """Return the length of each choice if the client sets none: what the context and its tenant's limits allow."""
     return context if room is None else max(1, min(context, room // choices))
 
 

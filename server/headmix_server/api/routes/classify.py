@@ -43,10 +43,10 @@ async def classify(request: Request, body: ClassifyRequest, admission: Admitted,
 
 
 def classification(index: int, probs: list[float], head: ClassifierConfig) -> Classification:
-    """Return one text's scores in the words of the adapter's labels.
+    """Return one text's scores, named by the adapter's labels.
 
     Raises:
-        InternalError: the engine scored another number of labels than the head has.
+        InternalError: the engine returned a different number of scores than the head has labels.
     """
     label, reached = read_scores(probs, head)
     labels = None if reached is None else list(reached)

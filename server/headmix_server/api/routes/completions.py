@@ -22,7 +22,7 @@ router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 
 @router.post("/v1/completions", responses=STREAMED, response_model=Completion)
 async def create_completion(request: Request, body: CompletionRequest, admission: Admitted, state: State) -> Response:
-    """Continue a prompt, or several; `stream` sends the text as it arrives."""
+    """Continue one or more prompts; `stream` sends the text as it arrives."""
     asked = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if asked == 0 and not body.echo:
         raise InvalidRequest("max_tokens must be at least 1 unless echo is true.", param="max_tokens")

@@ -23,7 +23,7 @@ router = APIRouter(tags=["embeddings"], route_class=GuardedRoute)
 async def create_embeddings(
     request: Request, body: EmbeddingRequest, admission: Admitted, state: State
 ) -> EmbeddingResponse:
-    """Make a vector of one text or several: the pooled final hidden states of the base or of an adapter on it."""
+    """Return one vector per text: the pooled final hidden states of the base, alone or with an adapter."""
     prepared = await prepare(request, body, admission, state)
     prompts = await prepared.read_inputs(body.inputs, split=body.split_special_tokens)
     ref, params = prepared.ref, embedding_params(state, body)
@@ -52,7 +52,7 @@ async def create_embeddings(
 
 
 def embedding_params(state: ApiState, body: EmbeddingRequest) -> EmbeddingParams:
-    """Return the parameters, where absent as the kind of base is used: encoders by the mean, decoders by the end."""
+    """Return the parameters; the default pooling is the mean for encoders and the last token for decoders."""
     usual = EmbeddingParams(pooling=usual_pooling(state.generates), normalize=True)
     return EmbeddingParams(
         pooling=usual.pooling if body.pooling is None else body.pooling,

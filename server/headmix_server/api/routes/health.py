@@ -1,6 +1,6 @@
-"""Whether the process lives, and whether it can serve. No key is asked for: probes have none.
+"""Liveness and readiness. No key is required: probes have none.
 
-Probes may ask with HEAD; the OpenAPI document lists GET alone.
+Probes may use HEAD; the OpenAPI document lists only GET.
 """
 
 from fastapi import APIRouter, Response
@@ -17,12 +17,12 @@ router = APIRouter(tags=["health"])
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_model_exclude_none=True)
 async def alive() -> Health:
-    """Answer as long as the process lives."""
+    """Respond as long as the process is alive."""
     return Health(status="ok")
 
 
 @router.head("/health", include_in_schema=False)
-@router.get("/health", response_class=Response, responses={503: {"description": "Not ready; without a body too."}})
+@router.get("/health", response_class=Response, responses={503: {"description": "Not ready; also without a body."}})
 async def healthy(state: State) -> Response:
     """Answer 200 or 503 without a body, like `/readyz`; used by vLLM's probes and benchmarks."""
     if state.engine.state is EngineState.READY:

@@ -1,4 +1,4 @@
-"""/metrics, in Prometheus' text form: all of it for a key that may, without tenants and adapters for anybody."""
+"""/metrics, in Prometheus' text format: complete for a key that may see it, without tenants and adapters for anyone."""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
@@ -13,7 +13,7 @@ router = APIRouter(tags=["metrics"])
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=PlainTextResponse, responses=document_errors_beside_text(401, 403, 503))
 async def metrics(scraper: Scraper, state: State) -> Response:
-    """Return every metric the caller may see; without a key as of the last second."""
+    """Return every metric the caller may see; without a key, a snapshot at most a second old."""
 
     async def render() -> Page:
         return await state.threads.scrape(state.metrics.render, tenants=scraper.sees_tenants)

@@ -18,10 +18,10 @@ router = APIRouter(tags=["models"], route_class=GuardedRoute)
 
 @router.get("/v1/models", response_model=ModelList)
 async def list_models(principal: AnyKey, state: State, limit: Limit = 1000, after: AfterName = None) -> Response:
-    """Return the base, the tenant's adapters, and those that others share with it; a page after the first, no base."""
+    """Return the base (on the first page), the tenant's adapters, and those that others share with it."""
 
     def page() -> bytes:
-        # Written here, in a thread: of a thousand adapters the event loop would do nothing else for a while.
+        # Encoded here, in a thread: a thousand adapters would block the event loop for a while.
         tenant = principal.tenant
         found = state.library.catalog.sharing.visible(tenant, after=after or "", limit=limit)
         named = [version for version in found.versions if version.state is VersionState.READY]

@@ -16,9 +16,9 @@ router = APIRouter(tags=["adapters"], route_class=GuardedRoute)
 
 @router.post("/v1/adapters/{name}/pin")
 async def pin_adapter(request: Request, name: OwnName, principal: AdaptersKey, state: State) -> AdapterObject:
-    """Bring the current version to the device and keep it there, as well as later current versions.
+    """Load the current version onto the device and keep it there, and later current versions as well.
 
-    Answers once it is loaded; if that fails nothing is pinned.
+    Responds once it is loaded; if loading fails, nothing is pinned.
     """
     version = await until_disconnected(request, state.pinning.pin(principal.tenant, name, actor=principal.actor))
     record_of(request).concerns(version.called_by(principal.tenant), version.digest)
@@ -27,7 +27,7 @@ async def pin_adapter(request: Request, name: OwnName, principal: AdaptersKey, s
 
 @router.delete("/v1/adapters/{name}/pin")
 async def unpin_adapter(request: Request, name: OwnName, principal: AdaptersKey, state: State) -> AdapterObject:
-    """Unpin the adapter: it may leave the device when others need room."""
+    """Unpin the adapter: it may leave the device when others need memory."""
     remove = state.library.catalog.pins.remove
     version = await state.threads.manage(principal.tenant, remove, principal.tenant, name, actor=principal.actor)
     record_of(request).concerns(version.called_by(principal.tenant), version.digest)

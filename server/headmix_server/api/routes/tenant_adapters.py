@@ -47,7 +47,7 @@ async def list_tenant_versions(
 
 @router.delete(PREFIX + "/{name}")
 async def delete_tenant_adapter(tenant: str, name: str, principal: AdminKey, state: State) -> AdapterDeleted:
-    """Delete the adapter with all its versions; requests that run or wait with it finish."""
+    """Delete the adapter with all its versions; running and queued requests that use it finish."""
     deleted = await state.threads.manage(principal.tenant, state.library.delete, tenant, name, actor=principal.actor)
     return AdapterDeleted(name=name, versions=list(deleted.versions))
 
@@ -63,7 +63,7 @@ async def unshare_tenant_adapter(tenant: str, name: str, principal: AdminKey, st
 
 @router.delete(PREFIX + "/{name}/pin")
 async def unpin_tenant_adapter(tenant: str, name: str, principal: AdminKey, state: State) -> AdapterObject:
-    """Unpin the adapter: it may leave the device when others need room."""
+    """Unpin the adapter: it may leave the device when others need memory."""
     version = await state.threads.manage(
         principal.tenant, state.library.catalog.pins.remove, tenant, name, actor=principal.actor
     )

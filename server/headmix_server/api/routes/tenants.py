@@ -72,7 +72,7 @@ async def list_keys(tenant: str, principal: AdminKey, state: State) -> KeyList:
 
 @router.post("/v1/tenants/{tenant}/keys", status_code=201)
 async def create_key(tenant: str, body: KeyRequest, principal: AdminKey, state: State) -> NewKeyObject:
-    """Create a key for an existing tenant; its text is only in this answer."""
+    """Create a key for an existing tenant; only this response contains its text."""
     await find_tenant(state, principal, tenant)
 
     def create() -> NewKeyObject:
@@ -87,7 +87,7 @@ async def create_key(tenant: str, body: KeyRequest, principal: AdminKey, state: 
 async def rotate_key(
     tenant: str, key_id: str, principal: AdminKey, state: State, body: RotateRequest | None = None
 ) -> NewKeyObject:
-    """Create a key with the scopes, name and expiry of this one, which ends at once or after a grace period."""
+    """Create a key with the same scopes, name and expiry; the old one ends at once or after a grace period."""
     grace_seconds = 0 if body is None else body.grace_seconds
 
     def rotate() -> NewKeyObject:
@@ -101,7 +101,7 @@ async def rotate_key(
 
 @router.delete("/v1/tenants/{tenant}/keys/{key_id}")
 async def revoke_key(tenant: str, key_id: str, principal: AdminKey, state: State) -> KeyObject:
-    """Revoke a key at once."""
+    """Revoke a key immediately."""
 
     def revoke() -> KeyObject:
         if not state.keys.revoke(tenant, key_id, actor=principal.actor):
@@ -129,10 +129,10 @@ async def list_audit(
 
 
 async def find_tenant(state: ApiState, principal: Principal, name: str) -> TenantInfo:
-    """Return the tenant that an administrator asks for.
+    """Return the tenant that an administrator names.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: there is no tenant of this name.
     """
     tenant = await state.threads.manage(principal.tenant, state.tenants.get, name)
     if tenant is None:

@@ -1,4 +1,4 @@
-"""GET /v1/usage: what was used, by tenant, day and model."""
+"""GET /v1/usage: usage by tenant, day and model."""
 
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -34,7 +34,7 @@ async def get_usage(
     group_by: str = ",".join(_GROUPS),
     format: Literal["json", "csv"] | None = None,  # noqa: A002 - the parameter's name
 ) -> Response | UsageList:
-    """Return the usage of the key's tenant; for administrators of every tenant, or the one named.
+    """Return the usage of the key's tenant; administrators get that of all tenants, or of the one named.
 
     `from` and `to` are UTC days, both included; the default is the last 30 days.
     """
@@ -45,7 +45,7 @@ async def get_usage(
     whose, groups = _whose(principal, tenant), _groups(group_by)
 
     def lines() -> tuple[UsageLine, ...]:
-        with suppress(HeadmixServerError):  # what cannot be written now is missing, the rest is still true
+        with suppress(HeadmixServerError):  # what cannot be written now is missing from the report; the rest is correct
             state.usage.flush_for_reader()
         return state.usage_report.lines(tenant=whose, first=first, last=last, groups=groups)
 
@@ -57,7 +57,7 @@ async def get_usage(
 
 
 def _whose(principal: Principal, asked: str | None) -> str | None:
-    """Return the tenant to report on; None is all of them."""
+    """Return the tenant to report on; None means all."""
     if asked is None:
         return None if Scope.ADMIN in principal.scopes else principal.tenant
     if asked != principal.tenant:

@@ -1,4 +1,4 @@
-"""/v1/adapters/{name}/versions/{version}: what may be done with one version that is not the current one."""
+"""/v1/adapters/{name}/versions/{version}: operations on one version that is not the current one."""
 
 from typing import Annotated
 
@@ -33,7 +33,7 @@ async def restore_version(name: OwnName, version: Number, principal: AdaptersKey
 
 @router.delete("/v1/adapters/{name}/versions/{version}")
 async def delete_version(name: OwnName, version: Number, principal: AdaptersKey, state: State) -> AdapterDeleted:
-    """Delete one version; requests that run or wait with it finish."""
+    """Delete one version; running and queued requests that use it finish."""
     delete = state.library.delete_version
     gone = await state.threads.store(principal.tenant, delete, principal.tenant, name, version, actor=principal.actor)
     return AdapterDeleted(name=name, versions=[gone.version])

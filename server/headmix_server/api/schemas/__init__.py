@@ -1,1 +1,1 @@
-"""The shapes of request and response bodies; what OpenAPI shows."""
+"""The shapes of request and response bodies, as shown in OpenAPI."""

@@ -17,8 +17,8 @@ VersionNumber = Annotated[int, Field(ge=1), Whole]
 class AdapterObject(ResponseBody):
     """One version of an adapter. `resident` is the fastest tier that holds it; `created` is in Unix seconds.
 
-    `name` is what the caller sends as `model`: with the `owner` before it if that is another tenant. A `retired`
-    version is kept and cannot be named. `pinned` and `canary` are the name's.
+    `name` is what the caller sends as `model`: prefixed with the `owner` if that is another tenant. A `retired` version
+    is kept but cannot be named. `pinned` and `canary` apply to the name.
     """
 
     object: Literal["adapter"] = "adapter"
@@ -43,7 +43,7 @@ class AdapterObject(ResponseBody):
 
 
 class ExampleObject(ResponseBody):
-    """A prompt the adapter was trained for, and the answer or label to expect; a `chat` prompt is a user's message."""
+    """A prompt the adapter was trained for, and the expected answer or label; a `chat` prompt is a user's message."""
 
     prompt: str
     expect: str
@@ -53,7 +53,7 @@ class ExampleObject(ResponseBody):
 class AdapterDetails(AdapterObject):
     """One version with the example prompts and the training history of its artifact.
 
-    `training` is null if it is larger than this server shows; the artifact's file has it.
+    `training` is null if it exceeds this server's limit for responses; the artifact's file contains it.
     """
 
     training: dict[str, Any] | None
@@ -63,7 +63,7 @@ class AdapterDetails(AdapterObject):
 class AdapterList(ResponseBody):
     """Own adapters by name, then those shared by others; or versions, newest first.
 
-    `has_more` is true if more follow; a page ends early if labels make it large.
+    `has_more` is true if more follow; a page with large labels may be shorter than the limit.
     """
 
     object: Literal["list"] = "list"
@@ -81,13 +81,13 @@ class AdapterDeleted(ResponseBody):
 
 
 class RollbackRequest(RequestBody):
-    """Which version becomes current; absent: the previous one."""
+    """The version that becomes current; absent: the previous one."""
 
     version: VersionNumber | None = None
 
 
 class LoadRequest(RequestBody):
-    """Which version to bring to the device; absent: the current one."""
+    """The version to load onto the device; absent: the current one."""
 
     version: VersionNumber | None = None
 
@@ -95,7 +95,7 @@ class LoadRequest(RequestBody):
 def adapter_details(
     tenant: str, version: AdapterVersion, resident: Residency, description: Description
 ) -> AdapterDetails:
-    """Return the version as a tenant sees it who asks for it alone."""
+    """Return the version as a tenant sees it when requesting it alone."""
     fields = adapter_object(tenant, version, resident)
     examples = [ExampleObject(prompt=one.prompt, expect=one.expect, chat=one.chat) for one in description.examples]
     return AdapterDetails(**dict(fields), training=description.training, examples=examples)

@@ -1,4 +1,4 @@
-"""The bases of all bodies: what is read is understood in full or refused, what is written is typed."""
+"""The bases of all bodies: requests are understood in full or refused, responses are typed."""
 
 from types import MappingProxyType
 from typing import ClassVar
@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from headmix_server.api.schemas.neutral import Neutral, asks_for_nothing
 
 UNSUPPORTED = "unsupported_parameter"
-"""The type of a fault that names a parameter itself, in `ctx["name"]`, below the place where it was found."""
+"""The type of an error that names the parameter itself, in `ctx["name"]`, relative to the body that raised it."""
 
 _LONGEST_SHOWN = 64
 
@@ -18,9 +18,9 @@ _LONGEST_SHOWN = 64
 class RequestBody(BaseModel):
     """A body that is understood in full or refused.
 
-    `neutral` lists parameters that are not supported, with the values that ask for nothing. With `drops_null` null is
-    such a value of every unknown parameter: clients of many servers send every parameter they know. The first parameter
-    that is refused is the only one reported, however many there are.
+    `neutral` lists unsupported parameters, with the values that ask for nothing. With `drops_null`, null is such a
+    value for every unknown parameter: clients of many servers send every parameter they know. Only the first refused
+    parameter is reported, however many there are.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -59,32 +59,32 @@ class ResponseBody(BaseModel):
 
 
 def unsupported(name: str, message: str) -> PydanticCustomError:
-    """Return the fault of a parameter, raised by the body it stands in."""
+    """Return the error for an unsupported parameter, to be raised by the body that contains it."""
     return PydanticCustomError(UNSUPPORTED, "{message}", {"name": encodable(name[:_LONGEST_SHOWN]), "message": message})
 
 
 def encodable(text: str) -> str:
-    """Return a client's words as text that has bytes: JSON can write half of a surrogate pair, which has none."""
+    """Return a client's text in encodable form: JSON can hold half of a surrogate pair, which UTF-8 cannot encode."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def shown(text: str) -> str:
-    """Return a client's words as messages quote them: not more of them than one can read."""
+    """Return a client's text quoted for an error message, shortened to a readable length."""
     return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
 
 
 class ModelBody(RequestBody):
-    """A body that asks a model for something; `user` is whom the client asks it for."""
+    """A body for a model to work on; `user` is the end user on whose behalf the client asks."""
 
     model: str
     user: str | None = None
 
     @property
     def num_choices(self) -> int:
-        """How many completions it asks for."""
+        """How many completions it requests, for all its prompts together."""
         return 1
 
     @property
     def num_inputs(self) -> int | None:
-        """How many texts it has that nothing is generated for; None if it is not about such texts."""
+        """How many texts it has for which nothing is generated; None on routes that generate."""
         return None

@@ -9,7 +9,7 @@ from headmix_server.api.schemas.numbers import Whole
 
 
 class CanaryRequest(RequestBody):
-    """The version to try, and the percentage of the name's requests it gets."""
+    """The version to try, and the percentage of the name's requests that it receives."""
 
     version: Annotated[int, Field(ge=1), Whole]
     percent: Annotated[int, Field(ge=0, le=100), Whole]

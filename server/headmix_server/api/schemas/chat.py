@@ -18,10 +18,10 @@ class ChatRequest(SamplingBody):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
-        None, description="The rest of the context where it is absent."
+        None, description="Defaults to the rest of the context."
     )
     max_completion_tokens: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
-        None, description="The newer name of `max_tokens`; it wins."
+        None, description="The newer name of `max_tokens`, which it overrides."
     )
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
@@ -29,9 +29,9 @@ class ChatRequest(SamplingBody):
 
 
 class TopLogprob(ResponseBody):
-    """One of the most probable tokens at a position; `bytes` are what it adds to the text, perhaps part of a character.
+    """One of the most probable tokens at a position; `bytes` are what it adds to the text, maybe part of a character.
 
-    Null if it adds nothing: a special token.
+    Null if it adds nothing, as a special token does.
     """
 
     token: str
@@ -40,7 +40,7 @@ class TopLogprob(ResponseBody):
 
 
 class ChatTokenLogprob(TopLogprob):
-    """The chosen token, with the most probable ones."""
+    """The chosen token, and the most probable ones at its position."""
 
     top_logprobs: list[TopLogprob]
 
@@ -53,7 +53,7 @@ class ChatLogprobs(ResponseBody):
 
 
 class AssistantMessage(ResponseBody):
-    """The answer's message."""
+    """The message of a choice."""
 
     role: Literal["assistant"] = "assistant"
     content: str
@@ -61,7 +61,7 @@ class AssistantMessage(ResponseBody):
 
 
 class ChatChoice(ResponseBody):
-    """One answer."""
+    """One choice."""
 
     index: int
     message: AssistantMessage
@@ -70,7 +70,7 @@ class ChatChoice(ResponseBody):
 
 
 class ChatCompletion(ResponseBody):
-    """The whole answer."""
+    """The complete response."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -93,7 +93,7 @@ class ChatDelta(ResponseBody):
 
 
 class ChatChunkChoice(ResponseBody):
-    """What an event adds to one answer."""
+    """What an event adds to one choice."""
 
     index: int
     delta: ChatDelta
@@ -102,7 +102,7 @@ class ChatChunkChoice(ResponseBody):
 
 
 class ChatChunk(ResponseBody):
-    """One event of a streamed answer."""
+    """One event of a streamed response."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

@@ -1,4 +1,4 @@
-"""Bodies of /v1/classify, in vLLM's shape with two additions for heads of other kinds."""
+"""Bodies of /v1/classify, in vLLM's shape with two additions for other kinds of heads."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -10,7 +10,7 @@ from headmix_server.api.schemas.neutral import CLASSIFY, Neutral
 
 
 class ClassifyRequest(ModelBody):
-    """Classify one text or several."""
+    """Classify one or more texts."""
 
     neutral: ClassVar[Neutral] = CLASSIFY
     drops_null: ClassVar[bool] = True
@@ -25,10 +25,10 @@ class ClassifyRequest(ModelBody):
 
 
 class Classification(ResponseBody):
-    """One text's scores, in the order of the adapter's labels.
+    """The scores of one text, in the order of the adapter's labels.
 
-    `label` is the most probable. A multi-label head's `probs` are independent, and `labels` lists those of at least
-    0.5; a regression head's one entry in `probs` is the raw value.
+    `label` is the most probable one. The `probs` of a multi-label head are independent, and `labels` lists those of at
+    least 0.5; the single entry in the `probs` of a regression head is the raw value.
     """
 
     index: int
@@ -39,7 +39,7 @@ class Classification(ResponseBody):
 
 
 class ClassifyResponse(ResponseBody):
-    """All texts' scores, in the order of the request."""
+    """The scores of all texts, in the order of the request."""
 
     id: str
     object: Literal["list"] = "list"

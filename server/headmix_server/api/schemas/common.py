@@ -1,4 +1,4 @@
-"""What the bodies of several routes share: texts, stop strings, sampling parameters, usage."""
+"""Fields shared by the bodies of several routes: texts, stop strings, sampling parameters, usage."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -9,11 +9,11 @@ from headmix_server.api.schemas.body import ModelBody, RequestBody, ResponseBody
 from headmix_server.api.schemas.numbers import AllWhole, Whole
 
 LARGEST = 2**63 - 1
-"""Of an integer: what the messages to the engine can carry."""
+"""The largest integer that messages to the engine can carry."""
 
 
 def _require_unicode(text: str) -> str:
-    """JSON can write half of a surrogate pair, which is no character and has no bytes."""
+    """JSON can contain half of a surrogate pair, which is not a character and cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -31,7 +31,7 @@ def _require_printable(text: str) -> str:
 
 
 Name = Annotated[Text, AfterValidator(_require_printable)]
-"""A text of one line that people will read in lists and at terminals."""
+"""A single line of text, to be read in lists and on terminals."""
 
 
 def _as_list(value: object) -> object:
@@ -39,7 +39,7 @@ def _as_list(value: object) -> object:
 
 
 OneOrMore = BeforeValidator(_as_list, json_schema_input_type=str | list[str])
-"""On a field of several texts: one text alone is a list of one."""
+"""On a field of several texts: a single text is read as a list of one."""
 
 
 def _without_empty(stops: object) -> object:
@@ -53,14 +53,14 @@ StopStrings = Annotated[
     Field(max_length=16, fail_fast=True),
     BeforeValidator(_without_empty, json_schema_input_type=str | list[str]),
 ]
-"""An empty text stops nothing: clients send one where nothing was chosen."""
+"""An empty string stops nothing: clients send it when no stop string was set."""
 
 
 StopTokenIds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Field(max_length=64, fail_fast=True), AllWhole]
 
 
 LEAST_TEMPERATURE = 1e-8
-"""Above 0: scores are divided by it, and with much smaller ones they would overflow."""
+"""Above 0, since scores are divided by it: with much smaller values they would overflow."""
 
 LEAST_REPETITION_PENALTY = 0.01
 
@@ -77,19 +77,19 @@ Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_require_comput
 
 
 class StreamOptions(RequestBody):
-    """OpenAI's options of a stream, and vLLM's `continuous_usage_stats`."""
+    """OpenAI's stream options, and vLLM's `continuous_usage_stats`."""
 
     drops_null: ClassVar[bool] = True
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
     continuous_usage_stats: bool | None = Field(
-        None, description="With `include_usage`: every event has the usage of its choice so far."
+        None, description="With `include_usage`: every event reports the usage of its choice so far."
     )
 
 
 class SamplingBody(ModelBody):
-    """What both generation routes take; the last seven are extras that OpenAI's API does not have."""
+    """The parameters of both generation routes; those from `top_k` on are not part of OpenAI's API."""
 
     drops_null: ClassVar[bool] = True
 
@@ -123,18 +123,18 @@ class SamplingBody(ModelBody):
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream ends with the usage."""
+        """Whether a stream ends with an event that reports the usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
     def continuous_usage(self) -> bool:
-        """Whether every event of a stream carries the usage so far; as in vLLM, only together with `include_usage`."""
+        """Whether every event of a stream reports the usage so far; as in vLLM, only together with `include_usage`."""
         options = self.stream_options
         return self.include_usage and options is not None and bool(options.continuous_usage_stats)
 
 
 class Usage(ResponseBody):
-    """Token counts: prompts once each, completions over all choices."""
+    """Token counts: each prompt once, completions summed over all choices."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -148,6 +148,6 @@ class PromptTokensDetails(ResponseBody):
 
 
 class GenerationUsage(Usage):
-    """The counts of a generation."""
+    """Token counts of a generation."""
 
     prompt_tokens_details: PromptTokensDetails

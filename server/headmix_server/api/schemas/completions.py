@@ -23,10 +23,10 @@ class CompletionRequest(SamplingBody):
 
     prompt: PromptInput
     max_tokens: Annotated[int, Field(ge=0, le=LARGEST), Whole] | None = Field(
-        None, description="16 where it is absent; 0 only together with `echo`."
+        None, description="Defaults to 16; 0 is only allowed with `echo`."
     )
     logprobs: Annotated[Annotated[int, Field(ge=0, le=20), Whole] | None, BeforeValidator(_none_for_false)] = Field(
-        None, description="`false`, which means none in a chat, means none here too."
+        None, description="`false` means none, as in a chat completion."
     )
     echo: bool | None = None
 
@@ -37,12 +37,12 @@ class CompletionRequest(SamplingBody):
 
     @property
     def num_choices(self) -> int:
-        """Those of all prompts together."""
+        """See `ModelBody`."""
         return (self.n or 1) * len(self.prompts)
 
 
 class CompletionLogprobs(ResponseBody):
-    """One entry per token of `text`; `text_offset` is the character of `text` where the token begins."""
+    """One entry per token of `text`; `text_offset` is the character position in `text` where the token begins."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -60,7 +60,7 @@ class CompletionChoice(ResponseBody):
 
 
 class Completion(ResponseBody):
-    """The answer, or one event of a stream."""
+    """The response, or one event of a stream."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"

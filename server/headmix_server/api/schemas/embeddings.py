@@ -10,7 +10,7 @@ from headmix_server.api.schemas.prompt_input import PromptInput, as_prompts
 
 
 class EmbeddingRequest(ModelBody):
-    """Make one vector of each text, given as text or as token ids."""
+    """Embed one or more texts, each given as text or as token ids."""
 
     neutral: ClassVar[Neutral] = EMBEDDINGS
     drops_null: ClassVar[bool] = True
@@ -33,7 +33,7 @@ class EmbeddingRequest(ModelBody):
 
 
 class Embedding(ResponseBody):
-    """One text's vector: numbers, or the base64 of little-endian 32-bit floats."""
+    """The vector of one text: numbers, or the base64 of little-endian 32-bit floats."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -48,7 +48,7 @@ class EmbeddingUsage(ResponseBody):
 
 
 class EmbeddingResponse(ResponseBody):
-    """All texts' vectors, in the order of the request."""
+    """The vectors of all texts, in the order of the request."""
 
     object: Literal["list"] = "list"
     data: list[Embedding]

@@ -1,4 +1,4 @@
-"""The one shape of an error, for OpenAPI; bodies are made in `api.middleware.error_responses`."""
+"""The one shape of errors, for OpenAPI; `api.middleware.error_responses` builds the bodies."""
 
 from collections import defaultdict
 from typing import Any
@@ -18,18 +18,18 @@ class ErrorDetail(ResponseBody):
 
 
 class ErrorResponse(ResponseBody):
-    """Every response that is not a success."""
+    """Every response other than a success."""
 
     error: ErrorDetail
 
 
 def document_errors() -> dict[int | str, dict[str, Any]]:
-    """Return what OpenAPI says of errors: each status that one can have, with its codes."""
+    """Return the OpenAPI entries of errors: each possible status with its codes."""
     return {status: {"model": ErrorResponse, "description": text} for status, text in _describe_statuses().items()}
 
 
 def document_errors_beside_text(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the same of these statuses for a route whose success is no JSON, which `model` would be taken to be."""
+    """Return the entries of these statuses for a route with a non-JSON success, whose type `model` would inherit."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{ErrorResponse.__name__}"}}}
     texts = _describe_statuses()
     return {status: {"content": content, "description": texts[status]} for status in statuses}

@@ -14,7 +14,7 @@ Most = Annotated[int, Field(ge=0, le=LARGEST), Whole]
 
 
 class LimitChanges(RequestBody):
-    """Limits to set: 0 means no limit, null the server's default; limits you don't name stay as they are."""
+    """Limits to set: 0 means no limit, null the server's default; omitted limits are unchanged."""
 
     requests_per_minute: Most | None = None
     tokens_per_minute: Most | None = None
@@ -26,7 +26,7 @@ class LimitChanges(RequestBody):
 
 
 class OwnLimits(ResponseBody):
-    """What was set for the tenant; null is the default."""
+    """The limits set for the tenant; null means the server's default."""
 
     requests_per_minute: int | None
     tokens_per_minute: int | None

@@ -1,7 +1,7 @@
 """The messages of a conversation, in OpenAI's shape; text only.
 
-Clients send messages back as they got them, from this server or another, with fields that are notes of their own or
-empty. Those are accepted and have no effect; what would change the prompt is refused by name.
+Clients send messages back as they received them, from this server or another, with extra fields that hold their own
+notes or are empty. These are accepted and have no effect; fields that would change the prompt are refused by name.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from headmix_server.api.schemas.common import Text
 from headmix_server.api.schemas.neutral import MESSAGE, Neutral
 
 Ignored = Annotated[Any, AfterValidator(lambda _: None), Field(description="Accepted without effect.")]
-"""Not kept either: it may be of any size."""
+"""The value is not kept either, since it may be of any size."""
 
 _TEXT, _PARTS = "<text>", "<parts>"
 _TOOL_ROLES = ("tool", "function")
@@ -56,7 +56,7 @@ Content = Annotated[
 class ChatMessage(RequestBody):
     """One turn of the conversation; `content` is a text or a list of text parts, which are joined.
 
-    An assistant's turn without content is an empty text.
+    An assistant's turn without content counts as an empty text.
     """
 
     neutral: ClassVar[Neutral] = MESSAGE

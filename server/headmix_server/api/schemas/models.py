@@ -1,4 +1,4 @@
-"""Bodies of /v1/models: OpenAI's model object with what an adapter has beyond it."""
+"""Bodies of /v1/models: OpenAI's model object with additional fields for adapters."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ Capability = Literal["generation", "classification", "embedding"]
 class ModelObject(ResponseBody):
     """The base (`parent` null) or one of the tenant's adapters, at its current version.
 
-    `capabilities` lists what you can ask of it; adapters of an encoder base classify.
+    `capabilities` lists the kinds of requests it serves; adapters of an encoder base classify.
     """
 
     id: str
@@ -32,7 +32,7 @@ class ModelObject(ResponseBody):
 class ModelList(ResponseBody):
     """The base first, then the tenant's adapters by name, then those shared with it.
 
-    `has_more` is true if more follow: ask for them with `after`, the last entry's id.
+    `has_more` is true if more follow: request them with `after`, the last entry's id.
     """
 
     object: Literal["list"] = "list"

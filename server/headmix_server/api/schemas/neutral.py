@@ -1,14 +1,14 @@
-"""Parameters that other servers have and this one has not, with the values that ask for nothing.
+"""Parameters that other servers support and this one does not, with the values that ask for nothing.
 
-Client libraries send these values unasked, so they are accepted and dropped; any other value would change the output
-and is refused by name. docs/api.md lists them and is checked against these tables.
+Client libraries send these values by default, so they are accepted and dropped; any other value would change the output
+and is refused by name. docs/api.md lists them, and a test compares it with these tables.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 Neutral = Mapping[str, tuple[object, ...]]
-"""Values that ask for nothing, by parameter. Null always does, where `RequestBody.drops_null` says so."""
+"""Values that ask for nothing, by parameter. Null always does if `RequestBody.drops_null` is set."""
 
 GENERATION: Neutral = MappingProxyType(
     {
@@ -26,7 +26,7 @@ GENERATION: Neutral = MappingProxyType(
         "use_beam_search": (False,),
     }
 )
-"""On both generation routes: OpenAI's, and vLLM's at their defaults."""
+"""On both generation routes: OpenAI's parameters, and vLLM's at their defaults."""
 
 COMPLETIONS: Neutral = MappingProxyType({**GENERATION, "add_special_tokens": (True,), "best_of": (1,), "suffix": ("",)})
 
@@ -68,5 +68,5 @@ EMBEDDINGS: Neutral = MappingProxyType({**CLASSIFY, "embed_dtype": ("float32",),
 
 
 def asks_for_nothing(value: object, neutral: tuple[object, ...]) -> bool:
-    """Return whether the value is one of the neutral ones; unlike in Python, `true` is not 1."""
+    """Return whether the value is one of the neutral ones; unlike in Python, `true` does not equal 1."""
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)

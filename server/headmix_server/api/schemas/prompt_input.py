@@ -1,7 +1,7 @@
-"""What a prompt or an input may be: one text or several, each as text or as token ids.
+"""The forms of a prompt or an input: one text or several, each as text or as token ids.
 
-The four shapes are distinguished by their first entry before anything is validated, so that a wrong body is one fault
-and not one for each entry and shape.
+The first entry distinguishes the four shapes before anything is validated, so that a malformed body gives one error
+rather than one per entry and shape.
 """
 
 from array import array
@@ -47,7 +47,7 @@ PromptInput = Annotated[
 
 
 class TooManyIds(Sequence[int]):
-    """Token ids that are more than any context and so were left where they were read; their number is known."""
+    """More token ids than any context holds; they were left in the worker, and only their number is known."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -55,12 +55,12 @@ class TooManyIds(Sequence[int]):
     def __len__(self) -> int:
         return self._number
 
-    def __getitem__(self, index: object) -> Any:  # noqa: ANN401 - as the protocol has it
+    def __getitem__(self, index: object) -> Any:  # noqa: ANN401 - the protocol's signature
         raise TypeError("these token ids were not kept")
 
 
 def as_prompts(given: str | list[str] | list[int] | list[list[int]]) -> list[str | Sequence[int]]:
-    """Return the texts of a `PromptInput`, one per entry; of a large body, token ids are arrays (`body_job`)."""
+    """Return the texts of a `PromptInput`, one per entry; in a large body, token ids are arrays (`body_job`)."""
     if isinstance(given, str | array | TooManyIds):
         return [given]
     if given and isinstance(given[0], int):

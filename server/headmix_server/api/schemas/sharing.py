@@ -12,7 +12,7 @@ MOST_TENANTS = 1000
 
 
 class SharingRequest(RequestBody):
-    """Whom to share an adapter with: the tenants named, or everyone."""
+    """The tenants to share an adapter with, or everyone."""
 
     tenants: Annotated[list[Text], Field(max_length=MOST_TENANTS, fail_fast=True)] | None = None
     everyone: Literal[True] | None = None
@@ -25,7 +25,7 @@ class SharingRequest(RequestBody):
 
 
 class SharingObject(ResponseBody):
-    """Whom an adapter is shared with; nobody if `everyone` is false and `tenants` empty."""
+    """Who an adapter is shared with; no one if `everyone` is false and `tenants` is empty."""
 
     object: Literal["adapter.sharing"] = "adapter.sharing"
     name: str

@@ -22,7 +22,7 @@ class TenantRequest(RequestBody):
 
 
 class TenantObject(ResponseBody):
-    """A tenant; `keys` counts those not revoked."""
+    """A tenant; `keys` counts its keys that are not revoked."""
 
     object: Literal["tenant"] = "tenant"
     name: str
@@ -46,7 +46,7 @@ class KeyRequest(RequestBody):
 
 
 class RotateRequest(RequestBody):
-    """How long the old key stays valid next to its successor, in seconds."""
+    """How long the old key remains valid alongside its successor, in seconds."""
 
     grace_seconds: Annotated[int, Field(ge=0, le=LONGEST_GRACE_SECONDS), Whole] = 0
 
@@ -67,7 +67,7 @@ class KeyObject(ResponseBody):
 
 
 class NewKeyObject(KeyObject):
-    """A key just made, with its text: the only time it is shown."""
+    """A new key with its text, which is shown only this once."""
 
     key: str
 
@@ -120,7 +120,7 @@ def key_object(info: KeyInfo) -> KeyObject:
 
 
 def new_key_object(new: NewKey) -> NewKeyObject:
-    """Return a key just made as its owner sees it once."""
+    """Return a new key as its owner sees it once."""
     return NewKeyObject(key=new.plaintext, **key_object(new.info).model_dump())
 
 

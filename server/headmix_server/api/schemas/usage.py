@@ -11,7 +11,7 @@ from headmix_server.tenancy.usage.report import UsageLine
 
 
 class UsageObject(ResponseBody):
-    """The usage of one group; a group that was not requested is null. `model` is the base's name or an adapter's."""
+    """The usage of one group; fields not in `group_by` are null. `model` is the base's name or an adapter's."""
 
     object: Literal["usage.line"] = "usage.line"
     tenant: str | None
@@ -24,7 +24,7 @@ class UsageObject(ResponseBody):
 
 
 class UsageList(ResponseBody):
-    """Usage of the days `first` to `last`, UTC."""
+    """Usage from the day `first` to the day `last`, UTC."""
 
     object: Literal["list"] = "list"
     first: date
@@ -36,7 +36,7 @@ COLUMNS = tuple(name for name in UsageObject.model_fields if name != "object")
 
 
 def usage_object(line: UsageLine, base: str) -> UsageObject:
-    """Return one line in clients' words; `base` is the name of the base alone."""
+    """Return one line as clients see it; `base` is the name that stands for the base alone."""
     used = line.used
     return UsageObject(
         tenant=line.tenant,
@@ -50,7 +50,7 @@ def usage_object(line: UsageLine, base: str) -> UsageObject:
 
 
 def usage_csv(lines: Sequence[UsageObject]) -> str:
-    """Return the lines under a line of column names."""
+    """Return the lines as CSV, below a line of column names."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
@@ -59,5 +59,5 @@ def usage_csv(lines: Sequence[UsageObject]) -> str:
 
 
 def _cell(value: str | int | None) -> str | int | None:
-    """Return a cell that no spreadsheet takes for a formula, whatever a base is called."""
+    """Return a cell that no spreadsheet interprets as a formula, whatever a base is called."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -1,6 +1,6 @@
-"""Whether this server could ever hold an adapter, judged when it is uploaded rather than by its first request.
+"""Whether this server could ever load an adapter, checked at upload rather than by its first request.
 
-Sizes are the least the engine can make of a file; what is near the limit, the engine judges when it loads it.
+Sizes are lower bounds of what the engine will need; near the limit, the engine decides when it loads the adapter.
 """
 
 from headmix_adapters.artifact import Artifact
@@ -9,14 +9,14 @@ from headmix_server.core.messages import EngineReady
 from headmix_server.core.setting_names import called
 
 NARROW, WIDE = 2, 4
-"""Bytes of a number of layers that are all bfloat16, and of any others, where they are kept as they are stored."""
+"""Bytes per number, kept as stored, of an adapter whose layers are all bfloat16 and of any other."""
 
 
 def require_room(artifact: Artifact, ready: EngineReady | None) -> None:
-    """Refuse an artifact whose numbers are more than the memory for adapters; without an engine nothing is known.
+    """Refuse an artifact that exceeds the memory for adapters; without a running engine, its limits are unknown.
 
     Raises:
-        AdapterTooLarge: they are.
+        AdapterTooLarge: it exceeds that memory.
     """
     if ready is None:
         return

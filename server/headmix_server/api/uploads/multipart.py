@@ -1,6 +1,6 @@
-"""An upload's multipart body, written to its place as it arrives: memory stays flat, and the bytes move once.
+"""The multipart body of an upload, written to the store as it arrives: memory stays flat, bytes are written once.
 
-Owns the form of the body: text fields, and one part named `file`. What the file holds is judged elsewhere.
+Owns the form of the body: text fields, and one part named `file`. The content of the file is verified elsewhere.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,15 +17,15 @@ from headmix_server.core.errors import InvalidRequest, UnsupportedParameter
 FILE_FIELD = "file"
 MAX_FIELD_BYTES = 4096
 MAX_BOUNDARY_BYTES = 256
-"""The longest boundary the parser takes; RFC 2046 allows 70."""
+"""The longest boundary that the parser accepts; RFC 2046 allows 70."""
 LONG_FIELDS: Mapping[str, int] = MappingProxyType({"config": 64 * 1024})
-"""Text fields that hold a document rather than a word, and the bytes they may have."""
+"""Text fields that contain a document rather than a word, with their maximum bytes."""
 
 Sink = Callable[[bytes], None]
 
 
 class UploadForm:
-    """Parses one body. `fields` holds the text fields, `has_file` says whether the file came."""
+    """Parses one body. `fields` holds the text fields; `has_file` is true once the file has arrived."""
 
     def __init__(self, content_type: str, known: frozenset[str], sink: Sink) -> None:
         kind, options = parse_options_header(content_type)
@@ -58,10 +58,10 @@ class UploadForm:
         )
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body.
+        """Parse the next bytes of the body.
 
         Raises:
-            InvalidRequest: the body is not well-formed, or a field is unknown, given twice or too long.
+            InvalidRequest: the body is malformed, or a field is unknown, repeated or too long.
             HeadmixServerError: what the sink raises.
         """
         try:
@@ -127,10 +127,10 @@ def _bounded(header: bytes) -> bytes:
 
 
 async def receive_form(request: Request, known: frozenset[str], sink: Sink, threads: Threads) -> Mapping[str, str]:
-    """Read the request's body; the file's bytes go to `sink`, in threads; the text fields are returned.
+    """Read the request's body, pass the file's bytes to `sink` in threads, and return the text fields.
 
     Raises:
-        ClientGone: the client left before the end.
+        ClientGone: the client disconnected before the end.
         HeadmixServerError: as `UploadForm.feed` and `finish`.
     """
     form = UploadForm(request.headers.get("content-type", ""), known, sink)

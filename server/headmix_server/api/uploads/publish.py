@@ -1,4 +1,4 @@
-"""From an upload to a version: received, verified against the base, stored and named, or refused with every fault."""
+"""Turns an upload into a version: received, verified against the base, stored and named, or refused with all errors."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ from headmix_server.tenancy.keys.principal import Principal
 from headmix_server.text.vocabulary.extended import AddedTokensError
 
 MIB = 1024 * 1024
-_FORM_BYTES = 128 * 1024  # room for the form around the file
+_FORM_BYTES = 128 * 1024  # for the form's parts around the file
 _FIELDS = frozenset({"name", "allow_base_mismatch", "current"}) | conversion.FIELDS
 _COPY_BYTES = MIB
 _BOOLEANS = {"true": True, "false": False}
@@ -33,7 +33,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What the form asks for next to its file."""
+    """What the form requests besides its file."""
 
     by: Principal
     name: str
@@ -43,7 +43,7 @@ class _Order:
 
 
 async def receive_and_publish(request: Request, state: ApiState, principal: Principal) -> Published:
-    """Take in the upload and make it the name's current version.
+    """Receive the upload and make it a version of the name, the current one unless the form says otherwise.
 
     Raises:
         PayloadTooLarge, InvalidRequest, InvalidAdapter, RateLimitExceeded, InsufficientStorage, StorageUnavailable:
@@ -73,7 +73,7 @@ def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
 
 
 def _declared_length(request: Request, max_bytes: int) -> int | None:
-    """Return the bytes of the body where the client says; refuse what is too much whatever it is, ahead of them."""
+    """Return the body's declared length, if any; refuse a body that is certainly too large before it is read."""
     declared = request.headers.get("content-length", "")
     if not declared.isdecimal():
         return None
@@ -84,9 +84,9 @@ def _declared_length(request: Request, max_bytes: int) -> int | None:
 
 @contextmanager
 def _receiving(state: ApiState, tenant: str, declared: int | None) -> Iterator[tuple[IncomingUpload, Upload]]:
-    """Give an upload whose bytes count against the tenant's quota as they arrive.
+    """Yield an upload whose bytes count against the tenant's quota as they arrive.
 
-    What the quota has no room for whatever it is, is refused ahead of its bytes.
+    An upload that certainly exceeds the quota is refused before its bytes arrive.
     """
     quota, catalog = _quota(state, tenant), state.library.catalog
     least = 0 if declared is None else max(0, declared - _FORM_BYTES)
@@ -109,10 +109,10 @@ def _quota(state: ApiState, tenant: str) -> Quota:
 async def _convert_and_publish(
     request: Request, state: ApiState, order: _Order, incoming: IncomingUpload, upload: Upload
 ) -> Published:
-    """A PEFT LoRA: its config came with it, and what is stored is the artifact it equals.
+    """Convert a PEFT LoRA, whose config came with it, and store the artifact that is equivalent to it.
 
     Raises:
-        ClientGone: the client left before the conversion ended; its process has ended, too.
+        ClientGone: the client disconnected during the conversion, whose process has ended.
     """
     await state.threads.store(order.by.tenant, upload.finish)
     async with state.threads.within(state.library.store.workspace()) as folder:
@@ -121,7 +121,7 @@ async def _convert_and_publish(
         work = convert(state.base, order.by.tenant, upload.path, order.fields, out, allow_mismatch=order.allow_mismatch)
         await until_disconnected(request, work)
         await state.threads.receive(upload.discard)
-        incoming.shrink()  # what counts from here on is what was made
+        incoming.shrink()  # from here on, the converted artifact counts instead of the upload
         return await state.threads.store(order.by.tenant, _publish_file, state, order, incoming, out)
 
 
@@ -149,11 +149,11 @@ def _publish(state: ApiState, order: _Order, upload: Upload) -> Published:
 
 
 def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> AdapterRecord:
-    """Return the record of a finished upload, if it is sound and fits the base.
+    """Return the record of a finished upload that is valid and fits the base.
 
     Raises:
-        InvalidAdapter: with every fault.
-        AdapterTooLarge: this server could never hold it.
+        InvalidAdapter: it is not; the error lists all reasons.
+        AdapterTooLarge: this server could never load it.
     """
     limits = artifact_limits(state.settings)
     try:
