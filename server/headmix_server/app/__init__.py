@@ -1,1 +1,1 @@
-"""The program: the only place that joins the parts, from an empty data folder to a server that answers."""
+"""The program: the only place that assembles the parts, from an empty data folder to a running server."""

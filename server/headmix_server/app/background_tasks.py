@@ -1,7 +1,7 @@
-"""What the API process does now and then next to serving: writing when keys were last used and what tenants used,
-trying once more to free what deletions left where that failed, and removing what is too old of the audit.
+"""Periodic work of the API process besides serving: it writes when keys were last used and what tenants used, retries
+freeing what deletions left behind, and removes old rows of the audit.
 
-Nothing that fails here ends anything. What could not be written is kept in memory, bounded, and written the next time.
+No failure here ends anything. What could not be written stays in memory, within bounds, and is written the next time.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ FLUSH_SECONDS = 60.0
 
 
 class BackgroundTasks:
-    """Runs until it is cancelled, and once more on the way out, so that a stop forgets nothing."""
+    """Runs until it is cancelled, and writes once more on the way out, so that a stop loses nothing."""
 
     def __init__(
         self, keys: Keys, library: Library, usage: UsageMeter, audit: AuditLog, *, seconds: float = FLUSH_SECONDS
@@ -32,7 +32,7 @@ class BackgroundTasks:
         self._seconds = seconds
 
     async def run(self) -> None:
-        """Work every `seconds`; what fails is logged and done the next time."""
+        """Work every `seconds`; what fails is logged and retried the next time."""
         try:
             while True:
                 await asyncio.sleep(self._seconds)
@@ -49,7 +49,7 @@ class BackgroundTasks:
 
 
 def flush_for_good(usage: UsageMeter) -> None:
-    """Write what tenants used, for the last time: what cannot be written is lost, and the log has every count of it."""
+    """Write what tenants used, for the last time. What cannot be written is lost, and the log has all its counts."""
     if _try("usage not written", usage.flush):
         return
     for tenant, day, adapter, used in usage.unwritten():
@@ -57,7 +57,7 @@ def flush_for_good(usage: UsageMeter) -> None:
 
 
 def _try(failure: str, work: Callable[[], None]) -> bool:
-    """Do a piece of work and return whether it succeeded; where it does not, the log says what has failed."""
+    """Do a piece of work and return whether it succeeded; a failure is logged."""
     log = get_logger("housekeeping")
     try:
         work()

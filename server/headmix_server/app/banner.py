@@ -1,6 +1,6 @@
-"""What the person who started the server reads: where it is, what it serves, and commands to paste.
+"""The startup banner: where the server listens, what it serves, and commands to paste.
 
-Text only, on stdout; the log is elsewhere (stderr).
+Plain text on stdout; the log goes to stderr.
 """
 
 import json
@@ -18,10 +18,10 @@ from headmix_server.catalog.version import AdapterVersion
 from headmix_server.tenancy.keys.admin_key import FILE_NAME
 
 MAX_LISTED = 20
-"""Adapters that are listed and get a command; a catalog may hold thousands."""
+"""The number of adapters that are listed and get a command; a catalog may contain thousands."""
 MAX_EXPECTED = 100
 DEFAULT_URL = "http://127.0.0.1:8000"
-"""The command line's default server."""
+"""The command line's default URL."""
 MAX_TOKENS = 64
 
 BASE_QUESTION = "What is the capital of France?"
@@ -32,11 +32,11 @@ TEXT = "A text to classify."
 
 @dataclass(frozen=True, slots=True)
 class Banner:
-    """Everything the banner shows.
+    """Everything that the banner shows.
 
-    `adapters` are the first of `num_adapters`; `examples` has the first prompt each brings, by digest. `new_key` is the
-    admin key where this start made it; `data_dir` None means keys are off. `program` is the command line's name where
-    it finds the key by itself.
+    `adapters` are the first of `num_adapters`; `examples` has the first example prompt of each, by digest. `new_key` is
+    the admin key if this start created it; `data_dir` None means that keys are off. `program` is the command line's
+    name if it can find the key by itself.
     """
 
     url: str
@@ -51,7 +51,7 @@ class Banner:
     program: str | None = None
 
     def print(self, console: Console) -> None:
-        """Write the banner; commands are never wrapped, so that they can be pasted."""
+        """Print the banner; commands are never wrapped, so that they can be pasted."""
         for line in self._lines():
             console.print(line, soft_wrap=True, highlight=False)
 
@@ -85,7 +85,7 @@ class Banner:
             yield "without curl, from this folder", f"{self.program}{server} {asked}"
 
     def _command(self, adapter: AdapterVersion) -> tuple[str, str]:
-        """Return a command with the first prompt the adapter brings, and what to expect of it."""
+        """Return a command with the adapter's first example prompt, and the expected result."""
         example = self.examples.get(adapter.digest)
         expected = "" if example is None or not example.expect else f": expect {_short(example.expect)}"
         prompt = None if example is None else example.prompt
@@ -112,7 +112,7 @@ def _fact(name: str, value: str) -> Text:
 
 
 def _short(text: str) -> str:
-    """The text as part of a comment: one line, that steers no terminal, and not a long one."""
+    """Return the text for use in a comment: a single short line without control characters."""
     line = printable(text)
     return line if len(line) <= MAX_EXPECTED else f"{line[:MAX_EXPECTED]}..."
 

@@ -1,6 +1,6 @@
-"""What follows from a change of the catalog: pins that move, and metrics of what is gone.
+"""The consequences of changes in the catalog: pins are updated, and metrics of deleted adapters are removed.
 
-The only place that says so; code that changes the catalog knows nothing of it.
+All of them are here; code that changes the catalog does not know them.
 """
 
 from typing import assert_never
@@ -11,14 +11,14 @@ from headmix_server.services.pinning import Pinning
 
 
 class CatalogObserver:
-    """Told of each change, in any thread."""
+    """Called with each change, in any thread."""
 
     def __init__(self, metrics: Metrics, pinning: Pinning) -> None:
         self._metrics = metrics
         self._pinning = pinning
 
     def __call__(self, tenant: str, name: str, change: Change) -> None:
-        """Take in one change."""
+        """Handle one change."""
         match change:
             case Change.DELETED:
                 self._metrics.adapter_deleted(tenant, name)
@@ -34,7 +34,7 @@ class CatalogObserver:
             ):
                 self._pinning.catalog_changed()
             case Change.PINNED:
-                pass  # by `Pinning.pin`, which has the adapter on the device already
+                pass  # done by `Pinning.pin`, which has already loaded the adapter
             case (
                 Change.VERSION_READY
                 | Change.VERSION_DELETED
@@ -42,6 +42,6 @@ class CatalogObserver:
                 | Change.CANARY_ENDED
                 | Change.SHARED
             ):
-                pass  # neither what is current nor what is pinned has changed
+                pass  # neither the current version nor the pins have changed
             case _:
                 assert_never(change)

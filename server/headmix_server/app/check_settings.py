@@ -1,6 +1,6 @@
-"""What can be said of the settings' values before anything is opened: whether their URLs and folders can be used.
+"""Checks the settings' values before anything is opened: whether their URLs and folders are usable.
 
-Each part judges its own URL. Nothing is connected to.
+Each part checks its own URL. Nothing is connected to.
 """
 
 import os
@@ -13,10 +13,10 @@ from headmix_server.tenancy.limits.rates import RateStorageError, open_storage
 
 
 def check_settings(settings: Settings) -> None:
-    """Judge the settings.
+    """Check the settings.
 
     Raises:
-        SettingError: it names every one that has a value it cannot have.
+        SettingError: it names every setting with an invalid value.
     """
     faults = []
     for check in (_check_database, _check_artifacts, _check_limits_storage, _check_preload):

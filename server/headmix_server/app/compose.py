@@ -1,6 +1,6 @@
-"""The parts of the API process, opened in order and joined: base, keys, artifacts, text, engine client.
+"""Opens the parts of the API process in order and connects them: base, keys, artifacts, text, engine client.
 
-Everything here blocks and is called from a thread; what runs on the event loop is `server`'s.
+Everything here blocks and is called from a thread; `server` owns what runs on the event loop.
 """
 
 import shlex
@@ -55,7 +55,7 @@ from headmix_server.text.workers.worker_process import WorkerProcess
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the program holds while it runs. `new_key` is the admin key where this start made it."""
+    """What the program holds while it runs. `new_key` is the admin key if this start created it."""
 
     state: ApiState
     folder: DataFolder
@@ -74,7 +74,7 @@ class Parts:
             ).publish_all(state.settings.preload)
 
     def engine_died(self) -> None:
-        """Note in the metrics that the engine is gone and another will take its place."""
+        """Record in the metrics that the engine has died and a new one will replace it."""
         self.reports.engine_lost()
         self.state.metrics.engine_restarted()
 
@@ -97,13 +97,13 @@ class Parts:
         )
 
     def close(self) -> None:
-        """Write what the last requests used and end what is being freed."""
+        """Write what the last requests used, and finish freeing artifacts."""
         flush_for_good(self.state.usage)
         self.state.library.close()
 
 
 def _program(data_dir: Path) -> str | None:
-    """Return how the command line was called, where run again in this folder it finds the data folder by its name."""
+    """Return the command line's name if, run in this folder, it finds the data folder by default; else None."""
     if data_dir.parent != Path.cwd() or not data_dir.name.startswith(".headmix"):
         return None
     called = sys.argv[0]
@@ -112,7 +112,7 @@ def _program(data_dir: Path) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """The base with what reads and writes its texts."""
+    """The base, with its tokenizer and chat template."""
 
     resolved: ResolvedBase
     tokenizer: Tokenizer
@@ -130,7 +130,7 @@ def _read_base(settings: Settings, is_stopping: Callable[[], bool]) -> _Base:
 
 
 def _text_workers(settings: Settings, folder: Path, metrics: Metrics) -> WorkerPool:
-    """Return the workers; each is started when there is something to do for it."""
+    """Return the pool of text workers; each worker starts with its first job."""
     memory = settings.text_worker_mib * MIB
     return WorkerPool(
         [WorkerProcess(folder, memory) for _ in range(settings.text_workers)],
@@ -140,12 +140,12 @@ def _text_workers(settings: Settings, folder: Path, metrics: Metrics) -> WorkerP
 
 
 def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping: Callable[[], bool]) -> Parts:
-    """Open everything but the engine on a claimed database; the first start with a GGUF base converts it here.
+    """Open everything except the engine on a claimed database; the first start with a GGUF base converts it here.
 
     Raises:
         StartStopped: `is_stopping` became true during the conversion.
-        SettingError: the base, its tokenizer or template, or the bucket cannot be what the settings name.
-        StartError: the database does not answer, the data folder cannot be used, or one does not fit the other.
+        SettingError: the base, its tokenizer or template, or the bucket is not usable as set.
+        StartError: the database does not respond, the data folder cannot be used, or the two do not belong together.
     """
     read = _read_base(settings, is_stopping)
     base, tokenizer = read.resolved, read.tokenizer

@@ -1,4 +1,4 @@
-"""The conversion of the base at the first start: shows its progress, and a stop ends it."""
+"""The conversion of the base at the first start: shows its progress, and lets a stop interrupt it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ LOG_SECONDS = 10.0
 def watch_conversion(
     log_format: LogFormat, is_stopping: Callable[[], bool], *, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[OnProgress]:
-    """Give what hears of a conversion: a bar where a person reads the log, else a line every ten seconds.
+    """Yield a progress callback: it draws a bar on a terminal, or else logs a line every ten seconds.
 
     It raises StartStopped once `is_stopping` is true.
     """

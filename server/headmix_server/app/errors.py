@@ -1,4 +1,4 @@
-"""Why the program cannot go on, in words for the person who started it."""
+"""Why the program cannot continue, in words for the person who started it."""
 
 from collections.abc import Iterable
 
@@ -6,22 +6,22 @@ from headmix_server.core.setting_names import called
 
 
 class StartError(Exception):
-    """The server cannot start; the message says why and, where it can, what helps."""
+    """The server cannot start; the message gives the reason and, if possible, the remedy."""
 
 
 class SettingError(StartError):
-    """A setting has a value it cannot have; the message names it and says what it takes."""
+    """A setting has an invalid value; the message names the setting and says what it takes."""
 
     def __init__(self, name: str, fault: object) -> None:
         super().__init__(f"{called(name)} {fault}")
 
 
 class SettingErrors(SettingError):
-    """More than one setting has a value it cannot have."""
+    """More than one setting has an invalid value."""
 
     def __init__(self, errors: Iterable[SettingError]) -> None:
         StartError.__init__(self, "; ".join(map(str, errors)))
 
 
 class StartStopped(Exception):
-    """The server was told to stop before it had started."""
+    """The server was stopped before it had started."""

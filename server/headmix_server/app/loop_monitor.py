@@ -1,8 +1,8 @@
-"""How late the event loop is: measured all the time, exported as a metric, and logged when it is too much.
+"""The lag of the event loop: measured continuously, exported as a metric, and logged if it is too high.
 
-Everything the API process does for a client passes through one loop, so whatever blocks it stalls everybody. A timer
-that runs late is what every client would have noticed. The CPU time of the loop's own thread over the same span tells
-the cause: about the lag itself, and the loop was computing; far less, and the machine or another thread held it up.
+Everything the API process does for a client passes through one loop, so whatever blocks it stalls every client, for as
+long as a timer runs late. The CPU time of the loop's own thread over the same span reveals the cause: if it is about
+the lag itself, the loop was computing; if far less, the machine or another thread delayed it.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from headmix_server.core.observability.logging import get_logger
 
 INTERVAL_SECONDS = 0.1
 LOG_SECONDS = 10.0
-"""At most one line in so many seconds; the next one sums up those that were left out."""
+"""At most one line per this many seconds; the next one sums up those that were omitted."""
 
 
 class LoopMonitor:
-    """Measures the loop it runs on until it is cancelled. `observe` gets every lag, in seconds; `bound` is logged."""
+    """Measures its own event loop until cancelled. `observe` gets every lag in seconds; any over `bound` is logged."""
 
     def __init__(
         self,

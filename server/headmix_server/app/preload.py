@@ -1,8 +1,8 @@
-"""The preload folder: each `*.safetensors` in it becomes an adapter of tenant `default`, named by its file.
+"""The preload folder: each `*.safetensors` in it becomes an adapter of the tenant `default`, named after its file.
 
-Owns the rule that a file never displaces what a user did. A record in the data folder says which digest each file led
-to last: while that is still the current version, a changed file replaces it; once a user has uploaded or rolled back,
-the name is the user's.
+Owns the rule that a file never replaces what a user did. A record in the data folder keeps the digest that each file
+was last published as: as long as that is the current version, a changed file replaces it; once a user has uploaded or
+rolled back, the name belongs to the user.
 """
 
 import json
@@ -23,8 +23,8 @@ CHUNK_BYTES = 1 << 20
 class Preload:
     """Publishes the files of one folder.
 
-    `record` is the file that remembers what was published. `verify` judges an upload as the API does, and refuses it
-    by `InvalidAdapter`; no file may be larger than `max_bytes`.
+    `record` is the file that records what was published. `verify` checks an upload as the API does, and raises
+    `InvalidAdapter` for an invalid one; no file may be larger than `max_bytes`.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Preload:
         self._log = get_logger("preload")
 
     def publish_all(self, folder: Path) -> None:
-        """Publish every file of the folder by name; a bad file is logged and the others go on."""
+        """Publish every file of the folder, ordered by name; a bad file is logged and does not stop the others."""
         files = sorted(folder.glob("*.safetensors"))
         if not files:
             self._log.error("nothing to preload", folder=str(folder), is_folder=folder.is_dir())
@@ -72,7 +72,7 @@ class Preload:
                 while data := source.read(CHUNK_BYTES):
                     upload.write(data)
             upload.finish()
-            # The copy is judged, not the file: that one may change meanwhile.
+            # The copy is verified, not the file, which may change in the meantime.
             version = self._library.publish(TENANT, file.stem, upload, self._verify(upload)).version
         self._log.info("preloaded", name=version.reference, digest=version.digest)
 
@@ -82,7 +82,7 @@ class Preload:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError):
-            # Without it no name counts as ours to replace, which errs on the users' side.
+            # Without it no name counts as preloaded, so users' versions are never replaced.
             self._log.warning("the record of what was preloaded cannot be read", file=str(self._record))
             return {}
         return {str(name): str(digest) for name, digest in content.items()} if isinstance(content, dict) else {}

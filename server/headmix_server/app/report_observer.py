@@ -1,8 +1,8 @@
-"""Reports of the engine become metrics: it knows digests only, the metrics want tenants and names.
+"""Turns the engine's reports into metrics: reports contain only digests, metrics need tenants and names.
 
-Owns the moment to ask the catalog for names, and what for: several reports come every second, and of a long catalog few
-adapters are on the device or asked for. The catalog is asked in a thread, after the report was taken in: so the
-reader of reports never waits for the database, and where that is unavailable the names known so far stand.
+Owns when the catalog is asked for names, and for which: several reports arrive per second, and only a few adapters of a
+large catalog are loaded or requested. The catalog is read in a thread after a report was handled, so that reports never
+wait for the database; while it is unavailable, the names known so far are used.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ Names = Mapping[str, tuple[tuple[str, str], ...]]
 
 
 class ReportObserver:
-    """Hands the engine's reports to the metrics, with the names of their adapters.
+    """Passes the engine's reports to the metrics, with the names of their adapters.
 
-    Used on one event loop. Names that could not be read are asked for again after `retry_seconds`.
+    Used on one event loop. Names that could not be read are requested again after `retry_seconds`.
     """
 
     def __init__(self, catalog: Catalog, metrics: Metrics, *, retry_seconds: float = RETRY_SECONDS) -> None:
@@ -32,30 +32,30 @@ class ReportObserver:
         self._names: Names = {}
         self._as_of = metrics.deletions
         self._asked = frozenset[str]()
-        self._wanted = frozenset[str]()  # digests of the last reports
+        self._wanted = frozenset[str]()  # digests in the last reports
         self._resident: Sequence[ResidentAdapter] = ()
         self._due = False
         self._looking: asyncio.Task[None] | None = None
         self._log = get_logger("metrics")
 
     def __call__(self, report: EngineReport) -> None:
-        """Take in one report."""
+        """Handle one report."""
         self._metrics.observe_report(report, self._names)
         asked_for = frozenset((*report.running_adapters, *report.waiting_adapters))
         if report.resident is not None:
             self._resident = report.resident
         self._wanted = asked_for.union(adapter.digest for adapter in self._resident)
-        # Names change while their adapters are on the device; asking whenever that changes keeps up with them.
+        # Names change while their adapters are on the device; reading them whenever the device's adapters change keeps up.
         if report.resident is not None or not asked_for <= self._asked:
             self._look_up()
 
     def engine_lost(self) -> None:
-        """Forget what the engine that died has said; what it had on the device is nowhere now."""
+        """Discard what the dead engine reported; its adapters are no longer on any device."""
         self._resident = ()
         self._metrics.engine_lost()
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop reading names."""
         if self._looking is not None:
             self._looking.cancel()
             with suppress(asyncio.CancelledError):
@@ -73,7 +73,7 @@ class ReportObserver:
             self._asked = self._wanted
             try:
                 names = await asyncio.to_thread(self._catalog.owners, self._asked)
-            except Exception as error:  # noqa: BLE001 - whatever it is, metrics go on and it is tried again
+            except Exception as error:  # noqa: BLE001 - on any error, metrics go on and it is retried
                 self._log.warning("adapter names not read: metrics use the known ones", reason=str(error))
                 self._tell()
                 await asyncio.sleep(self._retry_seconds)
@@ -83,7 +83,7 @@ class ReportObserver:
                 self._due |= not self._tell()
 
     def _tell(self) -> bool:
-        """Return what is resident, unless some names may be of adapters deleted since they were read."""
+        """Update the metrics of resident adapters; return False if names may be of adapters deleted since they were read."""
         if self._as_of != self._metrics.deletions:
             return False
         self._metrics.observe_residents(self._resident, self._names)

@@ -1,8 +1,8 @@
-"""The program from start to stop: what is opened in which order, what runs side by side, and how it all ends.
+"""The program from start to stop: what is opened in which order, what runs concurrently, and how it all ends.
 
-Order of a start: data folder, port (answered by the startup gate), database with its lease, base, engine process, and
-next to its start the preload folder and the application. Order of a stop: refuse new requests, let open ones finish,
-end the engine, close the port, give the lease back, leave the data folder.
+A start opens in this order: data folder, port (served by the startup gate), database with its lease, base, engine
+process, and while that starts, the preload folder and the application. A stop goes in this order: refuse new requests,
+let open ones finish, end the engine, close the port, release the lease, unlock the data folder.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ FAILED = 1
 WRONG_SETTING = 2
 BANNER_RETRY_SECONDS = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Each of them begins a drain; SIGHUP, a closed terminal's, only where `nohup` did not turn it off."""
+"""Each of them starts a drain; SIGHUP, from a closed terminal, only if it is not ignored, as under `nohup`."""
 
 
 def run(settings: Settings) -> int:
     """Serve until stopped; return the exit status.
 
-    0 after a stop, 1 where it could not start or go on, 2 where a setting has a value it cannot have.
+    0 after a stop, 1 if it could not start or continue, 2 if a setting has an invalid value.
     """
     configure_logging(settings.log_level, "api", settings.log_format)
     log = get_logger("app")
@@ -91,11 +91,11 @@ class Server:
             EngineLostError: the engine cannot be kept running.
             LeaseLostError: another server has taken over.
         """
-        # Closed last: what still answers may still ask the database.
+        # Closed last: responses that are still being sent may need the database.
         async with contextlib.AsyncExitStack() as opened:
             opened.enter_context(self._signals())
             http = asyncio.create_task(self.http.serve(sockets=[self._listener]))
-            # Without HTTP there is nothing to go on for; the error, if it was one, is raised below.
+            # Without HTTP there is no reason to continue; an error, if there was one, is raised below.
             http.add_done_callback(lambda _: self._stop.set())
             loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
             url = url_of(self._listener, self._settings.host)
@@ -149,7 +149,7 @@ class Server:
                 raise LeaseLostError(claim.keeper.lost)
         finally:
             if claim.keeper.lost is not None:
-                supervisor.stop()  # at once: requests that are open must not go on next to the successor
+                supervisor.stop()  # immediately: open requests must not run alongside the successor's
             await parts.state.pinning.close()
             await end_tasks(background, monitoring)
             supervisor.stop()
@@ -159,7 +159,7 @@ class Server:
         loop = asyncio.get_running_loop()
 
         def on_lost(_: str) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and the server with it
+            with contextlib.suppress(RuntimeError):  # the loop, and so the server, has ended
                 loop.call_soon_threadsafe(self._lost.set)
 
         return await asyncio.to_thread(
@@ -193,18 +193,18 @@ class Server:
                 banner = await asyncio.to_thread(parts.banner, url)
             except (
                 HeadmixServerError
-            ) as error:  # the catalog is unavailable for the moment; requests are served all the same
+            ) as error:  # the catalog is temporarily unavailable; requests are served anyway
                 self._log.warning("banner not printed yet", reason=error.message)
                 await asyncio.sleep(BANNER_RETRY_SECONDS)
             else:
-                with contextlib.suppress(OSError):  # a terminal that was closed or a pipe nobody reads
+                with contextlib.suppress(OSError):  # a closed terminal, or a pipe that nobody reads
                     banner.print(Console())
                 return
 
     async def _drain(self, parts: Parts, lost: asyncio.Task[Literal[True]]) -> None:
         """Refuse new requests and wait for the open ones.
 
-        No longer than `drain_seconds`, a second signal, or until the lease is `lost`.
+        The wait ends after `drain_seconds`, at a second signal, or once the lease is `lost`.
         """
         engine, seconds = parts.state.engine, self._settings.drain_seconds
         engine.drain()
@@ -219,7 +219,7 @@ class Server:
 
     @contextlib.contextmanager
     def _told_address(self, url: str) -> Iterator[None]:
-        """Keep the server's URL next to its key while it runs; without, the command line only has to be given a key."""
+        """Store the server's URL next to its key while it runs; without it, the command line merely needs a key."""
         file = self._folder.address
         try:
             file.write_text(f"{url}\n", encoding="ascii")
@@ -245,7 +245,7 @@ class Server:
                 loop.remove_signal_handler(number)
 
     def _on_signal(self) -> None:
-        """First: stop. Second: do not wait for open requests. Third: not even for their last bytes."""
+        """Stop at the first signal. The second ends the wait for open requests, the third that for their last bytes."""
         if self._hurry.is_set():
             self.http.force_exit = True
         elif self._stop.is_set():

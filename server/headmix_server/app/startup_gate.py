@@ -1,6 +1,6 @@
-"""What answers on the port before the application is there: alive, but not ready.
+"""Serves the port before the application is ready: alive, but not ready.
 
-The port is open from the first moment, so a probe or an impatient client gets an answer and not a refused connection.
+The port is open from the first moment, so probes and early clients get a response rather than a refused connection.
 """
 
 from starlette.responses import JSONResponse, Response
@@ -11,17 +11,17 @@ from headmix_server.core.errors import EngineUnavailable
 
 
 class StartupGate:
-    """An ASGI application that turns into another one once that is `open`ed."""
+    """An ASGI application that forwards to another one once that is `open`ed."""
 
     def __init__(self) -> None:
         self._inside: ASGIApp | None = None
 
     def open(self, inside: ASGIApp) -> None:
-        """Hand every further request to `inside`."""
+        """Forward every further request to `inside`."""
         self._inside = inside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         inside = self._inside if self._inside is not None else _starting(str(scope.get("path", "")))
         await inside(scope, receive, send)
 

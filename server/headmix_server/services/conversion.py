@@ -1,7 +1,7 @@
-"""A PEFT LoRA that was uploaded as its two files, turned into an artifact by its own process.
+"""Converts a PEFT LoRA that was uploaded as its two files into an artifact, in a process of its own.
 
-Owns the form's fields for it and that one conversion runs at a time, tenants in turns. What can be converted, and how,
-is `headmix_adapters.convert`'s; this process never loads torch.
+Owns the form fields for it and the rule that one conversion runs at a time, with tenants taking turns. What can be
+converted, and how, is up to `headmix_adapters.convert`; this process never loads torch.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ FIELDS = frozenset({CONFIG_FIELD, "labels", "problem"})
 
 
 class Converter:
-    """Runs conversions, each in a process of several hundred megabytes, one after the other."""
+    """Runs conversions one after the other, each in a process of several hundred megabytes."""
 
     def __init__(self, settings: Settings) -> None:
         self._limits = ConversionLimits(
@@ -46,15 +46,15 @@ class Converter:
         *,
         allow_mismatch: bool,
     ) -> None:
-        """Write the artifact that equals the uploaded LoRA to `out`. When this is cancelled, its process has ended.
+        """Write the artifact equivalent to the uploaded LoRA to `out`. Cancelling this ends its process first.
 
-        `allow_mismatch` accepts a base whose tokenizer transformers reads differently.
+        `allow_mismatch` accepts a base whose tokenizer is read differently by transformers.
 
         Raises:
             InvalidRequest: labels or problem are malformed.
-            InvalidAdapter: the LoRA cannot be expressed exactly, does not fit the base, or takes more than it may; with
-                every reason.
-            RateLimitExceeded: as many conversions of the tenant wait as may.
+            InvalidAdapter: the LoRA cannot be expressed exactly, does not fit the base, or exceeds a limit; with all
+            reasons.
+            RateLimitExceeded: the maximum number of the tenant's conversions is already waiting.
         """
         request = ConversionRequest(
             weights=str(weights),

@@ -1,7 +1,7 @@
-"""Bringing artifacts to this machine before the engine is asked to read them.
+"""Downloads artifacts to this machine before the engine is asked to read them.
 
-Owns how many downloads run at once, whose is next, and that all who ask for one artifact wait for the same download.
-It is dropped when the last of them has left.
+Owns how many downloads run at once, which is next, and that all requests for one artifact wait for the same download.
+It is cancelled when the last of them has left.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from headmix_server.services.turns import Turns
 
 
 class Fetcher:
-    """Used on one event loop. At most `at_once` downloads run, tenants take turns, and none has every place."""
+    """Used on one event loop. At most `at_once` downloads run; tenants take turns, and none gets all the slots."""
 
     def __init__(self, store: Store, at_once: int) -> None:
         self._store = store
@@ -22,16 +22,16 @@ class Fetcher:
 
     @property
     def waiting(self) -> int:
-        """How many downloads wait for a place; one that several tenants wait for counts for each."""
+        """How many downloads wait for a slot; one that several tenants wait for counts once for each."""
         return self._turns.waiting
 
     @property
     def under_way(self) -> int:
-        """How many downloads there are, those included that wait for a place."""
+        """How many downloads are in progress or wait for a slot."""
         return len(self._under_way)
 
     async def download(self, digest: str, tenant: str) -> None:
-        """Return once the artifact's file is here; hold the artifact first.
+        """Return once the artifact's file is local. The caller must hold the artifact.
 
         Raises:
             HeadmixServerError: as `Store.download`.
@@ -49,7 +49,7 @@ class Fetcher:
 
 
 class _Download:
-    """One artifact's download. It waits in the line of each tenant that asks for it, and begins with the first turn."""
+    """The download of one artifact. It queues for each tenant that requests it, and starts at the first turn."""
 
     def __init__(self, store: Store, digest: str, turns: Turns, on_end: Callable[["_Download"], None]) -> None:
         self._store = store
@@ -62,7 +62,7 @@ class _Download:
         self._result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def wait(self, tenant: str) -> None:
-        """Return once it has ended; raises what it raised."""
+        """Return once the download has ended, or raise its error."""
         self._asking[tenant] += 1
         if not self._begun and tenant not in self._lines:
             self._lines[tenant] = asyncio.create_task(self._take_turn(tenant))
@@ -84,7 +84,7 @@ class _Download:
 
     async def _take_turn(self, tenant: str) -> None:
         async with self._turns.turn(tenant):
-            if self._begun:  # another tenant's turn came in the same moment
+            if self._begun:  # another tenant's turn came at the same moment
                 return
             self._begun = True
             for other, line in self._lines.items():
@@ -95,9 +95,9 @@ class _Download:
     async def _load(self) -> None:
         try:
             await self._store.download(self.digest)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to all who wait
+        except Exception as error:  # noqa: BLE001 - any error is raised to all who wait
             self._result.set_exception(error)
-            self._result.exception()  # they may all be gone; the store has logged it
+            self._result.exception()  # mark it as retrieved: all may have left, and the store has logged it
         else:
             self._result.set_result(None)
         self._on_end(self)

@@ -1,8 +1,8 @@
-"""Keeps on the device what is pinned: the current version of every pinned name, in every engine that becomes ready.
+"""Keeps pinned adapters on the device: the current version of every pinned name, in every engine that becomes ready.
 
-The catalog says what is pinned; this sees to it. A name's former version is let go once the new one is on the device,
-or cannot be brought there: then its place may be what was missing. Everything runs on one event loop, and nothing here
-waits for another pin: one that waits for a slot may be waiting for the next to be let go.
+The catalog records what is pinned; this enforces it. A name's former version is unpinned once the new one is on the
+device, or cannot be loaded, since the former version's slot may be what is missing. Everything runs on one event loop,
+and no pin here waits for another: one that waits for a slot may depend on the next being released.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ RETRY_SECONDS = 30.0
 Name = tuple[str, str]
 """A tenant and the name of one of its adapters."""
 Pin = tuple[str, str]
-"""A tenant and the digest that a name of its means: what the engine charges to it."""
+"""A tenant and the digest that one of its names refers to: the engine charges it to the tenant."""
 
 
 class Pinning:
     """Pins in the engine what the catalog says, and holds its bytes.
-
-    `catalog_changed` is to be called whenever that may have changed.
-
+Pins in the engine what the catalog records as pinned, and holds its bytes.
+    Call `catalog_changed` whenever that may have changed.
+Versions that could not be loaded are logged and retried after `retry_seconds`.
     What could not be brought to the device is logged and tried again after `retry_seconds`.
     """
 
@@ -44,9 +44,9 @@ class Pinning:
         self._fetcher = fetcher
         self._retry_seconds = retry_seconds
         self._kept: dict[Pin, HeldUntilEnd] = {}  # what the engine may have pinned
-        self._under_way: Counter[Pin] = Counter()  # what is on its way to the device
-        self._wanted = frozenset[Pin]()  # what the catalog said last is pinned
-        self._pinned: dict[Name, str] = {}  # the digest on the device for each name, in the engine that is ready
+        self._under_way: Counter[Pin] = Counter()  # what is being loaded onto the device
+        self._wanted = frozenset[Pin]()  # what the catalog last reported as pinned
+        self._pinned: dict[Name, str] = {}  # each name's digest on the device, in the engine that is ready
         self._following: dict[Name, tuple[str, asyncio.Task[None]]] = {}
         self._due = False
         self._looking: asyncio.Task[None] | None = None
@@ -56,16 +56,16 @@ class Pinning:
         engine.watch_ready(self._on_ready)
 
     async def pin(self, tenant: str, name: str, *, actor: str) -> AdapterVersion:
-        """Bring the name's current version to the device and pin the name; where the first fails nothing changes.
+        """Load the name's current version onto the device and pin the name; if loading fails, nothing changes.
 
         Raises:
-            ModelNotFound: not an adapter of this tenant's own.
+            ModelNotFound: it is not an adapter of this tenant's own.
             HeadmixServerError: as `Fetcher.download` and `EngineClient.ask`.
         """
         async with self._on_device(tenant, name) as version:
             add = asyncio.to_thread(self._library.catalog.pins.add, tenant, name, actor=actor)
             adding = asyncio.ensure_future(add)
-            # The current version may have changed meanwhile, and the client may have disconnected.
+            # The current version may have changed in the meantime, and the client may have disconnected.
             adding.add_done_callback(self._on_added)
             pinned = await asyncio.shield(adding)
             self._pinned[tenant, name] = version.digest
@@ -77,22 +77,22 @@ class Pinning:
         self.reconcile()
 
     def catalog_changed(self) -> None:
-        """Bring the engine in line with the catalog, soon; any thread may call it.
+        """Reconcile the engine with the catalog soon; may be called from any thread.
 
-        Without an engine there is nothing to do: one that becomes ready has nothing pinned, and is brought in line.
+        Without an engine there is nothing to do: a new one has nothing pinned, and is reconciled when it becomes ready.
         """
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended, and the server with it
+            with suppress(RuntimeError):  # the loop, and so the server, has ended
                 self._loop.call_soon_threadsafe(self.reconcile)
 
     def reconcile(self) -> None:
-        """Bring the engine in line with the catalog, soon."""
+        """Reconcile the engine with the catalog soon."""
         self._due = True
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look_while_due())
 
     async def close(self) -> None:
-        """Stop looking; what is pinned stays so until the engine ends."""
+        """Stop reconciling; what is pinned stays pinned until the engine ends."""
         for task in self._tasks():
             task.cancel()
         await self.drain()
@@ -100,7 +100,7 @@ class Pinning:
             self._retry.cancel()
 
     async def drain(self) -> None:
-        """Wait until nothing is in progress; what is tried again later is not waited for."""
+        """Wait until no work is in progress; scheduled retries are not waited for."""
         while tasks := self._tasks():
             await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -110,7 +110,7 @@ class Pinning:
         return [task for task in tasks if not task.done()]
 
     def _on_ready(self) -> None:
-        """A new engine has nothing pinned."""
+        """Start over: a new engine has nothing pinned."""
         self._loop = asyncio.get_running_loop()
         self._pinned.clear()
         self.reconcile()
@@ -120,7 +120,7 @@ class Pinning:
             self._due = False
             try:
                 await self._look()
-            except Exception as error:  # noqa: BLE001 - whatever it is, what is pinned is looked at again
+            except Exception as error:  # noqa: BLE001 - on any error, the pins are read again later
                 self._log.error("pins cannot be read", reason=str(error))
                 self._try_later()
 
@@ -153,13 +153,13 @@ class Pinning:
             del self._following[name]
 
     async def _follow(self, name: Name, version: AdapterVersion) -> None:
-        """Pin what has become the name's current version in the place of the one before."""
+        """Pin the name's new current version in place of its former one."""
         try:
             async with self._on_device(version.tenant, version.reference):
                 self._pinned[name] = version.digest
         except (EngineUnavailable, ModelNotFound):
-            return  # the next engine, and what has become of the name, bring us back here
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+            return  # a new engine, or a change of the name, starts this again
+        except Exception as error:  # noqa: BLE001 - any error is retried
             self._log.error("a pinned adapter is not on the device", digest=version.digest, reason=str(error))
             if self._pinned.pop(name, None) is None:
                 self._try_later()
@@ -169,12 +169,12 @@ class Pinning:
 
     @asynccontextmanager
     async def _on_device(self, tenant: str, model: str) -> AsyncIterator[AdapterVersion]:
-        """Bring a version to the device, pinned; after the block it is let go unless it is wanted by then."""
+        """Load a version onto the device, pinned; after the block it is unpinned unless it is wanted by then."""
         held = HeldUntilEnd()
 
         def hold() -> AdapterVersion:
             version, hold = self._library.hold(tenant, model)
-            held.add(hold)  # here, not where it is awaited: that one may be gone by now
+            held.add(hold)  # in the thread: the awaiting task may be cancelled by now
             return version
 
         try:
@@ -198,7 +198,7 @@ class Pinning:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Unpin whatever no name wants any more; an adapter that was never pinned is not harmed."""
+        """Unpin what no name wants any more; this is harmless for adapters that were never pinned."""
         pinned = ((tenant, digest) for (tenant, _), digest in self._pinned.items())
         wanted = self._wanted.union(pinned, self._under_way)
         for pin in self._kept.keys() - wanted:

@@ -1,6 +1,6 @@
-"""Work of which only so much is done at once, and whose turn it is: tenants take turns, each with its oldest request.
+"""Limits concurrent work and decides whose turn it is: tenants take turns, each with its oldest request.
 
-Owns how a request waits, and how many of one tenant may. Used on one event loop.
+Owns how a request waits, and how many of one tenant's may wait. Used on one event loop.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from headmix_server.core.turns import TurnOrder
 
 
 class TooManyWaiting(Exception):
-    """As many requests of the tenant wait as may."""
+    """The tenant already has the maximum number of waiting requests."""
 
 
 class Turns:
-    """Lets `at_once` callers in, of one tenant at most `most_each`. A caller that leaves holds up nobody.
+    """Admits `at_once` callers, at most `most_each` per tenant. A caller that leaves delays no one.
 
-    Of one tenant at most `most_waiting` wait; None is no limit.
+    At most `most_waiting` of one tenant's callers wait; None means no limit.
     """
 
     def __init__(self, most_waiting: int | None = None, *, at_once: int = 1, most_each: int | None = None) -> None:
@@ -26,15 +26,15 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """How many wait, of all tenants."""
+        """How many callers wait, over all tenants."""
         return len(self._order)
 
     @asynccontextmanager
     async def turn(self, tenant: str) -> AsyncIterator[None]:
-        """Wait for a turn of the tenant's, and have it until the end of the block.
+        """Wait for a turn of the tenant, and keep it until the end of the block.
 
         Raises:
-            TooManyWaiting: at once.
+            TooManyWaiting: immediately, if too many of the tenant's callers wait.
         """
         await self._wait(tenant)
         try:
@@ -52,7 +52,7 @@ class Turns:
             self._order.leave(tenant, turn)
             raise TooManyWaiting
         try:
-            # Shielded: in a line there is nobody who has been cancelled and has not left yet.
+            # Shielded: a queued future is never cancelled, so that a turn is not given to a caller who has left.
             await asyncio.shield(turn)
         except asyncio.CancelledError:
             if turn.done():

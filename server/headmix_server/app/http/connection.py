@@ -1,7 +1,7 @@
-"""One connection: uvicorn's, with bounds on what its client may send and on how long it may keep still.
+"""One connection: uvicorn's, with bounds on what its client may send and how long it may stay idle.
 
-Owns the refusal of what goes beyond them, the time a request's headers may take and a connection may be idle, and what
-becomes of a body that nobody reads. How fast a body must come that is read, `api.middleware.body_limit` says.
+Owns how requests beyond the bounds are refused, how long headers may take and a connection may be idle, and what
+happens to a body that nobody reads. The pace of a body that is read is up to `api.middleware.body_limit`.
 """
 
 import asyncio
@@ -32,14 +32,15 @@ from headmix_server.core.errors import (
 
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 16 * 1024 * 1024
-"""How much of a body is still taken in after its request was answered. A connection that is closed while its client
-sends is reset, and the answer may be lost."""
+"""How much of a body is still received after its request was answered. Closing a connection while its client sends
+resets it, and the response may be lost.
+"""
 SLICE_BYTES = 16 * 1024
-"""How much of what may hold many small things is parsed at once, before others have their turn."""
+"""How much input that may contain many small items is parsed at a time, before other tasks get a turn."""
 BACKLOG = 512
-"""Connections that the system keeps until they are taken in, all of them in one turn of the event loop."""
+"""Connections that the system queues until they are accepted, all of them in one turn of the event loop."""
 MOST_PIPELINED = 32
-"""Requests that may wait on one connection behind the one being served."""
+"""Requests that may be queued on one connection behind the one being served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class ConnectionLimits:
 
 
 class HttpConfig(uvicorn.Config):
-    """uvicorn's configuration, with what every connection of this server needs."""
+    """uvicorn's configuration, plus what every connection of this server needs."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class HttpConfig(uvicorn.Config):
 
 
 class HttpConnection(HttpToolsProtocol):
-    """A connection that is refused, timed out or closed where its client goes too far."""
+    """A connection that is refused, timed out or closed if its client exceeds the bounds."""
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class HttpConnection(HttpToolsProtocol):
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; if there is no room, say so and end."""
+        """Set up the connection; if the server has no room for it, respond with an error and close it."""
         super().connection_made(transport)
         self.flow = self._reading = HeldFlow(transport)
         if self._table.add(self):
@@ -117,7 +118,7 @@ class HttpConnection(HttpToolsProtocol):
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Clean up."""
         self._disarm()
         if self._reader_timer is not None:
             self._reader_timer.cancel()
@@ -125,7 +126,7 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what the client sent."""
+        """Handle received data."""
         if self._refused or self._is_discarding:
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:
@@ -136,7 +137,7 @@ class HttpConnection(HttpToolsProtocol):
             self._parse(data)
 
     def _parse(self, data: bytes) -> None:
-        """Parse what has arrived; only a slice of it now where it may hold many headers, chunks or requests."""
+        """Parse received data; if it may contain many headers, chunks or requests, parse only a slice of it now."""
         whole = self._bounds.in_body and not self._is_chunked
         if len(data) > SLICE_BYTES and not whole:
             self._feed(data[:SLICE_BYTES])
@@ -176,32 +177,32 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(self._headers_too_large())
 
     def give_way(self) -> None:
-        """Close, without waiting for a client that does not read."""
+        """Close the connection without waiting for a client that does not read."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self.transport.close()
 
-    # What the parser finds
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a request."""
         super().on_message_begin()
         self._bounds.begin()
 
     def on_url(self, url: bytes) -> None:
-        """Take in a part of the request's target."""
+        """Handle a part of the request's target."""
         self._count_header(len(url), 0)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take in a header. Trailers are dropped: what was decided by the headers stays decided."""
+        """Handle a header. Trailers are dropped: decisions that were based on the headers stand."""
         if self._bounds.in_headers:
             self._count_header(len(name) + len(value), 1)
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Hand the request to the application."""
+        """Pass the request to the application."""
         if len(self.pipeline) >= MOST_PIPELINED:
             self._too_large = True
             raise TooLargeError
@@ -214,12 +215,12 @@ class HttpConnection(HttpToolsProtocol):
         self.cycle.transport = _AnswerTransport(self.transport, self._end_after_answer)
 
     def on_body(self, body: bytes) -> None:
-        """Take in a part of a body."""
+        """Handle a part of a body."""
         self._bounds.add_body(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request; its answer may have been sent before."""
+        """Finish a request, whose response may already have been sent."""
         was_discarding = self._is_discarding
         self._bounds.end()
         super().on_message_complete()
@@ -227,27 +228,27 @@ class HttpConnection(HttpToolsProtocol):
             self._wait()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what the parser did not take."""
+        """Respond to input that the parser rejected."""
         self._refuse(self._headers_too_large() if self._too_large else InvalidRequest(msg))
 
-    # The answer
+    # The response
 
     def on_response_complete(self) -> None:
-        """End an answer; what is left of the request's body nobody reads."""
+        """Finish a response; nobody reads the rest of the request's body."""
         super().on_response_complete()
         self._unset_keepalive_if_required()
         if self.transport.is_closing() or self._refused or self._is_serving:
             return
         self._table.waits(self)
         if self._bounds.in_body and (self._is_chunked or self.expect_100_continue):
-            self._linger()  # its end may take any amount of work to find, or never come
+            self._linger()  # its end may never come, or take any amount of work to find
         elif self._bounds.in_body:
             self._arm(LINGER_SECONDS, self.give_way)
         else:
             self._wait()
 
     def _end_after_answer(self) -> None:
-        """Close after an answer that is the connection's last."""
+        """Close the connection after its last response."""
         if self._bounds.in_body and not self.transport.is_closing():
             self._table.waits(self)
             self._linger()
@@ -255,12 +256,12 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Hold the answer back until the client has read; it must go on reading."""
+        """Hold the response back while the client does not read; a client that stops reading is disconnected."""
         super().pause_writing()
         self._watch_reader()
 
     def resume_writing(self) -> None:
-        """Go on with the answer."""
+        """Continue with the response."""
         super().resume_writing()
         if self._reader_timer is not None:
             self._reader_timer.cancel()
@@ -275,20 +276,20 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self._watch_reader()
 
-    # Whether it goes on
+    # What happens next
 
     @property
     def _is_serving(self) -> bool:
-        """Whether an answer is still to be sent."""
+        """Whether a response is still to be sent."""
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
     @property
     def _is_discarding(self) -> bool:
-        """Whether what arrives belongs to a request that was answered."""
+        """Whether received data belongs to a request that was already answered."""
         return self._bounds.in_body and not self._is_serving
 
     def _wait(self) -> None:
-        """Wait for the next request, which may have begun."""
+        """Wait for the next request, which may have started already."""
         if self._bounds.in_headers:
             self._expect_headers()
         else:
@@ -296,7 +297,7 @@ class HttpConnection(HttpToolsProtocol):
             self._arm(self._limits.idle_seconds, self._end_idle)
 
     def _end_idle(self) -> None:
-        if self.flow.write_paused:  # the last answer is still being read
+        if self.flow.write_paused:  # the client is still reading the last response
             self._wait()
         else:
             self.give_way()
@@ -325,7 +326,7 @@ class HttpConnection(HttpToolsProtocol):
         )
 
     def _refuse(self, error: HeadmixServerError) -> None:
-        """Answer with an error and close; without the answer where it would be taken for another request's."""
+        """Respond with an error and close; without the response if it would be taken for that of another request."""
         self._refused = True
         self._disarm()
         if self.transport.is_closing():
@@ -345,7 +346,7 @@ class HttpConnection(HttpToolsProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Say that nothing more will be answered, and take in what the client is sending until it has understood."""
+        """Close the sending side, and discard what the client sends until it notices."""
         self._refused = True
         self._discarded = 0
         self._backlog = b""
@@ -367,7 +368,7 @@ class HttpConnection(HttpToolsProtocol):
 
 
 class _AnswerTransport(asyncio.Transport):
-    """What an answer is written to; closing it is the connection's to do, whose client may still be sending."""
+    """The transport for a response; closing it is left to the connection, whose client may still be sending."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         super().__init__()
@@ -384,7 +385,7 @@ class _AnswerTransport(asyncio.Transport):
 
 
 def _answer(error: HeadmixServerError) -> bytes:
-    """Return an error as it goes over the wire."""
+    """Return an error response as bytes on the wire."""
     response, status = error_response(error), HTTPStatus(error.status)
     lines = [
         f"HTTP/1.1 {status.value} {status.phrase}",

@@ -1,8 +1,8 @@
-"""How many connections may be open, and which one makes room for a new one when they are too many.
+"""How many connections may be open, and which one is closed to make room for a new one.
 
-Knows no HTTP. A connection that is serving a request stays; one that waits for its next request, or has not finished
-sending one, may be closed. The one that has waited longest goes first, so that a client
-that opens thousands and sends nothing keeps nobody else out.
+Knows no HTTP. A connection that is serving a request is kept; one that waits for its next request, or has not finished
+sending one, may be closed. The one that has waited longest goes first, so that a client that opens thousands and sends
+nothing keeps no one else out.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Protocol
 from headmix_server.core.observability.logging import get_logger
 
 _QUIET_SECONDS = 60.0
-"""How often the log says that the table is full."""
+"""The minimum interval between log lines that say that the table is full."""
 
 
 class Waiting(Protocol):
@@ -38,15 +38,15 @@ class ConnectionTable:
 
     @property
     def num_waiting(self) -> int:
-        """How many wait for a request, or for its end."""
+        """How many connections wait for a request, or for the rest of one."""
         return len(self._waiting)
 
     def watch_full(self, on_full: Callable[[], None]) -> None:
-        """Have it told from now on whenever a connection was closed for another, or not let in."""
+        """Call `on_full` from now on whenever a connection is closed to make room, or not admitted."""
         self._on_full = on_full
 
     def add(self, connection: Waiting) -> bool:
-        """Take in a connection, which waits at first; return whether there is room for it."""
+        """Add a connection, which waits at first; return whether there is room for it."""
         if len(self._open) >= self._most:
             self._on_full()
             self._say_so()
@@ -60,16 +60,16 @@ class ConnectionTable:
         return True
 
     def remove(self, connection: Waiting) -> None:
-        """Forget a connection; one that is not there is no error."""
+        """Remove a connection; it is no error if it is not in the table."""
         self._open.discard(connection)
         self._waiting.pop(connection, None)
 
     def serves(self, connection: Waiting) -> None:
-        """Note that a request of the connection is being served."""
+        """Mark the connection as serving a request."""
         self._waiting.pop(connection, None)
 
     def waits(self, connection: Waiting) -> None:
-        """Note that it waits again, from now on."""
+        """Mark the connection as waiting again, from now on."""
         if connection in self._open:
             self._waiting.pop(connection, None)
             self._waiting[connection] = None

@@ -1,15 +1,15 @@
-"""The process's limit of open files: each connection takes one, so it is raised as far as the system allows."""
+"""The process's limit on open files: each connection takes one, so the limit is raised as far as the system allows."""
 
 import resource
 
 from headmix_server.core.observability.logging import get_logger
 
 RESERVED = 512
-"""Files, database connections and pipes the server opens besides connections."""
+"""Files, database connections and pipes that the server opens besides connections."""
 
 
 def room_for_connections(wanted: int) -> int:
-    """Raise the limit for as many connections as are wanted; return how many there is room for."""
+    """Raise the limit for the wanted number of connections; return how many there is room for."""
     log = get_logger("app")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + RESERVED

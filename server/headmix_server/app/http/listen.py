@@ -1,4 +1,4 @@
-"""The listening socket, opened before anything slow, so that a port in use is told at once."""
+"""The listening socket, opened before anything slow, so that a port in use is reported at once."""
 
 import errno
 import socket
@@ -7,7 +7,7 @@ from headmix_server.app.errors import SettingError, StartError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the port; 0 takes a free one.
+    """Open the port; 0 chooses a free one.
 
     Raises:
         SettingError: the address is not one of this machine's, or the port is not allowed.
@@ -28,14 +28,14 @@ def listen(host: str, port: int) -> socket.socket:
             case errno.EACCES | errno.EPERM:
                 raise SettingError("port", f"takes a port this user may open, not {port}: {reason}") from error
         raise StartError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from error
-    # Connections inherit it. asyncio sets it on none that this listener accepts (its protocol number is 0), and an
-    # answer's second write would wait 40 ms for the client to acknowledge the first.
+    # Accepted connections inherit it. asyncio does not set it on those of this listener (its protocol number is 0), and
+    # the second write of a response would wait 40 ms for the client to acknowledge the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def url_of(listener: socket.socket, host: str) -> str:
-    """Return the URL to reach the socket under; the loopback where it listens on every address."""
+    """Return the URL of the socket; its host is the loopback address if the socket listens on every address."""
     address = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
     port = listener.getsockname()[1]
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

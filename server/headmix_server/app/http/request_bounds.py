@@ -1,25 +1,25 @@
-"""How many bytes and headers one request may have besides its body; counted while it is parsed.
+"""Limits the bytes and headers of a request besides its body, counted while it is parsed.
 
-The parser tells of a header only once it has all of it, so what has arrived is counted too. A chunked body has bytes
-between its chunks and trailers after them, which the parser drops or gathers without telling anybody.
+The parser reports a header only once it is complete, so received bytes are counted too. A chunked body has bytes
+between its chunks and trailers after them, which the parser drops or collects without reporting them.
 """
 
 from dataclasses import dataclass
 
 BODY_TO_OVERHEAD = 2
-"""Bytes of a chunked body for each byte around its chunks, beyond as many as headers may have: each chunk is work."""
+"""Bytes of a chunked body per byte of framing beyond the header limit: each chunk costs work."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderLimits:
-    """The most that a request's line and headers may have."""
+    """The maximum bytes and number of a request's headers, including the request line."""
 
     size: int
     count: int
 
 
 class TooLargeError(Exception):
-    """A request goes beyond the limits."""
+    """A request exceeds the limits."""
 
 
 class RequestBounds:
@@ -27,8 +27,8 @@ class RequestBounds:
 
     def __init__(self, limits: HeaderLimits) -> None:
         self._limits = limits
-        self.in_headers = False  # from a request's first byte to the end of its headers
-        self.in_body = False  # from there to the request's end
+        self.in_headers = False  # from the first byte of a request to the end of its headers
+        self.in_body = False  # from there to the end of the request
         self._size = self._count = 0
         self._unparsed = 0
         self._body = self._overhead = 0
@@ -36,16 +36,16 @@ class RequestBounds:
         self._before = (False, False, 0)
 
     def begin(self) -> None:
-        """A request begins."""
+        """Start a request."""
         self.in_headers = True
         self._begun += 1
         self._size = self._count = 0
 
     def add_header(self, size: int, count: int) -> None:
-        """Count a header or a part of the request's line.
+        """Count a header or a part of the request line.
 
         Raises:
-            TooLargeError: there are too many.
+            TooLargeError: the limit is exceeded.
         """
         self._size += size
         self._count += count
@@ -53,7 +53,7 @@ class RequestBounds:
             raise TooLargeError
 
     def end_headers(self) -> None:
-        """The headers are complete; a body may follow."""
+        """End the headers; a body may follow."""
         self.in_headers, self.in_body = False, True
         self._body = self._overhead = 0
 
@@ -62,25 +62,25 @@ class RequestBounds:
         self._body += size
 
     def end(self) -> None:
-        """The request is complete."""
+        """End the request."""
         self.in_body = False
 
     def before_feed(self) -> None:
-        """Call this before the parser is given what has arrived."""
+        """Prepare for a call of the parser; call this before it."""
         self._begun = 0
         self._before = (self.in_headers, self.in_body, self._body)
 
     def after_feed(self, size: int) -> None:
-        """Count what the parser was given and keeps to itself.
+        """Count what the parser received but did not report.
 
         Raises:
-            TooLargeError: it is too much.
+            TooLargeError: the limit is exceeded.
         """
         was_in_headers, was_in_body, body = self._before
         if self.in_headers:
             if not self._begun:
                 self._unparsed += size
-            else:  # of a feed that ended another request, nobody knows how much belongs to this one
+            else:  # if the feed also ended another request, this one's part of it is unknown
                 self._unparsed = 0 if was_in_headers or was_in_body or self._begun > 1 else size
             if self._unparsed > self._limits.size:
                 raise TooLargeError

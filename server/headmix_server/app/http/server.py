@@ -1,4 +1,4 @@
-"""uvicorn, run inside our own program: it owns neither the process's signals nor its logging."""
+"""uvicorn, embedded in our own program: it handles neither the process's signals nor its logging."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
 CLOSING_SECONDS = 5
-"""How long a stop waits for the last bytes of responses once the engine is gone."""
+"""How long a stop waits for the last bytes of responses after the engine has ended."""
 
 
 class HttpServer(uvicorn.Server):
-    """A uvicorn server whose stop is decided elsewhere: by `should_exit`. `table` has its connections."""
+    """A uvicorn server that is stopped from outside, by `should_exit`. `table` holds its connections."""
 
     def __init__(self, config: HttpConfig) -> None:
         super().__init__(config)
         self.table = config.table
 
     def hand_over(self, app: ASGIApp) -> None:
-        """Have requests served by this application from now on, in the place of the one the server began with."""
+        """Serve requests with this application from now on, instead of the one the server started with."""
         outermost = self.config.loaded_app
         if isinstance(outermost, ProxyHeadersMiddleware):
             outermost.app = cast("ASGI3Application", app)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone: Ctrl-C begins a drain, during which this server still answers."""
+        """Leave signals alone: Ctrl-C starts a drain, during which this server still responds."""
         yield
 
 
 def http_server(app: ASGIApp, settings: Settings, max_connections: int) -> HttpServer:
-    """Return a server for the application; sockets are given to `serve`."""
+    """Return a server for the application; its sockets are passed to `serve`."""
     limits = ConnectionLimits(
         HeaderLimits(settings.max_header_kib * 1024, settings.max_headers),
         settings.header_seconds,

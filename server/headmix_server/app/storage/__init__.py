@@ -1,1 +1,1 @@
-"""What the server takes hold of at start: its folder, its database's lease, its base's record."""
+"""What the server claims at startup: its folder, its database's lease, its base's record."""

@@ -1,7 +1,7 @@
-"""`base.json`: where earlier versions kept which base a data folder's adapters were accepted for.
+"""`base.json`: the record, written by earlier versions, of the base that a data folder's adapters were accepted for.
 
-The catalog keeps that now (`catalog.bind_base`). The file is read where an earlier version wrote it, and removed once
-the catalog knows.
+The catalog stores that now (`catalog.bind_base`). A file that an earlier version wrote is read, and removed once its
+content is in the catalog.
 """
 
 import json
@@ -15,10 +15,10 @@ from headmix_server.core.observability.logging import get_logger
 
 
 def bind_base(record: Path, base: ResolvedBase, catalog: Catalog) -> None:
-    """Make `base` the one the catalog belongs to.
+    """Bind the catalog to `base`.
 
     Raises:
-        StartError: it belongs to another, or an adapter has the name of this base, which would answer in its place.
+        StartError: it is bound to another, or an adapter has the name of this base, which requests would reach instead.
         OSError: the record cannot be read or removed.
     """
     if catalog.knows_name(base.name):

@@ -1,4 +1,4 @@
-"""The database, claimed for this server: opened with the lease held, and with its schema up to date after that."""
+"""Claims the database for this server: opens it, takes its lease, and only then updates its schema."""
 
 import os
 import socket
@@ -30,25 +30,25 @@ from headmix_server.database import (
 
 
 class Failures:
-    """Forwards that the database could not be reached to the current watcher."""
+    """Forwards failures to reach the database to the current watcher."""
 
     def __init__(self) -> None:
         self._tell: Callable[[], None] = lambda: None
 
     def watch(self, tell: Callable[[], None]) -> None:
-        """Have a function called with every failure, in any thread."""
+        """Call `tell` with every failure from now on, in any thread."""
         self._tell = tell
 
     def __call__(self) -> None:
-        """Hand on one failure."""
+        """Forward one failure."""
         self._tell()
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claimed database. Nothing is written through `database` once the lease is lost.
+    """A claimed database. Nothing is written through `database` after the lease is lost.
 
-    `unfenced` is the same without that check: for sums that stay right whichever server adds to them.
+    `unfenced` is the same without that check: for sums that remain correct whichever server adds to them.
     """
 
     database: Engine
@@ -57,7 +57,7 @@ class Claim:
     failures: Failures
 
     def close(self) -> None:
-        """Give the lease back and close the database."""
+        """Release the lease and close the database."""
         self.keeper.close()
         self.unfenced.dispose()
 
@@ -70,14 +70,14 @@ def claim_database(
     on_lost: Callable[[str], None],
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Claim:
-    """Open the database and take its lease; `url` is where this server listens, `on_lost` as in `LeaseKeeper`.
+    """Open the database and take its lease; `url` is this server's, `on_lost` as in `LeaseKeeper`.
 
-    The schema is touched only with the lease: a newer headmix must not migrate it under a server that runs.
+    The schema is only touched with the lease: a newer headmix must not migrate it under a running server.
 
     Raises:
-        StartStopped: `is_stopping` became true while the lease's holder was watched.
-        SettingError: the database cannot be what the setting names.
-        StartError: the database does not answer, or another server uses it.
+        StartStopped: `is_stopping` became true during the wait for another server's lease.
+        SettingError: the database cannot be used as set.
+        StartError: the database does not respond, or another server uses it.
     """
     failures = Failures()
     name = f"process {os.getpid()} on {socket.gethostname()}, {url}"
@@ -88,7 +88,7 @@ def claim_database(
         ensure_lease(engine)
         lease = Lease(engine, Holder(name, settings.lease_seconds, folder.place))
         taken_at = take_lease(lease, clock=steady_clock, sleep=partial(_sleep, is_stopping))
-        # The lock on the data folder keeps everybody else from the file in it.
+        # The lock on the data folder keeps any other server from using the database file in it.
         keeper = LeaseKeeper(lease, taken_at, on_lost=on_lost, locked=settings.database is None)
         keeper.start()
         opened.callback(keeper.close)

@@ -1,4 +1,4 @@
-"""The data folder: created, locked against a second server, and where each part finds its place in it.
+"""The data folder: created, locked against a second server, with the path of each part's files.
 
 docs/operations.md lists its files.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headmix_server.app.errors import SettingError, StartError
 
-# The operating system allows a socket's path some 104 bytes; the sockets' own names are shorter than this.
+# The operating system limits a socket's path to about 104 bytes; the sockets' own names fit in the difference.
 LONGEST_RUN_FOLDER = 70
 _DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
 
@@ -25,10 +25,10 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """An open data folder. `run` is private to this server (mode 0700) and removed with everything in it.
+    """An open data folder. `run` is private to this server (mode 0700) and removed with all its contents.
 
-    `place` is the folder's name on this machine since it was started, empty if the system doesn't report it: a
-    server that has locked a folder of the same place knows that no other server is using it.
+    `place` identifies the folder on this machine until the next boot, and is empty if the system doesn't report it: a
+    server that has locked a folder with the same `place` knows that no other server is using it.
     """
 
     root: Path
@@ -47,28 +47,28 @@ class DataFolder:
 
     @property
     def artifact_cache(self) -> Path:
-        """The folder of those of a bucket's artifacts that are on this machine."""
+        """The folder of local copies of a bucket's artifacts."""
         return self.root / "artifact-cache"
 
     @property
     def base_record(self) -> Path:
-        """Where earlier versions recorded which base the adapters were accepted for."""
+        """The file where earlier versions recorded which base the adapters were accepted for."""
         return self.root / "base.json"
 
     @property
     def address(self) -> Path:
-        """The URL of the server that runs on this folder: the command line knows by it whose key `admin.key` is."""
+        """The file with the URL of the server that uses this folder, which is the server that `admin.key` is for."""
         return self.root / "address"
 
     @property
     def preloaded(self) -> Path:
-        """The record of what was preloaded."""
+        """The file that records what was preloaded."""
         return self.root / "preloaded.json"
 
 
 @contextmanager
 def open_data_folder(root: Path) -> Iterator[DataFolder]:
-    """Create the folder where it is missing, lock it, and give it with a fresh run folder.
+    """Create the folder if it is missing, lock it, and yield it with an empty run folder.
 
     Raises:
         SettingError: it cannot be created or written.
@@ -96,7 +96,7 @@ def open_data_folder(root: Path) -> Iterator[DataFolder]:
 
 
 def _take(lock: int, root: Path) -> None:
-    # The lock goes with the process, however it ends, so none is ever stale.
+    # The lock is released with the process, however it ends, so it is never stale.
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -107,7 +107,7 @@ def _take(lock: int, root: Path) -> None:
 
 
 def _place(lock: int) -> str:
-    # A lock is only sure to be seen by others on the same kernel, and a file's numbers only mean something there.
+    # Only processes on the same kernel are sure to see each other's locks, and file numbers only have meaning there.
     try:
         boot = BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -117,9 +117,9 @@ def _place(lock: int) -> str:
 
 
 def run_folder(root: Path) -> Path:
-    """Return where the run folder of a data folder is: inside it, or in the system's temp where that path is too long.
+    """Return the path of a data folder's run folder: inside it, or in the system's temp folder if the path is too long.
 
-    The same data folder always has the same one, so the next start finds what a killed server left.
+    The path for a data folder is always the same, so that the next start finds what a killed server left behind.
     """
     folder = root / "run"
     if len(os.fsencode(folder)) <= LONGEST_RUN_FOLDER:
@@ -129,7 +129,7 @@ def run_folder(root: Path) -> Path:
 
 def _make_run_folder(root: Path) -> Path:
     folder = run_folder(root)
-    # What a killed server left; the lock says that nobody uses it.
+    # Left behind by a killed server; holding the lock means that nobody uses it.
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(mode=0o700)

@@ -1,8 +1,8 @@
-"""Keeps the lease on the database while the server runs, and says whether requests may be served.
+"""Keeps the lease on the database while the server runs, and decides whether requests may be served.
 
-A server may serve new requests while its last renewal is younger than the lease. If the database is unavailable for
-longer, requests that run go on and new ones are refused until the lease is confirmed again. Once another server has
-taken it, this one must end: `on_lost` is told, and nothing is written any more.
+A server may serve new requests as long as its last renewal is younger than the lease. If the database is unavailable
+for longer, running requests continue and new ones are refused until the lease is confirmed again. Once another server
+has taken the lease, this one must end: `on_lost` is called, and nothing more is written.
 """
 
 import threading
@@ -16,25 +16,25 @@ from headmix_server.core.observability.logging import get_logger
 from headmix_server.database import Lease
 
 SAFE_PART = 0.9
-"""Of the lease, the part in which new requests are served: clocks need not run at exactly the same speed."""
+"""The fraction of a lease in which new requests are served: clocks may not run at exactly the same speed."""
 BEATS = 5
-"""Renewals within one lease."""
+"""Renewals per lease."""
 RETRIES = 10
-"""Tries within one lease while the database cannot be used."""
+"""Attempts per lease while the database is unavailable."""
 UNCONFIRMED = "the database cannot be reached"
 
 
 def steady_clock() -> float:
-    """Return seconds that go on while the machine sleeps, where the system tells them."""
+    """Return the seconds of a clock that keeps running while the machine sleeps, if the system has one."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class LeaseKeeper:
-    """Renews a lease that was taken at `taken_at` from its own thread, between `start` and `close`.
+    """Renews a lease taken at `taken_at` from its own thread, between `start` and `close`.
 
-    `on_lost` is called once, from any thread, with the reason. `clock` is the one `taken_at` was read from. `locked`
-    says that nobody else can open the database at all: then a full disk, which no beat can be written to, is no reason
-    to refuse requests.
+    `on_lost` is called once, from any thread, with the reason. `clock` is the one that `taken_at` was read from.
+    `locked` means that no other process can open the database at all: then a full disk, which prevents renewals, is no
+    reason to refuse requests.
     """
 
     def __init__(
@@ -64,35 +64,35 @@ class LeaseKeeper:
         return self._lost
 
     def refusal(self) -> str | None:
-        """Return why a new request must not be served now, or None; asks nothing but the clock."""
+        """Return why a new request must not be served now, or None; reads nothing but the clock."""
         if self._lost is not None:
             return self._lost
         safe_until = self._confirmed_at + SAFE_PART * self._lease.holder.seconds
         return None if self._clock() < safe_until else UNCONFIRMED
 
     def fence(self, session: Session) -> None:
-        """Check the lease within a transaction that writes.
+        """Check the lease within a writing transaction.
 
         Raises:
-            StorageUnavailable: it is lost.
+            StorageUnavailable: the lease is lost.
         """
         if not self._lease.is_held_in(session):
             self._lose("another server has taken over the database")
             raise StorageUnavailable("Another server has taken over the database; nothing was changed.")
 
     def start(self) -> None:
-        """Begin to renew."""
+        """Start renewing."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop renewing and give the lease back, so that the next server need not wait."""
+        """Stop renewing and release the lease, so that the next server need not wait."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
         if self._lost is None:
             try:
                 self._lease.release()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next server waits until the lease has ended
+            except Exception as error:  # noqa: BLE001 - on any error, the next server waits until the lease expires
                 self._log.warning("the lease could not be given back", reason=str(error))
 
     def _run(self) -> None:
@@ -103,11 +103,11 @@ class LeaseKeeper:
                 return
 
     def beat(self) -> None:
-        """Renew the lease once; a database that fails is logged and asked again."""
+        """Renew the lease once; a database error is logged and the renewal retried."""
         began = self._clock()
         try:
             held = self._renew()
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody else can have taken the lease with it
+        except Exception as error:  # noqa: BLE001 - while the database fails, no other server can take the lease
             if not self._failing:
                 self._log.warning("the lease is not confirmed", reason=str(error))
             self._failing = True
@@ -123,7 +123,7 @@ class LeaseKeeper:
             return self._lease.is_held()
 
     def confirm(self, began: float, *, held: bool) -> None:
-        """Take in what a renewal that began at this time has found."""
+        """Handle the result of a renewal that started at `began`."""
         if not held:
             self._lose(self._successor())
             return
@@ -135,7 +135,7 @@ class LeaseKeeper:
     def _successor(self) -> str:
         try:
             seen = self._lease.look()
-        except Exception:  # noqa: BLE001 - the lease is lost all the same
+        except Exception:  # noqa: BLE001 - the lease is lost anyway
             return "another server has taken over the database"
         if seen.token is None:
             return "this server's lease on the database is gone"

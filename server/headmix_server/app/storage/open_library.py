@@ -1,4 +1,4 @@
-"""Catalog and store joined: the folder or the bucket the settings name, and what a crash left between them repaired."""
+"""Opens catalog and store together, in the configured folder or bucket, and repairs what a crash left inconsistent."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ def open_library(
 ) -> Library:
     """Return the library, ready for requests.
 
-    `on_freed` is told each digest that is gone for good, `on_bucket_failure` hears when the bucket cannot be reached.
+    `on_freed` is called with each digest that is gone for good, `on_bucket_failure` when the bucket is unreachable.
 
     Raises:
         SettingError: the bucket cannot be used.
