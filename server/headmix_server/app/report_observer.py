@@ -45,7 +45,7 @@ class ReportObserver:
         if report.resident is not None:
             self._resident = report.resident
         self._wanted = asked_for.union(adapter.digest for adapter in self._resident)
-        # Names change while their adapters are on the device; reading them whenever the device's adapters change keeps up.
+        # Names change while adapters are on the device; reading them whenever the device's adapters change keeps up.
         if report.resident is not None or not asked_for <= self._asked:
             self._look_up()
 
@@ -83,7 +83,7 @@ class ReportObserver:
                 self._due |= not self._tell()
 
     def _tell(self) -> bool:
-        """Update the metrics of resident adapters; return False if names may be of adapters deleted since they were read."""
+        """Update the metrics of resident adapters; return False if a deletion may have made the known names stale."""
         if self._as_of != self._metrics.deletions:
             return False
         self._metrics.observe_residents(self._resident, self._names)

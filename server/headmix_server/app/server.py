@@ -191,9 +191,7 @@ class Server:
         while True:
             try:
                 banner = await asyncio.to_thread(parts.banner, url)
-            except (
-                HeadmixServerError
-            ) as error:  # the catalog is temporarily unavailable; requests are served anyway
+            except HeadmixServerError as error:  # the catalog is temporarily unavailable; requests are served anyway
                 self._log.warning("banner not printed yet", reason=error.message)
                 await asyncio.sleep(BANNER_RETRY_SECONDS)
             else:

@@ -1,1 +1,1 @@
-"""Who owns which adapter: content-addressed artifacts, and the names and versions that point at them."""
+"""Which tenant owns which adapter: content-addressed artifacts, and the names and versions that point to them."""

@@ -1,8 +1,8 @@
-"""Which base a catalog belongs to: the decision at a start, its record in the catalog, and what changes must keep to.
+"""The base that a catalog belongs to: how it is decided at startup and recorded, and what changes must comply with.
 
-A catalog is bound to the base of the first server that opens it, and to another only while it has no adapters. One
-that an earlier headmix wrote has no such record: there `base.json` of the data folder decides, or else the headers of
-its artifacts.
+A catalog is bound to the base of the first server that opens it, and can be bound to another only while it has no
+adapters. A catalog written by an earlier headmix has no such record: then `base.json` in the data folder decides, or
+else the headers of its artifacts.
 """
 
 import time
@@ -26,7 +26,7 @@ from headmix_server.database import writing
 
 @dataclass(frozen=True, slots=True)
 class BaseIdentity:
-    """A base as people and programs know it: the name may differ from place to place, the fingerprint does not."""
+    """The identity of a base: its name, which may differ between places, and its fingerprint, which does not."""
 
     name: str
     fingerprint: str
@@ -42,9 +42,9 @@ class OtherBaseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What became of artifacts whose header names another base, when a catalog without a record was bound.
+    """The artifacts whose header names another base, as they were classified when a catalog without a record was bound.
 
-    `accepted` are the digests of those that count as accepted for this base, `foreign` of those that do not.
+    `accepted` are the digests of those accepted for this base, `foreign` the digests of the others.
     """
 
     accepted: tuple[str, ...] = ()
@@ -52,10 +52,10 @@ class Bound:
 
 
 def bind_base(engine: Engine, base: BaseShape, recorded: BaseIdentity | None = None) -> Bound:
-    """Bind the catalog to `base`, if it belongs to it or has no adapters; `recorded` is what `base.json` names.
+    """Bind the catalog to `base` if it belongs to it or has no adapters; `recorded` is the base in `base.json`.
 
     Raises:
-        OtherBaseError: it belongs to another; nothing was changed.
+        OtherBaseError: it belongs to another base; nothing was changed.
     """
     with writing(engine) as session:
         identity = session.scalars(select(IdentityRow)).one()
@@ -70,10 +70,10 @@ def bind_base(engine: Engine, base: BaseShape, recorded: BaseIdentity | None = N
 
 
 def accept_artifact(session: Session, record: AdapterRecord) -> ArtifactRow:
-    """Return the row of an artifact, made if there is none, with the base it was accepted for now.
+    """Return the row of an artifact, created if necessary, with the base that it has now been accepted for.
 
     Raises:
-        InvalidRequest: that is not the catalog's.
+        InvalidRequest: that is not the catalog's base.
     """
     bound = _bound(session)
     if bound not in (None, record.base):
@@ -91,10 +91,10 @@ def accept_artifact(session: Session, record: AdapterRecord) -> ArtifactRow:
 
 
 def require_accepted(session: Session, version: AdapterVersion) -> None:
-    """Refuse to let requests meet a version that was accepted for another base than the catalog's.
+    """Refuse to use a version that was accepted for a base other than the catalog's.
 
     Raises:
-        InvalidRequest: it was.
+        InvalidRequest: it was accepted for another base.
     """
     bound = _bound(session)
     if bound not in (None, version.accepted_for):
@@ -102,7 +102,7 @@ def require_accepted(session: Session, version: AdapterVersion) -> None:
 
 
 def other_base(reference: str, *, param: str) -> InvalidRequest:
-    """Return the error of a version that was accepted for another base than the one there is."""
+    """Return the error for a version that was accepted for a base other than this server's."""
     return InvalidRequest(
         f"{reference} was accepted for another base than the one this server has; upload it again for this one.",
         param=param,
@@ -110,7 +110,7 @@ def other_base(reference: str, *, param: str) -> InvalidRequest:
 
 
 def _configs(session: Session) -> Mapping[str, AdapterConfig]:
-    """Return the header of each artifact that a version refers to, by digest."""
+    """Return the header of each artifact that an undeleted version refers to, by digest."""
     query = select(VersionRow.digest, VersionRow.config).where(NOT_DELETED)
     return {digest: decode_config(config) for digest, config in session.execute(query)}
 
@@ -118,15 +118,15 @@ def _configs(session: Session) -> Mapping[str, AdapterConfig]:
 def _take_over(
     session: Session, configs: Mapping[str, AdapterConfig], base: BaseShape, recorded: BaseIdentity | None
 ) -> Bound:
-    """Bind a catalog that has adapters and no record of their base; raises OtherBaseError if it is another."""
+    """Bind a catalog that has adapters but no record of their base; raises OtherBaseError if that is another one."""
     others = {digest: config for digest, config in configs.items() if config.base.fingerprint != base.fingerprint}
     fitting = [digest for digest, config in others.items() if _fits(config, base)]
-    # A wrong server that once ran on this database left a `base.json` too: most adapters must fit what it names.
+    # A server that once ran here with a wrong base also left a `base.json`: trust it only if most adapters fit it.
     believed = recorded is not None and 2 * (len(configs) - len(others) + len(fitting)) >= len(configs)
     known = recorded if recorded is not None and believed else _most_named(configs, base)
     if known.fingerprint != base.fingerprint:
         raise OtherBaseError(known)
-    # With a data folder that names this base, a server checked every upload against it: these said that they knew.
+    # A trusted `base.json` means that every upload was checked against this base, whatever base its header names.
     accepted = fitting if believed else []
     for digest in accepted:
         session.get_one(ArtifactRow, digest).base = base.fingerprint
@@ -134,7 +134,7 @@ def _take_over(
 
 
 def _most_named(configs: Mapping[str, AdapterConfig], base: BaseShape) -> BaseIdentity:
-    """Return the base that most headers name, the given one where others are named as often."""
+    """Return the base that most headers name; in a tie, the given one."""
     counts = Counter(config.base.fingerprint for config in configs.values())
     most = max(counts, key=lambda fingerprint: (counts[fingerprint], fingerprint == base.fingerprint))
     named = next(config.base.name for config in configs.values() if config.base.fingerprint == most)

@@ -1,7 +1,7 @@
-"""The catalog: which tenant calls which artifact by which name, and which version is current.
+"""The catalog: the names under which tenants have artifacts, and the current version of each name.
 
-Every change is one transaction with its row in the audit, visible at once or not at all. It knows digests, not files:
-`store` holds the bytes, and `library` joins the two.
+Every change is one transaction together with its row in the audit, visible at once or not at all. It knows digests, not
+files: `store` holds the bytes, and `library` combines the two.
 """
 
 import time
@@ -50,9 +50,9 @@ _STATE_CHANGES = {
 
 
 class Catalog:
-    """Names and versions of every tenant's adapters. `reserved` holds the names of the base, which none may take.
+    """Names and versions of every tenant's adapters. `reserved` holds the base's names, which no adapter may have.
 
-    `actor` is whom the audit names for a change.
+    `actor` is who the audit records as having made a change.
     """
 
     def __init__(self, engine: Engine, *, reserved: Collection[str] = ()) -> None:
@@ -66,7 +66,7 @@ class Catalog:
         self.pins = Pins(engine, self._changes)
 
     def watch(self, on_changed: OnChanged) -> None:
-        """Have a function told of every change of an adapter that is made through this catalog."""
+        """Call `on_changed` with every change of an adapter that is made through this catalog."""
         self._changes.watch(on_changed)
 
     # --- changes -------------------------------------------------------------------------------------------------
@@ -81,14 +81,14 @@ class Catalog:
         actor: str = SERVER,
         quota: Quota | None = None,
     ) -> Published:
-        """Make the artifact the current version of the name, as a new version unless its bytes are current already.
+        """Make the artifact the name's current version: a new version, unless the current one already has these bytes.
 
-        Without `current` it becomes a version next to the current one, unless its bytes are the newest one's already.
+        Without `current`, it is added next to the current version, unless the newest version already has these bytes.
 
         Raises:
-            InvalidRequest: the name is malformed or reserved, or the tenant's is malformed; or without `current`, there
-                is no current version; or the artifact was verified against another base than the catalog's.
-            RateLimitExceeded: the tenant would have more than its quota; None is no limit.
+            InvalidRequest: the name is malformed or reserved, or the tenant's name is malformed; or without `current`,
+                there is no current version; or the artifact was verified against a base other than the catalog's.
+            RateLimitExceeded: the tenant would exceed its quota; a quota of None means no limit.
         """
         check_name(name, reserved=self._reserved)
         with self._changes.writing(tenant) as session:
@@ -119,12 +119,12 @@ class Catalog:
     def rollback(self, tenant: str, name: str, version: int | None = None, *, actor: str = SERVER) -> AdapterVersion:
         """Make an earlier (or later) version current again and return it.
 
-        Without `version` the last change of what is current is undone, an upload or a rollback to a named
-        version; asked again, the one before that.
+        Without `version`, the last change of the current version is undone, whether an upload or a rollback to a given
+        version; calling it again undoes the one before that.
 
         Raises:
-            ModelNotFound: as `resolve`, or no such version.
-            InvalidRequest: without `version`, and nothing was current before; or that version is another base's.
+            ModelNotFound: as `resolve`, or there is no such version.
+            InvalidRequest: no version was current before, or the version was accepted for another base.
         """
         with self._changes.writing(tenant) as session:
             row = live_adapter(session, tenant, name)
@@ -145,7 +145,7 @@ class Catalog:
             return after
 
     def delete(self, tenant: str, name: str, *, actor: str = SERVER) -> Deleted:
-        """Take the adapter and all its versions away, at once; tombstones stay until they are buried.
+        """Delete the adapter and all its versions in one transaction; tombstones remain until they are buried.
 
         Raises:
             ModelNotFound: as `resolve`.
@@ -170,12 +170,12 @@ class Catalog:
     def set_state(
         self, tenant: str, name: str, version: int, state: VersionState, *, actor: str = SERVER
     ) -> AdapterVersion:
-        """Retire one version, make it ready again, or delete it; returns it as it was, or is where it stays.
+        """Retire one version, make it ready again, or delete it; return its new state, or what it was before deletion.
 
         Raises:
-            ModelNotFound: as `resolve`, or the adapter has no such version (any more).
-            InvalidRequest: it is the current one or the canary, which can only be ready; or made ready again, it is
-                another base's.
+            ModelNotFound: as `resolve`, or the adapter has no such version, or no longer.
+            InvalidRequest: it is the current version or the canary, which must stay ready; or it would become ready
+                again but was accepted for another base.
         """
         with self._changes.writing(tenant) as session:
             row = live_adapter(session, tenant, name)
@@ -186,7 +186,7 @@ class Catalog:
             return _change_state(session, row, version, state, actor=actor)
 
     def retire(self, tenant: str, name: str, version: int, *, actor: str = SERVER) -> AdapterVersion:
-        """Retire a version, the current one too, and return it; its name then means nothing, and is not pinned.
+        """Retire a version, even the current one, and return it; its name then refers to nothing and is not pinned.
 
         Raises:
             ModelNotFound: as `resolve`, or the adapter has no such version.
@@ -201,16 +201,16 @@ class Catalog:
                     note(session, row, Change.UNPINNED)
             return _change_state(session, row, version, VersionState.RETIRED, actor=actor)
 
-    # --- what a tenant asks --------------------------------------------------------------------------------------
+    # --- queries for a tenant ------------------------------------------------------------------------------------
 
     def resolve(self, tenant: str, model: str, *, draw: int = NO_DRAW) -> AdapterVersion:
-        """Return the version that `name` (the current one) or `name@3` refers to, of another's as `owner/name`.
+        """Return the version that `name` (the current one) or `name@3` refers to; `owner/name` for another tenant's.
 
-        With a `draw` from 0 to 99 a name alone may mean its canary.
+        With a `draw` from 0 to 99, a name alone may refer to its canary.
 
         Raises:
-            ModelNotFound: unknown, another tenant's that is not shared with this one, malformed or retired, all found
-                out by the same query.
+            ModelNotFound: it is unknown, malformed, retired, or another tenant's and not shared with this one. The same
+                query determines all of these.
         """
         reference = parse_reference(model)
         meant = AdapterRow.id == meant_by(tenant, reference)
@@ -218,19 +218,19 @@ class Catalog:
             return pick(session, meant, reference.number, asked=model, draw=draw)
 
     def list(self, tenant: str, *, after: str = "", limit: int | None = None) -> tuple[AdapterVersion, ...]:
-        """Return the current version of each of the tenant's adapters whose name comes after, by name."""
+        """Return the current versions of the tenant's adapters, ordered by name, starting after `after`."""
         current = (AdapterRow.tenant == tenant, AdapterRow.name > after, VersionRow.number == AdapterRow.current)
         with reading(self._engine) as session:
             return tuple(map(read, session.execute(versions(*current).order_by(AdapterRow.name).limit(limit))))
 
     def count(self, tenant: str) -> int:
-        """Return how many adapters the tenant has."""
+        """Return the number of the tenant's adapters."""
         there = select(func.count()).where(AdapterRow.tenant == tenant, AdapterRow.current.is_not(None))
         with reading(self._engine) as session:
             return session.scalars(there).one()
 
     def versions(self, tenant: str, model: str, *, before: int | None = None, limit: int | None = None) -> Page:
-        """Return the adapter's versions with lower numbers than `before`, retired ones too, newest first.
+        """Return the adapter's versions numbered below `before`, including retired ones, newest first.
 
         Raises:
             ModelNotFound: as `resolve`.
@@ -246,31 +246,31 @@ class Catalog:
             return read_page(session, query.order_by(VersionRow.number.desc()), limit)
 
     def check_upload(self, tenant: str, quota: Quota, *, least: int, most: int) -> None:
-        """Refuse an upload of `least` to `most` bytes ahead of its bytes; see `quota.check_upload`.
+        """Refuse an upload of `least` to `most` bytes before it is received; see `quota.check_upload`.
 
         Raises:
-            RateLimitExceeded: the tenant would store more than its quota.
+            RateLimitExceeded: the tenant would exceed its quota of bytes.
         """
         with reading(self._engine) as session:
             check_upload(session, tenant, quota, least=least, most=most)
 
     def read_room(self, tenant: str, *, least: int, most: int | None) -> Room:
-        """Return what a tenant stores, for an upload of a size; see `quota.read_room`."""
+        """Return the bytes that a tenant stores, for an upload of the given size; see `quota.read_room`."""
         with reading(self._engine, patience=PROMPT) as session:
             return read_room(session, tenant, least=least, most=most)
 
-    # --- what the server asks ------------------------------------------------------------------------------------
+    # --- queries for the server ----------------------------------------------------------------------------------
 
     def bind_base(self, base: BaseShape, recorded: BaseIdentity | None = None) -> Bound:
-        """Make the catalog this base's; see `bind_base.bind_base`.
+        """Bind the catalog to this base; see `bind_base.bind_base`.
 
         Raises:
-            OtherBaseError: it belongs to another.
+            OtherBaseError: it belongs to another base.
         """
         return bind_base(self._engine, base, recorded)
 
     def identity(self) -> str:
-        """Return the text that tells this catalog from any other."""
+        """Return the text that identifies this catalog."""
         with reading(self._engine) as session:
             return session.scalars(select(IdentityRow.id)).one()
 
@@ -281,17 +281,17 @@ class Catalog:
             return session.scalar(named) is not None
 
     def stored_digests(self) -> frozenset[str]:
-        """Return every digest whose bytes are to be there, those of tombstones included."""
+        """Return every digest whose bytes should be stored, including those of tombstones."""
         with reading(self._engine) as session:
             return frozenset(session.scalars(select(ArtifactRow.digest)))
 
     def referenced_digests(self) -> frozenset[str]:
-        """Return every digest that any version of any tenant refers to; tombstones do not count."""
+        """Return every digest that a version of any tenant refers to, not counting tombstones."""
         with reading(self._engine) as session:
             return frozenset(session.scalars(select(VersionRow.digest).where(NOT_DELETED).distinct()))
 
     def refers_to(self, digest: str) -> bool:
-        """Return whether any version of any tenant refers to the digest; tombstones do not count."""
+        """Return whether a version of any tenant refers to the digest, not counting tombstones."""
         with reading(self._engine) as session:
             return in_use(session, digest)
 
@@ -319,7 +319,7 @@ def _digest(session: Session, row: AdapterRow, number: int | None) -> str | None
 def _change_state(
     session: Session, row: AdapterRow, version: int, state: VersionState, *, actor: str
 ) -> AdapterVersion:
-    """Put a version into a state; see `Catalog.set_state`."""
+    """Set the state of a version; see `Catalog.set_state`."""
     asked = f"{row.name}@{version}"
     chosen = (VersionRow.adapter_id == row.id, VersionRow.number == storable(version), NOT_DELETED)
     found = session.execute(versions(*chosen)).one_or_none()

@@ -1,6 +1,6 @@
-"""Who hears that the catalog has changed: one observer, told of each change once it is committed.
+"""Reports changes of the catalog to one observer, each once it is committed.
 
-Owns the kinds of change and the moment to report them. What follows from a change is the observer's.
+Owns the kinds of changes and when they are reported. Their consequences are the observer's.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ _NOTED = "headmix.changes"
 
 
 class Change(StrEnum):
-    """What has become of an adapter's name."""
+    """What happened to an adapter's name."""
 
     PUBLISHED = "published"
     ROLLED_BACK = "rolled back"
@@ -38,11 +38,11 @@ class Change(StrEnum):
 
 
 OnChanged = Callable[[str, str, Change], None]
-"""Called with tenant, name and what has changed, in the thread that changed it; it must not wait for anything."""
+"""Called with tenant, name and change, in the thread that made the change; it must not block."""
 
 
 def note(session: Session, adapter: AdapterRow, change: Change) -> None:
-    """Note a change of an adapter; call it within the transaction that makes it."""
+    """Record a change of an adapter; call it within the transaction that makes the change."""
     session.info.setdefault(_NOTED, []).append((adapter.tenant, adapter.name, change))
 
 
@@ -55,14 +55,14 @@ class Changes:
         self._log = get_logger("catalog")
 
     def watch(self, on_changed: OnChanged) -> None:
-        """Have a function told of each change from now on; what fails in it is logged and undoes nothing."""
+        """Call `on_changed` with each change from now on; its failures are logged and undo nothing."""
         self._on_changed = on_changed
 
     @contextmanager
     def writing(self, tenant: str = SERVER) -> Iterator[Session]:
-        """Give a session as `database.writing` does, and report what was noted in it once that is committed.
+        """Yield a session as `database.writing` does, and report the changes recorded in it once it is committed.
 
-        It is reported too where nobody knows whether it was committed.
+        They are also reported if it is unknown whether the transaction was committed.
         """
         noted: list[tuple[str, str, Change]] = []
         try:
@@ -78,5 +78,5 @@ class Changes:
         for tenant, name, change in noted:
             try:
                 self._on_changed(tenant, name, change)
-            except Exception:  # noqa: BLE001 - the change is made, whatever its observer does
+            except Exception:  # noqa: BLE001 - the change is made, whatever the observer does
                 self._log.exception("an observer of the catalog failed", tenant=tenant, adapter=name, change=change)

@@ -1,6 +1,6 @@
-"""What an artifact says of itself to people: examples and the history of its training.
+"""The descriptions of artifacts for people: example prompts and training history.
 
-It may be large, so it has its own table, which no request for the model and no list reads.
+They may be large, so they have their own table, which no inference request and no list reads.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _TRAINING = msgspec.json.Decoder(dict[str, Any])
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Prompts the adapter was trained for, and its free-form `training`; None is one that is too large to be shown."""
+    """Prompts the adapter was trained for, and its free-form `training`; None if that is too large to be shown."""
 
     examples: tuple[ExamplePrompt, ...] = ()
     training: dict[str, Any] | None = None
 
 
 def describe(session: Session, digest: str, config: AdapterConfig) -> None:
-    """Keep what a config says to people, next to the artifact's row."""
+    """Store the description in a config, next to the artifact's row."""
     session.add(
         DescriptionRow(
             digest=digest,
@@ -39,18 +39,18 @@ def describe(session: Session, digest: str, config: AdapterConfig) -> None:
 
 
 def forget(session: Session, digest: str) -> None:
-    """Remove what `describe` kept, ahead of the artifact's row."""
+    """Remove the stored description, before the artifact's row is removed."""
     session.execute(delete(DescriptionRow).where(DescriptionRow.digest == digest))
 
 
 class Descriptions:
-    """All artifacts' descriptions. Safe to use from many threads."""
+    """The descriptions of all artifacts. Safe to use from many threads."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def of(self, digest: str) -> Description:
-        """Return an artifact's description, an empty one where it is not there any more."""
+        """Return an artifact's description, or an empty one if the artifact is gone."""
         with reading(self._engine) as session:
             row = session.get(DescriptionRow, digest)
         if row is None:

@@ -1,7 +1,7 @@
-"""Uploads in progress: how many there are, and the bytes each tenant has on this machine next to those it stores.
+"""Uploads in progress: how many there are, and each tenant's bytes on this machine besides those it stores.
 
-Owns the count in memory, so that bytes which are not stored yet count against the tenant's quota as they arrive. What
-is stored in the end is checked once more, in the transaction that stores it (`quota`).
+Owns the count in memory, so that bytes count against the tenant's quota as they arrive, before they are stored. The
+final check is made in the transaction that stores them (`quota`).
 """
 
 import threading
@@ -15,12 +15,12 @@ from headmix_server.core.errors import RateLimitExceeded, ServerOverloaded
 RETRY_SECONDS = 1
 
 ReadRoom = Callable[[], Room]
-"""Asks the database how much the tenant stores now."""
+"""Reads from the database how much the tenant stores now."""
 
 
 @dataclass(slots=True, eq=False)
 class _Tenant:
-    """A tenant's uploads in progress, oldest first, their bytes, and the bytes it stores; None is to be read anew."""
+    """A tenant's uploads in progress, oldest first, their bytes, and the bytes it stores; None must be read anew."""
 
     uploads: list["IncomingUpload"] = field(default_factory=list)
     arrived: int = 0
@@ -28,7 +28,7 @@ class _Tenant:
 
 
 class IncomingUpload:
-    """One upload in progress. `grow` before bytes reach the disk, `shrink` when they are gone from it."""
+    """One upload in progress. Call `grow` before bytes reach the disk, and `shrink` once they are removed from it."""
 
     def __init__(self, incoming: "Incoming", tenant: _Tenant, quota: Quota, read_room: ReadRoom) -> None:
         self._incoming = incoming
@@ -38,15 +38,15 @@ class IncomingUpload:
         self._repeatable = 0
         self.arrived = 0
         self.is_receiving = True
-        """Whether it still waits for its client's bytes."""
+        """Whether it is still waiting for bytes from the client."""
         self.is_displaced = False
 
     def grow(self, size: int) -> None:
         """Count bytes that are about to be written.
 
         Raises:
-            RateLimitExceeded: the tenant would have more than its quota; they are not counted.
-            ServerOverloaded: another tenant took this one's place.
+            RateLimitExceeded: the tenant would exceed its quota; the bytes are not counted.
+            ServerOverloaded: the upload was displaced by another tenant's.
         """
         with self._incoming.lock:
             if self.is_displaced:
@@ -60,7 +60,7 @@ class IncomingUpload:
         self._check_stored(size)
 
     def _check_stored(self, size: int) -> None:
-        """Judge the bytes by what is stored now: something may have been deleted, or stored, since that was read."""
+        """Check against what is stored now: adapters may have been deleted or stored since it was last read."""
         try:
             room = self._read_room()
         except BaseException:
@@ -74,7 +74,7 @@ class IncomingUpload:
             self._count(-size)
             others = self._tenant.arrived - self.arrived
         asked = self.arrived + size
-        retry_after = RETRY_SECONDS if asked <= self._limit(room.stored) else None  # without the others it would fit
+        retry_after = RETRY_SECONDS if asked <= self._limit(room.stored) else None  # it would fit without the others
         raise bytes_exceeded(self._quota, room.stored, asked, arriving=others, retry_after=retry_after)
 
     def _fits(self, stored: int) -> bool:
@@ -84,13 +84,13 @@ class IncomingUpload:
         return max(0, self._quota.stored_bytes - stored) + self._repeatable
 
     def shrink(self) -> None:
-        """Count no bytes any more: they are gone, or stored."""
+        """Stop counting its bytes: they were removed, or stored."""
         with self._incoming.lock:
             self._count(-self.arrived)
             self._tenant.stored = None
 
     def received(self) -> None:
-        """Note that all the client's bytes are here: from now on nobody takes its place."""
+        """Record that all of the client's bytes have arrived: from now on it cannot be displaced."""
         with self._incoming.lock:
             self.is_receiving = False
 
@@ -102,7 +102,7 @@ class IncomingUpload:
 class Incoming:
     """All uploads in progress: at most `most`, and `most_each` per tenant. Safe to use from many threads.
 
-    Where all places are taken, a tenant with fewer uploads takes the place of the newest of the tenant with most.
+    If there are `most`, a tenant with fewer uploads displaces the newest one of the tenant with the most.
     """
 
     def __init__(self, most: int, most_each: int) -> None:
@@ -113,12 +113,12 @@ class Incoming:
 
     @property
     def under_way(self) -> int:
-        """How many there are."""
+        """The number of uploads."""
         with self.lock:
             return self._count()
 
     def uploads_of(self, tenant: str) -> int:
-        """Return how many a tenant has."""
+        """Return the number of a tenant's uploads."""
         with self.lock:
             return len(self._tenants[tenant].uploads) if tenant in self._tenants else 0
 
@@ -129,11 +129,11 @@ class Incoming:
 
     @contextmanager
     def upload(self, tenant: str, quota: Quota, read_room: ReadRoom) -> Iterator[IncomingUpload]:
-        """Give a place for the block, at whose end its bytes are gone or stored.
+        """Yield an upload for the block, by whose end its bytes must be removed or stored.
 
         Raises:
-            RateLimitExceeded: as many of the tenant's uploads are in progress as may.
-            ServerOverloaded: as many of all tenants' are, and none has to give its place to this one.
+            RateLimitExceeded: the tenant already has the maximum number of uploads in progress.
+            ServerOverloaded: there are `most` uploads in total, and none may be displaced for this one.
         """
         upload = self._begin(tenant, quota, read_room)
         try:

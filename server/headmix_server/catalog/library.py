@@ -1,7 +1,7 @@
-"""Store and catalog as one: an artifact's bytes and the names that refer to it appear and go together.
+"""Combines store and catalog: an artifact's bytes and the names that refer to it appear and disappear together.
 
-Owns the order of the steps (bytes before names, names away before bytes) and when bytes are freed: once every version
-that referred to them is deleted and their last hold is back.
+Owns the order of the steps (store bytes before adding names, remove names before bytes) and when bytes are freed: once
+every version that refers to them is deleted and their last hold is released.
 """
 
 import threading
@@ -26,8 +26,8 @@ from headmix_server.database import SERVER
 class Library:
     """All tenants' adapters with their files. Safe to use from many threads of one process; methods block.
 
-    `base` is the fingerprint of the base that requests run on. `holds` are those the store was made with. `on_freed` is
-    called with each digest that was freed, in any thread. `actor` is whom the audit names for a change.
+    `base` is the fingerprint of the base that requests run on. `holds` are those passed to the store. `on_freed` is
+    called with each freed digest, in any thread. `actor` is who the audit records as having made a change.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Library:
         self.holds = Holds() if holds is None else holds
         self.holds.watch(self._on_last_hold)
         self._on_freed = on_freed
-        self._doomed: set[str] = set()  # digests whose bytes may be freed, once nobody holds them
+        self._doomed: set[str] = set()  # digests whose bytes may be freed once they are no longer held
         self._deletions = 0
         self._lock = threading.Lock()
         self._freeing = ThreadPoolExecutor(1, "headmix-free")
@@ -59,7 +59,7 @@ class Library:
         return self.store.collect(self.catalog.stored_digests())
 
     def close(self) -> None:
-        """End what is being freed and stop the thread that does it."""
+        """Finish freeing artifacts, and stop the thread that does it."""
         self._freeing.shutdown()
 
     # --- changes -------------------------------------------------------------------------------------------------
@@ -75,13 +75,13 @@ class Library:
         actor: str = SERVER,
         quota: Quota | None = None,
     ) -> Published:
-        """Store the verified upload and make it a version of the name, the `current` one if that is asked.
+        """Store the verified upload and make it a version of the name, the current one if `current`.
 
         Raises:
             InvalidRequest: as `Catalog.publish`; nothing changed.
             InsufficientStorage: the disk is full; nothing changed.
             StorageUnavailable: the store cannot be reached; nothing changed.
-            RateLimitExceeded: the tenant would have more than its quota; nothing changed.
+            RateLimitExceeded: the tenant would exceed its quota; nothing changed.
         """
         if record.digest != upload.digest:
             raise ValueError(f"the record is of {record.digest}, the upload is {upload.digest}")
@@ -95,21 +95,21 @@ class Library:
                 raise
 
     def delete(self, tenant: str, name: str, *, actor: str = SERVER) -> Deleted:
-        """Take the adapter away, and the bytes nobody else refers to as soon as nobody uses them.
+        """Delete the adapter, and free its bytes once nothing refers to or uses them.
 
         Raises:
-            ModelNotFound: no such adapter of this tenant.
+            ModelNotFound: this tenant has no such adapter.
         """
         deleted = self.catalog.delete(tenant, name, actor=actor)
         self._after_deletion(*deleted.digests)
         return deleted
 
     def delete_version(self, tenant: str, name: str, version: int, *, actor: str = SERVER) -> AdapterVersion:
-        """Take one version away, as `delete` does all; returns what it was.
+        """Delete one version as `delete` does all of them; return what it was.
 
         Raises:
-            ModelNotFound: no such version of this tenant.
-            InvalidRequest: it is the current one.
+            ModelNotFound: this tenant has no such version.
+            InvalidRequest: it is the current version.
         """
         gone = self.catalog.set_state(tenant, name, version, VersionState.DELETED, actor=actor)
         self._after_deletion(gone.digest)
@@ -127,13 +127,13 @@ class Library:
             deletions = self._deletions
             version = self.catalog.resolve(tenant, model, draw=draw)
             hold = self.holds.acquire(version.digest)
-            # A deletion counts before it looks for holds: either it finds this one, or it is seen here.
+            # A deletion is counted before it checks for holds: either it finds this one, or it is noticed here.
             if self._deletions == deletions:
                 return version, hold
             hold.release()
 
     def path(self, version: AdapterVersion) -> Path:
-        """Return the version's file; `Store.download` makes sure of it."""
+        """Return the path of the version's file, which `Store.download` makes available."""
         return self.store.path(version.digest)
 
     def ref(self, version: AdapterVersion, tenant: str | None = None) -> AdapterRef:
@@ -158,14 +158,14 @@ class Library:
     # --- freeing -------------------------------------------------------------------------------------------------
 
     def free_doomed(self) -> None:
-        """Free what deletions left and nobody uses, also where it failed before; what fails again is logged."""
+        """Free what deletions left and nothing uses, including what failed before; further failures are logged."""
         with self._lock:
             doomed = sorted(self._doomed)
         for digest in doomed:
             self._free(digest)
 
     def drain(self) -> None:
-        """Wait until what the last returned holds set off is done."""
+        """Wait until the work triggered by the last released holds is done."""
         self._freeing.submit(lambda: None).result()
 
     def _after_deletion(self, *digests: str) -> None:
@@ -180,12 +180,12 @@ class Library:
 
     def _on_last_hold(self, digest: str) -> None:
         if digest in self._doomed:
-            with suppress(RuntimeError):  # closed already: the next start does it
+            with suppress(RuntimeError):  # already closed: the next start does it
                 self._freeing.submit(self._free, digest)
 
     def _free(self, digest: str) -> None:
-        """Free the artifact if that is due; releasing its last hold calls this again."""
-        # Repeat if another caller doomed it again in the meantime, finding it busy with this call.
+        """Free the artifact if it is due; releasing its last hold calls this again."""
+        # Repeat if another caller marked it again in the meantime, and found it busy because of this call.
         while digest in self._doomed:
             with self.holds.exclusively(digest) as alone:
                 if not alone or not self._try_to_free(digest):
@@ -195,11 +195,11 @@ class Library:
         with self._lock:
             self._doomed.discard(digest)
         try:
-            # Bytes before rows: after a crash in between, the rows say what is still to be done.
+            # Bytes before rows: after a crash in between, the rows show what remains to be done.
             if not self.catalog.refers_to(digest):
                 self.store.delete(digest)
             freed = self.catalog.tombstones.bury(digest)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again and must not stop the rest
+        except Exception as error:  # noqa: BLE001 - any error is retried later and must not stop the rest
             with self._lock:
                 self._doomed.add(digest)
             self._log.error("an artifact could not be freed", digest=digest, reason=str(error))

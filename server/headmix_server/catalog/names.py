@@ -1,6 +1,6 @@
 """The names of adapters, and the `model` strings that refer to them.
 
-Pure text: whether a name exists is the catalog's to know.
+Text only: whether a name exists is up to the catalog.
 """
 
 import re
@@ -16,7 +16,7 @@ _REFERENCE = re.compile(rf"(?:({NAME_PATTERN})/)?({NAME_PATTERN})(?:@([1-9][0-9]
 
 
 class Reference(NamedTuple):
-    """A `model` string taken apart; `owner` None is the caller, `number` None the current version."""
+    """A parsed `model` string; `owner` None means the caller, `number` None the current version."""
 
     owner: str | None
     name: str
@@ -31,7 +31,7 @@ def check_name(name: str, *, reserved: Collection[str] = ()) -> None:
     """Refuse a name that no adapter may have.
 
     Raises:
-        InvalidRequest: malformed, or reserved for the base.
+        InvalidRequest: it is malformed, or reserved for the base.
     """
     if _NAME.fullmatch(name) is None:
         raise InvalidRequest(
@@ -43,19 +43,19 @@ def check_name(name: str, *, reserved: Collection[str] = ()) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Return whether an adapter, or a tenant, may be called so."""
+    """Return whether this is a valid name for an adapter or a tenant."""
     return _NAME.fullmatch(text) is not None
 
 
 def known_form(name: str) -> str:
-    """Return the name, or `NOWHERE`'s where it is malformed (`name@3` is: it names a version, not an adapter)."""
+    """Return the name, or that of `NOWHERE` if it is malformed, such as `name@3`, which names a version."""
     return name if is_name(name) else NOWHERE.name
 
 
 def parse_reference(model: str) -> Reference:
-    """Take `name`, `name@3`, `owner/name` or `owner/name@3` apart.
+    """Parse `name`, `name@3`, `owner/name` or `owner/name@3`.
 
-    What is none of these becomes `NOWHERE`, so that it is looked up like any other.
+    Anything else becomes `NOWHERE`, so that it is looked up like any other.
     """
     match = _REFERENCE.fullmatch(model)
     if match is None:
@@ -65,6 +65,6 @@ def parse_reference(model: str) -> Reference:
 
 
 def parse_adapter(model: str) -> Reference:
-    """Take `name` or `owner/name` apart; what names a version is no adapter's name."""
+    """Parse `name` or `owner/name`; a reference to a version is not an adapter's name."""
     reference = parse_reference(model)
     return reference if reference.number is None else NOWHERE

@@ -1,4 +1,4 @@
-"""How versions are read: the columns, the rows that answer to a name, and the one way of saying that there is none."""
+"""How versions are read: the columns, the rows that match a name, and the one error if there is none."""
 
 from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.orm import Session
@@ -13,13 +13,13 @@ Columns = tuple[str, str, int, str, str, int, int, int, int | None, str, int, st
 
 OF_ADAPTER = VersionRow.adapter_id == AdapterRow.id
 NO_DRAW = 100
-"""The draw that never meets a canary: it gets at most 100 of the draws from 0 to 99."""
+"""The draw that never selects a canary: a canary gets at most the draws from 0 to 99."""
 
 NOT_DELETED = VersionRow.state != VersionState.DELETED.value
 
 
 def versions(*where: ColumnElement[bool]) -> Select[*Columns]:
-    """Select what `read` reads; the columns, not the rows, since a request waits for it."""
+    """Select what `read` needs: columns instead of mapped objects, since requests wait for it."""
     return (
         select(
             AdapterRow.tenant,
@@ -48,8 +48,8 @@ def versions(*where: ColumnElement[bool]) -> Select[*Columns]:
 
 
 def read(row: Row[*Columns]) -> AdapterVersion:
-    """Return the version a row of `versions` holds."""
-    # Two steps: one line cannot name them all, and a rest behind a star would lose their types.
+    """Return the version in a row of `versions`."""
+    # Two steps: one line is too short for all names, and unpacking the rest with a star would lose its types.
     tenant, name, number, digest, base, size_bytes, num_parameters = row[:7]
     created, current, config, config_bytes, state, canary, percent, pin = row[7:]
     return AdapterVersion(
@@ -71,15 +71,15 @@ def read(row: Row[*Columns]) -> AdapterVersion:
 
 
 def adapter(tenant: str, name: str) -> Select[AdapterRow]:
-    """Select the row of a name, which may be one whose versions are all deleted."""
+    """Select the row of a name, even if all its versions are deleted."""
     return select(AdapterRow).where(AdapterRow.tenant == tenant, AdapterRow.name == name)
 
 
 def one(session: Session, tenant: str, name: str, number: int | None, *, asked: str | None = None) -> AdapterVersion:
-    """Return the tenant's own version that can be named so, None being the current one; `asked` is as in `pick`.
+    """Return the tenant's own version of that number that can be used, or the current one; `asked` is as in `pick`.
 
     Raises:
-        ModelNotFound: there is none.
+        ModelNotFound: there is no such version.
     """
     own = (AdapterRow.tenant == tenant) & (AdapterRow.name == name)
     return pick(session, own, number, asked=name if asked is None else asked)
@@ -88,14 +88,14 @@ def one(session: Session, tenant: str, name: str, number: int | None, *, asked: 
 def pick(
     session: Session, of_adapter: ColumnElement[bool], number: int | None, *, asked: str, draw: int = NO_DRAW
 ) -> AdapterVersion:
-    """Return the version of an adapter that can be named so; `asked` is what the client called it.
+    """Return the version of an adapter that can be used; `asked` is the client's name for it.
 
-    A `number` of None is the canary where one runs that gets the `draw` (0 to 99), else the current version.
+    A `number` of None means the canary if it gets this `draw` (0 to 99), and otherwise the current version.
 
     Raises:
-        ModelNotFound: there is none.
+        ModelNotFound: there is no such version.
     """
-    # A separate look-up: joined, it would come after the versions, and all of them would be read.
+    # A separate subquery: in a join it would come after the versions, and all of them would be read.
     met = select(CanaryRow.number).where(CanaryRow.adapter_id == AdapterRow.id, CanaryRow.percent > draw)
     wanted = func.coalesce(number, met.correlate(AdapterRow).scalar_subquery(), AdapterRow.current)
     ready = VersionRow.state == VersionState.READY.value
@@ -109,7 +109,7 @@ def live_adapter(session: Session, tenant: str, name: str) -> AdapterRow:
     """Return the row of a name that has a current version.
 
     Raises:
-        ModelNotFound: there is none.
+        ModelNotFound: there is no such name.
     """
     found = session.scalar(adapter(tenant, known_form(name)).where(AdapterRow.current.is_not(None)))
     if found is None:
@@ -118,17 +118,17 @@ def live_adapter(session: Session, tenant: str, name: str) -> AdapterRow:
 
 
 def in_use(session: Session, digest: str) -> bool:
-    """Return whether any version of any tenant, deleted ones left aside, refers to the digest."""
+    """Return whether any tenant's version refers to the digest, ignoring deleted versions."""
     query = select(VersionRow.number).where(VersionRow.digest == digest, NOT_DELETED).limit(1)
     return session.scalar(query) is not None
 
 
 def storable(version: int) -> int:
-    """Return 0, which no version has, for a number that the database cannot hold."""
+    """Return the number, or 0, which no version has, if the database cannot store it."""
     return version if 0 < version < 2**63 else 0
 
 
 def not_found(asked: str) -> ModelNotFound:
-    """Return the error of a name that leads nowhere."""
-    # repr: what a client sent may hold quotes, control characters or halves of surrogate pairs.
+    """Return the error for a name that refers to nothing."""
+    # repr, since a client's text may contain quotes, control characters or halves of surrogate pairs.
     return ModelNotFound(f"The model {asked[:128]!r} does not exist.", param="model")

@@ -1,7 +1,7 @@
-"""How much a tenant may keep: asked within the transaction that would keep more, so no two uploads share a last place.
+"""A tenant's quota, checked within the transaction that uses it, so that no two uploads share the last place.
 
-A tenant pays for each of its artifacts once, whatever the number of its names and versions that are these bytes, and
-until the bytes are freed.
+A tenant pays once for each of its artifacts, however many of its names and versions have these bytes, and until the
+bytes are freed.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from headmix_server.core.errors import RateLimitExceeded
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How many adapters (names) and bytes a tenant may have; 0 is no limit."""
+    """The maximum adapters (names) and bytes of a tenant; 0 means no limit."""
 
     adapters: int = 0
     stored_bytes: int = 0
 
     def check(self, session: Session, tenant: str, digest: str, size_bytes: int, *, is_new_name: bool) -> None:
-        """Refuse one more version of this artifact where the tenant would have too much.
+        """Refuse another version with this artifact if the tenant would exceed its quota.
 
         Raises:
             RateLimitExceeded: it would.
@@ -36,7 +36,7 @@ class Quota:
         """Refuse more bytes than there is room for.
 
         Raises:
-            RateLimitExceeded: there is none.
+            RateLimitExceeded: there is not enough room.
         """
         if self.stored_bytes and stored + more > self.stored_bytes:
             raise bytes_exceeded(self, stored, more)
@@ -63,7 +63,7 @@ class Room:
 def bytes_exceeded(
     quota: Quota, stored: int, more: int, *, arriving: int = 0, retry_after: int | None = None
 ) -> RateLimitExceeded:
-    """Return the error of bytes that are too many, next to those of other uploads that are `arriving`."""
+    """Return the error for bytes that exceed the quota, together with those of other uploads that are `arriving`."""
     beside = f", {arriving} of other uploads are arriving" if arriving else ""
     return RateLimitExceeded(
         f"The tenant may store {quota.stored_bytes} bytes: it stores {stored}{beside}, and these are {more} more."
@@ -85,9 +85,9 @@ def stored_bytes(session: Session, tenant: str) -> int:
 
 
 def read_room(session: Session, tenant: str, *, least: int, most: int | None) -> Room:
-    """Return what a tenant stores, for an upload of `least` to `most` bytes; None is of any size.
+    """Return what a tenant stores, for an upload of `least` to `most` bytes; `most` None means any size.
 
-    One whose size may be that of an artifact of the tenant's may be these very bytes, which cost nothing again.
+    An upload with the possible size of one of the tenant's artifacts may be the same bytes, which cost nothing more.
     """
     sizes = [VersionRow.size_bytes >= least] if most is None else [VersionRow.size_bytes.between(least, most)]
     own = _own_artifacts(tenant, *sizes).subquery()
@@ -96,10 +96,10 @@ def read_room(session: Session, tenant: str, *, least: int, most: int | None) ->
 
 
 def check_upload(session: Session, tenant: str, quota: Quota, *, least: int, most: int) -> None:
-    """Refuse an upload of `least` to `most` bytes that is too much whatever it holds.
+    """Refuse an upload of `least` to `most` bytes that certainly exceeds the quota.
 
     Raises:
-        RateLimitExceeded: it is too much.
+        RateLimitExceeded: it does.
     """
     room = read_room(session, tenant, least=least, most=most)
     if not room.repeatable:
@@ -107,7 +107,7 @@ def check_upload(session: Session, tenant: str, quota: Quota, *, least: int, mos
 
 
 def _own_artifacts(tenant: str, *where: ColumnElement[bool]) -> Select[str, int]:
-    """Select digest and size of each artifact that a version of the tenant's refers to, those of tombstones too."""
+    """Select digest and size of each artifact that a version of the tenant refers to, including tombstones."""
     return (
         select(VersionRow.digest, VersionRow.size_bytes)
         .join(AdapterRow, OF_ADAPTER)

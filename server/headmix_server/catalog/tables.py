@@ -1,7 +1,7 @@
-"""The catalog's tables: artifacts, adapters, their versions, the order in which versions became current, and what an
-adapter may have next to them: those it is shared with, a canary, a pin.
+"""The catalog's tables: artifacts, adapters, their versions, the order in which versions became current, and an
+adapter's optional shares, canary and pin.
 
-Rows only; the rules they keep are `catalog`'s.
+Rows only; `catalog` owns their rules.
 """
 
 from sqlalchemy import BigInteger, ForeignKey, Integer, UniqueConstraint
@@ -11,7 +11,7 @@ from headmix_server.database import Base
 
 
 class ArtifactRow(Base):
-    """An artifact whose bytes are stored: there from before its first version until after its last tombstone.
+    """An artifact with stored bytes; the row exists from before its first version until after its last tombstone.
 
     `base` is the fingerprint of the base it was accepted for.
     """
@@ -25,9 +25,9 @@ class ArtifactRow(Base):
 
 
 class DescriptionRow(Base):
-    """What an artifact's header holds for people alone, apart from what requests read: examples and `training` as JSON.
+    """The parts of an artifact's header that only people read, apart from what requests read: examples and `training`.
 
-    `training` is null where it is larger or deeper than is shown, which only artifacts of before there were bounds are.
+    Both are JSON. `training` is null if it is too large or too deep to show, which only predates the bounds on uploads.
     """
 
     __tablename__ = "descriptions"
@@ -39,10 +39,10 @@ class DescriptionRow(Base):
 
 
 class IdentityRow(Base):
-    """The one row that tells this catalog from any other, by a random text; a bucket's owner is known by it.
+    """The single row that identifies this catalog, by a random text; it also marks the catalog as a bucket's owner.
 
-    `base` is the fingerprint of the base that the catalog's adapters were accepted for, `base_name` what it was last
-    called; null until a server has opened the catalog.
+    `base` is the fingerprint of the base that the catalog's adapters were accepted for, `base_name` its last known
+    name; both are null until a server has opened the catalog.
     """
 
     __tablename__ = "identity"
@@ -53,12 +53,12 @@ class IdentityRow(Base):
 
 
 class AdapterRow(Base):
-    """A tenant's name. Outlives its deletion (`current` null), so that `last` keeps version numbers unique forever."""
+    """A tenant's name. The row outlives a deletion (`current` null), so `last` keeps version numbers unique forever."""
 
     __tablename__ = "adapters"
     __table_args__ = (UniqueConstraint("tenant", "name"),)
 
-    # SQLite numbers rows by itself only where the key is a plain INTEGER, which has 64 bits there.
+    # SQLite only assigns keys by itself if the column is a plain INTEGER, which has 64 bits there.
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
     tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))
     name: Mapped[str]
@@ -67,11 +67,11 @@ class AdapterRow(Base):
 
 
 class VersionRow(Base):
-    """One version: which artifact it is, and the artifact's header as JSON, less what is for people alone.
+    """One version: its artifact, and the artifact's header as JSON without the parts meant only for people.
 
     Only `state` ever changes. `config_bytes` is the size of `config`, so that a page can be bounded before it is read.
 
-    A deleted one is a tombstone: it keeps the artifact until nothing uses it any more, and goes with its bytes.
+    A deleted version is a tombstone: it keeps the artifact until nothing uses it, and is removed with the bytes.
     """
 
     __tablename__ = "versions"
@@ -88,7 +88,7 @@ class VersionRow(Base):
 
 
 class PromotionRow(Base):
-    """One change of what is current; the last one of an adapter is what is current now."""
+    """One change of the current version; an adapter's last one is its current version."""
 
     __tablename__ = "promotions"
 
@@ -100,8 +100,8 @@ class PromotionRow(Base):
 class ShareRow(Base):
     """An adapter that a tenant, or everyone (`*`), may use besides its owner.
 
-    `owner` and `name` are the adapter's, here again: what is not shared is looked for in this table alone, so it is
-    missed by the same work whether it exists or not.
+    `owner` and `name` duplicate the adapter's: looking up an adapter that is not shared reads only this table, so it
+    takes the same work whether the adapter exists or not.
     """
 
     __tablename__ = "shares"
@@ -113,7 +113,7 @@ class ShareRow(Base):
 
 
 class CanaryRow(Base):
-    """A second version of a name, which gets a percentage of the requests that name no version."""
+    """A second version of a name, which serves a percentage of the requests that name no version."""
 
     __tablename__ = "canaries"
 

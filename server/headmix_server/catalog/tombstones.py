@@ -1,6 +1,6 @@
-"""Deleted versions: tombstones that keep an artifact's row until its last use is back, and how they are buried.
+"""Deleted versions: tombstones that keep an artifact's row until its last use ends, and how they are buried.
 
-Knows rows only. When nothing uses an artifact any more, `library` knows.
+Knows rows only; `library` knows when nothing uses an artifact any more.
 """
 
 from sqlalchemy import Engine, delete, select
@@ -26,9 +26,9 @@ class Tombstones:
             return frozenset(session.scalars(select(VersionRow.digest).where(_DELETED).distinct()))
 
     def bury(self, digest: str) -> bool:
-        """Remove the artifact's tombstones, and its row unless a version refers to it; return whether that went.
+        """Remove the artifact's tombstones, and its row unless a version refers to it; return whether it was removed.
 
-        Call it once the bytes are gone or `Catalog.refers_to` them.
+        Call it once the bytes are gone, or if `Catalog.refers_to` them.
         """
         of_digest = VersionRow.digest == digest
         with writing(self._engine) as session:

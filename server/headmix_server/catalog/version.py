@@ -1,6 +1,6 @@
-"""What the catalog takes and gives: the record of an artifact, and a version of an adapter.
+"""The catalog's values: the record of an artifact, and a version of an adapter.
 
-Immutable values without behaviour beyond reading the header they carry. They know no database and no file.
+They are immutable and only read the header they carry. They know no database and no file.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from headmix_adapters.config import AdapterConfig
 
 
 class VersionState(StrEnum):
-    """What may be done with a version: `ready` can be named, `retired` is kept and cannot, `deleted` is a tombstone."""
+    """The states of a version: `ready` can be used, `retired` is kept but cannot be used, `deleted` is a tombstone."""
 
     READY = "ready"
     RETIRED = "retired"
@@ -22,7 +22,7 @@ class VersionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A second version of a name and how many of a hundred of the name's requests it gets."""
+    """A second version of a name, and the percentage of the name's requests it serves."""
 
     version: int
     percent: int
@@ -44,11 +44,11 @@ class AdapterRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterVersion:
-    """One version of a tenant's adapter, as it was when it was read. `created` is in Unix seconds.
+    """One version of a tenant's adapter, as of when it was read. `created` is in Unix seconds.
 
-    `canary` and `pinned` are the adapter's, the same for each of its versions. `accepted_for` is the fingerprint of a
-    base: the one it was verified against when it was uploaded. `config` is the header less its metadata, which
-    `descriptions` has, and `config_bytes` its size as JSON.
+    `canary` and `pinned` are the adapter's, the same for all its versions. `accepted_for` is the fingerprint of the
+    base that it was verified against when it was uploaded. `config` is the header without its metadata, which
+    `descriptions` holds, and `config_bytes` its size as JSON.
     """
 
     tenant: str
@@ -83,7 +83,7 @@ class AdapterVersion:
 
     @property
     def base_name(self) -> str:
-        """The base it was trained on, by the name its header gives."""
+        """The name of the base it was trained on, according to its header."""
         return self.config.base.name
 
     @property
@@ -94,17 +94,17 @@ class AdapterVersion:
 
     @property
     def reference(self) -> str:
-        """The `model` string by which its owner names exactly this version."""
+        """The `model` string by which its owner refers to exactly this version."""
         return f"{self.name}@{self.version}"
 
     def called_by(self, tenant: str) -> str:
-        """Return the `model` string by which a tenant names the adapter: its own by the bare name."""
+        """Return the `model` string by which a tenant refers to the adapter: for its own, the bare name."""
         return self.name if tenant == self.tenant else f"{self.tenant}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publication led to; `created` is false if the current version already had these bytes."""
+    """The result of a publication; `created` is false if the current version already had these bytes."""
 
     version: AdapterVersion
     created: bool
@@ -112,7 +112,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The numbers of the versions a deletion took away, newest first, and the digests they referred to."""
+    """The numbers of the deleted versions, newest first, and the digests they referred to."""
 
     versions: tuple[int, ...]
     digests: tuple[str, ...]

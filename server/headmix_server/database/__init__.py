@@ -1,4 +1,4 @@
-"""The database: SQLite as the embedded default, PostgreSQL by URL; how it is opened, migrated, read and written."""
+"""The database: SQLite as the embedded default, or PostgreSQL by URL; how it is opened, migrated, read and written."""
 
 from headmix_server.database.audit import (
     SERVER,

@@ -1,6 +1,6 @@
-"""The audit: who changed what and when, one row in the same transaction as each change.
+"""The audit: who changed what and when, in a row of the same transaction as the change.
 
-Owns the table and how it is written and read; what counts as a change, those who make it know.
+Owns the table and how it is written and read; which changes are recorded is up to the code that makes them.
 """
 
 import json
@@ -15,15 +15,15 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from headmix_server.database.base import Base
 
 SERVER = "server"
-"""The actor of what no key asked for: the first start, the preload folder, what the command line of the server says."""
+"""The actor of changes made without a key: by the first start, the preload folder, or the server's command line."""
 
 
 class AuditRow(Base):
-    """One change. It refers to nothing, so that it outlives what it tells of."""
+    """One change. It references no other table, so that it outlives what it describes."""
 
     __tablename__ = "audit"
 
-    # SQLite numbers rows by itself only where the key is a plain INTEGER, which has 64 bits there.
+    # SQLite only assigns keys by itself if the column is a plain INTEGER, which has 64 bits there.
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
     at: Mapped[int]
     actor: Mapped[str]
@@ -35,7 +35,7 @@ class AuditRow(Base):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One change, as it is shown: `actor` is a key's id or `server`, `at` in Unix seconds."""
+    """One change as it is shown: `actor` is a key's id or `server`, `at` is in Unix seconds."""
 
     number: int
     at: int
@@ -47,22 +47,22 @@ class AuditEntry:
 
 
 def audit(session: Session, actor: str, tenant: str, action: str, subject: str, **detail: object) -> None:
-    """Note a change of a tenant's; call it within the transaction that makes it. `detail` is JSON-ready."""
+    """Record a change of a tenant's; call it within the transaction that makes it. `detail` is JSON-ready."""
     text = json.dumps(detail, sort_keys=True)
     session.add(AuditRow(at=int(time.time()), actor=actor, tenant=tenant, action=action, subject=subject, detail=text))
 
 
 def outdated_audit(session: Session, *, before: int, rows: int, most: int) -> tuple[int, ...]:
-    """Return the numbers of the oldest changes, at most so many, that were made before a time or are beyond `rows`.
+    """Return the numbers of the oldest changes that are from before a time or exceed the newest `rows`, at most `most`.
 
-    0 as a number of rows is no limit.
+    If `rows` is 0, their number is not limited.
     """
     oldest = session.execute(select(AuditRow.id, AuditRow.at).order_by(AuditRow.id).limit(most)).all()
     newest = session.scalar(select(func.max(AuditRow.id)))
     if newest is None:
         return ()
     first_kept = oldest[0].id
-    # Numbers have gaps: only where they leave room for too many, the rows are counted.
+    # Numbers have gaps: rows are only counted if the range of numbers could hold too many.
     if rows and newest - first_kept >= rows:
         kept = select(AuditRow.id).order_by(AuditRow.id.desc()).offset(rows - 1).limit(1)
         first_kept = session.scalar(kept) or first_kept
@@ -70,14 +70,14 @@ def outdated_audit(session: Session, *, before: int, rows: int, most: int) -> tu
 
 
 def remove_audit(session: Session, numbers: Collection[int]) -> None:
-    """Remove these changes; call it within a transaction that writes."""
+    """Remove these changes; call it within a writing transaction."""
     session.execute(delete(AuditRow).where(AuditRow.id.in_(numbers)))
 
 
 def audit_entries(
     session: Session, *, tenant: str | None = None, before: int | None = None, limit: int
 ) -> tuple[AuditEntry, ...]:
-    """Return the newest changes first, of one tenant or all; `before` is the `number` to go on from."""
+    """Return the newest changes first, of one tenant or all; `before` is the `number` to continue from."""
     query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
     if tenant is not None:
         query = query.where(AuditRow.tenant == tenant)

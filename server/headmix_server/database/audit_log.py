@@ -1,4 +1,4 @@
-"""The audit as administrators read it, and how long it is kept."""
+"""The audit as administrators read it, and how long its rows are kept."""
 
 import time
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from headmix_server.database import AuditEntry, audit_entries, outdated_audit, r
 
 DAY_SECONDS = 24 * 3600
 BATCH = 1000
-"""Rows that are removed in one transaction: others that write wait no longer than that takes."""
+"""Rows that are removed per transaction; it bounds how long other writers wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept: changes of the last `days`, and of those the newest `rows`; 0 is no limit."""
+    """What is kept: the changes of the last `days`, and of those the newest `rows`; 0 means no limit."""
 
     days: int = 0
     rows: int = 0
@@ -33,12 +33,12 @@ class AuditLog:
         self._clock = clock
 
     def entries(self, *, tenant: str | None, before: int | None, limit: int) -> tuple[AuditEntry, ...]:
-        """Return up to `limit` changes, of one tenant or all, older than the one numbered `before`."""
+        """Return up to `limit` changes, of one tenant or all, older than the change numbered `before`."""
         with reading(self._engine) as session:
             return audit_entries(session, tenant=tenant, before=before, limit=limit)
 
     def trim(self) -> None:
-        """Remove what is older or more than is kept, the oldest first."""
+        """Remove the changes that are no longer kept, oldest first."""
         days, rows = self._retention.days, self._retention.rows
         if not days and not rows:
             return

@@ -1,6 +1,6 @@
-"""The declarative base, and the `tenants` table that catalog and tenancy both hang on.
+"""The declarative base, and the `tenants` table that catalog and tenancy both refer to.
 
-Knows nothing of the other tables: the code that opens the database has imported the modules that declare them.
+Knows nothing of the other tables: the code that opens the database imports the modules that declare them.
 """
 
 from sqlalchemy import BigInteger, MetaData
@@ -12,11 +12,11 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-"""Every constraint has a name, so that a migration can change it on every database."""
+"""Every constraint has a name, so that migrations can change it on every database."""
 
 
 class Base(DeclarativeBase):
-    """Root of every table. Whole numbers are 64 bits wide: times and sizes outgrow 32."""
+    """The base of all tables. Integers have 64 bits: times and sizes outgrow 32."""
 
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {int: BigInteger}  # noqa: RUF012 - SQLAlchemy reads it from the class

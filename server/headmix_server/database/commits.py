@@ -1,7 +1,7 @@
-"""What became of a transaction whose commit was sent and never answered.
+"""The outcome of a transaction whose commit was sent but never confirmed.
 
-Only where the database is another machine's can that happen: PostgreSQL remembers by number how each transaction ended,
-through its own crashes too. SQLite answers, or nothing was written.
+This can only happen if the database is on another machine: PostgreSQL remembers by number how each transaction ended,
+even across its own crashes. SQLite either confirms a commit or has written nothing.
 """
 
 from sqlalchemy import Engine, text
@@ -14,14 +14,14 @@ _FROM_THE_FUTURE = "22023"
 
 
 def transaction_number(session: Session) -> int | None:
-    """Return the number to ask for the transaction by; None if a commit that fails has written nothing."""
+    """Return the number to look up the transaction's outcome by; None if a failed commit means nothing was written."""
     if session.get_bind().dialect.name != "postgresql":
         return None
     return int(session.execute(text("SELECT txid_current()")).scalar_one())
 
 
 def was_committed(engine: Engine, number: int) -> bool | None:
-    """Return whether the transaction was committed; None while it still runs.
+    """Return whether the transaction was committed; None while it is still running.
 
     Raises:
         HeadmixServerError: as `reading`.

@@ -1,6 +1,6 @@
-"""The schema's versions: Alembic's revisions in `migrations/`, run within one transaction at every start.
+"""The versions of the schema: Alembic's revisions in `migrations/`, run within one transaction at every start.
 
-Every database of the field runs DDL in transactions, so a start that fails leaves the schema as it was.
+Both supported databases run DDL in transactions, so a failed start leaves the schema as it was.
 """
 
 from pathlib import Path
@@ -14,14 +14,14 @@ from sqlalchemy import Connection, inspect
 from headmix_server.database.connection.faults import DatabaseUnusable
 
 FIRST_REVISION = "0001"
-"""The schema of the first headmix, which had no Alembic: it marked its SQLite file with `user_version` 1."""
+"""The schema of the first headmix, which did not use Alembic: it marked its SQLite file with `user_version` 1."""
 
 _ALEMBIC_MARK = 2
-"""The `user_version` of a file that Alembic keeps: the first headmix refuses it."""
+"""The `user_version` of a file that Alembic manages: the first headmix refuses it."""
 
 
 def alembic_config(connection: Connection) -> Config:
-    """Return Alembic's configuration for a connection; nothing is read from a file."""
+    """Return Alembic's configuration for a connection; no file is read."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
@@ -29,10 +29,10 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the database to this program's schema; one that is empty gets all of it.
+    """Migrate the database to this program's schema; an empty one gets all of it.
 
     Raises:
-        DatabaseUnusable: another program owns it, or a newer headmix wrote it.
+        DatabaseUnusable: it belongs to another program, or was written by a newer headmix.
     """
     config = alembic_config(connection)
     scripts = ScriptDirectory.from_config(config)
@@ -51,7 +51,7 @@ def migrate(connection: Connection) -> None:
 
 
 def _require_headmix(connection: Connection) -> None:
-    """Refuse tables that are not the first headmix's."""
+    """Refuse tables other than those of the first headmix."""
     mark = connection.exec_driver_sql("PRAGMA user_version").scalar_one() if connection.dialect.name == "sqlite" else 0
     if mark != 1:
         raise DatabaseUnusable("is a database, but not one of headmix; choose another.")

@@ -1,4 +1,4 @@
-"""How a transaction reads or writes."""
+"""Transactions that read or write."""
 
 import re
 import time
@@ -18,14 +18,14 @@ from headmix_server.database.connection.patience import USUAL, with_patience
 from headmix_server.database.write_turns import WriteTurns
 
 Fence = Callable[[Session], None]
-"""Raises an error in a transaction that must not write any more; it holds the write lock, so nothing comes between."""
+"""Raises an error in a transaction that must no longer write. Called under the write lock, so its verdict stands."""
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 @contextmanager
 def reading(engine: Engine, *, patience: float = USUAL) -> Iterator[Session]:
-    """Give a session that sees one consistent state and changes nothing.
+    """Yield a session that sees one consistent state and changes nothing.
 
     `patience` is how many seconds the database may be silent.
 
@@ -38,17 +38,18 @@ def reading(engine: Engine, *, patience: float = USUAL) -> Iterator[Session]:
 
 @contextmanager
 def writing(engine: Engine, tenant: str = SERVER_TURN) -> Iterator[Session]:
-    """Give a session that holds the write lock from its start; commits at the end, rolls back on any error.
+    """Yield a session that holds the write lock from its start; commits at the end, rolls back on any error.
 
-    What it reads cannot change before it writes, so no conflict has to be retried. Everybody else's writes wait
-    meanwhile, so nothing slow belongs in the block. `tenant` is whose write it is: tenants take turns, and the
-    server's own writes go first (see `WriteTurns`). An engine with the execution option `fence` has it called first:
-    see `Fence`.
+    What it reads cannot change before it writes, so conflicts never have to be retried. All other writes wait in the
+    meantime, so nothing slow belongs in the block. `tenant` is whose write it is: tenants take turns, and the server's
+    own writes go first (see `WriteTurns`). If the engine has the execution option `fence`, it is called first: see
+    `Fence`.
 
     Raises:
-        ServerOverloaded: other writers took longer than the engine's `busy_seconds`, or many of the tenant's wait.
-        StorageUnavailable: the database is unavailable. Where it went while the change was being committed, nobody
-        knows whether it was. InsufficientStorage: the disk is full; nothing was written.
+        ServerOverloaded: other writers took longer than the engine's `busy_seconds`, or too many of the tenant's wait.
+        StorageUnavailable: the database is unavailable. If it failed during the commit, it is unknown whether the
+            change was made.
+        InsufficientStorage: the disk is full; nothing was written.
     """
     turns: WriteTurns = engine.get_execution_options()["write_turns"]
     with (
@@ -57,7 +58,7 @@ def writing(engine: Engine, tenant: str = SERVER_TURN) -> Iterator[Session]:
         Session(engine.execution_options(immediate=True)) as session,
         session.begin(),
     ):
-        # Locks now: a session connects, and so begins, only at its first statement.
+        # Lock now: otherwise the session would connect, and so begin, only at its first statement.
         session.connection()
         fence: Fence | None = engine.get_execution_options().get("fence")
         if fence is not None:
@@ -66,7 +67,7 @@ def writing(engine: Engine, tenant: str = SERVER_TURN) -> Iterator[Session]:
 
 
 def ensure_tenant(session: Session, name: str) -> None:
-    """Create the tenant where it is not there; call it within `writing`.
+    """Create the tenant if it does not exist; call it within `writing`.
 
     Raises:
         InvalidRequest: the name is malformed.

@@ -1,8 +1,8 @@
-"""Whose transaction writes next: one at a time, tenants in turn, the server's own before them.
+"""Decides whose transaction writes next: one at a time, tenants in turn, the server's own before theirs.
 
-Both databases have one write lock, and neither serves those who wait for it in order: SQLite's waiters sleep and try
-again, so that some try in vain until their time is over. Here they wait in this process, before they take a
-connection; the database's lock remains for other processes.
+Both databases have one write lock, and neither grants it in the order of arrival: SQLite's waiters sleep and retry, so
+that some fail when their time is over. Here they queue in this process, before they take a connection; the database's
+lock remains for other processes.
 """
 
 import threading
@@ -13,11 +13,11 @@ from headmix_server.core.turns import SERVER, TurnOrder
 from headmix_server.database.connection.faults import busy
 
 MOST_WAITING = 16
-"""Writes of one tenant that wait: each keeps a thread from other work."""
+"""The most waiting writes of one tenant: each one blocks a thread."""
 
 
 class WriteTurns:
-    """Safe to use from many threads. Nobody waits longer than `seconds`."""
+    """Safe to use from many threads. No caller waits longer than `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -26,16 +26,16 @@ class WriteTurns:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many callers wait."""
         with self._lock:
             return len(self._order)
 
     @contextmanager
     def turn(self, tenant: str) -> Iterator[None]:
-        """Wait for a turn and have it for the block.
+        """Wait for a turn and keep it for the block.
 
         Raises:
-            ServerOverloaded: others took too long, or as many writes of the tenant wait as may.
+            ServerOverloaded: others took too long, or too many of the tenant's writes are waiting.
         """
         self._wait(tenant)
         try:

@@ -53,7 +53,7 @@ class Converter:
         Raises:
             InvalidRequest: labels or problem are malformed.
             InvalidAdapter: the LoRA cannot be expressed exactly, does not fit the base, or exceeds a limit; with all
-            reasons.
+                reasons.
             RateLimitExceeded: the maximum number of the tenant's conversions is already waiting.
         """
         request = ConversionRequest(

@@ -29,11 +29,11 @@ Pin = tuple[str, str]
 
 
 class Pinning:
-    """Pins in the engine what the catalog says, and holds its bytes.
-Pins in the engine what the catalog records as pinned, and holds its bytes.
+    """Pins in the engine what the catalog records as pinned, and holds its bytes.
+
     Call `catalog_changed` whenever that may have changed.
-Versions that could not be loaded are logged and retried after `retry_seconds`.
-    What could not be brought to the device is logged and tried again after `retry_seconds`.
+
+    Versions that could not be loaded are logged and retried after `retry_seconds`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""How many invalid keys may come from one address: looking each one up costs a read of the database.
+"""Limits how many invalid keys may come from one address: looking each one up costs a read of the database.
 
-Keys that were valid lately are let through from any address, so that guessing behind a proxy or a shared address locks
-out nobody who is known.
+Recently valid keys pass from any address, so that guesses from behind a proxy or a shared address lock out no known
+client.
 """
 
 import time
@@ -22,18 +22,18 @@ class FailedKeys:
     def __init__(self, per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
         self._clock = clock
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # guesses left, as of when
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # guesses left, and the time of that value
         self._known: OrderedDict[bytes, float] = OrderedDict()
 
     def wait(self, address: str, key: str) -> int:
-        """Return the seconds after which a key from an address is looked up again; 0 is now."""
+        """Return the seconds until a key from this address is looked up again; 0 means now."""
         if not self._per_minute or self._is_known(key):
             return 0
         left = self._left_of(network_of(address))
         return 0 if left >= 1 else ceil((1 - left) * 60 / self._per_minute)
 
     def failed(self, address: str) -> None:
-        """Note an invalid key."""
+        """Record an invalid key."""
         if self._per_minute:
             network = network_of(address)
             self._left[network] = (self._left_of(network) - 1, self._clock())
@@ -41,7 +41,7 @@ class FailedKeys:
             _forget_oldest(self._left)
 
     def succeeded(self, key: str) -> None:
-        """Note a valid key."""
+        """Record a valid key."""
         if self._per_minute:
             digest = hash_key(key)
             self._known[digest] = self._clock()
@@ -58,7 +58,7 @@ class FailedKeys:
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one address: of IPv6 the first half, since a host usually has its whole network."""
+    """Return the network that counts as one address: for IPv6 the first 64 bits, since a host usually has all of it."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The tables of keys, limits and usage. Rows only; a key's text is never among them."""
+"""The tables of keys, limits and usage. Rows only; they never contain the text of a key."""
 
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
@@ -7,7 +7,7 @@ from headmix_server.database import Base
 
 
 class KeyRow(Base):
-    """One key: the sha256 of its text, and the first characters of it to find and show it by.
+    """One key: the sha256 of its text, and the text's first characters, to find and show it by.
 
     Times are Unix seconds; a key is invalid from `revoked` or `expires` on, whichever comes first.
     """
@@ -27,7 +27,7 @@ class KeyRow(Base):
 
 
 class LimitsRow(Base):
-    """What was set for one tenant; null is the server's default, 0 no limit."""
+    """The limits set for one tenant; null means the server's default, 0 no limit."""
 
     __tablename__ = "limits"
 
@@ -42,9 +42,9 @@ class LimitsRow(Base):
 
 
 class UsageRow(Base):
-    """What one tenant used of one adapter (empty: the base alone) on one day (UTC, `2026-11-24`).
+    """The usage by one tenant of one adapter (empty: the base alone) on one day (UTC, `2026-11-24`).
 
-    It refers to nothing, so that it outlives what it tells of.
+    It references no other table, so that it outlives what it describes.
     """
 
     __tablename__ = "usage"

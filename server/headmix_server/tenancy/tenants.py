@@ -1,4 +1,4 @@
-"""Tenants: made and listed. What they own and may use, catalog, keys and quotas know."""
+"""Tenants: created and listed. What they own and may use is up to the catalog, keys and quotas."""
 
 from dataclasses import dataclass
 

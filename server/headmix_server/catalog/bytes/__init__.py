@@ -1,1 +1,1 @@
-"""Artifacts' bytes: a folder or a bucket, uploads on their way, and who holds what."""
+"""Artifacts' bytes: in a folder or a bucket, as uploads in progress, and as held by their users."""

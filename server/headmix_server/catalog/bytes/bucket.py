@@ -1,10 +1,10 @@
-"""A bucket of S3, GCS or Azure, through obstore: artifacts below one prefix, and whose they are.
+"""A bucket on S3, GCS or Azure, accessed through obstore: artifacts below one prefix, and the catalog that owns them.
 
     <prefix>/owner                                      the identity of the catalog the bucket's artifacts belong to
     <prefix>/sha256/ab/<64 hex digits>.safetensors      a complete artifact, put there by one atomic operation
 
-Owns obstore's options and what its errors mean. Credentials come from the environment, as each provider's own tools
-read them; neither they nor a URL's query is ever shown or logged.
+Owns obstore's options and the meaning of its errors. Credentials come from the environment variables that each
+provider's own tools read; neither they nor a URL's query is ever shown or logged.
 """
 
 import asyncio
@@ -33,32 +33,32 @@ from headmix_server.core.circuit_breaker import CircuitBreaker
 from headmix_server.core.errors import ArtifactDamaged, StorageUnavailable
 from headmix_server.core.observability.logging import get_logger
 
-if TYPE_CHECKING:  # obstore has it for type checkers alone
+if TYPE_CHECKING:  # obstore provides it only to type checkers
     from obstore import GetResult
 
 T = TypeVar("T")
 
 OPTIONS = "the query takes options such as endpoint, region or allow_http, by obstore's names"
 AWAY_SECONDS = 1.0
-"""How long a bucket that could not be reached is left alone: a try may take many seconds to fail."""
+"""How long an unreachable bucket is not tried again: an attempt may take many seconds to fail."""
 STALL_SECONDS = 10.0
-"""A download that brings nothing for so long keeps its place from others in vain."""
+"""A download that receives nothing for this long occupies its slot in vain."""
 _FOLDER = "sha256"
 _OWNER = "owner"
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 4
 _BLOCK_BYTES = 256 << 10
-_QUERY = re.compile(r"\?\S*")  # an Azure signature, or what a provider puts there
+_QUERY = re.compile(r"\?\S*")  # an Azure signature, or other secrets of a provider
 
 
 class BucketUnusable(Exception):
-    """The bucket cannot be this server's store; the message says why and what helps."""
+    """The bucket cannot serve as this server's store; the message gives the reason and the remedy."""
 
 
 class Bucket:
-    """The artifacts below a prefix. Methods block, but for `get`; safe to use from many threads.
+    """The artifacts below a prefix. Methods other than `get` block; safe to use from many threads.
 
-    `shown` names it in messages. A download of which nothing comes for `stall_seconds` has failed.
+    `shown` is its name in messages. A download that receives nothing for `stall_seconds` has failed.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Bucket:
         self.shown = shown
 
     def claim(self, owner: str) -> None:
-        """Make the prefix this catalog's, unless it is another's: what it does not know it may then remove.
+        """Claim the prefix for this catalog, unless it is another's; objects it does not know may then be removed.
 
         Raises:
-            BucketUnusable: another catalog's artifacts are there, or there is no such bucket, or not for us.
-            StorageUnavailable: it cannot be reached.
+            BucketUnusable: the prefix belongs to another catalog, or the bucket does not exist or denies access.
+            StorageUnavailable: the bucket cannot be reached.
         """
         try:
             with self._told_plainly(AlreadyExistsError, PermissionDeniedError, UnauthenticatedError):
@@ -98,22 +98,22 @@ class Bucket:
             raise BucketUnusable(f"names {self.shown}, which this environment's credentials may not write") from None
 
     def put(self, digest: str, file: Path) -> None:
-        """Store a file's bytes, in parts where they are many; it is there as a whole or not at all.
+        """Store a file's bytes, in parts if there are many; the object appears completely or not at all.
 
         Raises:
-            StorageUnavailable: it cannot be reached.
+            StorageUnavailable: the bucket cannot be reached.
         """
         with self._told_plainly(), file.open("rb") as content:
             obstore.put(self._store, _key(digest), content, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
 
     async def get(self, digest: str) -> tuple[int, AsyncGenerator[bytes, None]]:
-        """Return an object's size and its bytes in blocks; these may raise StorageUnavailable too.
+        """Return an object's size and its bytes in blocks; reading these may raise StorageUnavailable as well.
 
-        Nothing goes on in the background when the caller is cancelled.
+        Nothing continues in the background when the caller is cancelled.
 
         Raises:
-            ArtifactDamaged: it is not there.
-            StorageUnavailable: it cannot be reached, or was silent for too long.
+            ArtifactDamaged: there is no such object.
+            StorageUnavailable: the bucket cannot be reached, or was silent for too long.
         """
         try:
             with self._told_plainly():
@@ -130,10 +130,10 @@ class Bucket:
                     yield await self._prompt(anext(blocks))
 
     async def _prompt(self, answer: Awaitable[T]) -> T:
-        """Wait for an answer.
+        """Wait for a response of the bucket.
 
         Raises:
-            GenericError: none came in time.
+            GenericError: it did not come in time.
         """
         try:
             async with asyncio.timeout(self._stall_seconds):
@@ -145,7 +145,7 @@ class Bucket:
         """Remove an object if it exists.
 
         Raises:
-            StorageUnavailable: it cannot be reached.
+            StorageUnavailable: the bucket cannot be reached.
         """
         try:
             with self._told_plainly():
@@ -154,10 +154,10 @@ class Bucket:
             return
 
     def digests(self) -> Iterator[tuple[str, datetime]]:
-        """Yield what is there, and since when; other objects below the prefix are left alone.
+        """Yield the digest of each artifact in the bucket and its modification time; other objects are ignored.
 
         Raises:
-            StorageUnavailable: it cannot be reached.
+            StorageUnavailable: the bucket cannot be reached.
         """
         with self._told_plainly():
             for page in obstore.list(self._store, _FOLDER):
@@ -168,7 +168,7 @@ class Bucket:
 
     @contextmanager
     def _told_plainly(self, *known: type[BaseError]) -> Iterator[None]:
-        """Let only what the caller knows through; a missing object is no error of obstore's kind and passes as well."""
+        """Turn obstore's errors into StorageUnavailable; `known` ones and that of a missing object pass."""
         if not self._breaker.allows():
             raise _unavailable()
         answers: tuple[type[Exception], ...] = (FileNotFoundError, *known)
@@ -178,7 +178,7 @@ class Bucket:
             self._reached()
             raise
         except BaseError as error:
-            if isinstance(error, GenericError):  # the others are answers, which may be about one object alone
+            if isinstance(error, GenericError):  # the others are responses, which may concern a single object
                 self._breaker.failed()
             reason = _QUERY.sub("", str(error).splitlines()[0])
             self._log.error("the artifact store failed", store=self.shown, reason=f"{type(error).__name__}: {reason}")
@@ -200,13 +200,13 @@ def _unavailable() -> StorageUnavailable:
 def open_bucket(
     url: str, *, on_failure: Callable[[], None] = lambda: None, stall_seconds: float = STALL_SECONDS
 ) -> Bucket:
-    """Return the bucket of a URL such as `s3://bucket/prefix?region=eu-central-1`; nothing is asked of it yet.
+    """Return the bucket of a URL such as `s3://bucket/prefix?region=eu-central-1`, without contacting it yet.
 
-    The query holds obstore's options for this kind of bucket, as `endpoint`; the environment holds the others.
-    `on_failure` is called, in any thread, whenever it cannot be reached.
+    The query contains obstore's options for this kind of bucket, such as `endpoint`; others come from the environment.
+    `on_failure` is called, in any thread, whenever the bucket cannot be reached.
 
     Raises:
-        BucketUnusable: not the URL of a bucket, or with an option that cannot be.
+        BucketUnusable: it is not the URL of a bucket, or an option is invalid.
     """
     try:
         address = read_bucket_url(url)
@@ -225,7 +225,7 @@ def open_bucket(
 
 def _open(address: BucketUrl, options: Mapping[str, str]) -> object:
     client = {
-        "allow_http": True,  # where the endpoint says http://, as one on a private network does; the default is https
+        "allow_http": True,  # for endpoints with http://, for example in a private network; the default is https
         "connect_timeout": timedelta(seconds=5),
         "read_timeout": timedelta(seconds=30),
         "timeout": timedelta(minutes=10),
@@ -236,12 +236,12 @@ def _open(address: BucketUrl, options: Mapping[str, str]) -> object:
         "retry_timeout": timedelta(seconds=20),
         "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
     }
-    make: Callable[..., object] = from_url  # obstore judges names and values, not the type checker
+    make: Callable[..., object] = from_url  # obstore checks names and values, not the type checker
     return make(address.address, config=dict(options) or None, client_options=client, retry_config=retry)
 
 
 def _explained(address: BucketUrl, reason: str) -> str:
-    """Return what obstore says, with the option that it is about and without that option's value."""
+    """Return obstore's message, with the option it is about but without that option's value."""
     if "Account must be specified" in reason:
         return "names no account of Azure: add ?account_name=NAME, or set AZURE_STORAGE_ACCOUNT_NAME"
     for name, value in {**address.options, **address.client_options}.items():
@@ -256,7 +256,7 @@ def _explained(address: BucketUrl, reason: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """Return obstore's own words; the lines that follow show its structures."""
+    """Return obstore's own message; the lines after it show its internal structures."""
     return str(error).splitlines()[0].removeprefix("Generic Config error: ").rstrip(".")
 
 

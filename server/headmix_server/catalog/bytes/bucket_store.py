@@ -1,7 +1,7 @@
-"""The store whose artifacts are in a bucket, with files on this machine for those in use.
+"""The store that keeps artifacts in a bucket, with local files for those in use.
 
-Owns the order of the steps: an upload is whole and verified on this machine before it goes to the bucket, a download
-is verified before it has its name.
+Owns the order of the steps: an upload is complete and verified on this machine before it goes to the bucket, and a
+download is verified before it gets its name.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from headmix_server.core.errors import ArtifactDamaged, StorageUnavailable
 from headmix_server.core.observability.logging import get_logger
 
 YOUNG = timedelta(hours=1)
-"""Objects nobody refers to stay so long: a server that is being replaced may still be about to name them."""
+"""How long unreferenced objects are kept: a server that is being replaced may be about to reference them."""
 
 
 class BucketStore:
-    """A `Store`. `owner` is the identity of the catalog; `is_held` returns what is in use (see `ArtifactCache`)."""
+    """A `Store`. `owner` is the catalog's identity; `is_held` is true for artifacts in use (see `ArtifactCache`)."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class BucketStore:
 
     @property
     def cached_bytes(self) -> int:
-        """The bytes of the files on this machine."""
+        """The bytes of the local files."""
         return self._cache.size_bytes
 
     @contextmanager
@@ -60,7 +60,7 @@ class BucketStore:
         return self._files.workspace()
 
     def commit(self, upload: Upload) -> Path:
-        """As `Store.commit`: to the bucket first, then among the files here."""
+        """As `Store.commit`: to the bucket first, then to the local files."""
         upload.finish()
         self._require_ours()
         self._bucket.put(upload.digest, upload.path)
@@ -79,7 +79,7 @@ class BucketStore:
         if self._cache.use(digest):
             return
         size, blocks = await self._bucket.get(digest)
-        # One thread, so that the file is closed after the write that was in progress when the caller was cancelled.
+        # One thread, so that the file is closed only after a write that was in progress when the caller was cancelled.
         disk = ThreadPoolExecutor(1, "headmix-download")
         in_thread = partial(asyncio.get_running_loop().run_in_executor, disk)
         opened = ExitStack()
@@ -100,16 +100,16 @@ class BucketStore:
         return ArtifactDamaged(f"The bytes of {digest} in the artifact store are damaged.")
 
     def delete(self, digest: str) -> None:
-        """As `Store.delete`: in the bucket first, since what stays there would stay forever."""
+        """As `Store.delete`: in the bucket first, since what remains there would remain forever."""
         self._require_ours()
         self._bucket.delete(digest)
         self._cache.drop(digest)
 
     def collect(self, stored: Collection[str]) -> Collected:
-        """As `Store.collect`; a bucket that cannot be reached is left for the next start, since files here can serve.
+        """As `Store.collect`; an unreachable bucket is left to the next start, since local files can still be served.
 
         Raises:
-            BucketUnusable: it is another catalog's, or not there.
+            BucketUnusable: it belongs to another catalog, or does not exist.
         """
         self._cache.start()
         for digest in frozenset(self._files.digests()).difference(stored):
@@ -127,7 +127,7 @@ class BucketStore:
         return Collected(tuple(leftovers), tuple(sorted(set(stored) - there.keys())))
 
     def _require_ours(self) -> None:
-        """Refuse to change a bucket that could not be asked at the start and is not ours."""
+        """Refuse to change a bucket that was unreachable at startup and turns out to belong to another catalog."""
         try:
             self._claim()
         except BucketUnusable as error:

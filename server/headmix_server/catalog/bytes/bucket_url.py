@@ -1,6 +1,6 @@
-"""The URL of a bucket: its kind, its place, and the options in its query, distinguished before obstore sees them.
+"""The URL of a bucket: its kind, its location, and the options in its query, separated before obstore sees them.
 
-obstore takes the options of a store and those of its HTTP client in two places, and panics over one in the wrong place.
+obstore takes the options of a store and those of its HTTP client separately, and panics if one is in the wrong place.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "abfss": ("azure_",),
     }
 )
-"""Schemes, and what the names of a kind's options may begin with."""
+"""Schemes, with the prefixes that the names of the kind's options may have."""
 
 CLIENT_OPTIONS: Final = frozenset(
     {
@@ -49,7 +49,7 @@ CLIENT_OPTIONS: Final = frozenset(
         "user_agent",
     }
 )
-"""Options of the HTTP client, the same for every kind."""
+"""Options of the HTTP client, the same for all kinds."""
 
 _ADDRESSES: Final = frozenset(
     {"endpoint", "endpoint_url", "proxy_url", "base_url", "sts_endpoint", "metadata_endpoint"}
@@ -58,12 +58,12 @@ _PLACES: Final = frozenset({"bucket", "bucket_name", "container_name"})
 
 
 class BucketUrlError(Exception):
-    """It is not the URL of a bucket; the message says why, and shows neither values nor passwords."""
+    """It is not a valid bucket URL; the message gives the reason, without option values or passwords."""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketUrl:
-    """A URL without its query, the options in it, and how messages show it."""
+    """A URL without its query, the options from the query, and the form shown in messages."""
 
     address: str
     options: Mapping[str, str]
@@ -75,7 +75,7 @@ def read_bucket_url(text: str) -> BucketUrl:
     """Read the URL of a bucket.
 
     Raises:
-        BucketUrlError: it is none, or an option is given twice, in vain or with a value that cannot be.
+        BucketUrlError: it is not one, or an option is repeated, misplaced or has an invalid value.
     """
     try:
         parts = urlsplit(text)

@@ -1,7 +1,7 @@
-"""The part of a bucket's artifacts that is on this machine: files, bounded in bytes, the least used going first.
+"""The local copies of a bucket's artifacts: files, bounded in bytes, with the least recently used evicted first.
 
-Owns what may go. What is held stays, so a cache whose files are all in use may be larger than its bound until they
-are not. Where files come from is `bucket_store`'s.
+Owns what may be evicted. Held files stay, so a cache whose files are all in use may exceed its bound until they are
+released. Where files come from is up to `bucket_store`.
 """
 
 import os
@@ -15,17 +15,17 @@ from headmix_server.catalog.bytes.upload import Upload
 
 
 class ArtifactCache:
-    """Files of at most `max_bytes` in all; `is_held` says which may not go. Safe to use from many threads."""
+    """Files of at most `max_bytes` in total; those for which `is_held` is true stay. Safe to use from many threads."""
 
     def __init__(self, files: ArtifactStore, max_bytes: int, is_held: Callable[[str], bool]) -> None:
         self._files = files
         self._max_bytes = max_bytes
         self._is_held = is_held
-        self._sizes: OrderedDict[str, int] = OrderedDict()  # least used first
+        self._sizes: OrderedDict[str, int] = OrderedDict()  # least recently used first
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Take in the files that are there, and trim them; unfinished ones are removed."""
+        """Register the files that exist, and trim them; unfinished ones are removed."""
         self._files.collect(frozenset(self._files.digests()))
         found = [(self._files.path(digest).stat(), digest) for digest in self._files.digests()]
         with self._lock:
@@ -33,7 +33,7 @@ class ArtifactCache:
             self._trim()
 
     def use(self, digest: str) -> bool:
-        """Return whether the file is there, and count it as just used. It stays while it is held: hold it first."""
+        """Return whether the file exists, and mark it as just used. Hold it first: it stays while it is held."""
         with self._lock:
             if digest not in self._sizes:
                 return False
@@ -41,12 +41,12 @@ class ArtifactCache:
             return True
 
     def add(self, upload: Upload) -> Path:
-        """Put a complete file in, and others out where there are too many.
+        """Add a complete file, and evict others if necessary.
 
         Raises:
             InsufficientStorage: the disk is full.
         """
-        path = self._files.commit(upload)  # outside the lock: it waits for the disk, and the event loop asks `use`
+        path = self._files.commit(upload)  # outside the lock: it waits for the disk, and the event loop calls `use`
         with self._lock:
             self._sizes[upload.digest] = upload.size_bytes
             self._sizes.move_to_end(upload.digest)
@@ -54,14 +54,14 @@ class ArtifactCache:
         return path
 
     def drop(self, digest: str) -> None:
-        """Remove a file if it exists, held or not."""
+        """Remove a file if it exists, even if it is held."""
         with self._lock:
             self._sizes.pop(digest, None)
             self._files.delete(digest)
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of all files."""
+        """The total bytes of all files."""
         with self._lock:
             return sum(self._sizes.values())
 

@@ -1,7 +1,7 @@
-"""Who is using an artifact's bytes: counted holds by digest, and the exclusive moment in which bytes are freed.
+"""Which artifacts' bytes are in use: counted holds by digest, and exclusive access for freeing bytes.
 
-A request holds what it named from the moment its name was resolved until it has ended; a publication holds what it
-stores; a pin holds its adapter as long as it lasts. Knows neither files nor the catalog.
+A request holds its adapter from the moment the name is resolved until the request has ended; a publication holds what
+it stores; a pin holds its adapter as long as it lasts. Knows neither files nor the catalog.
 """
 
 import threading
@@ -13,7 +13,7 @@ from typing import Self
 
 
 class Hold:
-    """One use of an artifact; given back once, by `release` or at the end of a `with`. Any thread may do so."""
+    """One use of an artifact, ended once by `release` or at the end of a `with` block, in any thread."""
 
     def __init__(self, digest: str, give_back: Callable[[str], None]) -> None:
         self.digest = digest
@@ -21,7 +21,7 @@ class Hold:
         self._lock = threading.Lock()
 
     def release(self) -> None:
-        """Give it back; a second call does nothing."""
+        """End the use; a second call does nothing."""
         with self._lock:
             give_back, self._give_back = self._give_back, None
         if give_back is not None:
@@ -37,7 +37,7 @@ class Hold:
 
 
 class HeldUntilEnd:
-    """The artifacts a request uses. Threads may add while it ends: what comes too late is given back at once."""
+    """The artifacts a request uses. Threads may add holds while it ends: late ones are released at once."""
 
     def __init__(self) -> None:
         self._holds: list[Hold] = []
@@ -53,7 +53,7 @@ class HeldUntilEnd:
         hold.release()
 
     def end(self) -> None:
-        """Give all back; whatever is added afterwards goes back too."""
+        """Release all holds, and any that are added afterwards."""
         with self._lock:
             self._ended = True
             holds, self._holds = self._holds, []
@@ -71,27 +71,27 @@ class Holds:
         self._changed = threading.Condition()
 
     def watch(self, on_last: Callable[[str], None]) -> None:
-        """Have a function told each digest whose last hold is back.
+        """Call `on_last` with each digest whose last hold is released.
 
-        It must not block: holds are given back on the event loop too.
+        It must not block: holds are also released on the event loop.
         """
         self._on_last = on_last
 
     def acquire(self, digest: str) -> Hold:
-        """Hold an artifact; waits while its bytes are being freed, so never call it on the event loop."""
+        """Hold an artifact. This waits while its bytes are being freed, so never call it on the event loop."""
         with self._changed:
             self._changed.wait_for(lambda: digest not in self._exclusive)
             self._counts[digest] += 1
         return Hold(digest, self._give_back)
 
     def is_held(self, digest: str) -> bool:
-        """Return whether anybody uses the artifact."""
+        """Return whether the artifact is in use."""
         with self._changed:
             return digest in self._counts
 
     @property
     def digests(self) -> frozenset[str]:
-        """What is held now."""
+        """The digests that are held now."""
         with self._changed:
             return frozenset(self._counts)
 

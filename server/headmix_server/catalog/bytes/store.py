@@ -1,11 +1,11 @@
-"""Where artifacts are kept: what any store can do, and the one that is a folder.
+"""Where artifacts are stored: the interface of any store, and the store that is a folder.
 
     <root>/sha256/ab/<64 hex digits>.safetensors    a complete artifact; never changed, only removed
-    <root>/incoming/<random>.safetensors            an upload that is not complete, or not committed yet
-    <root>/incoming/<random>/                       what an upload is made from or into: a PEFT LoRA's conversion
+    <root>/incoming/<random>.safetensors            an upload that is incomplete or not committed yet
+    <root>/incoming/<random>/                       files of an upload's conversion from a PEFT LoRA
 
-A file appears under its digest by one rename after its bytes are on the disk, so a crash at any line leaves an
-artifact or none; what an upload left behind is removed at the next start. A store knows neither names nor tenants.
+A file appears under its digest by one rename after its bytes are on the disk, so a crash at any line leaves a complete
+artifact or none; the next start removes what an unfinished upload left. A store knows neither names nor tenants.
 """
 
 import os
@@ -27,37 +27,37 @@ _PLACE = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})\.safetensors")
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What `Store.collect` found: `removed` leftovers, and digests that are `missing` though they should be there."""
+    """The result of `Store.collect`: `removed` leftovers, and `missing` digests that should have been stored."""
 
     removed: tuple[str, ...]
     missing: tuple[str, ...]
 
 
 class Store(Protocol):
-    """Artifacts by digest. One process writes to a store at a time; its methods block, but for `download`, and may
-    be called by any thread.
+    """Artifacts by digest. One process writes to a store at a time; methods other than `download` block, and may be
+    called by any thread.
 
-    Each may raise StorageUnavailable where the store is somewhere else and cannot be reached.
+    Each may raise StorageUnavailable if the store is remote and cannot be reached.
     """
 
     def receive(self, *, max_bytes: int, reserve: Reserve = unreserved) -> AbstractContextManager[Upload]:
-        """Give an upload to write into, on this machine; whatever is not committed by the end is gone.
+        """Yield an upload to write into, on this machine; it is discarded at the end unless committed.
 
-        `reserve` is asked for the bytes' place before they are written, and may refuse.
+        `reserve` is called with the number of bytes before they are written, and may refuse them.
 
         Raises:
             InsufficientStorage: the disk is full.
         """
 
     def workspace(self) -> AbstractContextManager[Path]:
-        """Give an empty folder on this machine for files on the way to an upload; it is gone by the end.
+        """Yield an empty local folder for files that an upload is made from; it is removed at the end.
 
         Raises:
             InsufficientStorage: the disk is full.
         """
 
     def commit(self, upload: Upload) -> Path:
-        """Make the upload an artifact and return its file; an artifact with these bytes is replaced by them.
+        """Make the upload an artifact and return its file; it replaces an artifact with the same bytes.
 
         Raises:
             InsufficientStorage: the disk is full.
@@ -67,19 +67,19 @@ class Store(Protocol):
         """Return where the artifact's file is once it is `download`ed.
 
         Raises:
-            ValueError: not of the form `sha256:<64 hex digits>`.
+            ValueError: it is not of the form `sha256:<64 hex digits>`.
         """
 
     def is_local(self, digest: str) -> bool:
-        """Tell without blocking whether `download` has nothing to do; true is a promise while the artifact is held."""
+        """Return without blocking whether the file is local; if true, it remains local while the artifact is held."""
 
     async def download(self, digest: str) -> None:
-        """Have the artifact's file on this machine; it stays while the artifact is held.
+        """Ensure that the artifact's file is on this machine; it stays while the artifact is held.
 
-        Cancelled, it stops downloading and leaves nothing.
+        If cancelled, it stops downloading and leaves nothing behind.
 
         Raises:
-            ArtifactDamaged: its bytes are gone, or not those of the digest.
+            ArtifactDamaged: its bytes are missing, or do not match the digest.
             InsufficientStorage: the disk is full.
         """
 
@@ -87,11 +87,11 @@ class Store(Protocol):
         """Remove the artifact if it exists; readers with its file open can finish reading."""
 
     def collect(self, stored: Collection[str]) -> Collected:
-        """Remove what is not among the digests that should be stored; call it at start, before anything is received."""
+        """Remove artifacts that are not in `stored`; call it at startup, before receiving anything."""
 
 
 class ArtifactStore:
-    """The content-addressed files under one folder, which is created. Only one process may use a folder at a time."""
+    """The content-addressed files in one folder, which is created. Only one process may use a folder at a time."""
 
     def __init__(self, root: Path) -> None:
         self._incoming = root / "incoming"
@@ -134,11 +134,11 @@ class ArtifactStore:
         return target
 
     def path(self, digest: str) -> Path:
-        """As `Store.path`; the file is always there."""
+        """As `Store.path`; the file is always local."""
         return self._artifacts / place_of(digest)
 
     def is_local(self, digest: str) -> bool:
-        """As `Store.is_local`: here they all are."""
+        """As `Store.is_local`: all files are local."""
         del digest
         return True
 
@@ -150,14 +150,14 @@ class ArtifactStore:
         self.path(digest).unlink(missing_ok=True)
 
     def digests(self) -> Iterator[str]:
-        """Yield the stored artifacts. Files with names the store would not have given are skipped."""
+        """Yield the digests of the stored artifacts. Files whose names the store would not have given are skipped."""
         for path in self._artifacts.glob(f"??/*{SUFFIX}"):
             digest = digest_at(f"{path.parent.name}/{path.name}")
             if digest is not None:
                 yield digest
 
     def collect(self, stored: Collection[str]) -> Collected:
-        """As `Store.collect`; unfinished uploads go too."""
+        """As `Store.collect`; unfinished uploads are removed as well."""
         there = set(self.digests())
         leftovers = [*self._incoming.iterdir(), *(self.path(digest) for digest in sorted(there.difference(stored)))]
         for path in leftovers:
@@ -169,10 +169,10 @@ class ArtifactStore:
 
 
 def place_of(digest: str) -> str:
-    """Return an artifact's place below the folder or prefix of a store.
+    """Return an artifact's path below the folder or prefix of a store.
 
     Raises:
-        ValueError: not of the form `sha256:<64 hex digits>`.
+        ValueError: it is not of the form `sha256:<64 hex digits>`.
     """
     match = _DIGEST.fullmatch(digest)
     if match is None:
@@ -182,13 +182,13 @@ def place_of(digest: str) -> str:
 
 
 def digest_at(place: str) -> str | None:
-    """Return the digest whose place this is, None if it is nobody's."""
+    """Return the digest that this path belongs to, or None."""
     match = _PLACE.fullmatch(place)
     return None if match is None else f"sha256:{match.group(2)}"
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make renames in and into the folder survive a power cut."""
+    """Make renames within and into the folder survive a power failure."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

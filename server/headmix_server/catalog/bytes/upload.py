@@ -1,6 +1,6 @@
-"""Bytes on their way into the store: written to a file as they arrive, counted, hashed, and put on the disk for good.
+"""Bytes on their way into the store: written to a file as they arrive, counted, hashed, and synced to disk.
 
-Owns what a full disk means. Where a finished upload goes is the store's to say.
+Owns the handling of a full disk. Where a finished upload goes is up to the store.
 """
 
 import contextlib
@@ -13,21 +13,21 @@ from pathlib import Path
 
 from headmix_server.core.errors import InsufficientStorage, PayloadTooLarge
 
-# EFBIG is what a limit on the size of a process's files answers with.
+# EFBIG is the error of a process's file size limit.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 Reserve = Callable[[int], None]
-"""Asks for room for bytes before they are written; raises if there is none."""
+"""Reserves room for bytes before they are written; raises if there is none."""
 
 
 def unreserved(size: int) -> None:
-    """Let everything in."""
+    """Accept any number of bytes."""
     del size
 
 
 class Upload:
-    """Bytes on their way in: `write` them, `finish`, then look at `path`. One thread at a time."""
+    """Bytes on their way in: `write` them, `finish`, then use `path`. One thread at a time."""
 
     def __init__(self, path: Path, max_bytes: int, reserve: Reserve = unreserved) -> None:
         self.path = path
@@ -41,16 +41,16 @@ class Upload:
 
     @property
     def digest(self) -> str:
-        """The digest of what was written so far."""
+        """The digest of what has been written so far."""
         return f"sha256:{self._hash.hexdigest()}"
 
     def write(self, data: bytes) -> None:
         """Append bytes.
 
         Raises:
-            PayloadTooLarge: more than the limit, before they reach the disk.
+            PayloadTooLarge: more than the limit; the excess never reaches the disk.
             InsufficientStorage: the disk is full.
-            HeadmixServerError: there is no room for them; none of them reach the disk.
+            HeadmixServerError: `reserve` refused the bytes; none of them reach the disk.
         """
         if self._file is None:
             raise ValueError("the upload is finished")
@@ -65,7 +65,7 @@ class Upload:
         self.size_bytes += len(data)
 
     def finish(self) -> None:
-        """Put the bytes on the disk for good and close the file; a second call does nothing.
+        """Sync the bytes to disk and close the file; a second call does nothing.
 
         Raises:
             InsufficientStorage: the disk is full.
@@ -76,7 +76,7 @@ class Upload:
                 self._close()
 
     def discard(self) -> None:
-        """Close and remove the file, unless it was committed. Never fails: the next start removes what stays."""
+        """Close and remove the file, unless it was committed. Never fails: the next start removes what remains."""
         with contextlib.suppress(OSError):
             self._close()
         with contextlib.suppress(OSError):
@@ -90,10 +90,10 @@ class Upload:
 
 @contextmanager
 def full_disk_told() -> Iterator[None]:
-    """Turn the operating system's error for a full disk into the one clients get.
+    """Turn the operating system's error for a full disk into the one that clients get.
 
     Raises:
-        InsufficientStorage: the disk, or the share of it this process may use, is full.
+        InsufficientStorage: the disk, or this process's share of it, is full.
     """
     try:
         yield

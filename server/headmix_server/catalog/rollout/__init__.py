@@ -1,1 +1,1 @@
-"""Which version answers whom: canaries, pins, sharing, history."""
+"""Which version serves which requests: canaries, pins, sharing, history."""

@@ -1,7 +1,7 @@
-"""Canaries: a second version of a name that gets a percentage of its requests, to be compared with the current one.
+"""Canaries: a second version of a name that serves a percentage of its requests, for comparison with the current one.
 
-Requests that name a version are not part of it. A canary ends when another version becomes current, by an upload, a
-rollback or its own promotion: such a change decides for everyone.
+Requests that name a version do not take part. A canary ends when another version becomes current, by an upload, a
+rollback or its own promotion: such a change applies to all requests.
 """
 
 import hashlib
@@ -21,16 +21,16 @@ DRAWS = 100
 
 
 def draw_of(key: str, model: str) -> int:
-    """Return a number from 0 to 99, the same for the same key and model, as likely as any other for another key.
+    """Return a number from 0 to 99: the same for the same key and model, and evenly distributed over keys.
 
-    A canary of n percent answers the draws below n, so a key that meets it goes on to as the percentage grows.
+    A canary of n percent serves the draws below n, so a key that it serves stays with it as the percentage grows.
     """
     text = f"{model}\0{key}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:8]) % DRAWS
 
 
 def end_canary(session: Session, actor: str, adapter: AdapterRow) -> None:
-    """End the adapter's canary where one runs; call it within the transaction that makes another version current."""
+    """End the adapter's canary, if any; call it within the transaction that makes another version current."""
     row = session.get(CanaryRow, adapter.id)
     if row is not None:
         session.delete(row)
@@ -39,7 +39,7 @@ def end_canary(session: Session, actor: str, adapter: AdapterRow) -> None:
 
 
 def require_no_canary(session: Session, adapter: AdapterRow, number: int) -> None:
-    """Refuse to take away a version that requests are sent to.
+    """Refuse to remove a version that requests are sent to.
 
     Raises:
         InvalidRequest: it is the canary.
@@ -50,20 +50,20 @@ def require_no_canary(session: Session, adapter: AdapterRow, number: int) -> Non
 
 
 class Canaries:
-    """All tenants' canaries. Safe to use from many threads; `actor` is whom the audit names."""
+    """All tenants' canaries. Safe to use from many threads; `actor` is who the audit records."""
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
 
     def start(self, tenant: str, name: str, canary: Canary, *, actor: str = SERVER) -> AdapterVersion:
-        """Send so many of a hundred of the name's requests to a version, in the place of the canary there was.
+        """Send a percentage of the name's requests to a version, replacing any running canary.
 
         Returns the current version.
 
         Raises:
-            ModelNotFound: not an adapter of this tenant's own, or no such version.
-            InvalidRequest: the version is current, another base's, or answers otherwise than the current one: another
-                task or labels.
+            ModelNotFound: it is not an adapter of this tenant's own, or there is no such version.
+            InvalidRequest: the version is the current one, was accepted for another base, or differs from the current
+                one in task or labels.
         """
         with self._changes.writing(tenant) as session:
             adapter = live_adapter(session, tenant, name)
@@ -79,10 +79,10 @@ class Canaries:
             return one(session, tenant, name, None)
 
     def end(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
-        """Send all requests to the current version again and return it; without a canary nothing changes.
+        """Send all requests to the current version again, and return it; without a canary nothing changes.
 
         Raises:
-            ModelNotFound: not an adapter of this tenant's own.
+            ModelNotFound: it is not an adapter of this tenant's own.
         """
         with self._changes.writing(tenant) as session:
             end_canary(session, actor, live_adapter(session, tenant, name))
@@ -93,8 +93,8 @@ class Canaries:
         """Make the canary the current version and return it; a rollback undoes it.
 
         Raises:
-            ModelNotFound: not an adapter of this tenant's own.
-            InvalidRequest: no canary runs, or its version is another base's.
+            ModelNotFound: it is not an adapter of this tenant's own.
+            InvalidRequest: no canary is running, or its version was accepted for another base.
         """
         with self._changes.writing(tenant) as session:
             adapter = live_adapter(session, tenant, name)
@@ -113,7 +113,7 @@ class Canaries:
 
 
 def _require_alike(current: AdapterVersion, other: AdapterVersion) -> None:
-    """Refuse what a client that knows the current version could not read."""
+    """Refuse a version whose results a client of the current version could not interpret."""
     if current.version == other.version:
         raise InvalidRequest(f"{other.reference} is the current version already.", param="version")
     heads = [None if v.config.classifier is None else v.config.classifier.problem for v in (current, other)]

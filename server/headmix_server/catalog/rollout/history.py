@@ -1,4 +1,4 @@
-"""The order in which an adapter's versions became current: what a rollback goes back along."""
+"""The order in which an adapter's versions became current, which a rollback follows backwards."""
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -17,12 +17,12 @@ def promote(session: Session, adapter: AdapterRow, number: int) -> None:
 
 
 def undo(session: Session, adapter: AdapterRow) -> int:
-    """Go back to the version that was current before this one and return its number.
+    """Make the version that was current before this one current again, and return its number.
 
     Raises:
-        InvalidRequest: none was.
+        InvalidRequest: there was none.
     """
-    # Versions that were taken out of the history may have stood between two promotions of the same one.
+    # Versions removed from the history may have stood between two promotions of the same version.
     before = session.scalars(
         select(PromotionRow)
         .where(PromotionRow.adapter_id == adapter.id, PromotionRow.number != adapter.current)
@@ -39,6 +39,6 @@ def undo(session: Session, adapter: AdapterRow) -> int:
 
 
 def strike(session: Session, adapter: AdapterRow, number: int | None = None) -> None:
-    """Take one version, or all, out of the history: no rollback leads there any more."""
+    """Remove one version, or all, from the history: no rollback reaches them any more."""
     gone = delete(PromotionRow).where(PromotionRow.adapter_id == adapter.id)
     session.execute(gone if number is None else gone.where(PromotionRow.number == number))

@@ -1,4 +1,4 @@
-"""Pins: the names whose current version stays on the device. That it does is seen to by `services.pinning`."""
+"""Pins: the names whose current version stays on the device. `services.pinning` enforces them."""
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ from headmix_server.database import SERVER, audit, reading
 
 
 def unpin(session: Session, adapter: AdapterRow) -> bool:
-    """Take the adapter's pin away and return whether there was one."""
+    """Remove the adapter's pin, and return whether there was one."""
     row = session.get(PinRow, adapter.id)
     if row is not None:
         session.delete(row)
@@ -20,18 +20,18 @@ def unpin(session: Session, adapter: AdapterRow) -> bool:
 
 
 class Pins:
-    """All tenants' pins. Safe to use from many threads; `actor` is whom the audit names."""
+    """All tenants' pins. Safe to use from many threads; `actor` is who the audit records."""
 
     def __init__(self, engine: Engine, changes: Changes) -> None:
         self._engine = engine
         self._changes = changes
 
     def add(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
-        """Pin a name, unless it is, and return its current version.
+        """Pin a name, if it is not pinned yet, and return its current version.
 
         Raises:
-            ModelNotFound: not an adapter of this tenant's own.
-            InvalidRequest: its current version is another base's.
+            ModelNotFound: it is not an adapter of this tenant's own.
+            InvalidRequest: its current version was accepted for another base.
         """
         with self._changes.writing(tenant) as session:
             adapter = live_adapter(session, tenant, name)
@@ -44,10 +44,10 @@ class Pins:
             return one(session, tenant, name, None)
 
     def remove(self, tenant: str, name: str, *, actor: str = SERVER) -> AdapterVersion:
-        """Unpin a name, where it is pinned, and return its current version.
+        """Unpin a name, if it is pinned, and return its current version.
 
         Raises:
-            ModelNotFound: not an adapter of this tenant's own.
+            ModelNotFound: it is not an adapter of this tenant's own.
         """
         with self._changes.writing(tenant) as session:
             adapter = live_adapter(session, tenant, name)
@@ -58,8 +58,8 @@ class Pins:
             return one(session, tenant, name, None)
 
     def current(self) -> tuple[AdapterVersion, ...]:
-        """Return the current version of every name that is pinned, of all tenants."""
-        # From the pins, which are few, to their adapters, which are many.
+        """Return the current version of every pinned name, of all tenants."""
+        # Starts from the pins, which are few, rather than from the adapters, which are many.
         pinned = versions(AdapterRow.id.in_(select(PinRow.adapter_id)), VersionRow.number == AdapterRow.current)
         with reading(self._engine) as session:
             return tuple(map(read, session.execute(pinned.order_by(AdapterRow.id))))

@@ -1,7 +1,7 @@
-"""Which adapters a tenant may use besides its own: those that their owners have shared with it, or with everyone.
+"""The adapters that a tenant may use besides its own: those that their owners share with it, or with everyone.
 
-A shared adapter is read and used, and changed by its owner alone. Whether a tenant it is shared with exists is revealed
-to nobody, and so is whether an adapter exists that is not shared with who asks.
+Tenants may read and use a shared adapter, but only its owner may change it. Sharing does not reveal whether the other
+tenant exists, and nobody learns of an adapter that is not shared with them.
 """
 
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from headmix_server.core.errors import Forbidden, InvalidRequest
 from headmix_server.database import SERVER, audit, reading
 
 EVERYONE = "*"
-"""As a grantee; no tenant is called so."""
+"""As a grantee; it is not a valid tenant name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Whom an adapter is shared with: `everyone`, or the tenants named, by name; nobody where neither is given."""
+    """Who an adapter is shared with: `everyone`, or the named tenants; with neither, no one."""
 
     everyone: bool = False
     tenants: tuple[str, ...] = ()
 
 
 def meant_by(tenant: str, reference: Reference) -> ScalarSelect[int]:
-    """Select the id of the adapter a tenant means: its own, or one of `owner`'s that is shared with it."""
+    """Select the id of the adapter that a tenant refers to: its own, or one that `owner` shares with it."""
     if reference.owner is None or reference.owner == tenant:
         own = select(AdapterRow.id).where(AdapterRow.tenant == tenant, AdapterRow.name == reference.name)
         return own.scalar_subquery()
@@ -39,22 +39,22 @@ def meant_by(tenant: str, reference: Reference) -> ScalarSelect[int]:
 
 
 def share_nothing(session: Session, adapter: AdapterRow) -> None:
-    """End every share of an adapter."""
+    """End all shares of an adapter."""
     session.execute(delete(ShareRow).where(ShareRow.adapter_id == adapter.id))
 
 
 class Sharing:
-    """All tenants' shares. Safe to use from many threads; `actor` is whom the audit names."""
+    """All tenants' shares. Safe to use from many threads; `actor` is who the audit records."""
 
     def __init__(self, engine: Engine, changes: Changes) -> None:
         self._engine = engine
         self._changes = changes
 
     def of(self, tenant: str, name: str) -> Shares:
-        """Return whom the tenant shares its adapter with.
+        """Return who the tenant shares its adapter with.
 
         Raises:
-            ModelNotFound: not an adapter of this tenant's own.
+            ModelNotFound: it is not an adapter of this tenant's own.
         """
         with reading(self._engine) as session:
             adapter = live_adapter(session, tenant, name)
@@ -63,11 +63,11 @@ class Sharing:
         return Shares(EVERYONE in grantees, tuple(named))
 
     def change(self, tenant: str, name: str, shares: Shares, *, actor: str = SERVER) -> Shares:
-        """Share an adapter with these and nobody else, from the next request on; return that.
+        """Share an adapter with exactly these, from the next request on, and return them.
 
         Raises:
-            ModelNotFound: not an adapter of this tenant's own.
-            InvalidRequest: a tenant's name is malformed, or the owner's.
+            ModelNotFound: it is not an adapter of this tenant's own.
+            InvalidRequest: a tenant's name is malformed, or is the owner's.
         """
         grantees = sorted(set(shares.tenants)) if not shares.everyone else [EVERYONE]
         for grantee in grantees if not shares.everyone else ():
@@ -85,11 +85,11 @@ class Sharing:
         return Shares(shares.everyone, () if shares.everyone else tuple(grantees))
 
     def own_name(self, tenant: str, model: str) -> str:
-        """Return the bare name of an adapter that a tenant wants to change; whether it is there is not looked up.
+        """Return the bare name of an adapter that a tenant wants to change, without checking that it exists.
 
         Raises:
-            ModelNotFound: another tenant's that is not shared with this one, or none at all.
-            Forbidden: another tenant's that is.
+            ModelNotFound: it is another tenant's and not shared with this one, or does not exist.
+            Forbidden: it is another tenant's and shared with this one.
         """
         if "/" not in model:
             return model
@@ -103,14 +103,14 @@ class Sharing:
         raise Forbidden(f"The adapter {model!r} is shared with this tenant, which may use it but not change it.")
 
     def own(self, tenant: str, *, after: str = "", limit: int | None = None) -> Page:
-        """Return the current version of each of the tenant's own adapters whose name comes after, by name."""
+        """Return the current versions of the tenant's own adapters, ordered by name, starting after `after`."""
         with reading(self._engine) as session:
             return read_page(session, _own(tenant, after), limit)
 
     def visible(self, tenant: str, *, after: str = "", limit: int | None = None) -> Page:
-        """Return current versions: of the tenant's adapters by name, then of those shared with it by owner and name.
+        """Return current versions: the tenant's own adapters by name, then those shared with it by owner and name.
 
-        Those that come after the adapter that the tenant calls `after`, up to `limit` of them and to a page's bytes.
+        The page starts after the adapter that the tenant calls `after`; it is bounded by `limit` and by a page's bytes.
         """
         owner, slash, name = after.rpartition("/")
         with reading(self._engine) as session:

@@ -1,1 +1,1 @@
-"""From a URL to an engine that says plainly when its database is unavailable."""
+"""From a URL to an engine that reports clearly when its database is unavailable."""

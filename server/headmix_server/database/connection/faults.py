@@ -1,4 +1,4 @@
-"""What can be wrong with a database that is nobody's bug, told plainly whatever the driver."""
+"""Database errors that are not bugs, translated into the server's own errors for every driver."""
 
 import sqlite3
 
@@ -16,7 +16,7 @@ from headmix_server.core.errors import (
 
 
 class DatabaseUnusable(Exception):
-    """It cannot be opened as a database of this version; the message says why and what helps."""
+    """It cannot be opened as a database of this version; the message gives the reason and the remedy."""
 
 
 class DatabaseUnreachable(DatabaseUnusable):
@@ -24,9 +24,9 @@ class DatabaseUnreachable(DatabaseUnusable):
 
 
 def plain_fault(error: DBAPIError | NoConnectionLeft) -> HeadmixServerError | None:
-    """Return the error with a code for a full disk, a busy database, one that is unavailable or a text that cannot be.
+    """Return the server's error for a full disk, a busy or unavailable database, or a text that it cannot store.
 
-    None for any other.
+    None for any other error.
     """
     if isinstance(error, NoConnectionLeft):
         return busy()
@@ -39,7 +39,7 @@ def plain_fault(error: DBAPIError | NoConnectionLeft) -> HeadmixServerError | No
 
 
 def unreachable() -> StorageUnavailable:
-    """Return the error of a database that is unavailable."""
+    """Return the error for a database that is unavailable."""
     return StorageUnavailable("The database cannot be reached; nothing was changed. Try again.")
 
 
@@ -52,7 +52,7 @@ def _full() -> HeadmixServerError:
 
 
 def busy() -> ServerOverloaded:
-    """Return the error of a database that others keep busy."""
+    """Return the error for a database that is kept busy by others."""
     return ServerOverloaded("The catalog is busy; try again.")
 
 
@@ -70,23 +70,23 @@ def _sqlite_fault(fault: sqlite3.Error) -> HeadmixServerError | None:
 
 def _postgres_fault(fault: psycopg.Error) -> HeadmixServerError | None:
     if isinstance(fault, psycopg.DataError) and fault.sqlstate is None and "NUL" in str(fault):
-        # The driver's own refusal. SQLite takes such a text, and finds nothing that is called so.
+        # The driver refuses such a text. SQLite accepts it, and finds nothing of that name.
         return InvalidRequest("A text contains the character NUL, which no name may contain.")
-    if fault.sqlstate is None:  # the driver never reached it, or lost it
+    if fault.sqlstate is None:  # the driver never reached the server, or lost it
         return unreachable() if isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError) else None
     return _by_state(fault.sqlstate)
 
 
 def _by_state(state: str) -> HeadmixServerError | None:
-    """Return what an SQLSTATE means; see appendix A of PostgreSQL's manual."""
+    """Return the error for an SQLSTATE; see appendix A of PostgreSQL's manual."""
     if state == "53100":
         return _full()
-    if state in ("25006", "58030"):  # a standby that is not the primary yet; its disk fails
+    if state in ("25006", "58030"):  # a standby that is not the primary yet; a failing disk
         return _unwritable()
-    # Busy: a lock not given up, a statement cut short, too many connections or too little memory, a deadlock.
+    # Busy: a lock that is not released, a cancelled statement, too many connections, too little memory, a deadlock.
     if state in ("55P03", "57014") or state[:2] in ("53", "40"):
         return busy()
-    # Away: the connection is lost, the server stops or starts, or it lets us in no more.
+    # Unavailable: the connection is lost, the server is stopping or starting, or it no longer lets us in.
     if state[:3] == "57P" or state[:2] in ("08", "28", "3D"):
         return unreachable()
     return None

@@ -1,4 +1,4 @@
-"""Opening a database: which kind it is, that it is ours, and that its schema is this program's."""
+"""Opens a database: finds its kind, checks that it is headmix's, and brings its schema up to date."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,10 +20,10 @@ from headmix_server.database.lease.lease import LeaseRow
 from headmix_server.database.migrate import migrate
 
 INVALID = "connection is bad: invalid"
-"""How psycopg tells of an option's value that libpq refused before it connected."""
+"""psycopg's message if libpq refused an option's value before connecting."""
 
 AWAY_SECONDS = 1.0
-"""How long a database that could not be reached is left alone."""
+"""How long an unreachable database is not tried again."""
 
 
 def open_database(
@@ -35,8 +35,8 @@ def open_database(
     called, in any thread, whenever the server cannot be reached.
 
     Raises:
-        DatabaseUnreachable: its server does not answer at the moment, or its disk fails.
-        DatabaseUnusable: of another kind, not ours, or of a schema this program does not know.
+        DatabaseUnreachable: its server does not respond at the moment, or its disk fails.
+        DatabaseUnusable: it is of another kind, not headmix's, or has a schema this program does not know.
     """
     engine = connect_database(location, busy_seconds=busy_seconds, on_failure=on_failure)
     try:
@@ -50,7 +50,7 @@ def open_database(
 def connect_database(
     location: str | Path, *, busy_seconds: float = 10.0, on_failure: Callable[[], None] = lambda: None
 ) -> Engine:
-    """As `open_database`, but ask the database nothing yet: its first use will show whether it is there.
+    """As `open_database`, but without contacting the database: the first use shows whether it is reachable.
 
     Raises:
         DatabaseUnusable: it is of another kind.
@@ -62,7 +62,7 @@ def connect_database(
 
 
 def ensure_lease(engine: Engine) -> None:
-    """Bring a schema up to date that is new or has no lease yet, which nobody can hold; leave any other as it is.
+    """Bring a schema up to date if it is new or has no lease yet, so that nobody can hold it; leave others unchanged.
 
     Raises:
         DatabaseUnreachable, DatabaseUnusable: as `upgrade_database`.
@@ -76,8 +76,8 @@ def upgrade_database(engine: Engine) -> None:
     """Bring the schema up to date, or create it, within one transaction.
 
     Raises:
-        DatabaseUnreachable: its server does not answer at the moment, or its disk fails.
-        DatabaseUnusable: not ours, or of a schema this program does not know.
+        DatabaseUnreachable: its server does not respond at the moment, or its disk fails.
+        DatabaseUnusable: it is not headmix's, or has a schema this program does not know.
     """
     with _told_plainly(engine):
         with _changing_schema(engine) as connection:
@@ -104,7 +104,7 @@ def _told_plainly(engine: Engine) -> Iterator[None]:
 
 
 def _log_how(connection: Connection) -> None:
-    """Log which of its ways the database is used in: a slower one must not be taken in silence."""
+    """Log the modes in which the database is used: a slow one must not go unnoticed."""
     log = get_logger("database").bind(compiled=has_compiled_ext())  # type: ignore[no-untyped-call]
     if connection.dialect.name == "postgresql":
         log.info("database", kind="postgresql", driver=f"psycopg {psycopg.pq.__impl__}")

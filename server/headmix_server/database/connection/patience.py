@@ -1,15 +1,15 @@
-"""How long a transaction waits for an answer of the database's server before it gives up."""
+"""How long a transaction waits for the database server to respond before it gives up."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 PROMPT: Final = 5.0
-"""For the little that every request asks first: a server that takes longer is unavailable."""
+"""For the short reads that every request starts with: a server that takes longer is unavailable."""
 
 USUAL: Final = 30.0
 
 UNBOUNDED: Final = float("inf")
-"""For what changes the schema."""
+"""For changes of the schema."""
 
 _OPTION = "headmix_patience"
 

@@ -1,9 +1,8 @@
-"""PostgreSQL: readers see one snapshot, writers take turns on one advisory lock, and nobody waits for a silent server.
+"""PostgreSQL: readers see one snapshot, writers take turns on one advisory lock, and a silent server is not waited for.
 
-The lock gives writers what SQLite's `BEGIN IMMEDIATE` gives them, so the code above needs to know one kind of database.
-
-While the server is unavailable, a transaction fails within seconds: at once where the connection is refused or another
-has just found it away, and otherwise once the server has been silent for as long as the transaction's patience allows.
+The lock gives writers what SQLite's `BEGIN IMMEDIATE` gives them, so the code above only needs to know one kind of
+database. While the server is unavailable, a transaction fails within seconds: immediately if the connection is refused
+or another one has just failed, and otherwise after the server has been silent for the transaction's patience.
 """
 
 import time
@@ -27,14 +26,14 @@ WRITE_LOCK = 0x6865_6164_6D69_78  # "headmix"
 CONNECT_SECONDS = 5
 PING_SECONDS = 2.0
 IDLE_SECONDS = 10
-"""How long a process that stands still or has lost its network keeps the write lock from its successor."""
+"""How long a process that hangs or has lost its network can keep the write lock from its successor."""
 
 
 T = TypeVar("T")
 
 
 def postgres_engine(url: URL, busy_seconds: float, breaker: CircuitBreaker) -> Engine:
-    """Return an engine that speaks to the URL's server through psycopg; connections are tested before use."""
+    """Return an engine that connects to the URL's server through psycopg; connections are tested before use."""
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=8,
@@ -58,15 +57,15 @@ def postgres_engine(url: URL, busy_seconds: float, breaker: CircuitBreaker) -> E
 
 
 class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
-    """Closes itself once an operation has waited for `patience` seconds without a byte from the server.
+    """A connection that closes itself if an operation waits for `patience` seconds without a byte from the server.
 
-    A server whose machine hangs, or that the network no longer reaches, refuses nothing: without this, callers would
-    wait until it comes back.
+    A hung machine, or one that the network no longer reaches, refuses nothing: without this, callers would wait until
+    it comes back.
     """
 
     patience: float = PING_SECONDS
 
-    def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:  # noqa: ANN401 - psycopg's own, as they arrive
+    def wait(self, gen: PQGen[T], *arguments: Any, **options: Any) -> T:  # noqa: ANN401 - psycopg's own arguments
         """Wait for an operation as psycopg does.
 
         Raises:
@@ -75,7 +74,7 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
         return super().wait(self._within_patience(gen), *arguments, **options)
 
     def _within_patience(self, operation: PQGen[T]) -> Generator[Wait, Ready | int, T]:
-        """Pass on what psycopg says of the socket, which is ten times a second that nothing came."""
+        """Forward psycopg's states of the socket; ten times a second it reports that nothing has arrived."""
         heard = time.monotonic()
         try:
             needed = next(operation)
@@ -94,7 +93,7 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
 
 
 class _Connecting:
-    """Opens connections, unless another has just found the server away."""
+    """Opens connections, unless another attempt has just found the server unavailable."""
 
     def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
@@ -117,7 +116,7 @@ class _Connecting:
 
 
 def _await_a_ping(connection: object, _: ConnectionPoolEntry) -> None:
-    """The next user of the connection tests it first; that is answered soon or never."""
+    """Set the patience for the next user's test of the connection, which is answered soon or never."""
     _set_patience(connection, PING_SECONDS)
 
 
@@ -131,7 +130,7 @@ class _Begin:
         patience = patience_of(options) + (self._busy_seconds if immediate else 0.0)
         _set_patience(connection.connection.driver_connection, patience)
         if immediate:
-            # Under REPEATABLE READ the statement that waits for the lock would fix the snapshot before it has the lock.
+            # Under REPEATABLE READ, the statement that waits for the lock would fix the snapshot before it gets it.
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 

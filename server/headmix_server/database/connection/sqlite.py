@@ -1,4 +1,4 @@
-"""SQLite: one file, write-ahead log, transactions that lock when they say so."""
+"""SQLite: one file, a write-ahead log, and transactions that lock when they are told to."""
 
 import sqlite3
 from pathlib import Path
@@ -12,13 +12,13 @@ from headmix_server.database.write_turns import WriteTurns
 
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",  # a commit that was answered survives a power cut
+    "PRAGMA synchronous = FULL",  # a confirmed commit survives a power failure
     "PRAGMA foreign_keys = ON",
 )
 
 
 def sqlite_engine(url: URL, busy_seconds: float) -> Engine:
-    """Return an engine on the URL's file, whose folder is created.
+    """Return an engine for the URL's file; its folder is created if necessary.
 
     Raises:
         DatabaseUnusable: the URL names no file.
@@ -27,7 +27,7 @@ def sqlite_engine(url: URL, busy_seconds: float) -> Engine:
         raise DatabaseUnusable(f"{url.render_as_string(hide_password=True)} names no file for the SQLite database.")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     # As many connections as the API has threads: none waits for one while another only reads, and a burst of requests
-    # finds them open; those beyond `pool_size` would be closed after each use.
+    # finds them open; connections beyond `pool_size` would be closed after each use.
     engine = create_engine(
         url,
         pool_size=112,
@@ -46,6 +46,6 @@ def _prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    # The driver's own transaction control, switched off by `isolation_level`, begins late and never IMMEDIATE.
+    # The driver's own transaction control, which `isolation_level` turns off, begins late and never IMMEDIATE.
     immediate = connection.get_execution_options().get("immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

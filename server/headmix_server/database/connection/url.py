@@ -1,4 +1,4 @@
-"""The URL of a database: of which kind it is, whether it can be one, and how it is shown without its password."""
+"""The URL of a database: its kind, whether it is valid, and how it is shown without its password."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ TAKES = "it takes postgresql://user:password@host/name, or sqlite:///path/to/fil
 
 
 def read_url(location: str | Path) -> URL:
-    """Return the URL of a database; a path is an SQLite file's.
+    """Return the URL of a database; a path means an SQLite file.
 
     Raises:
-        DatabaseUnusable: it is none, or of another kind.
+        DatabaseUnusable: it is not a URL, or of another kind of database.
     """
     text = str(location)
     try:
         url = make_url(text if "://" in text else f"sqlite:///{text}")
-    except (ArgumentError, ValueError) as error:  # the texts of both would show the password
+    except (ArgumentError, ValueError) as error:  # both messages would show the password
         raise DatabaseUnusable(f"cannot be read as the URL of a database; {TAKES}") from error
-    if url.drivername == "postgres":  # PostgreSQL's own programs take both
+    if url.drivername == "postgres":  # PostgreSQL's own programs accept both
         url = url.set(drivername="postgresql")
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise DatabaseUnusable(f"is the URL of another kind of database, {url.get_backend_name()}; {TAKES}")
@@ -32,10 +32,10 @@ def read_url(location: str | Path) -> URL:
 
 
 def check_url(text: str) -> None:
-    """Judge a text that is to be the URL of a database; nothing is connected to.
+    """Check that a text is a valid database URL, without connecting.
 
     Raises:
-        DatabaseUnusable: it is none; the message does not show its password.
+        DatabaseUnusable: it is not; the message does not show its password.
     """
     if "://" not in text:
         raise DatabaseUnusable(f"is not a URL; {TAKES}")
@@ -56,12 +56,12 @@ def _check_postgres(url: URL) -> None:
 
 
 def is_postgres(url: URL) -> bool:
-    """Return whether it is PostgreSQL's; the others are SQLite's."""
+    """Return whether it is a PostgreSQL URL; all others are for SQLite."""
     return url.get_backend_name() == "postgresql"
 
 
 def shown(url: URL) -> str:
-    """Return the URL without its password, and of a file the path alone."""
+    """Return the URL without its password; for a file, only the path."""
     if url.database and not is_postgres(url):
         return url.database
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)

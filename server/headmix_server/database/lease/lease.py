@@ -1,10 +1,10 @@
-"""The lease: at most one server at a time works on a database.
+"""The lease: at most one server at a time uses a database.
 
-One row names the holder, which counts `beats` up at a steady pace. A server that wants the lease watches that count
-(`lease_watch`) and takes the lease once it has stood still for as long as the holder announced. No two clocks are
-compared, so it does not matter how far they are apart; and while the database is unavailable nobody can take the lease.
+One row names the holder, which increments `beats` at a steady pace. A server that wants the lease watches that count
+(`lease_watch`) and takes the lease once the count has not changed for as long as the holder announced. Clocks are never
+compared, so their differences do not matter; and while the database is unavailable, no one can take the lease.
 
-Owns the row and its changes, each one transaction. When to renew it, and what its loss means, is the server's to know.
+Owns the row and its changes, each in one transaction. When to renew it, and what its loss means, is up to the server.
 """
 
 import secrets
@@ -21,10 +21,10 @@ _ONLY = 1
 
 
 class LeaseRow(Base):
-    """The one row. `token` is the holder's secret name, null where nobody holds the lease.
+    """The single row. `token` is the holder's secret name, null if nobody holds the lease.
 
-    `holder` names it for people, `place` is as in `Holder`, and `seconds` is how long its count must stand still before
-    the lease may be taken.
+    `holder` names it for people, `place` is as in `Holder`, and `seconds` is how long its count must remain unchanged
+    before the lease may be taken.
     """
 
     __tablename__ = "server_lease"
@@ -41,8 +41,8 @@ class LeaseRow(Base):
 class Holder:
     """A server that wants the lease, for `seconds` after each renewal.
 
-    `name` is for people. `place` says where it is: two servers of the same place cannot run at once, so one finds there
-    that the other is gone. An empty one promises nothing.
+    `name` is for people. `place` identifies where it runs: two servers with the same place cannot run at once, so
+    either can conclude that the other is gone. An empty place implies nothing.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The row as one look found it."""
+    """The row as it was read at one time."""
 
     token: str | None
     holder: str
@@ -65,7 +65,7 @@ class Seen:
 class Lease:
     """One server's side of the lease. Safe to use from many threads.
 
-    Every method raises what `reading` and `writing` do, and SQLAlchemy's errors where the database fails otherwise.
+    Every method raises the errors of `reading` and `writing`, and SQLAlchemy's for other failures of the database.
     """
 
     def __init__(self, engine: Engine, holder: Holder) -> None:
@@ -79,7 +79,7 @@ class Lease:
             return Seen(row.token, row.holder, row.place, row.seconds, row.beats)
 
     def take(self, seen: Seen) -> bool:
-        """Take the lease if the row is still as it was `seen`; return whether that was so."""
+        """Take the lease if the row is still as it was `seen`; return whether it was taken."""
         own = self.holder
         unchanged = LeaseRow.token.is_not_distinct_from(seen.token) & (LeaseRow.beats == seen.beats)
         return self._change(
@@ -87,11 +87,11 @@ class Lease:
         )
 
     def renew(self) -> bool:
-        """Count one beat; return whether the lease is still held."""
+        """Increment the count; return whether the lease is still held."""
         return self._change(LeaseRow.token == self.holder.token, beats=LeaseRow.beats + 1)
 
     def release(self) -> bool:
-        """Give the lease back; return whether it was held."""
+        """Release the lease; return whether it was held."""
         return self._change(LeaseRow.token == self.holder.token, token=None)
 
     def is_held(self) -> bool:
@@ -100,7 +100,7 @@ class Lease:
             return self.is_held_in(session)
 
     def is_held_in(self, session: Session) -> bool:
-        """Return whether the lease is held, within a transaction; in one that writes this stays so until it commits."""
+        """Return whether the lease is held, within a transaction; in a writing one this stays so until it commits."""
         return session.scalar(select(LeaseRow.token)) == self.holder.token
 
     def _change(self, where: ColumnElement[bool], **values: object) -> bool:

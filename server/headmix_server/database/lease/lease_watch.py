@@ -1,29 +1,29 @@
-"""Whether the lease may be taken, decided from looks at it on one's own clock."""
+"""Whether the lease may be taken, decided from repeated reads of it on the watcher's own clock."""
 
 from enum import Enum, auto
 
 from headmix_server.database.lease.lease import Seen
 
 LONGEST_GAP = 0.25
-"""Of the time the row must stand still, the part that may lie between two looks and still count in full.
+"""The most that the time between two reads counts, as a fraction of the time that the row must remain unchanged.
 
-A long time without a look proves little: the holder may have been kept from the database as well.
+A long time without a read proves little: the holder may have been cut off from the database as well.
 """
 
 
 class Verdict(Enum):
-    """What a look at the lease means."""
+    """What a read of the lease means."""
 
     FREE = auto()
     """It may be taken."""
     HELD = auto()
-    """A server holds it and lives."""
+    """A live server holds it."""
     UNKNOWN = auto()
-    """Its holder may be gone: look again."""
+    """Its holder may be gone: read it again."""
 
 
 class LeaseWatch:
-    """Judges one look after another. Times are seconds on any steady clock; `place` is the watcher's, see `Holder`."""
+    """Judges one read after another. Times are seconds on any steady clock; `place` is the watcher's, see `Holder`."""
 
     def __init__(self, place: str) -> None:
         self._place = place
@@ -32,9 +32,9 @@ class LeaseWatch:
         self._stood_still = 0.0
 
     def judge(self, seen: Seen, now: float) -> Verdict:
-        """Return what a row means that was read just before `now`.
+        """Return the meaning of a row that was read just before `now`.
 
-        That it may be taken is true of a row that is still the same then: it has stood still since the first look.
+        FREE holds only as long as the row does not change: it has been unchanged since the first read.
         """
         if seen.token is None or (self._place and seen.place == self._place):
             return Verdict.FREE

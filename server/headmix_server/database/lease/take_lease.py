@@ -1,4 +1,4 @@
-"""Taking the lease at a start: at once where nobody has it, after a wait where its holder is gone, or not at all."""
+"""Takes the lease at startup: at once if it is free, after a wait if its holder is gone, or not at all."""
 
 import time
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from headmix_server.database.lease.lease_watch import LeaseWatch, Verdict
 
 LONGEST_PAUSE = 1.0
 LOOKS = 10
-"""Looks during a wait, so that a beat of a holder that lives is seen soon after it."""
+"""Reads during a wait, so that a live holder's next beat is noticed soon."""
 
 
 class LeaseHeldError(Exception):
-    """Another server, `holder`, holds the lease and lives."""
+    """Another live server, `holder`, holds the lease."""
 
     def __init__(self, holder: str) -> None:
         super().__init__(f"the database is in use by another headmix server ({holder})")
@@ -21,7 +21,7 @@ class LeaseHeldError(Exception):
 
 
 def take_lease(lease: Lease, *, clock: Callable[[], float], sleep: Callable[[float], None] = time.sleep) -> float:
-    """Take the lease; return the moment before it was taken. Waits as long as it takes to find its last holder gone.
+    """Take the lease and return the time just before that; waits for as long as it takes to find its holder gone.
 
     Raises:
         LeaseHeldError: another server holds it.

@@ -1,1 +1,1 @@
-"""API keys: made, hashed, checked, revoked."""
+"""API keys: created, hashed, checked, revoked."""

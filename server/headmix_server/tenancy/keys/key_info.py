@@ -1,4 +1,4 @@
-"""A key as it may be shown, and a key just made."""
+"""A key as it may be shown, and a new key."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from headmix_server.tenancy.tables import KeyRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyInfo:
-    """Everything of a key but its text. Times are Unix seconds; `last_used` may lag by a minute."""
+    """Everything about a key except its text. Times are Unix seconds; `last_used` may lag by a minute."""
 
     key_id: str
     tenant: str
@@ -23,14 +23,14 @@ class KeyInfo:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key just made; `plaintext` is shown to its owner now and never again."""
+    """A new key; `plaintext` is shown to its owner now and never again."""
 
     plaintext: str
     info: KeyInfo
 
 
 def key_info(row: KeyRow, last_used: int | None) -> KeyInfo:
-    """Return what may be shown of a row; `last_used` is a later use than the row knows, or None."""
+    """Return what may be shown of a row; `last_used` is a use more recent than the row's, or None."""
     used = [moment for moment in (row.last_used, last_used) if moment is not None]
     return KeyInfo(
         key_id=row.id,

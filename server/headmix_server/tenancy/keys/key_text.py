@@ -1,6 +1,6 @@
-"""The text of a key: `hm_` and 32 random bytes in base64url, what is stored of it, and how it is compared.
+"""The text of a key: `hm_` and 32 random bytes in base64url, the hash that is stored of it, and how they are compared.
 
-The text has 256 bits of chance, so a slow hash would add nothing.
+The text has 256 random bits, so a slow hash would add nothing.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ _NO_HASH = bytes(32)
 
 
 def draw_key() -> str:
-    """Return the text of a key nobody has."""
+    """Return the text of a new random key."""
     return f"hm_{secrets.token_urlsafe(32)}"
 
 
@@ -25,17 +25,17 @@ def is_key(text: str) -> bool:
 
 
 def hash_key(text: str) -> bytes:
-    """Return the 32 bytes that are stored in the text's place."""
+    """Return the 32 bytes that are stored instead of the text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def key_prefix(text: str) -> str:
-    """Return the first characters, by which a key is found and shown."""
+    """Return the first characters, which are used to find the key and to show it."""
     return text[:_PREFIX_LENGTH]
 
 
 def matching(text: str, hashes: Iterable[bytes]) -> int | None:
-    """Return the place of the text's hash, or None; every comparison takes the same time, and there is always one."""
+    """Return the index of the text's hash, or None. Every comparison takes the same time, and at least one is made."""
     wanted = hash_key(text)
     found = None
     compared = False

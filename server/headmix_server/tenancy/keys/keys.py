@@ -1,7 +1,7 @@
-"""Keys: made, checked, listed, rotated, revoked; and the first one, which a new server gives itself.
+"""Keys: created, checked, listed, rotated, revoked; and the first one, which a new server creates for itself.
 
-A key's text exists only where it was handed out (`key_text`). What a key may do on a route is the API's to ask of the
-`Principal`.
+A key's text exists only where it was handed out (`key_text`). Checking a key's rights on a route is up to the API, with
+the `Principal`.
 """
 
 import secrets
@@ -25,7 +25,7 @@ DEFAULT_TENANT = "default"
 
 
 class Keys:
-    """Every tenant's keys. Thread-safe; `actor` is whom the audit names, `clock` returns Unix seconds."""
+    """Every tenant's keys. Thread-safe; `actor` is who the audit records, `clock` returns Unix seconds."""
 
     def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
@@ -44,7 +44,7 @@ class Keys:
         """Create a key, and the tenant if it is new; `expires` is in Unix seconds.
 
         Raises:
-            InvalidRequest: the tenant's name is malformed, a scope is unknown or missing, or the key would be expired.
+            InvalidRequest: the tenant's name is malformed, a scope is unknown or missing, or `expires` is in the past.
         """
         if expires is not None and expires <= self._clock():
             raise InvalidRequest("The key would be expired already.", param="expires")
@@ -80,10 +80,10 @@ class Keys:
         return NewKey(plaintext, key_info(row, None))
 
     def authenticate(self, plaintext: str) -> Principal:
-        """Return whose key this is, and note its use.
+        """Return the key's principal, and record its use.
 
         Raises:
-            InvalidApiKey: malformed, unknown, revoked or expired, distinguished neither by text nor by the work done.
+            InvalidApiKey: malformed, unknown, revoked or expired; neither the message nor the work done reveals which.
         """
         prefix = key_prefix(plaintext) if is_key(plaintext) else ""
         with reading(self._engine, patience=PROMPT) as session:
@@ -96,17 +96,17 @@ class Keys:
         return Principal(found.tenant, read_scopes(found.scopes), found.id)
 
     def list(self, tenant: str) -> tuple[KeyInfo, ...]:
-        """Return the tenant's keys, revoked and expired ones too, oldest first."""
+        """Return the tenant's keys, including revoked and expired ones, oldest first."""
         with reading(self._engine) as session:
             rows = session.scalars(select(KeyRow).where(KeyRow.tenant == tenant).order_by(KeyRow.created, KeyRow.id))
             return tuple(key_info(row, self._last_used.of(row.id)) for row in rows)
 
     def revoke(self, tenant: str, key_id: str, *, actor: str = SERVER) -> bool:
-        """Make the tenant's key invalid from now on; return false if it has no such valid key.
+        """Revoke the tenant's key from now on; return false if it has no such valid key.
 
         Raises:
-            InvalidRequest: of all keys that may administer it lasts longest alone: the day would come when nobody can
-                make another.
+            InvalidRequest: it is the last of the administrators' keys to expire. Without it, nobody could create keys
+                once the others have expired.
         """
         with writing(self._engine, tenant) as session:
             row = session.scalar(self._valid(KeyRow.tenant == tenant, KeyRow.id == key_id))
@@ -121,14 +121,14 @@ class Keys:
             return True
 
     def _outlasted(self, session: Session, row: KeyRow) -> bool:
-        """Whether another administrator's key is valid at least as long as this one."""
+        """Return whether another administrator's key is valid at least as long as this one."""
         for_ever = KeyRow.expires.is_(None)
         lasts = for_ever if row.expires is None else or_(for_ever, KeyRow.expires >= row.expires)
         others = session.scalars(self._valid(KeyRow.id != row.id, lasts, KeyRow.scopes.contains(Scope.ADMIN.value)))
         return any(Scope.ADMIN in read_scopes(other.scopes) for other in others)
 
     def rotate(self, tenant: str, key_id: str, *, grace_seconds: int = 0, actor: str = SERVER) -> NewKey | None:
-        """Make a key with the rights, name and expiry of this one, which ends after `grace_seconds`.
+        """Create a key with the scopes, name and expiry of this one, which ends after `grace_seconds`.
 
         Returns None if the tenant has no such valid key.
         """
@@ -151,15 +151,15 @@ class Keys:
         return select(KeyRow).where(KeyRow.revoked.is_(None), unexpired, *where)
 
     def flush_last_used(self) -> None:
-        """Write when keys were last used; see `LastUsed.flush`."""
+        """Write the keys' last uses to the database; see `LastUsed.flush`."""
         self._last_used.flush(self._engine)
 
     def bootstrap(self, data_dir: Path) -> str | None:
-        """Give a database without any key its admin key (tenant `default`, all scopes) and return it for printing.
+        """Create the admin key (tenant `default`, all scopes) of a database without keys, and return it for printing.
 
-        The file is written before the database commits. A crash between the two leaves a file without a key; the next
-        start makes that very key valid, so a user who has read the file already is not locked out. Once the database
-        has a key the file is not needed any more: its owner may move it away, and None is returned.
+        The file is written before the database commits. A crash in between leaves a file without a key; the next start
+        makes that same key valid, so that a user who has already read the file is not locked out. Once the database has
+        a key, the file is no longer needed: its owner may move it away, and None is returned.
         """
         with writing(self._engine) as session:
             if session.scalar(select(KeyRow.id).limit(1)) is not None:

@@ -1,6 +1,6 @@
-"""When each key was last used: noted in memory by every request, written to the database now and then.
+"""When each key was last used: recorded in memory by every request, written to the database periodically.
 
-A request must not wait for a write, so after a crash up to the time between two writes is forgotten.
+Requests must not wait for a write, so a crash loses the uses since the last one.
 """
 
 import threading
@@ -21,16 +21,16 @@ class LastUsed:
         self._moments: dict[str, int] = {}
 
     def mark_used(self, key_id: str, moment: int) -> None:
-        """Note a use."""
+        """Record a use."""
         with self._lock:
             self._moments[key_id] = moment
 
     def of(self, key_id: str) -> int | None:
-        """Return a use that is not written yet, or None."""
+        """Return the last use that is not written yet, or None."""
         return self._moments.get(key_id)
 
     def flush(self, engine: Engine) -> None:
-        """Write what is new; if that fails it is kept for the next time.
+        """Write new uses to the database; if that fails they are kept for the next time.
 
         Raises:
             StorageUnavailable, ServerOverloaded, InsufficientStorage: see `database.writing`.

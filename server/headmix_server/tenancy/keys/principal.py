@@ -1,4 +1,4 @@
-"""Who asks, and what that one may do."""
+"""Who sends a request, and what they may do."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from headmix_server.core.errors import Forbidden, InvalidRequest
 
 
 class Scope(StrEnum):
-    """What a key allows: to ask the models, to change the tenant's adapters, to read every tenant's metrics, and to
-    administer the server: all tenants, their keys and limits.
+    """What a key permits: to use models, to change the tenant's adapters, to read every tenant's metrics, and to
+    administer the server with all tenants, their keys and limits.
     """
 
     INFERENCE = "inference"
@@ -22,7 +22,7 @@ ALL_SCOPES = frozenset(Scope)
 
 
 def read_scopes(text: str) -> frozenset[Scope]:
-    """Return the scopes that `write_scopes` wrote."""
+    """Return the scopes that `write_scopes` stored."""
     return frozenset(map(Scope, text.split()))
 
 
@@ -30,7 +30,7 @@ def write_scopes(scopes: Collection[Scope | str]) -> str:
     """Return the scopes as they are stored.
 
     Raises:
-        InvalidRequest: one is unknown, or there is none.
+        InvalidRequest: one is unknown, or there are none.
     """
     known = {scope.value for scope in Scope}
     if not scopes or not known.issuperset(scopes):
@@ -48,14 +48,14 @@ class Principal:
 
     @property
     def actor(self) -> str:
-        """Who the audit names."""
+        """The name that the audit records."""
         return self.key_id or "anyone"
 
     def require(self, scope: Scope) -> None:
         """Refuse unless the key has the scope.
 
         Raises:
-            Forbidden: it has not.
+            Forbidden: it does not.
         """
         if scope not in self.scopes:
             raise Forbidden(f"This key lacks the scope {scope.value!r}.")

@@ -1,1 +1,1 @@
-"""What a tenant may do: limits, rates and open requests."""
+"""Limits on what a tenant may do: rates, open requests, quotas."""

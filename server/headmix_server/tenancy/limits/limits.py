@@ -1,4 +1,4 @@
-"""What one tenant may use of the server, and where the defaults come from. Who enforces what, docs/api.md says."""
+"""What one tenant may use of the server, and where the defaults come from. docs/api.md shows where each is enforced."""
 
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -9,12 +9,12 @@ from headmix_server.core.settings import Settings
 UNLIMITED: Final = 0
 DEFAULT_WEIGHT: Final = 1.0
 LIGHTEST, HEAVIEST = 0.001, 1000.0
-"""Bounds of a weight: beyond them the shares would be none."""
+"""Bounds of a weight: outside of them, shares would be meaningless."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """A tenant's limits; 0 is no limit. Its work counts `1 / weight` where it competes with others'."""
+    """A tenant's limits; 0 means no limit. When it competes with others, its work counts `1 / weight`."""
 
     requests_per_minute: int = UNLIMITED
     tokens_per_minute: int = UNLIMITED
@@ -28,11 +28,11 @@ class Limits:
 LIMIT_NAMES: Final = tuple(field.name for field in fields(Limits))
 
 LIMIT_WORDS = MappingProxyType({name: name.replace("_", " ") for name in LIMIT_NAMES})
-"""The limits as messages call them."""
+"""The limits' names in messages."""
 
 
 def default_limits(settings: Settings) -> Limits:
-    """Return what holds for a tenant for which nothing else was set."""
+    """Return the limits of a tenant for which none were set."""
     return Limits(
         requests_per_minute=settings.limit_requests_per_minute,
         tokens_per_minute=settings.limit_tokens_per_minute,

@@ -1,8 +1,8 @@
-"""Rates per minute: costs are taken from a tenant's window, and given back where less was used in the end.
+"""Rates per minute: costs are taken from a tenant's window, and returned if less was used in the end.
 
-The counts lie in a storage of the library `limits`: this process' memory, or a Redis that outlives it. The
-library's strategies are not used, since they can neither give back nor say when a cost will fit, and its exact one
-keeps an entry for each token. While Redis does not answer, each server counts for itself; nobody waits for it.
+The counts are in a storage of the library `limits`: this process's memory, or a Redis that outlives it. The library's
+strategies are not used: they can neither return a cost nor compute when it will fit, and the exact one stores an entry
+per token. While Redis does not respond, each server counts for itself; no request waits for Redis.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from headmix_server.core.observability.logging import get_logger
 from headmix_server.tenancy.limits.sliding_window import WINDOW_MS, Window
 
 ANSWER_SECONDS = 0.5
-"""How long a shared storage may take."""
+"""How long a shared storage may take to respond."""
 RETRY_SECONDS = 1.0
-"""How long it is left alone after it failed."""
+"""How long a storage that failed is not tried again."""
 REDIS_PORT = 6379
 TAKES = "it takes redis://host:6379/0, rediss:// with TLS, redis+unix:///path, redis+cluster:// or redis+sentinel://"
-_KEPT_SECONDS = 180  # a window counts through the one after it
+_KEPT_SECONDS = 180  # a window still counts during the next one
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class RateStorageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A cost that was taken: where it was counted."""
+    """A cost that was taken, with the place where it was counted."""
 
     storage: Storage
     key: str
@@ -46,9 +46,9 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a cost fared. `charge` is None if it did not fit; then it would after `wait` milliseconds.
+    """The outcome of `take`. `charge` is None if the cost did not fit; it would after `wait` milliseconds.
 
-    `remaining` is what could still be taken now, `reset` the milliseconds until all of the limit can be.
+    `remaining` is what could still be taken now, `reset` the milliseconds until the whole limit is available.
     """
 
     charge: Charge | None
@@ -58,16 +58,16 @@ class Verdict:
 
 
 def open_storage(url: str) -> Storage:
-    """Return a Redis as storage: `redis://`, `rediss://`, `redis+unix://`, or a cluster or sentinels.
+    """Return the storage for a Redis URL: `redis://`, `rediss://`, `redis+unix://`, a cluster or sentinels.
 
     Raises:
-        RateStorageError: not the URL of one, or the redis library is missing.
+        RateStorageError: it is not a Redis URL, or the redis library is missing.
     """
     if find_spec("redis") is None:
         raise RateStorageError("needs the library redis: pip install 'headmix[redis]'")
     try:
         storage = storage_from_string(f"async+{_with_port(url)}", implementation="redispy", wrap_exceptions=True)
-    except (ConfigurationError, ValueError) as error:  # their texts may show the password
+    except (ConfigurationError, ValueError) as error:  # their messages may contain the password
         raise RateStorageError(f"cannot be read as the URL of a Redis; {TAKES}") from error
     if not isinstance(storage, Storage):
         raise TypeError("the library gave a storage for threads")
@@ -75,10 +75,10 @@ def open_storage(url: str) -> Storage:
 
 
 def _with_port(url: str) -> str:
-    """Return the URL of one server with Redis' own port where it names none; others are left as they are.
+    """Return the URL of a single server with Redis's default port if it has none; other URLs are returned unchanged.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a URL.
     """
     parts = urlsplit(url)
     if not parts.scheme.startswith("redis"):
@@ -94,9 +94,9 @@ def _with_port(url: str) -> str:
 
 
 class Rates:
-    """Every tenant's windows; used on one event loop. `clock` returns Unix seconds, `on_fallback` gets each failure.
+    """Every tenant's windows; used on one event loop. `clock` is in Unix seconds; `on_fallback` is called on failures.
 
-    Costs of one window are added one after the other, so many at once cannot take more than the limit.
+    Costs of one window are added one after the other, so concurrent ones cannot exceed the limit together.
     """
 
     def __init__(
@@ -114,17 +114,17 @@ class Rates:
         self._log = get_logger("limits")
 
     async def take(self, tenant: str, kind: str, cost: int, limit: int) -> Verdict:
-        """Take a cost of at most `limit` from the tenant's window of this kind, or say when it will fit."""
+        """Take a cost of at most `limit` from the tenant's window of this kind, or return when it will fit."""
         return await self._in_storage(lambda storage: self._take(storage, f"{tenant}/{kind}", cost, limit))
 
     async def give_back(self, charge: Charge, amount: int) -> None:
-        """Return a part of what was taken, to the window it was taken from."""
+        """Return part of a cost to the window it was taken from."""
         if charge.storage is self._memory:
             await self._memory.incr(charge.key, _KEPT_SECONDS, -amount)
             return
 
         async def give_back(storage: Storage) -> None:
-            if storage is charge.storage:  # what cannot be given back now is forgotten with its window
+            if storage is charge.storage:  # what cannot be returned now expires with its window
                 await storage.incr(charge.key, _KEPT_SECONDS, -amount)
 
         await self._in_storage(give_back)
@@ -134,7 +134,7 @@ class Rates:
         if self._shared is not None:
             from redis.asyncio import Redis, RedisCluster
 
-            # The library opens connections and has no way to close them.
+            # The library opens connections but has no way to close them.
             bridge = self._shared.bridge if isinstance(self._shared, RedisStorage) else None
             client: object = bridge.get_connection() if isinstance(bridge, RedispyBridge) else None
             if isinstance(client, Redis | RedisCluster):
@@ -146,7 +146,7 @@ class Rates:
         previous = max(0, await storage.get(f"headmix/{name}/{index - 1}"))
         window = Window(previous, max(0, await storage.get(key)), position)
         if window.fits(cost, limit):
-            # Another server may have taken it since: what counts is what the storage says after adding.
+            # Another server may have added its costs since: the count that the storage returns after adding decides.
             total = max(0, await storage.incr(key, _KEPT_SECONDS, cost))
             window = Window(previous, total, position)
             if window.fits(0, limit):

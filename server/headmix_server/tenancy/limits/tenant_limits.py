@@ -1,6 +1,6 @@
-"""Every tenant's limits: kept in the database, changed by administrators, remembered for the path of a request.
+"""Every tenant's limits: stored in the database, changed by administrators, cached for requests.
 
-A change applies at once; one made directly in the database within `REMEMBERED_SECONDS`.
+A change applies at once; one made directly in the database, within `REMEMBERED_SECONDS`.
 """
 
 import threading
@@ -20,7 +20,7 @@ REMEMBERED_SECONDS = 10.0
 _MOST_REMEMBERED = 10_000
 
 Changes = Mapping[str, int | float | None]
-"""New values by the limit's name; None goes back to the default."""
+"""New values by the limit's name; None resets to the default."""
 
 
 class TenantLimits:
@@ -35,12 +35,12 @@ class TenantLimits:
         self.defaults = defaults
 
     def remembered(self, tenant: str) -> Limits | None:
-        """Return the tenant's limits without asking the database, or None if that is needed."""
+        """Return the tenant's limits from the cache, or None if the database must be read."""
         entry = self._remembered.get(tenant)
         return None if entry is None or self._clock() >= entry[0] else entry[1]
 
     def of(self, tenant: str) -> Limits:
-        """Return the tenant's limits; a tenant that is not there has the defaults."""
+        """Return the tenant's limits; an unknown tenant has the defaults."""
         limits = self.remembered(tenant)
         if limits is not None:
             return limits
@@ -50,7 +50,7 @@ class TenantLimits:
         set_here: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
         limits = replace(self.defaults, **set_here)
         with self._lock:
-            # What was read before a change must not be remembered after it.
+            # What was read before a change must not be cached after it.
             if changes == self._changes:
                 if len(self._remembered) >= _MOST_REMEMBERED:
                     self._remembered.clear()
@@ -58,16 +58,16 @@ class TenantLimits:
         return limits
 
     def own(self, tenant: str) -> dict[str, int | float | None]:
-        """Return what was set for the tenant itself; None is the default."""
+        """Return the values set for the tenant itself; None means the default."""
         with reading(self._engine, patience=PROMPT) as session:
             return _read(session, tenant)
 
     def change(self, tenant: str, changes: Changes, *, actor: str) -> None:
-        """Set limits of a tenant; those not named stay.
+        """Set limits of a tenant; limits that are not named remain unchanged.
 
         Raises:
             InvalidRequest: the tenant's name is malformed.
-            ValueError: no limit has this name.
+            ValueError: there is no limit of this name.
         """
         if unknown := sorted(changes.keys() - set(LIMIT_NAMES)):
             raise ValueError(f"there is no limit {unknown[0]!r}")

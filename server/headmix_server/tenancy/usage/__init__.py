@@ -1,1 +1,1 @@
-"""What a tenant has used."""
+"""What tenants have used."""

@@ -1,8 +1,8 @@
-"""What each tenant used: counted in memory as requests end, added to the database now and then.
+"""What each tenant uses: counted in memory as requests end, added to the database periodically.
 
-A request must not wait for a write, so a crash forgets what came after the last one. While the database is unavailable
-nothing is forgotten; and where it went between a commit and its answer, it is asked later what it did, so that nothing
-counts twice.
+Requests must not wait for a write, so a crash loses what came after the last one. While the database is unavailable
+nothing is lost; and if it fails between a commit and its response, it is asked later whether it committed, so that
+nothing counts twice.
 """
 
 import threading
@@ -20,15 +20,15 @@ from headmix_server.tenancy.tables import UsageRow
 
 BASE_ALONE = ""
 REST = "*"
-"""The adapter under which is counted what finds no place in memory; no adapter can be called so."""
+"""The adapter that absorbs the counts for which there is no room in memory; no adapter can have this name."""
 
 MOST_KEPT = 10_000
-"""Pairs of tenant and adapter that are counted apart between two writes."""
+"""Pairs of tenant and adapter that are counted separately between two writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """Counts of requests that reached the model, however they ended, and of the tokens computed for them."""
+    """Counts of the requests that reached the model, however they ended, and of the tokens computed for them."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -49,7 +49,7 @@ _Counts = dict[tuple[str, str, str], Used]
 
 
 class UsageMeter:
-    """Counts what is used. Safe to use from many threads; `clock` returns Unix seconds, days are UTC's."""
+    """Counts what is used. Safe to use from many threads; `clock` returns Unix seconds, days are in UTC."""
 
     def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
@@ -57,17 +57,17 @@ class UsageMeter:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._counts: _Counts = {}
-        self._in_doubt: tuple[int, _Counts] | None = None  # a transaction whose commit was not answered
+        self._in_doubt: tuple[int, _Counts] | None = None  # a transaction whose commit was not confirmed
         self._written_at = 0.0
 
     def add(self, tenant: str, adapter: str | None, used: Used) -> None:
-        """Count a request that has ended; `adapter` None is the base alone."""
+        """Count a request that has ended; `adapter` None means the base alone."""
         day = datetime.fromtimestamp(self._clock(), UTC).date().isoformat()
         with self._lock:
             _add(self._counts, {(tenant, day, BASE_ALONE if adapter is None else adapter): used})
 
     def flush(self) -> None:
-        """Add what was counted to the database, all or nothing; if that fails it is kept for the next time.
+        """Add the counts to the database, all or nothing; if that fails they are kept for the next time.
 
         Raises:
             StorageUnavailable, ServerOverloaded, InsufficientStorage: see `database.writing`.
@@ -87,7 +87,7 @@ class UsageMeter:
                 raise
 
     def _resolve_doubt(self) -> None:
-        """Find out whether the counts in doubt were written; those that were not are counted again."""
+        """Find out whether the counts in doubt were written, and count those that were not again."""
         if self._in_doubt is None:
             return
         number, counts = self._in_doubt
@@ -104,7 +104,7 @@ class UsageMeter:
             _add(self._counts, newer)
 
     def unwritten(self) -> tuple[tuple[str, str, str, Used], ...]:
-        """Return what is counted and not known to be in the database: tenant, day, adapter and counts, in order."""
+        """Return the counts not known to be in the database: tenant, day, adapter and counts, in order."""
         with self._lock:
             counts = dict(self._counts)
         if self._in_doubt is not None:
@@ -112,7 +112,7 @@ class UsageMeter:
         return tuple((*key, used) for key, used in sorted(counts.items()))
 
     def flush_for_reader(self, *, seconds: float = 1.0) -> None:
-        """Flush unless that was done within these seconds: readers must not set the pace of writing."""
+        """Flush unless that was done in the last `seconds`: readers must not determine how often usage is written."""
         if not 0 <= self._clock() - self._written_at < seconds:
             self.flush()
 

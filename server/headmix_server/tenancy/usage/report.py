@@ -17,7 +17,7 @@ MOST_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageLine:
-    """One sum; a group that was not asked for is None. An empty `adapter` is the base alone."""
+    """One sum; a group that was not requested is None. An empty `adapter` means the base alone."""
 
     tenant: str | None
     day: str | None
@@ -37,8 +37,8 @@ class UsageReport:
         """Return the sums of the days `first` to `last`, of one tenant or of all, in order.
 
         Raises:
-            InvalidRequest: more than `MOST_ROWS`.
-            ValueError: unknown group.
+            InvalidRequest: there are more than `MOST_ROWS` sums.
+            ValueError: a group is unknown.
         """
         if unknown := sorted(set(groups) - set(GROUPS)):
             raise ValueError(f"usage is not grouped by {unknown[0]!r}")
@@ -54,7 +54,7 @@ class UsageReport:
         if len(rows) > MOST_ROWS:
             raise InvalidRequest(f"More than {MOST_ROWS} lines: ask for fewer days, one tenant or fewer groups.")
         named = [name for name in GROUPS if name in groups]
-        # Without groups there is one row always, of nulls where nothing was used.
+        # Without groups there is always one row, of nulls if nothing was used.
         return tuple(_line(dict(zip(named, row, strict=False)), row[len(named) :]) for row in rows)
 
 

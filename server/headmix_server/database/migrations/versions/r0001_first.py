@@ -34,7 +34,7 @@ def upgrade() -> None:
     op.create_index("ix_keys_tenant", "keys", ["tenant"])
     op.create_table(
         "adapters",
-        # SQLite numbers rows by itself only where the key is a plain INTEGER, which has 64 bits there.
+        # SQLite only assigns keys by itself if the column is a plain INTEGER, which has 64 bits there.
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("tenant", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),

@@ -1,4 +1,4 @@
-"""Keys that expire and tell when they were used, and the audit."""
+"""Keys that expire and record when they were last used, and the audit."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Widen the keys and create the audit."""
+    """Extend the keys and create the audit."""
     op.add_column("keys", sa.Column("expires", sa.BigInteger(), nullable=True))
     op.add_column("keys", sa.Column("last_used", sa.BigInteger(), nullable=True))
     op.create_table(
@@ -28,7 +28,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Undo it."""
     op.drop_table("audit")
     with op.batch_alter_table("keys") as keys:
         keys.drop_column("last_used")

@@ -1,4 +1,4 @@
-"""Artifacts as rows of their own, the state of a version, and the catalog's identity."""
+"""Artifacts as rows of their own, the state of versions, and the catalog's identity."""
 
 import secrets
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the rows of what is stored; every version there is can be named."""
+    """Create the rows of the stored artifacts; all existing versions are ready."""
     op.create_table(
         "artifacts",
         sa.Column("digest", sa.String(), nullable=False),
@@ -36,7 +36,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back; a retired version can be named again, and tombstones go, whose files the next start removes."""
+    """Undo it: retired versions become ready again, and tombstones are dropped; the next start removes their files."""
     op.execute("DELETE FROM versions WHERE state = 'deleted'")
     with op.batch_alter_table("versions") as versions:
         versions.drop_constraint("fk_versions_digest_artifacts", type_="foreignkey")

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the tables; nothing is shared, tried out or pinned yet."""
+    """Create the tables; nothing is shared, pinned or a canary yet."""
     op.create_table(
         "shares",
         sa.Column("grantee", sa.String(), nullable=False),

@@ -1,4 +1,4 @@
-"""Limits of tenants, and what they used by adapter and day."""
+"""Limits of tenants, and their usage by adapter and day."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns; an artifact counts as accepted for the base its header names, until a server knows better."""
+    """Add the columns; an artifact counts as accepted for the base in its header until a server decides otherwise."""
     op.add_column("identity", sa.Column("base", sa.String(), nullable=True))
     op.add_column("identity", sa.Column("base_name", sa.String(), nullable=True))
     op.add_column("artifacts", sa.Column("base", sa.String(), nullable=False, server_default=""))

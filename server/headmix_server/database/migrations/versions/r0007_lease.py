@@ -1,4 +1,4 @@
-"""The lease: which server works on the database."""
+"""The lease: which server uses the database."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the row; nobody holds it. Later versions must leave it as it is: a start reads it before it migrates."""
+    """Create the row; nobody holds it. Later versions must not change the table: starts read it before they migrate."""
     lease = op.create_table(
         "server_lease",
         sa.Column("id", sa.BigInteger(), nullable=False),

@@ -1,4 +1,4 @@
-"""What a header holds for people alone moves to its own table, and what requests read becomes small."""
+"""Moves the parts of headers meant only for people to their own table, so that what requests read becomes small."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ depends_on = None
 
 MOST_BYTES = 64 * 1024
 MOST_DEPTH = 16
-"""What is larger or deeper than is accepted today stays in the file alone; it is not shown."""
+"""Larger or deeper `training`, as accepted before these bounds, remains in the file and is not shown."""
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OF_DIGEST = sa.text("SELECT config FROM versions WHERE digest = :digest LIMIT 1")
@@ -26,7 +26,7 @@ _UPDATE = sa.text("UPDATE versions SET config = :config, config_bytes = :size WH
 
 
 def upgrade() -> None:
-    """Split each header; one at a time is in memory."""
+    """Split each header; only one at a time is in memory."""
     op.create_table(
         "descriptions",
         sa.Column("digest", sa.String(), nullable=False),
@@ -50,7 +50,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Join each header again; a `training` that was too large to be kept is empty."""
+    """Join each header again; a `training` that was too large to be stored becomes empty."""
     connection = op.get_bind()
     read = sa.text("SELECT examples, training, created_by FROM descriptions WHERE digest = :digest")
     for digest, config in _headers():
@@ -80,7 +80,7 @@ def _is_shown(training: bytes) -> bool:
 
 
 def _depth(text: bytes) -> int:
-    """Return how deep JSON is nested, without nesting as deep to find out."""
+    """Return the nesting depth of JSON, without parsing it recursively."""
     depth = deepest = 0
     for part in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(part[0], 0)
