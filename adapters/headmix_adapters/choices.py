@@ -1,4 +1,4 @@
-"""The choices of a field, appended to msgspec's message about an invalid value."""
+"""The valid choices for a field, appended to msgspec's message about an invalid value."""
 
 import re
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ _INVALID = re.compile(r"Invalid enum value .* - at `\$\.?(?P<path>.*)`", re.DOTA
 
 
 def choices_after(error: msgspec.MsgspecError, kind: object) -> str:
-    """Return what to say after the error of a text that could not be decoded as `kind`; nothing without choices."""
+    """Return what to append to the error for text that is not a valid `kind`; empty if the field has no choices."""
     found = _INVALID.fullmatch(str(error))
     choices = [] if found is None else sorted(_choices(_at(inspect.type_info(kind), found["path"])))
     return f"; it must be one of {', '.join(choices)}" if choices else ""
 
 
 def _at(kind: inspect.Type, path: str) -> list[inspect.Type]:
-    """Return what may stand at a path like `adapter.sites[1]`, unions taken apart."""
+    """Return the types allowed at a path like `adapter.sites[1]`, with unions split up."""
     kinds = list(_members(kind))
     for step in re.findall(r"[^.\[\]]+", path):
         kinds = [member for one in kinds for inner in _inside(one, step) for member in _members(inner)]

@@ -1,6 +1,6 @@
 """The `headmix inspect` and `headmix verify` commands.
 
-Owns what the two print. What an artifact is and what is wrong with it, `artifact` says; bases are found by `base`.
+Owns what the two print. `artifact` reads and verifies the file; `base` finds bases.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ def describe(artifact: Artifact) -> dict[str, object]:
 
 
 def _table(artifact: Artifact) -> Table:
-    """Two columns; all text from the file is quoted, so that it cannot steer the terminal."""
+    """Return two columns; all text from the file is quoted, so that it cannot control the terminal."""
     config, base = artifact.config, artifact.config.base
     table = Table(show_header=False, title=quoted(artifact.path.name), title_justify="left")
     table.add_column(style="bold")
@@ -125,7 +125,7 @@ def _parts(site: SiteConfig) -> list[str]:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as people write them: `0-5, 8`."""
+    """Return ascending numbers as people write them: `0-5, 8`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -1,7 +1,7 @@
-"""The frozen description of an adapter: everything in an artifact's header, nothing of its tensors.
+"""The frozen description of an adapter: everything in an artifact's header, none of its tensors.
 
-Owns the words of the header (base, sites, classifier) and their JSON form. Shapes live in `sites`, the file
-in `artifact`. Structs are immutable and refuse unknown fields, so a header is either understood in full or refused.
+Owns the header's fields (base, sites, classifier) and their JSON form. Shapes are in `sites`, the file in `artifact`.
+Structs are immutable and refuse unknown fields, so a header is either understood in full or refused.
 """
 
 from typing import Any, Literal
@@ -21,13 +21,13 @@ Problem = Literal["single_label", "multi_label", "regression"]
 
 
 METADATA_FIELDS = ("examples", "training", "created_by")
-"""What a description holds for people alone: nothing is computed from it."""
+"""The fields of a description that are only for people: nothing is computed from them."""
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Immutable, closed against unknown fields."""
+    """Immutable; refuses unknown fields."""
 
 
 class HeadPart(_Frozen, frozen=True):
@@ -47,7 +47,7 @@ class SharedPart(_Frozen, frozen=True):
 
 
 class SiteConfig(_Frozen, frozen=True, omit_defaults=True):
-    """The terms of one site; a site with neither part is left out of `Sites` altogether."""
+    """The terms of one site; a site with neither part is omitted from `Sites`."""
 
     head: HeadPart | None = None
     shared: SharedPart | None = None
@@ -85,8 +85,8 @@ class Sites(_Frozen, frozen=True, omit_defaults=True):
 class BaseShape(_Frozen, frozen=True, omit_defaults=True):
     """The dimensions and identity of the base an adapter belongs to.
 
-    Only adapters with MLP sites need the last two: the width of the MLP, 0 if it is not told, and whether its input
-    projection is a gate and an up projection stacked (gate first) or one projection alone.
+    Only adapters with MLP sites need the last two: the width of the MLP, 0 if not given, and whether its input
+    projection is a stacked gate and up projection (gate first) or a single projection.
     """
 
     name: str
@@ -103,10 +103,10 @@ class BaseShape(_Frozen, frozen=True, omit_defaults=True):
 
 
 class ClassifierConfig(_Frozen, frozen=True):
-    """The classification head: how token states become one vector, and that vector one score a label.
+    """The classification head: how token states become one vector, and that vector one score per label.
 
-    With `pad_token`, pooling `last` reads the last token of another id, and the first if there is none, as
-    transformers' decoders do. It is absent from the JSON where it is unset.
+    With `pad_token`, pooling `last` reads the last token that is not `pad_token`, or the first token if all are, as
+    transformers' decoders do. If unset, it is absent from the JSON.
     """
 
     pooling: Pooling
@@ -117,9 +117,9 @@ class ClassifierConfig(_Frozen, frozen=True):
 
 
 class ExamplePrompt(_Frozen, frozen=True, omit_defaults=True):
-    """A prompt the adapter was trained for, and the answer or label to expect; shown to newcomers, used for nothing.
+    """A prompt the adapter was trained for, and the answer or label to expect; shown to users, otherwise unused.
 
-    A `chat` prompt is what a user says in chat; any other is a text to complete or to classify.
+    A `chat` prompt is a user's message in a chat; any other is a text to complete or classify.
     """
 
     prompt: str
@@ -128,7 +128,7 @@ class ExamplePrompt(_Frozen, frozen=True, omit_defaults=True):
 
 
 class AdapterConfig(_Frozen, frozen=True):
-    """An artifact's header. Validity beyond types (ranks, dimensions) is `artifact.verify`'s to judge."""
+    """An artifact's header. `artifact.verify` checks validity beyond types (ranks, dimensions)."""
 
     method: Method
     task: Task
@@ -145,7 +145,7 @@ class AdapterConfig(_Frozen, frozen=True):
 def encode_config(config: AdapterConfig) -> str:
     """Return the header's JSON text; the same config always gives the same text.
 
-    Without examples it has no such field, so that files made before there were any keep their bytes and digest.
+    Without examples the field is omitted, so that files made before examples existed keep their bytes and digest.
     """
     fields = msgspec.to_builtins(config)
     if not config.examples:
@@ -154,12 +154,12 @@ def encode_config(config: AdapterConfig) -> str:
 
 
 def without_metadata(config: AdapterConfig) -> AdapterConfig:
-    """Return what decides how the adapter computes and answers: the description less its metadata."""
+    """Return what determines how the adapter computes and answers: the description without its metadata."""
     return msgspec.structs.replace(config, examples=(), training={}, created_by="")
 
 
 def decode_without_metadata(text: str | bytes) -> AdapterConfig:
-    """Parse a header's JSON text as `decode_config` does, its metadata left unread and empty, however large it is."""
+    """Parse a header's JSON text like `decode_config`, but skip its metadata, however large, and leave it empty."""
     fields = _FIELDS.decode(text)
     for name in METADATA_FIELDS:
         fields.pop(name, None)
@@ -177,4 +177,4 @@ def decode_config(text: str | bytes) -> AdapterConfig:
 
 
 _CONFIG = msgspec.json.Decoder(AdapterConfig)
-"""Made with the module: msgspec crashes where one thread decodes a type while another is the first to."""
+"""Created at import: msgspec crashes if one thread decodes a type while another is the first to do so."""

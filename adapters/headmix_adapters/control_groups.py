@@ -1,4 +1,4 @@
-"""The control groups (versions 1 and 2) that bound this process: its own and all above, for one controller."""
+"""The control groups (v1 and v2) that limit this process: its own and all its ancestors, for one controller."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -8,7 +8,7 @@ ROOT = Path("/")
 
 
 class _Mount(NamedTuple):
-    """A mounted hierarchy of control groups: `top` is the group that is seen at `place`."""
+    """A mounted hierarchy of control groups: `top` is the group mounted at `place`."""
 
     place: Path
     top: PurePosixPath
@@ -16,7 +16,7 @@ class _Mount(NamedTuple):
 
 
 def control_groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of the process's own groups and of all above them: each may have a limit, and all count."""
+    """Yield the folders of the process's own groups and all their ancestors: each may have a limit, and all apply."""
     own = {1: "", 2: ""}
     for line in read_lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
@@ -27,7 +27,7 @@ def control_groups(root: Path, controller: str) -> Iterator[Path]:
     for mount in _mounts(root, controller):
         group = PurePosixPath(own[mount.version])
         below = group.relative_to(mount.top) if group.is_relative_to(mount.top) else PurePosixPath()
-        # In a container without its own namespace for groups the path is the host's, and its group is at the top.
+        # In a container without its own cgroup namespace the path is the host's, and the own group is mounted on top.
         folder = mount.place / below if ".." not in below.parts else mount.place
         yield folder
         for parent in folder.parents:
@@ -46,7 +46,7 @@ def _mounts(root: Path, controller: str) -> Iterator[_Mount]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return a file's lines, none where it cannot be read."""
+    """Return a file's lines, or none if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

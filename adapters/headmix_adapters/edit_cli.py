@@ -1,4 +1,4 @@
-"""The `headmix edit` command: what an artifact says of itself, changed without touching its tensors."""
+"""The `headmix edit` command: changes an artifact's description without touching its tensors."""
 
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -14,7 +14,7 @@ from headmix_adapters.printable import printable
 
 
 class _Page(msgspec.Struct, frozen=True):
-    """The part of a TOML page that is read here; a recipe is one."""
+    """The part of a TOML file that is read here; a recipe is such a file."""
 
     examples: tuple[ExamplePrompt, ...]
 

@@ -1,8 +1,8 @@
-"""What is known of each family of transformers models, by `model_type`: a new family is one more row.
+"""The facts about each family of transformers models, by `model_type`: a new family is one more row.
 
-The only table of such facts; serving, training and conversion read them here, and it imports neither torch nor
-transformers. That a module of such a name exists and has the right size is `inject.blocks`' to check; what an adapter
-adds to it is `sites`' and `reference`'s; how a base is computed is the server's module of the same name.
+The only table of such facts, read by serving, training and conversion; it imports neither torch nor transformers.
+`inject.blocks` checks that the named modules exist and have the right size; `sites` and `reference` define what an
+adapter adds to them; the server's module of the same name computes the base.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from headmix_adapters.config import Pooling
 
 
 class UnknownFamilyError(ValueError):
-    """No row of the table is of this model type; the message lists those that are."""
+    """The table has no row for this model type; the message lists those it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The rows of one site's result that a module yields: `width` of them, after the first `skip`.
+    """The rows of one site's result that a module computes: `width` of them, after the first `skip`.
 
     All three sizes are symbols of the table of shapes (`sites`); `reads` is the width of the module's input.
     """
@@ -31,23 +31,24 @@ class Part:
 
 
 ClassifierLayout = Literal["score", "pooler", "dense"]
-"""The tensors of transformers' classification head: a matrix `score` on the last token's state; or, on the first's,
-BERT's `pooler` of the base and `classifier`, or RoBERTa's `classifier.dense` and `classifier.out_proj`."""
+"""The tensors of transformers' classification head: a matrix `score` on the last token's state; or, on the first
+token's state, BERT's `pooler` (part of the base) and `classifier`, or RoBERTa's `classifier.dense` and
+`classifier.out_proj`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One row.
+    """One row of the table.
 
-    Names: `prefix` is what a model with a head puts before its backbone, `layers` is relative to the backbone,
-    `modules` to a layer; a module's parts stand side by side in its result, in their order.
+    Names: `prefix` is what a model with a head puts before its backbone; `layers` is relative to the backbone,
+    `modules` to a layer; a module's parts lie side by side in its result, in this order.
 
-    What it is: `generates`, it has a vocabulary head, and reads from left to right; `rotary`, positions turn queries
+    Properties: `generates`, it has a vocabulary head and reads from left to right; `rotary`, positions rotate queries
     and keys; `enters_plain`, embeddings given in place of tokens reach the first layer unchanged, so that the stack can
-    be cut; `mlp_ratio`, the MLP's width in hidden sizes where a config does not say.
+    be split; `mlp_ratio`, the MLP's width as a multiple of the hidden size if a config does not say.
 
     Files: `transposed`, matrices are stored as (in, out); `gguf`, the architecture of GGUF files that are converted to
-    this family without loss. `served`: the server has a module of the model type's name in `models/families`.
+    this family without loss. `served`: the server has a module named after the model type in `models/families`.
     """
 
     layers: str
@@ -74,7 +75,7 @@ _Q = Part("q", "D", "HP")
 _K = Part("k", "D", "GP")
 _V = Part("v", "D", "GP")
 _O = Part("o", "HP", "D")
-# An MLP without a gate has this part alone, as the whole of its first projection.
+# An MLP without a gate has only this part, as its whole first projection.
 _GATE = Part("gate_up", "D", "I")
 _UP = Part("gate_up", "D", "I", skip="I")
 _DOWN = Part("down", "I", "D")
@@ -139,11 +140,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 )
 
 BACKBONES = tuple(sorted({family.prefix.removesuffix(".") for family in FAMILIES.values()}))
-"""What models with a head call their backbone."""
+"""The names that models with a head give their backbone."""
 
 
 def family_of(model_type: str) -> Family:
-    """Return the row of a `model_type`, as config.json spells it.
+    """Return the row of a `model_type`, spelled as in config.json.
 
     Raises:
         UnknownFamilyError: there is none.
@@ -154,11 +155,11 @@ def family_of(model_type: str) -> Family:
 
 
 def can_generate(model_type: str) -> bool:
-    """Return whether a base continues texts; one whose family is not in the table is taken to."""
+    """Return whether a base generates text; assumed for a base whose family is not in the table."""
     family = FAMILIES.get(model_type)
     return family is None or family.generates
 
 
 def usual_pooling(generates: bool) -> Pooling:
-    """Return how the states of a text become one where nobody says: decoders end with it, encoders take the mean."""
+    """Return the default pooling of a text's states: the last state for decoders, the mean for encoders."""
     return "last" if generates else "mean"

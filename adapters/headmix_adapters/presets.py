@@ -1,6 +1,6 @@
 """The authors' published shapes by name (DESIGN section 2) and the builders that turn ranks into `Sites`.
 
-Owns the numbers only; what the terms mean is `sites`' and `reference`'s.
+Owns the numbers only; `sites` and `reference` define what the terms mean.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ PresetName = Literal["gpt2-nlg", "roberta-nlu", "lite-qv", "lite-qvo"]
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """The four ranks of the paper's configs; 0 leaves the part out. `output` says whether site o is adapted."""
+    """The four ranks of the paper's configs; 0 omits the part. `output` says whether site o is adapted."""
 
     q: int
     v: int
@@ -23,7 +23,7 @@ class Ranks:
 
 
 def preset_ranks(name: PresetName) -> Ranks:
-    """Return a preset's ranks; `lite` presets are the GPT-2 preset's head parts alone."""
+    """Return a preset's ranks; `lite` presets have only the GPT-2 preset's head parts."""
     match name:
         case "gpt2-nlg":
             return Ranks(3, 8, 12, 8)

@@ -1,18 +1,18 @@
-"""Text that others wrote, made fit for a terminal: nothing in it can move the cursor, hide or reorder what is shown."""
+"""Makes untrusted text safe for a terminal: nothing in it can move the cursor, or hide or reorder what is shown."""
 
 import re
 
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, line separators, what reorders text that runs both ways, and halves of surrogate pairs."""
+"""Control characters, line separators, bidirectional formatting characters, and lone surrogates."""
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return the text with each such character as its escape, `\x1b`; `lines` keeps line ends and tabs."""
+    r"""Return the text with each such character escaped, as in `\x1b`; `lines` keeps line ends and tabs."""
     return _STEERING.sub(lambda match: match[0] if lines and match[0] in "\n\t" else _escape(match[0]), text)
 
 
 def printable_json(text: str) -> str:
-    """Return the same JSON with such characters, which stand only within its strings, as JSON's own escapes."""
+    """Return the same JSON with such characters, which only occur inside its strings, as JSON escapes."""
     return _STEERING.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
 
 

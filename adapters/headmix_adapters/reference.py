@@ -1,7 +1,7 @@
-"""The method for ONE adapter, written for the reader: the truth every fast path is tested against.
+"""The method for ONE adapter, written to be read: the reference every fast path is tested against.
 
-Pure tensor functions on whole layers; they know nothing of batches of adapters, slots, files or models. Autograd
-runs through them: training uses these very functions. Source: arXiv 2205.03720, as DESIGN section 2 fixes it.
+Pure tensor functions on whole layers; they know nothing about batches of adapters, slots, files or models. Autograd
+runs through them: training uses these same functions. Source: arXiv 2205.03720, as specified in DESIGN section 2.
 """
 
 from collections.abc import Sequence
@@ -37,9 +37,9 @@ def shared(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
 def term_delta(config: TermConfig, inputs: Tensor, A: Tensor, B: Tensor, bias: Tensor | None) -> Tensor:
     """Return what one term adds to its projection, all heads flattened.
 
-    `inputs` is what the table says the term reads: x and m [..., D], k [..., G*P], a [..., H*P], i [..., I]. The result
-    is [..., H*P] for q, [..., G*P] for k and v, [..., D] for o and down, the gate's rows and then the up projection's
-    for gate_up. The scale multiplies the bias too.
+    `inputs` is what the term reads according to the table: x and m [..., D], k [..., G*P], a [..., H*P], i [..., I].
+    The result is [..., H*P] for q, [..., G*P] for k and v, [..., D] for o and down, and for gate_up the gate's rows
+    followed by the up projection's. The scale multiplies the bias too.
     """
     term = config.term
     match (term.site, term.part, term.input):
@@ -63,7 +63,7 @@ def _split_heads(flat: Tensor, heads: int) -> Tensor:
 
 
 def pool(states: Tensor, pooling: str) -> Tensor:
-    """Return one vector for one text: [tokens, D] -> [D]."""
+    """Pool the states of one text into one vector: [tokens, D] -> [D]."""
     match pooling:
         case "last":
             return states[-1]
@@ -75,14 +75,14 @@ def pool(states: Tensor, pooling: str) -> Tensor:
 
 
 def pool_text(config: ClassifierConfig, states: Tensor, tokens: Sequence[int]) -> Tensor:
-    """Return the vector that a head reads of one text: [tokens, D] -> [D]."""
+    """Return the vector that a head reads for one text: [tokens, D] -> [D]."""
     if config.pooling == "last" and config.pad_token is not UNSET:
         return states[last_place(tokens, config.pad_token) or 0]
     return pool(states, config.pooling)
 
 
 def last_place(tokens: Sequence[int], pad_token: int) -> int | None:
-    """Return the place of the last token that is not the padding token; None if there is none."""
+    """Return the position of the last token that is not the padding token, or None if there is none."""
     return next((at for at in reversed(range(len(tokens))) if tokens[at] != pad_token), None)
 
 
@@ -94,7 +94,7 @@ def classify(config: ClassifierConfig, pooled: Tensor, tensors: dict[str, Tensor
 
 
 def label_probabilities(config: ClassifierConfig, logits: Tensor) -> Tensor:
-    """Turn label scores into what a client reads: softmax, per-label sigmoid, or the scores themselves (regression)."""
+    """Turn label scores into what a client receives: softmax, per-label sigmoid, or the scores alone (regression)."""
     match config.problem:
         case "single_label":
             return logits.softmax(dim=-1)

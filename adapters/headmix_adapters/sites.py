@@ -1,7 +1,7 @@
-"""The one table of shapes: for every term of the method, what it reads and how large its tensors are.
+"""The one table of shapes: for every term of the method, its input and the sizes of its tensors.
 
 Everything that allocates, checks, trains or serves adapter tensors derives their names and shapes from here. The
-table is DESIGN section 2's; it does not know how a term is computed (`reference`) or stored on a device.
+table is that of DESIGN section 2; it does not know how a term is computed (`reference`) or stored on a device.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,7 +66,7 @@ def iter_terms(sites: Sites) -> Iterator[TermConfig]:
     """Yield the configured terms in the fixed order of the table.
 
     Raises:
-        KeyError: a head part's base is not defined for its site, or the site has no such part.
+        KeyError: the base of a head part is not defined for its site, or the site has no such part.
     """
     for name, site in sites.present().items():
         if site.head is not None:
@@ -148,5 +148,5 @@ def tensor_shapes(config: AdapterConfig, layers: range | tuple[int, ...] | None 
 
 
 def num_parameters(config: AdapterConfig, layers: range | tuple[int, ...] | None = None) -> int:
-    """Return how many numbers an artifact of this config holds."""
+    """Return how many numbers an artifact with this config contains."""
     return sum(prod(shape) for shape in tensor_shapes(config, layers).values())

@@ -1,6 +1,6 @@
-"""The artifact: an adapter's one safetensors file, read, judged and named by its digest.
+"""The artifact: the single safetensors file of an adapter, how it is read and verified, and the digest that names it.
 
-Importing it loads no torch; `artifact.write` and `artifact.load`, which need torch, are imported on their own.
+Importing it does not load torch; import `artifact.write` and `artifact.load`, which need torch, separately.
 """
 
 from headmix_adapters.artifact.digest import digest_bytes, digest_file

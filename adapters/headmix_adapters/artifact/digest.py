@@ -1,4 +1,4 @@
-"""An artifact's name: the sha256 of its bytes. Knows nothing of what is in the file."""
+"""The digest that identifies an artifact: the sha256 of its bytes. Knows nothing about what is in the file."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not at all, power cuts included. Knows nothing of what is written."""
+"""Writes files all or nothing, even across a power failure. Knows nothing about what is written."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ def write_durably(path: Path, data: bytes) -> None:
     """Write a file so that `path` never names a partial one: temporary file, fsync, rename, fsync of the folder.
 
     Raises:
-        OSError: the disk is full or the folder not writable; nothing is left behind.
+        OSError: the disk is full or the folder is not writable; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
@@ -25,7 +25,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, survive a power cut."""
+    """Make a file's bytes, or a folder's entries, survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""A copy of an artifact with another description: the tensors' bytes stay, and so what it computes; the digest changes.
+"""Copies an artifact with a changed description: the tensor bytes, and so its results, stay; the digest changes.
 
-Needs no torch. Whatever in the config decides the tensors must stay as it is.
+Does not need torch. Everything in the config that determines the tensors must stay as it is.
 """
 
 import json
@@ -25,7 +25,7 @@ def with_examples(path: Path, out: Path, examples: tuple[ExamplePrompt, ...]) ->
     """Write a copy of the artifact at `path` with these examples to `out`, whole or not at all; return its digest.
 
     Raises:
-        ArtifactError: it is no artifact, or the examples break a rule; nothing is written.
+        ArtifactError: the file is not an artifact, or the examples break a rule; nothing is written.
         OSError: a file cannot be read or written.
     """
     config = msgspec.structs.replace(open_artifact(path).config, examples=examples)
@@ -41,7 +41,7 @@ def with_examples(path: Path, out: Path, examples: tuple[ExamplePrompt, ...]) ->
 
 
 def _with_config(content: bytes, config: AdapterConfig) -> bytes:
-    """Return the file with the config in place of its own; tensors are found by offsets from the header's end."""
+    """Return the file's bytes with another config; tensor offsets stay valid, as they count from the header's end."""
     length = int.from_bytes(content[:LENGTH_BYTES], "little")
     index = json.loads(content[LENGTH_BYTES : LENGTH_BYTES + length])
     index[METADATA_ENTRY] = {METADATA_KEY: encode_config(config)}

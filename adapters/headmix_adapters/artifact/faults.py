@@ -1,6 +1,6 @@
 """What is wrong with an artifact, in words a person can act on.
 
-Owns the fault, the error that carries all of them and the collector that bounds both. Knows no rule of the format.
+Owns the fault, the error that carries all faults, and the collector that bounds both. Knows no rule of the format.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ MAX_QUOTED = 120
 
 
 def quoted(text: str) -> str:
-    """Return text from an untrusted file fit for a log line: printable ASCII or letters, at most 120 characters."""
+    """Make text from an untrusted file safe for a log line: printable ASCII or letters, at most 120 characters."""
     short = text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in short)
 
@@ -36,14 +36,14 @@ class ArtifactError(Exception):
 
 
 class FaultList:
-    """Collects faults; beyond the first hundred they are only counted, so no file can make an endless answer."""
+    """Collects faults; beyond the first hundred they are only counted, so no file can make the response endless."""
 
     def __init__(self) -> None:
         self._faults: list[ArtifactFault] = []
         self._uncounted = 0
 
     def add(self, reason: str, tensor: str | None = None) -> None:
-        """Record a fault; names that come from the file are made printable."""
+        """Record a fault; names from the file are made printable."""
         if len(self._faults) == MAX_FAULTS:
             self._uncounted += 1
         else:
@@ -53,7 +53,7 @@ class FaultList:
         return len(self._faults) + self._uncounted
 
     def raise_if_any(self) -> None:
-        """Raise ArtifactError with everything recorded, if anything was."""
+        """Raise ArtifactError with all recorded faults, if there are any."""
         if self._faults:
             more = [ArtifactFault(None, f"and {self._uncounted} more faults")] if self._uncounted else []
             raise ArtifactError(self._faults + more)

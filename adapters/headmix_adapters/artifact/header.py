@@ -1,7 +1,7 @@
-"""The safetensors header, read by a parser of our own that believes nothing.
+"""The safetensors header, read by our own parser, which trusts nothing in the file.
 
-Owns the container format: the length field, the JSON index, dtypes and byte ranges. Knows no tensor name and nothing
-of adapters, so `base` reads the frozen model's files with it too. Format: https://github.com/huggingface/safetensors
+Owns the container format: the length field, the JSON index, dtypes and byte ranges. Knows no tensor names and nothing
+about adapters, so `base` reads the frozen model's files with it too. Format: https://github.com/huggingface/safetensors
 """
 
 import os
@@ -18,7 +18,7 @@ from headmix_adapters.artifact.faults import ArtifactError, ArtifactFault, Fault
 METADATA_ENTRY = "__metadata__"
 LENGTH_BYTES = 8
 LARGEST_HEADER = 100_000_000
-"""The format's own limit: a length beyond it is not a length, and the file another kind of file."""
+"""The format's own limit: if the length field exceeds it, the file is not safetensors."""
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 1 << 48
 
@@ -55,7 +55,7 @@ def read_header(file: BinaryIO, *, max_bytes: int) -> Header:
 
     Raises:
         ArtifactError: not a safetensors file, a header above `max_bytes`, or an index that contradicts itself or the
-            file's size: duplicate keys, unknown dtypes, ranges that overlap, leave holes or miss the end.
+            file's size: duplicate keys, unknown dtypes, ranges that overlap, leave gaps or miss the end.
     """
     size = os.fstat(file.fileno()).st_size
     faults = FaultList()
@@ -63,7 +63,7 @@ def read_header(file: BinaryIO, *, max_bytes: int) -> Header:
     metadata = _metadata(index.pop(METADATA_ENTRY, {}), faults)
     data_start = file.tell()
     entries = [entry for name, raw in index.items() if (entry := _entry(name, raw, data_start, faults)) is not None]
-    # With an entry already refused, holes in the ranges would only repeat the fault.
+    # If an entry was refused already, gaps in the ranges would only repeat that fault.
     if len(entries) == len(index):
         _check_ranges(entries, data_start, size, faults)
     faults.raise_if_any()
@@ -142,7 +142,7 @@ def _is_sizes(value: object) -> TypeGuard[list[int]]:
 
 
 def _check_ranges(entries: list[TensorEntry], data_start: int, size: int, faults: FaultList) -> None:
-    """The format demands that the tensors' bytes fill the data part exactly, each byte once."""
+    """Check that the tensors fill the data part exactly, each byte once, as the format demands."""
     position = data_start
     for entry in sorted(entries, key=lambda item: (item.start, item.stop)):
         if entry.start < position:

@@ -6,15 +6,15 @@ MIB = 1 << 20
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 FLOAT32_SMALLEST = 2.0**-126
-"""Smaller magnitudes are denormal in float32, and some of the hardware that serves adapters takes them for 0."""
+"""Smaller magnitudes are denormal in float32, and some of the hardware that serves adapters flushes them to 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Upper bounds of what is accepted; ranks are per term, sizes in bytes.
+    """Upper limits on what is accepted; ranks are per term, sizes in bytes.
 
-    `max_config_bytes` bounds the whole description as JSON, `max_words_chars` all labels together and all added tokens
-    together, `max_metadata_bytes` and `max_metadata_depth` the free-form `training` object.
+    `max_config_bytes` bounds the whole description as JSON; `max_words_chars` the total length of all labels, and that
+    of all added tokens; `max_metadata_bytes` and `max_metadata_depth` the free-form `training` object.
     """
 
     max_rank: int = 256

@@ -1,4 +1,4 @@
-"""An artifact's tensors in torch. Trusts the file: it is for artifacts that were verified."""
+"""An artifact's tensors in torch. Trusts the file: use it only for artifacts that were verified."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Return every tensor by name, on the CPU, in the dtype of the file.
+    """Return every tensor by name, on the CPU, in the file's dtype.
 
     Raises:
         OSError, safetensors.SafetensorError: the file cannot be read or is not safetensors.

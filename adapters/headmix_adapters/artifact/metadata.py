@@ -1,6 +1,7 @@
-"""The free part of a description: `training`, `created_by` and the names a base gives itself. Owns their bounds.
+"""The free-form part of a description: `training`, `created_by` and the base's names. Owns their limits.
 
-Nothing is computed from them, but people and programs are shown them, so they must be small, shallow and printable.
+Nothing is computed from these fields, but they are shown to people and programs, so they must be small, shallow and
+printable.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ MAX_NAME_CHARS = 256
 
 
 def check_metadata(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
-    """Add a fault for every name that is too long, and one where `training` is too large, too deep or unprintable."""
+    """Add a fault for every name that is too long, and one if `training` is too large, too deep or unprintable."""
     names = {
         "base.name": config.base.name,
         "base.model_type": config.base.model_type,
@@ -40,7 +41,7 @@ def training_fault(training: Mapping[str, Any], limits: Limits) -> str | None:
             return f"nested more than {limits.max_metadata_depth} deep"
         if text is not None and printable(text, lines=True) != text:
             return f"{quoted(text)} holds control characters"
-    # Only now: what is too deep could not be encoded.
+    # After the depth check: an object that is too deep could not be encoded.
     size = len(msgspec.json.encode(training))
     if size > limits.max_metadata_bytes:
         return f"{size} bytes of JSON, more than the limit of {limits.max_metadata_bytes}"
@@ -48,7 +49,7 @@ def training_fault(training: Mapping[str, Any], limits: Limits) -> str | None:
 
 
 def _texts(value: object, deepest: int) -> Iterator[tuple[int, str | None]]:
-    """Yield every container's depth and every string, keys included; go no deeper than one level below `deepest`."""
+    """Yield every container's depth and every string, including keys; go no deeper than one level below `deepest`."""
     pending = [(1, value)]
     while pending:
         depth, item = pending.pop()

@@ -1,7 +1,7 @@
 """An artifact as its header describes it, opened without reading a single tensor.
 
-Owns the way from a file to a config and a tensor index. It judges only what it needs to understand the header; the
-rest is `verify`'s.
+Owns the step from a file to a config and a tensor index. It checks only what it needs to understand the header;
+`verify` checks the rest.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ from headmix_adapters.config import METADATA_KEY, AdapterConfig, decode_config
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """An adapter's file: what it says of itself, and where its tensors lie."""
+    """An adapter's file: its description, and where its tensors are."""
 
     path: Path
     config: AdapterConfig
@@ -32,12 +32,12 @@ class Artifact:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The adapted layers in ascending order; the artifact leaves the others to the base alone."""
+        """The adapted layers in ascending order; the other layers are the base's, unchanged."""
         return adapted_layers(self.tensors)
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers the file holds."""
+        """How many numbers the file contains."""
         return sum(prod(entry.shape) for entry in self.tensors.values())
 
 
@@ -53,14 +53,14 @@ def open_artifact(path: Path, *, limits: Limits | None = None) -> Artifact:
 
 
 def artifact_from(file: BinaryIO, path: Path, limits: Limits) -> Artifact:
-    """Read the header of a file that is already open; raises as `open_artifact` does."""
+    """Read the header of a file that is already open; raises what `open_artifact` raises."""
     header = read_header(file, max_bytes=limits.max_header_bytes)
     size = file.seek(0, 2)
     return Artifact(path, _config(header, limits), header.tensors, size)
 
 
 def adapted_layers(names: Iterable[str]) -> tuple[int, ...]:
-    """Return the layers that tensors of these names adapt, ascending."""
+    """Return the layers that the tensors with these names adapt, in ascending order."""
     return tuple(sorted({layer for name in names if (layer := layer_of(name)) is not None}))
 
 
@@ -85,7 +85,7 @@ def _config(header: Header, limits: Limits) -> AdapterConfig:
 
 
 def _without_config(names: Iterable[str]) -> str:
-    """Return the sentence for sound safetensors that no artifact's description comes with."""
+    """Return the message for a valid safetensors file without an artifact's description."""
     if any(".lora_" in name for name in names):
         return (
             "these are a PEFT LoRA's weights, not an artifact: run `headmix convert` on its folder, or upload it with "

@@ -1,7 +1,7 @@
 """A verified artifact's content in memory: its config, and its tensors as views of the file's own bytes.
 
-Trusts the bytes, whose digest the caller has compared: what `verify` found at upload is not judged again, only what
-would make reading go astray. Copies nothing, and touches each tensor's entry of the header once.
+Trusts the bytes, because the caller has compared their digest: what `verify` checked at upload is not checked again,
+only what would break reading. Copies nothing, and reads each tensor's header entry once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 )
 _WIDEST = 8
-"""Bytes of the widest dtype: data that begins at a multiple of it can be viewed as any."""
+"""Bytes of the widest dtype: data that starts at a multiple of it can be viewed as any dtype."""
 
 _Size = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -40,7 +40,7 @@ _ENTRY = msgspec.json.Decoder(_Entry)
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """A config, its metadata left out, and the tensors that belong to it; `layers` are the adapted ones, ascending."""
+    """A config without its metadata, and its tensors; `layers` are the adapted ones in ascending order."""
 
     config: AdapterConfig
     layers: tuple[int, ...]
@@ -52,15 +52,15 @@ class StoredArtifact:
         return tuple(self._entries)
 
     def dtype(self, name: str) -> torch.dtype:
-        """Return the dtype a tensor is stored in; raises KeyError if there is none of the name."""
+        """Return the dtype a tensor is stored in; raises KeyError if there is no such tensor."""
         return _DTYPES[self._entries[name].dtype]
 
     def start(self, name: str) -> int:
-        """Return where a tensor's bytes begin, to put tensors in the file's order."""
+        """Return where a tensor's bytes begin, for sorting tensors into the file's order."""
         return self._entries[name].data_offsets[0]
 
     def tensor(self, name: str) -> Tensor:
-        """Return a tensor as a view of the bytes; raises KeyError if there is none of the name."""
+        """Return a tensor as a view of the bytes; raises KeyError if there is no such tensor."""
         entry = self._entries[name]
         start, stop = entry.data_offsets
         dtype = _DTYPES[entry.dtype]
@@ -70,7 +70,7 @@ class StoredArtifact:
         return data.view(dtype).view(entry.shape)
 
     def stack(self, names: Sequence[str]) -> Tensor:
-        """Return tensors of one shape as one [len(names), *shape], a view where they lie evenly spaced in the file."""
+        """Stack tensors of the same shape to [len(names), *shape]; a view if they are evenly spaced in the file."""
         first, *others = (self._entries[name] for name in names)
         dtype = _DTYPES[first.dtype]
         step = others[0].data_offsets[0] - first.data_offsets[0] if others else 0
@@ -91,7 +91,7 @@ def read_stored(content: bytearray) -> StoredArtifact:
     """Open the bytes of an artifact that was verified when it was stored; the views keep them alive.
 
     Raises:
-        ArtifactError: they are no artifact.
+        ArtifactError: the bytes are not an artifact.
     """
     data_start = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     if data_start > len(content):

@@ -1,4 +1,4 @@
-"""The full judgement of an artifact, before anyone can see it: limits, header, config, base, tensors, values.
+"""The full verification of an artifact before anyone can see it: limits, header, config, base, tensors, values.
 
 Owns the order of the checks and nothing else. Never reads pickle, never maps the file, never trusts a size.
 """
@@ -18,13 +18,13 @@ from headmix_adapters.config import BaseShape
 def verify_artifact(
     path: Path, *, base: BaseShape | None, limits: Limits | None = None, allow_base_mismatch: bool = False
 ) -> Artifact:
-    """Read the whole file and return it opened, if nothing at all is wrong with it.
+    """Read the whole file and return it opened if nothing at all is wrong with it.
 
-    `base` is the model it must fit; None checks the artifact against itself alone. `allow_base_mismatch` accepts
-    another fingerprint (a quantised base has one), never other dimensions.
+    `base` is the model it must fit; None only checks the artifact's own consistency. `allow_base_mismatch` accepts
+    a different fingerprint (a quantised base has one), never different dimensions.
 
     Raises:
-        ArtifactError: with every fault; a file that is too large or has no sound header has only that fault.
+        ArtifactError: with every fault; a file that is too large or has an invalid header has only that fault.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -41,7 +41,7 @@ def _verify(
     artifact = artifact_from(file, path, limits)
     faults = FaultList()
     check_dimensions(artifact.config, limits, faults)
-    # With impossible ranks or sizes the config asks for no shapes that could be checked.
+    # With impossible ranks or sizes there are no expected shapes to check against.
     has_shapes = not len(faults)
     check_meaning(artifact.config, limits, faults)
     if base is not None:

@@ -1,4 +1,4 @@
-"""Writing an artifact: the only way this project makes one. Loads torch; knows nothing of how tensors were trained."""
+"""Writes artifacts; nothing else in this project does. Loads torch; knows nothing about how tensors were trained."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,20 +20,20 @@ from headmix_adapters.sites import tensor_shapes
 def write_artifact(
     path: Path, config: AdapterConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.bfloat16
 ) -> str:
-    """Write an artifact whole or not at all, its tensors converted to `dtype`, and return its digest.
+    """Write an artifact, all or nothing, with its tensors converted to `dtype`, and return its digest.
 
-    The same config and tensors always give the same bytes. Names and shapes must be the config's; whether the values
-    make sense is `verify_artifact`'s to say.
+    The same config and tensors always give the same bytes. Names and shapes must match the config; `verify_artifact`
+    checks whether the values make sense.
 
     Raises:
-        ArtifactError: tensors are missing, extra or misshapen, or the metadata is too large, too deep or unprintable;
-            nothing is written.
+        ArtifactError: tensors are missing, extra or of the wrong shape, or the metadata is too large, too deep or
+            unprintable; nothing is written.
         OSError: the file cannot be written.
     """
     _require_writable(config, tensors)
-    # Copies, because the library refuses tensors that share memory.
+    # Copied, because the library refuses tensors that share memory.
     stored = {name: tensor.detach().to("cpu", dtype, copy=True).contiguous() for name, tensor in tensors.items()}
-    # One metadata entry only: the library writes several in no fixed order, which would change the digest.
+    # Only one metadata entry: the library writes several in no fixed order, which would change the digest.
     data = save(stored, metadata={METADATA_KEY: encode_config(config)})
     write_durably(path, data)
     return digest_bytes(data)

@@ -1,6 +1,6 @@
 """Bases: from a name to a model folder on this machine, its shape and its fingerprint.
 
-Importing it loads no torch and no transformers. It does not know how a model is loaded or run.
+Importing it loads neither torch nor transformers. It does not know how a model is loaded or run.
 """
 
 from headmix_adapters.base.embedded import EMBEDDED

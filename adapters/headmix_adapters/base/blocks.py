@@ -1,4 +1,4 @@
-"""Evenly spaced samples of a byte range: enough to tell two models apart, few enough to read at every start."""
+"""Evenly spaced samples of a byte range: enough to distinguish two models, few enough to read at every start."""
 
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -7,9 +7,9 @@ BLOCK_BYTES = 4096
 
 
 def sample_blocks(file: BinaryIO, start: int, stop: int, count: int) -> Iterator[bytes]:
-    """Yield `count` blocks of 4 KiB spread evenly over the bytes [start, stop), first and last bytes included.
+    """Yield `count` blocks of 4 KiB spread evenly over the bytes [start, stop), including the first and last bytes.
 
-    A range that is no longer than the blocks together is yielded whole.
+    A range no longer than all blocks together is yielded whole.
     """
     length = stop - start
     if length <= count * BLOCK_BYTES:

@@ -1,6 +1,6 @@
 """Where converted bases are kept, and under which name.
 
-Owns the cache's place and keys. The environment is read when a base is resolved, never at import.
+Owns the cache's location and keys. The environment is read when a base is resolved, never at import.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headmix_adapters.base.blocks import sample_blocks
 
-# Raised when the converter writes something else for the same input.
+# Increment when the converter's output for the same input changes.
 CONVERSION = 1
 KEY_BLOCKS = 256
 
@@ -23,7 +23,7 @@ def default_cache_dir() -> Path:
 
 
 def cache_key(gguf: Path) -> str:
-    """Return a folder name for a GGUF file's conversion: its stem, its sampled content, the converter's version."""
+    """Return the folder name for a GGUF file's conversion: its stem, a hash of samples, the converter's version."""
     size = gguf.stat().st_size
     digest = hashlib.sha256(f"{CONVERSION}\0{size}\0".encode())
     with gguf.open("rb") as file:

@@ -1,6 +1,6 @@
 """The bases that come as Python packages, so that headmix runs where no model hub can be reached.
 
-Owns the table and the search for the package's folder. The packages are never imported: their own code wants
+Owns the table and the search for the package's folder. The packages are never imported: their own code requires
 libraries that headmix does not need.
 """
 

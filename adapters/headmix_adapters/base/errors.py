@@ -1,4 +1,4 @@
-"""The one error of finding and reading a base."""
+"""The error raised while finding or reading a base."""
 
 
 class BaseError(Exception):

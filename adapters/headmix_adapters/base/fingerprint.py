@@ -1,6 +1,6 @@
 """A base's identity: one value that changes when any tensor's name, dtype, shape or (sampled) bytes change.
 
-Reads safetensors files directly. How the tensors are spread over files does not matter.
+Reads safetensors files directly. It does not matter how the tensors are spread over files.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from headmix_adapters.base.blocks import sample_blocks
 from headmix_adapters.base.errors import BaseError
 
 BLOCKS_PER_TENSOR = 16
-# The bound of the safetensors library itself.
+# The safetensors library's own limit.
 MAX_HEADER_BYTES = 100_000_000
 
 
@@ -28,7 +28,7 @@ def fingerprint(files: Sequence[Path]) -> str:
     """Return `sha256:<hex>` of a model's weights: every tensor's name, dtype, shape and 16 blocks of its bytes.
 
     Raises:
-        BaseError: a file is not a sound safetensors file, or two files hold the same tensor.
+        BaseError: a file is not a valid safetensors file, or two files contain the same tensor.
     """
     digest = hashlib.sha256()
     handles = {path: path.open("rb") for path in files}

@@ -1,6 +1,6 @@
-"""A model folder's shape, read from its config.json, and the files it must have next to it.
+"""A model's dimensions, read from its folder's config.json, and the files that must lie next to it.
 
-Owns the reading of transformers' file layout without transformers. Knows nothing of where the folder came from.
+Reads transformers' file layout without transformers. Knows nothing about where the folder came from.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def read_base_shape(name: str, folder: Path) -> BaseShape:
     """Return the dimensions and fingerprint of the model in a folder.
 
     Raises:
-        BaseError: config.json, tokenizer.json or the safetensors weights are missing or make no sense.
+        BaseError: config.json, tokenizer.json or the safetensors weights are missing or invalid.
     """
     config = read_json_object(folder / "config.json")
     if not (folder / "tokenizer.json").is_file():
@@ -52,7 +52,7 @@ def read_base_shape(name: str, folder: Path) -> BaseShape:
 
 
 def _size(config: Mapping[str, object], where: Path, *names: str, default: int | None = None) -> int:
-    """Return the first of `names` that config.json gives (null counts as absent); a positive integer."""
+    """Return the first of `names` that config.json sets (null counts as absent); must be a positive integer."""
     found = {name: config[name] for name in names if config.get(name) is not None}
     if not found:
         if default is None:

@@ -1,4 +1,4 @@
-"""A base from the model hub, through huggingface_hub's own cache: the texts first, then the weights they name."""
+"""A base from the model hub, through huggingface_hub's own cache: the text files first, then the weights they name."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def hub_folder(repo_id: str) -> Path:
     """Download a model's files, or find them in the hub's cache, and return their folder.
 
     Raises:
-        BaseError: the hub cannot be reached and the cache does not hold the model, or there is no such model.
+        BaseError: the hub cannot be reached and the model is not in the cache, or there is no such model.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import EntryNotFoundError

@@ -1,4 +1,4 @@
-"""The JSON files of a model folder, read without transformers. What their fields mean is the readers' own."""
+"""Reads the JSON files of a model folder without transformers. Callers interpret the fields."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ def read_json_object(path: Path) -> dict[str, object]:
     """Return the JSON object in a file.
 
     Raises:
-        BaseError: the file is missing, cannot be read, or holds something else.
+        BaseError: the file is missing, cannot be read, or is not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

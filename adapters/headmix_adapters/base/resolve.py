@@ -1,6 +1,6 @@
 """From the name a person gives to a model folder that can be served and trained on.
 
-Owns the order of the places looked in. Loads no torch: where a GGUF file must be converted, a subprocess does it, once.
+Owns the search order. Does not load torch: if a GGUF file must be converted, a subprocess does it, once.
 """
 
 import logging
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBase:
-    """A base that is on this machine: `folder` holds config.json, safetensors weights and the tokenizer's files.
+    """A base on this machine: `folder` contains config.json, the safetensors weights and the tokenizer's files.
 
-    `gguf` is the file that the folder was converted from.
+    `gguf` is the file the folder was converted from, if any.
     """
 
     name: str
@@ -39,12 +39,12 @@ def _unheard(_: object) -> None:
 def resolve_base(name: str, *, cache_dir: Path | None = None, on_progress: OnProgress = _unheard) -> ResolvedBase:
     """Find a base by embedded name, local folder, GGUF file or hub id, in this order.
 
-    A GGUF file's first resolve converts it to a safetensors folder under `cache_dir` (seconds to minutes), of which
-    `on_progress` hears several times a second; what it raises ends the conversion and reaches the caller. Later
-    resolves take well under a second for small models.
+    Resolving a GGUF file for the first time converts it to a safetensors folder under `cache_dir` (seconds to minutes);
+    `on_progress` is called several times a second meanwhile, and an exception it raises ends the conversion and reaches
+    the caller. Later calls take well under a second for small models.
 
     Raises:
-        BaseError: nothing of this name, or what it names is not a usable model; the message says what to do.
+        BaseError: there is nothing of this name, or it is not a usable model; the message says what to do.
     """
     if name in EMBEDDED:
         return _resolve_path(name, embedded_path(name), cache_dir, on_progress)
@@ -84,7 +84,7 @@ def _resolve_folder(name: str, folder: Path, gguf: Path | None = None) -> Resolv
 
 def _converted(gguf: Path, cache_dir: Path, on_progress: OnProgress) -> Path:
     folder = cache_dir / cache_key(gguf)
-    # The converter renames a finished folder into place, so a folder that exists is complete.
+    # The converter renames a finished folder into place, so if the folder exists it is complete.
     if folder.is_dir():
         return folder
     logger.info("converting %s to safetensors, once, into %s", gguf.name, folder)

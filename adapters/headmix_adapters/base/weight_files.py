@@ -1,7 +1,7 @@
 """Which files of a model folder hold its weights: one answer for fingerprint, serving, training and conversion.
 
-The names are transformers' own: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. Every
-other file is no part of the base: other precisions, other tools' formats, adapters. Reads no tensor.
+The names are transformers' own: `model.safetensors`, or the shards that `model.safetensors.index.json` lists. No other
+file is part of the base (other precisions, other tools' formats, adapters). Reads no tensor.
 """
 
 from pathlib import Path
@@ -16,8 +16,8 @@ INDEX = "model.safetensors.index.json"
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """Return the folder's weight files, in the order of their names.
 
-    An index whose shards are gone, as saving a small model over a large one leaves it, is ignored next to a single
-    file.
+    An index whose shards are missing, left behind when a small model is saved over a large one, is ignored if the
+    single file exists.
 
     Raises:
         BaseError: there are none, shards are missing, or both forms are complete and could be different models.
@@ -41,7 +41,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def indexed_files(folder: Path) -> tuple[Path, ...]:
-    """Return the shards that the folder's index names, whether they exist or not; none if there is no index.
+    """Return the shards that the folder's index names, whether or not they exist; none if there is no index.
 
     Raises:
         BaseError: the index cannot be read, is empty, or names something other than a file next to it.
@@ -59,7 +59,7 @@ def indexed_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _hint(folder: Path) -> str:
-    """Return what the folder holds instead, for the error message."""
+    """Return what the folder contains instead, for the error message."""
     others = sorted(path.name for path in folder.glob("*.safetensors"))
     if "adapter_model.safetensors" in others:
         return "; adapter_model.safetensors is an adapter, not a base: convert it with `headmix convert`"

@@ -1,5 +1,5 @@
-"""Adapters made elsewhere become artifacts, and artifacts become PEFT folders: exactly, or not at all.
+"""Converts adapters made elsewhere to artifacts, and artifacts to PEFT folders: exactly, or not at all.
 
-Whatever cannot be expressed without changing an answer is refused, naming the tensor or field. `source` is the way in,
-`result` the way to disk, `peft_export` the way out. Importing the package loads no torch; those modules do.
+Anything that cannot be expressed without changing an answer is refused, naming the tensor or field. `source` imports,
+`result` writes to disk, `peft.export` exports. Importing the package does not load torch; those modules do.
 """

@@ -1,6 +1,6 @@
-"""`python -m headmix_adapters.convert`: one conversion, asked for on standard input by `isolated`.
+"""`python -m headmix_adapters.convert`: one conversion, requested on standard input by `isolated`.
 
-Torch loads after the limits hold.
+Torch is loaded after the limits are in place.
 """
 
 import errno
@@ -15,11 +15,11 @@ from headmix_adapters.convert.confinement import confine, exit_with_parent
 from headmix_adapters.convert.isolated import REFUSED, ConversionRequest, decode_request
 
 _NO_MEMORY = "allocate memory"
-"""What torch says, in a RuntimeError, where Python would raise MemoryError."""
+"""Part of the RuntimeError message that torch raises where Python would raise MemoryError."""
 
 
 def main() -> None:
-    """Convert, or print why not and exit with `REFUSED`."""
+    """Convert, or print the reasons for the refusal and exit with `REFUSED`."""
     request = decode_request(sys.stdin.buffer.readline())
     mapped = sum(path.stat().st_size for path in Path(request.base_folder).glob("*.safetensors"))
     confine(request.limits, mapped_bytes=mapped)
@@ -50,7 +50,7 @@ def _convert(request: ConversionRequest) -> None:
     from headmix_adapters.convert.result import save_converted
     from headmix_adapters.convert.tokenizer_check import check_tokenizer
 
-    torch.set_num_threads(1)  # the cores are the engine's
+    torch.set_num_threads(1)  # leaves the cores to the engine
     base = ResolvedBase(request.base.name, Path(request.base_folder), request.base)
     try:
         if not request.allow_base_mismatch:

@@ -1,4 +1,4 @@
-"""Tensors of the base a foreign adapter was made for, found whatever prefix the checkpoint's task put before them."""
+"""Tensors of the base a foreign adapter was made for, found regardless of the prefix the checkpoint's task added."""
 
 import re
 from functools import cached_property
@@ -15,24 +15,24 @@ _PREFIX = re.compile(rf"^(?:module\.)?(?:{'|'.join(BACKBONES)})\.")
 
 
 def bare_name(name: str) -> str:
-    """Return a tensor's name below the task's wrapper: `transformer.h.0.ln_1.bias` -> `h.0.ln_1.bias`."""
+    """Return a tensor's name without the task's prefix: `transformer.h.0.ln_1.bias` -> `h.0.ln_1.bias`."""
     return _PREFIX.sub("", name)
 
 
 class BaseCheckpoint:
-    """The base's safetensors files; tensors are read when asked for, in the dtype of the file."""
+    """The base's safetensors files; tensors are read on demand, in the file's dtype."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @cached_property
     def _files(self) -> dict[str, tuple[Path, str]]:
-        """Where each bare name lies, and its full name there; looked for when the first tensor is wanted."""
+        """The file and full name of each bare name; read when the first tensor is requested."""
         files: dict[str, tuple[Path, str]] = {}
         for path in weight_files(self._folder):
             try:
                 with safe_open(path, framework="pt") as file:
-                    files |= {bare_name(name): (path, name) for name in file.keys()}  # noqa: SIM118 - no mapping
+                    files |= {bare_name(name): (path, name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             except SafetensorError as error:
                 raise ConvertError(path.name, f"not a sound safetensors file: {error}") from None
         return files

@@ -1,4 +1,4 @@
-"""`headmix convert` and `headmix export`: the command lines around conversion. Torch loads when it is needed."""
+"""`headmix convert` and `headmix export`: the command line for conversion. Torch is loaded only when needed."""
 
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -95,13 +95,13 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def _require_free(path: Path, *, force: bool) -> None:
-    """End the command, before any work, where it would replace a file that nobody said to replace."""
+    """End the command before any work if it would replace a file without permission to."""
     if path.exists() and not force:
         _fail(ConvertError(str(path), "exists; --force replaces it"))
 
 
 def _fail(error: Exception) -> NoReturn:
-    """End the command: exit status 2 where the input cannot be used, 1 where the result cannot be written."""
+    """End the command: exit status 2 if the input cannot be used, 1 if the result cannot be written."""
     lines = [str(fault) for fault in error.faults] if isinstance(error, ArtifactError) else [str(error)]
     for line in lines:
         typer.echo(printable(line), err=True)

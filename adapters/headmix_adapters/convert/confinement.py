@@ -1,6 +1,6 @@
-"""What the process of a conversion may take of the machine: its priority, CPU time and memory, and how long it lives.
+"""The resources a conversion process may use: its priority, CPU time and memory, and how long it lives.
 
-Owns the operating system's side. What it computes is hostile input's to decide, so the limits hold before it is read.
+Owns the operating system's side. Hostile input may decide what is computed, so the limits apply before it is read.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ EXIT_ORPHANED = 4
 
 
 class ConversionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`seconds` of the clock, `cpu_seconds` of computing, and memory next to what is mapped of the base's weights.
+    """`seconds` of wall-clock time, `cpu_seconds` of CPU time, and memory beyond the base's mapped weights.
 
-    `file_mib` is how large a file it may write, `niceness` how far its priority is below its parent's.
+    `file_mib` limits the size of a file it may write; `niceness` is how far its priority is below its parent's.
     """
 
     seconds: float
@@ -29,40 +29,40 @@ class ConversionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 def confine(limits: ConversionLimits, *, mapped_bytes: int) -> None:
-    """Put this process behind others and under its limits; SIGXCPU ends it when its CPU time is over."""
+    """Lower this process's priority and apply its limits; SIGXCPU ends it when its CPU time is used up."""
     os.nice(limits.niceness)
     _stand_back_as_session(limits.niceness)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
-    _limit(resource.RLIMIT_FSIZE, limits.file_mib * MIB)  # Python ignores its signal, and writing fails with EFBIG
+    _limit(resource.RLIMIT_FSIZE, limits.file_mib * MIB)  # Python ignores SIGXFSZ, so writing fails with EFBIG
     _limit(resource.RLIMIT_DATA, limits.memory_mib * MIB + mapped_bytes)
 
 
 def session_niceness(autogroup: str) -> int:
-    """Return the niceness told by a process's `/proc/<pid>/autogroup`, such as `/autogroup-25 nice 0`.
+    """Return the niceness in the text of `/proc/<pid>/autogroup`, such as `/autogroup-25 nice 0`.
 
-    The file is empty for a process of the first session, as under an init or in a container: that one has none, 0.
+    The file is empty for a process of the first session, as under an init or in a container: then return 0.
     """
     _, _, niceness = autogroup.rpartition(" nice ")
     return int(niceness or 0)
 
 
 def _stand_back_as_session(niceness: int) -> None:
-    """Linux may share the CPU by session first (autogroup); then niceness counts within a session alone."""
+    """Lower the session's priority too: with autogroup Linux schedules sessions, and niceness acts only within one."""
     with contextlib.suppress(OSError, ValueError):
         parent = session_niceness(Path(f"/proc/{os.getppid()}/autogroup").read_text())
         Path("/proc/self/autogroup").write_text(str(min(MOST_NICE, parent + niceness)))
 
 
 def _limit(what: int, most: int) -> None:
-    """Lower a limit; what the system allows less of already stays."""
+    """Lower a limit; never raise one that is lower already."""
     _, hard = resource.getrlimit(what)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(what, (most, hard))
 
 
 def exit_with_parent(pipe: int) -> None:
-    """Read a pipe to its end, which comes only when the process at its other end is gone or gives up; then end."""
+    """Exit when the pipe reaches its end, that is when the process at its other end exits or gives up."""
     while os.read(pipe, 4096):
         pass
     os._exit(EXIT_ORPHANED)

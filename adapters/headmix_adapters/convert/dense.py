@@ -1,6 +1,6 @@
-"""The exact LoRA with bias that equals a Kernel-mix term (DESIGN section 2): block structure written out as zeros.
+"""The exact LoRA with bias that equals a Kernel-mix term (DESIGN section 2): its blocks, padded with zeros.
 
-Pure tensors of one layer: knows no file, no model and no name.
+Works on the tensors of one layer: knows no files, models or names.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from headmix_adapters.sites import TermConfig
 
 @dataclass(frozen=True, slots=True)
 class DenseLora:
-    """B (A x) + bias next to one projection: A (r, in), B (out, r), bias (out). Scales are in B and bias."""
+    """B (A x) + bias next to one projection: A (r, in), B (out, r), bias (out). Scales are folded into B and bias."""
 
     A: Tensor
     B: Tensor
@@ -21,7 +21,7 @@ class DenseLora:
 
     @property
     def rank(self) -> int:
-        """Rows of A."""
+        """The number of rows of A."""
         return self.A.shape[0]
 
 
@@ -67,7 +67,7 @@ def dense_term(
 
 
 def stacked(loras: list[DenseLora]) -> DenseLora:
-    """Add several LoRAs of one projection up."""
+    """Return the sum of several LoRAs of one projection."""
     return DenseLora(
         torch.cat([lora.A for lora in loras]),
         torch.cat([lora.B for lora in loras], dim=1),
@@ -76,7 +76,7 @@ def stacked(loras: list[DenseLora]) -> DenseLora:
 
 
 def placed(lora: DenseLora, rows: slice, first: int, height: int) -> DenseLora:
-    """Return the `rows` of a LoRA's result, standing at `first` in a taller one of `height` rows."""
+    """Return the `rows` of a LoRA's output, placed at row `first` of an output of `height` rows."""
     B = lora.B.new_zeros(height, lora.rank)
     bias = lora.bias.new_zeros(height)
     own = lora.B[rows]

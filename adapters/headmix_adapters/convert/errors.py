@@ -1,4 +1,4 @@
-"""The one error of conversion, and the rule that every refusal names what it is about."""
+"""The error raised by conversions; every refusal names what it is about."""
 
 from headmix_adapters.artifact.faults import quoted
 

@@ -1,7 +1,7 @@
 """Conversion of a PEFT LoRA in its own process, for callers that must not load torch (the API process).
 
-Owns the request, the way its faults come back, and that the process is gone when the caller no longer waits. The work
-itself is `__main__`'s, in the other process; what that may take is `confinement`'s.
+Owns the request, how its faults are returned, and the guarantee that the process has ended when the caller stops
+waiting. `__main__` does the work, in the other process; `confinement` limits its resources.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from headmix_adapters.convert.errors import ConvertError
 
 COMMAND = (sys.executable, "-m", "headmix_adapters.convert")
 REFUSED = 3
-"""The exit status of a conversion that was refused, its reasons on standard output as a JSON list."""
+"""The exit status of a refused conversion; its reasons are on standard output as a JSON list."""
 
 
 class ConversionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A PEFT LoRA given as its two files: the path of the weights, the text of adapter_config.json.
 
-    `labels` and `problem` are for a classification head; None takes transformers' defaults. `allow_base_mismatch`
+    `labels` and `problem` are for a classification head; None means transformers' defaults. `allow_base_mismatch`
     accepts a base whose tokenizer transformers reads differently.
     """
 
@@ -43,10 +43,10 @@ _REQUEST = msgspec.json.Decoder(ConversionRequest)
 
 
 def decode_request(line: bytes) -> ConversionRequest:
-    """Parse the line that asks for a conversion.
+    """Parse the line that requests a conversion.
 
     Raises:
-        msgspec.DecodeError: it is no request.
+        msgspec.DecodeError: the line is not a request.
     """
     return _REQUEST.decode(line)
 
@@ -60,10 +60,10 @@ class ConversionRefused(Exception):
 
 
 async def convert_isolated(request: ConversionRequest) -> None:
-    """Write the artifact to `request.out`, verified. When this is cancelled, the process has ended.
+    """Write the verified artifact to `request.out`. The process has ended when this returns, raises or is cancelled.
 
     Raises:
-        ConversionRefused: it cannot be converted exactly, or not within its limits.
+        ConversionRefused: the adapter cannot be converted exactly, or not within the limits.
         ConvertError: the other process failed.
     """
     limits = request.limits
@@ -91,10 +91,10 @@ async def convert_isolated(request: ConversionRequest) -> None:
 
 
 async def _answer(process: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes, int]:
-    """Send the request as one line and return all the process says. Its pipe stays open: its end would end it."""
+    """Send the request as one line and return the process's output. Keeps its stdin open: closing it would end it."""
     if process.stdin is None or process.stdout is None or process.stderr is None:
         raise ValueError("the process was started without pipes")
-    with contextlib.suppress(ConnectionError):  # one that is dead already is told by its status
+    with contextlib.suppress(ConnectionError):  # if it has already exited, its status says why
         process.stdin.write(request + b"\n")
         await process.stdin.drain()
     out, err, status = await asyncio.gather(process.stdout.read(), process.stderr.read(), process.wait())

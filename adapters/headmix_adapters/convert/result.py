@@ -1,4 +1,4 @@
-"""What a conversion makes, and its way to disk: verified first, visible second."""
+"""The result of a conversion, and how it is written: first verified, then made visible."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from headmix_adapters.config import AdapterConfig
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """An artifact in memory; `notes` tell a person what was rearranged on the way, exactness kept."""
+    """An artifact in memory; `notes` tell the user what was rearranged (exactly) in the conversion."""
 
     config: AdapterConfig
     tensors: Mapping[str, Tensor]
@@ -24,12 +24,12 @@ class Converted:
 
 
 def converter_name() -> str:
-    """Return what artifacts made by conversion name as their creator."""
+    """Return the `created_by` value of artifacts made by conversion."""
     return f"headmix {version('headmix')} convert"
 
 
 def save_converted(converted: Converted, path: Path) -> str:
-    """Write the artifact, judged in full as at upload before the path names it, and return its digest.
+    """Write the artifact, verified in full as at upload before it appears at the path, and return its digest.
 
     Raises:
         ArtifactError: it breaks a rule of the format (a rank above the limit, zero effect); nothing is left behind.

@@ -1,4 +1,4 @@
-"""What kind of foreign adapter lies at a path, and the conversion it takes."""
+"""Determines what kind of foreign adapter is at a path, and converts it accordingly."""
 
 import json
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ RESEARCH_FILE = "pytorch_model.bin"
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """What a person may add to what the files tell; `task`, `config` and `added_tokens` are for research checkpoints.
+    """What the user may add to what the files say; `task`, `config` and `added_tokens` are for research checkpoints.
 
-    `config` is the checkpoint's config JSON; None looks for config.json next to the checkpoint. `allow_base_mismatch`
-    accepts a research checkpoint's other frozen weights, and a tokenizer that transformers reads differently.
+    `config` is the checkpoint's config JSON; None means config.json next to the checkpoint. `allow_base_mismatch`
+    accepts different frozen weights in a research checkpoint, and a tokenizer that transformers reads differently.
     """
 
     head: HeadWish = field(default_factory=HeadWish)
@@ -67,7 +67,7 @@ def _lora_alpha(checkpoint: Path, config: Path | None) -> float:
 
 
 def _tokens_beside(checkpoint: Path, vocab_size: int) -> tuple[str, ...]:
-    """Return the added tokens that transformers' added_tokens.json next to the checkpoint names, in the ids' order."""
+    """Return the added tokens from transformers' added_tokens.json next to the checkpoint, in order of their ids."""
     path = checkpoint.with_name("added_tokens.json")
     if not path.is_file():
         return ()

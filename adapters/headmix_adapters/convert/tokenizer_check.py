@@ -1,8 +1,8 @@
-"""Whether the ids an adapter was trained on are the ids its texts will have when it is served.
+"""Checks that an adapter is served the same token ids for a text that it was trained on.
 
-An adapter from elsewhere was trained on what transformers makes of a tokenizer. That is not always what tokenizer.json
-says, which is what headmix trains and serves with: for some classes transformers builds the tokenizer from code of its
-own. Both are asked for the ids of the same texts. Loads transformers.
+An adapter from elsewhere was trained with a tokenizer as transformers loads it. That is not always what tokenizer.json
+says, which headmix trains and serves with: for some classes transformers builds the tokenizer from its own code. Both
+encode the same texts here, and their ids are compared. Loads transformers.
 """
 
 import json
@@ -38,9 +38,9 @@ _IDS_SHOWN = 12
 
 
 def check_tokenizer(base: ResolvedBase, adapter_folder: Path | None = None) -> None:
-    """Compare the base's tokenizer, as it is served, with transformers' reading of it.
+    """Compare the base's tokenizer, as served, with the one transformers loads.
 
-    `adapter_folder` may hold the tokenizer that training saved; it counts then in the place of the base's.
+    If `adapter_folder` contains the tokenizer saved by training, transformers loads that one instead of the base's.
 
     Raises:
         ConvertError: they give different ids for a text, or one of them cannot be read.
@@ -74,14 +74,14 @@ def _load(source: Path, base: Path, owner: str) -> PreTrainedTokenizerBase:
 
 
 def _probes(served: BaseTokenizer) -> Iterator[str]:
-    """Yield texts of several scripts and kinds, and every token that is found whole, alone and between others."""
+    """Yield texts of several scripts and kinds, and for each token that is matched whole, a text that contains it."""
     yield from _TEXTS
     for token in served.whole_tokens():
         yield f"{token}one {token} two{token}"
 
 
 def _difference(text: str, actual: list[int], expected: list[int], owner: str) -> str:
-    """Return what to tell; no path of the machine, for a client may read it."""
+    """Return the message; it names no path on this machine, since a client may read it."""
     same = next((at for at, pair in enumerate(zip(actual, expected, strict=False)) if pair[0] != pair[1]), None)
     at = min(len(actual), len(expected)) if same is None else same
     return (
@@ -93,6 +93,6 @@ def _difference(text: str, actual: list[int], expected: list[int], owner: str) -
 
 
 def _shown(ids: list[int], at: int) -> str:
-    """Return some ids from the first difference on."""
+    """Return some ids, starting at the first difference."""
     part = ", ".join(map(str, ids[at : at + _IDS_SHOWN]))
     return f"[{'..., ' if at else ''}{part}{', ...' if len(ids) > at + _IDS_SHOWN else ''}]"

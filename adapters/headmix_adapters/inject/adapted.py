@@ -1,6 +1,7 @@
 """Models that `transformers.Trainer` can train: the frozen base with an attached adapter, saved as the adapter alone.
 
-`AdaptedModel` is what both tasks share; `LanguageModel` is the generation side, `classifier.ClassifierModel` the other.
+`AdaptedModel` is what both tasks share; `LanguageModel` is for generation, `classifier.ClassifierModel` for
+classification.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from headmix_adapters.inject.backbone import backbone_of, vocabulary_scores
 from headmix_adapters.inject.split import SplitBackbone
 
 IGNORED = -100
-"""The label of tokens that are not learned, as everywhere in transformers."""
+"""The label of tokens that are not learned, as elsewhere in transformers."""
 
 
 class LoadResult(NamedTuple):
@@ -29,7 +30,7 @@ class LoadResult(NamedTuple):
 class AdaptedModel(nn.Module):
     """A base and its attached adapter as one module whose state is the adapter's tensors only.
 
-    So a Trainer's checkpoints hold megabytes, not the base. Detach through `adapter.detach()`.
+    So a Trainer's checkpoints take megabytes and do not include the base. Detach with `adapter.detach()`.
     """
 
     def __init__(self, model: PreTrainedModel, adapter: AttachedAdapter) -> None:
@@ -39,13 +40,13 @@ class AdaptedModel(nn.Module):
         self.adapter = adapter
         self._split: tuple[SplitBackbone] | None = None
 
-    # The overloads of torch return whatever `destination` was given; this state is never written into another's.
+    # torch's overloads return the `destination` passed in; this state is never merged into another module's.
     def state_dict(self, *_: object, **__: object) -> dict[str, Tensor]:  # type: ignore[override]  # torch overloads it
         """Return the adapter's tensors by artifact name."""
         return self.adapter.tensors()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> LoadResult:
-        """Load an adapter's tensors, all of them whatever `strict` says, by copying whatever `assign` says."""
+        """Load an adapter's tensors: always all of them, always by copying, regardless of `strict` and `assign`."""
         self.adapter.load(state_dict)
         return LoadResult([], [])
 
@@ -56,7 +57,7 @@ class AdaptedModel(nn.Module):
     def hidden_states(self, input_ids: Tensor | None, attention_mask: Tensor, prefix_states: Tensor | None) -> Tensor:
         """Return the states after the final norm, [texts, tokens, D].
 
-        `prefix_states` are the states entering the lowest adapted layer; they replace `input_ids`.
+        `prefix_states` are the states that enter the lowest adapted layer; they replace `input_ids`.
         """
         if prefix_states is None:
             backbone = backbone_of(self.model)
@@ -70,9 +71,9 @@ class AdaptedModel(nn.Module):
 
 
 class LanguageModel(AdaptedModel):
-    """A generator: the loss of the supervised tokens when given labels, the model itself otherwise."""
+    """A generator: returns the loss of the supervised tokens if given labels, else the model's own output."""
 
-    # Tells Trainer to pass num_items_in_batch, so accumulation weighs tokens, not micro-batches.
+    # Makes Trainer pass num_items_in_batch, so that accumulation weights tokens equally, not micro-batches.
     accepts_loss_kwargs = True
 
     def __init__(self, model: PreTrainedModel, adapter: AttachedAdapter, *, label_smoothing: float = 0.0) -> None:
@@ -90,8 +91,9 @@ class LanguageModel(AdaptedModel):
     ) -> CausalLMOutputWithPast:
         """Return logits (no labels), or the mean negative log-likelihood of the tokens whose label is not -100.
 
-        With labels only the supervised positions pass the output head (a vocabulary is most of a small model's
-        work) and `logits` are those rows, [supervised tokens, vocabulary]. Label smoothing acts while training.
+        With labels, only the supervised positions go through the output head (the vocabulary is most of a small
+        model's work), and `logits` are those rows, [supervised tokens, vocabulary]. Label smoothing only applies in
+        training.
         """
         if labels is None:
             return cast(
@@ -108,6 +110,6 @@ class LanguageModel(AdaptedModel):
         return CausalLMOutputWithPast(loss=cast("torch.FloatTensor", loss), logits=cast("torch.FloatTensor", logits))
 
     def generate(self, *args: object, **options: object) -> Tensor:
-        """Generate with the model's own `generate`, the adapter attached: token ids [texts, prompt + new]."""
+        """Generate with the model's own `generate` and the adapter attached: token ids [texts, prompt + new]."""
         generate = cast("Callable[..., Tensor]", self.model.generate)
         return generate(*args, **options)

@@ -1,7 +1,7 @@
-"""Attaching an adapter's trainable terms to a transformers model, and taking them off again.
+"""Attaches an adapter's trainable terms to a transformers model, and detaches them again.
 
-Owns which module holds which artifact tensor. The base is frozen while attached and restored exactly by `detach`:
-modules, and which of its parameters wanted gradients.
+Owns which module holds which artifact tensor. The base is frozen while attached, and `detach` restores it exactly:
+its modules, and which of its parameters required gradients.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from headmix_adapters.sites import TermConfig, classifier_shapes, iter_terms, te
 
 
 class AttachedAdapter:
-    """An adapter living in a model: its parameters by artifact tensor name, and the way to take it off."""
+    """An adapter attached to a model: its parameters by artifact tensor name, and the way to detach it."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class AttachedAdapter:
         self._undo = list(undo)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield every trainable tensor of the adapter, none of the base."""
+        """Yield every trainable tensor of the adapter, and none of the base."""
         yield from self._named.values()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ class AttachedAdapter:
         """Overwrite the adapter's tensors.
 
         Raises:
-            AttachError: a tensor is missing, unknown, or of another shape; nothing is changed then.
+            AttachError: a tensor is missing, unknown, or of another shape; nothing is changed in that case.
         """
         if odd := sorted(self._named.keys() ^ tensors.keys()):
             raise AttachError(f"missing or unknown tensors: {', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}")
@@ -76,13 +76,13 @@ def attach(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> AttachedAdapter:
-    """Freeze the model and add a freshly drawn adapter to it.
+    """Freeze the model and add a newly initialised adapter to it.
 
-    `layers` are the layers to adapt (default: all), `dropout` acts on each term's input while training, `seed`
-    fixes the first values. One adapter at a time.
+    `layers` are the layers to adapt (default: all), `dropout` acts on each term's input in training, `seed` fixes the
+    initial values. A model takes one adapter at a time.
 
     Raises:
-        AttachError: the model is of no known family, has other dimensions, or carries an adapter already.
+        AttachError: the model's family is unknown, its dimensions differ, or it already has an adapter.
     """
     blocks = find_blocks(model, config.base, config.sites.present())
     chosen = tuple(range(config.base.num_layers)) if layers is None else tuple(sorted(set(layers)))
@@ -99,7 +99,7 @@ def attach(
 
 
 class _Builder:
-    """Collects parameters and undo steps while `attach` goes through the model."""
+    """Collects parameters and undo steps while `attach` walks the model."""
 
     def __init__(
         self, model: PreTrainedModel, config: AdapterConfig, dropout: float, generator: torch.Generator
@@ -122,7 +122,7 @@ class _Builder:
         self.undo.append(thaw)
 
     def adapt_layer(self, block: Block) -> None:
-        # Taken before any site is wrapped: the value's base k is the base's own key, whatever adapts site k.
+        # Taken before any site is wrapped: the value's base k is the base's own key, even if site k is adapted.
         raw_key = RawKey(*block.raw_key())
         by_site: dict[str, list[TermModule]] = {}
         for term in iter_terms(self.config.sites):

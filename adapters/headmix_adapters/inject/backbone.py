@@ -1,6 +1,6 @@
 """A transformers model taken apart: the stack of layers below its head, and the head.
 
-Knows the ways transformers names them; which module serves which site is `families`' and `blocks`' to say.
+Knows how transformers names them; `families` and `blocks` know which module belongs to which site.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def family_of_backbone(backbone: nn.Module) -> Family:
     """Return the family of a stack of layers.
 
     Raises:
-        AttachError: adapters do not attach to its model type.
+        AttachError: adapters cannot be attached to its model type.
     """
     try:
         return family_of(str(getattr(getattr(backbone, "config", None), "model_type", type(backbone).__name__)))
@@ -35,7 +35,7 @@ def layers_of(backbone: nn.Module) -> nn.ModuleList:
     """Return the layers of a stack.
 
     Raises:
-        AttachError: they are not where the family has them.
+        AttachError: they are not where the family's models have them.
     """
     family = family_of_backbone(backbone)
     try:
@@ -51,7 +51,7 @@ def output_head_of(model: PreTrainedModel) -> nn.Module:
     """Return the module that turns states into vocabulary scores.
 
     Raises:
-        AttachError: the model generates nothing.
+        AttachError: the model does not generate text.
     """
     find: Callable[[], object] = model.get_output_embeddings
     head = find()
@@ -61,18 +61,18 @@ def output_head_of(model: PreTrainedModel) -> nn.Module:
 
 
 def replace_output_head(model: PreTrainedModel, head: nn.Module) -> None:
-    """Put another module in the place of the output head."""
+    """Replace the output head with another module."""
     put: Callable[[nn.Module], None] = model.set_output_embeddings
     put(head)
 
 
 def vocabulary_scores(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Return the scores the model itself would give states after the final norm: [..., D] -> [..., vocabulary].
+    """Return the scores the model itself gives the states after the final norm: [..., D] -> [..., vocabulary].
 
-    In float32, capped softly where the family caps them (Gemma 2: cap * tanh(score / cap)).
+    In float32, with the soft cap of families that have one (Gemma 2: cap * tanh(score / cap)).
 
     Raises:
-        AttachError: the model generates nothing.
+        AttachError: the model does not generate text.
     """
     scores: Tensor = output_head_of(model)(states).float()
     cap = getattr(model.config, "final_logit_softcapping", None)

@@ -1,6 +1,6 @@
 """The modules of a model's layers that adapters act on, found by the family's table and checked against the base.
 
-Owns finding and replacing them. Knows nothing of terms and their tensors.
+Owns finding and replacing them. Knows nothing about terms and their tensors.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ from headmix_adapters.sites import symbol_sizes
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One part of a module's result: its `columns` there are the `rows` of the site's result, both half-open."""
+    """One part of a module's result: these `columns` are the `rows` of the site's result, both half-open ranges."""
 
     site: str
     columns: tuple[int, int]
@@ -28,7 +28,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One module of one layer, adapted or not."""
+    """The place of one module in one layer, adapted or not."""
 
     owner: nn.Module
     attribute: str
@@ -36,11 +36,11 @@ class Place:
 
     @property
     def module(self) -> nn.Module:
-        """The module that is there now."""
+        """The module currently in this place."""
         return self.owner.get_submodule(self.attribute)
 
     def replace(self, module: nn.Module) -> None:
-        """Put another module there."""
+        """Put another module in this place."""
         setattr(self.owner, self.attribute, module)
 
 
@@ -52,7 +52,7 @@ class Block:
     places: tuple[Place, ...]
 
     def raw_key(self) -> tuple[nn.Module, tuple[int, int]]:
-        """Return the module that computes the base's raw keys, and where in its result they stand."""
+        """Return the module that computes the base's raw keys, and where its result has them."""
         for place in self.places:
             for part in place.slices:
                 if part.site == "k":
@@ -64,7 +64,7 @@ def find_blocks(model: PreTrainedModel, base: BaseShape, sites: Iterable[str]) -
     """Return every layer's block with the modules of the attention and of the given sites.
 
     Raises:
-        AttachError: the family is not known, or a module is missing, already adapted, or of another size.
+        AttachError: the family is unknown, or a module is missing, already adapted, or of another size.
     """
     backbone = backbone_of(model)
     layers = layers_of(backbone)
@@ -114,7 +114,7 @@ def _place(index: int, layer: nn.Module, path: str, parts: tuple[Part, ...], siz
 
 
 def _sizes(module: nn.Module) -> tuple[int, int] | None:
-    """Return a projection's input and output width; None for anything else."""
+    """Return a projection's input and output width, or None for any other module."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     if isinstance(module, Conv1D):

@@ -1,4 +1,4 @@
-"""The classification side of `AdaptedModel`: pooled states through the adapter's head, and the loss of its problem."""
+"""`AdaptedModel` for classification: pooled states through the adapter's head, and the loss for its problem."""
 
 from typing import cast
 
@@ -15,9 +15,9 @@ from headmix_adapters.inject.errors import AttachError
 
 
 class ClassifierModel(AdaptedModel):
-    """A classifier around the model's layers; the model's own head or pooler, where it has one, is not used."""
+    """A classifier around the model's layers; the model's own head or pooler, if any, is not used."""
 
-    # The loss is a mean over texts; Trainer then averages micro-batches itself.
+    # The loss is a mean over texts, so Trainer averages micro-batches itself.
     accepts_loss_kwargs = False
 
     def __init__(self, model: PreTrainedModel, adapter: AttachedAdapter, *, label_smoothing: float = 0.0) -> None:
@@ -29,12 +29,12 @@ class ClassifierModel(AdaptedModel):
 
     @property
     def classifier(self) -> ClassifierConfig:
-        """What the head pools and which labels it gives."""
+        """The head's config: its pooling and its labels."""
         return self._classifier
 
     @property
     def problem(self) -> Problem:
-        """What kind of labels the head gives."""
+        """The kind of labels the head predicts."""
         return self._classifier.problem
 
     def forward(
@@ -47,8 +47,8 @@ class ClassifierModel(AdaptedModel):
         """Return logits [texts, labels] and, given labels, the loss.
 
         Labels are label numbers [texts] for single_label, 0/1 [texts, labels] for multi_label and values
-        [texts, labels] for regression. `attention_mask` says what is padding: on the right, or on either side where
-        positions are rotary (a learned table of positions counts from the left).
+        [texts, labels] for regression. `attention_mask` marks padding: on the right, or on either side if positions
+        are rotary (a learned table of positions counts from the left).
         """
         given = input_ids if input_ids is not None else prefix_states
         if given is None:

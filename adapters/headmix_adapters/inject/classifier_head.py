@@ -28,7 +28,7 @@ class ClassifierHead(nn.Module):
     def forward(self, states: Tensor, attention_mask: Tensor, input_ids: Tensor | None = None) -> Tensor:
         """Return label scores [texts, labels] from states [texts, tokens, D] and the mask of real tokens.
 
-        `input_ids` [texts, tokens] are needed by a head that looks past a padding token.
+        A head that skips a padding token needs `input_ids` [texts, tokens].
         """
         if input_ids is None:
             if self.config.pad_token is not UNSET:

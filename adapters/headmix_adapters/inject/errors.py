@@ -1,5 +1,5 @@
-"""The one error of attaching."""
+"""The error raised while attaching."""
 
 
 class AttachError(ValueError):
-    """The adapter and the model do not fit each other; the message names the part."""
+    """The adapter and the model do not match; the message names the part."""

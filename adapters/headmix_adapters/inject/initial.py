@@ -1,8 +1,8 @@
-"""How a new adapter's numbers are drawn: Kernel-mix as its authors do, LoRA as its own do.
+"""How a new adapter is initialised: Kernel-mix and LoRA each as their authors do.
 
 Kernel-mix (arXiv 2205.03720, the authors' code): every tensor a normal folded at two standard deviations, times 0.01.
 LoRA (arXiv 2106.09685, as PEFT does it): A uniform within 1/sqrt(its input), B zero: training starts at the base.
-Drawn on the CPU from its own generator, so the same seed gives the same adapter on every device.
+Drawn on the CPU from a separate generator, so the same seed gives the same adapter on every device.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""An artifact brought to life in a transformers model: the oracle that serving is compared with, and evaluation's way.
+"""Loads an artifact into a transformers model: the oracle that serving is compared with, also used for evaluation.
 
-Checks dimensions through `attach`; whether the file may be trusted is `artifact.verify`'s to judge.
+Checks dimensions through `attach`; `artifact.verify` checks whether the file can be trusted.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ from headmix_adapters.inject.classifier import ClassifierModel
 def load_adapter(model: PreTrainedModel, path: Path) -> LanguageModel | ClassifierModel:
     """Attach the adapter in a file to the model, in evaluation mode.
 
-    A generation adapter gives a `LanguageModel` (the model itself generates adapted too, until
+    A generation adapter returns a `LanguageModel` (the model itself also generates with the adapter until
     `.adapter.detach()`), a classification adapter a `ClassifierModel`.
 
     Raises:
         ArtifactError: the file is not an artifact.
-        AttachError: its dimensions are not the model's.
+        AttachError: its dimensions differ from the model's.
     """
     artifact = open_artifact(path)
     adapter = attach(model, artifact.config, artifact.layers)

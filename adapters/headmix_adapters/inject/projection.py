@@ -1,7 +1,7 @@
 """One projection of the base with an adapter's terms next to it.
 
 The frozen projection stays the base's own module; the terms hold the trainable tensors and compute with
-`reference.term_delta`, the same function every fast path is tested against. Nothing here knows of models or files.
+`reference.term_delta`, the same function every fast path is tested against. Knows nothing about models or files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from headmix_adapters.sites import TermConfig
 
 
 class TermModule(nn.Module):
-    """The trainable tensors A, B and, where the term has one, bias of one term in one layer."""
+    """The trainable tensors A, B and, if it has one, bias of one term in one layer."""
 
     def __init__(self, config: TermConfig, tensors: Mapping[str, Tensor], dropout: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class TermModule(nn.Module):
     def forward(self, inputs: Tensor, rows: tuple[int, int]) -> Tensor:
         """Return rows of the term's addition in the tensors' own precision: [..., in] -> [..., rows].
 
-        Only a shared part can be asked for fewer rows than it has: its B's rows are the result's.
+        Only a shared part can compute fewer rows than it has: the rows of its B are those of the result.
         """
         dropped = self.dropout(inputs.to(self.A.dtype))
         B = self.B[slice(*rows)] if self.config.term.part == "shared" else self.B
@@ -38,17 +38,17 @@ class TermModule(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class RawKey:
-    """Where the base's own key comes from: a module and the columns of its result."""
+    """The source of the base's own key: a module and the columns of its result."""
 
     module: nn.Module
     columns: tuple[int, int]
 
 
 class AdaptedProjection(nn.Module):
-    """`projection(x)` plus its terms' additions, part by part where the projection is a fused one.
+    """`projection(x)` plus its terms' additions, part by part if the projection is fused.
 
-    `terms[n]` act on `slices[n]`. The raw key's module belongs to its own place in the model, so it is kept out of this
-    module's children; where it is this very projection (GPT-2's fused one), its result is used and not computed twice.
+    `terms[n]` act on `slices[n]`. The raw key's module belongs elsewhere in the model, so it is not among this module's
+    children; if it is this very projection (GPT-2's fused one), its result is reused and not computed twice.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A stack of layers cut at its lowest adapted one: those below are frozen, their states the same in every epoch.
+"""A stack of layers split at its lowest adapted one: the layers below are frozen, their states equal in every epoch.
 
 Training computes `lower` once per text and repeats only `upper`. Both share the stack's modules; nothing is copied.
 """
@@ -26,10 +26,10 @@ class SplitBackbone:
 
 
 def split_backbone(backbone: nn.Module, at: int) -> SplitBackbone | None:
-    """Cut before layer `at`, or return None if a cut would change the result.
+    """Split before layer `at`, or return None if there is nothing to split off or a split would change the result.
 
-    That is: nothing to cut off; a family that adds positions to whatever enters; layers of several kinds, which a model
-    distinguishes by position; or dropout inside the base, which makes every epoch's states new.
+    It would for a family that adds positions to whatever enters; for layers of several kinds, which a model
+    distinguishes by position; and with dropout inside the base, which makes the states different in every epoch.
     """
     config = getattr(backbone, "config", None)
     kinds = set(getattr(config, "layer_types", None) or ())
@@ -45,7 +45,7 @@ def split_backbone(backbone: nn.Module, at: int) -> SplitBackbone | None:
 
 
 def _view(backbone: nn.Module, **children: nn.Module) -> nn.Module:
-    """Return a second module over the same children, some of them replaced."""
+    """Return a second module with the same children, some of them replaced."""
     view = backbone.__new__(type(backbone))
     view.__dict__.update(backbone.__dict__)
     view.__dict__["_modules"] = dict(backbone.named_children()) | children

@@ -1,6 +1,6 @@
-"""The rows of tokens an adapter adds: input embeddings, and output rows where the base's head is tied to them.
+"""The rows for tokens an adapter adds: input embeddings, and output rows if the base's head is tied to them.
 
-Ids from the base's vocabulary size up are the adapter's; the base's own table is never resized or written.
+Ids from the base's vocabulary size up belong to the adapter; the base's own table is never resized or written.
 """
 
 import torch
@@ -18,7 +18,7 @@ class AddedRows(nn.Module):
 class ExtendedEmbedding(nn.Module):
     """The base's embedding for its own ids, the added rows for the ids above.
 
-    A family that scales what it reads from its table (Gemma) scales the added rows alike.
+    A family that scales its embeddings (Gemma) scales the added rows too.
     """
 
     def __init__(self, embedding: nn.Embedding, added: AddedRows) -> None:

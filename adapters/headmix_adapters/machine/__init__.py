@@ -1,1 +1,1 @@
-"""What this process may use of its machine: cores, memory, threads."""
+"""The machine's resources that this process may use: cores, memory, threads."""

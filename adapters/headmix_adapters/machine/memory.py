@@ -1,6 +1,6 @@
-"""How much memory this process can still have: what the machine has left, and what its control groups leave it.
+"""How much more memory this process can use: what the machine has left, and what its control groups allow.
 
-Code that sizes a budget at start asks here. Loads no torch.
+Code that sizes a memory budget at startup asks here. Does not load torch.
 """
 
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 from headmix_adapters.control_groups import ROOT, control_groups, read_lines
 
 _UNLIMITED = 1 << 60
-"""A control group of version 1 without a limit has a number of about this size."""
+"""A v1 control group without a limit reports a number of about this size."""
 
 _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
-"""A group's limit and what it uses, in both versions."""
+"""The files with a group's limit and usage, in both versions."""
 
 
 def available_memory(root: Path = ROOT) -> int:
-    """Return how many bytes the process can take before the machine or a limit of its control groups runs out."""
+    """Return how many bytes the process can allocate before the machine or a limit of its control groups runs out."""
     left = [_left_in(group) for group in control_groups(root, "memory")]
     return max(
         0, min(_left_in_machine(root), *(bytes_left for bytes_left in left if bytes_left is not None), _UNLIMITED)
@@ -32,7 +32,7 @@ def _left_in_machine(root: Path) -> int:
 
 
 def _left_in(group: Path) -> int | None:
-    """Return what a group's limit leaves, None if it has none. Pages of files count as free: they can be dropped."""
+    """Return what is left of a group's limit, or None if it has none. Page cache counts as free: it can be dropped."""
     for limit_file, usage_file in _FILES:
         limit, usage = _number(group / limit_file), _number(group / usage_file)
         if limit is not None and usage is not None and limit < _UNLIMITED:

@@ -1,4 +1,4 @@
-"""How many threads torch computes with in this process."""
+"""The number of threads torch computes with in this process."""
 
 import torch
 
@@ -6,9 +6,9 @@ from headmix_adapters.machine.cpus import CpuBudget
 
 
 def limit_threads(budget: CpuBudget) -> int:
-    """Let torch compute on no more cores than the budget has; return the number of threads.
+    """Limit torch to the budget's cores; return the number of threads.
 
-    Where torch has fewer already (a core for each pair of hyper-threads, or OMP_NUM_THREADS), it keeps them.
+    If torch uses fewer already (one per pair of hyper-threads, or OMP_NUM_THREADS), that number stays.
     """
     threads = min(torch.get_num_threads(), budget.cores)
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""A base's text side, read once for training, serving and conversion: its tokenizer and its chat template.
+"""A base's tokenizer and chat template, with one reader for training, serving and conversion.
 
 Importing it loads neither torch nor transformers.
 """

@@ -9,7 +9,7 @@ from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
 
 @dataclass(frozen=True, slots=True)
 class BaseText:
-    """A base's tokenizer, and its chat template where it has one."""
+    """A base's tokenizer, and its chat template if it has one."""
 
     tokenizer: BaseTokenizer
     chat_template: ChatTemplate | None

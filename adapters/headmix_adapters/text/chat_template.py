@@ -1,7 +1,7 @@
 """Chat messages to prompt text: the base's jinja template in a sandbox, with the conventions transformers documents.
 
-Owns the environment a template sees. It does not tokenize, and it does not judge messages: a template that refuses
-them says why, and that reason reaches the client.
+Owns the environment a template sees. It neither tokenizes nor validates messages: if a template refuses them, its
+reason is passed to the client.
 """
 
 import json
@@ -24,7 +24,7 @@ class ChatTemplateError(ValueError):
 
 
 class ChatTemplate:
-    """One compiled template with the special tokens it may name."""
+    """One compiled template, with the special tokens it may refer to."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         try:
@@ -34,7 +34,7 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """Return the prompt of a conversation; templates know OpenAI's `developer` as `system`.
+        """Return a conversation's prompt; templates see OpenAI's role `developer` as `system`.
 
         Raises:
             ChatTemplateError: the template raised, for example because roles do not alternate.
@@ -72,7 +72,7 @@ def load_chat_template(folder: Path, special_tokens: Mapping[str, str]) -> ChatT
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks the assistant's words for training; here its body is rendered as it is."""
+    """`{% generation %}` marks the assistant's text for training; here its body is rendered unchanged."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares the attribute as a plain set
 
@@ -102,7 +102,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Jinja's own filter escapes HTML; templates mean plain JSON."""
+    """Return plain JSON, which templates expect; jinja's own filter escapes HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,7 +1,8 @@
-"""The tokens that a base's other files declare next to tokenizer.json, in the order in which transformers adds them.
+"""The tokens that a base declares in files other than tokenizer.json, in the order in which transformers adds them.
 
-tokenizer_config.json, special_tokens_map.json and added_tokens.json overlap and contradict each other; this module owns
-which of them counts. The order decides the ids of tokens that tokenizer.json lacks. The rules are transformers'.
+tokenizer_config.json, special_tokens_map.json and added_tokens.json overlap and contradict each other; this module
+decides which of them counts. The order determines the ids of tokens that tokenizer.json lacks. The rules are
+transformers' own.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ Json = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class DeclaredTokens:
-    """`roles` maps `bos_token` and its like to their text; `tokens` are all that must be found whole in a text."""
+    """`roles` maps `bos_token` and so on to their text; `tokens` are all the tokens that must be matched whole."""
 
     roles: Mapping[str, str]
     tokens: tuple[AddedToken, ...]
@@ -32,7 +33,7 @@ def declared_tokens(
     """
     decoder = config.get("added_tokens_decoder")
     if isinstance(decoder, Mapping):
-        # A config that lists the added tokens is complete: the two older files don't count.
+        # A config that lists the added tokens is complete: the two older files are ignored.
         fields, by_id = dict(config), {int(number): _token(value) for number, value in decoder.items()}
     else:
         fields = {**config, **special_tokens_map}
@@ -50,7 +51,7 @@ def declared_tokens(
 
 
 def _older_tokens(fields: Json, added_tokens: Json) -> dict[int, AddedToken | None]:
-    """Return added_tokens.json by id; it has no flags, so a token is special where another file says so."""
+    """Return added_tokens.json by id; it has no flags, so a token is special if another file says so."""
     special = {token.content for value in _special_values(fields) if (token := _token(value)) is not None}
     return {
         number: AddedToken(text, normalized=text not in special, special=text in special)
@@ -64,7 +65,7 @@ def _special_values(fields: Json) -> list[object]:
 
 
 def _roles(fields: Json) -> list[tuple[str, object]]:
-    """Return the fields that name a token: the usual seven first, then a model's own, such as `image_token`."""
+    """Return the fields that name a token: first the standard seven, then a model's own, such as `image_token`."""
     own = fields.get("extra_special_tokens")
     usual = [(name, fields[name]) for name in NAMES if name in fields]
     others = [(name, value) for name, value in fields.items() if name.endswith("_token") and name not in NAMES]
@@ -77,7 +78,7 @@ def _without_role(fields: Json) -> list[object]:
 
 
 def _token(value: object) -> AddedToken | None:
-    """Return a token that a file gives as its text, or as an object with flags; None for anything else."""
+    """Return a token given as its text or as an object with flags; None for anything else."""
     if isinstance(value, str):
         return AddedToken(value, special=True) if value else None
     if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):

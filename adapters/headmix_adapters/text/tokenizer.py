@@ -1,8 +1,8 @@
 """A base's tokenizer as its folder declares it: the one reader for training, serving and conversion.
 
-tokenizer.json decides how text is cut and what stands around it; tokens that other files declare are found whole too.
-Read with the `tokenizers` library alone: transformers would load torch, and rebuilds some classes' tokenizers from code
-of its own (`convert.tokenizer_check` finds out where that gives other ids).
+tokenizer.json decides how text is split and which special tokens surround it; tokens that other files declare are
+matched whole too. Uses only the `tokenizers` library: transformers would load torch, and rebuilds some classes'
+tokenizers from its own code (`convert.tokenizer_check` detects where that gives other ids).
 """
 
 import json
@@ -18,15 +18,15 @@ _PROBE = "a"
 
 
 class TokenizerError(Exception):
-    """The folder holds no tokenizer that can be read."""
+    """The folder contains no readable tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseTokenizer:
-    """Text to token ids and back. `backend` is never changed once it is here.
+    """Text to token ids and back. `backend` is never changed once passed in.
 
-    `roles` maps `bos_token` and its like to their text; `eos_ids` are the ids that end a generation, `end_token` is the
-    one that training closes a text with. `notes` say what of the files has no effect.
+    `roles` maps `bos_token` and so on to their text; `eos_ids` are the ids that end a generation, `end_token` is the
+    one that ends a text in training. `notes` say which settings in the files have no effect.
     """
 
     backend: tokenizers.Tokenizer
@@ -41,34 +41,34 @@ class BaseTokenizer:
         return ids
 
     def encode_cut(self, text: str, length: int) -> list[int]:
-        """Return at most `length` ids: the text loses its end, and not the special tokens around it."""
+        """Return at most `length` ids: the end of the text is cut, not the special tokens around it."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         encoding.truncate(max(0, length - self.backend.num_special_tokens_to_add(is_pair=False)))
         ids: list[int] = self.backend.post_process(encoding).ids
         return ids
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of `ids`; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         text: str = self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
         return text
 
     @property
     def size(self) -> int:
-        """How many tokens it has, added ones included."""
+        """How many tokens it has, including added ones."""
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
     def token_id(self, text: str) -> int | None:
-        """Return the id of a token's text, None if there is no such token."""
+        """Return the id of the token with this text, or None if there is none."""
         number = self.backend.token_to_id(text)
         return None if number is None else int(number)
 
     def whole_tokens(self) -> list[str]:
-        """Return the text of every token that is found whole wherever it stands, in the order of the ids."""
+        """Return the text of every token that is matched whole anywhere in a text, in order of the ids."""
         found = self.backend.get_added_tokens_decoder()
         return [found[number].content for number in sorted(found)]
 
     def with_words(self, words: Sequence[str]) -> "BaseTokenizer":
-        """Return a copy that finds these words whole, numbered by the library from the end of its vocabulary."""
+        """Return a copy that matches these words whole; the library numbers them from the end of its vocabulary."""
         backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
         backend.encode_special_tokens = self.backend.encode_special_tokens
         backend.add_tokens(literal_tokens(words))
@@ -123,7 +123,7 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _add_tokens(backend: tokenizers.Tokenizer, tokens: Sequence[tokenizers.AddedToken], rows: int | None) -> list[str]:
-    """Have the tokens found whole; return those left out, which would get an id beyond the base's rows."""
+    """Make the tokens match whole; return those left out because their id would be beyond the base's rows."""
     known = [token for token in tokens if backend.token_to_id(token.content) is not None]
     new = [token for token in tokens if backend.token_to_id(token.content) is None]
     room = len(new)
@@ -134,7 +134,7 @@ def _add_tokens(backend: tokenizers.Tokenizer, tokens: Sequence[tokenizers.Added
 
 
 def _unobeyed_flags(backend: tokenizers.Tokenizer, config: Mapping[str, object], roles: Mapping[str, str]) -> list[str]:
-    """Say where `add_bos_token` or `add_eos_token` contradicts tokenizer.json, which counts, as in transformers 5."""
+    """Note if `add_bos_token` or `add_eos_token` contradicts tokenizer.json, which counts, as in transformers 5."""
     ids = backend.encode(_PROBE, add_special_tokens=True).ids
     notes = []
     for flag, role, place in (("add_bos_token", "bos_token", 0), ("add_eos_token", "eos_token", -1)):
@@ -147,7 +147,7 @@ def _unobeyed_flags(backend: tokenizers.Tokenizer, config: Mapping[str, object],
 
 
 def _ends(folder: Path, backend: tokenizers.Tokenizer, roles: Mapping[str, str]) -> tuple[int | None, frozenset[int]]:
-    """Return the id that closes a text in training, and every id that ends a generation."""
+    """Return the id that ends a text in training, and every id that ends a generation."""
     declared: list[int] = []
     for name in ("generation_config.json", "config.json"):
         value = _read_json(folder / name).get("eos_token_id")
@@ -162,8 +162,8 @@ def _ends(folder: Path, backend: tokenizers.Tokenizer, roles: Mapping[str, str])
 def literal_tokens(words: Sequence[str]) -> list[tokenizers.AddedToken]:
     """Return the words in the form `tokenizers.Tokenizer.add_tokens` and transformers' `add_tokens` take.
 
-    Training and serving must cut the same text into the same ids: a word is matched literally wherever it stands,
-    before any normalising, and shown when text is decoded. Its id is not decided here: the first word's is the base's
-    vocabulary size, wherever a tokenizer would put it.
+    Training and serving must split the same text into the same ids: a word is matched literally anywhere in a text,
+    before any normalisation, and shown when text is decoded. Its id is not assigned here: the first word gets the
+    base's vocabulary size, whatever id a tokenizer would give it.
     """
     return [tokenizers.AddedToken(word, normalized=False, special=False) for word in words]

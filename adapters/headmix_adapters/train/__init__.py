@@ -1,6 +1,6 @@
 """Training: a recipe and data files in, a verified artifact out.
 
-Importing it loads no torch; `train.run` and what it builds on do. `python -m headmix_adapters.train` is the command.
+Importing it does not load torch; `train.run` and what it imports do. The command is `python -m headmix_adapters.train`.
 """
 
 from headmix_adapters.train.errors import DataError, RecipeError, TrainError

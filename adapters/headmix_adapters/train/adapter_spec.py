@@ -1,4 +1,4 @@
-"""From a recipe's words to the adapter they describe: its config and the layers it adapts. No torch."""
+"""From a recipe to the adapter it describes: its config and the layers it adapts. Does not load torch."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -12,10 +12,11 @@ from headmix_adapters.train.recipe.recipe import AdapterTable, Recipe
 
 
 def adapter_config(recipe: Recipe, base: BaseShape) -> AdapterConfig:
-    """Return the config of the adapter a recipe asks for on a base; `training` is still empty.
+    """Return the config of the adapter a recipe describes, for a base; `training` is still empty.
 
     Raises:
-        RecipeError: the finished artifact would be refused (labels, for example), so training it is pointless.
+        RecipeError: the finished artifact would be refused (because of its labels, for example), so training is
+            pointless.
     """
     config = AdapterConfig(
         method=recipe.adapter.method,
@@ -38,7 +39,7 @@ def adapter_config(recipe: Recipe, base: BaseShape) -> AdapterConfig:
 
 
 def adapter_sites(table: AdapterTable) -> Sites:
-    """Return the sites; ranks given next to a preset replace the preset's."""
+    """Return the sites; ranks given along with a preset override the preset's."""
     if table.method == "lora":
         rank = table.rank or 0
         scale = 1.0 if table.alpha is None else table.alpha / rank

@@ -1,7 +1,7 @@
-"""The tokens a recipe adds to the base's vocabulary, in its data: found in the text, numbered as the artifact has them.
+"""The tokens a recipe adds to the base's vocabulary: found in the training texts, and numbered as in the artifact.
 
-How they are found is `headmix_adapters.text.tokenizer`'s rule, which serving shares. Their ids start at the base's
-vocabulary size, wherever the tokenizer itself would put them.
+`headmix_adapters.text.tokenizer` defines how they are found, in serving too. Their ids start at the base's vocabulary
+size, whatever ids the tokenizer itself would give them.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from headmix_adapters.train.errors import RecipeError
 
 
 class AddedVocabulary:
-    """A recipe's words in the base's tokenizer, and the ids they have in the model.
+    """A recipe's added words in a copy of the base's tokenizer, and the ids they have in the model.
 
-    `tokenizer` finds them; the one given is not changed.
+    `tokenizer` matches them; the tokenizer passed in is not changed.
 
     Raises:
-        RecipeError: a word is a token of the base already, or the base has fewer embedding rows than tokens.
+        RecipeError: a word is already a token of the base, or the base has fewer embedding rows than tokens.
     """
 
     def __init__(self, tokenizer: BaseTokenizer, words: Sequence[str], first: int) -> None:
@@ -31,7 +31,7 @@ class AddedVocabulary:
         self.tokenizer = tokenizer.with_words(words) if words else tokenizer
 
     def renumber(self, encoded: Encoded) -> Encoded:
-        """Return the examples with the model's ids for the tokenizer's."""
+        """Return the examples with the tokenizer's ids replaced by the model's."""
         if not self._shift:
             return encoded
         return replace(encoded, examples=[self._renumbered(example) for example in encoded.examples])
@@ -49,10 +49,10 @@ class AddedVocabulary:
 
 
 def require_sayable(examples: Sequence[Example], first: int) -> None:
-    """Make sure that no answer holds an added token, as where the base's head is not tied to its embeddings.
+    """Make sure that no answer contains an added token, for bases whose head is not tied to their embeddings.
 
     Raises:
-        RecipeError: one does; the adapter would have no score for it.
+        RecipeError: an answer does; the adapter would have no score for it.
     """
     if any(isinstance(example.labels, list) and max(example.labels) >= first for example in examples):
         raise RecipeError(

@@ -1,7 +1,7 @@
-"""The folder of an unfinished run: whose run it is, what it may replace, and the newest checkpoint that is whole.
+"""The folder of an unfinished run: its identity, the artifact it may replace, and its newest complete checkpoint.
 
-A checkpoint is the adapter, the optimizer and the trainer's state; the base is never in it. The Trainer writes its
-state file last, so a checkpoint without a readable one was cut short and does not count.
+A checkpoint is the adapter, the optimizer and the trainer's state, never the base. The Trainer writes its state file
+last, so a checkpoint without a readable one was interrupted and is ignored.
 """
 
 import os
@@ -24,7 +24,7 @@ _STATE_FILE = "trainer_state.json"
 
 
 class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that must be the same for a run to be continued."""
+    """Everything that must be unchanged for a run to be resumed."""
 
     recipe: str
     train_data: str
@@ -33,9 +33,9 @@ class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run noted when it began, which its continuation need not find out again.
+    """What a run recorded when it began, so that resuming it need not compute it again.
 
-    `replaces` is the digest of the artifact that stood in the run's place when it was allowed to replace it.
+    `replaces` is the digest of the artifact that was at the run's path when the run was allowed to replace it.
     """
 
     identity: RunIdentity
@@ -48,7 +48,7 @@ _RECORD = msgspec.json.Decoder(RunRecord)
 
 
 class RunFolder:
-    """Checkpoints of one run, next to the artifact it will write.
+    """The checkpoints of one run, next to the artifact it will write.
 
     Raises:
         TargetError: the artifact's path has no file name.
@@ -61,11 +61,11 @@ class RunFolder:
         self.path = artifact.with_name(f"{artifact.stem}.checkpoints")
 
     def require_startable(self, *, resume: bool, force: bool) -> None:
-        """Make sure, before anything is computed, that a run can end in an artifact and destroys nothing.
+        """Make sure, before anything is computed, that a run can write its artifact and overwrites nothing.
 
         Raises:
-            TargetError: an artifact or an unfinished run is there already, or, to resume, none; or nothing can be
-                written there.
+            TargetError: an artifact or an unfinished run already exists there; or there is none to resume; or nothing
+                can be written there.
         """
         if self.artifact.is_dir():
             raise TargetError(f"{self.artifact} is a folder; --output names the artifact's file")
@@ -80,7 +80,7 @@ class RunFolder:
         self.require_replaceable(self.record() if resume else None, force=force)
 
     def require_replaceable(self, record: RunRecord | None, *, force: bool) -> None:
-        """Make sure that the artifact, if there is one, is what the run began with leave to replace, or `force`.
+        """Make sure that an existing artifact is the one this run was allowed to replace, unless `force` is set.
 
         Raises:
             TargetError: it is another one.
@@ -97,10 +97,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training into the same place during the block.
+        """Keep other processes from training in the same folder during the block.
 
         Raises:
-            TargetError: one does already.
+            TargetError: another process already does, or nothing can be written there.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -113,16 +113,16 @@ class RunFolder:
         try:
             yield
         finally:
-            if self.last_checkpoint() is None:  # a run that ended before its first one leaves nothing behind
+            if self.last_checkpoint() is None:  # a run that ended before its first checkpoint leaves nothing behind
                 self.remove()
             lock.release()
 
     def start(self, record: RunRecord) -> None:
-        """Note whose run this is, before its first checkpoint."""
+        """Record the run's identity, before its first checkpoint."""
         write_durably(self.path / _RECORD_FILE, msgspec.json.encode(record))
 
     def record(self) -> RunRecord:
-        """Return what the unfinished run noted when it began.
+        """Return what the unfinished run recorded when it began.
 
         Raises:
             TrainError: it cannot be read.
@@ -133,7 +133,7 @@ class RunFolder:
             raise TrainError(f"{self.path / _RECORD_FILE} cannot be read: {error}") from error
 
     def resume(self, identity: RunIdentity) -> tuple[Path, RunRecord]:
-        """Return the newest whole checkpoint and what its run noted when it began.
+        """Return the newest complete checkpoint and what its run recorded when it began.
 
         Raises:
             TrainError: there is none, or it belongs to another recipe, other data or another base.
@@ -149,7 +149,7 @@ class RunFolder:
         return checkpoint, record
 
     def last_checkpoint(self) -> Path | None:
-        """Return the newest checkpoint that was written to its end."""
+        """Return the newest checkpoint that was written completely."""
         numbered = {
             int(folder.name.removeprefix("checkpoint-")): folder
             for folder in self.path.glob("checkpoint-*")
@@ -158,7 +158,7 @@ class RunFolder:
         return numbered[max(numbered)] if numbered else None
 
     def remove(self) -> None:
-        """Delete the folder of a run that is finished."""
+        """Delete the folder of a finished run."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 

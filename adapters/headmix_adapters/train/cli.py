@@ -1,4 +1,4 @@
-"""The command line of `headmix train`: a recipe, or the few words that make one. Loads no torch."""
+"""The command line of `headmix train`: a recipe, or the few options that make one. Does not load torch."""
 
 import os
 import shlex
@@ -118,7 +118,7 @@ def train(
 
 
 def _check_options(params: dict[str, Any]) -> None:
-    """Refuse combinations of which one half would have no effect."""
+    """Refuse combinations of options in which one would have no effect."""
     quick = ("eval_data", "base", "name", "task", "preset", "labels", "problem", "pooling", "max_length", "ignore")
     if params["data"] is None:
         if params["recipe"] is None:
@@ -141,7 +141,7 @@ def _option(key: str) -> str:
 
 
 def _quick(data: Path, quick: dict[str, Any], training: dict[str, Any], folder: Path) -> Recipe:
-    """Return the recipe that the options make, its data files named relative to the folder it is for."""
+    """Return the recipe that the options describe, with data files named relative to the folder it is for."""
     files = {"train": data, "eval": quick["eval"]}
     named = {
         key: str(path) if path is None or folder == Path() else os.path.relpath(path, folder)
@@ -162,7 +162,7 @@ def _publisher(ctx: typer.Context, push: bool) -> Publisher | None:
 
 
 def _again(ctx: typer.Context) -> str:
-    """Return the command line that continues this run: its own options, and `--resume`."""
+    """Return the command line that resumes this run: its own options plus `--resume`."""
     words = ["headmix", "train"]
     if ctx.params["recipe"] is not None:
         words.append(str(ctx.params["recipe"]))

@@ -1,6 +1,6 @@
-"""What `headmix train` does with a recipe: load, train or score, show the end, push. Errors become an exit status.
+"""What `headmix train` does with a recipe: load, train or score, print the summary, push. Errors become exit statuses.
 
-Torch loads only when it is used.
+Torch is loaded only when it is used.
 """
 
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from headmix_adapters.train.save import Result
 
 FAILED, REFUSED, NOT_PUSHED, INTERRUPTED = 1, 2, 3, 130
-"""The exit statuses: it could not be done; bad input, and nothing was done; the adapter is not worth a push; Ctrl-C."""
+"""The exit statuses: the run failed; bad input, nothing was done; the adapter is not good enough to push; Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """One invocation: the recipe, the folder its paths are relative to, and where the artifact goes.
 
-    `again` is the command line that continues the run.
+    `again` is the command line that resumes the run.
     """
 
     recipe: Recipe
@@ -49,7 +49,7 @@ class Command:
 
 @contextmanager
 def reported(reporter: Reporter) -> Iterator[None]:
-    """End the command with one line and an exit status for every error that is not a bug."""
+    """End the command with a one-line message and an exit status on any error that is not a bug."""
     try:
         with quiet_packages():
             yield
@@ -62,11 +62,11 @@ def reported(reporter: Reporter) -> Iterator[None]:
 
 
 def run(command: Command, reporter: Reporter) -> None:
-    """Train, or score what is there.
+    """Train, or score an existing artifact.
 
     Raises:
-        typer.Exit: it was interrupted, or the adapter was not pushed.
-        TrainError, BaseError, ArtifactError, OSError: it cannot be done.
+        typer.Exit: the run was interrupted, or the adapter was not pushed.
+        TrainError, BaseError, ArtifactError, OSError: the run failed.
     """
     from headmix_adapters.train.checkpoints import RunFolder
 
@@ -91,7 +91,7 @@ def run(command: Command, reporter: Reporter) -> None:
 
 def _load(command: Command, reporter: Reporter) -> "Material":
     recipe = command.recipe
-    resolve_visibly(recipe.base)  # a conversion has its own bar, which no spinner may stand next to
+    resolve_visibly(recipe.base)  # a conversion has its own progress bar, which must not be shown next to a spinner
     with reporter.stage("loading the base and reading the data"):
         from headmix_adapters.machine.threads import limit_threads
         from headmix_adapters.train.prepare import load_material

@@ -1,12 +1,12 @@
-"""What can go wrong before or during training, each with a message for the person who wrote the recipe."""
+"""Errors before or during training, each with a message for the person who wrote the recipe."""
 
 
 class TrainError(Exception):
-    """Training cannot go on; the root of this package's errors."""
+    """Training cannot continue; the base class of this package's errors."""
 
 
 class RecipeError(TrainError):
-    """The recipe is not understood or contradicts itself; the message names the key."""
+    """The recipe is invalid or contradicts itself; the message names the key."""
 
 
 class DataError(TrainError):
@@ -14,7 +14,7 @@ class DataError(TrainError):
 
 
 class TargetError(TrainError):
-    """The artifact cannot be written where it is to go; nothing has been computed or replaced."""
+    """The artifact cannot be written to its path; nothing has been computed or replaced."""
 
 
 class Interrupted(TrainError):

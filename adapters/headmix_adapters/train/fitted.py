@@ -1,6 +1,6 @@
-"""What training ended with, and its file, so that a run that stops before its artifact is written goes on from there.
+"""The result of training, and its file, so that a run stopped before its artifact is written can continue from there.
 
-A Trainer that is resumed at its last step takes another one; a finished training is therefore never resumed.
+A Trainer resumed at its last step takes one more step, so finished training is never resumed.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _KEY = "fit"
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The adapter's tensors, the optimizer steps done and the held-out scores by epoch."""
+    """The adapter's tensors, the number of optimizer steps, and the held-out scores by epoch."""
 
     tensors: dict[str, Tensor]
     steps: int
@@ -36,21 +36,21 @@ _NUMBERS = msgspec.json.Decoder(_Numbers)
 
 
 def save_fit(folder: Path, fitted: Fit) -> None:
-    """Write a finished training into a run's folder, whole or not at all."""
+    """Write the result of finished training to a run's folder, all or nothing."""
     numbers = msgspec.json.encode(_Numbers(fitted.steps, fitted.curve)).decode()
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in fitted.tensors.items()}
     write_durably(folder / _FILE, save(tensors, metadata={_KEY: numbers}))
 
 
 def load_fit(folder: Path) -> Fit | None:
-    """Return the finished training of a run's folder; None if it was not finished."""
+    """Return the result of finished training in a run's folder, or None if training did not finish."""
     path = folder / _FILE
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
             numbers = _NUMBERS.decode(file.metadata()[_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError):
         return None
     return Fit(tensors, numbers.steps, numbers.curve)

@@ -1,4 +1,4 @@
-"""What a recipe names, loaded: the base, its tokenizer, the encoded data files."""
+"""Loads what a recipe names: the base, its tokenizer, and the data files, encoded."""
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ _Load = Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]]
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A recipe's base and data. `model` has the precision the base is served in here; scores are taken with it."""
+    """A recipe's base and data. `model` is in the precision that serving uses on this machine; it is used for scores."""
 
     recipe: Recipe
     base: ResolvedBase
@@ -59,7 +59,7 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
     """Load base, tokenizer and data of a recipe; data paths are relative to `recipe_folder`.
 
     Raises:
-        RecipeError, DataError, BaseError: with the place of the fault.
+        RecipeError, DataError, BaseError: the message says where the fault is.
     """
     base = resolve_base(recipe.base)
     if recipe.task == "generation" and not base_family(base).generates:
@@ -94,14 +94,14 @@ def _read_text(base: ResolvedBase) -> BaseText:
 
 
 def precision(name: Precision) -> torch.dtype:
-    """Return the precision a recipe asks for; auto is how the base is served: bfloat16 on a GPU, float32 on a CPU."""
+    """Return the precision for a recipe; `auto` means as served: bfloat16 on a GPU, float32 on a CPU."""
     if name == "auto":
         name = "bfloat16" if torch.cuda.is_available() else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def base_family(base: ResolvedBase) -> Family:
-    """Return what is known of the base's family.
+    """Return the base's family.
 
     Raises:
         BaseError: adapters cannot be trained on it.
@@ -113,16 +113,16 @@ def base_family(base: ResolvedBase) -> Family:
 
 
 def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a base's weights onto the GPU if there is one; of an encoder the layers alone.
+    """Load a base's weights, onto the GPU if there is one; for an encoder, only the layers.
 
     Raises:
         BaseError: the folder lacks weights the model needs.
     """
-    # On a CPU in bfloat16 the fused attention's backward pass is slow: 19 percent of a training step saved without it.
+    # In bfloat16 on a CPU the fused attention's backward pass is slow: without it a step takes 19 percent less time.
     plain = dtype == torch.bfloat16 and not torch.cuda.is_available()
     generates = base_family(base).generates
     classes = cast("_Classes", MODEL_FOR_CAUSAL_LM_MAPPING if generates else MODEL_MAPPING)
-    # Given a folder, transformers chooses its files itself and attaches an adapter that lies among them.
+    # Given a folder, transformers picks the files itself and attaches any adapter it finds among them.
     files = weight_files(base.folder)
     with _quiet_loading(), _loading(base):
         config = AutoConfig.from_pretrained(base.folder)
@@ -139,7 +139,7 @@ def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
         )
     if missing := sorted(report["missing_keys"]):
         raise BaseError(f"{base.folder} lacks weights: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}")
-    # Called on the class: transformers wraps `to` in a decorator whose type no checker can follow.
+    # Called on the class: transformers wraps `to` in a decorator that type checkers cannot follow.
     nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
     nn.Module.eval(model)
     return model
@@ -147,7 +147,7 @@ def load_model(base: ResolvedBase, dtype: torch.dtype) -> PreTrainedModel:
 
 @contextmanager
 def _loading(base: ResolvedBase) -> Iterator[None]:
-    """Turn whatever transformers raises about a folder they cannot load into one kind of error."""
+    """Turn whatever transformers raises for a folder it cannot load into one kind of error."""
     try:
         yield
     except Exception as error:
@@ -157,7 +157,7 @@ def _loading(base: ResolvedBase) -> Iterator[None]:
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Keep transformers from listing the weights of heads and poolers that are not used here, and from its own bar."""
+    """Keep transformers from listing weights of unused heads and poolers, and from showing its own progress bar."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # no types there
@@ -170,7 +170,7 @@ def _quiet_loading() -> Iterator[None]:
 
 
 def _read(files: Mapping[str, Path], recipe: Recipe) -> dict[str, list[Row]]:
-    """Return the rows to learn and to hold out: of two files, or of one that is split."""
+    """Return the rows to learn and to hold out: from two files, or from one that is split."""
     if recipe.data.eval is not None:
         return {name: read_rows(path) for name, path in files.items()}
     train, held_out = split_rows(read_rows(files["train"]), recipe.data.eval_share, recipe.training.seed)

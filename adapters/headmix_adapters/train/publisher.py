@@ -1,7 +1,7 @@
-"""How a finished adapter reaches a server: through the command that runs it; training knows no server.
+"""How a finished adapter reaches a server: through the command that runs training, which knows no server itself.
 
-The `headmix` command gives every command of another part its session as context object; this is what training asks of
-it. Run as `python -m headmix_adapters.train` there is none.
+The `headmix` command passes its session to plug-in commands as the context object; this is the part of the session that
+training uses. With `python -m headmix_adapters.train` there is no session.
 """
 
 from pathlib import Path
@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Publisher(Protocol):
-    """A way to a server. Its methods report what goes wrong by themselves, and then end the command (typer.Exit)."""
+    """A connection to a server. Its methods report errors themselves and then end the command (typer.Exit)."""
 
     def check_access(self) -> None:
-        """Make sure that a server answers and takes the key."""
+        """Make sure that the server responds and accepts the key."""
 
     def push_adapter(self, name: str, file: Path) -> str:
-        """Upload an artifact; return which version it became."""
+        """Upload an artifact and return the version it became."""

@@ -1,6 +1,6 @@
-"""One training run from a recipe's material to an artifact.
+"""One training run, from a recipe's loaded base and data to an artifact.
 
-Owns the order: score the base, train, write, verify, score the file; and when a run may start or go on.
+Owns the order (score the base, train, write, verify, score the file) and when a run may start or resume.
 """
 
 import time
@@ -28,12 +28,12 @@ from headmix_adapters.train.trainer import fit, training_arguments
 def train_adapter(
     material: Material, artifact: Path, *, resume: bool, reporter: Reporter, force: bool = False
 ) -> Result:
-    """Train the recipe's adapter and write it to `artifact`; `force` replaces one that is there.
+    """Train the recipe's adapter and write it to `artifact`; `force` replaces an existing one.
 
     Raises:
         Interrupted: Ctrl-C during training; `resume=True` continues.
         TargetError: an artifact or an unfinished run is in the way, or there is none to resume.
-        TrainError: training failed, or there are scores that are no numbers.
+        TrainError: training failed, or a score is not a number.
     """
     folder = RunFolder(artifact)
     folder.require_startable(resume=resume, force=force)
@@ -82,7 +82,7 @@ def _open_run(
 
 
 def _fit(material: Material, folder: RunFolder, checkpoint: Path | None, reporter: Reporter) -> Fit:
-    """Train on the base in the recipe's precision."""
+    """Train on the base, in the recipe's precision."""
     table = material.recipe.training
     dtype = precision(table.precision)
     base = material.model if material.model.dtype == dtype else load_model(material.base, dtype)
@@ -103,10 +103,10 @@ def _fit(material: Material, folder: RunFolder, checkpoint: Path | None, reporte
 
 
 def _training_examples(material: Material, model: AdaptedModel, reporter: Reporter) -> list[Example]:
-    """Return the examples, with the frozen layers' states where they would be computed more than once."""
+    """Return the examples, with the frozen layers' states if those would otherwise be computed more than once."""
     examples = material.train.examples
     if material.recipe.added_tokens:
-        # Their rows are learned, so nothing that is computed from them is frozen.
+        # The added tokens' rows are learned, so nothing computed from them is frozen.
         return examples
     base = model.model
     split = split_backbone(backbone_of(base), material.layers[0])

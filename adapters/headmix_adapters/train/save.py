@@ -1,4 +1,4 @@
-"""The end of a run: the artifact on disk, verified, its history and the file's own scores in its header."""
+"""The end of a run: the verified artifact on disk, with its history and the file's own scores in its header."""
 
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -23,8 +23,8 @@ from headmix_adapters.train.terminal.advice import advise
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run made: the artifact, its digest, its held-out scores, the base's and a linear classifier's (None: not
-    defined), and what is to be said of them.
+    """The result of a run: the artifact, its digest, its held-out scores, those of the base and of a linear classifier
+    (None: not defined), and remarks on them.
     """
 
     artifact: Path
@@ -41,7 +41,7 @@ def write_result(material: Material, artifact: Path, fitted: Fit, history: dict[
     """Write the file, score what was written (its weights are rounded), and write it again with the scores.
 
     Raises:
-        TrainError: a score is no number.
+        TrainError: a score is not a number.
     """
     draft = artifact.with_name(f".{artifact.name}.draft")
     artifact.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit
 
 
 def _recordable(training: dict[str, Any]) -> dict[str, Any]:
-    """Return what a header may hold of a run's history: a recipe of endless labels must not cost a trained adapter."""
+    """Return as much of a run's history as fits in a header: a recipe of endless labels must not cost an adapter."""
     for left_out in ((), ("recipe",), ("recipe", "data", "warnings")):
         rest = {name: value for name, value in training.items() if name not in left_out}
         if training_fault(rest, Limits()) is None:
@@ -91,11 +91,11 @@ def _recordable(training: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_record(material: Material, steps: int, seconds: float) -> dict[str, Any]:
-    """Return what the header tells of how the adapter came to be; `seconds` is this process's share of the training."""
+    """Return the header's record of how the adapter was trained; `seconds` is this process's share of the training."""
     data = {"train": material.train, "eval": material.eval}
     recipe = msgspec.to_builtins(material.recipe)
-    del recipe["examples"]  # the header has them where everybody looks for them
-    # By their names: what the recipe says may be paths on this machine, and the artifact travels.
+    del recipe["examples"]  # the header has fields of its own for these
+    # Only file names: the recipe may have paths on this machine, and the artifact is shared.
     files = {name: path.name for name, path in material.files.items() if recipe["data"].get(name)}
     return {
         "recipe": recipe | {"base": material.base.name, "data": recipe["data"] | files},

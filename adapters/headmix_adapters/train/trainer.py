@@ -1,7 +1,7 @@
 """transformers.Trainer with this project's batches, scores and reports, and a Ctrl-C that leaves a checkpoint.
 
-What is optimised, saved and loaded follows from the model it is given: an `AdaptedModel`'s only trainable parameters,
-and its only state, are the adapter's.
+What is optimised, saved and loaded follows from the model: the only trainable parameters of an `AdaptedModel`, and its
+only state, are the adapter's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -54,12 +54,12 @@ class AdapterTrainer(Trainer):
         self._lengths = [len(example.input_ids) for example in examples]
         self._scorer = scorer
         self._report = report
-        # It prints each log entry as a raw dict.
+        # This callback prints each log entry as a raw dict.
         self.remove_callback(PrinterCallback)
         self.add_callback(report)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the epoch's batches; Trainer sets the epoch and skips what a resumed run has done."""
+        """Return the epoch's batches; Trainer sets the epoch and skips what a resumed run has already done."""
         batches = LengthBatches(self._lengths, self.args.train_batch_size, self.args.seed)
         loader: DataLoader[Any] = DataLoader(self._dataset, batch_sampler=batches, collate_fn=self.data_collator)
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
@@ -68,7 +68,7 @@ class AdapterTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Tensor | Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Compute a batch's gradients; what it adds to the step's loss is reported."""
+        """Compute a batch's gradients and report its contribution to the step's loss."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._report.add(loss)
         return loss
@@ -87,7 +87,7 @@ class AdapterTrainer(Trainer):
 def training_arguments(table: TrainingTable, folder: Path, deciding: DecidingScore) -> TrainingArguments:
     """Return Trainer's arguments for a recipe's `[training]`.
 
-    Checkpoints go to `folder`; the newest is kept, and with early stopping the best, which training ends with.
+    Checkpoints go to `folder`; the newest is kept, and with early stopping also the best, which is the final result.
     """
     stops_early = table.early_stopping_patience is not None
     return TrainingArguments(
@@ -104,8 +104,8 @@ def training_arguments(table: TrainingTable, folder: Path, deciding: DecidingSco
         seed=table.seed,
         eval_strategy="epoch",
         save_strategy="epoch",
-        # Where Trainer knows a best checkpoint and the limit is one, its end deletes all others, an interrupted run's
-        # newest among them: so without early stopping there is no best, and with it there is room for two.
+        # If Trainer knows a best checkpoint and the limit is one, it deletes all others at the end, including an
+        # interrupted run's newest: so without early stopping there is no best, and with it the limit is two.
         save_total_limit=2 if stops_early else 1,
         load_best_model_at_end=stops_early,
         metric_for_best_model=f"{_SCORE}{deciding.name}" if stops_early else None,
@@ -129,13 +129,13 @@ def fit(
     checkpoint: Path | None = None,
     patience: int | None = None,
 ) -> Fit:
-    """Train, from a checkpoint where one is given.
+    """Train, from a checkpoint if one is given.
 
-    With `patience`, training ends after so many epochs without a better score; the best epoch's tensors are returned.
+    With `patience`, training ends after that many epochs without a better score, with the best epoch's tensors.
 
     Raises:
-        Interrupted: Ctrl-C; the checkpoint of the last step lies in the arguments' output folder.
-        TrainError: the loss, or a weight, is not a number any more; memory or disk did not suffice.
+        Interrupted: Ctrl-C; the last step's checkpoint is in the arguments' output folder.
+        TrainError: the loss or a weight is no longer a number, or memory or disk space ran out.
     """
     stop = StopAtStep()
     callbacks: list[TrainerCallback] = [stop]
@@ -167,7 +167,7 @@ def _explained() -> Iterator[None]:
 
 
 def _curve(history: Sequence[dict[str, float]]) -> tuple[Scores, ...]:
-    """Return the held-out scores of each epoch, a resumed run's earlier ones included."""
+    """Return the held-out scores of each epoch, including a resumed run's earlier ones."""
     entries = (
         {name.removeprefix(_SCORE): value for name, value in entry.items() if name.startswith(_SCORE)}
         for entry in history

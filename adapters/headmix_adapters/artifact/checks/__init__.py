@@ -1,1 +1,1 @@
-"""The rules an artifact is judged by."""
+"""The rules an artifact is verified against."""

@@ -1,6 +1,6 @@
-"""What a file is that is not safetensors, told by how it begins. Nothing of it is ever unpacked or parsed.
+"""Recognizes what a non-safetensors file is by its first bytes; never unpacks or parses it.
 
-Owns the signatures and the sentences. Whether a file is safetensors is `header`'s to say.
+Owns the signatures and the messages. `header` decides whether a file is safetensors.
 """
 
 SNIFFED_BYTES = 64
@@ -25,7 +25,7 @@ _TEXTS: tuple[tuple[bytes, str], ...] = (
 
 
 def foreign_file(start: bytes, size: int) -> str:
-    """Return the sentence for a file of `size` bytes that begins so and is not safetensors."""
+    """Return the message for a non-safetensors file of `size` bytes that begins with `start`."""
     if size == 0:
         return "the file is empty"
     for signature, kind in _SIGNATURES:

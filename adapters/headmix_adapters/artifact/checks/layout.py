@@ -1,4 +1,4 @@
-"""The names and shapes an artifact's tensors must have, checked against `sites`' table without reading a value."""
+"""The names and shapes an artifact's tensors must have, checked against the table in `sites` without reading values."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _OTHER_TENSORS = frozenset(
 
 
 def layer_of(name: str) -> int | None:
-    """Return the layer that a tensor adapts, or None if it is not a layer's."""
+    """Return the layer that a tensor adapts, or None if it belongs to no layer."""
     match = _LAYER_TENSOR.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -30,9 +30,9 @@ def term_of(name: str) -> str | None:
 
 
 def check_layout(config: AdapterConfig, tensors: Mapping[str, TensorEntry], faults: FaultList) -> None:
-    """Add a fault for every tensor that is unknown, extra, missing, misshapen or not of a float dtype.
+    """Add a fault for every tensor that is unknown, extra, missing, has the wrong shape or is not of a float dtype.
 
-    The config must have passed `rules.check_dimensions`: its ranks and sizes are believed.
+    The config must have passed `rules.check_dimensions`: its ranks and sizes are trusted here.
     """
     per_layer = layer_shapes(config)
     layers = {layer for name in tensors if (layer := layer_of(name)) is not None}

@@ -1,6 +1,6 @@
-"""What a config must satisfy beyond its types, the base it is meant for included. Reads no tensor.
+"""What a config must satisfy beyond its types, including the base it is meant for. Reads no tensor.
 
-Every fault names the field as it stands in the header's JSON.
+Every fault names the field as it appears in the header's JSON.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _MLP_SIZES = ("intermediate_size", "gated_mlp")
 
 
 def check_dimensions(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
-    """Add a fault for every rule broken by what decides the tensors' shapes: format, base sizes, terms and ranks."""
+    """Add a fault for every broken rule about what determines tensor shapes: format, base sizes, terms and ranks."""
     if config.format != FORMAT:
         faults.add(f"format: {config.format} is not supported, this version reads format {FORMAT}")
     _check_base_sizes(config.base, faults)
@@ -31,7 +31,7 @@ def check_dimensions(config: AdapterConfig, limits: Limits, faults: FaultList) -
 
 
 def check_meaning(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
-    """Add a fault for every rule broken by the rest: method and task against the parts present, words, metadata."""
+    """Add a fault for every other broken rule: method and task versus the parts present, labels, tokens, metadata."""
     sites = config.sites.present()
     for name, site in sites.items():
         if config.method == "lora" and site.head is not None:
@@ -53,12 +53,12 @@ def check_meaning(config: AdapterConfig, limits: Limits, faults: FaultList) -> N
 def check_base(config: AdapterConfig, base: BaseShape, *, allow_base_mismatch: bool, faults: FaultList) -> None:
     """Add a fault for every difference between the base the artifact was made for and the one given.
 
-    The name is not compared: the same model has different names in different places.
+    The name is not compared: the same model goes by different names in different places.
     """
     own = config.base
     if own.model_type != base.model_type:
         faults.add(f"base.model_type: the artifact is for {quoted(own.model_type)}, this base is {base.model_type}")
-    # An adapter that leaves the MLP alone fits whatever its width, and need not even tell it.
+    # An adapter that leaves the MLP alone fits any MLP width and need not state one.
     for field in _SIZES + (_MLP_SIZES if config.sites.adapts_mlp() else ()):
         if getattr(own, field) != getattr(base, field):
             faults.add(f"base.{field}: the artifact is for {getattr(own, field)}, this base has {getattr(base, field)}")
@@ -70,7 +70,7 @@ def check_base(config: AdapterConfig, base: BaseShape, *, allow_base_mismatch: b
 
 
 def check_examples(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
-    """Add a fault for every example that is too long, steers a terminal, or cannot be asked of the adapter."""
+    """Add a fault for every example that is too long, has control characters, or does not suit the adapter's task."""
     if len(config.examples) > limits.max_examples:
         faults.add(f"examples: {len(config.examples)} are more than the limit of {limits.max_examples}")
         return
@@ -128,7 +128,7 @@ def _check_site(name: str, site: SiteConfig, limits: Limits, faults: FaultList) 
 def _check_term(where: str, rank: int, scale: float, limits: Limits, faults: FaultList) -> None:
     if not 1 <= rank <= limits.max_rank:
         faults.add(f"{where}.rank: {rank} is not between 1 and {limits.max_rank}")
-    # As float32, which the server computes with: there 1e300 is infinite, and 1e-40 counts as 0.
+    # Checked as float32, which the server computes in: there 1e300 is infinite, and 1e-40 counts as 0.
     if not FLOAT32_SMALLEST <= abs(scale) <= FLOAT32_MAX:
         faults.add(f"{where}.scale: {scale:g} is not a finite number other than 0 in float32")
 
@@ -144,7 +144,7 @@ def _check_classifier(classifier: ClassifierConfig, limits: Limits, faults: Faul
         faults.add(f"{where}: at least 1 is needed")
     _check_words(where, classifier.labels, limits.max_labels, limits, faults)
     for index, label in enumerate(classifier.labels[: limits.max_labels]):
-        # People read labels in answers and lists; added tokens are the model's, and may hold a line end.
+        # People read labels in answers and lists; added tokens are for the model and may contain line breaks.
         if printable(label) != label:
             faults.add(f"{where}[{index}]: {quoted(label)} holds control characters")
 
@@ -160,7 +160,7 @@ def _check_pad_token(classifier: ClassifierConfig, vocab_size: int, faults: Faul
 
 
 def _check_words(where: str, words: Sequence[str], most: int, limits: Limits, faults: FaultList) -> None:
-    """Labels and added tokens alike: bounded in number and length, not empty, each once."""
+    """Check labels or added tokens: bounded in number and length, not empty, no duplicates."""
     if len(words) > most:
         faults.add(f"{where}: {len(words)} are more than the limit of {most}")
         return

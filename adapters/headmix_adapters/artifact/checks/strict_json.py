@@ -1,6 +1,6 @@
-"""JSON that two readers cannot understand differently: no duplicate keys, no NaN, no lone surrogates, bounded depth.
+"""JSON that every reader understands the same way: no duplicate keys, no NaN, no lone surrogates, bounded depth.
 
-Owns the parsing only; what the values mean is the caller's.
+Owns the parsing only; the caller interprets the values.
 """
 
 import json
@@ -11,11 +11,11 @@ def parse_strict(data: bytes) -> object:
     """Parse UTF-8 JSON text.
 
     Raises:
-        ValueError: the text is not JSON, or JSON that readers may disagree on; the message says what and where.
+        ValueError: the text is not JSON, or readers may interpret it differently; the message says what and where.
     """
     try:
         value: object = json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-        # An escaped lone surrogate parses, but can be neither printed nor stored.
+        # An escaped lone surrogate parses but can be neither printed nor stored.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -1,7 +1,7 @@
-"""The numbers in an artifact: read once, in chunks of bounded memory, judged with numpy as the float32 they become.
+"""The numbers in an artifact: read once in chunks of bounded size and checked with numpy as the float32 they become.
 
-Owns non-finite values and the zero-effect rule. Reads the file rather than mapping it, so that a file that shrinks
-meanwhile is a fault and not a dead process.
+Owns the check for non-finite values and the zero-effect rule. Reads the file rather than mapping it, so that a file
+that shrinks in the meantime is a fault and not a dead process.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _BF16_MAGNITUDE = np.uint16(0x7FFF)
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """What one tensor holds: how many values are not finite in float32, and the largest magnitude of the others."""
+    """What a tensor contains: how many values are not finite in float32, and the largest magnitude of the others."""
 
     not_finite: int
     largest: float
@@ -34,8 +34,8 @@ def check_values(
 ) -> None:
     """Add a fault for every tensor with a NaN, an infinity or a value beyond float32, and one for zero effect.
 
-    `scales` has the factor of each term (`q.head`), which multiplies its B and bias. Zero effect is only judged where
-    nothing else is wrong: with a missing or misnamed tensor it cannot be known.
+    `scales` has the factor of each term (`q.head`), which multiplies its B and bias. Zero effect is only checked if
+    nothing else is wrong: with a missing or misnamed tensor it cannot be determined.
     """
     nonzero: set[str] = set()
     for name, entry in tensors.items():
@@ -53,14 +53,14 @@ def check_values(
 
 
 def _scale(name: str, scales: Mapping[str, float]) -> float:
-    """Return the magnitude of the factor that a tensor's values get; of one that is refused anyway, 1."""
+    """Return the magnitude of the factor applied to a tensor's values, or 1 if that factor is refused elsewhere."""
     term = term_of(name)
     scale = 1.0 if term is None or name.endswith(".A") else abs(scales.get(term, 1.0))
     return scale if FLOAT32_SMALLEST <= scale <= FLOAT32_MAX else 1.0
 
 
 def _has_effect(name: str, nonzero: set[str]) -> bool:
-    """Whether this non-zero tensor alone, or a B with its A, changes the base's answer."""
+    """Return whether this non-zero tensor, alone or as a B together with its A, changes the base's answer."""
     if name in ("classifier.out_proj.weight", "added_tokens.embedding"):
         return True
     prefix, _, tensor = name.rpartition(".")
@@ -94,7 +94,7 @@ def _judge(data: bytes, dtype: str) -> _Scan:
     else:
         values = np.frombuffer(data, dtype="<f2" if dtype == "F16" else "<f4").astype(np.float32, copy=False)
     magnitudes = np.abs(values)
-    # Compared this way round, a NaN counts too.
+    # `<=` is false for NaN, so NaNs count as not finite too.
     finite = magnitudes <= FLOAT32_MAX
     return _Scan(_count(~finite), float(magnitudes[finite].max(initial=0)))
 

@@ -1,1 +1,1 @@
-"""GGUF files: converted once to a folder."""
+"""GGUF files, each converted once to a model folder."""

@@ -1,6 +1,6 @@
-"""A GGUF file's conversion, waited for: the converter runs in its own process and tells how far it has come.
+"""Runs a GGUF file's conversion in its own process and waits for it, passing on its progress.
 
-Owns that process's life. What it does is `convert_gguf`'s.
+Owns that process's lifetime. The conversion itself is in `convert`.
 """
 
 import subprocess
@@ -20,14 +20,14 @@ OnProgress = Callable[[ConversionProgress], None]
 
 
 def run_conversion(gguf: Path, folder: Path, on_progress: OnProgress) -> None:
-    """Convert `gguf` into `folder`; `on_progress` is called every fifth of a second, and what it raises ends it.
+    """Convert `gguf` into `folder`; `on_progress` is called five times a second and ends the conversion by raising.
 
     Raises:
-        BaseError: it cannot be converted.
+        BaseError: the file cannot be converted.
     """
     command = [sys.executable, "-m", "headmix_adapters.base.gguf.convert", str(gguf.resolve()), str(folder)]
     with tempfile.TemporaryFile() as complaints:
-        # A session of its own: the waiting process handles a terminal's Ctrl-C.
+        # In its own session, so that a terminal's Ctrl-C reaches only the waiting process, which handles it.
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -42,7 +42,7 @@ def run_conversion(gguf: Path, folder: Path, on_progress: OnProgress) -> None:
 
 
 def _wait(process: "subprocess.Popen[str]", progress: ConversionProgress, on_progress: OnProgress) -> int:
-    """Hand on what the process tells until it has ended, and end it if that fails; return its exit status."""
+    """Pass on the process's progress until it exits, and end it if that fails; return its exit status."""
     told = [progress]
     reader = threading.Thread(target=_read, args=(process.stdout, told), daemon=True)
     reader.start()

@@ -1,6 +1,6 @@
-"""How far a conversion has come: what the converting process writes and the one that waits for it reads.
+"""A conversion's progress, as the converting process writes it and the waiting process reads it.
 
-A line of JSON for each step, on standard output. Knows neither GGUF nor processes.
+One line of JSON per step, on standard output. Knows neither GGUF nor processes.
 """
 
 import msgspec
@@ -12,11 +12,11 @@ STAGES = (
     ("converting the tokenizer", 0.8),
     ("writing the folder", 0.9),
 )
-"""What is done in which order, and the share of the time that has passed when it begins (measured on SmolLM2-135M)."""
+"""The stages in order, and the share of the total time that has passed when each begins (measured on SmolLM2-135M)."""
 
 
 class ConversionProgress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The stage a conversion of `file` is in, and how much of the whole is done, from 0 to 1."""
+    """The current stage of the conversion of `file`, and how much of the whole is done, from 0 to 1."""
 
     file: str
     stage: str
@@ -43,7 +43,7 @@ def encode_progress(progress: ConversionProgress) -> str:
 
 
 def decode_progress(line: str) -> ConversionProgress | None:
-    """Return the progress a line tells, or None for any other line: libraries print what they like."""
+    """Return the progress in a line, or None for any other line: libraries may print to standard output too."""
     try:
         return _PROGRESS.decode(line)
     except msgspec.DecodeError:

@@ -1,8 +1,8 @@
 """GGUF to a safetensors model folder: `python -m headmix_adapters.base.gguf.convert GGUF OUT`.
 
-Owns the conversion, run in a process of its own because it loads torch and transformers. The folder appears under
+Owns the conversion, which runs in its own process because it loads torch and transformers. The folder appears under
 its name only when it is complete and on disk; of several concurrent converters one works and the others wait for it.
-The process ends when its standard input does, so one whose parent is gone does not work on.
+The process exits when its standard input is closed, so that it does not outlive its parent.
 """
 
 import json
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# GGUF names the rule that splits text before BPE; transformers ignores it. These names mean one token a digit.
+# GGUF names the rule that splits text before BPE; transformers ignores it. These names mean one token per digit.
 DIGIT_SPLITTING = frozenset({"smollm", "starcoder", "refact", "command-r"})
 
 ORPHANED = 5
@@ -36,7 +36,7 @@ OnProgress = Callable[[ConversionProgress], None]
 def convert(gguf: Path, out: Path, on_progress: OnProgress = lambda _: None) -> None:
     """Write `out` from a GGUF file: config.json, generation_config.json, float32 model.safetensors, the tokenizer.
 
-    Does nothing where `out` exists.
+    Does nothing if `out` exists.
 
     Raises:
         OSError, ValueError: the file is not readable, or its conversion would not be the same model.
@@ -46,7 +46,7 @@ def convert(gguf: Path, out: Path, on_progress: OnProgress = lambda _: None) -> 
         if out.exists():
             return
         temporary = out.with_name(f".{out.name}.tmp")
-        # Holding the lock, a folder of this name can only be what a killed converter left.
+        # While we hold the lock, a folder of this name can only be what a killed converter left behind.
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir()
@@ -100,7 +100,7 @@ def _save_model(model: "PreTrainedModel", folder: Path) -> None:
 
 
 def _untied(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Return every tensor once: of tensors that share memory (a tied head) the first name stays."""
+    """Return every tensor once: of tensors that share memory (a tied head), keep the first name."""
     unique: dict[int, str] = {}
     for name, tensor in state.items():
         unique.setdefault(tensor.data_ptr(), name)
@@ -129,7 +129,7 @@ def _pre_tokenizer_name(reader: "GGUFReader") -> str | None:
 
 
 def main() -> None:
-    """Run the conversion that the two command-line arguments ask for."""
+    """Run the conversion given by the two command-line arguments."""
     if len(sys.argv) != 3:
         sys.exit("usage: python -m headmix_adapters.base.gguf.convert GGUF OUT")
     threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
@@ -141,7 +141,7 @@ def main() -> None:
 
 
 def _exit_with_parent() -> None:
-    """Read standard input to its end, which comes when the process that waits for the conversion is gone."""
+    """Read standard input to its end, which comes when the process waiting for the conversion is gone, then exit."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os._exit(ORPHANED)

@@ -1,7 +1,7 @@
-"""What a GGUF file may hold for its conversion to be the same model.
+"""What a GGUF file may contain for its conversion to be the same model.
 
-transformers reads more architectures than are served, and leaves out what it does not know of a Llama's file: scaled
-rotary frequencies and experts would be lost without a word. Such files are refused here.
+transformers reads more architectures than headmix serves, and drops what it does not know in a Llama's file: scaled
+rotary frequencies and experts would be lost silently. Such files are refused here.
 """
 
 from gguf import GGUFReader
@@ -16,7 +16,7 @@ def refuse_lossy(reader: GGUFReader) -> None:
     """Check that the conversion loses nothing.
 
     Raises:
-        ValueError: it would; the message says what.
+        ValueError: it would lose something; the message says what.
     """
     architecture = _field(reader, "general.architecture")
     if architecture not in ARCHITECTURES:

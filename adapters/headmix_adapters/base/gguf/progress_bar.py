@@ -1,4 +1,4 @@
-"""A conversion's progress for a person at a terminal: one line with a bar and the time that is left."""
+"""A conversion's progress on a terminal: one line with a bar and the time left."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from headmix_adapters.printable import printable
 
 
 class TimeLeft(ProgressColumn):
-    """The time that is left if all goes on at the pace so far, which the shares of the stages make about even."""
+    """The time left at the pace so far; the stages are weighted so that this pace is roughly constant."""
 
     def render(self, task: Task) -> Text:
-        """Return the words for a task; none before its first stage is done."""
+        """Return the text for a task, empty until its first stage is done."""
         if not task.completed or task.elapsed is None or not task.total:
             return Text()
         left = task.elapsed * (task.total - task.completed) / task.completed
@@ -27,7 +27,7 @@ class TimeLeft(ProgressColumn):
 
 @contextmanager
 def conversion_bar(console: Console) -> Iterator[OnProgress]:
-    """Give what draws a conversion's progress; nothing is drawn before there is some, or where nobody looks."""
+    """Yield the callback that draws a conversion's progress, from its first report on and only on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), TimeElapsedColumn(), TimeLeft())
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task("", total=1.0, start=False)
@@ -47,6 +47,6 @@ def conversion_bar(console: Console) -> Iterator[OnProgress]:
 
 
 def resolve_visibly(name: str) -> ResolvedBase:
-    """Resolve a base as `resolve_base` does, with a bar on standard error where that is a terminal."""
+    """Resolve a base as `resolve_base` does, with a progress bar on standard error if that is a terminal."""
     with conversion_bar(Console(stderr=True)) as on_progress:
         return resolve_base(name, on_progress=on_progress)

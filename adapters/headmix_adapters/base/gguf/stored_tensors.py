@@ -1,9 +1,9 @@
-"""A GGUF file's matrices as they are stored, under the names and in the row order of its converted folder.
+"""A GGUF file's matrices as stored, under the names and in the row order of its converted folder.
 
-They are found by content: a tensor is kept for a matrix of the folder only where its rows, unpacked, are that matrix
+Tensors are matched by content: one is kept for a matrix of the folder only if its rows, unpacked, equal that matrix
 bit for bit, in whatever order the conversion left them. So nothing here depends on how names are mapped, and a folder
-converted by an older release gets its blocks too. They are kept in their own file in that folder, which is no
-part of the base's fingerprint; where it cannot be written, they are read anew each time. Loads no torch.
+converted by an older release gets its blocks too. They are kept in their own file in that folder, which is not part
+of the base's fingerprint; if it cannot be written, they are read again each time. Does not load torch.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from headmix_adapters.base.weight_files import SINGLE
 
 FILE = "stored_tensors.safetensors"
 VERSION = "1"
-"""Raised when the file holds something else for the same input."""
+"""Increment when the file's content for the same input changes."""
 
 _VERSION_KEY = "version"
 _MATRIX = 2
@@ -38,14 +38,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredTensor:
-    """A matrix: `rows` are its outputs' bytes [out, bytes of a row], `kind` is GGUF's name for what they hold."""
+    """A matrix: `rows` [out, bytes per row] are its stored bytes, one row per output; `kind` is GGUF's type name."""
 
     kind: str
     rows: Bytes
 
 
 def read_stored_tensors(gguf: Path, folder: Path) -> dict[str, StoredTensor]:
-    """Return the matrices of `folder` that `gguf`, of which it was converted, stores; finds them once for each folder.
+    """Return the matrices of `folder` as stored in `gguf`, from which it was converted; matched once per folder.
 
     Raises:
         OSError, ValueError: the GGUF file or the folder cannot be read.
@@ -88,7 +88,7 @@ def find_stored_tensors(gguf: Path, folder: Path) -> dict[str, StoredTensor]:
 
 
 def _map_matrices(path: Path) -> Iterator[tuple[str, Floats]]:
-    """Yield the float32 matrices of a safetensors file by name; memory is taken only where they are read."""
+    """Yield the float32 matrices of a safetensors file by name, memory-mapped: only what is read takes memory."""
     with path.open("rb") as file:
         entries = read_header(file, max_bytes=LARGEST_HEADER).tensors.values()
     for entry in entries:
@@ -101,7 +101,7 @@ def _digest(row: Floats) -> bytes:
 
 
 def _read(path: Path) -> dict[str, StoredTensor] | None:
-    """Return what the file holds; None if there is none, or one that another release wrote."""
+    """Return what the file contains, or None if it is missing or was written by another release."""
     if not path.is_file():
         return None
     try:
@@ -115,7 +115,7 @@ def _read(path: Path) -> dict[str, StoredTensor] | None:
 
 
 def _write(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
-    """Write the file whole or not at all."""
+    """Write the file, all or nothing."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     kinds = {name: tensor.kind for name, tensor in tensors.items()}
     try:

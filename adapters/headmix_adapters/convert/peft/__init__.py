@@ -1,1 +1,1 @@
-"""PEFT's LoRA folders, in and out."""
+"""Import and export of PEFT's LoRA folders."""

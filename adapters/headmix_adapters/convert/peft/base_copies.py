@@ -1,6 +1,6 @@
-"""Tensors of the base that lie next to an adapter's: copies that change nothing, or retrained ones that are refused.
+"""Base tensors stored next to an adapter's: accepted as unchanged copies, refused if they were retrained.
 
-PEFT saves the vocabulary's embeddings where it thinks they were changed, other tools whole state dicts.
+PEFT saves the vocabulary's embeddings if it thinks they were changed; other tools save whole state dicts.
 """
 
 import re
@@ -16,7 +16,7 @@ _WRAPPERS = re.compile(r"\A(?:(?:model|language_model)\.)+(?=\w+\.)")
 
 
 def is_base_copy(name: str, tensor: Tensor, checkpoint: BaseCheckpoint) -> bool:
-    """Whether a tensor next to an adapter's is the base's own, value by value."""
+    """Return whether a tensor next to an adapter's equals the base's own, value by value."""
     own = bare_name(_WRAPPERS.sub("", name.replace(".base_layer.", ".")))
     candidates = (own, *_EMBEDDINGS) if own == _HEAD else (own,)  # a tied head is stored as the embeddings alone
     found = next((candidate for candidate in candidates if candidate in checkpoint), None)

@@ -1,6 +1,6 @@
-"""A PEFT LoRA's adapter_config.json: understood in full or refused by field.
+"""A PEFT LoRA's adapter_config.json: understood in full, or refused with the field's name.
 
-Owns what the fields mean; how patterns match is `module_patterns`'. Reads no tensor and does not need PEFT.
+Owns what the fields mean; `module_patterns` matches patterns. Reads no tensor and does not need PEFT.
 """
 
 import json
@@ -18,7 +18,7 @@ from headmix_adapters.convert.peft.module_patterns import ModulePatterns
 T = TypeVar("T")
 
 FILE = "adapter_config.json"
-# A decoder's LoRA computes the same when it was saved as one of an encoder-decoder.
+# A decoder's LoRA computes the same if it was saved as an encoder-decoder's.
 GENERATION_TASKS = (None, "CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM")
 CLASSIFICATION_TASK = "SEQ_CLS"
 
@@ -26,14 +26,14 @@ _READ = frozenset(
     {"peft_type", "task_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias"}
     | {"init_lora_weights"}
 )
-# What the tensors themselves tell, what acts in training only, and bookkeeping.
+# What the tensors themselves show, what only affects training, and bookkeeping.
 _WITHOUT_EFFECT = frozenset(
     {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias"}
     | {"lora_dropout", "fan_in_fan_out", "inference_mode", "eva_config", "ensure_weight_tying", "qalora_group_size"}
     | {"base_model_name_or_path", "revision", "auto_mapping", "runtime_config", "megatron_config", "megatron_core"}
-    # Settings of initialisations, which `init_lora_weights` would have to name to begin with.
+    # Settings of initialisations; they have no effect unless `init_lora_weights` names that initialisation.
     | {"loftq_config", "corda_config", "lora_ga_config"}
-    # What other tools write next to PEFT's own fields; every `..._version` is one too.
+    # Fields that other tools add to PEFT's own; so is every `..._version`.
     | {"model_type", "architectures", "torch_dtype", "dtype", "lora_dtype", "tuner_backend", "unsloth_fixed"}
     | {"lorap_lr_ratio", "lorap_emb_lr", "merge_weights", "trust_remote_code", "_name_or_path", "created_by"}
 )
@@ -46,13 +46,13 @@ _REASONS = {
     "alora_invocation_tokens": "an activated LoRA acts on some tokens only",
     "layer_replication": "replicated layers make another base",
 }
-# These change the base's own weights when training begins, so that the adapter fits the changed base alone.
+# These change the base's own weights when training begins, so the adapter only fits the changed base.
 _BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True, slots=True)
 class PeftLoraConfig:
-    """The fields of a LoRA that decide what it computes."""
+    """The fields of a LoRA that determine what it computes."""
 
     task_type: str | None
     rank: int
@@ -66,7 +66,7 @@ class PeftLoraConfig:
         return self.rank_pattern.value_of(module, self.rank)
 
     def scale_of(self, module: str) -> float:
-        """Return what multiplies B A x, and the bias of B, of a module."""
+        """Return the factor on B A x, and on the bias of B, of a module."""
         rank = self.rank_of(module)
         alpha = self.alpha_pattern.value_of(module, self.alpha)
         return alpha / (math.sqrt(rank) if self.rslora else rank)
@@ -76,7 +76,7 @@ def read_peft_config(folder: Path) -> PeftLoraConfig:
     """Read a folder's adapter_config.json.
 
     Raises:
-        ConvertError: it is missing, no LoRA, or asks for something that an artifact cannot express exactly.
+        ConvertError: it is missing, is not a LoRA's, or uses something that an artifact cannot express exactly.
     """
     try:
         fields = parse_strict((folder / FILE).read_bytes())
@@ -119,7 +119,7 @@ def _refuse_foreign(fields: Mapping[str, object]) -> None:
 
 
 def _upper(value: object) -> object:
-    """PEFT's own words are in capitals; tools that write the file by hand do not all know."""
+    """Return the value in upper case, as PEFT writes it; not all other tools that write the file do."""
     return value.upper() if isinstance(value, str) else value
 
 

@@ -1,6 +1,6 @@
 """An artifact as a PEFT LoRA folder: the exact LoRA with bias that it equals, at several times its size.
 
-Owns PEFT's file layout on the way out. The algebra is `dense`'s, module names are `families`'.
+Owns PEFT's file layout for export. The algebra is in `dense`, module names are in `families`.
 """
 
 import json
@@ -30,7 +30,7 @@ from headmix_adapters.sites import iter_terms, symbol_sizes
 
 @dataclass(frozen=True, slots=True)
 class _SavedHead:
-    """A classification head as PEFT's modules_to_save: tensors by name in the model, and the modules' names."""
+    """A classification head as PEFT's modules_to_save: tensors by their names in the model, and the modules' names."""
 
     tensors: dict[str, Tensor]
     modules: list[str]
@@ -42,11 +42,11 @@ def export_peft_lora(
     """Write adapter_config.json and adapter_model.safetensors (float32) into a folder.
 
     Returns:
-        Notes for the user who loads it, one sentence each.
+        Notes for the user who loads the folder, one sentence each.
 
     Raises:
-        ArtifactError: the file is no artifact for this base.
-        ConvertError: it holds something a PEFT LoRA cannot express exactly.
+        ArtifactError: the file is not an artifact for this base.
+        ConvertError: it contains something a PEFT LoRA cannot express exactly.
         OSError: the folder cannot be written.
     """
     artifact = verify_artifact(path, base=base.shape, allow_base_mismatch=allow_base_mismatch)
@@ -72,7 +72,7 @@ def export_peft_lora(
 
 
 def _notes(config: AdapterConfig, base: ResolvedBase) -> tuple[str, ...]:
-    """Return which token the head reads where the base's config says another: PEFT's files have no place for it."""
+    """Return a note if the head reads another token than the base's config says: PEFT's files have no field for it."""
     if config.classifier is None or config.classifier.pooling != "last":
         return ()
     own = None if config.classifier.pad_token is UNSET else config.classifier.pad_token
@@ -148,7 +148,7 @@ def _key_projection(
 
 
 def _model_prefix(config: AdapterConfig) -> str:
-    """Return what the task's model class puts before its backbone; a bare encoder has nothing."""
+    """Return the prefix that the task's model class puts before its backbone; empty for a bare encoder."""
     family = family_of(config.base.model_type)
     return family.prefix if family.generates or config.task == "classification" else ""
 
@@ -185,7 +185,7 @@ def _require(classifier: ClassifierConfig, pooling: str, kind: str, model_type: 
 def _adapter_config(
     config: AdapterConfig, loras: Mapping[str, DenseLora], head: _SavedHead, base_name: str, *, lora_bias: bool
 ) -> dict[str, object]:
-    """Every module has its own rank, and alpha equal to it: the scale is 1."""
+    """Return adapter_config.json's content: every module has its own rank and an equal alpha, so the scale is 1."""
     ranks = {re.escape(module): lora.rank for module, lora in loras.items()}
     family = family_of(config.base.model_type)
     task = "SEQ_CLS" if config.classifier is not None else "CAUSAL_LM" if family.generates else "FEATURE_EXTRACTION"

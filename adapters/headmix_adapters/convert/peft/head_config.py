@@ -1,6 +1,6 @@
-"""What a model's config says of a classification head that PEFT does not save: which token it reads, and its labels.
+"""The part of a classification head that PEFT does not save, from the model's config: which token it reads, its labels.
 
-Read with transformers, whose defaults differ between families; so it is what transformers' own classifier would read.
+Read with transformers, whose defaults differ by family, so that it is what transformers' own classifier would use.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ _PROBLEMS: dict[str | None, Problem] = {
 
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
-    """`pad_token` is the id that a decoder's head looks past at the end of a text; None if it reads the last token.
+    """`pad_token` is the id that a decoder's head skips at the end of a text; None if it reads the last token.
 
-    `problem` is None if the config does not say, `labels` are in the order of the scores.
+    `problem` is None if the config does not say; `labels` are in the order of the scores.
     """
 
     pad_token: int | None = None
@@ -31,15 +31,15 @@ class HeadConfig:
     labels: tuple[str, ...] = ()
 
     def labels_of(self, count: int) -> tuple[str, ...]:
-        """Return the names of `count` labels: transformers drops names of another number."""
+        """Return the names of `count` labels; like transformers, ignore the config's names if their number differs."""
         return self.labels if len(self.labels) == count else tuple(f"LABEL_{index}" for index in range(count))
 
 
 def read_head_config(base_folder: Path, adapter_folder: Path | None = None) -> HeadConfig:
-    """Read the config of the model in training where the adapter's folder has it, else the base's.
+    """Read the trained model's config if the adapter's folder has it, else the base's.
 
     Raises:
-        ConvertError: the adapter's folder has the config of another kind of model.
+        ConvertError: the config in the adapter's folder is for another model type.
     """
     config = AutoConfig.from_pretrained(base_folder)
     if adapter_folder is not None and (adapter_folder / _CONFIG).is_file():
@@ -56,6 +56,6 @@ def read_head_config(base_folder: Path, adapter_folder: Path | None = None) -> H
 
 
 def _pad_token(config: PretrainedConfig) -> int | None:
-    """Return the padding token; one that no text can hold is none."""
+    """Return the padding token, or None if it is not in the vocabulary and so cannot occur in a text."""
     token, size = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", 0)
     return token if isinstance(token, int) and 0 <= token < size else None

@@ -1,6 +1,6 @@
 """Classification heads of foreign adapters: where transformers' classifiers keep them, and the artifact's names.
 
-Owns the three shapes transformers has: `score` on the last token that is no padding (decoders), the pooler and
+Owns the three layouts transformers has: `score` on the last token that is not padding (decoders), the pooler and
 `classifier` (BERT), `classifier.dense` and `classifier.out_proj` on the first token (RoBERTa).
 """
 
@@ -25,10 +25,10 @@ _POOLERS = ("bert.pooler.dense", "pooler.dense")
 
 @dataclass(frozen=True, slots=True)
 class HeadWish:
-    """What a person says of the labels' names and the kind of problem, and what the model's `config` says of the head.
+    """The label names and the kind of problem as the user gave them, and the head as the model's `config` describes it.
 
-    A person's word counts; without any, labels are LABEL_0, LABEL_1, ..., and the problem is regression for one label,
-    one label of several otherwise, as in transformers.
+    What the user gave takes precedence; otherwise labels are LABEL_0, LABEL_1, ..., and the problem is regression for
+    one label and single-label classification for several, as in transformers.
     """
 
     labels: tuple[str, ...] | None = None
@@ -51,7 +51,7 @@ def peft_head(
     `pooler` is the LoRA on BERT's pooler, which its classifier reads; it is added to the pooler's own weights.
 
     Raises:
-        ConvertError: a tensor of it is missing or misshapen, or the labels wished for are not as many.
+        ConvertError: a tensor of it is missing or has the wrong shape, or the number of given labels differs.
     """
     layout = _layout(base)
     if layout == "dense":
@@ -72,7 +72,7 @@ def peft_head(
 
 
 def roberta_head(saved: Mapping[str, Tensor], base: BaseShape, wish: HeadWish) -> Head:
-    """Return RoBERTa's own classification head, whose names are the artifact's; raises as `peft_head` does."""
+    """Return RoBERTa's own classification head, whose names are the artifact's; raises what `peft_head` raises."""
     found = {name: saved[name] for name in ROBERTA_NAMES if name in saved}
     if not found:
         return None, {}, frozenset()
@@ -82,7 +82,7 @@ def roberta_head(saved: Mapping[str, Tensor], base: BaseShape, wish: HeadWish) -
 
 
 def _bert_head(saved: Mapping[str, Tensor], base: BaseShape, checkpoint: BaseCheckpoint, wish: HeadWish) -> Head:
-    """The classifier reads the pooler, tanh(dense(first token)): the adapter's own if it saved one, or the base's."""
+    """Return BERT's head and the pooler it reads, tanh(dense(first token)): the adapter's if saved, or the base's."""
     if "classifier.weight" not in saved:
         return None, {}, frozenset()
     used = {"classifier.weight", "classifier.bias"}
@@ -103,7 +103,7 @@ def _bert_head(saved: Mapping[str, Tensor], base: BaseShape, checkpoint: BaseChe
 
 
 def is_pooler(module: str, base: BaseShape) -> bool:
-    """Whether a module of the base's model is part of its classification head, and not of its layers."""
+    """Return whether a module of the base's model belongs to its classification head and not to its layers."""
     return _layout(base) == "pooler" and module in _POOLERS
 
 
@@ -113,7 +113,7 @@ def _layout(base: BaseShape) -> ClassifierLayout:
 
 
 def _with_lora(tensors: Mapping[str, Tensor], lora: ModuleLora) -> dict[str, Tensor]:
-    """Return the head's dense layer with a LoRA added: one matrix, for the head is not shared."""
+    """Return the head's dense layer with a LoRA merged into its matrix, which no other adapter shares."""
     weight, bias = (tensors[f"classifier.dense.{kind}"] for kind in ("weight", "bias"))
     if (lora.B.shape[0], lora.A.shape[1]) != tuple(weight.shape):
         raise ConvertError(lora.name, f"its LoRA does not fit the pooler's weights, {list(weight.shape)}")

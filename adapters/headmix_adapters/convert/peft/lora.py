@@ -1,7 +1,7 @@
-"""A PEFT LoRA folder to an artifact.
+"""Converts a PEFT LoRA folder to an artifact.
 
-Owns what PEFT's tensors mean; their names are `peft_names`'. What modules are called in each family, `families` says;
-how their LoRAs are regrouped, `lora_sites`.
+Owns what PEFT's tensors mean. `names` has their names, `families` the names of each family's modules, and `lora_sites`
+regroups the modules' LoRAs.
 """
 
 import re
@@ -50,7 +50,7 @@ _REASONS = {
     "base_layer.weight": "it is not this base's weight, so the adapter is for another base",
 }
 _HEADS = ("score.", "classifier.")
-# Fused projections of checkpoints whose own code differs from transformers' in nothing else.
+# Fused projections, for checkpoints whose own code differs from transformers' only in that.
 _FUSED: Mapping[str, tuple[str, ...]] = {
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
@@ -63,12 +63,12 @@ def convert_peft_lora(folder: Path, base: ResolvedBase, wish: HeadWish) -> Conve
     """Turn a PEFT LoRA folder into an artifact that computes the same.
 
     Raises:
-        ConvertError: it cannot be expressed exactly, or does not fit the base; the tensor or field is named.
+        ConvertError: the LoRA cannot be expressed exactly, or does not fit the base; the tensor or field is named.
     """
     config = read_peft_config(folder)
     tensors = _load(folder)
     loras, rest = _split(tensors, config)
-    # Where a classifier reads the pooler, PEFT's `all-linear` adapts that too.
+    # If a classifier reads the pooler, PEFT's `all-linear` adapts the pooler too.
     pooler = next((lora for lora in loras if "classifier.weight" in rest and is_pooler(lora.name, base.shape)), None)
     pieces = _collect([lora for lora in loras if lora is not pooler], base)
     checkpoint = BaseCheckpoint(base.folder)
@@ -116,7 +116,7 @@ def _load(folder: Path) -> dict[str, Tensor]:
 
 
 def _split(tensors: Mapping[str, Tensor], config: PeftLoraConfig) -> tuple[list[ModuleLora], dict[str, Tensor]]:
-    """Return the modules' LoRAs, in the names' order, and the tensors that are no part of one."""
+    """Return the modules' LoRAs, sorted by name, and the tensors that are not part of one."""
     modules: dict[str, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -154,7 +154,7 @@ def _module_lora(module: str, parts: Mapping[str, Tensor], config: PeftLoraConfi
 
 
 def _collect(loras: list[ModuleLora], base: ResolvedBase) -> dict[int, dict[str, list[Piece]]]:
-    """Return the pieces by layer and site; the gate's come before the up projection's."""
+    """Return the pieces by layer and site, the gate's before the up projection's."""
     try:
         family = family_of(base.shape.model_type)
     except UnknownFamilyError as error:
@@ -179,7 +179,7 @@ def _collect(loras: list[ModuleLora], base: ResolvedBase) -> dict[int, dict[str,
 
 
 def _module_table(family: Family, *, gated: bool) -> dict[str, tuple[Part, ...]]:
-    """Return the family's modules and the fused or renamed forms of them."""
+    """Return the family's modules and their fused or renamed forms."""
     table = dict(family.modules)
     for fused, modules in _FUSED.items():
         if all(module in table for module in modules) and (gated or not fused.startswith("mlp")):
@@ -199,6 +199,6 @@ def _lora_tensors(loras: list[ModuleLora]) -> list[Tensor]:
 
 
 def _stored_dtype(tensors: list[Tensor], *, widen: bool) -> torch.dtype:
-    """Return the least precision that holds every value as it is; `widen` where products were formed."""
+    """Return the narrowest dtype that holds every value exactly; `widen` if products were computed."""
     dtypes = {tensor.dtype for tensor in tensors} | ({torch.float32} if widen else set())
     return reduce(torch.promote_types, dtypes)

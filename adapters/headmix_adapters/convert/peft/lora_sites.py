@@ -1,7 +1,7 @@
 """From the LoRAs of single modules to an artifact's sites: the exact algebra of regrouping low-rank products.
 
 Owns stacking (several modules of one site), slicing (one fused module of several sites), padding with zero ranks,
-folding unequal scales into B, and biases as head parts of rank 1. Knows nothing of files or of tensor names elsewhere.
+folding unequal scales into B, and biases as head parts of rank 1. Knows nothing about files or foreign tensor names.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ class ModuleLora:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One module's share of one layer's site: B and bias have all the site's rows, zero where it has no say."""
+    """One module's share of one layer's site: B and bias have all the site's rows, zero outside the module's own."""
 
     name: str
     A: Tensor
@@ -102,7 +102,7 @@ def build_sites(pieces: Pieces, base: BaseShape, *, max_rank: int) -> SitesResul
     """Regroup all pieces, by layer and site, into one config and its tensors.
 
     Raises:
-        ConvertError: a site's rank exceeds `max_rank`, or a bias stands where no artifact can have one.
+        ConvertError: a site's rank exceeds `max_rank`, or there is a bias where no artifact can have one.
     """
     notes: list[str] = []
     sites: dict[str, SiteConfig] = {}
@@ -132,7 +132,7 @@ def build_sites(pieces: Pieces, base: BaseShape, *, max_rank: int) -> SitesResul
 def _layer_tensors(
     sites: Sites, by_site: Mapping[str, list[Piece]], scales: Mapping[str, float], base: BaseShape
 ) -> dict[str, Tensor]:
-    """Return one layer's tensors, keyed without the layer; sites the layer has no piece of get zeros."""
+    """Return one layer's tensors, keyed without the layer; sites without a piece in this layer get zeros."""
     tensors: dict[str, Tensor] = {}
     for term in iter_terms(sites):
         group = by_site.get(term.term.site, [])
@@ -150,7 +150,7 @@ def _rank(group: Iterable[Piece]) -> int:
 
 
 def _sum(group: list[Piece]) -> str:
-    """Return a site's rank, and where several modules share the site, how it comes about."""
+    """Return a site's rank, with its summands if several modules share the site."""
     if len(group) == 1:
         return str(_rank(group))
     parts = " and ".join(f"{piece.A.shape[0]} of {piece.name.rpartition('.')[2]}" for piece in group)
@@ -158,7 +158,7 @@ def _sum(group: list[Piece]) -> str:
 
 
 def _common_scale(site: str, group: list[Piece], notes: list[str]) -> float:
-    """Return the scale all pieces share, or 0 if they differ and B must take its own in."""
+    """Return the scale all pieces share, or 0 if scales differ and must be folded into B."""
     scales = {piece.scale for piece in group}
     if len(scales) <= 1:
         return scales.pop() if scales else 1.0
@@ -173,7 +173,7 @@ def _bias_part(site: str, group: list[Piece], base: BaseShape, notes: list[str])
     if site in _HEAD_BASES:
         notes.append(f"site {site}: the bias of B became that of a head part of rank 1 whose A and B are zero")
         return HeadPart(rank=1, base=_HEAD_BASES[site])
-    # Without rotary positions a constant in every key moves all of a query's scores alike, which softmax does not see.
+    # Without rotary positions a constant added to every key shifts all scores of a query equally; softmax ignores it.
     if site == "k" and not family_of(base.model_type).rotary:
         notes.append("site k: a bias in every key changes no attention weight and was left out")
         return None

@@ -1,7 +1,7 @@
 """PEFT's settings for single modules: regular expressions for the end of a module's name; the first match decides.
 
-Owns the way PEFT matches, and that matching takes linear time for any pattern: RE2 matches, not Python's
-backtracking engine. A pattern that RE2 cannot match, or would read in another way than Python, is refused.
+Owns PEFT's matching rules, and the guarantee that matching takes linear time for any pattern: it uses RE2, not
+Python's backtracking engine. A pattern that RE2 does not support, or reads differently from Python, is refused.
 """
 
 import re
@@ -19,9 +19,9 @@ T = TypeVar("T")
 _MAX_PATTERNS = 1024
 _MAX_CHARACTERS = 4096
 _MAX_MEMORY = 1 << 20
-"""Bytes RE2 may take for one pattern; one that would take more is refused."""
+"""Bytes RE2 may use for one pattern; a pattern that would need more is refused."""
 _AMBIGUOUS: Mapping[str, str] = {"{,": "write {0,n}", "[:": "write the characters themselves"}
-"""What both engines accept and read in different ways (Python: up to n times, the characters `[` and `:`)."""
+"""Syntax that both engines accept but interpret differently (in Python: up to n times; the characters `[` and `:`)."""
 
 
 class ModulePatterns(Generic[T]):
@@ -31,7 +31,7 @@ class ModulePatterns(Generic[T]):
         """Compile the patterns.
 
         Raises:
-            ConvertError: one is no regular expression, or none that can be matched in linear time; it is named.
+            ConvertError: one is not a regular expression, or not one that can be matched in linear time; it is named.
         """
         if len(values) > _MAX_PATTERNS:
             raise ConvertError(field, f"{len(values)} patterns; at most {_MAX_PATTERNS} are read")
@@ -47,7 +47,7 @@ class ModulePatterns(Generic[T]):
 
 
 def as_peft_matches(pattern: str) -> str:
-    """Return the expression PEFT matches a module's whole name with."""
+    """Return the expression that PEFT matches against a module's whole name."""
     return rf"(.*\.)?({pattern})$"
 
 
@@ -74,7 +74,7 @@ def _compiled(field: str, pattern: str) -> "re2._Regexp":
 
 
 def _check_python(name: str, pattern: str) -> None:
-    """PEFT itself uses Python's engine, so what that refuses never trained anything."""
+    """Refuse what Python's engine refuses: PEFT uses that engine, so such a pattern never trained anything."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -1,7 +1,7 @@
-"""The names PEFT's tensors have in files that other tools wrote, turned into those PEFT itself would have saved.
+"""Turns the names of PEFT's tensors in files written by other tools into the names PEFT itself would have saved.
 
-Owns what wrappers put before and inside a name (torch.compile, DDP, FSDP, PEFT twice) and the names of a raw state
-dict: LoRAs with their adapter's name, saved modules next to their untrained copies. Judges no value.
+Owns what wrappers add before and inside a name (torch.compile, DDP, FSDP, PEFT twice) and the names of a raw state
+dict: LoRAs with their adapter's name, saved modules next to their untrained copies. Does not look at values.
 """
 
 import re
@@ -10,22 +10,22 @@ from collections.abc import Collection
 from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.convert.errors import ConvertError
 
-# Segments that wrappers add wherever they wrap; no module of a supported family has such a name.
+# Name segments that wrappers add where they wrap a module; no module of a supported family has such a name.
 _INSIDE = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _BEFORE = re.compile(r"\A(?:module\.|base_model\.model\.)+")
 _LORA = re.compile(r"(?P<module>.+\.lora_[AB])(?:\.(?P<adapter>[^.]+))?\.(?P<rest>weight|bias)")
-# After a saved module's path: the trained copy, under its adapter's name or none, and the one it began with.
+# After a saved module's path: the trained copy, with or without the adapter's name, and the original it started from.
 _TRAINED = re.compile(r"(?P<module>.+)\.modules_to_save(?:\.(?P<adapter>(?!dense\b|out_proj\b)[^.]+))?\.(?P<rest>.+)")
 _UNTRAINED = re.compile(r"(?P<module>.+)\.original_module\.(?P<rest>.+)")
 
 
 def saved_names(names: Collection[str]) -> dict[str, str]:
-    """Return the names as PEFT saves them, without its prefix, and for each the name in the file.
+    """Return the names as PEFT saves them, without its prefix, each with its name in the file.
 
-    A saved module's untrained copy is left out where the trained one is there too.
+    A saved module's untrained copy is left out if the trained one is present.
 
     Raises:
-        ConvertError: the file holds several adapters, two tensors of one meaning, or only an untrained copy.
+        ConvertError: the file contains several adapters, two tensors with one meaning, or only an untrained copy.
     """
     result: dict[str, str] = {}
     untrained: dict[str, str] = {}

@@ -1,1 +1,1 @@
-"""Checkpoints of the authors' research code."""
+"""Checkpoints of the paper authors' research code."""

@@ -36,7 +36,7 @@ _TENSORS = {"lora_A": "A", "lora_B": "B", "b": "bias"}
 
 @dataclass(frozen=True, slots=True)
 class ResearchOptions:
-    """What the checkpoint itself does not tell. `added_tokens` name the vocabulary's rows beyond the base's."""
+    """What the checkpoint itself does not say. `added_tokens` name the vocabulary's rows beyond the base's."""
 
     task: str | None = None
     lora_alpha: float = 0.0
@@ -46,7 +46,7 @@ class ResearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Adapter:
-    """One task's terms: layer -> `q.head.A` -> tensor as stored, and each tensor's name for messages."""
+    """One task's terms: layer -> `q.head.A` -> tensor as stored, and each tensor's name for error messages."""
 
     layers: dict[int, dict[str, Tensor]]
     names: dict[tuple[int, str], str]
@@ -56,7 +56,7 @@ def convert_research(path: Path, base: ResolvedBase, options: ResearchOptions, w
     """Turn a checkpoint into an artifact that computes the same.
 
     Raises:
-        ConvertError: it is not such a checkpoint, does not fit the base, or holds another frozen model.
+        ConvertError: it is not such a checkpoint, does not fit the base, or contains another frozen model.
     """
     state = load_state(path)
     adapter, rest = _split(state, options.task)
@@ -94,10 +94,10 @@ def convert_research(path: Path, base: ResolvedBase, options: ResearchOptions, w
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Read a checkpoint's tensors without running anything that is in it.
+    """Read a checkpoint's tensors without executing anything in it.
 
     Raises:
-        ConvertError: it holds anything but tensors.
+        ConvertError: it contains anything but tensors.
     """
     try:
         state: object = torch.load(path, map_location="cpu", weights_only=True)
@@ -126,7 +126,7 @@ def _split(state: Mapping[str, Tensor], task: str | None) -> tuple[_Adapter, dic
             rest[name] = tensor
             continue
         term = _TERM.fullmatch(owner["inner"])
-        if term is None:  # norms and gates of the authors' controller, which no forward pass uses
+        if term is None:  # norms and gates of the authors' controller, which the forward pass never uses
             continue
         adapter = tasks.setdefault(term["task"], _Adapter({}, {}))
         part = "shared" if term["part"] else "head"
@@ -176,7 +176,7 @@ def _of_rank(tensor: Tensor, dimensions: int, name: str) -> Tensor:
 
 
 def _layout(key: str, tensor: Tensor, name: str, base: BaseShape) -> Tensor:
-    """Return a tensor in the artifact's layout; whether its sizes are right, writing the artifact checks."""
+    """Return a tensor in the artifact's layout; its sizes are checked when the artifact is written."""
     heads, width = base.num_heads, base.hidden_size
     if key in ("q.head.bias", "v.head.bias") and tensor.dim() == 3:
         return tensor.squeeze(1)  # (H, 1, P)

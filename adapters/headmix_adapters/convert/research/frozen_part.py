@@ -1,6 +1,6 @@
-"""The frozen model inside a full-model checkpoint: it must be the base, or the adapter was trained on another.
+"""The frozen model inside a full-model checkpoint: if it is not the base, the adapter was trained on another model.
 
-Owns the comparison and what may differ: the vocabulary's rows beyond the base's, and parts that nothing computes with.
+Owns the comparison and what may differ: the vocabulary's rows beyond the base's, and unused parts.
 """
 
 import re
@@ -14,17 +14,17 @@ from headmix_adapters.convert.checkpoint import BaseCheckpoint, bare_name
 from headmix_adapters.convert.errors import ConvertError
 
 _EMBEDDING = "wte.weight"
-# Causal masks and position numbers, heads of other tasks, and RoBERTa's pooler, which its classifier does not read.
+# Causal masks, position ids, heads of other tasks, and RoBERTa's pooler, which its classifier does not read.
 _IDLE = re.compile(r".*\.attn\.(?:bias|masked_bias)|.*position_ids|.*token_type_ids|pooler\..*|lm_head\.(?!weight).*")
 
 
 def check_frozen_part(state: Mapping[str, Tensor], base: ResolvedBase, *, allow_mismatch: bool) -> Tensor | None:
-    """Compare all tensors that are no adapter's with the base's; return the embedding rows beyond its vocabulary.
+    """Compare all non-adapter tensors with the base's; return the embedding rows beyond its vocabulary.
 
     `allow_mismatch` accepts other values, never other names or shapes.
 
     Raises:
-        ConvertError: a tensor is not the base's.
+        ConvertError: a tensor differs from the base's.
     """
     checkpoint = BaseCheckpoint(base.folder)
     added: Tensor | None = None
@@ -43,7 +43,7 @@ def check_frozen_part(state: Mapping[str, Tensor], base: ResolvedBase, *, allow_
 
 
 def same_values(tensor: Tensor, own: Tensor) -> bool:
-    """Whether a tensor is the base's own, which either file may hold in the coarser precision."""
+    """Return whether a tensor equals the base's own; either file may store it in lower precision."""
     coarser = min(tensor.dtype, own.dtype, key=lambda dtype: dtype.itemsize)
     return tensor.shape == own.shape and torch.equal(tensor.to(coarser), own.to(coarser))
 

@@ -1,6 +1,6 @@
 """Batches: which examples go together in which epoch, and how they become padded tensors.
 
-Examples of like length share a batch, so little is computed on padding. The order depends on seed and epoch alone:
+Examples of similar length share a batch, so little is computed on padding. The order depends only on seed and epoch:
 a resumed run sees the batches the interrupted one would have seen.
 """
 
@@ -14,12 +14,12 @@ from torch.utils.data import Dataset, Sampler
 
 from headmix_adapters.train.data.examples import IGNORED, Example, Labels
 
-# Examples are sorted within windows of this many batches: enough to even out lengths, few enough to stay shuffled.
+# Examples are sorted within windows of this many batches: enough to group lengths, few enough to stay shuffled.
 _WINDOW = 16
 
 
 class ExampleDataset(Dataset[Example]):
-    """A list of examples as torch's data loader wants it."""
+    """A list of examples in the form torch's data loader expects."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._examples = examples
@@ -43,14 +43,14 @@ class LengthBatches(Sampler[list[int]]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
+        """Set the epoch whose order is used next."""
         self._epoch = epoch
 
     def __len__(self) -> int:
         return math.ceil(len(self._lengths) / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = random.Random(f"{self._seed}/{self._epoch}")  # noqa: S311 - an order, not a secret
+        rng = random.Random(f"{self._seed}/{self._epoch}")  # noqa: S311 - shuffling, not security
         order = list(range(len(self._lengths)))
         rng.shuffle(order)
         window = self.batch_size * _WINDOW
@@ -88,7 +88,7 @@ def _pad(values: list[int], width: int, filler: int) -> list[int]:
 
 
 def by_length(examples: Sequence[Example], batch_size: int) -> Iterator[list[Example]]:
-    """Yield batches of like length, longest first; for scoring, where the order does not matter."""
+    """Yield batches of similar length, longest first; for scoring, where order does not matter."""
     ordered = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     for start in range(0, len(ordered), batch_size):
         yield ordered[start : start + batch_size]

@@ -1,6 +1,6 @@
-"""A row's messages as turns, each with whether it is to be learned. Knows no template and no tokens.
+"""A row's messages as turns, each marked as to be learned or not. Knows neither templates nor tokens.
 
-Owns the roles and contents that serving takes too, so that nothing is learned that could not be asked.
+Accepts the same roles and contents as serving, so that nothing is learned that could not be asked.
 """
 
 from collections.abc import Collection
@@ -10,13 +10,13 @@ from headmix_adapters.train.data.fields import LEARNT, Fields, as_text, shown
 from headmix_adapters.train.errors import DataError
 
 _KNOWN = frozenset({"role", "content", "name"}) | LEARNT
-# Templates know OpenAI's `developer` as `system`, in serving too.
+# Templates see OpenAI's `developer` as `system`, in serving too.
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message; `learned` is what the data says of it, None if it says nothing."""
+    """One message; `learned` is what the data says about it, or None if it says nothing."""
 
     role: str
     content: str
@@ -24,7 +24,7 @@ class Turn:
     learned: bool | None
 
     def message(self) -> dict[str, str]:
-        """Return the message as a chat template reads it."""
+        """Return the message in the form a chat template reads."""
         return {"role": self.role, "content": self.content} | ({} if self.name is None else {"name": self.name})
 
 
@@ -43,10 +43,10 @@ def read_turns(where: str, messages: object, ignored: Collection[str]) -> list[T
 
 
 def answers(where: str, turns: list[Turn]) -> list[int]:
-    """Return the numbers of the messages to be learned: the last, and what the data asks for, less what it forbids.
+    """Return the indices of the messages to learn: those the data marks, and the last unless it is excluded.
 
     Raises:
-        DataError: what nobody answered is to be learned.
+        DataError: a message that is not an assistant's answer is marked as learned.
     """
     wanted = [number for number, turn in enumerate(turns) if turn.learned]
     if foreign := [number for number in wanted if number == 0 or turns[number].role != "assistant"]:
@@ -67,7 +67,7 @@ def _turn(where: str, given: object, ignored: Collection[str]) -> Turn:
 
 
 def _content(where: str, content: object) -> str:
-    """Return a content as one text: it may be a list of text parts, as in serving."""
+    """Return a message's content as one text; it may be a list of text parts, as in serving."""
     if not isinstance(content, list):
         return as_text(f"{where}: content", content)
     texts = []

@@ -1,6 +1,6 @@
-"""Example prompts for an artifact's header, taken from held-out data where a recipe names none. No torch.
+"""Example prompts for an artifact's header, taken from held-out data if a recipe names none. Does not load torch.
 
-Owns the choice: short rows, the first of each label or the first conversations of one question and its answer.
+Owns the choice: short rows, the first of each label, or the first conversations of one question and one answer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ MAX_ANSWERS = 2
 
 
 def examples_from(rows: Iterable[Row], classifier: ClassifierConfig | None) -> tuple[ExamplePrompt, ...]:
-    """Return a few examples; none where no row has the form or is short enough."""
+    """Return a few examples, or none if no row has the right form and is short enough."""
     if classifier is None:
         return tuple(islice(_answered(rows), MAX_ANSWERS))
     firsts = {example.expect: example for example in reversed(list(_labelled(rows, classifier)))}
@@ -41,7 +41,7 @@ def _answered(rows: Iterable[Row]) -> Iterator[ExamplePrompt]:
 
 
 def _question_and_answer(messages: object) -> tuple[str, str] | None:
-    """Return what a user asked and the assistant answered, where the conversation is no more than that."""
+    """Return the question and the answer of a conversation that is one user message and one answer."""
     if not isinstance(messages, list) or len(messages) != 2 or not all(isinstance(one, dict) for one in messages):
         return None
     asked, answered = messages
@@ -52,7 +52,7 @@ def _question_and_answer(messages: object) -> tuple[str, str] | None:
 
 
 def _is_short(text: object) -> bool:
-    """Whether a text can stand in a header, and is short enough to be read at a glance."""
+    """Return whether a text is allowed in a header and short enough to read at a glance."""
     return (
         isinstance(text, str) and bool(text.strip()) and len(text) <= MAX_CHARS and printable(text, lines=True) == text
     )

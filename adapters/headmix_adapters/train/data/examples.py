@@ -1,8 +1,8 @@
 """Rows turned into what a model reads: token ids and labels.
 
-Owns what is supervised (answers alone), and what happens to examples that are too long: cut at the end and counted.
-Serving reads text with the same tokenizer and template, and encodes a prompt and its answer apart too. What a row's
-fields mean is `fields`', `labels`' and `conversation`'s.
+Owns what is supervised (only answers), and what happens to examples that are too long: cut at the end and counted.
+Serving uses the same tokenizer and template, and also encodes a prompt separately from its answer. `fields`, `labels`
+and `conversation` know what a row's fields mean.
 """
 
 from collections.abc import Collection, Sequence
@@ -30,11 +30,11 @@ _ALL_EXCLUDED = "every row of this file has weight 0 or trainable false"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text and what is to be learned from it.
+    """One text and what to learn from it.
 
-    `labels` is a label number (single_label), a tuple of one value a label (multi_label, regression), or a list of one
-    token a position (generation; -100 is not learned). `prefix_states` [tokens, D] stand in for the ids where the
-    frozen layers below the adapter have been computed already.
+    `labels` is a label number (single_label), a tuple of one value per label (multi_label, regression), or a list of
+    one token per position (generation; -100 is not learned). `prefix_states` [tokens, D] replace the ids if the frozen
+    layers below the adapter have been computed already.
     """
 
     input_ids: list[int]
@@ -46,8 +46,8 @@ class Example:
 class Encoded:
     """A file's examples.
 
-    `truncated` of them lost their end to `max_length`; `dropped` ones lost all of their answer and are left out.
-    `excluded` counts the rows of which the data itself says that nothing is to be learned (weight 0).
+    `truncated` of them were cut at `max_length`; `dropped` counts those that lost their whole answer and are left out.
+    `excluded` counts the rows that the data itself marks as not to be learned (weight 0).
     """
 
     examples: list[Example]
@@ -57,7 +57,7 @@ class Encoded:
 
     @property
     def tokens(self) -> int:
-        """All tokens of all examples, padding not counted."""
+        """The number of tokens in all examples, without padding."""
         return sum(len(example.input_ids) for example in self.examples)
 
 
@@ -71,8 +71,8 @@ def encode_classification(
     """Encode `{"text", "label"}` rows (multi_label: `"labels"`; in CSV separated by `|`).
 
     Raises:
-        DataError: a field is missing, of the wrong type or not understood, or a label is not the recipe's; file and
-            line are named.
+        DataError: a field is missing, of the wrong type or unknown, or a label is not in the recipe; file and line are
+            named.
     """
     reader = LabelReader(classifier, ignored)
     examples, truncated, excluded = [], 0, 0
@@ -85,7 +85,7 @@ def encode_classification(
         if not ids:
             raise DataError(f"{row.place}: the text has no tokens")
         if len(ids) > max_length:
-            # The tokenizer cuts the text and not the mark that an encoder's base expects behind it.
+            # The tokenizer cuts the text, but not the special token that an encoder expects after it.
             ids = base.tokenizer.encode_cut(text, max_length)
             truncated += 1
         examples.append(Example(ids, labels))
@@ -94,14 +94,14 @@ def encode_classification(
 
 
 def encode_generation(rows: Sequence[Row], base: BaseText, max_length: int, ignored: Collection[str] = ()) -> Encoded:
-    """Encode `{"messages"}` rows by the chat template, or `{"prompt", "completion"}` rows as they are.
+    """Encode `{"messages"}` rows with the chat template, or `{"prompt", "completion"}` rows as they are.
 
-    The last message is the answer, and so is an earlier one of the assistant's that the data wants learned: each answer
-    is an example with all that stands before it. It ends with the end-of-turn token, which is learned too.
+    The last message is an answer, and so is each earlier assistant message that the data marks as learned: each answer
+    is an example together with everything before it. It ends with the end-of-turn token, which is learned too.
 
     Raises:
-        DataError: neither form, a field that is not understood, no answer, none that fits, a tokenizer that cannot do
-            it; file and line are named.
+        DataError: a row has neither form, an unknown field, no answer or none that fits, or the tokenizer cannot
+            encode it; file and line are named.
     """
     examples, truncated, dropped, excluded = [], 0, 0, 0
     for row in rows:
@@ -127,7 +127,7 @@ def _require_examples(rows: Sequence[Row], examples: Sequence[Example], reason: 
 
 
 def _answered(row: Row, base: BaseText, ignored: Collection[str]) -> list[tuple[list[int], list[int]]]:
-    """Return the ids of each answer to be learned, after those of what stands before it."""
+    """Return the ids of each answer to learn, preceded by those of everything before it."""
     known = _form(row)
     fields = Fields(row.place, row.fields, LEARNT | known, ignored)
     if known == _MESSAGES:
@@ -143,7 +143,7 @@ def _answered(row: Row, base: BaseText, ignored: Collection[str]) -> list[tuple[
 
 
 def _form(row: Row) -> frozenset[str]:
-    """Return the fields of the form a row has; of both forms where it shows neither."""
+    """Return the fields of the form a row has, or of both forms if it has neither."""
     if holds_something(row.fields.get("messages")):
         return _MESSAGES
     return _COMPLETION if _COMPLETION & row.fields.keys() else _MESSAGES | _COMPLETION
@@ -163,7 +163,7 @@ def _conversation(fields: Fields, base: BaseText, ignored: Collection[str]) -> l
 
 
 def _render(where: str, template: ChatTemplate | None, messages: list[dict[str, str]]) -> tuple[str, str]:
-    """Return the conversation up to its last message, and that answer with its end-of-turn token, as text."""
+    """Return, as text, the conversation before its last message, and that answer with its end-of-turn token."""
     if template is None:
         raise DataError(f"{where}: the base has no chat template; use prompt and completion")
     try:
@@ -173,5 +173,5 @@ def _render(where: str, template: ChatTemplate | None, messages: list[dict[str, 
         raise DataError(f"{where}: the base's chat template refuses these messages: {quoted(str(error))}") from error
     if not whole.startswith(prompt):
         raise DataError(f"{where}: the chat template renders the answer's context differently from a prompt")
-    # What follows the end-of-turn token (a newline in most templates) is never generated, so it is not learned.
+    # Text after the end-of-turn token (a newline in most templates) is never generated, so it is not learned.
     return prompt, whole[len(prompt) :].rstrip()

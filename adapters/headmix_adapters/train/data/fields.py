@@ -1,7 +1,7 @@
-"""What the fields of a row mean: read, left out because the recipe says so, or refused by name and line.
+"""The fields of a row: each is read, ignored because the recipe says so, or refused by name and line.
 
-Owns the rules that all tasks share: which fields there are, what stands for a text, and the two fields (`weight` and
-`trainable`) by which data sets say that a row or a message is not learned. Knows no tokens.
+Owns the rules that all tasks share: which fields there are, what counts as text, and the two fields (`weight` and
+`trainable`) with which data sets mark a row or message as not learned. Knows no tokens.
 """
 
 import json
@@ -36,10 +36,10 @@ _WISHES: Mapping[str, Mapping[str, bool]] = MappingProxyType(
 
 
 class Fields:
-    """The fields of one row, or of one message in it, of which every one must be understood.
+    """The fields of one row, or of one message in it; every field must be known.
 
-    Fields that hold nothing (null, an empty text or list) count as absent; `ignored` ones are left out by the recipe's
-    wish. `where` names the row and message.
+    Empty fields (null, an empty text or list) count as absent; the recipe asks to leave out the `ignored` ones. `where`
+    names the row and message.
 
     Raises:
         DataError: a field is not among `known`.
@@ -53,29 +53,29 @@ class Fields:
                 raise DataError(f"{where}: {self._refusal(name, known)}")
 
     def __contains__(self, name: str) -> bool:
-        """Whether a field holds something."""
+        """Return whether a field is present and not empty."""
         return holds_something(self._values.get(name))
 
     def value(self, name: str) -> object:
-        """Return a field that must be there."""
+        """Return a required field."""
         if name not in self._values:
             present = ", ".join(quoted(other) for other in self._values) or "none"
             raise DataError(f"{self.where}: field {name} is missing (fields: {present})")
         return self._values[name]
 
     def text(self, name: str, *, empty: bool = False) -> str:
-        """Return a field that is a text; a whole number stands for its digits, as it does in CSV."""
+        """Return a text field; a whole number counts as its digits, as in CSV."""
         value = as_text(f"{self.where}: {name}", self.value(name))
         if not value and not empty:
             raise DataError(f"{self.where}: {name} is empty")
         return value
 
     def number(self, name: str) -> float:
-        """Return a field that is a finite number, or the text of one."""
+        """Return a field that is a finite number, or one written as text."""
         return as_number(f"{self.where}: {name}", self.value(name))
 
     def learned(self) -> bool | None:
-        """Return whether `weight` or `trainable` wants this learned; None where neither says."""
+        """Return whether `weight` or `trainable` marks this as learned; None if neither is given."""
         wishes = {self._wish(name) for name in sorted(LEARNT) if name in self}
         if len(wishes) > 1:
             raise DataError(f"{self.where}: weight and trainable contradict each other")
@@ -100,17 +100,17 @@ class Fields:
 
 
 def shown(value: object) -> str:
-    """Return a value as it stands in a data file, fit for an error message."""
+    """Return a value as it appears in a data file, made safe for an error message."""
     return quoted(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def holds_something(value: object) -> bool:
-    """Whether a field is there for a reason: null and an empty text, list or object are not."""
+    """Return whether a value is not empty: null and an empty text, list or object are."""
     return value is not None and not (isinstance(value, str | list | dict) and not value)
 
 
 def as_text(where: str, value: object) -> str:
-    """Return a value that is a text, or a whole number, which is its digits.
+    """Return a value that is a text, or a whole number as its digits.
 
     Raises:
         DataError: it is neither.
@@ -123,7 +123,7 @@ def as_text(where: str, value: object) -> str:
 
 
 def as_number(where: str, value: object) -> float:
-    """Return a value that is a finite number, or the text of one.
+    """Return a value that is a finite number, or one written as text.
 
     Raises:
         DataError: it is neither.

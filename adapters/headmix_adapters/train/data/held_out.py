@@ -1,7 +1,7 @@
-"""Rows kept back from training to score the adapter with, where a recipe names no file of its own for that.
+"""Rows held out from training to score the adapter with, if the recipe names no evaluation file.
 
-Owns which rows: the same ones for the same rows and seed, a like share of each label, and never a text that is learned
-as well.
+Owns the choice of rows: the same ones for the same data and seed, an equal share of each label, and never a text that
+is also trained on.
 """
 
 import json
@@ -16,10 +16,10 @@ _LEAST = 2
 
 
 def split_rows(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Return the rows to learn and those to hold out, each in the file's order; at least one of either.
+    """Return the rows to learn and those to hold out, each in the file's order and at least one.
 
     Raises:
-        DataError: there is only one text.
+        DataError: there is only one distinct text.
     """
     groups: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
@@ -28,14 +28,14 @@ def split_rows(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row],
         path = rows[0].place.rpartition(":")[0]
         raise DataError(f"{path}: the same text cannot be trained on and held out; give another file as data.eval")
     order = list(groups.values())
-    random.Random(f"{seed}/held-out").shuffle(order)  # noqa: S311 - an order, not a secret
+    random.Random(f"{seed}/held-out").shuffle(order)  # noqa: S311 - shuffling, not security
     chosen = set(_chosen(order, [_label(rows[group[0]]) for group in order], share))
     held_out = [row for number, row in enumerate(rows) if number in chosen]
     return [row for number, row in enumerate(rows) if number not in chosen], held_out
 
 
 def _chosen(groups: Sequence[Sequence[int]], labels: Sequence[str], share: float) -> Iterable[int]:
-    """Go through the groups and take one whenever its label's share of those seen so far is due, rounded."""
+    """Walk the groups and take each that keeps its label's held-out count within its (rounded) share of those seen."""
     seen: Counter[str] = Counter()
     held: Counter[str] = Counter()
     taken: list[Sequence[int]] = []
@@ -49,7 +49,7 @@ def _chosen(groups: Sequence[Sequence[int]], labels: Sequence[str], share: float
 
 
 def _asked(row: Row) -> str:
-    """Return what a row asks, without the answer: rows that ask the same belong together."""
+    """Return a row's question without the answer: rows with the same question belong together."""
     messages = row.fields.get("messages")
     turns = messages[:-1] if isinstance(messages, list) else messages
     return json.dumps([row.fields.get("text"), row.fields.get("prompt"), turns])

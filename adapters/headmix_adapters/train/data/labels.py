@@ -1,4 +1,4 @@
-"""The text and labels of a classification row, in the three forms that the classifier's problem asks for."""
+"""The text and labels of a classification row, in the form the classifier's problem requires."""
 
 from collections.abc import Callable, Collection
 from itertools import islice
@@ -11,11 +11,11 @@ from headmix_adapters.train.errors import DataError
 
 ClassLabels = int | tuple[float, ...]
 _NAMED_LABELS = 10
-"""How many of the recipe's labels an error names."""
+"""How many of the recipe's labels an error message lists."""
 
 
 class LabelReader:
-    """Reads rows for one classifier; fields that the recipe ignores are left out."""
+    """Reads rows for one classifier, without the fields that the recipe ignores."""
 
     def __init__(self, classifier: ClassifierConfig, ignored: Collection[str]) -> None:
         self._numbers = {label: number for number, label in enumerate(classifier.labels)}
@@ -29,10 +29,10 @@ class LabelReader:
         self._ignored = ignored
 
     def read(self, row: Row) -> tuple[str, ClassLabels, bool]:
-        """Return a row's text, its labels, and whether it is to be learned.
+        """Return a row's text, its labels, and whether to learn it.
 
         Raises:
-            DataError: a field is missing, of the wrong type or not understood, or a label is not the recipe's.
+            DataError: a field is missing, of the wrong type or unknown, or a label is not in the recipe.
         """
         fields = Fields(row.place, row.fields, LEARNT | {"text", self._field}, self._ignored)
         return fields.text("text"), self._read(fields), fields.learned() is not False

@@ -1,6 +1,6 @@
-"""The frozen part below the lowest adapted layer, computed once per training text instead of once per epoch.
+"""The frozen layers below the lowest adapted one, computed once per training text instead of once per epoch.
 
-Owns when that pays and the memory it may take. The numbers are those of a full forward pass, up to rounding.
+Owns when that pays off and how much memory it may use. The results are those of a full forward pass, up to rounding.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _MAX_BYTES = 4 * 2**30
 
 
 def prefix_pays(examples: Sequence[Example], hidden_size: int, item_bytes: int, epochs: float) -> bool:
-    """Whether texts are read more than once and their states fit four gibibytes."""
+    """Return whether texts are read more than once and their states fit in 4 GiB."""
     tokens = sum(len(example.input_ids) for example in examples)
     return epochs > 1 and tokens * hidden_size * item_bytes <= _MAX_BYTES
 
@@ -27,7 +27,7 @@ def with_prefix_states(
 ) -> list[Example]:
     """Return the examples in their order, each with the states that enter the lowest adapted layer.
 
-    Batches are formed by length alone, so the states do not depend on seed, epoch or a resume.
+    Batches are formed only by length, so the states do not depend on seed, epoch or resuming.
     """
     numbered = {id(example): number for number, example in enumerate(examples)}
     result = list(examples)

@@ -1,7 +1,7 @@
-"""Data files as rows with their place: JSON Lines or CSV, by the file's ending. Knows no task and no tokens.
+"""Data files as rows with their locations: JSON Lines or CSV, by file extension. Knows neither tasks nor tokens.
 
-Both formats carry the same data: what a CSV cell holds as text may be text in JSON too. Whatever a reader would drop
-without a word (a key or a column given twice, half a character) is refused.
+Both formats carry the same data: values that a CSV cell holds as text may be text in JSON too. Anything a reader would
+drop silently (a duplicate key or column, half a character) is refused.
 """
 
 import csv
@@ -16,14 +16,14 @@ from typing import Any
 from headmix_adapters.artifact.checks.strict_json import parse_strict
 from headmix_adapters.train.errors import DataError
 
-# The csv module counts in a C long, which has 32 bits on some platforms.
+# The csv module stores its limit in a C long, which has 32 bits on some platforms.
 _LARGEST_FIELD = min(sys.maxsize, 2**31 - 1)
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line's fields and where it begins, `file:line`, for error messages."""
+    """One row's fields and where it begins, as `file:line`, for error messages."""
 
     place: str
     fields: dict[str, Any]
@@ -33,7 +33,7 @@ def read_rows(path: Path) -> list[Row]:
     """Read every row of a `.jsonl` or `.csv` file in order; blank lines are skipped, a byte order mark is allowed.
 
     Raises:
-        DataError: no such file, another ending, no rows, or a line that is not an object; file and line are named.
+        DataError: no such file, another extension, no rows, or a line that is not an object; file and line are named.
     """
     readers = {".jsonl": _json_lines, ".csv": _csv_lines}
     reader = readers.get(path.suffix.lower())
@@ -109,7 +109,7 @@ def _named(place: str, header: Sequence[str], cells: Sequence[str]) -> dict[str,
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Lift the csv module's limit of 131,072 characters a field, which is one for the whole process."""
+    """Lift the csv module's limit of 131,072 characters per field, which is global to the process."""
     usual = csv.field_size_limit(_LARGEST_FIELD)
     try:
         yield

@@ -1,1 +1,1 @@
-"""What to train: the recipe, its file, and the one made from options."""
+"""What to train: the recipe, its file, and recipes made from command-line options."""

@@ -1,6 +1,6 @@
-"""A recipe made of the command line and a look at the data, for those who have written none.
+"""A recipe made from the command line and a look at the data, for users who have not written one.
 
-Owns the defaults of what was not given: those of the example recipes. What the words mean is `recipe`'s.
+Owns the defaults for what was not given: those of the example recipes. `recipe` defines what the keys mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ _PRESETS: Mapping[Task, PresetName] = {"classification": "roberta-nlu", "generat
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a person gave on the command line; `training` are keys of the recipe's `[training]`. None: not given.
+    """What the user gave on the command line; `training` are keys of the recipe's `[training]`. None means not given.
 
-    `train` and `eval` are the data files as the recipe is to name them.
+    `train` and `eval` are the data files, named as they should appear in the recipe.
     """
 
     name: str
@@ -51,7 +51,7 @@ def quick_recipe(wishes: Wishes, rows: Sequence[Row]) -> Recipe:
     """Return a recipe for the rows of the training file.
 
     Raises:
-        RecipeError: a value is impossible, or the rows do not tell what is missing.
+        RecipeError: a value is invalid, or the rows do not show what is missing.
         DataError: an invalid label; file and line are named.
         BaseError: no such base.
     """
@@ -96,7 +96,7 @@ def _classifier(wishes: Wishes, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _labels(rows: Sequence[Row], problem: Problem, ignored: Sequence[str]) -> tuple[str, ...]:
-    """Return the labels that occur, whole numbers in their order, else in the alphabet's."""
+    """Return the labels that occur: whole numbers in numerical order, others in alphabetical order."""
     field = "labels" if problem == "multi_label" else "label"
     found: set[str] = set()
     for row in rows:

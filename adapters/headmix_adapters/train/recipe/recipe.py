@@ -1,7 +1,7 @@
 """The recipe: a TOML file that fixes one training run completely.
 
-Owns the words of the file and their limits. Unknown keys are refused with their path, so a misspelt key never trains
-something else. What the words build is `plan`'s and `trainer`'s.
+Owns the file's keys and their limits. Unknown keys are refused with their path, so that a misspelt key never trains
+something else. `adapter_spec` and `trainer` act on the keys.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Rank = Annotated[int, msgspec.Meta(ge=0, le=256)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
 LARGEST = 1e9
-"""What numbers without a natural bound may be at most: infinity is none of them."""
+"""The maximum for numbers without a natural limit; it excludes infinity."""
 Precision = Literal["auto", "float32", "bfloat16"]
 SiteName = Literal["q", "k", "v", "o", "gate_up", "down"]
 
@@ -28,13 +28,13 @@ _LORA_KEYS = ("rank", "alpha", "sites")
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Immutable, closed against unknown keys."""
+    """Immutable; refuses unknown keys."""
 
 
 class AdapterTable(_Table, frozen=True):
-    """`[adapter]`: a preset, ranks of one's own, or both; or LoRA's rank, alpha and sites.
+    """`[adapter]`: a preset, explicit ranks, or both; or LoRA's rank, alpha and sites.
 
-    `layers` is a half-open range [first, end); left out, every layer is adapted.
+    `layers` is a half-open range [first, end); if omitted, every layer is adapted.
     """
 
     method: Method = "kernel-mix"
@@ -66,10 +66,10 @@ class AdapterTable(_Table, frozen=True):
 
 
 class DataTable(_Table, frozen=True):
-    """`[data]`: JSONL or CSV files, relative to the recipe, and the longest example in tokens.
+    """`[data]`: JSONL or CSV files, relative to the recipe, and the maximum length of an example in tokens.
 
     Without `eval`, `eval_share` of the training file's rows are held out. `ignore` names fields of rows and messages
-    that are left out; any other field that is not understood is refused.
+    to ignore; any other unknown field is refused.
     """
 
     train: str
@@ -80,11 +80,11 @@ class DataTable(_Table, frozen=True):
 
 
 class TrainingTable(_Table, frozen=True):
-    """`[training]`: AdamW on the adapter alone, learning rate up over `warmup_ratio` of the steps, then down to 0.
+    """`[training]`: AdamW on the adapter only; learning rate rises over `warmup_ratio` of the steps, then falls to 0.
 
-    `precision` is the frozen base's while training; `auto` is float32 on a CPU and bfloat16 on a GPU. The adapter is
-    trained in float32 always, and scored with the base as it is served. `early_stopping_patience` ends training after
-    so many epochs in a row without a better held-out score, and keeps the best epoch's tensors.
+    `precision` is the frozen base's in training; `auto` is float32 on a CPU and bfloat16 on a GPU. The adapter is
+    always trained in float32, and scored with the base as it is served. `early_stopping_patience` ends training after
+    that many epochs in a row without a better held-out score, and keeps the best epoch's tensors.
     """
 
     epochs: Positive
@@ -102,10 +102,10 @@ class TrainingTable(_Table, frozen=True):
 
 
 class Recipe(_Table, frozen=True):
-    """The whole file. `name` becomes the artifact's file name; `base` is anything `resolve_base` takes.
+    """The whole file. `name` becomes the artifact's file name; `base` is anything `resolve_base` accepts.
 
-    `added_tokens` are words that become tokens of the adapter's own, with embedding rows that training learns.
-    `examples` are prompts with what to expect, for the artifact to show; left out, they come from the held-out file.
+    `added_tokens` are words that become the adapter's own tokens, with embedding rows learned in training.
+    `examples` are prompts with expected answers, shown with the artifact; by default they come from the held-out data.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -130,7 +130,7 @@ def load_recipe(path: Path) -> Recipe:
     """Read a recipe file.
 
     Raises:
-        RecipeError: no such file, not TOML, an unknown, missing or impossible key; the message names file and key.
+        RecipeError: no such file, not TOML, or an unknown, missing or invalid key; the message names file and key.
     """
     try:
         return msgspec.convert(_with_text_labels(msgspec.toml.decode(path.read_bytes())), Recipe)
@@ -145,7 +145,7 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def _with_text_labels(fields: object) -> object:
-    """Whole numbers among the labels stand for their digits, as they do in the data."""
+    """Turn whole numbers among the labels into their digits, as in the data."""
     if isinstance(fields, dict) and isinstance(classifier := fields.get("classifier"), dict):
         labels = classifier.get("labels")
         if isinstance(labels, list):
@@ -154,10 +154,10 @@ def _with_text_labels(fields: object) -> object:
 
 
 def override(recipe: Recipe, training: Mapping[str, float]) -> Recipe:
-    """Return the recipe with the command line's values in place of its own `[training]`.
+    """Return the recipe with the command line's values overriding its own `[training]`.
 
     Raises:
-        RecipeError: a value is out of its range.
+        RecipeError: a value is out of range.
     """
     try:
         table = msgspec.convert(msgspec.to_builtins(recipe.training) | dict(training), TrainingTable)

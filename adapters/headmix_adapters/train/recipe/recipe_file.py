@@ -1,4 +1,4 @@
-"""A recipe written as a TOML file that reads back as the same recipe; what has its default is left out."""
+"""Writes a recipe as a TOML file that reads back as the same recipe; default values are left out."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from headmix_adapters.train.errors import TargetError
 from headmix_adapters.train.recipe.recipe import Recipe
 
 _HEAD = "# A recipe of `headmix train`; docs/training.md explains every key.\n"
-# JSON's strings are TOML's, but for the one control character that JSON takes as it is.
+# JSON strings are valid TOML strings, except for the one control character that JSON leaves unescaped.
 _DELETE = "\x7f"
 
 
@@ -28,10 +28,10 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def write_recipe(path: Path, recipe: Recipe, *, force: bool) -> None:
-    """Write a recipe to a file; `force` replaces one that is there.
+    """Write a recipe to a file; `force` replaces an existing one.
 
     Raises:
-        TargetError: it is there already, or cannot be written.
+        TargetError: the file exists already, or cannot be written.
     """
     if path.exists() and not force:
         raise TargetError(f"{path} exists; --force replaces it")

@@ -1,1 +1,1 @@
-"""How good an adapter is, next to its base and a linear classifier."""
+"""How good an adapter is, compared to its base and a linear classifier."""

@@ -1,4 +1,4 @@
-"""The end of a run as a table: each score of the base, the linear classifier and the adapter, and each label's F1."""
+"""A run's summary as a table: each score of the base, the linear classifier and the adapter, and each label's F1."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,13 +15,13 @@ from headmix_adapters.train.scoring.evaluate import Evaluation
 from headmix_adapters.train.terminal.progress import readable
 
 MAX_LABELS = 30
-"""With more labels, those on which the adapter does worst are shown."""
+"""With more labels, only those with the adapter's worst scores are shown."""
 _UNBOUNDED_WIDTH = 10_000
 _COUNTS = ("answer_tokens",)
 
 
 def print_closing(console: Console, material: Material, result: Result) -> None:
-    """Print a run's scores side by side, what is to be said of them, and where the artifact is."""
+    """Print a run's scores side by side, the remarks on them, and where the artifact is."""
     print_table(console, material, {"base": result.base, "linear classifier": result.probe, "adapter": result.adapter})
     for warning in result.warnings:
         _say(console, f"warning: {warning}")
@@ -31,9 +31,9 @@ def print_closing(console: Console, material: Material, result: Result) -> None:
 
 
 def print_table(console: Console, material: Material, columns: Mapping[str, Evaluation | None]) -> None:
-    """Print the evaluations that there are side by side; the last is the adapter's.
+    """Print the available evaluations side by side; the last is the adapter's.
 
-    A table wider than the terminal keeps its lines whole, for the terminal to wrap.
+    The lines of a table wider than the terminal are not cut; the terminal wraps them.
     """
     present = {name: evaluation for name, evaluation in columns.items() if evaluation is not None}
     kinds, adapter = "texts" if material.recipe.classifier else "answers", list(present.values())[-1]

@@ -1,9 +1,9 @@
-"""Held-out scores of an adapter, and of the base where both can be asked the same question.
+"""Held-out scores of an adapter, and of the base if both can be asked the same question.
 
-Classification: accuracy and macro F1 (single_label), share of exactly right label sets and macro F1 (multi_label),
+Classification: accuracy and macro F1 (single_label), share of exactly correct label sets and macro F1 (multi_label),
 mean squared error (regression), and the F1 of each label. Generation: mean negative log-likelihood of the answers'
-tokens in nats, end of turn included, and its exponential, the perplexity. The base's classification score is
-`zero_shot`'s or `prototypes`'.
+tokens in nats, including the end of turn, and its exponential, the perplexity. `zero_shot` or `prototypes` computes
+the base's classification score.
 """
 
 import math
@@ -28,7 +28,7 @@ Scores = dict[str, float]
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """Held-out scores by name, and the F1 of each label that occurs in the held-out texts or in the answers."""
+    """Held-out scores by name, and the F1 of each label that occurs in the held-out texts or the predictions."""
 
     scores: Scores
     label_f1: Scores = {}
@@ -37,7 +37,7 @@ class Evaluation(msgspec.Struct, frozen=True):
         """Make sure that every score is a number.
 
         Raises:
-            TrainError: one is not.
+            TrainError: a score is not.
         """
         if not all(math.isfinite(value) for value in self.scores.values()):
             raise TrainError(f"the {whose}'s scores are not finite: {remedy}")
@@ -45,13 +45,13 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class DecidingScore:
-    """The one score that says which of two epochs is better, or which of two models."""
+    """The score that decides which of two epochs or two models is better."""
 
     name: str
     greater_is_better: bool
 
     def is_worse(self, scores: Scores, reference: Scores) -> bool:
-        """Whether the first scores are below the second."""
+        """Return whether the first scores are worse than the second."""
         one, other = scores[self.name], reference[self.name]
         return one < other if self.greater_is_better else one > other
 
@@ -67,7 +67,7 @@ def deciding_score(classifier: ClassifierConfig | None) -> DecidingScore:
 
 @torch.no_grad()
 def evaluate_classifier(model: ClassifierModel, examples: Sequence[Example], batch_size: int) -> Evaluation:
-    """Return the scores of a classifier and its loss; the model is left in the mode it was in."""
+    """Return a classifier's scores and its loss; restores the mode the model was in."""
     training = model.training
     model.eval()
     logits, labels = [], []
@@ -102,7 +102,7 @@ def evaluate_labels(classifier: ClassifierConfig, logits: Tensor, labels: Tensor
 
 
 def _label_f1(names: Sequence[str], predicted: Tensor, actual: Tensor) -> Scores:
-    """F1 from 0/1 [texts, labels], of the labels that are present or predicted at all."""
+    """Return F1 from 0/1 [texts, labels], for each label that is present or predicted at all."""
     hits = (predicted * actual).sum(dim=0).double()
     total = (predicted + actual).sum(dim=0).double()
     return {name: float(2 * hit / count) for name, hit, count in zip(names, hits, total, strict=True) if count > 0}
@@ -110,7 +110,7 @@ def _label_f1(names: Sequence[str], predicted: Tensor, actual: Tensor) -> Scores
 
 @torch.no_grad()
 def answer_scores(model: PreTrainedModel, examples: Sequence[Example], batch_size: int) -> Scores:
-    """Return the scores of a generator as it stands: with the adapter where one is attached, else the base's own."""
+    """Return the scores of a generator as it is: with the adapter if one is attached, else the base's own."""
     training = model.training
     model.train(False)
     total, count = 0.0, 0

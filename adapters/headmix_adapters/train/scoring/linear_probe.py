@@ -1,7 +1,7 @@
-"""A linear classifier on the frozen base: what a classifier adapter has to beat beyond its head.
+"""A linear classifier on the frozen base: the baseline a classifier adapter must beat to be more than its head.
 
-Logistic regression (least squares for numbers) on standardised states of the last layer: the last token's of a base
-that generates, the mean of an encoder's. Nothing in the base is trained, so it costs one pass over the texts.
+Logistic regression (least squares for numbers) on standardised states of the last layer: the last token's for a
+generative base, the mean for an encoder. Nothing in the base is trained, so it costs one pass over the texts.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ from headmix_adapters.train.prepare import Material, base_family
 from headmix_adapters.train.scoring.evaluate import Evaluation, evaluate_labels
 
 _MAX_TEXTS = 10_000
-"""More texts to learn from change little and cost a pass over each."""
+"""More training texts change little, and each costs a forward pass."""
 _DECAY = 1e-3
 _BATCH = 20
 
 
 def evaluate_linear_probe(material: Material) -> Evaluation | None:
-    """Return the held-out scores of the probe; None for generation and where texts hold added tokens."""
+    """Return the probe's held-out scores; None for generation, or if texts contain added tokens."""
     classifier = material.recipe.classifier
     if classifier is None or material.recipe.added_tokens:
         return None

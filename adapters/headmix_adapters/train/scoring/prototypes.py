@@ -1,4 +1,4 @@
-"""What a base that generates nothing makes of a single-label task: the label whose training texts are nearest.
+"""Scores a base that cannot generate on a single-label task: it predicts the label with the nearest training texts.
 
 Each label's prototype is the mean of its training texts' embeddings: the base's token states, averaged over the text
 and scaled to length one. A text gets the label with the highest cosine to its own embedding. No weight is trained.
@@ -28,7 +28,7 @@ def evaluate_prototypes(
     held_out: Sequence[Example],
     batch_size: int,
 ) -> Evaluation | None:
-    """Return the base's own scores on the held-out examples; None if a text may have several labels, or a number."""
+    """Return the base's own scores on the held-out examples; None if labels are sets or numbers."""
     if classifier.problem != "single_label":
         return None
     known, labels = _embed(model, train, batch_size)
@@ -44,7 +44,7 @@ def _embed(model: PreTrainedModel, examples: Sequence[Example], batch_size: int)
         tensors = {name: tensor.to(model.device) for name, tensor in collate(batch).items()}
         mask = tensors["attention_mask"]
         states = backbone_of(model)(input_ids=tensors["input_ids"], attention_mask=mask).last_hidden_state.float()
-        # The sum has the mean's direction, and only that counts.
+        # The sum has the same direction as the mean, and only the direction matters.
         rows.append(normalize((states * mask.unsqueeze(-1)).sum(dim=1), dim=-1).cpu())
         labels.append(tensors["labels"].cpu())
     return torch.cat(rows), torch.cat(labels)

@@ -1,6 +1,6 @@
-"""What a run tells the person who started it, on standard error: milestones, stages, progress. Knows no models.
+"""What a run prints to standard error for the person who started it: milestones, stages, progress. Knows no models.
 
-On a terminal a stage is a spinner and training a bar; elsewhere each is a plain line.
+On a terminal a stage is a spinner and training is a progress bar; elsewhere each is a plain line.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,13 +25,13 @@ class Reporter:
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def scores(self, whose: str, scores: Mapping[str, float] | None) -> None:
-        """Print scores by name, where the task defines them."""
+        """Print scores by name, if the task defines them."""
         if scores is not None:
             self.say(f"{whose}: " + ", ".join(f"{readable(name)} {value:.4g}" for name, value in scores.items()))
 
     @contextmanager
     def stage(self, text: str, *, keep: bool = False) -> Iterator[None]:
-        """Show what the block does, which takes a while; with `keep` the line stays on a terminal too."""
+        """Show what the block does while it runs; with `keep` the line stays on a terminal too."""
         if keep or not self._console.is_interactive:
             self.say(text)
         if self._console.is_interactive:
@@ -42,7 +42,7 @@ class Reporter:
 
     @contextmanager
     def training(self) -> Iterator[Progress]:
-        """Return what shows the training that the block does."""
+        """Return the progress display for the training done in the block."""
         interactive = self._console.is_interactive
         progress: Progress = BarProgress(self._console) if interactive else LineProgress(self.say)
         try:

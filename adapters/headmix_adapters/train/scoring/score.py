@@ -1,4 +1,4 @@
-"""The held-out scores of a recipe's task: of a model in memory, of an artifact file, of the base alone."""
+"""The held-out scores on a recipe's task: of a model in memory, of an artifact file, of the base alone."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ SCORING_BATCH = 16
 
 
 def score_model(material: Material, model: AdaptedModel) -> Evaluation:
-    """Return the scores of an adapted model as it stands."""
+    """Return the scores of an adapted model as it is."""
     examples = material.eval.examples
     if isinstance(model, ClassifierModel):
         return evaluate_classifier(model, examples, SCORING_BATCH)
@@ -24,7 +24,7 @@ def score_artifact(material: Material, artifact: Path) -> Evaluation:
     """Return the scores of an artifact file, after verifying it against the base.
 
     Raises:
-        ArtifactError: the file is not a sound artifact for this base, with every fault.
+        ArtifactError: the file is not a valid artifact for this base; lists every fault.
     """
     verify_artifact(artifact, base=material.base.shape)
     loaded = load_adapter(material.model, artifact)
@@ -37,7 +37,7 @@ def score_artifact(material: Material, artifact: Path) -> Evaluation:
 def score_base(material: Material) -> Evaluation | None:
     """Return the scores of the base without an adapter.
 
-    None if the task gives it no question, or the texts hold added tokens: it has no embedding for them.
+    None if the task cannot be put to it as a question, or texts contain added tokens, for which it has no embeddings.
     """
     classifier, held_out = material.recipe.classifier, material.eval.examples
     if material.recipe.added_tokens:

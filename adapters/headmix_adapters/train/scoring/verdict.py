@@ -1,6 +1,6 @@
-"""What a person should know before using an adapter: that it is no better than what it was made from, for example.
+"""What to know before using an adapter, for example that it is no better than its base.
 
-Owns the remarks and when they are due. They stand in the closing lines of a run and in the artifact's header.
+Owns the remarks and when to make them. They appear in a run's summary and in the artifact's header.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from headmix_adapters.train.terminal.progress import readable
 
 
 def is_below(adapter: Evaluation, reference: Evaluation | None, deciding: DecidingScore) -> bool:
-    """Whether an adapter scores below the base alone, or below a linear classifier; not where that has no score."""
+    """Return whether an adapter scores below the base alone or a linear classifier; False if that has no score."""
     return reference is not None and deciding.is_worse(adapter.scores, reference.scores)
 
 

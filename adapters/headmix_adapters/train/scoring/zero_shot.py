@@ -1,8 +1,8 @@
-"""What the base alone makes of a single-label classification task: asked in words, its likelier label is its answer.
+"""The base's own score on a single-label classification task: asked in words, it predicts its most probable label.
 
 The question names every label and asks for one of them. A label's score is the log-likelihood of the whole answer (all
-its tokens and the end of the turn) after the question, less that after the same question about an empty text: what the
-text adds. Without the second part a small base answers the same label whatever it reads. No examples, no training.
+its tokens and the end of the turn) after the question, minus that after the same question about an empty text: what the
+text adds. Without the second part a small base gives the same label whatever it reads. No examples, no training.
 Source: domain-conditional pointwise mutual information, Holtzman et al., EMNLP 2021 (arXiv 2104.08315).
 """
 
@@ -28,7 +28,7 @@ def evaluate_zero_shot(
     classifier: ClassifierConfig,
     examples: Sequence[Example],
 ) -> Evaluation | None:
-    """Return the base's own scores; None if no such question can be asked (several labels a text, regression)."""
+    """Return the base's own scores; None if there is no such question (several labels per text, regression)."""
     if classifier.problem != "single_label":
         return None
     answers = [_answer_ids(base.tokenizer, label) for label in classifier.labels]
@@ -53,13 +53,13 @@ def _answer_ids(tokenizer: BaseTokenizer, label: str) -> list[int]:
 
 
 def _label_likelihoods(model: PreTrainedModel, question: list[int], answers: Sequence[list[int]]) -> Tensor:
-    """Return each answer's log-likelihood, [answers]; the question passes the model once."""
+    """Return each answer's log-likelihood, [answers]; the question is computed only once."""
     asked = torch.tensor([question], device=model.device)
     cache = DynamicCache(config=model.config)
     first = model(input_ids=asked, past_key_values=cache, logits_to_keep=1).logits[0, -1].log_softmax(dim=-1)
     cache.batch_repeat_interleave(len(answers))
     width = max(len(answer) for answer in answers)
-    # Padding stands after what is read, so a causal model's scores do not see it.
+    # Padding comes after the tokens that are scored, so it does not affect a causal model.
     given = torch.tensor([answer + [0] * (width - len(answer)) for answer in answers], device=model.device)
     later = model(input_ids=given, past_key_values=cache).logits.log_softmax(dim=-1)
     scores = torch.cat([first.expand(len(answers), 1, -1), later[:, :-1]], dim=1)

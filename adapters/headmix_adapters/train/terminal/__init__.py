@@ -1,1 +1,1 @@
-"""What a person at a terminal sees of a run, and Ctrl-C."""
+"""What a run shows on a terminal, and how it handles Ctrl-C."""

@@ -1,4 +1,4 @@
-"""Advice on the number of epochs, from the held-out loss that a run saw after each. Knows numbers only."""
+"""Advice on the number of epochs, from the held-out loss after each one. Knows only numbers."""
 
 import math
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from headmix_adapters.train.scoring.evaluate import Scores
 
 _CLEAR = 0.02
-"""The share by which a loss must change to be called rising or falling."""
+"""The relative change beyond which a loss is called rising or falling."""
 _SHARE = 0.1
-"""The share of the whole fall that must be the last epoch's for the loss to be called still falling."""
+"""The loss is called still falling if the last epoch contributed at least this share of the whole fall."""
 _FEW_TEXTS = 100
 _FEW_STEPS = 50
 _LOSSES = ("loss", "answer_nll", "mean_squared_error")
 
 
 def advise(curve: Sequence[Scores], *, steps: int, epochs: int, held_out: int, patience: int | None) -> tuple[str, ...]:
-    """Return what the held-out scores by epoch suggest; `epochs` is how many the recipe asked for.
+    """Return what the held-out scores by epoch suggest; `epochs` is the number in the recipe.
 
-    `steps` are the optimizer steps done, `held_out` is the number of held-out texts, `patience` the recipe's
+    `steps` is the number of optimizer steps done, `held_out` the number of held-out texts, `patience` the recipe's
     `early_stopping_patience`.
     """
     name = next((name for name in _LOSSES if curve and all(name in scores for scores in curve)), None)
@@ -27,11 +27,11 @@ def advise(curve: Sequence[Scores], *, steps: int, epochs: int, held_out: int, p
     if losses and len(losses) < epochs and patience is not None:
         said.append(f"stopped after epoch {len(losses)} of {epochs}: no better held-out score for {patience} epochs")
     elif losses:
-        # With patience the best epoch's tensors are the result, whatever came after it.
+        # With patience the best epoch's tensors are the result, whatever came later.
         overfitted = None if patience is not None else _overfitted(losses, accuracies)
         said.append(overfitted or _few(losses, steps) or _more(losses))
     if accuracies and held_out < _FEW_TEXTS:
-        # Two standard deviations of a share of one half.
+        # Two standard deviations of an accuracy of one half.
         said.append(f"with {held_out} held-out texts, accuracies less than {held_out**-0.5:.2f} apart may be chance")
     return tuple(said)
 
@@ -59,7 +59,7 @@ def _more(losses: Sequence[float]) -> str:
     if count == 1:
         return "one epoch does not show whether more would help; --epochs 3 would"
     fall, total = losses[-2] - losses[-1], losses[0] - losses[-1]
-    # The learning rate ends at 0, so the last epoch's fall is small: it is measured against all of them.
+    # The learning rate ends at 0, so the last epoch's fall is small: compare it with the whole fall.
     if total >= _CLEAR * abs(losses[-1]) and fall >= _SHARE * total:
         words = f"from {losses[-2]:.4g} to {losses[-1]:.4g} in the last epoch"
         return f"the held-out loss was still falling, {words}: more may help, for example --epochs {2 * count}"

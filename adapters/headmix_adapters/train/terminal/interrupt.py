@@ -1,4 +1,4 @@
-"""Ctrl-C (or SIGTERM) during training: the step in flight ends, a checkpoint is written, and the run stops."""
+"""Ctrl-C (or SIGTERM) during training: the current step ends, a checkpoint is written, and the run stops."""
 
 import signal
 import threading
@@ -20,7 +20,7 @@ class StopAtStep(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Save and stop here; the last step of all is left to finish by itself."""
+        """Save and stop here, unless this is the last step, after which training ends by itself."""
         if self.requested and state.global_step < state.max_steps:
             control.should_training_stop = True
             control.should_save = True
@@ -29,7 +29,7 @@ class StopAtStep(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Leave out the scoring and second checkpoint that the end of an epoch brings."""
+        """Skip the scoring and the second checkpoint at the end of an epoch."""
         if self.requested and state.global_step < state.max_steps:
             control.should_evaluate = False
             control.should_save = False
@@ -38,9 +38,9 @@ class StopAtStep(TrainerCallback):
 
 @contextmanager
 def stop_on_interrupt(stop: StopAtStep, on_request: Callable[[], None]) -> Iterator[None]:
-    """Turn the first signal into a request to stop, and call `on_request`; the second one interrupts at once.
+    """Turn the first signal into a request to stop, and call `on_request`; a second signal interrupts at once.
 
-    Signals reach the main thread only; elsewhere this does nothing.
+    Signals only reach the main thread; in other threads this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

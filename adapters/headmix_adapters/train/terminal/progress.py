@@ -1,4 +1,4 @@
-"""What is shown while an adapter trains: the events, and the words of every way to show them. Knows no models."""
+"""What is shown while an adapter trains: the events, and the wording that every display shares. Knows no models."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,17 +11,17 @@ _NAMES = {
     "answer_tokens": "answer tokens",
 }
 _KEPT = 0.9
-"""The share of the moving average that stays with each step."""
+"""The share of the moving average that each step keeps."""
 
 
 class Progress:
-    """Takes the events of one training and shows nothing."""
+    """Receives the events of one training and shows nothing."""
 
     def begin(self, done: int, total: int, epochs: int) -> None:
-        """Training goes from optimizer step `done` to `total`."""
+        """Begin training, from optimizer step `done` to `total`."""
 
     def wants(self, step: int) -> bool:
-        """Whether it is time to show a step."""
+        """Return whether it is time to show a step."""
         return False
 
     def step(self, step: int, epoch: float, loss: float) -> None:
@@ -31,14 +31,14 @@ class Progress:
         """Show the held-out scores after an epoch; `loss` is the mean of its steps."""
 
     def stopping(self) -> None:
-        """A stop was asked for; called from a signal handler."""
+        """Report that a stop was requested; called from a signal handler."""
 
     def end(self) -> None:
-        """Training is over, one way or another."""
+        """End: training is over, whatever the reason."""
 
 
 class TimedProgress(Progress):
-    """What the ways to show training share: when a step is due, the loss smoothed, and the words."""
+    """What every display of training shares: when a step is due, the smoothed loss, and the wording."""
 
     def __init__(self, every: float, clock: Callable[[], float]) -> None:
         self.total = self.epochs = 0
@@ -49,12 +49,12 @@ class TimedProgress(Progress):
         self._loss: float | None = None
 
     def begin(self, done: int, total: int, epochs: int) -> None:
-        """Note the end, and wait a moment before the first step is shown."""
+        """Remember the last step, and wait a moment before showing the first."""
         self.total, self.epochs = total, epochs
         self._due = self.clock() + self._every
 
     def wants(self, step: int) -> bool:
-        """Whether the time has come, or the last step."""
+        """Return whether enough time has passed, or this is the last step."""
         now = self.clock()
         if now < self._due and step < self.total:
             return False
@@ -62,7 +62,7 @@ class TimedProgress(Progress):
         return True
 
     def smoothed(self, step: int, loss: float) -> float:
-        """Return the moving average with the loss of the steps up to this one in it: single steps jump about."""
+        """Return the moving average including the loss of the steps up to this one: single steps fluctuate."""
         kept = 0.0 if self._loss is None else _KEPT ** (step - self._step)
         self._step, self._loss = step, kept * (self._loss or 0.0) + (1 - kept) * loss
         return self._loss
@@ -75,17 +75,17 @@ class TimedProgress(Progress):
 
 
 def readable(score: str) -> str:
-    """Return a score's name as people write it."""
+    """Return a score's name in readable form."""
     return _NAMES.get(score, score)
 
 
 def rate(per_second: float) -> str:
-    """Return a speed in steps a second, or in seconds a step where it is slow."""
+    """Return a speed in steps per second, or in seconds per step if it is slow."""
     return f"{per_second:.1f} steps/s" if per_second >= 1 or not per_second else f"{1 / per_second:.1f} s/step"
 
 
 def duration(seconds: float) -> str:
-    """Return a time as minutes and seconds, with hours where there are any."""
+    """Return a duration as minutes and seconds, with hours if there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

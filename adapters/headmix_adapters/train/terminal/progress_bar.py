@@ -13,12 +13,12 @@ from headmix_adapters.train.terminal.progress import TimedProgress, rate
 
 _SECONDS = 0.25
 _WIDE = 80
-"""Columns of a terminal that has room for everything."""
+"""The width of a terminal, in columns, that has room for everything."""
 _STOPPING = "stopping after this step; Ctrl-C again stops at once"
 
 
 class BarProgress(TimedProgress):
-    """A bar that is gone when training is; the lines of the epochs stay above it."""
+    """A bar that disappears when training ends; the epochs' lines stay above it."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(_SECONDS, time.monotonic)
@@ -52,12 +52,12 @@ class BarProgress(TimedProgress):
         self._bar.console.print(self.epoch_line(number, loss, scores), highlight=False, markup=False)
 
     def stopping(self) -> None:
-        """Change the bar's words; the thread that draws it shows them."""
+        """Change the bar's text; the thread that draws the bar shows it."""
         if self._task is not None:
             self._bar.update(self._task, description=_STOPPING)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
 

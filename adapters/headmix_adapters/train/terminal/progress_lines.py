@@ -1,4 +1,4 @@
-"""Training shown if there is no terminal: a line every ten seconds and after every epoch."""
+"""Training progress without a terminal: a line every ten seconds and after every epoch."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ _SECONDS = 10.0
 
 
 class LineProgress(TimedProgress):
-    """Says each line through `say`."""
+    """Prints each line with `say`."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(_SECONDS, clock)
@@ -17,7 +17,7 @@ class LineProgress(TimedProgress):
         self._began = (0.0, 0)
 
     def begin(self, done: int, total: int, epochs: int) -> None:
-        """Note when and where training began, for the rate."""
+        """Remember when and at which step training began, for the rate."""
         super().begin(done, total, epochs)
         self._began = (self.clock(), done)
 

@@ -1,4 +1,4 @@
-"""Keeps other packages' warnings, notices and progress bars out of what a person reads while training."""
+"""Keeps other packages' warnings, notices and progress bars out of the training output."""
 
 import logging
 import os
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_packages() -> Iterator[None]:
-    """Let through nothing below an error, from here on and in packages imported in the block."""
-    # Read by torch's C++ side when it is loaded.
+    """Suppress everything below an error, from now on and in packages imported in the block."""
+    # Read by torch's C++ part when it is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""From the Trainer's callbacks to the progress a person sees: each step's loss, each epoch's held-out scores."""
+"""From the Trainer's callbacks to the progress display: each step's loss, each epoch's held-out scores."""
 
 import math
 
@@ -12,7 +12,7 @@ from headmix_adapters.train.terminal.progress import Progress
 
 
 class StepReport(TrainerCallback):
-    """Adds up what the batches of a step say, and passes it on once the step is done.
+    """Adds up the losses of a step's batches, and passes them on once the step is done.
 
     Losses stay on the device until a step is shown: reading one waits for the device.
     """
@@ -30,14 +30,14 @@ class StepReport(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Report the total number of steps; a resumed run begins further on."""
+        """Report the total number of steps; a resumed run does not begin at 0."""
         self._progress.begin(state.global_step, state.max_steps, state.num_train_epochs)
         return control
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Show the step, where it is time to.
+        """Show the step if it is time to.
 
         Raises:
             TrainError: the loss is not a number.
