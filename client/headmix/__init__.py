@@ -6,7 +6,7 @@
         client.adapters.push("support-style", "support-style.safetensors")
         print(client.chat("Where is my parcel?", model="support-style").text)
 
-`Client` blocks, `AsyncClient` is awaited; both have the same operations. All errors derive from `HeadmixError`.
+`Client` blocks and `AsyncClient` is awaited; both have the same operations. All errors derive from `HeadmixError`.
 """
 
 from headmix import types
@@ -39,7 +39,7 @@ from headmix.errors import (
     TaskMismatchError,
 )
 from headmix.stream import AsyncStream, Stream
-from headmix.types import *  # noqa: F403 - all of them, as `types.__all__` lists them
+from headmix.types import *  # noqa: F403 - everything in `types.__all__`
 
 __all__ = [
     "APIConnectionError",
@@ -70,13 +70,13 @@ __all__ = [
     "Stream",
     "StreamError",
     "TaskMismatchError",
-    "__version__",  # noqa: F405 - by `__getattr__` below
+    "__version__",  # noqa: F405 - defined by `__getattr__` below
 ]
 __all__ += types.__all__
 
 
 def __getattr__(name: str) -> str:
-    """`__version__`, looked up when first asked for: reading package metadata costs more than importing this."""
+    """Look up `__version__` on first use: reading package metadata takes longer than importing this module."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from headmix.version import version

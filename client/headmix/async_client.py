@@ -37,7 +37,7 @@ class AsyncStreams(AsyncBound):
 
 
 class AsyncModels(AsyncBound):
-    """`client.models`: what this key may ask."""
+    """`client.models`: the models this key may use."""
 
     list = AsyncPagedCall(models.list_models)
     get = AsyncCall(models.get_model)
@@ -74,7 +74,7 @@ class AsyncAdapters(AsyncBound):
         *,
         progress: Progress | None = None,
     ) -> Path:
-        """Download an artifact to a file, in blocks; the file appears only when whole and of the right digest."""
+        """Download an artifact to a file in blocks; the file only appears if complete and its digest matches."""
         response = await self.sender.open(adapters.download(name, version))
         with transport_errors():
             async with aclosing(response):
@@ -95,7 +95,7 @@ class AsyncKeys(AsyncBound):
 
 
 class AsyncTenants(AsyncBound):
-    """`client.tenants`: every tenant and the audit, for administrators."""
+    """`client.tenants`: every tenant and the audit log, for administrators."""
 
     list = AsyncCall(tenants.list_tenants)
     get = AsyncCall(tenants.get_tenant)
@@ -112,7 +112,7 @@ class AsyncTenants(AsyncBound):
 
 
 class AsyncClient(AsyncBound):
-    """A client of one headmix server for asyncio; parameters as for `Client`. Every operation is awaited."""
+    """A client of one headmix server for asyncio, with the parameters of `Client`. Every operation is awaited."""
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Owns how a client's methods are made: an operation (a function that builds a Request) bound to a sender.
 
-`complete = Call(operations.complete)` in a class body gives it a method with exactly the operation's parameters that
-sends what the operation builds. So each operation's signature, documentation and parsing exist once, for both clients.
+`complete = Call(operations.complete)` in a class body defines a method with exactly the operation's parameters that
+sends the request the operation builds. So each operation's signature, documentation and parsing exist only once, for
+both clients.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,14 +20,14 @@ R = TypeVar("R")
 
 
 class Bound:
-    """A part of the client that sends by blocking."""
+    """A part of the client that blocks while sending."""
 
     def __init__(self, sender: Sender) -> None:
         self.sender = sender
 
 
 class AsyncBound:
-    """A part of the client that sends in asyncio."""
+    """A part of the client that sends with asyncio."""
 
     def __init__(self, sender: AsyncSender) -> None:
         self.sender = sender
@@ -46,7 +47,7 @@ class _Method(Generic[P, T]):
 
 
 class Call(_Method[P, T]):
-    """A method that returns the parsed answer."""
+    """A method that returns the parsed response."""
 
     @overload
     def __get__(self, part: None, owner: type) -> Callable[P, Request[T]]: ...
@@ -57,7 +58,7 @@ class Call(_Method[P, T]):
 
 
 class StreamCall(_Method[P, T]):
-    """A method that returns an iterator over the answer's chunks."""
+    """A method that returns an iterator over the response's chunks."""
 
     @overload
     def __get__(self, part: None, owner: type) -> Callable[P, Request[T]]: ...
@@ -68,7 +69,7 @@ class StreamCall(_Method[P, T]):
 
 
 class PagedCall(_Method[P, Page[T]]):
-    """A method that returns all of a list, asking for page after page."""
+    """A method that returns a whole list, requesting it page by page."""
 
     @overload
     def __get__(self, part: None, owner: type) -> Callable[P, Request[Page[T]]]: ...

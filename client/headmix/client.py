@@ -1,4 +1,4 @@
-"""Owns the blocking client: which operation has which name. What they send and parse is in `operations`."""
+"""Owns the blocking client: the names of its operations. What they send and parse is in `operations`."""
 
 import os
 from contextlib import closing
@@ -36,7 +36,7 @@ class Streams(Bound):
 
 
 class Models(Bound):
-    """`client.models`: what this key may ask."""
+    """`client.models`: the models this key may use."""
 
     list = PagedCall(models.list_models)
     get = Call(models.get_model)
@@ -73,7 +73,7 @@ class Adapters(Bound):
         *,
         progress: Progress | None = None,
     ) -> Path:
-        """Download an artifact to a file, in blocks; the file appears only when whole and of the right digest."""
+        """Download an artifact to a file in blocks; the file only appears if complete and its digest matches."""
         response = self.sender.open(adapters.download(name, version))
         with transport_errors(), closing(response), FileSink.of(response, destination, progress) as sink:
             for block in response.iter_bytes():
@@ -92,7 +92,7 @@ class Keys(Bound):
 
 
 class Tenants(Bound):
-    """`client.tenants`: every tenant and the audit, for administrators."""
+    """`client.tenants`: every tenant and the audit log, for administrators."""
 
     list = Call(tenants.list_tenants)
     get = Call(tenants.get_tenant)
@@ -109,10 +109,10 @@ class Tenants(Bound):
 
 
 class Client(Bound):
-    """A client of one headmix server, to be shared by threads and closed at the end (it is a context manager).
+    """A client of one headmix server. Threads may share it; close it at the end (it is a context manager).
 
     `base_url`: default HEADMIX_BASE_URL, else http://127.0.0.1:8000. `api_key`: default HEADMIX_API_KEY. `timeout`:
-    seconds without progress, an `httpx2.Timeout`, or None for no limit. `max_retries`: further attempts after a
+    seconds without progress, an `httpx2.Timeout`, or None for no limit. `max_retries`: additional attempts after a
     failed connection, a 429 or a 503. `transport`: replaces the network, for tests.
     """
 

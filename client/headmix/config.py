@@ -1,6 +1,6 @@
-"""Owns what a client is configured with: the defaults, the environment variables, and how they are resolved.
+"""Owns a client's configuration: the defaults, the environment variables, and how they are resolved.
 
-Knows nothing of requests. The environment is read when a client is built, never at import.
+Knows nothing about requests. The environment is read when a client is created, never at import.
 """
 
 import os
@@ -16,14 +16,14 @@ DEFAULT_BASE_URL = "http://127.0.0.1:8000"
 BASE_URL_VARIABLE = "HEADMIX_BASE_URL"
 API_KEY_VARIABLE = "HEADMIX_API_KEY"
 
-# Seconds. A generation that waits in the server's queue sends nothing meanwhile, so reading is given long.
+# Seconds. A generation waiting in the server's queue sends nothing in the meantime, so the read timeout is long.
 DEFAULT_TIMEOUT = 600.0
 CONNECT_TIMEOUT = 5.0
 
 DEFAULT_MAX_RETRIES = 2
 RETRY_INITIAL_DELAY = 0.5
 RETRY_MAX_DELAY = 8.0
-# A server that asks for a longer pause than this is reported to the caller instead of slept on.
+# If a server asks for a longer pause than this, the error is raised instead of waiting.
 RETRY_AFTER_MAX = 60.0
 
 Timeout = float | httpx2.Timeout | None
@@ -31,7 +31,7 @@ Timeout = float | httpx2.Timeout | None
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One client's resolved configuration; `base_url` ends neither in a slash nor in `/v1`."""
+    """A client's resolved configuration; `base_url` ends neither in a slash nor in `/v1`."""
 
     base_url: str
     api_key: str | None = field(repr=False)
@@ -42,7 +42,7 @@ class Settings:
     def resolve(cls, base_url: str | None, api_key: str | None, timeout: Timeout, max_retries: int) -> "Settings":
         """Fill in what was not given, from the environment and then from the defaults.
 
-        Raises InvalidArgumentError for a URL that is not http(s), a key no header can carry, or a negative count.
+        Raises InvalidArgumentError for a URL that is not http(s), a key that no header can carry, or a negative count.
         """
         if max_retries < 0:
             raise InvalidArgumentError(f"max_retries must be 0 or more, not {max_retries}")
@@ -55,11 +55,11 @@ class Settings:
 
     @property
     def minds_proxies(self) -> bool:
-        """Whether proxies of the environment are for this server too: one on this machine is asked directly."""
+        """Return whether the environment's proxies apply to this server: one on this machine is reached directly."""
         return not is_local(self.base_url)
 
     def headers(self) -> dict[str, str]:
-        """The headers every request carries."""
+        """Return the headers that every request carries."""
         headers = {"User-Agent": f"headmix-python/{version()}", "Accept": "application/json, text/event-stream"}
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key}"

@@ -1,19 +1,19 @@
-"""Owns every exception the client raises. Knows nothing of HTTP libraries or of how an answer was received.
+"""Owns every exception the client raises. Knows nothing about HTTP libraries or how a response was received.
 
-One root, so `except HeadmixError` catches everything this package means to raise:
+All errors have one root, so `except HeadmixError` catches everything this package raises on purpose:
 
     HeadmixError
     ├── InvalidArgumentError            an argument that cannot be sent (also a ValueError)
-    ├── APIConnectionError              no answer: refused, reset, broken off
-    │   └── APITimeoutError             no answer in time
-    ├── InvalidResponseError            an answer that is not of this protocol
-    ├── DigestMismatchError             downloaded bytes are not the ones the server named
+    ├── APIConnectionError              no response: refused, reset, broken off
+    │   └── APITimeoutError             no response in time
+    ├── InvalidResponseError            a response that is not in this protocol
+    ├── DigestMismatchError             downloaded bytes do not match the server's digest
     ├── StreamError                     an error event in the middle of a stream, or a stream cut short
-    └── APIError                        the server answered with an error
+    └── APIError                        the server responded with an error
         ├── BadRequestError             400, and any 4xx without its own class
         │   ├── ContextLengthError      prompt + max_tokens do not fit
-        │   ├── TaskMismatchError       generation asked of a classifier, or the reverse
-        │   └── AdapterTooLargeError    422: more than the server's memory for adapters can hold
+        │   ├── TaskMismatchError       generation requested from a classifier, or the reverse
+        │   └── AdapterTooLargeError    422: larger than the server's memory for adapters
         ├── AuthenticationError         401
         ├── PermissionDeniedError       403
         ├── NotFoundError               404
@@ -33,9 +33,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """What a server said about a failure: the `error` object's fields and the response's.
+    """A failure as the server described it: the fields of the `error` object and of the response.
 
-    `should_retry` is false if it said that sending the same again is of no use.
+    `should_retry` is false if the server said that retrying the same request is pointless.
     """
 
     message: str
@@ -51,7 +51,7 @@ class ErrorDetail:
 
 
 class HeadmixError(Exception):
-    """The root of all errors of this package."""
+    """The base class of all errors in this package."""
 
 
 class InvalidArgumentError(HeadmixError, ValueError):
@@ -59,7 +59,7 @@ class InvalidArgumentError(HeadmixError, ValueError):
 
 
 class APIConnectionError(HeadmixError):
-    """No answer arrived. `sent` says whether the server may have received the request."""
+    """No response arrived. `sent` says whether the server may have received the request."""
 
     def __init__(self, message: str, sent: bool = True) -> None:
         super().__init__(message, sent)
@@ -71,19 +71,19 @@ class APIConnectionError(HeadmixError):
 
 
 class APITimeoutError(APIConnectionError):
-    """No answer arrived in time."""
+    """No response arrived in time."""
 
 
 class InvalidResponseError(HeadmixError):
-    """The answer is not one of this protocol: a proxy's page, another kind of server."""
+    """The response is not in this protocol: a proxy's page, or another kind of server."""
 
 
 class DigestMismatchError(HeadmixError):
-    """Downloaded bytes have another sha256 than the server announced."""
+    """The sha256 of the downloaded bytes differs from the one the server announced."""
 
 
 class _ServerSaid(HeadmixError):
-    """An error made of an ErrorDetail, whose fields it shows as its own."""
+    """An error made from an ErrorDetail, with its fields as attributes."""
 
     def __init__(self, detail: ErrorDetail) -> None:
         super().__init__(detail)
@@ -99,11 +99,11 @@ class _ServerSaid(HeadmixError):
 
 
 class StreamError(_ServerSaid):
-    """A stream failed after it began. What was received before stands, but it is not the whole answer."""
+    """A stream failed after it began. What was received so far is valid, but it is not the whole response."""
 
 
 class APIError(_ServerSaid):
-    """The server answered with an error: `status`, `code`, `message`, `param`, `type`, `request_id`, `body`."""
+    """The server responded with an error: `status`, `code`, `message`, `param`, `type`, `request_id`, `body`."""
 
     def __init__(self, detail: ErrorDetail) -> None:
         super().__init__(detail)
@@ -117,11 +117,11 @@ class BadRequestError(APIError):
 
 
 class ContextLengthError(BadRequestError):
-    """The prompt and the tokens asked for do not fit the model's context."""
+    """The prompt and the requested tokens do not fit the model's context."""
 
 
 class TaskMismatchError(BadRequestError):
-    """The model does another task: generation was asked of a classifier, or the reverse."""
+    """The model is for another task: generation was requested from a classifier, or the reverse."""
 
 
 class AuthenticationError(APIError):
@@ -137,7 +137,7 @@ class NotFoundError(APIError):
 
 
 class AdapterTooLargeError(BadRequestError):
-    """The adapter's tensors are more than the server's memory for adapters (422)."""
+    """The adapter's tensors exceed the server's memory for adapters (422)."""
 
 
 class PayloadTooLargeError(APIError):
@@ -161,7 +161,7 @@ class InsufficientStorageError(APIError):
 
 
 class ServiceUnavailableError(APIError):
-    """The server cannot serve now (503); `retry_after` is in seconds."""
+    """The server cannot serve requests now (503); `retry_after` is in seconds."""
 
 
 class ServerOverloadedError(ServiceUnavailableError):
@@ -177,7 +177,7 @@ class InternalServerError(APIError):
 
 
 class NumericalError(InternalServerError):
-    """What was computed is NaN or infinite; the message names the adapter. Sending it again gives the same."""
+    """The result is NaN or infinite; the message names the adapter. Retrying gives the same error."""
 
 
 _BY_CODE: dict[str, type[APIError]] = {
@@ -208,7 +208,7 @@ _BY_STATUS: dict[int, type[APIError]] = {
 
 
 def api_error(status: int, detail: ErrorDetail) -> APIError:
-    """The error of the class that the code names, else the one the status names."""
+    """Return the error of the class for the code, or else for the status."""
     named = _BY_CODE.get(detail.code or "") or _BY_STATUS.get(status)
     if named is not None:
         return named(detail)

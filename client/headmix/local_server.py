@@ -1,4 +1,4 @@
-"""Owns what is known of servers on this machine: whether a URL leads to one, and the key that it wrote at its start."""
+"""Owns what is known about servers on this machine: whether a URL is local, and the key the server wrote at startup."""
 
 import ipaddress
 import os
@@ -15,14 +15,14 @@ ADDRESS_FILE = "address"
 
 @dataclass(frozen=True, slots=True)
 class LocalKey:
-    """A key and the file it is from."""
+    """A key and the file it comes from."""
 
     file: Path
     text: str = field(repr=False)
 
 
 def is_local(base_url: str) -> bool:
-    """Whether the URL leads to this machine itself, so that nothing sent to it crosses a network."""
+    """Return whether the URL is on this machine, so that nothing sent to it crosses a network."""
     try:
         host = httpx2.URL(base_url).host
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -31,10 +31,10 @@ def is_local(base_url: str) -> bool:
 
 
 def find_local_key(base_url: str) -> LocalKey | None:
-    """The administrator's key of the server at this URL, where that runs on this machine and was started here.
+    """Return the admin key of the server at this URL, if it runs on this machine and its data folder is found.
 
-    Looked for in the folder that HEADMIX_DATA_DIR names, else in `.headmix*` of the current one. A key is only given
-    for the server that wrote it: next to it lies the address that this server answers on.
+    Searches the folder named by HEADMIX_DATA_DIR, or else `.headmix*` in the current folder. A key is only returned for
+    the server that wrote it: the address that server listens on is stored next to the key.
     """
     if not is_local(base_url):
         return None

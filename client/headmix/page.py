@@ -1,4 +1,4 @@
-"""Owns lists that come in pages: one page, and the request for the next. It sends nothing itself."""
+"""Owns paginated lists: one page, and the request for the next. Sends nothing itself."""
 
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Entries of a list; `after` is where the next page begins, None on the last."""
+    """Entries of a list; `after` is where the next page begins, or None on the last page."""
 
     items: tuple[T, ...]
     after: str | int | None
 
 
 def next_page(request: Request[Page[T]], page: Page[T]) -> Request[Page[T]] | None:
-    """The request for the page after this one, None if it was the last."""
+    """Return the request for the page after this one, or None if it was the last."""
     return None if page.after is None else replace(request, query={**request.query, "after": page.after})

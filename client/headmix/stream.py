@@ -1,4 +1,4 @@
-"""Owns the two iterators over a streamed answer. What an event means is decided once, in `ChunkReader`."""
+"""Owns the two iterators over a streamed response. Only `ChunkReader` interprets events."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import TracebackType
@@ -18,7 +18,7 @@ _DONE = "[DONE]"
 
 
 class ChunkReader(Generic[T]):
-    """Turns a stream's bytes into chunks. No I/O."""
+    """Turns a stream's bytes into chunks. Does no I/O."""
 
     def __init__(self, parse: Parser[T], meta: ResponseMeta) -> None:
         self._parse = parse
@@ -27,25 +27,25 @@ class ChunkReader(Generic[T]):
         self.finished = False
 
     def feed(self, block: bytes) -> Iterator[T]:
-        """The chunks this block completes. Raises StreamError at an error event, after the chunks before it."""
+        """Yield the chunks this block completes. Raises StreamError at an error event, after the chunks before it."""
         for event in self._decoder.feed(block):
             if event.data.strip() == _DONE:
                 self.finished = True
                 return
             data = event.data.encode()
-            # Looking for the word first spares reading every chunk twice.
+            # Searching for the word first avoids parsing every chunk twice.
             if b'"error"' in data and error_object(data) is not None:
                 raise StreamError(error_detail(data, fallback="the stream failed", request_id=self._meta.request_id))
             yield self._parse(data, self._meta)
 
     def end(self) -> None:
-        """Say that the bytes have ended. Raises StreamError if the stream was not finished: its text is cut short."""
+        """Mark the end of the bytes. Raises StreamError if the stream was not finished: its text is cut short."""
         if not self.finished:
             raise StreamError(ErrorDetail("the stream ended before its end mark", request_id=self._meta.request_id))
 
 
 class _Streamed(Generic[T]):
-    """What both iterators know of their response."""
+    """What both iterators know about their response."""
 
     def __init__(self, response: httpx2.Response, parse: Parser[T]) -> None:
         self._response = response
@@ -59,12 +59,12 @@ class _Streamed(Generic[T]):
 
     @property
     def adapter(self) -> AdapterRef | None:
-        """The adapter that answers; None when the base itself does."""
+        """The adapter that answers; None if the base itself does."""
         return self._meta.adapter
 
 
 class Stream(_Streamed[T], Iterator[T]):
-    """An iterator over typed chunks; use it as a context manager if you may stop early, so the server stops too.
+    """An iterator over typed chunks; use it as a context manager if you may stop early, so that the server stops too.
 
     Raises StreamError if the server reports an error or ends early, APIConnectionError if the connection breaks.
     """

@@ -1,4 +1,4 @@
-"""Owns the answer to which version of the distribution is installed."""
+"""Owns which version of the distribution is installed."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError
@@ -9,7 +9,7 @@ DISTRIBUTION = "headmix"
 
 @cache
 def version() -> str:
-    """The installed distribution's version; `0+unknown` for a source tree that is not installed."""
+    """Return the installed distribution's version; `0+unknown` for a source tree that is not installed."""
     try:
         return installed_version(DISTRIBUTION)
     except PackageNotFoundError:

@@ -42,7 +42,7 @@ _Load = Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]]
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A recipe's base and data. `model` is in the precision that serving uses on this machine; it is used for scores."""
+    """A recipe's base and data. `model` has the precision that serving uses on this machine; it computes the scores."""
 
     recipe: Recipe
     base: ResolvedBase

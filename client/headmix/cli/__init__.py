@@ -1,6 +1,6 @@
 """The `headmix` command: the client's sub-commands, and those of every other installed part.
 
-Loads nothing of the other parts before one of their commands is run; see `plugins`.
+Does not load the other parts until one of their commands is run; see `plugins`.
 """
 
 from headmix.cli.app import build_app
@@ -9,5 +9,5 @@ __all__ = ["build_app", "main"]
 
 
 def main() -> None:
-    """Run the command line of this process."""
+    """Run this process's command line."""
     build_app()(prog_name="headmix")

@@ -1,4 +1,4 @@
-"""Owns what `headmix adapters show` prints of one version."""
+"""Owns what `headmix adapters show` prints about a version."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ MAX_WORDS = 20
 
 
 def print_details(adapter: Adapter) -> None:
-    """Print every field that a person asks for; `--json` has the rest."""
+    """Print the fields that people ask for; `--json` has the rest."""
     print_fields(_fields(adapter))
 
 

@@ -21,7 +21,7 @@ from headmix.version import version
 
 
 def build_app() -> typer.Typer:
-    """The whole command tree of this installation."""
+    """Return the whole command tree of this installation."""
     app = typer.Typer(name="headmix", no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(options)
     for command in (chat, complete, classify, embed, models, usage, health):

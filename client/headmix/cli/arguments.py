@@ -1,4 +1,4 @@
-"""Owns the arguments that several commands take: an adapter's name, with or without a version."""
+"""Owns the arguments that several commands share: an adapter's name, with or without a version."""
 
 import re
 from typing import Annotated, NamedTuple
@@ -9,7 +9,7 @@ _NUMBERED = re.compile(r"(?P<name>[^@]+)@(?P<version>[1-9][0-9]{0,17})")
 
 
 class Named(NamedTuple):
-    """An adapter and one of its versions; None is the current one, or what the command says."""
+    """An adapter and one of its versions; None means the current one, or the command's own default."""
 
     name: str
     version: int | None
@@ -19,7 +19,7 @@ class Named(NamedTuple):
 
 
 def parse_named(text: str) -> Named:
-    """Take `NAME` or `NAME@3` apart."""
+    """Parse `NAME` or `NAME@3`."""
     if "@" not in text:
         return Named(text, None)
     match = _NUMBERED.fullmatch(text)
@@ -29,7 +29,7 @@ def parse_named(text: str) -> Named:
 
 
 def parse_bare(text: str) -> str:
-    """Refuse a version where the command is about the whole adapter."""
+    """Parse a name and refuse a version, for commands about the whole adapter."""
     if "@" in text:
         name = text.partition("@")[0]
         raise typer.BadParameter(f"this applies to the whole adapter, not one version: give only its name, {name!r}")
@@ -37,10 +37,10 @@ def parse_bare(text: str) -> str:
 
 
 def version_of(named: Named, option: int | None) -> int | None:
-    """The version that the name or the option says.
+    """Return the version given in the name or the option.
 
     Raises:
-        BadParameter: they say different ones.
+        BadParameter: they differ.
     """
     if None not in (named.version, option) and named.version != option:
         raise typer.BadParameter(f"{named} and --version {option} are different versions")

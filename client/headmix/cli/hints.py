@@ -1,4 +1,4 @@
-"""Owns the line below an error that says what to do next: a name that was meant, a key that is missing, a server."""
+"""Owns the line below an error that says what to do next: a similar name, a missing key, a server to start."""
 
 from contextlib import suppress
 from difflib import get_close_matches
@@ -12,14 +12,14 @@ MAX_SUGGESTED = 3
 
 
 def missing_model(client: Client, asked: str) -> str | None:
-    """What could have been meant by a name that leads nowhere; only names that this key may see are looked at."""
+    """Return a hint for an unknown name; it only considers names that this key may see."""
     with suppress(HeadmixError):
         return suggest(asked, [model.id for model in client.models.list()])
     return None
 
 
 def suggest(asked: str, names: list[str]) -> str:
-    """The names most like the one that was asked for, else all where they are few."""
+    """Return the names most similar to the requested one, or all names if there are only a few."""
     name, _, version = asked.partition("@")
     if version and name in names:
         return f"{name} has no version {version} that can be named; `headmix adapters versions {name}` lists them"
@@ -34,7 +34,7 @@ def suggest(asked: str, names: list[str]) -> str:
 
 
 def missing_key(base_url: str, sent: LocalKey | None, *, own: bool) -> str | None:
-    """Where to get a key, where none was given; `sent` is the one that was found instead."""
+    """Return a hint on where to get a key if none was given; `sent` is the one that was found instead."""
     if own:
         return None
     if sent is not None:
@@ -50,7 +50,7 @@ def missing_key(base_url: str, sent: LocalKey | None, *, own: bool) -> str | Non
 def hint_for(
     error: Exception, client: Client, base_url: str, asked: str | None, sent: LocalKey | None, *, own_key: bool
 ) -> str | None:
-    """What to say below an error; None if there is nothing to add."""
+    """Return the line to print below an error, or None if there is nothing to add."""
     if isinstance(error, NotFoundError) and error.code == "model_not_found" and asked:
         return missing_model(client, asked)
     if isinstance(error, AuthenticationError):
@@ -61,6 +61,6 @@ def hint_for(
 
 
 def asked_for(parameters: dict[str, object]) -> str | None:
-    """The model or adapter that a command was called with."""
+    """Return the model or adapter that a command was called with."""
     asked = parameters.get("model") or parameters.get("name")
     return None if asked is None else str(asked)

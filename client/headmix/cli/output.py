@@ -1,4 +1,4 @@
-"""Owns how answers and lists are printed: tables and lines for people, JSON for programs."""
+"""Owns how responses and lists are printed: tables and lines for people, JSON for programs."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,25 +25,25 @@ _ANY: TypeAdapter[object] = TypeAdapter(object)
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line; what the server or a file put into it steers no terminal."""
+    """Print a line; text from the server or a file cannot control the terminal."""
     typer.echo(printable(text, lines=True), err=err)
 
 
 def pass_on(text: str) -> None:
-    """Print a piece of what a model wrote: as it is to a file or pipe, and so that it steers no terminal to one."""
+    """Print a piece of a model's output: unchanged to a file or pipe, escaped on a terminal to keep it harmless."""
     sys.stdout.write(printable(text, lines=True) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
-    """Print one object, or a list of them, as the server's fields."""
+    """Print one object, or a list of them, with the server's fields."""
     typer.echo(printable_json(_ANY.dump_json(value, indent=2).decode()))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under column names; None shows as `-`. Cells are data, so nothing in them is read as markup.
+    """Print rows under column names; None shows as `-`. Cells are data, so nothing in them is interpreted as markup.
 
-    A table wider than the terminal keeps its lines whole, for the terminal to wrap: columns squeezed to a few letters
+    The lines of a table wider than the terminal are left for the terminal to wrap: columns squeezed to a few letters
     each could not be read or copied.
     """
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
@@ -55,7 +55,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one pair a line; further lines of a value stay in its column, None is left out."""
+    """Print names and values, one pair per line; further lines of a value stay in its column; None is omitted."""
     shown = [(name, str(value).split("\n")) for name, value in fields if value is not None]
     width = max((len(name) for name, _ in shown), default=0)
     for name, lines in shown:
@@ -68,27 +68,27 @@ def _cell(value: object) -> Text:
 
 
 def reference(adapter: Adapter) -> str:
-    """The version's name, as every command takes it."""
+    """Return the version's name in the form every command takes."""
     return f"{adapter.name}@{adapter.version}"
 
 
 def told(adapter: Adapter) -> str:
-    """Exactly which version of an adapter, as one line of text."""
+    """Return exactly which version of an adapter this is, as one line of text."""
     return f"{reference(adapter)} {adapter.digest}"
 
 
 def short(digest: str | None) -> str | None:
-    """A digest's first 12 digits, as people quote it."""
+    """Return a digest's first 12 digits, the form people quote."""
     return None if digest is None else digest.removeprefix("sha256:")[:12]
 
 
 def moment(unix: int) -> str:
-    """A Unix time as UTC date and minute."""
+    """Return a Unix time as UTC date, hour and minute."""
     return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def size(count: int) -> str:
-    """A number of bytes as people read it."""
+    """Return a number of bytes in readable form."""
     amount = float(count)
     for unit in ("B", "kB", "MB"):
         if amount < 1000:

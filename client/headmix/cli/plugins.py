@@ -1,8 +1,8 @@
-"""Owns the sub-commands of the distribution's other parts, found through the entry points group `headmix.commands`.
+"""Owns the sub-commands of the distribution's other parts, found through the entry point group `headmix.commands`.
 
-An entry point's value is a function with typer-annotated parameters, or a `typer.Typer`. It is imported when its
-command is run and not before: the parts load torch, and `headmix --help` must not. Its context object is the session,
-through which a part reaches the server without knowing the client.
+An entry point's value is a function with typer-annotated parameters, or a `typer.Typer`. It is not imported until its
+command is run: the parts load torch, and `headmix --help` must not. Its context object is the session, through which a
+part reaches the server without knowing the client.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ GROUP = "headmix.commands"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is said of a command without importing it: its line in the help, and the extra that makes it work."""
+    """What is known about a command without importing it: its line in the help, and the extra that it requires."""
 
     help: str
     extra: str
@@ -36,7 +36,7 @@ _KNOWN = {
 
 
 def add_plugins(app: typer.Typer) -> None:
-    """Add every discovered command to the app; a name the client itself uses stays the client's."""
+    """Add every discovered command to the app; if the client itself has a command of that name, the client's wins."""
     taken = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     taken |= {group.name for group in app.registered_groups if isinstance(group.name, str)}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
@@ -46,7 +46,7 @@ def add_plugins(app: typer.Typer) -> None:
 
 
 def _add(app: typer.Typer, entry: EntryPoint) -> None:
-    """Register a stand-in that takes whatever arguments come, `--help` included, and hands them to the real command."""
+    """Register a stand-in that takes any arguments, including `--help`, and passes them to the real command."""
     known = _KNOWN.get(entry.name, Known(entry.name, "server"))
 
     @app.command(
@@ -70,7 +70,7 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
 
 
 def _run(entry: EntryPoint, args: Sequence[str], path: str, session: Session) -> None:
-    """Import the real command and run it; it ends by SystemExit, as any command line does."""
+    """Import the real command and run it; it ends with SystemExit, like any command line."""
     target: object = entry.load()
     if isinstance(target, typer.Typer):
         command = target
@@ -83,6 +83,6 @@ def _run(entry: EntryPoint, args: Sequence[str], path: str, session: Session) ->
 
 
 def _is_ours(error: ModuleNotFoundError, entry: EntryPoint) -> bool:
-    """Whether a part misses its own module, which is a defect that no extra repairs."""
+    """Return whether a missing module is one of headmix's own: a defect that installing an extra does not fix."""
     missing = (error.name or "").split(".")[0]
     return missing in {entry.module.split(".")[0], "headmix"} and "." in (error.name or "")

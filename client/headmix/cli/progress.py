@@ -1,4 +1,4 @@
-"""Owns the progress bar of a transfer, on stderr, so that piping the result stays clean."""
+"""Owns a transfer's progress bar, on stderr, so that it does not mix with piped output."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from headmix.http.upload import Progress
 
 @contextmanager
 def transfer_bar(what: str) -> Iterator[Progress]:
-    """A bar for the block, where stderr is a terminal; yields the callback that moves it."""
+    """Show a bar during the block if stderr is a terminal; yields the callback that advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True)
     with ProgressBar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

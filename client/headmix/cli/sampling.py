@@ -33,12 +33,12 @@ SplitSpecialTokens = Annotated[
 
 
 def text_or_stdin(text: str) -> str:
-    """The argument, or standard input for `-`."""
+    """Return the argument, or standard input for `-`."""
     return typer.get_text_stream("stdin").read() if text == "-" else text
 
 
 def model_or_base(client: Client, model: str | None) -> str:
-    """The model that was named, else the server's base, whose name a person at a terminal gets told."""
+    """Return the given model, or else the server's base, whose name is then printed on a terminal."""
     if model is not None:
         return model
     base = client.models.base().id

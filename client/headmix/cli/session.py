@@ -1,4 +1,4 @@
-"""Owns what all client commands share: the global options, and the one place where errors become an exit code."""
+"""Owns what all client commands share: the global options, and the one place that turns errors into an exit code."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from headmix.local_server import LocalKey, find_local_key
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The global options of one invocation; `asked` is the model or adapter its command was called with."""
+    """The global options of one invocation; `asked` is the model or adapter the command was called with."""
 
     base_url: str
     api_key: str | None = field(repr=False)
@@ -27,7 +27,7 @@ class Session:
 
     @classmethod
     def with_options(cls, base_url: str | None, api_key: str | None) -> "Session":
-        """The session of the global options; what is not given comes from the environment and the defaults."""
+        """Return the session for the global options; missing values come from the environment and the defaults."""
         return cls(
             base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL,
             api_key or os.environ.get(API_KEY_VARIABLE),
@@ -35,7 +35,7 @@ class Session:
 
     @classmethod
     def of(cls, ctx: typer.Context) -> "Session":
-        """The session the global options made, for the command of this context."""
+        """Return the session built from the global options, for this context's command."""
         session = ctx.find_object(cls)
         if session is None:
             raise TypeError("the command was run outside the command tree that sets up its session")
@@ -43,9 +43,9 @@ class Session:
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A client; an error inside the block ends the program with exit code 1 and what went wrong on stderr.
+        """Yield a client; an error inside the block ends the program with exit code 1 and the reason on stderr.
 
-        Without a key of one's own a server on this machine gets the key that it wrote at its start.
+        If no key is given, a server on this machine is sent the key that it wrote when it started.
         """
         try:
             found = None if self.api_key else find_local_key(self.base_url)
@@ -56,19 +56,19 @@ class Session:
                     self.report(error, client, found)
                     raise typer.Exit(1) from error
         except BrokenPipeError:
-            # The reader of our output has gone: not an error to report.
+            # The reader of our output is gone: not an error to report.
             raise
         except (HeadmixError, OSError) as error:
             report(error)
             raise typer.Exit(1) from error
 
     def check_access(self) -> None:
-        """Make sure that a server answers and takes the key; the program ends where none does."""
+        """Make sure that a server responds and accepts the key; the program ends if not."""
         with self.client() as client:
             client.models.list()
 
     def push_adapter(self, name: str, file: Path) -> str:
-        """Upload an artifact; return which version it is, with its digest. The program ends if that fails."""
+        """Upload an artifact and return its version and digest. The program ends if that fails."""
         with self.client() as client, transfer_bar(f"pushing {file.name}") as progress:
             return told(client.adapters.push(name, file, progress=progress))
 
@@ -79,7 +79,7 @@ class Session:
 
 
 def report(error: Exception, hint: str | None = None) -> None:
-    """Say on stderr what went wrong: one line, and below it the faults of a refused artifact and the hint."""
+    """Print on stderr what went wrong: one line, followed by the faults of a refused artifact and the hint."""
     notes = []
     if isinstance(error, APIError):
         notes = [error.code or f"HTTP {error.status}", *([f"request {error.request_id}"] if error.request_id else [])]

@@ -1,4 +1,4 @@
-"""Owns `headmix tenants adapters`: what administrators do with any tenant's adapters."""
+"""Owns `headmix tenants adapters`: how administrators manage any tenant's adapters."""
 
 from typing import Annotated
 

@@ -1,1 +1,1 @@
-"""Requests and responses on the wire, sent, retried, streamed."""
+"""HTTP requests and responses: sending, retries and streaming."""

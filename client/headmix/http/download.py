@@ -1,4 +1,4 @@
-"""Owns the writing of a downloaded artifact to disk: whole and with the announced digest, or not at all."""
+"""Owns writing a downloaded artifact to disk: complete and with the announced digest, or not at all."""
 
 import errno
 import hashlib
@@ -16,20 +16,20 @@ from headmix.http.upload import Progress
 
 
 def check_digest(found: str, announced: str | None) -> None:
-    """Raise DigestMismatchError if a digest (`sha256:<hex>`) was announced and another one was found."""
+    """Raise DigestMismatchError if a digest (`sha256:<hex>`) was announced and differs from the actual one."""
     if announced is not None and announced != found:
         raise DigestMismatchError(f"downloaded bytes have digest {found}, the server announced {announced}")
 
 
 def digest_of(content: bytes) -> str:
-    """The digest of bytes, as the server writes it: `sha256:<hex>`."""
+    """Return the digest of bytes as the server writes it: `sha256:<hex>`."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 class FileSink:
-    """Takes the blocks of one download; on leaving without an error the file appears at `destination`, else nothing.
+    """Takes the blocks of one download; on exit without an error the file appears at `destination`, otherwise nothing.
 
-    Blocks go to a temporary file in the same folder, which is renamed over the destination once its digest is right.
+    Blocks go to a temporary file in the same folder, which is renamed to the destination once its digest matches.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FileSink:
     def of(
         cls, response: httpx2.Response, destination: str | os.PathLike[str], progress: Progress | None
     ) -> "FileSink":
-        """A sink for a response's body; size and digest as its headers say."""
+        """Return a sink for a response's body, with the size and digest from its headers."""
         length = response.headers.get("content-length", "")
         adapter = meta_of(response).adapter
         return cls(
@@ -68,7 +68,7 @@ class FileSink:
         self._done += len(block)
 
     def report(self) -> None:
-        """Report the total to the progress callback; separate from `write`, which may run in another thread."""
+        """Report the bytes so far to the progress callback; separate from `write`, which may run in another thread."""
         if self._progress is not None:
             self._progress(self._done, self._size)
 

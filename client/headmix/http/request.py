@@ -1,6 +1,6 @@
-"""Owns the description of one operation: what to send, and how to read the answer. It sends nothing itself.
+"""Owns the description of one operation: what to send, and how to read the response. Sends nothing itself.
 
-Every operation is built here once as a frozen `Request`; the sync and the async client both just send it.
+Every operation is described once as a frozen `Request`; the sync and async clients just send it.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,9 +22,9 @@ Parser = Callable[[bytes, ResponseMeta], T]
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[T]):
-    """One operation's request, and the parser of its answer (of each event's data, where the answer is a stream).
+    """One operation's request, and the parser of its response (of each event's data if the response is a stream).
 
-    `repeatable`: doing it twice is the same as doing it once. `answers`: error statuses that are answers here.
+    `repeatable`: the request is idempotent. `answers`: error statuses that are valid responses here.
     """
 
     method: str
@@ -38,7 +38,7 @@ class Request(Generic[T]):
 
 
 def parser_of(model: type[M]) -> Parser[M]:
-    """A parser of JSON bodies of the given shape; raises InvalidResponseError for any other body."""
+    """Return a parser of JSON bodies of the given type; it raises InvalidResponseError for any other body."""
 
     def parse(body: bytes, meta: ResponseMeta) -> M:
         try:
@@ -53,7 +53,7 @@ def parser_of(model: type[M]) -> Parser[M]:
 
 
 def segment(name: str) -> str:
-    """A name as one path segment; raises InvalidArgumentError for one that would address another path."""
+    """Return a name as one path segment; raises InvalidArgumentError for one that would address another path."""
     if name in {"", ".", ".."}:
         raise InvalidArgumentError(f"{name!r} is not a name")
     return quote(name, safe="")

@@ -1,4 +1,4 @@
-"""Owns the reading of a response's frame: transport failures and error answers become this package's errors."""
+"""Owns turning transport failures and error responses into this package's errors."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,7 +17,7 @@ _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 def meta_of(response: httpx2.Response) -> ResponseMeta:
-    """The response's metadata."""
+    """Return the response's metadata."""
     return ResponseMeta.of(response.status_code, response.headers)
 
 
@@ -39,7 +39,7 @@ def _told(what: str, error: httpx2.RequestError | httpx2.StreamError) -> str:
             url = error.request.url
             return f"no connection to {url.scheme}://{url.netloc.decode()}: refused; is the server running?"
     if isinstance(error, httpx2.RequestError):
-        # The property raises where the library did not note the request.
+        # The property raises if the library did not record the request.
         with suppress(RuntimeError):
             return f"{error.request.method} {error.request.url} {what}: {reason}"
     return f"request {what}: {reason}"
@@ -54,7 +54,7 @@ def _was_refused(error: BaseException | None) -> bool:
 
 
 def error_of(response: httpx2.Response, body: bytes) -> APIError:
-    """The error that an answer with an error status means."""
+    """Return the error for a response with an error status."""
     text = body.decode("utf-8", errors="replace")
     detail = error_detail(
         body,
@@ -93,7 +93,7 @@ def error_detail(
 
 
 def error_object(body: bytes) -> Mapping[str, JsonValue] | None:
-    """The `error` member of a JSON body; None if there is none."""
+    """Return the `error` member of a JSON body, or None if there is none."""
     try:
         parsed = _JSON.validate_json(body)
     except ValidationError:
@@ -108,7 +108,7 @@ def _text(fields: Mapping[str, JsonValue], name: str) -> str | None:
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Seconds from now that a Retry-After header means, given in seconds or as a date; None if unreadable."""
+    """Return a Retry-After header, given in seconds or as a date, as seconds from now; None if unreadable."""
     if header is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Owns the decision whether, and after how long, a failed request is sent again. Pure: it neither sleeps nor sends."""
+"""Owns the decision whether, and after how long, to retry a failed request. Pure: neither sleeps nor sends."""
 
 import random
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ _JITTER = random.SystemRandom()
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `max_retries` further attempts, with exponential backoff and jitter."""
+    """At most `max_retries` additional attempts, with exponential backoff and jitter."""
 
     max_retries: int
 
     def delay(self, attempt: int, error: HeadmixError, repeatable: bool) -> float | None:
-        """Seconds to wait before sending again after attempt number `attempt` (from 0) failed; None: give up.
+        """Return the seconds to wait before retrying after attempt number `attempt` (from 0) failed; None: give up.
 
-        `repeatable` says whether doing the request twice is the same as doing it once. If not, it is sent again only
-        when the server cannot have acted on it: it never arrived, or was turned away with 429 or 503.
+        `repeatable` says whether the request is idempotent. If not, it is only retried when the server cannot have
+        acted on it: it never arrived, or was rejected with 429 or 503.
         """
         if attempt >= self.max_retries or not _may_repeat(error, repeatable):
             return None
@@ -41,6 +41,6 @@ def _may_repeat(error: HeadmixError, repeatable: bool) -> bool:
     if isinstance(error, APIConnectionError):
         if not error.sent:
             return True
-        # The server may still be at work on a request that timed out; a second one would only add to its load.
+        # The server may still be working on a request that timed out; a second one would only add to its load.
         return repeatable and not isinstance(error, APITimeoutError)
     return isinstance(error, RateLimitError | ServiceUnavailableError) and error.detail.should_retry

@@ -1,6 +1,6 @@
-"""Owns the sending of requests: the connection pool, retries, and the reading of answers, blocking and in asyncio.
+"""Owns sending requests: the connection pool, retries, and reading responses, blocking and with asyncio.
 
-Knows no operation. The two senders differ only where something waits.
+Knows no operations. The two senders differ only where they wait.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 
 class _Rules:
-    """What both senders decide without waiting."""
+    """The decisions that both senders make without waiting."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._retry = RetryPolicy(settings.max_retries)
 
     def _delay(self, attempt: int, error: HeadmixError, request: Request[T]) -> float:
-        """How long to wait before the next attempt; raises the error when there is to be none."""
+        """Return how long to wait before the next attempt; raises the error if there is to be none."""
         delay = self._retry.delay(attempt, error, request.repeatable)
         if delay is None:
             raise error
@@ -56,7 +56,7 @@ def _is_answer(response: httpx2.Response, request: Request[T]) -> bool:
 
 
 class Sender(_Rules):
-    """Sends requests and waits for their answers."""
+    """Sends requests and waits for their responses."""
 
     def __init__(self, settings: Settings, transport: httpx2.BaseTransport | None) -> None:
         super().__init__(settings)
@@ -69,7 +69,7 @@ class Sender(_Rules):
         )
 
     def open(self, request: Request[T]) -> httpx2.Response:
-        """The response, its body unread, for the caller to close. Retries; raises APIError, APIConnectionError."""
+        """Return the response, its body unread; the caller closes it. Retries; raises APIError, APIConnectionError."""
         attempt = 0
         while True:
             try:
@@ -89,14 +89,14 @@ class Sender(_Rules):
                 raise error_of(response, response.read())
 
     def send(self, request: Request[T]) -> T:
-        """The parsed answer."""
+        """Return the parsed response."""
         response = self.open(request)
         with transport_errors(), closing(response):
             body = response.read()
         return request.parse(body, meta_of(response))
 
     def stream(self, request: Request[T]) -> Stream[T]:
-        """The answer's chunks as they arrive."""
+        """Return the response's chunks as they arrive."""
         return Stream(self.open(request), request.parse)
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Sender(_Rules):
 
 
 class AsyncSender(_Rules):
-    """Sends requests in asyncio."""
+    """Sends requests with asyncio."""
 
     def __init__(self, settings: Settings, transport: httpx2.AsyncBaseTransport | None) -> None:
         super().__init__(settings)
@@ -118,7 +118,7 @@ class AsyncSender(_Rules):
         )
 
     async def open(self, request: Request[T]) -> httpx2.Response:
-        """As `Sender.open`."""
+        """See `Sender.open`."""
         attempt = 0
         while True:
             try:
@@ -138,7 +138,7 @@ class AsyncSender(_Rules):
                 raise error_of(response, await response.aread())
 
     async def send(self, request: Request[T]) -> T:
-        """As `Sender.send`."""
+        """See `Sender.send`."""
         response = await self.open(request)
         with transport_errors():
             async with aclosing(response):
@@ -146,7 +146,7 @@ class AsyncSender(_Rules):
         return request.parse(body, meta_of(response))
 
     async def stream(self, request: Request[T]) -> AsyncStream[T]:
-        """As `Sender.stream`."""
+        """See `Sender.stream`."""
         return AsyncStream(await self.open(request), request.parse)
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""Owns the decoding of a server-sent event stream: bytes in, events out. No I/O, and no idea what events mean."""
+"""Owns decoding a server-sent event stream: bytes in, events out. Does no I/O and does not interpret events."""
 
 import re
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class ServerSentEvent:
 
 
 class SSEDecoder:
-    """Decodes a stream fed in blocks of any size; the events do not depend on where the blocks were cut.
+    """Decodes a stream fed in blocks of any size; the events do not depend on how the blocks were split.
 
     Follows the WHATWG rules: lines end in CRLF, LF or CR; comments (`:`) are dropped; an event without data is not
-    dispatched; an event the stream breaks off in is discarded. Lines are decoded whole, so a character split over
-    two blocks survives.
+    dispatched; an event is discarded if the stream ends in the middle of it. Lines are decoded whole, so a character
+    split across two blocks survives.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ class SSEDecoder:
         self._id: str | None = None
 
     def feed(self, block: bytes) -> list[ServerSentEvent]:
-        """The events that this block completes, in order."""
+        """Return the events that this block completes, in order."""
         self._buffer += block
         if not self._begin():
             return []
         events: list[ServerSentEvent] = []
         position = 0
-        # A CR ends its line at once, so that an event is never held back waiting for a possible LF.
+        # A CR ends its line at once, so that an event is never delayed waiting for a possible LF.
         if self._after_cr and self._buffer:
             position = 1 if self._buffer[0] == ord("\n") else 0
             self._after_cr = False
@@ -54,7 +54,7 @@ class SSEDecoder:
         return events
 
     def _begin(self) -> bool:
-        """Drop a leading byte order mark; False while too little has arrived to tell."""
+        """Drop a leading byte order mark; return False while too little has arrived to decide."""
         if self._at_start:
             if len(self._buffer) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(self._buffer):
                 return False

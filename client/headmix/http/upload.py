@@ -1,6 +1,6 @@
-"""Owns a streamed multipart body: small fields and one file, read block by block and reported as it goes.
+"""Owns a streamed multipart body: small fields and one file, read block by block while reporting progress.
 
-Knows nothing of adapters or of clients. Memory stays flat whatever the file's size, and the body can be produced
+Knows nothing about adapters or clients. Memory use does not depend on the file's size, and the body can be produced
 again from the start for a second attempt.
 """
 
@@ -20,12 +20,12 @@ BLOCK_SIZE = 256 * 1024
 
 FileSource = str | os.PathLike[str] | bytes | BinaryIO
 Progress = Callable[[int, int | None], None]
-"""Called with (bytes done, bytes in all or None where unknown)."""
+"""Called with (bytes done, total bytes or None if unknown)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to read from the start, once per attempt: a path, bytes, or a seekable open file (left open)."""
+    """A file that is read from the start on each attempt: a path, bytes, or a seekable open file (left open)."""
 
     content: FileSource
     size: int
@@ -47,7 +47,7 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file, at its start."""
+        """Yield the file, positioned at its start."""
         if isinstance(self.content, bytes):
             yield BytesIO(self.content)
         elif isinstance(self.content, str | os.PathLike):
@@ -68,7 +68,7 @@ class Upload:
     boundary: str = field(default_factory=lambda: f"headmix-{secrets.token_hex(16)}")
 
     def headers(self) -> dict[str, str]:
-        """Content type and length; the length is known, so a server can refuse a large body before reading it."""
+        """Return content type and length; sending the length lets a server refuse a large body before reading it."""
         length = len(self._head()) + self.source.size + len(self._tail())
         return {
             "Content-Type": f"multipart/form-data; boundary={self.boundary}",
@@ -76,14 +76,14 @@ class Upload:
         }
 
     def blocks(self) -> Iterator[bytes]:
-        """The body, for a blocking client."""
+        """Yield the body, for a blocking client."""
         done = 0
         for block, counted in self._read():
             yield block
             done = self._report(done, counted)
 
     async def ablocks(self) -> AsyncIterator[bytes]:
-        """The body, for an asyncio client: the disk is read in a worker thread, progress is called on the loop."""
+        """Yield the body, for an asyncio client: reads the disk in a worker thread, calls `progress` on the loop."""
         done = 0
         reading = self._read()
         try:
@@ -101,7 +101,7 @@ class Upload:
         return done
 
     def _read(self) -> Generator[tuple[bytes, int], None, None]:
-        """Blocks of the body, each with the number of the file's bytes in it."""
+        """Yield blocks of the body, each with the number of file bytes in it."""
         yield self._head(), 0
         with self.source.open() as file:
             while block := file.read(BLOCK_SIZE):

@@ -1,1 +1,1 @@
-"""Every operation of the API as a function from arguments to a `Request`. The clients' methods are made of these."""
+"""Every operation of the API as a function from arguments to a `Request`. The clients' methods are made from these."""

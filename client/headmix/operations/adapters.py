@@ -1,4 +1,4 @@
-"""Owns the requests that manage a tenant's adapters. Those that others share with it are named `owner/name`."""
+"""Owns the requests that manage a tenant's adapters. Adapters that others share with it are named `owner/name`."""
 
 from headmix.http.download import check_digest, digest_of
 from headmix.http.request import Request, parser_of
@@ -26,11 +26,11 @@ def push(
     allow_base_mismatch: bool = False,
     current: bool = True,
 ) -> Request[PushedAdapter]:
-    """Upload an artifact: new bytes become a new version, made current; the current version's bytes change nothing.
+    """Upload an artifact: new bytes become a new, current version; the current version's bytes change nothing.
 
-    `file` is a path, bytes, or a seekable binary file, and is streamed. `progress(done, total)` is called in bytes of
-    the file. `allow_base_mismatch` accepts an adapter trained on other weights of the same dimensions. Without
-    `current` the new version stands next to the current one, to be tried out as a canary.
+    `file` is a path, bytes, or a seekable binary file, and is streamed. `progress(done, total)` counts the file's
+    bytes. `allow_base_mismatch` accepts an adapter trained on other weights of the same dimensions. Without
+    `current` the new version is added next to the current one, to be tried as a canary.
     Raises InvalidAdapterError with every fault, PayloadTooLargeError, InsufficientStorageError; OSError for the file.
     """
     fields = {"name": name} | ({"allow_base_mismatch": "true"} if allow_base_mismatch else {})
@@ -39,42 +39,42 @@ def push(
 
 
 def list_adapters() -> Request[Page[Adapter]]:
-    """The current version of each of the tenant's adapters by name, then of those that others share with it."""
+    """List the current version of each of the tenant's adapters by name, then of those that others share with it."""
     return Request("GET", ADAPTERS, parse_adapters, query={"limit": _PAGE})
 
 
 def get_adapter(name: str) -> Request[Adapter]:
-    """One adapter's current version, or version N as `name@N`. Raises NotFoundError."""
+    """Get an adapter's current version, or version N as `name@N`. Raises NotFoundError."""
     return Request("GET", path(name), parser_of(Adapter), query=owner(name))
 
 
 def versions(name: str) -> Request[Page[AdapterVersion]]:
-    """All versions of one adapter, newest first. Raises NotFoundError."""
+    """List all versions of an adapter, newest first. Raises NotFoundError."""
     return Request("GET", path(name, "versions"), parse_versions, query={"limit": _PAGE, **owner(name)})
 
 
 def remove(name: str, version: int | None = None) -> Request[DeletedAdapter]:
     """Remove an adapter with all its versions, or one version that is not the current one.
 
-    Requests that run or wait keep theirs to the end. Raises NotFoundError.
+    Running and waiting requests keep the version they started with. Raises NotFoundError.
     """
     parts = () if version is None else ("versions", version)
     return Request("DELETE", path(name, *parts), parser_of(DeletedAdapter), query=owner(name), repeatable=False)
 
 
 def retire(name: str, version: int) -> Request[Adapter]:
-    """Keep a version that is not the current one from being named; its bytes stay. Raises NotFoundError."""
+    """Retire a version that is not the current one: it can no longer be named; its bytes stay. Raises NotFoundError."""
     return Request("POST", path(name, "versions", version, "retire"), parser_of(Adapter), query=owner(name))
 
 
 def restore(name: str, version: int) -> Request[Adapter]:
-    """Let a retired version be named again. Raises NotFoundError."""
+    """Restore a retired version, so that it can be named again. Raises NotFoundError."""
     return Request("POST", path(name, "versions", version, "restore"), parser_of(Adapter), query=owner(name))
 
 
 def rollback(name: str, version: int | None = None) -> Request[Adapter]:
-    """Make an earlier version current; None means the one before the current. Raises NotFoundError."""
-    # Without a version the request means "one step back", which must not happen twice.
+    """Make an earlier version current; None means the previous one. Raises NotFoundError."""
+    # Without a version the request means "one step back" and must not be repeated.
     return Request(
         "POST",
         path(name, "rollback"),
@@ -86,24 +86,24 @@ def rollback(name: str, version: int | None = None) -> Request[Adapter]:
 
 
 def load(name: str, version: int | None = None) -> Request[Adapter]:
-    """Bring an adapter onto the device ahead of its first request; returns when it is there."""
+    """Load an adapter onto the device before its first request; returns once it is loaded."""
     return Request("POST", path(name, "load"), parser_of(Adapter), query=owner(name), json={"version": version})
 
 
 def download(name: str, version: int | None = None) -> Request[bytes]:
-    """An artifact's bytes, checked against the digest the server announces. Raises DigestMismatchError."""
+    """Download an artifact's bytes, checked against the digest the server announces. Raises DigestMismatchError."""
     query = owner(name) if version is None else {"version": version, **owner(name)}
     return Request("GET", path(name, "file"), _verified, query=query)
 
 
 def parse_adapters(body: bytes, meta: ResponseMeta) -> Page[Adapter]:
-    """One page of a list of adapters."""
+    """Parse one page of a list of adapters."""
     found = parser_of(AdapterList)(body, meta)
     return Page(found.data, found.data[-1].name if found.has_more and found.data else None)
 
 
 def parse_versions(body: bytes, meta: ResponseMeta) -> Page[AdapterVersion]:
-    """One page of an adapter's history."""
+    """Parse one page of an adapter's history."""
     found = parser_of(AdapterVersionList)(body, meta)
     return Page(found.data, found.data[-1].version if found.has_more and found.data else None)
 

@@ -5,14 +5,14 @@ from headmix.types.classification import Classification
 
 
 def classify(
-    input: str | list[str],  # noqa: A002 - the wire's own name
+    input: str | list[str],  # noqa: A002 - the API's own name
     *,
     model: str,
     split_special_tokens: bool | None = None,
 ) -> Request[Classification]:
     """Classify one text or several with a classification adapter; `data` keeps the order of the inputs.
 
-    With `split_special_tokens` special tokens in the texts are plain text; None leaves it to the server's setting.
+    With `split_special_tokens`, special tokens in the texts are plain text; None means the server's setting.
     """
     body: dict[str, object] = {"model": model, "input": input}
     if split_special_tokens is not None:

@@ -21,7 +21,7 @@ def complete(prompt: Prompt, *, model: str, **params: Unpack[CompletionParams]) 
 
 
 def chat(messages: Messages, *, model: str, **params: Unpack[ChatParams]) -> Request[ChatCompletion]:
-    """Answer a chat. `messages` is the turns so far, or one text of the user."""
+    """Answer a chat. `messages` are the turns so far, or a single text from the user."""
     body = {"model": model, "messages": _turns(messages), **_given(params, _CHAT_PARAMS)}
     return Request("POST", _CHATS, parser_of(ChatCompletion), json=body)
 
@@ -31,7 +31,7 @@ def stream_complete(
 ) -> Request[CompletionChunk]:
     """Continue a text, chunk by chunk as it is generated.
 
-    With `include_usage` a last chunk without choices carries the token counts.
+    With `include_usage`, a final chunk without choices carries the token counts.
     """
     body = {"model": model, "prompt": prompt, **_given(params, _COMPLETION_PARAMS), **_streaming(include_usage)}
     return Request("POST", _COMPLETIONS, parser_of(CompletionChunk), json=body)
@@ -42,7 +42,7 @@ def stream_chat(
 ) -> Request[ChatChunk]:
     """Answer a chat, chunk by chunk as it is generated.
 
-    With `include_usage` a last chunk without choices carries the token counts.
+    With `include_usage`, a final chunk without choices carries the token counts.
     """
     body = {"model": model, "messages": _turns(messages), **_given(params, _CHAT_PARAMS), **_streaming(include_usage)}
     return Request("POST", _CHATS, parser_of(ChatChunk), json=body)
@@ -53,7 +53,7 @@ def _streaming(include_usage: bool) -> dict[str, object]:
 
 
 def _given(params: Mapping[str, object], known: frozenset[str]) -> dict[str, object]:
-    """The parameters that have a value; like any Python call, an unknown one is a TypeError."""
+    """Return the parameters that have a value; as in any Python call, an unknown one is a TypeError."""
     unknown = sorted(params.keys() - known)
     if unknown:
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}; the parameters are {', '.join(sorted(known))}")

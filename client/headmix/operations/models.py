@@ -1,4 +1,4 @@
-"""Owns the requests that read the models this key may ask: the base and the tenant's adapters."""
+"""Owns the requests that list the models this key may use: the base and the tenant's adapters."""
 
 from headmix.errors import InvalidResponseError
 from headmix.http.request import Request, parser_of, segment
@@ -8,17 +8,17 @@ from headmix.types.result import ResponseMeta
 
 
 def list_models() -> Request[Page[Model]]:
-    """All models this key may ask."""
+    """List all models this key may use."""
     return Request("GET", "/v1/models", _models)
 
 
 def base_model() -> Request[Model]:
-    """The base: the model that is asked without an adapter."""
+    """Get the base: the model used without an adapter."""
     return Request("GET", "/v1/models", _base)
 
 
 def get_model(model: str) -> Request[Model]:
-    """One model by its id. Raises NotFoundError."""
+    """Get a model by its id. Raises NotFoundError."""
     return Request("GET", f"/v1/models/{segment(model)}", parser_of(Model))
 
 

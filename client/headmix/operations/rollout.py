@@ -1,4 +1,4 @@
-"""Owns the requests that say who may use an adapter, which version tries itself out, and what stays on the device."""
+"""Owns the requests for sharing, canaries and pinning."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from headmix.types.adapter import Adapter, Sharing
 
 
 def sharing(name: str) -> Request[Sharing]:
-    """Whom an adapter is shared with. Raises NotFoundError, PermissionDeniedError for another tenant's."""
+    """Show whom an adapter is shared with. Raises NotFoundError, PermissionDeniedError for another tenant's."""
     return Request("GET", path(name, "sharing"), parser_of(Sharing), query=owner(name))
 
 
 def share(name: str, tenants: Sequence[str] | None = None, *, everyone: bool = False) -> Request[Sharing]:
-    """Let these tenants, or everyone, read and use an adapter as `owner/name`, and nobody else.
+    """Let exactly these tenants, or everyone, read and use an adapter as `owner/name`.
 
-    Raises InvalidArgumentError unless one of both is given; NotFoundError, PermissionDeniedError for another tenant's.
+    Raises InvalidArgumentError unless one of these is given; NotFoundError, PermissionDeniedError for another tenant's.
     """
     if (tenants is None) == (not everyone):
         raise InvalidArgumentError("give either tenants or everyone")
@@ -25,25 +25,25 @@ def share(name: str, tenants: Sequence[str] | None = None, *, everyone: bool = F
 
 
 def unshare(name: str) -> Request[Sharing]:
-    """Keep an adapter to its tenant, from the next request on."""
+    """Stop sharing an adapter, from the next request on."""
     return Request("DELETE", path(name, "sharing"), parser_of(Sharing), query=owner(name))
 
 
 def pin(name: str) -> Request[Adapter]:
-    """Bring the current version to the device and keep it there, and after it each that becomes current.
+    """Load the current version onto the device and keep it there, and then each version that becomes current.
 
-    Returns when it is there; if that fails nothing is pinned.
+    Returns once it is loaded; if loading fails, nothing is pinned.
     """
     return Request("POST", path(name, "pin"), parser_of(Adapter), query=owner(name))
 
 
 def unpin(name: str) -> Request[Adapter]:
-    """Let an adapter leave the device again when others need its place."""
+    """Let an adapter be evicted from the device again when others need the space."""
     return Request("DELETE", path(name, "pin"), parser_of(Adapter), query=owner(name))
 
 
 def canary(name: str, version: int, percent: int) -> Request[Adapter]:
-    """Send so many of a hundred of the name's requests to a version; returns the current one."""
+    """Send a percentage of the name's requests to another version; returns the current one."""
     body: dict[str, object] = {"version": version, "percent": percent}
     return Request("PUT", path(name, "canary"), parser_of(Adapter), query=owner(name), json=body)
 

@@ -1,4 +1,4 @@
-"""Owns what administrators do with any tenant's adapters, which they name `owner/name`. All need the scope `admin`."""
+"""Owns how administrators manage any tenant's adapters, named `owner/name`. All of it requires the scope `admin`."""
 
 from headmix.errors import InvalidArgumentError
 from headmix.http.request import Request, parser_of, segment
@@ -10,12 +10,12 @@ _PAGE = 1000
 
 
 def list_of(tenant: str) -> Request[Page[Adapter]]:
-    """The current version of each adapter of a tenant's own, by name. Raises NotFoundError for the tenant."""
+    """List the current version of each of a tenant's own adapters, by name. Raises NotFoundError for the tenant."""
     return Request("GET", _adapters_of(tenant), parse_adapters, query={"limit": _PAGE})
 
 
 def versions(name: str) -> Request[Page[AdapterVersion]]:
-    """All versions of `owner/name`, newest first. Raises NotFoundError."""
+    """List all versions of `owner/name`, newest first. Raises NotFoundError."""
     return Request("GET", _path(name, "versions"), parse_versions, query={"limit": _PAGE})
 
 
@@ -26,17 +26,17 @@ def remove(name: str, version: int | None = None) -> Request[DeletedAdapter]:
 
 
 def retire(name: str, version: int) -> Request[Adapter]:
-    """Keep a version of `owner/name` from being named, the current one too. Raises NotFoundError."""
+    """Retire a version of `owner/name`, even the current one: it can no longer be named. Raises NotFoundError."""
     return Request("POST", _path(name, "versions", version, "retire"), parser_of(Adapter))
 
 
 def unshare(name: str) -> Request[Sharing]:
-    """Keep `owner/name` to its tenant, from the next request on. Raises NotFoundError."""
+    """Stop sharing `owner/name`, from the next request on. Raises NotFoundError."""
     return Request("DELETE", _path(name, "sharing"), parser_of(Sharing))
 
 
 def unpin(name: str) -> Request[Adapter]:
-    """Let `owner/name` leave the device again when others need its place. Raises NotFoundError."""
+    """Let `owner/name` be evicted from the device again when others need the space. Raises NotFoundError."""
     return Request("DELETE", _path(name, "pin"), parser_of(Adapter))
 
 

@@ -1,4 +1,4 @@
-"""Owns the requests of administrators: tenants, their keys, and the audit. All need a key with the scope `admin`."""
+"""Owns administrators' requests: tenants, their keys, and the audit log. All require a key with the scope `admin`."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -12,27 +12,27 @@ _TENANTS = "/v1/tenants"
 
 
 def list_tenants() -> Request[tuple[Tenant, ...]]:
-    """Every tenant, by name."""
+    """List all tenants by name."""
     return Request("GET", _TENANTS, _tenants)
 
 
 def get_tenant(name: str) -> Request[Tenant]:
-    """One tenant. Raises NotFoundError."""
+    """Get a tenant. Raises NotFoundError."""
     return Request("GET", f"{_TENANTS}/{segment(name)}", parser_of(Tenant))
 
 
 def create_tenant(name: str) -> Request[Tenant]:
-    """Make a tenant; one that is there already is returned as it is."""
+    """Create a tenant; an existing one is returned unchanged."""
     return Request("POST", _TENANTS, parser_of(Tenant), json={"name": name})
 
 
 def get_limits(name: str) -> Request[Limits]:
-    """A tenant's limits. Raises NotFoundError."""
+    """Get a tenant's limits. Raises NotFoundError."""
     return Request("GET", _limits_of(name), parser_of(Limits))
 
 
 def set_limits(name: str, **changes: Unpack[LimitChanges]) -> Request[Limits]:
-    """Set some of a tenant's limits, from its next request on: 0 is no limit, None the server's default.
+    """Set some of a tenant's limits, from its next request on: 0 means no limit, None the server's default.
 
     Raises NotFoundError.
     """
@@ -40,14 +40,14 @@ def set_limits(name: str, **changes: Unpack[LimitChanges]) -> Request[Limits]:
 
 
 def list_keys(tenant: str) -> Request[tuple[Key, ...]]:
-    """A tenant's keys, revoked and expired ones too, oldest first. Raises NotFoundError."""
+    """List a tenant's keys, including revoked and expired ones, oldest first. Raises NotFoundError."""
     return Request("GET", _keys_of(tenant), _keys)
 
 
 def create_key(
     tenant: str, scopes: Sequence[str], *, name: str | None = None, expires: int | None = None
 ) -> Request[NewKey]:
-    """Make a key of a tenant, valid until `expires` (Unix seconds) or until it is revoked.
+    """Create a key for a tenant, valid until `expires` (Unix seconds) or until it is revoked.
 
     `scopes` are some of `inference`, `adapters`, `metrics`, `admin`. Raises NotFoundError for the tenant.
     """
@@ -56,12 +56,12 @@ def create_key(
 
 
 def revoke_key(tenant: str, key_id: str) -> Request[Key]:
-    """Make a key invalid, at once. Raises NotFoundError where it is not valid any more."""
+    """Revoke a key at once. Raises NotFoundError if it is no longer valid."""
     return Request("DELETE", f"{_keys_of(tenant)}/{segment(key_id)}", parser_of(Key), repeatable=False)
 
 
 def rotate_key(tenant: str, key_id: str, *, grace_seconds: int = 0) -> Request[NewKey]:
-    """Make a key with the rights, name and expiry of this one, which ends after the grace. Raises NotFoundError."""
+    """Replace a key with a new one of the same scopes, name and expiry, after a grace period. Raises NotFoundError."""
     path = f"{_keys_of(tenant)}/{segment(key_id)}/rotate"
     return Request("POST", path, parser_of(NewKey), json={"grace_seconds": grace_seconds}, repeatable=False)
 
@@ -69,7 +69,7 @@ def rotate_key(tenant: str, key_id: str, *, grace_seconds: int = 0) -> Request[N
 def read_audit(
     *, tenant: str | None = None, before: int | None = None, limit: int = 100
 ) -> Request[tuple[AuditEntry, ...]]:
-    """Changes of tenants and keys, newest first; `before` is the `number` to go on from."""
+    """List changes to tenants and keys, newest first; `before` is the `number` to continue from."""
     query: dict[str, str | int] = {"limit": limit}
     query |= {} if tenant is None else {"tenant": tenant}
     query |= {} if before is None else {"before": before}

@@ -1,4 +1,4 @@
-"""Owns the request of what was used, read as objects or as CSV."""
+"""Owns the request for usage, as objects or as CSV."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -17,9 +17,9 @@ def read_usage(
     tenant: str | None = None,
     group_by: Sequence[str] = GROUPS,
 ) -> Request[tuple[UsageLine, ...]]:
-    """What was used on the days `first` to `last` (UTC, the last 30 by default), summed by `group_by`.
+    """Get the usage from day `first` to `last` (UTC, by default the last 30 days), summed by `group_by`.
 
-    An administrator's key sees every tenant, or the one named; any other key its own.
+    An administrator's key sees every tenant, or the one named; any other key sees only its own.
     """
     return Request("GET", "/v1/usage", _lines, query=_query(first, last, tenant, group_by))
 
@@ -31,7 +31,7 @@ def read_usage_csv(
     tenant: str | None = None,
     group_by: Sequence[str] = GROUPS,
 ) -> Request[str]:
-    """As `read_usage`, as the text of a CSV file with a line of column names."""
+    """Like `read_usage`, but as the text of a CSV file with a header line."""
     query = _query(first, last, tenant, group_by) | {"format": "csv"}
     return Request("GET", "/v1/usage", _text, query=query)
 

@@ -1,4 +1,4 @@
-"""The client's vocabulary: frozen models of every answer, and the typed parameters of every generation."""
+"""The client's types: frozen models of every response, and the typed parameters of generation requests."""
 
 from headmix.types.adapter import Adapter, AdapterVersion, Canary, DeletedAdapter, PushedAdapter, Sharing
 from headmix.types.chat import ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatMessage

@@ -1,4 +1,4 @@
-"""Owns the shapes of an adapter: one version of it, what a push returns, and what a removal returns."""
+"""Owns the types of an adapter: one version of it, what a push returns, and what a removal returns."""
 
 from pydantic import JsonValue
 
@@ -6,7 +6,7 @@ from headmix.types.result import Part, Result
 
 
 class Canary(Part):
-    """A second version of a name, and how many of a hundred of its requests it gets."""
+    """A second version of a name, and the percentage of its requests it gets."""
 
     version: int
     percent: int
@@ -15,7 +15,7 @@ class Canary(Part):
 class Example(Part):
     """A prompt an adapter was trained for, and the answer or label to expect.
 
-    A `chat` prompt is a message of chat; any other is the text itself, to complete or classify.
+    A `chat` prompt is a chat message; any other is a text to complete or classify.
     """
 
     prompt: str
@@ -26,11 +26,11 @@ class Example(Part):
 class Adapter(Result):
     """One version of an adapter. `size_bytes` is the artifact's size, `created` a Unix time in seconds.
 
-    `name` is what to send as `model`, of another tenant's adapter `owner/name`; `pinned` and `canary` are the name's.
+    `name` is what to send as `model` (`owner/name` if another tenant's); `pinned` and `canary` belong to the name.
 
-    `state` is `ready`, or `retired` for a version that is kept and cannot be named. `resident` says where its tensors
-    are now: `device`, `host` or `disk`. `sites`, `training` and `examples` are as the artifact has them. The last two
-    come from `get` alone, and `training` is None if the server does not show it because it is too large.
+    `state` is `ready`, or `retired` for a version that is kept but cannot be named. `resident` says where its tensors
+    are now: `device`, `host` or `disk`. `sites`, `training` and `examples` are the artifact's own. Only `get` returns
+    the last two, and `training` is None if it is too large for the server to show.
     """
 
     name: str
@@ -56,20 +56,20 @@ class Adapter(Result):
 
 
 class AdapterVersion(Adapter):
-    """One entry of an adapter's history; `current` is true for the one that its plain name means."""
+    """One entry of an adapter's history; `current` is true for the version that the plain name refers to."""
 
 
 class PushedAdapter(Adapter):
-    """The adapter as it is after a push."""
+    """The adapter after a push."""
 
     @property
     def new_version(self) -> bool:
-        """False when the bytes were those of the current version already, and nothing changed."""
+        """False if the bytes were already those of the current version, so nothing changed."""
         return self._meta.status == 201
 
 
 class Sharing(Result):
-    """Whom an adapter is shared with: everyone, or the tenants named; nobody where neither is."""
+    """Whom an adapter is shared with: everyone, or the named tenants; nobody if neither is set."""
 
     name: str
     everyone: bool
@@ -77,7 +77,7 @@ class Sharing(Result):
 
 
 class DeletedAdapter(Result):
-    """What a removal took away."""
+    """What was removed."""
 
     name: str
     deleted: bool
@@ -85,14 +85,14 @@ class DeletedAdapter(Result):
 
 
 class AdapterList(Part):
-    """The wire's envelope around adapters."""
+    """The response body around adapters."""
 
     data: tuple[Adapter, ...]
     has_more: bool = False
 
 
 class AdapterVersionList(Part):
-    """The wire's envelope around an adapter's history."""
+    """The response body around an adapter's history."""
 
     data: tuple[AdapterVersion, ...]
     has_more: bool = False

@@ -1,4 +1,4 @@
-"""Owns the shapes of a chat: messages, and the completion of a chat, whole and streamed."""
+"""Owns the types of a chat: messages and chat completions, whole and streamed."""
 
 from headmix.types.result import Part, Result, Usage
 
@@ -25,7 +25,7 @@ class TokenLogprob(TopLogprob):
 
 
 class ChatLogprobs(Part):
-    """Log probabilities of the message's tokens."""
+    """The log probabilities of the message's tokens."""
 
     content: tuple[TokenLogprob, ...] | None = None
 
@@ -40,7 +40,7 @@ class ChatChoice(Part):
 
 
 class ChatCompletion(Result):
-    """The answer of POST /v1/chat/completions."""
+    """The response of POST /v1/chat/completions."""
 
     id: str
     created: int
@@ -55,7 +55,7 @@ class ChatCompletion(Result):
 
 
 class ChatDelta(Part):
-    """What is new in a message since the chunk before."""
+    """The part of a message that is new since the previous chunk."""
 
     role: str | None = None
     content: str | None = None

@@ -1,10 +1,10 @@
-"""Owns the shapes of a classification."""
+"""Owns the types of a classification."""
 
 from headmix.types.result import Part, Result, Usage
 
 
 class ClassificationItem(Part):
-    """One input's outcome: the label (None for a regression) and one probability per class, in label order."""
+    """One input's result: the label (None for a regression) and one probability per class, in label order."""
 
     index: int
     label: str | None = None
@@ -13,7 +13,7 @@ class ClassificationItem(Part):
 
 
 class Classification(Result):
-    """The answer of POST /v1/classify: `data` in the order of the inputs."""
+    """The response of POST /v1/classify: `data` in the order of the inputs."""
 
     id: str
     created: int

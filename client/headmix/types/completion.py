@@ -1,10 +1,10 @@
-"""Owns the shapes of a text completion, whole and streamed."""
+"""Owns the types of a text completion, whole and streamed."""
 
 from headmix.types.result import Part, Result, Usage
 
 
 class CompletionLogprobs(Part):
-    """Per token of the text: its string, its log probability, the best alternatives, its offset in the text."""
+    """For each token of the text: its string, its log probability, the best alternatives, its offset in the text."""
 
     tokens: tuple[str, ...] = ()
     token_logprobs: tuple[float | None, ...] = ()
@@ -22,7 +22,7 @@ class CompletionChoice(Part):
 
 
 class Completion(Result):
-    """The answer of POST /v1/completions."""
+    """The response of POST /v1/completions."""
 
     id: str
     created: int
@@ -37,4 +37,4 @@ class Completion(Result):
 
 
 class CompletionChunk(Completion):
-    """One event of a streamed completion: `text` is what is new since the chunk before."""
+    """One event of a streamed completion: `text` is what is new since the previous chunk."""

@@ -1,4 +1,4 @@
-"""Owns the shapes of embeddings: one vector a text, whether it came as numbers or packed."""
+"""Owns the types of embeddings: one vector per text, whether sent as numbers or packed."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ _FLOAT_BYTES = 4
 
 
 def _unpacked(value: object) -> object:
-    """The numbers of base64-encoded little-endian 32-bit floats; anything else as it is."""
+    """Unpack base64-encoded little-endian 32-bit floats; return anything else unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -33,7 +33,7 @@ class EmbeddingItem(Part):
 
 
 class Embeddings(Result):
-    """The answer of POST /v1/embeddings: `data` in the order of the inputs."""
+    """The response of POST /v1/embeddings: `data` in the order of the inputs."""
 
     model: str
     data: tuple[EmbeddingItem, ...]
@@ -41,7 +41,7 @@ class Embeddings(Result):
 
     @property
     def vectors(self) -> tuple[tuple[float, ...], ...]:
-        """The inputs' vectors in order."""
+        """The vectors in the order of the inputs."""
         return tuple(item.embedding for item in self.data)
 
     @property

@@ -1,4 +1,4 @@
-"""Owns the shapes of the health endpoints."""
+"""Owns the types of the health endpoints."""
 
 from headmix.types.result import Result
 
@@ -17,5 +17,5 @@ class Readiness(Result):
 
     @property
     def ready(self) -> bool:
-        """True when the engine serves."""
+        """True if the engine serves requests."""
         return self._meta.status == 200

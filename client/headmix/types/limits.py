@@ -1,4 +1,4 @@
-"""Owns the shapes of a tenant's limits. 0 is no limit everywhere."""
+"""Owns the types of a tenant's limits. 0 always means no limit."""
 
 from typing import TypedDict
 
@@ -6,7 +6,7 @@ from headmix.types.result import Part, Result
 
 
 class LimitChanges(TypedDict, total=False):
-    """Limits to set: None goes back to the server's default; those left out stay."""
+    """Limits to set: None restores the server's default; those left out stay unchanged."""
 
     requests_per_minute: int | None
     tokens_per_minute: int | None
@@ -18,7 +18,7 @@ class LimitChanges(TypedDict, total=False):
 
 
 class OwnLimits(Part):
-    """What was set for the tenant itself; None is the server's default."""
+    """The limits set for the tenant itself; None means the server's default."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -30,7 +30,7 @@ class OwnLimits(Part):
 
 
 class EffectiveLimits(Part):
-    """What holds for the tenant."""
+    """The limits in effect for the tenant."""
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
@@ -42,7 +42,7 @@ class EffectiveLimits(Part):
 
 
 class Limits(Result):
-    """A tenant's limits: what was set for it, and what holds with the server's defaults."""
+    """A tenant's limits: those set for it, and those in effect with the server's defaults."""
 
     tenant: str
     own: OwnLimits

@@ -1,4 +1,4 @@
-"""Owns the shape of a model: the base, or an adapter as something to ask."""
+"""Owns the type of a model: the base, or an adapter as a model to send requests to."""
 
 from headmix.types.result import Part, Result
 
@@ -6,8 +6,8 @@ from headmix.types.result import Part, Result
 class Model(Result):
     """One entry of /v1/models. `parent` is the base's id for an adapter, None for the base itself.
 
-    `resident` says where an adapter's tensors are now: `device`, `host` or `disk`. `capabilities` are what may be asked
-    of it: `generation`, `classification`, `embedding`.
+    `resident` says where an adapter's tensors are now: `device`, `host` or `disk`. `capabilities` are the tasks it can
+    do: `generation`, `classification`, `embedding`.
     """
 
     id: str
@@ -24,7 +24,7 @@ class Model(Result):
 
 
 class ModelList(Part):
-    """The wire's envelope around models."""
+    """The response body around models."""
 
     data: tuple[Model, ...]
     has_more: bool = False

@@ -9,11 +9,11 @@ Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 """A text, several texts, or the same as token ids."""
 
 Messages = str | Sequence[ChatMessage | Mapping[str, str]]
-"""A chat's turns, oldest first; a plain text is one turn of the user."""
+"""A chat's turns, oldest first; a plain text is one user turn."""
 
 
 class SamplingParams(TypedDict, total=False):
-    """What completions and chats share. With `split_special_tokens` special tokens in your texts are plain text."""
+    """What completions and chats share. With `split_special_tokens`, special tokens in your texts are plain text."""
 
     max_tokens: int | None
     temperature: float | None
@@ -38,7 +38,7 @@ class CompletionParams(SamplingParams, total=False):
 
 
 class ChatParams(SamplingParams, total=False):
-    """`logprobs` asks for the chosen tokens' log probabilities, `top_logprobs` for that many alternatives."""
+    """`logprobs` requests the chosen tokens' log probabilities, `top_logprobs` that many alternatives."""
 
     logprobs: bool | None
     top_logprobs: int | None

@@ -1,4 +1,4 @@
-"""Owns what all answers share: the frozen model base, and the response's metadata (request id, answering adapter)."""
+"""Owns what all responses share: the frozen model base, and the response's metadata (request id, answering adapter)."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class AdapterRef:
 
     @classmethod
     def parse(cls, header: str | None) -> "AdapterRef | None":
-        """Read `name@version sha256:<hex>`; None for no header or one of another form."""
+        """Parse `name@version sha256:<hex>`; return None if there is no header or it has another form."""
         match = _ADAPTER.fullmatch((header or "").strip())
         if match is None:
             return None
@@ -36,7 +36,7 @@ class AdapterRef:
 
 @dataclass(frozen=True, slots=True)
 class ResponseMeta:
-    """What a response says about itself outside its body."""
+    """A response's metadata, from outside its body."""
 
     status: int = 200
     request_id: str | None = None
@@ -44,18 +44,18 @@ class ResponseMeta:
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str]) -> "ResponseMeta":
-        """Read the headers (a mapping that ignores case)."""
+        """Read the headers (a case-insensitive mapping)."""
         return cls(status, headers.get(REQUEST_ID_HEADER), AdapterRef.parse(headers.get(ADAPTER_HEADER)))
 
 
 class Part(BaseModel):
-    """A frozen piece of an answer; fields this version does not know are ignored."""
+    """A frozen part of a response; fields this version does not know are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Result(Part):
-    """A frozen answer that also knows the response it came in."""
+    """A frozen result that also knows its response's metadata."""
 
     _meta: ResponseMeta = PrivateAttr(default_factory=ResponseMeta)
 
@@ -71,18 +71,18 @@ class Result(Part):
 
     @property
     def adapter(self) -> AdapterRef | None:
-        """The adapter that answered; None when the base itself did, or where no model was asked."""
+        """The adapter that answered; None if the base did, or if the request was to no model."""
         return self._meta.adapter
 
 
 class PromptTokensDetails(Part):
-    """How many of the prompt's tokens the server had computed before."""
+    """How many of the prompt's tokens the server had already cached."""
 
     cached_tokens: int = 0
 
 
 class Usage(Part):
-    """Tokens of one request."""
+    """The token counts of one request."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0

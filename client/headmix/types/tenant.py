@@ -1,4 +1,4 @@
-"""Owns the shapes of a tenant, of a key, and of an entry of the audit. Times are Unix seconds."""
+"""Owns the types of a tenant, a key, and an audit log entry. Times are Unix seconds."""
 
 from pydantic import Field, JsonValue
 
@@ -14,7 +14,7 @@ class Tenant(Result):
 
 
 class Key(Result):
-    """A key without its text. It is invalid from `expires` or `revoked` on; `last_used` lags behind a little."""
+    """A key without its text. It is invalid from `expires` or `revoked` on; `last_used` may lag a little."""
 
     id: str
     tenant: str
@@ -28,7 +28,7 @@ class Key(Result):
 
 
 class NewKey(Key):
-    """A key just made; `key` is its text, which the server shows this once."""
+    """A newly created key; `key` is its text, which the server shows only this once."""
 
     key: str = Field(repr=False)
 
@@ -46,18 +46,18 @@ class AuditEntry(Part):
 
 
 class TenantList(Part):
-    """The wire's envelope around tenants."""
+    """The response body around tenants."""
 
     data: tuple[Tenant, ...]
 
 
 class KeyList(Part):
-    """The wire's envelope around keys."""
+    """The response body around keys."""
 
     data: tuple[Key, ...]
 
 
 class AuditList(Part):
-    """The wire's envelope around changes."""
+    """The response body around changes."""
 
     data: tuple[AuditEntry, ...]

@@ -1,10 +1,10 @@
-"""Owns the shape of what was used."""
+"""Owns the types of usage."""
 
 from headmix.types.result import Part
 
 
 class UsageLine(Part):
-    """A sum; a group that was not asked for is None. `model` is the base's name or an adapter's, `day` is UTC's."""
+    """A sum; a field that was not grouped by is None. `model` is the base's or an adapter's name, `day` is in UTC."""
 
     tenant: str | None = None
     day: str | None = None
@@ -16,6 +16,6 @@ class UsageLine(Part):
 
 
 class UsageList(Part):
-    """The wire's envelope around lines."""
+    """The response body around usage lines."""
 
     data: tuple[UsageLine, ...]

@@ -150,7 +150,7 @@ def download(
 
 
 def needed_version(name: Named, version: int | None) -> int:
-    """The version that must be named."""
+    """Return the version, which must be given."""
     number = version_of(name, version)
     if number is None:
         raise typer.BadParameter(f"give the version, for example {name}@3")
@@ -195,7 +195,7 @@ def _canary(adapter: Adapter) -> str | None:
 
 
 def _state(adapter: Adapter) -> str:
-    """Current, pinned on the device, a canary with its percentage, or what else the server says."""
+    """Return whether a version is current, pinned or a canary with its percentage, or else the server's own state."""
     canary = adapter.canary
     if canary is not None and canary.version == adapter.version:
         return f"canary {canary.percent} %"

@@ -80,7 +80,7 @@ def _said(turns: list[ChatMessage], message: str, answer: Answer) -> list[ChatMe
 
 
 def _converse(turns: list[ChatMessage], answer: Answer, report: Callable[[HeadmixError], None]) -> None:
-    """Read and answer until the input ends. A turn that fails is reported and forgotten."""
+    """Read and answer until the input ends. A failed turn is reported and dropped from the conversation."""
     while True:
         try:
             message = input("> ")

@@ -38,10 +38,10 @@ def classify(
 
 
 def _classifier(client: Client, model: str | None) -> str:
-    """The model that was named, else the base where it classifies.
+    """Return the given model, or the base if it classifies.
 
     Raises:
-        BadParameter: it does not, and none of the adapters that do was named.
+        BadParameter: no model is given, and the base does not classify.
     """
     if model is not None:
         return model

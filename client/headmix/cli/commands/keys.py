@@ -1,4 +1,4 @@
-"""Owns `headmix keys`: what administrators do with tenants' keys."""
+"""Owns `headmix keys`: how administrators manage tenants' keys."""
 
 import re
 import time
@@ -20,7 +20,7 @@ _SPAN = re.compile(r"([1-9]\d{0,8})([smhd])")
 
 
 def parse_span(text: str) -> int:
-    """A span of time like `90d`, `12h`, `30m` or `45s`, in seconds."""
+    """Return a duration like `90d`, `12h`, `30m` or `45s` in seconds."""
     match = _SPAN.fullmatch(text)
     if match is None:
         raise typer.BadParameter("a duration is a number and one of s, m, h, d, for example 90d")
@@ -74,7 +74,7 @@ def revoke(ctx: typer.Context, tenant: TenantName, key_id: KeyId) -> None:
 
 
 def _print_new(new: NewKey) -> None:
-    """The text alone goes to stdout, so that a script can keep it."""
+    """Print a new key; only its text goes to stdout, so that a script can capture it."""
     until = "until it is revoked" if new.expires is None else f"until {moment(new.expires)} UTC"
     say(f"{new.id} of {new.tenant}, {' '.join(new.scopes)}, {until}; its text is not shown again:", err=True)
     say(new.key)

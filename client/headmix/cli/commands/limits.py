@@ -1,4 +1,4 @@
-"""Owns `headmix tenants limits`: what a tenant may use, shown and set."""
+"""Owns `headmix tenants limits`: shows and sets what a tenant may use."""
 
 from typing import Annotated
 
@@ -47,13 +47,13 @@ def limits(
 
 
 def read_changes(given: dict[str, str]) -> LimitChanges:
-    """Return options' texts as limits; an invalid one is wrong usage."""
+    """Parse the options' values as limits; an invalid value is a usage error."""
     changes = LimitChanges()
     for limit, text in given.items():
         if limit == "weight":
             changes["weight"] = None if text == DEFAULT else _weight(text)
         else:
-            changes[limit] = None if text == DEFAULT else _count(text)  # type: ignore[literal-required] # an option each
+            changes[limit] = None if text == DEFAULT else _count(text)  # type: ignore[literal-required] # an option
     return changes
 
 

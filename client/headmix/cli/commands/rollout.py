@@ -1,4 +1,4 @@
-"""Owns the commands of `headmix adapters` that say who uses an adapter, what tries itself out, what stays loaded."""
+"""Owns the commands of `headmix adapters` for sharing, canaries and pinning."""
 
 from typing import Annotated
 

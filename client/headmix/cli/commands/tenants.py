@@ -1,4 +1,4 @@
-"""Owns `headmix tenants`: what administrators do with tenants, and the audit."""
+"""Owns `headmix tenants`: how administrators manage tenants, and the audit log."""
 
 from typing import Annotated
 
