@@ -1,4 +1,4 @@
-"""Twenty requests at once with headmix's own client, each with its adapter: the server runs them in one batch.
+"""Twenty concurrent requests with headmix's own client, each with its own adapter: the server runs them in one batch.
 
 python examples/async_client.py
 """

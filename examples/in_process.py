@@ -1,4 +1,4 @@
-"""headmix in one process: no server, four adapters and the base in one batch.
+"""headmix in one process, without a server: four adapters and the base in one batch.
 
 python examples/in_process.py
 """
@@ -13,7 +13,7 @@ GREEDY = SamplingParams(max_tokens=48, temperature=0)
 
 
 def main() -> None:
-    """Ask the base and two adapters, and classify two texts, all together."""
+    """Query the base and two adapters, and classify two texts, all in one batch."""
     with LLM("smollm2-135m-instruct", adapters=ADAPTERS) as llm:
         questions = {
             None: "What is the capital of France?",

@@ -1,4 +1,4 @@
-"""OpenAI's SDK against a running server (`make serve`): each adapter is a model.
+"""OpenAI's SDK with a running server (`make serve`): each adapter is a model.
 
 python examples/openai_sdk.py
 """
@@ -16,7 +16,7 @@ QUESTIONS = {
 
 
 def main() -> None:
-    """List the models, then stream an answer of each."""
+    """List the models, then stream an answer from each."""
     client = OpenAI(
         base_url=os.environ.get("HEADMIX_BASE_URL", "http://127.0.0.1:8000") + "/v1",
         api_key=os.environ.get("HEADMIX_API_KEY") or Path(".headmix/admin.key").read_text().strip(),

@@ -1,7 +1,7 @@
-"""Measures what a recipe's own score leaves out, on the held-out files: one JSON line an example.
+"""Measures what a recipe's own score leaves out, on the held-out files: one line of JSON per example.
 
-For the classifiers, a linear classifier on the frozen base's last hidden state: what the adapter has to beat beyond its
-head. For the generators, what their greedy answers are like, with the adapter and without.
+For classifiers, a linear classifier on the frozen base's last hidden state: the baseline the adapter must beat to be
+more than its head. For generators, properties of their greedy answers, with and without the adapter.
 
     python -m examples.score spam category kingjames dictionary
 """
@@ -31,14 +31,14 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Answered:
-    """A held-out question's true answer and the one generated."""
+    """A held-out question's true answer and the generated one."""
 
     expected: str
     generated: str
 
 
 def score(name: str) -> dict[str, object]:
-    """Return the measures of one example; its artifact lies in `adapters/`."""
+    """Return the measures for one example; its artifact is in `adapters/`."""
     material = load_material(load_recipe(FOLDER / f"{name}.toml"), FOLDER)
     if material.recipe.task == "classification":
         probe = evaluate_linear_probe(material)
@@ -52,12 +52,12 @@ def score(name: str) -> dict[str, object]:
 
 
 def archaic_share(answered: Sequence[Answered]) -> Scores:
-    """Return the share of answers with a word that only the older English has."""
+    """Return the share of answers with a word found only in the older English."""
     return {"archaic": _share([is_archaic(answer.generated) for answer in answered])}
 
 
 def record_shares(answered: Sequence[Answered]) -> Scores:
-    """Return the shares of answers that are a record with the four keys, and that name the right kind."""
+    """Return the shares of answers that are a JSON object with the four keys, and that name the right kind."""
     pairs = [(json.loads(answer.expected), _record(answer.generated)) for answer in answered]
     return {
         "valid records": _share([record.keys() == expected.keys() for expected, record in pairs]),
@@ -67,7 +67,7 @@ def record_shares(answered: Sequence[Answered]) -> Scores:
 
 @torch.no_grad()
 def answers(material: Material) -> list[Answered]:
-    """Return the greedy answers of the model as it stands."""
+    """Return the greedy answers of the model as it is."""
     result: list[Answered] = []
     for batch in _batches(material.eval.examples):
         prompts = [_prompt(example) for example in batch]

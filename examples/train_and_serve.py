@@ -1,4 +1,4 @@
-"""From a file of labelled texts to a classifier that answers: train a few steps, then serve it in this process.
+"""From a file of labelled texts to a working classifier: train for a few steps, then serve it in this process.
 
 python examples/train_and_serve.py
 """
@@ -15,7 +15,7 @@ TEXTS = ["Free entry! Win a holiday, text WIN to 80082 now.", "See you at lunch?
 
 
 def main(steps: int = 40) -> None:
-    """Train on the embedded encoder, which takes seconds, and classify two texts."""
+    """Train on the embedded encoder (this takes seconds) and classify two texts."""
     with tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "spam.safetensors"
         command = [sys.executable, "-m", "headmix_adapters.train", "--data", str(DATA), "--base", "minilm-l6"]

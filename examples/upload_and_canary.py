@@ -1,4 +1,4 @@
-"""Roll out a new version: upload it next to the current one, send it a part of the requests, promote it, go back.
+"""Roll out a new version: upload it next to the current one, send it some of the requests, promote it, roll back.
 
 python examples/upload_and_canary.py
 """
@@ -14,7 +14,7 @@ NAME = "greeting"
 
 
 def main() -> None:
-    """Publish two versions of one name and move the traffic from the first to the second."""
+    """Publish two versions under one name and move traffic from the first to the second."""
     key = os.environ.get("HEADMIX_API_KEY") or Path(".headmix/admin.key").read_text().strip()
     with Client(api_key=key) as client:
         first = client.adapters.push(NAME, HERE / "kingjames.safetensors")

@@ -1,4 +1,4 @@
-"""Programs that check headmix as a whole (random walks, attacks, fuzzing, comparisons), and what they are built from.
+"""Programs that check headmix as a whole (random walks, attacks, fuzzing, comparisons), and their building blocks.
 
-The tests and the benchmarks use it; it imports neither. Nothing here is installed.
+Tests and benchmarks use it; it imports neither. Nothing here is installed.
 """

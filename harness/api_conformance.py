@@ -1,4 +1,4 @@
-"""The server against its own OpenAPI document, in all of schemathesis' phases: examples, coverage, fuzzing, stateful.
+"""Checks the server against its own OpenAPI document in all schemathesis phases: examples, coverage, fuzzing, stateful.
 
 python -m harness.api_conformance --examples 50    every route; minutes, by the number of examples
 
@@ -27,7 +27,7 @@ CHECKS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run every phase and return schemathesis' status."""
+    """Run every phase and return schemathesis' exit status."""
     parser = argparse.ArgumentParser(prog="python -m harness.api_conformance", description=__doc__)
     parser.add_argument(
         "--examples", type=int, default=20, help="requests or scenarios drawn, for each route and phase"
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_preload(folder: Path, base: Path) -> Path:
-    """Write a generator and a classifier for the server to begin with, and return their folder."""
+    """Write a generator and a classifier for the server to preload, and return their folder."""
     folder.mkdir()
     shape = read_base_shape(FAKE_BASE, base)
     random_artifact(folder / "poet.safetensors", shape)
@@ -61,7 +61,7 @@ def write_preload(folder: Path, base: Path) -> Path:
 def run_phases(
     server: RunningServer, folder: Path, *options: str, phases: Sequence[str] = PHASES
 ) -> "subprocess.CompletedProcess[str]":
-    """Run schemathesis against a server, with its administrator's key; `folder` is where it may write."""
+    """Run schemathesis against a server with its admin key; it may write to `folder`."""
     command = [
         *(str(Path(sys.executable).parent / "schemathesis"), "run", f"{server.base_url}/openapi.json"),
         *(

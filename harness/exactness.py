@@ -1,8 +1,8 @@
-"""Exactness: requests of many adapters fired together answer as each does alone, and as transformers does.
+"""Exactness: requests of many adapters sent together get the same answers as alone, and as from transformers.
 
-`compare` runs every request three ways: together with all others, arriving staggered; alone on the same engine; and
-through `inject` on the transformers model. Greedy tokens must be identical; a difference is forgiven only where the top
-two scores lie within `TIE`, and is counted. Probabilities and embeddings must agree within `TOLERANCE`.
+`compare` runs every request three ways: together with all others, with staggered arrivals; alone on the same engine;
+and through `inject` on the transformers model. Greedy tokens must be identical; a difference is forgiven only if the
+top two scores are within `TIE`, and is counted. Probabilities and embeddings must agree within `TOLERANCE`.
 """
 
 import argparse
@@ -39,7 +39,7 @@ ARRIVALS_PER_STEP = 3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request: greedy generation; where `max_tokens` is 0 classification, or an embedding by the base alone."""
+    """One request: greedy generation, or with `max_tokens` 0 a classification, or an embedding by the base alone."""
 
     name: str
     prompt: list[int]
@@ -49,7 +49,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the comparison found."""
+    """The comparison's findings."""
 
     requests: int
     identical: int
@@ -71,7 +71,7 @@ def message(case: Case, request_id: str) -> Request:
 
 
 def answer_together(engine: Engine, cases: Sequence[Case]) -> list[Answer]:
-    """Fire all cases, a few at a time, each batch of arrivals a step after the last."""
+    """Send all cases, a few at a time, each group one step after the previous."""
     session = EngineSession(engine)
     for start in range(0, len(cases), ARRIVALS_PER_STEP):
         for index in range(start, min(start + ARRIVALS_PER_STEP, len(cases))):
@@ -122,7 +122,7 @@ def _greedy(model: PreTrainedModel, inputs: torch.Tensor, max_tokens: int) -> li
 
 
 def compare(engine: Engine, model: PreTrainedModel, cases: Sequence[Case]) -> Verdict:
-    """Run every case three ways and judge."""
+    """Run every case three ways and compare the answers."""
     identical = forgiven = 0
     wrong: list[str] = []
     largest = 0.0
@@ -164,7 +164,7 @@ def make_cases(
     The random adapters have mixed sites, ranks and layers; every other one classifies.
     """
     adapters: list[tuple[Path | None, bool]] = [(None, False), *examples]
-    strength = 2 * base.hidden_size**-0.5  # strong enough to change what is said, at any width
+    strength = 2 * base.hidden_size**-0.5  # strong enough to change the answer, at any width
     for seed in range(random_adapters):
         labels = tuple(f"label-{n}" for n in range(2 + seed))
         head = ClassifierConfig(pooling=("last", "mean", "cls")[seed // 2 % 3], kind="linear", labels=labels)
@@ -185,7 +185,7 @@ def make_cases(
 
 
 def main() -> int:
-    """Compare on a real base with the example adapters; prints one JSON line, exits 1 where anything is wrong."""
+    """Compare on a real base with the example adapters; prints one JSON line, exits 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description="Compare a mixed batch with each request alone and with transformers.")
     parser.add_argument("--base", default="smollm2-135m-instruct")
     parser.add_argument("--examples", type=Path, default=Path("examples/adapters"))

@@ -1,8 +1,9 @@
-"""The whole path on the real base, as a user meets it: real server processes, real HTTP, the OpenAI SDK.
+"""End to end on the real base, as a user sees it: real server processes, real HTTP, the OpenAI SDK.
 
-Starts a server with the example adapters, measures the warm start, asks the base and every example through the OpenAI
-SDK, watches a stream arrive token by token, kills the engine under load and watches it come back, restarts the server
-and finds its adapters again. One line a finding; the last line is one JSON object; exits 1 where a promise is broken.
+Starts a server with the example adapters, measures the warm start, queries the base and every example through the
+OpenAI SDK, checks that a stream arrives token by token, kills the engine under load and checks that it recovers,
+restarts the server and checks that its adapters are still there. Prints one line per finding and a final line with one
+JSON object; exits 1 if a promise is broken.
 """
 
 import asyncio
@@ -31,19 +32,19 @@ OPEN_REQUESTS = 16
 
 @dataclass
 class Findings:
-    """What was seen and measured; `broken` names the promises that did not hold."""
+    """What was observed and measured; `broken` names the promises that did not hold."""
 
     figures: dict[str, float] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
     def check(self, promise: str, held: object, seen: object) -> None:
-        """Note whether a promise held, and print what was seen."""
+        """Record whether a promise held, and print what was observed."""
         print(f"{'ok    ' if held else 'BROKEN'} {promise}: {seen}", flush=True)
         if not held:
             self.broken.append(promise)
 
     def measure(self, name: str, seconds: float) -> float:
-        """Note a duration in seconds."""
+        """Record a duration in seconds."""
         self.figures[name] = round(seconds, 3)
         return seconds
 
@@ -57,7 +58,7 @@ def ask(client: OpenAI, model: str, question: str, max_tokens: int = 48) -> str:
 
 
 def check_answers(client: OpenAI, findings: Findings) -> None:
-    """The base knows the capital of France; each generator answers as it was trained to, and the base does not."""
+    """Check that the base knows the capital of France, and that each generator answers as trained, unlike the base."""
     paris = ask(client, BASE, CAPITAL)
     findings.check("the base answers Paris", "Paris" in paris, paris)
     old, new = ask(client, "kingjames", MODERN), ask(client, BASE, MODERN)
@@ -78,7 +79,7 @@ def _record(text: str) -> dict[str, object]:
 
 
 def check_classifiers(server: RunningServer, findings: Findings) -> None:
-    """The classifiers label held-out texts, several in one request, better than their most frequent label would."""
+    """Check that the classifiers label held-out texts, several per request, better than the most frequent label."""
     for name in ("spam", "category"):
         lines = (EXAMPLES / "data" / f"{name}.eval.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines[::3]]  # spread over the file, which may be sorted by label
@@ -92,7 +93,7 @@ def check_classifiers(server: RunningServer, findings: Findings) -> None:
 
 
 def check_stream(client: OpenAI, findings: Findings) -> None:
-    """A stream's first text comes long before its last."""
+    """Check that a stream's first text arrives long before its last."""
     began = time.perf_counter()
     stream = client.completions.create(model=BASE, prompt="Once upon a time", max_tokens=32, temperature=0, stream=True)
     times = [time.perf_counter() - began for _ in stream]
@@ -104,7 +105,7 @@ def check_stream(client: OpenAI, findings: Findings) -> None:
 
 
 async def kill_under_load(server: RunningServer, findings: Findings) -> None:
-    """SIGKILL the engine under load: every open request is told with 503, and service comes back by itself."""
+    """SIGKILL the engine under load: every open request gets a 503, and service recovers by itself."""
     body = {"model": BASE, "prompt": "Tell me everything.", "max_tokens": 2000, "ignore_eos": True}
     async with httpx2.AsyncClient(base_url=server.base_url, headers=server.headers, timeout=120) as client:
         tasks = [asyncio.create_task(client.post("/v1/completions", json=body)) for _ in range(OPEN_REQUESTS)]
@@ -135,7 +136,7 @@ def adapters(server: RunningServer) -> list[str]:
 
 
 def main() -> int:
-    """Run everything; returns the exit status."""
+    """Run everything and return the exit status."""
     findings = Findings()
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder) / "data"

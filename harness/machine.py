@@ -1,4 +1,4 @@
-"""What a figure must name: the machine, the versions and the date it was measured on."""
+"""What every measurement must state: the machine, the versions and the date."""
 
 import datetime
 import platform

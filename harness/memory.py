@@ -1,4 +1,4 @@
-"""What a process holds: its resident memory, and the living objects of the server and of torch in this one."""
+"""A process's resident memory, and the live objects of the server and of torch in this process."""
 
 import gc
 import os
@@ -12,13 +12,13 @@ MIB = 2**20
 
 
 def resident_mib(pid: int | None = None) -> float:
-    """Return a process's resident memory in MiB, this one's without `pid`; Linux tells it in /proc."""
+    """Return a process's resident memory in MiB, by default this one's; reads Linux's /proc."""
     pages = Path(f"/proc/{pid or 'self'}/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
 def living_objects() -> Counter[str]:
-    """Count living tensors and objects of the server's classes, by class."""
+    """Count live tensors and objects of the server's classes, by class."""
     gc.collect()
     counts: Counter[str] = Counter()
     for thing in gc.get_objects():
@@ -29,7 +29,7 @@ def living_objects() -> Counter[str]:
 
 
 def slope_per_hour(samples: Sequence[tuple[float, float]]) -> float:
-    """Return the least-squares slope of (seconds, MiB) samples in MiB an hour; 0 for fewer than two."""
+    """Return the least-squares slope of (seconds, MiB) samples in MiB per hour; 0 for fewer than two."""
     if len(samples) < 2:
         return 0.0
     mean_x = sum(x for x, _ in samples) / len(samples)

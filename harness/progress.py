@@ -1,4 +1,4 @@
-"""How far a long run has come: a bar on a terminal, a line each half minute elsewhere."""
+"""A long run's progress: a bar on a terminal, elsewhere a line every half minute."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ EVERY_SECONDS = 30.0
 
 
 class Progress:
-    """Shows a share of the whole and a few words next to it."""
+    """Shows the share that is done, with a few words next to it."""
 
     def __init__(self, name: str) -> None:
         console = Console(stderr=True)
@@ -25,7 +25,7 @@ class Progress:
             self._bar.start()
 
     def show(self, share: float, words: str) -> None:
-        """Show it; may be called as often as one likes."""
+        """Show the progress; may be called as often as you like."""
         now = time.monotonic()
         if self._on_terminal:
             self._bar.update(self._task, completed=share, description=words)
@@ -35,6 +35,6 @@ class Progress:
             sys.stderr.write(f"{self._name} {share:4.0%} {minutes}:{seconds:02} {words}\n")
 
     def end(self) -> None:
-        """Leave the bar's line."""
+        """End the bar's line."""
         if self._on_terminal:
             self._bar.stop()

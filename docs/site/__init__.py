@@ -1,1 +1,1 @@
-"""The documentation site: the Markdown of this repository and generated reference pages, built by Sphinx, offline."""
+"""The documentation site: this repository's Markdown and generated reference pages, built offline with Sphinx."""

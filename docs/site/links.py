@@ -1,4 +1,4 @@
-"""Where a link in the repository's Markdown leads on the site. Collects those that lead nowhere."""
+"""Maps links in the repository's Markdown to their targets on the site. Collects broken links."""
 
 import posixpath
 import re
@@ -14,7 +14,7 @@ _EXTERNAL = re.compile(r"[a-z][a-z0-9+.-]*:|#")
 
 @dataclass(slots=True)
 class Links:
-    """Rewrites the links of pages. `pages` has the site's name of each source; files are copied to `stage`/files.
+    """Rewrites the links in pages. `pages` maps each source to its name on the site; files are copied to `stage`/files.
 
     `faults` lists the links whose file is not in the repository.
     """
@@ -25,7 +25,7 @@ class Links:
     faults: list[str] = field(default_factory=list)
 
     def rewrite(self, text: str, source: str) -> str:
-        """Return a page's text with its links as they are on the site; code stays as it is."""
+        """Return a page's text with its links rewritten for the site; code is unchanged."""
 
         def replace(link: re.Match[str]) -> str:
             return link["before"] + self._target(link["target"], source)
@@ -47,7 +47,7 @@ class Links:
         return posixpath.relpath(leads_to, posixpath.dirname(self.pages[source]) or ".") + hash_sign + anchor
 
     def _copy(self, linked: str) -> str:
-        """Bring a file to the site, or a page that lists the files of a folder; return its path there."""
+        """Copy a file to the site, or write a page that lists a folder's files; return its path on the site."""
         found, copied = self.root / linked, f"files/{linked}"
         if found.is_dir():
             copied += ".md"
@@ -64,7 +64,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _outside(pattern: re.Pattern[str], text: str, change: Callable[[str], str]) -> str:
-    """Return the text with the parts between a pattern's matches changed."""
+    """Return the text with only the parts between a pattern's matches changed."""
     parts, end = list[str](), 0
     for match in pattern.finditer(text):
         parts += [change(text[end : match.start()]), match[0]]

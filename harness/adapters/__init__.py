@@ -1,1 +1,1 @@
-"""Adapters made for a test or a measurement: artifacts with random values, broken files, PEFT LoRAs, records."""
+"""Adapters made for tests and benchmarks: artifacts with random values, broken files, PEFT LoRAs, records."""

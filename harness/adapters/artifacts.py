@@ -1,4 +1,4 @@
-"""Artifacts for tests: sound ones with random values, and the parts to make others with."""
+"""Artifacts for tests: valid ones with random values, and the parts to build others from."""
 
 import json
 import struct
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 def tiny_base_shape(**changes: Any) -> BaseShape:
-    """A base of two layers with grouped-query attention: D 32, H 4, G 2, P 8."""
+    """Return a base of two layers with grouped-query attention: D 32, H 4, G 2, P 8."""
     base = BaseShape(
         name="tiny",
         model_type="llama",
@@ -36,12 +36,12 @@ def tiny_base_shape(**changes: Any) -> BaseShape:
 
 
 def tiny_sites() -> Sites:
-    """Every part of the paper's three sites, at small ranks that all differ."""
+    """Return every part of the paper's three sites, with small ranks that all differ."""
     return kernel_mix_sites(Ranks(q=2, v=3, q_shared=4, v_shared=1))
 
 
 def adapter_config(base: BaseShape, sites: Sites | None = None, **changes: Any) -> AdapterConfig:
-    """A generation adapter's config; `changes` replaces any of its fields."""
+    """Return a generation adapter's config; `changes` replaces any of its fields."""
     config = AdapterConfig(method="kernel-mix", task="generation", base=base, sites=sites or tiny_sites())
     return msgspec.structs.replace(config, **changes)
 
@@ -55,14 +55,14 @@ def classifier_config(*labels: str, **changes: Any) -> ClassifierConfig:
 def random_tensors(
     config: AdapterConfig, seed: int = 0, layers: Iterable[int] | None = None, scale: float = 0.1
 ) -> dict[str, Tensor]:
-    """Normal values in the config's shapes, float32; the same seed gives the same values."""
+    """Return normally distributed float32 values in the config's shapes; the same seed gives the same values."""
     generator = torch.Generator().manual_seed(seed)
     shapes = tensor_shapes(config, None if layers is None else tuple(layers))
     return {name: torch.randn(shape, generator=generator) * scale for name, shape in shapes.items()}
 
 
 def nested(depth: int) -> Json:
-    """An object whose containers, itself among them, are so many deep."""
+    """Return an object nested `depth` containers deep, including itself."""
     value: list[Any] = []
     for _ in range(depth - 2):
         value = [value]
@@ -70,7 +70,7 @@ def nested(depth: int) -> Json:
 
 
 def with_description(content: bytes, changes: Json) -> bytes:
-    """The file with other fields in its description, as any program may write it; `base` is changed field by field."""
+    """Return the file with other fields in its description, as other tools may write it; `base` is merged by field."""
     length = int.from_bytes(content[:8], "little")
     index = json.loads(content[8 : 8 + length])
     config = json.loads(index["__metadata__"]["headmix"])
@@ -93,14 +93,14 @@ def random_artifact(
     scale: float = 0.1,
     **changes: Any,
 ) -> str:
-    """Write a sound artifact and return its digest; with a classifier its task is classification."""
+    """Write a valid artifact and return its digest; with a classifier, its task is classification."""
     task = "generation" if classifier is None else "classification"
     config = adapter_config(base, sites, task=task, classifier=classifier, **changes)
     return write_artifact(path, config, random_tensors(config, seed, layers, scale), dtype)
 
 
 def pack(config: AdapterConfig | Json | str | None, tensors: dict[str, Tensor]) -> bytes:
-    """A safetensors file with this config, checked by nobody; None leaves the metadata out."""
+    """Return a safetensors file with this config, unchecked; None omits the metadata."""
     if isinstance(config, AdapterConfig):
         config = encode_config(config)
     elif isinstance(config, dict):
@@ -110,12 +110,12 @@ def pack(config: AdapterConfig | Json | str | None, tensors: dict[str, Tensor]) 
 
 
 def container(header: bytes, data: bytes = b"") -> bytes:
-    """A safetensors file of exactly this header text and data."""
+    """Return a safetensors file with exactly this header text and data."""
     return struct.pack("<Q", len(header)) + header + data
 
 
 def edit_header(file: bytes, edit: Callable[[Json], None]) -> bytes:
-    """The file with its header changed by `edit` and its data as it was."""
+    """Return the file with its header changed by `edit` and its data unchanged."""
     (length,) = struct.unpack("<Q", file[:8])
     header = json.loads(file[8 : 8 + length])
     edit(header)

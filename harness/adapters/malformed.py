@@ -1,4 +1,4 @@
-"""Malformed artifacts for tests: one file for every way a file can be wrong."""
+"""Malformed artifacts for tests: one file for each way a file can be wrong."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from headmix_adapters.config import BaseShape, ExamplePrompt, encode_config
 
 
 def malformed_artifacts(base: BaseShape) -> dict[str, bytes]:
-    """One file for every kind of fault, by the kind's name; a sound artifact of `base` with a single thing wrong."""
+    """Return one file for each kind of fault, by name: a valid artifact for `base` with a single thing wrong."""
     return _foreign_files() | _bad_headers(base) | _bad_configs(base) | _wrong_bases(base) | _bad_tensors(base)
 
 

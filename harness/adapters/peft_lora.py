@@ -1,4 +1,4 @@
-"""LoRAs that PEFT itself made and saved, with random values, on transformers models of a base's folder."""
+"""LoRAs that PEFT itself created and saved, with random values, on transformers models loaded from a base's folder."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from transformers import (
 from headmix_adapters.base import ResolvedBase
 
 RENAMED = "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
-"""PEFT asks transformers in a way that transformers has renamed; tests that make a LoRA filter the warning."""
+"""PEFT calls transformers by a name that transformers has deprecated; tests that make a LoRA filter the warning."""
 
 
 def load_model(base: ResolvedBase, task_type: str | None, num_labels: int = 3) -> PreTrainedModel:
-    """The transformers model of a task on a base, in evaluation mode; a new head is the same each time."""
+    """Return the transformers model for a task on a base, in evaluation mode; a new head is the same each time."""
     torch.manual_seed(11)
     if task_type == "SEQ_CLS":
         model = AutoModelForSequenceClassification.from_pretrained(base.folder, num_labels=num_labels)
@@ -35,8 +35,8 @@ def load_model(base: ResolvedBase, task_type: str | None, num_labels: int = 3) -
 def random_peft_lora(
     folder: Path, base: ResolvedBase, *, task_type: str | None = "CAUSAL_LM", seed: int = 3, **config: Any
 ) -> PeftModel:
-    """Make a LoRA by PEFT, fill it with random values, save it to a folder, and return the model it sits in."""
-    # GPT-2's projections keep their weight transposed; PEFT warns where it is not told.
+    """Make a LoRA with PEFT, fill it with random values, save it to a folder, and return the model it is part of."""
+    # GPT-2's projections store their weights transposed; PEFT warns unless told so.
     config.setdefault("fan_in_fan_out", base.shape.model_type == "gpt2")
     model = get_peft_model(load_model(base, task_type), LoraConfig(task_type=task_type, **config))
     assert isinstance(model, PeftModel)

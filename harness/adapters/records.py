@@ -1,4 +1,4 @@
-"""Records of adapters that need no artifact: digests and headers made up from a letter."""
+"""Catalog records that need no artifact: digests and headers made up from a letter."""
 
 import hashlib
 
@@ -24,7 +24,7 @@ def digest_of(content: bytes) -> str:
 
 
 def record_of(content: bytes, *, labels: tuple[str, ...] = (), base: str = BASE.fingerprint) -> AdapterRecord:
-    """Return a record of an artifact with these bytes; a classifier where there are labels.
+    """Return a record of an artifact with these bytes; a classifier's if labels are given.
 
     `base` is the fingerprint it was verified against; the header always names `BASE`.
     """

@@ -1,4 +1,4 @@
-"""The adapters the contenders serve: random ones of the authors' GPT-2 preset, of mixed ranks, and as PEFT LoRAs."""
+"""Adapters for comparing servers: random ones with the authors' GPT-2 preset, with mixed ranks, and as PEFT LoRAs."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from headmix_server.llm.session import adapter_ref
 STRENGTH = 0.02
 MIXED_RANKS = (preset_ranks("gpt2-nlg"), preset_ranks("roberta-nlu"), preset_ranks("lite-qv"), Ranks(8, 16, 24, 16))
 COPIED = 16
-"""Adapters from this number on are copies of an earlier one with a few bits changed: other bytes, another digest."""
+"""Adapters from this number on are copies of earlier ones with a few bits changed: other bytes, another digest."""
 
 
 class Shelf:
-    """Makes adapters for one base when they are first asked for; the same number is the same file."""
+    """Makes adapters for one base on first request; the same number always gives the same file."""
 
     def __init__(self, base: ResolvedBase, folder: Path) -> None:
         self._base = base
@@ -30,27 +30,27 @@ class Shelf:
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens the base knows."""
+        """The number of tokens in the base's vocabulary."""
         return self._base.shape.vocab_size
 
     def preset(self, count: int, first: int = 0) -> list[AdapterRef]:
-        """Return `count` distinct adapters of the preset (3, 8, 12, 8), beginning with number `first`."""
+        """Return `count` distinct adapters of the preset (3, 8, 12, 8), starting at number `first`."""
         return [self._preset(number) for number in range(first, first + count)]
 
     def mixed(self, count: int) -> list[AdapterRef]:
-        """Return distinct adapters whose ranks differ from each to the next."""
+        """Return distinct adapters, each with different ranks from the previous one."""
         return [
             self._random(f"mixed-{number}", kernel_mix_sites(MIXED_RANKS[number % len(MIXED_RANKS)]), number)
             for number in range(count)
         ]
 
     def unbiased(self, count: int) -> list[AdapterRef]:
-        """Return distinct adapters of the preset without biases, for servers whose LoRAs have none."""
+        """Return distinct adapters of the preset without biases, for servers whose LoRAs cannot have any."""
         sites = _without_bias(kernel_mix_sites(preset_ranks("gpt2-nlg")))
         return [self._random(f"unbiased-{number}", sites, number) for number in range(count)]
 
     def classifiers(self, count: int) -> list[AdapterRef]:
-        """Return distinct classifiers, each with another number of labels."""
+        """Return distinct classifiers, each with a different number of labels."""
         sites = kernel_mix_sites(preset_ranks("roberta-nlu"))
         refs = []
         for number in range(count):
@@ -60,18 +60,18 @@ class Shelf:
         return refs
 
     def as_lora(self, ref: AdapterRef) -> Path:
-        """Return the folder of the exact PEFT LoRA an adapter equals."""
+        """Return the folder of the PEFT LoRA that equals an adapter exactly."""
         folder = self._folder / f"{ref.name}-lora"
         if not folder.exists():
             export_peft_lora(Path(ref.path), folder, self._base)
         return folder
 
     def weights_of(self, ref: AdapterRef) -> int:
-        """Return how many numbers an adapter has."""
+        """Return the number of parameters an adapter has."""
         return open_artifact(Path(ref.path)).num_parameters
 
     def copy_preset(self, count: int, folder: Path) -> list[str]:
-        """Put `count` adapters of the preset into a folder for a server to preload; returns their names."""
+        """Copy `count` adapters of the preset to a folder for a server to preload; return their names."""
         folder.mkdir(parents=True, exist_ok=True)
         refs = self.preset(count)
         for ref in refs:
@@ -105,9 +105,9 @@ def _without_bias(sites: Sites) -> Sites:
 
 
 def _variant(file: bytes, number: int) -> bytes:
-    """Return the file with the last mantissa bits of its last four bfloat16 values set to a number's digits."""
+    """Return the file with a number encoded in the last mantissa bits of its last four bfloat16 values."""
     changed = bytearray(file)
     for digit in range(4):
-        place = len(changed) - 2 * (digit + 1)  # the low byte: its top bit is the exponent's last
+        place = len(changed) - 2 * (digit + 1)  # the low byte: its top bit is the exponent's lowest
         changed[place] = (changed[place] & 0x80) | (number >> 7 * digit & 0x7F)
     return bytes(changed)

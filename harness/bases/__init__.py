@@ -1,1 +1,1 @@
-"""Tiny bases on disk: folders of every family, tokenizers of every kind, random weights."""
+"""Tiny bases on disk: folders for every family, tokenizers of every kind, random weights."""

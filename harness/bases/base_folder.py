@@ -36,7 +36,7 @@ def write_base_folder(folder: Path, *, chat_template: str | None = CHATML) -> Pa
 
 
 def write_qwen_folder(folder: Path) -> Path:
-    """Write such a folder whose tokenizer cuts as Qwen's do: transformers gives every `qwen2` that tokenizer."""
+    """Write such a folder whose tokenizer splits text as Qwen's do: transformers gives every `qwen2` that tokenizer."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(tokenizers.Regex(QWEN_PATTERN), behavior="isolated")
@@ -69,7 +69,7 @@ def _write_byte_level(folder: Path, backend: tokenizers.Tokenizer, chat_template
 
 
 def write_byte_fallback_folder(folder: Path) -> Path:
-    """Write the folder of a sentencepiece-like base: `▁` for spaces, unknown characters byte by byte."""
+    """Write the folder of a SentencePiece-like base: `▁` for spaces, unknown characters byte by byte."""
     folder.mkdir(parents=True, exist_ok=True)
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefgh", "▁a", "ab", "▁ab"]
     backend = tokenizers.Tokenizer(

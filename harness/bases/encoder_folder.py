@@ -1,4 +1,4 @@
-"""An encoder base's folder without weights: a tiny tokenizer that puts BERT's or RoBERTa's marks around a text."""
+"""An encoder base's folder without weights: a tiny tokenizer that adds BERT's or RoBERTa's special tokens to a text."""
 
 import json
 from collections.abc import Mapping

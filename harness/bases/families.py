@@ -1,6 +1,6 @@
-"""The test matrix of families: one row each, a tiny random checkpoint with tokenizer and its transformers model.
+"""The test matrix of families, one row each: a tiny random checkpoint with a tokenizer and its transformers model.
 
-A new family adds its row here; every test that runs over `FAMILIES` then covers it.
+A new family adds its row here; every test that is parametrised by `FAMILIES` then covers it.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ class TinyFamily:
     causal: bool = True
 
     def make(self, folder: Path, overrides: Mapping[str, Any] | None = None, *, seed: int = 0) -> PreTrainedModel:
-        """Write a random checkpoint and its tokenizer to a folder and return the oracle, in evaluation mode."""
+        """Write a random checkpoint and its tokenizer to a folder, and return the oracle in evaluation mode."""
         self.write_tokenizer(folder)
         torch.manual_seed(seed)
         config = self.config_class.from_dict({"vocab_size": VOCABULARY} | dict(self.config) | dict(overrides or {}))
@@ -62,7 +62,7 @@ class TinyFamily:
 
 @torch.no_grad()
 def _spread(model: PreTrainedModel) -> None:
-    """Make weights large enough that scores are no near-ties, and no norm or bias the neutral one."""
+    """Make weights large enough to avoid near-ties between scores, and no norm or bias neutral."""
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.mul_(4)

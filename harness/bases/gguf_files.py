@@ -21,8 +21,8 @@ def write_tiny_gguf(
 ) -> None:
     """Write the model; its vocabulary is three special tokens, the 256 bytes and one merged token.
 
-    `kinds` are the types that matrices are stored in, by the end of their name: "attn_q": "Q4_1", "": "Q8_0" for
-    all others; without one they are float32. `more` may add fields and tensors.
+    `kinds` maps name suffixes to the types that matrices are stored in, for example "attn_q": "Q4_1" and "": "Q8_0"
+    for all others; matrices without one are float32. `more` may add fields and tensors.
     """
     tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *_byte_characters(), "ĊĊ"]
     writer = GGUFWriter(path, "llama")
@@ -79,7 +79,7 @@ def _shapes(vocab: int) -> dict[str, tuple[int, ...]]:
 
 
 def _byte_characters() -> list[str]:
-    """GPT-2's printable stand-ins for the 256 bytes, in byte order."""
+    """Return GPT-2's printable characters for the 256 bytes, in byte order."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) if byte in printable else chr(256 + hidden.index(byte)) for byte in range(256)]

@@ -1,4 +1,4 @@
-"""A model folder with the files a base must have, and nothing that could be run."""
+"""A model folder with the files a base must have, but no model that could run."""
 
 import json
 from pathlib import Path
@@ -28,9 +28,9 @@ def write_model_folder(folder: Path, *, seed: int = 0, **config: Any) -> Path:
 
 
 def random_weights(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Return tensors of a few shapes, the same for a seed."""
+    """Return tensors of a few shapes; the same seed gives the same values."""
     generator = torch.Generator().manual_seed(seed)
-    # The first is larger than the sampled blocks together.
+    # The first is larger than all sampled blocks together.
     return {
         "model.embed_tokens.weight": torch.randn(64, 512, generator=generator),
         "model.layers.0.self_attn.q_proj.weight": torch.randn(32, 32, generator=generator),

@@ -26,12 +26,12 @@ TINY = {
 
 
 def make_tiny_llama(folder: Path, overrides: Mapping[str, object] | None = None, *, seed: int = 0) -> LlamaForCausalLM:
-    """Write a random checkpoint (grouped-query attention, head_dim not hidden / heads) and return its oracle."""
+    """Write a random checkpoint (grouped-query attention, head_dim other than hidden / heads) and return its oracle."""
     write_base_folder(folder)
     torch.manual_seed(seed)
     model = LlamaForCausalLM(LlamaConfig.from_dict(TINY | {"tie_word_embeddings": True} | dict(overrides or {})))
     model.train(mode=False)
-    with torch.no_grad():  # transformers' small initial weights give near-ties; spread the scores
+    with torch.no_grad():  # transformers' small initial weights cause near-ties, so spread the scores
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4)

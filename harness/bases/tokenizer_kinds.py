@@ -1,4 +1,4 @@
-"""Folders with a small tokenizer of each kind that bases have: how spaces, unknown characters and ends are written."""
+"""Folders with a small tokenizer of each kind used by bases: they differ in spaces, unknown characters and ends."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from harness.bases.base_folder import CORPUS, QWEN_PATTERN
 
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
 ROWS = 700
-"""Embedding rows that config.json declares: more than any of the tokenizers has tokens."""
+"""The embedding rows that config.json declares: more than any of the tokenizers' vocabularies."""
 
 
 def byte_level() -> tokenizers.Tokenizer:
@@ -25,7 +25,7 @@ def byte_level() -> tokenizers.Tokenizer:
 
 
 def qwen2() -> tokenizers.Tokenizer:
-    """Qwen's kind: byte-level with digits apart, characters composed."""
+    """Qwen's kind: byte-level with separate digits and composed characters."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(tokenizers.Regex(QWEN_PATTERN), behavior="isolated")
@@ -48,7 +48,7 @@ def llama2() -> tokenizers.Tokenizer:
 
 
 def gemma() -> tokenizers.Tokenizer:
-    """Gemma's kind: as Llama 2's, without the space before the text."""
+    """Gemma's kind: like Llama 2's, without the space before the text."""
     backend = _byte_fallback(_GEMMA)
     backend.normalizer = normalizers.Replace(" ", "▁")
     backend.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous")
@@ -79,7 +79,7 @@ def unigram() -> tokenizers.Tokenizer:
 
 
 def wordpiece() -> tokenizers.Tokenizer:
-    """BERT's kind: `##` before what goes on with a word."""
+    """BERT's kind: `##` before a piece that continues a word."""
     marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer()
@@ -129,7 +129,7 @@ def write_tokenizer(
     config: Mapping[str, object] = MappingProxyType({}),
     files: Mapping[str, object] = MappingProxyType({}),
 ) -> Path:
-    """Write a tokenizer of a kind to a folder; `config` joins tokenizer_config.json, `files` are further JSON files."""
+    """Write a tokenizer of a kind to a folder; `config` extends tokenizer_config.json, `files` are more JSON files."""
     folder.mkdir(parents=True, exist_ok=True)
     make, roles = KINDS[kind]
     backend = make()
@@ -155,7 +155,7 @@ def _byte_level_trainer() -> trainers.BpeTrainer:
 
 
 def _byte_fallback(roles: Mapping[str, str]) -> tokenizers.Tokenizer:
-    """Train with spaces as `▁`, then make a model with every byte as a token."""
+    """Train with `▁` for spaces, then make a model with every byte as a token."""
     marks = sorted(roles.values(), key="<unk>".__ne__)
     draft = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     draft.pre_tokenizer = pre_tokenizers.Metaspace()

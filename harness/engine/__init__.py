@@ -1,1 +1,1 @@
-"""An engine without a model: the fake runner with a disk, a clock and a record of its batches."""
+"""An engine without a model: the fake runner with a fake disk, a clock and a record of its batches."""

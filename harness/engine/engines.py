@@ -1,4 +1,4 @@
-"""An engine over the fake runner with a disk, a clock and a record of its batches; and what it must answer."""
+"""An engine on the fake runner with a fake disk, a clock and a record of its batches; and the answers it must give."""
 
 import hashlib
 import threading
@@ -44,7 +44,7 @@ LIMITS = EngineConfig(
 
 
 def adapter(name: str) -> AdapterRef:
-    """Return a reference to an adapter that a `FakeDisk` serves; a name `c<n>...` has n labels, others generate."""
+    """Return a reference to an adapter that a `FakeDisk` serves; one named `c<n>...` has n labels, others generate."""
     digest = "sha256:" + hashlib.sha256(name.encode()).hexdigest()
     return AdapterRef(digest=digest, base="b", path=name, name=name, version=1, tenant="t")
 
@@ -88,7 +88,7 @@ def load(request_id: str, ref: AdapterRef, *, pin: bool = False) -> LoadAdapter:
 def expected_generation(
     message: Generate, token_range: range, eos_ids: frozenset[int] = frozenset()
 ) -> tuple[list[int], FinishReason]:
-    """Return what a request must be answered when it is computed alone, straight from the fake tokens."""
+    """Return the answer a request must get when computed alone, straight from the fake tokens."""
     digest = None if message.adapter is None else message.adapter.digest
     history, sampling = tuple(message.prompt), message.sampling
     while True:
@@ -102,7 +102,7 @@ def expected_generation(
 
 
 class FakeDisk:
-    """Serves every adapter at once, except those with a fault or behind a gate."""
+    """Serves every adapter immediately, except those with a fault or behind a gate."""
 
     def __init__(self) -> None:
         self.faults: dict[str, Exception] = {}
@@ -127,7 +127,7 @@ class FakeDisk:
 
 
 class Bench:
-    """An engine whose every step is recorded and whose accounts are checked after every operation."""
+    """An engine that records every step and checks its accounts after every operation."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Bench:
             self._count(row)
 
     def _count(self, row: BatchRow) -> None:
-        """Count what a row computes for its request, apart from the engine's own accounts."""
+        """Count what a row computes for its request, independently of the engine's own accounts."""
         request_id = self.engine.scheduler.running[row.sequence_id].request_id
         before = self.computed[request_id]
         self.computed[request_id] = TokenCounts(
@@ -165,7 +165,7 @@ class Bench:
         )
 
     def submit(self, *messages: Request | LoadAdapter) -> None:
-        """Hand requests to the engine."""
+        """Submit requests to the engine."""
         for message in messages:
             if isinstance(message, LoadAdapter):
                 self.engine.load(message)
@@ -174,7 +174,7 @@ class Bench:
             self.engine.check_integrity()
 
     def step(self, times: int = 1) -> None:
-        """Make steps, the one in flight before them."""
+        """Run steps, after finishing the one in flight."""
         self.finish()
         for _ in range(times):
             self._take(self.engine.step())
@@ -186,14 +186,14 @@ class Bench:
             self._take(self.engine.take_outputs())
 
     def finish(self) -> None:
-        """Compute and land the step in flight, if there is one: whatever has changed meanwhile, the runner sees."""
+        """Compute and finish the step in flight, if any; the runner sees whatever has changed in the meantime."""
         batch, self.in_flight = self.in_flight, None
         if batch is None:
             return
         outcome: list[RowResult] | Exception
         try:
             outcome = self.runner.run(batch)
-        except Exception as error:  # noqa: BLE001 - as the engine would be told of it
+        except Exception as error:  # noqa: BLE001 - reported to the engine, as in the server
             outcome = error
         self.engine.finish(outcome)
         self._take(self.engine.take_outputs())
@@ -207,7 +207,7 @@ class Bench:
         assert self.runner.faults == []
 
     def run_until(self, done: Callable[[], bool]) -> None:
-        """Step until a condition holds, giving loads the time they need."""
+        """Step until a condition holds, waiting for loads as needed."""
         deadline = time.monotonic() + GIVE_UP_SECONDS
         while not done():
             self.step()
@@ -224,7 +224,7 @@ class Bench:
         assert scheduler.tiers.slots.lease_counts() == {}
 
     def warm(self, *refs: AdapterRef) -> None:
-        """Bring adapters to the device."""
+        """Load adapters onto the device."""
         self.submit(*(load(f"warm-{ref.name}", ref) for ref in refs))
         self.drain()
 
@@ -235,11 +235,11 @@ class Bench:
         self.engine.close()
 
     def tokens(self, request_id: str) -> list[int]:
-        """Return what a request has gained so far."""
+        """Return the tokens a request has received so far."""
         return [t for o in self.outputs[request_id] if isinstance(o, TokenOutput) for t in o.tokens]
 
     def terminal(self, request_id: str) -> Output:
-        """Return a request's one terminal output, after which nothing came."""
+        """Return a request's only terminal output, checking that nothing followed it."""
         ends = [is_terminal(output) for output in self.outputs[request_id]]
         assert ends == [False] * (len(ends) - 1) + [True]
         return self.outputs[request_id][-1]
@@ -251,7 +251,7 @@ class Bench:
         return output.code
 
     def assert_answered(self, *messages: Generate) -> None:
-        """Check that each generation got exactly the tokens it gets alone."""
+        """Check that each generation got exactly the tokens it gets when computed alone."""
         for message in messages:
             tokens, reason = expected_generation(message, self.token_range, self.limits.eos_ids)
             output = self.terminal(message.request_id)

@@ -1,4 +1,4 @@
-"""The sampler outside of a runner: the tokens of rows that are all seen for the first time."""
+"""The sampler without a runner: it chooses tokens for rows that are all new to it."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -21,7 +21,7 @@ def sample(
     added: Mapping[int, Tensor] = _NOTHING_ADDED,
     backend: SamplingBackend | None = None,
 ) -> list[Sampled | None]:
-    """Choose a token for every row, all of different sequences and seen for the first time; see `Sampler.choose`."""
+    """Choose a token for each row; all are of different, new sequences; see `Sampler.choose`."""
     more = AddedScores.stack([added.get(index) for index in range(len(rows))], logits.device)
     sampler, back = Sampler(backend or fastest_sampling(logits.device)), Readback()
     pending = sampler.choose(logits, rows, more, back)

@@ -1,4 +1,4 @@
-"""Rows of scores and what may be asked of them, for comparing implementations of the sampler."""
+"""Rows of scores and their sampling parameters, for comparing implementations of the sampler."""
 
 import random
 from array import array
@@ -16,7 +16,7 @@ INFINITY = float("inf")
 
 
 def hard_rows(width: int, seed: int = 0) -> Tensor:
-    """Return float32 scores [rows, width]: usual ones, and whatever else a row may hold."""
+    """Return float32 scores [rows, width]: ordinary ones, and every special case a row may have."""
     generator = torch.Generator().manual_seed(seed)
     usual = torch.randn(4, width, generator=generator) * torch.tensor([[0.3], [1.0], [3.0], [10.0]])
     ties = torch.randint(-3, 4, (3, width), generator=generator).float()
@@ -37,7 +37,7 @@ def hard_rows(width: int, seed: int = 0) -> Tensor:
 
 
 def random_asking(width: int, rows: int, seed: int = 0) -> list[Choosing]:
-    """Return what rows ask for, every parameter by chance."""
+    """Return random sampling parameters for each row."""
     chance = random.Random(seed)
     return [_random_choosing(chance, width) for _ in range(rows)]
 
@@ -61,7 +61,7 @@ def _random_choosing(chance: random.Random, width: int) -> Choosing:
 
 
 def assert_same(found: Choices, wanted: Choices, asked: Sequence[Choosing]) -> None:
-    """Check tokens, the most probable tokens and, nearly, their log-probabilities; each may be on its own device."""
+    """Check that tokens and top tokens are equal and log-probabilities close; the two may be on different devices."""
     found, wanted = (Choices(*(getattr(each, field.name).cpu() for field in fields(each))) for each in (found, wanted))
     assert found.tokens.tolist() == wanted.tokens.tolist()
     for row, choosing in enumerate(asked):

@@ -1,4 +1,4 @@
-"""An engine on a simulated clock: a step costs a fixed time and a time for each token. Nothing waits in truth."""
+"""An engine on a simulated clock: a step takes a fixed time plus a time per token. Nothing really waits."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ TOKEN_SECONDS = 0.0001
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request: when it comes, whose it is, and its size in tokens."""
+    """One request: its arrival time, its client, and its size in tokens."""
 
     at: float
     client: str
@@ -28,7 +28,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """A client that keeps so many requests open from the beginning to the end, as many as its quota lets it."""
+    """A client that keeps a fixed number of requests open throughout, as far as its quota allows."""
 
     client: str
     open_requests: int
@@ -37,7 +37,7 @@ class Flood:
 
 
 class QuickRunner(FakeRunner):
-    """Answers what is due with a token that does not depend on anything."""
+    """Answers every row that is due with a constant token."""
 
     def run(self, batch: Batch) -> list[RowResult]:
         """See `Runner.run`."""
@@ -46,7 +46,7 @@ class QuickRunner(FakeRunner):
 
 @dataclass(slots=True)
 class Record:
-    """What became of a simulation: service is in weighted tokens, by client, after each step."""
+    """The result of a simulation; service is in weighted tokens, by client, after each step."""
 
     first_token_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     service: list[dict[str, float]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Record:
 
 
 class Simulation:
-    """Runs arrivals through an engine. With `one_line` all clients are one tenant: first come, first served."""
+    """Runs arrivals through an engine. With `one_line`, all clients are one tenant: first come, first served."""
 
     def __init__(
         self, limits: EngineConfig, *, weights: dict[str, float] | None = None, one_line: bool = False
@@ -71,7 +71,7 @@ class Simulation:
         self._open: Counter[str] = Counter()
 
     def run(self, arrivals: Iterable[Arrival], until: float, floods: Iterable[Flood] = ()) -> Record:
-        """Take in arrivals as they arrive and step, until the given time or until nothing is left to do."""
+        """Submit requests as they arrive and step, until the given time or until nothing is left to do."""
         coming = sorted(arrivals, key=lambda arrival: arrival.at)
         place = 0
         while self.now < until:

@@ -1,4 +1,4 @@
-"""What a GPU's runner is made of, on the CPU: fixed storage, static steps run as they are, the readable kernels."""
+"""The parts of a GPU runner, on the CPU: fixed storage, static steps run eagerly, the reference kernels."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -33,7 +33,7 @@ CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 class EagerReplay:
-    """See `Replay`: runs the step as it is."""
+    """See `Replay`: runs the step eagerly."""
 
     def __init__(self, step: StaticStep) -> None:
         self._step = step
@@ -51,7 +51,7 @@ class _Done:
 
 
 class SynchronousTransfer:
-    """See `Transfer`: a copy is done when it returns."""
+    """See `Transfer`: a copy is complete when the call returns."""
 
     def stage(self, tensor: Tensor) -> Tensor:
         """See `Transfer`."""
@@ -69,7 +69,7 @@ class SynchronousTransfer:
 def reference_step(
     tables: ImageTables, tiles: RowTiles, z: Tensor, launches: Launches, added: AddedInputs | None
 ) -> StepAdapters:
-    """Make a step that reads tiles when it is asked, as kernels do; see `device.cuda.fixed_storage.MakeTiledStep`."""
+    """Make a step that reads tiles when it runs, as kernels do; see `device.cuda.fixed_storage.MakeTiledStep`."""
     del z, launches
     return ReferenceAdapters(tables, RowRoute(tiles.slots, tiles.starts, tiles.rows), added)
 
@@ -83,7 +83,7 @@ def fixed_storage(
     transfer: Transfer | None = None,
     placement: Placement = CPU,
 ) -> FixedStorage:
-    """Make slots in memory that never moves; `capacity` is in numbers."""
+    """Make slots in memory that never moves; `capacity` counts numbers."""
     return FixedStorage(
         base,
         num_slots,
@@ -103,7 +103,7 @@ def static_decode(
     blocks: int,
     placement: Placement = CPU,
 ) -> StaticDecode:
-    """Make decode steps that are run as they are; the memory's last block is the scratch block."""
+    """Make decode steps that are run eagerly; the memory's last block is the scratch block."""
 
     def make_step(shape: StepShape) -> StaticStep:
         attention = ReferenceStaticAttention(memory.layers, memory.block_size, shape.rows, shape.blocks)

@@ -1,6 +1,6 @@
-"""A fake runner that also keeps a cache: it notices a row whose cache does not hold what its sequence needs.
+"""A fake runner that also keeps a cache: it detects a row whose cache does not hold what its sequence needs.
 
-Its answers do not depend on the cache, so a wrong block would go unseen in them; here it is a fault with a name.
+The fake runner's answers do not depend on the cache, so they would not show a wrong block; here it is a named fault.
 """
 
 from headmix_server.core.runner import Batch, BatchRow, RowFailed, RowResult
@@ -10,7 +10,7 @@ NOTHING = 0
 
 
 class WitnessRunner(FakeRunner):
-    """Writes what every row computes to the places of its blocks, then reads all that the row attends to.
+    """Writes what each row computes to the positions of its blocks, then reads everything the row attends to.
 
     A step or row that fails leaves garbage where it would have written. `block_size` is the engine's.
     """
@@ -18,7 +18,7 @@ class WitnessRunner(FakeRunner):
     block_size = 0
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # handed on as they are
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed on unchanged
         self.faults: list[str] = []
         self.num_computed = 0
         self._memory: dict[int, int] = {}
@@ -50,7 +50,7 @@ class WitnessRunner(FakeRunner):
         self._memory |= dict.fromkeys(list(self._expected(row))[row.start :], NOTHING)
 
     def _expected(self, row: BatchRow) -> dict[int, int]:
-        """Return what each place must hold for this row, in the order of positions: adapter and all tokens to there."""
+        """Return what each place must hold for this row, by position: a hash of the adapter and all tokens so far."""
         content, places = hash(None if row.lease is None else row.lease.digest), dict[int, int]()
         for position, token in enumerate(row.history[: row.end]):
             content = hash((content, token)) or 1

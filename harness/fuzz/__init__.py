@@ -1,7 +1,7 @@
-"""Fuzzing of everything strangers' bytes reach: `make fuzz TARGET=multipart MINUTES=60`.
+"""Fuzzing of everything that untrusted bytes reach: `make fuzz TARGET=multipart MINUTES=60`.
 
-A target is a Hypothesis strategy of bytes and a check of them. Atheris steers the strategy by the coverage of Python
-code (Hypothesis' `fuzz_one_input`); without it Hypothesis draws at random. What a target's check answers (accepted,
-or how it was refused) sorts inputs: the shortest input of each answer is kept in tests/fuzz/corpus, which the fast
-suite replays.
+A target is a Hypothesis strategy for bytes and a check of them. Atheris guides the strategy by the coverage of Python
+code (Hypothesis' `fuzz_one_input`); without it Hypothesis draws at random. Inputs are grouped by what the target's
+check returns (accepted, or how it was refused): the shortest input of each group is kept in tests/fuzz/corpus, which
+the fast suite replays.
 """

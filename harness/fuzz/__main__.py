@@ -1,4 +1,4 @@
-"""Fuzz one target, or all in turn; ends with one line of JSON. `make fuzz TARGET=bodies MINUTES=60`.
+"""Fuzz one target, or all in turn; the last line is JSON. `make fuzz TARGET=bodies MINUTES=60`.
 
 python -m harness.fuzz bodies --minutes 60          an hour
 python -m harness.fuzz all --minutes 10 --keep      and keep the shortest input of each answer in tests/fuzz/corpus
@@ -25,12 +25,12 @@ ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "fuzz"
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 LONGEST_KEPT = 8192
-"""Bytes of an input that is kept; what is longer only shows that long is refused."""
+"""The maximum size in bytes of a kept input; a longer one only shows that long inputs are refused."""
 PATIENCE_SECONDS = 300.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fuzz, tell what came of it, and return 1 where a fault was found."""
+    """Fuzz, report the results, and return 1 if a fault was found."""
     parser = argparse.ArgumentParser(
         prog="python -m harness.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -80,7 +80,7 @@ def run(name: str, seconds: float) -> dict[str, Any]:
 
 
 def keep(found: Path, corpus: Path) -> None:
-    """Add to a corpus the inputs whose answers it does not have, and replace longer ones."""
+    """Add the inputs whose answers are missing from a corpus, and replace longer ones."""
     corpus.mkdir(parents=True, exist_ok=True)
     for file in sorted(found.glob("*.bin")):
         kept, size = corpus / file.name, file.stat().st_size

@@ -1,6 +1,6 @@
 """The API in this process: its own HTTP server on a loopback port, in a thread, with an engine that answers at once.
 
-Knows how to send bytes and read the answer. Two adapters are there: `poet` generates, `judge` classifies.
+Knows how to send bytes and read the response. It has two adapters: `poet` generates, `judge` classifies.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ MAX_CONNECTIONS = 100
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer over HTTP."""
+    """One HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -33,7 +33,7 @@ class Answer:
 
 
 class LiveApi:
-    """Runs until it is closed. `key` is a tenant's, with every scope."""
+    """Runs until closed. `key` is a tenant's, with every scope."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -72,7 +72,7 @@ class LiveApi:
         self._folder.cleanup()
 
     def send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
-        """Send one request on a connection that is kept open, or on a new one where the server has closed that."""
+        """Send one request on a kept-alive connection, or on a new one if the server has closed it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
@@ -95,12 +95,12 @@ class LiveApi:
         return read
 
     def send_bytes(self, data: bytes) -> Answer | None:
-        """Send bytes as they are and nothing after them; None if the server closes without an answer."""
+        """Send exactly these bytes and nothing more; return None if the server closes without a response."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS) as connection:
             try:
                 connection.sendall(data)
                 connection.shutdown(socket.SHUT_WR)
-            except OSError:  # it was refused before it was all there
+            except OSError:  # refused before everything was sent
                 pass
             try:
                 answer = HTTPResponse(connection, method="HEAD" if data.startswith(b"HEAD ") else None)
@@ -114,12 +114,12 @@ class LiveApi:
 
 @cache
 def live_api() -> LiveApi:
-    """Return the process's API, started when it is first asked for."""
+    """Return the process's API, started on first use."""
     return LiveApi()
 
 
 def close_live_api() -> None:
-    """Stop the process's API where it was started; before the interpreter ends, whose last act is to end threads."""
+    """Stop the process's API if it was started; call it before the interpreter exits, which waits for threads."""
     if live_api.cache_info().currsize:
         live_api().close()
         live_api.cache_clear()

@@ -1,7 +1,7 @@
-"""What came of a run: how many inputs, the shortest for each answer, the shortest for each fault.
+"""The results of a run: the number of inputs, the shortest for each answer, the shortest for each fault.
 
-Written to a folder as it happens, since Atheris ends its process without a word. A fault is told by where it was
-raised; it does not end the run.
+Written to a folder as the run goes, since Atheris ends its process without notice. Faults are distinguished by where
+they were raised; a fault does not end the run.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ import msgspec
 from harness.fuzz.targets.target import Target
 
 SLOW_SECONDS = 5.0
-"""Of computing: what any input may take, under instrumentation."""
+"""The CPU time any input may take, under instrumentation."""
 WRITE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of a run so far; `slowest` is seconds of computing for one input."""
+    """A run's figures so far; `slowest` is the most CPU seconds one input took."""
 
     inputs: int
     answers: int
@@ -30,7 +30,7 @@ class Figures:
 
 
 class Record:
-    """Tries inputs and keeps the books in `folder`: `kept`, `faults` and `figures.json`."""
+    """Tries inputs and records the results in `folder`: `kept`, `faults` and `figures.json`."""
 
     def __init__(self, target: Target, folder: Path) -> None:
         self._target = target
@@ -47,7 +47,7 @@ class Record:
         began = time.process_time()
         try:
             answer = self._target.check(data)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
+        except Exception as error:  # noqa: BLE001 - any exception is a finding
             self._note_fault(data, _place_of(error), "".join(traceback.format_exception(error)))
         else:
             self._answers += self._keep("kept", answer, data)
@@ -73,7 +73,7 @@ class Record:
             (self._folder / "faults" / f"{_name(place)}.txt").write_text(words, encoding="utf-8", errors="replace")
 
     def _keep(self, kind: str, label: str, data: bytes) -> bool:
-        """Keep the input where it is the shortest of its label; return whether the label is a new one."""
+        """Keep the input if it is the shortest with its label; return whether the label is new."""
         key = f"{kind}/{label}"
         known = self._shortest.get(key)
         if known is None or len(data) < known:

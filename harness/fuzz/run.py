@@ -1,7 +1,7 @@
 """One run of one target, in its own process: `python -m harness.fuzz.run TARGET SECONDS FOLDER`.
 
-With Atheris, libFuzzer mutates what Hypothesis draws its choices from and keeps what reaches new code; without it,
-Hypothesis draws at random. Says on its first line which of the two it is.
+With Atheris, libFuzzer mutates the bytes that Hypothesis draws its choices from and keeps what reaches new code;
+without it, Hypothesis draws at random. The first line of output says which of the two is used.
 """
 
 import importlib.util
@@ -23,11 +23,11 @@ INSTRUMENTED = ("headmix_server", "headmix_adapters", "python_multipart", "starl
 MEGABYTES = 4096
 BATCH = 200
 SEEDS = 64
-"""Random choices to begin with: from an empty one libFuzzer takes long to come to whole inputs."""
+"""The random seeds to begin with: from an empty input libFuzzer takes long to reach complete inputs."""
 
 
 def main() -> None:
-    """Run."""
+    """Run the target."""
     name, seconds, folder = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])
     _silence_logs()
     guided = importlib.util.find_spec("atheris") is not None
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _silence_logs() -> None:
-    """Every refusal is logged, by the server and by what it is built of."""
+    """Silence logging: the server and its libraries log every refusal."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     for name in ("uvicorn", "python_multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -78,7 +78,7 @@ def _run_at_random(name: str, seconds: float, folder: Path) -> None:
         seed(batch)(_settings(BATCH)(given(target.inputs)(record.try_input)))()
         batch += 1
     record.write()
-    from harness.fuzz.live_api import close_live_api  # not above: Atheris comes before what it instruments
+    from harness.fuzz.live_api import close_live_api  # not above: Atheris must be imported before what it instruments
 
     close_live_api()
 

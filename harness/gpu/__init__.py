@@ -1,1 +1,1 @@
-"""Proving headmix on a GPU machine that has torch but no package registry: what to carry there, and what to run."""
+"""Tests headmix on a GPU machine that has torch but no package registry: what to copy there, and what to run."""

@@ -1,10 +1,10 @@
-"""What a GPU makes of real weights in each form: `python -m harness.gpu.forms [--base FILE]`; the last line is JSON.
+"""A GPU's answers with real weights in each format: `python -m harness.gpu.forms [--base FILE]`; the last line is JSON.
 
-With `--expected FILE` the CPU's answers are read from there, or written if there is no such file yet.
+With `--expected FILE` the CPU's answers are read from that file, or written to it if it does not exist yet.
 
 The embedded base answers the same requests on the CPU in float32 and on the GPU in float32, bfloat16, int8 and fp8:
 chats with and without the example adapters, classifications and embeddings, in one batch. Answers that differ from
-the CPU's are counted, not judged: rounding may tip a choice between two near tokens.
+the CPU's are counted, not judged: rounding may decide between two tokens with close scores.
 """
 
 import argparse
@@ -48,7 +48,7 @@ FORMS: tuple[Mapping[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one form computed, and how long the batch took."""
+    """What one format computed, and how long the batch took."""
 
     tokens: Sequence[Sequence[int]]
     labels: Sequence[str | None]
@@ -59,7 +59,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a form compares with the CPU's float32."""
+    """How a format compares with float32 on the CPU."""
 
     same_answers: int
     answers: int
@@ -94,7 +94,7 @@ def answers(base: str, **settings: Any) -> Answers:
 
 
 def expected_answers(base: str, kept: Path | None) -> Answers:
-    """Return what the CPU computes in float32, from a file where it is kept."""
+    """Return what the CPU computes in float32, from a file if it was saved."""
     if kept is not None and kept.exists():
         return msgspec.json.decode(kept.read_bytes(), type=Answers)
     computed = answers(base, device="cpu", dtype="float32")
@@ -104,7 +104,7 @@ def expected_answers(base: str, kept: Path | None) -> Answers:
 
 
 def agreement(found: Answers, expected: Answers) -> Agreement:
-    """Compare one form with another."""
+    """Compare one format with another."""
     pairs = list(zip(found.tokens, expected.tokens, strict=True))
     scores = zip(found.scores, expected.scores, strict=True)
     return Agreement(
@@ -120,7 +120,7 @@ def agreement(found: Answers, expected: Answers) -> Agreement:
 
 
 def common_prefix(mine: Sequence[int], theirs: Sequence[int]) -> int:
-    """Return how many tokens two answers share from the start."""
+    """Return how many leading tokens two answers share."""
     shared = next((at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other), None)
     return min(len(mine), len(theirs)) if shared is None else shared
 
@@ -145,7 +145,7 @@ def main() -> None:
         name = "-".join(form.values())
         try:
             found = agreement(answers(arguments.base, device=arguments.device, **form), expected)
-        except Exception as error:  # noqa: BLE001 - a form that cannot be had leaves the others to be compared
+        except Exception as error:  # noqa: BLE001 - if one format is unavailable, the others are still compared
             results[name] = repr(error)
         else:
             results[name] = asdict(found)

@@ -1,9 +1,9 @@
 """Packs what a GPU machine without a package registry lacks: `python -m harness.gpu.kit` (`make gpu-kit`).
 
-Such a machine has Python, torch with CUDA, Triton and transformers, and what those need. The kit is a folder with
-wheels of everything else that headmix's server and its tests import, at this environment's versions but for that
+Such a machine has Python, torch with CUDA, Triton and transformers, with their dependencies. The kit is a folder with
+wheels of everything else that headmix's server and its tests import, in this environment's versions but for that
 machine's Python, and `run.sh`, which installs them next to the machine's own packages and runs `harness.gpu.proof`.
-FlashInfer is left out for its size: `--with flashinfer-python` packs it.
+FlashInfer is left out because of its size: `--with flashinfer-python` includes it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 ROOTS = ("headmix[server]", "pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "psutil", "pycurl", "torchao")
 PRESENT = ("torch", "triton", "transformers", "numpy", "tokenizers", "safetensors", "huggingface-hub", "accelerate")
-"""What the machine has; what these alone need is there too."""
+"""What the machine has; it also has the dependencies of these."""
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64", "any")
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def pinned(roots: Iterable[str], present: Iterable[str]) -> list[str]:
-    """Return `name==version` of everything the roots need and `present` does not, as this environment has it."""
+    """Return `name==version`, as in this environment, of everything the roots need and `present` does not have."""
     there = {canonicalize_name(name) for name in present}
     found: dict[str, str] = {}
     open_ends = [Requirement(root) for root in roots]
@@ -60,7 +60,7 @@ def pinned(roots: Iterable[str], present: Iterable[str]) -> list[str]:
 
 
 def needs(name: str, extras: Iterable[str]) -> Iterator[Requirement]:
-    """Yield what a distribution needs with these extras; what only other platforms need is left out."""
+    """Yield a distribution's dependencies with these extras, except those only for other platforms."""
     for text in distribution(name).requires or ():
         requirement = Requirement(text)
         wanted = [{"extra": extra} for extra in extras] or [{"extra": ""}]
@@ -68,15 +68,15 @@ def needs(name: str, extras: Iterable[str]) -> Iterator[Requirement]:
             try:
                 distribution(requirement.name)
             except PackageNotFoundError:
-                continue  # an older Python's backport, say
+                continue  # for example a backport for older Pythons
             yield requirement
 
 
 def download(pins: Iterable[str], python: str, folder: Path) -> None:
-    """Fetch the wheels for another Python.
+    """Download the wheels for another Python.
 
     Raises:
-        subprocess.CalledProcessError: one is not to be had.
+        subprocess.CalledProcessError: a wheel is not available.
     """
     abi = f"cp{python.replace('.', '')}"
     where = [f"--platform={platform}" for platform in PLATFORMS] + [f"--abi={name}" for name in (abi, "abi3", "none")]

@@ -1,6 +1,6 @@
-"""Everything that only a GPU can show, one stage after another: `python -m harness.gpu.proof` (`make gpu-proof`).
+"""Everything that can only be tested on a GPU, stage by stage: `python -m harness.gpu.proof` (`make gpu-proof`).
 
-Each stage is its own process with a time limit, so one that fails or hangs costs the others nothing. Its output
+Each stage is its own process with a time limit, so one that fails or hangs does not affect the others. Its output
 goes to a file; the JSON it prints last becomes part of the proof's own last line.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A command (arguments of Python) and the most seconds it may take."""
+    """A command (arguments to Python) and its time limit in seconds."""
 
     name: str
     command: tuple[str, ...]
@@ -28,7 +28,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a stage. `status` is its exit status, or None if its time ran out."""
+    """A stage's result. `status` is its exit status, or None if it timed out."""
 
     name: str
     status: int | None
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def stages() -> list[Stage]:
-    """Return the stages in their order."""
+    """Return the stages in order."""
     side_by_side = ("-n", "6") if importlib.util.find_spec("xdist") else ()
     alone = ("-p", "no:cacheprovider", "-p", "no:benchmark")
     tests = ("-m", "pytest", "tests/gpu", "--timeout", "120", *alone, *side_by_side)
@@ -92,7 +92,7 @@ def summary(outcomes: Sequence[Outcome]) -> Mapping[str, object]:
 
 
 def main() -> int:
-    """Run the stages that were asked for and print what became of them."""
+    """Run the requested stages and print their results."""
     parser = argparse.ArgumentParser(prog="harness.gpu.proof", description="Run what only a GPU can show.")
     names = [stage.name for stage in stages()]
     parser.add_argument(

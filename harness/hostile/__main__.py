@@ -1,4 +1,4 @@
-"""Run every attack next to two honest tenants on the real base; a table, a plot, and one JSON object as the last line.
+"""Run every attack next to two honest tenants on the real base; print a table, a plot, and JSON as the last line.
 
 python -m harness.hostile                          every attack, a quarter of an hour (`make hostile`)
 python -m harness.hostile --only long_prompt       one attack; several with commas; `together` is all at once
@@ -36,11 +36,11 @@ PROMPT_TOKENS = (16, 300)
 CYCLED = 24
 TOGETHER = "together"
 WARN_SECONDS = 0.05
-"""Above it the server's log says what of a late tick was its own computing."""
+"""Above this lag, the server's log says how much of a late tick was its own computing."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print and judge; returns 1 where a promise was broken."""
+    """Run, print and evaluate; return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(
         prog="python -m harness.hostile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def choose(names: str) -> list[tuple[str, ...]]:
-    """Return the phases: the attacks of these names, or every one, and at the end all together."""
+    """Return the phases: the attacks with these names, or each one and finally all together."""
     if not names:
         return [*[(name,) for name in ATTACKS], tuple(ATTACKS)]
     phases = []
@@ -139,7 +139,7 @@ def _print_phase(phase: Phase) -> None:
 
 @contextmanager
 def _store(*, bucket: bool) -> Iterator[dict[str, Any]]:
-    """Give the flags that say where artifacts lie."""
+    """Yield the flags that say where artifacts are stored."""
     if not bucket:
         yield {}
         return

@@ -1,8 +1,7 @@
-"""The attacker: attacks over and over until its time is up, in its own process, as a client in life is.
+"""The attacker: repeats attacks until its time is up, in its own process, as a real client would.
 
-`python -m harness.hostile.attacker` reads an `AttackPlan` on standard input and prints an `AttackResult`. What a
-process pays for attacking is then not counted as a cost to others; it runs with lower priority, since in life it has
-its own cores.
+`python -m harness.hostile.attacker` reads an `AttackPlan` on standard input and prints an `AttackResult`. So the cost
+of attacking is not counted as a cost to others; it runs with lower priority, since a real attacker has its own cores.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from harness.hostile.attacks.registry import ATTACKS
 
 
 class AttackPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Which attacks are made at once, for how long, and how long each client waits after an attempt."""
+    """Which attacks run at the same time, for how long, and how long each client waits after an attempt."""
 
     attacks: list[str]
     seconds: float
@@ -30,14 +29,14 @@ class AttackPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttackResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What the attacks were answered, by attack and status, and what they got and should not have."""
+    """The responses to the attacks, by attack and status, and what they got but should not have."""
 
     outcomes: dict[str, dict[str, int]]
     faults: list[str]
 
 
 async def run_attacks(plan: AttackPlan) -> AttackResult:
-    """Attack until the time is up, and clean up behind."""
+    """Attack until the time is up, then clean up."""
     headers = {"Authorization": f"Bearer {plan.resources.key}"}
     limits = httpx2.Limits(max_connections=None)
     async with httpx2.AsyncClient(
@@ -52,7 +51,7 @@ async def run_attacks(plan: AttackPlan) -> AttackResult:
                 rng = random.Random(plan.seed * 1000 + number)
                 client = AttackClient(name, plan.resources, rng, http, until, outcomes=outcomes[name], faults=faults)
                 tasks.append(asyncio.create_task(_go_on(ATTACKS[name], client, plan.pause_seconds)))
-        # What is in progress when the time is up is left, as an attacker would.
+        # What is in progress when the time is up is abandoned, as an attacker would.
         await asyncio.wait(tasks, timeout=max(0.1, until - time.monotonic()))
         for task in tasks:
             task.cancel()
@@ -69,7 +68,7 @@ async def _go_on(attack: Attack, client: AttackClient, pause_seconds: float) -> 
             await attack.attempt(client)
         except httpx2.HTTPError as error:
             client.outcomes[type(error).__name__] += 1
-            await asyncio.sleep(0.05)  # a connection that is refused costs nothing: not as often as a loop can
+            await asyncio.sleep(0.05)  # a refused connection costs nothing, so do not retry in a tight loop
         except asyncio.CancelledError:
             client.outcomes["unfinished"] += 1
             raise
@@ -77,7 +76,7 @@ async def _go_on(attack: Attack, client: AttackClient, pause_seconds: float) -> 
 
 
 async def _clean_up(http: httpx2.AsyncClient, resources: AttackResources) -> None:
-    """Delete what was uploaded, so that the next attack begins where this one did; unpin what stays."""
+    """Delete what was uploaded, so that the next attack starts from the same state; unpin what stays."""
     with suppress(httpx2.HTTPError, KeyError, ValueError):
         listed = (await http.get("/v1/adapters", params={"limit": 1000})).json()["data"]
         for adapter in listed:

@@ -1,7 +1,7 @@
 """The experiment: three tenants on one server. Two are honest; the third is honest in one phase, hostile in the next.
 
-Each attack has its own phase. The baseline, phases in which the third is honest too, is spread between them, so
-that a noisy minute of the machine falls on both. All tenants have the same limits.
+Each attack has its own phase. Baseline phases, in which the third is honest too, are interleaved with them, so that
+noise on the machine affects both. All tenants have the same limits.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ from harness.server.running_server import RunningServer
 HONEST = ("ada", "grace", "edsger")
 HOSTILE = "mallory"
 SHARED = 4
-"""Adapters that an honest tenant shares with everyone."""
+"""How many adapters each honest tenant shares with everyone."""
 NICENESS = "5"
-"""Of the attacker: it stands for a client that has cores of its own."""
+"""The attacker's niceness: it represents a client with its own cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentPlan:
-    """How long and how much: a phase in seconds, streams and questions of an honest tenant, tokens of an answer.
+    """The sizes: a phase in seconds, an honest tenant's streams and questions, an answer's tokens.
 
-    `attacks` are played one after the other, those of one tuple together; `pause_seconds` is what each attacking client
-    waits after an attempt. `limits` are every tenant's. `artifact` makes adapters by number, of which the hostile
-    tenant has `cycled`; `folder` holds its other files (see `AttackResources`).
+    `attacks` run one after another, those in one tuple together; `pause_seconds` is how long each attacking client
+    waits after an attempt. `limits` apply to every tenant. `artifact` makes adapters by number, of which the hostile
+    tenant has `cycled`; `folder` contains its other files (see `AttackResources`).
     `on_phase` and `on_end` report progress.
     """
 
@@ -59,7 +59,7 @@ class ExperimentPlan:
 
 @dataclass(slots=True)
 class Phase:
-    """What the two honest tenants measured in one phase, and what the attacks were answered."""
+    """What the two honest tenants measured in one phase, and the responses to the attacks."""
 
     name: str
     times: Times
@@ -77,12 +77,12 @@ class Outcome:
 
     @property
     def faults(self) -> list[str]:
-        """Everything that anybody saw and should not have."""
+        """Everything that anyone saw but should not have."""
         return [f"{phase.name}: {fault}" for phase in [*self.baseline, *self.phases] for fault in phase.faults]
 
 
 class Experiment:
-    """Set up once, then run phase by phase."""
+    """Sets up once, then runs phase by phase."""
 
     def __init__(self, server: RunningServer, base: str, plan: ExperimentPlan) -> None:
         self._server = server
@@ -138,7 +138,7 @@ class Experiment:
     async def _run_together(
         self, honest: Sequence[Neighbour], attack_plan: AttackPlan | None, number: int, results: list[AttackResult]
     ) -> None:
-        """Run the attacker and the honest tenants for one phase, which starts when the attacker does."""
+        """Run the attacker and the honest tenants for one phase, which starts with the attacker."""
         attacking = None if attack_plan is None else await _start_attacker(attack_plan)
         until = time.monotonic() + self._plan.phase_seconds
         async with asyncio.TaskGroup() as group:
@@ -205,7 +205,7 @@ class Experiment:
 
 
 async def _start_attacker(attack_plan: AttackPlan) -> asyncio.subprocess.Process:
-    """Start the attacker's process and return once it has its orders and all that it imports."""
+    """Start the attacker's process and return once it has imported everything and read its plan."""
     command = ["nice", "-n", NICENESS, sys.executable, "-m", "harness.hostile.attacker"]
     process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None

@@ -1,7 +1,7 @@
-"""An honest tenant: it asks its own adapters what it knows the answers to, one stream after the other.
+"""An honest tenant: it asks its own adapters questions whose answers it knows, one stream after another.
 
-It learned every answer alone, before anybody else was there, so a single foreign byte shows. What it sees that it
-should not is a fault; the experiment must end without one.
+It learned every answer while it was alone on the server, so a single foreign byte is noticed. Anything it should not
+see is a fault; the experiment must end without one.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ADAPTER_HEADER = "x-headmix-adapter"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a question was answered with; seconds from asking to the first event, and from each event to the next."""
+    """The answer to a question, and the seconds from the request to the first event and from each event to the next."""
 
     status: int
     adapter: str | None
@@ -32,7 +32,7 @@ class Answer:
     gaps: Sequence[float] = ()
 
     def same(self, other: "Answer") -> bool:
-        """Return whether two answers say the same, however long they took."""
+        """Return whether two answers have the same content, regardless of timing."""
         return (self.status, self.adapter, self.text) == (other.status, other.adapter, other.text)
 
 
@@ -49,7 +49,7 @@ class Times:
         self.gaps.extend(answer.gaps)
 
     def extend(self, other: "Times") -> None:
-        """Count another phase's answers too."""
+        """Add another phase's answers."""
         self.first_tokens.extend(other.first_tokens)
         self.gaps.extend(other.gaps)
 
@@ -66,7 +66,7 @@ class Neighbour:
     faults: list[str] = field(default_factory=list)
 
     async def learn(self, base_url: str) -> None:
-        """Ask everything once, alone.
+        """Ask every question once, alone on the server.
 
         Raises:
             RuntimeError: a question is not answered.
@@ -79,14 +79,14 @@ class Neighbour:
                 self.expected.append(answer)
 
     async def work(self, base_url: str, until: float, streams: int, seed: int) -> None:
-        """Keep so many streams open until the time of `time.monotonic`, each going on with the next question."""
+        """Keep a number of streams open until a time of `time.monotonic`, each continuing with the next question."""
         order = itertools.cycle(random.Random(seed).sample(range(len(self.questions)), len(self.questions)))
         async with self.tenant.connect(base_url) as http, asyncio.TaskGroup() as group:
             for _ in range(streams):
                 group.create_task(self._stream_on(http, order, until))
 
     async def require_a_pin(self, base_url: str) -> None:
-        """Pin its adapter, which nobody may keep it from, and unpin it."""
+        """Pin its adapter, which no other tenant may prevent, and unpin it."""
         async with self.tenant.connect(base_url) as http:
             path = f"/v1/adapters/{self.own}/pin"
             answer = await http.post(path)

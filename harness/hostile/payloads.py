@@ -1,4 +1,4 @@
-"""The files an attacker uploads: adapters that are sound, add words or overflow; a LoRA; files that are no adapters."""
+"""The files an attacker uploads: adapters that are valid, add words or overflow; a LoRA; files that aren't adapters."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ from headmix_adapters.config import AdapterConfig, BaseShape
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks
 
 HUGE = 1.7e38
-"""Finite, and too large for its products to be."""
+"""Finite, but so large that its products overflow."""
 LORA_RANK = 8
 ADDED_WORDS = 200
 
 
 def write_payloads(folder: Path, base: BaseShape) -> None:
-    """Write everything that `AttackResources.folder` holds."""
+    """Write everything in `AttackResources.folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     sites = kernel_mix_sites(preset_ranks("gpt2-nlg"))
     random_artifact(folder / "plain.safetensors", base, sites, seed=1, scale=0.02)

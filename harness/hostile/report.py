@@ -1,4 +1,4 @@
-"""The result of an experiment: a table for people, figures for the last line, and a plot."""
+"""An experiment's results: a table for people, figures for the last line, and a plot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from harness.hostile.neighbour import Times
 from harness.percentile import percentile
 
 MOST_TIMES = 2.0
-"""The p99 of the two honest tenants next to an attack over that next to a third honest tenant."""
+"""The highest allowed ratio of the two honest tenants' p99 next to an attack to that next to an honest third."""
 MOST_BLOCKED_MS = 50.0
 MOST_MIB = 128.0
-"""What the API process may grow by during an attack."""
+"""How much the API process may grow during an attack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One phase compared with the baseline. `broken` names the promises it breaks."""
+    """One phase compared with the baseline. `broken` names the broken promises."""
 
     name: str
     requests: int
@@ -55,11 +55,11 @@ class Verdict:
 
 
 def judge(outcome: Outcome) -> tuple[Verdict, list[Verdict]]:
-    """Return the baseline, all its phases taken together, and each attack compared with it."""
+    """Return the baseline, with all its phases combined, and each attack compared with it."""
     together = Times()
     for phase in outcome.baseline:
         together.extend(phase.times)
-    # The first phase of all grows the server's own memory; what must stay flat is what comes after.
+    # The very first phase grows the server's own memory; only what follows must stay flat.
     alone = _verdict(
         outcome.baseline[-1], together, together, faults=[f for phase in outcome.baseline for f in phase.faults]
     )
@@ -96,12 +96,12 @@ def _verdict(phase: Phase, times: Times, baseline: Times, *, faults: Sequence[st
 
 
 def _attempted(phase: Phase) -> bool:
-    """Return whether every attack got an answer at least once: one that never did has shown nothing."""
+    """Return whether every attack got a response at least once: one that never did proves nothing."""
     return all(ATTACKS[name].waits or counts.keys() - {"unfinished"} for name, counts in phase.outcomes.items())
 
 
 def _compare(seconds: Sequence[float], baseline: Sequence[float]) -> tuple[tuple[float, float], float]:
-    """Return p50 and p99 in ms, and the ratio of the p99s; zeros where there is nothing to compare."""
+    """Return p50 and p99 in ms, and the ratio of the p99s; zeros if there is nothing to compare."""
     if not seconds or not baseline:
         return (0.0, 0.0), 0.0
     p99 = percentile(seconds, 99)
@@ -109,7 +109,7 @@ def _compare(seconds: Sequence[float], baseline: Sequence[float]) -> tuple[tuple
 
 
 def line(phase: Phase) -> str:
-    """Return a phase's result in a line, before there is anything to compare it with."""
+    """Return a phase's result as one line, before there is anything to compare it with."""
     (_, first), _ = _compare(phase.times.first_tokens, phase.times.first_tokens)
     (_, gap), _ = _compare(phase.times.gaps, phase.times.gaps)
     answers = " ".join(f"{s}:{n}" for counts in phase.outcomes.values() for s, n in counts.items())

@@ -1,4 +1,4 @@
-"""What one phase costs the server: the memory of its processes and the lag of its event loop."""
+"""What a phase costs the server: the memory of its processes and the lag of its event loop."""
 
 import asyncio
 import re
@@ -18,10 +18,10 @@ EVERY_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class ServerUsage:
-    """In one phase: MiB of the API process and of all processes together at their most, above what they began with.
+    """One phase's peak MiB, of the API process and of all processes together, above where they started.
 
-    `late` is the share of the loop's ticks that were late by more than 50 ms; `blocked_ms` the longest that the loop
-    itself computed in one of them, from its log; 0 if none was.
+    `late` is the share of the loop's ticks that were late by more than 50 ms; `blocked_ms` is the longest that the loop
+    itself computed in such a tick, from the server's log, or 0 if there was none.
     """
 
     api_mib: float
@@ -38,7 +38,7 @@ class ServerMonitor:
         self._api = psutil.Process(server.process.pid)
 
     async def measure(self, phase: "asyncio.Task[None]") -> ServerUsage:
-        """Measure until the phase is over."""
+        """Measure until the phase ends."""
         api, everything = self._memory()
         most_api, most = api, everything
         before, lines = await self._lags(), len(self._blocked())
@@ -69,6 +69,6 @@ class ServerMonitor:
         return {bound: float(count) for bound, count in LAG.findall(text)}
 
     def _blocked(self) -> list[float]:
-        """Return the seconds the loop was late and itself computing, of each line that says it was blocked."""
+        """Return for each log line about a blocked loop the lesser of the seconds it was late and computing."""
         events = self._server.events("the event loop was blocked")
         return [min(float(str(event["seconds"])), float(str(event["loop_cpu_seconds"]))) for event in events]

@@ -1,4 +1,4 @@
-"""One tenant of the experiment: its name, its keys, and how it is made over the admin API."""
+"""One tenant of the experiment: its name, its keys, and how it is created over the admin API."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant with a key that is valid and one that was revoked."""
+    """A tenant with a valid key and a revoked one."""
 
     name: str
     key: str
@@ -24,7 +24,7 @@ class Tenant:
 
 
 async def make_tenant(admin: httpx2.AsyncClient, name: str, limits: dict[str, int]) -> Tenant:
-    """Make a tenant with these limits (as `PATCH /v1/tenants/{tenant}/limits` takes them)."""
+    """Create a tenant with these limits (in the format of `PATCH /v1/tenants/{tenant}/limits`)."""
     (await admin.post("/v1/tenants", json={"name": name})).raise_for_status()
     (await admin.patch(f"/v1/tenants/{name}/limits", json=limits)).raise_for_status()
     valid, revoked = [await _make_key(admin, name) for _ in range(2)]

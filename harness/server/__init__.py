@@ -1,1 +1,1 @@
-"""Servers to test against: the real one in its processes, its API alone, an S3 server."""
+"""Servers to test against: the real one with its processes, only its API, and an S3 server."""

@@ -1,4 +1,4 @@
-"""The HTTP surface as a whole, over a socket: real catalog, keys, metrics and tokenizer, and a fake engine."""
+"""The whole HTTP API over a socket: real catalog, keys, metrics and tokenizer, with a fake engine."""
 
 import asyncio
 import socket
@@ -57,7 +57,7 @@ BASE = "tiny-base"
 TENANT, OTHER_TENANT = "tenant", "other"
 
 MakeStore = Callable[[Path, Holds], Store]
-"""Makes the artifact store of a data folder; what is held stays in it."""
+"""Creates the artifact store of a data folder; artifacts that are held stay in it."""
 
 
 def base_shape(tokenizer: Tokenizer, **changes: Any) -> BaseShape:
@@ -78,7 +78,7 @@ def base_shape(tokenizer: Tokenizer, **changes: Any) -> BaseShape:
 
 @dataclass
 class ApiRig:
-    """A server under test. `client` sends the key of `TENANT`; `other` that of another tenant."""
+    """A server under test. `client` sends the key of `TENANT`, `other` that of another tenant."""
 
     state: ApiState
     url: str
@@ -93,13 +93,13 @@ class ApiRig:
         return self.state.tokenizer.encode(text, add_special_tokens=False)
 
     def says(self, text: str) -> None:
-        """Let the engine answer every generation with this text."""
+        """Make the engine answer every generation with this text."""
         self.engine.reply = self.encode(text)
 
     def publish(
         self, name: str, content: bytes | None = None, *, tenant: str = TENANT, **config: Any
     ) -> AdapterVersion:
-        """Put an adapter with arbitrary bytes into the library."""
+        """Add an adapter with arbitrary bytes to the library."""
         content = f"{tenant}/{name}".encode() if content is None else content
         with self.state.library.store.receive(max_bytes=1000) as upload:
             upload.write(content)
@@ -113,7 +113,7 @@ class ApiRig:
             return self.state.library.publish(tenant, name, upload, record).version
 
     def key(self, *scopes: Scope, tenant: str = TENANT) -> dict[str, str]:
-        """Make a key with these scopes and return the header that sends it."""
+        """Create a key with these scopes and return the header that sends it."""
         return bearer(self.state.keys.create(tenant, scopes or ALL_SCOPES).plaintext)
 
 
@@ -125,7 +125,7 @@ def bearer(key: str) -> dict[str, str]:
 def adapter_config(
     base: BaseShape, *, labels: tuple[str, ...] = (), problem: Problem = "single_label", **changes: Any
 ) -> AdapterConfig:
-    """Return a header; a classifier's where there are labels."""
+    """Return an adapter's header; a classifier's if labels are given."""
     config = AdapterConfig(
         method="kernel-mix",
         task="classification" if labels else "generation",
@@ -150,9 +150,9 @@ async def api_rig(
     refusal: Callable[[], str | None] = lambda: None,
     ready: EngineReady = READY,
 ) -> AsyncIterator[ApiRig]:
-    """Run the API over the base in `folder` with its data in `data`; `shape` and `settings` replace defaults.
+    """Run the API on the base in `folder` with its data in `data`; `shape` and `settings` replace defaults.
 
-    `ready` is what the engine says of itself.
+    `ready` is the engine's ready message.
     """
     state = replace(_state(folder, data, settings or {}, shape or {}, make_store, rates), refusal=refusal)
     with tempfile.TemporaryDirectory() as run, listen("127.0.0.1", 0) as listener:
@@ -186,7 +186,7 @@ async def api_rig(
 
 
 class _Server(uvicorn.Server):
-    """Ends when it is told to, not at the next tick; leaves the process's signals alone."""
+    """Shuts down immediately, not at the next tick; leaves the process's signal handlers alone."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
@@ -196,12 +196,12 @@ class _Server(uvicorn.Server):
         await self.stopped.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End as soon as the last connection has; uvicorn's own looks every tenth of a second."""
+        """End as soon as the last connection has; uvicorn's own shutdown polls every tenth of a second."""
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - they tell nobody
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.001)
 
     @contextmanager
@@ -224,7 +224,7 @@ def _state(
     if not file.exists():
         file.write_bytes(migrated_file())
     database = open_database(file)
-    # Conversions that stand back would take minutes on a machine that runs other tests.
+    # Low-priority conversions would take minutes on a machine that runs other tests.
     chosen = Settings(**{"data_dir": data, "conversion_niceness": 0, "limit_refusals_per_second": 0, **settings})
     metrics = Metrics(series=100, version="0", base=BASE)
     redis = chosen.limits_storage

@@ -1,4 +1,4 @@
-"""The engine's end of the socket, in the test's own process: it says what the test wants, when the test wants it."""
+"""The engine's end of the socket, in the test's own process: it sends what the test wants, when the test wants it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -36,12 +36,12 @@ EOS = 2
 
 
 class FakeEngine:
-    """Connects to an endpoint. While `answering`, it answers as `answer` says; otherwise the test does, with `send`.
+    """Connects to an endpoint. While `answering`, it answers with `answer`; otherwise the test answers, with `send`.
 
-    While `stopping`, it tells of every aborted request that nothing more was computed than was said; otherwise the test
+    While `stopping`, it reports for every aborted request that no more was computed than was sent; otherwise the test
     does, with `stop`.
 
-    `received` holds every message in the order of arrival.
+    `received` has every message in order of arrival.
     """
 
     def __init__(self, endpoint: str, *, ready: EngineReady | None = READY) -> None:
@@ -86,7 +86,7 @@ class FakeEngine:
         await self.say(Outputs(items=list(outputs)))
 
     def _count(self, output: Output) -> None:
-        """Count what was said for a request: as if the engine had computed that and nothing more."""
+        """Count what was sent for a request, as if the engine had computed that and nothing more."""
         lengths = {m.request_id: len(m.prompt) for m in self.of(Generate)}
         if isinstance(output, TokenOutput):
             before = self._said.get(output.request_id, TokenCounts())
@@ -105,12 +105,12 @@ class FakeEngine:
         return [message for message in self.received if isinstance(message, kind)]
 
     async def expect(self, kind: type[M], count: int = 1) -> list[M]:
-        """Wait until so many messages of a kind have come and return them."""
+        """Wait until `count` messages of a kind have arrived and return all of that kind."""
         await self.comes_to(lambda: len(self.of(kind)) >= count)
         return self.of(kind)
 
     async def comes_to(self, condition: Callable[[], bool]) -> None:
-        """Wait until the messages received so far fulfil a condition."""
+        """Wait until the messages received so far satisfy a condition."""
         async with self._arrived, asyncio.timeout(10):
             await self._arrived.wait_for(condition)
 
@@ -140,12 +140,12 @@ class FakeEngine:
                 return []
 
     async def stop(self, request_id: str, counts: TokenCounts | None = None) -> None:
-        """Return what was computed for an aborted request: what was said of it, unless told otherwise."""
+        """Send what was computed for an aborted request: by default, what was sent for it."""
         counts = self._said.get(request_id, TokenCounts()) if counts is None else counts
         await self.say(Outputs(items=[], aborted=[Aborted(request_id=request_id, counts=counts)]))
 
     async def aborted(self) -> set[str]:
-        """Wait until every request received so far was aborted; return their ids."""
+        """Wait until every request received so far has been aborted; return their ids."""
         requests = {m.request_id for m in self.received if isinstance(m, Generate | Classify | Embed)}
         await self.expect(Abort, len(requests))
         aborted = {message.request_id for message in self.of(Abort)}
@@ -154,7 +154,7 @@ class FakeEngine:
 
 
 def generated(message: Generate, reply: Sequence[int]) -> list[Output]:
-    """Return the outputs of a generation that says `reply`, one token a step, and then its end token."""
+    """Return the outputs of a generation of `reply`, one token per step, followed by the end token."""
     sampling, outputs = message.sampling, list[Output]()
     for place, token in enumerate([*reply, EOS][: sampling.max_tokens]):
         last = place + 1 == sampling.max_tokens
@@ -174,7 +174,7 @@ def generated(message: Generate, reply: Sequence[int]) -> list[Output]:
 
 
 def logprob(token: int, sampling: SamplingParams) -> TokenLogprob:
-    """Return a log-probability that differs by token, with the token itself and the next ones as the most probable."""
+    """Return a log-probability that depends on the token, with the token and the next ids as the most probable."""
     top = tuple((token + place, -(token + place) / 1000) for place in range(sampling.logprobs or 0))
     return TokenLogprob(token=token, logprob=-token / 1000, top=top)
 

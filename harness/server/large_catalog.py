@@ -1,4 +1,4 @@
-"""A catalog with many adapters, written in one go: rows and files as so many uploads would have left them."""
+"""A catalog with many adapters, written in one go: the rows and files that as many uploads would have left."""
 
 import hashlib
 from pathlib import Path
@@ -14,12 +14,12 @@ TENANT = "default"
 
 
 def name_of(number: int) -> str:
-    """Return the name of the adapter of a number."""
+    """Return the name of the adapter with this number."""
     return f"adapter-{number:05d}"
 
 
 def fill(engine: Engine, count: int, config: AdapterConfig, *, artifacts: Path | None = None) -> None:
-    """Give the tenant `default` so many adapters, each of bytes of its own; with files where a folder is given."""
+    """Give the tenant `default` this many adapters, each with its own bytes; write files if a folder is given."""
     if not count:
         return
     text, contents = encode_config(without_metadata(config)), [f"{number}".encode() for number in range(count)]

@@ -1,4 +1,4 @@
-"""An SQLite database of today's schema, ready to be copied: migrations take longer than most tests."""
+"""An SQLite database with the current schema, ready to be copied: migrations take longer than most tests."""
 
 import tempfile
 from functools import cache
@@ -9,7 +9,7 @@ from headmix_server.database import open_database
 
 @cache
 def migrated_file() -> bytes:
-    """Return the content of an SQLite file of today's schema, whose migrations ran once."""
+    """Return the content of an SQLite file with the current schema; the migrations run only once."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "headmix.db"
         open_database(file).dispose()

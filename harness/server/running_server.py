@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def write_fake_base(folder: Path) -> Path:
-    """Write a base that the fake runner can stand in for: a real tokenizer, a config, weights of no use."""
+    """Write a base for the fake runner: a real tokenizer, a config, and unused weights."""
     write_base_folder(folder)
     backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     config = {
@@ -76,16 +76,16 @@ class RunningServer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request of the admin sends."""
+        """The headers of an admin request."""
         return {"Authorization": f"Bearer {self.key}"}
 
     def events(self, name: str) -> list[dict[str, object]]:
-        """Return the log's events of this name."""
+        """Return the log events with this name."""
         parsed = [json.loads(line) for line in list(self.stderr) if line.startswith("{")]
         return [event for event in parsed if event.get("event") == name]
 
     def readiness(self) -> "httpx2.Response":
-        """Ask /readyz."""
+        """Request /readyz."""
         return httpx2.get(f"{self.base_url}/readyz", timeout=10)
 
     def wait_ready(self) -> None:
@@ -103,7 +103,7 @@ class RunningServer:
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for the server's end and return its exit status; its output is complete then."""
+        """Wait for the server to exit and return its exit status; its output is then complete."""
         status = self.process.wait(PATIENCE_SECONDS)
         for reader in self._readers:
             reader.join(PATIENCE_SECONDS)
@@ -121,11 +121,11 @@ def running_server(
     slow: Path | None = None,
     **settings: str | float | Path,
 ) -> Iterator[RunningServer]:
-    """Run `headmix serve` with the fake runner and end it at the end, whatever happened.
+    """Run `headmix serve` with the fake runner, and stop it at the end whatever happens.
 
     `folder` gets the base and the data folder unless these are given; `settings` become flags. While the file
-    `slow` is there, each step of the engine takes a while. Unless `ready` is
-    false, the server answers requests when this gives it.
+    `slow` exists, each step of the engine takes a while. Unless `ready` is false, the server accepts requests
+    once it is yielded.
     """
     base = base if base is not None else write_fake_base(folder / FAKE_BASE)
     data_dir = data_dir if data_dir is not None else folder / "data"
@@ -163,12 +163,12 @@ def serve_command(**settings: object) -> list[str]:
 
 
 def server_environment() -> dict[str, str]:
-    """Return this process's environment without settings of the server's."""
+    """Return this process's environment without the server's settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HEADMIX_")}
 
 
 def wait_for(question: Callable[[], T], server: RunningServer) -> T:
-    """Ask until the answer is true in Python's sense and return it; fails once the server or the patience has ended."""
+    """Poll until the result is truthy and return it; fail once the server has exited or the time is up."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         ended = server.process.poll() is not None

@@ -1,4 +1,4 @@
-"""A real S3 over HTTP for tests: PyPI's `moto` server in its own process, which can be killed and come back."""
+"""An S3 server over HTTP for tests: PyPI's `moto` in its own process, which can be killed and restarted."""
 
 import itertools
 import socket
@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class S3Server:
-    """The address, and buckets on it. After `kill` every request is refused until `start`, which has nothing."""
+    """The address, and buckets on it. After `kill` every request is refused until `start`, which starts out empty."""
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -36,25 +36,25 @@ class S3Server:
         raise TimeoutError("moto did not start")
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def new_bucket(self) -> str:
-        """Make a bucket and return the URL of a prefix in it, with credentials."""
+        """Create a bucket and return the URL of a prefix in it, with credentials."""
         name = f"bucket-{next(self._numbers)}"
         httpx2.put(f"{self.url}/{name}").raise_for_status()
         return self.address(name)
 
     def address(self, name: str) -> str:
-        """Return the URL of a prefix in a bucket that need not be there."""
+        """Return the URL of a prefix in a bucket that need not exist."""
         return f"s3://{name}/some/prefix?endpoint={self.url}&region=us-east-1&access_key_id=test&secret_access_key=topsecret"
 
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """Run a server for the length of the block."""
+    """Run a server for the duration of the block."""
     server = S3Server()
     try:
         server.start()

@@ -1,4 +1,4 @@
-"""`headmix serve`, whose engine takes its time while a file is there: requests are still open when a test acts."""
+"""`headmix serve` with an engine that is slow while a file exists, so that requests are still open when a test acts."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The engine process with the runner that needs no model, each of whose steps takes a while as long as a file is there.
+"""The engine process with the fake runner, each step of which takes a while as long as a file exists.
 
 SLOW_FILE in the environment names the file. Run by `slow_server`.
 """

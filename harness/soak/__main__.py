@@ -1,4 +1,4 @@
-"""`python -m harness.soak`: walk for as long as asked, report progress, and end with one line of JSON."""
+"""`python -m harness.soak`: walk for the requested time, report progress, and end with one line of JSON."""
 
 import argparse
 import asyncio
@@ -27,11 +27,11 @@ from headmix_adapters.base import resolve_base
 PROGRESS_SECONDS = 15.0
 KILL_SECONDS = 45.0
 WARM = 0.25
-"""The share of a walk after which memory should not grow any more: arenas and allocators have seen their largest."""
+"""The share of a walk after which memory should no longer grow: arenas and allocators have reached their full size."""
 
 
 def main() -> int:
-    """Walk in this process, then over HTTP; exits 1 where anything was wrong."""
+    """Walk in this process, then over HTTP; exits 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="for both levels together")
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--level", choices=("engine", "http", "both"), default="both")
     parser.add_argument("--family", choices=sorted(FAMILIES), default="llama", help="of the base, in process")
     arguments = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # failures are its work
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # failures are expected
     torch.set_num_threads(1)
     levels = {"engine": walk_in_process, "http": walk_over_http}
     chosen = list(levels) if arguments.level == "both" else [arguments.level]
@@ -99,7 +99,7 @@ def walk_over_http(arguments: argparse.Namespace, folder: Path, progress: "_Prog
 
 
 def _mismatches(walk: Callable[[], object]) -> int:
-    """Walk; print what was wrong and return how much that was."""
+    """Walk; print what was wrong and return how many faults that is."""
     wrong: list[BaseException] = []
     try:
         walk()
@@ -111,7 +111,7 @@ def _mismatches(walk: Callable[[], object]) -> int:
 
 
 def _growth(samples: list[tuple[float, float]]) -> dict[str, float]:
-    """Describe memory over a walk, from when it is warm."""
+    """Describe memory over a walk, once it has warmed up."""
     warm = samples[int(len(samples) * WARM) :]
     if not warm:
         return {}

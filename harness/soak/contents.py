@@ -1,7 +1,7 @@
-"""The artifacts a walk uploads, each made from its number alone.
+"""The artifacts a walk uploads, each determined by its number.
 
-They differ in sites, ranks, layers, precision, task and added tokens. The files stay outside every store: the oracle
-reads them here whatever was deleted there.
+They differ in sites, ranks, layers, precision, task and added tokens. The files are kept outside every store, so the
+oracle can read them whatever was deleted there.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from headmix_adapters.config import BaseShape, ClassifierConfig, SharedPart, Sit
 from headmix_adapters.presets import Ranks, kernel_mix_sites
 
 STRENGTH = 0.3
-"""Of the random values: enough that every adapter changes what is said."""
+"""The scale of the random values: large enough that every adapter changes the output."""
 
 _SITES = (
     *MIXED_SITES,
@@ -42,7 +42,7 @@ class Content:
 
 
 class Contents:
-    """Artifacts by number, all for one `base`, written to the folder when first asked for."""
+    """Artifacts by number, all for one `base`, written to the folder on first request."""
 
     def __init__(self, folder: Path, base: BaseShape) -> None:
         self._folder = folder
@@ -51,7 +51,7 @@ class Contents:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, number: int) -> Content:
-        """Return the artifact of a number; the same number, the same bytes."""
+        """Return the artifact with a number; the same number always gives the same bytes."""
         if number not in self._made:
             self._made[number] = self._make(number)
         return self._made[number]

@@ -1,7 +1,7 @@
 """The environment of a walk: an engine on the real runner, with the real catalog and store, in this process.
 
-Changes of the registry do here what the API's routes do: a file is verified in full before it is published, and the
-engine forgets what a deletion frees. Loads finish at fixed points only, so that a seed always takes the same walk.
+Changes to the registry do what the API's routes do: a file is verified in full before it is published, and the engine
+drops what a deletion frees. Loads finish only at fixed points, so that a seed always gives the same walk.
 """
 
 import time
@@ -32,7 +32,7 @@ MOST_BYTES = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of the engine: small, so that slots, host memory and cache are always short."""
+    """The engine's sizes: small, so that slots, host memory and cache are always scarce."""
 
     adapter_slots: int = 3
     host_adapters: int = 2
@@ -44,7 +44,7 @@ class Sizes:
 
 
 class Environment:
-    """`wrap` may put something around the runner; tests of the walk do, to see it fail."""
+    """`wrap` may wrap the runner; tests of the walk use it to see the walk fail."""
 
     def __init__(
         self, base: ResolvedBase, folder: Path, sizes: Sizes, wrap: Callable[[Runner], Runner] = lambda runner: runner
@@ -84,7 +84,7 @@ class Environment:
         """Publish a file as the API does.
 
         Raises:
-            ArtifactError: it is no sound artifact for this base; nothing has changed.
+            ArtifactError: it is not a valid artifact for this base; nothing has changed.
         """
         with self.library.store.receive(max_bytes=MOST_BYTES) as upload:
             upload.write(data)
@@ -100,12 +100,12 @@ class Environment:
             return self.library.publish(tenant, name, upload, record)
 
     def resolve(self, tenant: str, model: str) -> tuple[AdapterVersion, AdapterRef]:
-        """Return what a tenant's request names, as the API would hand it to the engine."""
+        """Return the adapter a tenant's request names, as the API would pass it to the engine."""
         version = self.library.catalog.resolve(tenant, model)
         return version, self.library.ref(version)
 
     def delete(self, tenant: str, name: str) -> tuple[str, ...]:
-        """Delete an adapter; returns the digests nobody refers to any more, and makes the engine forget them."""
+        """Delete an adapter; make the engine drop the digests that are no longer referenced, and return them."""
         self.library.delete(tenant, name)
         freed = tuple(self._freed)
         self._freed.clear()
@@ -120,7 +120,7 @@ class Environment:
     # --- the engine ----------------------------------------------------------------------------------------------
 
     def step(self, seconds: float = 0.01) -> list[Output]:
-        """Let the loads in progress end, unless the disk stands still, then make one step."""
+        """Let the loads in progress finish, unless the disk is stopped, then run one step."""
         self.now += seconds
         self._wait_for_loads()
         ended = self.runner.loads_ended
@@ -132,7 +132,7 @@ class Environment:
         return outputs
 
     def _wait_for_loads(self) -> None:
-        """Wait until every load has ended, so that the step finds the same on every walk of a seed."""
+        """Wait until every load has finished, so that the step sees the same state on every walk of a seed."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         pending = self.engine.tiers.num_loading
         while self.runner.disk_runs and self.runner.loads_ended - self._loads_seen < pending:
@@ -140,10 +140,10 @@ class Environment:
                 raise TimeoutError("a load never ended")
             time.sleep(0.0001)
         if pending and self.runner.disk_runs:
-            time.sleep(0.0002)  # a load that has ended is handed over a moment later
+            time.sleep(0.0002)  # a finished load is handed over a moment later
 
     def stop_disk(self) -> None:
-        """Let no further load end."""
+        """Keep loads from finishing."""
         self._wait_for_loads()
         self.runner.stop_disk()
 

@@ -1,4 +1,4 @@
-"""A runner with faults on demand: steps that fail, loads that fail, loads that never finish."""
+"""A runner with faults on demand: failing steps, failing loads, loads that never finish."""
 
 import threading
 from typing import cast
@@ -11,7 +11,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class FaultInjectingRunner:
-    """Passes everything on to a runner, except what the walk made fail."""
+    """Passes everything on to a runner, except what the walk makes fail."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -29,45 +29,45 @@ class FaultInjectingRunner:
 
     @property
     def as_runner(self) -> Runner:
-        """Itself, as the type the engine takes; it has everything a runner has."""
+        """Return this object as the type the engine takes; it has everything a runner has."""
         return cast("Runner", self)
 
     def break_a_step(self) -> None:
-        """Let the next step fail, unless the one before did: three in a row would end the engine."""
+        """Make the next step fail, unless the previous one did: three in a row would end the engine."""
         self._break_next = not self._broke_last
 
     def take_broken(self) -> tuple[int, ...]:
-        """Return the sequences of the steps broken since the last call."""
+        """Return the sequences in the steps broken since the last call."""
         broken, self._broken = self._broken, ()
         return broken
 
     def damage(self, digest: str) -> None:
-        """Let the next load of an artifact fail."""
+        """Make the next load of an artifact fail."""
         with self._lock:
             self._damaged.add(digest)
 
     def clear_faults(self) -> None:
-        """Let everything succeed from now on."""
+        """Make everything succeed from now on."""
         self._break_next = False
         self._disk.set()
         with self._lock:
             self._damaged.clear()
 
     def stop_disk(self) -> None:
-        """Let no load end."""
+        """Keep loads from finishing."""
         self._disk.clear()
 
     def start_disk(self) -> None:
-        """Let loads end again."""
+        """Let loads finish again."""
         self._disk.set()
 
     @property
     def disk_runs(self) -> bool:
-        """Whether loads end."""
+        """Whether loads finish."""
         return self._disk.is_set()
 
     def load(self, ref: AdapterRef) -> HostAdapter:
-        """Load, once the disk runs, unless the artifact is damaged."""
+        """Load once the disk is running, unless the artifact is damaged."""
         if not self._disk.wait(PATIENCE_SECONDS):
             raise AdapterLoadError("the walk never started the disk again")
         try:
@@ -81,7 +81,7 @@ class FaultInjectingRunner:
                 self.loads_ended += 1
 
     def run(self, batch: Batch) -> list[RowResult]:
-        """Compute a step, unless it is to be broken."""
+        """Compute a step, unless it is to fail."""
         self._broke_last, self._break_next = self._break_next, False
         if self._broke_last:
             self._broken = tuple(row.sequence_id for row in batch.rows)

@@ -1,4 +1,4 @@
-"""The operations of a walk and how often each happens. An operation logs what it does before it does it."""
+"""The operations of a walk and how often each occurs. An operation logs what it does before doing it."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ MOST_OPEN = 24
 
 @dataclass(slots=True)
 class WalkState:
-    """All an operation works with. `num_contents` artifacts are uploaded again and again, by all tenants."""
+    """Everything an operation works with. All tenants keep uploading the same `num_contents` artifacts."""
 
     rng: random.Random
     environment: Environment
@@ -36,7 +36,7 @@ class WalkState:
     cancelled: int = 0
 
     def request_id(self) -> str:
-        """Return a name no request had before."""
+        """Return an id that no request had before."""
         self.asked += 1
         return f"r{self.asked}"
 
@@ -45,13 +45,13 @@ class WalkState:
         return self.rng.choice(TENANTS), self.rng.choice(NAMES)
 
     def likely_place(self) -> tuple[str, str]:
-        """Draw a tenant and a name that most often is one of the tenant's adapters."""
+        """Draw a tenant and a name that usually is one of the tenant's adapters."""
         tenant = self.rng.choice(TENANTS)
         return tenant, self.rng.choice([*NAMES, *(name for name in self.registry.names(tenant) for _ in range(8))])
 
 
 def expect(what: str, found: object, expected: object) -> None:
-    """Hold what happened against what must.
+    """Compare what happened with what must happen.
 
     Raises:
         WrongAnswerError: they differ.
@@ -98,7 +98,7 @@ def _resolve(
 
 
 def ask_too_much(state: WalkState) -> None:
-    """Ask for more tokens than there can be; refused, and nothing is taken."""
+    """Request more tokens than possible; refused, and no resources are used."""
     request_id = state.request_id()
     state.log(f"{request_id}: too long")
     for request in state.tracker.submit([state.generator.too_long(request_id, TENANTS[0])], None):
@@ -115,7 +115,7 @@ def cancel(state: WalkState) -> None:
 
 
 def load(state: WalkState) -> None:
-    """Bring an adapter to the device ahead of requests."""
+    """Load an adapter onto the device before any request."""
     tenant, name = state.likely_place()
     found = _resolve(state, tenant, name, None, name)
     if found is not None and len(state.tracker.open) < MOST_OPEN:
@@ -188,7 +188,7 @@ def delete(state: WalkState) -> None:
 
 
 def step(state: WalkState) -> None:
-    """Make a few steps."""
+    """Run a few steps."""
     count, seconds = state.rng.randint(1, 3), state.rng.choice((0.001, 0.01, 0.3))
     state.log(f"{count} steps of {seconds} s")
     for _ in range(count):
@@ -196,27 +196,27 @@ def step(state: WalkState) -> None:
 
 
 def evict(state: WalkState) -> None:
-    """Drop an artifact from every tier as soon as nobody needs it; it may be named again at any time."""
+    """Drop an artifact from every tier as soon as it is unused; it may be named again at any time."""
     content = state.environment.contents.get(state.rng.randrange(state.num_contents))
     state.log(f"evict {content.number}")
     state.environment.engine.forget(ForgetAdapter(digest=content.digest))
 
 
 def break_a_step(state: WalkState) -> None:
-    """Let the next step fail."""
+    """Make the next step fail."""
     state.log("the next step fails")
     state.environment.runner.break_a_step()
 
 
 def damage(state: WalkState) -> None:
-    """Let an artifact's next load fail: its requests fail, and are never answered by the base."""
+    """Make an artifact's next load fail: its requests fail, and are never answered by the base."""
     content = state.environment.contents.get(state.rng.randrange(state.num_contents))
     state.log(f"the next load of {content.number} fails")
     state.environment.runner.damage(content.digest)
 
 
 def turn_disk(state: WalkState) -> None:
-    """Let the disk stand still, or run again."""
+    """Stop the disk, or start it again."""
     state.log("the disk stops" if state.environment.runner.disk_runs else "the disk runs")
     if state.environment.runner.disk_runs:
         state.environment.stop_disk()

@@ -1,9 +1,9 @@
-"""What a request must be answered: its adapter alone, through `inject` on the transformers model.
+"""The right answer to a request: its adapter alone, through `inject` on the transformers model.
 
-Knows nothing of engine, device or batches. A generation is judged by reading prompt and answer in one pass and asking
-at every place which token the sampler takes from transformers' scores (the sampler has tests of its own, and depends on
-seed and position only). Where it takes another token, the answer is forgiven if raising the answered token's score by
-`TIE` would make it the choice: a tie, counted and reported.
+Knows nothing about the engine, devices or batches. A generation is checked by computing prompt and answer in one pass
+and comparing, at every position, the token the sampler takes from transformers' scores (the sampler has its own tests,
+and depends only on seed and position). If it takes another token, the answer is forgiven if raising the answered
+token's score by `TIE` would make it the choice: a tie, counted and reported.
 """
 
 from collections import defaultdict
@@ -30,12 +30,12 @@ from headmix_server.core.types import UNSCORED, FinishReason, SamplingParams, To
 
 TIE = 1e-4
 TOLERANCE = 1e-4
-"""Largest difference of a log-probability, a probability or a vector's element; measured errors are near 1e-6."""
+"""The largest allowed difference in a log-probability, probability or vector element; measured errors are near 1e-6."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was judged: requests, and the tokens of those that generated; `forgiven` tokens were ties."""
+    """What was checked: requests, and the tokens of generations; `forgiven` tokens were ties."""
 
     judged: int = 0
     tokens: int = 0
@@ -44,7 +44,7 @@ class Tally:
 
 
 class Oracle:
-    """Judges answered and cancelled requests."""
+    """Checks answered and cancelled requests."""
 
     def __init__(self, base: Path, eos_ids: frozenset[int]) -> None:
         self.tally = Tally()
@@ -53,7 +53,7 @@ class Oracle:
         self._eos_ids = eos_ids
 
     def judge(self, requests: Iterable[TrackedRequest]) -> list[str]:
-        """Return what is wrong, one line a request; grouped by adapter, since only one can be attached at a time."""
+        """Return what is wrong, one line per request; grouped by adapter, since only one can be attached at a time."""
         groups: dict[str, list[TrackedRequest]] = defaultdict(list)
         for request in requests:
             if request.failure is None and not isinstance(request.message, LoadAdapter):
@@ -158,7 +158,7 @@ class Oracle:
         if [entry.token for entry in reported] != list(tokens):
             return f"the scored tokens {[entry.token for entry in reported]} are not {list(tokens)}"
         for row, entry in zip(scores, reported, strict=True):
-            # a token beyond the scores was added to a base whose head is not tied: it is read and never said
+            # a token beyond the scores was added to a base whose head is not tied: it can be read but not generated
             own = float(row[entry.token]) if entry.token < row.numel() else UNSCORED
             expected = [own, *row.topk(len(entry.top)).values.tolist()]
             if fault := self._numbers_fault("a score", [entry.logprob, *(value for _, value in entry.top)], expected):
@@ -169,7 +169,7 @@ class Oracle:
         if len(reported) != len(expected):
             return f"{what} has {len(reported)} numbers, not {len(expected)}"
         error = max((abs(a - b) for a, b in zip(reported, expected, strict=True)), default=0.0)
-        if not error <= TOLERANCE:  # NaN is no number to be near to
+        if not error <= TOLERANCE:  # nothing is close to NaN
             return f"{what} is {error:.1e} off"
         self.tally.largest_error = max(self.tally.largest_error, error)
         return ""

@@ -1,4 +1,4 @@
-"""The reference for the registry, in memory: what each tenant's names must resolve to after every change."""
+"""An in-memory reference for the registry: what each tenant's names must resolve to after every change."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from harness.soak.contents import Content
 
 @dataclass(slots=True)
 class Entry:
-    """One adapter: its versions by number, and which of them were made current, in order."""
+    """One adapter: its versions by number, and those that were made current, in order."""
 
     last: int = 0
     versions: dict[int, Content] = field(default_factory=dict)
@@ -21,7 +21,7 @@ class ReferenceRegistry:
         self._entries: dict[tuple[str, str], Entry] = {}
 
     def upload(self, tenant: str, name: str, content: Content) -> int:
-        """Record an upload; returns the version that is current after it."""
+        """Record an upload; return the version that is current after it."""
         entry = self._entries.setdefault((tenant, name), Entry())
         if not entry.promotions or entry.versions[entry.promotions[-1]] != content:
             entry.last += 1
@@ -30,14 +30,14 @@ class ReferenceRegistry:
         return entry.promotions[-1]
 
     def resolve(self, tenant: str, name: str, version: int | None = None) -> tuple[int, Content] | None:
-        """Return what the name, or one of its versions, stands for; None if there is no such thing."""
+        """Return what the name, or one of its versions, refers to, or None if it does not exist."""
         entry = self._entries.get((tenant, name), Entry())
         number = version if version is not None else entry.promotions[-1] if entry.promotions else 0
         content = entry.versions.get(number)
         return None if content is None else (number, content)
 
     def rollback(self, tenant: str, name: str, version: int | None) -> int | None:
-        """Record a rollback; returns the version that is current after it, None if it must be refused."""
+        """Record a rollback; return the version that is current after it, or None if it must be refused."""
         entry = self._entries.get((tenant, name), Entry())
         if version is None:
             if len(entry.promotions) < 2:
@@ -50,7 +50,7 @@ class ReferenceRegistry:
         return entry.promotions[-1]
 
     def delete(self, tenant: str, name: str) -> bool:
-        """Record a deletion; false if there is nothing to delete. Version numbers are never used twice."""
+        """Record a deletion; return false if there is nothing to delete. Version numbers are never reused."""
         entry = self._entries.get((tenant, name), Entry())
         known = bool(entry.promotions)
         entry.versions.clear()

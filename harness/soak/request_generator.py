@@ -1,4 +1,4 @@
-"""Random requests: prompts that share beginnings, all ways of sampling, embeddings and classifications."""
+"""Random requests: prompts with shared prefixes, all kinds of sampling, embeddings and classifications."""
 
 import random
 
@@ -9,12 +9,12 @@ from headmix_adapters.config import Pooling
 from headmix_server.core.messages import Classify, Embed, Generate, Request
 from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams
 
-_FIRST_WORD = 20  # below are special tokens, which may end a generation
+_FIRST_WORD = 20  # lower ids are special tokens, which may end a generation
 _POOLINGS: tuple[Pooling, ...] = ("last", "mean", "cls")
 
 
 class RequestGenerator:
-    """Draws requests. Most prompts begin with one of a few long texts, at many lengths, so that caches are shared."""
+    """Draws requests. Most prompts start with one of a few long texts, cut at many lengths, to share caches."""
 
     def __init__(self, rng: random.Random, vocab_size: int, longest: int) -> None:
         self._rng = rng
@@ -26,7 +26,7 @@ class RequestGenerator:
         return [self._rng.randrange(_FIRST_WORD, self._vocab_size) for _ in range(count)]
 
     def prompt(self, num_added: int) -> list[int]:
-        """Draw a prompt; with added tokens in it where the adapter has some."""
+        """Draw a prompt, with added tokens if the adapter has some."""
         rng = self._rng
         if rng.random() < 0.8:
             opening = rng.choice(self._openings)
@@ -38,7 +38,7 @@ class RequestGenerator:
         return prompt
 
     def requests(self, request_id: str, tenant: str, ref: AdapterRef | None, content: Content | None) -> list[Request]:
-        """Draw what a client asks with one call: one request, or `n` choices of one prompt."""
+        """Draw what a client requests with one call: one request, or `n` choices for one prompt."""
         prompt = self.prompt(0 if content is None else content.num_added)
         if content is not None and content.classifies and ref is not None and self._rng.random() < 0.8:
             return [Classify(request_id=request_id, tenant=tenant, prompt=prompt, adapter=ref)]
@@ -77,7 +77,7 @@ class RequestGenerator:
         )
 
     def too_long(self, request_id: str, tenant: str) -> Generate:
-        """Return a request that asks for more tokens than there can be."""
+        """Return a request for more tokens than possible."""
         return Generate(
             request_id=request_id,
             tenant=tenant,
@@ -88,5 +88,5 @@ class RequestGenerator:
 
 
 def with_seed(sampling: SamplingParams, seed: int) -> SamplingParams:
-    """Return the parameters with another seed, as each choice of one call has its own."""
+    """Return the parameters with another seed, since each choice of a call has its own."""
     return replace(sampling, seed=seed)

@@ -1,4 +1,4 @@
-"""Tracks all requests of a walk: those open, those to be judged, and the steps that answer them."""
+"""Tracks all requests of a walk: those open, those to be checked, and the steps that answer them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from harness.soak.tracked_request import TrackedRequest, WrongAnswerError
 from headmix_server.core.messages import Abort, LoadAdapter, Output, Request
 
 MOST_STEPS = 20_000
-"""A walk's few requests need some hundred steps; who needs more is stuck."""
+"""A walk's few requests need some hundred steps; one that needs more is stuck."""
 
 
 class RequestTracker:
@@ -41,7 +41,7 @@ class RequestTracker:
         self.closed.append(request)
 
     def step(self, seconds: float = 0.01) -> None:
-        """Make one step and collect its outputs; rows of a step that the walk breaks may fail, no others."""
+        """Run one step and collect its outputs; only rows of a step that the walk breaks may fail."""
         scheduler = self._environment.engine.scheduler
         names = {number: sequence.request_id for number, sequence in scheduler.running.items()}
         names |= {number: sequence.request_id for number, sequence in scheduler.waiting.items()}
@@ -65,7 +65,7 @@ class RequestTracker:
             self.closed.append(self.open.pop(output.request_id))
 
     def excuse_missing(self, digests: Sequence[str]) -> None:
-        """Allow requests whose artifact has just been deleted to find it gone: their adapter may not be loaded yet."""
+        """Allow requests whose artifact has just been deleted to fail: their adapter may not have been loaded yet."""
         for request in self.open.values():
             if request.content is not None and request.content.digest in digests:
                 request.excuse({"model_not_found"})
@@ -74,7 +74,7 @@ class RequestTracker:
         """Step until the engine is idle.
 
         Raises:
-            WrongAnswerError: it never is, or a request was never answered.
+            WrongAnswerError: it never becomes idle, or a request was never answered.
         """
         self._environment.runner.clear_faults()
         for _ in range(MOST_STEPS):
@@ -88,6 +88,6 @@ class RequestTracker:
         self._cancelled.clear()
 
     def take_closed(self) -> list[TrackedRequest]:
-        """Return what has ended or was cancelled since the last call."""
+        """Return the requests that ended or were cancelled since the last call."""
         closed, self.closed = self.closed, []
         return closed

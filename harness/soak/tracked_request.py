@@ -1,4 +1,4 @@
-"""One request and its outputs so far, and the rules that every answer must keep."""
+"""One request and its outputs so far, and the rules that every answer must follow."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -18,16 +18,16 @@ from headmix_server.core.messages import (
 from headmix_server.core.types import FinishReason, TokenCounts, TokenLogprob
 
 DAMAGED = "damaged by the walk"
-"""The reason the walk gives when it lets a load fail."""
+"""The reason the walk gives when it makes a load fail."""
 
 
 class WrongAnswerError(AssertionError):
-    """A request was not answered as it must be."""
+    """A request got a wrong answer."""
 
 
 @dataclass(slots=True)
 class TrackedRequest:
-    """`content` None is the base alone. `excused` are the codes this request may fail with."""
+    """`content` None means the base alone. `excused` are the codes this request may fail with."""
 
     message: Request | LoadAdapter
     content: Content | None
@@ -43,10 +43,10 @@ class TrackedRequest:
     aborted: bool = False
 
     def take(self, output: Output) -> None:
-        """Take an output.
+        """Record an output.
 
         Raises:
-            WrongAnswerError: the request has ended, was cancelled, or must not be answered so.
+            WrongAnswerError: the request has ended or was cancelled, or the output is not a valid answer to it.
         """
         if self.ended or self.aborted:
             self._wrong(f"{output} came after the end")
@@ -68,7 +68,7 @@ class TrackedRequest:
         """Check what was computed for a request that was cancelled.
 
         Raises:
-            WrongAnswerError: it cannot have been so much, or was more.
+            WrongAnswerError: the counts are impossible.
         """
         if isinstance(self.message, LoadAdapter):
             most_prompt, most_generated = 0, 0

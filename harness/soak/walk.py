@@ -1,6 +1,6 @@
-"""The walk itself: a seed's operations one after the other, every account checked after each, every answer judged.
+"""The walk itself: a seed's operations one after another, checking every account after each, and every answer.
 
-Where anything is wrong the walk ends with the seed and what was done last, which is enough to walk there again.
+If anything is wrong, the walk ends with the seed and what was done last, which is enough to reproduce it.
 """
 
 import random
@@ -18,7 +18,7 @@ from harness.soak.request_generator import RequestGenerator
 from harness.soak.request_tracker import RequestTracker
 
 JUDGE_AFTER = 100
-"""Answers that are judged together: attaching an adapter to the oracle costs as much as judging one."""
+"""The number of answers checked together: attaching an adapter to the oracle costs as much as checking one."""
 REMEMBERED = 30
 
 
@@ -28,7 +28,7 @@ class WalkFailedError(AssertionError):
 
 @dataclass(slots=True)
 class Report:
-    """What a walk did. `objects` are the living ones of the server at every rest, when all adapters are deleted.
+    """What a walk did. `objects` counts the server's live objects at every rest, when all adapters are deleted.
 
     `prefix_hits` are prompt tokens found in the cache; `memory` are pairs of (seconds since the start, resident MiB),
     one per rest.
@@ -45,7 +45,7 @@ class Report:
 
 
 class Walk:
-    """One seed's walk through an environment; after every `rest_after` operations all is drained, judged, deleted."""
+    """One seed's walk through an environment; after every `rest_after` operations it drains, checks and deletes all."""
 
     def __init__(
         self, seed: int, environment: Environment, oracle: Oracle, *, num_contents: int = 24, rest_after: int = 500
@@ -95,7 +95,7 @@ class Walk:
         expect("wrong answers", self._oracle.judge(self._tracker.take_closed()), [])
 
     def _rest(self) -> None:
-        """Let everything end, judge it, and check that nothing is held; then delete all and count what still lives."""
+        """Let everything finish, check it, and check that nothing is held; then delete all and count live objects."""
         self._journal.append("rest")
         self._tracker.drain()
         self._check_released()

@@ -1,4 +1,4 @@
-"""The reference pages that are generated from the code at each build and never committed."""
+"""The reference pages, generated from the code at each build and never committed."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,4 +15,4 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
     "python-client": python_client_page,
     "python-llm": python_llm_page,
 }
-"""What writes each page that navigation.toml names as `generated/NAME`."""
+"""The function that writes each page named `generated/NAME` in navigation.toml."""

@@ -1,4 +1,4 @@
-"""The page of the `headmix` command: each sub-command with its arguments and options, as `--help` has them."""
+"""The page on the `headmix` command: each sub-command with its arguments and options, as in `--help`."""
 
 import enum
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ def command_line_page() -> str:
 
 
 def _sections(path: str, command: object) -> Iterator[str]:
-    """Yield a section for a command and those for its sub-commands, in the order of `--help`."""
+    """Yield a command's section and those of its sub-commands, in the order of `--help`."""
     parts = {entry.name: entry for entry in entry_points(group=GROUP)} if path == "headmix" else {}
     if isinstance(command, TyperGroup):
         if options := list(_options(command)):
@@ -40,8 +40,8 @@ def _sections(path: str, command: object) -> Iterator[str]:
         yield f"## {path}\n\n{command.help or ''}\n\n{_usage(path, command)}{_tables(command)}"
 
 
-def _part(name: str, target: Any) -> object:  # noqa: ANN401 - whatever an entry point names
-    """Return the command of another part of the distribution, of which the client's tree has a stand-in."""
+def _part(name: str, target: Any) -> object:  # noqa: ANN401 - an entry point may name anything
+    """Return the command of another part of the distribution, for which the client has only a stand-in."""
     if isinstance(target, typer.Typer):
         return typer.main.get_command(target)
     app = typer.Typer(add_completion=False)
@@ -69,7 +69,7 @@ def _tables(command: TyperCommand) -> str:
 
 
 def _options(command: TyperCommand | TyperGroup, panel: str | None = None) -> Iterator[tuple[str, str, str]]:
-    """Yield the rows of the options in one panel of `--help`."""
+    """Yield the rows for the options in one panel of `--help`."""
     for item in command.params:
         if not isinstance(item, TyperOption) or item.hidden or item.rich_help_panel != panel or item.name == "help":
             continue
@@ -80,7 +80,7 @@ def _options(command: TyperCommand | TyperGroup, panel: str | None = None) -> It
 
 
 def _value(item: TyperOption) -> str:
-    """Return what an option takes; nothing for a switch."""
+    """Return the kind of value an option takes; empty for a flag."""
     if item.is_flag:
         return ""
     if item.metavar:

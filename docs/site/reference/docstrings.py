@@ -1,4 +1,4 @@
-"""How functions, classes and their docstrings become Markdown. Docstrings are Markdown already, but for `Raises:`."""
+"""Turns functions, classes and their docstrings into Markdown. Docstrings already are Markdown, but for `Raises:`."""
 
 import inspect
 import re
@@ -21,7 +21,7 @@ def docstring(documented: object) -> str:
 
 
 def signature(name: str, function: Callable[..., object], returns: str | None = None) -> str:
-    """Return a function's signature as a block of code: on one line where it fits, else one parameter a line."""
+    """Return a function's signature as a code block: on one line if it fits, else with one parameter per line."""
     found = inspect.signature(function)
     parameters = [item for item in found.parameters.values() if item.name != "self"]
     result = returns if returns is not None else annotation(found.return_annotation)
@@ -46,8 +46,8 @@ def _parameters(parameters: list[inspect.Parameter]) -> list[str]:
     return shown
 
 
-def annotation(kind: Any) -> str:  # noqa: ANN401 - whatever an annotation may be
-    """Return an annotation as one would write it, names without their modules."""
+def annotation(kind: Any) -> str:  # noqa: ANN401 - an annotation may be anything
+    """Return an annotation as you would write it, with names but no modules."""
     if kind is inspect.Signature.empty:
         return ""
     if get_origin(kind) is Unpack:

@@ -1,4 +1,4 @@
-"""The page of every route and body, from the OpenAPI document that the tests compare with the application."""
+"""The page on every route and body, from the OpenAPI document that the tests compare with the application."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ Each route, its parameters, bodies and errors, generated from the OpenAPI docume
 """
 
 _USUAL = "Successful Response"
-"""What FastAPI writes where a route describes no answer."""
+"""What FastAPI writes if a route does not describe a response."""
 
 _ERROR = "An error: "
 
@@ -62,7 +62,7 @@ def _body(kind: str, schema: Json) -> str:
 
 
 def _answers(responses: Json) -> Iterator[tuple[str, str]]:
-    """Yield the answers of this route alone: those that are no declared error."""
+    """Yield the responses specific to this route: those that are not declared errors."""
     for status in sorted(responses):
         said = responses[status]["description"]
         if said.startswith(_ERROR):
@@ -72,7 +72,7 @@ def _answers(responses: Json) -> Iterator[tuple[str, str]]:
 
 
 def _errors(document: Json) -> str:
-    """Return the errors that the routes declare, each status once, with the codes it may have."""
+    """Return the errors that the routes declare: each status once, with its possible codes."""
     codes = {
         status: answer["description"].removeprefix(_ERROR).removesuffix(".").split(" or ")
         for methods in document["paths"].values()
@@ -110,7 +110,7 @@ def _about(field: Json, required: bool) -> str:
 
 
 def _type(field: Json) -> str:
-    """Return a field's type in words; null, which every optional field takes, is left out."""
+    """Return a field's type in words; null, which every optional field accepts, is left out."""
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         return f"[{name}](#{anchor(name)})"

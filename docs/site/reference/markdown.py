@@ -1,11 +1,11 @@
-"""Pieces of Markdown that the generated pages share."""
+"""Markdown helpers shared by the generated pages."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table, or nothing where it has no rows."""
+    """Return a table, or nothing if it has no rows."""
     lines = [_row(row) for row in rows]
     return "\n".join([_row(head), "|" + "---|" * len(head), *lines, "\n"]) if lines else ""
 
@@ -20,11 +20,11 @@ def code(text: str) -> str:
 
 
 def anchor(heading: str) -> str:
-    """Return the anchor of a heading, as GitHub makes it."""
+    """Return a heading's anchor, as GitHub generates it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def as_sentence(text: str) -> str:
-    """Return a description with a capital and a period."""
+    """Return a description with a capital letter and a period."""
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if not text or text[-1] in ".:!?" else ".")

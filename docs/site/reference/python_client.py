@@ -1,4 +1,4 @@
-"""The page of the Python client: its methods, what they return, and its errors."""
+"""The page on the Python client: its methods, what they return, and its errors."""
 
 import inspect
 import typing
@@ -53,7 +53,7 @@ def _methods(name: str, part: type) -> Iterator[str]:
 
 
 def _returned(call: calls.Call[..., object] | calls.StreamCall[..., object] | calls.PagedCall[..., object]) -> str:
-    """Return what the method gives: the operation's type is that of a request for it."""
+    """Return the method's return type; the operation's own type is a request for it."""
     (result,) = typing.get_args(typing.get_type_hints(call.build)["return"])
     if isinstance(call, calls.StreamCall):
         return f"Stream[{annotation(result)}]"
@@ -86,7 +86,7 @@ def _types() -> str:
 
 
 def _attributes(kind: type) -> Iterator[tuple[str, str, str]]:
-    """Yield the fields of a result, then what is derived from them."""
+    """Yield the fields of a result, then the properties derived from them."""
     for name, hint in typing.get_type_hints(kind).items():
         if not name.startswith("_") and name != "model_config":
             yield code(name), code(annotation(hint)), ""

@@ -1,4 +1,4 @@
-"""The page of `headmix_server.LLM`: the class, its batches, and what they take and return."""
+"""The page on `headmix_server.LLM`: the class, its batches, and what they take and return."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ def _members(kind: type) -> Iterator[str]:
 
 
 def _values() -> str:
-    """Return the plain data: what a method takes or returns, field by field."""
+    """Return the plain data classes: what a method takes or returns, field by field."""
     defaults = {field.name: repr(field.default) for field in msgspec.structs.fields(llm.SamplingParams)}
     shown = f"## SamplingParams\n\n{docstring(llm.SamplingParams)}"
     shown += table(("field", "type", "default"), _fields(llm.SamplingParams, defaults | {"max_tokens": "required"}))

@@ -1,1 +1,1 @@
-"""The fuzzing targets: what an input is, and what must hold whatever it is."""
+"""The fuzzing targets: what an input is, and what must hold for every input."""

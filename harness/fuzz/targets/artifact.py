@@ -1,7 +1,7 @@
 """Target `artifact`: an adapter's file. An input is the file.
 
-What is refused names its faults; what is accepted is read by every later reader, holds finite numbers only, can be
-published, listed, asked and deleted.
+A refusal names the faults; an accepted file can be read by every later reader, contains only finite numbers, and can be
+published, listed, queried and deleted.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ LONGEST_REFUSAL = 200_000
 
 
 def check(data: bytes) -> str:
-    """Verify the file, and use it where it is sound."""
+    """Verify the file, and use it if it is valid."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.safetensors"
         path.write_bytes(data)
@@ -62,7 +62,7 @@ def _require_sound(data: bytes, path: Path, verified: Artifact) -> None:
 
 
 def _publish(data: bytes) -> int:
-    """Upload to a server on another base, with its consent, and read every view there is of it."""
+    """Upload to a server on another base, which allows the mismatch, and read every view of it."""
     api = live_api()
     key = {"Authorization": f"Bearer {api.key}"}
     body = b"".join(
@@ -94,7 +94,7 @@ def _publish(data: bytes) -> int:
 
 @cache
 def _sound() -> tuple[bytes, ...]:
-    """Return sound artifacts: a generator's in two precisions, a classifier's."""
+    """Return valid artifacts: a generator's in two precisions, a classifier's."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.safetensors"
         files = []
@@ -154,7 +154,7 @@ def _replace(value: Json, path: tuple[str | int, ...], new: Json) -> Json:
 
 @st.composite
 def _odd_headers(draw: st.DrawFn) -> bytes:
-    """Draw a sound artifact with a few values of its header or config replaced."""
+    """Draw a valid artifact with a few values of its header or config replaced."""
     file = draw(st.sampled_from(_sound()))
     (length,) = struct.unpack("<Q", file[:8])
     header: Json = json.loads(file[8 : 8 + length])
@@ -179,7 +179,7 @@ def _as_object(value: Json) -> dict[str, Json]:
 
 @st.composite
 def _odd_numbers(draw: st.DrawFn) -> bytes:
-    """Draw a sound artifact with some bytes of its numbers replaced, or cut or lengthened."""
+    """Draw a valid artifact whose data has some bytes replaced, removed or added."""
     file = bytearray(draw(st.sampled_from(_sound())))
     (length,) = struct.unpack("<Q", file[:8])
     for _ in range(draw(st.integers(0, 3))):

@@ -1,7 +1,7 @@
-"""Target `bodies`: any JSON, and what is hardly JSON, to every route that takes a body.
+"""Target `bodies`: any JSON, and malformed JSON, to every route that takes a body.
 
-An input is a line with the route's path and the body. Every answer is one the documents have: a success, or an error
-in OpenAI's shape that is no fault of the server's own.
+An input is a line with the route's path, and the body. Every response must be a documented one: a success, or an error
+in OpenAI's format that is not an internal server error.
 """
 
 import json
@@ -67,7 +67,7 @@ def check(data: bytes) -> str:
 
 
 def _read_success(body: bytes) -> str:
-    """Read an answer, streamed or not, and return what it is."""
+    """Read a response, streamed or not, and return its kind."""
     if not body.startswith(b"data: "):
         return str(json.loads(body).get("object"))
     events = [event.removeprefix(b"data: ") for event in body.split(b"\n\n") if event]

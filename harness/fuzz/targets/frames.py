@@ -1,7 +1,7 @@
-"""Target `frames`: what travels between the two processes, to an engine and to an engine's client.
+"""Target `frames`: the messages between the two processes, to an engine and to an engine's client.
 
-An input is msgpack: the direction, and the frames in their order. Whatever arrives, the engine answers every request
-it could read exactly once and ends when it is told to; the client's request ends with an answer or an error.
+An input is msgpack: the direction, and the frames in order. Whatever arrives, the engine answers every request it could
+read exactly once and stops when told to; the client's request ends with an answer or an error.
 """
 
 import asyncio
@@ -51,11 +51,11 @@ from headmix_server.engine_client.client import EngineClient
 PATIENCE_SECONDS = 10
 READY = EngineReady(pid=1, max_model_len=256, kv_blocks=64, block_size=4, adapter_slots=4)
 OURS = "ours"
-"""The id of the request that the client has open while frames come."""
+"""The id of the request that the client has open while frames arrive."""
 
 
 class Frames(msgspec.Struct, frozen=True):
-    """`to` says who gets them."""
+    """`to` says which side receives the frames."""
 
     to: Literal["engine", "client"]
     frames: list[bytes]
@@ -114,7 +114,7 @@ def _read(frame: bytes) -> Message | None:
 
 
 def _ends(peer: "zmq.Socket[bytes]", thread: threading.Thread) -> "Counter[str]":
-    """Take in what the engine says until it has ended; count the ends by request."""
+    """Receive the engine's messages until it has ended; count the terminal ones by request."""
     ends = Counter[str]()
     while peer.poll(50) or thread.is_alive():
         if not peer.poll(50):
@@ -133,7 +133,7 @@ def _require_one_end_each(expected: "Counter[str]", ends: "Counter[str]") -> Non
     for request, count in expected.items():
         if request.startswith("abort "):
             assert ends[request] == count, (request, count, ends)
-        else:  # what was aborted is answered by the abort's account alone
+        else:  # an aborted request may be answered only by the abort's account
             fewest = 0 if expected[f"abort {request}"] else count
             assert fewest <= ends[request] <= count, (request, count, ends)
     assert ends.keys() <= expected.keys(), (ends, expected)

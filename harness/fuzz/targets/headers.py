@@ -1,7 +1,7 @@
 """Target `headers`: raw bytes where HTTP is expected. An input is what one connection sends.
 
-Whatever comes, the server answers with a refusal or closes, repeats nothing it was sent in its own header, and
-serves the next connection.
+Whatever arrives, the server responds with a refusal or closes the connection, repeats nothing it was sent in its own
+headers, and serves the next connection.
 """
 
 import re
@@ -18,7 +18,7 @@ OWN_FAULTS = frozenset({500, 502, 504})
 
 
 def check(data: bytes) -> str:
-    """Send the bytes on their own connection, then ask for a probe on another."""
+    """Send the bytes on their own connection, then send a health probe on another."""
     api = live_api()
     answer = api.send_bytes(data.replace(b"$KEY", api.key.encode()))
     status = "closed"

@@ -1,4 +1,4 @@
-"""JSON as strangers write it: values that are odd where a schema expects something, and texts that are hardly JSON."""
+"""JSON as untrusted clients write it: values a schema does not expect, and malformed texts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ TEXTS: tuple[str, ...] = (
 
 
 def odd_values(words: Sequence[str] = ()) -> st.SearchStrategy[Json]:
-    """Return values of every JSON type; `words` are texts with a meaning for the reader."""
+    """Return values of every JSON type; `words` are texts that mean something to the reader."""
     leaves = (
         st.none()
         | st.booleans()
@@ -48,7 +48,7 @@ def odd_values(words: Sequence[str] = ()) -> st.SearchStrategy[Json]:
 
 
 def json_texts(values: st.SearchStrategy[Json]) -> st.SearchStrategy[bytes]:
-    """Return the values as JSON, most of them as a program writes it, some damaged as no program would."""
+    """Return the values as JSON text, most of it well-formed, some of it damaged."""
     whole = values.map(lambda value: json.dumps(value).encode())
     return whole | whole | whole | _damaged(whole)
 

@@ -1,6 +1,6 @@
 """Target `multipart`: an upload's body in any pieces. The split makes no difference, and no bytes cause a 500.
 
-An input is a line of JSON (content type, where the body is cut) and the body.
+An input is a line of JSON (the content type, and where the body is split) and the body.
 """
 
 from itertools import pairwise
@@ -38,7 +38,7 @@ def check(data: bytes) -> str:
     whole = _parse(head.type, [body])
     cut = _parse(head.type, [body[start:end] for start, end in pairwise(places)])
     if whole.error:
-        # Which of two faults of one body is met first depends on the pieces; that it is refused does not.
+        # Which of two faults in a body is found first depends on the pieces; that it is refused does not.
         assert cut.error, f"refused whole ({whole.error}) and accepted in pieces"
         return whole.error
     assert cut == whole, f"in pieces {cut}, whole {whole}"
@@ -70,7 +70,7 @@ def _write(head: _Head, body: bytes) -> bytes:
 
 @st.composite
 def _bodies(draw: st.DrawFn) -> bytes:
-    """Draw a body that is nearly one: parts with their headers, in any order, some of them damaged."""
+    """Draw a nearly valid body: parts with their headers, in any order, some of them damaged."""
     parts = []
     for _ in range(draw(st.integers(0, 4))):
         name = draw(st.sampled_from(NAMES))

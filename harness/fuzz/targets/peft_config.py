@@ -45,7 +45,7 @@ def _base() -> ResolvedBase:
 
 
 def check(data: bytes) -> str:
-    """Convert; what is converted is a sound artifact, what is not is refused by name."""
+    """Convert; a success must be a valid artifact, a refusal must name its reason."""
     lora = msgspec.json.decode(data, type=Lora)
     base = _base()
     with tempfile.TemporaryDirectory() as name:

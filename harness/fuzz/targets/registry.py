@@ -1,4 +1,4 @@
-"""The targets by name. Each module is imported when its target is asked for: Atheris has to be there before it."""
+"""The targets by name. A module is imported when its target is requested, since Atheris must be imported before it."""
 
 from collections.abc import Mapping
 from importlib import import_module

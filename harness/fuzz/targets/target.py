@@ -8,9 +8,9 @@ from hypothesis.strategies import SearchStrategy
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`inputs` draws what a stranger might send; `check` sends it and returns how it was answered, in a few words.
+    """`inputs` draws what a client might send; `check` sends it and returns in a few words how it was answered.
 
-    A check raises where a promise is broken. It may be called again and again in one process.
+    A check raises if a promise is broken. It may be called many times in one process.
     """
 
     inputs: SearchStrategy[bytes]
@@ -18,5 +18,5 @@ class Target:
 
 
 def kind_of(message: str) -> str:
-    """Return a refusal's words without the names, numbers and quotations of the one input it speaks of."""
+    """Return a refusal's message without the names, numbers and quotations specific to its input."""
     return " ".join(word for word in message.split() if word.isalpha() and word.isascii())[:60]

@@ -1,1 +1,1 @@
-"""The attacks, by what they need: nothing, a key for inference, a key for adapters."""
+"""The attacks, by what they require: nothing, a key for inference, or a key for adapters."""

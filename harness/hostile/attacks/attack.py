@@ -1,6 +1,6 @@
-"""What an attack is, and the client that carries it out: connections, a key, files, and counts of the answers.
+"""What an attack is, and the client that carries it out: connections, a key, files, and counts of the responses.
 
-Runs in the attacker's own process, so it knows nothing of torch and makes no adapters: they lie in a folder.
+Runs in the attacker's own process, so it knows nothing about torch and makes no adapters: they are in a folder.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ PIECE_BYTES = 1 << 18
 
 
 class AttackResources(msgspec.Struct, frozen=True, kw_only=True):
-    """What the attacker has: a tenant's key, one that was revoked, adapters of its own, files, and others' names.
+    """What the attacker has: a tenant's key, a revoked one, adapters of its own, files, and other tenants' names.
 
-    `folder` holds plain.safetensors (a sound adapter), words.safetensors, overflow.safetensors, lora.safetensors with
-    lora.json, and files that are no adapters, garbage-*. `adapters` are the attacker's; `shared` are others', as
-    `owner/name`; `victims` are names it may not reach.
+    `folder` contains plain.safetensors (a valid adapter), words.safetensors, overflow.safetensors, lora.safetensors
+    with lora.json, and files that are not adapters, garbage-*. `adapters` are the attacker's own; `shared` are others',
+    as `owner/name`; `victims` are names it must not reach.
     """
 
     base_url: str
@@ -44,7 +44,7 @@ class AttackResources(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class AttackClient:
-    """One attacking client. `outcomes` counts answers by status, `faults` say what it got and should not have."""
+    """One attacking client. `outcomes` counts responses by status, `faults` say what it got but should not have."""
 
     attack: str
     resources: AttackResources
@@ -59,11 +59,11 @@ class AttackClient:
         return (Path(self.resources.folder) / file).read_bytes()
 
     def garbage(self) -> bytes:
-        """Return a file that is no adapter."""
+        """Return a file that is not an adapter."""
         return self.rng.choice(sorted(Path(self.resources.folder).glob("garbage-*"))).read_bytes()
 
     def record(self, status: int, body: str, expects: frozenset[int]) -> None:
-        """Count an answer; one that is not expected is a fault, unless it says that there are too many of them."""
+        """Count a response; an unexpected one is a fault, unless it says there are too many requests."""
         self.outcomes[str(status)] += 1
         if status in expects or status == 429 or (status == 503 and _code(body) == "server_overloaded"):
             return
@@ -74,7 +74,7 @@ class AttackClient:
         self.faults.append(f"{self.attack}: {words}")
 
     async def ask(self, method: str, path: str, expects: frozenset[int], **options: Any) -> httpx2.Response:
-        """Send one request and record its answer."""
+        """Send one request and record the response."""
         answer = await self.http.request(method, path, **options)
         self.record(answer.status_code, answer.text, expects)
         return answer
@@ -85,7 +85,7 @@ class AttackClient:
         return await self.ask("POST", "/v1/adapters", expects, data={"name": name, **fields}, files=files)
 
     async def send(self, expects: frozenset[int], *pieces: bytes, wait_seconds: float = 10.0) -> None:
-        """Send bytes on their own connection until they are answered; record the status or the close."""
+        """Send bytes on their own connection until there is a response; record its status or the close."""
         url = urlsplit(self.resources.base_url)
         try:
             reader, writer = await asyncio.open_connection(url.hostname, url.port)
@@ -124,10 +124,10 @@ class AttackClient:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One way to harm others: `strike` is one attempt, made again and again by each of `clients`.
+    """One way to harm others: each of `clients` repeats `attempt`.
 
-    `item` is the number of the weakness it uses, in the list of docs/benchmarks.md; 0 for those before that list.
-    `what` says in a line what is tried. An attempt of one that `waits` need not end within a phase: it holds something.
+    `item` is the number of the weakness it exploits in the list of docs/benchmarks.md; 0 for attacks older than that
+    list. `what` describes the attack in one line. An attempt that `waits` holds a resource and may outlast a phase.
     """
 
     name: str
@@ -139,13 +139,13 @@ class Attack:
 
 
 def request_head(method: str, path: str, key: str | None = None, **headers: object) -> bytes:
-    """Return a request's first lines."""
+    """Return a request's head: the request line and headers."""
     lines = [f"{method} {path} HTTP/1.1", "Host: a", *(f"{n.replace('_', '-')}: {v}" for n, v in headers.items())]
     return "\r\n".join([*lines, *([] if key is None else [f"Authorization: Bearer {key}"]), "", ""]).encode()
 
 
 def with_config(file: bytes, change: Callable[[str], str]) -> bytes:
-    """Return an adapter's file with the JSON text of its config changed; nobody checks what comes out."""
+    """Return an adapter's file with the JSON text of its config changed; the result is not checked."""
     (length,) = struct.unpack("<Q", file[:8])
     header = json.loads(file[8 : 8 + length])
     header["__metadata__"]["headmix"] = change(header["__metadata__"]["headmix"])
@@ -154,7 +154,7 @@ def with_config(file: bytes, change: Callable[[str], str]) -> bytes:
 
 
 def with_field(file: bytes, name: str, json_text: str) -> bytes:
-    """Return an adapter's file with one field of its config given as JSON text."""
+    """Return an adapter's file with one field of its config replaced by JSON text."""
 
     def change(config: str) -> str:
         fields = json.loads(config)

@@ -33,7 +33,7 @@ async def endless_bodies(client: AttackClient) -> None:
 
 
 async def endless_bodies_with_a_key(client: AttackClient) -> None:
-    """The same, with a key that is valid."""
+    """The same, with a valid key."""
     head = request_head("POST", CHAT, client.resources.key, Content_Type="application/json", Content_Length=BODY_BYTES)
     await client.send(STALLED, head, b" " * (BODY_BYTES - 1), wait_seconds=30)
 
@@ -49,7 +49,7 @@ async def many_headers(client: AttackClient) -> None:
 
 
 async def slow_headers(client: AttackClient) -> None:
-    """Send a header's line each second and never the last."""
+    """Send one header line per second and never the last."""
     url = urlsplit(client.resources.base_url)
     try:
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
@@ -87,12 +87,12 @@ async def idle_connections(client: AttackClient) -> None:
 
 
 async def scrapes(client: AttackClient) -> None:
-    """Ask for the metrics without a key."""
+    """Request the metrics without a key."""
     await client.ask("GET", "/metrics", frozenset({200, 401}), headers={"Authorization": ""})
 
 
 async def use_a_revoked_key(client: AttackClient) -> None:
-    """Use a key that was taken away."""
+    """Use a revoked key."""
     path = client.rng.choice(["/v1/models", "/v1/adapters", "/v1/tenants"])
     headers = {"Authorization": f"Bearer {client.resources.revoked}"}
     await client.ask("GET", path, frozenset({401}), headers=headers)

@@ -1,4 +1,4 @@
-"""Attacks on the routes that manage adapters: pins of others' bytes, and as many writes as go."""
+"""Attacks on the routes that manage adapters: pinning other tenants' bytes, and as many writes as possible."""
 
 from harness.hostile.attacks.attack import Attack, AttackClient, with_field
 
@@ -7,7 +7,7 @@ REFUSED = frozenset({400, 404, 409, 413, 422, 507})
 
 
 async def pin_shared_bytes(client: AttackClient) -> None:
-    """Upload the bytes of adapters that others share, and pin them: the tenant that pins must be charged."""
+    """Upload the bytes of adapters that others share, and pin them: the tenant that pins must be charged for them."""
     for place, shared in enumerate(client.resources.shared):
         owner, _, name = shared.partition("/")
         file = await client.ask("GET", f"/v1/adapters/{name}/file", DONE, params={"owner": owner})
@@ -18,27 +18,27 @@ async def pin_shared_bytes(client: AttackClient) -> None:
 
 
 async def pin_own_adapters(client: AttackClient) -> None:
-    """Pin as many adapters of its own as go."""
+    """Pin as many of its own adapters as possible."""
     name = client.rng.choice(client.resources.adapters)
     await client.ask("POST", f"/v1/adapters/{name}/pin", DONE | REFUSED)
 
 
 async def write_on_and_on(client: AttackClient) -> None:
-    """Share an adapter and take it back."""
+    """Share and unshare an adapter."""
     path = f"/v1/adapters/{client.rng.choice(client.resources.adapters)}/sharing"
     await client.ask("PUT", path, DONE, json={"everyone": True})
     await client.ask("DELETE", path, DONE)
 
 
 async def upload_on_and_on(client: AttackClient) -> None:
-    """Publish version after version of one name."""
+    """Publish one version after another under one name."""
     number = client.rng.randrange(10**9)
     file = with_field(client.read("plain.safetensors"), "created_by", f'"version {number}"')
     await client.upload("versions", file, DONE | REFUSED)
 
 
 async def list_everything(client: AttackClient) -> None:
-    """Ask for every list there is."""
+    """Request every list there is."""
     for path in ("/v1/models", "/v1/adapters?limit=1000", "/v1/usage"):
         await client.ask("GET", path, DONE)
 

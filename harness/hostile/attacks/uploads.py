@@ -1,4 +1,4 @@
-"""Attacks with a key for adapters: files that are dear to judge, to keep, to list or to compute with."""
+"""Attacks with a key for adapters: files that are costly to verify, store, list or compute with."""
 
 import json
 from functools import cache
@@ -14,13 +14,13 @@ UPLOAD_BYTES = 24 * MIB
 
 
 async def upload_garbage(client: AttackClient) -> None:
-    """Upload what is no adapter, under names of its own and of others."""
+    """Upload files that are not adapters, under its own and other tenants' names."""
     name = client.rng.choice([*client.resources.victims, "garbage", "../../etc/passwd", ""])
     await client.upload(name, client.garbage(), frozenset({400, 413, 422}))
 
 
 async def slow_pattern(client: AttackClient) -> None:
-    """Upload a LoRA whose ranks are given by a pattern that backtracking never finishes."""
+    """Upload a LoRA whose ranks are given by a pattern on which backtracking never finishes."""
     config = {**json.loads(client.read("lora.json")), "rank_pattern": {"([a-z_0-9.]+)+!": 8}}
     await client.upload("pattern", client.read("lora.safetensors"), EITHER, config=json.dumps(config))
 
@@ -31,12 +31,12 @@ def _fat(plain: bytes) -> bytes:
 
 
 async def fat_training(client: AttackClient) -> None:
-    """Upload an adapter that tells 3.9 MiB of its training, and ask it."""
+    """Upload an adapter with 3.9 MiB of training metadata, and query it."""
     await _upload_and_use(client, "fat", _fat(client.read("plain.safetensors")))
 
 
 async def nested_training(client: AttackClient) -> None:
-    """Upload an adapter whose notes on its training are nested deeply, share it, and list it."""
+    """Upload an adapter with deeply nested training metadata, share it, and list it."""
     text = '{"a":' + "[" * DEEP + "]" * DEEP + "}"
     await _upload_and_use(client, "deep", with_field(client.read("plain.safetensors"), "training", text))
 
@@ -45,21 +45,21 @@ async def _upload_and_use(client: AttackClient, name: str, file: bytes) -> None:
     answer = await client.upload(name, file, EITHER)
     if answer.status_code not in KEPT:
         return
-    answered = frozenset({200, 404})  # another attempt may just have deleted it
+    answered = frozenset({200, 404})  # another attempt may have just deleted it
     await client.ask("PUT", f"/v1/adapters/{name}/sharing", answered, json={"everyone": True})
     await client.ask("POST", "/v1/completions", answered, json={"model": name, "prompt": "a", "max_tokens": 1})
     await client.ask("GET", "/v1/adapters", answered)
 
 
 async def most_metadata(client: AttackClient) -> None:
-    """Upload adapters with as much metadata as is just allowed, share them with everyone, and list them."""
+    """Upload adapters with the most metadata allowed, share them with everyone, and list them."""
     number = client.rng.randrange(12)
     notes = json.dumps({f"note-{place}": "é" * 400 for place in range(30)})
     await _upload_and_use(client, f"notes-{number}", with_field(client.read("plain.safetensors"), "training", notes))
 
 
 async def many_adapters(client: AttackClient) -> None:
-    """Upload one adapter after the other and ask each, so that memory fills with them."""
+    """Upload one adapter after another and query each, so that they fill memory."""
     number = client.rng.randrange(10**9)
     file = with_field(client.read("plain.safetensors"), "created_by", f'"copy {number}"')
     answer = await client.upload(f"copy-{number}", file, EITHER)
@@ -69,7 +69,7 @@ async def many_adapters(client: AttackClient) -> None:
 
 
 async def endless_upload(client: AttackClient) -> None:
-    """Send 24 MiB of an upload and never its end."""
+    """Send 24 MiB of an upload and never finish it."""
     head = request_head(
         *("POST", "/v1/adapters", client.resources.key),
         Content_Type="multipart/form-data; boundary=b",
@@ -80,7 +80,7 @@ async def endless_upload(client: AttackClient) -> None:
 
 
 async def added_words(client: AttackClient) -> None:
-    """Upload adapters that add words to the vocabulary, each others, and ask them in turn."""
+    """Upload adapters that each add different words to the vocabulary, and query them in turn."""
     number = client.rng.randrange(40)
     words = json.dumps([f"<word-{number}-{place}>" for place in range(200)])
     await _upload_and_use(
@@ -89,7 +89,7 @@ async def added_words(client: AttackClient) -> None:
 
 
 async def overflow(client: AttackClient) -> None:
-    """Ask an adapter whose numbers overflow in float32: its own error, and nothing to others."""
+    """Query an adapter whose numbers overflow in float32: it must get an error of its own and not affect others."""
     await client.upload("overflow", client.read("overflow.safetensors"), EITHER)
     body = {"model": "overflow", "prompt": client.resources.prompt, "max_tokens": 16, "ignore_eos": True}
     answer = await client.ask("POST", "/v1/completions", frozenset({200, 404, 500}), json=body)
@@ -98,7 +98,7 @@ async def overflow(client: AttackClient) -> None:
 
 
 async def odd_forms(client: AttackClient) -> None:
-    """Send forms that once were an error of the server's own: a long boundary, control characters, no parts."""
+    """Send forms that once caused internal server errors: a long boundary, control characters, no parts."""
     boundary = client.rng.choice(["b" * 300, "b", ""])
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     body = client.rng.choice([b"", b"--b--\r\n", b"--b\r\n\r\n\r\n--b--\r\n", b"\x00" * 1000])

@@ -1,6 +1,6 @@
-"""One client of the HTTP walk: it draws what to do, does it, and judges what it was answered.
+"""One client of the HTTP walk: it draws an operation, does it, and checks the response.
 
-Each client has names of its own, so its own reference registry knows what each of them must answer.
+Each client has its own names, so its own reference registry knows what each of them must answer.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ TEXTS = ("The quick brown fox", "nothing stops the river", "Every head has its o
 
 @dataclass(slots=True)
 class HttpReport:
-    """What the clients did; memory in (seconds, MiB) of the API process and of the engine that ran then."""
+    """What the clients did; memory as (seconds, MiB) of the API process and of the engine running at that time."""
 
     operations: Counter[str] = field(default_factory=Counter)
     kills: int = 0
@@ -45,7 +45,7 @@ class HttpReport:
 
 @dataclass(slots=True)
 class HttpEnvironment:
-    """What all clients of a walk share. While the engine is being replaced, requests may be refused."""
+    """What all clients of a walk share. Requests may be refused while the engine is being replaced."""
 
     seed: int
     server: RunningServer
@@ -59,11 +59,11 @@ class HttpEnvironment:
 
 
 class EngineGoneError(Exception):
-    """The engine was killed under a request."""
+    """The engine was killed during a request."""
 
 
 class WalkingClient:
-    """One tenant's client: draws an operation, does it over HTTP, and judges what it was answered."""
+    """One tenant's client: draws an operation, does it over HTTP, and checks the response."""
 
     def __init__(self, environment: HttpEnvironment, number: int) -> None:
         self._environment = environment
@@ -77,7 +77,7 @@ class WalkingClient:
         self._asked = 0
 
     async def walk(self) -> None:
-        """Walk for as long as the walk goes on."""
+        """Run operations for as long as the walk goes on."""
         names, weights = zip(*_OPERATIONS.items(), strict=True)
         server = self._environment.server
         admin = httpx2.AsyncClient(base_url=server.base_url, headers=server.headers, timeout=PATIENCE_SECONDS)
@@ -103,7 +103,7 @@ class WalkingClient:
             await asyncio.sleep(0.2)
 
     def _check_status(self, status: int, body: object, expected: int) -> bool:
-        """Check an answer's status; while the engine is being replaced the request may be refused instead."""
+        """Check a response's status; while the engine is being replaced, the request may be refused instead."""
         if status == expected:
             return True
         if status in {500, 503} and self._environment.kills_under_way:
@@ -143,13 +143,13 @@ class WalkingClient:
         expect("a deletion's status", status, 200 if self._registry.delete(self._tenant, name) else 404)
 
     async def load(self) -> None:
-        """Bring an adapter to the device."""
+        """Load an adapter onto the device."""
         if (chosen := self._choose()) is not None and chosen[2] is not None:
             self._journal.append(f"load {chosen[0]}")
             self._check_status(*await self._http.post(f"/v1/adapters/{chosen[0]}/load", {}), 200)
 
     async def ask_for_another_s(self) -> None:
-        """Ask for an adapter of the next client, which is another tenant's; it must not be found."""
+        """Request an adapter of the next client, which is another tenant's; it must not be found."""
         self._journal.append("ask for another's")
         body = {"model": f"{NAMES[0]}-{self._number + 1}", "prompt": [30, 31], "max_tokens": 2}
         status, answer = await self._http.post("/v1/completions", body)
@@ -158,7 +158,7 @@ class WalkingClient:
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _choose(self) -> tuple[str, int | None, Content | None] | None:
-        """Draw a model: (what to call it, its version, what must answer); None if the name drawn has nothing."""
+        """Draw a model: (name, version, the content that must answer); None if the drawn name has no adapter."""
         if self._rng.random() < 0.15:
             return self._environment.server.base.name, None, None
         name = self._rng.choice(self._names)
@@ -178,7 +178,7 @@ class WalkingClient:
         )
 
     async def ask(self) -> None:
-        """Ask for one to four things at once."""
+        """Send one to four requests at once."""
         asked = [self._ask_one() for _ in range(self._rng.choice((1, 1, 2, 4)))]
         results = await asyncio.gather(*asked, return_exceptions=True)
         wrong = [r for r in results if isinstance(r, BaseException) and not isinstance(r, EngineGoneError)]
@@ -247,7 +247,7 @@ class WalkingClient:
     def _tracked(
         self, asked: dict[str, Any], ref: AdapterRef | None, content: Content | None, choices: dict[int, list[Any]]
     ) -> list[TrackedRequest]:
-        """Return a tracked request for each choice of a completion; one that did not end was left by the client."""
+        """Return a tracked request for each choice of a completion; the client abandoned those that did not end."""
         requests = []
         for index, pieces in sorted(choices.items()):
             message = Generate(
@@ -277,7 +277,7 @@ class WalkingClient:
         self._judge(requests, content, header, version)
 
     async def _stream(self, name: str, version: int | None, content: Content | None) -> None:
-        """Stream, and half of the time leave in the middle."""
+        """Stream, and half of the time disconnect in the middle."""
         asked = self._completion(name, content)
         leave_after = self._rng.randint(1, 12) if self._rng.random() < 0.5 else None
         status, events, header = await self._http.stream("/v1/completions", asked, leave_after)

@@ -18,7 +18,7 @@ ADAPTER_HEADER = "x-headmix-adapter"
 
 
 def sampling_of(body: dict[str, Any], choice: int) -> SamplingParams:
-    """Return what the engine must have been asked for one choice of a completion."""
+    """Return the sampling parameters the engine must have received for one choice of a completion."""
     sampling = SamplingParams(
         max_tokens=body["max_tokens"], temperature=body["temperature"], seed=body["seed"], ignore_eos=True, logprobs=0
     )
@@ -26,7 +26,7 @@ def sampling_of(body: dict[str, Any], choice: int) -> SamplingParams:
 
 
 class Vocabulary:
-    """Tokens by what the API shows of them; every token of the base, and every added one, shows as itself alone."""
+    """Tokens by their text in the API; every token of the base, and every added one, has a distinct text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         shown = [tokenizer.name(token) for token in range(tokenizer.vocab_size)]
@@ -35,11 +35,11 @@ class Vocabulary:
             raise ValueError("two tokens of the base look alike")
 
     def token(self, shown: str) -> int:
-        """Return the token that is shown so."""
+        """Return the token with this text."""
         return self._ids[shown]
 
     def fill(self, request: TrackedRequest, pieces: list[dict[str, Any]]) -> None:
-        """Take a choice's pieces, in order, as the request's answer."""
+        """Record a choice's pieces, in order, as the request's answer."""
         for piece in pieces:
             logprobs = piece["logprobs"] or {"tokens": [], "token_logprobs": []}
             tokens = [self.token(text) for text in logprobs["tokens"]]
@@ -62,7 +62,7 @@ class HttpTenant:
 
     @classmethod
     async def of_tenant(cls, admin: httpx2.AsyncClient, tenant: str) -> "HttpTenant":
-        """Make the tenant where it is new, and a key for it."""
+        """Create the tenant if it is new, and a key for it."""
         (await admin.post("/v1/tenants", json={"name": tenant})).raise_for_status()
         made = await admin.post(f"/v1/tenants/{tenant}/keys", json={"scopes": ["inference", "adapters"], "name": None})
         made.raise_for_status()
@@ -80,7 +80,7 @@ class HttpTenant:
         return answer.status_code, answer.json()
 
     async def delete(self, path: str) -> int:
-        """Delete; returns the status."""
+        """Delete, and return the status."""
         return (await self._http.delete(path)).status_code
 
     async def post(self, path: str, body: object) -> tuple[int, Any]:
@@ -89,20 +89,20 @@ class HttpTenant:
         return answer.status_code, answer.json()
 
     async def ask(self, path: str, body: object) -> tuple[int, Any, str | None]:
-        """Post JSON; returns status, body and which adapter answered."""
+        """Post JSON; return the status, the body and which adapter answered."""
         answer = await self._http.post(path, json=body)
         return answer.status_code, answer.json(), answer.headers.get(ADAPTER_HEADER)
 
     async def stream(
         self, path: str, body: dict[str, Any], leave_after: int | None
     ) -> tuple[int, list[dict[str, Any]], str | None]:
-        """Stream, and leave after so many events; returns status, events and which adapter answered."""
+        """Stream, and disconnect after a number of events; return the status, the events and which adapter answered."""
         events: list[dict[str, Any]] = []
         async with self._http.stream("POST", path, json={**body, "stream": True}) as answer:
             header = answer.headers.get(ADAPTER_HEADER)
             if answer.status_code != 200:
                 return answer.status_code, [json.loads(await answer.aread())], header
-            decoder = SSEDecoder()  # not aiter_lines: a text may hold characters that Python takes for line ends
+            decoder = SSEDecoder()  # not aiter_lines: a text may contain characters that Python treats as line ends
             async for block in answer.aiter_bytes():
                 events.extend(json.loads(event.data) for event in decoder.feed(block) if event.data.startswith("{"))
                 if leave_after is not None and len(events) >= leave_after:

@@ -1,8 +1,8 @@
-"""The walk over HTTP: tenants side by side against a real server with few slots and little cache, its engine killed.
+"""The walk over HTTP: concurrent tenants, a real server with few slots and a small cache, and an engine that is killed.
 
-Each client has names of its own and a registry of what each must answer, while all share one engine's batches.
-Responses become tracked requests and are judged like any other. Timing depends on the machine, so a seed fixes what
-each client does, not how their requests meet.
+Each client has its own names and a registry of what each must answer, while all share one engine's batches.
+Responses become tracked requests and are checked like any other. Timing depends on the machine, so a seed determines
+what each client does, but not how their requests interleave.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ from headmix_server.text.tokenizer import load_tokenizer
 CLIENTS = 6
 SAMPLE_SECONDS = 5.0
 GRACE_SECONDS = 2.0
-"""How long after a new engine is ready a client may still be reading that the old one died."""
+"""How long after a new engine is ready a client may still read that the old one died."""
 
 
 class HttpWalk:
-    """Several clients on one server, and the hand that kills its engine."""
+    """Several clients on one server, whose engine is killed now and then."""
 
     def __init__(self, environment: HttpEnvironment) -> None:
         self._environment = environment
@@ -42,7 +42,7 @@ class HttpWalk:
     async def run(self, goes_on: Callable[[int], bool], *, kill_every: float | None = None) -> HttpReport:
         """Walk while `goes_on(operations so far)`, then check that the server is at rest.
 
-        The engine is killed every so many seconds, where a number is given.
+        If an interval in seconds is given, the engine is killed that often.
 
         Raises:
             WrongAnswerError: anything is wrong; the message has the seed and what that client did last.
@@ -73,7 +73,7 @@ class HttpWalk:
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _kill(self, seconds: float) -> None:
-        """Kill the engine now and then; until another is ready, requests may be refused, and never answered wrongly."""
+        """Kill the engine now and then; until another is ready, requests may be refused, but never answered wrongly."""
         while True:
             await asyncio.sleep(seconds)
             self._environment.kills_under_way = True
@@ -103,7 +103,7 @@ class HttpWalk:
 
 @contextmanager
 def served(folder: Path, seed: int) -> Iterator[HttpEnvironment]:
-    """Run `headmix serve` on a tiny random base, everything scarce, next to the oracle of the same weights."""
+    """Run `headmix serve` on a tiny random base with scarce resources, next to the oracle with the same weights."""
     family = FAMILIES["llama"]
     family.write_tokenizer(folder / "base")
     tokenizer = load_tokenizer(folder / "base")
