@@ -32,7 +32,7 @@ def taken(server: RunningServer, name: str, field: str) -> object:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    FAMILIES["llama"].make(tmp_path / "llama")
+    FAMILIES["llama"].make(tmp_path / "llama", {"head_dim": 16, "intermediate_size": 64})  # whole blocks of weights
     return tmp_path / "llama"
 
 
@@ -76,12 +76,16 @@ def test_a_base_of_16_bits_is_multiplied_as_it_is_stored(tmp_path: Path, base: P
     server = serve_and_stop(tmp_path, base)
     assert (taken(server, "weights", "kept"), taken(server, "weights", "kinds")) == ("stored", ["BF16"])
     assert taken(server, "matrix products", "format") == "stored"
+    assert taken(server, "decoder layers", "by") == "one native call"
 
 
 def test_an_int8_base_is_multiplied_in_int8_and_its_inputs_are_quantised_natively(tmp_path: Path, base: Path) -> None:
     server = serve_and_stop(tmp_path, base, quantize="int8")
     assert taken(server, "matrix products", "format") == "int8"
     assert taken(server, "quantisation of activations", "by") == "native"
+    by, reason = taken(server, "int8 products", "by"), str(taken(server, "int8 products", "reason"))
+    assert by == "native" or reason.startswith(("they take", "the processor"))  # only a busy machine is an excuse
+    assert (taken(server, "decoder layers", "by") == "one native call") == (by == "native")
 
 
 def test_in_both_processes_the_garbage_collector_leaves_alone_what_the_start_made(tmp_path: Path, base: Path) -> None:

@@ -59,6 +59,13 @@ def rotate(states: Tensor, angles: Angles) -> Tensor:
     return (states * cos).addcmul_(torch.cat([second, first], dim=-1), sin)
 
 
+def native_rotate(states: Tensor, angles: Angles) -> Tensor:
+    """Compute `rotate` in one pass of the native library; float32 on a CPU, heads contiguous."""
+    out = torch.empty_like(states, memory_format=torch.contiguous_format)
+    torch.ops.headmix.rotate(states, *angles, out)
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class RowOps:
     """One implementation of each."""
@@ -70,7 +77,7 @@ class RowOps:
 
 
 TORCH = RowOps("torch", rms_norm, gated_silu, rotate)
-NATIVE = RowOps("native", native_rms_norm, native_gated_silu, rotate)
+NATIVE = RowOps("native", native_rms_norm, native_gated_silu, native_rotate)
 
 
 def choose_row_ops(device: torch.device, dtype: torch.dtype) -> RowOps:

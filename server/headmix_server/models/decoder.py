@@ -15,6 +15,7 @@ from headmix_server.models.layers.block import PreNormBlock
 from headmix_server.models.layers.norm import Norm
 from headmix_server.models.layers.rotary import Rotary
 from headmix_server.models.layers.vocabulary import Vocabulary
+from headmix_server.models.native_layers import whole_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Decoder:
         self._final_norm = final_norm
         self._positions = positions
         self._embedding_scale = embedding_scale
+        self._whole_step = whole_step([(layer.block, layer.rotary) for layer in layers])
 
     def forward(
         self, tokens: Tensor, positions: Tensor, attention: StepAttention, adapters: StepAdapters | None
@@ -63,6 +65,8 @@ class Decoder:
             hidden = hidden * float(torch.tensor(self._embedding_scale, dtype=hidden.dtype, device="cpu"))
         if self._positions is not None:
             hidden = hidden + functional.embedding(positions, self._positions)
+        if self._whole_step is not None and self._whole_step.run(hidden, positions, attention, adapters):
+            return self._final_norm(hidden)
         rotaries = {layer.rotary for layer in self._layers if layer.rotary is not None}
         angles: dict[Rotary | None, Angles] = {rotary: rotary.at(positions, hidden.dtype) for rotary in rotaries}
         for layer in self._layers:

@@ -14,7 +14,9 @@ from headmix_server.kernels.row_ops import (
     gated_silu,
     native_gated_silu,
     native_rms_norm,
+    native_rotate,
     rms_norm,
+    rotate,
 )
 from headmix_server.models.layers.norm import LayerNorm
 
@@ -52,6 +54,19 @@ def test_the_native_gated_silu_is_torch_s(rows: int, width: int) -> None:
     torch.manual_seed(0)
     gate_up = torch.randn(rows, 2 * width) * 8
     torch.testing.assert_close(native_gated_silu(gate_up), gated_silu(gate_up.clone()), atol=1e-6, rtol=1e-5)
+
+
+@needs_native
+@pytest.mark.parametrize("size", [2, 20, 64])
+@pytest.mark.parametrize("rows", [0, 1, 40])
+def test_the_native_rotation_is_torch_s_wherever_the_heads_lie(rows: int, size: int) -> None:
+    torch.manual_seed(0)
+    states, cos, sin = torch.randn(rows, 9, size), torch.randn(rows, 1, size), torch.randn(rows, 1, size)
+    part = states[:, 2:7]
+    expected = rotate(part, (cos, sin))
+    torch.testing.assert_close(native_rotate(part, (cos, sin)), expected, atol=1e-5, rtol=1e-5)
+    torch.ops.headmix.rotate(part, cos, sin, part)
+    torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
 
 
 @needs_native

@@ -31,7 +31,8 @@ class NativeAdapters:
     """See `kernels.adapters.protocol.StepAdapters`. `added` None: no row's token is one an adapter added.
 
     Inputs and projections are float32 on the CPU, their rows contiguous, any distance apart and not overlapping each
-    other; anything else raises RuntimeError, as do tables that point outside their arena.
+    other; anything else raises RuntimeError, as do tables that point outside their arena. `tables` are what the native
+    operations take, the images' and the route's.
     """
 
     def __init__(
@@ -42,12 +43,12 @@ class NativeAdapters:
         schedule: Schedule = Schedule.CHOOSE,
     ) -> None:
         self._heads = (tables.base.num_heads, tables.base.num_kv_heads)
-        self._tables = (
+        self.tables = (
             *(tables.f32, tables.bf16, tables.offsets, tables.ranks, tables.scales, tables.stored_bf16),
             *(route.segment_slots, route.segment_starts, route.rows),
         )
         self._added = added
-        self._schedule = int(schedule)
+        self.schedule = int(schedule)
         self._active = _active_sites(tables.offsets, route.segment_slots)
         self._ops = torch.ops.headmix
 
@@ -59,22 +60,22 @@ class NativeAdapters:
     def add_qkv(self, layer: int, x: Tensor, qkv: Tensor) -> None:
         """See `StepAdapters`."""
         if self._active[layer][0]:
-            self._ops.add_qkv(*self._tables, layer, self._schedule, *self._heads, x, qkv)
+            self._ops.add_qkv(*self.tables, layer, self.schedule, *self._heads, x, qkv)
 
     def add_o(self, layer: int, attention: Tensor, out: Tensor) -> None:
         """See `StepAdapters`."""
         if self._active[layer][1]:
-            self._ops.add_o(*self._tables, layer, self._schedule, self._heads[0], attention, out)
+            self._ops.add_o(*self.tables, layer, self.schedule, self._heads[0], attention, out)
 
     def add_gate_up(self, layer: int, x: Tensor, gate_up: Tensor) -> None:
         """See `StepAdapters`."""
         if self._active[layer][2]:
-            self._ops.add_gate_up(*self._tables, layer, self._schedule, x, gate_up)
+            self._ops.add_gate_up(*self.tables, layer, self.schedule, x, gate_up)
 
     def add_down(self, layer: int, inner: Tensor, out: Tensor) -> None:
         """See `StepAdapters`."""
         if self._active[layer][3]:
-            self._ops.add_down(*self._tables, layer, self._schedule, inner, out)
+            self._ops.add_down(*self.tables, layer, self.schedule, inner, out)
 
 
 def _active_sites(offsets: Tensor, slots: Tensor) -> list[list[bool]]:

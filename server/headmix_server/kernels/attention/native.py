@@ -17,11 +17,12 @@ class NativePagedAttention:
     """See `kernels.attention.torch_sdpa.PagedAttention`; everything is float32 on the CPU, heads side by side.
 
     Anything else, and a table that points outside the cache, raises RuntimeError from `attend` with nothing written.
+    `caches` and `layout` are what the native operations take.
     """
 
     def __init__(self, caches: Sequence[tuple[Tensor, Tensor]], layout: StepLayout, table: BlockTable) -> None:
-        self._caches = caches
-        self._layout = (layout.rows, layout.starts, table.blocks, table.block_size)
+        self.caches = caches
+        self.layout = (layout.rows, layout.starts, table.blocks, table.block_size)
         self._op = torch.ops.headmix.attend_paged
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
@@ -29,7 +30,7 @@ class NativePagedAttention:
         if window is not None and window < 1:
             raise ValueError(f"layer {layer}: a window of {window}")
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
-        self._op(q, k, v, *self._caches[layer], *self._layout, scale, window or 0, out)
+        self._op(q, k, v, *self.caches[layer], *self.layout, scale, window or 0, out)
         return out
 
 

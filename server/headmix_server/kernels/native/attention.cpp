@@ -5,9 +5,10 @@
 // arXiv 1805.02867; FlashAttention, arXiv 2205.14135). The query heads of one kv head share each tile. What a sequence
 // has one row of is bound by memory: its keys go by once, all heads together, and the next are asked for in advance.
 // More rows are bound by arithmetic: up to UNIT_ROWS of one kv head share a tile of transposed keys.
+#include "attention.h"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
 #include <atomic>
 #include <memory>
@@ -19,7 +20,6 @@ namespace headmix {
 namespace {
 
 using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 constexpr int64_t UNIT_ROWS = 96;    // query rows of one unit of work: what L2 holds with its scores and sums
 constexpr int64_t STREAM_TILE = 32;  // keys of a single row scored while as many are asked for in advance
@@ -289,6 +289,17 @@ void write(const Step& s) {
     }
 }
 
+void attend_whole(Tensor q, Tensor k, Tensor v, Tensor rows, double scale, Tensor out) {
+  Step s{{q, "q"}, {k, "k"}, {v, "v"}, {k, "k"}, {v, "v"}, {out, "out"}, read_int32(rows, "rows", 1)};
+  STD_TORCH_CHECK(rows.size(0) > 0, "rows must end with their number");
+  s.n = rows.size(0) - 1, s.scale = static_cast<float>(scale);
+  check(s);
+  run(s);
+  spoil_broken_rows(s);
+}
+
+}  // namespace
+
 void attend_paged(Tensor q, Tensor k, Tensor v, Tensor keys, Tensor values, Tensor rows, Tensor starts, Tensor blocks,
                   int64_t block_size, double scale, int64_t window, Tensor out) {
   Step s{{q, "q"}, {k, "k"}, {v, "v"}, {keys, "keys"}, {values, "values"}, {out, "out"}, read_int32(rows, "rows", 1)};
@@ -304,16 +315,6 @@ void attend_paged(Tensor q, Tensor k, Tensor v, Tensor keys, Tensor values, Tens
   spoil_broken_rows(s);
 }
 
-void attend_whole(Tensor q, Tensor k, Tensor v, Tensor rows, double scale, Tensor out) {
-  Step s{{q, "q"}, {k, "k"}, {v, "v"}, {k, "k"}, {v, "v"}, {out, "out"}, read_int32(rows, "rows", 1)};
-  STD_TORCH_CHECK(rows.size(0) > 0, "rows must end with their number");
-  s.n = rows.size(0) - 1, s.scale = static_cast<float>(scale);
-  check(s);
-  run(s);
-  spoil_broken_rows(s);
-}
-
-}  // namespace
 }  // namespace headmix
 
 STABLE_TORCH_LIBRARY_FRAGMENT(headmix, m) {

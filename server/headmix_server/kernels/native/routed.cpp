@@ -1,6 +1,8 @@
 // The adapters' additions to a layer's projections, for all rows of a step at once: headmix::add_qkv, add_o,
 // add_gate_up, add_down. See kernels/adapters/native.py for what they compute and kernels/adapters/image_tables.py for
 // the data.
+#include "routed.h"
+
 #include <torch/csrc/stable/library.h>
 
 #include <vector>
@@ -20,8 +22,32 @@ namespace {
   "(Tensor f32, Tensor bf16, Tensor offsets, Tensor ranks, Tensor scales, Tensor stored_bf16, " \
   "Tensor segment_slots, Tensor segment_starts, Tensor rows, int layer, int schedule, "
 
-void add_qkv(HEADMIX_PARAMETERS, int64_t heads, int64_t kv_heads, Tensor x, Tensor qkv) {
-  Step step({HEADMIX_TABLES}, x, qkv);
+void add_shared(const StepAdapters& adapters, int64_t layer, TermIndex term, const Tensor& in, const Tensor& out) {
+  Step step(adapters.tables, in, out);
+  const std::vector<Form> forms = {{term, false, 0, 1, step.in.columns, 0, 1, step.out.columns, 1, false}};
+  step.read(adapters.route, layer, forms);
+  run(step, adapters.schedule);
+}
+
+#define HEADMIX_ADAPTERS {{HEADMIX_TABLES}, {HEADMIX_ROUTE}, schedule}
+
+void op_add_qkv(HEADMIX_PARAMETERS, int64_t heads, int64_t kv_heads, Tensor x, Tensor qkv) {
+  add_qkv(HEADMIX_ADAPTERS, layer, heads, kv_heads, x, qkv);
+}
+
+void op_add_o(HEADMIX_PARAMETERS, int64_t heads, Tensor attention, Tensor out) {
+  add_o(HEADMIX_ADAPTERS, layer, heads, attention, out);
+}
+
+void op_add_gate_up(HEADMIX_PARAMETERS, Tensor x, Tensor gate_up) { add_gate_up(HEADMIX_ADAPTERS, layer, x, gate_up); }
+
+void op_add_down(HEADMIX_PARAMETERS, Tensor inner, Tensor out) { add_down(HEADMIX_ADAPTERS, layer, inner, out); }
+
+}  // namespace
+
+void add_qkv(const StepAdapters& adapters, int64_t layer, int64_t heads, int64_t kv_heads, const Tensor& x,
+             const Tensor& qkv) {
+  Step step(adapters.tables, x, qkv);
   const int64_t D = step.in.columns, all = heads + 2 * kv_heads;
   STD_TORCH_CHECK(heads > 0 && kv_heads > 0 && step.out.columns % all == 0, "qkv has ", step.out.columns,
                   " columns for ", heads, " and twice ", kv_heads, " heads");
@@ -34,38 +60,30 @@ void add_qkv(HEADMIX_PARAMETERS, int64_t heads, int64_t kv_heads, Tensor x, Tens
       {V_HEAD_X, false, 0, 1, D, v, kv_heads, P, kv_heads, true},
       {V_SHARED, false, 0, 1, D, v, 1, kv_heads * P, 1, false},
   };
-  step.read({HEADMIX_ROUTE}, layer, forms);
-  run(step, schedule);
+  step.read(adapters.route, layer, forms);
+  run(step, adapters.schedule);
 }
 
-void add_o(HEADMIX_PARAMETERS, int64_t heads, Tensor attention, Tensor out) {
-  Step step({HEADMIX_TABLES}, attention, out);
+void add_o(const StepAdapters& adapters, int64_t layer, int64_t heads, const Tensor& attention, const Tensor& out) {
+  Step step(adapters.tables, attention, out);
   const int64_t HP = step.in.columns, D = step.out.columns;
   STD_TORCH_CHECK(heads > 0 && HP % heads == 0, "attention has ", HP, " columns for ", heads, " heads");
   const std::vector<Form> forms = {
       {O_HEAD, false, 0, heads, HP / heads, 0, 1, D, heads, true},
       {O_SHARED, false, 0, 1, HP, 0, 1, D, 1, false},
   };
-  step.read({HEADMIX_ROUTE}, layer, forms);
-  run(step, schedule);
+  step.read(adapters.route, layer, forms);
+  run(step, adapters.schedule);
 }
 
-void add_shared(HEADMIX_PARAMETERS, TermIndex term, const Tensor& in, const Tensor& out) {
-  Step step({HEADMIX_TABLES}, in, out);
-  const std::vector<Form> forms = {{term, false, 0, 1, step.in.columns, 0, 1, step.out.columns, 1, false}};
-  step.read({HEADMIX_ROUTE}, layer, forms);
-  run(step, schedule);
+void add_gate_up(const StepAdapters& adapters, int64_t layer, const Tensor& x, const Tensor& gate_up) {
+  add_shared(adapters, layer, GATE_UP, x, gate_up);
 }
 
-void add_gate_up(HEADMIX_PARAMETERS, Tensor x, Tensor gate_up) {
-  add_shared(HEADMIX_TABLES, HEADMIX_ROUTE, layer, schedule, GATE_UP, x, gate_up);
+void add_down(const StepAdapters& adapters, int64_t layer, const Tensor& inner, const Tensor& out) {
+  add_shared(adapters, layer, DOWN, inner, out);
 }
 
-void add_down(HEADMIX_PARAMETERS, Tensor inner, Tensor out) {
-  add_shared(HEADMIX_TABLES, HEADMIX_ROUTE, layer, schedule, DOWN, inner, out);
-}
-
-}  // namespace
 }  // namespace headmix
 
 STABLE_TORCH_LIBRARY_FRAGMENT(headmix, m) {
@@ -76,8 +94,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(headmix, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(headmix, CPU, m) {
-  m.impl("add_qkv", TORCH_BOX(&headmix::add_qkv));
-  m.impl("add_o", TORCH_BOX(&headmix::add_o));
-  m.impl("add_gate_up", TORCH_BOX(&headmix::add_gate_up));
-  m.impl("add_down", TORCH_BOX(&headmix::add_down));
+  m.impl("add_qkv", TORCH_BOX(&headmix::op_add_qkv));
+  m.impl("add_o", TORCH_BOX(&headmix::op_add_o));
+  m.impl("add_gate_up", TORCH_BOX(&headmix::op_add_gate_up));
+  m.impl("add_down", TORCH_BOX(&headmix::op_add_down));
 }

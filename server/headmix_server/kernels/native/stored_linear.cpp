@@ -12,13 +12,13 @@
 #include <memory>
 #include <utility>
 
+#include "linear.h"
 #include "stored_blocks.h"
 
 namespace headmix {
 namespace {
 
 using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 constexpr int64_t FEW_ROWS = 8;
 constexpr int TILE_ROWS = LANES == 16 ? 12 : 4;  // with two groups, what the registers hold
@@ -234,32 +234,13 @@ Product read_weights(const Tensor& weights, int64_t kind, int64_t outputs) {
   return product;
 }
 
-void check_matrix(const Tensor& tensor, int64_t columns, const char* name) {
-  STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == ScalarType::Float && tensor.dim() == 2 &&
-                      tensor.size(1) == columns && (columns <= 1 || tensor.stride(1) == 1),
-                  name, " must be a float32 CPU tensor with contiguous rows of ", columns);
-}
-
-void stored_linear(Tensor x, Tensor weights, int64_t kind, Tensor bias, Tensor out) {
-  Product product = read_weights(weights, kind, out.dim() == 2 ? out.size(1) : -1);
-  check_matrix(x, product.blocks * WIDTH, "x");
-  check_matrix(out, product.outputs, "out");
-  STD_TORCH_CHECK(x.size(0) == out.size(0), "x has ", x.size(0), " rows and out ", out.size(0));
-  STD_TORCH_CHECK(bias.is_cpu() && bias.scalar_type() == ScalarType::Float && bias.is_contiguous() &&
-                      (bias.numel() == 0 || bias.numel() == product.outputs),
-                  "the bias must be contiguous floats, one an output or none");
-  product.rows = x.size(0), product.x_stride = x.stride(0), product.out_stride = out.stride(0);
-  product.x = static_cast<const float*>(x.data_ptr()), product.out = static_cast<float*>(out.data_ptr());
-  product.bias = bias.numel() == 0 ? nullptr : static_cast<const float*>(bias.data_ptr());
-  of_kind(kind, [&]<class F>() { multiply<F>(product); });
-}
-
 void stored_rows(Tensor weights, int64_t kind, int64_t outputs, Tensor wanted, Tensor out) {
   Product product = read_weights(weights, kind, outputs);
   STD_TORCH_CHECK(
       wanted.is_cpu() && wanted.scalar_type() == ScalarType::Long && wanted.dim() == 1 && wanted.is_contiguous(),
       "the rows wanted must be contiguous integers [rows]");
-  check_matrix(out, product.blocks * WIDTH, "out");
+  check_matrix(out, "out");
+  STD_TORCH_CHECK(out.size(1) == product.blocks * WIDTH, "out must have rows of ", product.blocks * WIDTH);
   STD_TORCH_CHECK(out.size(0) == wanted.numel(), wanted.numel(), " rows are wanted and out has ", out.size(0));
   const int64_t* rows = static_cast<const int64_t*>(wanted.data_ptr());
   for (int64_t i = 0; i < wanted.numel(); ++i)
@@ -269,6 +250,17 @@ void stored_rows(Tensor weights, int64_t kind, int64_t outputs, Tensor wanted, T
 }
 
 }  // namespace
+
+void stored_linear(Tensor x, Tensor weights, int64_t kind, Tensor bias, Tensor out) {
+  check_linear(x, bias, out);
+  Product product = read_weights(weights, kind, out.size(1));
+  STD_TORCH_CHECK(x.size(1) == product.blocks * WIDTH, "x must have rows of ", product.blocks * WIDTH);
+  product.rows = x.size(0), product.x_stride = x.stride(0), product.out_stride = out.stride(0);
+  product.x = static_cast<const float*>(x.data_ptr()), product.out = static_cast<float*>(out.data_ptr());
+  product.bias = bias_of(bias);
+  of_kind(kind, [&]<class F>() { multiply<F>(product); });
+}
+
 }  // namespace headmix
 
 STABLE_TORCH_LIBRARY_FRAGMENT(headmix, m) {

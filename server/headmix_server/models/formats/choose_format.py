@@ -16,9 +16,9 @@ from torch import Tensor
 
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.native.loading import load_native
-from headmix_server.kernels.quantize import best_quantizer, quantize_rows
+from headmix_server.kernels.quantize import best_quantizer, native_quantize_rows, quantize_rows
 from headmix_server.models.config import UnsupportedModelError
-from headmix_server.models.formats.int8_linear import int8_linear
+from headmix_server.models.formats.int8_linear import MakeInt8, int8_linear, native_int8_linear
 from headmix_server.models.formats.linear import Linear, PlainLinear
 from headmix_server.models.formats.linear_format import (
     Int8Format,
@@ -125,7 +125,7 @@ def _choose(dtype: torch.dtype, quantize: Quantize, device: torch.device) -> Lin
     if quantize == "int8":
         if fault := _int8_fault(dtype, device):
             raise UnsupportedModelError(f"--quantize int8 is not served here: {fault}")
-        return Int8Format(best_quantizer())
+        return Int8Format(best_quantizer(), _choose_int8())
     if dtype != torch.float32 or device != CPU:
         return PlainFormat()
     if fault := _packing_fault():
@@ -171,6 +171,20 @@ def _int8_fault(dtype: torch.dtype, device: torch.device) -> str:
     except (AttributeError, RuntimeError, NotImplementedError) as reason:
         return f"{type(reason).__name__}: {reason}"
     return f"products err by {error:.1%}" if error > INT8_TOLERANCE else ""
+
+
+@torch.inference_mode()
+def _choose_int8() -> MakeInt8:
+    """Return the native product where the processor has its instructions and oneDNN's is not clearly faster."""
+    reason = "the processor lacks its instructions"
+    if load_native() and torch.ops.headmix.int8_is_fast():
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(PROBE_OUT, PROBE_IN, generator=generator)
+        inputs = [torch.randn(rows, PROBE_IN, generator=generator) for rows in PROBE_ROWS]
+        native, other = (make(weight, None, native_quantize_rows) for make in (native_int8_linear, int8_linear))
+        reason = _slowness(native, other, inputs)
+    _log.info("int8 products", by="oneDNN" if reason else "native", reason=reason)
+    return int8_linear if reason else native_int8_linear
 
 
 def _best(products: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> list[float]:

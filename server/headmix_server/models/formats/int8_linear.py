@@ -1,21 +1,28 @@
-"""Products in 8-bit integers by oneDNN: weights with a scale for each output, inputs with a scale for each row.
+"""Products in 8-bit integers: weights with a scale for each output, inputs with a scale for each row.
 
 The inputs are unsigned: for signed ones oneDNN has no fast code. Both sides are turned first (`kernels.quantize`). The
-integer sums are exact, so a row's result depends on that row alone. What adapters add stays in float32.
+integer sums are exact, so a row's result depends on that row alone, and the native form and oneDNN's give the same
+bits. What adapters add stays in float32.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from headmix_server.kernels.int8_weights import Int8Weights, multiply_int8, pack_int8
 from headmix_server.kernels.quantize import ZERO, RowQuantizer, quantize_rows, turning_block
+from headmix_server.models.formats.linear import Linear
+
+MakeInt8 = Callable[[Tensor, Tensor | None, RowQuantizer], Linear]
+"""Quantises W (out, in), float32, and keeps no reference to it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Int8Linear:
-    """See `models.formats.linear.Linear`."""
+    """See `models.formats.linear.Linear`: by oneDNN, the reference."""
 
     packed: Tensor  # [in, out] int8, opaque
     scales: Tensor  # [out]
@@ -34,12 +41,32 @@ class Int8Linear:
 
 
 def int8_linear(weight: Tensor, bias: Tensor | None, quantize: RowQuantizer) -> Int8Linear:
-    """Quantise W (out, in), float32; keeps no reference to it."""
+    """Make oneDNN's form; see `MakeInt8`."""
     block = turning_block(weight.shape[1])
     codes, scales = quantize(weight, block)
     zeros = torch.zeros(weight.shape[0], dtype=torch.int32)
     packed = torch.ops.onednn.qlinear_prepack(_signed(codes), None)
     return Int8Linear(packed, scales.flatten(), zeros, bias, block, quantize)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class NativeInt8Linear:
+    """See `models.formats.linear.Linear`: by the native library, which quantises the inputs itself."""
+
+    weights: Int8Weights
+    bias: Tensor  # [out], or empty
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
+        out = torch.empty(x.shape[0], self.weights.outputs)
+        multiply_int8(x, self.weights, self.bias, out)
+        return out
+
+
+def native_int8_linear(weight: Tensor, bias: Tensor | None, quantize: RowQuantizer) -> NativeInt8Linear:
+    """Make the native form; see `MakeInt8`."""
+    codes, scales = quantize(weight, turning_block(weight.shape[1]))
+    return NativeInt8Linear(pack_int8(_signed(codes), scales.flatten()), torch.empty(0) if bias is None else bias)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

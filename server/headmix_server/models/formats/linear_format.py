@@ -12,7 +12,7 @@ from torch import Tensor
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.quantize import RowQuantizer
 from headmix_server.kernels.stored.pack import pack
-from headmix_server.models.formats.int8_linear import int8_linear, int8_table
+from headmix_server.models.formats.int8_linear import MakeInt8, int8_linear, int8_table
 from headmix_server.models.formats.linear import Linear, PlainLinear, plain_linear
 from headmix_server.models.formats.packed_linear import pack_linear
 from headmix_server.models.formats.stored_linear import StoredMatrix, StoredTable, linear_of, stored_linear
@@ -121,16 +121,17 @@ class StoredFormat:
 
 
 class Int8Format:
-    """Integers of 8 bits on a CPU, by oneDNN."""
+    """Integers of 8 bits on a CPU; `make` is oneDNN's product or the native one."""
 
     name = "int8"
 
-    def __init__(self, quantize: RowQuantizer) -> None:
+    def __init__(self, quantize: RowQuantizer, make: MakeInt8 = int8_linear) -> None:
         self._quantize = quantize
+        self._make = make
 
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """See `LinearFormat`."""
-        return int8_linear(weight, bias, self._quantize)
+        return self._make(weight, bias, self._quantize)
 
     def table(self, rows: Tensor) -> TokenTable:
         """See `LinearFormat`."""
