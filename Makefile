@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8000
+LLAMA_CPP_PYTHON := 0.3.36
 CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_server/kernels/native/*.h)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-fast coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs clean
+.PHONY: serve serve-minilm install check test test-fast coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -58,11 +59,14 @@ format: .venv/.installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-bench: .venv/.installed  ## Everything measured, next to what a user would pick instead (half an hour); last line JSON
-	$(BIN)/python -m benchmarks.yardstick
+bench: .venv/.installed  ## Everything measured, next to what a user would pick instead (an hour; ONLY=name for one part); last line JSON
+	$(BIN)/python -m benchmarks.yardstick $(if $(ONLY),--only "$(ONLY)")
 
 bench-vllm: .venv/.installed .venv-vllm/.installed  ## headmix next to vLLM's CPU build, which gets its own environment
-	$(BIN)/python -m benchmarks.yardstick.beside_vllm
+	$(BIN)/python -m benchmarks.yardstick --only vLLM --only "vLLM LoRA"
+
+bench-llama: .venv/.installed .llama-cpp/.built  ## headmix next to llama.cpp's server, which is compiled first (ten minutes, once)
+	$(BIN)/python -m benchmarks.yardstick $(foreach part,llama.cpp "llama.cpp batch 1" "llama.cpp LoRA" "llama.cpp long prompts",--only $(part))
 
 first-light: .venv/.installed  ## Every promise on the real base: real processes, HTTP, the OpenAI SDK, a killed engine
 	$(BIN)/python -m harness.first_light
@@ -113,6 +117,18 @@ install: .venv/.installed
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # built for another torch: vLLM does not start next to them
 	touch $@
 
+.llama-cpp/.built:
+	test -x .llama-cpp/tools/bin/python || $(PYTHON) -m venv .llama-cpp/tools
+	PIP_CONSTRAINT= .llama-cpp/tools/bin/pip install --quiet cmake==4.4.5 ninja==1.13.2
+	PIP_CONSTRAINT= .llama-cpp/tools/bin/pip download --quiet --no-deps --no-binary llama-cpp-python --dest .llama-cpp llama-cpp-python==$(LLAMA_CPP_PYTHON)
+	tar --extract --gzip --strip-components=2 --directory .llama-cpp --file .llama-cpp/llama_cpp_python-$(LLAMA_CPP_PYTHON).tar.gz \
+		llama_cpp_python-$(LLAMA_CPP_PYTHON)/vendor/llama.cpp
+	.llama-cpp/tools/bin/cmake -S .llama-cpp/llama.cpp -B .llama-cpp/build -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.llama-cpp/tools/bin/ninja \
+		-DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_USE_PREBUILT_UI=OFF \
+		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF
+	nice .llama-cpp/tools/bin/cmake --build .llama-cpp/build --target llama-server llama-quantize
+	echo $(LLAMA_CPP_PYTHON) > $@
+
 .venv-mutation/.installed: .venv/.installed
 	test -x .venv-mutation/bin/python || $(BIN)/python -m venv .venv-mutation
 	.venv-mutation/bin/pip install --quiet mutmut==3.8.1
@@ -126,4 +142,4 @@ install: .venv/.installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vllm .venv-torch-* .venv-mutation .venv-fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf .venv .venv-vllm .llama-cpp .venv-torch-* .venv-mutation .venv-fuzz build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from headmix_adapters.base import weight_files
 
 REPEATS = 5
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +24,11 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     bandwidth: float
     float32: float
     int8: float
+    bfloat16: float | None = None
+
+    def peak(self, form: str) -> float:
+        """Return the operations a second in a form; of bfloat16 that were not measured, as many as of float32."""
+        return {"float32": self.float32, "bfloat16": self.bfloat16 or self.float32, "int8": self.int8}[form]
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +48,7 @@ def measure_ceilings(mib: int, side: int) -> Ceilings:
         bandwidth=max(tall.numel() * 4 / _best(lambda: tall.mv(vector)), tall.numel() * 4 / _best(tall.sum)),
         float32=2 * side**3 / min(_best(lambda: square.mm(square)), _best(_packed_product(square))),
         int8=2 * side**3 / _best(_int8_product(side)),
+        bfloat16=2 * side**3 / _best(_bfloat16_product(square)),
     )
 
 
@@ -50,6 +57,11 @@ def _packed_product(square: torch.Tensor) -> Callable[[], object]:
     ops = torch.ops.mkldnn
     packed = ops._reorder_linear_weight(square, len(square))  # noqa: SLF001 - torch's own packing has no public name
     return lambda: ops._linear_pointwise(square, packed, None, "none", [], "")  # noqa: SLF001
+
+
+def _bfloat16_product(square: torch.Tensor) -> Callable[[], object]:
+    halves = square.bfloat16()
+    return lambda: halves.mm(halves)
 
 
 def _int8_product(side: int) -> Callable[[], object]:
@@ -94,17 +106,17 @@ def generation_floor(
     output: int,
     adapters: int = 0,
     adapter_weights: int = 0,
-    int8: bool = False,
-    weight_bytes: float = 4,
+    form: str = "float32",
+    weight_bytes: float | None = None,
 ) -> float:
     """Return the least seconds for `requests` side by side: one prefill of all prompts, then output - 1 decode steps.
 
-    The base's weights are read in their format, `weight_bytes` each where that is not int8; an adapter's are read in
-    bfloat16 and multiplied in float32.
+    The base is computed in `form` and its weights are read in it, unless they have `weight_bytes` each; an adapter's
+    are read in bfloat16 and multiplied in float32.
     """
-    peak = ceilings.int8 if int8 else ceilings.float32
+    peak = ceilings.peak(form)
     adapted = adapter_weights if adapters else 0
-    read = (weights.layers + weights.head) * (1 if int8 else weight_bytes) + adapters * adapter_weights * 2
+    read = (weights.layers + weights.head) * (weight_bytes or WEIGHT_BYTES[form]) + adapters * adapter_weights * 2
     extra = 2 * adapted / ceilings.float32  # seconds a row
 
     def step(rows: int) -> float:

@@ -9,15 +9,20 @@ class Sizes:
     """Counts, lengths in tokens and rounds of all measurements.
 
     Workload W is `requests` requests of `prompt` and `output` tokens. `loads` and `half_load` are shares of the
-    measured capacity at which Poisson arrivals come. `registered` adapters are asked for by Zipf's law. `settings` are
-    what the server and the engines have next to their defaults.
+    measured capacity at which Poisson arrivals come. `registered` adapters and `classifiers` are asked for by Zipf's
+    law, `classified` texts in a round and `open_texts` at once. `settings` are what the server and the engines have
+    next to their defaults.
     """
 
     rounds: int = 5
     few_rounds: int = 3
+    slow_rounds: int = 1
     requests: int = 32
     prompt: int = 64
     output: int = 32
+    wide: tuple[int, ...] = (64, 128)
+    long_requests: int = 8
+    long_prompt: int = 1000
     distinct: tuple[int, ...] = (0, 1, 4, 16, 32)
     many: int = 16
     prefill_requests: int = 4
@@ -28,8 +33,11 @@ class Sizes:
     loads: tuple[float, ...] = (0.5, 0.8)
     half_load: float = 0.5
     slots: int = 8
-    registered: int = 1000
+    registered: tuple[int, ...] = (1_000, 10_000)
     zipf_requests: int = 128
+    classifiers: int = 10_000
+    classified: int = 1_000
+    open_texts: int = 32
     streams: int = 16
     stream_tokens: int = 64
     cold_loads: int = 8
@@ -47,6 +55,9 @@ QUICK = Sizes(
     requests=4,
     prompt=6,
     output=4,
+    wide=(5, 6),
+    long_requests=2,
+    long_prompt=40,
     distinct=(0, 2, 4),
     many=2,
     prefill_requests=2,
@@ -56,8 +67,11 @@ QUICK = Sizes(
     arrivals=4,
     loads=(0.5,),
     slots=2,
-    registered=8,
+    registered=(6, 8),
     zipf_requests=8,
+    classifiers=20,
+    classified=12,
+    open_texts=4,
     streams=2,
     stream_tokens=6,
     cold_loads=2,

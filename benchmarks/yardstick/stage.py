@@ -17,6 +17,15 @@ from headmix_server.core.settings import Settings
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import build_engine
 
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+FORMS: Mapping[str, Mapping[str, str]] = {
+    FLOAT32: {"dtype": "float32"},
+    BFLOAT16: {"dtype": "bfloat16"},
+    INT8: {"dtype": "float32", "quantize": "int8"},
+}
+"""How headmix keeps and computes the base, as settings; adapters are exact in all of them."""
+NAMES: Mapping[str, str] = {FLOAT32: "headmix", BFLOAT16: "headmix bfloat16", INT8: "headmix int8"}
+
 
 class Stage:
     """One run's shared things. `say` prints a line of progress."""
@@ -36,12 +45,16 @@ class Stage:
         self._engines: dict[str, Engine] = {}
 
     def engine(self, **settings: str | int) -> Engine:
-        """Return the engine in this process that the server's worker would build with these settings."""
-        return self._engine(self.generator_name, self.generator, settings)
+        """Return the engine in this process that the server's worker would build; in float32 unless settings differ."""
+        return self._engine(self.generator_name, self.generator, {**FORMS[FLOAT32], **settings})
 
-    def int8_engine(self) -> Engine:
-        """Return the engine whose base is quantised to int8; its adapters are exact."""
-        return self.engine(quantize="int8")
+    def engine_of(self, form: str) -> Engine:
+        """Return the engine that keeps and computes the base in a form."""
+        return self.engine(**FORMS[form])
+
+    def served(self, form: str) -> dict[str, str | int]:
+        """Return the settings of a server that keeps and computes the base in a form."""
+        return {**self.sizes.settings, **FORMS[form]}
 
     def encoder_engine(self) -> Engine:
         """Return the same for the encoder base."""

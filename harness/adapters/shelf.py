@@ -1,19 +1,19 @@
 """Adapters for comparing servers: random ones with the authors' GPT-2 preset, with mixed ranks, and as PEFT LoRAs."""
 
+from collections.abc import Sequence
 from pathlib import Path
-
-import msgspec
 
 from harness.adapters.artifacts import random_artifact
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.base import ResolvedBase
-from headmix_adapters.config import ClassifierConfig, Sites
+from headmix_adapters.config import ClassifierConfig, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.peft.export import export_peft_lora
 from headmix_adapters.presets import Ranks, kernel_mix_sites, preset_ranks
 from headmix_server.core.types import AdapterRef
 from headmix_server.llm.session import adapter_ref
 
 STRENGTH = 0.02
+LORA_RANK = 16
 MIXED_RANKS = (preset_ranks("gpt2-nlg"), preset_ranks("roberta-nlu"), preset_ranks("lite-qv"), Ranks(8, 16, 24, 16))
 COPIED = 16
 """Adapters from this number on are copies of earlier ones with a few bits changed: other bytes, another digest."""
@@ -44,20 +44,15 @@ class Shelf:
             for number in range(count)
         ]
 
-    def unbiased(self, count: int) -> list[AdapterRef]:
-        """Return distinct adapters of the preset without biases, for servers whose LoRAs cannot have any."""
-        sites = _without_bias(kernel_mix_sites(preset_ranks("gpt2-nlg")))
-        return [self._random(f"unbiased-{number}", sites, number) for number in range(count)]
+    def loras(self, count: int) -> list[AdapterRef]:
+        """Return distinct LoRAs of rank 16 on the four projections of attention."""
+        site = SiteConfig(shared=SharedPart(rank=LORA_RANK))
+        sites = Sites(q=site, k=site, v=site, o=site)
+        return [self._random(f"plain-{number}", sites, number) for number in range(count)]
 
     def classifiers(self, count: int) -> list[AdapterRef]:
-        """Return distinct classifiers, each with a different number of labels."""
-        sites = kernel_mix_sites(preset_ranks("roberta-nlu"))
-        refs = []
-        for number in range(count):
-            labels = tuple(f"label-{label}" for label in range(2 + number % 4))
-            head = ClassifierConfig(pooling="mean", kind="linear", labels=labels)
-            refs.append(self._random(f"classifier-{number}", sites, number, head))
-        return refs
+        """Return distinct classifiers; each has a different number of labels than the one before it."""
+        return [self._classifier(number) for number in range(count)]
 
     def as_lora(self, ref: AdapterRef) -> Path:
         """Return the folder of the PEFT LoRA that equals an adapter exactly."""
@@ -72,8 +67,11 @@ class Shelf:
 
     def copy_preset(self, count: int, folder: Path) -> list[str]:
         """Copy `count` adapters of the preset to a folder for a server to preload; return their names."""
+        return self.copy(self.preset(count), folder)
+
+    def copy(self, refs: Sequence[AdapterRef], folder: Path) -> list[str]:
+        """Copy adapters to a folder for a server to preload; return their names."""
         folder.mkdir(parents=True, exist_ok=True)
-        refs = self.preset(count)
         for ref in refs:
             (folder / Path(ref.path).name).write_bytes(Path(ref.path).read_bytes())
         return [ref.name for ref in refs]
@@ -82,9 +80,20 @@ class Shelf:
         name = f"adapter-{number}"
         if number < COPIED:
             return self._random(name, kernel_mix_sites(preset_ranks("gpt2-nlg")), number)
+        return self._copy(name, self._preset(number % COPIED), number)
+
+    def _classifier(self, number: int) -> AdapterRef:
+        name = f"classifier-{number}"
+        if number >= COPIED:
+            return self._copy(name, self._classifier(number % COPIED), number)
+        labels = tuple(f"label-{label}" for label in range(2 + number % 4))
+        head = ClassifierConfig(pooling="mean", kind="linear", labels=labels)
+        return self._random(name, kernel_mix_sites(preset_ranks("roberta-nlu")), number, head)
+
+    def _copy(self, name: str, original: AdapterRef, number: int) -> AdapterRef:
         if name not in self._refs:
             path = self._folder / f"{name}.safetensors"
-            path.write_bytes(_variant(Path(self._preset(number % COPIED).path).read_bytes(), number))
+            path.write_bytes(_variant(Path(original.path).read_bytes(), number))
             self._refs[name] = adapter_ref(path)
         return self._refs[name]
 
@@ -94,14 +103,6 @@ class Shelf:
             random_artifact(path, self._base.shape, sites, seed=seed, classifier=head, scale=STRENGTH)
             self._refs[name] = adapter_ref(path)
         return self._refs[name]
-
-
-def _without_bias(sites: Sites) -> Sites:
-    plain = {}
-    for name in ("q", "v", "o"):
-        site = getattr(sites, name)
-        plain[name] = msgspec.structs.replace(site, head=msgspec.structs.replace(site.head, bias=False))
-    return msgspec.structs.replace(sites, **plain)
 
 
 def _variant(file: bytes, number: int) -> bytes:

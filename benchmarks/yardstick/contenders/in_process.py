@@ -5,24 +5,26 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from headmix_server.core.messages import Generate
+from headmix_server.core.messages import Classify, Generate
 from headmix_server.core.types import AdapterRef, SamplingParams
 from headmix_server.engine.loop import Engine
-from headmix_server.llm.session import EngineSession
+from headmix_server.llm.session import Answer, EngineSession
+
+Work = Generate | Classify
 
 _ids = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """When a request arrived and when each of its tokens came, by the same clock."""
+    """When a request arrived and when each of its tokens, or its scores, came, by the same clock."""
 
     arrived: float
     tokens: list[float]
 
     @property
     def first_token(self) -> float:
-        """Seconds from arrival to the first token."""
+        """Seconds from arrival to the first token, or to the scores."""
         return self.tokens[0] - self.arrived
 
 
@@ -33,6 +35,11 @@ def greedy(prompt: list[int], adapter: AdapterRef | None, max_tokens: int) -> Ge
     return Generate(request_id=name, tenant="default", prompt=prompt, adapter=adapter, sampling=sampling)
 
 
+def classify(text: list[int], adapter: AdapterRef) -> Classify:
+    """Return a text to classify."""
+    return Classify(request_id=f"bench-{next(_ids)}", tenant="default", prompt=text, adapter=adapter)
+
+
 def spread_over(prompts: Sequence[list[int]], adapters: Sequence[AdapterRef], max_tokens: int) -> list[Generate]:
     """Return a request for each prompt; request i has adapter i modulo their number, or none."""
     return [
@@ -41,8 +48,8 @@ def spread_over(prompts: Sequence[list[int]], adapters: Sequence[AdapterRef], ma
     ]
 
 
-def run_all(engine: Engine, requests: Sequence[Generate]) -> float:
-    """Return the seconds from handing in all requests to their last token."""
+def run_all(engine: Engine, requests: Sequence[Work]) -> float:
+    """Return the seconds from handing in all requests to the last answer's end."""
     session = EngineSession(engine)
     began = time.perf_counter()
     for request in requests:
@@ -53,30 +60,27 @@ def run_all(engine: Engine, requests: Sequence[Generate]) -> float:
     return seconds
 
 
-def run_closed(engine: Engine, requests: Sequence[Generate], width: int) -> float:
+def run_closed(engine: Engine, requests: Sequence[Work], width: int) -> float:
     """Return the seconds for all requests with `width` of them open at any time."""
     session = EngineSession(engine)
-    waiting: Iterator[Generate] = iter(requests)
+    waiting: Iterator[Work] = iter(requests)
     began = time.perf_counter()
-    unfinished: dict[str, Generate] = {}
+    unfinished: set[str] = set()
     while True:
         for request in itertools.islice(waiting, width - len(unfinished)):
             session.submit(request)
-            unfinished[request.request_id] = request
+            unfinished.add(request.request_id)
         if not unfinished:
             break
         session.step()
-        for name, request in list(unfinished.items()):
-            answer = session.answers[name]
-            if answer.failure or len(answer.tokens) == request.sampling.max_tokens:
-                del unfinished[name]
+        unfinished = {name for name in unfinished if not session.answers[name].ended}
     session.drain()
     seconds = time.perf_counter() - began
     _check(session, requests)
     return seconds
 
 
-def run_open(engine: Engine, requests: Sequence[Generate], arrivals: Sequence[float]) -> list[Timed]:
+def run_open(engine: Engine, requests: Sequence[Work], arrivals: Sequence[float]) -> list[Timed]:
     """Hand in each request at its time (seconds from now, ascending) whatever the engine is doing; time every token."""
     session = EngineSession(engine)
     began = time.perf_counter()
@@ -101,11 +105,17 @@ def _stamp(session: EngineSession, timed: dict[str, Timed]) -> None:
     now = time.perf_counter()
     for name, answer in session.answers.items():
         times = timed[name].tokens
-        times.extend([now] * (len(answer.tokens) - len(times)))
+        times.extend([now] * (len(answer.tokens) + bool(answer.probs) - len(times)))
 
 
-def _check(session: EngineSession, requests: Sequence[Generate]) -> None:
+def _check(session: EngineSession, requests: Sequence[Work]) -> None:
     for request in requests:
         answer = session.answers[request.request_id]
-        if answer.failure or len(answer.tokens) != request.sampling.max_tokens:
+        if not _complete(request, answer):
             raise RuntimeError(f"{request.request_id} got {len(answer.tokens)} tokens: {answer.failure}")
+
+
+def _complete(request: Work, answer: Answer) -> bool:
+    if isinstance(request, Classify):
+        return bool(answer.probs)
+    return answer.failure is None and len(answer.tokens) == request.sampling.max_tokens

@@ -6,7 +6,7 @@ which takes about 1 ms for a step of 32 streams, half of aiohttp's time.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,17 +45,34 @@ class Reply:
 
 
 @contextmanager
-def serve(folder: Path, base: str, adapters: Path, settings: Mapping[str, int]) -> Iterator[RunningServer]:
-    """Run the server on a base with every adapter of a folder loaded for the default tenant."""
+def serve(folder: Path, base: str, adapters: Path | None, settings: Mapping[str, str | int]) -> Iterator[RunningServer]:
+    """Run the server on a base, with every adapter of a folder loaded for the default tenant if there is one."""
     folder.mkdir(parents=True, exist_ok=True)
     env = {f"HEADMIX_{name.upper()}": str(value) for name, value in settings.items()}
-    with running_server(
-        folder, base=Path(base), data_dir=folder / "data", runner="torch", preload=adapters, env=env
-    ) as server:
+    env |= {} if adapters is None else {"HEADMIX_PRELOAD": str(adapters)}
+    with running_server(folder, base=Path(base), data_dir=folder / "data", runner="torch", env=env) as server:
         yield server
 
 
-def completion_body(model: str, prompt: list[int], max_tokens: int, **fields: float) -> bytes:
+def requester(
+    server: RunningServer, models: Sequence[str], max_tokens: int, **fields: object
+) -> Callable[[list[list[int]]], float]:
+    """Return what streams a completion for each prompt, prompt i by model i modulo their number, and times it."""
+
+    def request(prompts: list[list[int]]) -> float:
+        bodies = [
+            completion_body(models[index % len(models)], prompt, max_tokens, **fields)
+            for index, prompt in enumerate(prompts)
+        ]
+        seconds, replies = stream_all(server.base_url, server.key, bodies)
+        if any(reply.completion_tokens != max_tokens for reply in replies):
+            raise RuntimeError("a stream did not get its tokens")
+        return seconds
+
+    return request
+
+
+def completion_body(model: str, prompt: list[int], max_tokens: int, **fields: object) -> bytes:
     """Return a streamed completion that does not stop early and tells its token counts at the end; `fields` are added.
 
     It is greedy unless a field says otherwise.

@@ -1,23 +1,24 @@
-"""A vLLM engine in its own environment and processes, stopped (SIGSTOP) except while it is asked something."""
+"""A vLLM engine in its own environment, asked through pipes and stopped in between."""
 
 import json
 import os
-import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from benchmarks.yardstick.contenders.stopped_process import StoppedProcess, stopped_process
+
 WORKER = Path(__file__).with_name("vllm_worker.py")
-PATIENCE_SECONDS = 30
+VENV = Path(__file__).parents[3] / ".venv-vllm"
+CACHE_GIB = 1
 
 
 class VllmProcess:
-    """Asks one worker. Between questions all its processes stand still, so that they take nothing from others."""
+    """Asks one worker, which stands still between questions."""
 
-    def __init__(self, process: "subprocess.Popen[str]", replies: IO[str], log: Path) -> None:
-        self._process = process
+    def __init__(self, worker: StoppedProcess, replies: IO[str], log: Path) -> None:
+        self._worker = worker
         self._replies = replies
         self._log = log
 
@@ -25,42 +26,39 @@ class VllmProcess:
         """Wait until the model is loaded and compiled, a minute or two, and stop it.
 
         Raises:
-            RuntimeError: it ended; the text closes with its last words.
+            RuntimeError: it ended; the message ends with its last output.
         """
         self._read()
-        self._signal(signal.SIGSTOP)
+        self._worker.stop()
 
-    def generate(self, prompts: Sequence[list[int]], max_tokens: int, loras: Sequence[str | None]) -> float:
-        """Return the seconds vLLM takes, measured on its side.
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        max_tokens: int,
+        loras: Sequence[str | None] | None = None,
+        sampling: Mapping[str, float] | None = None,
+    ) -> float:
+        """Return the seconds vLLM takes, measured on its side; greedy where `sampling` says nothing else.
 
         Raises:
             RuntimeError: it ended, or a request did not get its tokens.
         """
-        if self._process.stdin is None:
+        stdin = self._worker.process.stdin
+        if stdin is None:
             raise RuntimeError("the worker has no standard input")
-        self._signal(signal.SIGCONT)
-        try:
-            order = {"prompts": list(prompts), "max_tokens": max_tokens, "loras": list(loras)}
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
+        order = {
+            "prompts": list(prompts),
+            "max_tokens": max_tokens,
+            "loras": [None] * len(prompts) if loras is None else list(loras),
+            "sampling": {} if sampling is None else dict(sampling),
+        }
+        with self._worker.awake():
+            stdin.write(json.dumps(order) + "\n")
+            stdin.flush()
             reply = self._read()
-        finally:
-            self._signal(signal.SIGSTOP)
         if reply["tokens"] != [max_tokens] * len(prompts):
-            raise RuntimeError(f"vLLM gave {reply['tokens']} tokens")
+            raise RuntimeError(f"vLLM returned {reply['tokens']} tokens")
         return float(reply["seconds"])
-
-    def close(self) -> None:
-        """End the worker and everything it started."""
-        self._signal(signal.SIGCONT)
-        self._signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(PATIENCE_SECONDS)
-        self._signal(signal.SIGKILL)
-        self._process.wait(PATIENCE_SECONDS)
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
 
     def _read(self) -> dict[str, Any]:
         line = self._replies.readline()
@@ -69,43 +67,59 @@ class VllmProcess:
         reply: dict[str, Any] = json.loads(line)
         return reply
 
-    def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)  # its own session: the group is the worker and what it started
-
 
 @contextmanager
 def vllm_process(
-    python: Path, model: Path, log: Path, *, max_model_len: int, max_loras: int = 0, env: Mapping[str, str]
+    python: Path,
+    model: Path,
+    log: Path,
+    *,
+    max_model_len: int,
+    dtype: str = "float32",
+    max_loras: int = 0,
+    max_lora_rank: int = 16,
+    env: Mapping[str, str],
 ) -> Iterator[VllmProcess]:
-    """Start a worker and end it at the end; `env` is added to the environment. Raises as `wait_ready`."""
+    """Start a worker and end it at the end; `env` is added to the environment.
+
+    Raises:
+        RuntimeError: as `wait_ready`, or vLLM's environment is not installed.
+    """
+    if not python.exists():
+        raise RuntimeError(NOT_INSTALLED)
     reading, writing = os.pipe()
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with log.open("w") as output, os.fdopen(reading, encoding="utf-8") as replies:
-        process = subprocess.Popen(
-            [
-                str(python),
-                str(WORKER),
-                "--model",
-                str(model),
-                "--reply",
-                str(writing),
-                "--max-model-len",
-                str(max_model_len),
-            ]
-            + (["--max-loras", str(max_loras)] if max_loras else []),
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            text=True,
-            pass_fds=[writing],
-            start_new_session=True,
-            env={**clean, **env},
-        )
+    command = [str(python), str(WORKER), "--model", str(model), "--dtype", dtype, "--reply", str(writing)]
+    command += ["--max-model-len", str(max_model_len)]
+    command += ["--max-loras", str(max_loras), "--max-lora-rank", str(max_lora_rank)] if max_loras else []
+    with (
+        log.open("w") as output,
+        os.fdopen(reading, encoding="utf-8") as replies,
+        stopped_process(command, output, env=env, pass_fds=[writing]) as process,
+    ):
         os.close(writing)
         worker = VllmProcess(process, replies, log)
-        try:
-            worker.wait_ready()
-            yield worker
-        finally:
-            worker.close()
+        worker.wait_ready()
+        yield worker
+
+
+NOT_INSTALLED = "vLLM is not installed: run make bench-vllm"
+
+
+def vllm_environment(*, every_core: bool) -> dict[str, str]:
+    """Return what vLLM's documentation asks for on CPU; by itself it would keep one of two cores for its front end."""
+    cores = sorted(os.sched_getaffinity(0))
+    env = {
+        "VLLM_CPU_KVCACHE_SPACE": str(CACHE_GIB),
+        **({"VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}-{cores[-1]}"} if every_core else {}),
+        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",  # it keeps a step in flight, and may stand still for minutes
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    openmp = VENV / "lib/libiomp5.so"
+    return env | ({"LD_PRELOAD": str(openmp)} if openmp.exists() else {})
+
+
+def vllm_version() -> str | None:
+    """Return the version installed in vLLM's environment; None if there is none."""
+    found = next(VENV.glob("lib/python*/site-packages/vllm_cpu-*.dist-info"), None)
+    return None if found is None else found.name.removeprefix("vllm_cpu-").removesuffix(".dist-info")

@@ -1,7 +1,8 @@
 """vLLM's end of the comparison: runs in vLLM's own environment, so it imports nothing of this repository.
 
-Reads one JSON object a line from standard input, `{"prompts": [[ids]], "max_tokens": n, "loras": [folder or null]}`,
-and answers each with a line on the file descriptor it was given, `{"seconds": s, "tokens": [counts]}`; `{}` once ready.
+Reads one JSON object a line from standard input, `{"prompts": [[ids]], "max_tokens": n, "loras": [folder or null],
+"sampling": {fields of SamplingParams}}`, and answers each with a line on the file descriptor it was given,
+`{"seconds": s, "tokens": [counts]}`; `{}` once ready.
 """
 
 import argparse
@@ -16,17 +17,18 @@ def main() -> None:
     """Load the model, say so, and answer until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
+    parser.add_argument("--dtype", required=True)
     parser.add_argument("--reply", type=int, required=True)
     parser.add_argument("--max-model-len", type=int, required=True)
     parser.add_argument("--max-loras", type=int, default=0)
-    parser.add_argument("--max-lora-rank", type=int, default=128)
+    parser.add_argument("--max-lora-rank", type=int, default=16)
     options = parser.parse_args()
     from vllm import LLM  # type: ignore[import-not-found,unused-ignore]
 
     loras = {"enable_lora": True, "max_loras": options.max_loras, "max_lora_rank": options.max_lora_rank}
     engine = LLM(
         model=options.model,
-        dtype="float32",
+        dtype=options.dtype,
         max_model_len=options.max_model_len,
         **(loras if options.max_loras else {}),
     )
@@ -40,7 +42,8 @@ def _answer(engine: Any, order: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN4
     from vllm import SamplingParams
     from vllm.lora.request import LoRARequest  # type: ignore[import-not-found,unused-ignore]
 
-    sampling = SamplingParams(max_tokens=order["max_tokens"], temperature=0, ignore_eos=True)
+    fields = {"temperature": 0, **order["sampling"]}  # no seed: vLLM samples rows with a seed one by one
+    sampling = SamplingParams(max_tokens=order["max_tokens"], ignore_eos=True, **fields)
     prompts = [{"prompt_token_ids": prompt} for prompt in order["prompts"]]
     numbers = {folder: number for number, folder in enumerate(dict.fromkeys(order["loras"]), start=1) if folder}
     loras = [LoRARequest(folder, numbers[folder], folder) if folder else None for folder in order["loras"]]

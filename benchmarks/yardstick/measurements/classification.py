@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
+from benchmarks.yardstick.contenders.in_process import classify, run_all
 from benchmarks.yardstick.contenders.timing import seconds_of
 from benchmarks.yardstick.floors import Ceilings
 from benchmarks.yardstick.stage import Stage
@@ -16,7 +17,6 @@ from headmix_adapters.inject.backbone import backbone_of
 from headmix_server.core.messages import Classify
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
-from headmix_server.llm.session import EngineSession
 
 NAME = "classification"
 HF_BATCH = 32
@@ -37,18 +37,7 @@ class Ours:
     def run(self, number: int) -> list[float]:
         """Return texts a second."""
         texts = random_texts(self.stage, self.vocabulary, number)
-        return [len(texts) / seconds_of(lambda: self._classify(texts, number))]
-
-    def _classify(self, texts: Sequence[list[int]], number: int) -> None:
-        session = EngineSession(self.engine)
-        for index, text in enumerate(texts):
-            adapter = self.adapters[index % len(self.adapters)]
-            session.submit(
-                Classify(request_id=f"{self.name}-{number}-{index}", tenant="default", prompt=text, adapter=adapter)
-            )
-        session.drain()
-        if faults := [answer.failure for answer in session.answers.values() if not answer.probs]:
-            raise RuntimeError(f"a text got no scores: {faults[0]}")
+        return [len(texts) / run_all(self.engine, classify_each(texts, self.adapters))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +91,14 @@ def _contenders(stage: Stage, kind: str, model: nn.Module, engine: Engine, shelf
     ]
 
 
-def random_texts(stage: Stage, vocabulary: int, number: int) -> list[list[int]]:
+def classify_each(texts: Sequence[list[int]], adapters: Sequence[AdapterRef]) -> list[Classify]:
+    """Return a request for each text; text i goes to classifier i modulo their number."""
+    return [classify(text, adapters[index % len(adapters)]) for index, text in enumerate(texts)]
+
+
+def random_texts(stage: Stage, vocabulary: int, number: int, count: int | None = None) -> list[list[int]]:
     """Return a round's texts: token ids, lengths drawn evenly."""
     chance = random.Random(number)
-    lengths = [chance.randint(SHORTEST, stage.sizes.longest_text) for _ in range(stage.sizes.texts)]
+    wanted = stage.sizes.texts if count is None else count
+    lengths = [chance.randint(SHORTEST, stage.sizes.longest_text) for _ in range(wanted)]
     return [[chance.randrange(20, vocabulary) for _ in range(length)] for length in lengths]

@@ -1,15 +1,15 @@
-"""What an int8 base loses: perplexity on a real text, next to float32's."""
+"""What a base in bfloat16 or int8 loses: perplexity on a real text, next to float32's."""
 
 from dataclasses import dataclass
 
 from benchmarks.perplexity import perplexity, read_chunks
 from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
 from benchmarks.yardstick.floors import Ceilings
-from benchmarks.yardstick.stage import Stage
+from benchmarks.yardstick.stage import BFLOAT16, INT8, Stage
 from headmix_server.engine.loop import Engine
 
 NAME = "perplexity"
-OURS, OURS_INT8 = "headmix", "headmix int8"
+OURS, OURS_BFLOAT16, OURS_INT8 = "headmix", "headmix bfloat16", "headmix int8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,13 @@ class Scoring:
 
 
 def measure(stage: Stage, _: Ceilings) -> Measured:
-    """Score the text with both."""
+    """Score the text with all three."""
     sizes = stage.sizes
     chunks = [chunk[: sizes.chunk_tokens] for chunk in read_chunks(stage.generator, sizes.chunks)]
     contenders: list[Contender] = [
         Scoring(OURS, stage.engine(), chunks),
-        Scoring(OURS_INT8, stage.int8_engine(), chunks),
+        Scoring(OURS_BFLOAT16, stage.engine_of(BFLOAT16), chunks),
+        Scoring(OURS_INT8, stage.engine_of(INT8), chunks),
     ]
     series = interleave(contenders, 1, stage.say)
     tokens = sum(map(len, chunks))

@@ -8,12 +8,13 @@ from benchmarks.yardstick.contenders.in_process import run_all, spread_over
 from benchmarks.yardstick.contenders.rivals import generate_static
 from benchmarks.yardstick.contenders.timing import seconds_of
 from benchmarks.yardstick.floors import Ceilings, count_weights, generation_floor
-from benchmarks.yardstick.stage import Stage
+from benchmarks.yardstick.stage import BFLOAT16, FLOAT32, INT8, Stage
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
 
 NAME = "prefill"
-HF, OURS, OURS_ADAPTED, OURS_INT8 = "transformers", "headmix", "headmix, an adapter each", "headmix int8"
+HF, OURS, OURS_ADAPTED = "transformers", "headmix", "headmix, an adapter each"
+OURS_BFLOAT16, OURS_INT8 = "headmix bfloat16", "headmix int8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def measure(stage: Stage, ceilings: Ceilings) -> Measured:
         Prefill(HF, True, stage, lambda prompts: seconds_of(lambda: generate_static(stage.model, prompts, 1))),
         ours(OURS, plain, []),
         ours(OURS_ADAPTED, plain, adapters),
-        ours(OURS_INT8, stage.int8_engine(), []),
+        ours(OURS_BFLOAT16, stage.engine_of(BFLOAT16), []),
+        ours(OURS_INT8, stage.engine_of(INT8), []),
     ]
     series = interleave(contenders, stage.sizes.rounds, stage.say)
     what = f"prompt tokens a second, {stage.sizes.prefill_requests} prompts of {stage.sizes.prefill_prompt} tokens"
@@ -55,7 +57,7 @@ def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
     sizes, weights = stage.sizes, count_weights(stage.generator.folder)
     adapter_weights = stage.shelf.weights_of(stage.shelf.preset(1)[0])
 
-    def rate(adapters: int = 0, *, int8: bool = False) -> float:
+    def rate(adapters: int = 0, form: str = FLOAT32) -> float:
         seconds = generation_floor(
             ceilings,
             weights,
@@ -64,9 +66,9 @@ def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
             output=1,
             adapters=adapters,
             adapter_weights=adapter_weights,
-            int8=int8,
+            form=form,
         )
         return sizes.prefill_requests * sizes.prefill_prompt / seconds
 
-    adapted = rate(sizes.prefill_requests)
-    return {HF: rate(), OURS: rate(), OURS_ADAPTED: adapted, OURS_INT8: rate(int8=True)}
+    plain = {HF: rate(), OURS: rate(), OURS_ADAPTED: rate(sizes.prefill_requests)}
+    return plain | {OURS_BFLOAT16: rate(form=BFLOAT16), OURS_INT8: rate(form=INT8)}

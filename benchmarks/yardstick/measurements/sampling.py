@@ -1,6 +1,6 @@
 """Sampling beyond greedy: workload W sampled, and with penalties and log-probabilities, next to greedy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -8,7 +8,7 @@ from benchmarks.yardstick.contenders.contender import Contender, Measured, inter
 from benchmarks.yardstick.contenders.in_process import run_all, spread_over
 from benchmarks.yardstick.floors import Ceilings
 from benchmarks.yardstick.measurements.throughput import Generator
-from benchmarks.yardstick.stage import Stage
+from benchmarks.yardstick.stage import FLOAT32, FORMS, NAMES, Stage
 from headmix_server.core.messages import Generate
 from headmix_server.engine.loop import Engine
 
@@ -22,30 +22,31 @@ KINDS: Mapping[str, Mapping[str, float]] = {
 }
 
 
-def ours(kind: str, *, int8: bool = False) -> str:
+def ours(kind: str, form: str = FLOAT32) -> str:
     """Return headmix's name with requests of a kind."""
-    return f"headmix{' int8' if int8 else ''}, {kind}"
+    return f"{NAMES[form]}, {kind}"
 
 
 def measure(stage: Stage, _: Ceilings) -> Measured:
-    """Run every kind on both engines in turn, without adapters."""
-    engines = {False: stage.engine(), True: stage.int8_engine()}
+    """Run every kind on all engines in turn, without adapters."""
     contenders: list[Contender] = [
-        _contender(stage, engine, kind, int8=int8) for int8, engine in engines.items() for kind in KINDS
+        _contender(stage, ours(kind, form), stage.engine_of(form), kind) for form in FORMS for kind in KINDS
     ]
     series = interleave(contenders, stage.sizes.rounds, stage.say)
     what = "output tokens a second of workload W by what its requests ask for"
     return Measured(name=NAME, what=what, unit="tok/s", series=series)
 
 
-def _contender(stage: Stage, engine: Engine, kind: str, *, int8: bool) -> Contender:
+def asking(requests: Sequence[Generate], kind: str) -> list[Generate]:
+    """Return the requests as ones of a kind, each with a seed of its own."""
+    return [
+        msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, seed=seed, **KINDS[kind]))
+        for seed, request in enumerate(requests)
+    ]
+
+
+def _contender(stage: Stage, name: str, engine: Engine, kind: str) -> Contender:
     def generate(prompts: list[list[int]]) -> float:
-        requests = spread_over(prompts, [], stage.sizes.output)
-        return run_all(engine, [_asking(request, KINDS[kind], seed) for seed, request in enumerate(requests)])
+        return run_all(engine, asking(spread_over(prompts, [], stage.sizes.output), kind))
 
-    return Generator(ours(kind, int8=int8), False, stage, generate)
-
-
-def _asking(request: Generate, kind: Mapping[str, float], seed: int) -> Generate:
-    sampling = msgspec.structs.replace(request.sampling, seed=seed, **kind)
-    return msgspec.structs.replace(request, sampling=sampling)
+    return Generator(name, False, stage, generate)

@@ -9,40 +9,40 @@ from benchmarks.yardstick.contenders.contender import Contender, Measured, inter
 from benchmarks.yardstick.contenders.in_process import run_open, spread_over
 from benchmarks.yardstick.contenders.rivals import Ticker, generate_static
 from benchmarks.yardstick.floors import Ceilings, count_weights, generation_floor
-from benchmarks.yardstick.stage import Stage
+from benchmarks.yardstick.stage import BFLOAT16, FLOAT32, INT8, NAMES, Stage
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
 
 NAME = "batch 1"
-HF, OURS, OURS_ADAPTED, OURS_INT8 = "transformers", "headmix", "headmix, 1 adapter", "headmix int8"
+HF, OURS, OURS_ADAPTED = "transformers", "headmix", "headmix, 1 adapter"
+OURS_BFLOAT16, OURS_INT8 = NAMES[BFLOAT16], NAMES[INT8]
 OURS_UNPACKED = "headmix, weights unpacked to float32"
 
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """A contender with one request; `times` takes its prompt and returns when each token came, in seconds."""
+    """A contender with one request; `gaps` takes its prompt and returns the milliseconds between tokens."""
 
     name: str
     rival: bool
     stage: Stage
-    times: Callable[[list[int]], Sequence[float]]
+    gaps: Callable[[list[int]], list[float]]
 
     def run(self, number: int) -> list[float]:
         """Return the milliseconds between tokens."""
-        prompt = self.stage.prompts(self.name, number, count=1)[0]
-        return [1000 * (later - earlier) for earlier, later in itertools.pairwise(self.times(prompt))]
+        return self.gaps(self.stage.prompts(self.name, number, count=1)[0])
 
 
 def measure(stage: Stage, ceilings: Ceilings) -> Measured:
-    """Run transformers and ours, with weights as stored, in float32 and in int8, in turn."""
-    adapters = stage.shelf.preset(1)
-    plain, unpacked, int8 = stage.engine(), stage.engine(weights="float32"), stage.int8_engine()
+    """Run transformers and ours, with weights as stored, unpacked to float32, in bfloat16 and in int8, in turn."""
+    plain = stage.engine()
     contenders: list[Contender] = [
-        Single(HF, True, stage, lambda prompt: _ticks(stage, prompt)),
-        Single(OURS, False, stage, lambda prompt: _our_ticks(stage, plain, prompt, [])),
-        Single(OURS_ADAPTED, False, stage, lambda prompt: _our_ticks(stage, plain, prompt, adapters)),
-        Single(OURS_UNPACKED, False, stage, lambda prompt: _our_ticks(stage, unpacked, prompt, [])),
-        Single(OURS_INT8, False, stage, lambda prompt: _our_ticks(stage, int8, prompt, [])),
+        Single(HF, True, stage, lambda prompt: _transformers(stage, prompt)),
+        ours(stage, OURS, plain),
+        ours(stage, OURS_ADAPTED, plain, stage.shelf.preset(1)),
+        ours(stage, OURS_UNPACKED, stage.engine(weights="float32")),
+        ours(stage, OURS_BFLOAT16, stage.engine_of(BFLOAT16)),
+        ours(stage, OURS_INT8, stage.engine_of(INT8)),
     ]
     series = interleave(contenders, stage.sizes.rounds, stage.say)
     return Measured(
@@ -54,14 +54,23 @@ def measure(stage: Stage, ceilings: Ceilings) -> Measured:
     )
 
 
-def _ticks(stage: Stage, prompt: list[int]) -> list[float]:
+def ours(stage: Stage, name: str, engine: Engine, adapters: Sequence[AdapterRef] = ()) -> Single:
+    """Return the contender that an engine is."""
+
+    def gaps(prompt: list[int]) -> list[float]:
+        return _gaps(run_open(engine, spread_over([prompt], adapters, stage.sizes.output), [0.0])[0].tokens)
+
+    return Single(name, False, stage, gaps)
+
+
+def _transformers(stage: Stage, prompt: list[int]) -> list[float]:
     ticker = Ticker(time.perf_counter)
     generate_static(stage.model, [prompt], stage.sizes.output, streamer=ticker)
-    return ticker.times
+    return _gaps(ticker.times)
 
 
-def _our_ticks(stage: Stage, engine: Engine, prompt: list[int], adapters: list[AdapterRef]) -> list[float]:
-    return run_open(engine, spread_over([prompt], adapters, stage.sizes.output), [0.0])[0].tokens
+def _gaps(times: Sequence[float]) -> list[float]:
+    return [1000 * (later - earlier) for earlier, later in itertools.pairwise(times)]
 
 
 def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
@@ -70,7 +79,7 @@ def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
     stored = 4 if gguf is None else gguf.stat().st_size / (weights.layers + weights.head)
     adapter_weights = stage.shelf.weights_of(stage.shelf.preset(1)[0])
 
-    def step(adapters: int = 0, *, int8: bool = False, weight_bytes: float = 4) -> float:
+    def step(adapters: int = 0, form: str = FLOAT32, weight_bytes: float | None = None) -> float:
         both = [
             generation_floor(
                 ceilings,
@@ -80,12 +89,17 @@ def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
                 output=tokens,
                 adapters=adapters,
                 adapter_weights=adapter_weights,
-                int8=int8,
+                form=form,
                 weight_bytes=weight_bytes,
             )
             for tokens in (1, 2)
         ]
         return 1000 * (both[1] - both[0])
 
-    ours, adapted = step(weight_bytes=stored), step(1, weight_bytes=stored)
-    return {HF: step(), OURS: ours, OURS_ADAPTED: adapted, OURS_UNPACKED: step(), OURS_INT8: step(int8=True)}
+    as_stored = {OURS: step(weight_bytes=stored), OURS_ADAPTED: step(1, weight_bytes=stored)}
+    return as_stored | {
+        HF: step(),
+        OURS_UNPACKED: step(),
+        OURS_BFLOAT16: step(form=BFLOAT16),
+        OURS_INT8: step(form=INT8),
+    }

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave
 from benchmarks.yardstick.contenders.in_process import run_all, spread_over
-from benchmarks.yardstick.contenders.over_http import completion_body, serve, stream_all
+from benchmarks.yardstick.contenders.over_http import requester, serve
 from benchmarks.yardstick.contenders.rivals import generate_continuous, generate_static, load_peft
 from benchmarks.yardstick.contenders.timing import seconds_of
 from benchmarks.yardstick.floors import Ceilings, count_weights, generation_floor
-from benchmarks.yardstick.stage import Stage, load_transformers
-from harness.server.running_server import RunningServer
+from benchmarks.yardstick.stage import BFLOAT16, FLOAT32, INT8, NAMES, Stage, load_transformers
 from headmix_server.core.types import AdapterRef
 from headmix_server.engine.loop import Engine
 
@@ -19,9 +18,9 @@ NAME = "throughput"
 HF, CONTINUOUS = "transformers, static batch", "transformers, continuous batching"
 
 
-def ours(count: int, *, int8: bool = False) -> str:
+def ours(count: int, form: str = FLOAT32) -> str:
     """Return headmix's name with a number of distinct adapters."""
-    return f"headmix{' int8' if int8 else ''}, {count} adapters"
+    return f"{NAMES[form]}, {count} adapters"
 
 
 def over_http(count: int) -> str:
@@ -83,8 +82,7 @@ def _rivals(stage: Stage) -> list[Contender]:
 
 
 def _ours(stage: Stage) -> list[Contender]:
-    sizes = stage.sizes
-    plain, int8 = stage.engine(), stage.int8_engine()
+    sizes, plain = stage.sizes, stage.engine()
 
     def contender(engine: Engine, name: str, adapters: list[AdapterRef]) -> Generator:
         return Generator(
@@ -94,8 +92,11 @@ def _ours(stage: Stage) -> list[Contender]:
     return [
         *(contender(plain, ours(count), stage.shelf.preset(count)) for count in sizes.distinct),
         contender(plain, mixed_ranks(sizes.many), stage.shelf.mixed(sizes.many)),
-        contender(int8, ours(0, int8=True), []),
-        contender(int8, ours(sizes.many, int8=True), stage.shelf.preset(sizes.many)),
+        *(
+            contender(stage.engine_of(form), ours(count, form), stage.shelf.preset(count))
+            for form in (BFLOAT16, INT8)
+            for count in (0, sizes.many)
+        ),
     ]
 
 
@@ -106,25 +107,12 @@ def mixed_ranks(count: int) -> str:
 
 def _ours_over_http(stage: Stage, stack: ExitStack) -> list[Contender]:
     sizes, folder = stage.sizes, stage.folder / "served"
-    names = stage.shelf.copy_preset(sizes.many, folder / "adapters")
-    server = stack.enter_context(serve(folder, stage.generator_name, folder / "adapters", sizes.settings))
+    names = stage.shelf.copy(stage.shelf.preset(sizes.many), folder / "adapters")
+    server = stack.enter_context(serve(folder, stage.generator_name, folder / "adapters", stage.served(FLOAT32)))
     return [
-        Generator(over_http(0), False, stage, _requester(stage, server, [stage.generator.name])),
-        Generator(over_http(sizes.many), False, stage, _requester(stage, server, names)),
+        Generator(over_http(0), False, stage, requester(server, [stage.generator.name], sizes.output)),
+        Generator(over_http(sizes.many), False, stage, requester(server, names, sizes.output)),
     ]
-
-
-def _requester(stage: Stage, server: RunningServer, models: list[str]) -> Callable[[list[list[int]]], float]:
-    wanted = stage.sizes.output
-
-    def request(prompts: list[list[int]]) -> float:
-        bodies = [completion_body(models[index % len(models)], prompt, wanted) for index, prompt in enumerate(prompts)]
-        seconds, replies = stream_all(server.base_url, server.key, bodies)
-        if any(reply.completion_tokens != wanted for reply in replies):
-            raise RuntimeError("a stream did not get its tokens")
-        return seconds
-
-    return request
 
 
 def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
@@ -133,7 +121,7 @@ def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
     weights = count_weights(stage.generator.folder)
     adapter_weights = stage.shelf.weights_of(stage.shelf.preset(1)[0])
 
-    def rate(count: int, *, int8: bool = False) -> float:
+    def rate(count: int, form: str = FLOAT32) -> float:
         seconds = generation_floor(
             ceilings,
             weights,
@@ -142,11 +130,11 @@ def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
             output=sizes.output,
             adapters=count,
             adapter_weights=adapter_weights,
-            int8=int8,
+            form=form,
         )
         return sizes.requests * sizes.output / seconds
 
     floors = {ours(count): rate(count) for count in sizes.distinct}
-    floors |= {ours(count, int8=True): rate(count, int8=True) for count in (0, sizes.many)}
+    floors |= {ours(count, form): rate(count, form) for form in (BFLOAT16, INT8) for count in (0, sizes.many)}
     floors |= {over_http(count): rate(count) for count in (0, sizes.many)}
     return floors | {HF: rate(0), CONTINUOUS: rate(0), peft(sizes.many): rate(sizes.many)}

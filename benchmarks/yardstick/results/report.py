@@ -1,27 +1,51 @@
-"""What one run leaves behind: every value of every round, the machine, and one line of a results file."""
+"""What runs leave behind: every value of every round and the machine, one line of a results file for each run."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from benchmarks.yardstick.contenders.contender import Measured
+from benchmarks.yardstick.contenders.contender import Measured, Series
 from benchmarks.yardstick.floors import Ceilings
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `kind` is `vllm` for the run next to vLLM, which has its own environment."""
+    """One run, of everything or of a part."""
 
-    kind: Literal["bench", "vllm"]
     command: str
     seconds: float
     machine: dict[str, str | int]
     ceilings: Ceilings
     measured: list[Measured]
 
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Runs, oldest first. What is shown of a measurement is the newest run that has it."""
+
+    reports: Sequence[Report]
+
     def find(self, name: str) -> Measured | None:
-        """Return a measurement of this run where it was made."""
-        return next((measured for measured in self.measured if measured.name == name), None)
+        """Return a measurement where it was made."""
+        report = self.report_of(name)
+        return None if report is None else next(measured for measured in report.measured if measured.name == name)
+
+    def series(self, name: str, contender: str) -> Series | None:
+        """Return what a contender measured where it ran."""
+        measured = self.find(name)
+        return None if measured is None else measured.find(contender)
+
+    def report_of(self, name: str) -> Report | None:
+        """Return the run that a measurement is shown from."""
+        return next(
+            (r for r in reversed(self.reports) if any(measured.name == name for measured in r.measured)),
+            None,
+        )
+
+    def names(self) -> list[str]:
+        """Return the names of everything measured, in the order of its first run."""
+        return list(dict.fromkeys(measured.name for report in self.reports for measured in report.measured))
 
 
 def read_reports(path: Path) -> list[Report]:
@@ -32,16 +56,15 @@ def read_reports(path: Path) -> list[Report]:
     return [decoder.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
 
 
-def append_report(path: Path, report: Report) -> None:
-    """Add a run to a results file; its values keep five digits."""
-    rounded = msgspec.structs.replace(report, measured=[_rounded(measured) for measured in report.measured])
-    with path.open("ab") as file:
-        file.write(msgspec.json.encode(rounded) + b"\n")
-
-
-def latest(reports: list[Report], kind: str) -> Report | None:
-    """Return the last run of a kind."""
-    return next((report for report in reversed(reports) if report.kind == kind), None)
+def write_reports(path: Path, reports: Sequence[Report]) -> None:
+    """Write a results file whole, or leave the one there is; values keep five digits."""
+    lines = [
+        msgspec.json.encode(msgspec.structs.replace(report, measured=[_rounded(m) for m in report.measured]))
+        for report in reports
+    ]
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_bytes(b"".join(line + b"\n" for line in lines))
+    unfinished.replace(path)
 
 
 def _rounded(measured: Measured) -> Measured:

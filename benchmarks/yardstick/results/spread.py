@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmarks.yardstick.contenders.contender import Series
+from benchmarks.yardstick.contenders.contender import Measured, Series
 from harness.percentile import percentile
 
 
@@ -26,3 +26,12 @@ def tail_ratio(over: Series | None, under: Series | None, percent: float) -> flo
     if over is None or under is None:
         return None
     return percentile(over.values, percent) / percentile(under.values, percent)
+
+
+def floor_share(measured: Measured | None, name: str) -> float | None:
+    """Return how much of what the machine allows a contender reaches; None where it did not run or has no floor."""
+    series = None if measured is None else measured.find(name)
+    if measured is None or series is None or name not in measured.floors:
+        return None
+    reached, floor = median_of(series), measured.floors[name]
+    return floor / reached if measured.unit == "ms" else reached / floor

@@ -1,6 +1,7 @@
 """Every adapter of the benchmarks is a sound artifact of its own."""
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,21 @@ def test_mixed_adapters_have_different_ranks_and_classifiers_different_numbers_o
     assert all(one != other for one, other in itertools.pairwise(sites))
     heads = [open_artifact(Path(ref.path)).config.classifier for ref in shelf.classifiers(3)]
     assert [len(head.labels) for head in heads if head is not None] == [2, 3, 4]
+
+
+def test_a_copied_classifier_is_sound_and_has_the_labels_of_its_original(base: ResolvedBase, tmp_path: Path) -> None:
+    refs = Shelf(base, tmp_path / "shelf").classifiers(COPIED + 2)
+    assert len({ref.digest for ref in refs}) == COPIED + 2
+    verify_artifact(Path(refs[-1].path), base=base.shape)
+    copy, original = (open_artifact(Path(ref.path)).config.classifier for ref in (refs[-1], refs[1]))
+    assert copy == original
+
+
+def test_a_lora_is_of_rank_16_on_attention_without_a_bias_for_every_server(base: ResolvedBase, tmp_path: Path) -> None:
+    shelf = Shelf(base, tmp_path / "shelf")
+    one, other = shelf.loras(2)
+    assert one.digest != other.digest
+    config = json.loads((shelf.as_lora(one) / "adapter_config.json").read_text())
+    assert config["r"] == 16
+    assert {name.split(".")[-1] for name in config["target_modules"]} == {"k_proj", "o_proj", "q_proj", "v_proj"}
+    assert not config.get("lora_bias", False)

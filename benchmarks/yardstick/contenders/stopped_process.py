@@ -1,0 +1,82 @@
+"""A contender's processes, stopped (SIGSTOP) except while they are asked something, and ended with this process."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO
+
+PATIENCE_SECONDS = 30
+
+
+class StoppedProcess:
+    """A process and everything it starts. They run inside `awake` only, so that they take nothing from others."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has exited."""
+        return self.process.poll() is not None
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        self._signal(signal.SIGSTOP)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let them run."""
+        self._signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def close(self) -> None:
+        """End the process and everything it started."""
+        self._signal(signal.SIGCONT)
+        self._signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(PATIENCE_SECONDS)
+        self._signal(signal.SIGKILL)
+        self.process.wait(PATIENCE_SECONDS)
+        if self.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)  # its own session: the group is the process and what it started
+
+
+@contextmanager
+def stopped_process(
+    command: Sequence[str], output: IO[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = ()
+) -> Iterator[StoppedProcess]:
+    """Start a command, awake, and end it at the end; `env` is added to the environment, which loses PYTHONPATH.
+
+    The kernel kills it if this process dies first, even while it is stopped.
+    """
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = subprocess.Popen(
+        [*_killed_with_parent(), *command],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        text=True,
+        pass_fds=pass_fds,
+        start_new_session=True,
+        env={**clean, **env},
+    )
+    started = StoppedProcess(process)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def _killed_with_parent() -> list[str]:
+    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
