@@ -1,4 +1,4 @@
-"""Every script in examples/ runs as it stands and prints what it promises, on the real bases."""
+"""Every script in examples/ runs as it is and prints what it promises, on the real bases."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ PRINTED = {
     "upload_and_canary.py": ("versions 1 and 2", "promoted: now version 2", "rolled back: now version 1"),
 }
 ALONE = {"train_and_serve.py": ["2"], "in_process.py": []}
-"""Scripts that need no server, with arguments that make them short."""
+"""Scripts that need no server, with arguments that make them quick."""
 
 
 def run(script: str, *arguments: str, **env: str) -> str:

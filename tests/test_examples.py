@@ -1,4 +1,4 @@
-"""The example adapters in the repository are what their recipes say, and show prompts that newcomers can paste."""
+"""The example adapters in the repository match their recipes, and have prompts that new users can paste."""
 
 from pathlib import Path
 

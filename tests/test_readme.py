@@ -1,4 +1,4 @@
-"""The front page tells the truth: its commands, targets, links and snippet."""
+"""The README is correct: its commands, targets, links and snippet."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""`inspect` and `verify` say what is in a file and what is wrong with it, and their exit status says whether."""
+"""`inspect` and `verify` print what is in a file and what is wrong with it; the exit status says if it is valid."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def artifact(tmp_path: Path) -> Path:
 
 
 def made_by(path: Path, creator: str) -> None:
-    """Write who made an artifact into its header, as headmix never does if it holds control characters."""
+    """Set `created_by` in an artifact's header, even with control characters, which headmix never writes."""
 
     def edit(header: dict[str, Any]) -> None:
         config = json.loads(header["__metadata__"]["headmix"])

@@ -1,4 +1,4 @@
-"""A config is frozen, closed, and its JSON text is one and the same for the same config."""
+"""A config is immutable, refuses unknown fields, and always has the same JSON text."""
 
 import json
 import re
@@ -82,7 +82,7 @@ def test_what_only_mlp_adapters_need_is_absent_from_the_text_of_others() -> None
 
 
 def test_a_padding_token_is_in_the_text_of_heads_that_have_one_alone() -> None:
-    """The text of every other head is what it was before there was the field, and so is its artifact's digest."""
+    """Every other head's text, and so its artifact's digest, is the same as before the field existed."""
     assert json.loads(encode_config(CONFIG))["classifier"].keys() == {"pooling", "kind", "labels", "problem"}
     padded = adapter_config(tiny_base_shape(), task="classification", classifier=classifier_config(pad_token=3))
     assert json.loads(encode_config(padded))["classifier"]["pad_token"] == 3
@@ -125,8 +125,8 @@ def test_threads_may_decode_their_first_config_at_the_same_moment() -> None:
 
 
 @pytest.mark.drift
-def test_no_type_of_ours_is_decoded_for_the_first_time_while_threads_run() -> None:
-    """msgspec prepares a type at its first decode, and crashes where another thread decodes it meanwhile."""
+def test_none_of_our_types_is_decoded_for_the_first_time_while_threads_run() -> None:
+    """msgspec prepares a type at its first decode, and crashes if another thread decodes it at the same time."""
     late = re.compile(r"\b(?:json|msgpack|toml|yaml)\.decode\([^\n]*type=[^\n]*\b(?!None\b)[A-Z]")
     sources = [path for root in ("adapters", "server", "client") for path in (ROOT / root).rglob("*.py")]
     assert [str(path) for path in sources if late.search(path.read_text())] == []

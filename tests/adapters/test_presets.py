@@ -1,4 +1,4 @@
-"""The presets are the authors' shapes, to the parameter."""
+"""The presets have exactly the authors' shapes and parameter counts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The reference is DESIGN's formulas: against loops written straight from them, and against the dense LoRA form."""
+"""The reference matches DESIGN's formulas: checked against loops written from them, and against the dense LoRA form."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from headmix_adapters import reference
 from headmix_adapters.config import HeadBase, HeadPart, Problem, SharedPart, SiteConfig, Sites
 from headmix_adapters.sites import TermConfig, iter_terms, symbol_sizes, term_shapes
 
-# Grouped-query attention, and a head size that is not hidden size / heads.
+# Grouped-query attention, and a head size other than hidden size / heads.
 BASE = tiny_base_shape(hidden_size=20, num_heads=6, num_kv_heads=2, head_dim=4, intermediate_size=14)
 D, H, G, P, INNER, R = 20, 6, 2, 4, 14, 3
 HEAD_TERMS: list[tuple[str, HeadBase]] = [("q", "x"), ("v", "k"), ("v", "x"), ("o", "a")]

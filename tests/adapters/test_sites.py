@@ -1,4 +1,4 @@
-"""The table of shapes is DESIGN's, row by row."""
+"""The table of shapes matches DESIGN's, row by row."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""Fixtures of the client's tests."""
+"""Fixtures for the client's tests."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.client.fake_server import FakeServer
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's own server out of the tests."""
+    """Keep the developer's own server settings out of the tests."""
     for name in (BASE_URL_VARIABLE, API_KEY_VARIABLE, "HEADMIX_MODEL"):
         monkeypatch.delenv(name, raising=False)
 
@@ -25,14 +25,14 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def client(server: FakeServer) -> Iterator[Client]:
-    """A client of that server."""
+    """A client for that server."""
     with Client(server.url, "hm_key") as client:
         yield client
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Retries wait in no time; the list receives how long they would have waited."""
+    """Retries do not wait; the list receives how long they would have waited."""
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""A small real HTTP server that answers as scripted and remembers what it was asked."""
+"""A small real HTTP server with scripted replies that remembers its requests."""
 
 import json
 import sys
@@ -12,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Reply:
-    """One scripted answer; a body of several blocks is sent chunked.
+    """One scripted reply; a body of several blocks is sent chunked.
 
-    `hold` is awaited before each block after the first, `silent` instead of answering. `drop` closes the connection
-    without an answer, `cut` before the body's end.
+    `hold` is awaited before each block after the first, `silent` instead of replying. `drop` closes the connection
+    without a reply, `cut` before the body's end.
     """
 
     status: int = 200
@@ -28,19 +28,19 @@ class Reply:
 
     @classmethod
     def of(cls, value: object, status: int = 200, **headers: str) -> "Reply":
-        """A JSON answer; underscores in header names become dashes."""
+        """Return a JSON reply; underscores in header names become dashes."""
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         return cls(status, json.dumps(value).encode(), {"content-type": "application/json", **named})
 
     @classmethod
     def error(cls, status: int, code: str, message: str = "no", **headers: str) -> "Reply":
-        """An error in the server's shape."""
+        """Return an error in the server's format."""
         body = {"error": {"message": message, "type": "some_error", "param": None, "code": code}}
         return cls.of(body, status, **headers)
 
     @classmethod
     def stream(cls, *events: object, done: bool = True, **headers: str) -> "Reply":
-        """A server-sent event stream of JSON objects."""
+        """Return a server-sent event stream of JSON objects."""
         blocks = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         end = [b"data: [DONE]\n\n"] if done else []
@@ -70,9 +70,9 @@ class _Server(ThreadingHTTPServer):
         self.owner = owner
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Stay quiet about clients that went away; they do so on purpose here."""
+        """Ignore clients that disconnect; here they do so on purpose."""
         if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type] # passed on as it came
+            super().handle_error(request, client_address)  # type: ignore[arg-type] # passed on unchanged
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -131,7 +131,7 @@ class FakeServer:
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
     def script(self, method: str, path: str, *replies: Reply) -> None:
-        """Set the answers to a method and path (query included)."""
+        """Set the replies to a method and path (including the query)."""
         self._replies[f"{method} {path}"] = list(replies)
 
     @property
@@ -140,7 +140,7 @@ class FakeServer:
         return self.received[-1]
 
     def reply(self, received: Received) -> Reply:
-        """The next scripted reply."""
+        """Return the next scripted reply."""
         self.received.append(received)
         replies = self._replies.get(f"{received.method} {received.path}", [])
         if not replies:
@@ -149,7 +149,7 @@ class FakeServer:
 
     @contextmanager
     def running(self) -> Iterator["FakeServer"]:
-        """Serve for the length of the block."""
+        """Serve for the duration of the block."""
         thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""The asyncio client reaches the server as the blocking one does."""
+"""The asyncio client reaches the server just as the blocking one does."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What each operation sends and returns. Both clients are made of the same operations, so one is asked here."""
+"""What each operation sends and returns. Both clients are made from the same operations, so testing one is enough."""
 
 import hashlib
 import inspect
@@ -193,7 +193,7 @@ def test_adapters_are_shared_pinned_and_tried_out(server: FakeServer, client: Cl
 
 
 @pytest.mark.parametrize(("tenants", "everyone"), [(None, False), (["acme"], True)])
-def test_sharing_with_nobody_said_or_with_both_is_told_before_anything_is_sent(
+def test_sharing_with_neither_or_both_is_refused_before_anything_is_sent(
     server: FakeServer, client: Client, tenants: list[str] | None, everyone: bool
 ) -> None:
     with pytest.raises(InvalidArgumentError):
@@ -238,7 +238,7 @@ def test_download_gives_the_bytes_the_server_named(server: FakeServer, client: C
     assert list(tmp_path.iterdir()) == [saved]
 
 
-def test_saving_what_is_not_there_leaves_no_file(server: FakeServer, client: Client, tmp_path: Path) -> None:
+def test_saving_a_missing_adapter_leaves_no_file(server: FakeServer, client: Client, tmp_path: Path) -> None:
     server.script("GET", "/v1/adapters/gone/file", Reply.error(404, "model_not_found"))
     with pytest.raises(NotFoundError):
         client.adapters.save("gone", tmp_path / "a")
@@ -257,7 +257,7 @@ def test_health_and_readiness_are_answers_even_when_not_ready(server: FakeServer
 
 
 def operations(part: type) -> dict[str, tuple[str, object]]:
-    """The operations of one part of a client: name -> (kind, what builds the request)."""
+    """Return the operations of one part of a client: name -> (kind, the function that builds the request)."""
     kinds = {Call: "call", AsyncCall: "call", StreamCall: "stream", AsyncStreamCall: "stream"}
     return {
         name: (kinds[type(member)], member.build)

@@ -1,4 +1,4 @@
-"""The client's page tells the truth: its snippets run; tests/docs checks its commands."""
+"""The client's page is correct: its snippets run here; tests/docs checks its commands."""
 
 import hashlib
 from pathlib import Path
@@ -35,7 +35,7 @@ STREAM = Reply.stream(chat_chunk("Hi"))
 
 
 def script(server: FakeServer, snippet: str) -> None:
-    """Answer whatever a snippet may ask."""
+    """Script a reply to every request a snippet may send."""
     name = f"support@3 sha256:{hashlib.sha256(b'artifact').hexdigest()}"
     server.script("GET", "/v1/adapters/support/file?version=3", Reply(200, b"artifact", {"x-headmix-adapter": name}))
     server.script("GET", "/v1/adapters/support/versions?limit=1000", Reply.of(listing(ADAPTER)))

@@ -1,4 +1,4 @@
-"""The package's face: what it exports, and what importing it costs."""
+"""The package's public interface: what it exports, and what importing it loads."""
 
 import importlib.metadata
 import subprocess
@@ -11,7 +11,7 @@ HEAVY = {"torch", "transformers", "fastapi", "starlette", "uvicorn", "numpy", "r
 
 
 def imported_by(statement: str) -> set[str]:
-    """The top-level modules a fresh interpreter holds after a statement."""
+    """Return the top-level modules loaded in a fresh interpreter after a statement."""
     code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""Lists that come in pages are asked for page after page, and every page once."""
+"""Paginated lists are requested page by page, each page once."""
 
 from headmix import AsyncClient, Client
 from tests.client.fake_server import FakeServer, Reply

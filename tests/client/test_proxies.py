@@ -1,4 +1,4 @@
-"""A proxy of the environment is for servers elsewhere; one on this machine is asked directly."""
+"""The environment's proxies apply to remote servers; one on this machine is reached directly."""
 
 import socket
 
@@ -49,7 +49,7 @@ async def test_a_refused_connection_asks_whether_the_server_runs() -> None:
             await client.models.list()
 
 
-def test_a_host_that_is_not_there_is_told_as_that() -> None:
+def test_an_unreachable_host_is_reported_as_such() -> None:
     with Client("http://no-such-host.invalid", max_retries=0) as client, pytest.raises(APIConnectionError) as caught:
         client.models.list()
     assert "is the server running" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The server's answers as they look on the wire, for the client's tests."""
+"""The server's responses as sent over HTTP, for the client's tests."""
 
 DIGEST = "sha256:" + "ab" * 32
 ADAPTER_HEADER = f"tone@3 {DIGEST}"
@@ -85,7 +85,7 @@ DELETED = {"object": "adapter.deleted", "name": "tone", "deleted": True, "versio
 
 
 def listing(*items: object) -> dict[str, object]:
-    """A list as the server sends it."""
+    """Return a list as the server sends it."""
     return {"object": "list", "data": list(items)}
 
 

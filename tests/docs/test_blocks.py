@@ -1,7 +1,7 @@
-"""Every `sh` and `python` block of the documentation runs as it stands, or its marker says why it does not.
+"""Every `sh` and `python` block in the documentation runs as it is, or its marker says why not.
 
-A page is run from top to bottom by one shell, in its own folder that looks like a clone of the repository. A block
-that starts a server is answered by one that all pages share, with the flags of the Makefile.
+One shell runs a page from top to bottom, in its own folder that looks like a clone of the repository. For blocks that
+start a server, the pages share one with the Makefile's flags.
 """
 
 import itertools
@@ -27,13 +27,13 @@ ELSEWHERE = {
     ("docs/in-process.md", "python"): "tests/server/llm/test_docs.py",
     ("docs/training.md", "python"): "tests/adapters/train/test_documented_trainer.py",
 }
-"""Blocks that need something of their own around them, and the tests that run them."""
+"""Blocks that need their own setup, and the tests that run them."""
 
 SERVERS = {"make serve": ".headmix", "make serve-minilm": ".headmix-minilm"}
 """Blocks that start a server, and where it keeps its key."""
 
 FILES = {"README.md": {"my-task.safetensors": "examples/adapters/kingjames.safetensors"}}
-"""Files that a page takes for granted, and what stands in for them."""
+"""Files that a page assumes, and what replaces them."""
 
 PRINTED = {
     "README.md": ["The capital of France is Paris", "spam@1", '"word"'],
@@ -51,15 +51,15 @@ PRINTED = {
     "docs/how-to/roll-out.md": ['version="', "support@1"],
     "docs/how-to/monitor.md": ['"ready"', "headmix_adapter_resident{"],
 }
-"""What readers of a page see, in part: a page whose commands run and show something else is wrong too."""
+"""Some of the output that pages show: a page whose commands run but print something else is wrong too."""
 
 ADDRESS = "127.0.0.1:8000"
 SECONDS = 240
-"""How long a page may take: a dozen programs, some of which load torch, on a machine that may be busy."""
+"""How long a page may take: a dozen programs, some of which load torch, on a possibly busy machine."""
 
 
 def run_here(page: str) -> list[Block]:
-    """Return the blocks of a page that this module runs, in order."""
+    """Return a page's blocks that this module runs, in order."""
     return [
         block
         for block in blocks(page)
@@ -68,7 +68,7 @@ def run_here(page: str) -> list[Block]:
 
 
 class Servers:
-    """The servers that pages ask for, each started when the first page needs it."""
+    """The servers that pages need, each started on first use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -130,7 +130,7 @@ def script(page: Sequence[Block], servers: Servers) -> str:
 
 
 def lay_out(folder: Path, page: str, servers: Servers) -> None:
-    """Make a folder look like a clone in which the servers of the page were started."""
+    """Make a folder look like a clone in which the page's servers were started."""
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / ".curlrc").write_text("fail-with-body\nshow-error\n", encoding="utf-8")
@@ -162,7 +162,7 @@ def test_every_block_of_a_page_runs(page: str, servers: Servers, tmp_path: Path)
 
 
 def environment(folder: Path) -> Mapping[str, str]:
-    """Return the environment of a newcomer's shell, with errors of HTTP as failures of curl."""
+    """Return the environment of a new user's shell, in which HTTP errors make curl fail."""
     usual = {name: value for name, value in os.environ.items() if not name.startswith("HEADMIX_")}
     return usual | {"CURL_HOME": str(folder), "PYTHONWARNINGS": "ignore"}
 

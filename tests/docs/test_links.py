@@ -1,4 +1,4 @@
-"""Links of the Markdown lead to the same place on the site as in the repository; what is code stays as it is."""
+"""Links in the Markdown lead to the same place on the site as in the repository; code is unchanged."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The generated pages have every route, command, method and type, and nothing that only Python can read."""
+"""The generated pages cover every route, command, method and type, without raw Python representations."""
 
 import inspect
 import json

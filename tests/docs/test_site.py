@@ -31,7 +31,7 @@ def build(folder: Path, root: Path = ROOT) -> "subprocess.CompletedProcess[str]"
 
 
 def checkout(folder: Path) -> Path:
-    """Make a checkout of which the pages in docs/ can be changed."""
+    """Make a checkout in which the pages in docs/ can be changed."""
     (folder / "docs").mkdir(parents=True)
     for path in ROOT.iterdir():
         if path.name != "docs":

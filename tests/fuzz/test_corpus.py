@@ -1,4 +1,4 @@
-"""What fuzzing once found or reached is checked again: the kept inputs of each target, and a few drawn anew."""
+"""What fuzzing found or reached is checked again: the kept inputs of each target, and a few new ones."""
 
 from collections.abc import Iterator
 from pathlib import Path

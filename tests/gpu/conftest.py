@@ -1,4 +1,4 @@
-"""Tests that need a GPU. Without one they are collected and skipped, and the summary says so."""
+"""Tests that need a GPU. Without one they are collected but skipped, and the summary says so."""
 
 import pytest
 import torch

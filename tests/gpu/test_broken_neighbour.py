@@ -1,7 +1,7 @@
-"""On a GPU too, numbers that are not finite stay with the sequence that has them: not even masked ones reach another.
+"""On a GPU too, non-finite numbers stay in their own sequence: not even masked ones reach another.
 
-Places nobody has written, others' places and an adapter that overflows hold NaN or infinities; everybody else must get
-the same bits as without them.
+Positions that were never written, other sequences' positions and an overflowing adapter hold NaN or infinities; all
+other sequences must get the same bits as without them.
 """
 
 import math
@@ -39,7 +39,7 @@ HUGE = 1.7e38
 
 MIXED = (Chunk(5, 1, (3, 7)), Chunk(0, 6, (1, 2)), Chunk(33, 1, (9, 4, 11)), Chunk(20, 70, (5, 8, 10, 12, 14, 6)))
 SINGLE = (Chunk(5, 1, (3, 7)), Chunk(0, 1, (1,)), Chunk(33, 1, (9, 4, 11)), Chunk(31, 1, (5, 8)))
-"""Ends of blocks that nobody has written; block 0 is nobody's."""
+"""Block ends that were never written; block 0 belongs to no sequence."""
 
 Caches = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -64,7 +64,7 @@ def fill(storage: FixedStorage, hostile: int | None) -> None:
 def attend(
     path: str, dtype: torch.dtype, caches: Caches, states: tuple[torch.Tensor, ...], window: int | None
 ) -> torch.Tensor:
-    """Attend by one of the paths a GPU has: ragged steps, then those of fixed shape."""
+    """Attend on one of the GPU's paths: ragged steps, then steps of fixed shape."""
     chunks = MIXED if path in ("torch", "flashinfer") else SINGLE
     found = find_flashinfer(HEAD, gpu(dtype)) if path == "flashinfer" else None
     if path == "flashinfer" and found is None:
@@ -91,7 +91,7 @@ def test_attention_reads_nothing_but_what_its_own_sequences_have_written(
     chunks = MIXED if path in ("torch", "flashinfer") else SINGLE
     layout, table = paged(chunks, PAGE, PAGES)
     written = torch.cat([table.places(i, chunk.start) for i, chunk in enumerate(chunks)]).to("cuda")
-    own = slice(int(layout.rows[1]), int(layout.rows[2]))  # the rows of a sequence that has no numbers, the third time
+    own = slice(int(layout.rows[1]), int(layout.rows[2]))  # the third time, a sequence with non-finite numbers
     outs = []
     for elsewhere, broken in ((0.0, False), (poison, False), (poison, True)):
         drawn = torch.Generator("cuda").manual_seed(1)
@@ -114,7 +114,7 @@ def test_attention_reads_nothing_but_what_its_own_sequences_have_written(
     assert not outs[2][~others].isfinite().any(), "a broken row must show"
 
 
-@pytest.mark.parametrize("hostile", [0, 5])  # in attention's sites, and in the MLP's
+@pytest.mark.parametrize("hostile", [0, 5])  # in the attention sites, and in the MLP's
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_adapter_that_overflows_changes_nobody_elses_captured_step(
     dtype: torch.dtype, hostile: int, tmp_path: Path
@@ -130,7 +130,7 @@ def test_an_adapter_that_overflows_changes_nobody_elses_captured_step(
         fill(storage, hostile if huge else None)
         with torch.inference_mode():
             for step in range(8):
-                # a hostile sequence in block 0, a row of the base and one of another adapter next to it
+                # a hostile sequence in block 0, next to a row of the base and a row of another adapter
                 rows = [
                     DecodeRow(33, step, (0, 1), hostile),
                     DecodeRow(7, step, (2, 3), None),
@@ -138,8 +138,8 @@ def test_an_adapter_that_overflows_changes_nobody_elses_captured_step(
                 ]
                 found = decode.forward(rows)
                 assert found is not None
-                broken = found[0].cpu()  # as the engine does: a step is read back before the next one is written
-            # it has ended: its blocks, full of what it wrote, are the ends of others
+                broken = found[0].cpu()  # as in the engine: a step is read back before the next one is written
+            # it has ended: its blocks, full of what it wrote, become other sequences' ends
             found = decode.forward([DecodeRow(7, 8, (2, 3, 0), None), DecodeRow(11, 0, (1,), 2)])
             assert found is not None
             hidden.append(found.clone())

@@ -1,4 +1,4 @@
-"""What only a GPU can show: compiled kernels, captured graphs and copies on a stream, against the same on the CPU."""
+"""What can only be tested on a GPU: compiled kernels, captured graphs and stream copies, compared with the CPU."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -176,7 +176,7 @@ def test_adapters_are_staged_and_copied_while_a_step_is_captured(tmp_path: Path)
     def load() -> None:
         transfer, size = StreamTransfer(placement.device), 1
         while not over.is_set():
-            size = size % 2**22 * 2 + 1  # ever other sizes: torch keeps pinned memory it has once had
+            size = size % 2**22 * 2 + 1  # always new sizes, since torch keeps pinned memory once allocated
             staged = transfer.stage(torch.ones(size))
             transfer.start(partial(copy, staged))
 

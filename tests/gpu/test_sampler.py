@@ -1,4 +1,4 @@
-"""The sampler on a GPU: compiled kernels against the reference, one wait per step, and the engine against the CPU's."""
+"""The sampler on a GPU: compiled kernels match the reference, one wait per step, and the engine matches the CPU's."""
 
 from pathlib import Path
 from typing import Any

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """What must not be written, and the plain form."""
+    """A phrase that must not be written, and what to write instead."""
 
     pattern: str
     instead: str

@@ -1,7 +1,8 @@
 """Every piece of English in the repository, with the line it starts on.
 
-Owns where English is found: Markdown pages, Python docstrings and comments, C++ comments, the Makefile, and, in what
-ships, string literals (error messages, help, log events). Knows no rule about the English itself.
+Owns where English is found: Markdown pages, Python docstrings, comments and test names, C++ comments, the Makefile
+and, in the shipped packages, string literals (error messages, help, log events). Knows no rules about the English
+itself.
 """
 
 import ast
@@ -16,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SHIPPED = ("server", "adapters", "client", "harness", "benchmarks", "examples")
 SEARCHED = (*SHIPPED, "tests", "docs", "docker")
-# Data sets, and the files that quote what they forbid.
+# Data sets, and the files that quote the phrases they forbid.
 SKIPPED = (ROOT / "examples" / "data", ROOT / "tests" / "prose")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _MAKE_COMMENT = re.compile(r"#[^\n]*")
@@ -24,14 +25,14 @@ _MAKE_COMMENT = re.compile(r"#[^\n]*")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A docstring, a block of comments, a literal or a page: `text` as it is written, from `line` of `path` on."""
+    """A docstring, block of comments, test name, literal or page: its `text`, starting at `line` of `path`."""
 
     path: Path
     line: int
     text: str
 
     def matches(self, pattern: re.Pattern[str]) -> Iterator[str]:
-        """Yield the place of each match; a phrase may run over the end of a line."""
+        """Yield the place of each match; a phrase may span lines."""
         flat, starts = self._flat()
         for match in pattern.finditer(flat):
             line = self.line + sum(start <= match.start() for start in starts) - 1
@@ -48,13 +49,13 @@ class Piece:
 
 @cache
 def all_pieces() -> tuple[Piece, ...]:
-    """Return every piece of the repository."""
+    """Return every piece in the repository."""
     return tuple(piece for path in _files() for piece in _pieces(path))
 
 
 @cache
 def pages() -> tuple[Path, ...]:
-    """Return every Markdown page of the repository."""
+    """Return every Markdown page in the repository."""
     return tuple(path for path in _files() if path.suffix == ".md")
 
 
@@ -73,7 +74,9 @@ def _pieces(path: Path) -> Iterator[Piece]:
         yield Piece(path, 1, text)
     elif path.suffix == ".py":
         yield from _comments(path, text)
-        yield from _strings(path, ast.parse(text))
+        tree = ast.parse(text)
+        yield from _strings(path, tree)
+        yield from _test_names(path, tree)
     else:
         pattern = _MAKE_COMMENT if path.name == "Makefile" else _COMMENT
         yield from (Piece(path, text.count("\n", 0, m.start()) + 1, m.group()) for m in pattern.finditer(text))
@@ -108,3 +111,9 @@ def _strings(path: Path, tree: ast.Module) -> Iterator[Piece]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and (shipped or node in docstrings):
             yield Piece(path, node.lineno, node.value)
+
+
+def _test_names(path: Path, tree: ast.Module) -> Iterator[Piece]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield Piece(path, node.lineno, node.name.replace("_", " "))

@@ -1,4 +1,4 @@
-"""Markdown pages can be read raw: at most 100 columns, tables a little more; code and addresses may exceed it."""
+"""Markdown pages can be read raw: at most 100 columns, a little more in tables; code and URLs may exceed it."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.drift
 TEXT, TABLE = 100, 140
 _LINK = re.compile(r"\]\([^)]*\)|<https?://[^>]*>|https?://\S+")
 _FENCE = re.compile(r"^\s*(```|~~~)")
-# A list item or line that is a single word cannot be wrapped.
+# A list item or line of a single word cannot be wrapped.
 _ONE_WORD = re.compile(r"^\s*(?:[*+-] )?\S+$")
 
 
@@ -26,7 +26,7 @@ def test_no_line_is_wider_than_it_may_be(page: Path) -> None:
 
 
 def _prose(page: Path) -> Iterator[tuple[int, str]]:
-    """Yield the numbered lines outside of code."""
+    """Yield the lines outside code blocks, with their numbers."""
     fenced = False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         if _FENCE.match(line):

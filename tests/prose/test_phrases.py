@@ -1,4 +1,4 @@
-"""The repository is written in plain English: what `phrases` lists is in no page, docstring, comment or message."""
+"""The repository is in plain English: no page, docstring, comment, message or test name has a listed phrase."""
 
 import pytest
 

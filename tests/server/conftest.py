@@ -23,14 +23,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
-    """A server for all tests that do not kill it."""
+    """One server for all tests that do not kill it."""
     with s3_server() as server:
         yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """Each kind the server can use."""
+    """Each kind of database the server supports."""
     return str(request.param)
 
 
@@ -45,7 +45,7 @@ def empty_database_url(database_kind: str, request: pytest.FixtureRequest, tmp_p
 
 @pytest.fixture
 def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of today's schema, which holds nothing. Migrations are tested with `empty_database_url`."""
+    """An empty database with the current schema. Migrations are tested with `empty_database_url`."""
     if database_kind == "sqlite":
         file = tmp_path / "headmix.db"
         file.write_bytes(migrated_file())
@@ -83,7 +83,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def own_logging() -> Iterator[None]:
-    """Undoes at the end what a test configures."""
+    """Undo a test's logging configuration at its end."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield

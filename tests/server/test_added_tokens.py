@@ -1,6 +1,6 @@
-"""Added tokens through the whole data path: read, scored and said by their own adapter, and by nobody else.
+"""Added tokens through the whole data path: read, scored and generated with their own adapter only.
 
-The oracle is the transformers model with its embeddings made larger by hand.
+The oracle is the transformers model with its embeddings enlarged by hand.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ VOCAB = 512
 WORDS = ("<a>", "<b>", "<c>")
 PROMPT = [30, VOCAB + 2, 41, 52, VOCAB, VOCAB + 2, 77]
 LOUD = 4.0
-"""The scale of added rows that makes an adapter say its own tokens often."""
+"""The scale of added rows at which an adapter often generates its own tokens."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Bench:
     folder: Path
 
     def adapter(self, name: str, sites: Sites, words: Sequence[str] = WORDS, *, seed: int = 0, labels: int = 0) -> Path:
-        """Write a random adapter; one without words adds none."""
+        """Write a random adapter; without words it adds no tokens."""
         path = self.folder / f"{name}.safetensors"
         head = classifier_config(*(f"label {n}" for n in range(labels))) if labels else None
         random_artifact(
@@ -89,7 +89,7 @@ def generate(name: str, path: Path | None, prompt: list[int] | None = None, **sa
         tenant="t",
         prompt=PROMPT if prompt is None else prompt,
         adapter=None if path is None else adapter_ref(path),
-        sampling=SamplingParams(**(params | sampling)),  # type: ignore[arg-type]  # names and types as the struct's
+        sampling=SamplingParams(**(params | sampling)),  # type: ignore[arg-type]  # the struct's names and types
     )
 
 
@@ -107,7 +107,7 @@ def said(outputs: list[Output]) -> tuple[list[int], list[TokenLogprob], list[Tok
 
 
 def enlarge(oracle: LlamaForCausalLM, rows: Tensor) -> int:
-    """Give the model further embedding rows by hand; returns how many ids it can say afterwards."""
+    """Add embedding rows to the model by hand; return how many ids it can then generate."""
     tied = bool(oracle.config.tie_word_embeddings)
     embedding = cast("nn.Embedding", oracle.get_input_embeddings())
     weight = torch.cat([embedding.weight.detach(), rows])
@@ -121,7 +121,7 @@ def enlarge(oracle: LlamaForCausalLM, rows: Tensor) -> int:
 
 @torch.inference_mode()
 def check_against(model: nn.Module, size: int, prompt: list[int], outputs: list[Output]) -> list[int]:
-    """Hold a greedy answer against a transformers model that can say `size` ids; returns the tokens said."""
+    """Compare a greedy answer with a transformers model that can generate `size` ids; return the tokens."""
     tokens, scores, prompt_scores = said(outputs)
     logits = model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0, :-1]
     assert logits.shape[1] == size

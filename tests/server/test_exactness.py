@@ -1,4 +1,4 @@
-"""The whole data path on a tiny model: a mixed, staggered batch answers as each request alone and as transformers."""
+"""The whole data path on a tiny model: a mixed, staggered batch answers like each request alone and transformers."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_fewer_slots_than_adapters_and_too_little_cache_change_no_answer(tmp_pat
         base="tiny", max_batch_tokens=32, adapter_slots=3, host_adapters=2, kv_cache_mib=1, block_size=1
     )
     engine = build_engine(base, settings)
-    engine.scheduler.kv_cache = KVCache(160, 1)  # a mebibyte is plenty for a model this small
+    engine.scheduler.kv_cache = KVCache(160, 1)  # one MiB is plenty for a model this small
     cases = make_cases(base.shape, tmp_path, [], random_adapters=8, count=24)
     verdict = compare(engine, oracle, cases)
     engine.close()

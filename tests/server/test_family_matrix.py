@@ -19,7 +19,7 @@ from headmix_server.core.settings import Settings
 from headmix_server.llm.session import build_engine
 
 STRENGTH = 0.3
-"""Of the random adapters: enough to change what is said."""
+"""The scale of the random adapters: enough to change the answers."""
 
 
 def shared(rank: int) -> SiteConfig:
@@ -39,7 +39,7 @@ HEADS = (
 
 
 def make_cases(base: BaseShape, folder: Path, *, causal: bool) -> list[Case]:
-    """Two requests for every method and head, and two for the base alone, of lengths up to 40."""
+    """Make two requests for every method and head, and two for the base alone, with lengths up to 40."""
     cases: list[Case] = []
 
     def add(name: str, adapter: Path | None, max_tokens: int) -> None:

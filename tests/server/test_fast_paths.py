@@ -1,7 +1,7 @@
-"""Which of its ways the server takes is in its log: on a machine that can have the fast ones they are taken.
+"""The server logs which path it takes: on a machine that supports the fast ones, it takes them.
 
-Each fast path is compared with its slow reference elsewhere; here nothing is computed, for a fallback gives the same
-answers and only the log tells them apart.
+Each fast path is compared with its slow reference elsewhere; here nothing is computed, since a fallback gives the same
+answers and only the log shows the difference.
 """
 
 import platform
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def taken(server: RunningServer, name: str, field: str) -> object:
-    """Return one field of the only event of this name."""
+    """Return one field of the only event with this name."""
     (event,) = server.events(name)
     return event[field]
 

@@ -1,7 +1,7 @@
-"""Two tenants next to a hostile third, over HTTP on real processes; the engine's tokens are made by hash.
+"""Two tenants next to a hostile third, over HTTP with real processes; the engine's tokens are hashes.
 
-What each attack costs the two in time is for `make hostile` to measure on a real base, for
-`engine/test_hostile_neighbour.py` to prove on a simulated clock; here is what must never happen at any speed.
+`make hostile` measures on a real base how much each attack delays the two, and `engine/test_hostile_neighbour.py`
+proves bounds on a simulated clock; this file checks what must never happen at any speed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ AT_ONCE = (
     *("flood", "cycle_adapters", "upload_garbage", "guess_names", "use_a_revoked_key", "leave_mid_stream"),
     *("odd_requests", "odd_forms", "pin_shared_bytes", "most_metadata", "many_faults"),
 )
-"""Those that need little of the machine; the others are played by `make hostile`."""
+"""The attacks that need few resources; `make hostile` runs the others."""
 
 
 def run(folder: Path) -> Outcome:

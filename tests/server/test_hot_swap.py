@@ -1,7 +1,7 @@
-"""Hot swap on the real server: under continuous re-upload every stream is one version's from first byte to last.
+"""Hot swap on the real server: during continuous re-uploads every stream is of one version from first byte to last.
 
-Both processes run, with the runner whose tokens are a function of the adapter's digest and the prompt: a text can be
-computed for each version, so a single token of another version, or of the base, shows.
+Both processes run, with the fake runner, whose tokens are a function of the adapter's digest and the prompt: the text
+of each version can be computed, so a single token of another version, or of the base, is detected.
 """
 
 import itertools
@@ -30,12 +30,12 @@ from headmix_server.text.tokenizer import load_tokenizer
 TOKENS = 60
 STREAMS, AT_ONCE = 48, 6
 OVERTAKEN = 12
-"""Streams that must have seen another version become current while they ran."""
+"""How many streams must have seen another version become current while they ran."""
 
 
 @dataclass
 class Swapper:
-    """Uploads two artifacts under one name in turn, as fast as the server takes them, now and then rolling back."""
+    """Uploads two artifacts alternately under one name, as fast as the server allows, now and then rolling back."""
 
     server: RunningServer
     contents: tuple[bytes, bytes]
@@ -74,7 +74,7 @@ def swapping(server: RunningServer, contents: tuple[bytes, bytes]) -> Iterator[S
 
 @dataclass(frozen=True)
 class Story:
-    """One stream: which adapter the header named, the text, and how often the version changed while it ran."""
+    """One stream: the adapter named in the header, the text, and how often the version changed while it ran."""
 
     digest: str
     prompt: tuple[int, ...]
@@ -83,7 +83,7 @@ class Story:
 
 
 def stream(server: RunningServer, swapper: Swapper, number: int) -> Story:
-    """Ask for one stream and read it to its end."""
+    """Request one stream and read it to the end."""
     prompt = (5, 6, 7 + number)
     body = {"model": "tone", "prompt": list(prompt), "max_tokens": TOKENS, "ignore_eos": True, "stream": True}
     before, texts = swapper.swaps, list[str]()

@@ -1,6 +1,6 @@
-"""The server's own OpenAPI document, taken at its word: schemathesis draws requests from it, good and bad, with and
-without keys; every status that comes back is one that the document has, every body has the documented shape, and
-nothing provokes a fault of the server's own.
+"""The server conforms to its own OpenAPI document: schemathesis draws requests from it, valid and invalid, with and
+without keys; every status is documented, every body has the documented format, and nothing causes an internal server
+error.
 """
 
 from collections import Counter
@@ -27,11 +27,11 @@ from harness.server.running_server import FAKE_BASE, RunningServer, running_serv
 from tests.support.storage.databases import PostgresServer
 
 EXAMPLES = 12
-"""Requests drawn for each operation, mode and server."""
+"""The number of requests drawn for each operation, mode and server."""
 
 OWN_FAULTS = frozenset({500, 501, 502, 504})
 NAMES = {"name": "poet", "model": "judge", "owner": "default", "tenant": "default"}
-"""Path parameters that lead somewhere, tried next to those that schemathesis invents."""
+"""Path parameters that exist, tried in addition to those that schemathesis invents."""
 
 CHECKS = [
     status_code_conformance,
@@ -45,7 +45,7 @@ CHECKS = [
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer
 ) -> Iterator[RunningServer]:
-    """A server with keys, its catalog in PostgreSQL, and one without, its catalog in SQLite."""
+    """A server with keys and its catalog in PostgreSQL, and one without keys and its catalog in SQLite."""
     folder = tmp_path_factory.mktemp(f"keys-{request.param}")
     base = write_fake_base(folder / FAKE_BASE)
     preload = write_preload(folder / "preload", base)
@@ -100,7 +100,7 @@ def _try(
 
 
 WRITING = ("/v1/adapters/{name}/rollback", "/v1/adapters/{name}/sharing", "/v1/embeddings", "/v1/tenants")
-"""Routes that one run of schemathesis' own phases tries; `python -m harness.api_conformance` tries every one."""
+"""The routes that one run of schemathesis' own phases covers; `python -m harness.api_conformance` covers all."""
 
 
 def test_no_phase_of_schemathesis_finds_a_fault(tmp_path: Path) -> None:

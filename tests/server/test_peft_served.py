@@ -1,4 +1,4 @@
-"""LoRAs made by PEFT itself, converted and served together in one batch, answer as PEFT does."""
+"""LoRAs made by PEFT itself, converted and served together in one batch, answer like PEFT."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_loras_of_peft_in_one_batch_answer_as_peft_does(tmp_path: Path, model_ty
         artifact = tmp_path / f"{number}.safetensors"
         save_converted(convert_source(lora, base), artifact)
         prompts = [random_prompt(5 + 7 * number, base.shape.vocab_size, number)]
-        if task_type == "SEQ_CLS":  # whose heads look past padding, even if it is longer than a step
+        if task_type == "SEQ_CLS":  # their heads skip padding, even if it is longer than a step
             prompts += [[*prompts[0], *[PAD] * count] for count in (1, 2, 20)] + [[PAD, PAD]]
         for prompt in prompts:
             oracles.append(oracle)

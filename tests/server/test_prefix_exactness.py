@@ -1,4 +1,4 @@
-"""On the real runner, sequences that share cached prefixes are answered as each is without a prefix cache."""
+"""On the real runner, sequences that share cached prefixes get the same answers as without a prefix cache."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import EngineSession, adapter_ref, build_engine
 
 SHARED = 37
-"""Tokens that all prompts begin with: no multiple of a block."""
+"""The tokens that all prompts begin with: not a multiple of a block."""
 
 
 def settings(prefix_cache: str) -> Settings:
-    """Return settings under which prompts are cut into chunks."""
+    """Return settings under which prompts are split into chunks."""
     return Settings.model_validate(
         {"base": "tiny", "max_batch_tokens": 24, "kv_cache_mib": 1, "block_size": 4, "prefix_cache": prefix_cache}
     )
@@ -52,7 +52,7 @@ def make_requests(refs: list[AdapterRef | None], vocab_size: int) -> list[Reques
 
 
 def answer(engine: Engine, requests: list[Request], *, together: int) -> EngineSession:
-    """Submit so many at a time, each group a few steps after the last."""
+    """Submit a few at a time, each group a few steps after the previous."""
     session = EngineSession(engine)
     for start in range(0, len(requests), together):
         for request in requests[start : start + together]:

@@ -1,6 +1,6 @@
-"""A seeded random walk over everything tenants do: every answer is its adapter's own, and nothing is left held.
+"""A seeded random walk over everything tenants do: every answer is its adapter's own, and nothing stays held.
 
-The second half breaks the server on purpose, one thing at a time, and wants the walk to notice.
+The second half breaks the server on purpose, one thing at a time, and expects the walk to notice.
 """
 
 from collections.abc import Callable, Iterator
@@ -97,7 +97,7 @@ async def test_over_http_clients_side_by_side_get_their_own_adapters_answers(tmp
 
 
 class Broken:
-    """A runner around another; what is not defined here is the other's."""
+    """A wrapper around a runner; what is not defined here is delegated."""
 
     def __init__(self, runner: Runner) -> None:
         self.inner = runner
@@ -108,7 +108,7 @@ class Broken:
 
 
 class WrongSlot(Broken):
-    """Where two adapters run together, each runs in the other's slot."""
+    """If two adapters run together, each runs in the other's slot."""
 
     def run(self, batch: Batch) -> list[RowResult]:
         leased = [row for row in batch.rows if row.lease is not None]
@@ -146,7 +146,7 @@ class OtherTensors(Broken):
 
 
 class SharedBlocks(Broken):
-    """Two sequences write the same place of the cache."""
+    """Two sequences write to the same position in the cache."""
 
     def run(self, batch: Batch) -> list[RowResult]:
         if len(batch.rows) < 2:

@@ -1,4 +1,4 @@
-"""Sampled and penalised answers are the same alone, side by side, after preemptions and with a cached prefix."""
+"""Sampled and penalised answers are the same alone, in a batch, after preemptions and with a cached prefix."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def requests() -> list[tuple[list[int], SamplingParams]]:
 def answer(
     folder: Path, asked: list[tuple[list[int], SamplingParams]], preempted_at: range = range(0)
 ) -> list[list[int]]:
-    """Answer requests on their own engine; at some steps everything that runs is sent back to the queue."""
+    """Answer requests on their own engine; at some steps everything running is preempted."""
     options: dict[str, Any] = {"base": "tiny", "max_batch_tokens": 64, "adapter_slots": 1, "kv_cache_mib": 8}
     engine = build_engine(resolve_base(str(folder)), Settings(**options, block_size=4))
     session = EngineSession(engine)
@@ -55,7 +55,7 @@ def test_they_are_the_same_alone_together_and_after_preemptions(tmp_path: Path) 
     asked = requests()
     together = answer(tmp_path / "base", asked)
     assert [len(tokens) for tokens in together] == [24] * len(asked)
-    assert together[0] != together[1]  # choices of one request have seeds of their own
+    assert together[0] != together[1]  # each choice of a request has its own seed
     for number, request in enumerate(asked):
         assert answer(tmp_path / "base", [request]) == [together[number]]
     assert answer(tmp_path / "base", asked, range(4, 20, 5)) == together

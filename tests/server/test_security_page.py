@@ -1,4 +1,4 @@
-"""docs/security.md names a test for each threat: it is there, and no threat is without one."""
+"""docs/security.md names a test for each threat, and each of those tests exists."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a setting's value, one sentence names the setting and what it takes; the status is 2."""
+"""For any invalid value of a setting, one sentence names the setting and what it accepts; the exit status is 2."""
 
 import os
 import socket
@@ -105,7 +105,7 @@ FAULTS = [
 
 
 def told(name: str, value: str) -> str:
-    """Return the sentence about a value, as it is found before anything is opened."""
+    """Return the message about a value, which is found before anything is opened."""
     try:
         check_settings(cli.read_settings({name: value}))
     except ValidationError as error:
@@ -178,7 +178,7 @@ def test_a_home_folder_is_found_in_variables_too(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("host", ["no such host", "..", "a" * 300, "256.1.1.1", "203.0.113.77", "[::1]", "::g"])
-def test_a_host_that_is_not_this_machine_is_told(host: str) -> None:
+def test_a_host_that_is_not_this_machine_is_reported(host: str) -> None:
     with pytest.raises(SettingError, match=r"--host \(HEADMIX_HOST\) takes an address"):
         listen(host, 0)
 
@@ -189,7 +189,7 @@ def test_a_port_in_use_is_no_fault_of_the_value() -> None:
     assert not isinstance(caught.value, SettingError)
 
 
-def test_a_data_folder_that_is_none_is_told(tmp_path: Path) -> None:
+def test_an_invalid_data_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/data"), tmp_path / ("x" * 300)):
         with (
@@ -199,7 +199,7 @@ def test_a_data_folder_that_is_none_is_told(tmp_path: Path) -> None:
             pass
 
 
-def test_the_command_tells_it_in_one_line_with_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reports_it_in_one_line_with_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "configure_logging", lambda *_: None)
     app = Typer(add_completion=False)
     app.command()(cli.serve)
@@ -216,7 +216,7 @@ def _last_line(folder: Path, **settings: str | Path) -> tuple[int, str]:
         return status, running.stderr[-1]
 
 
-def test_what_only_the_start_finds_out_is_told_likewise(tmp_path: Path) -> None:
+def test_what_only_the_start_finds_out_is_reported_the_same_way(tmp_path: Path) -> None:
     base = write_fake_base(tmp_path / FAKE_BASE)
     (tmp_path / "file").write_text("no database, but long enough to be taken for one" * 40)
     wrong = "postgresql://user:topsecret@127.0.0.1:1/name?sslmode=wrong"

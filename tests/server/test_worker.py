@@ -1,4 +1,4 @@
-"""What the engine process builds from its settings, family by family; and what it refuses at start."""
+"""What the engine process builds from its settings, family by family, and what it refuses at startup."""
 
 import json
 from collections.abc import Sequence as Seq

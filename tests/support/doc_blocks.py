@@ -1,4 +1,4 @@
-"""The blocks of code on the documentation's pages, and which of them are run.
+"""The code blocks on the documentation's pages, and which of them are run.
 
 A `sh` or `python` block is run by a test unless the line before it is `<!-- not run: the reason -->`.
 """
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAMS = {"sh", "python"}
 DATA = {"csv", "http", "ini", "json", "jsonl", "text", "toml", "yaml"}
-"""Languages of blocks that nobody runs."""
+"""The languages of blocks that are never run."""
 
 _BLOCK = re.compile(
     r"(?:^[ ]*<!-- not run: (?P<reason>[^\n]+?) -->\n\s*)?"
@@ -24,7 +24,7 @@ _MARKER = re.compile(r"^[ ]*<!--\s*not run\b", re.IGNORECASE | re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of a page. `reason` says why it is not run, where it is not."""
+    """One block of a page. `reason` says why it is not run, if it is not."""
 
     page: str
     line: int
@@ -37,7 +37,7 @@ class Block:
 
 
 def pages() -> list[str]:
-    """Return every Markdown page of the repository that may have blocks, by its path."""
+    """Return every Markdown page in the repository that may have blocks, by its path."""
     found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
@@ -51,8 +51,8 @@ def parse(page: str, text: str) -> list[Block]:
     """Return the blocks of a page's text.
 
     Raises:
-        ValueError: a marker stands before no block, a block's language is none of those known here, or commands are
-            in an indented block, which has no language.
+        ValueError: a marker is not followed by a block, a block's language is unknown, or commands are in an indented
+            block, which has no language.
     """
     found = [_block(page, text, match) for match in _BLOCK.finditer(text)]
     if len(_MARKER.findall(text)) != sum(block.reason is not None for block in found):
@@ -73,5 +73,5 @@ def _block(page: str, text: str, match: re.Match[str]) -> Block:
 
 
 def to_run(page: str, language: str) -> list[Block]:
-    """Return the blocks of a page in one language that a test has to run."""
+    """Return the blocks of a page in one language that a test must run."""
     return [block for block in blocks(page) if block.language == language and block.reason is None]

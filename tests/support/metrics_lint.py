@@ -1,4 +1,4 @@
-"""The rules of `promtool check metrics`, and promtool itself where it is installed."""
+"""The rules of `promtool check metrics`, and promtool itself if it is installed."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ NOT_BASE_UNITS = (
 
 
 def complaints(text: str) -> list[str]:
-    """Return what promtool's rules find in an exposition: one line each, with the metric's name."""
+    """Return what promtool's rules find in a metrics page: one line each, with the metric's name."""
     return [
         f"{name} {fault}"
         for family in text_string_to_metric_families(text)

@@ -1,4 +1,4 @@
-"""Reading server-sent events as a client sees them."""
+"""Reads server-sent events as a client sees them."""
 
 import json
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ import httpx2
 
 
 def events(text: str) -> list[Any]:
-    """Return the events of a whole stream: parsed JSON, and `[DONE]` as it is."""
+    """Return the events of a whole stream: parsed JSON, and `[DONE]` unparsed."""
     blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
     assert all(block.startswith("data: ") and "\n" not in block for block in blocks)
     return [_parse(block) for block in blocks]

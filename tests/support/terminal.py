@@ -1,4 +1,4 @@
-"""A program with its own terminal, as a person starts one: its screen so far, and the window closed under it."""
+"""A program with its own terminal, as if started by a person: its output so far, and closing its window."""
 
 import fcntl
 import os
@@ -17,7 +17,7 @@ _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """A running program and the far end of its terminal."""
+    """A running program and the other end of its terminal."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", descriptor: int) -> None:
         self.process = process
@@ -29,7 +29,7 @@ class Terminal:
 
     @property
     def raw(self) -> str:
-        """Everything that was written, styles included."""
+        """Everything that was written, including styles."""
         return self._screen.decode(errors="replace")
 
     @property
@@ -38,7 +38,7 @@ class Terminal:
         return _STYLE.sub("", self.raw).replace("\r\n", "\n")
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until the text holds the pattern."""
+        """Wait until the text matches the pattern."""
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             ended = self.process.poll() is not None
@@ -59,7 +59,7 @@ class Terminal:
         self._reader.join()
 
     def _read(self) -> None:
-        # Never inside `read` for long: a read in progress keeps the terminal alive though it is closed.
+        # Never inside `read` for long: a read in progress keeps a closed terminal alive.
         with suppress(OSError):
             while not self._closing.is_set():
                 if select.select([self._descriptor], [], [], 0.05)[0]:
@@ -70,7 +70,7 @@ class Terminal:
 
 @contextmanager
 def in_terminal(command: Sequence[str], env: Mapping[str, str], *, width: int = 100) -> Iterator[Terminal]:
-    """Run a program as the leader of a new terminal; whatever is left of it is killed at the end."""
+    """Run a program as the session leader of a new terminal; whatever is left of it is killed at the end."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (40, width))
     process = subprocess.Popen(

@@ -46,6 +46,6 @@ def test_a_rival_that_fails_is_out_and_the_others_go_on(fails_in: int) -> None:
     assert (measured.find("ours"), measured.find("theirs")) == (ours, None)
 
 
-def test_an_error_of_ours_ends_the_benchmark() -> None:
+def test_an_error_of_our_own_server_ends_the_benchmark() -> None:
     with pytest.raises(RuntimeError, match="no more"):
         interleave([Counting("ours", [], fails_in=1)], 2, silent)

@@ -1,4 +1,4 @@
-"""A copy with other examples is the same adapter under another digest."""
+"""A copy with other examples is the same adapter with another digest."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_the_command_takes_the_examples_of_a_recipe_and_overwrites_only_when_tol
         ("[[", "Invalid"),
     ],
 )
-def test_a_page_that_cannot_be_used_is_told(page: str, told: str, artifact: Path, tmp_path: Path) -> None:
+def test_an_unusable_page_is_reported(page: str, told: str, artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "page.toml").write_text(page, encoding="utf-8")
     code, _, err = run(artifact, tmp_path / "out", "--examples", tmp_path / "page.toml")
     assert code == 1

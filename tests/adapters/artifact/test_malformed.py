@@ -1,4 +1,4 @@
-"""Every kind of malformed file is refused, and distinguished, in these words."""
+"""Every kind of malformed file is refused with its own message."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The free part of a description is small, shallow and printable, or the artifact is neither written nor accepted."""
+"""The free-form metadata must be small, shallow and printable, or the artifact is neither written nor accepted."""
 
 import json
 from pathlib import Path

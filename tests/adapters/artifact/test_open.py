@@ -1,4 +1,4 @@
-"""Opening reads the header alone, and the package costs no torch."""
+"""Opening reads only the header, and the package does not load torch."""
 
 import subprocess
 import sys

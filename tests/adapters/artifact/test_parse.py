@@ -1,4 +1,4 @@
-"""The quick way to a verified artifact's content agrees with safetensors' own."""
+"""The fast reader for verified artifacts agrees with the safetensors library."""
 
 from pathlib import Path
 

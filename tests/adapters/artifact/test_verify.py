@@ -1,4 +1,4 @@
-"""What verify accepts, what its options change, and that no damage makes it do anything but refuse."""
+"""What `verify` accepts, what its options change, and that it refuses any damaged file cleanly."""
 
 from pathlib import Path
 
@@ -216,7 +216,7 @@ def test_flipped_bits_are_refused_or_harmless_and_never_anything_else(tmp_path: 
     path = tmp_path / "flipped.safetensors"
     config = adapter_config(BASE)
     content = bytearray(pack(config, random_tensors(config)))
-    # Half of the flips go to the header, where the grammar is.
+    # Half of the flips go to the header, which has the syntax.
     header = 8 + int.from_bytes(content[:8], "little")
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.one_of(st.integers(0, header - 1), st.integers(0, len(content) - 1)))

@@ -1,4 +1,4 @@
-"""What is written is what is read, whole or not at all, and the same input has the same digest."""
+"""What is written can be read back, writes are all or nothing, and the same input gives the same digest."""
 
 import hashlib
 from pathlib import Path

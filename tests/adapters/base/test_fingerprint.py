@@ -1,4 +1,4 @@
-"""The fingerprint names the weights: not their files, and not any other weights."""
+"""The fingerprint identifies the weights: it ignores how they are split into files, and differs for other weights."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A base's shape is read from its folder, for every family's names, and a folder that lacks something says what."""
+"""A base's dimensions are read from its folder with every family's names; an error says what a folder lacks."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def test_the_dimensions_are_read_in_every_familys_words(
     assert shape.name == "tiny"
 
 
-def test_the_mlp_is_told_where_the_config_tells_it(tmp_path: Path) -> None:
+def test_the_mlps_width_is_given_where_the_config_has_it(tmp_path: Path) -> None:
     gated = read_base_shape("a", write_model_folder(tmp_path / "a", intermediate_size=48))
     assert (gated.intermediate_size, gated.gated_mlp) == (48, True)
     plain = read_base_shape("b", write_model_folder(tmp_path / "b", model_type="gpt2", n_inner=None))
@@ -82,6 +82,6 @@ def test_a_config_that_is_not_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_under_another_name_in_the_config_are_refused(tmp_path: Path) -> None:
-    """transformers would load that file, and everybody else `model.safetensors`."""
+    """transformers would load that file, but everything else would load `model.safetensors`."""
     with pytest.raises(BaseError, match=r"transformers_weights is 'other.safetensors'"):
         read_base_shape("tiny", write_model_folder(tmp_path, transformers_weights="other.safetensors"))

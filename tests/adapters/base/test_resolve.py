@@ -1,4 +1,4 @@
-"""A name leads to a folder: embedded, local, converted from GGUF or from the hub; and where it does not, says why."""
+"""A name resolves to a folder: embedded, local, converted from GGUF or from the hub; or the error says why not."""
 
 import json
 import shutil

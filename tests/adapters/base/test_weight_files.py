@@ -1,4 +1,4 @@
-"""One function decides which files are a base's weights, and everybody who reads weights obeys it."""
+"""One function decides which files are a base's weights, and everything that reads weights uses it."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def write_index(folder: Path, weight_map: object) -> None:
 
 
 def split_weights(folder: Path) -> tuple[Path, ...]:
-    """Replace the single file by two shards and an index."""
+    """Replace the single file with two shards and an index."""
     held_before = load_file(folder / SINGLE)
     (folder / SINGLE).unlink()
     names = sorted(held_before)
@@ -119,7 +119,9 @@ def test_an_index_cannot_lead_outside_or_nowhere(tmp_path: Path, weight_map: obj
         ("pytorch_model.bin", "its weights are pickle files, which are never read"),
     ],
 )
-def test_a_folder_without_weights_is_told_what_it_holds_instead(tmp_path: Path, name: str, message: str) -> None:
+def test_the_error_for_a_folder_without_weights_says_what_it_has_instead(
+    tmp_path: Path, name: str, message: str
+) -> None:
     folder = write_model_folder(tmp_path)
     (folder / SINGLE).rename(folder / name)
     with pytest.raises(BaseError, match=message):
@@ -146,7 +148,7 @@ def test_the_links_of_a_hub_cache_are_files_and_a_dangling_one_is_missing(tmp_pa
 def test_fingerprint_serving_training_and_conversion_read_the_same_tensors(
     tmp_path: Path, family: str, sharded: bool
 ) -> None:
-    """Next to other models' files and an adapter that transformers would attach by itself."""
+    """Even next to other models' files and an adapter that transformers would attach by itself."""
     FAMILIES[family].make(tmp_path)
     base = resolve_base(str(tmp_path))
     trained, served = tensors(load_model(base, torch.float32)), hidden(tmp_path)
@@ -173,6 +175,6 @@ def tensors(model: Any) -> dict[str, torch.Tensor]:
 
 @torch.inference_mode()
 def hidden(folder: Path) -> torch.Tensor:
-    """Return the final hidden states of some tokens on the base as it is served."""
+    """Return the final hidden states of some tokens, computed with the base as it is served."""
     model = load_served_model(folder, torch.float32)
     return model.forward(torch.arange(20, 33), torch.arange(13), WholeAttention(whole_texts([13])), None)

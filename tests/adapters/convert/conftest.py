@@ -1,4 +1,4 @@
-"""Tiny random bases, each made once, and LoRAs that PEFT itself made next to them."""
+"""Tiny random bases, each made once, and LoRAs for them made by PEFT itself."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`headmix convert` and `headmix export` say what they made, or name what stopped them."""
+"""`headmix convert` and `headmix export` print what they wrote, or what prevented it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the system says about a process's place among others is read as the kernel writes it."""
+"""A process's autogroup niceness is parsed as the kernel writes it."""
 
 import pytest
 

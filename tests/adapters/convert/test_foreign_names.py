@@ -1,4 +1,4 @@
-"""What other tools than PEFT leave in a LoRA's folder changes nothing, or is refused for what it is."""
+"""What tools other than PEFT leave in a LoRA's folder changes nothing, or is refused with the reason."""
 
 import json
 from collections.abc import Callable
@@ -189,7 +189,7 @@ def test_a_vocabulary_that_was_retrained_is_refused_and_one_that_was_not_is_left
     assert convert_source(folder, base).notes == ("2 tensors equal the base's own and were left out",)
 
 
-def test_what_is_missing_is_told_as_it_is(make_base: MakeBase, make_peft: MakePeft) -> None:
+def test_what_is_missing_is_reported_as_missing(make_base: MakeBase, make_peft: MakePeft) -> None:
     base = make_base("llama")
     folder, _ = make_peft(base, r=2, target_modules=["q_proj"])
     path = folder / "adapter_model.safetensors"

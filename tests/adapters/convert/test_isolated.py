@@ -1,4 +1,4 @@
-"""The process of a conversion ends with its caller, takes no more than it may, and reports why it did not convert."""
+"""A conversion's process ends with its caller, stays within its limits, and reports why it did not convert."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ SHAPE = BaseShape(
     vocab_size=9,
     fingerprint="sha256:00000000",
 )
-# The process as it is, but for what it converts: `{work}` runs where its limits hold.
+# The real process, except for the conversion: `{work}` runs instead, under its limits.
 CHILD = """
 import os, sys, time
 from pathlib import Path
@@ -49,7 +49,7 @@ Child = Callable[[str], None]
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Child:
-    """Let the process do something else."""
+    """Make the process run something else."""
 
     def set_work(work: str) -> None:
         monkeypatch.setattr(isolated, "COMMAND", (sys.executable, "-c", CHILD.format(work=work)))
@@ -67,7 +67,7 @@ def read(path: str) -> str:
 
 
 def pid_of(asked: ConversionRequest) -> int:
-    """Return the process's id, once it is at work. It gives up by itself: no time limit of a test ends a thread."""
+    """Return the process's id once it is running. Gives up by itself: a test's time limit does not end a thread."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -77,14 +77,14 @@ def pid_of(asked: ConversionRequest) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Whether it exists and is not a zombie that waits for its adoptive parent."""
+    """Return whether it exists and is not a zombie waiting for the process that adopted it."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-async def test_it_works_behind_others_within_its_limits(tmp_path: Path, child: Child) -> None:
+async def test_it_runs_at_low_priority_within_its_limits(tmp_path: Path, child: Child) -> None:
     child(
         "import resource as r; out.write_text(repr((os.nice(0), r.getrlimit(r.RLIMIT_CPU)[0], "
         "r.getrlimit(r.RLIMIT_DATA)[0], r.getrlimit(r.RLIMIT_FSIZE)[0], r.getrlimit(r.RLIMIT_CORE)[0], "

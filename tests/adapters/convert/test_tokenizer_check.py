@@ -1,4 +1,4 @@
-"""An adapter from elsewhere is refused where transformers gives other ids for its base's texts than are served."""
+"""An adapter from elsewhere is refused if transformers gives other ids for its base's texts than serving does."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def test_a_tokenizer_that_transformers_builds_otherwise_is_refused_with_the_text
 
 
 def test_digits_that_transformers_would_join_are_noticed(tmp_path: Path) -> None:
-    """The class is GPT-2's, as SmolLM2's is on the hub, and transformers drops the file's rule of one token a digit.
+    """The class is GPT-2's, like SmolLM2's on the hub, and transformers drops the file's rule of one token per digit.
 
     SmolLM2's own vocabulary has no token of several digits, so its ids stay the same.
     """
@@ -64,7 +64,7 @@ def test_digits_that_transformers_would_join_are_noticed(tmp_path: Path) -> None
     content = json.loads(file.read_text())
     digits = {"type": "Digits", "individual_digits": True}
     content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, content["pre_tokenizer"]]}
-    # A token of several digits, which the rule never lets come about.
+    # A token of several digits, which the rule never produces.
     content["model"]["merges"].append(["0", "8"])
     content["model"]["vocab"]["08"] = len(content["model"]["vocab"])
     file.write_text(json.dumps(content))
@@ -82,7 +82,7 @@ def test_saving_what_transformers_reads_into_the_base_settles_it(tmp_path: Path)
 
 
 def test_a_difference_in_a_declared_token_alone_is_noticed(tmp_path: Path) -> None:
-    """The adapter's folder holds the tokenizer of its training, in which a token of the base has another flag."""
+    """The adapter's folder contains its training tokenizer, in which a token of the base has another flag."""
     folder = write_tokenizer(tmp_path / "base", "byte-level")
     adapter = tmp_path / "adapter"
     shutil.copytree(folder, adapter)

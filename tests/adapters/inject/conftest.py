@@ -1,4 +1,4 @@
-"""One tiny random Llama for all tests of this folder; a test that attaches must detach."""
+"""One tiny random Llama for all tests in this folder; a test that attaches must detach."""
 
 from pathlib import Path
 

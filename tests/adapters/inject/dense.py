@@ -1,8 +1,8 @@
-"""The dense form of an adapter merged into a copy of its model, in plain loops: nothing of the package's math is used.
+"""An adapter's dense form merged into a copy of its model, in plain loops without any of the package's math.
 
-Every Kernel-mix adapter equals a change of the base's weights and biases (the value's base k through the key's own
-weights), so a merged copy must compute what an attached adapter computes. The module names are spelled out here again,
-by family.
+Every Kernel-mix adapter equals a change to the base's weights and biases (the value's base k through the key's own
+weights), so a merged copy must compute what an attached adapter computes. The module names of each family are spelled
+out here again.
 """
 
 import copy
@@ -40,7 +40,7 @@ _BERT = {
     "down": ("encoder.layer.{}.output.dense",),
 }
 _NAMES = {"gpt2": _GPT2, "bert": _BERT, "roberta": _BERT}
-# Where in the fused projection's rows a site begins, in units of the hidden size.
+# Where a site begins in the fused projection's rows, in units of the hidden size.
 _FUSED = {"q": 0, "k": 1, "v": 2}
 
 
@@ -90,7 +90,7 @@ def _rows(module: nn.Module) -> tuple[Tensor, Tensor]:
 def _dense(
     config: AdapterConfig, site: str, tensors: Mapping[str, Tensor], shape: torch.Size, key: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Return one site's change of weight and bias, head by head."""
+    """Return one site's change to weight and bias, head by head."""
     parts, size = config.sites.present()[site], config.base.head_dim
     weight, bias = torch.zeros(shape), torch.zeros(shape[0])
     if parts.head is not None:

@@ -1,4 +1,4 @@
-"""An attached adapter computes what the paper's table says, trains nothing but itself and leaves no trace."""
+"""An attached adapter computes what the paper's table says, trains only itself and leaves no trace when detached."""
 
 import msgspec
 import pytest
@@ -22,7 +22,7 @@ def config_of(sites: Sites) -> AdapterConfig:
 
 
 def slow_delta(tensors: dict[str, Tensor], sites: Sites, site: str, x: Tensor, key: Tensor, a: Tensor) -> Tensor:
-    """One layer's addition at a site for one token, head by head in plain loops: nothing of the package is used."""
+    """One layer's addition at a site for one token, head by head in plain loops that use nothing from the package."""
     settings = sites.present()[site]
     width = {"q": H * P, "k": G * P, "v": G * P, "o": 32}[site]
     total = torch.zeros(width)

@@ -1,4 +1,4 @@
-"""Adapters attach to every family, and what they add there equals their dense form merged into a copy of the model."""
+"""Adapters attach to every family, and what they add equals their dense form merged into a copy of the model."""
 
 from collections.abc import Iterator
 from pathlib import Path

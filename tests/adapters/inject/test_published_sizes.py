@@ -1,4 +1,4 @@
-"""The presets on the paper's own models, built without memory: as many trainable parameters as were published."""
+"""On the paper's own models, built without allocating memory, the presets have the published numbers of parameters."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The CPUs a process may use are counted as the kernel grants them, not as the machine has them."""
+"""CPUs are counted as the kernel grants them to the process, not as the machine has them."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def machine(root: Path, groups: str, *mounts: str, **files: str) -> Path:
-    """Write what /proc tells of the process, and files of control groups by their paths (`__` is a slash)."""
+    """Write what /proc says about the process, and control group files by their paths (`__` is a slash)."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(groups)
     (root / "proc/self/mountinfo").write_text("\n".join([OTHER, *mounts]) + "\n")

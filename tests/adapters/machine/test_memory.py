@@ -1,4 +1,4 @@
-"""Memory counts as the kernel grants it: the machine's, or what a control group's limit leaves of it."""
+"""Memory counts as the kernel grants it: the machine's, or what is left of a control group's limit."""
 
 from pathlib import Path
 

@@ -67,7 +67,7 @@ def test_templates_render_as_in_transformers(
     assert loaded.render(messages, add_generation_prompt=prompt) == expected
 
 
-def test_what_a_template_refuses_is_told() -> None:
+def test_a_templates_refusal_is_reported() -> None:
     template = ChatTemplate(LLAMA_LIKE, {"bos_token": "<s>", "eos_token": "</s>"})
     with pytest.raises(ChatTemplateError, match="Roles must alternate"):
         template.render([{"role": "assistant", "content": "Hm"}])

@@ -1,4 +1,4 @@
-"""The one reader of a base's tokenizer gives the ids that transformers gives, whichever file declares a token."""
+"""The reader of a base's tokenizer gives the same ids as transformers, whichever file declares a token."""
 
 import itertools
 import json
@@ -91,7 +91,7 @@ MODEL_TYPES = {"byte-level": "gpt2", "qwen2": "qwen2", "gemma": "gemma3_text", "
     ("kind", "tokenizer_class"), [(kind, name) for kind, names in CLASSES.items() for name in names]
 )
 def test_classes_and_flags_change_no_ids(tmp_path: Path, kind: str, tokenizer_class: str | None) -> None:
-    """tokenizer.json counts against `add_bos_token` and `add_eos_token`, and the contradiction is noted."""
+    """tokenizer.json takes precedence over `add_bos_token` and `add_eos_token`, and the contradiction is noted."""
     for number, (bos, eos) in enumerate(itertools.product((None, True, False), repeat=2)):
         flags = {"add_bos_token": bos, "add_eos_token": eos}
         folder = write_tokenizer(
@@ -107,7 +107,7 @@ def test_classes_and_flags_change_no_ids(tmp_path: Path, kind: str, tokenizer_cl
 
 
 def test_a_flag_that_has_no_effect_is_noted(tmp_path: Path) -> None:
-    """A configuration as e5-mistral's: the end token is asked for, and tokenizer.json has the first token alone."""
+    """A configuration like e5-mistral's: it asks for the end token, but tokenizer.json only adds the first token."""
     folder = write_tokenizer(tmp_path, "llama2", config={"add_bos_token": True, "add_eos_token": True})
     tokenizer = read_tokenizer(folder)
     assert tokenizer.encode("fox")[0] == 1
@@ -134,7 +134,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Any,
 
 
 def test_a_declared_token_without_a_row_in_the_base_is_plain_text(tmp_path: Path) -> None:
-    """Its id would be one that an adapter's own words have."""
+    """Its id would collide with those of an adapter's own words."""
     folder = write_tokenizer(
         tmp_path, "llama2", config={"pad_token": "<pad>", "additional_special_tokens": ["<extra>"]}
     )

@@ -57,7 +57,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recipe(tiny_folder: Path) -> RecipeMaker:
-    """Return a function that makes a recipe for one of the two tasks; keywords change its tables."""
+    """Return a function that makes a recipe for one of the two tasks; keyword arguments change its tables."""
 
     def make(task: str, *, adapter: dict[str, Any] | None = None, **training: Any) -> Recipe:
         fields: dict[str, Any] = {
@@ -75,7 +75,7 @@ def recipe(tiny_folder: Path) -> RecipeMaker:
 
 @pytest.fixture
 def material(recipe: RecipeMaker, data_folder: Path) -> Callable[..., Material]:
-    """Return a function that loads the material of such a recipe."""
+    """Return a function that loads the base and data of such a recipe."""
     return lambda task, **changes: load_material(recipe(task, **changes), data_folder)
 
 

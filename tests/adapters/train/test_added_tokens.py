@@ -1,4 +1,4 @@
-"""Tokens a recipe adds are found in its data, numbered from the base's vocabulary size, learned, and alone learned."""
+"""Tokens a recipe adds are found in its data, numbered from the base's vocabulary size, and the only ones learned."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_base_token_and_a_vocabulary_beyond_the_bases_rows_are_refused(fresh: 
         AddedVocabulary(fresh, ("<new>",), 100)
 
 
-def test_added_tokens_are_learnt_and_said(added_material: Material, reporter: Reporter, tmp_path: Path) -> None:
+def test_added_tokens_are_learned_and_generated(added_material: Material, reporter: Reporter, tmp_path: Path) -> None:
     result = train_adapter(added_material, tmp_path / "a.safetensors", resume=False, reporter=reporter)
     assert result.base is None
     tensors = load_tensors(result.artifact)

@@ -1,4 +1,4 @@
-"""A run keeps others from its place, and leaves nothing behind before its first checkpoint."""
+"""A run locks its folder against others, and leaves nothing behind before its first checkpoint."""
 
 import os
 from pathlib import Path
@@ -75,6 +75,6 @@ def test_a_place_that_takes_no_file_is_refused_before_the_work(
 ) -> None:
     folder.require_startable(resume=False, force=False)
     assert not folder.path.parent.exists()
-    monkeypatch.setattr(os, "access", lambda *_: False)  # a test may run as root, who may write anywhere
+    monkeypatch.setattr(os, "access", lambda *_: False)  # a test may run as root, which may write anywhere
     with pytest.raises(TargetError, match=f"a.safetensors cannot be written: {tmp_path} is not a writable folder"):
         folder.require_startable(resume=False, force=False)

@@ -1,4 +1,4 @@
-"""`headmix train`: what it writes and prints, and that every mistake is one clear line and an exit status."""
+"""`headmix train`: what it writes and prints, and that every mistake gives one clear line and an exit status."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def recipe_path(recipe: RecipeMaker, data_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while the held-out file is scored after the first epoch, once."""
+    """Press Ctrl-C once, while the held-out file is scored after the first epoch."""
 
     def interrupt(material: Material, model: AdaptedModel) -> Evaluation:
         monkeypatch.setattr(run_module, "score_model", score_model)
@@ -81,7 +81,7 @@ def invoke(*arguments: str | Path, publisher: FakePublisher | None = None) -> tu
 
 
 def refused(*arguments: str | Path) -> str:
-    """What is said of a mistake: one line, with exit status 2."""
+    """Return the message for a mistake: one line, with exit status 2."""
     code, out, err = invoke(*arguments)
     line = err.splitlines()[-1]
     assert (code, out) == (command.REFUSED, "")
@@ -115,7 +115,7 @@ def test_training_computes_on_the_cores_it_may_keep_busy(recipe_path: Path, monk
 
 
 def test_other_packages_are_quiet_and_our_own_lines_are_plain_in_a_pipe(recipe_path: Path) -> None:
-    # In its own process: their notices come when they are imported.
+    # In its own process, because the notices appear at import.
     program = [sys.executable, "-m", "headmix_adapters.train", str(recipe_path)]
     done = subprocess.run(program, capture_output=True, text=True, timeout=110, env=os.environ | {"COLUMNS": "40"})
     assert done.returncode == 0
@@ -318,7 +318,7 @@ def test_an_adapter_below_its_base_is_remarked_on_and_not_pushed(
     assert invoke(recipe_path, "--force", "--max-steps", "1", "--seed", "1")[0] == 0
 
 
-def test_held_out_texts_that_are_learnt_too_are_remarked_on(recipe_path: Path) -> None:
+def test_held_out_texts_that_are_also_trained_on_are_remarked_on(recipe_path: Path) -> None:
     recipe_path.write_text(recipe_path.read_text().replace("classification.eval", "classification.train"))
     code, out, _ = invoke(recipe_path, "--max-steps", "1")
     assert code == 0

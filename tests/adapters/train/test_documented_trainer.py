@@ -1,4 +1,4 @@
-"""The Trainer snippet of docs/training.md, run as it stands."""
+"""The Trainer snippet in docs/training.md runs as it is."""
 
 from pathlib import Path
 

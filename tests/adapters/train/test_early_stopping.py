@@ -24,7 +24,7 @@ ACCURACIES = (0.5, 0.75, 0.7, 0.6, 0.9)
 
 
 class Scripted:
-    """Scores that follow the script, and the tensors each epoch ended with; `stop_in` presses Ctrl-C in that epoch."""
+    """Scores from a script, and the tensors at the end of each epoch; `stop_in` presses Ctrl-C in that epoch."""
 
     def __init__(self, stop_in: int | None = None) -> None:
         self.epochs: list[dict[str, torch.Tensor]] = []

@@ -35,7 +35,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def animals(tmp_path: Path) -> Path:
-    """Texts in words the tiny tokenizers know, whose label one word decides; held out are some of them again."""
+    """Texts of words the tiny tokenizers know, where one word decides the label; some are also held-out texts."""
     ends = ("", " stops here", " jumps over the river", " and the quick dog", ", a lazy one", " here, there")
     labels = {"fox": "up", "dog": "down"}
     rows = [{"text": f"The {animal}{end}.", "label": label} for end in ends for animal, label in labels.items()]
@@ -130,7 +130,7 @@ def test_prototypes_are_not_defined_for_several_labels_or_numbers(
         ("regression", ["value"], [{"text": "rise", "label": 0.8}, {"text": "fall", "label": -0.8}], 0.2),
     ],
 )
-def test_several_labels_and_numbers_are_learnt_from_files(
+def test_several_labels_and_numbers_are_learned_from_files(
     folder: Path,
     recipe: RecipeMaker,
     reporter: Reporter,

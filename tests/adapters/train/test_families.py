@@ -1,4 +1,4 @@
-"""A recipe trains on every decoder family: to a verified artifact whose score its file gives again."""
+"""A recipe trains on every decoder family, giving a verified artifact whose file reproduces its score."""
 
 from pathlib import Path
 

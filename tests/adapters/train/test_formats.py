@@ -1,4 +1,4 @@
-"""The same data gives the same examples, whether it is written as CSV or as JSON Lines."""
+"""The same data gives the same examples, whether written as CSV or as JSON Lines."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ MARKS = st.sampled_from([{}, {"weight": 1}, {"weight": 0}, {"trainable": "true"}
 
 
 def in_both(rows: Sequence[Mapping[str, Cell]], *, mark: bool) -> list[list[Row]]:
-    """The rows of one file in each format, read back; `mark` puts a byte order mark in front."""
+    """Write the rows to a file in each format and read them back; `mark` adds a byte order mark."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     encoding = "utf-8-sig" if mark else "utf-8"
     with TemporaryDirectory() as folder:
@@ -39,7 +39,7 @@ def in_both(rows: Sequence[Mapping[str, Cell]], *, mark: bool) -> list[list[Row]
 
 
 def outcome(rows: Sequence[Row], base_text: BaseText, classifier: ClassifierConfig | None) -> object:
-    """The examples, or in which row the fault was found and what it is."""
+    """Return the examples, or the row and the fault found in it."""
     numbers = {row.place: number for number, row in enumerate(rows)}
     try:
         encoded: Encoded = (
@@ -96,7 +96,7 @@ def test_completions_are_alike_in_both_formats(base_text: BaseText, rows: list[d
 
 @settings(max_examples=40, deadline=None)
 @given(values=st.lists(st.integers() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
-def test_numbers_to_be_learnt_are_alike_in_both_formats(base_text: BaseText, values: list[float]) -> None:
+def test_numbers_to_be_learned_are_equal_in_both_formats(base_text: BaseText, values: list[float]) -> None:
     rows: list[dict[str, Cell]] = [{"text": "a fox", "label": repr(value)} for value in values]
     _, from_table = in_both(rows, mark=False)
     from_lines = [

@@ -1,4 +1,4 @@
-"""A run learns, records what the file can do, and can be stopped and continued with the very same result."""
+"""A run learns, records the file's scores, and can be stopped and resumed with exactly the same result."""
 
 import signal
 from collections.abc import Callable
@@ -237,7 +237,7 @@ def test_a_base_whose_scores_are_no_numbers_is_not_trained_on(
         (SafetensorError("No space left on device"), "a checkpoint cannot be written: No space left"),
     ],
 )
-def test_want_of_memory_or_disk_is_told_in_words(
+def test_a_lack_of_memory_or_disk_is_reported_in_words(
     material: MaterialMaker,
     reporter: Reporter,
     tmp_path: Path,
@@ -253,7 +253,7 @@ def test_want_of_memory_or_disk_is_told_in_words(
         train_adapter(material("generation"), tmp_path / "a.safetensors", resume=False, reporter=reporter)
 
 
-def test_a_defect_is_not_taken_for_want_of_memory(
+def test_a_defect_is_not_mistaken_for_a_lack_of_memory(
     material: MaterialMaker, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> Evaluation:

@@ -1,4 +1,4 @@
-"""Scores are what their names say, for the adapter and for the base asked in words."""
+"""Scores are what their names say, for the adapter and for the base when asked in words."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What `headmix train` produces is served as it was trained: the engine's answers are the trained model's own."""
+"""What `headmix train` writes is served as trained: the engine's answers are the trained model's own."""
 
 from collections.abc import Callable
 from pathlib import Path

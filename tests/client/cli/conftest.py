@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests."""
+"""Fixtures for the command line's tests."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(server: FakeServer) -> Run:
-    """Runs `headmix ARGS...` against the scripted server; `stdin` is what is typed."""
+    """Run `headmix ARGS...` against the scripted server; `stdin` is the input."""
 
     def invoke(*args: str, stdin: str | None = None) -> Result:
         environment = {"HEADMIX_BASE_URL": server.url, "HEADMIX_API_KEY": "hm_key"}

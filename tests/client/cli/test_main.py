@@ -52,7 +52,7 @@ def test_an_interrupt_ends_quietly_with_130(server: FakeServer) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"HEADMIX_BASE_URL": server.url, "PYTHONUNBUFFERED": "1"},
-        # A test run in a shell's background inherits ignored interrupts, and would hand them on.
+        # A test run in a shell's background inherits ignored interrupts and would pass them on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with program:

@@ -42,7 +42,7 @@ number = 5
 
 @pytest.fixture
 def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of an importable module that offers commands, not imported yet."""
+    """The name of an importable, not yet imported module with commands."""
     (tmp_path / "headmix_test_part.py").write_text(PART)
     (tmp_path / "headmix_test_defect.py").write_text("import headmix_test_defect.gone\n")
     (tmp_path / "headmix_test_needy.py").write_text("import headmix_missing_library\n")
@@ -54,7 +54,7 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(autouse=True)
 def offered(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    """What is installed next to the client."""
+    """The parts installed next to the client."""
     entries = [
         EntryPoint("greet", f"{part}:greet", plugins.GROUP),
         EntryPoint("deliver", f"{part}:deliver", plugins.GROUP),

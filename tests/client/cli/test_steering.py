@@ -1,4 +1,4 @@
-"""What the server, an adapter's file or a model wrote does not steer the terminal it is shown on."""
+"""Text from the server, an adapter's file or a model cannot control the terminal that shows it."""
 
 import io
 import json

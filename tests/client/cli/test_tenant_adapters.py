@@ -1,4 +1,4 @@
-"""`headmix tenants adapters`: what administrators do with any tenant's adapters."""
+"""`headmix tenants adapters`: how administrators manage any tenant's adapters."""
 
 import json
 

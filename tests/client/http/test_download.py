@@ -1,4 +1,4 @@
-"""A download is whole and right, or not there."""
+"""A download is complete and correct, or there is no file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Names in paths, and answers of another shape."""
+"""Names in paths, and responses of the wrong type."""
 
 from urllib.parse import unquote
 

@@ -1,4 +1,4 @@
-"""How error answers and their headers are read."""
+"""How error responses and their headers are read."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime

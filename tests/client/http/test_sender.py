@@ -135,7 +135,7 @@ def test_other_errors_are_raised_at_once(server: FakeServer, client: Client, pau
 
 
 def test_an_answer_before_the_upload_ends_is_heard() -> None:
-    """A server may refuse a large body by answering and closing while it is still being sent."""
+    """A server may refuse a large body by responding and closing while it is still being sent."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def refuse() -> None:

@@ -1,4 +1,4 @@
-"""Log probabilities in both of the wire's shapes."""
+"""Log probabilities in both of the API's formats."""
 
 from headmix.types import ChatCompletion, Completion
 from tests.client.wire import CHAT, COMPLETION

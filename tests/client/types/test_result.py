@@ -1,4 +1,4 @@
-"""What every answer shares."""
+"""What every result shares."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""Every adapter of the benchmarks is a sound artifact of its own."""
+"""Every adapter in the benchmarks is a valid, distinct artifact."""
 
 import itertools
 import json

@@ -82,7 +82,7 @@ async def test_the_file_comes_back_byte_for_byte(rig: ApiRig, tmp_path: Path) ->
         assert response.headers["x-headmix-adapter"] == f"tone@{version} {digest_of(content)}"
 
 
-async def test_a_file_that_is_missing_though_its_version_is_there_is_told_as_damage(rig: ApiRig) -> None:
+async def test_a_missing_file_of_an_existing_version_is_reported_as_damage(rig: ApiRig) -> None:
     version = rig.publish("tone")
     rig.state.library.store.delete(version.digest)
     response = await rig.client.get(f"{URL}/tone/file")
@@ -171,7 +171,7 @@ async def test_a_file_above_the_limit_is_refused_before_it_is_kept(base_folder: 
         assert list((tmp_path / "artifacts" / "incoming").iterdir()) == []
 
 
-async def test_a_full_disk_is_told_and_nothing_is_half_written(
+async def test_a_full_disk_is_reported_and_nothing_is_half_written(
     rig: ApiRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

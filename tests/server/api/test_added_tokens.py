@@ -1,4 +1,4 @@
-"""An adapter's added tokens, at the surface: text and ids of its own requests, and of nobody else's."""
+"""An adapter's added tokens in the API: in the text and ids of its own requests only."""
 
 from typing import Any
 

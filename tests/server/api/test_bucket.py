@@ -1,4 +1,4 @@
-"""The API over artifacts in a real S3: the engine reads a file that is there, or the request is told why not."""
+"""The API with artifacts in a real S3: the engine finds the file, or the request gets the reason why not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -37,7 +37,7 @@ async def rig(base_folder: Path, tmp_path: Path, s3: S3Server) -> AsyncIterator[
 
 
 def publish_cold(rig: ApiRig, *, labels: tuple[str, ...] = ()) -> str:
-    """Publish an adapter whose file is not on this machine any more; the cache holds the last one alone."""
+    """Publish an adapter whose file is no longer on this machine; the cache only keeps the latest one."""
     version = rig.publish("cold", b"cold bytes", labels=labels)
     rig.publish("warm", b"warm bytes", labels=labels)
     assert not rig.state.library.store.is_local(version.digest)
@@ -69,7 +69,7 @@ async def test_the_file_is_there_when_the_engine_is_asked_to_read_it(
     def read_first(message: object) -> object:
         if isinstance(message, kind) and message.adapter is not None:
             read.append((rig.state.settings.data_dir / message.adapter.path).read_bytes())
-        return answer(message)  # type: ignore[arg-type] # passed on as it came
+        return answer(message)  # type: ignore[arg-type] # passed on unchanged
 
     rig.engine.answer = read_first  # type: ignore[assignment]
     response = await rig.client.post(route, json=None if body is None else {"model": "cold", **body})
@@ -135,7 +135,7 @@ async def test_a_download_ends_with_the_client_that_asked_and_another_tenants_ta
         assert (await other).status_code == 200
 
 
-async def test_bytes_that_are_missing_are_told_and_never_answered_for_by_the_base(rig: ApiRig, s3: S3Server) -> None:
+async def test_missing_bytes_are_an_error_and_never_answered_by_the_base(rig: ApiRig, s3: S3Server) -> None:
     digest = publish_cold(rig)
     store = rig.state.library.store
     assert isinstance(store, BucketStore)

@@ -1,4 +1,4 @@
-"""Canaries by HTTP: which version answers, how it is chosen and told, and what is counted of both."""
+"""Canaries over HTTP: which version answers, how it is chosen and reported, and what is counted for both."""
 
 from collections import Counter
 from typing import Any
@@ -133,7 +133,7 @@ async def test_both_versions_are_counted_side_by_side_until_the_next_canary_star
 
 
 async def scraped(rig: ApiRig) -> dict[str, float]:
-    """Return the samples of the metrics that compare versions, but for histograms' buckets and sums."""
+    """Return the samples of the metrics that compare versions, without histogram buckets and sums."""
     lines = (await rig.client.get("/metrics")).text.splitlines()
     samples = [line.rpartition(" ") for line in lines if line.startswith("headmix_adapter_version_")]
     return {name: float(value) for name, _, value in samples if "_bucket" not in name and "_sum" not in name}

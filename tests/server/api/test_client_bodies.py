@@ -1,4 +1,4 @@
-"""Bodies as clients in the field send them: what asks for nothing is accepted, what would change the output is not."""
+"""Bodies as real clients send them: fields that have no effect are accepted, unsupported ones that would are not."""
 
 import inspect
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Every route while the database is unavailable: what needs it is refused as such, and what runs goes on."""
+"""Every route while the database is unavailable: what needs it is refused for that reason; running requests go on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -38,7 +38,7 @@ async def rig(base_folder: Path, tmp_path: Path) -> AsyncIterator[ApiRig]:
 
 @contextmanager
 def away(rig: ApiRig) -> Iterator[None]:
-    """Take the database's file away for the block."""
+    """Move the database's file away during the block."""
     folder = rig.state.settings.data_dir
     database = rig.state.library.catalog._engine
     database.dispose()
@@ -51,7 +51,7 @@ def away(rig: ApiRig) -> Iterator[None]:
         elsewhere.rename(folder)
 
 
-async def test_every_route_that_needs_the_database_says_that_it_is_away(rig: ApiRig) -> None:
+async def test_every_route_that_needs_the_database_says_that_it_is_unavailable(rig: ApiRig) -> None:
     rig.publish("poet", tenant="default")
     paths = create_app(rig.state).openapi()["paths"]
     with away(rig):
@@ -75,7 +75,7 @@ async def _ask(rig: ApiRig, route: str) -> httpx2.Response:
     return await rig.client.request(method, path.replace(":path", "").format(**NAMES), json=BODIES.get(route))
 
 
-async def test_a_stream_of_an_adapter_ends_well_and_is_counted_while_the_database_is_away(rig: ApiRig) -> None:
+async def test_a_stream_of_an_adapter_ends_well_and_is_counted_while_the_database_is_unavailable(rig: ApiRig) -> None:
     rig.publish("poet", tenant="default")
     rig.engine.answering = False
     body = {"model": "poet", "prompt": "x", "max_tokens": 9, "stream": True}
@@ -86,7 +86,7 @@ async def test_a_stream_of_an_adapter_ends_well_and_is_counted_while_the_databas
             await rig.engine.send(output)
         answer = await asked
         assert events(answer.text)[-1] == "[DONE]"
-        await rig.engine.send(token(1))  # the engine is heard as before
+        await rig.engine.send(token(1))  # the engine's answers still arrive
         assert rig.state.engine.ready is not None
         async with asyncio.timeout(10):
             while not rig.state.usage.unwritten():  # noqa: ASYNC110 - counted after the last byte

@@ -1,4 +1,4 @@
-"""docs/api.md and docs/errors.md tell the truth: routes, scopes, parameters, error codes and examples."""
+"""docs/api.md and docs/errors.md match the code: routes, scopes, parameters, error codes and examples."""
 
 import json
 import re
@@ -41,7 +41,7 @@ EXAMPLES = [block.text.replace("\\\n", " ") for block in to_run("docs/api.md", "
 
 
 def rows(text: str, after: str) -> Iterator[list[str]]:
-    """Return the cells of the first table behind a sentence."""
+    """Return the cells of the first table after a sentence."""
     lines = text[text.index(after) + len(after) :].splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("|---")) + 1
     for line in lines[start:]:
@@ -119,7 +119,7 @@ def test_every_parameter_is_documented_and_none_else(
 
 
 def bookkeeping(start: str, end: str) -> set[str]:
-    """Return the names between two phrases of the passage on what has no effect."""
+    """Return the names between two phrases in the passage on fields without effect."""
     passage = API[API.index("**Bookkeeping**") : API.index('**Values that mean "not used"**')]
     return set(names(passage[passage.index(start) :].partition(end)[0]))
 

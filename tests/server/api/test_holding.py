@@ -1,4 +1,4 @@
-"""An adapter is held from the moment its name is resolved until its request has ended, whatever the end."""
+"""An adapter is held from the moment its name is resolved until its request has ended, however it ends."""
 
 import asyncio
 from typing import Any
@@ -25,9 +25,9 @@ def publish(rig: ApiRig) -> None:
 
 
 async def settled(rig: ApiRig) -> None:
-    """Wait until every request has ended and what that set off is done."""
+    """Wait until every request has ended and its cleanup is done."""
     async with asyncio.timeout(10):
-        while rig.state.library.holds.digests:  # noqa: ASYNC110 - a request's very end tells nobody
+        while rig.state.library.holds.digests:  # noqa: ASYNC110 - a request's cleanup signals nothing
             await asyncio.sleep(0.001)
     await asyncio.to_thread(rig.state.library.drain)
 

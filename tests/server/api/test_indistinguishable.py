@@ -1,7 +1,7 @@
-"""Another tenant's adapter and one that never existed: the same answer by the same work, on every route with a name.
+"""Another tenant's adapter and a nonexistent one get the same response by the same work, on every route with a name.
 
-The routes are those of the OpenAPI document, so that one that is added is asked too. Administrators' are left out: they
-are told what there is, and nobody else gets past the scope.
+The routes come from the OpenAPI document, so new ones are covered too. Admin routes are left out: administrators may
+see everything, and nobody else gets past the scope.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/adapters/{name}/sharing": {"everyone": True},
     "/v1/adapters/{name}/canary": {"version": 1, "percent": 5},
 }
-"""Bodies of what cannot be asked without; the model is added where no path names it."""
+"""Bodies for routes that require one; the model is added if the path does not name it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Route:
         return "{" in self.path
 
     def asked(self, name: str, owner: str | None) -> dict[str, Any]:
-        """Return the request for an adapter of a name, the owner's where one is given."""
+        """Return the request for an adapter with this name, of this owner if one is given."""
         model = name if owner is None else f"{owner}/{name}"
         path = self.path.replace("{name}", name).replace("{version}", "1").replace("{model}", model)
         body = BODIES.get(self.path)
@@ -81,7 +81,7 @@ def test_every_route_that_takes_a_model_is_among_them() -> None:
 
 @contextmanager
 def statements(rig: ApiRig) -> Iterator[list[str]]:
-    """Note every statement that the database is given."""
+    """Record every SQL statement that the database receives."""
     engine = rig.state.library.catalog._engine
     noted: list[str] = []
 
@@ -96,8 +96,8 @@ def statements(rig: ApiRig) -> Iterator[list[str]]:
 
 
 async def ask(rig: ApiRig, route: Route, name: str, owner: str | None) -> tuple[object, ...]:
-    """Return all there is to see of an answer, with the name that was asked for taken out, and the work it took."""
-    await rig.state.pinning.drain()  # looking for what is pinned is not the request's work
+    """Return everything visible in a response, with the requested name removed, and the work it took."""
+    await rig.state.pinning.drain()  # reconciling pins is not the request's work
     with statements(rig) as noted:
         response = await rig.client.request(**route.asked(name, owner), headers={"x-request-id": "same"})
     headers = {key: value for key, value in response.headers.items() if key != "date"}

@@ -1,4 +1,4 @@
-"""Large bodies are read by a worker: the same answers as for small ones, bounds on what they hold, and nobody waits."""
+"""Large bodies are parsed by a worker: same responses as for small ones, the same limits, and nobody else waits."""
 
 import json
 from collections.abc import AsyncIterator
@@ -68,7 +68,7 @@ NOT_JSON = [b"{", b'{"model": "\xff"}', b"", b"[" * 100_000, b'{"model": NaN}', 
 
 
 def _settled(told: Any) -> Any:
-    """Return an answer without what differs between any two."""
+    """Return a response without what differs between any two."""
     return {name: value for name, value in told.items() if name not in ("id", "created")}
 
 

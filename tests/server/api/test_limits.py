@@ -84,7 +84,7 @@ async def test_limits_are_administrators_and_of_tenants_that_are_there(rig: ApiR
         assert refusal(missing)[:2] == (404, "not_found")
 
 
-# --- requests and tokens a minute ----------------------------------------------------------------------------------
+# --- requests and tokens per minute --------------------------------------------------------------------------------
 
 
 async def test_a_request_too_many_is_told_when_to_come_back_and_then_let_in(rig: ApiRig, clock: FakeClock) -> None:
@@ -226,7 +226,7 @@ async def test_servers_with_one_redis_share_the_minute(base_folder: Path, tmp_pa
     assert statuses == [200, 200, 200, 429]
 
 
-# --- requests at once ----------------------------------------------------------------------------------------------
+# --- concurrent requests -------------------------------------------------------------------------------------------
 
 
 async def test_a_request_above_those_at_once_is_refused_until_one_ends(rig: ApiRig) -> None:
@@ -254,7 +254,7 @@ async def test_every_way_out_gives_the_place_back(rig: ApiRig) -> None:
         await rig.engine.expect(Generate, 1 + (not stream))
         leaver.cancel()
         await rig.engine.expect(Abort, 1 + (not stream))
-        while rig.state.open_requests.of(TENANT):  # noqa: ASYNC110 - the server tells nobody
+        while rig.state.open_requests.of(TENANT):  # noqa: ASYNC110 - the server signals nothing
             await asyncio.sleep(0.005)
     rig.engine.answering = True
     assert (await complete(rig)).status_code == 200

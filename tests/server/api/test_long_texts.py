@@ -1,4 +1,4 @@
-"""Texts that cannot fit are refused unread, long ones are read elsewhere, and nobody else waits for either."""
+"""Texts that cannot fit are refused without tokenizing, long ones are tokenized elsewhere, and nobody else waits."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ PARAMS = {
 }
 READY = EngineReady(pid=1, max_model_len=8192, kv_blocks=1024, block_size=16, adapter_slots=4)
 FITS = "The quick brown fox. " * 150
-"""Fits a context, and is too long for the event loop."""
+"""Fits in a context, but is too long for the event loop."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def rig(base_folder: Path, tmp_path: Path) -> AsyncIterator[ApiRig]:
 
 
 class _Reads:
-    """What this process reads with the library, in characters: it holds the interpreter's lock meanwhile."""
+    """How many characters this process tokenizes with the library, which holds the interpreter's lock meanwhile."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.longest = 0
@@ -160,10 +160,10 @@ async def test_special_tokens_in_a_text_that_are_text_are_cut_by_a_worker(rig: A
     assert [line["by"] for line in lines if line["event"] == "tokenized"] == ["worker" if split else "event loop"]
 
 
-async def test_whoever_leaves_takes_a_text_that_waits_along(rig: ApiRig) -> None:
+async def test_a_client_that_leaves_takes_its_waiting_text_along(rig: ApiRig) -> None:
     workers = rig.state.text_workers
     asked = [asyncio.create_task(rig.client.post("/v1/completions", json=body("/v1/completions", FITS))) for _ in "ab"]
-    while workers.waiting < 1:  # noqa: ASYNC110 - the workers tell nobody
+    while workers.waiting < 1:  # noqa: ASYNC110 - the workers signal nothing
         await asyncio.sleep(0.001)
     for one in asked:
         one.cancel()

@@ -1,6 +1,6 @@
-"""An adapter's free metadata costs only the client that asks for it: neither requests for the model nor lists.
+"""An adapter's free-form metadata costs only the client that requests it, not inference requests or lists.
 
-Metadata out of bounds is not accepted any more; what a database has of it from before harms nobody.
+Metadata beyond the limits is no longer accepted; what a database still has from earlier does no harm.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def statements(rig: ApiRig) -> Iterator[list[str]]:
 
 
 def put_back(rig: ApiRig, training: str) -> None:
-    """Write every header's `training` as an earlier headmix kept it, and migrate again."""
+    """Write every header's `training` as an earlier headmix version stored it, and migrate again."""
     with database(rig).execution_options(immediate=True).begin() as connection:
         config = alembic_config(connection)
         command.downgrade(config, "0007")

@@ -1,4 +1,4 @@
-"""What a scrape finds, for every kind of key."""
+"""What a scrape returns, for every kind of key."""
 
 import asyncio
 import os
@@ -15,12 +15,12 @@ from headmix_server.tenancy.keys.principal import Scope
 from tests.support.metrics_lint import complaints, promtool_says
 
 NAMED_BY_OTHERS = ["vllm:lora_requests_info metric names should not contain ':'"]
-"""What routers read has a name that they choose."""
+"""The metrics that inference routers read, whose names the routers define."""
 
 
 @pytest.fixture
 async def rig(base_folder: Path, tmp_path: Path) -> AsyncIterator[ApiRig]:
-    """A server that has something to tell in every metric."""
+    """A server that has a value for every metric."""
     async with api_rig(base_folder, tmp_path) as running:
         await _use(running)
         yield running
@@ -72,7 +72,7 @@ async def test_a_key_of_a_tenant_without_the_scope_sees_nothing(rig: ApiRig) -> 
     assert answer.status_code == 403
 
 
-async def test_both_processes_are_told_to_everybody(rig: ApiRig) -> None:
+async def test_both_processes_metrics_are_visible_to_everybody(rig: ApiRig) -> None:
     text = await _scrape(rig, {"Authorization": ""})
     found = {family.name: family.samples[0].value for family in text_string_to_metric_families(text) if family.samples}
     for prefix in ("process", "headmix_engine_process"):

@@ -1,4 +1,4 @@
-"""What is not finite reaches clients as an error with the adapter's name, on every route, streamed or not."""
+"""A non-finite result reaches clients as an error with the adapter's name, on every route, streamed or not."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ STREAMS = [name for name in ROUTES if name.startswith(("completion", "chat"))]
 
 @pytest.fixture
 def huge(rig: ApiRig) -> Callable[[str], None]:
-    """Publish the adapter as a route needs it."""
+    """Publish the adapter in the form a route needs."""
 
     def publish(route: str) -> None:
         rig.publish("huge", labels=("a", "b") if route == "classification" else ())
@@ -39,7 +39,7 @@ def huge(rig: ApiRig) -> Callable[[str], None]:
 
 
 def failing(tokens: int) -> Callable[[ToEngine], list[Output]]:
-    """Answer every choice with so many tokens and then the error, every text with the error alone."""
+    """Answer every choice with `tokens` tokens and then the error, and every text with only the error."""
 
     def answer(message: ToEngine) -> list[Output]:
         if not isinstance(message, Generate | Classify | Embed):
@@ -62,7 +62,7 @@ async def test_the_answer_is_a_500_that_says_whose_numbers_they_are(
     path, body = ROUTES[route]
     response = await rig.client.post(path, json={"model": "huge", **body})
     assert (response.status_code, response.json()) == (500, ERROR)
-    assert response.headers["x-should-retry"] == "false"  # the same again gives the same
+    assert response.headers["x-should-retry"] == "false"  # retrying gives the same error
     assert "retry-after" not in response.headers
     metrics = (await rig.client.get("/metrics", headers=rig.key(Scope.METRICS))).text
     assert (

@@ -1,4 +1,4 @@
-"""OpenAI's own client library against this server: what people already have must work unchanged."""
+"""OpenAI's own client library with this server: existing programs must work unchanged."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -104,7 +104,7 @@ async def test_embeddings(sdk: AsyncOpenAI, rig: ApiRig) -> None:
     rig.engine.vector = [0.5, -0.25]
     rig.publish("tone", labels=("a", "b"))
     for model in (BASE, "tone"):
-        answer = await sdk.embeddings.create(model=model, input=["Hello", "fox"])  # the SDK asks for base64 unasked
+        answer = await sdk.embeddings.create(model=model, input=["Hello", "fox"])  # the SDK requests base64 by itself
         assert [entry.embedding for entry in answer.data] == [[0.5, -0.25]] * 2
     plain = await sdk.embeddings.create(
         model=BASE, input=[5, 6], encoding_format="float", extra_body={"pooling": "mean", "normalize": False}

@@ -1,4 +1,4 @@
-"""The OpenAPI document is a golden file: a change of the surface is a change of `openapi.json`, seen in review.
+"""The OpenAPI document is a golden file: an API change is a change to `openapi.json`, visible in review.
 
 Refresh it with `python -m tests.server.api.test_openapi`.
 """
@@ -21,7 +21,7 @@ GOLDEN = Path(__file__).with_name("openapi.json")
 
 
 class _NoParts:
-    """The document needs the routes alone."""
+    """The document only needs the routes."""
 
     settings = Settings()
     metrics = Metrics(series=1, version="0", base="")

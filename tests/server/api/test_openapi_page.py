@@ -1,4 +1,4 @@
-"""The document that anybody may ask for stops nobody."""
+"""The public OpenAPI document does not hold up other requests."""
 
 import asyncio
 import threading

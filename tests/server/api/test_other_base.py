@@ -1,4 +1,4 @@
-"""A version that was accepted for another base is refused wherever it is named, and everything else is served."""
+"""A version that was accepted for another base is refused everywhere, and everything else is served."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ USES: dict[str, dict[str, Any]] = {
 
 
 def make_foreign(rig: ApiRig, version: AdapterVersion) -> None:
-    """Let it be another base's, as a server on the wrong base left it in an earlier version's catalog."""
+    """Make it another base's, as a server with the wrong base may have left it in an older version's catalog."""
     with writing(rig.state.library.catalog._engine) as session:
         session.execute(update(ArtifactRow).where(ArtifactRow.digest == version.digest).values(base="other"))
 

@@ -1,4 +1,4 @@
-"""The first request of a route costs no more than the second: its first asker would otherwise hold up everybody."""
+"""A route's first request costs no more than its second: otherwise the first client would hold up everybody."""
 
 import httpx2
 import pytest

@@ -1,4 +1,4 @@
-"""Scrapes without a key cost little, however many there are."""
+"""Scrapes without a key are cheap, however many there are."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from headmix_server.tenancy.keys.principal import Scope
 
 
 class Rendering:
-    """Counts how often the page is made."""
+    """Counts how often the page is rendered."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -28,7 +28,7 @@ class Rendering:
         return f"page {self.count}".encode(), "text/plain"
 
 
-async def test_whoever_asks_within_a_second_gets_the_same_page(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scrapes_within_a_second_get_the_same_page(monkeypatch: pytest.MonkeyPatch) -> None:
     public, render = PublicMetrics(), Rendering()
     pages = await asyncio.gather(*(public.page(render) for _ in range(50)))
     assert {page[0] for page in pages} == {b"page 1"}

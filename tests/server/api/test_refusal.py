@@ -1,4 +1,4 @@
-"""A server whose lease is not confirmed serves no new request, on whatever route; requests that run go on."""
+"""A server whose lease is not confirmed accepts no new requests on any route; running requests go on."""
 
 import asyncio
 from pathlib import Path

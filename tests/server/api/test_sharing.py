@@ -1,4 +1,4 @@
-"""Adapters of other tenants, by HTTP: named with their owner, used, and changed by nobody but the owner."""
+"""Other tenants' adapters over HTTP: named with their owner, usable, and changed only by the owner."""
 
 import asyncio
 from typing import Any
@@ -81,7 +81,7 @@ async def test_it_is_read_and_loaded(rig: ApiRig) -> None:
 
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if "{name}" in r.path and str(r) not in READING | USING], ids=str)
-async def test_whoever_it_is_shared_with_changes_nothing_of_it(rig: ApiRig, route: Route) -> None:
+async def test_tenants_it_is_shared_with_cannot_change_it(rig: ApiRig, route: Route) -> None:
     rig.publish("tone", b"1")
     rig.publish("tone", b"2")
     rig.publish("tone", tenant=OTHER_TENANT)

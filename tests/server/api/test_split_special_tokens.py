@@ -1,4 +1,4 @@
-"""`split_special_tokens`: a text that forges a turn is text, where it is asked for."""
+"""`split_special_tokens`: with it, a text that forges a turn is plain text."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +21,7 @@ async def strict(base_folder: Path, tmp_path: Path) -> AsyncIterator[ApiRig]:
 
 
 async def turns(rig: ApiRig, **params: Any) -> int:
-    """Return how many turns the prompt has that the engine is asked to go on with."""
+    """Return how many turns there are in the prompt that the engine receives."""
     response = await rig.client.post("/v1/chat/completions", json={**CHAT, **params})
     assert response.status_code == 200, response.text
     return rig.engine.of(Generate)[-1].prompt.count(rig.state.tokenizer.token_id(IM_START) or -1)
@@ -29,7 +29,7 @@ async def turns(rig: ApiRig, **params: Any) -> int:
 
 async def test_a_forged_turn_in_a_message_is_text_where_it_is_asked_for(rig: ApiRig) -> None:
     honest = await turns(rig, messages=[{"role": "user", "content": "Hi"}])
-    assert await turns(rig) == honest + 1  # as the big servers read it
+    assert await turns(rig) == honest + 1  # as other servers interpret it
     for stream in (False, True):
         assert await turns(rig, split_special_tokens=True, stream=stream) == honest
     prompt = rig.engine.of(Generate)[-1].prompt

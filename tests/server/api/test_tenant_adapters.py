@@ -1,4 +1,4 @@
-"""Administrators look at, take back and take away what any tenant has; every change is in the tenant's audit."""
+"""Administrators can list, unshare and remove any tenant's adapters; every change is in the tenant's audit log."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ URL = f"/v1/tenants/{OTHER_TENANT}/adapters"
 
 @pytest.fixture
 async def admin(rig: ApiRig) -> dict[str, str]:
-    """A key that may administer and nothing else."""
+    """A key with only the scope `admin`."""
     return rig.key(Scope.ADMIN)
 
 
@@ -106,7 +106,7 @@ async def test_a_pin_is_let_go(rig: ApiRig, admin: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
-async def test_what_is_not_there_is_a_404(rig: ApiRig, admin: dict[str, str], method: str) -> None:
+async def test_a_missing_adapter_is_a_404(rig: ApiRig, admin: dict[str, str], method: str) -> None:
     path = {"GET": "/no/versions", "DELETE": "/no", "POST": "/no/versions/1/retire"}[method]
     response = await rig.client.request(method, URL + path, headers=admin)
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")

@@ -66,7 +66,7 @@ async def test_a_rotated_key_gives_way_at_once_or_after_its_grace(rig: ApiRig) -
         assert (await rig.client.get("/v1/models", headers=bearer(old["key"]))).status_code == old_status
 
 
-async def test_an_expiry_and_the_last_use_are_told(rig: ApiRig) -> None:
+async def test_an_expiry_and_the_last_use_are_reported(rig: ApiRig) -> None:
     await rig.client.post(URL, json={"name": "acme"})
     expires = int(time.time()) + 600
     key = (await new_key(rig, expires=expires)).json()
@@ -94,7 +94,7 @@ async def test_a_key_that_cannot_be_is_refused_with_the_parameter(rig: ApiRig, b
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
-async def test_keys_of_a_tenant_that_is_not_there_are_not_made_nor_listed(rig: ApiRig) -> None:
+async def test_keys_of_an_unknown_tenant_are_neither_created_nor_listed(rig: ApiRig) -> None:
     for response in (await new_key(rig, "nobody"), await rig.client.get(f"{URL}/nobody/keys")):
         assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
     assert "nobody" not in (await rig.client.get(URL)).text

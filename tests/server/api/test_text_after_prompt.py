@@ -1,4 +1,4 @@
-"""On bases whose decoder drops a text's first space, a completion keeps its own: whole, streamed, echoed, stopped."""
+"""On bases whose decoder drops a text's first space, a completion keeps its own: whole, streamed, echoed or stopped."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -79,7 +79,7 @@ async def test_names_and_bytes_of_tokens_join_to_the_content(rig: ApiRig) -> Non
 
 
 async def test_no_two_tokens_share_an_entry_of_top_logprobs(rig: ApiRig) -> None:
-    """A word with and without its space, a byte and the letter it stands for, a special token, a row without token."""
+    """A word with and without its space, a byte and the letter it encodes, a special token, a row without a token."""
     tokenizer = rig.state.tokenizer
     pieces = ("▁the", "the", "a", "▁a", "<0x61>", "<0xE2>", "</s>")
     alike = [token for piece in pieces if (token := tokenizer.token_id(piece)) is not None]

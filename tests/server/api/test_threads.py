@@ -1,4 +1,4 @@
-"""Each kind of work has threads of its own."""
+"""Each kind of work has its own threads."""
 
 import asyncio
 import sqlite3

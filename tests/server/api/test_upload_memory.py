@@ -1,4 +1,4 @@
-"""An upload streams: whatever its size, memory stays flat."""
+"""An upload is streamed: memory stays flat whatever its size."""
 
 import os
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ ALLOWED_MIB = 48
 
 
 def resident_bytes() -> int:
-    """Return what this process, client and server in one, has in memory."""
+    """Return the resident memory of this process, which is both client and server."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -1,4 +1,4 @@
-"""What is being uploaded counts against the tenant's quota while it arrives, whatever it is and however it is sent."""
+"""An upload in progress counts against the tenant's quota, whatever it contains and however it is sent."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def rig(base_folder: Path, tmp_path: Path) -> AsyncIterator[ApiRig]:
 
 
 async def body(blocks: int, *, head: bytes = FORM + FILE, go_on: asyncio.Event | None = None) -> AsyncIterator[bytes]:
-    """Give an upload in blocks; with `go_on` its last byte comes only then."""
+    """Yield an upload in blocks; with `go_on`, the last byte waits for that event."""
     yield head
     for _ in range(blocks):
         yield BLOCK
@@ -53,7 +53,7 @@ async def test_the_byte_that_exceeds_the_quota_is_refused_and_nothing_stays(
     rig: ApiRig, tmp_path: Path, head: bytes, declared: bool
 ) -> None:
     blocks = QUOTA // len(BLOCK) + 1
-    # Declared, it is as large as may be next to the form, so that only its bytes can show that it is too much.
+    # Its declared size is the largest allowed with the form, so only its actual bytes show that it is too large.
     length = {"content-length": str(len(head) + blocks * len(BLOCK) + len(END))} if declared else {}
     refused = await post(rig.client, body(blocks, head=head), **length)
     error = refused.json()["error"]
@@ -86,7 +86,7 @@ async def test_more_uploads_at_once_than_a_tenant_may_have_are_refused_and_anoth
     refused = await post(rig.client, body(0))
     assert (refused.status_code, refused.json()["error"]["param"], refused.headers["retry-after"]) == (429, "file", "1")
     other = await post(rig.other, body(0))
-    assert other.status_code == 422  # it was received, and is no artifact
+    assert other.status_code == 422  # it was received, but is not an artifact
     go_on.set()
     assert {task.result().status_code for task in (await asyncio.wait(uploads))[0]} == {422}
 

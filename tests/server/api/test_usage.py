@@ -26,7 +26,7 @@ async def usage(rig: ApiRig, headers: Mapping[str, str] | None = None, /, **para
     return data
 
 
-async def test_what_was_used_is_told_by_tenant_day_and_model(rig: ApiRig) -> None:
+async def test_usage_is_reported_by_tenant_day_and_model(rig: ApiRig) -> None:
     rig.says("The fox")
     rig.publish("tone", labels=("a", "b"))
     rig.engine.probs = [0.5, 0.5]
@@ -70,7 +70,7 @@ async def test_tokens_of_a_request_that_was_left_count_and_those_of_one_never_se
     left = asyncio.create_task(rig.client.post("/v1/completions", json=body))
     (message,) = await rig.engine.expect(Generate)
     await rig.engine.send(TokenOutput(request_id=message.request_id, tokens=[5, 6]))
-    while not rig.state.metrics.time_to_first_token._sum.get():  # noqa: ASYNC110 - the server tells nobody
+    while not rig.state.metrics.time_to_first_token._sum.get():  # noqa: ASYNC110 - the server signals nothing
         await asyncio.sleep(0.005)
     left.cancel()
     await rig.engine.expect(Abort)

@@ -1,4 +1,4 @@
-"""One version over HTTP: retired, restored, deleted; and lists in pages."""
+"""Single versions over HTTP: retired, restored, deleted; and paginated lists."""
 
 import pytest
 

@@ -27,7 +27,7 @@ async def test_last_uses_are_written_now_and_then_and_at_the_end(tmp_path: Path)
     task = asyncio.create_task(
         BackgroundTasks(keys, open_library(tmp_path), UsageMeter(database), AuditLog(database), seconds=0.01).run()
     )
-    while written() != {first.info.key_id}:  # noqa: ASYNC110 - the housekeeping tells nobody
+    while written() != {first.info.key_id}:  # noqa: ASYNC110 - the housekeeping signals nothing
         await asyncio.sleep(0.01)
     task.cancel()
     keys.authenticate(second.plaintext)
@@ -54,7 +54,7 @@ async def test_nothing_that_fails_ends_the_housekeeping(
     monkeypatch.setattr(library, "free_doomed", fails)
     with capture_logs():
         task = asyncio.create_task(BackgroundTasks(keys, library, usage, AuditLog(database), seconds=0.001).run())
-        while len(calls) < 6:  # noqa: ASYNC110 - the housekeeping tells nobody
+        while len(calls) < 6:  # noqa: ASYNC110 - the housekeeping signals nothing
             await asyncio.sleep(0.001)
         usage.add("acme", "poet", Used(requests=1))
         while usage.unwritten():  # noqa: ASYNC110 - the same

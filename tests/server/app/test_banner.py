@@ -134,7 +134,7 @@ def test_without_keys_the_commands_send_none() -> None:
 
 
 @pytest.mark.parametrize("count", [0, MAX_LISTED, MAX_LISTED + 5])
-def test_a_large_catalog_is_told_by_its_size(count: int) -> None:
+def test_a_large_catalog_is_shown_by_its_size(count: int) -> None:
     text = _text(adapters=[_adapter(f"a{number}") for number in range(count)], num_adapters=count)
     assert f"adapters: {count}" in text
     assert text.count("# generate with") == min(count, MAX_LISTED)

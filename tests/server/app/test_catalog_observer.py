@@ -1,4 +1,4 @@
-"""What follows from a change of the catalog: pins are looked at again, metrics of what is gone are removed."""
+"""After a change to the catalog, pins are reconciled and the metrics of deleted adapters are removed."""
 
 from pathlib import Path
 from typing import cast
@@ -22,7 +22,7 @@ CURRENT_OR_PINS = {
 
 
 class Witness:
-    """Stands for pinning and metrics, and keeps what they were told."""
+    """Stands in for pinning and metrics, and records their calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, ...]] = []

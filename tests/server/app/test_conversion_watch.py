@@ -1,4 +1,4 @@
-"""A first start that converts its base, seen by a person, by a program, and stopped half way."""
+"""A first start that converts its base: on a terminal, for a program, and stopped halfway."""
 
 import json
 from pathlib import Path

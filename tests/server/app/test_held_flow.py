@@ -1,4 +1,4 @@
-"""Two reasons not to read: reading goes on when neither holds."""
+"""There are two reasons to pause reading; it resumes when neither applies."""
 
 import asyncio
 from itertools import product
@@ -7,7 +7,7 @@ from headmix_server.app.held_flow import HeldFlow
 
 
 class Connection(asyncio.Transport):
-    """Knows whether it is read from."""
+    """Records whether it is being read from."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Servers that start, beat, stand still, are killed and lose the database in any order: never do two serve at once."""
+"""Servers start, renew, freeze, are killed and lose the database in any order: two never serve at the same time."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,12 +18,12 @@ NUMBERS = st.sampled_from(range(len(CLOCKS)))
 TROUBLES = ("stand still", "cut off", "away", "kill", "stop", "nothing")
 
 Happening = tuple[float, str, int, float]
-"""When what happens to which server, and for how many seconds."""
+"""Events: when, what, to which server, and for how many seconds."""
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> list[Happening]:
-    """Draw rounds: something befalls a server, and about then others start; with anything else in between."""
+    """Draw rounds: something happens to a server, and around then others start, with any other events in between."""
     plan: list[Happening] = []
     for number in range(draw(st.integers(1, 4))):
         began = ROUND * number
@@ -39,7 +39,7 @@ def plans(draw: st.DrawFn) -> list[Happening]:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """One database for all examples, which need not survive a power cut."""
+    """One database for all examples, which need not survive a power failure."""
     engine = open_database(tmp_path_factory.mktemp("lease") / "headmix.db")
     with writing(engine) as session:
         ensure_tenant(session, "written")
@@ -73,7 +73,7 @@ def happen(world: LeaseWorld, what: str, number: int, seconds: float) -> None:
 
 
 def simulate(engine: Engine | None, plan: list[Happening], seed: int, slow: float) -> LeaseWorld:
-    """Let a plan happen, and a server start at its end; look at the promises after everything that happens."""
+    """Run a plan, and start a server at its end; check the promises after every event."""
     world = LeaseWorld(engine, Random(seed), slow)
 
     def check() -> None:
@@ -118,7 +118,7 @@ def test_nor_do_they_on_a_real_database(engine: Engine, plan: list[Happening], s
 
 
 def test_the_simulation_has_takeovers_and_refusals() -> None:
-    """Where it had none, what is above would say nothing."""
+    """If it had none, the tests above would prove nothing."""
     plan: list[Happening] = [(5.0, "start", 1, 0.0), (20.0, "stand still", 0, 40.0), (25.0, "start", 2, 0.0)]
     world = simulate(None, plan, 1, 0.0)
     assert world.takeovers == 2

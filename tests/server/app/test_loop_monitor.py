@@ -1,4 +1,4 @@
-"""The loop's lag is measured, exported and logged; and the tests' own watchdog sees what it must."""
+"""The loop's lag is measured, exported and logged; and the tests' own watchdog detects blocking."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from tests.support.clocks.loop_time import loop_time
 
 
 class _Clock:
-    """A clock that stands still unless it is moved, and ends what looks at it too often."""
+    """A clock that stands still unless moved, and stops a reader that asks too often."""
 
     def __init__(self, *readings: float) -> None:
         self._readings = iter(readings)
@@ -44,7 +44,7 @@ async def test_what_a_timer_is_late_by_is_the_lag() -> None:
     assert lags == [0.25, 0.0, 0.0]
 
 
-async def test_a_lag_above_the_bound_is_one_plain_line_that_tells_computing_from_waiting() -> None:
+async def test_a_lag_above_the_bound_is_one_plain_line_that_distinguishes_computing_from_waiting() -> None:
     later = 4.0 + LOG_SECONDS
     # Measured from and to, and for what is above the bound the time of the line.
     wall = _Clock(0.0, 3.0, 3.0, 3.0, 4.0, 4.0, 4.5, 4.6, 5.0, later, later)
@@ -60,7 +60,7 @@ async def test_it_sees_a_real_callback_that_blocks_and_exports_it() -> None:
     with capture_logs() as lines:
         task = asyncio.create_task(LoopMonitor(metrics.loop_lag.observe, bound=0.1, interval=0.01).run())
         await asyncio.sleep(0.03)
-        time.sleep(0.3)  # noqa: ASYNC251 - the fault to be seen
+        time.sleep(0.3)  # noqa: ASYNC251 - the fault to detect
         await asyncio.sleep(0.05)
         task.cancel()
     assert any(line["event"] == "the event loop was blocked" and line["seconds"] >= 0.1 for line in lines)

@@ -1,4 +1,4 @@
-"""Two servers on one database: the second is refused, or follows one that was killed or stood still."""
+"""Two servers on one database: the second is refused, or takes over from one that was killed or frozen."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ from tests.support.storage.databases import PostgresServer, postgres_server
 
 LEASE_SECONDS = 4
 ENDLESS = 12000
-"""Tokens of a stream that outlives any test."""
+"""The number of tokens of a stream that outlives any test."""
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shared(empty_database_url: str) -> dict[str, Any]:
-    """What servers on one database are started with."""
+    """Return the settings for servers that share one database."""
     return {
         "env": {"HEADMIX_DATABASE": empty_database_url},
         "lease_seconds": LEASE_SECONDS,
@@ -40,7 +40,7 @@ def ask(server: RunningServer, key: dict[str, str], max_tokens: int = 4, *, time
 
 
 def reason(server: RunningServer) -> str:
-    """Return why a server ended; it is its last word."""
+    """Return why a server exited: its last line."""
     assert server.wait() == 1
     last: dict[str, Any] = json.loads(server.stderr[-1])
     assert last["event"] == "headmix ends"
@@ -101,7 +101,7 @@ def test_one_that_stood_still_while_another_took_over_ends_and_answers_nothing_b
         first.process.send_signal(signal.SIGSTOP)
         with running_server(tmp_path, base=base, data_dir=tmp_path / "elsewhere", **shared) as second:
             came_meanwhile = pool.submit(ask, first, key)
-            time.sleep(0.5)  # until it lies in the first one's socket
+            time.sleep(0.5)  # until it is in the first one's socket
             first.process.send_signal(signal.SIGCONT)
             assert f"another headmix server (process {second.process.pid} " in reason(first)
             assert len(first.events("the lease is lost")) == 1
@@ -112,7 +112,7 @@ def test_one_that_stood_still_while_another_took_over_ends_and_answers_nothing_b
 
 
 def outcome(result: Any) -> int | None:
-    """Return the status of an answer, None if the connection ended without one."""
+    """Return a response's status, or None if the connection ended without one."""
     try:
         return int(result().status_code)
     except httpx2.TransportError:
@@ -131,11 +131,11 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresS
         yield server
 
 
-def test_a_database_that_is_away_for_longer_than_the_lease_ends_neither_server_nor_requests(
+def test_a_database_unavailable_for_longer_than_the_lease_ends_neither_server_nor_requests(
     tmp_path: Path, base: Path, own_postgres: PostgresServer
 ) -> None:
     env = {"HEADMIX_DATABASE": own_postgres.new_database()}
-    # Without keys a request for the base needs no database, so it is the lease alone that refuses it.
+    # Without keys a request for the base needs no database, so only the lease can refuse it.
     settings: dict[str, Any] = {"env": env, "lease_seconds": 1, "keys": "off", "max_model_len": 2 * ENDLESS}
     with running_server(tmp_path, base=base, **settings) as server, ThreadPoolExecutor(1) as pool:
         running = pool.submit(ask, server, {}, ENDLESS)

@@ -1,4 +1,4 @@
-"""The whole program while everything it depends on goes away and comes back: open requests do not notice."""
+"""The whole program while everything it depends on fails and recovers: open requests do not notice."""
 
 import json
 from collections import Counter
@@ -20,16 +20,16 @@ from tests.support.storage.redis_server import RedisServer
 
 ADAPTERS = tuple(f"adapter-{number}" for number in range(6))
 BRIEF = ADAPTERS[:3]
-"""Adapters whose requests are short: they leave their slots to others while everything is unavailable."""
+"""Adapters with short requests: they give up their slots to others during the outage."""
 MODELS = (FAKE_BASE, *ADAPTERS)
 STREAMS = 30
 SHORT, LONG, ASKED = 20, 250, 4
-"""Tokens of streams that end while everything is unavailable, of those that outlive that, and of requests meanwhile."""
+"""Tokens of streams that end during the outage, of those that outlive it, and of requests sent during it."""
 
 
 @dataclass
 class Stream:
-    """A streamed completion as far as it has come."""
+    """A streamed completion so far."""
 
     model: str
     max_tokens: int
@@ -80,7 +80,7 @@ def _serving(folder: Path, *, slow: Path, **env: str) -> Iterator[RunningServer]
 
 @contextmanager
 def _streaming(server: RunningServer) -> Iterator[list[tuple[Stream, "Future[None]"]]]:
-    """Give streams that have all been let in, of which some run and others wait for a slot."""
+    """Yield streams that have all been admitted, of which some run and others wait for a slot."""
     models = [MODELS[number % len(MODELS)] for number in range(STREAMS)]
     chosen = [Stream(model, SHORT if model in BRIEF else LONG) for model in models]
     with ThreadPoolExecutor(STREAMS) as pool:
@@ -95,7 +95,7 @@ def _streaming(server: RunningServer) -> Iterator[list[tuple[Stream, "Future[Non
 
 @pytest.fixture
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A PostgreSQL of its own: it is killed."""
+    """The test's own PostgreSQL, because it is killed."""
     with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
@@ -106,7 +106,7 @@ def own_s3() -> Iterator[S3Server]:
         yield server
 
 
-def test_not_one_of_thirty_streams_ends_while_database_redis_and_bucket_are_away(
+def test_not_one_of_thirty_streams_ends_while_database_redis_and_bucket_are_unavailable(
     tmp_path: Path, postgresql: PostgresServer, redis: RedisServer, own_s3: S3Server
 ) -> None:
     slow = tmp_path / "slow"
@@ -141,14 +141,14 @@ def test_not_one_of_thirty_streams_ends_while_database_redis_and_bucket_are_away
 
 
 def _check_refusal(server: RunningServer) -> None:
-    """What needs the database is refused, soon and with a time to come back."""
+    """Check that what needs the database is refused quickly, with a Retry-After."""
     for path in ("/v1/models", "/v1/adapters", "/v1/usage", "/metrics"):
         answer = httpx2.get(f"{server.base_url}{path}", headers=server.headers, timeout=30)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable"), path
         assert answer.headers["retry-after"] == "5"
     refused = _ask(server, ADAPTERS[0])
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_unavailable")
-    # Without a key metrics may be a second old.
+    # Without a key, metrics may be a second old.
     wait_for(lambda: _metric(server, 'headmix_storage_failures_total{storage="database"}') >= 1, server)
 
 
@@ -162,12 +162,12 @@ def _check_answers(server: RunningServer, streams: list[Stream]) -> None:
 
 
 def _check_usage(server: RunningServer, expected: Counter[str]) -> None:
-    """Every token of requests that ended while the database was unavailable is counted in the end, and none twice."""
+    """Check that every token of requests that ended during the outage is finally counted, and none twice."""
 
     def counted() -> Counter[str]:
         url = f"{server.base_url}/v1/usage?group_by=model"
         lines = httpx2.get(url, headers=server.headers, timeout=30).raise_for_status().json()["data"]
         return Counter({line["model"]: line["generation_tokens"] for line in lines})
 
-    wait_for(lambda: counted().total() >= expected.total(), server)  # readers do not set the pace of writing
+    wait_for(lambda: counted().total() >= expected.total(), server)  # reading usage does not trigger writing it
     assert counted() == expected

@@ -27,7 +27,7 @@ def _report(**changes: Any) -> EngineReport:
 
 
 class _WatchedCatalog(Catalog):
-    """Counts how often it is asked; calls `meanwhile` between reading and answering."""
+    """Counts how often it is queried; calls `meanwhile` between reading and returning."""
 
     asked = 0
     asked_for: set[str] | None = None
@@ -62,7 +62,7 @@ def _text(metrics: Metrics) -> str:
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the observer tells nobody
+        while not condition():  # noqa: ASYNC110 - the observer signals nothing
             await asyncio.sleep(0.001)
 
 
@@ -90,7 +90,7 @@ async def test_a_report_is_taken_in_though_the_database_does_not_answer(
     await _until(lambda: RESIDENT in _text(metrics))
 
 
-async def test_what_moves_during_an_outage_is_told_by_the_names_known(
+async def test_what_moves_during_an_outage_is_reported_by_the_names_known(
     catalog: _WatchedCatalog, metrics: Metrics
 ) -> None:
     observe = ReportObserver(catalog, metrics)
@@ -146,7 +146,7 @@ async def test_an_adapter_deleted_while_its_name_is_read_gets_no_series(
     assert "poet" not in _text(metrics)
 
 
-async def test_what_a_dead_engine_held_is_not_told_by_names_that_come_late(
+async def test_names_that_arrive_late_do_not_report_what_a_dead_engine_held(
     catalog: _WatchedCatalog, metrics: Metrics
 ) -> None:
     observe = ReportObserver(catalog, metrics)

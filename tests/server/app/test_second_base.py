@@ -1,4 +1,4 @@
-"""A server with another base on the same database and bucket, or the same data folder, does not start."""
+"""A server with another base does not start on the same database and bucket, or the same data folder."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_on_the_same_database_and_bucket_it_is_refused_though_its_data_folder_is
         assert publish(server, artifact).status_code == 201
         key, said = server.headers, ask(server, server.headers).json()["choices"]
         assert server.stop() == 0
-    for start in ("first", "second"):  # it must not bind the catalog to itself either
+    for start in ("first", "second"):  # it must not bind the catalog to its own base either
         data = tmp_path / f"perturbed-{start}"
         with running_server(tmp_path, base=perturbed, data_dir=data, env=env, ready=False) as server:
             assert refusal(server) == (

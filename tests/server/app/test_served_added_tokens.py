@@ -1,4 +1,4 @@
-"""`headmix serve` with an adapter that adds tokens: over HTTP its words are read and said as on transformers."""
+"""`headmix serve` with an adapter that adds tokens: over HTTP its words are read and generated as with transformers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The whole program with its artifacts in a real S3: uploaded, served, found again by a server without its cache."""
+"""The whole program with its artifacts in a real S3: uploaded, served, and found again by a server without a cache."""
 
 from collections.abc import Iterator
 from pathlib import Path

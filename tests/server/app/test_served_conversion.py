@@ -1,4 +1,4 @@
-"""The whole program with a conversion in progress: it ends with the server, in any way, and leaves nothing."""
+"""The whole program with a conversion in progress: it ends with the server, however that ends, and leaves nothing."""
 
 import json
 import os
@@ -22,12 +22,12 @@ CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 3
 def upload(server: RunningServer) -> None:
     data = {"name": "tone", "config": json.dumps(CONFIG)}
     files = {"file": ("adapter_model.safetensors", save(LORA))}
-    with suppress(httpx2.TransportError):  # the server ends before it answers
+    with suppress(httpx2.TransportError):  # the server exits before it responds
         httpx2.post(f"{server.base_url}/v1/adapters", headers=server.headers, data=data, files=files, timeout=100)
 
 
 def conversions(server: RunningServer) -> list[int]:
-    """Return the processes that convert for this server."""
+    """Return this server's conversion processes."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -49,7 +49,7 @@ def is_running(pid: int) -> bool:
 
 @contextmanager
 def converting(server: RunningServer) -> Iterator[int]:
-    """Give a conversion's process while its client waits."""
+    """Yield a conversion's process while its client waits."""
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[None] = pool.submit(upload, server)
         yield wait_for(lambda: conversions(server), server)[0]

@@ -1,4 +1,4 @@
-"""`headmix serve` with the real runner on bases of several kinds: over HTTP they answer as transformers does."""
+"""`headmix serve` with the real runner on several kinds of bases: over HTTP they answer like transformers."""
 
 from collections.abc import Callable
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""`headmix serve` with an adapter that overflows: its owner gets errors with its name, everybody else their answers."""
+"""`headmix serve` with an adapter that overflows: its owner gets errors that name it, everybody else gets answers."""
 
 import re
 import threading
@@ -23,7 +23,7 @@ DTYPES = ["float32", "bfloat16"]
 
 
 def write_huge(path: Path, base: BaseShape, *labels: str) -> Path:
-    """Write an adapter that is accepted, for its weights are finite."""
+    """Write an adapter that is accepted because its weights are finite."""
     classifier = classifier_config(*labels) if labels else None
     config = adapter_config(base, task="classification" if labels else "generation", classifier=classifier)
     tensors = {name: torch.full_like(tensor, HUGE) for name, tensor in random_tensors(config).items()}
@@ -47,7 +47,7 @@ def answers(client: Client, base: str) -> list[str]:
 
 
 def expect_errors(client: Client) -> None:
-    """Ask the adapters that overflow in every way there is."""
+    """Send every kind of request to the adapters that overflow."""
     params: list[CompletionParams] = [{}, {"temperature": 0}, {"logprobs": 3}, {"echo": True, "logprobs": 1}, {"n": 3}]
     for asked in params:
         with pytest.raises(NumericalError, match=r"'huge@1': the result is not finite") as error:

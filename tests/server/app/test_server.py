@@ -1,4 +1,4 @@
-"""The whole program, two processes and real signals, with the runner that needs no model."""
+"""The whole program, with two processes, real signals and the fake runner."""
 
 import json
 import os
@@ -33,7 +33,7 @@ from tests.support.terminal import in_terminal
 
 LONG = 4000
 ENDLESS = 12000
-"""Tokens of requests that are still open when a test comes to its point; the latter take longer than any test."""
+"""Tokens of requests that are still open when a test needs them; the latter take longer than any test."""
 
 Futures = list[Future[httpx2.Response]]
 
@@ -47,7 +47,7 @@ def _complete(server: RunningServer, max_tokens: int = 4, model: str = FAKE_BASE
 def _open_requests(
     server: RunningServer, count: int, max_tokens: int = LONG
 ) -> Iterator[list[Future[httpx2.Response]]]:
-    """Give requests that the engine is working on."""
+    """Yield requests that the engine is working on."""
     with ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(_complete, server, max_tokens) for _ in range(count)]
         wait_for(lambda: _metric(server, "headmix_requests_running") == count, server)
@@ -81,7 +81,7 @@ def _write_adapters(base: Path, folder: Path) -> Path:
     return folder
 
 
-def test_first_start_preloads_tells_the_key_once_and_the_next_finds_everything(tmp_path: Path) -> None:
+def test_the_first_start_preloads_and_shows_the_key_once_and_the_next_finds_everything(tmp_path: Path) -> None:
     base = write_fake_base(tmp_path / FAKE_BASE)
     preload = _write_adapters(base, tmp_path / "preload")
     with running_server(tmp_path, base=base, preload=preload) as server:
@@ -105,7 +105,7 @@ def test_first_start_preloads_tells_the_key_once_and_the_next_finds_everything(t
 
 
 def _run_curl(command: str, key: str) -> httpx2.Response:
-    """Do what the command asks of curl; machines that run tests need not have it."""
+    """Do what the command would do with curl, which test machines need not have."""
     words = shlex.split(re.sub(r"\$\(cat \S+/admin\.key\)", key, command))
     headers = dict(words[place + 1].split(": ", 1) for place, word in enumerate(words) if word == "-H")
     if "-d" not in words:
@@ -173,7 +173,7 @@ def test_a_server_killed_outright_leaves_no_engine_and_no_lock(tmp_path: Path) -
 
 
 def _gone(pid: int) -> bool:
-    """Wait for the end of a process that is not our child; return whether it came."""
+    """Wait for a process that is not our child to exit; return whether it did."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -247,7 +247,7 @@ def test_a_stop_during_the_start_is_a_clean_one(tmp_path: Path) -> None:
         assert json.loads(server.stderr[-1])["event"] == "headmix stopped"
 
 
-def test_a_port_in_use_a_folder_in_use_and_a_base_that_is_not_there_are_told_at_once(tmp_path: Path) -> None:
+def test_a_port_in_use_a_folder_in_use_and_a_missing_base_are_reported_at_once(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         port = server.base_url.rpartition(":")[2]
         cases = {

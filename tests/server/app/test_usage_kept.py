@@ -1,4 +1,4 @@
-"""What was used before a stop is there after it, also of requests that the stop cut off."""
+"""Usage from before a shutdown is kept, including that of requests the shutdown interrupted."""
 
 import signal
 import threading
@@ -38,7 +38,7 @@ def test_usage_is_written_at_a_stop_also_of_what_it_cuts_off(tmp_path: Path) -> 
     assert line.used.generation_tokens > whole
 
 
-def test_a_storage_of_limits_that_is_none_ends_the_start_without_telling_its_password(tmp_path: Path) -> None:
+def test_an_unknown_limits_storage_ends_the_start_without_revealing_its_password(tmp_path: Path) -> None:
     with running_server(tmp_path, ready=False, limits_storage="http://user:secret@host") as server:
         assert server.wait() == 2
     assert "--limits-storage (HEADMIX_LIMITS_STORAGE) is not the URL of a Redis" in server.stderr[-1]

@@ -1,4 +1,4 @@
-"""A catalog belongs to one base, whichever server opens it, and so does each of its artifacts."""
+"""A catalog and each of its artifacts belong to one base, whichever server opens it."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def trained_on(base: BaseShape, content: bytes) -> AdapterRecord:
 
 
 def forget_the_base(engine: Engine, *contents: tuple[BaseShape, bytes]) -> Catalog:
-    """Return a catalog as the migration leaves an earlier version's: artifacts count as their header says."""
+    """Return a catalog as migrated from an earlier version: each artifact belongs to the base in its header."""
     catalog = Catalog(engine)
     for number, (base, content) in enumerate(contents):
         catalog.publish("default", f"a{number}", trained_on(base, content))
@@ -49,7 +49,7 @@ def accepted_for(engine: Engine, content: bytes) -> str:
 
 
 def pollute(engine: Engine, content: bytes) -> None:
-    """Let an artifact be another base's, as a wrong server of an earlier version left it."""
+    """Make an artifact another base's, as a wrong server of an earlier version may have left it."""
     with writing(engine) as session:
         session.get_one(ArtifactRow, digest_of(content)).base = OTHER.fingerprint
 

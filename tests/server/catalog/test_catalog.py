@@ -18,7 +18,7 @@ def catalog(database_url: str) -> Iterator[Catalog]:
     engine.dispose()
 
 
-def test_a_version_tells_all_that_its_record_said(catalog: Catalog) -> None:
+def test_a_version_has_everything_its_record_had(catalog: Catalog) -> None:
     record = record_of(b"one", labels=("no", "yes"))
     published = catalog.publish("acme", "spam", record)
     version = catalog.resolve("acme", "spam")
@@ -79,7 +79,7 @@ def test_rolling_back_to_no_version_changes_nothing(catalog: Catalog, version: i
 
 
 @pytest.mark.parametrize("model", ["theirs", "theirs@1", "nobodys", "mine@2", "Not A Name", "\ud800", "x\x00y", ""])
-def test_not_yours_looks_like_not_there(catalog: Catalog, model: str) -> None:
+def test_anothers_adapter_is_indistinguishable_from_a_missing_one(catalog: Catalog, model: str) -> None:
     catalog.publish("acme", "mine", record_of(b"1"))
     catalog.publish("other", "theirs", record_of(b"2"))
     with pytest.raises(ModelNotFound) as caught:

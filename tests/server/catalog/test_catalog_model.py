@@ -1,4 +1,4 @@
-"""The catalog against a dictionary: whatever is done in whatever order, both say the same."""
+"""The catalog compared with a dictionary: both agree after any operations in any order."""
 
 import tempfile
 from collections import defaultdict
@@ -21,7 +21,7 @@ CONTENTS = st.sampled_from([b"1", b"2", b"3"])
 
 @dataclass
 class Model:
-    """One adapter as a person would keep it on paper."""
+    """A simple model of one adapter."""
 
     last: int = 0
     digests: dict[int, str] = field(default_factory=dict)

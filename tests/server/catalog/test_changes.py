@@ -1,4 +1,4 @@
-"""Every change of an adapter is reported once it is committed, and nothing else is."""
+"""Every change to an adapter is reported once it is committed, and nothing else is."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ STEPS: list[tuple[str, Step, list[Change]]] = [
 
 
 def content(engine: Engine) -> object:
-    """Return every row that says what names mean."""
+    """Return every row that defines what names refer to."""
     with reading(engine) as session:
         return [
             sorted(tuple(row) for row in session.execute(select(*table.__table__.columns)))

@@ -1,4 +1,4 @@
-"""A download ends when nobody wants it any more, or when nothing comes: neither a thread nor a file stays behind."""
+"""A download ends when nobody needs it any more or no data arrives, leaving neither a thread nor a file behind."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ DIGEST = digest_of(b"cold")
 
 
 class StalledBucket:
-    """Sends so much of an answer and then nothing more; counts who is connected."""
+    """Sends part of a response and then nothing more; counts the connections."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -59,7 +59,7 @@ def files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("answer", [b"", ANSWER], ids=["silent at once", "silent midway"])
-async def test_a_bucket_that_sends_nothing_more_is_told_as_away(tmp_path: Path, answer: bytes) -> None:
+async def test_a_bucket_that_stops_sending_is_reported_as_unavailable(tmp_path: Path, answer: bytes) -> None:
     bucket = StalledBucket(answer)
     async with bucket.running() as url:
         with pytest.raises(StorageUnavailable):

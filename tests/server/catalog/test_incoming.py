@@ -1,4 +1,4 @@
-"""Uploads in progress count like stored bytes, their number is bounded, and no tenant keeps others' from beginning."""
+"""Uploads in progress count like stored bytes, their number is limited, and no tenant keeps others from uploading."""
 
 import threading
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def opened() -> Iterator[ExitStack]:
 
 
 class Uploads:
-    """Begins uploads, each of which goes on until the test's end."""
+    """Starts uploads, each of which lasts until the end of the test."""
 
     def __init__(self, incoming: Incoming, opened: ExitStack) -> None:
         self.incoming = incoming
@@ -59,14 +59,14 @@ def test_bytes_are_refused_where_they_exceed_the_quota_and_not_counted(uploads: 
     with pytest.raises(RateLimitExceeded, match="it stores 30, 40 of other uploads are arriving") as refused:
         second.grow(1)
     assert (refused.value.limit, refused.value.param, refused.value.retry_after) == ("stored_bytes", "file", 1)
-    with pytest.raises(RateLimitExceeded) as refused:  # nor would it fit without the others
+    with pytest.raises(RateLimitExceeded) as refused:  # it would not fit even without the others
         first.grow(31)
     assert refused.value.retry_after is None
     assert uploads.incoming.arrived("acme") == 70
     uploads.begin("other", quota, room).grow(70)
 
 
-def test_what_is_gone_again_counts_no_more(uploads: Uploads) -> None:
+def test_released_bytes_no_longer_count(uploads: Uploads) -> None:
     quota = Quota(stored_bytes=BYTES)
     with uploads.incoming.upload("acme", quota, nothing_stored) as upload:
         upload.grow(BYTES)
@@ -130,7 +130,7 @@ def test_an_upload_that_may_repeat_what_is_stored_is_let_in_once(catalog: Catalo
         other.grow(1)
 
 
-def test_a_database_that_is_away_lets_nothing_in_and_counts_nothing(opened: ExitStack) -> None:
+def test_an_unavailable_database_admits_nothing_and_counts_nothing(opened: ExitStack) -> None:
     def away() -> Room:
         raise StorageUnavailable("away")
 
@@ -160,7 +160,7 @@ def test_a_tenant_with_fewer_takes_the_place_of_the_newest_of_the_one_with_most(
     assert refused.value.retry_after == 1
     for upload in (first, *others):
         upload.grow(1)
-    with pytest.raises(ServerOverloaded):  # it would have as many as the one it takes from
+    with pytest.raises(ServerOverloaded):  # it would have as many as the one that gives one up
         uploads.begin("b")
 
 

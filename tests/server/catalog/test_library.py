@@ -35,7 +35,7 @@ Place = Callable[[str], Path]
 
 @pytest.fixture(params=["folder", "bucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Makes folders for a catalog and its artifacts, or for one whose artifacts are in a bucket."""
+    """Makes folders for a catalog with its artifacts in a folder or in a bucket."""
 
     def make(name: str) -> Path:
         folder = tmp_path / name
@@ -49,7 +49,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 
 def check_whole(folder: Path, *, allowed: set[bytes | None]) -> bytes | None:
-    """Start anew and return the current content, which is one of those allowed (None: no adapter); nothing is left."""
+    """Restart and return the current content, one of those allowed (None: no adapter); nothing else may be left."""
     library = open_library(folder)
     assert library.start().missing == ()
     referenced = library.catalog.referenced_digests()
@@ -113,7 +113,7 @@ def test_a_real_kill_leaves_all_or_nothing(place: Place, scenario: str, call: in
     check_whole(folder, allowed={OLD, NEW if scenario == "publish" else None})
 
 
-def test_a_disk_that_is_really_full_is_told_as_such_and_changes_nothing(place: Place) -> None:
+def test_a_disk_that_is_really_full_is_reported_as_such_and_changes_nothing(place: Place) -> None:
     folder = place("data")
     publish(open_library(folder), OLD)
     command = [sys.executable, "-m", "tests.support.storage.full_disk", str(folder)]

@@ -1,7 +1,7 @@
-"""The library against paper: names, states, holds and files, in whatever order things are done.
+"""The library compared with a model: names, states, holds and files, for operations in any order.
 
-At every moment a file is there exactly if a version refers to it or a request that could name it holds it; when all is
-deleted and given back, nothing is left.
+At every moment a file exists exactly if a version refers to it or a request that could name it holds it; once
+everything is deleted and released, nothing is left.
 """
 
 import tempfile
@@ -109,7 +109,7 @@ class LibraryMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """A process that is gone holds nothing."""
+        """Restart: a process that is gone holds nothing."""
         self.library.close()
         self.open()
         self.held.clear()

@@ -1,7 +1,7 @@
-"""A catalog of thousands: what is asked of it costs no more than the answer, however many adapters there are.
+"""A catalog of thousands: the cost of a query depends on its result, not on the number of adapters.
 
-Wall time is `benchmarks.registry`'s. Here every statement is looked at: how many there are, that none reads a table
-from end to end, and how many headers were decoded.
+`benchmarks.registry` measures wall time. Here every SQL statement is checked: how many there are, that none scans a
+whole table, and how many headers were decoded.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from headmix_server.database import open_database
 
 MANY = 3_000
 MIDDLE = name_of(MANY // 2)
-MOST_STATEMENTS = 16  # a publication's, begin, commit and audit included
+MOST_STATEMENTS = 16  # a publication's, including begin, commit and audit
 
 Statement = tuple[str, Any]
 
@@ -109,7 +109,7 @@ def test_of_a_names_versions_only_the_one_that_is_meant_is_read(
 
 
 def plans(engine: Engine, statements: list[Statement]) -> Iterator[str]:
-    """Yield how SQLite goes about each statement's tables; `SCAN` is from end to end."""
+    """Yield SQLite's query plan for each statement; `SCAN` reads a whole table."""
     with engine.connect() as connection:
         for statement, parameters in list(statements):
             if statement.split(None, 1)[0] in ("SELECT", "UPDATE", "DELETE"):

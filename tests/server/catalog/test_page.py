@@ -1,4 +1,4 @@
-"""A page of a list is bounded in bytes too, whatever the adapters on it hold, and pages fit together."""
+"""A page of a list is limited in bytes too, whatever its adapters contain, and consecutive pages fit together."""
 
 import pytest
 from sqlalchemy import Engine

@@ -1,4 +1,4 @@
-"""How much a tenant may keep."""
+"""How much a tenant may store."""
 
 import threading
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def test_a_tenant_pays_for_bytes_it_has_under_several_names_once_and_for_no_one_
     catalog.publish("other", "tone", record("b"))
     for name in ("tone", "mood", "tone"):
         catalog.publish("acme", name, record("a"), quota=quota)
-    with pytest.raises(RateLimitExceeded):  # the other tenant's bytes are stored already, which is nobody's business
+    with pytest.raises(RateLimitExceeded):  # the other tenant's bytes are stored already, which must not be visible
         catalog.publish("acme", "tone", record("b"), quota=quota)
 
 

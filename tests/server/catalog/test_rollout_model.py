@@ -1,4 +1,4 @@
-"""Shares, canaries and pins against a dictionary, in any order with uploads, rollbacks and deletions."""
+"""Shares, canaries and pins compared with a dictionary, in any order with uploads, rollbacks and deletions."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ OTHERS = ("b", "c")
 
 @dataclass
 class Beside:
-    """What one adapter has next to its versions, as a person would keep it on paper."""
+    """A simple model of what an adapter has besides its versions."""
 
     current: int | None = None
     shares: Shares = field(default_factory=Shares)
@@ -102,7 +102,7 @@ class RolloutMachine(CatalogMachine):
             }
 
     def _turn_page(self, key: tuple[str, str]) -> None:
-        """A deleted adapter has nothing next to it, and another current version ends the canary."""
+        """Update the model: a deleted adapter has nothing left, and a new current version ends the canary."""
         promotions = self.paper[key].promotions
         current = promotions[-1] if promotions else None
         if current is None:

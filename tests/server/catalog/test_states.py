@@ -1,4 +1,4 @@
-"""What may be done with a version, and the row in the audit that every change leaves."""
+"""What may be done with a version, and the audit log entry that every change leaves."""
 
 import pytest
 from sqlalchemy import Engine
@@ -71,7 +71,7 @@ def test_a_rollback_always_changes_something_even_if_what_stood_between_is_retir
 
 
 @pytest.mark.parametrize(("tenant", "name", "version"), [("other", "a", 1), ("acme", "b", 1), ("acme", "a", 9)])
-def test_what_is_not_yours_has_no_state(catalog: Catalog, tenant: str, name: str, version: int) -> None:
+def test_another_tenants_version_has_no_state(catalog: Catalog, tenant: str, name: str, version: int) -> None:
     with pytest.raises(ModelNotFound):
         catalog.set_state(tenant, name, version, RETIRED)
 
@@ -130,9 +130,9 @@ def test_pages_of_adapters_and_versions_join_to_the_whole(catalog: Catalog) -> N
     assert catalog.versions("acme", "a", before=1).versions == ()
     assert (
         len(catalog.versions("acme", "a", before=2**64).versions) == 3
-    )  # no more than the database's integers can say
+    )  # no more than the database's integers can hold
 
 
-def test_a_catalog_is_told_from_any_other(catalog: Catalog, engine: Engine) -> None:
+def test_a_catalog_keeps_its_identity(catalog: Catalog, engine: Engine) -> None:
     assert catalog.identity() == Catalog(engine).identity()
     assert len(catalog.identity()) == 32

@@ -1,4 +1,4 @@
-"""Budgets for adapters: as the settings say, or a part of what is free and never nothing."""
+"""Memory budgets for adapters: as set, or a share of what is free, never zero."""
 
 import pytest
 

@@ -21,7 +21,7 @@ def test_after_a_failure_one_may_try_each_time_and_after_a_success_all() -> None
     assert len(failures) == 2
 
 
-def test_a_try_whose_end_nobody_tells_does_not_keep_the_others_out_for_ever() -> None:
+def test_a_try_whose_end_is_never_reported_does_not_keep_others_out_forever() -> None:
     clock = FakeClock()
     breaker = CircuitBreaker(5.0, clock=clock)
     breaker.failed()

@@ -19,7 +19,7 @@ def test_a_code_nobody_knows_is_an_internal_error() -> None:
     assert error.message == "what the engine said"
 
 
-def test_whatever_is_away_or_full_for_a_while_says_when_to_come_back() -> None:
+def test_every_temporary_error_says_when_to_come_back() -> None:
     again = {code for code in ERRORS_BY_CODE if error_from_code(code, "").retry_after is not None}
     assert again == {code for code, error in ERRORS_BY_CODE.items() if error.status == 503}
 

@@ -1,4 +1,4 @@
-"""Matches on what a sequence is computed for name every kind, so that a new one is a type error."""
+"""Every `match` on a sequence's task names every kind, so that a new one is a type error."""
 
 import ast
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def test_every_match_of_kinds_names_them_all_or_does_not_type_check() -> None:
 
 
 @pytest.mark.parametrize("forbidden", ["sampling is None", "sampling is not None", "embedding is None"])
-def test_no_kind_is_told_by_what_is_missing(forbidden: str) -> None:
+def test_no_kind_is_recognized_by_what_is_missing(forbidden: str) -> None:
     assert [module.name for module in modules() if forbidden in module.read_text()] == []
 
 

@@ -1,4 +1,4 @@
-"""Nobody waits behind all that another has queued, and the server's own work goes first."""
+"""No tenant waits behind everything another has queued, and the server's own work goes first."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,7 @@ def test_who_does_not_wait_cannot_leave() -> None:
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30), st.integers(1, 3), st.data())
-def test_whoever_is_let_in_has_least_at_work_and_no_other_waits_longer_for_its_turn(
+def test_the_tenant_admitted_has_least_at_work_and_none_that_equals_it_has_waited_longer(
     arrivals: list[str], at_once: int, data: st.DataObject
 ) -> None:
     order: TurnOrder[str] = TurnOrder(at_once)

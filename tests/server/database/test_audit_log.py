@@ -1,4 +1,4 @@
-"""How long the audit is kept."""
+"""How long the audit log is kept."""
 
 import pytest
 from sqlalchemy import Engine
@@ -10,7 +10,7 @@ NOW = 1_800_000_000.0
 
 
 def fill(engine: Engine, monkeypatch: pytest.MonkeyPatch, ages: list[int]) -> None:
-    """Write one change for each age in days, the oldest first."""
+    """Write one change per age in days, the oldest first."""
     for age in ages:
         monkeypatch.setattr("time.time", lambda age=age: NOW - age * DAY_SECONDS)
         with writing(engine) as session:

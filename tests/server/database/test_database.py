@@ -69,7 +69,7 @@ def test_only_files_of_sqlite_and_postgresql_are_taken_and_no_password_is_shown(
     assert "secret" not in str(caught.value)
 
 
-def test_a_server_that_does_not_answer_is_told_without_the_password() -> None:
+def test_a_server_that_does_not_answer_is_reported_without_the_password() -> None:
     with pytest.raises(DatabaseUnusable, match="cannot be opened") as caught:
         open_database("postgresql://user:secret@127.0.0.1:1/db")
     assert "secret" not in str(caught.value)
@@ -126,16 +126,18 @@ def test_a_reader_sees_one_state_however_long_it_reads(engine: Engine) -> None:
         assert reader.scalars(select(Tenant.name)).all() == []
 
 
-def test_a_lock_that_is_never_given_up_is_told_as_overload(empty_database_url: str) -> None:
+def test_a_lock_that_is_never_released_is_reported_as_overload(empty_database_url: str) -> None:
     engine = open_database(empty_database_url, busy_seconds=0.05)
     with writing(engine), pytest.raises(ServerOverloaded) as caught, writing(engine) as second:
-        # Not reached: the lock is asked for at the start.
+        # Not reached: the lock is taken at the start.
         ensure_tenant(second, "acme")
     assert caught.value.retry_after == 1
     engine.dispose()
 
 
-def test_a_server_that_drops_its_connections_is_told_as_away_and_forgiven(postgres: PostgresServer) -> None:
+def test_a_server_that_drops_its_connections_is_reported_as_unavailable_and_used_again(
+    postgres: PostgresServer,
+) -> None:
     engine = open_database(postgres.new_database())
     dropped = "SELECT pg_terminate_backend(pg_backend_pid())"
     with pytest.raises(StorageUnavailable, match="cannot be reached"), reading(engine) as session:
@@ -145,7 +147,7 @@ def test_a_server_that_drops_its_connections_is_told_as_away_and_forgiven(postgr
     engine.dispose()
 
 
-def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_as_such_and_leaves_nothing(tmp_path: Path) -> None:
     engine = open_database(tmp_path / "catalog.db")
 
     def fill() -> None:
@@ -169,7 +171,7 @@ def test_a_malformed_tenant_is_refused(tmp_path: Path, name: str) -> None:
     assert caught.value.param == "tenant"
 
 
-def test_somebody_elses_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+def test_a_foreign_database_is_refused_and_left_unchanged(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("CREATE TABLE theirs (x)")
     connection.close()

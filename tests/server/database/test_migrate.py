@@ -1,4 +1,4 @@
-"""The schema's versions: every database ends at the schema the code declares, and no row is lost on the way."""
+"""Schema migrations: every database ends at the schema the code declares, and no row is lost."""
 
 import sqlite3
 from pathlib import Path
@@ -40,7 +40,7 @@ CREATE TABLE promotions (
 );
 PRAGMA user_version = 1;
 """
-"""What the first headmix wrote."""
+"""The schema of headmix's first version."""
 
 
 def test_the_migrated_schema_is_the_one_the_code_declares(engine: Engine) -> None:

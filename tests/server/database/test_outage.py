@@ -1,4 +1,4 @@
-"""A database that is unavailable: told as such, soon, and forgiven when it is back."""
+"""An unavailable database: reported as such, quickly, and used again once it is back."""
 
 import sqlite3
 import threading
@@ -41,7 +41,7 @@ def _refused(engine: Engine) -> None:
         _ask(engine)
 
 
-def test_a_server_that_is_gone_is_told_as_away_and_found_again_without_a_restart(own_server: PostgresServer) -> None:
+def test_a_lost_server_is_reported_as_unavailable_and_found_again_without_a_restart(own_server: PostgresServer) -> None:
     failures: list[int] = []
     engine = open_database(own_server.new_database(), on_failure=lambda: failures.append(1))
     _ask(engine)
@@ -142,7 +142,7 @@ def _state(state: str) -> psycopg.Error:
         (["42601", "23505", "XX000"], type(None)),
     ],
 )
-def test_each_state_of_postgresql_is_told_as_what_a_client_can_do(states: list[str], told: type) -> None:
+def test_each_state_of_postgresql_becomes_an_error_a_client_can_act_on(states: list[str], told: type) -> None:
     for state in states:
         fault = _state(state)
         assert type(plain_fault(OperationalError("", {}, fault))) is told, state
@@ -151,15 +151,15 @@ def test_each_state_of_postgresql_is_told_as_what_a_client_can_do(states: list[s
 @pytest.mark.parametrize(
     "fault", [psycopg.OperationalError("lost"), psycopg.InterfaceError("the connection is closed")]
 )
-def test_a_connection_that_is_lost_is_told_as_away(fault: psycopg.Error) -> None:
+def test_a_lost_connection_is_reported_as_unavailable(fault: psycopg.Error) -> None:
     assert isinstance(plain_fault(OperationalError("", {}, fault)), StorageUnavailable)
 
 
-def test_no_connection_left_is_told_as_overload() -> None:
+def test_no_connection_left_is_reported_as_overload() -> None:
     assert isinstance(plain_fault(NoConnectionLeft("the pool is empty")), ServerOverloaded)
 
 
-def test_an_sqlite_file_that_cannot_be_opened_any_more_is_told_as_away(tmp_path: Path) -> None:
+def test_an_sqlite_file_that_can_no_longer_be_opened_is_reported_as_unavailable(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     engine = open_database(folder / "headmix.db")
     engine.dispose()
@@ -171,7 +171,7 @@ def test_an_sqlite_file_that_cannot_be_opened_any_more_is_told_as_away(tmp_path:
     engine.dispose()
 
 
-def test_an_sqlite_file_on_a_failing_disk_is_told_as_away() -> None:
+def test_an_sqlite_file_on_a_failing_disk_is_reported_as_unavailable() -> None:
     fault = sqlite3.OperationalError("disk I/O error")
     fault.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
     assert isinstance(plain_fault(OperationalError("", {}, fault)), StorageUnavailable)

@@ -1,4 +1,4 @@
-"""Writers wait in turn: none starves, no tenant's keep others waiting, and the server's own go first."""
+"""Writers take turns: none starves, no tenant's writes keep others waiting, and the server's own go first."""
 
 import threading
 import time
@@ -29,14 +29,14 @@ def turns_of(engine: Engine) -> WriteTurns:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Return once it holds; the test's time limit ends it otherwise."""
+    """Return once the condition holds; otherwise the test's time limit ends it."""
     while not holds():
         time.sleep(0.001)
 
 
 @contextmanager
 def writers(engine: Engine, *tenants: str) -> Iterator[list[str]]:
-    """Let a writer for each of the tenants wait, in this order, while `a` writes; give who has written so far.
+    """Make a writer for each tenant wait, in this order, while `a` writes; yield those that have written so far.
 
     At the end all have.
     """
@@ -71,7 +71,7 @@ def test_writes_of_one_tenant_that_wait_are_bounded_and_others_still_get_their_t
     assert order[0] == "b"
 
 
-def test_whoever_waits_for_a_turn_takes_no_connection_and_no_reader_waits(engine: Engine) -> None:
+def test_a_writer_waiting_for_its_turn_takes_no_connection_and_no_reader_waits(engine: Engine) -> None:
     keys = Keys(engine)
     key = keys.create("acme", ["inference"]).plaintext
     with writers(engine, *(f"tenant-{number}" for number in range(70))):  # more than there are connections

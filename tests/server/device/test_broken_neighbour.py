@@ -1,7 +1,7 @@
-"""An adapter that overflows breaks its own answers and nobody else's: on every path, next to it and after it.
+"""An adapter that overflows breaks only its own answers: on every path, in the same step and in later ones.
 
-Each batch runs twice, once with an adapter of finite but huge weights and once with a sound one in its place. Shapes
-are the same, so everybody else must get the same bits.
+Each batch runs twice, once with an adapter of finite but huge weights and once with a normal one in its place. Shapes
+are the same, so all other rows must get the same bits.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ OTHER_LEASE, SOUND_LEASE = Lease(1, 1, 1, OTHER), Lease(0, 1, 2, SOUND)
 
 @dataclass(frozen=True)
 class Computing:
-    """How a runner computes: attention and adapters by torch, natively, or decoding in static steps."""
+    """How a runner computes: attention and adapters with torch, with native kernels, or decoding in static steps."""
 
     kind: str
     dtype: torch.dtype
@@ -154,7 +154,7 @@ def test_others_are_answered_the_same_beside_an_adapter_that_overflows_and_after
         ]
         for step in range(3)
     ]
-    # it has ended: its blocks go to a new sequence, whose end nobody has written, and to prompts in chunks
+    # it has ended: its blocks go to a new sequence, whose end was never written, and to chunked prompts
     after = [
         [row(3, (0, 2), (2,), None), row(1, (9, 10), ours, None), row(4, (0, 6), (1, 0), SOUND_LEASE)],
         [row(3, (2, 3), (2,), None), row(1, (10, 11), ours, None), row(4, (6, 7), (1, 0), SOUND_LEASE)],

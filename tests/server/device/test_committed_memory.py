@@ -1,4 +1,4 @@
-"""What adapters take of the CPU's memory stays within their budget, in both ways of keeping them."""
+"""Adapters stay within their budget of CPU memory, in both kinds of storage."""
 
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def test_a_storage_says_beforehand_what_an_adapter_will_take(kind: str) -> None:
             assert storage.committed_bytes == before + told
 
 
-def test_a_fixed_block_tells_whether_a_run_is_free_once_slots_are_empty() -> None:
+def test_a_fixed_block_knows_whether_a_run_is_free_once_slots_are_empty() -> None:
     image = make_image(SITES[0])
     units = image.numbers.numel()
     storage = fixed_storage(BASE, 4, capacity=4 * units, max_rank=64)

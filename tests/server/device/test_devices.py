@@ -1,4 +1,4 @@
-"""Every tensor on the model's device: proved without a GPU, by torch's own account of devices."""
+"""Every tensor is on the model's device: proved without a GPU, by torch's own device bookkeeping."""
 
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ from headmix_server.models.loading.registry import load_model
 
 BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 ELSEWHERE = Placement(torch.device("meta"), torch.bfloat16)
-"""Not the CPU: torch refuses to mix the two, and to read back numbers that are not there."""
+"""Not the CPU: torch refuses to mix the two, and to read numbers back from a meta device."""
 FACTORIES = frozenset(
     {torch.tensor, torch.arange, torch.zeros, torch.ones, torch.empty, torch.full, torch.rand, torch.randn}
 )
 
 
 class ExplicitDevices(TorchFunctionMode):
-    """Refuses to make a tensor without being told where."""
+    """Refuses to create a tensor without an explicit device."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -90,7 +90,7 @@ def test_a_step_of_every_kind_of_row_says_for_each_tensor_where_it_belongs(tmp_p
 
 
 class SameDevice:
-    """Stands for the kernels: adapters that check where everything is."""
+    """Stands in for the kernels: adapters that check where everything is."""
 
     def __init__(
         self, tables: ImageTables, tiles: RowTiles, z: torch.Tensor, launches: Launches, added: AddedInputs | None
@@ -126,7 +126,7 @@ class SameDevice:
 
 @pytest.fixture
 def fake_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let checkpoints be read without their numbers, which a mode of fake tensors has no use for."""
+    """Make checkpoints load without their numbers, which fake tensors cannot use."""
 
     def load_shapes(path: Path) -> dict[str, torch.Tensor]:
         with torch._subclasses.fake_tensor.unset_fake_temporarily():

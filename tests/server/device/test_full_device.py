@@ -1,4 +1,4 @@
-"""The engine over a GPU's way of keeping adapters, on the CPU: a full block is an eviction, never an error."""
+"""The engine with a GPU's adapter storage, on the CPU: a full block leads to an eviction, never to an error."""
 
 import time
 from collections.abc import Collection, Iterator
@@ -30,7 +30,7 @@ def content(rank: int, seed: int) -> bytearray:
 
 
 class PoolRunner(FakeRunner):
-    """Keeps real adapters in a real block of memory; it computes nothing."""
+    """Keeps real adapters in a real block of memory; computes nothing."""
 
     def __init__(self, numbers: int) -> None:
         super().__init__()

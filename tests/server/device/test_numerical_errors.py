@@ -1,4 +1,4 @@
-"""Numbers that are not finite are never an answer: whatever a row is due, it fails alone, and nothing of it is kept."""
+"""Non-finite numbers are never an answer: whatever a row's task, it fails alone, and nothing of it is kept."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +60,7 @@ HEADS: Mapping[str, ClassifierConfig] = {
 
 
 class Rig:
-    """A runner of one path over a tiny Llama, and its cache."""
+    """A runner with one path on a tiny Llama, and its cache."""
 
     def __init__(self, path: str, folder: Path) -> None:
         kind, form = path.split(", ")
@@ -90,7 +90,7 @@ class Rig:
 
     def run(self, *rows: BatchRow) -> list[RowResult]:
         results = self.runner.run(Batch(rows))
-        for keys, values in self.memory.layers:  # whatever happened, nothing of it is left for others to find
+        for keys, values in self.memory.layers:  # whatever happened, no trace is left for others to find
             assert keys.isfinite().all()
             assert values.isfinite().all()
         return results
@@ -197,7 +197,7 @@ def test_a_classifier_that_overflows_has_no_scores(rig: Rig, head: str, part: st
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
-def test_probabilities_of_infinite_scores_are_not_told(rig: Rig, problem: Problem) -> None:
+def test_probabilities_of_infinite_scores_are_not_returned(rig: Rig, problem: Problem) -> None:
     config: dict[str, Any] = {"task": "classification", "classifier": classifier_config("a", "b", problem=problem)}
     lease = rig.install(0, adapter(rig.base, "sha256:0", lambda name: name == "classifier.out_proj.weight", **config))
     assert rig.run(row(1, lease, {})) == [RowResult(1, NOT_FINITE)]
@@ -209,7 +209,7 @@ def test_added_tokens_that_overflow_fail_their_own_row(rig: Rig, kind: str) -> N
         0, adapter(rig.base, "sha256:0", lambda name: name.startswith("added"), added_tokens=("<a>", "<b>"))
     )
     read = row(1, huge, GENERATIONS[kind])
-    unread = row(2, huge, GENERATIONS[kind])  # scored as an output all the same
+    unread = row(2, huge, GENERATIONS[kind])  # scored like an output
     read = BatchRow(**{f: getattr(read, f) for f in read.__struct_fields__} | {"history": [5, 512, 9, 7, 8, 9, 4]})
     results = rig.run(row(0, None, GENERATIONS[kind]), read, unread)
     assert is_answer(results[0])

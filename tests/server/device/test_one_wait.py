@@ -1,4 +1,4 @@
-"""A step waits for the device once, whatever its rows ask for: everything is computed first and fetched together."""
+"""A step waits for the device once, whatever its rows request: everything is computed first and fetched together."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,7 +43,7 @@ ASKED: tuple[Any, ...] = (
 
 
 class Waits(TorchFunctionMode):
-    """Stands in for a device's queue: counts what would wait for it, and refuses to read what was not fetched."""
+    """Stands in for a device's queue: counts operations that would wait, and refuses to read what was not fetched."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def test_so_does_one_with_tokens_that_adapters_add(runner: TorchRunner, monkeypa
 def test_the_reference_computes_without_looking_at_the_numbers() -> None:
     asked = random_asking(500, 12)
     plan = plan_choices(asked)
-    with FakeTensorMode() as mode:  # its tensors have no numbers: shapes that depended on them would be refused
+    with FakeTensorMode() as mode:  # its tensors have no numbers: shapes that depend on them would be refused
         fake = plan.with_tables(mode.from_tensor(table).to("meta") for table in plan.tables)
         for dtype in (torch.float32, torch.bfloat16):
             logits, added = torch.empty(12, 500, dtype=dtype, device="meta"), torch.empty(12, 2, device="meta")

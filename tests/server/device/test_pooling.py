@@ -28,7 +28,7 @@ def test_pooling_in_chunks_is_pooling_whole(pooling: Literal["last", "cls", "mea
     cuts=st.lists(st.integers(1, 5), max_size=12),
 )
 def test_padding_at_the_end_is_looked_past_whatever_the_chunks(tokens: list[int], cuts: list[int]) -> None:
-    """Chunks of nothing but padding included, the first one too."""
+    """Including chunks that are only padding, even the first one."""
     head = ClassifierConfig(pooling="last", kind="linear", labels=("a", "b"), pad_token=0)
     states, pooled, start = torch.randn(len(tokens), 4), PooledStates(), 0
     for count in [*cuts, len(tokens)]:
@@ -48,5 +48,5 @@ def test_release_forgets_a_sequence_and_a_restart_begins_afresh() -> None:
     pooled.release(1)
     assert len(pooled) == 0
     pooled.add(2, torch.ones(2, 3), "mean", first=True)
-    pooled.add(2, torch.full((2, 3), 3.0), "mean", first=True)  # preempted and begun again
+    pooled.add(2, torch.full((2, 3), 3.0), "mean", first=True)  # preempted and restarted
     torch.testing.assert_close(pooled.take(2, "mean", 2), torch.full((3,), 3.0))

@@ -149,7 +149,7 @@ def test_a_token_that_is_only_read_is_no_obstacle_to_penalties() -> None:
     assert choose(LOGITS, [(read, params)])[0].token == 1
 
 
-def test_a_token_without_a_score_is_told_as_all_but_impossible(backend: SamplingBackend) -> None:
+def test_a_token_without_a_score_is_reported_as_all_but_impossible(backend: SamplingBackend) -> None:
     back = Readback()
     nothing = AddedScores.stack([None, None], LOGITS.device)
     pending = Sampler(backend).score(LOGITS.repeat(2, 1), [(5, 1), (4, 1)], nothing, back)
@@ -193,7 +193,7 @@ def test_a_row_without_any_score_yields_no_token(kind: str) -> None:
     assert sample(torch.full((1, 5), -math.inf), [(row(), KINDS[kind])]) == [None]
 
 
-def test_a_log_probability_that_is_not_finite_is_not_told() -> None:
+def test_a_log_probability_that_is_not_finite_is_not_returned() -> None:
     scores = torch.tensor([[2.0, -math.inf, -math.inf]])
     params = SamplingParams(max_tokens=1, temperature=0, logprobs=2)
     assert sample(scores, [(row(), params)]) == [None]
@@ -231,6 +231,6 @@ def test_what_a_sequence_has_said_is_counted_token_by_token_and_forgotten_with_i
         return choice.token
 
     found = [step() for _ in range(4)]
-    counts.release(7)  # preempted: it comes back with all it has said
+    counts.release(7)  # preempted: it comes back with everything it has generated
     found += [step() for _ in range(4)]
     assert found == [0, 0, 1, 0, 2, 1, 0, 2]

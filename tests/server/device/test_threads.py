@@ -47,7 +47,7 @@ def left_by(call, expected):
 
 print(json.dumps([left_by(compute, 1), left_by(alone, 0), left_by(lambda: on_passing_thread(compute), 0)]))
 """
-"""Run by itself: in a process of many tests other threads come and go."""
+"""Run in its own process: in one that runs many tests, other threads come and go."""
 
 
 @pytest.fixture(autouse=True)

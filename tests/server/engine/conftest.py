@@ -1,4 +1,4 @@
-"""Engines for one test each, and what they log."""
+"""An engine for each test, and what it logs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,7 +23,7 @@ def logs() -> Iterator[list[EventDict]]:
 
 @pytest.fixture
 def make_bench() -> Iterator[MakeBench]:
-    """Make benches, limits by name; they are closed at the end."""
+    """Make benches with limits given by name; closes them at the end."""
     benches: list[Bench] = []
 
     def make(token_range: range = range(1000), hold: Callable[[Batch], None] = lambda _: None, **limits: Any) -> Bench:

@@ -53,7 +53,9 @@ def test_what_was_computed_and_not_yet_said_is_in_the_account_though_the_request
     assert bench.accounts["r"] == [TokenCounts(prompt=2, generated=1)]
 
 
-def test_a_failure_tells_what_had_been_computed_and_not_what_the_failed_step_would_have(make_bench: MakeBench) -> None:
+def test_a_failure_reports_what_had_been_computed_and_not_what_the_failed_step_would_have(
+    make_bench: MakeBench,
+) -> None:
     left, hold = failing(0)
     bench = make_bench(hold=hold, max_batch_tokens=4)
     bench.submit(generate("r", [1] * 10))
@@ -65,7 +67,7 @@ def test_a_failure_tells_what_had_been_computed_and_not_what_the_failed_step_wou
     assert failed.counts == TokenCounts(prompt=4)
 
 
-def test_prompt_tokens_found_in_the_cache_are_told_apart(make_bench: MakeBench) -> None:
+def test_prompt_tokens_found_in_the_cache_are_reported_separately(make_bench: MakeBench) -> None:
     bench = make_bench(max_batch_tokens=8)
     prompt = [1, 2, 3, 4, 5, 6, 7, 8]
     bench.submit(generate("first", prompt, max_tokens=1))

@@ -1,6 +1,6 @@
-"""Memory for adapters is bounded in bytes on the device and in host memory, and shared: full memory is an eviction.
+"""Memory for adapters is limited in bytes on the device and in host memory, and shared: if it is full, one is evicted.
 
-The runner is a stand-in for a GPU's: one block of memory in which each adapter needs its own run.
+The runner stands in for a GPU's: one block of memory in which each adapter needs a contiguous run.
 """
 
 import time
@@ -23,10 +23,10 @@ from tests.server.engine.conftest import MakeBench
 
 
 class OneBlock(FakeRunner):
-    """Keeps each adapter in a contiguous run of bytes, as `FixedStorage` does; it never moves one."""
+    """Keeps each adapter in a contiguous run of bytes, as `FixedStorage` does; never moves one."""
 
     def __init__(self, capacity: int, **more: object) -> None:
-        super().__init__(**more)  # type: ignore[arg-type]  # handed on as they are
+        super().__init__(**more)  # type: ignore[arg-type]  # passed on unchanged
         self.allocator = RunAllocator()
         self.allocator.grow(capacity)
         self.runs: dict[int, tuple[int, int]] = {}
@@ -77,7 +77,7 @@ def sized(disk: FakeDisk, name: str, size: int, *, file: int = 0) -> AdapterRef:
 
 
 def bring(tiers: AdapterTiers, ref: AdapterRef, tenant: str = "t") -> bool:
-    """Try until the adapter is on the device, or waits for others there; raises why it never will be there."""
+    """Retry until the adapter is on the device or waits for others there; raise the reason if it never will be."""
     tiers.mark_seen(tenant)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -117,7 +117,7 @@ def test_free_bytes_in_two_places_are_no_place_and_what_lies_between_leaves(
         assert bring(tiers, sized(disk, f"x{name}", 2))
     for name in "bd":
         lease = tiers.slots.acquire(adapter(f"x{name}").digest, "t")
-        tiers.slots.release(lease)  # a and c are the first to leave, and lie apart
+        tiers.slots.release(lease)  # a and c are the first to leave, and are not adjacent
     assert bring(tiers, sized(disk, "large", 4))
     assert tiers.slots.holds(adapter("xd").digest)
     assert used(tiers) <= 8

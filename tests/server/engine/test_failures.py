@@ -1,4 +1,4 @@
-"""A failed step, row or load fails the requests it belongs to, and nobody else's."""
+"""A failed step, row or load only fails the requests it belongs to."""
 
 import pytest
 from structlog.typing import EventDict

@@ -1,4 +1,4 @@
-"""What tenants get from the engine next to each other: the results of the VTC paper, on a simulated clock."""
+"""What competing tenants get from the engine: the results of the VTC paper, on a simulated clock."""
 
 from dataclasses import replace
 from statistics import fmean, median
@@ -24,7 +24,7 @@ FOREVER = float("inf")
 
 
 def crowd(seconds: float) -> list[Arrival]:
-    """Two clients that ask for twice what there is, eight that ask for a tenth of it."""
+    """Two clients that request twice the capacity, eight that request a tenth of it."""
     heavy = [Arrival(n / 30, f"heavy{k}", 64, 32) for k in range(2) for n in range(int(30 * seconds))]
     light = [Arrival(k / 17 + n * 2.5, f"light{k}", 64, 32) for k in range(8) for n in range(int(seconds / 2.5))]
     return heavy + light
@@ -38,7 +38,7 @@ def test_light_clients_wait_a_tenth_of_first_come_first_served_at_equal_throughp
     seconds = 20.0
     fcfs = Simulation(SERVER, one_line=True).run(crowd(seconds), until=seconds)
     vtc = Simulation(SERVER).run(crowd(seconds), until=seconds)
-    assert len(of_light(vtc)) > len(of_light(fcfs))  # those FCFS never came to are not even counted below
+    assert len(of_light(vtc)) > len(of_light(fcfs))  # those that FCFS never reached are not even counted below
     for average in (fmean, median):
         assert average(of_light(fcfs)) > 10 * average(of_light(vtc))
     throughput = [sum(record.service[-1].values()) for record in (fcfs, vtc)]
@@ -90,8 +90,8 @@ def test_a_tenant_that_comes_back_has_saved_up_nothing() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40), st.integers(1, 8)), min_size=1, max_size=30))
-def test_no_step_leaves_budget_unused_that_somebody_could_use(requests: list[tuple[str, int, int]]) -> None:
-    """With cache and places enough, each step computes as much as there is or as fits, whichever tenant's it is."""
+def test_no_step_leaves_budget_unused_that_anyone_could_use(requests: list[tuple[str, int, int]]) -> None:
+    """With enough cache and slots, each step computes everything there is or as much as fits, of whichever tenant."""
     limits = replace(SMALL, kv_blocks=1000, max_running=1000)
     record = Simulation(limits).run([Arrival(0.0, *request) for request in requests], until=FOREVER)
     left = {n: (prompt, outputs) for n, (_, prompt, outputs) in enumerate(requests)}

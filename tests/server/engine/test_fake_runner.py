@@ -1,4 +1,4 @@
-"""The fake runner keeps the real one's contract: deterministic, different by adapter, loud about stale leases."""
+"""The fake runner follows the real one's contract: deterministic, different per adapter, and raises on stale leases."""
 
 from math import hypot
 from pathlib import Path
@@ -135,7 +135,7 @@ def test_prompt_logprobs_of_chunks_join_to_those_of_the_whole(runner: FakeRunner
     assert joined == [TokenLogprob(token=token, logprob=FAKE_LOGPROB) for token in (5, 6, 7)]
 
 
-def test_a_missing_file_and_a_file_that_is_no_artifact_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_file_that_is_not_an_artifact_are_distinguished(tmp_path: Path) -> None:
     path = tmp_path / "adapter.safetensors"
     ref = adapter(str(path))
     with pytest.raises(AdapterLoadError) as gone:

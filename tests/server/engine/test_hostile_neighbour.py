@@ -1,7 +1,7 @@
-"""What a hostile tenant costs two others in time to a first token, on a simulated clock, within its quota of requests.
+"""How much a hostile tenant within its quota delays two others' first tokens, on a simulated clock.
 
-An engine computes what it has begun, so the share of a step that a flood takes is bounded by how many of its requests
-are open: without that quota it fills every place in the batch.
+An engine finishes what it has started, so the share of a step that a flood takes is limited by how many of its requests
+are open: without that quota it fills the whole batch.
 """
 
 from dataclasses import replace
@@ -15,9 +15,9 @@ SERVER = replace(
 )
 SECONDS = 60.0
 LAST = 2.0
-"""Nobody honest asks any more so many seconds before the end, so that every question can be answered."""
+"""Honest tenants stop sending requests this many seconds before the end, so that all can be answered."""
 QUOTA = 4
-"""Requests a tenant may have open at once."""
+"""How many requests a tenant may have open at once."""
 
 HONEST = [
     Arrival(client * 0.07 + number * 0.29, f"honest{client}", 40 + number * 37 % 160, 24)
@@ -27,11 +27,11 @@ HONEST = [
 
 
 HONEST_THIRD = Flood("third", QUOTA, 448, 16)
-"""Works through long documents, as many at a time as it may."""
+"""Processes long documents, as many at a time as it may."""
 
 
 def p99_beside(third: Flood, *, fair: bool = True) -> float:
-    """The 99th percentile of the two honest tenants' seconds to a first token; without an answer they count whole."""
+    """Return the p99 of the two honest tenants' seconds to a first token; unanswered requests count in full."""
     record = Simulation(SERVER, one_line=not fair).run(HONEST, until=SECONDS, floods=[third])
     times = [seconds for client in range(2) for seconds in record.first_token_seconds[f"honest{client}"]]
     times += [SECONDS] * (len(HONEST) - len(times))

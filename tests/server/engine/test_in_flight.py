@@ -1,4 +1,4 @@
-"""What may happen to a request while a step that holds it computes."""
+"""What may happen to a request while a step that includes it is computing."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""`check_integrity` recomputes whatever is kept by hand, so no account can drift from what it stands for unseen."""
+"""`check_integrity` recomputes everything that is maintained incrementally, so that no account can drift unnoticed."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -21,7 +21,7 @@ BLOCK = 4
 
 @pytest.fixture
 def bench(make_bench: MakeBench) -> Bench:
-    """Two sequences that run, one on an adapter, one that waits, one load in progress, and everything cached."""
+    """Two running sequences, one with an adapter, one waiting, one load in progress, and everything cached."""
     bench = make_bench(block_size=BLOCK, max_running=2, adapter_slots=2, host_adapters=2)
     bench.warm(A, B)
     bench.disk.gate(C)
@@ -259,11 +259,11 @@ def test_an_account_that_is_wrong_is_found(bench: Bench, fault: Callable[[Bench]
     fault(bench)
     with pytest.raises(RuntimeError, match=FAULTS[fault]):
         bench.engine.check_integrity()
-    bench.engine.tiers._loader._todo._lines.pop("ghost", None)  # a loader's thread would find nothing in its turn
+    bench.engine.tiers._loader._todo._lines.pop("ghost", None)  # a loader's thread would find nothing to do
 
 
 def test_tenants_that_come_and_go_break_no_account_before_anybody_looks_again(bench: Bench) -> None:
-    """The server checks whenever it is idle, and a minute of silence must not end it."""
+    """The server checks whenever it is idle, and a quiet minute must not end it."""
     bench.engine.tiers.slots.can_place(NEW, "t")
     bench.now += 2 * PRESENCE_SECONDS
     bench.engine.check_integrity()
@@ -274,7 +274,7 @@ def test_tenants_that_come_and_go_break_no_account_before_anybody_looks_again(be
 
 @pytest.mark.parametrize("length", [8, 9, 10])
 def test_the_last_token_of_a_prompt_is_charged_whichever_row_computes_it(make_bench: MakeBench, length: int) -> None:
-    """With a budget of 4 tokens the ninth is alone in its row, as if it were decoded."""
+    """With a budget of 4 tokens, the ninth is alone in its row, as if it were decoded."""
     bench = make_bench(max_batch_tokens=4, prefix_cache=False)
     bench.submit(generate("r", [1] * length, max_tokens=3, tenant="t"))
     bench.drain()

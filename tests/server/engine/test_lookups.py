@@ -1,4 +1,4 @@
-"""What a request's arrival does to adapters and shares: each is looked up, kept and charged by its own name."""
+"""What a request's arrival does to adapters and shares: each is looked up, kept and charged under its own name."""
 
 import time
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def test_an_adapter_on_the_device_is_not_read_from_disk_again(bench: Bench) -> N
 
 
 @pytest.mark.parametrize("bench", [{"adapter_slots": 1}], indirect=True)
-def test_a_load_from_host_memory_tells_how_long_it_took(bench: Bench) -> None:
+def test_a_load_from_host_memory_reports_how_long_it_took(bench: Bench) -> None:
     bench.warm(A)
     bench.warm(B)
     bench.engine.tiers.take_counts()
@@ -108,7 +108,7 @@ def test_a_prompt_that_ends_in_a_stop_token_has_not_ended() -> None:
     assert Sequence.from_message(0, message, 0.0).finish_reason(frozenset({7})) is None
 
 
-def test_every_kind_of_answer_tells_how_long_it_was_queued(bench: Bench) -> None:
+def test_every_kind_of_answer_reports_how_long_it_was_queued(bench: Bench) -> None:
     head = adapter("c3x")
     bench.warm(head)
     bench.submit(generate("g", [1], max_tokens=1), classify("c", [1], head), embed("e", [1]))
@@ -142,7 +142,7 @@ def test_tenants_share_a_steps_budget_row_by_row(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("bench", [{"kv_blocks": 6, "max_batch_tokens": 32}], indirect=True)
-def test_nobody_starts_in_a_step_that_has_preempted_somebody(bench: Bench) -> None:
+def test_nothing_starts_in_a_step_that_has_preempted_a_sequence(bench: Bench) -> None:
     bench.submit(*(generate(name, [1] * 8, max_tokens=12) for name in ("first", "second")))
     bench.run_until(lambda: bench.engine.scheduler.kv_cache.num_free == 0)
     bench.submit(generate("small", [1], max_tokens=2, tenant="other"))

@@ -1,4 +1,4 @@
-"""What the engine promises each request: exactly one end, the right tokens, and nobody else's trouble."""
+"""What the engine promises each request: exactly one end, the right tokens, and no effect from others' failures."""
 
 import pytest
 
@@ -84,7 +84,7 @@ def test_requests_join_and_leave_at_any_step_without_touching_the_others(make_be
     bench.assert_answered(*messages)
 
 
-def test_the_time_in_the_queue_is_told_with_the_first_output(make_bench: MakeBench) -> None:
+def test_the_time_in_the_queue_is_reported_with_the_first_output(make_bench: MakeBench) -> None:
     bench = make_bench(max_running=1)
     bench.submit(generate("first", [1], max_tokens=2), generate("second", [2], max_tokens=2))
     bench.now = 1.5

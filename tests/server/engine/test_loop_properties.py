@@ -60,23 +60,23 @@ GENERATORS = [adapter(name) for name in ("a", "b", "d", "e", "slow", "bad", "gon
 CLASSIFIERS = [adapter(name) for name in ("c2", "c3", "c2-slow")]
 LOAD_FAILURES = {"bad": "internal_error", "gone": "model_not_found"}
 SIZES = {"a": 1, "b": 2, "d": 3, "e": 5, "slow": 2, "c2": 4, "c3": 1, "c2-slow": 2}
-"""Bytes: two fit in the two slots, or one alone."""
+"""Sizes in bytes: the two slots hold two of them, or only one."""
 PROMPTS = st.one_of(
     st.lists(st.integers(0, 11), min_size=1, max_size=18),
     st.builds(lambda same, rest: [*range(same), *rest], st.integers(4, 12), st.lists(st.integers(0, 1), max_size=6)),
 )
-"""Any, and such as begin alike, so that they share cache blocks."""
+"""Any prompts, and some with a common prefix, so that they share cache blocks."""
 TENANTS = st.sampled_from(["t", "u"])
 
 
 def without_cached(counts: TokenCounts) -> TokenCounts:
-    """Return the counts without those found in the cache, which the rows of the steps do not distinguish."""
+    """Return the counts without cached tokens, which the steps' rows do not distinguish."""
     assert counts.cached <= counts.prompt
     return msgspec.structs.replace(counts, cached=0)
 
 
 class EngineMachine(RuleBasedStateMachine):
-    """Random work for a tiny engine: two slots, eight blocks, seven tokens a step."""
+    """Random work for a tiny engine: two slots, eight blocks, seven tokens per step."""
 
     @initialize()
     def build(self) -> None:
@@ -172,7 +172,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(index=st.integers(0, 4))
     def abort_in_flight(self, index: int) -> None:
         rows = () if self.bench.in_flight is None else self.bench.in_flight.rows
-        if rows:  # no precondition: what is in flight depends on how far loads have come
+        if rows:  # no precondition: what is in flight depends on the progress of loads
             row = rows[index % len(rows)]
             self.abort_request(self.bench.engine.scheduler.running[row.sequence_id].request_id)
 
@@ -202,7 +202,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def begin(self) -> None:
-        """Messages until the next step or `finish` come while this one computes."""
+        """Begin a step; messages before the next step or `finish` arrive while it computes."""
         self.bench.begin()
 
     @rule()
@@ -244,7 +244,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.bench.close()
 
     def check(self, message: Request | LoadAdapter, outputs: list[Output]) -> None:
-        """Hold a request's outputs against what it would have got alone."""
+        """Compare a request's outputs with what it would have got alone."""
         computed = self.bench.computed[message.request_id]
         if message.request_id in self.aborted:
             assert len(outputs) == self.aborted[message.request_id]

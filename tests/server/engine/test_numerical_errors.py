@@ -1,4 +1,4 @@
-"""A sequence whose numbers are not finite ends with an error that names its adapter, and leaves nothing behind."""
+"""A sequence with non-finite numbers ends with an error that names its adapter, and leaves nothing behind."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -94,7 +94,7 @@ def test_a_prompt_in_chunks_fails_with_its_first_broken_chunk(bench: Bench, monk
 
 
 def test_what_it_computed_cannot_be_found_in_the_prefix_cache(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Overflowing, "at", 64)  # the second chunk: the first was sound and may be found
+    monkeypatch.setattr(Overflowing, "at", 64)  # the second chunk: the first was fine and may be found
     bench.warm(HUGE)
     prompt = list(range(1, 101))
     bench.submit(generate("r", prompt, HUGE))

@@ -19,7 +19,7 @@ def pin(bench: Bench, *names: str) -> None:
 
 
 def use(bench: Bench, *names: str) -> None:
-    """Use adapters one after the other."""
+    """Use adapters one after another."""
     for name in names:
         bench.submit(generate(f"use-{name}-{len(bench.batches)}", [1], adapter(name), max_tokens=1))
         bench.drain()
@@ -77,7 +77,7 @@ def test_pinning_again_is_no_second_pin(make_bench: MakeBench) -> None:
     assert bench.engine.tiers.slots.num_pinned == 0
 
 
-def test_a_forgotten_adapter_is_pinned_no_more_and_leaves(make_bench: MakeBench) -> None:
+def test_a_forgotten_adapter_is_no_longer_pinned_and_leaves(make_bench: MakeBench) -> None:
     bench = make_bench(adapter_slots=2)
     pin(bench, "a")
     bench.engine.forget(ForgetAdapter(digest=A.digest))
@@ -132,7 +132,7 @@ def test_a_request_gets_a_slot_though_its_tenants_only_other_one_is_pinned(make_
 
 
 def pin_for(bench: Bench, tenant: str, name: str) -> bool:
-    """Pin an adapter for a tenant and return whether that was done."""
+    """Pin an adapter for a tenant and return whether it was pinned."""
     request_id = f"{tenant}-pins-{name}"
     bench.submit(load(request_id, replace(adapter(name), tenant=tenant), pin=True))
     bench.drain()

@@ -1,4 +1,4 @@
-"""What was computed once is not computed again for the same tenant and adapter, and nothing else changes."""
+"""Nothing is computed twice for the same tenant and adapter, and answers do not change."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The report is the engine's state now and everything since the last report, once."""
+"""A report has the engine's current state and everything since the last report, exactly once."""
 
 from harness.engine.engines import adapter, generate, load
 from headmix_server.core.types import Residency
@@ -45,7 +45,7 @@ def test_adapters_in_slots_are_listed_idle_ones_too_and_apart_from_those_that_wa
     assert report.waiting_adapters == []
 
 
-def test_what_happened_is_told_once(make_bench: MakeBench) -> None:
+def test_what_happened_is_reported_once(make_bench: MakeBench) -> None:
     bench = make_bench()
     bench.submit(generate("r", [1, 2, 3], A, max_tokens=2))
     bench.drain()

@@ -1,4 +1,4 @@
-"""The engine behind its socket: ready first, every answer out, alive when idle, gone when told."""
+"""The engine behind its socket: ready first, every answer sent, alive when idle, and stops when told."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ RECEIVE_MS = 10_000
 
 
 class Served:
-    """An engine that serves in a thread, and the socket's other end."""
+    """An engine serving in a thread, and the socket's other end."""
 
     def __init__(self, bench: Bench, folder: Path) -> None:
         self.bench = bench
@@ -77,7 +77,7 @@ class Served:
         return decode_from_engine(self.socket.recv())
 
     def receive_until(self, done: Callable[[], bool]) -> None:
-        """Take in messages, outputs by request, until a condition holds."""
+        """Receive messages, collecting outputs by request, until a condition holds."""
         while not done():
             message = self.receive()
             if isinstance(message, EngineReport):
@@ -90,7 +90,7 @@ class Served:
                     self.bench.accounts[account.request_id].append(account.counts)
 
     def receive_ends(self, *request_ids: str) -> list[Output]:
-        """Take in messages until each request has its terminal output."""
+        """Receive messages until each request has its terminal output."""
         outputs = self.bench.outputs
         self.receive_until(lambda: all(any(is_terminal(o) for o in outputs[name]) for name in request_ids))
         return [self.bench.terminal(name) for name in request_ids]
@@ -245,7 +245,7 @@ def test_a_broken_engine_ends_the_server_with_its_error(make_bench: MakeBench, s
 
 
 class Gate:
-    """Holds every step until it is opened, and tells when one has come to it."""
+    """Blocks every step until it is opened, and signals when one has reached it."""
 
     def __init__(self) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()

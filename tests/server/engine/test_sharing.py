@@ -1,4 +1,4 @@
-"""Tenants next to each other in one engine: budget, cache, slots, loads and the queue, each shared and none wasted."""
+"""Tenants sharing one engine: budget, cache, slots, loads and the queue are each shared, and none is wasted."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_a_long_prompt_does_not_keep_the_budget_from_another_tenants_short_one(m
     bench.step()
     bench.submit(generate("short", [2] * 4, tenant="light"))
     bench.step()
-    assert rows(bench) == [(0, 8)]  # both have had the same: the first to come goes on
+    assert rows(bench) == [(0, 8)]  # both have had the same: the first to arrive continues
     bench.step()
     assert rows(bench) == [(1, 4), (0, 4)]
 
@@ -86,7 +86,7 @@ def test_the_tenant_that_has_had_most_gives_way_when_the_cache_is_full(make_benc
 
 
 def full_but_for_a_corner(make_bench: MakeBench) -> Bench:
-    """Return an engine whose cache holds a long request and has no room for the other tenant's large one."""
+    """Return an engine whose cache is filled by a long request and has no room for the other tenant's large one."""
     bench = make_bench(kv_blocks=16, max_model_len=64)
     bench.submit(generate("running", [1] * 24, tenant="heavy", max_tokens=20))
     bench.step()
@@ -134,7 +134,7 @@ def test_overtaking_ends_where_it_would_break_the_bound_on_service(make_bench: M
 
 
 def cycle(bench: Bench, count: int, *, beside: Generate | None = None) -> None:
-    """Let tenant "cycler" use so many adapters one after the other, and look after each that `next to`'s is there."""
+    """Make tenant "cycler" use `count` adapters one after another; after each, `beside`'s must still be loaded."""
     for n in range(count):
         bench.submit(generate(f"x{n}", [n], adapter(f"x{n}"), tenant="cycler", max_tokens=1))
         bench.run_until(lambda n=n: bool(bench.outputs[f"x{n}"]))  # type: ignore[misc]  # bound at definition
@@ -153,7 +153,7 @@ def test_a_tenant_cycling_500_adapters_evicts_nobody_elses(make_bench: MakeBench
     assert len(bench.disk.opened) == 501
 
 
-def test_whoever_is_alone_uses_every_slot_and_gives_back_what_another_needs(make_bench: MakeBench) -> None:
+def test_a_tenant_alone_uses_every_slot_and_gives_back_what_another_needs(make_bench: MakeBench) -> None:
     bench = make_bench(adapter_slots=4)
     cycle(bench, 6)
     held = {adapter(f"x{n}").digest for n in range(2, 6)}
@@ -193,7 +193,7 @@ def test_a_tenant_that_waits_for_a_slot_keeps_newcomers_from_no_adapter_it_may_n
 # --- loads -------------------------------------------------------------------------------------------------------
 
 
-def test_one_tenants_500_cold_adapters_delay_anothers_by_no_more_than_the_loads_under_way(
+def test_one_tenants_500_cold_adapters_delay_anothers_by_no_more_than_the_loads_in_progress(
     make_bench: MakeBench,
 ) -> None:
     bench = make_bench(loader_threads=1, max_waiting=1000)

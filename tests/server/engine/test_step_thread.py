@@ -1,4 +1,4 @@
-"""The computing thread: one for all steps, a signal a step, and no step without its outcome."""
+"""The compute thread: one for all steps, one signal per step, and no step without an outcome."""
 
 import threading
 from collections.abc import Callable, Iterator

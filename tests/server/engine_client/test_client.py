@@ -115,7 +115,7 @@ async def test_a_consumer_that_stops_early_aborts_the_engine_request(client: Eng
     await first
     await outputs.aclose()
     assert await engine.expect(Abort) == [Abort(request_id="r")]
-    await engine.send(token(2))  # said before the abort arrived: nobody's
+    await engine.send(token(2))  # sent before the abort arrived: for no request
     assert client.open_requests == 0
 
 

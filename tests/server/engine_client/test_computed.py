@@ -1,4 +1,4 @@
-"""What the engine computed is what a tenant is charged: in usage, metrics and limits, whether or not it is read."""
+"""A tenant is charged for what the engine computed, in usage, metrics and limits, whether or not it reads it."""
 
 import asyncio
 import socket
@@ -42,11 +42,11 @@ def body(**params: Any) -> dict[str, Any]:
 
 
 async def charged(rig: ApiRig) -> tuple[int, int, int]:
-    """Return the requests, prompt tokens and generated tokens charged, once nothing is open any more.
+    """Return the requests, prompt tokens and generated tokens charged, once no request is open any more.
 
     Usage, metrics and the minute must agree.
     """
-    while rig.state.open_requests.of(TENANT):  # noqa: ASYNC110 - the server tells nobody
+    while rig.state.open_requests.of(TENANT):  # noqa: ASYNC110 - the server signals nothing
         await asyncio.sleep(0.005)
     await rig.client.get("/healthz")  # the request's line and counts come after its last byte
     rig.state.usage.flush()
@@ -89,7 +89,7 @@ async def test_what_a_client_never_reads_is_charged_like_what_it_reads(rig: ApiR
         client.connect(("127.0.0.1", int(rig.url.rpartition(":")[2])))
         client.sendall(head.encode() + request.content)
         await rig.engine.expect(Generate, 16)
-        while rig.state.engine.open_requests:  # noqa: ASYNC110 - the server tells nobody
+        while rig.state.engine.open_requests:  # noqa: ASYNC110 - the server signals nothing
             await asyncio.sleep(0.005)
         assert rig.state.open_requests.of(TENANT) == 1  # the stream waits for its reader
     assert rig.engine.of(Abort) == []
@@ -127,7 +127,7 @@ async def test_who_leaves_is_charged_what_was_computed_until_the_engine_stopped(
     await asyncio.sleep(0.02)
     task.cancel()
     await rig.engine.expect(Abort)
-    await rig.engine.send(token(message, 7))  # in progress when the abort was
+    await rig.engine.send(token(message, 7))  # in progress at the time of the abort
     await rig.engine.stop(message.request_id, TokenCounts(prompt=3, cached=2, generated=4))
     assert await charged(rig) == (1, 3, 4)
 
@@ -213,7 +213,7 @@ async def test_an_engine_that_dies_before_its_account_keeps_nobody_waiting(rig: 
 
 async def test_what_the_engine_tells_after_the_end_of_a_completion_does_not_count() -> None:
     computed = Computed(3)
-    computed.add(TokenOutput(request_id="r", tokens=[1]))  # not open: nobody's
+    computed.add(TokenOutput(request_id="r", tokens=[1]))  # not open: for no request
     assert computed.counts == TokenCounts()
     computed.open()
     computed.add(TokenOutput(request_id="r", tokens=[1, 2, 3], cached_tokens=1))

@@ -1,10 +1,10 @@
-"""A tenant that has opened all there may be keeps nobody else out, and not forever more than there may be."""
+"""A tenant that has opened every request it may does not keep others out, and does not stay over its limit."""
 
 from headmix_server.engine_client.open_limit import OpenLimit
 
 
 def fill(requests: OpenLimit, tenant: str) -> int:
-    """Open as many requests as the tenant may; returns how many that were."""
+    """Open as many requests as the tenant may; return how many."""
     count = 0
     while requests.has_room(tenant):
         requests.enter(f"{tenant}{count}", tenant)
@@ -12,7 +12,7 @@ def fill(requests: OpenLimit, tenant: str) -> int:
     return count
 
 
-def test_whoever_is_alone_has_all_and_a_full_server_still_has_a_part_for_others() -> None:
+def test_a_tenant_alone_has_everything_and_a_full_server_still_has_a_part_for_others() -> None:
     requests = OpenLimit(12)
     assert [fill(requests, tenant) for tenant in "abc"] == [12, 6, 4]
     assert not requests.has_room("a")

@@ -1,4 +1,4 @@
-"""What an adapter adds to a row depends on no other row and on nobody else's weights, be they no numbers at all."""
+"""What an adapter adds to a row depends on no other row and on no other adapter's weights, even if they are NaN."""
 
 import math
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def image(number: int, *, huge: bool = False) -> AdapterImage:
 
 
 def spans_of(counts: list[int]) -> list[SlotSpan]:
-    """Give slot after slot so many rows, with a row of the base between two slots."""
+    """Give each slot a number of rows, with a row of the base between slots."""
     spans, first = [], 1
     for slot, count in enumerate(counts):
         spans.append(SlotSpan(slot, first, count))
@@ -110,7 +110,7 @@ def test_weights_that_overflow_change_no_row_of_another_adapter_then_or_later(pa
         storage.put(hostile, image(hostile, huge=True))
         beside = added(storage.step(spans), batch, 1)  # type: ignore[arg-type]
         storage.remove(hostile)
-        storage.put(hostile, image(hostile))  # what it held is overwritten or left alone
+        storage.put(hostile, image(hostile))  # its old content is overwritten or not touched
         after = added(storage.step(spans), batch, 1)  # type: ignore[arg-type]
         _, first, count = spans[hostile]
         others = torch.ones(tokens, dtype=torch.bool)

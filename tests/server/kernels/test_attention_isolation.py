@@ -1,6 +1,7 @@
-"""Attention never lets in what a row must not read: places nobody has written, other sequences' places and rows.
+"""Attention never reads what a row must not read: unwritten positions, and other sequences' positions and rows.
 
-A masked number is still a factor: 0 times NaN is NaN. So everything out of bounds is filled with what would show.
+A masked number is still a factor: 0 times NaN is NaN. So everything out of bounds is filled with values that would
+show.
 """
 
 import math
@@ -26,7 +27,7 @@ SCALE = 0.3
 POISONS = (math.nan, math.inf, -math.inf)
 
 MIXED = (Chunk(5, 1, (3, 7)), Chunk(0, 6, (1, 2)), Chunk(14, 1, (9, 4, 11, 6)), Chunk(4, 9, (5, 8, 10, 12)))
-"""Ends of blocks that nobody has written, contexts of unequal length, and block 0 is nobody's."""
+"""Block ends that were never written, contexts of unequal length, and block 0 belongs to no sequence."""
 DECODES = (Chunk(5, 1, (3, 7)), Chunk(0, 1, (1,)), Chunk(14, 1, (9, 4, 11, 6)), Chunk(7, 1, (5, 8)))
 EQUAL = (Chunk(5, 1, (3, 7)), Chunk(5, 1, (9, 4)), Chunk(5, 1, (5, 8)))
 
@@ -58,7 +59,7 @@ class Case:
     chunks: tuple[Chunk, ...]
 
     def cache(self, elsewhere: float) -> Caches:
-        """Return a cache that holds numbers where the sequences have written, and nothing else but `elsewhere`."""
+        """Return a cache with numbers where the sequences have written, and `elsewhere` in all other positions."""
         drawn = torch.Generator().manual_seed(1)
         sides = [torch.randn(BLOCKS * BLOCK, G, P, generator=drawn).to(self.dtype) for _ in range(2)]
         _, table = paged(self.chunks, BLOCK, BLOCKS)

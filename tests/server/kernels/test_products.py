@@ -1,4 +1,4 @@
-"""A row of a product is that row's alone, whatever numbers stand next to it."""
+"""A row of a product depends only on that row, whatever the other rows contain."""
 
 import math
 

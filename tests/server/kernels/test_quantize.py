@@ -1,4 +1,4 @@
-"""The turn is orthogonal and its own inverse; the native quantiser is the readable one."""
+"""The rotation is orthogonal and its own inverse; the native quantiser matches the reference."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_native_codes_are_those_of_the_reference(width: int, block: int, rows: i
         x[1] = 0
     (codes, scales), (native, native_scales) = quantize_rows(x, block), native_quantize_rows(x, block)
     torch.testing.assert_close(native_scales, scales, atol=0, rtol=1e-5)
-    differing = (native.int() - codes.int()).abs()  # where a value lies between two codes, rounding may part them
+    differing = (native.int() - codes.int()).abs()  # where a value lies between two codes, rounding may differ
     assert differing.sum() <= max(1, codes.numel() // 1000)
     assert (differing <= 1).all()
     assert rows < 2 or (native[1] == ZERO).all()

@@ -1,4 +1,4 @@
-"""The native row operations are the readable ones, whatever the shape and wherever the rows lie."""
+"""The native row operations match the reference, for any shape and memory layout of the rows."""
 
 from collections.abc import Callable
 

@@ -18,7 +18,7 @@ SMALL: dict[str, Any] = {"kv_cache_mib": 1, "adapter_slots": 8, "device": "cpu"}
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """An `LLM` quiets the program that uses it; other tests of this process read what is logged."""
+    """Restore logging: an `LLM` quiets the program that uses it, but other tests in this process read the log."""
     yield
     structlog.reset_defaults()
 

@@ -16,7 +16,7 @@ SNIPPETS = [block.text for block in to_run("docs/in-process.md", "python")]
 
 
 def test_every_snippet_runs() -> None:
-    """In one process, so that the base is converted and loaded while it is warm."""
+    """In one process, so that the base is converted and loaded only once."""
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(SNIPPETS)], capture_output=True, text=True, cwd=ROOT, timeout=110, check=False
     )

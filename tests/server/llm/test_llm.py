@@ -31,7 +31,7 @@ PROMPTS: list[Prompt] = ["the quick brown fox", "jumps over", [30, 41, 52, 77, 9
 
 
 def watch_steps(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
-    """Note every batch that the engine runs."""
+    """Record every batch that the engine runs."""
     steps: list[Step] = []
     run = llm._engine.runner.run
 
@@ -193,7 +193,7 @@ def test_an_interrupted_batch_leaves_nothing_behind(llm: LLM, monkeypatch: pytes
     assert len(llm.generate("fox", adapter="a", sampling=GREEDY)) == 1
 
 
-def test_an_adapter_that_is_replaced_or_removed_answers_no_more(llm: LLM, folder: Path) -> None:
+def test_an_adapter_that_is_replaced_or_removed_no_longer_answers(llm: LLM, folder: Path) -> None:
     before = llm.generate("fox", adapter="a", sampling=GREEDY)
     llm.add_adapter("a", folder / "b.safetensors")
     assert llm.generate("fox", adapter="a", sampling=GREEDY) == llm.generate("fox", adapter="b", sampling=GREEDY)

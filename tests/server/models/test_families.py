@@ -1,4 +1,4 @@
-"""Every family of the matrix computes what transformers computes, and reads every field of its config that matters."""
+"""Every family in the matrix computes what transformers computes, and reads every config field that matters."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from tests.support.device.spans import Chunk, paged, whole_texts
 
 TOLERANCE = 1e-4
 LENGTHS = ((23, (5, 9, 6)), (4, (1, 2)), (11, (10,)), (17, (16,)))
-"""Lengths of the texts, and the chunks each is computed in before the rest is decoded token by token."""
+"""The lengths of the texts, and the chunks each is computed in before the rest is decoded token by token."""
 
 
 def texts() -> list[list[int]]:
@@ -33,7 +33,7 @@ def texts() -> list[list[int]]:
 
 @torch.inference_mode()
 def run_chunked(model: Model) -> list[torch.Tensor]:
-    """Compute the texts together, each in its chunks and then by decode steps; returns every text's logits."""
+    """Compute the texts together, each in its chunks and then by decode steps; return every text's logits."""
     config, places = model.config, 16 + sum(length for length, _ in LENGTHS)
     shape = (places, config.num_kv_heads, config.head_dim)
     caches = [(torch.zeros(shape), torch.zeros(shape)) for _ in range(config.num_layers)]
@@ -68,7 +68,7 @@ def run_chunked(model: Model) -> list[torch.Tensor]:
 
 @torch.inference_mode()
 def run_whole(model: Model, prompts: list[list[int]]) -> list[torch.Tensor]:
-    """Compute the texts in one bidirectional step; returns every text's hidden states."""
+    """Compute the texts in one bidirectional step; return every text's hidden states."""
     layout = whole_texts([len(prompt) for prompt in prompts])
     tokens = torch.tensor([token for prompt in prompts for token in prompt])
     hidden = model.forward(tokens, layout.positions(), WholeAttention(layout), None)

@@ -1,4 +1,4 @@
-"""The real encoder that comes as a package computes what transformers computes with it, where it is installed."""
+"""The real encoder that comes as a package computes what transformers computes, if it is installed."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""A PEFT LoRA uploaded as its two files becomes an artifact like any other, or is refused by name."""
+"""A PEFT LoRA uploaded as its two files becomes an artifact like any other, or is refused with the fault named."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ async def upload(
 ) -> Any:
     files = {"file": ("adapter_model.safetensors", save(lora() if tensors is None else tensors))}
     data = {"name": "tone", "config": config if isinstance(config, str) else json.dumps(config), **more}
-    # The converting process loads torch, which takes its time on a busy machine.
+    # The converting process loads torch, which takes a while on a busy machine.
     return await rig.client.post(URL, data=data, files=files, timeout=100)
 
 
@@ -85,7 +85,7 @@ async def test_malformed_fields_name_themselves(rig: ApiRig) -> None:
 
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the process refuse whatever it is given, without loading torch."""
+    """Make the process refuse everything, without loading torch."""
     refuse = f"print('[\"x: no\"]', end=''); exit({isolated.REFUSED})"
     monkeypatch.setattr(isolated, "COMMAND", (sys.executable, "-c", refuse))
 

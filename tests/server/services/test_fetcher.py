@@ -1,4 +1,4 @@
-"""Downloads: tenants take turns, those who ask for the same wait for one, and nothing is done for nobody."""
+"""Downloads: tenants take turns, requests for the same artifact share one, and nothing is downloaded for nobody."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from headmix_server.services.fetcher import Fetcher
 
 
 class SlowStore(ArtifactStore):
-    """Downloads what it is let go on with; a digest's first letter says whose it is."""
+    """Downloads only what a test releases; a digest's first letter is its tenant."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -38,7 +38,7 @@ class SlowStore(ArtifactStore):
 
 
 class Askers:
-    """Asks for artifacts at the same time."""
+    """Requests artifacts concurrently."""
 
     def __init__(self, at_once: int = 1) -> None:
         self.store = SlowStore()
@@ -108,14 +108,14 @@ async def test_a_download_nobody_waits_for_any_more_is_dropped_and_its_place_is_
     assert askers.fetcher.waiting == 0
 
 
-async def test_somebody_who_asks_for_what_a_long_line_asked_for_first_waits_in_its_own() -> None:
+async def test_a_second_requester_of_a_queued_artifact_waits_in_its_own_line() -> None:
     askers = Askers()
     busy = await askers.ask("a0")
     line = [await askers.ask(f"a{number}") for number in range(1, 10)]
     wanted = await askers.ask("a9", "b")
     await askers.store.end("a0")
     assert askers.store.begun == ["a0", "a9"]
-    await leave(line[-1])  # who asked first has left; the other still waits
+    await leave(line[-1])  # the first requester has left; the other still waits
     await askers.store.end("a9")
     await asyncio.gather(busy, wanted)
     await leave(*line)

@@ -1,4 +1,4 @@
-"""Pins: told to the engine, followed from version to version, told again to the next engine, never by halves."""
+"""Pins are sent to the engine, follow the current version, are resent to a new engine, and never applied halfway."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ async def until(rig: ApiRig, *digests: str) -> None:
 
 
 def kept(engine: FakeEngine) -> set[str]:
-    """Return what an engine that obeys has pinned."""
+    """Return what an engine that follows its orders has pinned."""
     digests = set[str]()
     for message in engine.received:
         if isinstance(message, LoadAdapter) and message.pin:
@@ -37,7 +37,7 @@ def kept(engine: FakeEngine) -> set[str]:
 
 
 def failing(engine: FakeEngine, *digests: str) -> None:
-    """Let the engine refuse to load these."""
+    """Make the engine refuse to load these."""
     usual = engine.answer
 
     def answer(message: ToEngine) -> Sequence[Output]:
@@ -73,7 +73,7 @@ async def test_an_unpinned_adapter_may_leave_again(rig: ApiRig) -> None:
     assert not rig.state.library.holds.is_held(version.digest)
 
 
-async def test_a_pin_that_fails_is_told_and_leaves_nothing(rig: ApiRig) -> None:
+async def test_a_failing_pin_is_reported_and_leaves_nothing(rig: ApiRig) -> None:
     version = rig.publish("tone")
     failing(rig.engine, version.digest)
     response = await rig.client.post(URL)

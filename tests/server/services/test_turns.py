@@ -1,4 +1,4 @@
-"""One tenant's work waits behind its own, not before others'; a caller that leaves holds up nobody."""
+"""A tenant's work waits behind its own, not ahead of others'; a caller that leaves holds up nobody."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from headmix_server.services.turns import TooManyWaiting, Turns
 
 
 class Workers:
-    """Callers that note when they were let in, and work until they are told to stop."""
+    """Callers that record when they were admitted, and work until told to stop."""
 
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
@@ -16,7 +16,7 @@ class Workers:
         self._stops: dict[str, asyncio.Event] = {}
 
     async def begin(self, name: str) -> asyncio.Task[None]:
-        """Ask for a turn; the name's first letter is the tenant."""
+        """Request a turn; the name's first letter is the tenant."""
         self._stops[name] = asyncio.Event()
         task = asyncio.create_task(self._work(name))
         await settled()
@@ -84,7 +84,7 @@ async def test_places_are_shared_and_one_tenant_never_has_them_all() -> None:
     tasks = [await workers.begin(name) for name in ("a1", "a2", "a3", "b1", "b2", "c1")]
     assert workers.order == ["a1", "a2", "b1"]  # the third place stayed free for another
     await workers.end("a1")
-    assert workers.order[3:] == ["c1"]  # of those who wait it has least
+    assert workers.order[3:] == ["c1"]  # it has the least of those waiting
     for name in ("a2", "b1", "c1"):
         await workers.end(name)
     assert sorted(workers.order[4:]) == ["a3", "b2"]
@@ -93,7 +93,7 @@ async def test_places_are_shared_and_one_tenant_never_has_them_all() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_whoever_leaves_waiting_let_in_or_at_work_holds_up_nobody(workers: Workers) -> None:
+async def test_a_caller_that_leaves_waiting_admitted_or_at_work_holds_up_nobody(workers: Workers) -> None:
     first, waiting, let_in, last = [await workers.begin(name) for name in ("a1", "b1", "c1", "d1")]
     waiting.cancel()
     await settled()

@@ -1,4 +1,4 @@
-"""An engine process that behaves as its first argument says; run by the supervisor's tests as a program."""
+"""An engine process that behaves as its first argument says; the supervisor's tests run it as a program."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ IDLE = EngineReport(running=0, waiting=0, kv_usage=0.0, slots_free=1, slots_leas
 
 
 def exit_with_parent() -> None:
-    # Not through sys.stdin: a thread that waits inside its lock makes the interpreter abort at exit.
+    # Not through sys.stdin: a thread blocked inside its lock makes the interpreter abort at exit.
     while os.read(0, 1):
         pass
     os._exit(5)

@@ -1,7 +1,7 @@
 """Supervisor and engine client together, in virtual time, over every order in which an engine's life can go wrong.
 
-What must hold whatever happens, and however few turns of the event loop lie between two events: a lost engine is
-replaced soon, a healthy one is left alone, `stop` always ends the run, and no request waits for an answer forever.
+What must hold whatever happens, however few iterations of the event loop lie between two events: a lost engine is soon
+replaced, a healthy one is left alone, `stop` always ends the run, and no request waits for an answer forever.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ from tests.support.clocks.virtual_time import run_virtually
 READY = EngineReady(pid=1, max_model_len=64, kv_blocks=4, block_size=16, adapter_slots=1)
 REPORT = EngineReport(running=0, waiting=0, kv_usage=0.0, slots_free=1, slots_leased=0, slots_idle=0, slots_loading=0)
 SOON = 40.0
-"""The longest pause before a start, and some."""
+"""The longest pause before a start, and then some."""
 START_SECONDS, STALL_SECONDS = 100.0, 60.0
-"""Longer than SOON: an engine that is lost must not be found out by its silence alone."""
+"""Longer than SOON: the loss of an engine must not be detected only by its silence."""
 
 KILL_SECONDS = 0.01
 
 
 class FakeSocket(EngineSocket):
-    """Hands over at once what is there, as ZeroMQ does: the reader may take two messages in one turn of the loop."""
+    """Delivers available messages immediately, as ZeroMQ does: the reader may take two in one iteration of the loop."""
 
     def __init__(self, engine: "FakeEngineProcess") -> None:
         self.engine = engine
@@ -70,7 +70,7 @@ class FakeSocket(EngineSocket):
 
 
 class FakeEngineProcess(EngineProcess):
-    """A process that ends when it is told to, unless it is stubborn. `faults` says what the test did to it."""
+    """A process that ends when told to, unless it is stubborn. `faults` says what the test did to it."""
 
     def __init__(self, pid: int, *, stubborn: bool) -> None:
         self.pid = pid
@@ -109,7 +109,7 @@ class FakeEngineProcess(EngineProcess):
 
 @dataclass
 class World:
-    """One supervisor with all engines it started, the newest last."""
+    """One supervisor with all the engines it started, the newest last."""
 
     stubborn: bool = False
     restarts: int = 1000
@@ -161,7 +161,7 @@ class World:
         return next((engine for engine in self.engines if not engine.ended and not engine.socket.closed), None)
 
     def happens(self, event: str) -> None:
-        """Let something happen to the engine that lives, if one does, or to the supervisor."""
+        """Make something happen to the live engine, if there is one, or to the supervisor."""
         if event == "stop":
             self.supervisor.stop()
         elif event == "request":
@@ -216,7 +216,7 @@ TIMES = {"a moment": 0.1, "a tick": 0.6, "a stall": STALL_SECONDS + 1, "a late s
 EVENTS = (*_EVENTS, "stop", "request", *TIMES)
 
 Step = tuple[str, int]
-"""An event, and how many turns of the loop are left to the others after it."""
+"""An event, and how many iterations of the loop the others get after it."""
 
 
 async def _live(steps: Iterable[Step], *, stubborn: bool) -> None:
@@ -241,7 +241,7 @@ async def _live(steps: Iterable[Step], *, stubborn: bool) -> None:
 
 
 async def _check_recovery(world: World, *, timed: bool) -> None:
-    """An engine serves, whatever became of those before it; and it is left alone."""
+    """Check that an engine serves, whatever happened to those before it, and is left alone."""
     assert not world.run.done()
     serving = world.alive
     assert serving is not None

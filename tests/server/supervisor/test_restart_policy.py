@@ -12,7 +12,7 @@ from headmix_server.supervisor.restart_policy import (
 
 
 class _Middle(random.Random):
-    """Chance that never deviates."""
+    """A random source that always returns the middle."""
 
     def uniform(self, a: float, b: float) -> float:
         return (a + b) / 2

@@ -22,7 +22,7 @@ STAND_IN = Path(__file__).with_name("stand_in.py")
 
 @dataclass
 class Life:
-    """A supervisor at work on a stand-in."""
+    """A supervisor running a stand-in."""
 
     supervisor: Supervisor
     engine: EngineClient
@@ -80,7 +80,7 @@ async def _drop(engine: EngineClient, number: int) -> str:
     return raised.value.message
 
 
-async def test_a_killed_engine_is_told_to_every_open_request_and_replaced(tmp_path: Path) -> None:
+async def test_a_killed_engine_fails_every_open_request_and_is_replaced(tmp_path: Path) -> None:
     async with living(tmp_path, "serves") as life:
         first = await life.ready_pid()
         requests = [asyncio.create_task(_drop(life.engine, number)) for number in range(5)]

@@ -1,4 +1,4 @@
-"""What becomes of a key after it was made: expiry, rotation, last use, and what the audit says of it."""
+"""A key's life after creation: expiry, rotation, last use, and its entries in the audit log."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +83,7 @@ def test_only_its_own_tenant_rotates_a_key(keys: Keys) -> None:
     assert keys.authenticate(key.plaintext)
 
 
-def test_the_last_use_is_told_at_once_and_kept_once_flushed(keys: Keys, engine: Engine, clock: Clock) -> None:
+def test_the_last_use_is_reported_at_once_and_stored_once_flushed(keys: Keys, engine: Engine, clock: Clock) -> None:
     used, unused = keys.create("acme", ["inference"]), keys.create("acme", ["inference"])
     clock.now += 5
     keys.authenticate(used.plaintext)

@@ -28,7 +28,7 @@ def test_tenants_are_listed_by_name_with_the_number_of_keys_not_revoked(engine: 
     assert [(tenant.name, tenant.keys) for tenant in tenants.list()] == [("a", 1), ("b", 0), ("c", 1)]
 
 
-def test_an_unknown_tenant_is_none_and_a_malformed_one_is_not_made(engine: Engine) -> None:
+def test_an_unknown_tenant_is_not_found_and_a_malformed_one_is_not_created(engine: Engine) -> None:
     tenants = Tenants(engine)
     assert tenants.get("nobody") is None
     with pytest.raises(InvalidRequest):

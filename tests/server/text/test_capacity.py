@@ -1,4 +1,4 @@
-"""The bound on a text's tokens holds for every text, or there is none."""
+"""The bound on a text's tokens holds for every text, or there is no bound."""
 
 import sys
 import unicodedata

@@ -1,4 +1,4 @@
-"""A completion's text is the decode of prompt and completion less that of the prompt, however it is cut into pieces."""
+"""A completion's text is the decoded prompt and completion minus the decoded prompt, however it is split up."""
 
 import codecs
 from collections.abc import Sequence
@@ -58,14 +58,14 @@ def one_by_one(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int
 def test_any_tokens_add_what_transformers_decodes_beyond_the_prompt(
     tokenizers: dict[str, Tokenizer], oracles: dict[str, PreTrainedTokenizerFast], data: st.DataObject, sizes: list[int]
 ) -> None:
-    """Special tokens, ids without a token, half characters and invalid bytes included."""
+    """Including special tokens, ids without a token, partial characters and invalid bytes."""
     kind = data.draw(st.sampled_from(list(KINDS)))
     tokenizer, oracle = tokenizers[kind], oracles[kind]
     ids = st.lists(st.integers(0, tokenizer.vocab_size + 2), max_size=30)
     prompt, tokens = data.draw(ids), data.draw(ids)
     whole = str(oracle.decode([*prompt, *tokens], skip_special_tokens=True))
     before = prompt_text(tokenizer, prompt)
-    # The one exception: bytes that make a run of byte tokens invalid whose beginning was shown.
+    # The one exception: bytes that make a run of byte tokens invalid after its beginning was shown.
     assume(whole.startswith(before) and not _is_invalid_late(tokenizer, prompt, tokens))
     streamed = stream(tokenizer, prompt, tokens, sizes)
     assert "".join(streamed) == whole[len(before) :]
@@ -91,7 +91,7 @@ def _is_invalid_late(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequen
 
 
 def _is_invalid(raw: bytes, *, final: bool) -> bool:
-    """Whether the bytes are no UTF-8; where more may follow, whatever follows."""
+    """Return whether the bytes are invalid UTF-8 (if more may follow, whatever follows)."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(raw, final)
     except UnicodeDecodeError:
@@ -168,7 +168,7 @@ def test_a_character_over_several_tokens_waits_for_its_last_byte(tokenizers: dic
 
 
 def test_a_script_without_tokens_streams_though_its_bytes_are_held_back(tokenizers: dict[str, Tokenizer]) -> None:
-    """Held back until the run ends, or it is `LONGEST` bytes long; a later invalid byte changes nothing shown."""
+    """Held back until the run ends or is `LONGEST` bytes long; a later invalid byte changes nothing already shown."""
     tokenizer, text = tokenizers["gemma"], "ሰላምታ" * 4
     detokenizer = Detokenizer(tokenizer)
     pieces = [detokenizer.push([_byte_token(tokenizer, {}, byte)]) for byte in text.encode()]

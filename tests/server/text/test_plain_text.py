@@ -1,4 +1,4 @@
-"""Special tokens in clients' texts, cut as text: over every kind of tokenizer that bases have."""
+"""Special tokens in clients' texts, tokenized as plain text, with every kind of tokenizer that bases have."""
 
 import json
 from functools import cache
@@ -44,7 +44,7 @@ def special(tokenizer: Tokenizer) -> dict[str, int]:
 
 @given(text=PLAIN, around=st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_a_text_without_special_tokens_is_cut_as_ever(tokenizer: Tokenizer, text: str, around: bool) -> None:
+def test_a_text_without_special_tokens_is_tokenized_as_before(tokenizer: Tokenizer, text: str, around: bool) -> None:
     if not any(token in text for token in tokenizer.special_tokens.values()):
         plain = reader_of(tokenizer).encode_text(text, add_special_tokens=around)
         assert plain == tokenizer.encode(text, add_special_tokens=around)
@@ -52,7 +52,7 @@ def test_a_text_without_special_tokens_is_cut_as_ever(tokenizer: Tokenizer, text
 
 @given(pieces=st.lists(PLAIN, min_size=1, max_size=4), data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_the_templates_special_tokens_are_read_as_ever(
+def test_the_templates_special_tokens_are_read_as_before(
     tokenizer: Tokenizer, pieces: list[str], data: st.DataObject
 ) -> None:
     marks = data.draw(st.lists(st.sampled_from(sorted(special(tokenizer))), min_size=len(pieces), max_size=len(pieces)))

@@ -8,7 +8,7 @@ STOPS = st.lists(st.text(alphabet="ab", min_size=1, max_size=4), max_size=4)
 
 
 def cut_whole(text: str, stops: list[str]) -> tuple[str, str | None]:
-    """The slow truth: grow the text letter by letter and cut at the longest stop that ends there."""
+    """The slow reference: grow the text letter by letter and cut at the longest stop that ends there."""
     for end in range(len(text) + 1):
         ending = [stop for stop in stops if text[:end].endswith(stop)]
         if ending:

@@ -61,7 +61,7 @@ def test_bytes_of_characters_that_the_vocabulary_lacks_are_tokens(tmp_path: Path
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_serving_cuts_a_text_as_training_does(tmp_path: Path, kind: str) -> None:
-    """Flags, tokens that only a config declares, special tokens in the text, texts that are cut."""
+    """With flags, tokens that only a config declares, special tokens in the text, and truncated texts."""
     config = {"add_bos_token": False, "add_eos_token": True, "pad_token": "<pad>", "extra_special_tokens": ["<extra>"]}
     folder = write_tokenizer(tmp_path, kind, config=config)
     tokenizer, texts = load_tokenizer(folder), [" The fox<pad> <extra>s </s>", "naïve 日本 <|im_end|>", "fox " * 50]

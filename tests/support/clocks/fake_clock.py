@@ -1,8 +1,8 @@
-"""A clock that goes on when a test tells it to."""
+"""A clock that advances when a test says so."""
 
 
 class FakeClock:
-    """Unix seconds, at first the beginning of a minute."""
+    """Unix seconds, starting at the beginning of a minute."""
 
     def __init__(self) -> None:
         self.now = 28_333_333.0 * 60

@@ -1,7 +1,7 @@
-"""How long the event loop was blocked by what ran on it, in CPU time: a busy machine cannot make a test fail.
+"""How long callbacks blocked the event loop, in CPU time, so that a busy machine cannot make a test fail.
 
-Wall time would count what others do on the machine. Here each callback is charged what its own thread computed while it
-ran, less what the garbage collector took, whose work depends on everything the test process has loaded.
+Wall time would count what others do on the machine. Here each callback is charged the CPU time of its own thread,
+minus that of the garbage collector, whose work depends on everything the test process has loaded.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BOUND = 0.05
-"""Seconds; a callback that computes longer blocks everybody else for as long."""
+"""Seconds; a callback that computes longer than this blocks everything else too long."""
 
 
 @dataclass
 class LoopTime:
-    """The callbacks that computed longer than the bound, each with its seconds; `longest` is of all there were."""
+    """The callbacks that computed longer than the bound, each with its seconds; `longest` covers all callbacks."""
 
     longest: float = 0.0
     blocked: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ def loop_time(bound: float = BOUND) -> Iterator[LoopTime]:
     """Measure every callback of asyncio's event loops.
 
     Raises:
-        AssertionError: at the end, if one of them computed for longer than `bound` seconds; it names them.
+        AssertionError: at the end, if any callback computed for longer than `bound` seconds; names them.
     """
     measured, collector, run = LoopTime(), _Collector(), asyncio.events.Handle._run
 
@@ -67,6 +67,6 @@ def loop_time(bound: float = BOUND) -> Iterator[LoopTime]:
 
 
 def _describe(handle: asyncio.Handle) -> str:
-    """Return what a handle ran: the coroutine of a task, which its own representation hides behind the task's step."""
+    """Return what a handle ran: the coroutine of a task, which its repr hides behind the task's step."""
     task = getattr(getattr(handle, "_callback", None), "__self__", None)
     return repr(task.get_coro()) if isinstance(task, asyncio.Task) else repr(handle)

@@ -1,7 +1,7 @@
 """An event loop whose time stands still while there is anything to do, and then jumps to the next timer.
 
-Hours pass in milliseconds, and the order of events is the same in every run. A loop that would wait with no timer left
-fails: it would wait forever.
+Hours pass in milliseconds, and the order of events is the same in every run. A loop that would wait without any timer
+left fails, because it would wait forever.
 """
 
 import asyncio

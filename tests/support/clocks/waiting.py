@@ -1,4 +1,4 @@
-"""Waiting for something without assuming how long it takes; a test's own time limit ends what never comes."""
+"""Waits for a condition without assuming how long it takes; the test's time limit ends a wait that never succeeds."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Return once it holds."""
+    """Return once the condition holds."""
     pause = asyncio.Event()
     while not holds():
         with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Work counted, not timed: how many instructions of headmix a piece of a test executes."""
+"""Counts work instead of timing it: how many of headmix's instructions a piece of a test executes."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Work:
-    """`instructions` counts Python's bytecode instructions."""
+    """`instructions` counts Python bytecode instructions."""
 
     def __init__(self) -> None:
         self.instructions = 0
@@ -16,7 +16,7 @@ class Work:
 
 @contextmanager
 def counted(folder: str) -> Iterator[Work]:
-    """Count what runs on this thread in files whose path holds `folder`, coroutines included."""
+    """Count what runs on this thread in files whose path contains `folder`, including coroutines."""
     work = Work()
 
     def count(frame: FrameType, event: str, arg: Any) -> Any:

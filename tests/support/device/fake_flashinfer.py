@@ -1,4 +1,4 @@
-"""FlashInfer's paged prefill wrapper in the plainest form: it computes from the plan alone, as its documents say."""
+"""FlashInfer's paged prefill wrapper in the plainest form: it computes only from the plan, as documented."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class Wrapper:
-    """Stands for the wrapper of one kind of layer."""
+    """Stands in for the wrapper of one kind of layer."""
 
     def __init__(self) -> None:
         self.plans = 0
 
     def plan(self, *args: Tensor | int, causal: bool = False, **options: Any) -> None:
-        """Keep the plan, after checking that its numbers are where FlashInfer wants them."""
+        """Store the plan, after checking that its tensors are where FlashInfer wants them."""
         self.plans += 1
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
         assert all(t.dtype == torch.int32 and t.device.type == "cpu" for t in tensors)

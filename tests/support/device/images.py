@@ -1,4 +1,4 @@
-"""Image tables made straight from artifacts' tensors, for the kernels' tests: the layout in its plainest form."""
+"""Image tables built directly from artifacts' tensors, for the kernels' tests: the layout in its plainest form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class _Arena:
         self._end = 0
 
     def append(self, tensor: Tensor) -> int:
-        """Store a tensor's numbers at the next aligned place; what lies between is never to be read."""
+        """Store a tensor's numbers at the next aligned position; the gap must never be read."""
         gap = -self._end % ALIGNMENT
         flat = tensor.flatten().to(self._parts[0].dtype)
         self._parts += [flat.new_full((gap,), float("nan")), flat]

@@ -1,4 +1,4 @@
-"""One step's additions in one layer, and what the method's reference says they must be, row by row."""
+"""One step's additions in one layer, and their expected values from the method's reference, row by row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tests.support.device.images import Adapter
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """What a layer hands to the adapters: inputs, and projections that the base has already made."""
+    """What a layer passes to the adapters: inputs, and projections that the base has already computed."""
 
     x: Tensor  # [tokens, D]
     qkv: Tensor  # [tokens, (H + 2 G) * P]
@@ -26,7 +26,7 @@ class StepBatch:
 
 
 def random_batch(base: BaseShape, tokens: int, seed: int) -> StepBatch:
-    """Draw a batch; the projections are no product of the inputs, only the key's values matter."""
+    """Draw a batch; the projections are not products of the inputs, since only the key's values matter."""
     drawn = torch.Generator().manual_seed(seed)
 
     def rows(width: int) -> Tensor:
@@ -44,7 +44,7 @@ def random_batch(base: BaseShape, tokens: int, seed: int) -> StepBatch:
 
 
 def added(step: StepAdapters, batch: StepBatch, layer: int) -> dict[str, Tensor]:
-    """Return the projections with a step's additions, by name."""
+    """Return the projections after a step's additions, by name."""
     qkv, out, gate_up, down = (tensor.clone() for tensor in (batch.qkv, batch.out, batch.gate_up, batch.out))
     step.add_qkv(layer, batch.x, qkv)
     step.add_o(layer, batch.attention, out)

@@ -7,7 +7,7 @@ import torch
 
 
 def tensor_bytes(root: object) -> int:
-    """Return the bytes of all distinct storages below an object; a packed tensor counts as its numbers."""
+    """Return the bytes of all distinct storages reachable from an object; a packed tensor counts as its numbers."""
     seen: set[int] = set()
     storages: dict[int, int] = {}
     waiting = [root]

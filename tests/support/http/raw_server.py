@@ -1,4 +1,4 @@
-"""A server of raw connections for tests: an application that echoes, and what it answers, read byte by byte."""
+"""A server for tests over raw connections: an application that echoes, and its responses, read byte by byte."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ BIG = 3_000_000
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Echoes bodies; `/refused` does not read them, `/big` and `/stream` answer at length."""
+    """Echo bodies; `/refused` does not read them, `/big` and `/stream` send long responses."""
     request = Request(scope, receive)
     match scope["path"]:
         case "/refused":
@@ -52,7 +52,7 @@ class Served:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def ask(self, *sent: bytes) -> bytes:
-        """Return all that is answered until the server closes."""
+        """Return everything received until the server closes."""
         reader, writer = await self.open()
         for part in sent:
             writer.write(part)
@@ -62,7 +62,7 @@ class Served:
 
 
 async def everything(reader: asyncio.StreamReader) -> bytes:
-    """Return what comes until the connection is closed; nothing where it is reset."""
+    """Return what arrives until the connection is closed; nothing if it is reset."""
     try:
         return await asyncio.wait_for(reader.read(), 20)
     except ConnectionError:
@@ -70,7 +70,7 @@ async def everything(reader: asyncio.StreamReader) -> bytes:
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Return status and body of the next answer of a connection."""
+    """Return the status and body of the next response on a connection."""
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
     lines = head.decode().lower().split("\r\n")
     length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length"))

@@ -1,4 +1,4 @@
-"""Faults at a chosen call to the operating system or a bucket, in this process or (run as a module) as a real kill -9.
+"""Faults at a chosen call to the operating system or a bucket, in this process or (if run as a module) a real kill -9.
 
 python -m tests.support.storage.crash FOLDER SCENARIO CALL
 """
@@ -29,24 +29,24 @@ from headmix_server.database import open_database
 CALLS = ("open", "write", "fsync", "close", "replace", "unlink", "mkdir")
 BUCKET_CALLS = ("put", "delete")
 BUCKET = "bucket.url"
-"""The file in a folder that names the bucket of its artifacts; without it they are in the folder."""
+"""The file in a folder that names its artifacts' bucket; without it they are in the folder."""
 OLD, NEW = b"old" * 50_000, b"new" * 50_000
 
 
 class Crash(BaseException):
-    """The process is gone: no handler for errors may see it."""
+    """The process is gone: no error handler may see it."""
 
 
 @dataclass
 class Calls:
-    """How many of the watched calls were made."""
+    """Counts the watched calls."""
 
     count: int = 0
 
 
 @contextmanager
 def crash_at(call: int) -> Iterator[Calls]:
-    """Let the process be gone from the given call on (the first is 1); a write that it meets is done by half."""
+    """Make the process crash at the given call (the first is 1); if that is a write, half of it is done."""
 
     def act(name: str, real: Callable[..., Any], count: int, arguments: tuple[Any, ...]) -> None:
         if count == call and name == "write":
@@ -60,7 +60,7 @@ def crash_at(call: int) -> Iterator[Calls]:
 
 @contextmanager
 def disk_full_at(call: int) -> Iterator[Calls]:
-    """Let just the given call find the disk full."""
+    """Make only the given call find the disk full."""
 
     def act(name: str, real: Callable[..., Any], count: int, arguments: tuple[Any, ...]) -> None:
         if count == call:
@@ -73,7 +73,7 @@ def disk_full_at(call: int) -> Iterator[Calls]:
 
 
 def open_library(folder: Path) -> Library:
-    """Open catalog and store under the folder, as a server's start does."""
+    """Open catalog and store under the folder, as a server does at startup."""
     catalog, holds = Catalog(open_database(folder / "catalog.db")), Holds()
     return Library(catalog, _open_store(folder, catalog, holds), base=BASE.fingerprint, holds=holds)
 
@@ -101,7 +101,7 @@ def publish(library: Library, content: bytes) -> None:
 
 
 def run_scenario(library: Library, scenario: str) -> None:
-    """Replace the adapter (`publish`) or take it away (`delete`)."""
+    """Replace the adapter (`publish`) or delete it (`delete`)."""
     if scenario == "publish":
         publish(library, NEW)
     else:

@@ -1,7 +1,7 @@
-"""Databases for tests, of a real PostgreSQL server that the tests start themselves.
+"""Databases for tests, on a real PostgreSQL server that the tests start themselves.
 
-The server is the PyPI package `pgserver`'s. Where it cannot be had its tests are skipped and say so. With
-HEADMIX_TESTS_NEED_POSTGRESQL set, as in CI, they fail instead.
+The server comes from the PyPI package `pgserver`. If it is not available, tests that need it are skipped and say so.
+With HEADMIX_TESTS_NEED_POSTGRESQL set, as in CI, they fail instead.
 """
 
 import itertools
@@ -28,7 +28,7 @@ NEEDED = "HEADMIX_TESTS_NEED_POSTGRESQL"
 class PostgresServer:
     """A running server.
 
-    Kill or freeze one of your own: the others of a session share one.
+    Kill or freeze only one of your own: the other tests of a session share one.
     """
 
     def __init__(self, process: "Process") -> None:
@@ -38,14 +38,14 @@ class PostgresServer:
         self._migrated: str | None = None
 
     def new_database(self, *, like: str = "template1") -> str:
-        """Make a database, an empty one or a copy of another that nobody uses, and return its URL."""
+        """Create a database, empty or a copy of an unused one, and return its URL."""
         name = f"test_{next(self._numbers)}"
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
         return self._url.replace("/postgres?", f"/{name}?")
 
     def migrated_database(self) -> str:
-        """Make a database of today's schema, whose migrations ran once, and return its URL."""
+        """Create a database with the current schema, whose migrations run only once, and return its URL."""
         if self._migrated is None:
             url = self.new_database()
             open_database(url).dispose()
@@ -53,7 +53,7 @@ class PostgresServer:
         return self.new_database(like=self._migrated)
 
     def kill(self) -> None:
-        """End it and every connection at once, as a crash of its machine would."""
+        """Kill it and every connection at once, as a crash of its machine would."""
         descriptor = os.pidfd_open(self._pid)
         os.kill(self._pid, signal.SIGQUIT)
         ended = select.select([descriptor], [], [], 30)[0]
@@ -62,12 +62,12 @@ class PostgresServer:
             raise TimeoutError("PostgreSQL did not end")
 
     def start(self) -> None:
-        """Start it again where it was, and wait until it answers."""
+        """Start it again with the same data and address, and wait until it answers."""
         self._process.ensure_postgres_running()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Let it stand still for the block: connections stay open, and nothing is answered."""
+        """Freeze it during the block: connections stay open, but get no answers."""
         stopped = [self._pid]
         try:
             os.kill(self._pid, signal.SIGSTOP)  # first: from now on it starts no more
@@ -87,7 +87,7 @@ class PostgresServer:
 
 
 def _send(processes: list[int], number: signal.Signals) -> None:
-    """Send a signal to each that is still there: one may have ended, and its parent takes note of it when it can."""
+    """Send a signal to each process that still exists: one may have ended already without being reaped."""
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, number)
@@ -98,7 +98,7 @@ def postgres_server(folder: Path) -> Iterator[PostgresServer]:
     """Start a server with its data in the folder; it stops at the end."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # platformdirs remarks on an unset XDG_RUNTIME_DIR
+            warnings.simplefilter("ignore")  # platformdirs warns about an unset XDG_RUNTIME_DIR
             from pgserver.postgres_server import get_server
 
             server = get_server(folder)

@@ -1,4 +1,4 @@
-"""An upload in a process whose files the operating system lets grow no further, as on a full disk.
+"""An upload in a process whose file size the operating system limits, as on a full disk.
 
 python -m tests.support.storage.full_disk FOLDER
 """
@@ -12,7 +12,7 @@ from tests.support.storage.crash import NEW, open_library, publish
 
 
 def main(folder: str) -> int:
-    """Upload into the folder; the exit status is what the client would be told, modulo 256."""
+    """Upload into the folder; the exit status is the HTTP status a client would get, modulo 256."""
     library = open_library(Path(folder))
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(NEW) // 2, len(NEW) // 2))
     try:

@@ -1,8 +1,8 @@
-"""Servers that share a lease, on simulated clocks: each a sequence of small parts, and anything may happen in between.
+"""Servers that share a lease, on simulated clocks: each a sequence of small parts, with anything happening in between.
 
 The watch and the keeper are the real ones; the lease is a real one on a database, or one in memory, which is faster.
-This is the order in which `take_lease` and the keeper's thread use them, taken apart so that time passes and others act
-between the parts.
+The parts follow the order in which `take_lease` and the keeper's thread use them, so that time can pass and others can
+act between them.
 """
 
 import heapq
@@ -22,17 +22,17 @@ from headmix_server.database.lease.lease_watch import LeaseWatch, Verdict
 
 SECONDS = 10.0
 CLOCKS = ((0.0, 1.0), (1e6, 0.97), (-5e5, 1.03), (3.0, 1.0))
-"""Each server's offset and speed; a server is named by its number here."""
+"""Each server's clock offset and speed; a server is identified by its index here."""
 PLACES = ("", "folder", "elsewhere", "folder")
-"""The second and the last server share a data folder, so they never live at once."""
+"""The second and the last server share a data folder, so they never run at the same time."""
 
 Life = Iterator[float]
-"""Parts of a server's life; what it yields is how long the next one is unavailable."""
+"""The parts of a server's life; each yielded value is the time until the next part."""
 
 
 @dataclass
 class SimulatedServer:
-    """A process that lives. It stands still until `still_until`, and cannot reach the database while `cut_off`."""
+    """A running process. It is frozen until `still_until`, and cannot reach the database while `cut_off`."""
 
     number: int
     lease: Lease
@@ -43,7 +43,7 @@ class SimulatedServer:
 
 
 class InMemoryLease(Lease):
-    """A lease whose row is in memory: the same for every lease that is given it."""
+    """A lease whose row is in memory, shared by every lease that is given it."""
 
     def __init__(self, row: list[Seen], holder: Holder) -> None:
         self._row = row
@@ -81,8 +81,7 @@ class InMemoryLease(Lease):
 class LeaseWorld:
     """All servers and the database, whose lease nobody holds yet.
 
-    `chance` decides how long each part takes, of which `slow` are the slow ones. Where there is no `engine` the lease
-    is on paper.
+    `chance` decides how long each part takes; `slow` are the slow parts. Without an `engine` the lease is in memory.
     """
 
     def __init__(self, engine: Engine | None, chance: Random, slow: float) -> None:
@@ -114,11 +113,11 @@ class LeaseWorld:
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def at(self, moment: float, act: Callable[[], None]) -> None:
-        """Have something happen at a moment."""
+        """Schedule something at a time."""
         heapq.heappush(self._queue, (moment, next(self._ids), act))
 
     def run(self, until: float, check: Callable[[], None]) -> None:
-        """Let time pass; `check` is called after everything that happens."""
+        """Let time pass; `check` is called after every event."""
         while self._queue and self._queue[0][0] <= until:
             self.now, _, act = heapq.heappop(self._queue)
             act()
@@ -126,7 +125,7 @@ class LeaseWorld:
         self.now = until
 
     def start(self, number: int) -> None:
-        """Start a server unless it, or another of its data folder, lives."""
+        """Start a server unless it, or another on its data folder, is running."""
         place = PLACES[number]
         if not any(other == number or (place and PLACES[other] == place) for other in self.living):
             lease = self._lease(Holder(f"server {number}", SECONDS, place))
@@ -134,11 +133,11 @@ class LeaseWorld:
             self._go_on(server, self._life(server))
 
     def kill(self, number: int) -> None:
-        """End a server at once."""
+        """Kill a server."""
         self.living.pop(number, None)
 
     def stop(self, number: int) -> None:
-        """End a server in order, where it serves and is not standing still."""
+        """Stop a server properly, if it is serving and not frozen."""
         server = self.living.get(number)
         if server is not None and server.keeper is not None and server.still_until <= self.now:
             if self._reaches(server):
@@ -146,7 +145,7 @@ class LeaseWorld:
             del self.living[number]
 
     def write(self, number: int) -> bool | None:
-        """Let a server write, as one does that does not know of its loss yet; return whether it could, if it tried."""
+        """Make a server write, like one that does not know of its loss yet; return whether it could, if it tried."""
         server = self.living.get(number)
         if server is None or server.keeper is None or server.still_until > self.now or not self._reaches(server):
             return None

@@ -1,7 +1,7 @@
-"""A real Redis for tests, started by them on loopback.
+"""A real Redis for tests, which they start themselves on loopback.
 
-Where there is no `redis-server` what needs it is skipped and says so; with HEADMIX_TESTS_NEED_REDIS set, as in CI, it
-fails instead.
+Without `redis-server`, tests that need it are skipped and say so; with HEADMIX_TESTS_NEED_REDIS set, as in CI, they
+fail instead.
 """
 
 import os
@@ -20,7 +20,7 @@ START_SECONDS = 30.0
 
 
 class RedisServer:
-    """A Redis that can be stopped and started again on its port, without what it held."""
+    """A Redis that can be stopped and restarted on its port, without its data."""
 
     def __init__(self, program: str, folder: Path) -> None:
         self._program = program
@@ -46,7 +46,7 @@ class RedisServer:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it at once."""
+        """Kill it."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -1,4 +1,4 @@
-"""Values are judged by their bits, whatever the dtype and wherever the chunks end."""
+"""Values are checked bit by bit, for every dtype and wherever chunks end."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A conversion reports its progress, can be ended, and does not outlive the process that waits for it."""
+"""A conversion reports its progress, can be stopped, and does not outlive the process that waits for it."""
 
 import os
 import select
@@ -69,21 +69,21 @@ def test_the_file_is_read_once_and_the_library_is_as_before_afterwards(
     assert (gguf.GGUFReader, gguf.dequantize, gguf.get_tensor_name_map) == before
 
 
-def test_another_file_is_read_as_ever(tiny: Path, tmp_path: Path) -> None:
+def test_another_file_is_read_as_before(tiny: Path, tmp_path: Path) -> None:
     write_tiny_gguf(tmp_path / "other.gguf", seed=1)
     with opened_once(tiny, lambda _: None) as reader:
         assert gguf.GGUFReader(str(tiny)) is reader
         assert gguf.GGUFReader(tmp_path / "other.gguf") is not reader
 
 
-def test_whoever_waits_hears_of_it_and_gets_the_folder(tiny: Path, tmp_path: Path) -> None:
+def test_the_waiting_process_gets_progress_and_the_folder(tiny: Path, tmp_path: Path) -> None:
     told: list[ConversionProgress] = []
     run_conversion(tiny, tmp_path / "out", told.append)
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert told
 
 
-def test_whoever_waits_can_end_it_and_nothing_is_left(
+def test_the_waiting_process_can_end_it_and_nothing_is_left(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[str]] = []
@@ -106,7 +106,7 @@ def test_whoever_waits_can_end_it_and_nothing_is_left(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_went_wrong_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_failure_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(BaseError, match=r"broken\.gguf cannot be converted: \w+"):
         run_conversion(tmp_path / "broken.gguf", tmp_path / "out", lambda _: None)
@@ -114,7 +114,7 @@ def test_what_went_wrong_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_a_converter_whose_parent_is_gone_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "headmix_adapters.base.gguf.convert", str(tmp_path / "no.gguf"), "out"]
-    os.mkfifo(tmp_path / "no.gguf")  # opening it waits for a writer that never comes
+    os.mkfifo(tmp_path / "no.gguf")  # opening it blocks on a writer that never comes
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""A converted GGUF is the same model with the same tokenizer, written whole, by one converter at a time."""
+"""A converted GGUF is the same model with the same tokenizer, written atomically, by one converter at a time."""
 
 import json
 import threading
@@ -56,7 +56,7 @@ def test_the_tokenizer_keeps_template_special_tokens_and_length(converted: tuple
 
 
 def test_digits_stand_alone_where_the_gguf_says_so(converted: tuple[Path, Path]) -> None:
-    # Split after the digits are set apart, two line feeds before a digit are one token.
+    # Because digits are separated before splitting, two line feeds before a digit are one token.
     assert AutoTokenizer.from_pretrained(converted[1]).tokenize("\n\n7") == ["ĊĊ", "7"]
 
 

@@ -1,4 +1,4 @@
-"""A GGUF file that its conversion would change is refused with the reason; what is served converts."""
+"""A GGUF file that conversion would change is refused with the reason; supported files convert."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A converted folder's matrices are found in its GGUF file as they are stored, kept next to it, and change nothing."""
+"""A converted folder's matrices are found in its GGUF file as stored, kept next to the folder's, and change nothing."""
 
 import os
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
-    """A folder of the same files, for a test to change."""
+    """A copy of the folder, for a test to change."""
     (tmp_path / "out").mkdir()
     os.link(made / "tiny.gguf", tmp_path / "tiny.gguf")
     os.link(made / "out" / "model.safetensors", tmp_path / "out" / "model.safetensors")
@@ -74,13 +74,13 @@ def test_they_are_looked_for_once_and_the_base_stays_the_same(copy: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [b"", b"torn"])
-def test_a_broken_file_is_made_anew(copy: Path, content: bytes) -> None:
+def test_a_broken_file_is_rebuilt(copy: Path, content: bytes) -> None:
     (copy / "out" / FILE).write_bytes(content)
     first = read_stored_tensors(copy / "tiny.gguf", copy / "out")
     assert same(first, read_stored_tensors(copy / "gone.gguf", copy / "out"))
 
 
-def test_another_releases_file_is_made_anew(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_releases_file_is_rebuilt(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(stored_tensors, "VERSION", "0")
         read_stored_tensors(copy / "tiny.gguf", copy / "out")

@@ -1,4 +1,4 @@
-"""An exported adapter, loaded by PEFT itself, answers as the adapter does: an independent check of the whole method."""
+"""An exported adapter, loaded by PEFT itself, answers like the original: an independent check of the whole method."""
 
 import json
 from pathlib import Path

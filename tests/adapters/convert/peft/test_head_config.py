@@ -1,4 +1,4 @@
-"""What a model's config says of its classification head is carried into the artifact: PEFT's files don't have it."""
+"""What a model's config says about its classification head goes into the artifact, because PEFT's files lack it."""
 
 import json
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ def test_without_a_padding_token_that_a_text_can_hold_it_reads_the_last(
 
 
 def test_a_familys_own_default_counts_where_the_config_says_nothing(make_base: MakeBase, tmp_path: Path) -> None:
-    """transformers leaves out of config.json what is its default: 0 for Gemma, none for Llama."""
+    """transformers omits defaults from config.json: 0 for Gemma, none for Llama."""
     for model_type, expected in (("gemma3_text", 0), ("llama", None)):
         base = changed(make_base(model_type), tmp_path / model_type, {"pad_token_id": None})
         assert read_head_config(base.folder).pad_token == expected
@@ -127,7 +127,7 @@ def test_more_than_ten_labels_keep_their_order(make_base: MakeBase, tmp_path: Pa
 
 
 def test_the_config_that_training_saved_beside_the_adapter_counts(make_base: MakeBase, make_peft: MakePeft) -> None:
-    """Where a base has no padding token, training sets one, and it is in no file of PEFT's."""
+    """If a base has no padding token, training sets one, which none of PEFT's files has."""
     base = make_base("llama")
     folder, _ = make_peft(base, task_type="SEQ_CLS", target_modules=["q_proj"])
     config = json.loads((base.folder / "config.json").read_text()) | {"pad_token_id": 7}

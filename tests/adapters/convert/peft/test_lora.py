@@ -1,4 +1,4 @@
-"""What PEFT made answers the same after conversion, and what cannot is refused by name."""
+"""A converted PEFT adapter answers the same as before; one that cannot is refused, with what is wrong named."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ TASKS = {"llama": "CAUSAL_LM", "qwen2": "CAUSAL_LM", "gpt2": "CAUSAL_LM", "bert"
 
 
 def peft_answer(model: PeftModel, ids: torch.Tensor) -> torch.Tensor:
-    """Logits where the model has a head, hidden states otherwise."""
+    """Logits if the model has a head, hidden states otherwise."""
     with torch.no_grad():
         output = model(input_ids=ids)
     answer = output.logits if "logits" in output else output.last_hidden_state
@@ -133,7 +133,7 @@ def test_equal_scales_stay_in_the_config_and_unequal_ones_go_into_b(make_base: M
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*lora_bias=True.*")
-@pytest.mark.filterwarnings("ignore:.*have invalid shape.*")  # PEFT takes a bias for a damaged matrix
+@pytest.mark.filterwarnings("ignore:.*have invalid shape.*")  # PEFT mistakes a bias for a damaged matrix
 def test_biases_of_b_are_kept_exactly(
     model_type: str, targets: list[str], make_base: MakeBase, make_peft: MakePeft, ids: torch.Tensor
 ) -> None:
@@ -294,7 +294,7 @@ def test_labels_must_be_as_many_as_the_head_has(make_base: MakeBase, make_peft: 
         convert_source(folder, base, ConvertOptions(head=HeadWish(labels=("a", "b"))))
 
 
-def test_a_folder_that_is_no_adapter_is_told_so(tmp_path: Path, make_base: MakeBase) -> None:
+def test_a_folder_that_is_not_an_adapter_is_refused_as_such(tmp_path: Path, make_base: MakeBase) -> None:
     with pytest.raises(ConvertError, match=r"a folder with adapter_config.json or pytorch_model.bin"):
         convert_source(tmp_path, make_base("llama"))
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')

@@ -1,4 +1,4 @@
-"""Regrouping low-rank products keeps the product, whatever ranks, scales and zeros the modules have."""
+"""Regrouping low-rank products preserves the product, whatever ranks, scales and zeros the modules have."""
 
 import torch
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ MODULES = {"self_attn.q_proj": 32, "self_attn.v_proj": 16, "mlp.gate_proj": 10, 
 
 @st.composite
 def loras(draw: st.DrawFn) -> dict[tuple[int, str], ModuleLora]:
-    """LoRAs on some modules of two layers, some of whose ranks have no effect."""
+    """LoRAs on some modules of two layers, with some ranks that have no effect."""
     chosen: dict[tuple[int, str], ModuleLora] = {}
     for layer in (0, 1):
         for module in draw(st.sets(st.sampled_from(sorted(MODULES)))):

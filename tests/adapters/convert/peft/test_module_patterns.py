@@ -1,4 +1,4 @@
-"""Patterns of a PEFT config decide as PEFT lets them, in linear time, or are refused by name."""
+"""Patterns in a PEFT config match as in PEFT, in linear time, or are refused by name."""
 
 import re
 
@@ -30,7 +30,7 @@ def test_a_pattern_that_is_taken_matches_what_python_matches(pattern: str, name:
         patterns = ModulePatterns("rank_pattern", {pattern: True})
     except ConvertError:
         return
-    # An exact name counts whatever it means as a pattern, as in PEFT.
+    # As in PEFT, an exact name matches whatever it means as a pattern.
     wanted = re.match(as_peft_matches(pattern), name) is not None or pattern == name
     assert patterns.value_of(name, default=False) is wanted
 

@@ -1,4 +1,4 @@
-"""Checkpoints laid out as the authors' code writes them answer as the reference says, in the artifact's layout."""
+"""Checkpoints in the layout of the authors' code give the reference's answers once converted to an artifact."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ ROBERTA_OWNERS = tuple(
 
 
 def research_names(tensors: State, *owners: str) -> State:
-    """An artifact's layer tensors in the authors' names and layouts, under each of the owners; {} is the layer."""
+    """An artifact's layer tensors with the authors' names and layouts, under each of the owners; {} is the layer."""
     state: State = {}
     for name, tensor in tensors.items():
         kind, layer, *rest = name.split(".")
@@ -48,7 +48,7 @@ def research_names(tensors: State, *owners: str) -> State:
 
 
 def gpt2_state(base: ResolvedBase, tensors: State, task: str = "e2e", rows: Tensor | None = None) -> State:
-    """A full GPT-2 as the authors save it: frozen weights, causal masks, unused norms, and the adapter."""
+    """A full GPT-2 checkpoint as the authors save it: frozen weights, causal masks, unused norms, and the adapter."""
     model = load_model(base, "CAUSAL_LM")
     state = dict(model.state_dict())
     if rows is not None:
@@ -233,7 +233,7 @@ def test_code_in_a_checkpoint_never_runs(make_base: MakeBase, tmp_path: Path) ->
 
 
 class _Writes:
-    """Pickled, an instruction to create a file when it is read."""
+    """When pickled, an instruction to create a file on reading."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -242,7 +242,7 @@ class _Writes:
         return open, (str(self.path), "w")
 
 
-def test_a_file_without_an_adapter_is_told_so(make_base: MakeBase, tmp_path: Path) -> None:
+def test_a_file_without_an_adapter_is_refused_as_such(make_base: MakeBase, tmp_path: Path) -> None:
     base = make_base("gpt2")
     path = save(tmp_path, {"transformer.ln_f.weight": torch.ones(32)})
     with pytest.raises(ConvertError, match="holds no tensors of an adapter of the authors' code"):

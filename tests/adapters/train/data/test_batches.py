@@ -1,4 +1,4 @@
-"""Every example once an epoch, in an order that depends on seed and epoch alone; padding is never read as data."""
+"""Each example occurs once per epoch, in an order that depends on seed and epoch only; padding is never data."""
 
 import torch
 from hypothesis import given

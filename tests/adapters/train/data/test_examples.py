@@ -1,4 +1,4 @@
-"""Rows become tokens as the server will see them; only the answer is learned; nothing is cut in silence."""
+"""Rows become tokens as the server will see them; only the answer is learned; nothing is cut silently."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def answer(base_text: BaseText, example: Example) -> str:
     return base_text.tokenizer.decode(kept, skip_special_tokens=False)
 
 
-def test_of_a_conversation_only_the_last_answer_and_its_end_are_learnt(base_text: BaseText) -> None:
+def test_of_a_conversation_only_the_last_answer_and_its_end_are_learned(base_text: BaseText) -> None:
     longer = [*TURNS, {"role": "user", "content": "And a river?"}, {"role": "assistant", "content": "Stops."}]
     encoded = encode_generation(rows({"messages": TURNS}, {"messages": longer}), base_text, 500)
     assert [answer(base_text, example) for example in encoded.examples] == ["A dog.<|im_end|>", "Stops.<|im_end|>"]

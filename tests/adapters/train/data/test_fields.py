@@ -1,4 +1,4 @@
-"""Every field of a row is obeyed, left out because the recipe says so, or refused with its line: none is dropped."""
+"""Every field of a row is used, ignored because the recipe says so, or refused with its line: none is lost silently."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def learned(base_text: BaseText, encoded: Encoded) -> list[str]:
 
 @pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"weight": "0"}, {"trainable": False}])
 @pytest.mark.parametrize("whole_row", [False, True], ids=["message", "row"])
-def test_an_answer_of_no_weight_is_not_learnt_and_counted(
+def test_an_answer_of_weight_0_is_not_learned_but_counted(
     base_text: BaseText, mark: dict[str, Any], whole_row: bool
 ) -> None:
     marked = {"messages": TURNS} | mark if whole_row else {"messages": [QUESTION, ANSWER | mark]}
@@ -39,7 +39,7 @@ def test_an_answer_of_no_weight_is_not_learnt_and_counted(
     assert (len(encoded.examples), encoded.excluded, encoded.dropped) == (1, 1, 0)
 
 
-def test_a_completion_and_a_classified_text_of_no_weight_are_not_learnt_either(
+def test_a_completion_and_a_classified_text_of_weight_0_are_not_learned_either(
     base_text: BaseText,
 ) -> None:
     completions = rows({"prompt": "a", "completion": "b", "weight": 0}, {"prompt": "a", "completion": "c"})
@@ -60,7 +60,7 @@ def test_an_earlier_answer_with_weight_1_is_an_example_of_its_own(base_text: Bas
     assert learned(base_text, encode_generation(rows({"messages": only}), base_text, 500)) == ["A dog.<|im_end|>"]
 
 
-def test_a_file_of_which_nothing_is_to_be_learnt_is_refused(base_text: BaseText) -> None:
+def test_a_file_with_nothing_to_learn_is_refused(base_text: BaseText) -> None:
     with pytest.raises(DataError, match=r"data\.jsonl: every row of this file has weight 0"):
         encode_generation(rows({"messages": TURNS, "weight": 0}), base_text, 500)
     with pytest.raises(DataError, match=r"data\.jsonl: every row of this file has weight 0"):

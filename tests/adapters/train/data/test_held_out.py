@@ -1,4 +1,4 @@
-"""Rows that are held out are the same each time, of every label, and never asked in training as well."""
+"""Held-out rows are the same each time, cover every label, and never occur in training too."""
 
 from collections import Counter
 

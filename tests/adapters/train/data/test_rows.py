@@ -1,4 +1,4 @@
-"""Data files become rows that know their line; what cannot be read is refused with file and line."""
+"""Data files become rows that know their line; unreadable ones are refused with file and line."""
 
 import csv
 from pathlib import Path

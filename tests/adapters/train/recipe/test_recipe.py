@@ -1,4 +1,4 @@
-"""A recipe is understood in full or refused with the key that is wrong, and describes the adapter it says."""
+"""A recipe is understood in full, or refused with the key that is wrong, and gives the adapter it describes."""
 
 from pathlib import Path
 

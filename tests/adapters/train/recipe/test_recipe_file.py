@@ -1,4 +1,4 @@
-"""A recipe that is written reads back the same, and its words are those a person would have chosen."""
+"""A written recipe reads back the same, and looks as a person would have written it."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The linear classifier on the frozen base learns what its states show, in each kind of problem, and nothing else."""
+"""The linear classifier on the frozen base learns what its states contain, for each kind of problem, and no more."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Advice on epochs says what the run saw: overfitted since when, still falling, levelled off, or too little to tell."""
+"""Advice on epochs reflects the run: overfitted since when, still falling, levelled off, or too few steps to say."""
 
 import pytest
 

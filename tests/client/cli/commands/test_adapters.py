@@ -35,7 +35,7 @@ def test_every_fault_of_a_refused_artifact_is_shown(server: FakeServer, run: Run
     ]
 
 
-def test_one_fault_is_told_once(server: FakeServer, run: Run, tmp_path: Path) -> None:
+def test_a_single_fault_is_printed_once(server: FakeServer, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(b"?")
     error = {"message": "Refused: it is text.", "code": "invalid_adapter", "faults": ["it is text"]}
@@ -122,7 +122,7 @@ def test_a_version_where_none_belongs_or_two_that_differ_are_wrong_usage(
     assert server.received == []
 
 
-def test_show_tells_all_of_one_version(server: FakeServer, run: Run) -> None:
+def test_show_prints_everything_about_one_version(server: FakeServer, run: Run) -> None:
     examples = [
         {"prompt": 'Define "sparrow".', "expect": "a small bird", "chat": True},
         {"prompt": "Once", "chat": False},

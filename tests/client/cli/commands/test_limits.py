@@ -28,7 +28,7 @@ def test_the_limits_given_are_set_and_no_others(server: FakeServer, run: Run) ->
 
 
 @pytest.mark.parametrize("options", [("--adapters", "many"), ("--adapters", "-1"), ("--weight", "heavy")])
-def test_a_limit_that_is_none_is_wrong_usage(server: FakeServer, run: Run, options: tuple[str, str]) -> None:
+def test_an_invalid_limit_is_wrong_usage(server: FakeServer, run: Run, options: tuple[str, str]) -> None:
     assert run("tenants", "limits", "acme", *options).exit_code == 2
     assert server.received == []
 

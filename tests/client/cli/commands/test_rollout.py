@@ -1,4 +1,4 @@
-"""`headmix adapters` share, pin, canary and what goes with them."""
+"""`headmix adapters` share, pin, canary and related commands."""
 
 import json
 

@@ -55,6 +55,6 @@ def test_the_audit_is_a_table_or_json(server: FakeServer, run: Run) -> None:
 
 
 @pytest.mark.parametrize("span", ["90", "d", "0d", "-1d", "1w", "1.5h"])
-def test_a_span_of_time_that_is_none_is_wrong_usage(server: FakeServer, run: Run, span: str) -> None:
+def test_an_invalid_duration_is_wrong_usage(server: FakeServer, run: Run, span: str) -> None:
     assert run("keys", "create", "acme", "--scope", "inference", "--expires-in", span).exit_code == 2
     assert server.received == []

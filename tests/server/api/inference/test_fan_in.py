@@ -8,7 +8,7 @@ from headmix_server.api.inference.fan_in import fan_in
 
 
 class Source:
-    """A stream that can be counted, failed, and seen to be closed."""
+    """A stream that counts its items, can fail, and records that it was closed."""
 
     def __init__(self, items: int, *, fails: bool = False, endless: bool = False) -> None:
         self.items, self.fails, self.endless = items, fails, endless
@@ -60,7 +60,7 @@ async def test_streams_run_to_their_end_though_nobody_reads(count: int) -> None:
     async with aclosing(fan_in([source.stream() for source in sources])) as merged:
         await anext(merged)
         async with asyncio.timeout(10):
-            while not all(source.closed for source in sources):  # noqa: ASYNC110 - the sources tell nobody
+            while not all(source.closed for source in sources):  # noqa: ASYNC110 - the sources signal nothing
                 await asyncio.sleep(0.001)
         seen = [entry async for entry in merged]
     assert len(seen) == 1000 * count - 1

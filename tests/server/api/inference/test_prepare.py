@@ -1,4 +1,4 @@
-"""All four inference routes take the same steps in the same order, and have them from one place."""
+"""All four inference routes take the same steps in the same order, from shared code."""
 
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,12 @@ async def ask(rig: ApiRig, route: str, **changes: Any) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("route", BODIES)
-async def test_a_model_that_is_not_there_is_the_same_error_on_every_route(rig: ApiRig, route: str) -> None:
+async def test_an_unknown_model_is_the_same_error_on_every_route(rig: ApiRig, route: str) -> None:
     assert await ask(rig, route, model="nobody") == (404, "model_not_found")
     assert not [*rig.engine.of(Generate), *rig.engine.of(Classify), *rig.engine.of(Embed)]
 
 
-@pytest.mark.parametrize("route", [route for route in BODIES if route != "embeddings"])  # any model has states
+@pytest.mark.parametrize("route", [route for route in BODIES if route != "embeddings"])  # every model can embed
 async def test_a_model_of_another_task_is_refused_before_its_texts_are_read(rig: ApiRig, route: str) -> None:
     rig.publish("spam", b"1", labels=("ham", "spam"))
     model = "spam" if route in GENERATES else BASE

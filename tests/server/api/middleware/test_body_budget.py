@@ -1,4 +1,4 @@
-"""Who gives way when the bodies being received take too much memory."""
+"""Whose request is dropped when the bodies being received take too much memory."""
 
 from headmix_server.api.middleware.body_budget import BodyBudget
 
@@ -14,7 +14,7 @@ def test_the_largest_body_of_the_tenant_that_holds_most_gives_way() -> None:
     assert budget.total == 65
 
 
-def test_whoever_asks_for_too_much_gives_way_itself() -> None:
+def test_a_tenant_that_sends_too_much_gives_way_itself() -> None:
     budget = BodyBudget(100)
     others, greedy = budget.open("b"), budget.open("a")
     others.grow(40)

@@ -1,4 +1,4 @@
-"""Bodies that come slowly, or never end, or are too many at once."""
+"""Bodies that arrive slowly or never end, and too many bodies at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ async def test_a_slow_body_at_an_honest_pace_is_read(base_folder: Path, tmp_path
     ):
         for start in range(0, len(body), 150):
             writer.write(body[start : start + 150])
-            await asyncio.sleep(0.25)  # 600 bytes a second, for longer than the first two seconds
+            await asyncio.sleep(0.25)  # 600 bytes per second, for longer than the first two seconds
         assert await status(reader) == 200
 
 

@@ -1,4 +1,4 @@
-"""Every row of the error table: exact status, code and body."""
+"""Every row of the error table: the exact status, code and body."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ async def server(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def rig(server: ApiRig) -> ApiRig:
-    """One server for all tests here: what is refused changes nothing."""
+    """One server for all tests here, since refused requests change nothing."""
     server.engine.received.clear()
     return server
 
@@ -105,7 +105,7 @@ async def test_a_name_that_cannot_be_is_not_found_like_any_other(rig: ApiRig, mo
         (CLASSIFY, {"model": BASE, "input": "x"}),
     ],
 )
-async def test_the_wrong_task_is_told_before_the_engine_hears_of_it(
+async def test_the_wrong_task_is_refused_before_the_engine_is_asked(
     rig: ApiRig, path: str, body: dict[str, Any]
 ) -> None:
     rig.publish("classifier", labels=("a", "b"))
@@ -141,7 +141,7 @@ async def test_a_body_above_the_limit_is_413_declared_or_not(base_folder: Path, 
             for _ in range(3):
                 yield b" " * 700_000
 
-        # The content type is the client's word: it must not open a way around the limit.
+        # The client chooses the content type: it must not be a way around the limit.
         for kind in ("application/json", "multipart/form-data; boundary=b"):
             for content in (b" " * (2 << 20), undeclared()):
                 response = await rig.client.post(COMPLETIONS, content=content, headers={"content-type": kind})
@@ -149,7 +149,7 @@ async def test_a_body_above_the_limit_is_413_declared_or_not(base_folder: Path, 
                 assert response.json() == error("The body is larger than the limit of 1 MiB.", "payload_too_large")
 
 
-async def test_a_body_without_its_content_type_is_told_what_is_missing(rig: ApiRig) -> None:
+async def test_a_body_without_its_content_type_gets_an_error_that_says_what_is_missing(rig: ApiRig) -> None:
     response = await rig.client.post(COMPLETIONS, content=b'{"model": "m"}', headers={"content-type": "text/plain"})
     told = "The body must be a JSON object, sent with the content type application/json."
     assert (response.status_code, response.json()) == (400, error(told, "invalid_request_error"))
@@ -198,13 +198,13 @@ async def test_a_draining_server_is_503(base_folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/"), ("GET", "/v2/models"), ("POST", "/v1/images"), ("POST", "/v1/completions/")]
 )
-async def test_an_unknown_route_is_told_in_the_same_shape(rig: ApiRig, method: str, path: str) -> None:
+async def test_an_unknown_route_gets_an_error_of_the_same_shape(rig: ApiRig, method: str, path: str) -> None:
     response = await rig.client.request(method, path)
     assert response.status_code == 404
     assert response.json() == error(f"{method} {path} is not a route of this server.", "not_found")
 
 
-async def test_an_unknown_method_is_told_in_the_same_shape(rig: ApiRig) -> None:
+async def test_an_unknown_method_gets_an_error_of_the_same_shape(rig: ApiRig) -> None:
     response = await rig.client.put(COMPLETIONS, json={})
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
     assert response.json()["error"]["code"] == "method_not_allowed"

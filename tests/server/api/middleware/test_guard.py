@@ -1,4 +1,4 @@
-"""An unauthorized client is refused on the headers: no byte of its body is read."""
+"""An unauthorized client is refused after its headers: no byte of its body is read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from tests.server.api.test_openapi import document
 
 @dataclass(frozen=True)
 class Guarded:
-    """An operation that asks for a key."""
+    """An operation that requires a key."""
 
     method: str
     path: str
@@ -33,7 +33,7 @@ def guarded() -> list[Guarded]:
 
 
 async def answer(rig: ApiRig, method: str, path: str, headers: dict[str, str]) -> tuple[int, int]:
-    """Ask with a body that nobody may read; return the status and how often it was read."""
+    """Send a request whose body must not be read; return the status and how often it was read."""
     reads, status = 0, 0
 
     async def receive() -> dict[str, Any]:
@@ -110,7 +110,7 @@ async def test_a_key_is_looked_up_once_for_each_request(rig: ApiRig, monkeypatch
     assert len(looked_up) == 1
 
 
-async def test_bodies_are_told_apart_as_ever(rig: ApiRig) -> None:
+async def test_malformed_bodies_get_the_same_errors_as_before(rig: ApiRig) -> None:
     async def code(**body: Any) -> str:
         response = await rig.client.post("/v1/completions", **body)
         return f"{response.status_code} {response.json()['error']['message']}"

@@ -1,4 +1,4 @@
-"""Every route has a rate: those of the model their tenant's limits, the others this one; invalid keys by address."""
+"""Every route has a rate: model routes the tenant's limits, the others this one, invalid keys one per address."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ async def test_every_route_that_is_none_of_the_models_counts_for_the_rate(base_f
             assert error["code"] == "rate_limit_exceeded"
             assert "management requests per minute: limit 2" in error["message"]
             assert 1 <= int(response.headers["retry-after"]) <= 120
-        assert (await rig.other.get("/v1/models")).status_code == 200  # another tenant's minute is its own
+        assert (await rig.other.get("/v1/models")).status_code == 200  # another tenant has its own minute
         assert (await rig.client.post("/v1/completions", json={"model": BASE, "prompt": "x"})).status_code == 200
 
 
@@ -50,7 +50,7 @@ async def test_an_address_with_too_many_invalid_keys_is_not_looked_up_but_known_
         refused = await guesser.post("/v1/completions", headers=wrong, json={"model": BASE, "prompt": "x"})
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
         assert int(refused.headers["retry-after"]) <= 20
-        assert (await guesser.get("/v1/models")).status_code == 401  # no key costs nothing
-        assert (await rig.client.get("/v1/models")).status_code == 200  # known, from the same address
+        assert (await guesser.get("/v1/models")).status_code == 401  # a request without a key is not counted
+        assert (await rig.client.get("/v1/models")).status_code == 200  # a valid key, from the same address
         assert isinstance(rig.state.keys, Keys)
-        assert (await guesser.get("/v1/models", headers=rig.key())).status_code == 429  # not known yet
+        assert (await guesser.get("/v1/models", headers=rig.key())).status_code == 429  # not yet known to be valid

@@ -1,4 +1,4 @@
-"""Who asks in vain again and again waits for the answers, and nobody else does."""
+"""A client that is refused again and again waits for its responses, and nobody else does."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -43,7 +43,7 @@ def test_who_stops_is_answered_at_once_again(clock: FakeClock) -> None:
     assert [pace.take("a") for _ in range(3)] == [0, 0, 1]
 
 
-def test_no_answer_waits_for_ever_however_many_wait_before_it(clock: FakeClock) -> None:
+def test_no_answer_waits_forever_however_many_wait_before_it(clock: FakeClock) -> None:
     pace = RefusalPace(1, clock=clock)
     assert max(pace.take("a") for _ in range(1000)) == MOST_SECONDS
     clock.now += MOST_SECONDS + 1
@@ -67,7 +67,7 @@ def test_no_more_parties_are_remembered_than_memory_allows(clock: FakeClock, mon
     for _ in range(3):
         pace.take("a")
     pace.take("b")
-    assert pace.take("a") == 2  # and so is the latest
+    assert pace.take("a") == 2  # and so is the last one
     pace.take("c")
     assert pace.take("a") == 3
     pace.take("d")

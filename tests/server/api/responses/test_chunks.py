@@ -1,4 +1,4 @@
-"""Events written from a frame are, byte for byte, what the schemas dump."""
+"""Events built from a prepared frame are byte for byte what the schemas serialise to."""
 
 import json
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from headmix_server.api.schemas.completions import Completion, CompletionChoice,
 
 
 def json_of(body: BaseModel | None) -> msgspec.Raw | None:
-    """Return a part as the schemas dump it."""
+    """Return a part as the schemas serialise it."""
     return None if body is None else msgspec.Raw(body.model_dump_json().encode())
 
 

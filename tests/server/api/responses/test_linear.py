@@ -1,4 +1,4 @@
-"""Answers cost work in proportion to their length, whole or streamed, with log-probabilities or without."""
+"""The work for a response is linear in its length, whole or streamed, with log-probabilities or without."""
 
 from pathlib import Path
 from typing import Any

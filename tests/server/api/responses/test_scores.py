@@ -1,4 +1,4 @@
-"""Thousands of log-probabilities at once are shaped in parts: the same as in one piece, and nobody waits for them."""
+"""Thousands of logprobs are converted in parts, with the same result as at once and without blocking others."""
 
 import json
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ async def rig(base_folder: Path, tmp_path: Path) -> AsyncIterator[ApiRig]:
 
 
 async def ask(rig: ApiRig, path: str, body: dict[str, Any], *, stream: bool) -> Any:
-    """Return the log-probabilities of a request's answer, or of its events together."""
+    """Return the log-probabilities in a response, or in all its events together."""
     answer = await rig.client.post(path, json={**body, "stream": stream})
     assert answer.status_code == 200, answer.text
     if not stream:

@@ -13,7 +13,7 @@ from headmix_server.core.errors import ServerOverloaded
 
 
 class Connection:
-    """One ASGI request whose body was read; `leave` closes it."""
+    """One ASGI request whose body was read; `leave` disconnects."""
 
     def __init__(self) -> None:
         self.left = asyncio.Event()

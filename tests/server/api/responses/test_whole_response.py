@@ -1,4 +1,4 @@
-"""A whole answer of many pieces is sent block by block, with its length told before."""
+"""A whole response of many pieces is sent block by block, with its length in the headers."""
 
 import asyncio
 from typing import Any

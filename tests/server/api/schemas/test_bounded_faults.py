@@ -1,4 +1,4 @@
-"""A wrong body costs a few faults, however long it is: validation stops at the first of its kind."""
+"""An invalid body gives only a few faults, however long it is: validation stops at the first of each kind."""
 
 import importlib
 import json
@@ -13,7 +13,7 @@ from headmix_server.api import routes
 from headmix_server.api.middleware.error_responses import request_error
 from headmix_server.api.schemas.body import RequestBody
 
-for module in pkgutil.iter_modules(routes.__path__):  # every route, and so every body
+for module in pkgutil.iter_modules(routes.__path__):  # every route, and so every body type
     importlib.import_module(f"{routes.__name__}.{module.name}")
 
 MANY = 20_000

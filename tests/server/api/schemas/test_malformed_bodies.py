@@ -1,4 +1,4 @@
-"""A malformed body is refused, and the error names the parameter; what is only unknown or neutral is not."""
+"""A malformed body is refused with the parameter's name; unknown or neutral values are not refused."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,7 +22,7 @@ async def server(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def rig(server: ApiRig) -> ApiRig:
-    """One server for all tests here: what is refused changes nothing."""
+    """One server for all tests here, since refused requests change nothing."""
     server.engine.received.clear()
     return server
 
@@ -147,7 +147,7 @@ async def test_a_parameter_that_would_change_the_output_is_refused_not_ignored(
     assert found["message"].startswith(f"The parameter {name!r} is not supported")
 
 
-async def test_an_unknown_parameter_is_told_plainly_and_its_name_cut_short(rig: ApiRig) -> None:
+async def test_an_unknown_parameter_is_named_plainly_and_its_name_cut_short(rig: ApiRig) -> None:
     response = await rig.client.post(COMPLETIONS, json=completion(temprature=0.5))
     told = "The parameter 'temprature' is not supported."
     assert response.json() == error(told, "unsupported_parameter", param="temprature")
@@ -215,7 +215,7 @@ async def test_an_error_that_quotes_half_of_a_surrogate_pair_can_be_sent(rig: Ap
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
-async def test_numbers_that_are_none_are_refused(rig: ApiRig, number: str) -> None:
+async def test_numbers_that_are_not_finite_are_refused(rig: ApiRig, number: str) -> None:
     content = f'{{"model": "{BASE}", "prompt": "x", "temperature": {number}}}'
     response = await rig.client.post(COMPLETIONS, content=content, headers={"content-type": "application/json"})
     assert (response.status_code, response.json()["error"]["param"]) == (400, "temperature")

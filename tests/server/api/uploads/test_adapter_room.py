@@ -1,4 +1,4 @@
-"""An adapter that this server's memory could never hold is refused at its upload, with the setting to change."""
+"""An adapter that this server's memory could never hold is refused at upload, with the setting to change."""
 
 from pathlib import Path
 

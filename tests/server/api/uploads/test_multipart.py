@@ -66,7 +66,7 @@ def test_no_bytes_are_more_than_a_bad_request(body: bytes, cuts: list[int]) -> N
         (b"no boundary", InvalidRequest, "not well-formed"),
     ],
 )
-def test_each_fault_is_told(body: bytes, error: type[Exception], words: str) -> None:
+def test_each_fault_is_reported(body: bytes, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         parse(body, [])
 

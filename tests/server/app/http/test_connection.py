@@ -1,4 +1,4 @@
-"""What a client may send on a connection before anybody has looked at its key, and how long it may take."""
+"""What a client may send on a connection before its key is checked, and how long it may take."""
 
 import asyncio
 
@@ -96,7 +96,7 @@ async def test_trailers_are_bounded_and_never_become_headers() -> None:
         for _ in range(8):
             writer.write(b"X-Late: " + b"a" * KIB + b"\r\n")
             await asyncio.sleep(0.01)
-        assert await everything(reader) == b""  # it was being served: no second answer may be taken for its own
+        assert await everything(reader) == b""  # it was being served: a second response could be mistaken for its own
         writer.close()
 
 
@@ -134,7 +134,7 @@ async def test_what_arrives_at_once_is_parsed_in_turns_with_others(monkeypatch: 
         await asyncio.sleep(0.05)
         writer.write(body)
         assert await answer(reader) == (200, b"1000000")
-        assert len(fed) < 1_000_000 / SLICE_BYTES  # one large thing: nobody has to wait for it
+        assert len(fed) < 1_000_000 / SLICE_BYTES  # one large piece: nobody has to wait for it
         writer.close()
 
 

@@ -1,4 +1,4 @@
-"""Who keeps its connection when there are too many."""
+"""Which connections are kept when there are too many."""
 
 from headmix_server.app.http.connection_table import ConnectionTable
 
@@ -51,7 +51,7 @@ def test_who_watches_hears_of_each_that_had_to_go_or_stay_out_and_sees_how_many_
     assert len(heard) == 2
 
 
-def test_one_that_is_gone_waits_no_more() -> None:
+def test_a_connection_that_is_gone_no_longer_waits() -> None:
     table = ConnectionTable(1)
     gone, new = Connection(), Connection()
     table.add(gone)

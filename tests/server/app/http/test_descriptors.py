@@ -1,4 +1,4 @@
-"""The limit of open files fits the connections, or the connections the limit."""
+"""The limit on open files is raised to fit the connections, or else the connections are reduced to fit the limit."""
 
 import resource
 

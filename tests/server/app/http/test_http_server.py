@@ -1,4 +1,4 @@
-"""The server begins with an application that answers for the one that is not there yet, and then has that one."""
+"""The server starts with a placeholder application, which is replaced once the real one is ready."""
 
 import pytest
 from starlette.responses import PlainTextResponse

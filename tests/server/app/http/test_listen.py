@@ -11,14 +11,14 @@ def test_port_zero_takes_a_free_one_that_the_url_names() -> None:
         assert url_of(listener, "127.0.0.1") == f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_port_in_use_is_told_with_the_port() -> None:
+def test_a_port_in_use_is_reported_with_its_number() -> None:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(StartError, match=rf"port {port}: address already in use"):
             listen("127.0.0.1", port)
 
 
-def test_an_address_of_another_machine_is_told() -> None:
+def test_an_address_of_another_machine_is_reported() -> None:
     with pytest.raises(SettingError, match=r"takes an address of this machine.*, not '192\.0\.2\.1'"):
         listen("192.0.2.1", 0)
 

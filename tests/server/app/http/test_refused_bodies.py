@@ -1,4 +1,4 @@
-"""The body of a request that was refused before it was read: what becomes of the rest, and of the connection."""
+"""The body of a request refused before it was read: what happens to the rest, and to the connection."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ async def test_a_refused_chunked_bodys_rest_is_not_even_parsed_and_the_connectio
         assert (await answer(reader))[0] == 401
         assert await everything(reader) == b""
         writer.write(b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n" + GET)
-        await writer.drain()  # it is still taken in
+        await writer.drain()  # it is still received
         writer.close()
 
 
@@ -77,7 +77,7 @@ async def test_a_refused_body_that_trickles_is_cut_off(monkeypatch: pytest.Monke
         writer.close()
 
 
-async def test_whoever_asks_first_is_told_to_send_only_where_the_body_is_wanted() -> None:
+async def test_a_client_that_expects_100_continue_gets_it_only_where_the_body_is_wanted() -> None:
     head = b" HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
     async with served() as there:
         reader, writer = await there.open()
@@ -87,5 +87,5 @@ async def test_whoever_asks_first_is_told_to_send_only_where_the_body_is_wanted(
         assert await answer(reader) == (200, b"3")
         writer.write(b"POST /refused" + head)
         assert (await answer(reader))[0] == 401
-        assert await everything(reader) == b""  # whether the body still comes is the client's to decide
+        assert await everything(reader) == b""  # the client decides whether the body still comes
         writer.close()

@@ -1,4 +1,4 @@
-"""Connections that say nothing, too slowly or read nothing are closed; those that pause within the limits are not."""
+"""Connections that send nothing, send too slowly or read nothing are closed; those that pause within limits are not."""
 
 import asyncio
 

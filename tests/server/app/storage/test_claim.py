@@ -1,4 +1,4 @@
-"""Claiming the database: the lease first, then the schema; and given back when the start goes no further."""
+"""Claiming the database: the lease first, then the schema; and releasing it if startup fails."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ URL = "http://127.0.0.1:1"
 
 @pytest.fixture
 def claim(empty_database_url: str, tmp_path: Path) -> Callable[[str], Claim]:
-    """Claim the database from a data folder of this name, with the shortest lease."""
+    """Claim the database for a data folder with this name, with the shortest lease."""
     settings = Settings(database=SecretStr(empty_database_url), lease_seconds=1)
 
     def claim(name: str) -> Claim:
@@ -56,7 +56,7 @@ def test_while_another_server_lives_the_database_is_not_touched_not_even_its_sch
 ) -> None:
     with look_at(empty_database_url) as engine:
         claimed = claim("a")
-        with engine.begin() as connection:  # as a headmix of another version would find it, one way or the other
+        with engine.begin() as connection:  # as another version of headmix would find it, older or newer
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         with pytest.raises(StartError, match=r"in use by another headmix server \(process .*stop that server"):
             claim("b")
@@ -67,7 +67,7 @@ def test_while_another_server_lives_the_database_is_not_touched_not_even_its_sch
         assert Lease(engine, Holder("none", 1.0)).look().token is None
 
 
-def test_a_database_that_is_away_or_none_is_told_plainly(tmp_path: Path) -> None:
+def test_an_unavailable_or_foreign_database_is_reported_plainly(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path, tmp_path / "run")
     for url in ("postgresql://user:secret@127.0.0.1:1/db", "mysql://user:secret@host/db"):
         with pytest.raises(StartError) as caught:
@@ -75,7 +75,7 @@ def test_a_database_that_is_away_or_none_is_told_plainly(tmp_path: Path) -> None
         assert "secret" not in str(caught.value)
 
 
-def test_failures_of_the_database_are_handed_to_whoever_watches(tmp_path: Path) -> None:
+def test_failures_of_the_database_are_passed_to_the_callers_that_watch(tmp_path: Path) -> None:
     seen: list[int] = []
     with postgres_server(tmp_path / "postgres") as server:
         url = SecretStr(server.new_database())

@@ -44,7 +44,7 @@ def test_sockets_of_a_deep_data_folder_go_where_their_paths_fit(tmp_path: Path) 
     assert not folder.run.exists()
 
 
-def test_a_data_folder_that_is_a_file_is_told_plainly(tmp_path: Path) -> None:
+def test_a_data_folder_that_is_a_file_is_reported_plainly(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match="file: it is not a folder"), open_data_folder(tmp_path / "file"):
         pass
@@ -66,9 +66,7 @@ def test_a_place_is_one_folder_on_one_machine_whatever_it_is_called(tmp_path: Pa
     assert len({first, other, copied}) == 3
 
 
-def test_where_the_system_does_not_tell_its_boot_there_is_no_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_boot_id_from_the_system_there_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headmix_server.app.storage.data_folder.BOOT_ID", tmp_path / "missing")
     with open_data_folder(tmp_path / "a") as folder:
         assert folder.place == ""

@@ -1,4 +1,4 @@
-"""What a server may do with a lease that it renews, cannot renew, or has lost."""
+"""What a server may do while it renews its lease, cannot renew it, or has lost it."""
 
 import threading
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SECONDS = 10.0
 
 
 class FlakyLease(Lease):
-    """A lease whose database fails as a test says."""
+    """A lease whose database fails when a test says so."""
 
     fault: Exception | None = None
 
@@ -28,7 +28,7 @@ class FlakyLease(Lease):
 
 @dataclass
 class Rig:
-    """A keeper that has just taken its lease, with the reasons it was lost for."""
+    """A keeper that has just taken its lease, with the reasons for losing it."""
 
     engine: Engine
     locked: bool = False
@@ -44,7 +44,7 @@ class Rig:
         )
 
     def succeed(self) -> None:
-        """Let another server take the lease."""
+        """Make another server take the lease."""
         assert self.successor.take(self.successor.look())
 
 
@@ -72,7 +72,7 @@ def test_a_renewal_counts_from_when_it_began_however_long_it_took(rig: Rig) -> N
     assert rig.keeper.refusal() == UNCONFIRMED
 
 
-def test_while_the_database_is_away_the_lease_is_not_lost_and_it_is_confirmed_on_its_return(rig: Rig) -> None:
+def test_while_the_database_is_unavailable_the_lease_is_kept_and_it_is_confirmed_on_its_return(rig: Rig) -> None:
     rig.lease.fault = StorageUnavailable("away")
     for _ in range(100):
         rig.now += 1
@@ -139,7 +139,7 @@ def test_a_close_gives_the_lease_back_unless_it_is_lost(rig: Rig) -> None:
     assert lost.successor.is_held()
 
 
-def test_a_close_while_the_database_is_away_is_no_error(rig: Rig) -> None:
+def test_a_close_while_the_database_is_unavailable_is_no_error(rig: Rig) -> None:
     rig.engine.dispose()
     rig.lease.release = lambda: (_ for _ in ()).throw(StorageUnavailable("away"))  # type: ignore[method-assign]
     rig.keeper.close()

@@ -1,4 +1,4 @@
-"""Artifacts in a real S3 over HTTP: one that works, one that is gone, one whose contents were tampered with."""
+"""Artifacts in a real S3 over HTTP: one that works, one that is down, and one whose contents were tampered with."""
 
 import errno
 import os
@@ -115,7 +115,9 @@ def test_a_damaged_object_is_an_error_and_never_a_file(
     assert digest in capfd.readouterr().out
 
 
-def test_an_outage_is_told_plainly_and_what_is_here_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_outage_is_reported_plainly_and_local_artifacts_stay_usable(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with s3_server() as server:
         bucket = open_bucket(server.new_bucket())
         store = BucketStore(bucket, tmp_path, owner="us", cache_bytes=5, is_held=lambda _: False, young=timedelta(0))
@@ -142,7 +144,7 @@ def test_an_outage_is_told_plainly_and_what_is_here_goes_on(tmp_path: Path, capf
     assert "the artifact store failed" in logged
 
 
-def test_a_bucket_that_is_away_is_tried_once_and_left_alone_for_a_while(
+def test_an_unavailable_bucket_is_tried_once_and_left_alone_for_a_while(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[int] = []
@@ -232,7 +234,7 @@ def test_every_kind_of_bucket_opens(url: str) -> None:
     assert "?" not in open_bucket(url).shown
 
 
-def test_a_disk_full_while_fetching_is_told_as_such_and_the_next_try_succeeds(
+def test_a_disk_full_while_fetching_is_reported_as_such_and_the_next_try_succeeds(
     make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:

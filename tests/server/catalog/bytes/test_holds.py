@@ -5,7 +5,7 @@ import pytest
 from headmix_server.catalog.bytes.holds import Holds
 
 
-def test_only_the_last_of_several_holds_is_told_and_each_counts_once() -> None:
+def test_only_the_last_of_several_holds_is_reported_and_each_counts_once() -> None:
     last: list[str] = []
     holds = Holds()
     holds.watch(last.append)

@@ -161,7 +161,7 @@ def test_a_start_removes_what_nobody_refers_to_tells_what_is_missing_and_leaves_
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "close", "replace", "mkdir"])
-def test_a_full_disk_is_told_as_such_at_every_step(
+def test_a_full_disk_is_reported_as_such_at_every_step(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     def full(*_: object, **__: object) -> None:

@@ -55,7 +55,9 @@ def test_a_canary_gets_its_percentage_of_the_names_requests_and_none_that_name_a
     assert answers(catalog, "acme/tone", "b")[2] == percent
 
 
-def test_starting_again_changes_version_and_percentage_and_tells_whether_it_is_another(catalog: Catalog) -> None:
+def test_starting_again_changes_version_and_percentage_and_returns_whether_it_is_another_version(
+    catalog: Catalog,
+) -> None:
     catalog.publish("acme", "tone", record_of(b"3"), current=False)
     told: list[Change] = []
     catalog.watch(lambda _tenant, _name, change: told.append(change))

@@ -47,7 +47,7 @@ def test_what_is_shared_with_everyone_needs_no_name(catalog: Catalog) -> None:
     assert names(catalog, "acme") == ["tone"]
 
 
-def test_a_change_is_the_whole_truth_and_nothing_shared_is_nobody(catalog: Catalog) -> None:
+def test_a_change_replaces_all_shares_and_an_empty_one_shares_with_nobody(catalog: Catalog) -> None:
     for shares in (EVERYONE, Shares(tenants=("b",)), Shares(tenants=("c",)), Shares()):
         catalog.sharing.change("acme", "tone", shares)
         assert catalog.sharing.of("acme", "tone") == shares
@@ -87,7 +87,7 @@ def test_who_may_use_an_adapter_is_told_that_it_may_not_change_it_and_others_tha
             catalog.sharing.own_name(tenant, model)
 
 
-def test_a_deleted_adapter_is_shared_no_more_also_under_a_new_version(catalog: Catalog) -> None:
+def test_a_deleted_adapter_is_no_longer_shared_even_with_a_new_version(catalog: Catalog) -> None:
     catalog.sharing.change("acme", "tone", EVERYONE)
     catalog.delete("acme", "tone")
     assert names(catalog, "b") == []

@@ -1,4 +1,4 @@
-"""What a line of the log looks like, and that writing one never fails."""
+"""What a log line looks like, and that writing one never fails."""
 
 import io
 import json

@@ -54,7 +54,7 @@ def residents(*adapters: tuple[str, Residency]) -> list[ResidentAdapter]:
 
 
 def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
-    """Return the samples of one name as scraped: label values, in the order of the labels' names, to value."""
+    """Return the scraped samples of one name: from label values, in the order of the label names, to the value."""
     text = metrics.render(tenants=True)[0].decode()
     return {
         tuple(value for _, value in sorted(sample.labels.items())): sample.value
@@ -294,7 +294,7 @@ def test_a_deleted_adapter_leaves_no_series_of_those_it_was_shared_with(metrics:
     assert samples(metrics, "headmix_prompt_tokens_total") == {("zoo/a", "other"): 1}
 
 
-def test_whoever_may_not_know_sees_no_name_of_a_tenant_or_adapter(metrics: Metrics) -> None:
+def test_unauthorized_readers_see_no_name_of_a_tenant_or_adapter(metrics: Metrics) -> None:
     metrics.request_finished("/r", "acme", "a", "ok", seconds=1.0, prompt_tokens=1, generation_tokens=1)
     answered(metrics, "acme", "a", 1)
     metrics.observe_report(report(running=[ONE], waiting=[TWO]), NAMES)

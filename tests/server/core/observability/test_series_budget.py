@@ -1,4 +1,4 @@
-"""Places are bounded, fair among tenants, and change hands only to become fairer."""
+"""Series are limited, shared fairly among tenants, and only reassigned to become fairer."""
 
 from collections import Counter
 

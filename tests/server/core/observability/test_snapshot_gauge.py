@@ -1,4 +1,4 @@
-"""A gauge that is never seen half-way."""
+"""A gauge that is never scraped half updated."""
 
 from prometheus_client import CollectorRegistry, generate_latest
 

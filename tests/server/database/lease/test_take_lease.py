@@ -1,4 +1,4 @@
-"""Who gets the lease at a start, on a clock that only a test moves."""
+"""Which server gets the lease at startup, on a clock that only the test moves."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ BEAT = SECONDS / 5
 
 
 class Time:
-    """Simulated time. `at` has what happens when: functions by their moment, those of others than the sleeper."""
+    """Simulated time. `at` schedules what others than the sleeper do: functions by their time."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -49,7 +49,7 @@ def first(engine: Engine, time: Time) -> Lease:
 
 
 def take(engine: Engine, time: Time, place: str = "", *, rate: float = 1.0, offset: float = 0.0) -> float:
-    """Let a second server try; return how long it took. Its clock may be ahead and run at another rate."""
+    """Make a second server try; return how long it took. Its clock may be ahead and run at another rate."""
     began = time.now
     lease = Lease(engine, Holder("second", SECONDS, place))
     take_lease(lease, clock=lambda: offset + rate * time.now, sleep=time.pass_)
@@ -127,8 +127,8 @@ def test_what_has_changed_since_it_was_looked_at_is_not_taken(engine: Engine, ti
     assert first.is_held()
 
 
-def test_time_without_looks_counts_little(engine: Engine, time: Time, first: Lease) -> None:
-    """A starter that stood still may have slept through the same outage as the holder."""
+def test_time_without_looking_counts_little(engine: Engine, time: Time, first: Lease) -> None:
+    """A starting server that was frozen may have missed the same outage as the holder."""
     sleeps = iter([100.0, 100.0])
     lease = Lease(engine, Holder("second", SECONDS))
 

@@ -1,4 +1,4 @@
-"""What comes off the disk is the artifact that was asked for, or an error that says why not."""
+"""What is read from disk is the requested artifact, or an error that says why not."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_an_artifact_is_loaded_with_what_lies_outside_its_layers(tmp_path: Path)
     assert adapter.image.layers == (0, 1, 2)
 
 
-def test_a_file_that_is_gone_is_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_is_distinguished(tmp_path: Path) -> None:
     with pytest.raises(AdapterLoadError, match="missing") as caught:
         load_adapter(reference_to(tmp_path / "a", "sha256:0"), BASE)
     assert caught.value.missing

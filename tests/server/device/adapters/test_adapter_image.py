@@ -1,4 +1,4 @@
-"""An image holds every number of its artifact, exactly, where its tables say."""
+"""An image contains every number of its artifact, exactly where its tables say."""
 
 from math import prod
 from pathlib import Path
@@ -25,12 +25,12 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 
 def stored(tensors: dict[str, Tensor], sites: int, pad: int = 0) -> StoredArtifact:
     file = pack(adapter_config(BASE, (*MIXED_SITES, MLP_SITES)[sites]), tensors)
-    # a note of another length moves the data off the boundary writers usually align it to
+    # a metadata entry of another length moves the data off the boundary that writers usually align it to
     return read_stored(bytearray(edit_header(file, lambda header: header["__metadata__"].update(note="x" * pad))))
 
 
 def assert_holds(image: AdapterImage, artifact: StoredArtifact, tensors: dict[str, Tensor]) -> None:
-    """Find every tensor again twice: through the tables, as kernels do, and through the views."""
+    """Read every tensor back in two ways: through the tables, as kernels do, and through the views."""
     seen: set[int] = set()
     numel = 0
     for place in image.places:

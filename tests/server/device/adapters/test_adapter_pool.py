@@ -1,4 +1,4 @@
-"""Adapters in slots, however they are stored and computed, against the reference, row by row."""
+"""Adapters in slots, with every storage and backend, compared with the reference row by row."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ SITES = (*MIXED_SITES, MLP_SITES)
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What a file would hold, and what is loaded of it."""
+    """What a file would contain, and what is loaded from it."""
 
     config: AdapterConfig
     layers: tuple[int, ...]
@@ -48,7 +48,7 @@ def make_adapter(
     dtype: torch.dtype = torch.float32,
     added: Tensor | None = None,
 ) -> Artifact:
-    """Draw an adapter that is known as sha256:<seed>; `added` [n, D] are rows of tokens it adds."""
+    """Draw an adapter with digest sha256:<seed>; `added` [n, D] are the rows of tokens it adds."""
     config = adapter_config(BASE, SITES[seed % len(SITES)])
     tensors = {name: tensor.to(dtype) for name, tensor in random_tensors(config, seed, layers).items()}
     rest = {}
@@ -77,7 +77,7 @@ def make_pool(request: pytest.FixtureRequest) -> Callable[[int], AdapterPool]:
 
 
 def reference_delta(adapter: Artifact, layer: int, site: str, inputs: dict[str, Tensor]) -> Tensor:
-    """What one adapter adds at one site to its rows, by the reference."""
+    """Return what one adapter adds to its rows at one site, by the reference."""
     total = torch.zeros(inputs["x"].shape[0], WIDTHS[site])
     for term in iter_terms(adapter.config.sites):
         if term.term.site == site and layer in adapter.layers:

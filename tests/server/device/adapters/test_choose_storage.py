@@ -1,4 +1,4 @@
-"""The setting says what computes adapters; what cannot be had is an error or, for auto, torch."""
+"""The setting chooses the adapter backend; an unavailable one is an error or, for auto, falls back to torch."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Images keep their numbers wherever others come and go, and memory is used again."""
+"""Images keep their numbers while others come and go, and memory is reused."""
 
 import pytest
 import torch

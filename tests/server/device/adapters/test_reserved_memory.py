@@ -1,4 +1,4 @@
-"""The mapping is the one that was meant, which its numbers alone cannot tell: the kernel is asked."""
+"""The memory mapping is of the intended kind, which its content cannot show: the kernel is asked."""
 
 import mmap
 import sys
@@ -19,7 +19,7 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def mapping_of(tensor: Tensor) -> tuple[set[str], int]:
-    """Return the kernel's flags and resident bytes of the mapping a tensor lies in."""
+    """Return the kernel's flags and resident bytes for a tensor's mapping."""
     address, inside = tensor.data_ptr(), False
     resident = 0
     for line in Path("/proc/self/smaps").read_text(encoding="ascii").splitlines():

@@ -1,4 +1,4 @@
-"""What a GPU's runner is made of, as far as it can be chosen without one."""
+"""The parts of a GPU runner, as far as they can be chosen without a GPU."""
 
 import sys
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Adapters in memory that never moves: what fits, what is waited for, and that addresses stay."""
+"""Adapters in memory that never moves: what fits, what is waited for, and that addresses stay the same."""
 
 from collections.abc import Callable, Iterable
 

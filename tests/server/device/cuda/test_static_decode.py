@@ -1,4 +1,4 @@
-"""Decode steps on fixed buffers: the ordinary path's answers, for any batch and installed adapters."""
+"""Decode steps on fixed buffers give the ordinary path's answers, for any batch and installed adapters."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ BLOCK, BLOCKS = 4, 40
 
 
 class Rig:
-    """A tiny model with cached contexts of its own making, decoded by either path."""
+    """A tiny model with contexts it has cached itself, decoded on either path."""
 
     def __init__(self, folder: Path) -> None:
         make_tiny_llama(folder)
@@ -51,7 +51,7 @@ class Rig:
             values.normal_()
 
     def ordinary(self, rows: list[DecodeRow]) -> torch.Tensor:
-        """Compute the batch by the path every step can take."""
+        """Compute the batch on the path that any step can take."""
         chunks = [Chunk(row.position, 1, row.blocks) for row in rows]
         adapters = self.storage.step([SlotSpan(row.slot, at, 1) for at, row in enumerate(rows) if row.slot is not None])
         return self.model.forward(
@@ -62,7 +62,7 @@ class Rig:
         )
 
     def compare(self, rows: list[DecodeRow]) -> torch.Tensor:
-        """Compute by both paths from the same cache and return the static one's states."""
+        """Compute on both paths from the same cache and return the static path's states."""
         kept = [(keys.clone(), values.clone()) for keys, values in self.memory.layers]
         found = self.decode.forward(rows)
         assert found is not None
@@ -126,7 +126,7 @@ def test_a_step_reads_nothing_but_what_its_own_sequences_have_written(tmp_path: 
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps the name and the result's shape of every operation."""
+    """Records the name and the result's shape of every operation."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -159,7 +159,7 @@ def test_a_batch_larger_than_any_captured_step_is_left_to_the_ordinary_path(tmp_
     with capture_logs() as lines:
         assert decode.forward([DecodeRow(7, 0, (1,), None)] * 257) is None
         assert decode.forward([DecodeRow(7, 0, (1,), None)] * 300) is None
-    assert [line["rows"] for line in lines] == [257]  # told once, not at every step
+    assert [line["rows"] for line in lines] == [257]  # logged once, not at every step
 
 
 def test_longer_contexts_are_captured_in_growing_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

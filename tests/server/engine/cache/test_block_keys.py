@@ -1,4 +1,4 @@
-"""A block's key names its tokens, all tokens before them and whose they are, in this process alone."""
+"""A block's key identifies its tokens, all tokens before them and their owner, within this process only."""
 
 from hypothesis import given
 from hypothesis import strategies as st

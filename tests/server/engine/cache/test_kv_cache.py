@@ -1,4 +1,4 @@
-"""Cache blocks are free or held as often as they count, and what is found is what was computed, whatever happens."""
+"""Cache blocks' reference counts are right, and a cache hit returns what was computed, whatever happens."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Sequence:
 
 
 class KVCacheMachine(RuleBasedStateMachine):
-    """Sequences come, are computed, grow and go at random. The model is what the memory of each block place holds."""
+    """Sequences arrive, are computed, grow and end at random. The model is the content of every position of a block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ TestKVCache = KVCacheMachine.TestCase
 
 
 def compute(cache: KVCache, number: int, tokens: list[int], tenant: str = "t", digest: str | None = None) -> int:
-    """Admit a sequence, compute all of it and return how many tokens were there already."""
+    """Admit a sequence, compute all of it and return how many tokens were cached already."""
     keys = cache.keys_of(tenant, digest)
     assert keys is not None
     prefix = cache.find_prefix(keys, tokens)

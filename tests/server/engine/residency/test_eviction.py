@@ -1,4 +1,4 @@
-"""The adapter that is needed last is evicted first."""
+"""The adapter that will be needed last is evicted first."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Host memory keeps what was used last, up to its capacity."""
+"""Host memory keeps the most recently used adapters, up to its capacity."""
 
 from headmix_server.engine.fake_runner import FakeAdapter
 from headmix_server.engine.residency.host_cache import HostCache
@@ -46,7 +46,7 @@ def test_what_queued_requests_want_stays_longest() -> None:
     assert cache.digests() == ["a", "c"]
 
 
-def test_whoever_holds_most_makes_room() -> None:
+def test_the_tenant_that_holds_most_makes_room() -> None:
     cache = HostCache(3, make_shares("tu"))
     for digest, tenant in (("mine", "u"), ("a", "t"), ("b", "t")):
         cache.put(FakeAdapter(digest), tenant)

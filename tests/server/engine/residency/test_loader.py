@@ -1,4 +1,4 @@
-"""Loads run next to the engine, once each, and always end in a result."""
+"""Loads run in parallel to the engine, once each, and always end with a result."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Tenants seen in the last minute are present, and no others are remembered."""
+"""Tenants seen in the last minute are active, and no others are remembered."""
 
 from headmix_server.engine.residency.recent_tenants import PRESENCE_SECONDS, RecentTenants
 

@@ -1,4 +1,4 @@
-"""A lease means one adapter for as long as it is held; only unleased adapters are evicted, oldest use first."""
+"""A lease means one adapter for as long as it is held; only unleased adapters are evicted, the oldest use first."""
 
 from collections.abc import Collection
 
@@ -16,7 +16,7 @@ NEW = FakeAdapter("new")
 
 
 class SlotMachine(RuleBasedStateMachine):
-    """Adapters come, are leased and go at random; the model is an ordered list of idle ones and a list of leases."""
+    """Adapters arrive, are leased and leave at random; the model is an ordered list of idle ones plus the leases."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ def test_a_tenant_pins_no_more_than_its_part_beside_others() -> None:
     assert slots.can_pin("d", "u")
 
 
-def test_an_adapter_that_leaves_its_slot_is_pinned_no_more() -> None:
+def test_an_adapter_that_leaves_its_slot_is_no_longer_pinned() -> None:
     slots = SlotTable(2, make_shares())
     slots.place(FakeAdapter("a"), "t")
     slots.pin("a", "t")
@@ -208,7 +208,7 @@ def test_a_pin_is_charged_to_who_makes_it_not_to_who_brought_the_adapter() -> No
         made.append(slots.can_pin(f"v{number}", "a"))
         if made[-1]:
             slots.pin(f"v{number}", "a")
-    assert made == [True] * 3 + [False] * 4  # its part of the seven that may be pinned, next to the other's
+    assert made == [True] * 3 + [False] * 4  # its share of the seven that may be pinned, next to the other's
     slots.place(FakeAdapter("own"), "v")
     assert slots.can_pin("own", "v")
     slots.check_integrity([])
@@ -279,7 +279,7 @@ def test_one_large_adapter_counts_as_much_as_the_slots_whose_bytes_it_takes() ->
     assert list(slots.place(sized("b2", 2), "b").evicted) == ["a1"]
     assert list(slots.place(sized("a2", 6), "a").evicted) == [
         "b1"
-    ]  # with nothing else of its own it takes what it must
+    ]  # with nothing else of its own, it takes what it must
     slots.check_integrity([])
 
 
@@ -298,7 +298,7 @@ def test_half_of_the_bytes_are_never_pinned() -> None:
 
 
 def test_free_bytes_that_lie_scattered_are_joined_by_evicting_what_lies_between() -> None:
-    memory = {0: "a", 1: "b", 2: "c", 3: "d"}  # slot: one of four places of 2 bytes, in a row
+    memory = {0: "a", 1: "b", 2: "c", 3: "d"}  # slot: one of four adjacent places of 2 bytes
 
     def fits(adapter: HostAdapter, emptied: Collection[int]) -> bool:
         free = [slot for slot in range(4) if slot not in memory or slot in emptied]
@@ -310,12 +310,12 @@ def test_free_bytes_that_lie_scattered_are_joined_by_evicting_what_lies_between(
         memory[slots.place(sized(digest, 2), "t").slot] = digest
     for digest in "bd":
         lease = slots.acquire(digest, "t")
-        slots.release(lease)  # used after a and c, which would go first and leave two holes
+        slots.release(lease)  # used after a and c, which would go first and leave two gaps
     assert list(slots.place(sized("e", 4), "t").evicted) == ["a", "c", "b"]
 
 
 class ByteMachine(RuleBasedStateMachine):
-    """Adapters of many sizes for three tenants, leased and pinned at random, in few slots and few bytes."""
+    """Adapters of many sizes for three tenants, leased and pinned at random, with few slots and few bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ class ByteMachine(RuleBasedStateMachine):
         if not possible:
             with pytest.raises(LeaseError):
                 self.slots.place(adapter, tenant)
-            assert leased or pinned  # nothing else keeps an adapter that fits at all from its place
+            assert leased or pinned  # nothing else keeps out an adapter that fits at all
             return
         for digest in self.slots.place(adapter, tenant).evicted:
             assert digest not in leased | pinned

@@ -1,4 +1,4 @@
-"""Who gives up an adapter: who has most for its weight, never one that has less than who asks."""
+"""Which tenant gives up an adapter: the one with most for its weight, never one with less than the requester."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tests.support.tenant_shares import make_shares
 def leaving(
     shares: TenantShares, candidates: Collection[str], tenant: str, cost: int = 1, *, count: int = 1
 ) -> str | None:
-    """Return who would leave, in order, as one text; None if nobody may."""
+    """Return the adapters that would leave, in order, as one text; None if none may."""
     view = shares.view()
     chosen = choose_victims(shares, candidates, tenant, cost, lambda gone: len(gone) >= count, view=view, queued={})
     return None if chosen is None else " ".join(chosen)
@@ -61,7 +61,7 @@ def test_a_tenant_that_has_nothing_to_give_up_may_always_take() -> None:
     assert leaving(shares, ["b1", "a1"], "b") == "a1"
 
 
-def test_as_many_leave_as_it_takes_each_from_whoever_holds_most_by_then() -> None:
+def test_as_many_leave_as_it_takes_each_from_the_tenant_that_then_holds_most() -> None:
     shares = make_shares("abc")
     for digest in ("a1", "a2", "a3", "b1", "b2", "c1"):
         shares.charge(digest, digest[0])
@@ -104,9 +104,9 @@ def test_a_strangers_use_does_not_make_an_adapter_the_first_to_leave() -> None:
         shares.charge(digest, "a")
     shares.charge("b1", "b")
     assert leaving(shares, ["b1", "a1", "a2", "a3"], "c") == "a1"
-    shares.charge("b1", "a")  # who holds most uses it too
+    shares.charge("b1", "a")  # the tenant that holds most uses it too
     assert leaving(shares, ["b1", "a1", "a2", "a3"], "c") == "a1"
-    shares.charge("a1", "b")  # and who holds least uses one of the other's
+    shares.charge("a1", "b")  # and the one that holds least uses one of the other's
     assert leaving(shares, ["b1", "a1", "a2", "a3"], "c") == "a2"
 
 
@@ -129,10 +129,10 @@ def test_what_several_use_is_given_up_only_where_nothing_is_the_tenants_alone() 
     shares.charge("x", "b")
     shares.charge("a1", "a")
     assert leaving(shares, ["x", "a1"], "a") == "a1"
-    assert leaving(shares, ["x"], "a") is None  # a1 is in use, and will be idle some time
+    assert leaving(shares, ["x"], "a") is None  # a1 is in use, and will be idle at some point
 
 
-def test_a_pin_costs_whoever_makes_it_all_of_the_adapter_whoever_else_uses_or_pins_it() -> None:
+def test_a_pin_charges_its_tenant_for_the_whole_adapter_even_if_others_use_or_pin_it() -> None:
     shares = make_shares("ab")
     shares.charge("x", "b", 2)
     shares.pin("x", "b")
@@ -218,7 +218,7 @@ def _kept_through_a_change(shares: TenantShares) -> None:
 
 
 @pytest.mark.parametrize("fault", [_another_holder, _another_total, _another_answer, _kept_through_a_change])
-def test_what_was_found_out_about_sharers_is_compared_with_what_is_found_out_anew(
+def test_cached_facts_about_sharers_are_compared_with_recomputed_ones(
     fault: Callable[[TenantShares], None],
 ) -> None:
     shares = make_shares("abc", {"a": 3.0})
@@ -231,7 +231,7 @@ def test_what_was_found_out_about_sharers_is_compared_with_what_is_found_out_ane
 
 
 class ShareMachine(RuleBasedStateMachine):
-    """Three tenants fill four places by the rules; an active tenant never falls below its share because of another."""
+    """Three tenants fill four slots by the rules; an active tenant never falls below its share because of another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class ShareMachine(RuleBasedStateMachine):
         view = self.shares.view()
         victims = choose_victims(self.shares, self.here, tenant, cost, enough, view=view, queued={})
         if victims is None:
-            assert self.pins  # all that is here could leave, were it not pinned
+            assert self.pins  # everything here could leave if it were not pinned
             return
         for victim in victims:
             assert not any(digest == victim for digest, _ in self.pins)
@@ -276,7 +276,7 @@ class ShareMachine(RuleBasedStateMachine):
         users: dict[str, tuple[str, ...]],
         held: dict[str, Fraction],
     ) -> None:
-        """A tenant that lost something to one that keeps something of its own held as much as that one has then."""
+        """A tenant that lost an adapter to one that keeps some of its own had at least as much as that one has now."""
         for victim in victims:
             others = [user for user in users[victim] if user in self.present]
             if tenant not in others and self.shares.spare(tenant):

@@ -1,4 +1,4 @@
-"""Adapters move between disk, host memory and device without ever being counted, kept or dropped wrongly."""
+"""Adapters move between disk, host memory and device, and are always counted, kept and dropped correctly."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def make_tiers(disk: FakeDisk) -> Iterator[Callable[..., AdapterTiers]]:
 
 
 def poll(tiers: AdapterTiers) -> dict[str, AdapterLoadError]:
-    """Wait for every load in progress; returns the failures."""
+    """Wait for every load in progress; return the failures."""
     failures: dict[str, AdapterLoadError] = {}
     deadline = time.monotonic() + 10
     while tiers.num_loading and time.monotonic() < deadline:
@@ -126,7 +126,7 @@ def test_loads_ahead_of_the_slots_are_bounded(disk: FakeDisk, make_tiers: Callab
 def test_a_tenant_at_its_part_of_the_loads_ahead_may_load_again_once_one_of_its_own_has_landed(
     disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]
 ) -> None:
-    tiers = make_tiers(num_slots=1, threads=1)  # 2 loads ahead at most, and one more for who has none
+    tiers = make_tiers(num_slots=1, threads=1)  # at most 2 loads ahead, and one more for a tenant without any
     disk.gate(B)
     for ref, tenant in ((A, "a"), (B, "b"), (D, "a"), (C, "c")):
         tiers.mark_seen(tenant)
@@ -161,7 +161,7 @@ def test_an_adapter_in_use_is_not_the_first_that_host_memory_drops(
     assert A.digest in tiers.host
 
 
-def test_a_failed_load_is_told_once_and_may_be_tried_again(
+def test_a_failed_load_is_reported_once_and_may_be_retried(
     disk: FakeDisk, make_tiers: Callable[..., AdapterTiers]
 ) -> None:
     tiers = make_tiers()
@@ -233,7 +233,7 @@ def test_naming_an_adapter_again_calls_off_forgetting(make_tiers: Callable[..., 
     assert tiers.slots.holds(A.digest)
 
 
-def test_residents_are_told_when_they_change_each_with_its_fastest_tier(
+def test_residents_are_reported_when_they_change_each_with_its_fastest_tier(
     make_tiers: Callable[..., AdapterTiers],
 ) -> None:
     tiers = make_tiers(num_slots=1)

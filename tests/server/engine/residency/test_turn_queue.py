@@ -1,4 +1,4 @@
-"""Tenants are served in turn, each in its own order, and nobody waits on a closed queue."""
+"""Tenants take turns, each in its own order, and nobody waits on a closed queue."""
 
 import threading
 

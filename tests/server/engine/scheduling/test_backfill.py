@@ -1,4 +1,4 @@
-"""Others may start before what does not fit: for a while, and never further ahead than the paper's bound."""
+"""Others may start before a request that does not fit: for a while, and never further ahead than the paper's bound."""
 
 from harness.engine.engines import adapter, classify, generate
 from headmix_server.engine.scheduling.backfill import FIT_PATIENCE_SECONDS, Backfill

@@ -1,4 +1,4 @@
-"""Who takes part in a step: decode first, then first come first served, and no adapter waits forever."""
+"""Which requests run in a step: decodes first, then first come, first served; and no adapter waits forever."""
 
 import pytest
 
@@ -11,7 +11,7 @@ A, B, C2 = adapter("a"), adapter("b"), adapter("c2")
 
 
 def rows(bench: Bench) -> list[tuple[int, int, bool]]:
-    """Return sequence, tokens and whether a result is due, of the last batch's rows."""
+    """Return the last batch's rows: sequence, tokens and whether a result is due."""
     return [(row.sequence_id, row.count, row.samples) for row in bench.batches[-1].rows]
 
 
@@ -120,7 +120,7 @@ def test_more_adapters_than_slots_all_complete(make_bench: MakeBench) -> None:
 
 
 def stream(bench: Bench, seconds: float) -> int:
-    """Keep two overlapping requests for A alive until the one for B is answered; returns the steps that took."""
+    """Keep two overlapping requests for A running until the one for B is answered; return how many steps that took."""
     for n in range(200):
         bench.submit(generate(f"a{n}", [n], A, max_tokens=3))
         bench.now += seconds
@@ -141,7 +141,7 @@ def test_a_queued_request_finds_its_adapter_in_its_slot_though_another_takes_one
 
 
 @pytest.mark.parametrize(("seconds_a_step", "answered"), [(0.0, False), (0.1, True)])
-def test_a_stream_for_one_adapter_cannot_keep_the_slot_from_another_for_ever(
+def test_a_stream_for_one_adapter_cannot_keep_the_slot_from_another_forever(
     make_bench: MakeBench, seconds_a_step: float, answered: bool
 ) -> None:
     bench = make_bench(adapter_slots=1)
@@ -167,7 +167,7 @@ def test_requests_for_an_adapter_still_on_disk_drain_nobodys_slot(make_bench: Ma
     bench.assert_answered(generate("patient", [9], B))
 
 
-def test_a_stream_for_one_adapter_cannot_keep_the_slot_from_a_load_for_ever(make_bench: MakeBench) -> None:
+def test_a_stream_for_one_adapter_cannot_keep_the_slot_from_a_load_forever(make_bench: MakeBench) -> None:
     bench = make_bench(adapter_slots=1)
     bench.warm(B, A)
     bench.submit(generate("a", [1], A, max_tokens=3))

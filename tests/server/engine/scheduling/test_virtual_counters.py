@@ -1,4 +1,4 @@
-"""Virtual counters: who is next, what being away is worth, and the bound of the paper's theorem."""
+"""Virtual counters: which tenant is next, what inactivity is worth, and the bound of the paper's theorem."""
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ def test_a_weight_that_is_not_positive_is_refused(weight: float) -> None:
         VirtualCounters().set_weight("a", weight)
 
 
-def test_being_away_saves_up_nothing() -> None:
+def test_inactivity_saves_up_nothing() -> None:
     counters = VirtualCounters()
     counters.arrive("a", [])
     counters.charge("a", inputs=1000)
@@ -51,7 +51,7 @@ def test_who_finds_the_queue_empty_begins_where_the_last_to_leave_it_is_now() ->
     assert counters.counter("b") == counters.counter("a") == 40
 
 
-def test_being_away_pays_off_no_debt() -> None:
+def test_inactivity_pays_off_no_debt() -> None:
     counters = VirtualCounters()
     counters.arrive("a", [])
     counters.arrive("b", ["a"])

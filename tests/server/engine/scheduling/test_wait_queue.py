@@ -1,4 +1,4 @@
-"""The queue is a line for each tenant; a full one is shared."""
+"""Each tenant has its own line in the queue; a full queue is shared."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_who_has_begun_before_goes_to_the_head_of_its_line() -> None:
     queue.check_integrity()
 
 
-def test_what_is_wanted_is_told_with_its_first_place_and_once_a_tenant() -> None:
+def test_wanted_adapters_are_reported_with_their_first_place_once_per_tenant() -> None:
     queue = WaitQueue(VirtualCounters())
     fill(queue, "aabb")
     assert queue.wanted() == {B.digest: 0, A.digest: 1}

@@ -1,4 +1,4 @@
-"""The images' readable form against the method's reference, row by row."""
+"""The reference implementation for images matches the method's reference, row by row."""
 
 import msgspec
 import pytest

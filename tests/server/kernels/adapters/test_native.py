@@ -1,4 +1,4 @@
-"""The native operations against the images' readable form, and against the method's reference row by row."""
+"""The native operations match the reference for images, and the method's reference row by row."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ BASE = msgspec.structs.replace(tiny_shape(), intermediate_size=48)
 ODD_BASE = msgspec.structs.replace(
     BASE, hidden_size=37, num_heads=3, num_kv_heads=1, head_dim=21, intermediate_size=19, gated_mlp=False
 )
-"""No dimension is a multiple of any register's width."""
+"""No dimension is a multiple of any vector register's width."""
 MLP_SITES = Sites(
     gate_up=SiteConfig(shared=SharedPart(rank=3, scale=0.5)), down=SiteConfig(shared=SharedPart(rank=2, scale=2.0))
 )
@@ -89,7 +89,7 @@ SITES = st.builds(
 
 @st.composite
 def steps(draw: st.DrawFn) -> tuple[BaseShape, dict[int, Adapter], Spans]:
-    """Adapters that have nothing in common, and ragged rows of theirs between rows of the base."""
+    """Adapters with nothing in common, with ragged groups of rows between rows of the base."""
     base = draw(st.sampled_from([BASE, ODD_BASE]))
     adapters = {}
     for slot in draw(st.sets(st.integers(0, 5), min_size=1)):
@@ -141,7 +141,7 @@ def test_every_row_gets_what_the_method_says_for_its_adapter_on_any_number_of_th
 
 
 def paper_step(spans: Spans, *, tokens: int) -> tuple[ImageTables, RowRoute, StepBatch]:
-    """Sizes at which the choice of a schedule is a real one."""
+    """Sizes at which different schedules are chosen."""
     base = msgspec.structs.replace(BASE, hidden_size=256, num_heads=8, num_kv_heads=2, head_dim=32, num_layers=1)
     adapters = {slot: make_adapter(base, slot, MIXED_SITES[0], (0,), bf16=slot % 2 == 0) for slot in range(4)}
     return image_tables(base, 4, adapters), routed(spans), random_batch(base, tokens, seed=1)
@@ -227,7 +227,7 @@ def test_projections_of_another_type_shape_or_layout_are_refused() -> None:
         with pytest.raises(RuntimeError, match=words):
             step.add_qkv(0, x, qkv)
     with pytest.raises(RuntimeError, match="lies outside its arena"):
-        step.add_qkv(0, torch.zeros(4, 4000), batch.qkv)  # an A as wide as these rows is not in the image
+        step.add_qkv(0, torch.zeros(4, 4000), batch.qkv)  # the image has no A as wide as these rows
 
 
 def test_routes_to_rows_and_slots_that_are_not_there_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""What FlashInfer is told, against torch's attention: a stand-in computes from the plan alone, as its documents say."""
+"""FlashInfer's inputs, compared with torch's attention: a stand-in computes only from the plan, as documented."""
 
 from dataclasses import dataclass
 
@@ -61,7 +61,7 @@ def test_a_ragged_step_attends_as_every_sequence_alone(window: int | None) -> No
                 torch.testing.assert_close(found[here], expected)
                 row += 1
     assert len(made) == 1
-    assert made[0].plans == 1  # one plan a step for all layers of one kind
+    assert made[0].plans == 1  # one plan per step for all layers of one kind
     for mine, theirs in zip(caches, alone, strict=True):
         assert mine[0].equal(theirs[0])
         assert mine[1].equal(theirs[1])

@@ -1,4 +1,4 @@
-"""Every implementation of attention computes what the textbook says, on any ragged batch."""
+"""Every attention implementation computes the textbook definition, on any ragged batch."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Shape:
         return torch.randn(shape), torch.randn(shape)
 
     def projections(self, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q, k and v as views of one fused tensor, the way a model has them."""
+        """Return q, k and v as views of one fused tensor, as in a model."""
         fused = torch.randn(tokens, self.heads + 2 * self.kv_heads, self.size)
         return fused[:, : self.heads], fused[:, self.heads : -self.kv_heads], fused[:, -self.kv_heads :]
 
@@ -45,7 +45,7 @@ SMALL = Shape(heads=4, kv_heads=2, size=8)
 
 
 def attend_slowly(q: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """One row's attention [H, P] to keys [context, G, P], head by head, as the textbook has it."""
+    """Return one row's attention [H, P] to keys [context, G, P], head by head, as in the textbook."""
     group = q.shape[0] // keys.shape[1]
     weights = [(keys[:, head // group] @ q[head] * scale).softmax(0) for head in range(q.shape[0])]
     return torch.stack([weight @ values[:, head // group] for head, weight in enumerate(weights)])
@@ -64,7 +64,7 @@ def attend_paged_slowly(
 
 
 def chunks_of(lengths: list[tuple[int, int]], shape: Shape, spare: int = 3) -> tuple[list[Chunk], int]:
-    """Give each (start, count) blocks of its own, scattered over the cache; returns the cache's blocks too."""
+    """Give each (start, count) its own blocks, scattered over the cache; also return the cache's blocks."""
     needed = [-(-(start + count) // shape.block_size) for start, count in lengths]
     blocks = torch.randperm(sum(needed) + spare).tolist()
     chunks = []
@@ -237,7 +237,7 @@ def test_a_result_does_not_depend_on_the_rest_of_the_batch_or_on_threads() -> No
 
 
 def faulty_calls() -> dict[str, tuple[Tensor, ...]]:
-    """Arguments of attend_paged, each wrong in one way, by what the error must say."""
+    """Return arguments of attend_paged, each wrong in one way, by what the error must say."""
     layout, table = paged([Chunk(3, 1, (0,)), Chunk(0, 3, (2,))], 4, 3)
     q, k, v = SMALL.projections(4)
     good = {"q": q, "k": k, "v": v, "keys": torch.zeros(12, 2, 8), "values": torch.zeros(12, 2, 8)}

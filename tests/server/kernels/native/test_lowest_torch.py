@@ -1,4 +1,4 @@
-"""The library that is built with the newest torch loads in the oldest that pyproject.toml allows."""
+"""The library built with the newest torch loads in the oldest torch that pyproject.toml allows."""
 
 import re
 from pathlib import Path

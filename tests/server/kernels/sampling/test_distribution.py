@@ -21,7 +21,7 @@ SCORES = torch.randn(48, generator=torch.Generator().manual_seed(4)) * 2
 
 
 def distribution(params: SamplingParams) -> list[float]:
-    """Return each token's chance, token by token as the definitions read."""
+    """Return each token's probability, token by token, straight from the definitions."""
     scores = [float(score) for score in SCORES]
     for token, said in zip(SEEN[::2], SEEN[1::2], strict=True):
         factor = params.repetition_penalty
@@ -54,7 +54,7 @@ def chi_square(counts: list[int], chances: list[float]) -> tuple[float, int]:
 
 
 def limit(freedom: int) -> float:
-    """Return what one sound sampler in 10,000 exceeds (Wilson and Hilferty's approximation)."""
+    """Return the value that 1 in 10,000 correct samplers exceeds (Wilson and Hilferty's approximation)."""
     part = 2 / (9 * freedom)
     return float(freedom * (1 - part + 3.72 * math.sqrt(part)) ** 3)
 

@@ -96,7 +96,7 @@ def sample(logits: torch.Tensor, reals: torch.Tensor, numbers: torch.Tensor, see
 
 
 def test_filters_that_keep_nothing_are_refused() -> None:
-    """They would be searched for without an end."""
+    """The search for a threshold would never end."""
     plan = plan_choices(random_asking(9, 2, 8))
     for column, value in ((Real.TOP_P, 0.0), (Real.TOP_P, float("nan")), (Real.INVERSE_TEMPERATURE, -1.0)):
         reals = plan.reals.clone()

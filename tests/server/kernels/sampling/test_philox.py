@@ -1,4 +1,4 @@
-"""The generator is Philox4x32-10 as its authors publish it (known answers of Random123), key and counter as we say."""
+"""The generator is Philox4x32-10 as published (Random123's known answers), with key and counter as documented."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Weights as stored are the checkpoint's numbers bit for bit, and products with them are the reference's."""
+"""Stored weights are the checkpoint's numbers bit for bit, and products with them match the reference's."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ from headmix_server.kernels.stored.weights import StoredWeights
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler on this machine")
 SHAPES = ((1, 256), (16, 512), (100, 768), (37, 1536), (576, 256))
 SUPER = {"Q4_K": (144, (0, 2)), "Q5_K": (176, (0, 2)), "Q6_K": (210, (208,))}
-"""The types of blocks of 256: their bytes, and where their halves are."""
+"""The types with blocks of 256: their size in bytes, and the offsets of their half-precision values."""
 NONE = torch.empty(0)
 
 
@@ -37,7 +37,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def draw(kind: str, outputs: int, inputs: int) -> tuple[Tensor, StoredWeights]:
-    """Return random weights unpacked by the library that owns the format, and packed by us."""
+    """Return random weights, unpacked by the format's own library and packed by ours."""
     values = np.random.default_rng(outputs + inputs).normal(0, 0.3, (outputs, inputs)).astype(np.float32)
     if kind in FLOATS:
         rows = torch.from_numpy(values).to(FLOATS[kind])
@@ -48,7 +48,7 @@ def draw(kind: str, outputs: int, inputs: int) -> tuple[Tensor, StoredWeights]:
 
 
 def _random_blocks(kind: str, outputs: int, inputs: int) -> npt.NDArray[np.uint8]:
-    """Return blocks of random bits, their halves finite: the library does not quantise to these types."""
+    """Return blocks of random bits with finite half-precision values: the library cannot quantise to these types."""
     size, halves = SUPER[kind]
     generator = np.random.default_rng(outputs)
     raw = generator.integers(0, 256, (outputs, inputs // 256, size), np.uint8)
@@ -65,7 +65,7 @@ def product(x: Tensor, weights: StoredWeights, bias: Tensor = NONE) -> Tensor:
 
 
 def assert_sums(actual: Tensor, x: Tensor, weight: Tensor) -> None:
-    """Compare with the exact products, as far apart as the rounding of their terms may take them."""
+    """Compare with the exact products, within the rounding of their terms."""
     error = (actual - x.double() @ weight.double().T).abs()
     assert (error <= 1e-6 * (x.abs() @ weight.abs().T)).all()
 
@@ -105,7 +105,7 @@ def test_a_rows_result_is_the_same_to_the_bit_in_every_batch_and_on_every_number
     torch.manual_seed(0)
     _, weights = draw(kind, 100, 512)
     x = torch.randn(520, 512)
-    x[3] = torch.nan  # spoils its own row alone
+    x[3] = torch.nan  # spoils only its own row
     whole = product(x, weights)
     assert whole[3].isnan().all()
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The kernels compiled for GPUs, by the arguments they are launched with; that takes no GPU."""
+"""The kernels compile for GPUs with the arguments they are launched with; this needs no GPU."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ BASE = msgspec.structs.replace(BASE, intermediate_size=8192)
 
 
 class Recorder:
-    """Stands in for a kernel: keeps what it was launched with."""
+    """Stands in for a kernel: records its launch arguments."""
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
@@ -40,7 +40,7 @@ class Recorder:
 def record_launches(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, slots: list[int], *, base: BaseShape = BASE
 ) -> dict[str, Recorder]:
-    """Add the adapters of a step of these slots' rows to one layer, with recorders in the kernels' place."""
+    """Apply the adapters of a step with these slots' rows to one layer, with recorders in place of the kernels."""
     from headmix_server.kernels.triton import adapters as launching
 
     names = ("shrink", "shrink_heads", "expand_qkv", "expand")
@@ -69,7 +69,7 @@ def record_launches(
 
 
 def record_attention(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, size: int) -> Recorder:
-    """Attend to heads of this size on the smallest GPU, with a recorder in the kernel's place."""
+    """Run attention with heads of this size on the smallest GPU, with a recorder in place of the kernel."""
     from headmix_server.kernels.triton import decode_attention as launching
 
     recorder = Recorder(launching._attend_part)

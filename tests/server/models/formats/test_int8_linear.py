@@ -1,4 +1,4 @@
-"""Products in 8 bits are near the exact ones, and no row depends on the rows next to it."""
+"""8-bit products are close to the exact ones, and no row depends on its neighbours."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def test_int8_products_err_by_a_hundredth(inputs: int, quantize: RowQuantizer, *
 
 
 def test_an_outlier_costs_the_other_columns_little() -> None:
-    """What the turn is for: without it one column a hundred times the rest leaves seven steps to each of the rest."""
+    """The reason for the rotation: without it, one column 100 times larger leaves the others seven steps each."""
     torch.manual_seed(0)
     weight, x = torch.randn(48, 512), torch.randn(9, 512)
     x[:, 77] = 100
@@ -35,7 +35,7 @@ def test_an_outlier_costs_the_other_columns_little() -> None:
 def test_a_row_is_the_same_alone_and_beside_any_others(quantize: RowQuantizer) -> None:
     torch.manual_seed(0)
     linear = int8_linear(torch.randn(96, 72), torch.randn(96), quantize)
-    x = torch.randn(33, 72) * torch.logspace(-3, 3, 33)[:, None]  # the loudest row is a million times the quietest
+    x = torch.randn(33, 72) * torch.logspace(-3, 3, 33)[:, None]  # the largest row is a million times the smallest
     together = linear(x)
     for row in range(33):
         assert torch.equal(linear(x[row : row + 1])[0], together[row])

@@ -1,4 +1,4 @@
-"""A loaded base takes the memory of its format and little more; what the checkpoint was read into is let go."""
+"""A loaded base takes the memory of its format and little more; the memory the checkpoint was read into is freed."""
 
 import json
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ def test_a_tied_table_is_held_twice_only_in_a_base_that_dwarfs_it(tmp_path: Path
 
 
 def test_a_base_keeps_no_hold_of_its_file(tmp_path: Path) -> None:
-    """Overwriting the file of a running server with garbage must change nothing: no tensor is a view of it."""
+    """Overwriting a running server's file with garbage must change nothing: no tensor is a view of it."""
     FAMILIES["gpt2"].make(tmp_path)
     model = load_model(tmp_path, torch.float32)
     before = tensor_bytes(model)
@@ -73,7 +73,7 @@ def test_a_base_keeps_no_hold_of_its_file(tmp_path: Path) -> None:
 
 def test_only_float32_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(choose_format(torch.bfloat16), PlainFormat)
-    monkeypatch.setattr(f"{MODULE}._best", lambda *_: [1.4, 1.0])  # packed, plain: a busy machine, not a slow product
+    monkeypatch.setattr(f"{MODULE}._best", lambda *_: [1.4, 1.0])  # packed, plain: only the machine is busy
     assert isinstance(choose_format(torch.float32), PackedFormat)
 
 

@@ -1,4 +1,4 @@
-"""Packed products are the plain ones, row by row."""
+"""Packed products equal the plain ones, row by row."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A table is kept in 16 bits only where nothing is lost."""
+"""A table is kept in 16 bits only if that loses nothing."""
 
 import pytest
 import torch

@@ -70,7 +70,7 @@ def test_the_table_agrees_with_what_transformers_makes_of_a_family(tmp_path: Pat
 
 
 def test_facts_about_families_stand_in_the_table_alone() -> None:
-    """No other module of the product tells families apart by the name of their model type."""
+    """No other module of the product distinguishes families by the name of their model type."""
     elsewhere = [
         path.name
         for root in ("adapters", "server", "client")

@@ -1,4 +1,4 @@
-"""A base kept as its checkpoint stores it computes what it computes unpacked, from the memory of its file."""
+"""A base kept as its checkpoint stores it computes the same as unpacked, with no more memory than its file."""
 
 from pathlib import Path
 

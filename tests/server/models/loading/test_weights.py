@@ -1,4 +1,4 @@
-"""A checkpoint is taken whole, in whatever files, names and precision it comes, or refused."""
+"""A checkpoint is loaded completely, whatever its files, names and precision, or refused."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ WEIGHTS = "model.safetensors"
 
 @torch.inference_mode()
 def states(model: Model) -> torch.Tensor:
-    """Return some hidden states; attention's kind does not matter to what is compared here."""
+    """Return some hidden states; the kind of attention does not matter for the comparison here."""
     tokens = torch.arange(20, 33)
     return model.forward(tokens, torch.arange(13), WholeAttention(whole_texts([13])), None)
 

@@ -85,7 +85,7 @@ def test_hashes_are_compared_in_constant_time_whether_or_not_there_is_one(
     assert compared == [32, 32, 32, 32]
 
 
-def test_two_keys_with_the_same_first_characters_are_told_apart(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_keys_with_the_same_first_characters_are_distinguished(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     endings = iter(["x" * 43, "x" * 42 + "y"])
     monkeypatch.setattr(secrets, "token_urlsafe", lambda _: next(endings))
     one, two = keys.create("acme", ["inference"]), keys.create("other", ["inference"])

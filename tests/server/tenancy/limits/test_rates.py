@@ -1,4 +1,4 @@
-"""Rates on both storages: this process' memory and a real Redis."""
+"""Rates with both storages: this process's memory and a real Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,9 @@ async def take(rates: Rates, cost: int = 1, limit: int = 3) -> Verdict:
 
 
 @pytest.mark.parametrize("begin", [0.0, 13.25, 59.999])
-async def test_the_wait_told_is_enough_and_a_second_less_is_not(rates: Rates, clock: FakeClock, begin: float) -> None:
+async def test_the_reported_wait_is_enough_and_a_second_less_is_not(
+    rates: Rates, clock: FakeClock, begin: float
+) -> None:
     clock.now += begin
     for _ in range(3):
         assert (await take(rates)).charge is not None
@@ -110,7 +112,7 @@ async def test_servers_with_one_redis_share_a_tenants_minute(two_servers: tuple[
     await other.aclose()
 
 
-async def test_while_redis_is_away_a_server_counts_for_itself_and_says_so(
+async def test_while_redis_is_unavailable_a_server_counts_for_itself_and_logs_it(
     redis: RedisServer, clock: FakeClock, failures: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("headmix_server.tenancy.limits.rates.RETRY_SECONDS", 0.0)
@@ -139,7 +141,7 @@ async def test_a_redis_that_failed_is_left_alone_for_a_while(redis: RedisServer,
 
 
 @pytest.mark.parametrize("url", ["memory://", "http://host", "nonsense", "redisx://host"])
-def test_a_storage_that_is_none_is_refused_without_its_password(url: str) -> None:
+def test_an_unknown_storage_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(RateStorageError) as refused:
         open_storage(url.replace("host", "user:secret@host"))
     assert "secret" not in str(refused.value)
@@ -172,7 +174,7 @@ async def test_a_minute_has_sixty_seconds(clock: FakeClock) -> None:
 
 
 class Raced(MemoryStorage):
-    """A shared storage in which another server takes the limit between a look and the adding."""
+    """A shared storage in which another server uses up the limit between the check and the increment."""
 
     async def get(self, key: str) -> int:
         return 0

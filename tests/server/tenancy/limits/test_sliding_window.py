@@ -10,7 +10,7 @@ positions = st.integers(0, WINDOW_MS - 1)
 
 
 def at(window: Window, milliseconds: int) -> Window:
-    """Return the window so much later, if nothing is added."""
+    """Return the window this much later, if nothing is added."""
     minutes, position = divmod(window.position + milliseconds, WINDOW_MS)
     previous, current = [(window.previous, window.current), (window.current, 0), (0, 0)][min(minutes, 2)]
     return Window(previous, current, position)

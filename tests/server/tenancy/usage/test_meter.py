@@ -149,14 +149,14 @@ def test_the_sum_of_the_report_is_the_sum_of_the_requests(
 
 @pytest.fixture
 def far_engine(postgres: PostgresServer) -> Iterator[Engine]:
-    """A database that can go away between a commit and its answer."""
+    """A database that can fail between a commit and its acknowledgement."""
     engine = open_database(postgres.new_database())
     yield engine
     engine.dispose()
 
 
 def _lose_answer(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> None:
-    """Let the connection be lost at the next commit, before or after the server has made it."""
+    """Lose the connection at the next commit, before or after the server has executed it."""
     commit = BoundedConnection.commit
 
     def lost(self: BoundedConnection) -> None:

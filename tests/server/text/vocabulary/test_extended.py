@@ -118,7 +118,7 @@ def test_words_the_base_has_and_too_few_rows_are_refused(base: Tokenizer) -> Non
         ExtendedTokenizer(base, ("<new>",), base.vocab_size - 1)
 
 
-def test_of_many_refused_words_the_first_hundred_are_told(base: Tokenizer) -> None:
+def test_of_many_refused_words_the_first_hundred_are_named(base: Tokenizer) -> None:
     with pytest.raises(AddedTokensError) as known:
         ExtendedTokenizer(base, ("a",) * 1000, base.vocab_size)
     assert len(known.value.faults) == MAX_FAULTS + 1

@@ -1,4 +1,4 @@
-"""What reads texts with an adapter's words, and what stands for it where no copy may be made, agree on all texts."""
+"""The encoder with an adapter's words, and its replacement where no copy may be made, agree on all texts."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def extended(base: Tokenizer) -> ExtendedTokenizer:
 
 @pytest.fixture(scope="module")
 def slow(extended: ExtendedTokenizer) -> Encoder:
-    """The truth: a copy of the base's tokenizer."""
+    """The reference: a copy of the base's tokenizer."""
     assert extended.words is not None
     return Encoder(extended.reader, extended.words)
 
@@ -67,7 +67,7 @@ def test_ids_are_shown_as_the_copy_shows_them(
     ids, skip = data.draw(st.lists(own | added, max_size=12)), data.draw(st.booleans())
     shift = words.first - base.next_id
     inner = [token - shift if token >= words.first else token for token in ids]
-    if not base.byte_level:  # whose decoder takes the words for letters of its alphabet: see `ExtendedTokenizer`
+    if not base.byte_level:  # whose decoder mistakes the words for letters of its alphabet: see `ExtendedTokenizer`
         assert extended.decode(ids, skip_special_tokens=skip) == copy.decode(inner, skip_special_tokens=skip)
     without = [token for token in ids if token < words.first]
     assert extended.decode(without, skip_special_tokens=skip) == copy.decode(without, skip_special_tokens=skip)

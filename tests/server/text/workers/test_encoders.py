@@ -1,4 +1,4 @@
-"""The copies of a tokenizer that a worker keeps: few, and nobody's are pushed out by another's many."""
+"""A worker keeps only a few copies of a tokenizer, and no tenant's copy is evicted by another's many."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whose turn it is, and what becomes of a job that nobody waits for any more."""
+"""Whose turn it is, and what happens to a job that nobody waits for any more."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from headmix_server.text.workers.worker_pool import WorkerPool
 
 @dataclass(frozen=True)
 class Named:
-    """A job that says its name."""
+    """A job that returns its name."""
 
     name: str
 
@@ -26,7 +26,7 @@ class Named:
 
 @dataclass
 class StandIn:
-    """A worker that ends a job when it is told to."""
+    """A worker that finishes a job when told to."""
 
     begun: list[str] = field(default_factory=list)
     go_on: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -58,7 +58,7 @@ async def pool_of(*workers: StandIn, waiting_bytes: int = 1 << 30, seconds: floa
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - threads tell nobody
+    while not holds():  # noqa: ASYNC110 - threads signal nothing
         await asyncio.sleep(0.001)
 
 
@@ -103,7 +103,7 @@ async def test_no_tenant_has_all_workers() -> None:
         assert await asyncio.gather(light, *flood) == ["b0", "a0", "a1", "a2"]
 
 
-async def test_whoever_leaves_takes_what_waits_along() -> None:
+async def test_a_caller_that_leaves_takes_its_waiting_job_along() -> None:
     worker = StandIn()
     async with pool_of(worker) as pool:
         running, waiting, last = ask(pool, "a", "a0"), ask(pool, "a", "a1"), ask(pool, "a", "a2")

@@ -1,4 +1,4 @@
-"""A real worker: the same ids as on the event loop, and what becomes of it when it, a job or its parent fails."""
+"""A real worker: the same ids as on the event loop, and what happens when it, a job or its parent fails."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Abort:
-    """A job that ends its worker as a library does that gets no memory."""
+    """A job that ends its worker like a library that runs out of memory."""
 
     def run(self, encoders: Encoders) -> None:
         os.abort()
@@ -59,7 +59,7 @@ class Abort:
 
 @dataclass(frozen=True)
 class Environment:
-    """A job that tells its environment."""
+    """A job that returns its environment."""
 
     def run(self, encoders: Encoders) -> dict[str, str]:
         return dict(os.environ)
@@ -67,7 +67,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Fill:
-    """A job that takes memory."""
+    """A job that allocates memory."""
 
     size: int
 
@@ -148,7 +148,7 @@ def test_a_job_that_takes_too_much_memory_fails_alone(worker: WorkerProcess) -> 
     assert worker.run(Fill(MEMORY // 4)) == MEMORY // 4
 
 
-def test_a_library_that_gets_no_memory_is_told_as_such(worker: WorkerProcess) -> None:
+def test_a_library_that_gets_no_memory_is_reported_as_such(worker: WorkerProcess) -> None:
     with pytest.raises(PayloadTooLarge, match="more memory"):
         worker.run(Abort())
     assert worker.run(Fill(1)) == 1
@@ -186,7 +186,7 @@ print("worker", worker.pid, flush=True)
 
 @dataclass(frozen=True)
 class Sleep:
-    """A job that does not end."""
+    """A job that never ends."""
 
     def run(self, encoders: Encoders) -> None:
         time.sleep(1000)
@@ -198,10 +198,10 @@ def test_it_ends_with_its_parent_though_that_was_killed_in_the_middle_of_a_job(f
         try:
             assert parent.stdout is not None
             child = next(int(line.split()[1]) for line in parent.stdout if line.startswith(b"worker "))
-            time.sleep(0.5)  # into the job; the promise holds before it too
+            time.sleep(0.5)  # into the job; the promise also holds before it
         finally:
             parent.kill()
     while Path(f"/proc/{child}/stat").exists():
         if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            break  # it has ended; who reaps it is the system's business
+            break  # it has ended; the system decides who reaps it
         time.sleep(0.01)

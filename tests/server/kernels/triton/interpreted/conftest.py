@@ -1,6 +1,6 @@
-"""These tests run the kernels in Triton's interpreter, which a process chooses before it first imports Triton.
+"""These tests run the kernels in Triton's interpreter, which must be selected before Triton is first imported.
 
-`test_interpreted.py` next to this folder runs them in their own process; any other run leaves them out.
+`test_interpreted.py` next to this folder runs them in their own process; any other run skips them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Triton's decode attention against torch's over the gathered cache; what must not be read is not a number."""
+"""Triton's decode attention matches torch's on the gathered cache; what must not be read is NaN."""
 
 import pytest
 import torch
@@ -14,13 +14,13 @@ TABLE = [[5], [7], [9, 2], [0, 1, 3, 4, 6, 8, 10, 11], [12, 13, 14, 15, 16]]
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So small that a context has several blocks and several parts."""
+    """Blocks so small that a context has several blocks and several parts."""
     monkeypatch.setattr(kernels, "MOST_POSITIONS", 16)
     monkeypatch.setattr(kernels, "DECODE", {})
 
 
 def poisoned_cache(groups: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Finite where a row's earlier positions lie, not a number everywhere else."""
+    """Return a cache that is finite at a row's earlier positions and NaN everywhere else."""
     keys, values = (torch.full((BLOCKS * BLOCK, groups, size), float("nan"), dtype=dtype) for _ in range(2))
     for position, blocks in zip(POSITIONS, TABLE, strict=True):
         places = [blocks[at // BLOCK] * BLOCK + at % BLOCK for at in range(position)]
@@ -42,7 +42,7 @@ def test_every_row_attends_to_its_own_context_and_nothing_else_is_read(
     cache = poisoned_cache(groups, size, torch.float32)
     expected_cache = finite(cache)
     states = torch.randn(len(POSITIONS), heads + 2 * groups, size)
-    q, k, v = torch.split(states, [heads, groups, groups], dim=1)  # as the model hands them over: views of one tensor
+    q, k, v = torch.split(states, [heads, groups, groups], dim=1)  # as the model passes them: views of one tensor
     found = TritonDecodeAttention([cache], BLOCK, len(POSITIONS), WIDTH)
     expected = ReferenceStaticAttention([expected_cache], BLOCK, len(POSITIONS), WIDTH)
     outs = []
@@ -52,16 +52,16 @@ def test_every_row_attends_to_its_own_context_and_nothing_else_is_read(
         outs.append(attention.attend(0, q, k, v, scale=size**-0.5, window=window))
     torch.testing.assert_close(outs[0], outs[1], atol=1e-5, rtol=1e-5)
     for mine, wanted in zip(finite(cache), expected_cache, strict=True):
-        assert torch.equal(mine, wanted)  # the rows' own keys and values, at their places, and no others
+        assert torch.equal(mine, wanted)  # the rows' own keys and values, at their positions, and no others
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # numpy's, in the interpreter
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # numpy's warnings, in the interpreter
 def test_a_row_that_is_not_a_number_stays_alone() -> None:
     torch.manual_seed(0)
     cache = poisoned_cache(2, 16, torch.float32)
-    q, k, v = (torch.rand(len(POSITIONS), heads, 16) for heads in (4, 2, 2))  # a key of -inf then weighs nothing
+    q, k, v = (torch.rand(len(POSITIONS), heads, 16) for heads in (4, 2, 2))  # a key of -inf then has weight 0
     q[1], v[2], k[3] = float("nan"), float("inf"), float("-inf")
-    q[3] = q[3].abs()  # its own score is minus infinity, as that of a position that is masked
+    q[3] = q[3].abs()  # its own score is minus infinity, like that of a masked position
     attention = TritonDecodeAttention([cache], BLOCK, len(POSITIONS), WIDTH)
     attention.fill(POSITIONS, TABLE)
     attention.begin()

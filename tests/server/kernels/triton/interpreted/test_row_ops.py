@@ -1,4 +1,4 @@
-"""The Triton row operations against torch's, whatever the shape and wherever the rows lie."""
+"""The Triton row operations match torch's, for any shape and memory layout of the rows."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_bfloat16_is_rounded_once() -> None:
     exact = row_ops.rms_norm(x.float(), weight.float(), 1e-6), row_ops.gated_silu(gate_up.float())
     for mine, wanted in zip(found, exact, strict=True):
         assert mine.dtype == torch.bfloat16
-        # a unit in the last place: where the GPU rounds to the nearest, the interpreter cuts off
+        # a unit in the last place: the GPU rounds to nearest, the interpreter truncates
         torch.testing.assert_close(mine.float(), wanted, rtol=2**-7, atol=1e-6)
 
 

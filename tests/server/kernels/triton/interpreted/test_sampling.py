@@ -9,7 +9,7 @@ from headmix_server.kernels.sampling.plan import Choosing, Scoring, plan_choices
 from headmix_server.kernels.sampling.reference import torch_choose
 from headmix_server.kernels.triton.sampling import triton_choose
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's of infinities, in the interpreter
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # about infinities, in the interpreter
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The Triton kernels against the method's reference, row by row."""
+"""The Triton kernels match the method's reference, row by row."""
 
 import math
 from dataclasses import replace
@@ -44,7 +44,7 @@ SPANS = [
 
 @pytest.fixture(autouse=True)
 def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So few that every program of `shrink` has to take several blocks in turn."""
+    """So few programs that each program of `shrink` has to process several blocks in turn."""
     monkeypatch.setattr(kernels, "PROGRAMS", 2)
 
 
@@ -55,7 +55,7 @@ def make_adapter(slot: int, sites: Sites, layers: tuple[int, ...], *, bf16: bool
 
 
 def mixed_adapters(*, bf16: bool) -> dict[int, Adapter]:
-    """Adapters with nothing in common, some of which leave layer 0 alone."""
+    """Return adapters with nothing in common, some of which do not adapt layer 0."""
     every = (*MIXED_SITES, LARGE)
     return {
         slot: make_adapter(slot, sites, (0, 1, 2) if slot % 2 else (1,), bf16=bf16) for slot, sites in enumerate(every)
@@ -76,7 +76,7 @@ def make_step(
     terms = [iter_terms(adapter.config.sites) for adapter in adapters.values()]
     ranks = [{(t.term.site, t.term.part, t.term.input): t.rank for t in each} for each in terms]
     width = max(z_width(BASE, each) for each in ranks)
-    z = torch.full((len(numbers.rows), width), float("nan"))  # what is read without having been written shows
+    z = torch.full((len(numbers.rows), width), float("nan"))  # reading unwritten memory shows up
     return TritonAdapters(tables, tiles, z, EVERYTHING)
 
 
@@ -94,7 +94,7 @@ def test_bfloat16_is_rounded_once_after_float32_sums() -> None:
     exact = StepBatch(*(getattr(batch, name).float() for name in StepBatch.__slots__))
     found = added(make_step(image_tables(BASE, 8, adapters), adapters), batch, 1)
     for name, wanted in expected(exact, 1, BASE, adapters, SPANS).items():
-        # a unit in the last place of bfloat16: where the GPU rounds to the nearest, the interpreter cuts off
+        # a unit in the last place of bfloat16: the GPU rounds to nearest, the interpreter truncates
         assert torch.allclose(found[name].float(), wanted, rtol=2**-7, atol=2e-5), name
 
 
@@ -136,7 +136,7 @@ def test_embeddings_of_added_tokens_are_put_in() -> None:
 
 
 def surrounded(tables: ImageTables, poison: float) -> ImageTables:
-    """Return the tables over an arena with room before, between and after the images that holds no numbers."""
+    """Return the tables for an arena whose space before, between and after the images is filled with NaN."""
     arena = tables.bf16 if tables.bf16.numel() else tables.f32
     around = arena.new_full((64,), poison)
     wider = torch.cat([around, torch.where(arena.isnan(), poison, arena), around])
@@ -146,7 +146,7 @@ def surrounded(tables: ImageTables, poison: float) -> ImageTables:
     return replace(tables, offsets=offsets, f32=wider)
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # numpy's, of the interpreter's products
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # from the interpreter's products
 @pytest.mark.parametrize(("poison", "bf16"), [(math.nan, True), (math.inf, False)])
 def test_nothing_that_belongs_to_nobody_or_to_others_gets_into_a_row(poison: float, bf16: bool) -> None:
     adapters = mixed_adapters(bf16=bf16)
