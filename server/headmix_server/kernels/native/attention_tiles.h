@@ -17,6 +17,7 @@ namespace headmix {
 
 constexpr int64_t TILE = 64;  // keys scored at once
 constexpr int64_t TILE_VECTORS = TILE / LANES;
+constexpr int64_t LINE = 64 / sizeof(float);  // floats of a line of the cache
 constexpr float NOTHING = -std::numeric_limits<float>::infinity();
 
 // An outer product of ROW_BLOCK rows and COLUMN_BLOCK vectors is summed in registers.
@@ -36,18 +37,21 @@ struct Offsets {
   int64_t values[TILE];
 };
 
-// scores[r][t] = q[r] . keys[t], dot products with the keys as they lie; asks for `ahead` on the way.
+// Ask for a key and its value.
+inline void prefetch(const float* keys, const float* values, const Offsets& at, int64_t t, int64_t P) {
+  for (int64_t p = 0; p < P; p += LINE) {
+    __builtin_prefetch(keys + at.keys[t] + p);
+    __builtin_prefetch(values + at.values[t] + p);
+  }
+}
+
+// scores[r][t] = q[r] . keys[t], dot products with the keys as they lie; asks for all of `ahead` on the way.
 template <int R>
 void score_in_place(const float* q, const float* keys, const float* values, const Offsets& at, const Offsets* ahead,
                     int64_t P, float* scores) {
   for (int64_t t = 0; t < at.n; ++t) {
     const float* key = keys + at.keys[t];
-    if (ahead != nullptr && t < ahead->n) {
-      for (int64_t p = 0; p < P; p += LANES) {
-        __builtin_prefetch(keys + ahead->keys[t] + p);
-        __builtin_prefetch(values + ahead->values[t] + p);
-      }
-    }
+    if (ahead != nullptr && t < ahead->n) prefetch(keys, values, *ahead, t, P);
     Vec acc[R] = {};
     int64_t p = 0;
     for (; p + LANES <= P; p += LANES) {
@@ -60,6 +64,8 @@ void score_in_place(const float* q, const float* keys, const float* values, cons
       scores[r * TILE + t] = dot;
     }
   }
+  if (ahead != nullptr)
+    for (int64_t t = at.n; t < ahead->n; ++t) prefetch(keys, values, *ahead, t, P);
 }
 
 // Copy a tile's keys to [P][TILE]; up to the next whole vector of keys the rest is 0.

@@ -8,6 +8,10 @@
 #include <cstring>
 #include <utility>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include "simd.h"
 
 namespace headmix {
@@ -35,6 +39,28 @@ inline Vec butterfly(Vec value) {
   return value * sign + swap_lanes<H>(value, std::make_integer_sequence<int, LANES>());
 }
 
+// A vector's own lanes, transformed.
+inline Vec transform_lanes(Vec value) {
+  value = butterfly<2>(butterfly<1>(value));
+  if constexpr (LANES > 4) value = butterfly<4>(value);
+  if constexpr (LANES > 8) value = butterfly<8>(value);
+  return value;
+}
+
+// Butterflies between values that lie h and then 2 h apart, in a block of 4 h; LANES_FIRST: after each vector's lanes.
+template <bool LANES_FIRST>
+void transform_fours(float* values, int64_t h) {
+  for (int64_t i = 0; i < h; i += LANES) {
+    Vec v[4];
+    for (int part = 0; part < 4; ++part) v[part] = load(values + part * h + i);
+    if (LANES_FIRST)
+      for (Vec& part : v) part = transform_lanes(part);
+    const Vec a = v[0] + v[1], b = v[0] - v[1], c = v[2] + v[3], d = v[2] - v[3];
+    store(values + i, a + c), store(values + h + i, b + d);
+    store(values + 2 * h + i, a - c), store(values + 3 * h + i, b - d);
+  }
+}
+
 // The unnormalised Walsh-Hadamard transform of `block` values, a power of two.
 inline void transform(float* values, int64_t block) {
   if (block < LANES) {
@@ -46,18 +72,20 @@ inline void transform(float* values, int64_t block) {
         }
     return;
   }
-  for (int64_t i = 0; i < block; i += LANES) {
-    Vec value = butterfly<2>(butterfly<1>(load(values + i)));
-    if constexpr (LANES > 4) value = butterfly<4>(value);
-    if constexpr (LANES > 8) value = butterfly<8>(value);
-    store(values + i, value);
+  int64_t h = LANES;
+  if (block >= 4 * LANES) {
+    for (int64_t first = 0; first < block; first += 4 * h) transform_fours<true>(values + first, h);
+    h *= 4;
+  } else {
+    for (int64_t i = 0; i < block; i += LANES) store(values + i, transform_lanes(load(values + i)));
   }
-  for (int64_t h = LANES; h < block; h *= 2)
-    for (int64_t first = 0; first < block; first += 2 * h)
-      for (int64_t i = first; i < first + h; i += LANES) {
-        const Vec a = load(values + i), b = load(values + i + h);
-        store(values + i, a + b), store(values + i + h, a - b);
-      }
+  for (; 2 * h < block; h *= 4)
+    for (int64_t first = 0; first < block; first += 4 * h) transform_fours<false>(values + first, h);
+  if (h < block)
+    for (int64_t i = 0; i < h; i += LANES) {
+      const Vec a = load(values + i), b = load(values + i + h);
+      store(values + i, a + b), store(values + i + h, a - b);
+    }
 }
 
 // The largest size of a row's values; NaN where one of them is not finite, which a comparison would not tell.
@@ -78,12 +106,19 @@ inline float largest(const float* values, int64_t width) {
   return result + rest;
 }
 
+// Write whole numbers 0 to 255 as bytes.
+inline void store_codes(uint8_t* to, Vec numbers) {
+#if defined(__AVX512F__)
+  _mm512_mask_cvtepi32_storeu_epi8(to, 0xffff, _mm512_maskz_cvttps_epi32(0xffff, (__m512)numbers));
+#else
+  const Codes codes = __builtin_convertvector(numbers, Codes);
+  std::memcpy(to, &codes, sizeof codes);
+#endif
+}
+
 inline void encode(const float* values, int64_t width, float factor, uint8_t* codes) {
   int64_t i = 0;
-  for (; i + LANES <= width; i += LANES) {
-    const Codes code = __builtin_convertvector((load(values + i) * factor + ROUND) - ROUND + ZERO, Codes);
-    std::memcpy(codes + i, &code, sizeof code);
-  }
+  for (; i + LANES <= width; i += LANES) store_codes(codes + i, (load(values + i) * factor + ROUND) - ROUND + ZERO);
   for (; i < width; ++i) codes[i] = static_cast<uint8_t>((values[i] * factor + ROUND) - ROUND + ZERO);
 }
 
