@@ -7,7 +7,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-fast coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs clean
+.PHONY: serve serve-minilm install check test test-fast coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -91,6 +91,9 @@ mutation: .venv-mutation/.installed  ## Which small faults the tests do not find
 
 docs: .venv/.installed  ## The documentation site, into build/docs, without a network; a broken link or a warning is an error
 	$(BIN)/python -m docs.site
+
+wheel: .venv/.installed  ## The wheel with kernels compiled ahead, and the sdist, into dist/; built twice, the bytes must agree (a few minutes)
+	$(BIN)/python -m harness.wheel
 
 train-examples: .venv/.installed  ## Train the four example adapters again (about an hour on 2 cores)
 	for recipe in spam category kingjames dictionary; do $(BIN)/headmix train examples/$$recipe.toml --force || exit 1; done

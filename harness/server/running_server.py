@@ -119,17 +119,19 @@ def running_server(
     data_dir: Path | None = None,
     env: Mapping[str, str] | None = None,
     slow: Path | None = None,
+    python: str = sys.executable,
     **settings: str | float | Path,
 ) -> Iterator[RunningServer]:
     """Run `headmix serve` with the fake runner, and stop it at the end whatever happens.
 
     `folder` gets the base and the data folder unless these are given; `settings` become flags. While the file
-    `slow` exists, each step of the engine takes a while. Unless `ready` is false, the server accepts requests
-    once it is yielded.
+    `slow` exists, each step of the engine takes a while. `python` is the interpreter to run, of this environment or
+    another. Unless `ready` is false, the server accepts requests once it is yielded.
     """
     base = base if base is not None else write_fake_base(folder / FAKE_BASE)
     data_dir = data_dir if data_dir is not None else folder / "data"
-    command = serve_command(**{"base": base, "data_dir": data_dir, "runner": "fake", "port": 0, **settings})
+    _, *arguments = serve_command(**{"base": base, "data_dir": data_dir, "runner": "fake", "port": 0, **settings})
+    command = [python, *arguments]
     variables = {**server_environment(), **(env or {})}
     if slow is not None:
         command[command.index("headmix_server.cli")] = "harness.server.slow_server"

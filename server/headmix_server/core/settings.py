@@ -143,9 +143,9 @@ class Settings(BaseSettings):
     )
     adapter_kernels: Literal["auto", "native", "torch"] = Field(
         "auto",
-        description="How the CPU computes adapters: `native` kernels, built with this machine's C++ compiler, "
-        "or `torch`, which is slower; `auto` uses native kernels if it can build them. A GPU has "
-        "its own kernels.",
+        description="How the CPU computes adapters: `native` kernels, from the wheel or built with this machine's "
+        "C++ compiler, or `torch`, which is slower; `auto` uses native kernels if it has them or can build them. "
+        "A GPU has its own kernels.",
     )
     host_adapters: Count = Field(256, ge=0, description="Adapters kept in host memory after they leave the device.")
     host_adapter_mib: Count = Field(

@@ -1,14 +1,16 @@
-"""`python -m headmix_server.kernels.native`: build the library ahead of the first start; says what there is."""
-
-from pathlib import Path
+"""`python -m headmix_server.kernels.native`: have the library before the first start; says what there is."""
 
 from headmix_server.kernels.native.build import BuildError, build_library, default_cache_dir
+from headmix_server.kernels.native.loading import AHEAD, SOURCES
+from headmix_server.kernels.native.processor import best_library, processor_features
 
 
 def main() -> None:
-    """Build, and print the library's place or why there is none; not having one is no failure."""
+    """Print the place of the library compiled ahead, or build one; not having one is no failure."""
+    ahead = best_library(AHEAD, processor_features())
     try:
-        print(f"native kernels: {build_library(Path(__file__).parent, default_cache_dir())}")
+        library = ahead or build_library(SOURCES, default_cache_dir())
+        print(f"native kernels, compiled {'ahead' if ahead else 'here'}: {library}")
     except BuildError as error:
         print(f"no native kernels, falling back to torch's own operations: {error}")
 

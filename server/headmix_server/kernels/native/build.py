@@ -1,8 +1,8 @@
 """Making the native library: which compiler, which flags, where the result is kept.
 
 A build is named after everything it depends on (sources, torch, flags, processor), so a cache that moves to another
-machine is never loaded there. Several processes may ask at once: one builds, the others wait for it. Knows nothing of
-the operations inside.
+machine is never loaded there. Several processes may ask at once: one builds, the others wait for it. The same compiler
+makes the same bytes of the same sources, in any folder. Knows nothing of the operations inside.
 """
 
 import hashlib
@@ -22,12 +22,13 @@ from headmix_adapters.artifact.durable import sync_path
 from headmix_adapters.base.cache import default_cache_dir as bases_dir
 from headmix_adapters.machine.cpus import read_cpu_budget
 from headmix_server.core.observability.logging import get_logger
+from headmix_server.kernels.native.processor import HERE, Level, processor_features
 
 LOWEST_TORCH = (2, 10)
 """The oldest torch the library loads in, whichever torch's headers it is built with; pyproject.toml asks for it."""
 
 FLAGS = (
-    *("-O3", "-march=native", "-std=gnu++20", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"),
+    *("-O3", "-std=gnu++20", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"),
     f"-DTORCH_TARGET_VERSION=0x{LOWEST_TORCH[0]:02x}{LOWEST_TORCH[1]:02x}{0:012x}",
 )
 """gnu++20, not c++20: only then may the compiler join a product and a sum into one instruction. Without a target
@@ -52,14 +53,16 @@ def find_compiler() -> str | None:
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
-def build_library(folder: Path, cache: Path) -> Path:
+def build_library(folder: Path, cache: Path, level: Level = HERE) -> Path:
     """Return the library made of the folder's .cpp files, from the cache if it exists already.
+
+    It is made for this processor, or for every one of a level.
 
     Raises:
         BuildError: there is no compiler or it failed, or the cache cannot be written.
     """
     sources = sorted(folder.glob("*.cpp"))
-    library = cache / f"headmix-{_build_key(sorted([*sources, *folder.glob('*.h')]))}.so"
+    library = cache / f"headmix-{_build_key(sorted([*sources, *folder.glob('*.h')]), level)}.so"
     if library.exists():
         return library
     compiler = find_compiler()
@@ -69,50 +72,44 @@ def build_library(folder: Path, cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / "build.lock"):
             if not library.exists():
-                get_logger("native").info("compiling the kernels for this machine, once (10 to 30 s)")
-                _compile(compiler, sources, library)
+                get_logger("native").info("compiling the kernels, once (10 to 30 s)", processor=level.name)
+                _compile(compiler, level, sources, library)
     except OSError as error:
         raise BuildError(f"{cache}: {error}") from error
     return library
 
 
-def _build_key(files: Sequence[Path]) -> str:
+def _build_key(files: Sequence[Path], level: Level) -> str:
     digest = hashlib.sha256()
-    for part in (torch.__version__, *FLAGS, platform.machine(), _cpu_features()):
+    features = " ".join(sorted(processor_features())) or torch.backends.cpu.get_cpu_capability()
+    here = features if level is HERE else ""
+    for part in (torch.__version__, *FLAGS, *level.flags, platform.machine(), here):
         digest.update(f"{part}\0".encode())
     for file in files:
         digest.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:24]
 
 
-def _cpu_features() -> str:
-    """Return the instruction sets `-march=native` may use here, as the kernel lists them, else as torch names them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    listed = (line.partition(":")[2] for line in lines if line.lower().startswith(("flags", "features")))
-    words = next(listed, torch.backends.cpu.get_cpu_capability()).split()
-    return " ".join(sorted(words))
-
-
-def _compile(compiler: str, sources: Sequence[Path], library: Path) -> None:
+def _compile(compiler: str, level: Level, sources: Sequence[Path], library: Path) -> None:
     """Compile each source by itself, at once, and put the linked library in its place whole or not at all."""
     torch_folder = Path(torch.__file__).parent
-    includes = ["-isystem", str(torch_folder / "include")]
+    includes = ["-isystem", str(torch_folder / "include"), f"-ffile-prefix-map={torch_folder}=torch"]
+    command = [compiler, *FLAGS, *level.flags, *includes]
     with TemporaryDirectory(dir=library.parent, prefix="build-") as scratch:
-        objects = [Path(scratch) / f"{source.stem}.o" for source in sources]
+        objects = {source: str(Path(scratch) / f"{source.stem}.o") for source in sources}
         with ThreadPoolExecutor(read_cpu_budget().cores) as pool:
-            commands = [
-                [compiler, *FLAGS, *includes, "-c", str(source), "-o", str(target)]
-                for source, target in zip(sources, objects, strict=True)
-            ]
-            list(pool.map(_run, commands))
+            list(pool.map(lambda source: _run([*command, *_one_source(source), "-o", objects[source]]), sources))
         linked = Path(scratch) / library.name
         libraries = [f"-L{torch_folder / 'lib'}", "-ltorch_cpu", "-lc10"]
-        _run([compiler, "-shared", *map(str, objects), *libraries, "-o", str(linked)])
+        names = () if level is HERE else ("-s",)  # here a profiler may want them
+        _run([compiler, "-shared", *names, *objects.values(), *libraries, "-o", str(linked)])
         sync_path(linked)  # a torn library would not fail to load, it would kill the process
         linked.replace(library)
+
+
+def _one_source(source: Path) -> list[str]:
+    """Return the flags that compile a source and keep its folder out of the result."""
+    return [f"-ffile-prefix-map={source.parent}=headmix", f"-frandom-seed={source.name}", "-c", str(source)]
 
 
 def _run(command: list[str]) -> None:

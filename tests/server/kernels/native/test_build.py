@@ -1,3 +1,5 @@
+import platform
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,8 +10,12 @@ from structlog.testing import capture_logs
 from headmix_server.kernels.native import build
 from headmix_server.kernels.native.build import BuildError, build_library, default_cache_dir, find_compiler
 from headmix_server.kernels.native.loading import load_library, load_native
+from headmix_server.kernels.native.processor import LEVELS
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler on this machine")
+X86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are those of x86-64")
+V3 = LEVELS[-1]
+HEADER = "torch/headeronly/macros/Macros.h"
 
 
 @pytest.fixture
@@ -22,6 +28,26 @@ def sources(tmp_path: Path) -> Path:
     return folder
 
 
+@X86_64
+def test_a_level_is_the_same_library_whatever_the_processor(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build_library(sources, tmp_path / "cache", V3)
+    monkeypatch.setattr(build, "processor_features", lambda: frozenset({"abacus"}))
+    assert build_library(sources, tmp_path / "cache", V3) == built
+
+
+@X86_64
+def test_the_same_sources_in_another_folder_make_the_same_bytes(sources: Path, tmp_path: Path) -> None:
+    (sources / "place.cpp").write_text(f'#include <{HEADER}>\nextern "C" const char* place() {{ return __FILE__; }}\n')
+    copy = shutil.copytree(sources, tmp_path / "somewhere" / "else")
+    first = build_library(sources, tmp_path / "cache", V3)
+    second = build_library(copy, tmp_path / "other", V3)
+    assert first != second
+    assert first.read_bytes() == second.read_bytes()
+    assert str(tmp_path).encode() not in first.read_bytes()
+
+
 def test_what_was_built_is_found_again_without_a_compiler(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -30,7 +56,7 @@ def test_what_was_built_is_found_again_without_a_compiler(
     assert build_library(sources, tmp_path / "cache") == built
 
 
-def test_a_changed_source_header_flag_or_processor_is_another_library(
+def test_a_changed_source_header_flag_processor_or_level_is_another_library(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
@@ -41,9 +67,10 @@ def test_a_changed_source_header_flag_or_processor_is_another_library(
     built.add(build_library(sources, cache))
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DOTHER"))
     built.add(build_library(sources, cache))
-    monkeypatch.setattr(build, "_cpu_features", lambda: "abacus")
+    monkeypatch.setattr(build, "processor_features", lambda: frozenset({"abacus"}))
     built.add(build_library(sources, cache))
-    assert len(built) == 5
+    built.add(build_library(sources, cache, V3))
+    assert len(built) == 6
 
 
 def test_many_that_ask_at_once_get_one_build(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
