@@ -161,8 +161,20 @@ class Bench:
         before = self.computed[request_id]
         self.computed[request_id] = TokenCounts(
             prompt=max(before.prompt, min(row.end, row.prompt_length)),
-            generated=before.generated + (row.samples and isinstance(row.params, SamplingParams)),
+            generated=before.generated + self._count_tokens(row),
         )
+
+    def _count_tokens(self, row: BatchRow) -> int:
+        """Return how many tokens a row yields: one, and one for each right draft, up to the generation's end."""
+        sampling, digest = row.params, None if row.lease is None else row.lease.digest
+        if not row.samples or not isinstance(sampling, SamplingParams):
+            return 0
+        ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else self.limits.eos_ids)}
+        for place, draft in enumerate(row.drafts):
+            token = fake_token(digest, (*row.history, *row.drafts[:place]), self.token_range)
+            if token != draft or token in ends:
+                return place + 1
+        return len(row.drafts) + 1
 
     def submit(self, *messages: Request | LoadAdapter) -> None:
         """Submit requests to the engine."""

@@ -52,7 +52,7 @@ class WitnessRunner(FakeRunner):
     def _expected(self, row: BatchRow) -> dict[int, int]:
         """Return what each place must hold for this row, by position: a hash of the adapter and all tokens so far."""
         content, places = hash(None if row.lease is None else row.lease.digest), dict[int, int]()
-        for position, token in enumerate(row.history[: row.end]):
+        for position, token in enumerate([*row.history, *row.drafts][: row.end]):
             content = hash((content, token)) or 1
             places[row.blocks[position // self.block_size] * self.block_size + position % self.block_size] = content
         return places

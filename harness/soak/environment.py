@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.engine.bold_lookup import BoldLookup
 from harness.soak.contents import Content, Contents
 from harness.soak.fault_injection import PATIENCE_SECONDS, FaultInjectingRunner
 from headmix_adapters.artifact import verify_artifact
@@ -25,6 +26,7 @@ from headmix_server.core.types import AdapterRef
 from headmix_server.database import open_database
 from headmix_server.engine.loop import Engine
 from headmix_server.engine.report import make_report
+from headmix_server.engine.speculation.speculation import Speculation
 from headmix_server.worker import build_runner
 
 MOST_BYTES = 1 << 24
@@ -41,6 +43,7 @@ class Sizes:
     max_batch_tokens: int = 40
     max_running: int = 8
     loader_threads: int = 1
+    speculative_tokens: int = 4
 
 
 class Environment:
@@ -59,6 +62,7 @@ class Environment:
             max_batch_tokens=sizes.max_batch_tokens,
             max_running=sizes.max_running,
             loader_threads=sizes.loader_threads,
+            speculative_tokens=sizes.speculative_tokens,
         )
         runner, limits = build_runner(settings, base)
         if limits.kv_blocks < sizes.kv_blocks:
@@ -67,6 +71,8 @@ class Environment:
         self.limits = replace(limits, kv_blocks=sizes.kv_blocks)
         self.runner = FaultInjectingRunner(wrap(runner))
         self.engine = Engine(self.runner.as_runner, self.limits, clock=lambda: self.now)
+        if sizes.speculative_tokens:
+            self.engine.scheduler.speculation = Speculation(sizes.speculative_tokens, BoldLookup)
         self.contents = Contents(folder / "contents", base.shape)
         self.base = base.shape
         self._database = open_database(folder / "headmix.db")
@@ -76,6 +82,7 @@ class Environment:
         self.library = Library(catalog, store, base=base.shape.fingerprint, on_freed=self._freed.append)
         self.evictions: Counter[str] = Counter()
         self.prefix_hits = 0
+        self.accepted_tokens = 0
         self._loads_seen = 0
 
     # --- the registry --------------------------------------------------------------------------------------------
@@ -129,6 +136,7 @@ class Environment:
         report = make_report(self.engine)
         self.evictions.update(report.evictions)
         self.prefix_hits += report.prefix_hits
+        self.accepted_tokens += report.accepted_tokens
         return outputs
 
     def _wait_for_loads(self) -> None:

@@ -30,8 +30,8 @@ class WalkFailedError(AssertionError):
 class Report:
     """What a walk did. `objects` counts the server's live objects at every rest, when all adapters are deleted.
 
-    `prefix_hits` are prompt tokens found in the cache; `memory` are pairs of (seconds since the start, resident MiB),
-    one per rest.
+    `prefix_hits` are prompt tokens found in the cache, `accepted_tokens` are tokens that were guessed ahead and right;
+    `memory` are pairs of (seconds since the start, resident MiB), one per rest.
     """
 
     operations: Counter[str] = field(default_factory=Counter)
@@ -40,6 +40,7 @@ class Report:
     preemptions: int = 0
     evictions: Counter[str] = field(default_factory=Counter)
     prefix_hits: int = 0
+    accepted_tokens: int = 0
     objects: list[Counter[str]] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
 
@@ -104,6 +105,7 @@ class Walk:
         self.report.requests, self.report.cancelled = self._state.asked, self._state.cancelled
         self.report.preemptions, self.report.evictions = self._tracker.preemptions, self._environment.evictions
         self.report.prefix_hits = self._environment.prefix_hits
+        self.report.accepted_tokens = self._environment.accepted_tokens
         self.report.objects.append(living_objects())
         self.report.memory.append((time.monotonic() - self._began, resident_mib()))
 

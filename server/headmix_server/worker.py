@@ -170,7 +170,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         decode = make_cuda_decode(model, storage, memory, -(-longest // settings.block_size))
         warm_up(model, memory, storage, decode, attention, settings.max_running)
     runner = TorchRunner(model, base.shape, memory, storage, placement, decode, attention)
-    return runner, _limits(settings, adapters, longest, blocks, model.config.eos_ids)
+    return runner, _limits(settings, adapters, longest, blocks, model.config.eos_ids, captured=decode is not None)
 
 
 def _choose_threads(wanted: int) -> None:
@@ -260,6 +260,7 @@ def _limits(
     eos_ids: frozenset[int] = frozenset(),
     *,
     whole_prompts: bool = False,
+    captured: bool = False,
 ) -> EngineConfig:
     return EngineConfig(
         whole_prompts=whole_prompts,
@@ -269,6 +270,7 @@ def _limits(
         max_batch_tokens=settings.max_batch_tokens,
         max_running=settings.max_running,
         max_waiting=settings.max_waiting,
+        speculative_tokens=0 if whole_prompts else _speculative_tokens(settings, captured=captured),
         adapter_slots=settings.adapter_slots,
         host_adapters=settings.host_adapters,
         loader_threads=settings.loader_threads,
@@ -277,6 +279,16 @@ def _limits(
         device_adapter_bytes=memory.device,
         host_adapter_bytes=memory.host,
     )
+
+
+def _speculative_tokens(settings: Settings, *, captured: bool) -> int:
+    """Return how many tokens are guessed ahead; the log has the answer, and why there are none."""
+    wanted = settings.speculative_tokens
+    if wanted and captured:  # a captured step knows one position a row
+        get_logger("worker").info("speculation", tokens=0, reason="decode steps are captured")
+        return 0
+    get_logger("worker").info("speculation", tokens=wanted, drafter="prompt lookup" if wanted else None)
+    return wanted
 
 
 if __name__ == "__main__":

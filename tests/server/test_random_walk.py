@@ -33,16 +33,20 @@ from headmix_server.engine.loop import Engine
 from headmix_server.engine.residency.slots import SlotTable
 
 SEED = 20261123
+SIZES = Sizes()
 
 
 @contextmanager
 def walking(
-    folder: Path, family: str = "llama", wrap: Callable[[Runner], Runner] = lambda runner: runner
+    folder: Path,
+    family: str = "llama",
+    wrap: Callable[[Runner], Runner] = lambda runner: runner,
+    sizes: Sizes = SIZES,
 ) -> Iterator[tuple[Environment, Oracle]]:
     torch.set_num_threads(1)
     FAMILIES[family].make(folder / "base")
     base = resolve_base(str(folder / "base"))
-    environment = Environment(base, folder, Sizes(), wrap)
+    environment = Environment(base, folder, sizes, wrap)
     try:
         with capture_logs():
             yield environment, Oracle(base.folder, environment.limits.eos_ids)
@@ -66,6 +70,7 @@ def assert_every_corner_was_reached(report: Report) -> None:
     assert report.cancelled > 20
     assert report.preemptions > 5
     assert report.prefix_hits > 300
+    assert report.accepted_tokens > 100
     assert min(report.evictions["device"], report.evictions["host"]) > 20
 
 
@@ -73,6 +78,13 @@ def test_sliding_windows_and_tied_added_tokens_change_nothing(tmp_path: Path) ->
     with walking(tmp_path, "gemma3_text") as (environment, oracle):
         Walk(SEED, environment, oracle).run(lambda done: done < 300)
     assert oracle.tally.judged > 60
+
+
+def test_without_speculation_everything_is_answered_right_too(tmp_path: Path) -> None:
+    with walking(tmp_path, sizes=Sizes(speculative_tokens=0)) as (environment, oracle):
+        report = Walk(SEED, environment, oracle).run(lambda done: done < 300)
+    assert oracle.tally.judged > 60
+    assert report.accepted_tokens == 0
 
 
 def test_a_seed_always_walks_the_same_way(tmp_path: Path) -> None:

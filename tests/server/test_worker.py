@@ -22,7 +22,7 @@ from headmix_server.core.settings import Settings
 from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.engine.step_thread import StepThread
 from headmix_server.llm.session import EngineSession, adapter_ref, build_engine
-from headmix_server.worker import StartError, build_runner
+from headmix_server.worker import StartError, _speculative_tokens, build_runner
 
 GREEDY = SamplingParams(max_tokens=2, temperature=0)
 MEAN = EmbeddingParams(pooling="mean", normalize=True)
@@ -98,6 +98,16 @@ def test_more_threads_than_the_quota_are_given_with_a_warning(tmp_path: Path, mo
         torch.set_num_threads(before)
     assert [line["threads"] for line in lines if line["event"] == "threads"] == [2]
     assert [line["cores"] for line in lines if "more threads than cores" in line["event"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "captured", "given"), [(8, False, 8), (0, False, 0), (8, True, 0)], ids=["on", "off", "captured steps"]
+)
+def test_the_log_says_whether_tokens_are_guessed_ahead(wanted: int, captured: bool, given: int) -> None:
+    with capture_logs() as lines:
+        assert _speculative_tokens(Settings(base="tiny", speculative_tokens=wanted), captured=captured) == given
+    assert [(line["event"], line["tokens"]) for line in lines] == [("speculation", given)]
+    assert ("reason" in lines[0]) == captured
 
 
 def test_an_encoder_runs_whole_texts_and_needs_no_cache_memory(tmp_path: Path) -> None:

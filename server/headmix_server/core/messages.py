@@ -222,7 +222,8 @@ class EngineReport(Message, frozen=True):
     """The engine's state and what happened since the last report; sent after steps and at least every second.
 
     Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report,
-    `prefix_queries` and `prefix_hits` count prompt tokens, `numerical_errors` sequences whose numbers were not finite.
+    `prefix_queries` and `prefix_hits` count prompt tokens, `numerical_errors` sequences whose numbers were not finite,
+    `drafted_tokens` tokens guessed ahead and `accepted_tokens` those of them that were right.
     `slots_loading` counts adapters on their way from disk, which hold no slot yet; the `slots_pinned` are leased or
     idle. `resident` None means unchanged. The lists of adapters are digests: `running_adapters` have a slot, leased or
     idle; `waiting_adapters` have none and are waited for or on their way, those asked for first at the front.
@@ -248,6 +249,8 @@ class EngineReport(Message, frozen=True):
     evictions: dict[str, int] = msgspec.field(default_factory=dict)
     prefix_queries: int = 0
     prefix_hits: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     resident: list[ResidentAdapter] | None = None
     running_adapters: list[str] = msgspec.field(default_factory=list)
     waiting_adapters: list[str] = msgspec.field(default_factory=list)

@@ -40,6 +40,9 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
     so far (prompt and output, shared and not to be changed); `prompt_length` splits it. `blocks`, also shared, may hold
     more than these tokens need.
 
+    `drafts` are guesses of the tokens behind the history, of a row that generates. They are the last of the `count`
+    tokens to compute; a token is chosen behind the history and behind each of them.
+
     This and the results are structs because hundreds are made every step: a frozen dataclass takes seven times as long.
     """
 
@@ -52,11 +55,18 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
     lease: Lease | None
     samples: bool
     params: TaskParams
+    drafts: Seq[int] = ()
 
     @property
     def tokens(self) -> Seq[int]:
         """The token ids to compute, `count` of them."""
-        return self.history[self.start : self.start + self.count]
+        known = self.history[self.start : self.start + self.count]
+        return [*known, *self.drafts] if self.drafts else known
+
+    @property
+    def known_end(self) -> int:
+        """The position after the last token of this row that is no draft."""
+        return self.start + self.count - len(self.drafts)
 
     @property
     def end(self) -> int:
@@ -117,12 +127,38 @@ NOT_FINITE = RowFailed("the result is not finite (NaN or infinity)", NumericalEr
 class RowResult(msgspec.Struct, frozen=True, gc=False):
     """What a step gave one row. `result` is None for a chunk that does not reach the end of its sequence.
 
-    `prompt_logprobs` covers the prompt tokens predicted by this chunk's positions, where asked for.
+    `prompt_logprobs` covers the prompt tokens predicted by this chunk's positions, where asked for. `further` are the
+    tokens after the first of a row with drafts, one for each draft that was right. None as the result of such a row
+    means that a number was not finite, perhaps only behind a wrong draft: nothing of it counts, and the row is to be
+    computed again without drafts.
     """
 
     sequence_id: int
     result: Sampled | Scored | Pooled | RowFailed | None = None
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    further: tuple[Sampled, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[Sampled, ...]:
+        """All tokens of a generation's row, in order."""
+        return (self.result, *self.further) if isinstance(self.result, Sampled) else ()
+
+
+def not_finite(row: BatchRow) -> RowResult:
+    """Return the result of a row whose numbers overflowed."""
+    return RowResult(row.sequence_id, None if row.drafts else NOT_FINITE)
+
+
+def verify_drafts(row: BatchRow, chosen: Seq[Sampled]) -> RowResult:
+    """Return a row's result: of what was `chosen` behind its history and behind each draft, what the drafts allow.
+
+    A choice depends on seed, position and scores alone. Where the token chosen is the draft, the scores behind the
+    draft are those of the sequence itself, so the next choice is the one it would have got one token at a time.
+    """
+    right = 0
+    while right < len(row.drafts) and chosen[right].token == row.drafts[right]:
+        right += 1
+    return RowResult(row.sequence_id, chosen[0], further=tuple(chosen[1 : right + 1]))
 
 
 class HostAdapter(Protocol):
@@ -241,18 +277,31 @@ def check_results(batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[
     if [row.sequence_id for row in batch.rows] != [result.sequence_id for result in results]:
         raise RuntimeError("the runner's results are not those of the batch's rows")
     for row, result in zip(batch.rows, results, strict=True):
-        if not isinstance(result.result, (RowFailed, _due(row) if row.samples else type(None))):
+        if not isinstance(result.result, (RowFailed, *_due(row))):
             raise RuntimeError(f"the runner answered a row with {type(result.result).__name__}")  # noqa: TRY004 - no argument's type
+        if result.further and not _follows(row, result):
+            raise RuntimeError("the runner went on behind a draft that was wrong")
     return results
 
 
-def _due(row: BatchRow) -> type[Sampled] | type[Pooled] | type[Scored]:
+def _follows(row: BatchRow, result: RowResult) -> bool:
+    """Return whether every token but the last is the draft at its place."""
+    if not isinstance(result.result, Sampled):
+        return False
+    before = [sampled.token for sampled in (result.result, *result.further[:-1])]
+    return before == list(row.drafts[: len(before)])
+
+
+def _due(row: BatchRow) -> tuple[type, ...]:
+    """Return what a row may be answered with unless it fails."""
+    if not row.samples:
+        return (type(None),)
     match row.params:
         case SamplingParams():
-            return Sampled
+            return (Sampled, type(None)) if row.drafts else (Sampled,)
         case ClassificationParams():
-            return Scored
+            return (Scored,)
         case EmbeddingParams():
-            return Pooled
+            return (Pooled,)
         case _:
             assert_never(row.params)

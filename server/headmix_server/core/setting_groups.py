@@ -13,7 +13,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "Batching and cache": (
             *("max_model_len", "max_batch_tokens", "max_running", "max_waiting"),
-            *("kv_cache_mib", "block_size", "prefix_cache"),
+            *("kv_cache_mib", "block_size", "prefix_cache", "speculative_tokens"),
         ),
         "Adapters": (
             *("adapter_slots", "adapter_memory_mib", "host_adapters", "host_adapter_mib", "loader_threads"),

@@ -132,6 +132,13 @@ class Settings(BaseSettings):
         description="`on` keeps computed prefixes while there is room, for later requests of the same tenant "
         "and adapter that begin alike.",
     )
+    speculative_tokens: Annotated[int, Field(le=64)] = Field(
+        8,
+        ge=0,
+        description="Maximum tokens guessed ahead for a completion in one step, by looking up its last tokens in its "
+        "own prompt and output, while at most 8 sequences run. The sampler verifies each guess, so answers don't "
+        "change. 0 turns it off. It is off on a GPU, whose decode steps are captured.",
+    )
     adapter_slots: Places = Field(
         32, ge=1, description="Adapters on the device at once; others wait in host memory or on disk."
     )

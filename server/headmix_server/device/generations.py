@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from msgspec import structs
 from torch import Tensor
 
-from headmix_server.core.runner import NOT_FINITE, RowResult
+from headmix_server.core.runner import (
+    NOT_FINITE,
+    BatchRow,
+    RowFailed,
+    RowResult,
+    Sampled,
+    not_finite,
+    verify_drafts,
+)
 from headmix_server.core.types import SamplingParams
 from headmix_server.device.adapters.added_tokens import stack_added_scores
 from headmix_server.device.exchange import Readback
@@ -36,15 +45,16 @@ class Generations:
         spans = {item.row.sequence_id: _targets(item, params) for item, params in rows}
         return PendingGenerations(
             numbers=[item.row.sequence_id for item, _ in rows],
-            due=[item.row.sequence_id for item, _ in due],
+            due=[item.row for item, _ in due],
             tokens=self._choose(due, hidden, back) if due else None,
             scored={number: len(targets) for number, targets in spans.items()},
             scores=self._score([(item, spans[item.row.sequence_id]) for item, _ in rows], hidden, back),
         )
 
     def _choose(self, due: Sequence[Generating], hidden: Tensor, back: Readback) -> PendingTokens:
-        last = take_rows(hidden, [item.rows.stop - 1 for item, _ in due])
-        added = stack_added_scores(last, [item.occupant for item, _ in due], tied_head=self._model.tied_head)
+        places = [(place, item.occupant) for item, _ in due for place in item.due]
+        last = take_rows(hidden, [place for place, _ in places])
+        added = stack_added_scores(last, [occupant for _, occupant in places], tied_head=self._model.tied_head)
         logits = self._model.logits(last)
         return self._sampler.choose(logits, [(item.row, params) for item, params in due], added, back)
 
@@ -67,28 +77,37 @@ class Generations:
 class PendingGenerations:
     """The generations of a step, to be read once its numbers are fetched.
 
-    `numbers` are the sequences, `due` those that get a token; `scored` counts the prompt tokens of each.
+    `numbers` are the sequences, `due` the rows that get a token; `scored` counts the prompt tokens of each sequence.
     """
 
     numbers: Sequence[int]
-    due: Sequence[int]
+    due: Sequence[BatchRow]
     tokens: PendingTokens | None
     scored: dict[int, int]
     scores: Sequence[PendingScores]
 
     def results(self) -> dict[int, RowResult]:
         """Return every row's result by sequence."""
-        chosen = {} if self.tokens is None else dict(zip(self.due, self.tokens.read(), strict=True))
+        choices = iter(() if self.tokens is None else self.tokens.read())
+        generated = {row.sequence_id: _generated(row, list(islice(choices, len(row.drafts) + 1))) for row in self.due}
         entries = iter([entry for part in self.scores for entry in part.read()])
         results = {}
         for number in self.numbers:
+            result = generated.get(number) or RowResult(number)
             prompt = tuple(islice(entries, self.scored[number]))
             sound = [entry for entry in prompt if entry is not None]
-            if len(sound) < len(prompt) or chosen.get(number, True) is None:
-                results[number] = RowResult(number, NOT_FINITE)
-            else:
-                results[number] = RowResult(number, chosen.get(number), tuple(sound))
+            if len(sound) < len(prompt):
+                result = RowResult(number, NOT_FINITE)
+            elif sound and not isinstance(result.result, RowFailed):
+                result = structs.replace(result, prompt_logprobs=tuple(sound))
+            results[number] = result
         return results
+
+
+def _generated(row: BatchRow, choices: Sequence[Sampled | None]) -> RowResult:
+    """Return what was chosen for a row, behind its history and behind each draft."""
+    sound = [choice for choice in choices if choice is not None]
+    return verify_drafts(row, sound) if len(sound) == len(choices) else not_finite(row)
 
 
 def _targets(item: Placed, params: SamplingParams) -> list[tuple[int, int]]:

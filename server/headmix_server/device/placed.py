@@ -9,6 +9,7 @@ from torch import Tensor
 from headmix_server.core.runner import BatchRow
 from headmix_server.device.adapters.adapter_pool import Occupant
 from headmix_server.device.exchange import send
+from headmix_server.kernels.attention.step_layout import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,32 @@ class Placed:
     def rows(self) -> slice:
         """Its places in the batch."""
         return slice(self.first, self.first + self.row.count)
+
+    @property
+    def due(self) -> range:
+        """The places behind which a token is chosen: of its last known token and of each draft."""
+        end = self.first + self.row.count
+        return range(end - 1 - len(self.row.drafts), end)
+
+    def spans(self) -> Sequence[Span]:
+        """Return how its places are attended with: together, or, with drafts, each like a step of its own.
+
+        A place that is computed alone is rounded as it is without drafts, and sees no number of those behind it.
+        """
+        row = self.row
+        if not row.drafts:
+            return (row,)
+        known = _Part(row.start, row.count - len(row.drafts), row.blocks)
+        return (known, *(_Part(position, 1, row.blocks) for position in range(row.known_end, row.end)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """See `Span`."""
+
+    start: int
+    count: int
+    blocks: Sequence[int]
 
 
 def take_rows(states: Tensor, places: Sequence[int]) -> Tensor:

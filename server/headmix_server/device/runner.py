@@ -33,7 +33,7 @@ from headmix_server.device.placement import Placement
 from headmix_server.device.threads import compute_with, computing_alone
 from headmix_server.kernels.adapters.slot_span import SlotSpan
 from headmix_server.kernels.attention.backend import AttentionBackend, choose_attention
-from headmix_server.kernels.attention.step_layout import StepLayout, lay_out, tabulate_blocks
+from headmix_server.kernels.attention.step_layout import Span, StepLayout, lay_out, tabulate_blocks
 from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.kernels.sampling.choice import SamplingBackend, choose_sampling, fastest_sampling
 from headmix_server.models.model import Model
@@ -138,15 +138,15 @@ class TorchRunner:
             hidden = self._decode.forward([self._decode_row(item.row) for item in placed])
             if hidden is not None:
                 return hidden
-        rows = [item.row for item in placed]
-        layout = lay_out(rows)
+        spans = [span for item in placed for span in item.spans()]
+        layout = lay_out(spans)
         positions = layout.positions().to(self._device)
         routed = [
             SlotSpan(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None
         ]
         adapters = self._pool.route(routed, added)
         return self._model.forward(
-            torch.tensor(ids, device=self._device), positions, self._attention(rows, layout), adapters
+            torch.tensor(ids, device=self._device), positions, self._attention(spans, layout), adapters
         )
 
     def _clear_broken(self, placed: Sequence[Placed], results: Mapping[int, RowResult]) -> None:
@@ -155,8 +155,9 @@ class TorchRunner:
         No attention reads places its own sequence has not written; this way they hold no NaN either.
         """
         for item in placed:
-            row = item.row
-            if self._memory is not None and isinstance(results[row.sequence_id].result, RowFailed):
+            row, result = item.row, results[item.row.sequence_id].result
+            failed = isinstance(result, RowFailed) or (bool(row.drafts) and result is None)
+            if self._memory is not None and failed:
                 self._memory.clear(row.blocks, row.start, row.end)
 
     def _decode_row(self, row: BatchRow) -> DecodeRow:
@@ -164,11 +165,11 @@ class TorchRunner:
         slot = None if row.lease is None else row.lease.slot
         return DecodeRow(row.tokens[0], row.start, row.blocks[: row.start // size + 1], slot)
 
-    def _attention(self, rows: Sequence[BatchRow], layout: StepLayout) -> StepAttention:
+    def _attention(self, spans: Sequence[Span], layout: StepLayout) -> StepAttention:
         memory = self._memory
         if memory is None:
             return self._attention_backend.whole(layout)
-        table = tabulate_blocks(rows, memory.block_size, memory.num_blocks)
+        table = tabulate_blocks(spans, memory.block_size, memory.num_blocks)
         return self._attention_backend.paged(memory.layers, layout, table)
 
 

@@ -38,16 +38,20 @@ class Sampler:
     def choose(
         self, logits: Tensor, rows: Sequence[tuple[BatchRow, SamplingParams]], added: AddedScores, back: Readback
     ) -> "PendingTokens":
-        """Choose a token for every row by its scores [rows, vocabulary], float32 or bfloat16.
+        """Choose a token for every row by its scores [choices, vocabulary], float32 or bfloat16.
 
-        `added` are scores of the tokens that a row's own adapter adds: ids from the vocabulary's size up.
+        A row has one choice behind its history and one behind each of its drafts, in this order. `added` are scores of
+        the tokens that a row's own adapter adds: ids from the vocabulary's size up.
         """
+        due = [(row, params, drafts) for row, params in rows for drafts in range(len(row.drafts) + 1)]
         asked = [
-            Choosing(params, row.end, more, self._counts.seen(row) if penalises(params) else None)
-            for (row, params), more in zip(rows, added.counts, strict=True)
+            Choosing(
+                params, row.known_end + drafts, more, self._counts.seen(row, drafts) if penalises(params) else None
+            )
+            for (row, params, drafts), more in zip(due, added.counts, strict=True)
         ]
         choices = self._run(logits, added, plan_choices(asked))
-        return PendingTokens(_Pending.of(choices, back), [params.logprobs for _, params in rows])
+        return PendingTokens(_Pending.of(choices, back), [params.logprobs for _, params, _ in due])
 
     def score(
         self, logits: Tensor, targets: Sequence[tuple[int, int]], added: AddedScores, back: Readback
@@ -93,14 +97,14 @@ class _Pending:
 
 
 class PendingTokens:
-    """The tokens of a step's rows, to be read once they are fetched."""
+    """The tokens chosen in a step, to be read once they are fetched."""
 
     def __init__(self, pending: _Pending, wanted: Sequence[int | None]) -> None:
         self._pending = pending
         self._wanted = wanted
 
     def read(self) -> list[Sampled | None]:
-        """Return every row's token, None if its scores are not finite or a log-probability asked for is not."""
+        """Return every choice, None if its scores are not finite or a log-probability asked for is not."""
         tokens = self._pending.tokens.read().tolist()
         if all(count is None for count in self._wanted):
             return [None if token == NO_TOKEN else Sampled(token) for token in tokens]

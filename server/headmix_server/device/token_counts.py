@@ -5,6 +5,7 @@ preemption is counted anew, once. Knows nothing of scores.
 """
 
 from array import array
+from collections.abc import Sequence
 
 from headmix_server.core.runner import BatchRow
 
@@ -15,14 +16,15 @@ class TokenCounts:
     def __init__(self) -> None:
         self._tables: dict[int, _Table] = {}
 
-    def seen(self, row: BatchRow) -> "array[int]":
+    def seen(self, row: BatchRow, num_drafts: int = 0) -> "array[int]":
         """Return pairs of numbers: each token of the row's history once, and how often the answer has it.
 
-        It is shared: copy it to keep it for longer than a step.
+        So many of its drafts count as parts of the answer, here and nowhere else: they may be wrong. What is returned
+        is shared: copy it to keep it for longer than a step.
         """
         table = self._tables.setdefault(row.sequence_id, _Table())
         table.read(row)
-        return table.entries
+        return table.with_more(row.drafts[:num_drafts]) if num_drafts else table.entries
 
     def release(self, sequence_id: int) -> None:
         """Forget a sequence; one not known is no error."""
@@ -50,3 +52,14 @@ class _Table:
                 self.entries.extend((token, 0))
             self.entries[place + 1] += position >= row.prompt_length
         self._counted = len(row.history)
+
+    def with_more(self, answered: Sequence[int]) -> "array[int]":
+        """Return the entries as they would be with these tokens at the answer's end."""
+        entries, places = self.entries[:], dict[int, int]()
+        for token in answered:
+            place = self._places.get(token, places.get(token))
+            if place is None:
+                place = places[token] = len(entries)
+                entries.extend((token, 0))
+            entries[place + 1] += 1
+        return entries

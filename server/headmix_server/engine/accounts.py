@@ -5,7 +5,7 @@ at once, or when the step that computes for it has landed.
 """
 
 from headmix_server.core.messages import Aborted
-from headmix_server.core.runner import BatchRow, RowResult, Sampled
+from headmix_server.core.runner import BatchRow, RowResult
 from headmix_server.core.types import TokenCounts
 from headmix_server.engine.sequence import Sequence
 
@@ -13,7 +13,8 @@ from headmix_server.engine.sequence import Sequence
 class Accounts:
     """The accounts that are ready, and those that wait for the step in flight."""
 
-    def __init__(self) -> None:
+    def __init__(self, eos_ids: frozenset[int] = frozenset()) -> None:
+        self._eos_ids = eos_ids
         self._ready: list[Aborted] = []
         self._in_flight: dict[int, Sequence] = {}
         self._ended: dict[str, TokenCounts] = {}
@@ -37,13 +38,13 @@ class Accounts:
             counts = self._ended.get(request_id, TokenCounts()) if sequence is None else sequence.counts()
             self._ready.append(Aborted(request_id=request_id, counts=counts))
 
-    def commit(self, row: BatchRow, result: RowResult) -> None:
-        """Count what a step that has landed computed for a request aborted meanwhile, if it is one."""
+    def commit(self, row: BatchRow, result: RowResult) -> Sequence | None:
+        """Count what a step that has landed computed for a request aborted meanwhile; returns it if it is one."""
         sequence = self._in_flight.get(row.sequence_id)
         if sequence is not None:
             sequence.read_up_to(row.end)
-            if isinstance(result.result, Sampled):
-                sequence.tokens.append(result.result.token)
+            sequence.gain(result.tokens, self._eos_ids)
+        return sequence
 
     def land(self) -> None:
         """Close the accounts that waited for the step in flight."""

@@ -27,6 +27,7 @@ class EngineConfig:
     prefix_cache: bool = True
     device_adapter_bytes: int = UNBOUNDED
     host_adapter_bytes: int = UNBOUNDED
+    speculative_tokens: int = 0
 
     @property
     def longest(self) -> int:

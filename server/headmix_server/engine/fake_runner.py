@@ -25,6 +25,7 @@ from headmix_server.core.runner import (
     Sampled,
     Scored,
     require_base,
+    verify_drafts,
 )
 from headmix_server.core.types import AdapterRef, ClassificationParams, EmbeddingParams, SamplingParams, TokenLogprob
 
@@ -154,6 +155,9 @@ class FakeRunner:
         digest = None if adapter is None else adapter.digest
         number, history = row.sequence_id, tuple(row.history)
         match row.params:
+            case SamplingParams() as sampling if row.drafts:
+                known = [(*history, *row.drafts[:drafts]) for drafts in range(len(row.drafts) + 1)]
+                return verify_drafts(row, [self._sample(digest, tokens, sampling) for tokens in known])
             case SamplingParams() as sampling:
                 sampled = self._sample(digest, history, sampling) if row.samples else None
                 return RowResult(number, sampled, self._prompt_logprobs(row, sampling))

@@ -31,6 +31,7 @@ from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.runner import (
     AdapterLoadError,
     Batch,
+    BatchRow,
     Pooled,
     RowFailed,
     RowResult,
@@ -39,6 +40,7 @@ from headmix_server.core.runner import (
     Scored,
     check_results,
 )
+from headmix_server.core.types import FinishReason
 from headmix_server.engine.accounts import Accounts
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.config import EngineConfig
@@ -89,6 +91,7 @@ class Engine:
             max_batch_tokens=limits.max_batch_tokens,
             max_running=limits.max_running,
             whole_prompts=limits.whole_prompts,
+            speculative_tokens=limits.speculative_tokens,
             clock=clock,
         )
         self.runner = runner
@@ -97,7 +100,7 @@ class Engine:
         self._by_request: dict[str, Sequence] = {}
         self._prefetches = LoadRequests(self.tiers, clock)
         self._outputs: list[Output] = []
-        self.accounts = Accounts()
+        self.accounts = Accounts(limits.eos_ids)
         self._steps: list[StepReport] = []
         self._ids = itertools.count()
         self._failed_steps = 0
@@ -291,39 +294,61 @@ class Engine:
 
     def _commit(self, batch: Batch, results: Seq[RowResult]) -> None:
         for row, result in zip(batch.rows, results, strict=True):
-            sequence = self.scheduler.running.get(row.sequence_id)
-            if sequence is None:
-                self.accounts.commit(row, result)
-                continue
-            if isinstance(result.result, RowFailed):
+            running = self.scheduler.running.get(row.sequence_id)
+            sequence = self.accounts.commit(row, result) if running is None else running
+            if row.drafts and sequence is not None:
+                self.scheduler.judge_drafts(sequence, row, result)
+            if running is not None:
+                self._commit_row(running, row, result)
+
+    def _commit_row(self, sequence: Sequence, row: BatchRow, result: RowResult) -> None:
+        if sequence.num_outputs == 0:  # recomputing after preemption yields them again
+            sequence.prompt_logprobs.extend(result.prompt_logprobs)
+        match result.result:
+            case RowFailed():
                 sequence.read_up_to(row.end)
                 self._fail_row(sequence, result.result)
-                continue
-            self.scheduler.commit(sequence, row.end)
-            if sequence.num_outputs == 0:  # recomputing after preemption yields them again
-                sequence.prompt_logprobs.extend(result.prompt_logprobs)
-            match result.result:
-                case Sampled():
-                    self._commit_token(sequence, result.result)
-                case Scored(probs):
-                    classified = Classified(
-                        request_id=sequence.request_id, probs=list(probs), queue_seconds=sequence.queue_seconds
-                    )
-                    self._finish(sequence, classified)
-                case Pooled(vector):
-                    embedded = Embedded(
-                        request_id=sequence.request_id, vector=list(vector), queue_seconds=sequence.queue_seconds
-                    )
-                    self._finish(sequence, embedded)
-                case None:  # a part of a prompt
-                    pass
-                case _:
-                    assert_never(result.result)
+            case Sampled():
+                self._commit_tokens(sequence, result)
+            case Scored(probs):
+                self.scheduler.commit(sequence, row.end)
+                classified = Classified(
+                    request_id=sequence.request_id, probs=list(probs), queue_seconds=sequence.queue_seconds
+                )
+                self._finish(sequence, classified)
+            case Pooled(vector):
+                self.scheduler.commit(sequence, row.end)
+                embedded = Embedded(
+                    request_id=sequence.request_id, vector=list(vector), queue_seconds=sequence.queue_seconds
+                )
+                self._finish(sequence, embedded)
+            case None if row.drafts:  # nothing of it counts
+                pass
+            case None:  # a part of a prompt
+                self.scheduler.commit(sequence, row.end)
+            case _:
+                assert_never(result.result)
 
-    def _commit_token(self, sequence: Sequence, sampled: Sampled) -> None:
-        sequence.tokens.append(sampled.token)
-        reason = sequence.finish_reason(self.limits.eos_ids)
-        first = sequence.num_outputs == 1
+    def _commit_tokens(self, sequence: Sequence, result: RowResult) -> None:
+        """Commit a row's token, and those that its drafts yielded: one output for each, up to the generation's end.
+
+        Computed is then all but the last token; what was computed behind it was a wrong draft's and is written over.
+        """
+        first = sequence.num_outputs == 0
+        gained, reason = sequence.gain(result.tokens, self.limits.eos_ids)
+        self.scheduler.commit(sequence, len(sequence.tokens) - 1)
+        for sampled in gained[:-1]:
+            self._outputs.append(self._token_output(sequence, sampled, None, first=first))
+            first = False
+        output = self._token_output(sequence, gained[-1], reason, first=first)
+        if reason is None:
+            self._outputs.append(output)
+        else:
+            self._finish(sequence, output)
+
+    def _token_output(
+        self, sequence: Sequence, sampled: Sampled, reason: FinishReason | None, *, first: bool
+    ) -> TokenOutput:
         output = TokenOutput(
             request_id=sequence.request_id,
             tokens=[sampled.token],
@@ -335,10 +360,7 @@ class Engine:
         )
         if first:
             sequence.prompt_logprobs = []
-        if reason is None:
-            self._outputs.append(output)
-        else:
-            self._finish(sequence, output)
+        return output
 
     def _finish(self, sequence: Sequence, output: Output) -> None:
         del self._by_request[sequence.request_id]

@@ -9,7 +9,7 @@ def make_report(engine: Engine) -> EngineReport:
     """Return the engine's present state and everything that happened since the last report."""
     scheduler, tiers = engine.scheduler, engine.tiers
     counts, slots = tiers.take_counts(), tiers.slots.counts()
-    prefixes = scheduler.take_prefix_counts()
+    prefixes, drafts = scheduler.take_prefix_counts(), scheduler.speculation.take_counts()
     in_slots = tiers.slots.digests()
     asked = dict.fromkeys([ref.digest for _, ref in scheduler.waiting.asked()])  # in their order
     waiting = asked | dict.fromkeys(sorted(engine.loads_open | tiers.loading))
@@ -34,6 +34,8 @@ def make_report(engine: Engine) -> EngineReport:
         evictions=dict(counts.evictions),
         prefix_queries=prefixes.queries,
         prefix_hits=prefixes.hits,
+        drafted_tokens=drafts.drafted,
+        accepted_tokens=drafts.accepted,
         resident=tiers.take_residents(),
         running_adapters=in_slots,
         waiting_adapters=[digest for digest in waiting if digest not in in_slots],

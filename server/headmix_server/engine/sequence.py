@@ -3,11 +3,12 @@
 Owns the state of a single request inside the engine; scheduling and accounting are elsewhere.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from headmix_server.core.messages import Classify, Embed, Generate, Request
-from headmix_server.core.runner import Lease
+from headmix_server.core.runner import Lease, Sampled
 from headmix_server.core.types import (
     AdapterRef,
     ClassificationParams,
@@ -19,6 +20,7 @@ from headmix_server.core.types import (
     TokenLogprob,
 )
 from headmix_server.engine.cache.block_keys import BlockKeys
+from headmix_server.engine.speculation.drafter import Drafter
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +32,7 @@ class Sequence:
     (None: they are not shared); `num_cached` of its prompt's tokens were there when it was first admitted. Its tenant
     has been charged for the first `num_charged` of the prompt, for those found in the cache nothing; steps that have
     landed read the first `num_read`. `blocked_since` is when it was first its turn and the cache could not hold it.
+    `drafter` guesses its next tokens, None: nobody does.
     """
 
     sequence_id: int
@@ -49,6 +52,7 @@ class Sequence:
     num_charged: int = 0
     num_read: int = 0
     blocked_since: float | None = None
+    drafter: Drafter | None = None
 
     @classmethod
     def from_message(cls, sequence_id: int, message: Request, arrived: float) -> "Sequence":
@@ -119,6 +123,17 @@ class Sequence:
     def read_up_to(self, end: int) -> None:
         """Note that a step has computed the tokens before `end`."""
         self.num_read = max(self.num_read, min(end, self.prompt_length))
+
+    def gain(self, sampled: Iterable[Sampled], eos_ids: frozenset[int]) -> tuple[list[Sampled], FinishReason | None]:
+        """Append tokens up to the one that ends the generation; returns those appended, and why the last ends it."""
+        gained: list[Sampled] = []
+        for token in sampled:
+            self.tokens.append(token.token)
+            gained.append(token)
+            reason = self.finish_reason(eos_ids)
+            if reason is not None:
+                return gained, reason
+        return gained, None
 
     def finish_reason(self, eos_ids: frozenset[int]) -> FinishReason | None:
         """Return whether the last token ends the generation, and why."""

@@ -227,6 +227,47 @@ def test_what_a_failed_row_wrote_is_cleared_and_nobody_elses(rig: Rig) -> None:
             assert not side[3 * BLOCK : 6 * BLOCK].any()
 
 
+@pytest.mark.parametrize("kind", ["greedy", "sampled", "penalised", "log-probabilities"])
+def test_a_draft_that_overflows_fails_nothing_and_is_cleared(rig: Rig, kind: str) -> None:
+    huge = rig.install(
+        0, adapter(rig.base, "sha256:0", lambda name: name.startswith("added"), added_tokens=("<a>", "<b>"))
+    )
+    params: RowKind = {"params": GENERATIONS[kind]["params"]}
+    history = [5, 9, 7, 8, 9, 4, 3]
+    drafted = row(1, huge, params, start=6, end=9, history=history, prompt_length=5, drafts=[512, 9])
+    plain = row(0, None, params, start=6, end=7, prompt_length=5)
+    unread = row(2, None, params, start=6, end=9, history=history, prompt_length=5, drafts=[3, 9])
+    results = rig.run(plain, drafted, unread)
+    assert results[1] == RowResult(1)  # to be computed again, alone
+    assert is_answer(results[0])
+    assert is_answer(results[2])
+
+
+@pytest.mark.parametrize("kind", ["greedy", "sampled", "penalised", "log-probabilities"])
+def test_drafts_that_are_right_yield_what_single_steps_do(rig: Rig, kind: str) -> None:
+    lease = rig.install(0, adapter(rig.base, "sha256:0"))
+    params: RowKind = {"params": GENERATIONS[kind]["params"], "prompt_length": 7}
+    said: list[Sampled] = []
+    history = list(row(1, lease, params).history)
+    for end in range(7, 11):
+        start = 0 if end == 7 else end - 1
+        (result,) = rig.run(row(1, lease, params, start=start, end=end, history=list(history)))
+        assert isinstance(result.result, Sampled)
+        said.append(result.result)
+        history.append(result.result.token)
+    right = [sampled.token for sampled in said]
+    rig.runner.release(1)
+    for drafts in (right[1:3], [right[1], (right[2] + 1) % 512], [(right[1] + 1) % 512, right[2]]):
+        asked = row(1, lease, params, start=7, end=10, history=history[:8], drafts=drafts)
+        (result,) = rig.run(asked)
+        expected = said[1 : 2 + (drafts[0] == right[1]) + (drafts == right[1:3])]
+        assert [sampled.token for sampled in result.tokens] == [sampled.token for sampled in expected]
+        for found, wanted in zip(result.tokens, expected, strict=True):
+            assert (found.logprob is None) == (wanted.logprob is None)
+            if found.logprob and wanted.logprob:
+                assert found.logprob.logprob == pytest.approx(wanted.logprob.logprob, abs=1e-4)
+
+
 @pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if not family.causal])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_encoders_rows_fail_alone_too(family: str, dtype: torch.dtype, tmp_path: Path) -> None:

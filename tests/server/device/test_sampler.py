@@ -234,3 +234,37 @@ def test_what_a_sequence_has_said_is_counted_token_by_token_and_forgotten_with_i
     counts.release(7)  # preempted: it comes back with everything it has generated
     found += [step() for _ in range(4)]
     assert found == [0, 0, 1, 0, 2, 1, 0, 2]
+
+
+def test_choices_behind_drafts_are_those_of_the_same_tokens_said_one_by_one(backend: SamplingBackend) -> None:
+    drafts, history = [4, 0, 4, 1], [0, 1, 2]
+    scores = torch.randn(5, 5, generator=torch.Generator().manual_seed(3)) * 2
+    for params in (
+        SamplingParams(max_tokens=9, temperature=0, frequency_penalty=0.6),
+        SamplingParams(max_tokens=9, temperature=1.2, repetition_penalty=1.4, presence_penalty=0.5, logprobs=2, seed=9),
+        SamplingParams(max_tokens=9, temperature=0.8, top_p=0.8, seed=4),
+    ):
+        asked = BatchRow(1, 2, 5, history, 2, (), None, samples=True, params=params, drafts=drafts)
+        one_by_one = [
+            sample(scores[known][None], [(row(3 + known, (*history, *drafts[:known]), 2), params)], backend=backend)[0]
+            for known in range(5)
+        ]
+        together = Sampler(backend)
+        back = Readback()
+        pending = together.choose(scores, [(asked, params)], AddedScores.stack([None] * 5, scores.device), back)
+        back.fetch()
+        assert pending.read() == one_by_one
+
+
+def test_wrong_drafts_leave_no_trace_in_the_counts() -> None:
+    params = SamplingParams(max_tokens=9, temperature=0, frequency_penalty=0.6)
+    counts = TokenCounts()
+    history = [0, 1, 2]
+    asked = BatchRow(1, 2, 3, history, 2, (), None, samples=True, params=params, drafts=[7, 2])
+    before = list(counts.seen(asked))
+    assert before == [0, 0, 1, 0, 2, 1]
+    assert list(counts.seen(asked, 1)) == [*before, 7, 1]
+    assert list(counts.seen(asked, 2)) == [0, 0, 1, 0, 2, 2, 7, 1]
+    assert list(counts.seen(asked)) == before
+    history.append(3)
+    assert list(counts.seen(asked)) == [*before, 3, 1]

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from harness.engine.bold_lookup import BoldLookup
 from harness.engine.engines import (
     LIMITS,
     Bench,
@@ -40,6 +41,7 @@ from headmix_server.core.runner import AdapterLoadError, Batch
 from headmix_server.core.types import AdapterRef, TokenCounts
 from headmix_server.engine.fake_runner import fake_probs, fake_vector
 from headmix_server.engine.loop import MAX_FAILED_STEPS
+from headmix_server.engine.speculation.speculation import Speculation
 
 TINY = replace(
     LIMITS,
@@ -78,9 +80,12 @@ def without_cached(counts: TokenCounts) -> TokenCounts:
 class EngineMachine(RuleBasedStateMachine):
     """Random work for a tiny engine: two slots, eight blocks, seven tokens per step."""
 
+    limits = TINY
+    tokens = TOKENS
+
     @initialize()
     def build(self) -> None:
-        self.bench = Bench(TINY, TOKENS, hold=self.before_step)
+        self.bench = Bench(self.limits, self.tokens, hold=self.before_step)
         self.bench.disk.faults = {
             "bad": AdapterLoadError("not an artifact"),
             "gone": AdapterLoadError("its file is missing", missing=True),
@@ -284,7 +289,7 @@ class EngineMachine(RuleBasedStateMachine):
         return codes
 
     def check_tokens(self, message: Generate, outputs: list[TokenOutput]) -> None:
-        expected, reason = expected_generation(message, TOKENS, TINY.eos_ids)
+        expected, reason = expected_generation(message, self.tokens, TINY.eos_ids)
         got = [token for output in outputs for token in output.tokens]
         assert got == expected[: len(got)]
         ends = [reason if n == len(expected) else None for n in range(1, len(got) + 1)]
@@ -296,3 +301,19 @@ class EngineMachine(RuleBasedStateMachine):
 
 EngineMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestEngine = EngineMachine.TestCase
+
+
+class SpeculatingMachine(EngineMachine):
+    """The same with guesses, some of which are right: there are two tokens, and one may end a generation."""
+
+    limits = replace(TINY, speculative_tokens=5, eos_ids=frozenset({3}))
+    tokens = range(2, 4)
+
+    @initialize()
+    def build(self) -> None:
+        super().build()
+        self.bench.engine.scheduler.speculation = Speculation(5, BoldLookup)
+
+
+SpeculatingMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestSpeculatingEngine = SpeculatingMachine.TestCase

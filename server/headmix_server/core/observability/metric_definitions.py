@@ -149,6 +149,12 @@ class MetricDefinitions:
         self.prefix_cache_hits = Counter(
             "headmix_prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", registry=own
         )
+        self.drafted_tokens = Counter(
+            "headmix_drafted_tokens_total", "Tokens guessed ahead of a completion (speculation).", registry=own
+        )
+        self.accepted_tokens = Counter(
+            "headmix_accepted_tokens_total", "Tokens guessed ahead that were right.", registry=own
+        )
         self.numerical_errors = Counter(
             "headmix_numerical_errors_total",
             "Texts and completions that failed because their numbers were not finite (`numerical_error`).",

@@ -149,6 +149,8 @@ class Metrics(MetricDefinitions):
         self.numerical_errors.inc(report.numerical_errors)
         self.prefix_cache_queries.inc(report.prefix_queries)
         self.prefix_cache_hits.inc(report.prefix_hits)
+        self.drafted_tokens.inc(report.drafted_tokens)
+        self.accepted_tokens.inc(report.accepted_tokens)
         with self._lock:
             self._set_gauges(report)
             self._set_lora_info(report, names)

@@ -13,7 +13,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 
-from headmix_server.core.runner import Batch, BatchRow, Runner
+from headmix_server.core.runner import Batch, BatchRow, RowResult, Runner
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.adapter_admission import AdapterAdmission
@@ -22,6 +22,7 @@ from headmix_server.engine.scheduling.sampling_cost import input_extra, output_e
 from headmix_server.engine.scheduling.virtual_counters import OUTPUT_COST, VirtualCounters
 from headmix_server.engine.scheduling.wait_queue import WaitQueue
 from headmix_server.engine.sequence import Sequence, generates
+from headmix_server.engine.speculation.speculation import Speculation
 
 FORGET_ABOVE = 64
 """Tenants with a counter, above which those of absent ones are dropped where that loses nothing."""
@@ -54,8 +55,10 @@ class Scheduler:
         max_batch_tokens: int,
         max_running: int,
         whole_prompts: bool = False,
+        speculative_tokens: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.speculation = Speculation(speculative_tokens)
         self.kv_cache = kv_cache
         self.tiers = tiers
         self.waiting = WaitQueue(counters)
@@ -72,6 +75,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence, its prompt's blocks named already: a step may be computing meanwhile."""
+        self.speculation.begin(sequence)
         sequence.keys = self.kv_cache.keys_of(sequence.tenant, sequence.digest)
         if sequence.keys is not None:
             sequence.keys.at_least(len(sequence.tokens) // self.kv_cache.block_size, sequence.tokens)
@@ -131,7 +135,31 @@ class Scheduler:
                     extras[sequence.tenant] += output_extra(sequence.params, len(sequence.tokens))
         for tenant, count in Counter(generating).items():
             self._counters.charge(tenant, outputs=count, extra=extras[tenant])
-        return budget
+        return budget - self._add_drafts(rows, budget)
+
+    def _add_drafts(self, rows: dict[int, BatchRow], budget: int) -> int:
+        """Let rows that decode compute guesses too, where that costs little; returns how many tokens that is.
+
+        Nothing gives way to a guess: it takes blocks that are free, and none is made while a prompt is computed.
+        """
+        if not rows or not self.speculation.pays(len(self.running)) or len(rows) < len(self.running):
+            return 0
+        num_drafts = 0
+        for number, row in list(rows.items()):
+            sequence = self.running[number]
+            most = budget - num_drafts
+            drafts = self.speculation.draft(sequence, most, len(rows)) if sequence.num_outputs else ()
+            if drafts and self.kv_cache.can_grow(number, row.end + len(drafts)):
+                rows[number] = self._row(sequence, 1, drafts)
+                num_drafts += len(drafts)
+        return num_drafts
+
+    def judge_drafts(self, sequence: Sequence, row: BatchRow, result: RowResult) -> None:
+        """Note which of a row's drafts were right, and charge for the tokens that they yielded beyond the first."""
+        self.speculation.judge(sequence, row, result)
+        count = len(result.further)
+        extra = count * output_extra(sequence.params, len(sequence.tokens))
+        self._counters.charge(sequence.tenant, outputs=count, extra=extra)
 
     def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
         """Preempt others until `sequence` can grow by a token; false if it had to go itself.
@@ -191,7 +219,9 @@ class Scheduler:
             extra += output_extra(sequence.params, len(sequence.tokens))
         self._counters.charge(sequence.tenant, inputs=inputs, outputs=int(yields), extra=extra)
 
-    def _row(self, sequence: Sequence, count: int) -> BatchRow:
+    def _row(self, sequence: Sequence, known: int, drafts: Seq[int] = ()) -> BatchRow:
+        """Return the row of so many known tokens and of drafts behind them."""
+        count = known + len(drafts)
         return BatchRow(
             sequence_id=sequence.sequence_id,
             start=sequence.num_computed,
@@ -200,8 +230,9 @@ class Scheduler:
             prompt_length=sequence.prompt_length,
             blocks=self.kv_cache.grow(sequence.sequence_id, sequence.num_computed + count),
             lease=sequence.lease,
-            samples=count == sequence.remaining,
+            samples=known == sequence.remaining,
             params=sequence.params,
+            drafts=drafts,
         )
 
     # --- admission -----------------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ def report(
         numerical_errors=3,
         prefix_queries=30,
         prefix_hits=16,
+        drafted_tokens=9,
+        accepted_tokens=4,
         running_adapters=list(running),
         waiting_adapters=list(waiting),
     )
@@ -149,6 +151,8 @@ def test_what_the_engine_reports_is_what_is_scraped(metrics: Metrics) -> None:
     assert samples(metrics, "headmix_adapter_misses_total") == {("device",): 1}
     assert samples(metrics, "headmix_adapter_evictions_total") == {("host",): 2}
     assert samples(metrics, "headmix_numerical_errors_total") == {(): 3}
+    assert samples(metrics, "headmix_drafted_tokens_total") == {(): 9}
+    assert samples(metrics, "headmix_accepted_tokens_total") == {(): 4}
     assert samples(metrics, "headmix_prefix_cache_queries_total") == {(): 30}
     assert samples(metrics, "headmix_prefix_cache_hits_total") == {(): 16}
 
