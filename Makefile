@@ -126,6 +126,8 @@ install: .venv/.installed
 	PIP_CONSTRAINT= .llama-cpp/tools/bin/pip download --quiet --no-deps --no-binary llama-cpp-python --dest .llama-cpp llama-cpp-python==$(LLAMA_CPP_PYTHON)
 	tar --extract --gzip --strip-components=2 --directory .llama-cpp --file .llama-cpp/llama_cpp_python-$(LLAMA_CPP_PYTHON).tar.gz \
 		llama_cpp_python-$(LLAMA_CPP_PYTHON)/vendor/llama.cpp
+	# g++ 12 drops what is written into a tile configuration before it is loaded, and AMX then faults: docs/decisions/proof.md
+	sed -i 's/^\( *\)_tile_loadconfig(&tc);/\1__asm__ volatile("" : : "r"(\&tc) : "memory");\n&/' .llama-cpp/llama.cpp/ggml/src/ggml-cpu/amx/mmq.cpp
 	.llama-cpp/tools/bin/cmake -S .llama-cpp/llama.cpp -B .llama-cpp/build -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.llama-cpp/tools/bin/ninja \
 		-DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_USE_PREBUILT_UI=OFF \
 		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF

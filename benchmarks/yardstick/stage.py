@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from benchmarks.yardstick.sizes import Sizes
 from harness.adapters.shelf import Shelf
 from harness.random_prompt import random_prompt
-from headmix_adapters.base import ResolvedBase, resolve_base
+from headmix_adapters.base import ResolvedBase, resolve_base, weight_files
 from headmix_server.core.settings import Settings
 from headmix_server.engine.loop import Engine
 from headmix_server.llm.session import build_engine
@@ -59,6 +59,17 @@ class Stage:
     def encoder_engine(self) -> Engine:
         """Return the same for the encoder base."""
         return self._engine(self.encoder_name, self.encoder, {})
+
+    @functools.cached_property
+    def checkpoint(self) -> Path:
+        """The generator's folder with the checkpoint alone: vLLM loads every safetensors file that it finds."""
+        folder = self.folder / "checkpoint"
+        folder.mkdir()
+        weights = weight_files(self.generator.folder)
+        for path in self.generator.folder.iterdir():
+            if path.suffix != ".safetensors" or path in weights:
+                (folder / path.name).symlink_to(path)
+        return folder
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:

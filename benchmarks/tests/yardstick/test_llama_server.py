@@ -25,6 +25,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+        if self.path == "/lora-adapters":
+            loras = arguments[arguments.index("--lora") + 1].split(",") if "--lora" in arguments else []
+            self.wfile.write(json.dumps([path for path in loras if "lost" not in path]).encode())
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -71,7 +74,7 @@ def test_it_answers_and_stands_still_in_between_and_is_gone_in_the_end(binary: P
     assert not process.is_running()
     flags, *asked = map(json.loads, log.read_text().splitlines()[:3])
     assert flags[flags.index("--parallel") + 1 : flags.index("--threads")] == ["3", "--ctx-size", "30"]
-    assert [flags[place + 1] for place, flag in enumerate(flags) if flag == "--lora"] == [str(path) for path in loras]
+    assert flags[flags.index("--lora") + 1] == ",".join(map(str, loras))
     by_prompt = {tuple(body["prompt"]): body for body in asked}
     assert by_prompt[(1,)]["lora"] == [{"id": 1, "scale": 1.0}]
     assert "lora" not in by_prompt[(2,)]
@@ -92,6 +95,15 @@ def test_one_that_cannot_start_or_is_not_built_says_why(binary: Path, tmp_path: 
             llama_server(tmp_path / model, tmp_path / "log", slots=1, slot_tokens=8, binary=path),
         ):
             pass
+
+
+def test_a_server_without_all_its_adapters_does_not_run(binary: Path, tmp_path: Path) -> None:
+    loras = [tmp_path / "a.gguf", tmp_path / "lost.gguf"]
+    with (
+        pytest.raises(RuntimeError, match="did not start"),
+        llama_server(tmp_path / "m", tmp_path / "log", slots=1, slot_tokens=8, loras=loras, binary=binary),
+    ):
+        pass
 
 
 def test_the_base_is_its_own_file_or_what_llama_quantize_makes_of_it(

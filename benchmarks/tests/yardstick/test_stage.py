@@ -25,6 +25,14 @@ def test_prompts_differ_between_contenders_rounds_and_requests_and_repeat_when_a
     assert stage.prompts("headmix", 1) == stage.prompts("headmix", 1)
 
 
+def test_others_get_the_checkpoint_without_what_headmix_keeps_beside_it(stage: Stage) -> None:
+    base = stage.generator.folder
+    (base / "stored_tensors.safetensors").write_bytes(b"not weights")
+    names = {path.name for path in base.iterdir()} - {"stored_tensors.safetensors"}
+    assert {path.name for path in stage.checkpoint.iterdir()} == names
+    assert (stage.checkpoint / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+
+
 def test_an_engine_is_made_once_for_each_choice_of_settings_until_it_is_released(stage: Stage) -> None:
     engine, narrow = stage.engine(), stage.engine(adapter_slots=3)
     assert stage.engine() is engine

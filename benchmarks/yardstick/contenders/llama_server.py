@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,20 +62,22 @@ class LlamaServer:
             raise RuntimeError(f"HTTP {answer.status_code}: {answer.text[:500]}")
         return float(timings["predicted_per_token_ms"])  # it does not count the first token, nor the prompt
 
-    def wait_ready(self) -> None:
-        """Wait until the model is loaded, and stop the server.
+    def wait_ready(self, loras: int) -> None:
+        """Wait until the model and its adapters are loaded, and stop the server.
 
         Raises:
-            RuntimeError: it ended, or it takes longer than anyone waits; the message ends with its last output.
+            RuntimeError: it ended, it takes longer than anyone waits, or it has another number of adapters; the
+                message ends with its last output.
         """
         end = time.monotonic() + PATIENCE_SECONDS
         while not self.process.ended and time.monotonic() < end:
-            try:
+            with suppress(httpx2.TransportError):
                 if httpx2.get(f"{self.url}/health", timeout=10).status_code == 200:
+                    loaded = len(httpx2.get(f"{self.url}/lora-adapters", timeout=10).json())
                     self.process.stop()
-                    return
-            except httpx2.TransportError:
-                pass
+                    if loaded == loras:
+                        return
+                    break
             time.sleep(0.1)
         raise RuntimeError("llama-server did not start:\n" + self.log.read_text(errors="replace")[-2000:])
 
@@ -102,11 +104,10 @@ def llama_server(
         "threads-batch": cores,
     }
     command = [str(binary), *(text for name, value in flags.items() for text in (f"--{name}", str(value)))]
-    command += [text for path in loras for text in ("--lora", str(path))]
-    command += ["--lora-init-without-apply"] if loras else []
+    command += ["--lora", ",".join(map(str, loras)), "--lora-init-without-apply"] if loras else []
     with log.open("w") as output, stopped_process([*command, "--no-ui"], output, env={}) as process:
         server = LlamaServer(process, f"http://127.0.0.1:{port}", log)
-        server.wait_ready()
+        server.wait_ready(len(loras))
         yield server
 
 

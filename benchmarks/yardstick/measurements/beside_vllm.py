@@ -82,7 +82,7 @@ def _late(
         stack,
         lambda: vllm_process(
             VENV / "bin/python",
-            stage.generator.folder,
+            stage.checkpoint,
             stage.folder / f"vllm-{name}.log",
             dtype=dtype,
             max_model_len=4 * (sizes.prompt + sizes.output),
