@@ -1,7 +1,6 @@
 """A contender's processes, stopped (SIGSTOP) except while they are asked something, and ended with this process."""
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,11 +57,11 @@ def stopped_process(
 ) -> Iterator[StoppedProcess]:
     """Start a command, awake, and end it at the end; `env` is added to the environment, which loses PYTHONPATH.
 
-    The kernel kills it if this process dies first, even while it is stopped.
+    If this process is killed first, a watcher kills the command and everything it started, even while they are stopped.
     """
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     process = subprocess.Popen(
-        [*_killed_with_parent(), *command],
+        list(command),
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
@@ -72,11 +71,13 @@ def stopped_process(
         env={**clean, **env},
     )
     started = StoppedProcess(process)
+    # Its standard input ends when this process does.
+    watcher = subprocess.Popen(
+        ["sh", "-c", f"read _; kill -KILL -{process.pid}"], stdin=subprocess.PIPE, start_new_session=True
+    )
     try:
         yield started
     finally:
         started.close()
-
-
-def _killed_with_parent() -> list[str]:
-    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+        watcher.kill()
+        watcher.communicate()
