@@ -6,7 +6,7 @@ reads. Knows neither keys nor layers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -44,6 +44,8 @@ class StepLayout:
 
     def positions(self) -> Tensor:
         """Return every row's position: [rows] int64."""
+        if int(self.rows[-1]) == self.starts.numel():  # one row each, as in most steps
+            return self.starts.long()
         rows = self.rows.long()
         shift = (self.starts - rows[:-1]).repeat_interleave(rows.diff())
         return torch.arange(shift.numel(), device=CPU) + shift
@@ -85,9 +87,14 @@ def tabulate_blocks(spans: Sequence[Span], block_size: int, num_blocks: int) -> 
     for span, length in zip(spans, lengths, strict=True):
         if span.start + span.count > length * block_size:
             raise ValueError(f"position {span.start + span.count - 1} is not in {length} blocks of {block_size}")
-    flat = torch.tensor(list(chain.from_iterable(span.blocks for span in spans)), dtype=torch.int32, device=CPU)
-    if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < num_blocks:
-        raise ValueError(f"blocks {int(flat.min())} to {int(flat.max())} of a cache of {num_blocks}")
-    blocks = torch.zeros(len(spans), max(lengths, default=0), dtype=torch.int32, device=CPU)
-    blocks[torch.arange(blocks.shape[1], device=CPU) < torch.tensor(lengths, device=CPU)[:, None]] = flat
+    longest = max(lengths, default=0)
+    flat: list[int] = []
+    for span, length in zip(spans, lengths, strict=True):
+        flat += span.blocks
+        flat += [0] * (longest - length)
+    blocks = torch.tensor(flat, dtype=torch.int32, device=CPU).view(len(spans), longest)
+    if flat:
+        lowest, highest = (int(bound) for bound in blocks.aminmax())
+        if lowest < 0 or highest >= num_blocks:
+            raise ValueError(f"blocks {lowest} to {highest} of a cache of {num_blocks}")
     return BlockTable(blocks, block_size)

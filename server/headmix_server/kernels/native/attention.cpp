@@ -178,16 +178,18 @@ void attend_one(const Step& s, const Unit& unit, const Unit* following, float* s
     } else {
       ahead.n = 0;
     }
+    Ahead fetch(s.keys.data, s.values.data, ahead, s.k.heads, P);
     for (int64_t g = 0, h = 0; g < s.k.heads; ++g, h += group) {
       const float *keys = s.keys.at(0, g), *values = s.values.at(0, g);
       by_row_blocks(group, [&](auto R, int64_t r) {
-        score_in_place<R()>(rows.q + (h + r) * P, keys, values, at, r ? nullptr : &ahead, P, scores + (h + r) * TILE);
+        score_in_place<R()>(rows.q + (h + r) * P, keys, at, fetch, P, scores + (h + r) * TILE);
       });
       for (int64_t r = h; r < h + group; ++r) weigh(rows, r, scores + r * TILE, at.n, 0, at.n, P);
       by_row_blocks(group, [&](auto R, int64_t r) {
         add_values<R()>(scores + (h + r) * TILE, values, at, P, rows.sums + (h + r) * P);
       });
     }
+    fetch.rest();
   }
   if (unit.partial < 0) {
     for (int64_t h = 0; h < H; ++h) finish(rows, h, P, s.out.at(row, h));

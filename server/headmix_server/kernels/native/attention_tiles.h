@@ -37,21 +37,36 @@ struct Offsets {
   int64_t values[TILE];
 };
 
-// Ask for a key and its value.
-inline void prefetch(const float* keys, const float* values, const Offsets& at, int64_t t, int64_t P) {
-  for (int64_t p = 0; p < P; p += LINE) {
-    __builtin_prefetch(keys + at.keys[t] + p);
-    __builtin_prefetch(values + at.values[t] + p);
-  }
-}
+// Asks for a later tile's keys and values in the order in which they lie, a head of one of them at a time.
+class Ahead {
+ public:
+  Ahead(const float* keys, const float* values, const Offsets& at, int64_t heads, int64_t P)
+      : keys_(keys), values_(values), at_(at), heads_(heads), P_(P) {}
 
-// scores[r][t] = q[r] . keys[t], dot products with the keys as they lie; asks for all of `ahead` on the way.
+  void one() {
+    if (key_ >= at_.n) return;
+    for (int64_t p = head_ * P_; p < (head_ + 1) * P_; p += LINE) {
+      __builtin_prefetch(keys_ + at_.keys[key_] + p);
+      __builtin_prefetch(values_ + at_.values[key_] + p);
+    }
+    if (++head_ == heads_) head_ = 0, ++key_;
+  }
+  void rest() {
+    while (key_ < at_.n) one();
+  }
+
+ private:
+  const float *keys_, *values_;
+  const Offsets& at_;
+  int64_t heads_, P_, key_ = 0, head_ = 0;
+};
+
+// scores[r][t] = q[r] . keys[t], dot products with the keys as they lie; asks for what is ahead on the way.
 template <int R>
-void score_in_place(const float* q, const float* keys, const float* values, const Offsets& at, const Offsets* ahead,
-                    int64_t P, float* scores) {
+void score_in_place(const float* q, const float* keys, const Offsets& at, Ahead& ahead, int64_t P, float* scores) {
   for (int64_t t = 0; t < at.n; ++t) {
     const float* key = keys + at.keys[t];
-    if (ahead != nullptr && t < ahead->n) prefetch(keys, values, *ahead, t, P);
+    ahead.one();
     Vec acc[R] = {};
     int64_t p = 0;
     for (; p + LANES <= P; p += LANES) {
@@ -64,8 +79,6 @@ void score_in_place(const float* q, const float* keys, const float* values, cons
       scores[r * TILE + t] = dot;
     }
   }
-  if (ahead != nullptr)
-    for (int64_t t = at.n; t < ahead->n; ++t) prefetch(keys, values, *ahead, t, P);
 }
 
 // Copy a tile's keys to [P][TILE]; up to the next whole vector of keys the rest is 0.
