@@ -21,6 +21,7 @@ using torch::headeronly::ScalarType;
 
 constexpr int TILE_ROWS = 12;                 // with two groups, what the registers hold
 constexpr int64_t FEW_ROWS = 4;               // more are worth the tiles of AMX
+constexpr int64_t BLOCK_BYTES = 1 << 18;      // of weights that all rows go past
 constexpr int64_t THREAD_FLOATS = 8192;       // quantised: what is worth a thread
 constexpr int64_t THREAD_PRODUCTS = 1 << 17;  // what is worth a thread
 
@@ -69,8 +70,8 @@ template <int GROUPS, int ROWS>
 void multiply_groups(const Product& p, int64_t begin, int64_t end) {
   static constexpr auto whole = tiles_of<GROUPS>(std::make_integer_sequence<int, ROWS>());
   static constexpr auto single = tiles_of<1>(std::make_integer_sequence<int, ROWS>());
-  for (int64_t group = begin; group < end; group += GROUPS)
-    for (int64_t row = 0; row < p.rows; row += ROWS) {
+  for (int64_t row = 0; row < p.rows; row += ROWS)
+    for (int64_t group = begin; group < end; group += GROUPS) {
       const int64_t rows = std::min<int64_t>(ROWS, p.rows - row);
       if (group + GROUPS <= end) {
         whole[rows - 1](p, row, group);
@@ -85,8 +86,8 @@ void multiply_groups(const Product& p, int64_t begin, int64_t end) {
 void multiply_by_amx(const Product& p, int64_t begin, int64_t end) {
   const AmxTiles tiles;
   alignas(64) Sums sums[4 * AMX_ROWS];
-  for (int64_t group = begin; group + 2 <= end; group += 2)
-    for (int64_t row = 0; row < p.rows; row += 2 * AMX_ROWS) {
+  for (int64_t row = 0; row < p.rows; row += 2 * AMX_ROWS)
+    for (int64_t group = begin; group + 2 <= end; group += 2) {
       const int64_t rows = std::min(2 * AMX_ROWS, p.rows - row);
       (rows > AMX_ROWS ? sum_32_rows : sum_16_rows)(p.codes + row * p.depth, p.depth, p.group(group), sums);
       for (int64_t part = 0; part < rows; part += AMX_ROWS)
@@ -97,12 +98,19 @@ void multiply_by_amx(const Product& p, int64_t begin, int64_t end) {
 }
 #endif
 
-void multiply_some(const Product& p, int64_t begin, int64_t end) {
+// The product of all rows with groups begin..end, which stay in the second cache.
+void multiply_block(const Product& p, int64_t begin, int64_t end) {
   if (p.rows <= FEW_ROWS) return multiply_groups<4, FEW_ROWS>(p, begin, end);
 #if defined(HEADMIX_AMX)
   if (amx_is_granted()) return multiply_by_amx(p, begin, end);
 #endif
   multiply_groups<2, TILE_ROWS>(p, begin, end);
+}
+
+// Rows go past a block of weights after the other, so that a row's results are written side by side.
+void multiply_some(const Product& p, int64_t begin, int64_t end) {
+  const int64_t span = std::max<int64_t>(4, BLOCK_BYTES / group_bytes(p.depth) / 4 * 4);
+  for (int64_t group = begin; group < end; group += span) multiply_block(p, group, std::min(end, group + span));
 }
 
 void multiply(const Product& p) {
