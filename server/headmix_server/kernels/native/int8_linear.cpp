@@ -107,7 +107,7 @@ void multiply_block(const Product& p, int64_t begin, int64_t end) {
   multiply_groups<2, TILE_ROWS>(p, begin, end);
 }
 
-// Rows go past a block of weights after the other, so that a row's results are written side by side.
+// All rows go past one block of weights after another, so that a row's results are written side by side.
 void multiply_some(const Product& p, int64_t begin, int64_t end) {
   const int64_t span = std::max<int64_t>(4, BLOCK_BYTES / group_bytes(p.depth) / 4 * 4);
   for (int64_t group = begin; group < end; group += span) multiply_block(p, group, std::min(end, group + span));
