@@ -158,7 +158,7 @@ def test_what_it_cannot_read_is_refused_with_nothing_written() -> None:
     out = torch.zeros(2, 37)
     call = torch.ops.headmix.stored_linear
     for x, blocks, kind, bias, name in (
-        (torch.zeros(2, 32), weights.blocks, weights.kind, NONE, "x must be"),
+        (torch.zeros(2, 32), weights.blocks, weights.kind, NONE, "x must have rows of 64"),
         (torch.zeros(2, 64, dtype=torch.float64), weights.blocks, weights.kind, NONE, "x must be"),
         (torch.zeros(3, 64), weights.blocks, weights.kind, NONE, "rows"),
         (torch.zeros(2, 64), weights.blocks[:1], weights.kind, NONE, "groups"),
