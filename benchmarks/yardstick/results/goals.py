@@ -12,6 +12,7 @@ from benchmarks.yardstick.measurements import (
     perplexity,
     sampling,
     single,
+    speculation,
     throughput,
     working_set,
     zipf,
@@ -52,6 +53,10 @@ def _rates(over: str, under: str) -> Value:
 
 def _sampled(kind: str, form: str) -> Value:
     return _over(sampling.NAME, sampling.ours(kind, form), sampling.ours(sampling.GREEDY, form))
+
+
+def _guessing(task: str) -> Value:
+    return _over(speculation.NAME, speculation.ours(task, guessing=True), speculation.ours(task, guessing=False))
 
 
 def _batch1(ours: str) -> Value:
@@ -223,6 +228,24 @@ GOALS = (
         "perplexity of the int8 base over float32's, on a real text",
         _over(perplexity.NAME, perplexity.OURS_INT8, perplexity.OURS),
         most=1.01,
+    ),
+    Goal(
+        "speculation_copy",
+        "a text copied by one request alone, tokens guessed ahead over none",
+        _guessing(speculation.COPY),
+        least=1.5,
+    ),
+    Goal(
+        "speculation_chat",
+        "a chat by one request alone, tokens guessed ahead over none",
+        _guessing(speculation.CHAT),
+        least=0.97,
+    ),
+    Goal(
+        "speculation_32",
+        "32 chats at once, tokens guessed ahead over none",
+        _guessing(speculation.MANY),
+        least=0.97,
     ),
     Goal(
         "http_over_inprocess",
