@@ -2,7 +2,7 @@
 
     from headmix_server import LLM, SamplingParams
 
-is headmix in one process, without a server. They are imported when asked for: the server's processes don't need them.
+is headmix in one process, without a server. Both are imported on demand: the server's processes don't need them.
 """
 
 from typing import TYPE_CHECKING

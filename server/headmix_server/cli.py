@@ -1,7 +1,7 @@
-"""The `headmix serve` command: one option for every setting, flags before `HEADMIX_*` variables before defaults.
+"""The `headmix serve` command: one option per setting; flags override `HEADMIX_*` variables, which override defaults.
 
-The options are made from `Settings`, so the two cannot differ. Importing this loads neither the web framework nor the
-database: `headmix --help` loads every command.
+The options are created from `Settings`, so the two cannot differ. Importing this module loads neither the web framework
+nor the database, since `headmix --help` imports every command.
 """
 
 import inspect
@@ -23,7 +23,7 @@ _KINDS: Mapping[object, str] = {str: "TEXT", int: "N", float: "SECONDS", Path: "
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command an option for each setting, text but for switches: pydantic alone judges the values."""
+    """Give the command an option for each setting, as text except for switches: only pydantic checks the values."""
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
         for name in in_help_order(Settings.model_fields)
@@ -46,7 +46,7 @@ def _option(name: str) -> object:
 
 
 def _metavar(annotation: object) -> str:
-    """Return what the help shows for a value: its choices, else its kind."""
+    """Return the help's placeholder for a value: its choices, or else its kind."""
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))
     kinds = [kind for kind in (*get_args(annotation), annotation) if kind in _KINDS]
@@ -54,10 +54,10 @@ def _metavar(annotation: object) -> str:
 
 
 def read_settings(flags: Mapping[str, str | bool | None]) -> Settings:
-    """Return the settings of the flags that were given, the environment and the defaults.
+    """Return the settings from the given flags, the environment and the defaults.
 
     Raises:
-        ValidationError: a value is not one the setting can have.
+        ValidationError: a setting's value is invalid.
     """
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     return Settings(**given)
@@ -78,20 +78,20 @@ def serve(**flags: str | bool | None) -> None:
 
 
 def fault(detail: ErrorDetails) -> str:
-    """Return the sentence about a value that a setting cannot have."""
+    """Return the message about an invalid value of a setting."""
     name = str(detail["loc"][0]) if detail["loc"] else "settings"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{called(name)} {message}{_value(name, detail['input'])}"
 
 
 def _value(name: str, value: object) -> str:
-    """Return the value for a message, unless it may hold a password or is not there to be seen."""
+    """Return the value for a message, unless it may contain a password or cannot be seen."""
     is_secret = Settings.model_fields[name].annotation == SecretStr | None if name in Settings.model_fields else True
     return "" if is_secret or value == "" else f", not {value!r}"
 
 
 def main() -> None:
-    """Run the server's part of the `headmix` command alone: `python -m headmix_server.cli serve`."""
+    """Run only the server's part of the `headmix` command: `python -m headmix_server.cli serve`."""
     app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_headmix)
     app.command()(serve)

@@ -1,8 +1,8 @@
-"""The engine process: joins base, runner and engine, and serves them over one socket. No web framework here.
+"""The engine process: connects base, runner and engine, and serves them over one socket. No web framework here.
 
 Started by the supervisor as `python -m headmix_server.worker --fingerprint sha256:... --endpoint ipc://...`, with the
 settings as one line of JSON on standard input, which stays open: when it ends, the API process is gone and this process
-must go too.
+must exit too.
 """
 
 import argparse
@@ -42,11 +42,11 @@ CPU_CACHE_BYTES = 2048 * 2**20
 
 
 class StartError(Exception):
-    """The engine cannot be built as the settings ask."""
+    """The engine cannot be built with these settings."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the engine process until it is told to stop; returns its exit status."""
+    """Run the engine process until it is stopped; return its exit status."""
     parser = argparse.ArgumentParser(prog="headmix_server.worker")
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--fingerprint", help="of the base that the API process found")
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_fingerprint(base: ResolvedBase, expected: str | None) -> None:
-    """Refuse weights that were replaced since the API process started: it judges and names adapters by those it found.
+    """Refuse weights replaced since the API process started: it checks and names adapters by those it found.
 
     Raises:
         StartError: they were.
@@ -98,9 +98,9 @@ def _check_fingerprint(base: ResolvedBase, expected: str | None) -> None:
 
 
 def _exit_with_parent() -> None:
-    """Read standard input to its end, which comes only when the API process is gone, however it went.
+    """Read standard input to its end, which comes only when the API process has ended, for whatever reason.
 
-    Straight from the descriptor: a thread that waits inside `sys.stdin`'s lock makes the interpreter abort at exit.
+    It reads the descriptor directly: a thread blocked in `sys.stdin`'s lock makes the interpreter abort at exit.
     """
     while os.read(sys.stdin.fileno(), 4096):
         pass
@@ -108,10 +108,10 @@ def _exit_with_parent() -> None:
 
 
 def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineConfig]:
-    """Build the runner the settings name and the limits that follow from it.
+    """Build the runner chosen by the settings, and the limits that follow from it.
 
     Raises:
-        StartError: the base is not served, or the cache is too small for it.
+        StartError: the base is not supported, or the cache is too small for it.
     """
     if settings.runner == "fake":
         runner = FakeRunner(range(base.shape.vocab_size), base=base.shape.fingerprint)
@@ -149,12 +149,12 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
         raise StartError(f"{name} takes at most the base's {longest} positions, not {settings.max_model_len}")
     longest = settings.max_model_len or longest
     if not model.generates:
-        # No keys are kept, but every running text still holds blocks in the engine's accounts: enough for all at once.
+        # No keys are cached, but every running text still counts blocks in the engine: enough for all at once.
         blocks = settings.max_running * -(-longest // settings.block_size)
         runner = TorchRunner(model, base.shape, None, storage, placement)
         return runner, _limits(settings, adapters, longest, blocks, whole_prompts=True)
     blocks = _cache_blocks(settings, model.config, placement)
-    scratch = 1 if placement.on_cuda else 0  # a block that no sequence holds, for rows that only fill a captured step
+    scratch = 1 if placement.on_cuda else 0  # a block that no sequence holds, for padding rows of captured steps
     try:
         with memory_asked_for("kv_cache_mib"):
             memory = KVMemory(model.config, blocks + scratch, settings.block_size, placement.dtype, placement.device)
@@ -174,7 +174,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
 
 
 def _choose_threads(wanted: int) -> None:
-    """Let the calling thread compute with as many threads as are wanted, or with what the process may keep busy."""
+    """Let the calling thread compute with the wanted number of threads, or with what the process can keep busy."""
     import torch
 
     from headmix_adapters.machine.threads import limit_threads
@@ -189,7 +189,7 @@ def _choose_threads(wanted: int) -> None:
 
 
 def _adapter_memory(settings: Settings, placement: "Placement") -> AdapterMemory:
-    """Return the budgets, now that the base is loaded; the cache's memory is handed over page by page, and promised."""
+    """Return the budgets, now that the base is loaded; the cache's memory, which grows page by page, is promised."""
     if not placement.on_cuda:
         return adapter_memory(settings, promised=settings.kv_cache_mib * MIB or CPU_CACHE_BYTES)
     from headmix_server.device.cuda.build import free_bytes
@@ -198,7 +198,7 @@ def _adapter_memory(settings: Settings, placement: "Placement") -> AdapterMemory
 
 
 def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement", max_bytes: int) -> "SlotStorage":
-    """Make the device's slots; raises PlacementError or NoKernelsError where it cannot have what was asked for."""
+    """Create the device's slots; raises PlacementError or NoKernelsError if the device cannot provide them as set."""
     from headmix_server.device.adapters.choose_storage import make_storage
     from headmix_server.device.memory_asked_for import memory_asked_for
 
@@ -213,10 +213,10 @@ def _make_storage(settings: Settings, base: ResolvedBase, placement: "Placement"
 
 
 def _cache_blocks(settings: Settings, config: "ModelConfig", placement: "Placement") -> int:
-    """Return how many blocks the key/value cache has.
+    """Return the number of blocks of the key/value cache.
 
     Raises:
-        StartError: not one, or more than the machine has memory for.
+        StartError: there is no room for one, or they exceed the machine's memory.
     """
     from headmix_server.device.kv_memory import block_bytes
 
@@ -225,11 +225,11 @@ def _cache_blocks(settings: Settings, config: "ModelConfig", placement: "Placeme
         from headmix_server.device.cuda.build import free_cache_bytes
 
         size = size or free_cache_bytes(placement.device)
-    elif size > (memory := _machine_bytes()):  # more would be given, and taken away again by the kernel when it is used
+    elif size > (memory := _machine_bytes()):  # the kernel would grant more, and kill the process when it is used
         raise StartError(f"{called('kv_cache_mib')} takes at most this machine's {memory >> 20} MiB")
     blocks = (size or CPU_CACHE_BYTES) // block_bytes(config, settings.block_size, placement.dtype)
     if placement.on_cuda:
-        blocks -= 1  # the one of the captured steps' padding
+        blocks -= 1  # for the padding of captured steps
     if blocks < 1:
         name = called("kv_cache_mib")
         raise StartError(f"{name} is too small: the key/value cache does not hold one block of --block-size tokens")
@@ -241,10 +241,10 @@ def _machine_bytes() -> int:
 
 
 def _check_shape(base: ResolvedBase, config: "ModelConfig") -> None:
-    """Check that the dimensions adapters are judged by are those the model computes with.
+    """Check that adapters are checked against the same dimensions that the model computes with.
 
     Raises:
-        StartError: they are not; the two readings of config.json disagree.
+        StartError: they differ; config.json was read in two different ways.
     """
     for field in ("hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "vocab_size"):
         told, computed = getattr(base.shape, field), getattr(config, field)

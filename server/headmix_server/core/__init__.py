@@ -1,1 +1,1 @@
-"""The words of the system: types, messages, errors, settings, metrics, logging. No torch, no web."""
+"""The system's vocabulary: types, messages, errors, settings, metrics, logging. No torch, no web."""

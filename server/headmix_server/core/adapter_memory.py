@@ -1,4 +1,4 @@
-"""How much memory adapters may take on the device and in host memory: what the settings say, or a part of the free."""
+"""How much memory adapters may take on the device and in host memory: as set, or a fraction of what is free."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from headmix_server.core.settings import Settings
 
 MIB = 1 << 20
 SHARE = 4
-"""Each tier takes one part in this many of what is free: on a CPU, where both share it, half is left."""
+"""Each tier takes the free memory divided by this: on a CPU, where both tiers share it, half is left."""
 LEAST = 64 * MIB
 MOST_ON_GPU = 4096 * MIB
-"""A GPU's is taken whole at the start, and what it leaves is the key/value cache's."""
+"""On a GPU the budget is allocated at startup, and the rest belongs to the key/value cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class AdapterMemory:
 
 
 def adapter_memory(settings: Settings, *, promised: int = 0, free_on_gpu: int | None = None) -> AdapterMemory:
-    """Return the budgets; `promised` is host memory that something else will take, `free_on_gpu` None without a GPU."""
+    """Return the budgets; `promised` is host memory reserved for other uses, `free_on_gpu` is None without a GPU."""
     free = max(0, available_memory() - promised)
     share = max(LEAST, free // SHARE)
     usual = share if free_on_gpu is None else max(LEAST, min(MOST_ON_GPU, free_on_gpu // SHARE))

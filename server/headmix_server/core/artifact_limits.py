@@ -1,11 +1,11 @@
-"""How large an artifact may be, by the settings: what an upload and an adapter in this process are judged by."""
+"""The limits on artifacts, from the settings; they apply to uploads and to adapters that are added in this process."""
 
 from headmix_adapters.artifact import Limits
 from headmix_server.core.settings import Settings
 
 
 def artifact_limits(settings: Settings) -> Limits:
-    """Return the limits that the settings name."""
+    """Return the limits in the settings."""
     return Limits(
         max_rank=settings.max_adapter_rank,
         max_bytes=settings.max_adapter_mib * 2**20,

@@ -1,4 +1,4 @@
-"""A circuit breaker: after a failure to reach something, others need not wait to fail in the same way."""
+"""A circuit breaker: after a failure to reach something, further callers fail immediately instead of waiting."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class CircuitBreaker:
-    """Refuses tries for `seconds` after a failure, then lets one through each time that long until one succeeds.
+    """Refuses attempts for `seconds` after a failure, then lets one through per such interval until one succeeds.
 
     Thread-safe; `clock` is monotonic, in seconds. `on_failure` is called with each failure.
     """
@@ -26,7 +26,7 @@ class CircuitBreaker:
         self._lock = threading.Lock()
 
     def allows(self) -> bool:
-        """Return whether to try; the caller reports the outcome."""
+        """Return whether to make an attempt; the caller must report its outcome."""
         if self._closed:
             return True
         with self._lock:
@@ -37,14 +37,14 @@ class CircuitBreaker:
             return False
 
     def failed(self) -> None:
-        """Note a failure: it could not be reached."""
+        """Record a failed attempt."""
         with self._lock:
             self._closed = False
             self._retry_at = self._clock() + self._seconds
         self._on_failure()
 
     def succeeded(self) -> bool:
-        """Note that it was reached; return whether that is news."""
+        """Record a successful attempt; return whether the previous one had failed."""
         if self._closed:
             return False
         with self._lock:

@@ -1,4 +1,4 @@
-"""Every error a client can meet: one class a code, with its HTTP status; drawn as a tree.
+"""Every error a client can receive: one class per code, with its HTTP status; as a tree:
 
     HeadmixServerError
     ├── InvalidRequest            400 invalid_request_error
@@ -23,8 +23,8 @@
     ├── StorageUnavailable        503 storage_unavailable
     └── InsufficientStorage       507 insufficient_storage
 
-The table is DESIGN section 6's. Engine and catalog raise or name these codes without knowing HTTP's framework; the
-API turns them into bodies in one handler.
+The table is that of DESIGN section 6. Engine and catalog raise these errors without knowing HTTP's framework; the API
+turns them into bodies in one handler.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,10 +33,10 @@ from typing import ClassVar
 
 
 class HeadmixServerError(Exception):
-    """Root of everything a client can be told. `param` names the offending parameter.
+    """The base of all errors a client can receive. `param` names the offending parameter.
 
-    `retry_after` is in seconds; who does not know better leaves it to the class, `usual_retry`, None if the same
-    request fails again.
+    `retry_after` is in seconds; by default it is the class's `usual_retry`, which is None if the same request would
+    fail again.
     """
 
     status: ClassVar[int] = 500
@@ -66,19 +66,19 @@ class UnsupportedParameter(InvalidRequest):
 
 
 class TaskMismatch(InvalidRequest):
-    """Generation asked of a classifier, or the reverse."""
+    """Generation was requested from a classifier, or the reverse."""
 
     code = "task_mismatch"
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """Prompt plus max_tokens is longer than the base can attend to."""
+    """Prompt plus max_tokens is longer than the base's context."""
 
     code = "context_length_exceeded"
 
 
 class InvalidApiKey(HeadmixServerError):
-    """No key, or one that is not valid."""
+    """The key is missing or invalid."""
 
     status = 401
     code = "invalid_api_key"
@@ -94,7 +94,7 @@ class Forbidden(HeadmixServerError):
 
 
 class NotFound(HeadmixServerError):
-    """No such tenant or key; only administrators can meet this."""
+    """There is no such tenant or key; only administrators can receive this."""
 
     status = 404
     code = "not_found"
@@ -102,7 +102,7 @@ class NotFound(HeadmixServerError):
 
 
 class ModelNotFound(HeadmixServerError):
-    """No such adapter for this tenant; another tenant's looks the same."""
+    """The tenant has no such adapter; another tenant's is indistinguishable from one that doesn't exist."""
 
     status = 404
     code = "model_not_found"
@@ -118,7 +118,7 @@ class RequestTimeout(HeadmixServerError):
 
 
 class HeadersTooLarge(HeadmixServerError):
-    """The request line and headers exceed the configured limits; told by the connection, before there is a request."""
+    """The request line and headers exceed the configured limits; sent by the connection, before there is a request."""
 
     status = 431
     code = "headers_too_large"
@@ -134,7 +134,7 @@ class PayloadTooLarge(HeadmixServerError):
 
 
 class InvalidAdapter(HeadmixServerError):
-    """The artifact was refused; `faults` lists every reason, each named with its tensor."""
+    """The artifact was refused; `faults` lists every reason, with the tensor it concerns."""
 
     status = 422
     code = "invalid_adapter"
@@ -146,7 +146,7 @@ class InvalidAdapter(HeadmixServerError):
 
 
 class AdapterTooLarge(HeadmixServerError):
-    """An adapter whose tensors this server's memory for adapters can never hold."""
+    """The adapter's tensors exceed this server's memory for adapters."""
 
     status = 422
     code = "adapter_too_large"
@@ -154,7 +154,7 @@ class AdapterTooLarge(HeadmixServerError):
 
 
 class RateLimitExceeded(HeadmixServerError):
-    """The tenant is over a quota or rate; `limit` names which. Without `retry_after` waiting does not help."""
+    """The tenant is over a quota or rate, named by `limit`. Without `retry_after`, waiting does not help."""
 
     status = 429
     code = "rate_limit_exceeded"
@@ -168,17 +168,17 @@ class RateLimitExceeded(HeadmixServerError):
 
 
 class InternalError(HeadmixServerError):
-    """An internal error; the log has the request id."""
+    """An internal error; the log has it under the request id."""
 
 
 class NumericalError(HeadmixServerError):
-    """What the model computed for the request is NaN or infinite; the message names the adapter."""
+    """The results computed for the request are NaN or infinite; the message names the adapter."""
 
     code = "numerical_error"
 
 
 class ArtifactDamaged(HeadmixServerError):
-    """The adapter's bytes are missing in the store, or not those that were uploaded."""
+    """The adapter's bytes are missing in the store, or differ from those that were uploaded."""
 
     code = "artifact_damaged"
 
@@ -196,11 +196,11 @@ class ServerOverloaded(HeadmixServerError):
 
     status = 503
     code = "server_overloaded"
-    usual_retry = 1  # a full queue moves within one
+    usual_retry = 1  # a full queue usually moves within a second
 
 
 class StorageUnavailable(HeadmixServerError):
-    """The database cannot be reached, or the artifact store, and the adapter is not on this machine."""
+    """The database cannot be reached, or the artifact store cannot and the adapter is not on this machine."""
 
     status = 503
     code = "storage_unavailable"
@@ -224,5 +224,5 @@ ERRORS_BY_CODE: Mapping[str, type[HeadmixServerError]] = MappingProxyType(
 
 
 def error_from_code(code: str, message: str) -> HeadmixServerError:
-    """Rebuild an error the engine named by code; an unknown code becomes `InternalError`."""
+    """Recreate an error that the engine named by code; an unknown code becomes `InternalError`."""
     return ERRORS_BY_CODE.get(code, InternalError)(message)

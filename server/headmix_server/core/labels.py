@@ -1,4 +1,4 @@
-"""What the scores of a classification head mean, in the words of its labels."""
+"""The meaning of a classification head's scores in terms of its labels."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ MULTI_LABEL_THRESHOLD = 0.5
 
 
 def read_scores(scores: Sequence[float], head: ClassifierConfig) -> tuple[str, tuple[str, ...] | None]:
-    """Return the label with the highest score, and those of a multi-label head that are reached; None for other heads.
+    """Return the label with the highest score, and the labels a multi-label head assigns; None for other heads.
 
     Raises:
-        InternalError: the engine scored another number of labels than the head has.
+        InternalError: the engine returned a different number of scores than the head has labels.
     """
     if len(scores) != len(head.labels):
         raise InternalError(f"{len(scores)} scores for {len(head.labels)} labels")

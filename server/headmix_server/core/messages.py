@@ -1,7 +1,7 @@
 """Every message between the API process and the engine process, and their encoding (msgpack over ZeroMQ).
 
-A request is answered by exactly one terminal message: the `TokenOutput` that carries a finish reason, one
-`Classified`, one `Embedded`, or one `Failed`. Nothing else may end it, and nothing may follow it.
+Each request gets exactly one terminal message: the `TokenOutput` with a finish reason, one `Classified`, one
+`Embedded`, or one `Failed`. Nothing else may end it, and nothing may follow it.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ from headmix_server.core.types import (
 
 
 class Message(Frozen, frozen=True, tag=True, omit_defaults=True):
-    """A struct that travels; the class name is its tag."""
+    """The base of all messages; a message's tag is its class name."""
 
 
 # --- to the engine -----------------------------------------------------------------------------------------------
 
 
 class Generate(Message, frozen=True):
-    """Continue `prompt` (token ids) with the adapter, or with the base alone where `adapter` is None.
+    """Continue `prompt` (token ids) with the adapter, or with the base alone if `adapter` is None.
 
-    `weight` is the tenant's share next to others', here and in the other requests; the last one sent holds.
+    `weight` is the tenant's share relative to others, also in the other requests; the last one sent applies.
     """
 
     request_id: str
@@ -53,7 +53,7 @@ class Classify(Message, frozen=True):
 
 
 class Embed(Message, frozen=True):
-    """Make one vector of a text (token ids), with the adapter's terms, or with the base alone where it is None."""
+    """Compute the vector of one text (token ids), with the adapter, or with the base alone if it is None."""
 
     request_id: str
     tenant: str
@@ -64,13 +64,13 @@ class Embed(Message, frozen=True):
 
 
 class Abort(Message, frozen=True):
-    """The client is gone or has all it asked for: stop, free everything, answer nothing more but `Aborted`."""
+    """The client has left or has all it asked for: stop, free everything, and answer only with `Aborted`."""
 
     request_id: str
 
 
 class LoadAdapter(Message, frozen=True):
-    """Bring an adapter to the device ahead of requests; answered by `AdapterLoaded` or `Failed`.
+    """Load an adapter onto the device ahead of requests; answered by `AdapterLoaded` or `Failed`.
 
     `pin` keeps it there until `UnpinAdapter` or `ForgetAdapter`.
     """
@@ -81,24 +81,24 @@ class LoadAdapter(Message, frozen=True):
 
 
 class UnpinAdapter(Message, frozen=True):
-    """End a tenant's pin: unless another tenant has pinned the adapter, it leaves when others need its slot."""
+    """End a tenant's pin: unless another tenant has pinned the adapter, it may be evicted when others need its slot."""
 
     digest: str
     tenant: str
 
 
 class ForgetAdapter(Message, frozen=True):
-    """No name points to this digest any more: drop it from every tier once its last lease is back."""
+    """No name refers to this digest any more: drop it from every tier once its last lease is released."""
 
     digest: str
 
 
 class Shutdown(Message, frozen=True):
-    """Finish nothing, fail what is open, exit with status 0."""
+    """Stop without finishing anything: fail open requests and exit with status 0."""
 
 
 Request = Generate | Classify | Embed
-"""What becomes a sequence."""
+"""The requests that become sequences."""
 
 ToEngine = Request | Abort | LoadAdapter | UnpinAdapter | ForgetAdapter | Shutdown
 
@@ -108,8 +108,8 @@ ToEngine = Request | Abort | LoadAdapter | UnpinAdapter | ForgetAdapter | Shutdo
 class EngineReady(Message, frozen=True):
     """The base is loaded and steps can run.
 
-    The bytes are the budgets of memory for adapters, 0 if there is none; `adapter_number_bytes` is how wide the
-    device keeps their numbers, 0 for as they are stored.
+    The bytes are the memory budgets for adapters, 0 if there is none; `adapter_number_bytes` is the width of adapters'
+    numbers on the device, 0 if they are kept as stored.
     """
 
     pid: int
@@ -123,17 +123,17 @@ class EngineReady(Message, frozen=True):
 
 
 class EngineRefused(Message, frozen=True):
-    """The engine cannot start with these settings or this base, however often it were tried; it ends."""
+    """The engine cannot start with these settings or this base, however often it is tried; it exits."""
 
     reason: str
 
 
 class TokenOutput(Message, frozen=True):
-    """The tokens a request gained in one step; terminal where `finish_reason` is set.
+    """The tokens a request gained in one step; terminal if `finish_reason` is set.
 
-    `logprobs` is parallel to `tokens` where asked for. `prompt_logprobs` (once, with the first token) holds one entry
-    for each prompt token but the first. `cached_tokens` (once, too) counts the prompt's tokens that were found
-    computed.
+    `logprobs`, if requested, is parallel to `tokens`. `prompt_logprobs` (once, with the first token) has one entry for
+    each prompt token except the first. `cached_tokens` (also once) counts the prompt's tokens that were found in the
+    cache.
     """
 
     request_id: str
@@ -146,7 +146,7 @@ class TokenOutput(Message, frozen=True):
 
 
 class Classified(Message, frozen=True):
-    """The scores of one text, one number a label: probabilities, or raw values for a regression head. Terminal."""
+    """The scores of one text, one per label: probabilities, or raw values for a regression head. Terminal."""
 
     request_id: str
     probs: list[float]
@@ -162,7 +162,7 @@ class Embedded(Message, frozen=True):
 
 
 class AdapterLoaded(Message, frozen=True):
-    """Answers `LoadAdapter`: the adapter is on the device."""
+    """The answer to `LoadAdapter`: the adapter is on the device."""
 
     request_id: str
     digest: str
@@ -179,9 +179,9 @@ class Failed(Message, frozen=True):
 
 
 class Aborted(Message, frozen=True):
-    """Follows every `Abort`, no answer but an account: what was computed until the request stopped.
+    """Follows every `Abort`; not an answer, but an account of what was computed until the request stopped.
 
-    All counts are 0 if the engine knew no such request, or it had ended.
+    All counts are 0 if the engine did not know the request, or if it had already ended.
     """
 
     request_id: str
@@ -190,7 +190,7 @@ class Aborted(Message, frozen=True):
 
 Answer = TokenOutput | Classified | Embedded | AdapterLoaded
 Output = Answer | Failed
-"""What a request is answered with."""
+"""The answers to requests."""
 
 
 class LoadReport(Frozen, frozen=True):
@@ -201,7 +201,7 @@ class LoadReport(Frozen, frozen=True):
 
 
 class StepReport(Frozen, frozen=True):
-    """What one step did, for the histograms. Seconds are wall time of the three verbs."""
+    """What one step did, for the histograms. Seconds are wall time of the step's three phases."""
 
     schedule_seconds: float
     run_seconds: float
@@ -211,7 +211,7 @@ class StepReport(Frozen, frozen=True):
 
 
 class ResidentAdapter(Frozen, frozen=True):
-    """One adapter, the fastest tier that holds it, and the tenants that have lately used it there."""
+    """One adapter, the fastest tier that holds it, and the tenants that have recently used it there."""
 
     digest: str
     tier: Residency
@@ -219,14 +219,14 @@ class ResidentAdapter(Frozen, frozen=True):
 
 
 class EngineReport(Message, frozen=True):
-    """The engine's state and what happened since the last report; sent after steps and at least every second.
+    """The engine's state and the events since the last report; sent after steps and at least every second.
 
     Gauges are current values; `hits`, `misses` and `evictions` count by tier since the previous report,
-    `prefix_queries` and `prefix_hits` count prompt tokens, `numerical_errors` sequences whose numbers were not finite,
-    `drafted_tokens` tokens guessed ahead and `accepted_tokens` those of them that were right.
-    `slots_loading` counts adapters on their way from disk, which hold no slot yet; the `slots_pinned` are leased or
-    idle. `resident` None means unchanged. The lists of adapters are digests: `running_adapters` have a slot, leased or
-    idle; `waiting_adapters` have none and are waited for or on their way, those asked for first at the front.
+    `prefix_queries` and `prefix_hits` count prompt tokens, `numerical_errors` counts sequences with results that were
+    not finite, `drafted_tokens` counts tokens that were guessed ahead and `accepted_tokens` those that were right.
+    `slots_loading` counts adapters being loaded from disk, which have no slot yet; `slots_pinned` are leased or idle.
+    `resident` None means unchanged. The lists of adapters are digests: `running_adapters` have a slot, leased or idle;
+    `waiting_adapters` have none and are waited for or being loaded, in the order in which they were requested.
     """
 
     running: int
@@ -257,7 +257,7 @@ class EngineReport(Message, frozen=True):
 
 
 class Outputs(Message, frozen=True):
-    """Everything one step has to say, in one frame."""
+    """Everything one step sends, in one frame."""
 
     items: list[Output]
     report: EngineReport | None = None
@@ -266,7 +266,7 @@ class Outputs(Message, frozen=True):
 
 FromEngine = EngineReady | EngineRefused | Outputs | EngineReport
 
-# Made with the module: msgspec crashes where one thread decodes a type while another is the first to.
+# Created with the module: msgspec crashes if one thread decodes a type while another is the first to use it.
 _TO_ENGINE: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)
 _FROM_ENGINE: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
 
@@ -277,7 +277,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode_to_engine(frame: bytes) -> ToEngine:
-    """Parse a frame the API process sent.
+    """Parse a frame sent by the API process.
 
     Raises:
         msgspec.MsgspecError: the frame is not one of the messages.
@@ -287,7 +287,7 @@ def decode_to_engine(frame: bytes) -> ToEngine:
 
 
 def decode_from_engine(frame: bytes) -> FromEngine:
-    """Parse a frame the engine process sent.
+    """Parse a frame sent by the engine process.
 
     Raises:
         msgspec.MsgspecError: the frame is not one of the messages.
@@ -298,7 +298,7 @@ def decode_from_engine(frame: bytes) -> FromEngine:
 
 @contextmanager
 def _undecodable() -> Iterator[None]:
-    """A text that is no UTF-8 is an error of Python's, not of msgspec's."""
+    """Turn Python's error for text that is not UTF-8 into one of msgspec's."""
     try:
         yield
     except UnicodeDecodeError as error:

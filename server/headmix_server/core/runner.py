@@ -1,7 +1,7 @@
-"""The boundary between control and data: what the engine asks a runner to compute, and what comes back.
+"""The boundary between control and data: what the engine asks a runner to compute, and the results.
 
 Owns the batch and result types, the `Runner` protocol and the check of a runner's results. Everything here is plain
-Python; a runner may hold tensors, the engine never sees one.
+Python; a runner may hold tensors, but the engine never sees one.
 """
 
 from collections.abc import Collection
@@ -24,7 +24,7 @@ from headmix_server.core.types import (
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A sequence's hold on a slot. `generation` tells this use of the slot from every other, `serial` this hold."""
+    """A sequence's hold on a slot. `generation` distinguishes uses of the slot, `serial` holds on it."""
 
     slot: int
     generation: int
@@ -33,17 +33,17 @@ class Lease:
 
 
 class BatchRow(msgspec.Struct, frozen=True, gc=False):
-    """One sequence's share of a step: the tokens to compute, from position `start`, and where its cache lies.
+    """One sequence's share of a step: the tokens to compute, from position `start`, and the location of its cache.
 
-    `lease` None means the base alone. `samples` is true when these tokens reach the end of what is known of the
-    sequence, so the step yields a result for it; of which kind, `params` says. `history` is every token of the sequence
-    so far (prompt and output, shared and not to be changed); `prompt_length` splits it. `blocks`, also shared, may hold
-    more than these tokens need.
+    `lease` None means the base alone. `samples` is true if these tokens reach the last known token of the sequence, so
+    that the step yields a result for it, of the kind that `params` determines. `history` is every token of the sequence
+    so far (prompt and output; shared, must not be changed), split at `prompt_length`. `blocks`, also shared, may
+    contain more than these tokens need.
 
-    `drafts` are guesses of the tokens behind the history, of a row that generates. They are the last of the `count`
-    tokens to compute; a token is chosen behind the history and behind each of them.
+    `drafts`, on rows that generate, are guesses of the tokens after the history. They are the last of the `count` tokens
+    to compute; a token is chosen after the history and after each of them.
 
-    This and the results are structs because hundreds are made every step: a frozen dataclass takes seven times as long.
+    This and the results are structs since hundreds are created per step: a frozen dataclass takes seven times as long.
     """
 
     sequence_id: int
@@ -82,17 +82,17 @@ class Batch:
 
     @property
     def num_tokens(self) -> int:
-        """How many tokens the step computes."""
+        """The number of tokens the step computes."""
         return sum(row.count for row in self.rows)
 
     @property
     def distinct_adapters(self) -> int:
-        """How many different adapters take part, the base not counted."""
+        """The number of distinct adapters in the step, not counting the base."""
         return len({row.lease.digest for row in self.rows if row.lease is not None})
 
 
 class Sampled(msgspec.Struct, frozen=True, gc=False):
-    """The next token of a generation, with its log-probability where asked for."""
+    """The next token of a generation, with its log-probability if requested."""
 
     token: int
     logprob: TokenLogprob | None = None
@@ -100,7 +100,7 @@ class Sampled(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A classification's result: one number a label."""
+    """A classification's result: one number per label."""
 
     probs: tuple[float, ...]
 
@@ -114,23 +114,23 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True)
 class RowFailed:
-    """The row alone could not be computed; `code` is one of `core.errors`, the message is for the client."""
+    """Only this row could not be computed; `code` is one of `core.errors`, the message is for the client."""
 
     message: str
     code: str = InternalError.code
 
 
 NOT_FINITE = RowFailed("the result is not finite (NaN or infinity)", NumericalError.code)
-"""The row's numbers overflowed; whose numbers they are, the engine adds."""
+"""The row's numbers overflowed; the engine adds which adapter's they are."""
 
 
 class RowResult(msgspec.Struct, frozen=True, gc=False):
-    """What a step gave one row. `result` is None for a chunk that does not reach the end of its sequence.
+    """A step's result for one row. `result` is None for a chunk that does not reach the end of its sequence.
 
-    `prompt_logprobs` covers the prompt tokens predicted by this chunk's positions, where asked for. `further` are the
-    tokens after the first of a row with drafts, one for each draft that was right. None as the result of such a row
-    means that a number was not finite, perhaps only behind a wrong draft: nothing of it counts, and the row is to be
-    computed again without drafts.
+    `prompt_logprobs`, if requested, covers the prompt tokens predicted by this chunk's positions. `further` are the
+    tokens after the first of a row with drafts, one for each draft that was right. If such a row's result is None, a
+    number was not finite, perhaps only after a wrong draft: nothing of it counts, and the row must be computed again
+    without drafts.
     """
 
     sequence_id: int
@@ -171,19 +171,19 @@ class HostAdapter(Protocol):
 
     @property
     def host_bytes(self) -> int:
-        """What it takes of host memory."""
+        """The host memory it takes."""
         ...
 
     @property
     def device_bytes(self) -> int:
-        """What it takes of the device's memory for adapters once it is installed."""
+        """The device memory for adapters that it takes once installed."""
         ...
 
 
 class AdapterLoadError(Exception):
-    """An artifact could not be brought to host memory or to the device.
+    """An artifact could not be loaded into host memory or onto the device.
 
-    `code` is the error its requests get; `missing` is true if its bytes are gone.
+    `code` is the error that its requests get; `missing` is true if its bytes are gone.
     """
 
     def __init__(self, message: str, *, missing: bool = False, code: str = InternalError.code) -> None:
@@ -193,34 +193,34 @@ class AdapterLoadError(Exception):
 
 
 def require_base(ref: AdapterRef, fingerprint: str) -> None:
-    """Refuse an adapter that was accepted for another base than the runner's, which has this fingerprint.
+    """Refuse an adapter that was accepted for a base other than the runner's, which has this fingerprint.
 
     Raises:
-        AdapterLoadError: it was.
+        AdapterLoadError: it was accepted for another base.
     """
     if ref.base != fingerprint:
         raise AdapterLoadError(f"it was accepted for the base {ref.base}, but this engine has {fingerprint}")
 
 
 class Runner(Protocol):
-    """What computes. `load` may be called from loader threads at any time.
+    """The component that computes. `load` may be called from loader threads at any time.
 
-    `run` is called from one thread, the same for the engine's life; everything else from the engine's own thread, and
-    only while no `run` is in progress. So nothing but `load` needs to think of threads.
+    `run` is called from one thread, the same for the engine's life; everything else is called from the engine's own
+    thread, and only while no `run` is in progress. So only `load` has to be thread-safe.
     """
 
     def load(self, ref: AdapterRef) -> HostAdapter:
-        """Read an artifact into host memory and check it is the one named, accepted for the base that computes.
+        """Read an artifact into host memory and check that it is the named one, accepted for this runner's base.
 
         Raises:
-            AdapterLoadError: it cannot be read, its bytes are not those of the digest, or it is another base's.
+            AdapterLoadError: it cannot be read, its bytes do not match the digest, or it was accepted for another base.
         """
         ...
 
     def install(self, slot: int, generation: int, adapter: HostAdapter) -> None:
-        """Put an adapter into a slot; rows whose lease names this slot and generation run with it from now on.
+        """Put an adapter into a slot; from now on, rows whose lease names this slot and generation use it.
 
-        The slot is empty: new, or cleared. Where this raises, it is empty again.
+        The slot must be empty: new, or cleared. If this raises, it is empty again.
 
         Raises:
             AdapterLoadError: the device cannot hold it.
@@ -232,40 +232,40 @@ class Runner(Protocol):
         ...
 
     def fits(self, adapter: HostAdapter, emptied: Collection[int]) -> bool:
-        """Return whether an adapter could be installed once these slots are empty, its place in memory considered.
+        """Return whether the adapter could be installed once these slots are empty, considering its place in memory.
 
-        That the bytes of all that is installed stay within the device's budget is the engine's to see to.
+        The engine ensures that the bytes of all installed adapters stay within the device's budget.
         """
         ...
 
     @property
     def adapter_number_bytes(self) -> int:
-        """How wide the device keeps adapters' numbers, in bytes; 0: as they are stored, narrow ones narrow."""
+        """The width of adapters' numbers on the device in bytes; 0 if they are kept as stored, narrow ones narrow."""
         ...
 
     @property
     def adapter_bytes(self) -> int:
-        """The device's memory that adapters take now, places that were left and not yet given back included."""
+        """The device memory that adapters take now, including places that were freed but not yet returned."""
         ...
 
     def run(self, batch: Batch) -> list[RowResult]:
-        """Compute one step; one result a row, in the rows' order.
+        """Compute one step; return one result per row, in the rows' order.
 
         Raises:
-            Exception: whatever it is, the engine fails every row of the batch and goes on.
+            Exception: on any error, the engine fails every row of the batch and continues.
         """
         ...
 
     def release(self, sequence_id: int) -> None:
-        """Drop whatever is kept for a sequence between steps; one that never ran is no error.
+        """Drop what is kept for a sequence between steps; a sequence that never ran is no error.
 
-        Called once when a running sequence ends or is preempted, after which it starts over.
+        Called once when a running sequence ends, or is preempted and will start over.
         """
         ...
 
 
 def check_results(batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult]:
-    """Return a step's results, one for every row, in order, and of the right kind where one is due.
+    """Return a step's results: one per row, in order, and of the right kind if a result is due.
 
     Raises:
         RuntimeError: the runner broke its contract.

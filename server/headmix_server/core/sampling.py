@@ -1,15 +1,15 @@
-"""What follows from sampling parameters alone: the seeds of a request's choices, and whether its history counts."""
+"""Derived from sampling parameters alone: the seeds of a request's choices, and whether its history matters."""
 
 import msgspec
 
 from headmix_server.core.types import SamplingParams
 
 SEEDS = 2**63
-"""Seeds are below this; OpenAI's negative ones wrap around."""
+"""Seeds are below this; negative ones, which OpenAI allows, wrap around."""
 
 
 def for_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """Return the parameters of one of several choices: the same but for the seed."""
+    """Return the parameters of one of several choices: the same except for the seed."""
     return msgspec.structs.replace(sampling, seed=(sampling.seed + choice) % SEEDS)
 
 

@@ -1,4 +1,4 @@
-"""Which settings belong together: the groups in which `headmix serve --help` shows them."""
+"""Related settings: the groups in which `headmix serve --help` shows them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -39,13 +39,13 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Engine process": ("engine_start_seconds", "engine_stall_seconds", "engine_restarts", "engine_restart_window"),
     }
 )
-"""In the order of the help; every setting is in one of them."""
+"""In the order of the help; every setting is in exactly one group."""
 
 OTHER = "Other"
 
 
 def group_of(name: str) -> str:
-    """Return the group a setting is shown in."""
+    """Return the group that a setting is shown in."""
     return next((group for group, names in GROUPS.items() if name in names), OTHER)
 
 

@@ -1,7 +1,7 @@
 """Every setting of the server, its default and its meaning; from flags, `HEADMIX_*` variables or defaults.
 
-Read once by the command line and handed on; nothing reads the environment later, and nothing changes a setting.
-The engine process gets the same object as JSON.
+Read once by the command line and passed on; nothing reads the environment later, and no setting changes. The engine
+process gets the same object as JSON.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ def _given(value: object) -> object:
 
 
 def _or_none(value: object) -> object:
-    """Take the word by which the documentation calls the default."""
+    """Accept the word that the documentation uses for the default."""
     return None if value == "none" else _given(value)
 
 
@@ -32,18 +32,18 @@ def _at_home(path: Path | None) -> Path | None:
 
 
 Count = Annotated[int, Field(le=2**31 - 1)]
-"""A count, or a size in MiB: more than any machine has, and no number breaks on it."""
+"""A count, or a size in MiB: more than any machine has, but small enough to compute with."""
 Places = Annotated[int, Field(le=2**16)]
-"""A count of things for each of which something is kept from the start."""
+"""A count of things that each take memory from the start."""
 Threads = Annotated[int, Field(le=1024)]
 Limit = Annotated[int, Field(le=2**63 - 1)]
-"""What a database can store."""
+"""The largest number a database can store."""
 Seconds = Annotated[float, Field(le=365 * 24 * 3600.0)]
 Text = Annotated[str, BeforeValidator(_given)]
 Folder = Annotated[Path, BeforeValidator(_given), AfterValidator(_at_home)]
 OptionalFolder = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_at_home)]
 Url = Annotated[SecretStr | None, BeforeValidator(_or_none)]
-"""A URL that may hold a password. Its form is judged by `app.check_settings`, by those who know it."""
+"""A URL that may contain a password. `app.check_settings` has its form checked by the parts that use it."""
 
 
 class Settings(BaseSettings):

@@ -1,6 +1,6 @@
-"""Whose turn it is: of the tenants that wait, each is let in once before any is let in again.
+"""Whose turn it is: of the tenants that wait, each is admitted once before any is admitted again.
 
-Owns the order, nothing that waits: who uses it brings the futures or events, and the lock where there are threads.
+Owns the order, but not the waiting: callers supply the futures or events, and a lock if there are threads.
 """
 
 from collections import Counter, deque
@@ -9,13 +9,13 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 SERVER = ""
-"""Stands for the server's own work, which is let in before every tenant's."""
+"""Stands for the server's own work, which is admitted before that of any tenant."""
 
 
 class TurnOrder(Generic[T]):
-    """Lets in at most `at_once` at a time, of one tenant at most `most_each`, each tenant's own in their order.
+    """Admits at most `at_once` at a time, at most `most_each` per tenant, and each tenant's in their order.
 
-    Tenants with fewer at work come first, and among those with equally many the one let in longest ago.
+    Tenants with fewer active turns come first; among equals, the one that was admitted least recently.
     """
 
     def __init__(self, at_once: int = 1, most_each: int | None = None) -> None:
@@ -23,25 +23,25 @@ class TurnOrder(Generic[T]):
         self._most_each = at_once if most_each is None else most_each
         self._at_work: Counter[str] = Counter()
         self._lines: dict[str, deque[T]] = {}
-        """By tenant, in the order of their next turns; no tenant has an empty line."""
+        """By tenant, in the order of their next turns; no tenant has an empty queue."""
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of waiting items."""
         return sum(map(len, self._lines.values()))
 
     def waiting(self, tenant: str) -> int:
-        """Return how many of the tenant wait."""
+        """Return how many of the tenant's items are waiting."""
         return len(self._lines.get(tenant, ()))
 
     def join(self, tenant: str, item: T) -> None:
-        """Wait for a turn."""
+        """Start waiting for a turn."""
         self._lines.setdefault(tenant, deque()).append(item)
 
     def leave(self, tenant: str, item: T) -> None:
-        """Wait no longer.
+        """Stop waiting.
 
         Raises:
-            ValueError: it does not wait.
+            ValueError: the item is not waiting.
         """
         line = self._lines.get(tenant)
         if line is None:
@@ -51,7 +51,7 @@ class TurnOrder(Generic[T]):
             del self._lines[tenant]
 
     def take(self) -> T | None:
-        """Return who is let in now, None if nobody waits or may. Its turn lasts until `end`."""
+        """Return the item that is admitted now, or None. Its turn lasts until `end`."""
         if self._at_work.total() >= self._at_once:
             return None
         allowed = [tenant for tenant in self._lines if self._at_work[tenant] < self._most_each]
@@ -64,7 +64,7 @@ class TurnOrder(Generic[T]):
         return item
 
     def end(self, tenant: str) -> None:
-        """Note that a turn of the tenant's has ended; it comes behind all that wait now."""
+        """End a turn of the tenant; its next turn comes after all that are waiting now."""
         self._at_work[tenant] -= 1
         if not self._at_work[tenant]:
             del self._at_work[tenant]

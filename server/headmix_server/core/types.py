@@ -1,6 +1,6 @@
-"""The nouns both processes speak of: adapter references, sampling and embedding parameters, finish reasons.
+"""The types that both processes share: adapter references, sampling and embedding parameters, finish reasons.
 
-Plain immutable structs without behaviour. They know neither how they travel (`messages`) nor who computes with them.
+Plain immutable structs without behaviour. They do not know how they are sent (`messages`) or who computes with them.
 """
 
 from enum import StrEnum
@@ -11,15 +11,15 @@ from headmix_adapters.config import Pooling
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True):
-    """Immutable; fields by name only."""
+    """Immutable; fields are passed by name only."""
 
 
 class AdapterRef(Frozen, frozen=True):
-    """One immutable artifact as the engine needs it: identity, where its bytes are, and whose request names it.
+    """One immutable artifact as the engine needs it: its identity, where its bytes are, and whose request names it.
 
-    `digest` is the identity everywhere inside the engine; `name` and `version` are for messages and metrics only.
-    `base` is the fingerprint of the base it was accepted for, which is not always the one its header names.
-    `size_bytes` is the file's size: what loading it takes is judged by that.
+    `digest` is the identity everywhere inside the engine; `name` and `version` are only for messages and metrics.
+    `base` is the fingerprint of the base it was accepted for, which may differ from the one in its header. `size_bytes`
+    is the file's size, which determines the memory reserved for loading it.
     """
 
     digest: str
@@ -32,7 +32,7 @@ class AdapterRef(Frozen, frozen=True):
 
 
 class SamplingParams(Frozen, frozen=True):
-    """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 switch those off.
+    """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 disable these.
 
     `seed` None means a seed drawn by the API process before it submits, so the engine always gets a number.
     `logprobs` None returns none; 0 returns the chosen token's; n > 0 adds the n most probable alternatives.
@@ -54,7 +54,7 @@ class SamplingParams(Frozen, frozen=True):
 
 
 class ClassificationParams(Frozen, frozen=True):
-    """How a text is scored: as the adapter's head says, so a request has nothing to choose."""
+    """How a text is scored: determined by the adapter's head, so a request has no parameters."""
 
 
 class EmbeddingParams(Frozen, frozen=True):
@@ -65,16 +65,16 @@ class EmbeddingParams(Frozen, frozen=True):
 
 
 TaskParams = SamplingParams | ClassificationParams | EmbeddingParams
-"""What a sequence is computed for: a generation, a classification or an embedding.
+"""The kinds of work a sequence is computed for: a generation, a classification or an embedding.
 
-Code that treats them differently matches all of them and ends in `assert_never`, so that a new kind is a type error.
+Code that distinguishes them matches all of them and ends in `assert_never`, so that a new kind is a type error.
 """
 
 
 class TokenCounts(Frozen, frozen=True):
-    """What was computed for one request: tokens of its prompt that were read, and tokens generated.
+    """What was computed for one request: the prompt tokens that were read, and the tokens that were generated.
 
-    `cached` of the prompt's were found computed. What had to be computed again after a preemption counts once.
+    `cached` of the prompt's tokens were found in the cache. Tokens recomputed after a preemption count once.
     """
 
     prompt: int = 0
@@ -83,14 +83,14 @@ class TokenCounts(Frozen, frozen=True):
 
 
 class FinishReason(StrEnum):
-    """Why a generation ended, in OpenAI's words."""
+    """Why a generation ended, in OpenAI's terms."""
 
     STOP = "stop"
     LENGTH = "length"
 
 
 class Residency(StrEnum):
-    """The fastest place that holds an adapter's tensors."""
+    """The fastest tier that holds an adapter's tensors."""
 
     DEVICE = "device"
     HOST = "host"
@@ -98,11 +98,11 @@ class Residency(StrEnum):
 
 
 UNSCORED = -9999.0
-"""The log-probability of a token that has no score, as OpenAI writes one that is all but impossible."""
+"""The log-probability of a token without a score, as OpenAI reports nearly impossible tokens."""
 
 
 class TokenLogprob(Frozen, frozen=True):
-    """The log-probability (natural) of the token and of the most probable alternatives, from the unscaled logits."""
+    """The natural log-probability of the token and of the most probable alternatives, from the unscaled logits."""
 
     token: int
     logprob: float

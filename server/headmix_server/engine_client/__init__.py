@@ -1,1 +1,1 @@
-"""The API process's end of the engine's socket: requests out, answers delivered to their callers. No HTTP here."""
+"""The API process's side of the engine's socket: requests out, answers delivered to their callers. No HTTP here."""

@@ -1,9 +1,9 @@
-"""The API process's end of the socket to the engine: requests out, outputs back to their callers.
+"""The API process's side of the socket to the engine: requests out, outputs back to their callers.
 
-Owns the state clients meet (starting, ready, draining, down) and the promise that every open request is answered: by
-the engine, or with the reason the engine is gone. Whether an engine process lives, and starting another, is the
-supervisor's: it binds one endpoint for each engine process (`attach`) and takes it away (`detach`). Everything runs on
-one event loop; `forget` alone may be called by any thread.
+Owns the state that clients see (starting, ready, draining, down) and the promise that every open request is answered:
+by the engine, or with the reason why the engine is gone. The supervisor owns whether an engine process is alive and
+when another is started: it binds one endpoint per engine process (`attach`) and removes it (`detach`). Everything runs
+on one event loop; only `forget` may be called by any thread.
 
 Listeners for reports and readiness are called between two of the engine's messages. Their failures are logged and end
 nothing: only unreadable messages do.
@@ -52,11 +52,11 @@ from headmix_server.engine_client.socket import EngineSocket
 A = TypeVar("A", Classified, Embedded, AdapterLoaded)
 
 _OUTPUTS_AT_ONCE = 512
-"""Outputs that are handed on before others have their turn: some ten milliseconds."""
+"""Outputs that are delivered before other tasks get a turn: about ten milliseconds."""
 
 
 class EngineState(StrEnum):
-    """What a request would meet."""
+    """What a request would encounter."""
 
     STARTING = "starting"
     READY = "ready"
@@ -65,14 +65,14 @@ class EngineState(StrEnum):
 
 
 class EngineClient:
-    """Sends requests and hands their outputs back. `max_open` bounds the requests that run or wait (`OpenLimit`).
+    """Sends requests and delivers their outputs. `max_open` bounds the running and waiting requests (`OpenLimit`).
 
-    `on_report` is called with each of the engine's reports, on the event loop: it must not wait for anything.
-    `open_socket` binds an endpoint, `clock` is monotonic, in seconds.
+    `on_report` is called with each of the engine's reports, on the event loop, and must not block. `open_socket` binds
+    an endpoint; `clock` is monotonic, in seconds.
 
-    `reason` says in words why the state is not ready. `ready` is the engine's announcement, `resident` the fastest
-    tier of each adapter it last reported, by tenant that uses it and digest; `last_heard` is when it last said
-    anything, by `clock`.
+    `reason` describes why the state is not ready. `ready` is the engine's announcement; `resident` is the fastest tier
+    of each adapter that it last reported, by the tenant that uses it and the digest; `last_heard` is the time of its
+    last message, by `clock`.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class EngineClient:
     # --- life --------------------------------------------------------------------------------------------------------
 
     def attach(self, endpoint: str) -> EngineConnection:
-        """Bind an endpoint for a new engine process to connect to; detaches the one before.
+        """Bind an endpoint for a new engine process to connect to; detaches the previous one.
 
         Raises:
             OSError: the endpoint cannot be bound.
@@ -121,11 +121,11 @@ class EngineClient:
         return self._connection
 
     def watch_ready(self, on_ready: Callable[[], None]) -> None:
-        """Have a function called whenever an engine has become ready."""
+        """Call `on_ready` whenever an engine has become ready."""
         self._watchers.append(on_ready)
 
     def detach(self, reason: str) -> None:
-        """Fail every open request with the reason and close the socket; nothing more is heard of that engine."""
+        """Fail every open request with the reason and close the socket; no further message of that engine is read."""
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.cancel()
@@ -151,12 +151,12 @@ class EngineClient:
         self._became_idle.set()
 
     def drain(self) -> None:
-        """Refuse new requests for good; those that are open go on."""
+        """Refuse new requests from now on; open ones continue."""
         self._draining = True
 
     @property
     def state(self) -> EngineState:
-        """What a request would meet now."""
+        """What a request would encounter now."""
         if self._socket is None:
             return EngineState.DOWN
         if self._draining:
@@ -165,7 +165,7 @@ class EngineClient:
 
     @property
     def open_requests(self) -> int:
-        """How many requests run or wait."""
+        """The number of running and waiting requests."""
         return len(self._mailboxes)
 
     async def wait_ready(self) -> EngineReady:
@@ -181,7 +181,7 @@ class EngineClient:
             await self._became_idle.wait()
 
     def shutdown(self) -> None:
-        """Ask the engine to exit; it fails open requests first. Does nothing if there is none."""
+        """Ask the engine to exit; it fails open requests first. Does nothing without an engine."""
         if self.ready is not None:
             self._send(Shutdown())
 
@@ -201,15 +201,15 @@ class EngineClient:
         return self.ready
 
     async def generate(self, message: Generate, computed: Computed | None = None) -> AsyncGenerator[TokenOutput, None]:
-        """Yield the request's outputs up to the one with a finish reason. Closing the generator early aborts it.
+        """Yield the request's outputs, up to the one with a finish reason. Closing the generator early aborts it.
 
-        `computed` counts what the engine computes for it, here and in the other requests; it is final once the engine
-        has stopped.
+        `computed` counts what the engine computes for it, as in the other requests; it is final once the engine has
+        stopped.
 
         Raises:
-            EngineUnavailable: the engine is down, starting, or died meanwhile.
+            EngineUnavailable: the engine is down or starting, or died in the meantime.
             ServerOverloaded: too many requests are open, or the server is draining.
-            HeadmixServerError: what the engine answered.
+            HeadmixServerError: the engine's answer.
         """
         with self._opened(message, computed) as mailbox:
             while True:
@@ -219,19 +219,19 @@ class EngineClient:
                     return
 
     async def ask(self, message: Classify | Embed | LoadAdapter, kind: type[A], computed: Computed | None = None) -> A:
-        """Return the one answer to a message, of the kind that it has; raises as `generate` does."""
+        """Return the single answer to a message, which is of the given kind; raises as `generate` does."""
         with self._opened(message, computed) as mailbox:
             return await mailbox.get(kind)
 
     def unpin(self, digest: str, tenant: str) -> None:
-        """End a tenant's pin; an engine that is not ready has nothing pinned."""
+        """End a tenant's pin; does nothing unless the engine is ready, since others have nothing pinned."""
         if self.ready is not None:
             self._send(UnpinAdapter(digest=digest, tenant=tenant))
 
     def forget(self, digest: str) -> None:
-        """Report to the engine that nobody will name the digest again; any thread may.
+        """Tell the engine that no name refers to the digest any more; may be called by any thread.
 
-        An engine that is not ready has nothing to forget.
+        Does nothing unless the engine is ready, since others have nothing to forget.
         """
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._forget, digest)
@@ -242,7 +242,7 @@ class EngineClient:
 
     @contextmanager
     def _opened(self, message: Request | LoadAdapter, computed: Computed | None = None) -> Iterator[Mailbox]:
-        """Submit a request; on the way out abort it unless it has ended."""
+        """Submit a request; on exit, abort it unless it has ended."""
         request_id = message.request_id
         self.require_ready()
         tenant = message.adapter.tenant if isinstance(message, LoadAdapter) else message.tenant
@@ -281,12 +281,12 @@ class EngineClient:
             while True:
                 message = await socket.receive()
                 self._dispatch(message)
-                # What is there already is received without a pause, and nobody else would have a turn.
+                # Receiving available messages never pauses, so without this no other task would get a turn.
                 taken += len(message.items) + 1 if isinstance(message, Outputs) else 1
                 if taken >= _OUTPUTS_AT_ONCE:
                     taken = 0
                     await asyncio.sleep(0)
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for a reader that is gone
+        except Exception as error:  # noqa: BLE001 - on any error, no caller may wait for a reader that is gone
             if self._socket is socket:
                 self._log.exception("the engine's socket failed")
                 self._reader = None
@@ -323,7 +323,7 @@ class EngineClient:
                 on_ready()
 
     def _deliver(self, output: Output) -> None:
-        """Hand an output over; one whose request was aborted meanwhile is nobody's, but it was computed."""
+        """Deliver an output; that of a request aborted in the meantime has no reader, but is still counted."""
         request_id = output.request_id
         mailbox = self._mailboxes.get(request_id)
         if mailbox is not None:
@@ -351,7 +351,7 @@ class EngineClient:
 
     @contextmanager
     def _whatever_fails(self, news: str) -> Iterator[None]:
-        """Let nothing that others make of the engine's news keep its next message from being read."""
+        """Log observers' errors, so that they do not keep the engine's next message from being read."""
         try:
             yield
         except Exception:  # noqa: BLE001 - see above

@@ -1,4 +1,4 @@
-"""What the engine has computed for one of its requests, read or not: the basis of usage, metrics and limits."""
+"""What the engine has computed for one of its requests, whether read or not: the basis of usage, metrics and limits."""
 
 import asyncio
 from typing import assert_never
@@ -10,7 +10,7 @@ from headmix_server.core.types import TokenCounts
 class Computed:
     """The counts of one engine request; they only grow, until they are final.
 
-    The engine client opens it with the request and closes it once the engine computes nothing more for it.
+    The engine client opens it with the request, and closes it once the engine will compute nothing more for it.
     """
 
     def __init__(self, prompt_length: int) -> None:
@@ -20,11 +20,11 @@ class Computed:
         self.counts = TokenCounts()
 
     def open(self) -> None:
-        """Note that the engine may compute from now on."""
+        """Start counting: the engine may compute from now on."""
         self._final.clear()
 
     def add(self, output: Output) -> None:
-        """Count what an output tells."""
+        """Count what an output reports."""
         match output:
             case Failed(counts=counts):
                 self.update(counts)
@@ -40,7 +40,7 @@ class Computed:
                 assert_never(output)
 
     def update(self, counts: TokenCounts) -> None:
-        """Take in the engine's own account; what is known already stays."""
+        """Merge the engine's own account; known counts never decrease."""
         if not self._final.is_set():
             known = self.counts
             self.counts = TokenCounts(
@@ -50,14 +50,14 @@ class Computed:
             )
 
     def end_after(self, generated: int) -> None:
-        """Let the completion end after so many tokens: what the engine computes until it hears of that is its own."""
+        """End the completion after so many tokens: what the engine computes until it notices is not charged."""
         self.counts = TokenCounts(prompt=self.counts.prompt, cached=self.counts.cached, generated=generated)
         self.close()
 
     def close(self) -> None:
-        """Note that the counts are final."""
+        """Make the counts final."""
         self._final.set()
 
     async def final(self) -> None:
-        """Wait until the counts are final; for an aborted request that is when the engine has stopped it."""
+        """Wait until the counts are final; for an aborted request, that is when the engine has stopped it."""
         await self._final.wait()

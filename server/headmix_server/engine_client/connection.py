@@ -16,10 +16,10 @@ def _reason() -> asyncio.Future[str]:
 
 @dataclass(frozen=True, slots=True)
 class EngineConnection:
-    """Facts that never become untrue again, so that nobody can be too late to see them.
+    """Facts that never become untrue again, so that none can be missed.
 
-    `ready` has the engine's announcement once it has made it, and is cancelled if it never will. `lost` has the reason
-    once nothing more is heard of this engine. `refused` has the engine's own words for why it cannot start.
+    `ready` has the engine's announcement once it was made, and is cancelled if it never will be. `lost` has the reason
+    once the engine's messages are no longer read. `refused` has the engine's own explanation why it cannot start.
     """
 
     ready: asyncio.Future[EngineReady] = field(default_factory=_future)
@@ -32,17 +32,17 @@ class EngineConnection:
         return self.ready.done() and not self.ready.cancelled()
 
     def announce(self, ready: EngineReady) -> None:
-        """Note that the engine is ready."""
+        """Record that the engine is ready."""
         if not self.ready.done():
             self.ready.set_result(ready)
 
     def refuse(self, reason: str) -> None:
-        """Note that the engine cannot start."""
+        """Record that the engine cannot start."""
         if not self.refused.done():
             self.refused.set_result(reason)
 
     def lose(self, reason: str) -> None:
-        """Note that the engine is gone, or not to be understood."""
+        """Record that the engine is gone, or its messages are unreadable."""
         self.ready.cancel()
         if not self.lost.done():
             self.lost.set_result(reason)

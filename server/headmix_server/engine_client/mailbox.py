@@ -1,6 +1,6 @@
-"""Where the outputs of one open engine request wait for their caller.
+"""Holds the outputs of one open engine request until its caller reads them.
 
-Its size needs no bound of its own: a request's outputs are bounded by its `max_tokens`, so a slow reader costs at most
+Its size needs no separate bound: a request's outputs are bounded by its `max_tokens`, so a slow reader costs at most
 one completion.
 """
 
@@ -16,7 +16,7 @@ A = TypeVar("A", bound=Answer)
 
 
 class Mailbox:
-    """The queue of one request; one reader, all on the event loop. `computed` counts what comes, read or not."""
+    """The queue of one request, with one reader, all on the event loop. `computed` counts what arrives, read or not."""
 
     def __init__(self, computed: Computed) -> None:
         self.computed = computed
@@ -34,7 +34,7 @@ class Mailbox:
         return is_last(output)
 
     def fail(self, error: HeadmixServerError) -> None:
-        """End the request with an error, raised once everything delivered before was read."""
+        """End the request with an error, raised after everything delivered before has been read."""
         self._items.append(error)
         self._wake()
 
@@ -46,7 +46,7 @@ class Mailbox:
         """Return the next output, waiting for it.
 
         Raises:
-            HeadmixServerError: the request failed, or the output is of another kind than it is answered with.
+            HeadmixServerError: the request failed, or the output is of a different kind than requested.
         """
         while not self._items:
             self._reader = asyncio.get_running_loop().create_future()

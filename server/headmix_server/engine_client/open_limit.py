@@ -1,14 +1,14 @@
-"""How many requests each tenant has open at the engine, and who may open another.
+"""How many requests each tenant has open at the engine, and whether it may open another.
 
-Owns the counts; the requests themselves are the engine client's. The bound is shared like the engine's own queue, so a
-tenant that floods meets it first, and the engine still decides who waits.
+Owns the counts; the requests themselves are the engine client's. The limit is shared like the engine's own queue, so a
+tenant that floods it is the first to be refused, and the engine still decides which requests wait.
 """
 
 from collections import Counter
 
 
 class OpenLimit:
-    """At most `limit`, and beyond that still some for a tenant that has less than its part of them."""
+    """At most `limit` requests; beyond that, a tenant below its share may still open some."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -27,13 +27,13 @@ class OpenLimit:
         self._counts[tenant] += 1
 
     def leave(self, request_id: str) -> None:
-        """Count a request no more."""
+        """Stop counting a request."""
         tenant = self._tenants.pop(request_id)
         self._counts[tenant] -= 1
         if not self._counts[tenant]:
             del self._counts[tenant]
 
     def clear(self) -> None:
-        """Count none."""
+        """Reset all counts."""
         self._tenants.clear()
         self._counts.clear()

@@ -1,6 +1,6 @@
-"""One endpoint of ZeroMQ that one engine process connects to: messages out, messages in.
+"""One ZeroMQ endpoint that one engine process connects to: messages out, messages in.
 
-Owns ZeroMQ's options and the bytes. What a message means, and when an engine is lost, is the engine client's.
+Owns ZeroMQ's options and the bytes. The meaning of messages, and when an engine is lost, are up to the engine client.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class EngineSocket:
             raise OSError(error.errno, f"{endpoint} cannot be bound: {error.strerror}") from error
 
     def send(self, message: Message) -> None:
-        """Send a message, without waiting: a peer that is gone takes nothing, and nobody may wait for it."""
+        """Send a message without waiting: a peer that is gone would never take it, and no caller may wait for that."""
         sent = asyncio.ensure_future(self._socket.send(encode(message)))
         sent.add_done_callback(_forget_result)
 
@@ -47,12 +47,12 @@ class EngineSocket:
         return decode_from_engine(await self._socket.recv())
 
     def close(self) -> None:
-        """Close the endpoint; what was not sent is dropped."""
+        """Close the endpoint; unsent messages are dropped."""
         self._socket.close()
         self._context.term()
 
 
 def _forget_result(sent: asyncio.Future[zmq.MessageTracker | None]) -> None:
-    """A send that fails or is cancelled belongs to a socket that was closed; its requests were told."""
+    """Ignore the result: a send only fails or is cancelled on a closed socket, whose requests have been failed."""
     with suppress(asyncio.CancelledError):
         sent.exception()

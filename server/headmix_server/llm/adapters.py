@@ -1,6 +1,6 @@
-"""The adapters of an `LLM`: files that are verified as an upload is, by the names they were given.
+"""The adapters of an `LLM`: files that are verified like an upload, under the names they were given.
 
-Owns names and what each stands for. It does not know what computes with them.
+Owns the names and what each refers to. It does not know what computes with the adapters.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ TENANT = "local"
 
 @dataclass(frozen=True, slots=True)
 class LocalAdapter:
-    """An adapter that is ready to serve: what the engine calls it, its header, and its tokenizer."""
+    """An adapter that is ready to serve: its reference for the engine, its header, and its tokenizer."""
 
     ref: AdapterRef
     config: AdapterConfig
@@ -57,13 +57,13 @@ class Adapters(Mapping[str, LocalAdapter]):
         return len(self._by_name)
 
     def add(self, name: str, source: Path, *, allow_base_mismatch: bool = False) -> str | None:
-        """Verify an artifact, or convert a PEFT folder, and give it a name; returns the digest that lost its last name.
+        """Verify an artifact, or convert a PEFT folder, and name it; return the digest that lost its last name, if any.
 
         Raises:
-            ArtifactError: with every fault.
-            ConvertError: a folder that cannot be converted exactly.
-            AddedTokensError: the base's vocabulary cannot take the adapter's tokens.
-            OSError: it cannot be read.
+            ArtifactError: the artifact is invalid; all faults are listed.
+            ConvertError: the folder cannot be converted exactly.
+            AddedTokensError: the adapter's tokens cannot be added to the base's vocabulary.
+            OSError: the files cannot be read.
         """
         path = self._convert(source) if source.is_dir() else source
         artifact = verify_artifact(
@@ -84,7 +84,7 @@ class Adapters(Mapping[str, LocalAdapter]):
         return None if before is None else self._unnamed(before.ref.digest)
 
     def remove(self, name: str) -> str | None:
-        """Remove a name; returns its digest, None where another name has the same.
+        """Remove a name; return its digest, or None if another name has the same one.
 
         Raises:
             ModelNotFound: there is no such adapter.
@@ -97,12 +97,12 @@ class Adapters(Mapping[str, LocalAdapter]):
         return None if any(adapter.ref.digest == digest for adapter in self._by_name.values()) else digest
 
     def close(self) -> None:
-        """Remove what was converted."""
+        """Remove converted artifacts."""
         self._by_name.clear()
         self._converted.cleanup()
 
     def _convert(self, folder: Path) -> Path:
-        # torch comes with these; an artifact is read without.
+        # This imports torch, which reading an artifact does not need.
         from headmix_adapters.convert.result import save_converted
         from headmix_adapters.convert.source import convert_source
 

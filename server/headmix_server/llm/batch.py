@@ -1,6 +1,6 @@
 """Inputs of every kind that run together: collected first, then computed in one mixed batch.
 
-Owns the way from texts and names to engine requests. It does not know who computes them.
+Owns the way from texts and names to engine requests. It does not know what computes them.
 """
 
 import itertools
@@ -25,7 +25,7 @@ Name = TypeVar("Name", str, str | None)
 
 
 class Pending(Generic[R]):
-    """The results of one call, readable once the batch has run; in the order of the inputs."""
+    """The results of one call, in the order of the inputs; available once the batch has run."""
 
     def __init__(self, tasks: Sequence[Task[R]]) -> None:
         self._tasks = tasks
@@ -44,7 +44,7 @@ class Pending(Generic[R]):
         """Return each input's result.
 
         Raises:
-            HeadmixServerError: the first input's that failed; `outcomes` has the others' results.
+            HeadmixServerError: the first error of an input; `outcomes` has the others' results.
             RuntimeError: the batch has not run.
         """
         results = []
@@ -56,11 +56,11 @@ class Pending(Generic[R]):
 
 
 class Batch:
-    """Inputs that run together: add them, call `run` once, then read the results of each call.
+    """Inputs that run together: add them, call `run` once, then read each call's results.
 
-    A list of `adapter` or `sampling` has one for each input. All methods but `run` raise ModelNotFound for a name that
-    no adapter has, TaskMismatch for an adapter or base of another task, and InvalidRequest for an empty input, a token
-    id that is not in the vocabulary, and lists of different lengths.
+    A list for `adapter` or `sampling` has one entry per input. All methods except `run` raise ModelNotFound for an
+    unknown adapter name, TaskMismatch for an adapter or base of another task, and InvalidRequest for an empty input, a
+    token id outside the vocabulary, and lists of different lengths.
     """
 
     def __init__(self, model: LocalModel, compute: Callable[[Sequence[Task[object]]], None]) -> None:
@@ -79,7 +79,7 @@ class Batch:
     ) -> Pending[Generation]:
         """Add prompts to continue: texts, or lists of token ids.
 
-        One `sampling` for several prompts gives each its own seed: the seed, the seed plus one, and so on.
+        A single `sampling` for several prompts gives each its own seed: the seed, the seed plus one, and so on.
         """
         return self._generate(as_prompts(prompts), adapter, sampling, stop)
 
@@ -119,7 +119,7 @@ class Batch:
         pooling: Pooling | None = None,
         normalize: bool = True,
     ) -> Pending[Embedding]:
-        """Add texts to make vectors of; decoders are pooled at the last token and encoders by the mean by default."""
+        """Add texts to embed; by default, decoders use the last token and encoders the mean."""
         prompts = as_prompts(texts)
         params = EmbeddingParams(pooling=pooling or usual_pooling(self._model.generates), normalize=normalize)
         tasks = []
@@ -135,7 +135,7 @@ class Batch:
         return self._pending(tasks)
 
     def run(self) -> None:
-        """Compute everything that was added and has not run; returns when the last input has its result or error."""
+        """Compute everything that was added and has not run; returns once every input has its result or error."""
         tasks, self._tasks = self._tasks, []
         self._compute(tasks)
 
@@ -171,21 +171,21 @@ class Batch:
 
 
 def as_prompts(given: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
-    """Return a list of prompts; one alone, a text or token ids, becomes a list of one."""
+    """Return a list of prompts; a single one, a text or token ids, becomes a list of one."""
     return [given] if _is_prompt(given) else cast("Sequence[Prompt]", given)
 
 
 def as_conversations(given: Conversation | Sequence[Conversation]) -> Sequence[Conversation]:
-    """Return a list of conversations; one alone, a list of messages, becomes a list of one."""
+    """Return a list of conversations; a single one, a list of messages, becomes a list of one."""
     alone = len(given) > 0 and isinstance(given[0], Mapping)
     return [cast("Conversation", given)] if alone else cast("Sequence[Conversation]", given)
 
 
 def names_of(given: Name | Sequence[Name], inputs: int) -> Sequence[Name]:
-    """Return an adapter's name, or None for the base alone, for each input.
+    """Return the adapter's name for each input, or None for the base alone.
 
     Raises:
-        InvalidRequest: a list with another number of names.
+        InvalidRequest: the list has a different number of names.
     """
     names = [given] * inputs if given is None or isinstance(given, str) else list(given)
     _check_length(names, inputs, "adapter")
@@ -193,10 +193,10 @@ def names_of(given: Name | Sequence[Name], inputs: int) -> Sequence[Name]:
 
 
 def samplings_of(given: SamplingParams | Sequence[SamplingParams], inputs: int) -> Sequence[SamplingParams]:
-    """Return the parameters for each input; the same for all but for the seed, where one is given.
+    """Return the parameters for each input; a single one is the same for all except for a given seed.
 
     Raises:
-        InvalidRequest: a list with another number of parameters.
+        InvalidRequest: the list has a different number of parameters.
     """
     if isinstance(given, SamplingParams):
         return [for_choice(given, place) for place in range(inputs)]

@@ -1,6 +1,6 @@
-"""headmix in one process: a base, its adapters, and batches in which each input has its own.
+"""headmix in one process: a base, its adapters, and batches in which each input may use another adapter.
 
-Owns the engine and its life. No server, no keys, no tenants; the engine and the runner are the server's.
+Owns the engine and its life. No server, keys or tenants; the engine and the runner are the server's own.
 """
 
 import threading
@@ -29,7 +29,7 @@ from headmix_server.llm.tasks import Task
 from headmix_server.text.tokenizer import load_tokenizer
 
 SHOWN_FROM = 8
-"""Inputs from which a batch shows its progress, on standard error where that is a terminal."""
+"""The number of inputs from which a batch shows its progress, on standard error if that is a terminal."""
 
 
 class LLM:
@@ -40,13 +40,13 @@ class LLM:
 
     `base` is an embedded name, a local folder, a GGUF file or a hub id; an adapter is an artifact's file or a PEFT
     folder. `settings` are the server's (docs/settings.md): `quantize="int8"`, `device="cuda"`. Every method that
-    computes returns one result for each input, in order, and raises as `Batch` does, and the error of the first input
-    that failed. Threads may share an `LLM`; their batches run one after another.
+    computes returns one result per input, in order; it raises as `Batch` does, and the first error of an input. Threads
+    may share an `LLM`; their batches run one after another.
 
     Raises:
         BaseError, StartError: the base cannot be served with these settings.
         ArtifactError, ConvertError, AddedTokensError: an adapter does not fit it.
-        pydantic.ValidationError: a setting takes no such value.
+        pydantic.ValidationError: a setting's value is invalid.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LLM:
         *,
         adapters: Mapping[str, str | Path] | None = None,
         progress: bool = True,
-        **settings: Any,  # noqa: ANN401 - each by its own field, checked by pydantic
+        **settings: Any,  # noqa: ANN401 - pydantic checks each against its field
     ) -> None:
         quiet_logging()
         self._settings = Settings(base=base, **settings)
@@ -85,7 +85,7 @@ class LLM:
         self.close()
 
     def close(self) -> None:
-        """Stop the engine's threads and remove what was converted; the memory goes with the object."""
+        """Stop the engine's threads and remove converted artifacts; the memory is freed with the object."""
         self._engine.close()
         self._model.adapters.close()
 
@@ -100,10 +100,10 @@ class LLM:
         return tuple(self._model.adapters)
 
     def add_adapter(self, name: str, source: str | Path, *, allow_base_mismatch: bool = False) -> None:
-        """Add an adapter, an artifact's file or a PEFT folder; one of the same name is replaced.
+        """Add an adapter, an artifact's file or a PEFT folder; it replaces one of the same name.
 
         Raises:
-            ArtifactError, ConvertError, AddedTokensError: it does not fit the base; every fault is named.
+            ArtifactError, ConvertError, AddedTokensError: it does not fit the base; every fault is listed.
             OSError: it cannot be read.
         """
         with self._lock:
@@ -126,7 +126,7 @@ class LLM:
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
     ) -> list[Generation]:
-        """Continue prompts, texts or lists of token ids, with an adapter for all or one for each."""
+        """Continue prompts, texts or lists of token ids, with one adapter for all or one for each."""
         batch = self.batch()
         pending = batch.generate(prompts, adapter=adapter, sampling=sampling, stop=stop)
         batch.run()
@@ -140,14 +140,14 @@ class LLM:
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
     ) -> list[Generation]:
-        """Answer conversations, lists of messages with `role` and `content`, by the base's chat template."""
+        """Answer conversations, lists of messages with `role` and `content`, with the base's chat template."""
         batch = self.batch()
         pending = batch.chat(conversations, adapter=adapter, sampling=sampling, stop=stop)
         batch.run()
         return pending.results()
 
     def classify(self, texts: Prompt | Sequence[Prompt], *, adapter: str | Sequence[str]) -> list[Classification]:
-        """Score texts with an adapter's classification head, or each with another's."""
+        """Score texts with the classification head of one adapter, or of one for each."""
         batch = self.batch()
         pending = batch.classify(texts, adapter=adapter)
         batch.run()
@@ -161,14 +161,14 @@ class LLM:
         pooling: Pooling | None = None,
         normalize: bool = True,
     ) -> list[Embedding]:
-        """Make vectors of texts: the pooled final hidden states of the base, or of an adapter on it."""
+        """Embed texts: the pooled final hidden states of the base, alone or with an adapter."""
         batch = self.batch()
         pending = batch.embed(texts, adapter=adapter, pooling=pooling, normalize=normalize)
         batch.run()
         return pending.results()
 
     def batch(self) -> Batch:
-        """Return an empty batch, for inputs of several kinds that are to run together."""
+        """Return an empty batch, for inputs of several kinds that should run together."""
         return Batch(self._model, self._compute)
 
     def _forget(self, digest: str | None) -> None:
@@ -176,7 +176,7 @@ class LLM:
             self._engine.forget(ForgetAdapter(digest=digest))
 
     def _compute(self, tasks: Sequence[Task[object]]) -> None:
-        """Run tasks to their ends; whatever interrupts it, the engine has nothing left of them afterwards."""
+        """Run tasks to completion; even after an interruption, the engine has nothing left of them."""
         with self._lock, self._bar(len(tasks)) as bar:
             shown = bar.add_task(self.base, total=len(tasks))
             waiting, running = deque(tasks), dict[str, Task[object]]()
@@ -200,7 +200,7 @@ class LLM:
         for output in run_step(self._engine):
             task = running.get(output.request_id)
             if task is None:
-                continue  # what a stop string has ended
+                continue  # already ended by a stop string
             task.take(output)
             if task.done:
                 del running[output.request_id]

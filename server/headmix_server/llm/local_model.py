@@ -1,4 +1,4 @@
-"""A base and its adapters as an `LLM` reads texts for them: names to adapters, texts and conversations to token ids."""
+"""Reads texts for an `LLM`'s base and adapters: from names to adapters, from texts and conversations to token ids."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Conversation = Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """What texts are read with. `generates` is false for encoders; `chat_template` is None if the base has none."""
+    """The readers of texts. `generates` is false for encoders; `chat_template` is None if the base has none."""
 
     base: ResolvedBase
     tokenizer: Tokenizer
@@ -26,7 +26,7 @@ class LocalModel:
     adapters: Adapters
 
     def ref(self, name: str | None) -> AdapterRef | None:
-        """Return what the engine calls an adapter; None for the base alone.
+        """Return an adapter's reference for the engine; None for the base alone.
 
         Raises:
             ModelNotFound: there is no such adapter.
@@ -34,14 +34,14 @@ class LocalModel:
         return None if name is None else self.adapters[name].ref
 
     def tokenizer_of(self, name: str | None) -> Tokenizer:
-        """Return the base's tokenizer, or an adapter's, which has the tokens that it adds."""
+        """Return the base's tokenizer, or that of an adapter, which includes its added tokens."""
         return self.tokenizer if name is None else self.adapters[name].tokenizer
 
     def check_generates(self, name: str | None) -> None:
-        """Refuse what cannot continue a text.
+        """Refuse a base or adapter that cannot continue a text.
 
         Raises:
-            TaskMismatch: the base is an encoder, or the adapter a classifier.
+            TaskMismatch: the base is an encoder, or the adapter is a classifier.
         """
         if name is not None and self.adapters[name].config.task != "generation":
             raise TaskMismatch(f"{name!r} is a classifier: use classify().", param="adapter")

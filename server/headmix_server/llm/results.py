@@ -1,4 +1,4 @@
-"""What an `LLM` returns for one input: a text, a label, or a vector."""
+"""The results of an `LLM` for one input: a text, a label, or a vector."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from headmix_server.core.types import FinishReason, TokenLogprob
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A completion. `tokens` has all that were generated, one that ended the text included; `logprobs` if asked for."""
+    """A completion. `tokens` are all generated ones, including one that ended the text; `logprobs` if requested."""
 
     text: str
     tokens: tuple[int, ...]
@@ -18,9 +18,9 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """A classifier's scores by label: probabilities, or raw values of a regression head.
+    """A classifier's scores by label: probabilities, or the raw value of a regression head.
 
-    `label` is the best one; `labels` are those of a multi-label head that reach 0.5, empty for other heads.
+    `label` has the highest score; `labels` are those of a multi-label head that reach 0.5, and empty for other heads.
     """
 
     label: str

@@ -1,7 +1,7 @@
 """Drives an engine in the calling thread: requests in, steps, answers out.
 
-Owns the loop that the engine process has around its socket, without a socket. It knows token ids and artifacts, neither
-texts nor names.
+Owns the loop that the engine process runs around its socket, without a socket. It knows token ids and artifacts, but
+neither texts nor names.
 """
 
 import time
@@ -43,21 +43,21 @@ class Answer:
 
     @property
     def failure(self) -> str | None:
-        """The error's code and message; None if there was none."""
+        """The error's code and message; None if there is none."""
         return None if self.failed is None else f"{self.failed.code}: {self.failed.message}"
 
     @property
     def error(self) -> HeadmixServerError | None:
-        """The error as the server's clients would meet it; None if there was none."""
+        """The error as the server's clients would receive it; None if there is none."""
         return None if self.failed is None else error_from_code(self.failed.code, self.failed.message)
 
     @property
     def gaps(self) -> list[float]:
-        """How far the two best tokens' log-probabilities lie apart, for each token that has them."""
+        """The difference between the log-probabilities of the two best tokens, for each position that has them."""
         return [entry.top[0][1] - entry.top[1][1] for entry in self.logprobs if len(entry.top) > 1]
 
     def add(self, output: Output) -> None:
-        """Take in one output of the engine."""
+        """Add one of the engine's outputs."""
         match output:
             case TokenOutput():
                 self.tokens.extend(output.tokens)
@@ -77,7 +77,7 @@ class Answer:
 
 
 class EngineSession:
-    """Feeds an engine and keeps each request's answer in `answers`."""
+    """Feeds an engine and collects each request's answer in `answers`."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -89,25 +89,25 @@ class EngineSession:
         self.engine.submit(request)
 
     def load(self, adapter: AdapterRef) -> None:
-        """Bring an adapter to the device ahead of requests."""
+        """Load an adapter onto the device ahead of requests."""
         message = LoadAdapter(request_id=f"load {adapter.digest}", adapter=adapter)
         self.answers[message.request_id] = Answer()
         self.engine.load(message)
 
     def step(self) -> None:
-        """Run one step and take its outputs into the answers."""
+        """Run one step and add its outputs to the answers."""
         for output in run_step(self.engine):
             self.answers[output.request_id].add(output)
 
     def drain(self) -> None:
-        """Step until everything is answered, then check every account."""
+        """Step until every request is answered, then check the engine's integrity."""
         while not self.engine.idle:
             self.step()
         self.engine.check_integrity()
 
 
 def run_step(engine: Engine) -> list[Output]:
-    """Run one step and return what it answers; waits a moment where only a load that is in progress can help."""
+    """Run one step and return its outputs; waits briefly if nothing can happen before a load in progress ends."""
     outputs = engine.step()
     engine.accounts.take()
     if not outputs and engine.stalled:
@@ -116,7 +116,7 @@ def run_step(engine: Engine) -> list[Output]:
 
 
 def build_engine(base: ResolvedBase, settings: Settings) -> Engine:
-    """Build the engine the server would run with these settings.
+    """Build the engine that the server would run with these settings.
 
     Raises:
         StartError: as `build_runner`.
@@ -126,6 +126,6 @@ def build_engine(base: ResolvedBase, settings: Settings) -> Engine:
 
 
 def adapter_ref(path: Path) -> AdapterRef:
-    """Refer to an artifact by its file."""
+    """Return the reference to an artifact's file."""
     base = open_artifact(path).config.base.fingerprint
     return AdapterRef(digest=digest_file(path), base=base, path=str(path), name=path.stem, version=1, tenant="default")

@@ -1,4 +1,4 @@
-"""One input of a batch on its way: its request, what has come back, and the result that is made of it."""
+"""One input of a batch: its request, the answer so far, and the result made of it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ class Task(ABC, Generic[R_co]):
         self.done = False
 
     def take(self, output: Output) -> None:
-        """Take in an output of the engine; `done` says whether that was all there is to wait for."""
+        """Add one of the engine's outputs; `done` becomes true if nothing more is to be expected."""
         self.answer.add(output)
         self.done = self.answer.ended
 
     def result(self) -> R_co | HeadmixServerError:
-        """Return what the input came to, or why there is none."""
+        """Return the input's result, or the error it failed with."""
         return self.answer.error or self._result()
 
     @abstractmethod
@@ -39,7 +39,7 @@ class Task(ABC, Generic[R_co]):
 
 
 class GenerationTask(Task[Generation]):
-    """A prompt that is continued, until its end, its length, or a stop string."""
+    """A prompt that is continued until its end, its length limit, or a stop string."""
 
     def __init__(self, request: Generate, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         super().__init__(request)
@@ -49,7 +49,7 @@ class GenerationTask(Task[Generation]):
         self._finish_reason: FinishReason | None = None
 
     def take(self, output: Output) -> None:
-        """Take in tokens; a stop string among them ends the generation before the engine does."""
+        """Add tokens; a stop string in them ends the generation before the engine does."""
         super().take(output)
         if isinstance(output, TokenOutput):
             delta = self._completion.add(output)
@@ -83,7 +83,7 @@ class ClassificationTask(Task[Classification]):
 
 
 class EmbeddingTask(Task[Embedding]):
-    """A text that becomes a vector."""
+    """A text to embed."""
 
     def __init__(self, request: Embed) -> None:
         super().__init__(request)

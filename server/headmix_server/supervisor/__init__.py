@@ -1,1 +1,1 @@
-"""The engine process's life: started, watched, replaced when it dies, stopped."""
+"""The life of the engine process: started, watched, replaced when it dies, stopped."""

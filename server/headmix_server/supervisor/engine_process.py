@@ -1,7 +1,7 @@
 """One engine process: started with its settings on stdin, signalled, waited for.
 
-Owns the operating system's side only: process group, pipe, signals, the words for how it ended. What the process says
-over its socket is the link's.
+Owns only the operating system's side: process group, pipe, signals, and the description of how it ended. What the
+process sends over its socket is up to the engine client.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 STDERR = 2
 CANNOT_START = 3
-"""The status of an engine that would fail in the same way however often it were started; `worker` exits with it."""
+"""The exit status of an engine that would fail in the same way however often it is started; `worker` exits with it."""
 
 
 class EngineProcess:
-    """A running engine process. It sits in its own session, so that a terminal's Ctrl-C does not reach it.
+    """A running engine process. It has its own session, so that a terminal's Ctrl-C does not reach it.
 
-    Its stdin stays open for as long as this process lives: when that pipe ends, whatever the reason, the engine ends
-    itself, and so a killed server leaves no engine behind.
+    Its stdin stays open for as long as this process lives: when that pipe ends, for whatever reason, the engine exits,
+    so that a killed server leaves no engine behind.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -37,18 +37,18 @@ class EngineProcess:
             *command, stdin=asyncio.subprocess.PIPE, stdout=STDERR, stderr=STDERR, start_new_session=True
         )
         if process.stdin is not None:
-            # One that is dead already is found by `wait`, not here.
+            # If the process is already dead, `wait` will notice it.
             with contextlib.suppress(ConnectionError):
                 process.stdin.write(f"{settings_json}\n".encode())
                 await process.stdin.drain()
         return cls(process)
 
     async def wait(self) -> int:
-        """Wait until it has ended; return its status, negative where a signal ended it."""
+        """Wait until it has ended; return its status, which is negative if a signal ended it."""
         return await self._process.wait()
 
     async def wait_for(self, seconds: float) -> bool:
-        """Wait at most so long; return whether it has ended."""
+        """Wait at most `seconds`; return whether it has ended."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), seconds)
         return self.ended
@@ -59,13 +59,13 @@ class EngineProcess:
         return self._process.returncode is not None
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process and whatever it started; nothing happens where it has ended."""
+        """Signal the process and its children; does nothing if it has ended."""
         if not self.ended:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     async def kill(self) -> None:
-        """End it at once, if it has not ended."""
+        """Kill it immediately, unless it has ended."""
         self.signal(signal.SIGKILL)
         await self._process.wait()
         if self._process.stdin is not None:
@@ -73,7 +73,7 @@ class EngineProcess:
 
 
 def ending(status: int) -> str:
-    """Return the words for a status, for example `exit status 1` or `signal SIGKILL`."""
+    """Return the description of a status, for example `exit status 1` or `signal SIGKILL`."""
     if status >= 0:
         return f"exit status {status}"
     try:

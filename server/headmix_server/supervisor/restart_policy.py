@@ -1,6 +1,6 @@
-"""When an engine that died may be started again, and when trying again has no point.
+"""When an engine that died may be started again, and when another attempt is pointless.
 
-Arithmetic on times it is told; it starts nothing and reads no clock.
+Arithmetic on the times it is given; it starts nothing and reads no clock.
 """
 
 import random
@@ -9,14 +9,14 @@ from collections import deque
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 JITTER = 0.25
-"""Pauses differ by up to this share, so that servers that share a broken disk do not retry in step."""
+"""Pauses vary by up to this fraction, so that servers sharing a broken disk do not retry in step."""
 
 
 class RestartPolicy:
-    """Exponential backoff over the deaths of the last `window` seconds; more than `limit` of them are a crash loop.
+    """Exponential backoff over the deaths of the last `window` seconds; more than `limit` deaths are a crash loop.
 
-    Deaths before the engine was ever ready count however far apart they are: a start that takes longer than the
-    window would otherwise be retried forever.
+    Deaths before the engine was ever ready count however long ago they were: an engine that takes longer to start than
+    the window would otherwise be retried forever.
     """
 
     def __init__(self, limit: int, window: float, *, chance: random.Random | None = None) -> None:

@@ -1,9 +1,9 @@
-"""Keeps one engine running: starts it, watches it, replaces it when it dies or hangs, ends it when told to stop.
+"""Keeps one engine running: starts it, watches it, replaces it when it dies or hangs, ends it when stopped.
 
-Owns the decision when an engine counts as dead. Everything it waits for is a fact that stays true once it is (a future,
-or an event that nobody clears), so none can pass unseen between two looks. How requests learn of a death is the engine
-client's, how a process is started and signalled `engine_process`'s, and whether another start makes sense
-`restart_policy`'s.
+Owns the decision when an engine counts as dead. Everything it waits for stays true once it is (a future, or an event
+that is never cleared), so that nothing is missed between two checks. How requests learn of a death is up to the engine
+client, how a process is started and signalled to `engine_process`, and whether another start makes sense to
+`restart_policy`.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ STOPPED = "the server is shutting down"
 
 
 class EngineLostError(Exception):
-    """There is no engine and no point in starting another; the message says why."""
+    """There is no engine and no point in starting another; the message gives the reason."""
 
 
 class EngineRefusedError(EngineLostError):
-    """The engine says that it cannot start at all with these settings."""
+    """The engine reports that it can never start with these settings."""
 
 
 class Supervisor:
     """Runs one engine process after another on the endpoints of one folder.
 
     `on_start` is called with each engine's process id, `on_death` whenever one was lost and will be replaced. `command`
-    is the engine's program; the endpoint is appended. `start` runs it with its settings, `clock` is the one of
+    is the engine's program; the endpoint is appended. `start` runs it with its settings; `clock` is the same as that of
     `engine.last_heard`.
     """
 
@@ -73,10 +73,10 @@ class Supervisor:
         self._log = get_logger("supervisor")
 
     async def run(self) -> None:
-        """Keep an engine running until `stop`; the engine is gone when this returns, however it returns.
+        """Keep an engine running until `stop`; however this returns, the engine has ended.
 
         Raises:
-            EngineRefusedError: the first one says that it cannot start at all.
+            EngineRefusedError: the first engine reports that it cannot start at all.
         EngineLostError: it died more often than the settings allow.
         """
         number = 0
@@ -88,11 +88,11 @@ class Supervisor:
             await self._pause_after(death)
 
     def stop(self) -> None:
-        """Ask `run` to end the engine and return; requests that are still open are failed."""
+        """Have `run` end the engine and return; requests that are still open fail."""
         self._stopping.set()
 
     async def _live(self, endpoint: str) -> str | None:
-        """Run one engine from its start to its end; return why it died, or None if it was told to stop."""
+        """Run one engine from its start to its end; return why it died, or None if it was stopped."""
         self._was_ready = False
         death: str | None = None
         try:
@@ -113,7 +113,7 @@ class Supervisor:
         return death
 
     async def _watch(self, process: EngineProcess, connection: EngineConnection) -> str | None:
-        """Wait for the engine's death and return the reason, or None once `stop` was called."""
+        """Wait for the engine's death and return the reason, or None after `stop` was called."""
         exited = asyncio.create_task(process.wait())
         stopping = asyncio.create_task(self._stopping.wait())
         ends: set[asyncio.Future[Any]] = {exited, stopping, connection.lost}
@@ -127,7 +127,7 @@ class Supervisor:
             stopping.cancel()
 
     async def _outlast(self, connection: EngineConnection, ends: "set[asyncio.Future[Any]]") -> str | None:
-        """Wait until one of `ends` is done, or the engine is late or silent: then return the words for that."""
+        """Wait until one of `ends` is done, or the engine is late or silent; return a description of the latter."""
         patience = self._settings.engine_start_seconds
         await asyncio.wait({*ends, connection.ready}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if not connection.ready.done() and not any(end.done() for end in ends):
@@ -140,7 +140,7 @@ class Supervisor:
         return None
 
     async def _verdict(self, exited: "asyncio.Task[int]", connection: EngineConnection) -> str | None:
-        """Return why the engine is dead; None if it should end, which it may have done already."""
+        """Return why the engine is dead; None if it is to be stopped, or has been already."""
         if self._stopping.is_set():
             return None
         return await self._death(exited.result(), connection) if exited.done() else connection.lost.result()
@@ -148,25 +148,25 @@ class Supervisor:
     async def _death(self, status: int, connection: EngineConnection) -> str:
         if status != CANNOT_START:
             return f"the engine ended with {ending(status)}"
-        # Its last words may still be on their way.
+        # Its last message may still be in transit.
         await asyncio.wait({connection.refused}, timeout=LAST_WORDS_SECONDS)
         reason = connection.refused.result() if connection.refused.done() else "see its last log line"
-        # After one start that worked the cause may pass (memory, a disk that is unavailable): then it is tried again.
+        # If an engine was ready before, the cause may be temporary (memory, an unavailable disk), so it is retried.
         if not self._ever_ready:
             raise EngineRefusedError(f"the engine cannot start with these settings: {reason}")
         return f"the engine could not start: {reason}"
 
     def _is_silent(self, tick: float) -> bool:
-        """Whether the engine is to be counted as hung.
+        """Return whether the engine counts as hung.
 
-        A late tick means that this process itself stood still, with the engine's frames unread: no judgement then.
+        A late tick means that this process itself was suspended and has frames to read: then it is too early to say.
         """
         if tick > 2 * TICK_SECONDS:
             return False
         return self._clock() - self._engine.last_heard > self._settings.engine_stall_seconds
 
     async def _end(self, process: EngineProcess) -> None:
-        """End the engine: by message once it listens, else by SIGTERM; the caller kills what is left."""
+        """End the engine: by message if it listens, otherwise with SIGTERM; the caller kills what remains."""
         self._engine.shutdown()
         if not (self._was_ready and await process.wait_for(SHUTDOWN_SECONDS)):
             process.signal(signal.SIGTERM)

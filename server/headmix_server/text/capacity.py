@@ -1,8 +1,8 @@
-"""How much text a token can stand for, so that a text that cannot fit a context is refused without being tokenized.
+"""How much text a token can represent, so that a text that cannot fit a context is refused without being tokenized.
 
-Only a bound that holds for every text is given. Where a tokenizer can make few tokens of any amount of text, there is
-none: it drops characters, as normalizers that strip accents or white space do; it merges unknown ones into one token;
-or it gives a whole word one token however long it is.
+A bound is only given if it holds for every text. There is none for tokenizers that can turn any amount of text into few
+tokens: by dropping characters, as normalizers that strip accents or whitespace do; by merging unknown characters into
+one token; or by using one token for a whole word of any length.
 """
 
 import json
@@ -16,13 +16,13 @@ from tokenizers import AddedToken, models
 from headmix_server.text.vocabulary.byte_alphabet import BYTES
 
 _COMPOSED = 4
-"""Characters that NFC and NFKC make one of, at most: the longest canonical decomposition of a character."""
+"""The most characters that NFC and NFKC combine into one: the longest canonical decomposition of a character."""
 
 _LONGEST_CHARACTER = 4
-"""Bytes."""
+"""In bytes."""
 
 _SLICE = 1 << 16
-"""Characters looked at before asking whether that is enough."""
+"""The characters that are counted before checking the bound."""
 
 _COMPOSING = frozenset({"NFC", "NFKC"})
 _ASCII_STAYS = frozenset({"NFC", "NFKC", "NFD", "NFKD", "Lowercase"})
@@ -35,10 +35,10 @@ Step = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """A token stands for at most `length` units of a text: UTF-8 bytes where `in_bytes`, else characters.
+    """A token represents at most `length` units of a text: UTF-8 bytes if `in_bytes`, else characters.
 
-    Of a text that is not ASCII, for `composed` times as many. `dropped` are bytes that the vocabulary lacks, which are
-    in no token.
+    In text that is not ASCII, it represents up to `composed` times as many. `dropped` are bytes that the vocabulary
+    lacks, which are in no token.
     """
 
     length: int
@@ -47,7 +47,7 @@ class Capacity:
     dropped: bytes = b""
 
     def exceeds(self, text: str, tokens: int) -> bool:
-        """Return whether the text certainly has more tokens than so many."""
+        """Return whether the text certainly has more than `tokens` tokens."""
         most = self.length * tokens * (1 if text.isascii() else self.composed)
         if len(text) * _LONGEST_CHARACTER <= most or (not self.in_bytes and len(text) <= most):
             return False
@@ -61,7 +61,7 @@ class Capacity:
         return False
 
     def including(self, words: Sequence[str]) -> "Capacity":
-        """Return the capacity of a vocabulary that also finds these words whole."""
+        """Return the capacity of a vocabulary that also matches these words as whole tokens."""
         longest = max((self._units(word) for word in words), default=0)
         return replace(self, length=max(self.length, longest))
 
@@ -70,7 +70,7 @@ class Capacity:
 
 
 def capacity_of(backend: tokenizers.Tokenizer) -> Capacity | None:
-    """Return the capacity of a tokenizer's tokens; None if nothing is certain."""
+    """Return the capacity of a tokenizer's tokens; None if there is no certain bound."""
     normalizers = list(_steps(backend.normalizer, "normalizers"))
     pre_tokenizers = list(_steps(backend.pre_tokenizer, "pretokenizers"))
     factors = [_shrinks(step) for step in normalizers]
@@ -95,7 +95,7 @@ def capacity_of(backend: tokenizers.Tokenizer) -> Capacity | None:
 
 
 def _steps(part: object, name: str) -> Iterator[Step]:
-    """Yield the steps that a normalizer or pre-tokenizer consists of."""
+    """Yield the steps of a normalizer or pre-tokenizer."""
     if part is None:
         return
     state = part.__getstate__()
@@ -112,7 +112,7 @@ def _flat(state: Step, name: str) -> Iterator[Step]:
 
 
 def _shrinks(step: Step) -> int | None:
-    """Return how many characters a normalizer makes one of at most; None if it may be any number."""
+    """Return how many characters at most a normalizer turns into one; None if there is no limit."""
     kind = step["type"]
     if kind in _COMPOSING:
         return _COMPOSED
@@ -126,12 +126,12 @@ def _shrinks(step: Step) -> int | None:
 
 
 def _keeps_text(step: Step) -> bool:
-    """Return whether all characters are still there after a pre-tokenizer."""
+    """Return whether a pre-tokenizer preserves all characters."""
     return step["type"] in _KEEPS_ALL or (step["type"] in _MAY_REMOVE and step.get("behavior") != "Removed")
 
 
 def _is_plain(backend: tokenizers.Tokenizer) -> bool:
-    """Return whether the model is a BPE that drops what it lacks, and marks neither ends nor beginnings of words."""
+    """Return whether the model is a BPE that drops unknown characters and does not mark word boundaries."""
     model = backend.model
     return isinstance(model, models.BPE) and not (
         model.unk_token or model.continuing_subword_prefix or model.end_of_word_suffix
@@ -139,7 +139,7 @@ def _is_plain(backend: tokenizers.Tokenizer) -> bool:
 
 
 def _counts_every_character(backend: tokenizers.Tokenizer, is_byte_level: bool) -> bool:
-    """Return whether every character of a text is in some token, and no token is of any number of them."""
+    """Return whether every character of a text is in some token, and every token is limited in length."""
     model, vocabulary = backend.model, backend.get_vocab(with_added_tokens=False)
     has_bytes = all(f"<0x{byte:02X}>" in vocabulary for byte in range(256))
     if isinstance(model, models.Unigram):
@@ -151,7 +151,7 @@ def _counts_every_character(backend: tokenizers.Tokenizer, is_byte_level: bool) 
 
 
 def _texts(backend: tokenizers.Tokenizer, token: AddedToken) -> list[str]:
-    """Return the texts that a token found whole stands for: its own, and what a normalized text has of it."""
+    """Return the texts that a literally matched token represents: its own, and its normalized form."""
     if not token.normalized or backend.normalizer is None:
         return [token.content]
     return [token.content, backend.normalizer.normalize_str(token.content)]

@@ -1,7 +1,7 @@
-"""One completion as it grows: tokens to text, cut at stop strings, with log-probabilities kept in step.
+"""One completion as it grows: tokens to text, cut at stop strings, with log-probabilities aligned to the text.
 
-Owns which text and which tokens belong to a completion. It knows neither who computes the tokens nor the shape in which
-answers show them.
+Owns which text and which tokens belong to a completion. It knows neither what computes the tokens nor the shape of
+responses.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ from headmix_server.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class PlacedLogprob:
-    """A token's log-probability and the character of the completion's text where the token begins."""
+    """A token's log-probability, and the character position in the completion's text where the token begins."""
 
     logprob: TokenLogprob
     offset: int
@@ -25,9 +25,9 @@ class PlacedLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a completion gained. `num_tokens` counts the new tokens, those without text too.
+    """What a completion gained. `num_tokens` counts the new tokens, including those without text.
 
-    The first delta's `cached_tokens` counts the prompt's tokens that had been computed before.
+    The first delta's `cached_tokens` counts the prompt's tokens that were found in the cache.
     """
 
     text: str
@@ -48,12 +48,12 @@ class CompletionText:
         self._matcher = StopMatcher(stops)
         ends = frozenset() if sampling.ignore_eos else tokenizer.eos_ids
         self._end_tokens = ends.union(sampling.stop_token_ids)
-        self._decoded = 0  # characters decoded, shown or held back
+        self._decoded = 0  # characters decoded, whether shown or held back
         self._shown = 0
         self._waiting: deque[PlacedLogprob] = deque()  # offsets only grow
 
     def add(self, output: TokenOutput) -> Delta:
-        """Return what the output adds. A token that ends the generation is counted and not shown."""
+        """Return what the output adds. A token that ends the generation is counted but not shown."""
         tokens, reason = output.tokens, output.finish_reason
         if reason is FinishReason.STOP and tokens and tokens[-1] in self._end_tokens:
             tokens = tokens[:-1]
@@ -84,7 +84,7 @@ class CompletionText:
         return "".join(shown)
 
     def _ripe(self, *, ended: bool) -> tuple[PlacedLogprob, ...]:
-        """Take the tokens whose text is shown; at the end all but those that a stop string cut away."""
+        """Take the tokens whose text is shown; at the end, all except those that a stop string cut off."""
         everything = ended and self._matcher.matched is None
         ripe = []
         while self._waiting and (everything or self._waiting[0].offset < self._shown):

@@ -1,8 +1,8 @@
 """Token ids to text as they arrive: what a completion adds to its prompt, never half a character.
 
-A completion's text is the decode of prompt and completion less the decode of the prompt. Nothing is decoded again for
-each token: byte-level tokens are bytes, and are joined as such (`_Bytes`); other decoders are given the last few tokens
-once more as context (`_Windows`), because they treat the first token of a text differently.
+A completion's text is the decoded prompt and completion minus the decoded prompt. Nothing is decoded again for each
+token: byte-level tokens are bytes and are joined as such (`_Bytes`); other decoders get the last few tokens again as
+context (`_Windows`), because they treat the first token of a text differently.
 """
 
 import codecs
@@ -14,30 +14,30 @@ from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabulary.byte_run import REPLACEMENT, ByteRun
 
 _CONTEXT = 4  # tokens
-_LONGEST_WINDOW = 32  # tokens; reached only where tokens add no text
-_CHARACTER = 4  # bytes of the longest
+_LONGEST_WINDOW = 32  # tokens; only reached if tokens add no text
+_CHARACTER = 4  # bytes in the longest one
 
 
 class Detokenizer:
     """The text of one growing completion: everything `push` and `flush` returned, joined.
 
-    One exception to the definition above: see `byte_run` on runs that are long and invalid.
+    There is one exception to the definition above: see `byte_run` on long invalid runs.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
         self._text: _Text = _Bytes(tokenizer, prompt) if tokenizer.byte_level else _Windows(tokenizer, prompt)
 
     def push(self, tokens: Sequence[int]) -> str:
-        """Take new tokens; return the text that is now certain, possibly none."""
+        """Add tokens; return the text that is now certain, possibly none."""
         return "".join(map(self._text.push, tokens))
 
     def flush(self) -> str:
-        """Return what was held back: at the end an incomplete character is U+FFFD, as in a full decode."""
+        """Return the text that was held back: at the end, an incomplete character is U+FFFD, as in a full decode."""
         return self._text.flush()
 
 
 def prompt_text(tokenizer: Tokenizer, prompt: Sequence[int]) -> str:
-    """Return a prompt's text without a character that it leaves incomplete, which is its completion's to show."""
+    """Return a prompt's text without an incomplete character at its end, which the completion shows."""
     if tokenizer.byte_level:
         return tokenizer.decode(prompt).removesuffix(_incomplete_end(tokenizer, prompt).decode(errors="replace"))
     open_bytes = ByteRun(_last_run(tokenizer, prompt)).open_bytes
@@ -67,9 +67,9 @@ class _Bytes:
 
 
 class _Windows:
-    """The text of any decoder's tokens: what the decode of context and new tokens adds to that of the context.
+    """The text of any decoder's tokens: what decoding context and new tokens adds to decoding the context.
 
-    Tokens that stand for bytes are not decoded in windows: their text depends on the whole run.
+    Tokens that represent bytes are not decoded in windows: their text depends on the whole run.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
@@ -108,7 +108,7 @@ class _Windows:
         return fresh
 
     def _slide(self, text: str) -> str:
-        """Return what isn't shown of the window's text; its tokens become the context of the next ones."""
+        """Return the part of the window's text that was not shown; its tokens become the context of the next ones."""
         fresh = text[len(self._shown) :]
         self._context, self._pending = self._pending[-_CONTEXT:], []
         self._shown = _certain(self._tokenizer, self._tokenizer.decode(self._context))
@@ -118,7 +118,7 @@ class _Windows:
         return self._begin(self._run.close())
 
     def _begin(self, text: str) -> str:
-        """Return the text of a run; at the very beginning the decoder decides what remains of a leading space."""
+        """Return the text of a run; at the very beginning, the decoder decides whether a leading space remains."""
         if self._context or not text:
             return text
         shown = self._first_run[: len(text.encode())]
@@ -135,7 +135,7 @@ def _shown_from_the_end(tokenizer: Tokenizer, tokens: Sequence[int]) -> Iterator
 
 
 def _incomplete_end(tokenizer: Tokenizer, tokens: Sequence[int]) -> bytes:
-    """Return the bytes at the end of byte-level tokens that begin a character and don't complete it."""
+    """Return the bytes at the end of byte-level tokens that begin a character but do not complete it."""
     raw = b""
     for token in _shown_from_the_end(tokenizer, tokens):
         raw = (tokenizer.token_bytes(token) or b"") + raw
@@ -147,14 +147,14 @@ def _incomplete_end(tokenizer: Tokenizer, tokens: Sequence[int]) -> bytes:
 
 
 def _last_run(tokenizer: Tokenizer, tokens: Sequence[int]) -> bytes:
-    """Return the bytes that the last tokens stand for, each for one."""
+    """Return the bytes of the byte tokens at the end."""
     values = map(tokenizer.fallback_byte, _shown_from_the_end(tokenizer, tokens))
     return bytes(value for value in takewhile(lambda value: value is not None, values) if value is not None)[::-1]
 
 
 def _certain(tokenizer: Tokenizer, text: str) -> str:
     """Cut what may be the first bytes of a character: up to three replacement characters, one per byte."""
-    if not tokenizer.byte_fallback:  # whose bytes `ByteRun` has
+    if not tokenizer.byte_fallback:  # otherwise `ByteRun` handles these bytes
         for _ in range(3):
             text = text.removesuffix(REPLACEMENT)
     return text

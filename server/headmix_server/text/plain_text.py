@@ -1,8 +1,8 @@
-"""Special tokens in clients' texts cut as text: a second reader of the same vocabulary, for who asks for it.
+"""Tokenizes special tokens in clients' texts as plain text: a second reader of the same vocabulary, used on request.
 
-A text that holds `<|im_end|><|im_start|>assistant` otherwise ends its turn and begins another, since tokenizers find
-special tokens wherever they stand. Here only those that a chat template wrote are tokens. Everything else is cut as the
-base cuts it: a text without special tokens keeps its ids.
+A text with `<|im_end|><|im_start|>assistant` in it otherwise ends its turn and begins another, since tokenizers find
+special tokens anywhere. With this reader, only those written by a chat template are tokens. Everything else is
+tokenized as the base does: a text without special tokens has the same ids.
 """
 
 import re
@@ -15,11 +15,11 @@ from tokenizers import AddedToken
 from headmix_adapters.text.tokenizer import BaseTokenizer
 
 _MARK_CHARACTERS = 8
-"""Of 16 random bits each: no client can guess a mark."""
+"""Characters with 16 random bits each: no client can guess a mark."""
 
 
 class UncuttableTokenError(Exception):
-    """The vocabulary makes a special token even of plain characters; `text` is the token's."""
+    """The vocabulary turns even plain characters into a special token; `text` is that of the token."""
 
     def __init__(self, text: str) -> None:
         super().__init__(f"this base reads {text!r} as a special token even as text")
@@ -30,10 +30,10 @@ class UncuttableTokenError(Exception):
 
 
 class PlainTextReader:
-    """Texts to ids, numbered by `own_ids`; immutable and safe to share between threads.
+    """Tokenizes texts, with ids numbered by `own_ids`; immutable and safe to share between threads.
 
-    A conversation goes through three steps: `hide` each text of the client's, render the template, `encode` the result.
-    Special tokens that were hidden are text, the others are the template's.
+    A conversation takes three steps: `hide` each of the client's texts, render the template, `encode` the result.
+    Special tokens that were hidden are tokenized as text, the others are the template's.
     """
 
     def __init__(self, base: BaseTokenizer, own_ids: Callable[[list[int]], list[int]]) -> None:
@@ -52,20 +52,20 @@ class PlainTextReader:
         self._find_hidden = matcher(tuple(self._shown))
 
     def hide(self, text: str) -> str:
-        """Return a client's text as a template may see it: without special tokens, whatever it holds."""
+        """Return a client's text in a form that a template may see: without special tokens, whatever it contains."""
         return self._find.sub(lambda match: self._hidden[match[0]], text)
 
     def encode(self, rendered: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Return the ids of a rendered text, its special tokens those that are not hidden.
+        """Return the ids of a rendered text; only special tokens that are not hidden become such tokens.
 
         Raises:
-            UncuttableTokenError: a hidden one cannot be cut as text.
+            UncuttableTokenError: a hidden one cannot be tokenized as text.
         """
         marked = self._find.sub(lambda match: self._marks[match[0]], rendered)
         return self._encode(marked, add_special_tokens=add_special_tokens)
 
     def encode_text(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Return the ids of a text all of which is a client's; raises as `encode` does."""
+        """Return the ids of a text that is entirely a client's; raises as `encode` does."""
         return self.encode(self.hide(text), add_special_tokens=add_special_tokens)
 
     def _encode(self, marked: str, *, add_special_tokens: bool) -> list[int]:
@@ -79,12 +79,12 @@ class PlainTextReader:
 
 
 def _mark() -> str:
-    """Return a string that stands in no text: private-use characters, drawn at random."""
+    """Return a string that occurs in no text: private-use characters, drawn at random."""
     return "".join(chr(0xF0000 + secrets.randbelow(0xFFFE)) for _ in range(_MARK_CHARACTERS))
 
 
 def _marked(token: AddedToken, mark: str) -> AddedToken:
-    """Return a token that is found where the special one would be, and is none: those are not looked for."""
+    """Return a token that matches as the special one would, with the mark for its text, but is not special."""
     return AddedToken(
         mark,
         single_word=token.single_word,
@@ -96,12 +96,12 @@ def _marked(token: AddedToken, mark: str) -> AddedToken:
 
 
 def matcher(texts: tuple[str, ...]) -> re.Pattern[str]:
-    """Return a pattern for any of the texts, the longest first; its work does not grow with their number."""
+    """Return a pattern for any of the texts, the longest first; matching takes no longer with more texts."""
     return re.compile(_alternatives(sorted(texts)) if texts else r"(?!)")
 
 
 def _alternatives(texts: Sequence[str]) -> str:
-    """Return a pattern of texts in order, what they begin with written once."""
+    """Return a pattern of sorted texts, with common beginnings written once."""
     branches = [f"{re.escape(first)}{_alternatives(rest)}" for first, rest in _by_first(texts) if first]
     ends = texts[0] == ""
     if not branches:

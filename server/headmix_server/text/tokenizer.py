@@ -1,7 +1,7 @@
-"""The base's tokenizer as serving needs it: the shared reader's ids, and what each token adds to a text.
+"""The base's tokenizer as serving needs it: the ids of the shared reader, and what each token adds to a text.
 
-What the folder's files mean is `headmix_adapters.text`'s; this owns how tokens are shown. It knows neither adapters nor
-HTTP; `text.vocabulary.extended` adds an adapter's words to a copy.
+The meaning of the folder's files is up to `headmix_adapters.text`; this module owns how tokens are shown. It knows
+neither adapters nor HTTP; `text.vocabulary.extended` adds an adapter's words.
 """
 
 import json
@@ -25,9 +25,9 @@ from headmix_server.text.workers.encoder import Words
 class Tokenizer:
     """Text to token ids and back; immutable once loaded and safe to share between threads.
 
-    `special_tokens` maps `bos_token` and its like to their text; `eos_ids` are the ids that end a generation.
-    `byte_level` says that tokens are written in GPT-2's alphabet of bytes, so that a text is its tokens' bytes joined;
-    `byte_fallback`, that some tokens stand for single bytes of characters the vocabulary lacks.
+    `special_tokens` maps `bos_token` and the like to their text; `eos_ids` are the ids that end a generation.
+    `byte_level` means that tokens are written in GPT-2's byte alphabet, so that a text is its tokens' bytes joined;
+    `byte_fallback` that some tokens represent single bytes of characters that the vocabulary lacks.
     """
 
     def __init__(self, base: BaseTokenizer) -> None:
@@ -51,57 +51,57 @@ class Tokenizer:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the folder's files has no effect, each a sentence."""
+        """The parts of the folder's files that have no effect, as one sentence each."""
         return self._base.notes
 
     @property
     def reader(self) -> BaseTokenizer:
-        """What reads the base's texts."""
+        """The reader of the base's texts."""
         return self._base
 
     @property
     def next_id(self) -> int:
-        """The number that the library gives the next token that is added."""
+        """The id that the library gives to the next added token."""
         added = self._backend.get_added_tokens_decoder()
         return max(int(self._backend.get_vocab_size(with_added_tokens=False)), 1 + max(added, default=-1))
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Return the ids of `text`, with the special tokens the base expects around it unless told otherwise."""
+        """Return the ids of `text`, with the special tokens that the base expects around it unless disabled."""
         return self._base.encode(text, add_special_tokens=add_special_tokens)
 
     def needs_copy(self, text: str) -> bool:
-        """Return whether this text can only be read by a copy of the base's tokenizer, which takes long to make."""
+        """Return whether the text needs a copy of the base's tokenizer with added words, which takes long to create."""
         return False
 
     def may_hold_special(self, text: str) -> bool:
-        """Return whether a special token may be found in the text. Without one it is cut alike with `split` or not."""
+        """Return whether the text may contain a special token. Without one, `split` makes no difference."""
         return self._find_special is None or self._find_special.search(text) is not None
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of `ids`; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         return self._base.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def join(self, pieces: Sequence[str]) -> str:
-        """Return the text of tokens as the vocabulary writes them."""
+        """Return the text of tokens in the vocabulary's spelling."""
         decoder = self._backend.decoder
         text: str = " ".join(pieces) if decoder is None else decoder.decode(list(pieces))
         return text
 
     def token_id(self, piece: str) -> int | None:
-        """Return the id of a token as the vocabulary writes it; None if there is no such token."""
+        """Return the id of a token in the vocabulary's spelling; None if there is no such token."""
         return self._base.token_id(piece)
 
     def piece(self, token: int) -> str | None:
-        """Return a token as the vocabulary writes it; None if no token has this id."""
+        """Return a token in the vocabulary's spelling; None if no token has this id."""
         piece: str | None = self._backend.id_to_token(token)
         return piece
 
     def is_hidden(self, token: int) -> bool:
-        """Whether a token leaves no trace in decoded text: a special one, or an id without a token."""
+        """Return whether a token leaves no trace in decoded text: a special token, or an id without a token."""
         return token in self._hidden or self.piece(token) is None
 
     def fallback_byte(self, token: int) -> int | None:
-        """Return the byte that a token like `<0xE2>` stands for; None for other tokens."""
+        """Return the byte that a token such as `<0xE2>` represents; None for other tokens."""
         piece = self.piece(token) if self.byte_fallback else None
         if piece is None or len(piece) != 6 or not piece.startswith("<0x") or not piece.endswith(">"):
             return None
@@ -111,9 +111,9 @@ class Tokenizer:
             return None
 
     def token_bytes(self, token: int) -> bytes | None:
-        """Return what a token adds to a text it doesn't begin, possibly part of a character.
+        """Return what a token adds to a text that it doesn't begin, possibly part of a character.
 
-        None if nothing can be added: a special token, or an id without a token.
+        None if it can add nothing: a special token, or an id without a token.
         """
         if self.is_hidden(token):
             return None
@@ -123,11 +123,11 @@ class Tokenizer:
         return self._continued(token).encode() if byte is None else bytes([byte])
 
     def name(self, token: int) -> str:
-        """Return what log-probabilities call a token; no two tokens have the same name."""
+        """Return a token's name in log-probabilities; no two tokens have the same name."""
         return self._names_of_their_own.get(token) or plain_name(self, token)
 
     def _continued(self, token: int) -> str:
-        """Decode a token after another one: decoders drop the space before a text's first word."""
+        """Decode a token as if it followed another one: decoders drop the space before a text's first word."""
         return self.decode([*self._before, token])[self._before_length :]
 
     def _is_anchor(self, token: int) -> bool:
@@ -144,9 +144,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _special_tokens(backend: tokenizers.Tokenizer) -> re.Pattern[str] | None:
-    """Return a pattern for the special tokens; None where some may be found in other spellings too."""
+    """Return a pattern for the special tokens; None if some may also match other spellings."""
     special = [token for token in backend.get_added_tokens_decoder().values() if token.special]
-    is_literal = isinstance(backend.model, models.BPE)  # others can make any piece of their vocabulary of plain text
+    is_literal = isinstance(backend.model, models.BPE)  # others can make any piece of their vocabulary from plain text
     if backend.normalizer is not None and (not is_literal or any(token.normalized for token in special)):
         return None
     return matcher(tuple(token.content for token in special))
@@ -159,7 +159,7 @@ def _decoder(backend: tokenizers.Tokenizer) -> Mapping[str, object]:
 
 
 def _kinds(decoder: Mapping[str, object]) -> Iterator[str]:
-    """Yield the kinds of the steps that a decoder consists of."""
+    """Yield the kinds of a decoder's steps."""
     steps = decoder.get("decoders")
     if isinstance(steps, list):
         for step in steps:
@@ -168,9 +168,9 @@ def _kinds(decoder: Mapping[str, object]) -> Iterator[str]:
         yield str(decoder["type"])
 
 
-@lru_cache(maxsize=2**16)  # asked for every token of every answer
+@lru_cache(maxsize=2**16)  # called for every token of every response
 def _alphabet_bytes(piece: str) -> bytes:
-    """Return a piece's bytes; one that isn't written in the byte alphabet, an added word, stands for itself."""
+    """Return a piece's bytes; a piece that isn't in the byte alphabet, such as an added word, is encoded as it is."""
     if all(character in BYTES for character in piece):
         return bytes(BYTES[character] for character in piece)
     return piece.encode()

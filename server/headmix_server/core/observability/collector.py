@@ -1,5 +1,5 @@
-"""Python's garbage collector, told that what a start made stays: without that it looks at all of it now and then, and
-nothing else runs for a tenth of a second or more.
+"""Tells Python's garbage collector that objects created at startup stay: otherwise it traverses all of them now and
+then, and nothing else runs for a tenth of a second or more.
 """
 
 import gc
@@ -8,7 +8,7 @@ from headmix_server.core.observability.logging import get_logger
 
 
 def keep_for_good() -> None:
-    """Exempt every object there is from collection; call it once, when a process is about to serve."""
+    """Exempt all existing objects from collection; call it once, when a process is about to serve."""
     gc.collect()
     gc.freeze()
     get_logger("collector").info("garbage collection", exempt=gc.get_freeze_count())

@@ -1,6 +1,6 @@
-"""Log lines for a person at a terminal: time, level where it matters, event, fields. Drops what only programs need.
+"""Log lines for a person at a terminal: time, level if it matters, event, fields. Drops what only programs need.
 
-Everything shown passes through `printable`: names, paths and messages come from others.
+Everything shown passes through `printable`: names, paths and messages may come from others.
 """
 
 import re
@@ -12,18 +12,18 @@ from structlog.typing import EventDict, Processor
 from headmix_adapters.printable import printable
 
 _USUAL = (("outcome", "ok"), ("prompt_tokens", 0), ("generation_tokens", 0))
-"""Fields of a request that say nothing where they have these values."""
+"""Fields of a request that carry no information if they have these values."""
 _FOR_PROGRAMS = frozenset({"part", "process"})
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 
 def console_processors(*, colors: bool) -> tuple[Processor, ...]:
-    """Return the end of a chain of processors: from an event with its timestamp to a line of text."""
+    """Return the last processors of a chain: from an event with its timestamp to a line of text."""
     return (structlog.processors.format_exc_info, _tidy, _renderer(colors=colors))
 
 
 def _tidy(_: object, __: str, event: EventDict) -> EventDict:
-    """Leave out what says nothing to a person, and make what the renderer writes as it is printable."""
+    """Drop what tells a person nothing, and make printable what the renderer writes unchanged."""
     if event.get("level") == "info":
         del event["level"]
     if "exception" in event:
@@ -36,7 +36,7 @@ def _tidy(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _request(event: EventDict) -> EventDict:
-    """What was asked and what came of it in front; its id, to look for it elsewhere, last."""
+    """Move the request and its outcome to the front, and its id, for looking it up elsewhere, to the end."""
     asked = " ".join(str(event.pop(name, "")) for name in ("method", "route", "status"))
     request_id = event.pop("request_id", None)
     told = {name: value for name, value in event.items() if (name, value) not in _USUAL}

@@ -1,4 +1,4 @@
-"""Log lines on standard error: JSON, one event a line, or lines for people where one is likely to read along.
+"""Log lines on standard error: JSON, one event per line, or readable lines if a person is likely to read them.
 
 Prompts, completions and keys are never logged; callers pass identifiers and counts only.
 """
@@ -19,9 +19,9 @@ LogFormat = Literal["auto", "console", "json"]
 
 
 def configure_logging(level: str, process: str, log_format: LogFormat = "json") -> None:
-    """Send every log line of this process, ours and the libraries', to stderr; `process` is its name in JSON.
+    """Send every log line of this process and its libraries to stderr; `process` is its name in JSON.
 
-    Libraries are heard from warnings up, and in full at level `debug`.
+    Libraries log from level warning up, and everything at level `debug`.
     """
     stream = LogStream()
     for_people = shows_console(log_format)
@@ -55,7 +55,7 @@ def configure_logging(level: str, process: str, log_format: LogFormat = "json") 
 
 
 def quiet_logging() -> None:
-    """Let this package's warnings and errors reach stderr and nothing else, for programs that use it as a library.
+    """Let only this package's warnings and errors reach stderr, for programs that use it as a library.
 
     A program that has configured structlog keeps its own configuration.
     """
@@ -67,7 +67,7 @@ def quiet_logging() -> None:
 
 
 def shows_console(log_format: LogFormat) -> bool:
-    """Return whether lines are for people: as the setting says, and for `auto` where stderr is a terminal."""
+    """Return whether lines are for people: as set, and for `auto` if stderr is a terminal."""
     return log_format == "console" or (log_format == "auto" and LogStream().isatty())
 
 
@@ -85,24 +85,24 @@ def get_logger(name: str) -> FilteringBoundLogger:
 
 
 class LogStream(TextIOBase):
-    """Standard error, looked up anew for every line, so that a progress bar that stands in for it gets the lines.
+    """Standard error, looked up anew for every line, so that a progress bar that replaces it gets the lines.
 
-    A terminal that was closed, a pipe nobody reads and a full disk cost the line, not the request that logged it.
+    A closed terminal, a pipe that nobody reads or a full disk loses the line, but the request that logged it goes on.
     """
 
     def write(self, text: str) -> int:
-        """Write the text where that is possible."""
+        """Write the text if possible."""
         with suppress(OSError, ValueError):  # ValueError: the stream was closed
             sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush where that is possible."""
+        """Flush if possible."""
         with suppress(OSError, ValueError):
             sys.stderr.flush()
 
     def isatty(self) -> bool:
-        """Whether a person is likely to read along."""
+        """Return whether a person is likely to read the lines."""
         with suppress(ValueError):
             return sys.stderr.isatty()
         return False

@@ -1,6 +1,6 @@
 """Every metric of the server: names, help texts, labels and buckets; docs/metrics.md is checked against this file.
 
-Knows nothing of when a metric changes: that is `metrics`.
+Does not know when a metric changes: that is in `metrics`.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram

@@ -1,8 +1,8 @@
-"""What the server counts and measures, and the page that Prometheus reads.
+"""The server's counts and measurements, and the page that Prometheus reads.
 
-Owns when a metric of `metric_definitions` changes, and the bound on the number of series. Knows neither the engine nor
-HTTP: the API process reports to it. Tenants and adapters come from clients, so series for them are limited
-(`SeriesBudget`), and those of what is gone are removed. Safe to use from many threads.
+Owns when a metric of `metric_definitions` changes, and the limit on the number of series. Knows neither the engine nor
+HTTP: the API process reports to it. Tenants and adapters come from clients, so their series are limited
+(`SeriesBudget`), and removed when an adapter is deleted. Safe to use from many threads.
 """
 
 import itertools
@@ -26,16 +26,16 @@ from headmix_server.core.types import Residency
 BASE_ALONE = ""
 
 LISTED_NAMES = 256
-"""Names in one label of `vllm:lora_requests_info` at most: each tenant may have its own name for one adapter."""
+"""The most names in one label of `vllm:lora_requests_info`: each tenant may have its own name for one adapter."""
 
 _NAMING_LABELS = frozenset({"tenant", "adapter", "running_lora_adapters", "waiting_lora_adapters"})
-"""Labels that reveal who is served; `Metrics.render` omits them without permission to see tenants."""
+"""Labels that reveal tenants or adapters; `Metrics.render` omits them without permission to see tenants."""
 
 
 class Metrics(MetricDefinitions):
-    """All metrics of one server. `series` is how many (tenant, adapter) pairs have series of their own.
+    """All metrics of one server. `series` is the maximum number of (tenant, adapter) pairs with series of their own.
 
-    `deletions` counts the adapters that were deleted, `processes` has what the operating system says.
+    `deletions` counts deleted adapters, `processes` has the operating system's metrics.
     """
 
     def __init__(self, *, series: int, version: str, base: str, clock: Callable[[], float] = time.time) -> None:
@@ -63,8 +63,8 @@ class Metrics(MetricDefinitions):
         """Count a request that ended, `seconds` after it arrived.
 
         `route` is a route's template and `outcome` `ok`, `aborted` or an error code. `adapter` is a name that was
-        resolved, never one that a client merely asked for; None is the base alone. `tenant` is empty if no key
-        was accepted. `limit` names the limit that refused the request, if one did.
+        resolved, never one that a client merely sent; None means the base alone. `tenant` is empty if no key was
+        accepted. `limit` names the limit that refused the request, if one did.
         """
         with self._lock:
             owner = self._budget.admit((tenant, adapter if adapter is not None else BASE_ALONE))
@@ -90,7 +90,7 @@ class Metrics(MetricDefinitions):
         first_token_seconds: float | None,
         generation_tokens: int,
     ) -> None:
-        """Count a request that one of two versions answered that are being compared; times are from its arrival."""
+        """Count a request answered by one of two versions that are being compared; times are from its arrival."""
         with self._lock:
             labels = (*self._versions.admit((tenant, adapter)), str(version))
             self.version_requests.labels(*labels, outcome).inc()
@@ -100,18 +100,18 @@ class Metrics(MetricDefinitions):
                 self.version_first_token_seconds.labels(*labels).observe(first_token_seconds)
 
     def canary_started(self, tenant: str, adapter: str) -> None:
-        """Remove what an earlier comparison of an adapter's versions left, for its tenant and all it is shared with."""
+        """Remove the series of an adapter's earlier comparison, for its tenant and those it is shared with."""
         with self._lock:
             for owner in self._versions.release(tenant, adapter):
                 self._remove_version_series(owner)
 
     def watch_connections(self, num_open: Callable[[], int], num_waiting: Callable[[], int]) -> None:
-        """Read at every scrape how many connections are open, and how many of them wait."""
+        """Read at every scrape how many connections are open, and how many of them are waiting."""
         self.connections.labels("serving").set_function(lambda: max(0, num_open() - num_waiting()))
         self.connections.labels("waiting").set_function(num_waiting)
 
     def connection_closed(self) -> None:
-        """Count a connection that was closed, or not let in, because there were too many."""
+        """Count a connection that was closed, or not admitted, because there were too many."""
         self.connections_closed.inc()
 
     def storage_failed(self, storage: str) -> None:
@@ -119,7 +119,7 @@ class Metrics(MetricDefinitions):
         self.storage_failures.labels(storage).inc()
 
     def limits_fell_back(self) -> None:
-        """Count a failure of the storage of limits."""
+        """Count a failure of the limits storage."""
         self.limits_fallbacks.inc()
 
     def first_token(self, seconds: float) -> None:
@@ -131,9 +131,9 @@ class Metrics(MetricDefinitions):
         self.inter_token_latency.observe(seconds)
 
     def observe_report(self, report: EngineReport, names: Mapping[str, Collection[Owner]]) -> None:
-        """Take in what the engine reports, but for what is resident; `names` says who calls a digest what.
+        """Handle an engine report except for the resident adapters; `names` maps digests to their owners' names.
 
-        See `Catalog.owners`; of an adapter without a name nothing is told.
+        See `Catalog.owners`; adapters without a name are omitted.
         """
         for step in report.steps:
             self.step_seconds.labels("schedule").observe(step.schedule_seconds)
@@ -156,12 +156,12 @@ class Metrics(MetricDefinitions):
             self._set_lora_info(report, names)
 
     def observe_residents(self, resident: Iterable[ResidentAdapter], names: Mapping[str, Collection[Owner]]) -> None:
-        """Take in which adapters are where; `names` is as in `observe_report`."""
+        """Update which adapters are in which tier; `names` is as in `observe_report`."""
         with self._lock:
             self._set_resident((owner, adapter.tier) for adapter in resident for owner in names.get(adapter.digest, ()))
 
     def engine_lost(self) -> None:
-        """Set what described the engine that died to nothing: it runs, holds and leases nothing any more."""
+        """Reset the gauges of the engine that died: it no longer runs, holds or leases anything."""
         nothing = EngineReport(
             running=0, waiting=0, kv_usage=0.0, slots_free=0, slots_leased=0, slots_idle=0, slots_loading=0
         )
@@ -172,15 +172,15 @@ class Metrics(MetricDefinitions):
             self._set_resident(())
 
     def engine_started(self, pid: int) -> None:
-        """Note the engine's process."""
+        """Record the engine's process id."""
         self.processes.engine_pid = pid
 
     def engine_restarted(self) -> None:
-        """Count an engine process started in place of one that died."""
+        """Count an engine process started to replace one that died."""
         self.engine_restarts.inc()
 
     def adapter_deleted(self, tenant: str, adapter: str) -> None:
-        """Remove the adapter's series, those of tenants it was shared with too; others may have their place."""
+        """Remove the adapter's series, including those of tenants it was shared with; others may take their place."""
         with self._lock:
             self.deletions += 1
             for owner in self._budget.release(tenant, adapter):
@@ -188,9 +188,9 @@ class Metrics(MetricDefinitions):
         self.canary_started(tenant, adapter)
 
     def render(self, *, tenants: bool) -> tuple[bytes, str]:
-        """Return the exposition and its content type; without `tenants`, no series that names a tenant or adapter.
+        """Return the exposition and its content type; without `tenants`, no series names a tenant or adapter.
 
-        Takes no lock that requests take: each series is read as it is at the moment.
+        Takes no lock that requests take: each series is read as it currently is.
         """
         shown = _shown(self.registry, tenants=tenants)
         return generate_latest(_Collected([*shown, *self.processes.collect()])), CONTENT_TYPE_PLAIN_0_0_4
@@ -220,13 +220,13 @@ class Metrics(MetricDefinitions):
         slots = report.slots_free + report.slots_leased + report.slots_idle
         running = _listed(report.running_adapters, names)
         waiting = _listed(report.waiting_adapters, names, but=running)
-        # One series at a time: the lists are labels, so every report would otherwise leave one behind forever.
+        # Only one series at a time: the lists are labels, so every report would otherwise leave one behind forever.
         labels = (str(slots), ",".join(sorted(running)), ",".join(sorted(waiting)))
         self.lora_requests_info.replace({labels: self._clock()})
 
     def _set_resident(self, resident: Iterable[tuple[Owner, Residency]]) -> None:
         found = list(resident)
-        for owner, _ in found:  # first all, since one that comes later may take another's place
+        for owner, _ in found:  # admit all first, since a later one may take another's place
             self._budget.admit(owner)
         counts: Tally[tuple[str, ...]] = Tally((*self._budget.admit(owner), tier.value) for owner, tier in found)
         self.adapter_resident.replace(counts)
@@ -234,7 +234,7 @@ class Metrics(MetricDefinitions):
 
 @dataclass(frozen=True, slots=True)
 class _Collected:
-    """Metrics that were collected already, as what writes them wants them."""
+    """Metrics that were already collected, in the form that the exporter expects."""
 
     metrics: Sequence[Metric]
 
@@ -243,9 +243,9 @@ class _Collected:
 
 
 def _shown(registry: CollectorRegistry, *, tenants: bool) -> Iterator[Metric]:
-    """Yield a registry's metrics without the `_created` samples, which double the series for no reader.
+    """Yield a registry's metrics without the `_created` samples, which double the series and are not used.
 
-    Without `tenants` also without every metric that has a label in which clients' names can stand.
+    Without `tenants`, metrics with labels that may contain clients' names are omitted as well.
     """
     for metric in registry.collect():
         samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
@@ -267,9 +267,9 @@ def _count(counter: Counter, by_tier: Mapping[str, int]) -> None:
 def _listed(
     digests: Iterable[str], names: Mapping[str, Collection[Owner]], *, but: Collection[str] = ()
 ) -> Collection[str]:
-    """Return the names a router knows the adapters by: what clients send as `model`, which has no tenant in it.
+    """Return the names by which a router knows the adapters: those clients send as `model`, without a tenant.
 
-    At most `LISTED_NAMES` of them: each adapter's first name, then the second ones, and so on, in the given order.
+    At most `LISTED_NAMES`: each adapter's first name, then the second ones, and so on, in the given order.
     """
     called = [[name for _, name in names.get(digest, ())] for digest in digests]
     turns = (name for turn in itertools.zip_longest(*called) for name in turn if name is not None and name not in but)

@@ -1,6 +1,6 @@
-"""What the operating system says of the server's processes, in the names every Prometheus client has for it.
+"""The operating system's metrics of the server's processes, under the usual names of Prometheus clients.
 
-`process_*` is the process that answers, `headmix_engine_process_*` the engine's. Read from /proc at each scrape.
+`process_*` is the process that serves HTTP, `headmix_engine_process_*` the engine's. Read from /proc at each scrape.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class ProcessMetrics:
         ProcessCollector(namespace=ENGINE, pid=lambda: self.engine_pid or 0, registry=self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what can be read; a process may end meanwhile."""
+        """Yield what can be read; a process may end in the meantime."""
         try:
             yield from self._registry.collect()
         except (OSError, ValueError) as error:

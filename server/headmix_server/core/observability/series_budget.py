@@ -1,22 +1,22 @@
-"""Which tenants' adapters have series of their own in the metrics: names come from clients, so there is a limit, and
-one tenant's adapters do not take it all.
+"""Which tenants' adapters have their own series in the metrics: names come from clients, so the number is limited, and
+one tenant's adapters cannot take all of it.
 """
 
 from collections.abc import Callable
 
 OTHER = "other"
-"""The tenant and the adapter under whose names all further ones are counted."""
+"""The tenant and the adapter under which all further pairs are counted."""
 
 Owner = tuple[str, str]
-"""A tenant, and the name by which it calls an adapter."""
+"""A tenant, and its name for an adapter."""
 
 
 class SeriesBudget:
-    """Which (tenant, adapter) pairs have series of their own: at most `limit`, shared fairly among tenants.
+    """The (tenant, adapter) pairs that have their own series: at most `limit`, shared fairly among tenants.
 
-    While there is room every caller gets a place. After that a tenant with fewer places than another takes the oldest
-    of the one that has most, whose series `on_evicted` removes; equals keep what they have, so places change hands
-    only until all that want more have as many.
+    While there is room, every pair gets a place. After that, a tenant with fewer places than another takes the oldest
+    place of the tenant with the most, whose series `on_evicted` removes. Tenants with equally many keep them, so places
+    only change hands until the tenants that want more have the same number.
     """
 
     def __init__(self, limit: int, on_evicted: Callable[[Owner], None]) -> None:
@@ -26,7 +26,7 @@ class SeriesBudget:
         self._count = 0
 
     def admit(self, owner: Owner) -> Owner:
-        """Return the labels to use for the pair. The tenant folds too: tenants are as unbounded as adapters."""
+        """Return the labels to use for the pair. The tenant folds as well: tenants are as unbounded as adapters."""
         tenant, adapter = owner
         own = self._places.get(tenant, {})
         if adapter in own:
@@ -38,7 +38,7 @@ class SeriesBudget:
         return owner
 
     def release(self, tenant: str, adapter: str) -> tuple[Owner, ...]:
-        """Give the adapter's places back, under whatever name tenants ask for it; return the pairs that had one."""
+        """Release the adapter's places under all tenants' names for it; return the pairs that had one."""
         shared = f"{tenant}/{adapter}"
         gone = tuple(
             (holder, name)
@@ -51,7 +51,7 @@ class SeriesBudget:
         return gone
 
     def _make_room(self, own: int) -> bool:
-        """Take a place from the tenant that has most, if it keeps at least as many as one with `own` gets."""
+        """Take a place from the tenant with the most, if it keeps at least as many as a tenant with `own` then has."""
         largest = max(self._places, key=lambda tenant: len(self._places[tenant]), default=None)
         if largest is None or len(self._places[largest]) - 1 < own + 1:
             return False

@@ -1,4 +1,4 @@
-"""A gauge whose series are replaced all at once: a scrape sees the old ones or the new ones, and waits for nobody."""
+"""A gauge whose series are replaced all at once: a scrape sees the old or the new ones, and never waits."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,17 +20,17 @@ class SnapshotGauge:
         registry.register(self)
 
     def replace(self, values: Mapping[Labels, float]) -> None:
-        """Have these series and no others."""
+        """Replace all series with these."""
         self._values = dict(values)
 
     def remove_by_labels(self, labels: Mapping[str, str]) -> None:
-        """Remove the series that have these labels."""
+        """Remove the series with these labels."""
         wanted = [(self.labels.index(name), value) for name, value in labels.items()]
         kept = {have: value for have, value in self._values.items() if any(have[at] != want for at, want in wanted)}
         self._values = kept
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the gauge as it is now."""
+        """Yield the gauge in its current state."""
         family = GaugeMetricFamily(self.name, self.documentation, labels=self.labels)
         for labels, value in self._values.items():
             family.add_metric(labels, value)

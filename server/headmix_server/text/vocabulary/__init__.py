@@ -1,1 +1,1 @@
-"""What a tokenizer's ids stand for, the base's and an adapter's own."""
+"""What a tokenizer's ids represent: the base's own tokens, and those an adapter adds."""

@@ -1,4 +1,4 @@
-"""The alphabet in which byte-level tokenizers write bytes: printable ones as themselves, the others from U+0100 up."""
+"""The alphabet in which byte-level tokenizers write bytes: printable ones as themselves, the others from U+0100 on."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,4 +14,4 @@ def _byte_of_character() -> Mapping[str, int]:
 
 BYTES = _byte_of_character()
 CHARACTERS = tuple(sorted(BYTES, key=BYTES.__getitem__))
-"""The character of each byte."""
+"""The character for each byte."""

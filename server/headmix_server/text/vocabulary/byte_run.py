@@ -1,8 +1,8 @@
-"""Consecutive tokens that stand for single bytes, as decoders with byte fallback show them.
+"""Consecutive tokens that represent single bytes, as decoders with byte fallback show them.
 
-A run is text where all of it is UTF-8; otherwise each of its bytes is U+FFFD. So a run's characters are held back until
-the run ends or proves invalid, but no more than `LONGEST` bytes of them: a script that a vocabulary lacks altogether
-must still stream. What was shown then stays, though the run prove invalid later.
+A run is shown as text if all of it is UTF-8; otherwise each of its bytes is U+FFFD. So a run's characters are held back
+until the run ends or proves invalid, but no more than `LONGEST` bytes of them: a script that the vocabulary lacks
+entirely must still stream. What was shown by then stays, even if the run proves invalid later.
 """
 
 import codecs
@@ -13,14 +13,14 @@ _utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class ByteRun:
-    """One run after the other: `push` its bytes, then `close` it. The first has begun with `before`, shown elsewhere.
+    """One run after another: `push` its bytes, then `close` it. `before` begins the first one and is shown elsewhere.
 
-    `open_bytes` of those begin a character that they leave incomplete, and are shown here.
+    Its last `open_bytes` bytes begin a character but leave it incomplete, and are shown here.
     """
 
     def __init__(self, before: bytes = b"") -> None:
         self._decoder = _utf8("strict")
-        self._held = ""  # characters that are complete
+        self._held = ""  # complete characters
         self._broken = False
         try:
             self._decoder.decode(before)
@@ -31,7 +31,7 @@ class ByteRun:
         self._unshown = self.open_bytes
 
     def push(self, byte: int) -> str:
-        """Take a byte; return the text that is now certain, possibly none."""
+        """Add a byte; return the text that is now certain, possibly none."""
         if self._broken:
             return REPLACEMENT
         self._unshown += 1
@@ -43,7 +43,7 @@ class ByteRun:
         return self._show() if self._unshown >= LONGEST else ""
 
     def close(self) -> str:
-        """End the run; return its text that wasn't shown."""
+        """End the run; return the part of its text that was not shown."""
         if self._broken:
             text = ""
         else:

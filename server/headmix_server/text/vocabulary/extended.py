@@ -1,7 +1,7 @@
-"""The base's tokenizer with the words one adapter adds to the vocabulary, as a copy nobody else sees.
+"""The base's tokenizer extended by the words that one adapter adds, which no other adapter sees.
 
-Owns the ids of added words: the first is the base's vocabulary size, though the library numbers from the end of its
-own vocabulary, and checkpoints often have more embedding rows than their tokenizer has tokens.
+Owns the ids of added words: the first one is the base's vocabulary size. The library numbers from the end of its own
+vocabulary instead, and checkpoints often have more embedding rows than their tokenizer has tokens.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from headmix_server.text.workers.encoder import Encoder, Words
 
 
 class AddedTokensError(Exception):
-    """Words that cannot be added to the base's vocabulary; one fault each, of many the first hundred."""
+    """Words that cannot be added to the base's vocabulary, with one fault each, of which a hundred are listed."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         more = len(faults) - MAX_FAULTS
@@ -25,7 +25,7 @@ class AddedTokensError(Exception):
 
 
 class ExtendedTokenizer(Tokenizer):
-    """A base's tokenizer and further words with the ids from `first` up. It is made in no time.
+    """A base's tokenizer plus further words, with ids from `first` on. Creating one is cheap.
 
     Raises:
         AddedTokensError: a word is a token of the base, or the base's tokenizer has tokens beyond `first`.
@@ -39,7 +39,7 @@ class ExtendedTokenizer(Tokenizer):
             raise AddedTokensError(["added_tokens: a word is empty or appears twice"])
         if base.next_id > first:
             raise AddedTokensError([f"added_tokens: the base's tokenizer has more tokens than the base's {first} rows"])
-        vars(self).update(vars(base))  # everything but the words is the base's, and shared with it
+        vars(self).update(vars(base))  # everything except the words is shared with the base
         self.words = Words(digest, tuple(words), first)
         self._words = self.words.words
         self._places = {word: place for place, word in enumerate(self._words)}
@@ -48,17 +48,17 @@ class ExtendedTokenizer(Tokenizer):
         self._plain = base
         self.vocab_size = base.vocab_size + len(words)
         self.capacity = None if base.capacity is None else base.capacity.including(words)
-        # Words are named by their text, and by its bytes what the base has for the same text.
+        # Words are named by their text; a token of the base with the same text is named by its bytes.
         self._renamed = {token: bytes_name(word.encode()) for word in self._words for token in self._named(word)}
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Return the ids of `text`, the added words among them. A text with words makes the copy: see `encoder`."""
+        """Return the ids of `text`, including those of added words. A text with words needs the copy in `encoder`."""
         if self.needs_copy(text):
             return self._encoder.encode(text, add_special_tokens=add_special_tokens)
         return self._plain.encode(text, add_special_tokens=add_special_tokens)
 
     def needs_copy(self, text: str) -> bool:
-        """Return whether the text contains added words. They match literally, so other texts are cut as before."""
+        """Return whether the text contains added words. They match literally; other texts are tokenized as before."""
         return any(word in text for word in self._words)
 
     @cached_property
@@ -67,23 +67,23 @@ class ExtendedTokenizer(Tokenizer):
 
     @property
     def num_words(self) -> int:
-        """How many words there are."""
+        """The number of added words."""
         return len(self._words)
 
     def token_id(self, piece: str) -> int | None:
-        """Return the id of a token as the vocabulary writes it; None if there is no such token."""
+        """Return the id of a token in the vocabulary's spelling; None if there is no such token."""
         place = self._places.get(piece)
         return super().token_id(piece) if place is None else self._first + place
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of `ids`; ids between the tokenizer's tokens and the added ones stand for nothing."""
+        """Return the text of `ids`; ids between the tokenizer's own tokens and the added ones have no text."""
         if self.byte_level:
             return self._decode_by_runs(ids, skip_special_tokens)
         shown = [token for token in ids if not (skip_special_tokens and self.is_hidden(token))]
         return self.join([piece for token in shown if (piece := self.piece(token)) is not None])
 
     def _decode_by_runs(self, ids: Sequence[int], skip: bool) -> str:
-        """Decode between the added words, which a byte-level decoder would take for letters of its byte alphabet."""
+        """Decode the runs between added words, which a byte-level decoder would read in its byte alphabet."""
         text = ""
         for added, run in groupby(ids, key=lambda token: token >= self._first):
             if added:
@@ -94,18 +94,18 @@ class ExtendedTokenizer(Tokenizer):
         return text
 
     def piece(self, token: int) -> str | None:
-        """Return a token as the vocabulary writes it; None if no token has this id."""
+        """Return a token in the vocabulary's spelling; None if no token has this id."""
         if token < self._first:
             return None if token in self._unused else super().piece(token)
         place = token - self._first
         return self._words[place] if place < len(self._words) else None
 
     def is_hidden(self, token: int) -> bool:
-        """Whether a token leaves no trace in decoded text; an added word does leave one."""
+        """Return whether a token leaves no trace in decoded text; an added word does leave one."""
         return self.piece(token) is None if token >= self._first else super().is_hidden(token)
 
     def fallback_byte(self, token: int) -> int | None:
-        """Return the byte that one of the base's tokens stands for; None for other tokens."""
+        """Return the byte that one of the base's tokens represents; None for other tokens."""
         return None if token >= self._first else super().fallback_byte(token)
 
     def token_bytes(self, token: int) -> bytes | None:
@@ -116,14 +116,14 @@ class ExtendedTokenizer(Tokenizer):
         return None if word is None else word.encode()
 
     def name(self, token: int) -> str:
-        """Return what log-probabilities call a token; no two tokens have the same name."""
+        """Return a token's name in log-probabilities; no two tokens have the same name."""
         renamed = self._renamed.get(token)
         if renamed is not None:
             return renamed
         return self._plain.name(token) if token < self._first else plain_name(self, token)
 
     def _named(self, name: str) -> list[int]:
-        """Return the base's tokens of this name, however its vocabulary writes them."""
+        """Return the base's tokens of this name, in any spelling of its vocabulary."""
         raw = name.encode()
         spellings = [name.replace(" ", "▁"), "".join(CHARACTERS[byte] for byte in raw), f"<0x{raw[0]:02X}>"]
         tokens = [token for spelling in spellings if (token := self._plain.token_id(spelling)) is not None]

@@ -1,19 +1,19 @@
-r"""A name for every token of a vocabulary, no two alike, for log-probabilities.
+r"""A unique name for every token of a vocabulary, for log-probabilities.
 
-A token is named by the text it adds. Where that is part of a character, or another token adds the same text, it is
-named by its bytes as OpenAI writes them, `bytes:\xe2\x82`, and failing that by its id, `token_id:17`, as vLLM does.
+A token is named by the text it adds. If that is part of a character, or another token adds the same text, it is named
+by its bytes as OpenAI writes them, `bytes:\xe2\x82`, and as a last resort by its id, `token_id:17`, as vLLM does.
 """
 
 from typing import Protocol
 
 
 class Vocabulary(Protocol):
-    """What names are made of; `tokenizer.Tokenizer` is one, and says what the methods mean."""
+    """The parts of a tokenizer that names depend on; `tokenizer.Tokenizer` implements it and documents the methods."""
 
     vocab_size: int
 
     def piece(self, token: int) -> str | None:
-        """See `Tokenizer`, as for the others."""
+        """See `Tokenizer`."""
 
     def is_hidden(self, token: int) -> bool:
         """See `Tokenizer`."""
@@ -26,7 +26,7 @@ class Vocabulary(Protocol):
 
 
 def plain_name(vocabulary: Vocabulary, token: int) -> str:
-    """Return the name a token has where no other token adds the same text."""
+    """Return a token's name if no other token adds the same text."""
     raw = vocabulary.token_bytes(token)
     if raw is None:
         return vocabulary.piece(token) or id_name(token)
@@ -42,14 +42,14 @@ def bytes_name(raw: bytes) -> str:
 
 
 def id_name(token: int) -> str:
-    """Return the last resort of a name."""
+    """Return the name of last resort."""
     return f"token_id:{token}"
 
 
 def renamed_tokens(vocabulary: Vocabulary) -> dict[int, str]:
-    """Return the names of the tokens that add the same text as another one; of each such group one keeps the text.
+    """Return the names of tokens that add the same text as another one; in each such group, one token keeps the text.
 
-    Decodes the whole vocabulary: up to a second.
+    This decodes the whole vocabulary, which takes up to a second.
     """
     owners: dict[str, int] = {}
     others: list[int] = []
@@ -58,7 +58,7 @@ def renamed_tokens(vocabulary: Vocabulary) -> dict[int, str]:
         owner = owners.setdefault(name, token)
         if owner == token:
             continue
-        # A whole token is a better owner than a byte or a special token, which stand for themselves.
+        # A whole token takes precedence over a byte or a special token.
         better = _is_whole(vocabulary, token) and not _is_whole(vocabulary, owner)
         owners[name] = token if better else owner
         others.append(owner if better else token)

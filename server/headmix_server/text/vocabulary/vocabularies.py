@@ -1,7 +1,7 @@
-"""The tokenizer of every adapter: the base's own, or one with its added words, kept by digest while it is in use.
+"""The tokenizer of every adapter: the base's own, or one with its added words, cached by digest.
 
-These show tokens and say which texts hold words; they cost no more than the words themselves. What reads texts with
-words is a copy of the base's tokenizer, and made and kept by the workers (`encoders`).
+These tokenizers show tokens and find which texts contain words; they take no more memory than the words themselves.
+Texts with words need a copy of the base's tokenizer, which the workers create and cache (`encoders`).
 """
 
 import threading
@@ -12,11 +12,11 @@ from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabulary.extended import ExtendedTokenizer
 
 KEPT_WORDS = 65_536
-"""Of all tokenizers together: some 20 MiB."""
+"""The words of all tokenizers together: about 20 MiB."""
 
 
 class Vocabularies:
-    """Tokenizers by digest; safe to share between threads. `size` is how many ids the base has embeddings for."""
+    """Tokenizers by digest; safe to share between threads. `size` is the number of the base's embedding rows."""
 
     def __init__(self, base: Tokenizer, size: int, *, kept_words: int = KEPT_WORDS) -> None:
         self._base = base
@@ -27,7 +27,7 @@ class Vocabularies:
         self._lock = threading.Lock()
 
     def kept(self, digest: str, words: Sequence[str]) -> Tokenizer | None:
-        """Return the tokenizer of an adapter that adds these words if it is at hand."""
+        """Return the tokenizer of an adapter that adds these words if it is cached."""
         if not words:
             return self._base
         with self._lock:
@@ -37,10 +37,10 @@ class Vocabularies:
             return tokenizer
 
     def tokenizer(self, digest: str, words: Sequence[str]) -> Tokenizer:
-        """Return the tokenizer of an adapter that adds these words; of thousands it may take some milliseconds.
+        """Return the tokenizer of an adapter that adds these words; thousands of words may take some milliseconds.
 
         Raises:
-            AddedTokensError: the base's vocabulary cannot take them.
+            AddedTokensError: they cannot be added to the base's vocabulary.
         """
         kept = self.kept(digest, words)
         if kept is not None:

@@ -1,1 +1,1 @@
-"""Processes that read long texts and large bodies, and what they do there."""
+"""Processes that tokenize long texts and parse large bodies, and their jobs."""

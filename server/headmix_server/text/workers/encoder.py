@@ -1,7 +1,7 @@
-"""Text to token ids, the slow way: what builds a tokenizer's copy with an adapter's words, or one for plain text.
+"""Text to token ids, the slow way: builds a copy of a tokenizer with an adapter's words, or one for plain text.
 
-A copy costs a tenth of a second or more with the interpreter's lock held, so the process that answers HTTP never makes
-one: its workers do (`text.workers.worker`), and tests, as the truth that fast paths are compared with.
+A copy takes a tenth of a second or more, during which the interpreter's lock is held. So the process that serves HTTP
+never creates one: its workers do (`text.workers.worker`), and tests, as the reference for the fast paths.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ Turn = dict[str, str | None]
 
 
 class AddedWordsError(Exception):
-    """The library numbers the words otherwise than they are served."""
+    """The library numbers the words differently than they are served."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What an adapter, known by its digest, adds to the base's vocabulary; the first word's id is `first`."""
+    """The words that an adapter, given by its digest, adds to the base's vocabulary; the first one's id is `first`."""
 
     digest: str
     words: tuple[str, ...]
@@ -31,22 +31,22 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A rendered conversation and what reads it."""
+    """A rendered conversation, and the function that tokenizes it."""
 
     text: str
     encode_text: Callable[[str], list[int]]
 
     def encode(self) -> list[int]:
-        """Return its ids.
+        """Return the conversation's ids.
 
         Raises:
-            UncuttableTokenError: a special token in the turns, to be cut as text, cannot be.
+            UncuttableTokenError: a special token in the turns cannot be tokenized as text, though that was requested.
         """
         return self.encode_text(self.text)
 
 
 class Encoder:
-    """Reads texts in one vocabulary: a base's, or with the words that an adapter adds."""
+    """Tokenizes texts in one vocabulary: a base's, with or without the words of an adapter."""
 
     def __init__(self, base: BaseTokenizer, words: Words | None = None) -> None:
         self._tokenizer = base if words is None else base.with_words(words.words)
@@ -56,7 +56,7 @@ class Encoder:
 
     @property
     def json(self) -> str:
-        """The tokenizer as it is written to a file."""
+        """The tokenizer as its file's JSON."""
         return str(self._tokenizer.backend.to_str())
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
@@ -64,17 +64,17 @@ class Encoder:
         return self._own_ids(self._tokenizer.encode(text, add_special_tokens=add_special_tokens))
 
     def encode_prompt(self, text: str, *, split: bool) -> list[int]:
-        """Return the ids of a client's text; `split` cuts special tokens in it as text.
+        """Return the ids of a client's text; with `split`, special tokens in it are tokenized as plain text.
 
         Raises:
-            UncuttableTokenError: one cannot be cut.
+            UncuttableTokenError: one of them cannot be.
         """
         return self.plain_text.encode_text(text) if split else self.encode(text)
 
     def prepare(self, template: ChatTemplate, turns: Sequence[Turn], *, split: bool) -> "Prepared":
         """Return the prompt that the template makes of a conversation; the template writes the special tokens.
 
-        With `split` only it can: those in the turns are text.
+        With `split`, special tokens in the turns are tokenized as plain text.
 
         Raises:
             ChatTemplateError: the template refuses the turns.
@@ -90,14 +90,14 @@ class Encoder:
 
     @cached_property
     def plain_text(self) -> PlainTextReader:
-        """The reader that cuts special tokens in texts as text."""
+        """The reader that tokenizes special tokens in texts as plain text."""
         return PlainTextReader(self._tokenizer, self._own_ids)
 
     def _number(self, words: Sequence[str]) -> int:
-        """Return the library's number of the first word; the others follow.
+        """Return the library's id of the first word; the others must follow it.
 
         Raises:
-            AddedWordsError: they don't.
+            AddedWordsError: they do not.
         """
         numbers = [number for word in words if (number := self._tokenizer.token_id(word)) is not None]
         if not numbers or numbers != list(range(numbers[0], numbers[0] + len(words))):
@@ -105,6 +105,6 @@ class Encoder:
         return numbers[0]
 
     def _own_ids(self, ids: list[int]) -> list[int]:
-        """Return ids with those of the words moved from where the library has them to where they are served."""
+        """Return ids with those of added words moved from the library's numbering to the served one."""
         shift = self._first - self._inner
         return [token + shift if token >= self._inner else token for token in ids] if shift else ids

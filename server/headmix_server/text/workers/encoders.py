@@ -1,7 +1,7 @@
-"""The encoders that a worker keeps: the base's, and copies of it with the words of the adapters that were used last.
+"""The encoders that a worker caches: the base's, and copies with the words of recently used adapters.
 
-A copy is tens of megabytes, so they are bounded in bytes. When one more does not fit, the tenant with the most of them
-gives up the one it has not used for longest: nobody who goes through many adapters takes the place of others' copies.
+A copy takes tens of megabytes, so the cache is bounded in bytes. When another one does not fit, the tenant with the
+most copies loses its least recently used one, so that using many adapters does not evict other tenants' copies.
 """
 
 from collections import Counter, OrderedDict
@@ -14,17 +14,17 @@ from headmix_server.text.workers.encoder import Encoder, Words
 
 KEPT_BYTES = 256 << 20
 COPY_FACTOR = 10
-"""Bytes in memory of a copy for each byte of its JSON, measured for a vocabulary of 49,000 tokens and rounded up."""
+"""Bytes in memory of a copy per byte of its JSON, measured for a vocabulary of 49,000 tokens and rounded up."""
 
 
 class Encoders:
-    """Encoders over the base in `folder`, read when they are first needed."""
+    """Encoders based on the base in `folder`, which is read on first use."""
 
     def __init__(self, folder: Path, *, kept_bytes: int = KEPT_BYTES) -> None:
         self._folder = folder
         self._kept_bytes = kept_bytes
         self._copies: OrderedDict[str, Encoder] = OrderedDict()
-        self._users: dict[str, str] = {}  # the tenant that used a copy last
+        self._users: dict[str, str] = {}  # the last tenant to use each copy
 
     def get(self, words: Words | None, tenant: str) -> Encoder:
         """Return the encoder of the base, or of an adapter that adds words to it."""
@@ -54,11 +54,11 @@ class Encoders:
 
     @cached_property
     def _most(self) -> int:
-        """How many copies there may be at once."""
+        """The maximum number of copies at a time."""
         return max(1, self._kept_bytes // (COPY_FACTOR * len(self._plain.json)))
 
     def _make_room(self) -> None:
-        """Let go of copies until one more fits, whose tenant is among `_users` already."""
+        """Evict copies until another one fits; its tenant is in `_users` already."""
         while len(self._copies) >= self._most:
             numbers = Counter(self._users.values())
             (heaviest, _), *_ = numbers.most_common(1)

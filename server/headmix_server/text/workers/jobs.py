@@ -1,4 +1,4 @@
-"""What workers do with texts; each a value that is sent to one and runs there. See `worker`."""
+"""The jobs of text workers: each is a value that is sent to a worker and runs there. See `worker`."""
 
 from array import array
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from headmix_server.text.workers.encoders import Encoders
 
 
 class TextTooLongError(Exception):
-    """A text has more tokens than it may, though nobody has counted them."""
+    """A text certainly has more tokens than allowed, though they were not counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""A worker: the process that does heavy work on clients' texts, one job after the other, until its parent is gone.
+"""A worker: the process that does heavy work on clients' texts, one job after another, until its parent has ended.
 
-Started by `worker_process`. Jobs come on standard input and results go to standard output, each a pickle after its
-length. Only the parent writes here, so what is unpickled is its own. A job that needs too much memory fails alone.
+Started by `worker_process`. Jobs arrive on standard input and results go to standard output, each as its length and a
+pickle. Only the parent writes here, so it is safe to unpickle. A job that needs too much memory fails by itself.
 """
 
 import contextlib
@@ -21,41 +21,41 @@ from headmix_server.text.workers.encoders import Encoders
 
 LENGTH = struct.Struct(">Q")
 NICENESS = 5
-"""The engine computes for everybody; what reads one client's long text comes after it."""
+"""The engine computes for all clients, so it takes precedence over reading one client's long text."""
 
 DONE, FAILED, OUT_OF_MEMORY = "done", "failed", "out of memory"
 _PR_SET_PDEATHSIG = 1
 
 
 class Job(Protocol):
-    """What a worker runs. It and its result are pickled."""
+    """What a worker runs. Jobs and results are pickled."""
 
     def run(self, encoders: Encoders) -> object:
-        """Return the result; what it raises is raised where the job came from."""
+        """Return the result; errors are raised again in the parent."""
 
 
 def main(folder: str, parent: str, memory: str) -> None:
-    """Serve jobs over the base in `folder`; `memory` bounds what they may take, in bytes."""
+    """Serve jobs on the base in `folder`; `memory` limits the bytes they may take."""
     _end_with(int(parent))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # up to the parent
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     jobs, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no result
+    os.dup2(2, 1)  # so that nothing a library prints is taken for a result
     _bound_memory(int(memory))
     encoders = Encoders(Path(folder))
-    gc.disable()  # it would look through millions of parsed objects again and again; what a job makes ends with it
+    gc.disable()  # it would traverse millions of parsed objects repeatedly; a job's objects are freed when it ends
     while frame := read_frame(jobs):
         kind, result = _run(frame, encoders)
         write_frame(results, result)
         del frame, result
         gc.collect()
         if kind == OUT_OF_MEMORY:
-            sys.exit(1)  # what is left of this process is not to be relied on
+            sys.exit(1)  # the state of this process is not reliable any more
 
 
 def read_frame(stream: BinaryIO) -> bytes | None:
-    """Return the next frame; None at the end of the stream, even in the middle of a frame."""
+    """Return the next frame, or None if the stream ends, even within a frame."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
@@ -77,7 +77,7 @@ def _run(frame: bytes, encoders: Encoders) -> tuple[str, bytes]:
         return DONE, pickle.dumps((DONE, job.run(encoders)), pickle.HIGHEST_PROTOCOL)
     except MemoryError:
         return OUT_OF_MEMORY, pickle.dumps((OUT_OF_MEMORY, None))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the job came from
+    except Exception as error:  # noqa: BLE001 - any error is raised again in the parent
         return FAILED, _failure(error)
 
 
@@ -85,13 +85,13 @@ def _failure(error: Exception) -> bytes:
     error.add_note("".join(traceback.format_tb(error.__traceback__)))
     try:
         pickle.loads(pickled := pickle.dumps((FAILED, error)))  # noqa: S301 - just made
-    except Exception:  # noqa: BLE001 - not every exception can be sent
+    except Exception:  # noqa: BLE001 - not every exception can be pickled
         return pickle.dumps((FAILED, RuntimeError(f"{type(error).__name__}: {error}")))
     return pickled
 
 
 def _end_with(parent: int) -> None:
-    """Have the system end this process when its parent ends, in the middle of a job too."""
+    """Have the system end this process when its parent ends, even during a job."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

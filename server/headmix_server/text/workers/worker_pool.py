@@ -1,8 +1,8 @@
-"""The workers: heavy work on clients' texts, out of the process that answers HTTP, so that nobody else waits for it.
+"""The workers: heavy work on clients' texts, outside the process that serves HTTP, so that nothing else waits for it.
 
-Owns whose turn it is. Tenants take turns, and none has all the workers, so that a tenant with long texts delays another
-by no more than the job that is running. What waits is bounded in bytes; when there is too much, the tenant that has
-most gives up its newest. A caller that leaves withdraws its waiting job.
+Owns whose turn it is. Tenants take turns, and none gets all the workers, so that a tenant with long texts delays
+another by no more than the running job. Waiting jobs are bounded in bytes; beyond that, the tenant with the most loses
+its newest. A caller that leaves withdraws its waiting job.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 JOB_SECONDS = 60.0
-"""After so long a job is ended, with its worker."""
+"""The seconds after which a job is ended, together with its worker."""
 
 WAITING_BYTES = 256 << 20
 _JOB_BYTES = 16 << 10
-"""What a job costs next to its text; it bounds their number."""
+"""What a job takes besides its text; it bounds their number."""
 
 _FULL = "Too much text waits to be read; try again."
 
@@ -36,10 +36,10 @@ class Job(Protocol[T_co]):
 
 
 class Worker(Protocol):
-    """`WorkerProcess`, or what stands for one in a test."""
+    """`WorkerProcess`, or a substitute in tests."""
 
     def run(self, job: Job[object]) -> object:
-        """See `WorkerProcess`, as for the others."""
+        """See `WorkerProcess`."""
 
     def kill(self) -> None:
         """See `WorkerProcess`."""
@@ -50,7 +50,7 @@ class Worker(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    """A job that waits for its turn, of `size` bytes."""
+    """A job of `size` bytes that waits for its turn."""
 
     tenant: str
     job: Job[object]
@@ -61,7 +61,7 @@ class _Waiting:
 class WorkerPool:
     """Runs jobs in workers, on one event loop.
 
-    More than `waiting_bytes` do not wait, and a job that runs for more than `seconds` is ended. `observe` gets the
+    At most `waiting_bytes` of jobs wait, and a job that runs for more than `seconds` is ended. `observe` gets the
     seconds from a job's arrival to its result.
     """
 
@@ -75,21 +75,21 @@ class WorkerPool:
     ) -> None:
         self._workers = tuple(workers)
         self._idle = list(workers)
-        self._most_running = max(1, len(workers) - 1)  # of one tenant
+        self._most_running = max(1, len(workers) - 1)  # per tenant
         self._waiting_bytes = waiting_bytes
         self._seconds = seconds
         self._observe = observe
         self._threads = ThreadPoolExecutor(len(workers), thread_name_prefix="text")
-        self._queues: OrderedDict[str, dict[_Waiting, None]] = OrderedDict()  # by tenant; the first one's turn is next
-        self._bytes: Counter[str] = Counter()  # of what waits
+        self._queues: OrderedDict[str, dict[_Waiting, None]] = OrderedDict()  # by tenant; the first one is next
+        self._bytes: Counter[str] = Counter()  # of waiting jobs
         self._running: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, tenant: str, job: Job[T], size: int) -> T:
-        """Return what the job returns, once it is the tenant's turn; `size` is what it holds in memory, in bytes.
+        """Return the job's result, once it is the tenant's turn; `size` is what the job takes in memory, in bytes.
 
         Raises:
-            ServerOverloaded: too much waits, or the worker has died or took too long.
+            ServerOverloaded: too much is waiting, or the worker died or took too long.
             PayloadTooLarge: the job takes too much memory.
         """
         loop = asyncio.get_running_loop()
@@ -107,11 +107,11 @@ class WorkerPool:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
+        """The number of waiting jobs."""
         return sum(map(len, self._queues.values()))
 
     async def close(self) -> None:
-        """End all workers; what they were doing fails."""
+        """End all workers; their running jobs fail."""
         for worker in self._workers:
             worker.kill()
         if self._tasks:
@@ -129,7 +129,7 @@ class WorkerPool:
                 given_up.done.set_exception(ServerOverloaded(_FULL))
 
     def _forget(self, waiting: _Waiting) -> None:
-        """Let a job wait no longer, if it does."""
+        """Remove a job from the queue, if it is still waiting."""
         queue = self._queues.get(waiting.tenant, {})
         if waiting in queue:
             del queue[waiting]
@@ -139,14 +139,14 @@ class WorkerPool:
 
     def _start_next(self) -> None:
         while self._idle and (waiting := self._next()) is not None:
-            # The one used last: it has what jobs need, and others need not be started.
+            # The most recently used one: it has loaded what jobs need, and the others need not be started.
             task = asyncio.get_running_loop().create_task(self._serve(self._idle.pop(), waiting))
             self._running[waiting.tenant] += 1
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     def _next(self) -> _Waiting | None:
-        """Take the job whose turn it is: of the first tenant that may have another worker, its oldest."""
+        """Take the next job: the oldest one of the first tenant that may use another worker."""
         tenant = next((name for name in self._queues if self._running[name] < self._most_running), None)
         if tenant is None:
             return None
@@ -160,7 +160,7 @@ class WorkerPool:
         timer = loop.call_later(self._seconds, worker.kill)
         try:
             result = await loop.run_in_executor(self._threads, worker.run, waiting.job)
-        except Exception as error:  # noqa: BLE001 - it is raised where the job came from
+        except Exception as error:  # noqa: BLE001 - raised again in the caller
             if not waiting.done.done():
                 waiting.done.set_exception(error)
         else:

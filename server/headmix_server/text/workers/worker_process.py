@@ -1,4 +1,4 @@
-"""One worker as its parent sees it: started when there is something to do, and again after it has died."""
+"""One worker as its parent sees it: started for its first job, and again after it has died."""
 
 import contextlib
 import os
@@ -20,9 +20,9 @@ MODULE = "headmix_server.text.workers.worker"
 
 
 class WorkerProcess:
-    """Runs one job at a time, in a process over the base in `folder` that may take `memory` bytes next to its code.
+    """Runs one job at a time, in a process on the base in `folder` that may take `memory` bytes besides its code.
 
-    `run` blocks and is called from threads; `kill` is called from any, and ends the job that runs.
+    `run` blocks and is called from threads; `kill` may be called from any thread, and ends the running job.
     """
 
     def __init__(self, folder: Path, memory: int, *, python: Sequence[str] = (sys.executable,)) -> None:
@@ -32,15 +32,15 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None while there is none."""
+        """The process's id; None if it is not running."""
         return None if self._process is None else self._process.pid
 
     def run(self, job: Job) -> object:
-        """Return what the job returns; raises what it raises.
+        """Return the job's result, or raise its error.
 
         Raises:
-            PayloadTooLarge: it takes more memory than there is for it.
-            ServerOverloaded: the process cannot be started, has died or was killed.
+            PayloadTooLarge: the job takes too much memory.
+            ServerOverloaded: the process cannot be started, died or was killed.
         """
         frame = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
         try:
@@ -50,7 +50,7 @@ class WorkerProcess:
             reply = None
         if reply is None:
             self.kill()
-            if self._reap() == -signal.SIGABRT:  # how the tokenizers' library ends where it gets no memory
+            if self._reap() == -signal.SIGABRT:  # how the tokenizers library ends if it gets no memory
                 raise PayloadTooLarge(_TOO_MUCH_MEMORY)
             raise ServerOverloaded("The process that reads long texts ended while it read this one; try again.")
         kind, result = pickle.loads(reply)  # noqa: S301 - our own process's
@@ -62,7 +62,7 @@ class WorkerProcess:
         raise result
 
     def kill(self) -> None:
-        """End the process at once, if there is one."""
+        """End the process immediately, if it is running."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -80,7 +80,7 @@ class WorkerProcess:
         return read_frame(process.stdout)  # type: ignore[arg-type]
 
     def _running(self) -> "subprocess.Popen[bytes]":
-        """Return the process, a new one if there is none any more."""
+        """Return the process, starting a new one if necessary."""
         if self._process is not None and self._process.poll() is not None:
             self._log.warning("a text worker died; starting a new one", status=self._process.returncode)
             self._reap()
@@ -96,7 +96,7 @@ class WorkerProcess:
         return self._process
 
     def _reap(self) -> int | None:
-        """Wait for the end of the process, if there is one; return its status."""
+        """Wait for the process to end, if there is one; return its status."""
         if self._process is None:
             return None
         process, self._process = self._process, None
@@ -109,6 +109,6 @@ class WorkerProcess:
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return what a worker gets of the environment: what programs need to run, and none of the server's secrets."""
+    """Return a worker's environment: what programs need to run, and none of the server's secrets."""
     kept = {name: value for name, value in own.items() if name in _KEPT or name.startswith(_KEPT_BEGINNINGS)}
     return {**kept, "RUST_BACKTRACE": "0"}
