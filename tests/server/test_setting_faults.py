@@ -205,7 +205,9 @@ def test_the_command_reports_it_in_one_line_with_status_2(monkeypatch: pytest.Mo
     app.command()(cli.serve)
     result = CliRunner().invoke(app, ["--artifacts", "s3://bucket/x?allow_http=perhaps"])
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("headmix serve: --artifacts (HEADMIX_ARTIFACTS) has an option 'allow_http'")
+    assert result.stderr.startswith(
+        "headmix serve: --artifacts (HEADMIX_ARTIFACTS) has an invalid value for the option 'allow_http'"
+    )
     assert result.stderr.count("\n") == 1
 
 

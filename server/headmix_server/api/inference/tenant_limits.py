@@ -54,7 +54,7 @@ class Admission:
         name the parameters that an error blames.
 
         Raises:
-            InvalidRequest: a request of this tenant may not use so many.
+            InvalidRequest: a request of this tenant may not use that many tokens.
             RateLimitExceeded: fewer are left, or the rate per minute is below the request's cost.
         """
         cost, most = prompt + completion, self.limits.tokens_per_request

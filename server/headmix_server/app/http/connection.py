@@ -114,7 +114,7 @@ class HttpConnection(HttpToolsProtocol):
             self._wait()
         else:
             self._refused = True
-            transport.write(_answer(ServerOverloaded("The server has as many connections as it may have; try again.")))
+            transport.write(_answer(ServerOverloaded("The server has reached its limit of connections; try again.")))
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

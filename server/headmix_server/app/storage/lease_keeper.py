@@ -93,7 +93,7 @@ class LeaseKeeper:
             try:
                 self._lease.release()
             except Exception as error:  # noqa: BLE001 - on any error, the next server waits until the lease expires
-                self._log.warning("the lease could not be given back", reason=str(error))
+                self._log.warning("the lease could not be released", reason=str(error))
 
     def _run(self) -> None:
         seconds = self._lease.holder.seconds

@@ -42,7 +42,7 @@ OPTIONS = "the query takes options such as endpoint, region or allow_http, by ob
 AWAY_SECONDS = 1.0
 """How long an unreachable bucket is not tried again: an attempt may take many seconds to fail."""
 STALL_SECONDS = 10.0
-"""A download that receives nothing for this long occupies its slot in vain."""
+"""A download that receives nothing for this long has failed: it keeps its slot from others."""
 _FOLDER = "sha256"
 _OWNER = "owner"
 _PART_BYTES = 8 << 20
@@ -188,13 +188,11 @@ class Bucket:
 
     def _reached(self) -> None:
         if self._breaker.succeeded():
-            self._log.info("the artifact store answers again", store=self.shown)
+            self._log.info("the artifact store is reachable again", store=self.shown)
 
 
 def _unavailable() -> StorageUnavailable:
-    return StorageUnavailable(
-        "The artifact store cannot be reached; adapters that are on this machine already are served."
-    )
+    return StorageUnavailable("The artifact store cannot be reached; only adapters already on this machine are served.")
 
 
 def open_bucket(
@@ -251,8 +249,8 @@ def _explained(address: BucketUrl, reason: str) -> str:
         except (BaseError, ValueError) as error:
             if _first_line(error) == reason:
                 shown = reason.replace(f'"{value}"', "it").replace(value, "it")
-                return f"has an option {name!r} with a value it cannot have: {shown}"
-    return f"cannot be the artifact store: {reason}; {TAKES}"
+                return f"has an invalid value for the option {name!r}: {shown}"
+    return f"cannot be used as the artifact store: {reason}; {TAKES}"
 
 
 def _first_line(error: Exception) -> str:

@@ -119,6 +119,6 @@ def _require_alike(current: AdapterVersion, other: AdapterVersion) -> None:
     heads = [None if v.config.classifier is None else v.config.classifier.problem for v in (current, other)]
     if current.task != other.task or current.labels != other.labels or heads[0] != heads[1]:
         raise InvalidRequest(
-            f"{other.reference} has another task or other labels than the current version: it cannot be its canary.",
+            f"{other.reference} differs from the current version in task or labels, so it cannot be its canary.",
             param="version",
         )

@@ -111,7 +111,7 @@ class _Connecting:
             self._log.error("the database cannot be reached", reason=str(error).strip())
             raise
         if self._breaker.succeeded():
-            self._log.info("the database answers again")
+            self._log.info("the database is reachable again")
         return connection
 
 

@@ -164,5 +164,5 @@ class Rates:
                 self._retry_at = time.monotonic() + RETRY_SECONDS
                 self._on_fallback()
                 reason = error.storage_error if isinstance(error, StorageError) else error
-                self._log.error("the storage of limits does not answer", reason=f"{type(reason).__name__}: {reason}")
+                self._log.error("the limits storage does not respond", reason=f"{type(reason).__name__}: {reason}")
         return await work(self._memory)

@@ -25,7 +25,7 @@ WAITING_BYTES = 256 << 20
 _JOB_BYTES = 16 << 10
 """What a job takes besides its text; it bounds their number."""
 
-_FULL = "Too much text waits to be read; try again."
+_FULL = "Too much text is waiting to be read; try again."
 
 
 class Job(Protocol[T_co]):
