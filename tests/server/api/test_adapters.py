@@ -151,7 +151,7 @@ async def test_a_malformed_form_names_its_field(rig: ApiRig, name: str, fields: 
         ("multipart/form-data; boundary=b", b"--b\r\n" + b"x" * 10_000),
     ],
 )
-async def test_what_is_no_upload_is_a_bad_request(rig: ApiRig, content_type: str, content: bytes) -> None:
+async def test_a_malformed_upload_is_a_bad_request(rig: ApiRig, content_type: str, content: bytes) -> None:
     response = await rig.client.post(URL, content=content, headers={"content-type": content_type})
     assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
 
@@ -183,7 +183,7 @@ async def test_a_full_disk_is_reported_and_nothing_is_half_written(
     assert (await rig.client.get(URL)).json()["data"] == []
 
 
-async def test_deleting_takes_every_version_and_tells_the_engine(rig: ApiRig) -> None:
+async def test_deleting_removes_every_version_and_informs_the_engine(rig: ApiRig) -> None:
     first, second = rig.publish("tone", b"1"), rig.publish("tone", b"2")
     response = await rig.client.delete(f"{URL}/tone")
     assert response.json() == {"object": "adapter.deleted", "name": "tone", "deleted": True, "versions": [2, 1]}

@@ -154,7 +154,7 @@ def mortal() -> Iterator[S3Server]:
         yield server
 
 
-async def test_in_an_outage_what_is_here_is_served_and_the_rest_is_told_to_come_back(
+async def test_in_an_outage_local_adapters_are_served_and_others_get_a_retry_time(
     base_folder: Path, tmp_path: Path, mortal: S3Server
 ) -> None:
     async with api_rig(base_folder, tmp_path, make_store=in_bucket(mortal.new_bucket())) as rig:

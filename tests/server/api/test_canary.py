@@ -170,9 +170,7 @@ async def test_promoting_makes_it_current_and_ending_it_leaves_the_current_one(r
         ({"version": 3, "percent": 5}, "version"),
     ],
 )
-async def test_what_cannot_be_a_canary_is_refused_with_its_parameter(
-    rig: ApiRig, body: dict[str, int], param: str
-) -> None:
+async def test_an_invalid_canary_is_refused_with_its_parameter(rig: ApiRig, body: dict[str, int], param: str) -> None:
     await start(rig)
     rig.publish("tone", b"3", labels=("a", "b"))
     await rig.client.post("/v1/adapters/tone/rollback", json={"version": 1})
@@ -180,7 +178,7 @@ async def test_what_cannot_be_a_canary_is_refused_with_its_parameter(
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
-async def test_a_version_that_is_not_there_is_not_found(rig: ApiRig) -> None:
+async def test_a_missing_version_is_not_found(rig: ApiRig) -> None:
     await start(rig)
     response = await rig.client.put(URL, json={"version": 9, "percent": 5})
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")

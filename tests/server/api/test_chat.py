@@ -139,7 +139,7 @@ async def test_a_base_without_a_template_says_so(tmp_path: Path) -> None:
         assert "chat template" in error["message"]
 
 
-async def test_what_the_template_refuses_is_the_clients_error(tmp_path: Path) -> None:
+async def test_messages_the_template_refuses_are_the_clients_error(tmp_path: Path) -> None:
     folder = write_base_folder(tmp_path / "base", chat_template="{{ raise_exception('Roles must alternate.') }}")
     async with api_rig(folder, tmp_path) as rig:
         error = (await rig.client.post(URL, json=body())).json()["error"]

@@ -114,7 +114,7 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "
         ({"role": "user", "content": [{"type": "text", "text": "x", "tone": "low"}]}, "messages.1.content.0.tone"),
     ],
 )
-async def test_what_a_message_has_that_would_change_the_prompt_is_named(
+async def test_a_message_field_that_would_change_the_prompt_is_named(
     rig: ApiRig, message: dict[str, Any], param: str
 ) -> None:
     assert await refusal(rig, CHAT, messages=[*MESSAGES, message]) == ("unsupported_parameter", param)

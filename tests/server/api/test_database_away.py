@@ -104,7 +104,7 @@ async def test_the_base_alone_is_refused_too_once_its_tenants_limits_have_to_be_
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
 
 
-async def test_an_answer_is_whole_though_what_is_done_after_it_fails(
+async def test_a_response_is_complete_even_if_a_callback_after_it_fails(
     rig: ApiRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.state.limits.change("default", {"tokens_per_minute": 1000}, actor="test")

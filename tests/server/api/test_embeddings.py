@@ -112,7 +112,7 @@ async def test_pooling_follows_the_base_unless_asked_for(
         ({"input": [5] * 257}, "context_length_exceeded", "input"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_by_name(
+async def test_invalid_and_unsupported_parameters_are_refused_by_name(
     base_folder: Path, tmp_path: Path, body: dict[str, Any], code: str, param: str
 ) -> None:
     async with api_rig(base_folder, tmp_path, settings={"max_inputs": 4}) as rig:
@@ -142,7 +142,7 @@ async def test_a_client_that_leaves_aborts_every_text(rig: ApiRig) -> None:
     assert len(await rig.engine.aborted()) == 2
 
 
-async def test_another_tenants_adapter_is_not_there(rig: ApiRig) -> None:
+async def test_another_tenants_adapter_is_not_found(rig: ApiRig) -> None:
     rig.publish("secret", tenant="other")
     response = await rig.client.post(URL, json={"model": "secret", "input": "a"})
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")

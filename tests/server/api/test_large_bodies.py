@@ -86,7 +86,7 @@ async def test_a_worker_answers_as_the_event_loop_does(rig: ApiRig, path: str, b
 
 
 @pytest.mark.parametrize("content", NOT_JSON)
-async def test_a_worker_refuses_what_is_no_json_as_the_event_loop_does(rig: ApiRig, content: bytes) -> None:
+async def test_a_worker_refuses_malformed_json_as_the_event_loop_does(rig: ApiRig, content: bytes) -> None:
     small = await send(rig, COMPLETIONS, content) if len(content) < INLINE_BYTES and content else None
     status, told = await send(rig, COMPLETIONS, content + b" " * INLINE_BYTES)
     assert status == 400
@@ -133,7 +133,7 @@ HEAVY: dict[str, tuple[str, bytes, str | None]] = {
 
 
 @pytest.mark.parametrize("case", HEAVY)
-async def test_what_is_too_much_of_anything_is_refused_by_name_and_nobody_waits(rig: ApiRig, case: str) -> None:
+async def test_a_body_beyond_a_bound_is_refused_by_name_without_delaying_others(rig: ApiRig, case: str) -> None:
     path, content, param = HEAVY[case]
     with loop_time():
         status, told = await send(rig, path, content)

@@ -71,12 +71,12 @@ async def test_limits_are_shown_set_and_taken_back_and_every_change_is_audited(r
         {"colour": 1},
     ],
 )
-async def test_a_limit_that_cannot_be_is_refused_with_the_parameter(rig: ApiRig, body: dict[str, Any]) -> None:
+async def test_an_invalid_limit_is_refused_with_its_parameter(rig: ApiRig, body: dict[str, Any]) -> None:
     response = await rig.client.patch(URL, json=body)
     assert (response.status_code, response.json()["error"]["param"]) == (400, next(iter(body)))
 
 
-async def test_limits_are_administrators_and_of_tenants_that_are_there(rig: ApiRig) -> None:
+async def test_limits_need_an_administrator_and_an_existing_tenant(rig: ApiRig) -> None:
     headers = rig.key(Scope.INFERENCE, Scope.ADAPTERS, Scope.METRICS)
     for method, body in (("GET", None), ("PATCH", {"adapters": 1})):
         assert (await rig.client.request(method, URL, json=body, headers=headers)).status_code == 403
@@ -87,7 +87,7 @@ async def test_limits_are_administrators_and_of_tenants_that_are_there(rig: ApiR
 # --- requests and tokens per minute --------------------------------------------------------------------------------
 
 
-async def test_a_request_too_many_is_told_when_to_come_back_and_then_let_in(rig: ApiRig, clock: FakeClock) -> None:
+async def test_a_request_over_the_rate_gets_a_retry_time_and_is_then_admitted(rig: ApiRig, clock: FakeClock) -> None:
     await limit(rig, requests_per_minute=2)
     for _ in range(2):
         assert (await complete(rig)).status_code == 200
@@ -102,7 +102,7 @@ async def test_a_request_too_many_is_told_when_to_come_back_and_then_let_in(rig:
     assert (await complete(rig)).status_code == 200
 
 
-async def test_tokens_too_many_are_told_when_there_will_be_room(rig: ApiRig, clock: FakeClock) -> None:
+async def test_tokens_over_the_rate_get_the_time_when_they_will_fit(rig: ApiRig, clock: FakeClock) -> None:
     await limit(rig, tokens_per_minute=25)
     used = 2 + len(rig.engine.reply) + 1
     assert (await complete(rig)).headers["x-ratelimit-remaining-tokens"] == str(25 - 10)
@@ -154,7 +154,7 @@ async def test_a_request_refused_for_its_tokens_does_not_count_as_one(rig: ApiRi
     assert (await complete(rig, max_tokens=1)).headers["x-ratelimit-remaining-requests"] == "3"
 
 
-async def test_a_request_larger_than_the_minute_is_told_not_to_come_back(rig: ApiRig) -> None:
+async def test_a_request_larger_than_the_minutes_limit_gets_no_retry_time(rig: ApiRig) -> None:
     await limit(rig, tokens_per_minute=9)
     refused = await complete(rig)
     assert refusal(refused) == (429, "rate_limit_exceeded", None)

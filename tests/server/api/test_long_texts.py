@@ -64,7 +64,7 @@ def body(path: str, text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", [path for path in ROUTES if "chat" not in path])
-async def test_a_text_that_cannot_fit_is_refused_without_being_read(
+async def test_a_text_that_cannot_fit_is_refused_without_being_tokenized(
     rig: ApiRig, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     reads, content = _Reads(monkeypatch), json.dumps(body(path, HARD)).encode()
@@ -77,7 +77,7 @@ async def test_a_text_that_cannot_fit_is_refused_without_being_read(
     assert not [line for line in lines if line["event"] == "tokenized"]
 
 
-async def test_a_conversation_that_cannot_fit_is_rendered_elsewhere_and_refused(
+async def test_a_conversation_that_cannot_fit_is_rendered_by_a_worker_and_refused(
     rig: ApiRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = "/v1/chat/completions"
@@ -125,7 +125,7 @@ async def test_many_texts_just_under_what_is_read_at_once_are_a_long_one_togethe
     assert reads.longest == 0
 
 
-async def test_many_short_turns_are_rendered_elsewhere(rig: ApiRig) -> None:
+async def test_many_short_turns_are_rendered_by_a_worker(rig: ApiRig) -> None:
     turns = [{"role": "user", "content": "a"}] * (INLINE_TURNS + 1)
     with capture_logs() as lines, loop_time():
         answer = await rig.client.post(

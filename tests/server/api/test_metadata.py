@@ -88,7 +88,7 @@ async def test_lists_and_requests_read_no_metadata_and_only_the_one_asked_for_sh
     ['{"a":' + "[" * depth + "]" * depth + "}" for depth in (255, 900)] + ['{"a":"' + "x" * 2**21 + '"}'],
     ids=["255 deep", "900 deep", "2 MiB"],
 )
-async def test_metadata_of_before_there_were_bounds_harms_nobody(rig: ApiRig, training: str) -> None:
+async def test_metadata_from_before_the_bounds_harms_no_request(rig: ApiRig, training: str) -> None:
     rig.publish("fat")
     await rig.client.put("/v1/adapters/fat/sharing", json={"everyone": True})
     put_back(rig, training)

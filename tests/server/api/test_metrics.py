@@ -59,7 +59,7 @@ async def _scrape(rig: ApiRig, headers: dict[str, str]) -> str:
 @pytest.mark.parametrize(
     ("scopes", "known"), [((), []), ((Scope.METRICS,), NAMED_BY_OTHERS), ((Scope.ADMIN,), NAMED_BY_OTHERS)]
 )
-async def test_promtool_has_nothing_against_a_scrape_but_the_name_that_others_chose(
+async def test_promtool_only_complains_about_the_name_that_vllm_chose(
     rig: ApiRig, scopes: tuple[Scope, ...], known: list[str]
 ) -> None:
     text = await _scrape(rig, rig.key(*scopes) if scopes else {"Authorization": ""})

@@ -54,7 +54,7 @@ def failing(tokens: int) -> Callable[[ToEngine], list[Output]]:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-async def test_the_answer_is_a_500_that_says_whose_numbers_they_are(
+async def test_the_response_is_a_500_that_names_the_adapter(
     rig: ApiRig, huge: Callable[[str], None], route: str
 ) -> None:
     huge(route)

@@ -65,7 +65,7 @@ async def test_an_answer_sent_back_as_it_came_is_a_turn_of_the_conversation(sdk:
     assert prompts == prompts[:1] * 4
 
 
-async def test_a_stream_that_tells_its_usage_with_every_event(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+async def test_a_stream_with_usage_in_every_event(sdk: AsyncOpenAI, rig: ApiRig) -> None:
     options: Any = {"include_usage": True, "continuous_usage_stats": True}
     chat = await sdk.chat.completions.create(
         model=BASE, messages=[{"role": "user", "content": "Hello"}], stream=True, stream_options=options
@@ -133,7 +133,7 @@ async def test_errors_are_the_sdks_own_classes_with_code_and_param(sdk: AsyncOpe
     assert busy.value.code == "server_overloaded"
 
 
-async def test_the_sdk_waits_as_long_as_it_is_told_and_gets_its_answer(base_folder: Path, tmp_path: Path) -> None:
+async def test_the_sdk_waits_for_the_retry_time_and_gets_its_answer(base_folder: Path, tmp_path: Path) -> None:
     clock, waits = FakeClock(), list[float]()
 
     async def wait(seconds: float) -> None:

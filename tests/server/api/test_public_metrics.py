@@ -36,7 +36,7 @@ async def test_scrapes_within_a_second_get_the_same_page(monkeypatch: pytest.Mon
     assert (await public.page(render))[0] == b"page 2"
 
 
-async def test_one_that_leaves_takes_nobodys_page_along_and_a_failure_is_not_kept() -> None:
+async def test_a_cancelled_request_cancels_no_other_and_a_failure_is_not_cached() -> None:
     public, render = PublicMetrics(), Rendering()
     leaving = asyncio.create_task(public.page(render))
     await asyncio.sleep(0)

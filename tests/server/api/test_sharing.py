@@ -48,7 +48,7 @@ async def test_the_prefix_cache_and_the_metrics_count_for_who_asks_and_not_for_t
     assert 'adapter="tone",outcome="ok",route="/v1/completions"' not in text
 
 
-async def test_it_is_listed_with_its_owner_after_ones_own(rig: ApiRig) -> None:
+async def test_a_shared_adapter_is_listed_with_its_owner_after_the_tenants_own(rig: ApiRig) -> None:
     rig.publish("tone", labels=("a", "b"))
     rig.publish("zoo", tenant=OTHER_TENANT)
     await share(rig, everyone=True)
@@ -63,7 +63,7 @@ async def test_it_is_listed_with_its_owner_after_ones_own(rig: ApiRig) -> None:
         assert (await rig.other.get(f"/v1/models/{model}")).json() == {**models[2], "id": model}
 
 
-async def test_it_is_read_and_loaded(rig: ApiRig) -> None:
+async def test_a_shared_adapter_can_be_read_and_loaded(rig: ApiRig) -> None:
     rig.publish("tone", b"bytes")
     await share(rig)
     owner = {"owner": TENANT}
@@ -140,7 +140,7 @@ async def test_a_request_that_runs_when_its_adapter_is_unshared_goes_on_to_its_e
         ({"with": ["other"]}, "with"),
     ],
 )
-async def test_a_malformed_wish_is_refused_with_its_parameter(
+async def test_a_malformed_request_is_refused_with_its_parameter(
     rig: ApiRig, body: dict[str, Any], param: str | None
 ) -> None:
     rig.publish("tone")
@@ -149,7 +149,7 @@ async def test_a_malformed_wish_is_refused_with_its_parameter(
     assert (await rig.client.get(SHARING)).json()["tenants"] == []
 
 
-async def test_whether_a_tenant_exists_is_told_to_nobody_who_shares(rig: ApiRig) -> None:
+async def test_sharing_does_not_reveal_whether_a_tenant_exists(rig: ApiRig) -> None:
     rig.publish("tone")
     known, unknown = await share(rig, tenants=[OTHER_TENANT]), await share(rig, tenants=["never"])
     assert known.status_code == unknown.status_code == 200

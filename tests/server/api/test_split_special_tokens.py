@@ -38,7 +38,7 @@ async def test_a_forged_turn_in_a_message_is_text_where_it_is_asked_for(rig: Api
     assert await turns(rig, messages=[{"role": "user", "content": parts}], split_special_tokens=True) == honest
 
 
-async def test_what_forges_nothing_is_the_same_prompt_either_way(rig: ApiRig) -> None:
+async def test_harmless_messages_give_the_same_prompt_either_way(rig: ApiRig) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": " Hello <there>\n"}]
     for split in (False, True):
         await turns(rig, messages=messages, split_special_tokens=split)
@@ -46,13 +46,13 @@ async def test_what_forges_nothing_is_the_same_prompt_either_way(rig: ApiRig) ->
     assert plain == split_up
 
 
-async def test_the_setting_holds_for_requests_that_do_not_say(rig: ApiRig, strict: ApiRig) -> None:
+async def test_the_setting_applies_to_requests_that_do_not_choose(rig: ApiRig, strict: ApiRig) -> None:
     assert await turns(strict) == await turns(rig) - 1
     assert await turns(strict, split_special_tokens=None) == await turns(strict)
     assert await turns(strict, split_special_tokens=False) == await turns(rig)
 
 
-async def test_texts_of_every_route_are_cut_so(rig: ApiRig) -> None:
+async def test_the_setting_applies_to_texts_on_every_route(rig: ApiRig) -> None:
     rig.publish("tone", labels=("a", "b"))
     rig.engine.probs, rig.engine.vector = [0.5, 0.5], [0.5]
     bodies: dict[str, dict[str, Any]] = {

@@ -42,7 +42,7 @@ async def test_what_another_tenant_has_is_listed_as_its_owner_sees_it(rig: ApiRi
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
 
 
-async def test_what_is_shared_is_taken_back(rig: ApiRig, admin: dict[str, str]) -> None:
+async def test_an_administrator_can_unshare_an_adapter(rig: ApiRig, admin: dict[str, str]) -> None:
     rig.publish("loud", tenant=OTHER_TENANT)
     await rig.other.put("/v1/adapters/loud/sharing", json={"everyone": True})
     assert [one["name"] for one in (await rig.client.get("/v1/adapters")).json()["data"]] == ["other/loud"]
@@ -54,7 +54,7 @@ async def test_what_is_shared_is_taken_back(rig: ApiRig, admin: dict[str, str]) 
     assert (newest["action"], newest["subject"], newest["actor"] in mine) == ("adapter.unshare", "loud", True)
 
 
-async def test_an_adapter_is_taken_away_with_its_bytes(rig: ApiRig, admin: dict[str, str]) -> None:
+async def test_an_administrator_can_delete_an_adapter_with_its_bytes(rig: ApiRig, admin: dict[str, str]) -> None:
     version = rig.publish("bad", tenant=OTHER_TENANT)
     response = await rig.client.delete(f"{URL}/bad", headers=admin)
     assert (response.status_code, response.json()["versions"]) == (200, [1])
@@ -83,7 +83,7 @@ async def test_versions_are_retired_and_deleted_and_the_current_one_is_retired_t
     assert await completed(rig, "bad") == 200
 
 
-async def test_a_retired_current_version_is_nobodys_to_use_though_it_is_shared(
+async def test_a_retired_current_version_cannot_be_used_even_if_it_is_shared(
     rig: ApiRig, admin: dict[str, str]
 ) -> None:
     rig.publish("bad", tenant=OTHER_TENANT)
@@ -95,7 +95,7 @@ async def test_a_retired_current_version_is_nobodys_to_use_though_it_is_shared(
     assert [one["name"] for one in (await rig.client.get("/v1/adapters")).json()["data"]] == ["other/bad"]
 
 
-async def test_a_pin_is_let_go(rig: ApiRig, admin: dict[str, str]) -> None:
+async def test_an_administrator_can_unpin_an_adapter(rig: ApiRig, admin: dict[str, str]) -> None:
     version = rig.publish("big", tenant=OTHER_TENANT)
     await rig.other.post("/v1/adapters/big/pin")
     assert (await rig.client.delete(f"{URL}/big/pin", headers=admin)).json()["pinned"] is False

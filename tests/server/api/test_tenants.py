@@ -88,7 +88,7 @@ async def test_an_expiry_and_the_last_use_are_reported(rig: ApiRig) -> None:
         ({"scopes": ["inference"], "name": "two\nlines"}, "name"),
     ],
 )
-async def test_a_key_that_cannot_be_is_refused_with_the_parameter(rig: ApiRig, body: Any, param: str) -> None:
+async def test_an_invalid_key_request_is_refused_with_its_parameter(rig: ApiRig, body: Any, param: str) -> None:
     await rig.client.post(URL, json={"name": "acme"})
     response = await rig.client.post(f"{URL}/acme/keys", json=body)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
@@ -106,7 +106,7 @@ def administrators_routes() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("scope", [Scope.INFERENCE, Scope.ADAPTERS, Scope.METRICS])
-async def test_nobody_but_an_administrator_gets_in(rig: ApiRig, scope: Scope) -> None:
+async def test_only_an_administrator_gets_in(rig: ApiRig, scope: Scope) -> None:
     headers = rig.key(scope)
     for method, path in (
         ("GET", URL),

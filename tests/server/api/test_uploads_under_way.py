@@ -91,7 +91,7 @@ async def test_more_uploads_at_once_than_a_tenant_may_have_are_refused_and_anoth
     assert {task.result().status_code for task in (await asyncio.wait(uploads))[0]} == {422}
 
 
-async def test_where_all_places_are_taken_the_tenant_with_most_gives_one_up(rig: ApiRig) -> None:
+async def test_at_the_limit_the_tenant_with_the_most_uploads_loses_one(rig: ApiRig) -> None:
     go_on = asyncio.Event()
     uploads = [asyncio.create_task(post(rig.client, body(0, go_on=go_on))) for _ in range(6)]
     await until(lambda: rig.state.incoming.under_way == 6)

@@ -82,7 +82,7 @@ async def test_tokens_of_a_request_that_was_left_count_and_those_of_one_never_se
     assert (line["requests"], line["prompt_tokens"], line["generation_tokens"]) == (1, 3, 2)
 
 
-async def test_what_was_refused_is_not_usage(rig: ApiRig) -> None:
+async def test_refused_requests_are_not_usage(rig: ApiRig) -> None:
     await rig.client.post("/v1/completions", json={"model": "none", "prompt": "Hello"})
     await rig.client.post("/v1/completions", json={"model": BASE, "prompt": "Hello", "max_tokens": 10_000})
     assert await usage(rig) == []
@@ -109,9 +109,7 @@ async def test_groups_and_days_select(rig: ApiRig) -> None:
         ({"format": "xml"}, "format"),
     ],
 )
-async def test_what_cannot_be_asked_is_refused_with_the_parameter(
-    rig: ApiRig, params: dict[str, str], param: str
-) -> None:
+async def test_an_invalid_query_is_refused_with_its_parameter(rig: ApiRig, params: dict[str, str], param: str) -> None:
     response = await rig.client.get(URL, params=params)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
@@ -127,7 +125,7 @@ async def test_csv_has_a_line_of_names_and_one_for_each_sum(rig: ApiRig, asked: 
     assert row == {name: str(value) for name, value in line.items() if name != "object"}
 
 
-def test_no_cell_of_the_csv_is_a_formula() -> None:
+def test_no_cell_of_the_csv_is_read_as_a_formula() -> None:
     line = UsageObject(
         tenant="acme", day=None, model='=cmd"|x,y', requests=1, prompt_tokens=2, cached_tokens=0, generation_tokens=3
     )
@@ -135,7 +133,7 @@ def test_no_cell_of_the_csv_is_a_formula() -> None:
     assert (row["model"], row["tenant"], row["day"]) == ("'=cmd\"|x,y", "acme", "")
 
 
-async def test_a_report_does_without_what_cannot_be_written_now(rig: ApiRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_report_omits_what_cannot_be_written_now(rig: ApiRig, monkeypatch: pytest.MonkeyPatch) -> None:
     def full() -> None:
         raise InsufficientStorage("full")
 

@@ -23,7 +23,7 @@ async def test_a_retired_version_cannot_be_named_until_it_is_restored(rig: ApiRi
     assert (await rig.client.get(f"{URL}@1")).status_code == 200
 
 
-async def test_a_deleted_version_goes_with_its_bytes_and_the_engine_is_told(rig: ApiRig) -> None:
+async def test_a_deleted_version_goes_with_its_bytes_and_the_engine_is_informed(rig: ApiRig) -> None:
     first = rig.publish("tone", b"1")
     rig.publish("tone", b"2")
     answer = await rig.client.delete(f"{URL}/versions/1")
@@ -41,7 +41,9 @@ async def test_the_current_version_is_neither_retired_nor_deleted(rig: ApiRig, m
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/retire"), ("POST", "/restore"), ("DELETE", "")])
-async def test_another_tenants_version_looks_like_none(rig: ApiRig, method: str, path: str) -> None:
+async def test_another_tenants_version_is_indistinguishable_from_a_missing_one(
+    rig: ApiRig, method: str, path: str
+) -> None:
     rig.publish("tone", b"1", tenant="other")
     theirs = await rig.client.request(method, f"{URL}/versions/1{path}")
     nobodys = await rig.client.request(method, f"/v1/adapters/none/versions/1{path}")
@@ -69,7 +71,7 @@ async def test_lists_come_in_pages_that_join_to_the_whole(rig: ApiRig) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=No%20Name", "after=%00"])
-async def test_a_page_that_cannot_be_is_refused(rig: ApiRig, query: str) -> None:
+async def test_an_invalid_page_is_refused(rig: ApiRig, query: str) -> None:
     assert (await rig.client.get(f"/v1/adapters?{query}")).status_code == 400
 
 

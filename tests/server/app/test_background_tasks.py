@@ -15,7 +15,7 @@ from headmix_server.tenancy.usage.meter import UsageMeter, Used
 from tests.support.storage.crash import open_library
 
 
-async def test_last_uses_are_written_now_and_then_and_at_the_end(tmp_path: Path) -> None:
+async def test_last_uses_are_written_periodically_and_at_the_end(tmp_path: Path) -> None:
     database = open_database(tmp_path / "headmix.db")
     keys = Keys(database)
     first, second = (keys.create("acme", ["inference"]) for _ in range(2))
@@ -38,7 +38,7 @@ async def test_last_uses_are_written_now_and_then_and_at_the_end(tmp_path: Path)
 
 
 @pytest.mark.parametrize("fault", [ServerOverloaded("The catalog is busy; try again."), RuntimeError("nobody's")])
-async def test_nothing_that_fails_ends_the_housekeeping(
+async def test_no_failure_ends_the_background_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     calls = []

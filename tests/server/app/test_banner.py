@@ -93,7 +93,7 @@ def test_every_task_has_a_command_that_can_be_pasted() -> None:
         ("generation", ExamplePrompt(prompt="Hi", chat=True), False, "completions", {"prompt": "Hi"}),
     ],
 )
-def test_an_adapter_is_asked_with_the_first_prompt_it_brings(
+def test_an_adapters_command_has_its_first_example_prompt(
     task: str, example: ExamplePrompt, chats: bool, route: str, asked: dict[str, object]
 ) -> None:
     text = _text(adapters=[_adapter("one", task)], examples={DIGEST: example}, chats=chats)
@@ -103,7 +103,7 @@ def test_an_adapter_is_asked_with_the_first_prompt_it_brings(
     assert title.endswith(f": expect {example.expect}" if example.expect else "with one")
 
 
-def test_what_to_expect_is_one_short_line_that_steers_no_terminal() -> None:
+def test_the_expected_answer_is_one_short_line_without_control_characters() -> None:
     example = ExamplePrompt(prompt="p", expect="one\ntwo" + "o" * 500)
     text = _text(adapters=[_adapter("one")], examples={DIGEST: example})
     assert rf"# generate with one: expect one\ntwo{'o' * 92}...{chr(10)}curl" in text
@@ -129,7 +129,7 @@ def test_the_key_is_shown_only_where_this_start_made_it() -> None:
     assert "admin key" not in _text()
 
 
-def test_without_keys_the_commands_send_none() -> None:
+def test_without_keys_the_commands_send_no_key() -> None:
     assert "Authorization" not in _text(data_dir=None)
 
 

@@ -113,11 +113,13 @@ def test_no_two_servers_ever_serve_at_once_and_the_next_always_can(
 
 @settings(max_examples=15, deadline=None)
 @given(**ARGUMENTS)
-def test_nor_do_they_on_a_real_database(engine: Engine, plan: list[Happening], seed: int, slow: float) -> None:
+def test_no_two_servers_ever_serve_at_once_on_a_real_database(
+    engine: Engine, plan: list[Happening], seed: int, slow: float
+) -> None:
     simulate(engine, plan, seed, slow)
 
 
-def test_the_simulation_has_takeovers_and_refusals() -> None:
+def test_the_simulation_contains_takeovers_and_refusals() -> None:
     """If it had none, the tests above would prove nothing."""
     plan: list[Happening] = [(5.0, "start", 1, 0.0), (20.0, "stand still", 0, 40.0), (25.0, "start", 2, 0.0)]
     world = simulate(None, plan, 1, 0.0)

@@ -38,7 +38,7 @@ async def _run(*, wall: _Clock, cpu: _Clock, bound: float, observe: Callable[[fl
         await monitor.run()
 
 
-async def test_what_a_timer_is_late_by_is_the_lag() -> None:
+async def test_the_lag_is_how_late_a_timer_runs() -> None:
     lags: list[float] = []
     await _run(wall=_Clock(0.0, 0.25, 1.0, 1.0, 2.0, 1.9), cpu=_Clock(*[0.0] * 6), bound=9.0, observe=lags.append)
     assert lags == [0.25, 0.0, 0.0]

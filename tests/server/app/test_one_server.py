@@ -88,7 +88,7 @@ def test_one_that_was_stopped_is_followed_at_once(tmp_path: Path, base: Path, sh
         assert second.stop() == 0
 
 
-def test_one_that_stood_still_while_another_took_over_ends_and_answers_nothing_beside_it(
+def test_one_that_was_suspended_during_a_takeover_ends_and_serves_nothing_more(
     tmp_path: Path, base: Path, shared: dict[str, Any]
 ) -> None:
     slow = tmp_path / "slow"

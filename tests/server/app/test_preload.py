@@ -114,7 +114,7 @@ def test_a_file_never_displaces_what_a_user_rolled_back(library: Library, files:
     assert library.catalog.resolve(TENANT, "a").version == 1
 
 
-def test_a_lost_record_errs_on_the_users_side(library: Library, files: Path) -> None:
+def test_without_the_record_no_users_version_is_replaced(library: Library, files: Path) -> None:
     old = random_artifact(files / "a.safetensors", BASE, seed=1)
     _preload(library, files)
     (files.parent / "preloaded.json").write_text("{", encoding="utf-8")

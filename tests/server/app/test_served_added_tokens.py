@@ -19,7 +19,7 @@ WORDS = ("<subject>", "<object>")
 TEXT = "The <subject> jumps over"
 
 
-def test_the_adapter_reads_and_says_its_words_and_the_base_knows_nothing_of_them(tmp_path: Path) -> None:
+def test_the_adapter_reads_and_writes_its_words_and_the_base_does_not_know_them(tmp_path: Path) -> None:
     FAMILIES["gpt2"].make(tmp_path / "gpt2")
     base = resolve_base(str(tmp_path / "gpt2"))
     adapter = tmp_path / "poet.safetensors"

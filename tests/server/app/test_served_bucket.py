@@ -45,7 +45,7 @@ def test_a_server_serves_from_its_bucket_also_after_its_cache_is_lost(tmp_path: 
         assert complete(server) == said
 
 
-def test_a_bucket_that_is_not_there_ends_the_start_with_its_reason(tmp_path: Path, s3: S3Server) -> None:
+def test_a_missing_bucket_ends_the_start_with_its_reason(tmp_path: Path, s3: S3Server) -> None:
     with running_server(tmp_path, ready=False, env={"HEADMIX_ARTIFACTS": s3.address("nowhere")}) as server:
         assert server.wait() == 2
     assert "there is no bucket of that name" in "".join(server.stderr)

@@ -170,7 +170,7 @@ def polluted(engine: Engine) -> Catalog:
     return catalog
 
 
-def test_it_does_not_become_current_by_any_way(engine: Engine, polluted: Catalog) -> None:
+def test_a_version_of_another_base_cannot_become_current(engine: Engine, polluted: Catalog) -> None:
     ways: tuple[Callable[[], object], ...] = (
         lambda: polluted.rollback("default", "tone"),
         lambda: polluted.rollback("default", "tone", 1),

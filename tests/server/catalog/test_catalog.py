@@ -151,7 +151,7 @@ def test_an_artifact_outlives_all_but_the_burial_of_its_last_version(catalog: Ca
     assert not catalog.tombstones.bury(digest)
 
 
-def test_owners_are_told_of_the_digests_asked_for_and_no_others(catalog: Catalog) -> None:
+def test_owners_are_returned_for_the_requested_digests_and_no_others(catalog: Catalog) -> None:
     for content in (b"1", b"2", b"3"):
         catalog.publish("acme", f"a{content.decode()}", record_of(content))
     catalog.delete("acme", "a3")
@@ -160,7 +160,7 @@ def test_owners_are_told_of_the_digests_asked_for_and_no_others(catalog: Catalog
     assert catalog.owners([]) == {}
 
 
-def test_the_bases_name_is_taken(catalog: Catalog) -> None:
+def test_no_adapter_can_have_the_bases_name(catalog: Catalog) -> None:
     with pytest.raises(InvalidRequest):
         catalog.publish("acme", "base", record_of(b"1"))
     assert catalog.list("acme") == ()

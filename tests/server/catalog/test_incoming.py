@@ -141,7 +141,7 @@ def test_an_unavailable_database_admits_nothing_and_counts_nothing(opened: ExitS
     assert incoming.arrived("acme") == 0
 
 
-def test_a_tenant_has_so_many_uploads_at_once_and_no_more(uploads: Uploads) -> None:
+def test_a_tenants_concurrent_uploads_are_limited(uploads: Uploads) -> None:
     for _ in range(4):
         uploads.begin("acme")
     with pytest.raises(RateLimitExceeded) as refused:

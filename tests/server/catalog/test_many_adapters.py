@@ -79,7 +79,7 @@ QUESTIONS: dict[str, tuple[int, Question]] = {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_question_costs_no_more_than_its_answer(
+def test_a_query_reads_no_more_than_its_result_needs(
     engine: Engine, statements: list[Statement], decoded: list[str], question: str
 ) -> None:
     catalog = Catalog(engine)
@@ -100,9 +100,7 @@ def test_a_question_costs_no_more_than_its_answer(
 
 
 @pytest.mark.parametrize("model", [MIDDLE, f"{MIDDLE}@1", f"{TENANT}/{MIDDLE}"])
-def test_of_a_names_versions_only_the_one_that_is_meant_is_read(
-    engine: Engine, statements: list[Statement], model: str
-) -> None:
+def test_only_the_requested_version_of_a_name_is_read(engine: Engine, statements: list[Statement], model: str) -> None:
     Catalog(engine).resolve(TENANT, model)
     (found,) = [plan for plan in plans(engine, statements) if plan.startswith("SEARCH versions")]
     assert "adapter_id=? AND number=?" in found

@@ -25,7 +25,7 @@ def test_every_name_and_version_is_found_in_its_reference(name: str, number: int
 
 
 @given(st.text())
-def test_any_text_is_a_reference_or_nowhere_and_never_an_error(text: str) -> None:
+def test_any_text_is_a_reference_or_nowhere_but_never_an_error(text: str) -> None:
     reference = parse_reference(text)
     if reference != NOWHERE:
         owner = "" if reference.owner is None else f"{reference.owner}/"

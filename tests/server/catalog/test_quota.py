@@ -27,7 +27,7 @@ def catalog(database_url: str) -> Iterator[Catalog]:
     engine.dispose()
 
 
-def test_a_name_too_many_is_refused_and_a_new_version_is_not(catalog: Catalog) -> None:
+def test_a_name_over_the_quota_is_refused_and_a_new_version_is_not(catalog: Catalog) -> None:
     quota = Quota(adapters=1)
     catalog.publish("acme", "tone", record("a"), quota=quota)
     catalog.publish("acme", "tone", record("b"), quota=quota)
@@ -39,7 +39,7 @@ def test_a_name_too_many_is_refused_and_a_new_version_is_not(catalog: Catalog) -
     catalog.publish("acme", "mood", record("c"), quota=quota)
 
 
-def test_bytes_too_many_are_refused_and_nothing_changes(catalog: Catalog) -> None:
+def test_bytes_over_the_quota_are_refused_and_nothing_changes(catalog: Catalog) -> None:
     quota = Quota(stored_bytes=2 * BYTES)
     for content in "ab":
         catalog.publish("acme", "tone", record(content), quota=quota)
@@ -59,7 +59,7 @@ def test_a_tenant_pays_for_bytes_it_has_under_several_names_once_and_for_no_one_
         catalog.publish("acme", "tone", record("b"), quota=quota)
 
 
-def test_an_upload_is_refused_ahead_of_its_bytes_unless_it_may_repeat_what_is_there(catalog: Catalog) -> None:
+def test_an_upload_is_refused_before_its_bytes_unless_they_may_be_stored_already(catalog: Catalog) -> None:
     quota = Quota(stored_bytes=BYTES)
     catalog.publish("acme", "tone", record("a"), quota=quota)
     catalog.check_upload("acme", quota, least=BYTES - 10, most=BYTES + 10)

@@ -34,7 +34,7 @@ def kept(log: AuditLog) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("batch", [1000, 2])
-def test_what_is_too_old_or_too_many_is_removed_the_oldest_first(
+def test_rows_beyond_the_age_or_number_kept_are_removed_oldest_first(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, retention: Retention, left: list[str], batch: int
 ) -> None:
     fill(engine, monkeypatch, [400, 30, 5, 2, 1])
@@ -46,7 +46,7 @@ def test_what_is_too_old_or_too_many_is_removed_the_oldest_first(
     assert kept(log) == left
 
 
-def test_gaps_in_the_numbers_are_no_rows(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gaps_in_the_numbers_do_not_count_as_rows(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(engine, monkeypatch, [9, 8, 7, 6, 5])
     everything = AuditLog(engine)
     numbers = [entry.number for entry in everything.entries(tenant=None, before=None, limit=9)]

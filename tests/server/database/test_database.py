@@ -13,7 +13,7 @@ from headmix_server.database.connection import sqlite
 from tests.support.storage.databases import PostgresServer
 
 
-def test_a_commit_that_was_answered_is_on_the_disk_and_references_are_checked(tmp_path: Path) -> None:
+def test_a_confirmed_commit_is_on_the_disk_and_foreign_keys_are_checked(tmp_path: Path) -> None:
     with reading(open_database(tmp_path / "new" / "folder" / "catalog.db")) as session:
         pragmas = {
             name: session.connection().exec_driver_sql(f"PRAGMA {name}").scalar_one()
@@ -35,9 +35,7 @@ def test_the_log_says_how_the_database_is_used(empty_database_url: str) -> None:
         assert line["journal"] == "wal"
 
 
-def test_a_file_system_without_a_write_ahead_log_is_remarked_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_a_write_ahead_log_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "_PRAGMAS", ("PRAGMA journal_mode = DELETE",))
     with capture_logs() as lines:
         open_database(tmp_path / "catalog.db").dispose()
@@ -56,7 +54,7 @@ def test_what_was_written_is_there_after_reopening(empty_database_url: str) -> N
     engine.dispose()
 
 
-def test_a_text_with_a_nul_is_not_found_or_refused_and_never_a_fault_of_the_server(engine: Engine) -> None:
+def test_a_text_with_a_nul_is_not_found_or_refused_and_never_an_internal_error(engine: Engine) -> None:
     refused = pytest.raises(InvalidRequest, match="NUL") if engine.dialect.name == "postgresql" else nullcontext()
     with refused, reading(engine) as session:
         assert session.scalars(select(Tenant.name).where(Tenant.name == "ac\0me")).all() == []
@@ -111,7 +109,7 @@ def test_writers_in_many_threads_lose_no_update(engine: Engine) -> None:
         assert session.get_one(Tenant, "count").created == 40
 
 
-def test_readers_do_not_wait_for_a_writer_and_see_no_half_of_its_work(engine: Engine) -> None:
+def test_readers_do_not_wait_for_a_writer_and_never_see_part_of_its_work(engine: Engine) -> None:
     with writing(engine) as writer:
         ensure_tenant(writer, "acme")
         with reading(engine) as reader:

@@ -49,7 +49,7 @@ def test_the_migrated_schema_is_the_one_the_code_declares(engine: Engine) -> Non
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_every_revision_can_be_taken_back_and_forth(engine: Engine) -> None:
+def test_every_revision_can_be_undone_and_repeated(engine: Engine) -> None:
     with engine.execution_options(immediate=True).begin() as connection:
         config = alembic_config(connection)
         command.downgrade(config, "base")

@@ -65,7 +65,7 @@ def test_a_lost_server_is_reported_as_unavailable_and_found_again_without_a_rest
     engine.dispose()
 
 
-def test_a_server_that_stands_still_is_given_up_once_and_not_waited_for_again(
+def test_a_hung_server_is_waited_for_once_and_not_again(
     own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "PING_SECONDS", 0.2)
@@ -92,7 +92,7 @@ def _answers(engine: Engine) -> bool:
     return True
 
 
-def test_a_statement_that_is_not_answered_ends_with_its_patience(own_server: PostgresServer) -> None:
+def test_an_unanswered_statement_fails_after_its_patience(own_server: PostgresServer) -> None:
     engine = open_database(own_server.new_database())
     begun, frozen = threading.Event(), threading.Event()
     ends: list[Exception] = []
@@ -118,7 +118,7 @@ def test_a_statement_that_is_not_answered_ends_with_its_patience(own_server: Pos
     engine.dispose()
 
 
-def test_a_slow_answer_is_no_silence_of_the_server_while_others_are_served(own_server: PostgresServer) -> None:
+def test_a_slow_response_does_not_make_the_server_unavailable_to_others(own_server: PostgresServer) -> None:
     engine = open_database(own_server.new_database())
     with pytest.raises(StorageUnavailable), reading(engine, patience=0.2) as session:
         session.connection().exec_driver_sql("SELECT pg_sleep(5)")

@@ -80,7 +80,7 @@ def test_a_writer_waiting_for_its_turn_takes_no_connection_and_no_reader_waits(e
             reader.connection()
 
 
-def test_a_wait_that_is_too_long_or_interrupted_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_that_times_out_or_is_interrupted_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = WriteTurns(0.01)
     with turns.turn("a"):
         with pytest.raises(ServerOverloaded), turns.turn("b"):

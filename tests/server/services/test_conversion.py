@@ -99,7 +99,7 @@ async def test_an_upload_waits_its_turn_behind_another_conversion(rig: ApiRig) -
     assert (await waiting).status_code == 422
 
 
-async def test_more_waiting_uploads_than_a_tenant_may_have_are_told_to_come_back(rig: ApiRig) -> None:
+async def test_uploads_beyond_a_tenants_queue_are_refused_with_a_retry_time(rig: ApiRig) -> None:
     turns = rig.state.converter.turns
     async with turns.turn("other"), asyncio.TaskGroup() as group:
         waiting = [group.create_task(upload(rig)) for _ in range(rig.state.settings.conversions_waiting)]

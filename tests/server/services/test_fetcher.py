@@ -62,7 +62,7 @@ async def leave(*tasks: asyncio.Task[None]) -> None:
     await settled()
 
 
-async def test_what_is_here_is_not_waited_for() -> None:
+async def test_a_local_artifact_is_not_waited_for() -> None:
     askers = Askers()
     await askers.ask("a1")
     await askers.fetcher.download("local", "a")
@@ -81,7 +81,7 @@ async def test_tenants_take_turns_and_none_has_every_place() -> None:
     assert askers.fetcher.waiting == 0
 
 
-async def test_all_who_ask_for_one_artifact_wait_for_one_download_and_hear_of_its_failure() -> None:
+async def test_all_requests_for_one_artifact_wait_for_one_download_and_get_its_error() -> None:
     askers = Askers()
     tasks = [await askers.ask("x", tenant) for tenant in ("a", "a", "b")]
     assert askers.store.begun == ["x"]
@@ -93,7 +93,7 @@ async def test_all_who_ask_for_one_artifact_wait_for_one_download_and_hear_of_it
     assert askers.store.begun == ["x", "x"]
 
 
-async def test_a_download_nobody_waits_for_any_more_is_dropped_and_its_place_is_anothers() -> None:
+async def test_a_download_without_waiters_is_cancelled_and_frees_its_slot() -> None:
     askers = Askers()
     first, second, waiting, other = [await askers.ask(digest, digest[0]) for digest in ("a1", "a1", "a2", "b1")]
     await leave(first)
@@ -123,7 +123,7 @@ async def test_a_second_requester_of_a_queued_artifact_waits_in_its_own_line() -
 
 
 @pytest.mark.parametrize("leaver", [0, 1])
-async def test_a_tenant_that_leaves_gives_up_its_line_and_no_one_elses(leaver: int) -> None:
+async def test_a_tenant_that_leaves_gives_up_only_its_own_queue(leaver: int) -> None:
     askers = Askers()
     busy = await askers.ask("z")
     asking = [await askers.ask("x", tenant) for tenant in ("a", "b")]

@@ -121,7 +121,7 @@ async def test_a_pin_follows_the_current_version_and_lets_the_old_one_go_once_th
     assert await pinned(rig)
 
 
-async def test_a_new_version_that_finds_no_place_takes_the_old_ones(rig: ApiRig) -> None:
+async def test_a_new_version_without_a_free_slot_takes_the_old_ones(rig: ApiRig) -> None:
     first = rig.publish("tone", b"1")
     await rig.client.post(URL)
     second = rig.publish("tone", b"2")
@@ -139,7 +139,7 @@ async def test_a_new_version_that_finds_no_place_takes_the_old_ones(rig: ApiRig)
     assert await pinned(rig)
 
 
-async def test_what_cannot_be_brought_to_the_device_is_tried_again_until_it_can(rig: ApiRig) -> None:
+async def test_an_adapter_that_cannot_be_loaded_is_retried_until_it_can(rig: ApiRig) -> None:
     rig.state.pinning._retry_seconds = 0.01
     rig.publish("tone", b"1")
     await rig.client.post(URL)
@@ -173,7 +173,7 @@ async def test_a_pin_that_waits_keeps_no_other_waiting(rig: ApiRig) -> None:
     await until(rig)
 
 
-async def test_the_next_engine_is_told_all_pins_again(rig: ApiRig) -> None:
+async def test_the_next_engine_gets_all_pins_again(rig: ApiRig) -> None:
     versions = [rig.publish(name) for name in ("tone", "style")]
     for name in ("tone", "style"):
         await rig.client.post(f"/v1/adapters/{name}/pin")
@@ -235,7 +235,7 @@ async def test_a_pin_needs_the_scope_for_adapters(rig: ApiRig, scope: Scope) -> 
         assert (await rig.client.request(method, URL, headers=rig.key(scope))).status_code == 403
 
 
-async def test_two_tenants_with_the_same_bytes_have_a_pin_each_and_are_told_of_their_own_alone(rig: ApiRig) -> None:
+async def test_two_tenants_with_the_same_bytes_have_a_pin_each_and_see_only_their_own(rig: ApiRig) -> None:
     version = rig.publish("tone", b"the same")
     rig.publish("copy", b"the same", tenant=OTHER_TENANT)
     await rig.client.post(URL)

@@ -52,7 +52,7 @@ async def test_a_tenants_uploads_wait_behind_each_other_and_not_before_others(wo
     assert workers.turns.waiting == 0
 
 
-async def test_one_tenant_fills_its_own_queue_alone(workers: Workers) -> None:
+async def test_one_tenant_fills_only_its_own_queue(workers: Workers) -> None:
     tasks = [await workers.begin(f"a{number}") for number in range(4)]
     with pytest.raises(TooManyWaiting):
         await (await workers.begin("a5"))
@@ -64,7 +64,7 @@ async def test_one_tenant_fills_its_own_queue_alone(workers: Workers) -> None:
 
 
 @pytest.mark.parametrize("leaving", [("a1", "b1"), ("b1", "a1"), ("a1", "b1", "c1")])
-async def test_those_who_leave_in_the_same_moment_hold_up_nobody(workers: Workers, leaving: tuple[str, ...]) -> None:
+async def test_callers_that_leave_at_the_same_moment_delay_no_other(workers: Workers, leaving: tuple[str, ...]) -> None:
     tasks = {name: await workers.begin(name) for name in ("a1", "b1", "c1", "d1")}
     for name in leaving:
         tasks[name].cancel()

@@ -40,7 +40,7 @@ async def test_a_model_of_another_task_is_refused_before_its_texts_are_read(rig:
 
 
 @pytest.mark.parametrize("route", BODIES)
-async def test_without_an_engine_every_route_says_so_and_names_the_model_first(
+async def test_without_an_engine_every_route_returns_503_after_resolving_the_model(
     base_folder: Path, tmp_path: Path, route: str
 ) -> None:
     async with api_rig(base_folder, tmp_path, connected=False) as rig:

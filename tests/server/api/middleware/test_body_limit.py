@@ -45,7 +45,7 @@ async def test_a_body_that_stops_coming_is_refused(base_folder: Path, tmp_path: 
         assert (await rig.client.post("/v1/completions", json=BODY)).status_code == 200
 
 
-async def test_a_slow_body_at_an_honest_pace_is_read(base_folder: Path, tmp_path: Path) -> None:
+async def test_a_slow_body_at_the_required_pace_is_read(base_folder: Path, tmp_path: Path) -> None:
     body = b'{"model": "tiny-base", "prompt": "x"}'.ljust(1500)
     async with (
         api_rig(base_folder, tmp_path, settings={"body_seconds": 2.0, "min_body_rate": 500}) as rig,
@@ -57,7 +57,7 @@ async def test_a_slow_body_at_an_honest_pace_is_read(base_folder: Path, tmp_path
         assert await status(reader) == 200
 
 
-def test_what_arrives_gives_patience_back_but_none_to_save() -> None:
+def test_received_bytes_restore_patience_up_to_its_initial_amount() -> None:
     pace = Pace(10, 100)
     assert pace.after(10, waited=4, received=100) == 7
     assert pace.after(7, waited=7, received=0) == 0

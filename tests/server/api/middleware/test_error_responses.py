@@ -89,7 +89,7 @@ async def test_switched_off_keys_let_everyone_in_as_the_default_tenant(base_fold
 @pytest.mark.parametrize(
     "model", ["theirs@2", "tone@0", "tone@9", "Tone", "../tone", "tone@", "\u0000", "x" * 5000, ""]
 )
-async def test_a_name_that_cannot_be_is_not_found_like_any_other(rig: ApiRig, model: str) -> None:
+async def test_a_malformed_name_is_not_found_like_any_unknown_one(rig: ApiRig, model: str) -> None:
     rig.publish("tone")
     response = await rig.client.post(COMPLETIONS, json=completion(model=model))
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
@@ -210,7 +210,7 @@ async def test_an_unknown_method_gets_an_error_of_the_same_shape(rig: ApiRig) ->
     assert response.json()["error"]["code"] == "method_not_allowed"
 
 
-async def test_a_bug_is_500_and_tells_the_client_nothing_but_the_request_id(
+async def test_a_bug_is_500_and_the_client_gets_only_the_request_id(
     rig: ApiRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:

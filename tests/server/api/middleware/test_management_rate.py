@@ -12,7 +12,7 @@ from tests.server.api.test_database_away import BODIES, NAMES
 MODEL_ROUTES = {"/v1/completions", "/v1/chat/completions", "/v1/classify", "/v1/embeddings"}
 
 
-async def test_every_route_that_is_none_of_the_models_counts_for_the_rate(base_folder: Path, tmp_path: Path) -> None:
+async def test_every_route_but_inference_counts_towards_the_management_rate(base_folder: Path, tmp_path: Path) -> None:
     async with api_rig(base_folder, tmp_path, settings={"limit_management_per_minute": 2}) as rig:
         for _ in range(2):
             assert (await rig.client.get("/v1/models")).status_code == 200

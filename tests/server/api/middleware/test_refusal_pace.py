@@ -35,7 +35,7 @@ def test_parties_do_not_wait_for_each_other(clock: FakeClock) -> None:
     assert pace.take("b") == 0
 
 
-def test_who_stops_is_answered_at_once_again(clock: FakeClock) -> None:
+def test_a_party_that_stops_is_answered_at_once_again(clock: FakeClock) -> None:
     pace = RefusalPace(1, clock=clock)
     for _ in range(4):
         pace.take("a")
@@ -61,7 +61,7 @@ def test_without_a_rate_nothing_waits(clock: FakeClock) -> None:
     assert not any(pace.take("a", BYTES_OF_ONE) for _ in range(100))
 
 
-def test_no_more_parties_are_remembered_than_memory_allows(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_parties_is_bounded(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headmix_server.api.middleware.refusal_pace._MOST_REMEMBERED", 2)
     pace = RefusalPace(1, clock=clock)
     for _ in range(3):
@@ -84,7 +84,7 @@ async def _answered(client: httpx2.AsyncClient) -> None:
     assert (await client.post("/v1/completions", json={"model": BASE, "prompt": "x"})).status_code == 200
 
 
-async def test_a_refusal_that_waits_holds_nothing_and_holds_up_nobody(base_folder: Path, tmp_path: Path) -> None:
+async def test_a_waiting_refusal_holds_nothing_and_delays_no_other(base_folder: Path, tmp_path: Path) -> None:
     async with api_rig(base_folder, tmp_path, settings={"limit_refusals_per_second": 2}) as rig:
         refused = [asyncio.create_task(_refused(rig.client, 404)) for _ in range(9)]
         await asyncio.wait(refused, return_when=asyncio.FIRST_COMPLETED)

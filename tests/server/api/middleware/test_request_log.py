@@ -67,7 +67,7 @@ async def test_an_error_is_an_outcome_by_its_code(rig: ApiRig) -> None:
     assert (lines[0]["status"], lines[0]["outcome"]) == (400, "invalid_request_error")
 
 
-async def test_the_line_names_the_parameter_that_was_refused_where_it_looks_like_one(rig: ApiRig) -> None:
+async def test_the_line_names_the_refused_parameter_if_it_looks_like_a_name(rig: ApiRig) -> None:
     for body, param in (
         ({"tools": [1]}, "tools"),
         ({"temperature": 9}, "temperature"),

@@ -181,7 +181,7 @@ async def test_bookkeeping_and_neutral_values_are_accepted(rig: ApiRig, path: st
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'"text"', b"\xff\xfe", b'{"model": "m", "prompt": "\\ud800"}', b"[" * 100_000]
 )
-async def test_a_body_that_is_no_object_is_a_bad_request(rig: ApiRig, content: bytes) -> None:
+async def test_a_body_that_is_not_an_object_is_a_bad_request(rig: ApiRig, content: bytes) -> None:
     response = await rig.client.post(COMPLETIONS, content=content, headers={"content-type": "application/json"})
     assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request_error")
 

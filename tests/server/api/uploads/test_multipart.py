@@ -48,7 +48,7 @@ def test_the_file_arrives_byte_for_byte_however_the_body_is_cut(
 
 @settings(deadline=None)
 @given(body=st.binary(max_size=300), cuts=st.lists(st.integers(0, 400), max_size=5))
-def test_no_bytes_are_more_than_a_bad_request(body: bytes, cuts: list[int]) -> None:
+def test_no_bytes_cause_more_than_a_bad_request(body: bytes, cuts: list[int]) -> None:
     with pytest.raises(InvalidRequest):
         parse(b"--b\r\n" + body.replace(b"file", b"elif"), cuts)
 
@@ -88,7 +88,7 @@ def test_a_boundary_longer_than_a_parser_takes_is_a_bad_request(length: int) -> 
     before=st.sampled_from(["", "multipart/form-data; ", "multipart/form-data; boundary="]),
     content_type=st.text(st.characters(max_codepoint=255), max_size=80),
 )
-def test_no_content_type_is_more_than_a_bad_request(before: str, content_type: str) -> None:
+def test_no_content_type_causes_more_than_a_bad_request(before: str, content_type: str) -> None:
     with contextlib.suppress(InvalidRequest):
         UploadForm(before + content_type, KNOWN, lambda _: None)
 

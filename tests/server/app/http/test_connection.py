@@ -148,12 +148,12 @@ async def test_pipelined_requests_are_answered_in_order_and_bounded() -> None:
         writer.close()
 
 
-async def test_what_is_no_http_is_answered_in_the_servers_own_form() -> None:
+async def test_malformed_http_is_answered_in_the_servers_own_form() -> None:
     async with served() as there:
         assert error_of(await there.ask(b"nonsense\r\n\r\n")) == (400, "invalid_request_error")
 
 
-async def test_of_too_many_connections_the_idlest_makes_room() -> None:
+async def test_beyond_the_limit_the_connection_idle_for_longest_is_closed() -> None:
     async with served(max_connections=5) as there:
         idle = [await there.open() for _ in range(5)]
         reader, writer = idle[0]

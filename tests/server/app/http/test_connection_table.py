@@ -35,7 +35,7 @@ def test_none_that_serves_a_request_is_closed_for_a_new_one() -> None:
     assert table.add(Connection())
 
 
-def test_who_watches_hears_of_each_that_had_to_go_or_stay_out_and_sees_how_many_wait() -> None:
+def test_the_observer_is_called_for_each_connection_closed_or_refused() -> None:
     heard = []
     table = ConnectionTable(1)
     table.watch_full(lambda: heard.append(len(table)))

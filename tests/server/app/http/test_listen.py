@@ -29,7 +29,7 @@ def test_every_address_is_reached_by_the_loopback() -> None:
         assert url_of(listener, "::").startswith("http://[::1]:")
 
 
-def test_an_answers_second_write_does_not_wait_for_the_first_to_be_acknowledged() -> None:
+def test_the_second_write_of_a_response_does_not_wait_for_an_acknowledgement() -> None:
     with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         with accepted:

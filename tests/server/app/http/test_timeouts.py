@@ -21,7 +21,7 @@ async def test_headers_that_come_too_slowly_are_answered_408(begun: bytes) -> No
         assert error_of(await there.ask(begun)) == (408, "request_timeout")
 
 
-async def test_a_trickle_of_headers_is_no_progress() -> None:
+async def test_a_trickle_of_headers_does_not_extend_the_time_limit() -> None:
     async with served(header_seconds=0.5) as there:
         reader, writer = await there.open()
         answered = asyncio.create_task(everything(reader))
@@ -55,7 +55,7 @@ async def test_empty_lines_keep_no_connection_open() -> None:
         writer.close()
 
 
-async def test_a_long_answer_and_a_pause_between_requests_are_no_idling() -> None:
+async def test_a_long_response_and_a_pause_between_requests_do_not_count_as_idle() -> None:
     async with served(header_seconds=0.3, idle_seconds=5) as there:
         reader, writer = await there.open()
         writer.write(b"GET /stream HTTP/1.1\r\n\r\n")

@@ -65,14 +65,14 @@ def test_what_an_earlier_version_recorded_decides_once_and_is_removed(
 BASE_FIELDS = record_of(b"").config.base.__struct_fields__
 
 
-def test_a_base_never_answers_in_the_place_of_an_adapter_of_its_name(catalog: Catalog, record: Path) -> None:
+def test_a_base_is_refused_if_an_adapter_has_its_name(catalog: Catalog, record: Path) -> None:
     catalog.publish("default", "tone", record_of(b"tone"))
     with pytest.raises(StartError, match="has the name of the base"):
         bind_base(record, base(name="tone"), catalog)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_a_record_that_says_nothing_is_not_taken_for_none(catalog: Catalog, record: Path, content: str) -> None:
+def test_a_malformed_record_does_not_count_as_missing(catalog: Catalog, record: Path, content: str) -> None:
     record.write_text(content)
     with pytest.raises(StartError, match=r"base\.json"):
         bind_base(record, base(), catalog)

@@ -83,7 +83,7 @@ def test_while_the_database_is_unavailable_the_lease_is_kept_and_it_is_confirmed
     assert rig.keeper.refusal() is None
 
 
-def test_a_server_that_stood_still_learns_from_its_next_beat_that_another_has_taken_over(rig: Rig) -> None:
+def test_a_suspended_server_learns_from_its_next_beat_that_another_has_taken_over(rig: Rig) -> None:
     rig.now += 60
     rig.succeed()
     assert rig.keeper.refusal() == UNCONFIRMED
@@ -117,7 +117,7 @@ def test_nothing_is_written_after_another_server_has_taken_over(rig: Rig) -> Non
         ensure_tenant(session, "unfenced")
 
 
-def test_on_a_full_disk_a_server_serves_on_where_nobody_else_can_open_the_database(engine: Engine) -> None:
+def test_on_a_full_disk_a_server_keeps_serving_if_no_other_can_open_the_database(engine: Engine) -> None:
     for locked, refusal in ((True, None), (False, UNCONFIRMED)):
         rig = Rig(engine, locked=locked)
         rig.lease.fault = InsufficientStorage("full")
@@ -158,7 +158,7 @@ def running(engine: Engine) -> Iterator[tuple[LeaseKeeper, Lease, threading.Even
     keeper.close()
 
 
-def test_the_thread_renews_by_itself_and_tells_of_a_loss(
+def test_the_thread_renews_by_itself_and_reports_a_loss(
     engine: Engine, running: tuple[LeaseKeeper, Lease, threading.Event]
 ) -> None:
     _, lease, lost = running

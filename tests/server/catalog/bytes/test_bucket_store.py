@@ -165,9 +165,7 @@ def test_an_unavailable_bucket_is_tried_once_and_left_alone_for_a_while(
     assert len(failures) == tries
 
 
-def test_an_answer_that_refuses_one_object_keeps_nobody_from_the_others(
-    s3: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_of_one_object_does_not_block_the_others(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = open_bucket(s3.new_bucket())
 
     def refused(*_: object, **__: object) -> None:
@@ -181,7 +179,7 @@ def test_an_answer_that_refuses_one_object_keeps_nobody_from_the_others(
         run(bucket.get(digest_of(b"ours")))
 
 
-def test_a_start_removes_what_nobody_refers_to_unless_it_is_young_and_leaves_strangers(
+def test_a_start_removes_unreferenced_objects_unless_recent_and_leaves_foreign_ones(
     make_store: MakeStore, bucket: Bucket
 ) -> None:
     store = make_store()
@@ -211,7 +209,7 @@ def test_a_prefix_has_one_catalog_and_another_is_refused_before_it_removes_anyth
     assert there(bucket) == {digest}
 
 
-def test_a_bucket_that_is_not_there_is_refused_at_the_start(s3: S3Server, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_refused_at_the_start(s3: S3Server, tmp_path: Path) -> None:
     bucket = open_bucket(s3.address("nowhere"))
     store = BucketStore(bucket, tmp_path, owner="us", cache_bytes=9, is_held=lambda _: False)
     with pytest.raises(BucketUnusable, match="no bucket"):

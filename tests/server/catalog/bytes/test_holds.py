@@ -19,14 +19,14 @@ def test_only_the_last_of_several_holds_is_reported_and_each_counts_once() -> No
     assert holds.digests == {"b"}
 
 
-def test_a_hold_is_given_back_by_an_error_too() -> None:
+def test_an_error_releases_a_hold_too() -> None:
     holds = Holds()
     with pytest.raises(ZeroDivisionError), holds.acquire("a"):
         _ = 1 // 0
     assert holds.digests == frozenset()
 
 
-def test_what_is_held_or_freed_already_is_not_had_exclusively() -> None:
+def test_a_held_artifact_or_one_being_freed_cannot_be_locked() -> None:
     holds = Holds()
     with holds.acquire("a"), holds.exclusively("a") as alone:
         assert not alone
@@ -36,7 +36,7 @@ def test_what_is_held_or_freed_already_is_not_had_exclusively() -> None:
             assert other
 
 
-def test_who_comes_while_bytes_are_freed_waits_until_they_are() -> None:
+def test_a_hold_waits_while_the_bytes_are_being_freed() -> None:
     holds = Holds()
     order: list[str] = []
 

@@ -135,7 +135,7 @@ def test_a_workspace_is_on_the_stores_own_disk_and_gone_with_its_files(store: Ar
     assert files(tmp_path) == set()
 
 
-def test_a_start_removes_what_nobody_refers_to_tells_what_is_missing_and_leaves_strangers(
+def test_a_start_removes_unreferenced_files_reports_missing_ones_and_leaves_foreign_ones(
     store: ArtifactStore, tmp_path: Path
 ) -> None:
     kept, dropped = put(store, b"kept"), put(store, b"dropped")
@@ -175,7 +175,9 @@ def test_a_full_disk_is_reported_as_such_at_every_step(
     put(store, b"content")
 
 
-def test_another_fault_of_the_disk_is_not_called_full(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_disk_error_is_not_reported_as_a_full_disk(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "broken")
 

@@ -79,7 +79,7 @@ def test_a_promoted_canary_is_current_and_a_rollback_undoes_it(catalog: Catalog)
         catalog.canaries.promote("acme", "tone")
 
 
-def test_a_canary_ends_when_told_and_when_another_version_becomes_current(catalog: Catalog) -> None:
+def test_a_canary_ends_on_request_and_when_another_version_becomes_current(catalog: Catalog) -> None:
     def start() -> None:
         catalog.canaries.start("acme", "tone", Canary(2, 10))
 
@@ -112,7 +112,7 @@ def test_a_version_that_gets_requests_cannot_be_taken_away(catalog: Catalog) -> 
 
 
 @pytest.mark.parametrize("version", [1, 3])
-def test_the_current_version_and_one_that_answers_otherwise_are_no_canaries(catalog: Catalog, version: int) -> None:
+def test_the_current_version_and_one_with_other_results_cannot_be_canaries(catalog: Catalog, version: int) -> None:
     catalog.publish("acme", "tone", record_of(b"3", labels=("a", "b")), current=False)
     with pytest.raises(InvalidRequest) as caught:
         catalog.canaries.start("acme", "tone", Canary(version, 10))
@@ -130,7 +130,9 @@ def test_labels_must_be_the_same_and_in_the_same_order(catalog: Catalog) -> None
 
 
 @pytest.mark.parametrize(("tenant", "name", "version"), [("b", "tone", 2), ("acme", "no", 2), ("acme", "tone", 9)])
-def test_only_the_owner_starts_one_of_what_is_there(catalog: Catalog, tenant: str, name: str, version: int) -> None:
+def test_only_the_owner_starts_a_canary_of_an_existing_version(
+    catalog: Catalog, tenant: str, name: str, version: int
+) -> None:
     with pytest.raises(ModelNotFound):
         catalog.canaries.start(tenant, name, Canary(version, 10))
     with pytest.raises(ModelNotFound):

@@ -40,7 +40,7 @@ def test_a_shared_adapter_is_used_by_the_tenants_named_and_by_nobody_else(catalo
     assert names(catalog, "d") == []
 
 
-def test_what_is_shared_with_everyone_needs_no_name(catalog: Catalog) -> None:
+def test_sharing_with_everyone_needs_no_tenants_name(catalog: Catalog) -> None:
     assert catalog.sharing.change("acme", "tone", EVERYONE) == EVERYONE
     assert catalog.sharing.of("acme", "tone") == EVERYONE
     assert catalog.resolve("whoever", "acme/tone").version == 2
@@ -76,7 +76,7 @@ def test_what_cannot_be_another_tenant_is_refused_and_nothing_changes(catalog: C
     assert catalog.sharing.of("acme", "tone") == Shares(tenants=("b",))
 
 
-def test_who_may_use_an_adapter_is_told_that_it_may_not_change_it_and_others_that_there_is_none(
+def test_tenants_that_share_an_adapter_are_forbidden_to_change_it_and_others_do_not_find_it(
     catalog: Catalog,
 ) -> None:
     catalog.sharing.change("acme", "tone", Shares(tenants=("b",)))

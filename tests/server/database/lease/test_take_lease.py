@@ -66,7 +66,7 @@ def test_a_lease_that_nobody_has_or_that_was_given_back_is_taken_at_once(
     assert not first.release()
 
 
-def test_a_server_that_lives_is_found_out_within_one_of_its_beats(engine: Engine, time: Time, first: Lease) -> None:
+def test_a_live_server_is_detected_within_one_of_its_beats(engine: Engine, time: Time, first: Lease) -> None:
     time.every(BEAT, first.renew)
     began = time.now
     with pytest.raises(LeaseHeldError, match=r"in use by another headmix server \(first\)"):
@@ -94,17 +94,17 @@ def test_a_server_that_is_gone_from_the_same_place_is_followed_at_once(
     assert not first.is_held()
 
 
-def test_a_place_that_is_not_known_is_no_place(engine: Engine, time: Time) -> None:
+def test_an_unknown_place_matches_no_other(engine: Engine, time: Time) -> None:
     take_lease(Lease(engine, Holder("first", SECONDS)), clock=lambda: time.now)
     assert take(engine, time) >= SECONDS
 
 
-def test_the_length_of_the_lease_is_its_holders_word(engine: Engine, time: Time) -> None:
+def test_the_holder_determines_the_length_of_the_lease(engine: Engine, time: Time) -> None:
     take_lease(Lease(engine, Holder("first", 3 * SECONDS)), clock=lambda: time.now)
     assert take(engine, time) >= 3 * SECONDS
 
 
-def test_of_two_that_wait_one_gets_it(engine: Engine, time: Time, first: Lease) -> None:
+def test_one_of_two_waiting_servers_gets_the_lease(engine: Engine, time: Time, first: Lease) -> None:
     del first
     time.pass_(0.5)
     third = Lease(engine, Holder("third", SECONDS))
@@ -119,7 +119,7 @@ def test_of_two_that_wait_one_gets_it(engine: Engine, time: Time, first: Lease) 
     assert third.is_held()
 
 
-def test_what_has_changed_since_it_was_looked_at_is_not_taken(engine: Engine, time: Time, first: Lease) -> None:
+def test_a_lease_that_changed_since_it_was_read_is_not_taken(engine: Engine, time: Time, first: Lease) -> None:
     second = Lease(engine, Holder("second", SECONDS))
     seen = second.look()
     first.renew()

@@ -60,7 +60,7 @@ def test_every_wrong_key_gets_the_same_answer(keys: Keys) -> None:
 
 @settings(deadline=None)
 @given(st.text())
-def test_no_text_is_a_key_by_chance_and_none_is_an_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_no_random_text_is_a_key_and_none_raises_an_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.getbasetemp() / "no-keys"
     with pytest.raises(InvalidApiKey):
         Keys(open_database(folder / "headmix.db")).authenticate(text)

@@ -129,7 +129,7 @@ async def test_while_redis_is_unavailable_a_server_counts_for_itself_and_logs_it
     await rates.aclose()
 
 
-async def test_a_redis_that_failed_is_left_alone_for_a_while(redis: RedisServer, clock: FakeClock) -> None:
+async def test_a_redis_that_failed_is_not_tried_again_for_a_while(redis: RedisServer, clock: FakeClock) -> None:
     failures: list[int] = []
     rates = Rates(open_storage(redis.url), clock=clock, on_fallback=lambda: failures.append(1))
     redis.stop()

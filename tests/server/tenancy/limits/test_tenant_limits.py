@@ -16,7 +16,7 @@ def test_defaults_are_the_settings_and_nothing_is_limited_without_any() -> None:
     assert [getattr(given, name) for name in names] == list(range(1, len(names) + 1))
 
 
-def test_what_is_set_for_a_tenant_wins_over_the_defaults_until_it_is_taken_back(engine: Engine) -> None:
+def test_a_tenants_own_limits_override_the_defaults_until_they_are_reset(engine: Engine) -> None:
     limits = TenantLimits(engine, DEFAULTS)
     assert limits.of("acme") == DEFAULTS
     limits.change("acme", {"requests_per_minute": 0, "weight": 2.5, "stored_bytes": 2**50}, actor="key_root")
@@ -67,6 +67,6 @@ def test_what_was_read_before_a_change_is_not_remembered_after_it(
     assert limits.of("acme").adapters == 5
 
 
-def test_a_limit_of_no_such_name_is_refused(engine: Engine) -> None:
+def test_an_unknown_limit_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="colour"):
         TenantLimits(engine, DEFAULTS).change("acme", {"colour": 1}, actor="key_root")

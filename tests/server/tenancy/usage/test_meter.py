@@ -120,7 +120,7 @@ def test_a_report_of_too_many_lines_is_refused(engine: Engine, monkeypatch: pyte
     assert lines(engine, groups=("tenant",))[0].used == times(2)
 
 
-def test_usage_is_not_grouped_by_what_is_no_group(engine: Engine) -> None:
+def test_an_unknown_group_of_usage_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="requests"):
         lines(engine, groups=("requests",))
 
