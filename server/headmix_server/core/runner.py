@@ -40,8 +40,8 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
     so far (prompt and output; shared, must not be changed), split at `prompt_length`. `blocks`, also shared, may
     contain more than these tokens need.
 
-    `drafts`, on rows that generate, are guesses of the tokens after the history. They are the last of the `count` tokens
-    to compute; a token is chosen after the history and after each of them.
+    `drafts`, on rows that generate, are guesses of the tokens after the history. They are the last of the `count`
+    tokens to compute; a token is chosen after the history and after each of them.
 
     This and the results are structs since hundreds are created per step: a frozen dataclass takes seven times as long.
     """
