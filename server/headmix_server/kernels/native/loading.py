@@ -1,7 +1,7 @@
 """Having the native operations in this process, or a warning and the torch path.
 
-A library that was compiled ahead comes first: it needs no compiler and is as fast as one compiled here. Without one for
-this processor the first caller compiles where nothing is cached. The answer holds for the life of the process.
+A library that was compiled ahead comes first: it needs no compiler, and one compiled here is hardly faster. Without one
+for this processor the first caller compiles where nothing is cached. The answer holds for the life of the process.
 """
 
 from functools import cache
