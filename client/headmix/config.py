@@ -42,7 +42,8 @@ class Settings:
     def resolve(cls, base_url: str | None, api_key: str | None, timeout: Timeout, max_retries: int) -> "Settings":
         """Fill in what was not given, from the environment and then from the defaults.
 
-        Raises InvalidArgumentError for a URL that is not http(s), a key that no header can carry, or a negative count.
+        Raises:
+            InvalidArgumentError: a URL that is not http(s), a key that no header can carry, or a negative count.
         """
         if max_retries < 0:
             raise InvalidArgumentError(f"max_retries must be 0 or more, not {max_retries}")

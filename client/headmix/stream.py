@@ -27,7 +27,11 @@ class ChunkReader(Generic[T]):
         self.finished = False
 
     def feed(self, block: bytes) -> Iterator[T]:
-        """Yield the chunks this block completes. Raises StreamError at an error event, after the chunks before it."""
+        """Yield the chunks this block completes.
+
+        Raises:
+            StreamError: at an error event, after the chunks before it.
+        """
         for event in self._decoder.feed(block):
             if event.data.strip() == _DONE:
                 self.finished = True
@@ -39,7 +43,11 @@ class ChunkReader(Generic[T]):
             yield self._parse(data, self._meta)
 
     def end(self) -> None:
-        """Mark the end of the bytes. Raises StreamError if the stream was not finished: its text is cut short."""
+        """Mark the end of the bytes.
+
+        Raises:
+            StreamError: the stream was not finished, so its text is cut short.
+        """
         if not self.finished:
             raise StreamError(ErrorDetail("the stream ended before its end mark", request_id=self._meta.request_id))
 
@@ -66,7 +74,9 @@ class _Streamed(Generic[T]):
 class Stream(_Streamed[T], Iterator[T]):
     """An iterator over typed chunks; use it as a context manager if you may stop early, so that the server stops too.
 
-    Raises StreamError if the server reports an error or ends early, APIConnectionError if the connection breaks.
+    Raises:
+        StreamError: the server reports an error, or the stream ends early.
+        APIConnectionError: the connection breaks.
     """
 
     def __init__(self, response: httpx2.Response, parse: Parser[T]) -> None:

@@ -53,7 +53,11 @@ def parser_of(model: type[M]) -> Parser[M]:
 
 
 def segment(name: str) -> str:
-    """Return a name as one path segment; raises InvalidArgumentError for one that would address another path."""
+    """Return a name as one path segment.
+
+    Raises:
+        InvalidArgumentError: the name is empty, or would address another path.
+    """
     if name in {"", ".", ".."}:
         raise InvalidArgumentError(f"{name!r} is not a name")
     return quote(name, safe="")

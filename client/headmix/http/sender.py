@@ -69,7 +69,12 @@ class Sender(_Rules):
         )
 
     def open(self, request: Request[T]) -> httpx2.Response:
-        """Return the response, its body unread; the caller closes it. Retries; raises APIError, APIConnectionError."""
+        """Return the response, its body unread, after retries; the caller closes it.
+
+        Raises:
+            APIError: the server responded with an error.
+            APIConnectionError: there was no response.
+        """
         attempt = 0
         while True:
             try:

@@ -33,7 +33,12 @@ class Source:
 
     @classmethod
     def of(cls, content: FileSource) -> "Source":
-        """Measure the content. Raises OSError for a path that cannot be read, InvalidArgumentError for a pipe."""
+        """Measure the content.
+
+        Raises:
+            OSError: the path cannot be read.
+            InvalidArgumentError: the file is a pipe.
+        """
         if isinstance(content, bytes):
             return cls(content, len(content))
         if isinstance(content, str | os.PathLike):

@@ -31,7 +31,12 @@ def push(
     `file` is a path, bytes, or a seekable binary file, and is streamed. `progress(done, total)` counts the file's
     bytes. `allow_base_mismatch` accepts an adapter trained on other weights of the same dimensions. Without
     `current` the new version is added next to the current one, to be tried as a canary.
-    Raises InvalidAdapterError with every fault, PayloadTooLargeError, InsufficientStorageError; OSError for the file.
+
+    Raises:
+        InvalidAdapterError: the artifact is refused, with every fault.
+        PayloadTooLargeError: the file is larger than the server accepts.
+        InsufficientStorageError: the server has no room for it.
+        OSError: the file cannot be read.
     """
     fields = {"name": name} | ({"allow_base_mismatch": "true"} if allow_base_mismatch else {})
     fields |= {} if current else {"current": "false"}
@@ -44,36 +49,59 @@ def list_adapters() -> Request[Page[Adapter]]:
 
 
 def get_adapter(name: str) -> Request[Adapter]:
-    """Get an adapter's current version, or version N as `name@N`. Raises NotFoundError."""
+    """Get an adapter's current version, or version N as `name@N`.
+
+    Raises:
+        NotFoundError: no such adapter or version.
+    """
     return Request("GET", path(name), parser_of(Adapter), query=owner(name))
 
 
 def versions(name: str) -> Request[Page[AdapterVersion]]:
-    """List all versions of an adapter, newest first. Raises NotFoundError."""
+    """List all versions of an adapter, newest first.
+
+    Raises:
+        NotFoundError: no such adapter.
+    """
     return Request("GET", path(name, "versions"), parse_versions, query={"limit": _PAGE, **owner(name)})
 
 
 def remove(name: str, version: int | None = None) -> Request[DeletedAdapter]:
     """Remove an adapter with all its versions, or one version that is not the current one.
 
-    Running and waiting requests keep the version they started with. Raises NotFoundError.
+    Running and waiting requests keep the version they started with.
+
+    Raises:
+        NotFoundError: no such adapter or version.
     """
     parts = () if version is None else ("versions", version)
     return Request("DELETE", path(name, *parts), parser_of(DeletedAdapter), query=owner(name), repeatable=False)
 
 
 def retire(name: str, version: int) -> Request[Adapter]:
-    """Retire a version that is not the current one: it can no longer be named; its bytes stay. Raises NotFoundError."""
+    """Retire a version that is not the current one: it can no longer be named; its bytes stay.
+
+    Raises:
+        NotFoundError: no such adapter or version.
+    """
     return Request("POST", path(name, "versions", version, "retire"), parser_of(Adapter), query=owner(name))
 
 
 def restore(name: str, version: int) -> Request[Adapter]:
-    """Restore a retired version, so that it can be named again. Raises NotFoundError."""
+    """Restore a retired version, so that it can be named again.
+
+    Raises:
+        NotFoundError: no such adapter or version.
+    """
     return Request("POST", path(name, "versions", version, "restore"), parser_of(Adapter), query=owner(name))
 
 
 def rollback(name: str, version: int | None = None) -> Request[Adapter]:
-    """Make an earlier version current; None means the previous one. Raises NotFoundError."""
+    """Make an earlier version current; None means the previous one.
+
+    Raises:
+        NotFoundError: no such adapter or version.
+    """
     # Without a version the request means "one step back" and must not be repeated.
     return Request(
         "POST",
@@ -91,7 +119,11 @@ def load(name: str, version: int | None = None) -> Request[Adapter]:
 
 
 def download(name: str, version: int | None = None) -> Request[bytes]:
-    """Download an artifact's bytes, checked against the digest the server announces. Raises DigestMismatchError."""
+    """Download an artifact's bytes, checked against the digest the server announces.
+
+    Raises:
+        DigestMismatchError: the bytes differ from the digest.
+    """
     query = owner(name) if version is None else {"version": version, **owner(name)}
     return Request("GET", path(name, "file"), _verified, query=query)
 

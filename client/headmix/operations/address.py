@@ -6,7 +6,11 @@ ADAPTERS = "/v1/adapters"
 
 
 def path(name: str, *parts: str | int) -> str:
-    """Return the path of `name` or `owner/name` with a suffix; raises InvalidArgumentError if there is no name."""
+    """Return the path of `name` or `owner/name` with a suffix.
+
+    Raises:
+        InvalidArgumentError: the name is empty, or would address another path.
+    """
     return "/".join((ADAPTERS, segment(name.rpartition("/")[2]), *map(str, parts)))
 
 

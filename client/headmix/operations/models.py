@@ -18,7 +18,11 @@ def base_model() -> Request[Model]:
 
 
 def get_model(model: str) -> Request[Model]:
-    """Get a model by its id. Raises NotFoundError."""
+    """Get a model by its id.
+
+    Raises:
+        NotFoundError: no such model.
+    """
     return Request("GET", f"/v1/models/{segment(model)}", parser_of(Model))
 
 

@@ -9,14 +9,22 @@ from headmix.types.adapter import Adapter, Sharing
 
 
 def sharing(name: str) -> Request[Sharing]:
-    """Show whom an adapter is shared with. Raises NotFoundError, PermissionDeniedError for another tenant's."""
+    """Show whom an adapter is shared with.
+
+    Raises:
+        NotFoundError: no such adapter.
+        PermissionDeniedError: it is another tenant's.
+    """
     return Request("GET", path(name, "sharing"), parser_of(Sharing), query=owner(name))
 
 
 def share(name: str, tenants: Sequence[str] | None = None, *, everyone: bool = False) -> Request[Sharing]:
     """Let exactly these tenants, or everyone, read and use an adapter as `owner/name`.
 
-    Raises InvalidArgumentError unless one of these is given; NotFoundError, PermissionDeniedError for another tenant's.
+    Raises:
+        InvalidArgumentError: neither or both are given.
+        NotFoundError: no such adapter.
+        PermissionDeniedError: it is another tenant's.
     """
     if (tenants is None) == (not everyone):
         raise InvalidArgumentError("give either tenants or everyone")

@@ -17,7 +17,11 @@ def list_tenants() -> Request[tuple[Tenant, ...]]:
 
 
 def get_tenant(name: str) -> Request[Tenant]:
-    """Get a tenant. Raises NotFoundError."""
+    """Get a tenant.
+
+    Raises:
+        NotFoundError: no such tenant.
+    """
     return Request("GET", f"{_TENANTS}/{segment(name)}", parser_of(Tenant))
 
 
@@ -27,20 +31,29 @@ def create_tenant(name: str) -> Request[Tenant]:
 
 
 def get_limits(name: str) -> Request[Limits]:
-    """Get a tenant's limits. Raises NotFoundError."""
+    """Get a tenant's limits.
+
+    Raises:
+        NotFoundError: no such tenant.
+    """
     return Request("GET", _limits_of(name), parser_of(Limits))
 
 
 def set_limits(name: str, **changes: Unpack[LimitChanges]) -> Request[Limits]:
     """Set some of a tenant's limits, from its next request on: 0 means no limit, None the server's default.
 
-    Raises NotFoundError.
+    Raises:
+        NotFoundError: no such tenant.
     """
     return Request("PATCH", _limits_of(name), parser_of(Limits), json=dict(changes))
 
 
 def list_keys(tenant: str) -> Request[tuple[Key, ...]]:
-    """List a tenant's keys, including revoked and expired ones, oldest first. Raises NotFoundError."""
+    """List a tenant's keys, including revoked and expired ones, oldest first.
+
+    Raises:
+        NotFoundError: no such tenant.
+    """
     return Request("GET", _keys_of(tenant), _keys)
 
 
@@ -49,19 +62,30 @@ def create_key(
 ) -> Request[NewKey]:
     """Create a key for a tenant, valid until `expires` (Unix seconds) or until it is revoked.
 
-    `scopes` are some of `inference`, `adapters`, `metrics`, `admin`. Raises NotFoundError for the tenant.
+    `scopes` are some of `inference`, `adapters`, `metrics`, `admin`.
+
+    Raises:
+        NotFoundError: no such tenant.
     """
     body = {"scopes": list(scopes), "name": name, "expires": expires}
     return Request("POST", _keys_of(tenant), parser_of(NewKey), json=body, repeatable=False)
 
 
 def revoke_key(tenant: str, key_id: str) -> Request[Key]:
-    """Revoke a key at once. Raises NotFoundError if it is no longer valid."""
+    """Revoke a key at once.
+
+    Raises:
+        NotFoundError: no such key, or it is no longer valid.
+    """
     return Request("DELETE", f"{_keys_of(tenant)}/{segment(key_id)}", parser_of(Key), repeatable=False)
 
 
 def rotate_key(tenant: str, key_id: str, *, grace_seconds: int = 0) -> Request[NewKey]:
-    """Replace a key with a new one of the same scopes, name and expiry, after a grace period. Raises NotFoundError."""
+    """Replace a key with a new one of the same scopes, name and expiry, after a grace period.
+
+    Raises:
+        NotFoundError: no such key, or it is no longer valid.
+    """
     path = f"{_keys_of(tenant)}/{segment(key_id)}/rotate"
     return Request("POST", path, parser_of(NewKey), json={"grace_seconds": grace_seconds}, repeatable=False)
 
