@@ -33,18 +33,21 @@ class Piece:
 
     def matches(self, pattern: re.Pattern[str]) -> Iterator[str]:
         """Yield the place of each match; a phrase may span lines."""
-        flat, starts = self._flat()
+        flat, starts = _flat(self.text)
         for match in pattern.finditer(flat):
             line = self.line + sum(start <= match.start() for start in starts) - 1
             yield f"{self.path.relative_to(ROOT)}:{line}: {flat[max(0, match.start() - 40) : match.end() + 40]}"
 
-    def _flat(self) -> tuple[str, list[int]]:
-        starts, flat = [0], ""
-        for number, line in enumerate(self.text.split("\n")):
-            if number:
-                starts.append(len(flat))
-            flat += line.strip().removeprefix("# ") + " "
-        return flat, starts
+
+@cache
+def _flat(text: str) -> tuple[str, tuple[int, ...]]:
+    """Return the text on one line, and where each of its lines starts; every phrase is looked for in it."""
+    starts, flat = [0], ""
+    for number, line in enumerate(text.split("\n")):
+        if number:
+            starts.append(len(flat))
+        flat += line.strip().removeprefix("# ") + " "
+    return flat, tuple(starts)
 
 
 @cache
