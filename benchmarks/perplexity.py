@@ -1,4 +1,4 @@
-"""How much an int8 base loses: its perplexity on a real text over float32's, both as served.
+"""How much a base in bfloat16 or int8 loses: its perplexity on a real text over float32's, each as served.
 
 The text is the King James answers of the `kingjames` example, which is what the example's evaluation is scored on. The
 engine itself scores it: prompts with log-probabilities, as `echo` of a completion gives them. The last line is JSON.
@@ -7,7 +7,9 @@ engine itself scores it: prompts with log-probabilities, as `echo` of a completi
 import argparse
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.machine import describe_machine
 from headmix_adapters.base import ResolvedBase, resolve_base
@@ -21,6 +23,11 @@ from headmix_server.text.tokenizer import load_tokenizer
 TEXT = Path(__file__).parents[1] / "examples" / "data" / "kingjames.eval.jsonl"
 CHUNK_TOKENS = 512
 CHUNKS = 12
+FORMS: Mapping[str, Mapping[str, Any]] = {
+    "float32": {"dtype": "float32"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "int8": {"quantize": "int8"},
+}
 
 
 def read_chunks(base: ResolvedBase, count: int = CHUNKS) -> list[list[int]]:
@@ -50,19 +57,20 @@ def perplexity(engine: Engine, chunks: list[list[int]]) -> float:
 
 
 def main() -> None:
-    """Measure both and print the JSON line."""
-    parser = argparse.ArgumentParser(description="Perplexity of the int8 base over the float32 base.")
+    """Measure all and print the JSON line."""
+    parser = argparse.ArgumentParser(description="Perplexity of the base in bfloat16 and int8 over float32.")
     parser.add_argument("--base", default="smollm2-135m-instruct")
     base = resolve_base(parser.parse_args().base)
     chunks = read_chunks(base)
     figures: dict[str, float] = {}
-    for quantize in ("none", "int8"):
-        engine = build_engine(base, Settings(base=base.name, quantize=quantize))
-        figures[quantize] = perplexity(engine, chunks)
+    for name, settings in FORMS.items():
+        engine = build_engine(base, Settings(base=base.name, device="cpu", **settings))
+        figures[f"{name}_ppl"] = perplexity(engine, chunks)
         engine.close()
-    ratio = figures["int8"] / figures["none"]
-    line = {"float32_ppl": figures["none"], "int8_ppl": figures["int8"], "int8_ppl_ratio": ratio}
-    print(json.dumps({**{name: round(value, 4) for name, value in line.items()}, "machine": describe_machine()}))
+    for name in FORMS.keys() - {"float32"}:
+        figures[f"{name}_ppl_ratio"] = figures[f"{name}_ppl"] / figures["float32_ppl"]
+    line = {name: round(value, 4) for name, value in sorted(figures.items())}
+    print(json.dumps({**line, "machine": describe_machine()}))
 
 
 if __name__ == "__main__":

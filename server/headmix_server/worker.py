@@ -127,7 +127,7 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     from headmix_server.device.cuda.fixed_storage import FixedStorage
     from headmix_server.device.kv_memory import KVMemory
     from headmix_server.device.memory_asked_for import memory_asked_for
-    from headmix_server.device.placement import PlacementError, choose_placement
+    from headmix_server.device.placement import PlacementError, choose_placement, matrix_dtype
     from headmix_server.device.runner import TorchRunner
     from headmix_server.models.config import UnsupportedModelError
     from headmix_server.models.loading.registry import load_model
@@ -136,7 +136,8 @@ def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner,
     _choose_threads(settings.threads)
     try:
         placement = choose_placement(settings.device, settings.dtype)
-        form, stored = choose_weights(base, settings.weights, placement.dtype, settings.quantize, placement.device)
+        matrices = matrix_dtype(placement, settings.dtype)
+        form, stored = choose_weights(base, settings.weights, matrices, settings.quantize, placement.device)
         model = load_model(base.folder, placement.dtype, form, placement.device, stored)
         adapters = _adapter_memory(settings, placement)
         storage = _make_storage(settings, base, placement, adapters.device)

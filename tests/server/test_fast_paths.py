@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from harness.bases.families import FAMILIES
 from harness.server.running_server import RunningServer, running_server
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
+from headmix_server.kernels.stored.bfloat16 import Unit, available_units
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or find_compiler() is None, reason="the fast paths need Linux and a C++ compiler"
@@ -36,11 +38,9 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "llama"
 
 
-def serve_and_stop(
-    folder: Path, base: Path, env: Mapping[str, str] | None = None, quantize: str = "none"
-) -> RunningServer:
+def serve_and_stop(folder: Path, base: Path, env: Mapping[str, str] | None = None, **settings: Any) -> RunningServer:
     with running_server(
-        folder, base=base, runner="torch", threads=1, kv_cache_mib=8, env=env or {}, quantize=quantize
+        folder, base=base, runner="torch", threads=1, kv_cache_mib=8, env=env or {}, **settings
     ) as server:
         pass
     return server
@@ -77,6 +77,21 @@ def test_a_base_of_16_bits_is_multiplied_as_it_is_stored(tmp_path: Path, base: P
     assert (taken(server, "weights", "kept"), taken(server, "weights", "kinds")) == ("stored", ["BF16"])
     assert taken(server, "matrix products", "format") == "stored"
     assert taken(server, "decoder layers", "by") == "one native call"
+
+
+def test_in_bfloat16_the_processor_multiplies_and_every_kernel_stays_native(tmp_path: Path, base: Path) -> None:
+    server = serve_and_stop(tmp_path, base, dtype="bfloat16")
+    for name, field in (("attention", "by"), ("sampling", "by"), ("norms and activations", "by")):
+        assert taken(server, name, field) == "native"
+    assert taken(server, "adapter kernels", "kernels") == "native"
+    assert (taken(server, "weights", "kept"), taken(server, "matrix products", "format")) == ("bfloat16", "bfloat16")
+    if server.events("bfloat16 products are slow"):  # only a busy machine is an excuse
+        return
+    widest = "AMX" if Unit.AMX in available_units() else "AVX512_BF16" if available_units() else "float32"
+    assert taken(server, "bfloat16 products", "by") == widest
+    assert taken(server, "decoder layers", "by") == (
+        "torch, one operation at a time" if widest == "float32" else "one native call"
+    )
 
 
 def test_an_int8_base_is_multiplied_in_int8_and_its_inputs_are_quantised_natively(tmp_path: Path, base: Path) -> None:

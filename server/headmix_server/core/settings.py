@@ -88,7 +88,10 @@ class Settings(BaseSettings):
         "auto", description="Where the engine computes; `auto` uses a CUDA GPU if there is one."
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Number format of the computation; `auto` is `float32` on the CPU and `bfloat16` on CUDA."
+        "auto",
+        description="Number format of the computation; `auto` is `float32` on the CPU and `bfloat16` on CUDA. On the "
+        "CPU `bfloat16` is for the base's matrices alone: their inputs are rounded to it, everything else, adapters "
+        "and the key/value cache included, stays in float32.",
     )
     threads: Threads = Field(
         0,

@@ -5,6 +5,8 @@ from typing import Literal
 
 import torch
 
+Dtype = Literal["auto", "float32", "bfloat16"]
+
 
 class PlacementError(Exception):
     """The settings ask for what this machine or this torch does not have."""
@@ -12,7 +14,7 @@ class PlacementError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The device of every tensor of the data side, and the type of its activations, weights and caches."""
+    """The device of every tensor of the data side, and the type of its states and caches: what is not a matrix."""
 
     device: torch.device
     dtype: torch.dtype
@@ -23,10 +25,8 @@ class Placement:
         return self.device.type == "cuda"
 
 
-def choose_placement(
-    device: Literal["auto", "cpu", "cuda"], dtype: Literal["auto", "float32", "bfloat16"]
-) -> Placement:
-    """Choose as the settings say.
+def choose_placement(device: Literal["auto", "cpu", "cuda"], dtype: Dtype) -> Placement:
+    """Choose as the settings say. On a CPU states are float32 in each: bfloat16 there is the matrices' alone.
 
     Raises:
         PlacementError: CUDA was asked for and is not there.
@@ -38,5 +38,9 @@ def choose_placement(
     cuda = available and device != "cpu"
     # the current device by its index: tensors say "cuda:0", and a device that said "cuda" would equal none of theirs
     chosen = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-    types = {"auto": torch.bfloat16 if cuda else torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
-    return Placement(chosen, types[dtype])
+    return Placement(chosen, torch.bfloat16 if cuda and dtype != "float32" else torch.float32)
+
+
+def matrix_dtype(placement: Placement, dtype: Dtype) -> torch.dtype:
+    """Return the type that the base's matrices are kept and multiplied in."""
+    return torch.bfloat16 if dtype == "bfloat16" else placement.dtype

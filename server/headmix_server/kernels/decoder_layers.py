@@ -16,7 +16,8 @@ from headmix_server.kernels.attention.native import NativePagedAttention
 from headmix_server.kernels.row_ops import Angles
 
 INT8 = -1
-"""The kind of `kernels.int8_weights`; the others are those of `kernels.stored.weights`."""
+"""The kind of `kernels.int8_weights`. INT8 - unit is bfloat16 by one of the processor's units; the others are the kinds
+of `kernels.stored.weights`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -16,6 +16,7 @@ from headmix_server.kernels.attention.native import NativePagedAttention
 from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.kernels.decoder_layers import INT8, LayerShape, NativeLayer, NativeLayers, NativeLinear, NativePart
 from headmix_server.kernels.row_ops import NATIVE, Angles
+from headmix_server.models.formats.bfloat16_linear import BFloat16Linear
 from headmix_server.models.formats.int8_linear import NativeInt8Linear
 from headmix_server.models.formats.linear import Linear
 from headmix_server.models.formats.stored_linear import StoredLinear
@@ -106,6 +107,8 @@ def _linear(linear: Linear) -> NativeLinear:
     match linear:
         case NativeInt8Linear(weights, bias):
             return [NativePart(weights.groups, bias, INT8, weights.outputs)]
+        case BFloat16Linear(weights, bias, unit):
+            return [NativePart(weights.blocks, bias, INT8 - unit, weights.outputs)]
         case StoredLinear(parts) if not any(weights.missing for weights, _ in parts):
             return [NativePart(weights.blocks, bias, weights.kind, weights.outputs) for weights, bias in parts]
         case _:

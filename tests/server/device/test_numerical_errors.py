@@ -29,12 +29,18 @@ from headmix_server.device.runner import TorchRunner
 from headmix_server.kernels.attention.backend import NATIVE, TORCH
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.models.formats.choose_format import choose_format
+from headmix_server.models.formats.linear_format import PLAIN, LinearFormat
 from headmix_server.models.loading.registry import load_model
 
 BLOCK, BLOCKS, HUGE = 4, 12, 1.7e38
 CPU = torch.device("cpu")
-PATHS = ["torch, float32", "torch, bfloat16", "static, float32", "native, float32", "native, int8"]
+PATHS = ["torch, float32", "torch, bfloat16", "static, float32", "native, float32", "native, bfloat16", "native, int8"]
 GREEDY = SamplingParams(max_tokens=4, temperature=0)
+FORMATS: Mapping[str, Callable[[str], LinearFormat]] = {
+    "float32": lambda _: choose_format(torch.float32),
+    "bfloat16": lambda kind: choose_format(torch.bfloat16) if kind == "native" else PLAIN,
+    "int8": lambda _: choose_format(torch.float32, "int8"),
+}
 RowKind = Mapping[str, Any]
 GENERATIONS: Mapping[str, RowKind] = {
     "greedy": {"params": GREEDY},
@@ -71,9 +77,9 @@ class Rig:
         self.base = BaseShape(
             **{f: getattr(self.base, f) for f in self.base.__struct_fields__} | {"intermediate_size": 48}
         )
-        dtype = torch.bfloat16 if form == "bfloat16" else torch.float32
+        dtype = torch.bfloat16 if path == "torch, bfloat16" else torch.float32
         placement = Placement(CPU, dtype)
-        model = load_model(folder, dtype, choose_format(dtype, "int8" if form == "int8" else "none"))
+        model = load_model(folder, dtype, FORMATS[form](kind))
         self.memory = KVMemory(model.config, BLOCKS + 1, BLOCK, dtype)
         if kind == "static":
             fixed = fixed_storage(self.base, 4)

@@ -1,13 +1,20 @@
 import pytest
 import torch
 
-from headmix_server.device.placement import Placement, PlacementError, choose_placement
+from headmix_server.device.placement import Placement, PlacementError, choose_placement, matrix_dtype
 
 
 def test_without_a_gpu_auto_is_the_cpu_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_placement("auto", "auto") == Placement(torch.device("cpu"), torch.float32)
-    assert choose_placement("cpu", "bfloat16") == Placement(torch.device("cpu"), torch.bfloat16)
+    assert choose_placement("cpu", "float32") == Placement(torch.device("cpu"), torch.float32)
+
+
+def test_in_bfloat16_on_a_cpu_states_stay_float32_and_matrices_do_not() -> None:
+    placement = choose_placement("cpu", "bfloat16")
+    assert placement == Placement(torch.device("cpu"), torch.float32)
+    assert matrix_dtype(placement, "bfloat16") == torch.bfloat16
+    assert {matrix_dtype(placement, "auto"), matrix_dtype(placement, "float32")} == {torch.float32}
 
 
 def test_with_a_gpu_auto_is_that_gpu_by_index_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

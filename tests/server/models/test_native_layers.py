@@ -22,9 +22,16 @@ from headmix_server.kernels.attention.native import NativePagedAttention
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.quantize import native_quantize_rows
+from headmix_server.kernels.stored.bfloat16 import available_units
 from headmix_server.models import native_layers
 from headmix_server.models.formats.int8_linear import int8_linear, native_int8_linear
-from headmix_server.models.formats.linear_format import Int8Format, LinearFormat, PackedFormat, StoredFormat
+from headmix_server.models.formats.linear_format import (
+    BFloat16Format,
+    Int8Format,
+    LinearFormat,
+    PackedFormat,
+    StoredFormat,
+)
 from headmix_server.models.loading.registry import load_model
 from headmix_server.models.model import Model
 from tests.support.device.images import Adapter, image_tables
@@ -35,6 +42,7 @@ pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler
 FORMATS: dict[str, LinearFormat] = {
     "int8": Int8Format(native_quantize_rows, native_int8_linear),
     "stored": StoredFormat(PackedFormat()),
+    **{f"bfloat16 by {unit.name}": BFloat16Format(unit) for unit in available_units()},
 }
 SERVED = ("llama", "mistral", "qwen2", "qwen3")
 PLACES, BLOCK = 96, 4

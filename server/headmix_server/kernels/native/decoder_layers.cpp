@@ -15,7 +15,7 @@
 namespace headmix {
 namespace {
 
-constexpr int64_t INT8 = -1;  // as a kind; the others are those of stored weights
+constexpr int64_t INT8 = -1;  // as a kind; below it bfloat16 by a unit, above the kinds of stored weights
 
 // The layers' tensors and the numbers about them, in the order in which they are read.
 struct Reader {
@@ -65,7 +65,9 @@ class Linear {
     int64_t kind, outputs;
 
     void multiply(const Tensor& x, const Tensor& out) const {
-      kind == INT8 ? int8_linear(x, weights, bias, out) : stored_linear(x, weights, kind, bias, out);
+      if (kind == INT8) return int8_linear(x, weights, bias, out);
+      if (kind < INT8) return bfloat16_linear(x, weights, INT8 - kind, bias, out);
+      stored_linear(x, weights, kind, bias, out);
     }
   };
   std::vector<Part> parts_;

@@ -37,6 +37,9 @@ inline const float* bias_of(const Tensor& bias) {
 // Weights in bytes, x quantised (kernels/int8_weights.py).
 void int8_linear(Tensor x, Tensor weights, Tensor bias, Tensor out);
 
+// Weights in bfloat16, x rounded to it, by one of the processor's units (kernels/stored/bfloat16.py).
+void bfloat16_linear(Tensor x, Tensor weights, int64_t unit, Tensor bias, Tensor out);
+
 // Weights as their checkpoint stores them (kernels/stored/).
 void stored_linear(Tensor x, Tensor weights, int64_t kind, Tensor bias, Tensor out);
 

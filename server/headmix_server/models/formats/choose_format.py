@@ -17,14 +17,17 @@ from torch import Tensor
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.quantize import best_quantizer, native_quantize_rows, quantize_rows
+from headmix_server.kernels.stored.bfloat16 import Unit, available_units
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.int8_linear import MakeInt8, int8_linear, native_int8_linear
 from headmix_server.models.formats.linear import Linear, PlainLinear
 from headmix_server.models.formats.linear_format import (
+    BFloat16Format,
     Int8Format,
     LinearFormat,
     PackedFormat,
     PlainFormat,
+    RoundedFormat,
     StoredFormat,
 )
 from headmix_server.models.formats.packed_linear import pack_linear
@@ -38,6 +41,7 @@ PROBE_RUNS = 15
 CLEARLY_SLOWER = 1.5
 TOLERANCE = 1e-4
 INT8_TOLERANCE = 0.03
+ROUNDED = "--dtype bfloat16 keeps every matrix in bfloat16"
 
 _log = get_logger("models")
 
@@ -49,7 +53,7 @@ Weights = Literal["auto", "stored", "float32"]
 def choose_format(
     dtype: torch.dtype, quantize: Quantize = "none", device: torch.device = CPU, kinds: Collection[str] = ()
 ) -> LinearFormat:
-    """Return the format for a base that computes in `dtype` on a device.
+    """Return the format for a base whose matrices are multiplied in `dtype` on a device.
 
     `kinds` are those of the checkpoint's matrices to keep as they are stored.
 
@@ -66,6 +70,8 @@ def stored_fault(dtype: torch.dtype, quantize: Quantize, device: torch.device) -
     """Return why weights cannot be kept as they are stored here, or an empty string."""
     if quantize != "none":
         return f"--quantize {quantize} changes them"
+    if dtype == torch.bfloat16 and device == CPU:
+        return ROUNDED
     fault = _placement_fault(dtype, device)
     return fault or ("" if load_native() else "there are no native kernels on this machine")
 
@@ -88,7 +94,8 @@ def choose_kinds(wanted: Weights, kinds: Collection[str], fault: str) -> Collect
     if wanted == "stored" and fault:
         raise UnsupportedModelError(f"--weights stored is not served here: {fault}")
     keep, reason = _why_keep(wanted, kinds, fault)
-    _log.info("weights", kept="stored" if keep else "unpacked", kinds=sorted(kinds), reason=reason)
+    kept = "stored" if keep else "bfloat16" if fault == ROUNDED else "unpacked"
+    _log.info("weights", kept=kept, kinds=sorted(kinds), reason=reason)
     return kinds if keep else ()
 
 
@@ -126,12 +133,42 @@ def _choose(dtype: torch.dtype, quantize: Quantize, device: torch.device) -> Lin
         if fault := _int8_fault(dtype, device):
             raise UnsupportedModelError(f"--quantize int8 is not served here: {fault}")
         return Int8Format(best_quantizer(), _choose_int8())
-    if dtype != torch.float32 or device != CPU:
+    if device != CPU:
         return PlainFormat()
+    if dtype == torch.bfloat16:
+        return _choose_bfloat16()
     if fault := _packing_fault():
         _log.warning("packed matmul unavailable, falling back to plain", reason=fault)
         return PlainFormat()
     return PackedFormat()
+
+
+def _choose_bfloat16() -> LinearFormat:
+    if not load_native():
+        _log.warning("bfloat16 products", by="torch", reason="there are no native kernels on this machine")
+        return RoundedFormat()
+    unit = choose_unit(available_units())
+    _log.info("bfloat16 products", by="float32" if unit is None else unit.name)
+    return BFloat16Format(unit)
+
+
+@torch.inference_mode()
+def choose_unit(units: Unit) -> Unit | None:
+    """Return the unit of the processor to multiply bfloat16 with.
+
+    AMX is several times as fast as the others; `vdpbf16ps` is on some processors no faster than float32. None: the
+    processor has none, or float32 products of the same weights are clearly faster.
+    """
+    if Unit.AMX in units or not units:
+        return Unit.AMX & units or None
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(PROBE_OUT, PROBE_IN, generator=generator)
+    inputs = [torch.randn(rows, PROBE_IN, generator=generator) for rows in PROBE_ROWS]
+    rounded, exact = (BFloat16Format(unit).linear(weight) for unit in (Unit.AVX512_BF16, None))
+    slow = _slowness(rounded, exact, inputs)
+    if slow:
+        _log.info("bfloat16 products are slow", by=Unit.AVX512_BF16.name, reason=slow)
+    return None if slow else Unit.AVX512_BF16
 
 
 @torch.inference_mode()

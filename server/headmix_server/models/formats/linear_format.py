@@ -7,11 +7,15 @@ tied, and a base must stay within 1.3 times its format's size.
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.quantize import RowQuantizer
+from headmix_server.kernels.stored.bfloat16 import Unit
 from headmix_server.kernels.stored.pack import pack
+from headmix_server.kernels.stored.weights import StoredWeights
+from headmix_server.models.formats.bfloat16_linear import BFloat16Linear, rounded_linear
 from headmix_server.models.formats.int8_linear import MakeInt8, int8_linear, int8_table
 from headmix_server.models.formats.linear import Linear, PlainLinear, plain_linear
 from headmix_server.models.formats.packed_linear import pack_linear
@@ -120,6 +124,56 @@ class StoredFormat:
         return StoredTable(packed), linear_of([packed])
 
 
+class BFloat16Format:
+    """Bfloat16 on a CPU, by one of the processor's units; without one, multiplied in float32 as it is stored.
+
+    A table and its tied head are the same blocks.
+    """
+
+    name = "bfloat16"
+
+    def __init__(self, unit: Unit | None) -> None:
+        self._unit = unit
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """See `LinearFormat`."""
+        return self._multiplied(_pack_rounded(weight), bias)
+
+    def table(self, rows: Tensor) -> TokenTable:
+        """See `LinearFormat`."""
+        return StoredTable(_pack_rounded(rows))
+
+    def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
+        """See `LinearFormat`: once for both, whatever the base's size."""
+        packed = _pack_rounded(rows)
+        return StoredTable(packed), self._multiplied(packed, None)
+
+    def _multiplied(self, packed: StoredWeights, bias: Tensor | None) -> Linear:
+        if self._unit is None:
+            return linear_of([packed], bias)
+        return BFloat16Linear(packed, torch.empty(0) if bias is None else bias, self._unit)
+
+
+class RoundedFormat:
+    """Bfloat16 on a CPU by torch's own products: what runs where there are no native kernels."""
+
+    name = "bfloat16, plain"
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """See `LinearFormat`."""
+        return rounded_linear(weight, bias)
+
+    def table(self, rows: Tensor) -> TokenTable:
+        """See `LinearFormat`."""
+        return PlainTable(rows.bfloat16(), torch.float32)
+
+    def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
+        """See `LinearFormat`: once for both unless the rows must be made longer for their products."""
+        head = rounded_linear(rows)
+        narrow = head.plain.weight if head.plain.padding == 0 else rows.bfloat16()
+        return PlainTable(narrow, torch.float32), head
+
+
 class Int8Format:
     """Integers of 8 bits on a CPU; `make` is oneDNN's product or the native one."""
 
@@ -140,6 +194,10 @@ class Int8Format:
     def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
         """See `LinearFormat`: always twice, for integers that are not packed are multiplied a hundred times slower."""
         return self.table(rows), self.linear(rows)
+
+
+def _pack_rounded(weight: Tensor) -> StoredWeights:
+    return pack(weight.bfloat16(), "BF16")
 
 
 PLAIN = PlainFormat()

@@ -27,7 +27,7 @@ def choose_weights(
         UnsupportedModelError: what was asked for is not to be had here.
     """
     if wanted == "float32" and dtype != torch.float32:
-        raise UnsupportedModelError(f"--weights float32 is not served here: it computes in {dtype}")
+        raise UnsupportedModelError(f"--weights float32 is not served here: {stored_fault(dtype, quantize, device)}")
     fault = stored_fault(dtype, quantize, device)
     stored = {} if fault or wanted == "float32" else _read_gguf(base, wanted)
     kinds = choose_kinds(wanted, () if fault else read_stored_kinds(base.folder, stored), fault)

@@ -71,8 +71,8 @@ def test_a_base_keeps_no_hold_of_its_file(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "gpt2"
 
 
-def test_only_float32_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(choose_format(torch.bfloat16), PlainFormat)
+def test_float32_is_packed_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(choose_format(torch.float32, device=torch.device("cuda")), PlainFormat)
     monkeypatch.setattr(f"{MODULE}._best", lambda *_: [1.4, 1.0])  # packed, plain: only the machine is busy
     assert isinstance(choose_format(torch.float32), PackedFormat)
 

@@ -109,8 +109,8 @@ def test_auto_keeps_what_is_stored_unless_that_is_slower_and_says_why(
     ("wanted", "dtype", "quantize", "reason"),
     [
         ("stored", torch.float32, "int8", "--weights stored is not served here: --quantize int8 changes them"),
-        ("stored", torch.bfloat16, "none", "it computes in float32, not in torch.bfloat16"),
-        ("float32", torch.bfloat16, "none", "--weights float32 is not served here: it computes in torch.bfloat16"),
+        ("stored", torch.bfloat16, "none", "--weights stored is not served here: --dtype bfloat16 keeps every"),
+        ("float32", torch.bfloat16, "none", "--weights float32 is not served here: --dtype bfloat16 keeps every"),
     ],
 )
 def test_what_cannot_be_had_is_refused_by_name(
@@ -131,6 +131,14 @@ def test_on_a_gpu_and_without_native_kernels_stored_is_refused(
     form, stored = choose_weights(quantised, "auto", torch.float32, "none", CPU)
     assert not isinstance(form, StoredFormat)
     assert stored == {}
+
+
+def test_in_bfloat16_auto_keeps_every_matrix_so(quantised: ResolvedBase) -> None:
+    with capture_logs() as events:
+        form, stored = choose_weights(quantised, "auto", torch.bfloat16, "none", CPU)
+    assert (form.name, stored) == ("bfloat16", {})
+    (event,) = [event for event in events if event["event"] == "weights"]
+    assert (event["kept"], event["reason"]) == ("bfloat16", "--dtype bfloat16 keeps every matrix in bfloat16")
 
 
 def test_with_int8_auto_leaves_the_choice_to_it(quantised: ResolvedBase) -> None:

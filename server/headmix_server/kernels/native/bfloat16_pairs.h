@@ -1,0 +1,213 @@
+// Products of bfloat16 numbers by the processor's own instructions: AVX-512's dot product of pairs and AMX's tiles.
+//
+// Weights are the blocks of stored_blocks.h's BFloats: GROUP outputs side by side, two inputs to a word, which is what
+// both instructions read. Sums are floats in the order of the inputs, one for each row and output, so a row's result
+// does not depend on the rows beside it. Whether the processor has them is found out when the library runs, so one
+// build serves processors with and without.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__) && __has_include(<avx512bf16intrin.h>) && __has_include(<amxbf16intrin.h>)
+#define HEADMIX_PAIRS
+#include <cpuid.h>
+#include <immintrin.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
+
+namespace headmix {
+
+constexpr int64_t PAIR_OUTPUTS = 16;  // of a group
+constexpr int64_t PAIR_INPUTS = 32;   // of a block
+constexpr int64_t PAIR_BLOCK = PAIR_OUTPUTS * PAIR_INPUTS * 2;
+constexpr int64_t PAIR_TILE = 16;  // the rows of a tile of AMX
+
+// kernels/stored/bfloat16.py has the same.
+enum PairUnit : int64_t { AVX512 = 1, AMX = 2 };
+
+// Rows of bfloat16 [rows][x_stride], zeros from the last input to the end of its block, times a matrix of blocks.
+struct PairProduct {
+  const uint8_t* weights;
+  const float* bias;  // may be null
+  const uint16_t* x;
+  float* out;
+  int64_t rows, blocks, outputs, x_stride, out_stride;
+
+  const uint8_t* group(int64_t index) const { return weights + index * blocks * PAIR_BLOCK; }
+};
+
+// Write a row's sums of a group, with the bias.
+inline void write_sums(const PairProduct& p, const float* sums, int64_t row, int64_t group) {
+  const int64_t first = group * PAIR_OUTPUTS, count = std::min(PAIR_OUTPUTS, p.outputs - first);
+  const float* bias = p.bias == nullptr ? nullptr : p.bias + first;
+  float* to = p.out + row * p.out_stride + first;
+  if (bias == nullptr && count == PAIR_OUTPUTS) {
+    std::memcpy(to, sums, PAIR_OUTPUTS * sizeof(float));  // of a size known ahead: one instruction
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) to[i] = bias == nullptr ? sums[i] : sums[i] + bias[i];
+}
+
+#ifdef HEADMIX_PAIRS
+
+#define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
+#define TARGET_AMX __attribute__((target("amx-tile,amx-bf16")))
+
+constexpr int64_t PAIRS_AHEAD = 4096;  // bytes that a row alone asks for before it needs them
+
+// Round `count` floats to bfloat16 and fill up with zeros.
+TARGET_AVX512 inline void round_row(const float* from, int64_t count, uint16_t* to, int64_t filled) {
+  for (int64_t i = 0; i < filled; i += 16) {
+    const int64_t left = std::clamp<int64_t>(count - i, 0, 16);
+    const __m512 numbers = _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << left) - 1), from + i);
+    const __m256bh rounded = _mm512_cvtneps_pbh(numbers);
+    std::memcpy(to + i, &rounded, sizeof rounded);
+  }
+}
+
+// ROWS rows from `row` on of GROUPS groups.
+template <int GROUPS, int ROWS>
+TARGET_AVX512 void multiply_pairs(const PairProduct& p, int64_t group, int64_t row) {
+  __m512 sums[GROUPS][ROWS];
+#pragma GCC unroll 8
+  for (int g = 0; g < GROUPS; ++g)
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) sums[g][r] = _mm512_setzero_ps();
+  const uint8_t* weights = p.group(group);
+  const uint16_t* x = p.x + row * p.x_stride;
+  const int64_t apart = p.blocks * PAIR_BLOCK;
+  for (int64_t at = 0; at < apart; at += PAIR_OUTPUTS * 4, x += 2) {
+    __m512bh columns[GROUPS];
+#pragma GCC unroll 8
+    for (int g = 0; g < GROUPS; ++g) {
+      if (ROWS == 1) __builtin_prefetch(weights + g * apart + at + PAIRS_AHEAD);
+      columns[g] = (__m512bh)_mm512_loadu_si512(weights + g * apart + at);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) {
+      int32_t pair;
+      std::memcpy(&pair, x + r * p.x_stride, sizeof pair);
+      const __m512bh numbers = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 8
+      for (int g = 0; g < GROUPS; ++g) sums[g][r] = _mm512_dpbf16_ps(sums[g][r], numbers, columns[g]);
+    }
+  }
+  float result[PAIR_OUTPUTS];
+  for (int g = 0; g < GROUPS; ++g)
+    for (int r = 0; r < ROWS; ++r) {
+      _mm512_storeu_ps(result, sums[g][r]);
+      write_sums(p, result, row + r, group + g);
+    }
+}
+
+// What a thread's tiles are shaped like, while it has them.
+class PairTiles {
+ public:
+  TARGET_AMX explicit PairTiles(int64_t rows) {
+    struct alignas(64) {
+      uint8_t palette = 1, start = 0, unused[14] = {};
+      uint16_t bytes[16] = {};
+      uint8_t rows[16] = {};
+    } shape;
+    for (int tile = 0; tile < 8; ++tile) {
+      shape.bytes[tile] = 64;
+      shape.rows[tile] = static_cast<uint8_t>(tile < 6 ? rows : PAIR_TILE);  // sums and inputs; two tiles of weights
+    }
+    __asm__ volatile("" ::"r"(&shape) : "memory");  // the compiler takes the next line to read 8 bytes alone
+    _tile_loadconfig(&shape);
+  }
+  TARGET_AMX ~PairTiles() { _tile_release(); }
+  PairTiles(const PairTiles&) = delete;
+  PairTiles& operator=(const PairTiles&) = delete;
+};
+
+// Write the sums that a tile left in `sums`.
+inline void write_tile(const PairProduct& p, const float* sums, int64_t row, int64_t group) {
+  for (int64_t r = 0; r < std::min(PAIR_TILE, p.rows - row); ++r) write_sums(p, sums + r * PAIR_TILE, row + r, group);
+}
+
+// One tile of rows and up to four groups.
+template <int GROUPS>
+TARGET_AMX void multiply_tile(const PairProduct& p, int64_t group, int64_t row) {
+  const uint8_t* weights = p.group(group);
+  const uint16_t* x = p.x + row * p.x_stride;
+  const int64_t apart = p.blocks * PAIR_BLOCK, stride = p.x_stride * 2;
+  _tile_zero(0);
+  if constexpr (GROUPS > 1) _tile_zero(1);
+  if constexpr (GROUPS > 2) _tile_zero(2);
+  if constexpr (GROUPS > 2) _tile_zero(3);
+  __asm__ volatile("" ::: "memory");  // the loads below are not known to read what was written before
+  for (int64_t at = 0; at < apart; at += PAIR_BLOCK, x += PAIR_INPUTS) {
+    _tile_loadd(4, x, stride);
+    _tile_loadd(6, weights + at, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (GROUPS > 1) {
+      _tile_loadd(7, weights + apart + at, 64);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    if constexpr (GROUPS > 2) {
+      _tile_loadd(6, weights + 2 * apart + at, 64);
+      _tile_dpbf16ps(2, 4, 6);
+      _tile_loadd(7, weights + 3 * apart + at, 64);
+      _tile_dpbf16ps(3, 4, 7);
+    }
+  }
+  alignas(64) float sums[4][PAIR_TILE * PAIR_TILE];
+  _tile_stored(0, sums[0], 64);
+  if constexpr (GROUPS > 1) _tile_stored(1, sums[1], 64);
+  if constexpr (GROUPS > 2) _tile_stored(2, sums[2], 64);
+  if constexpr (GROUPS > 2) _tile_stored(3, sums[3], 64);
+  for (int g = 0; g < GROUPS; ++g) write_tile(p, sums[g], row, group + g);
+}
+
+// Two tiles of rows and two groups: each tile that is loaded serves two products.
+TARGET_AMX inline void multiply_square(const PairProduct& p, int64_t group, int64_t row) {
+  const uint8_t* weights = p.group(group);
+  const uint16_t *x = p.x + row * p.x_stride, *below = x + PAIR_TILE * p.x_stride;
+  const int64_t apart = p.blocks * PAIR_BLOCK, stride = p.x_stride * 2;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  __asm__ volatile("" ::: "memory");
+  for (int64_t at = 0; at < apart; at += PAIR_BLOCK, x += PAIR_INPUTS, below += PAIR_INPUTS) {
+    _tile_loadd(4, x, stride);
+    _tile_loadd(6, weights + at, 64);
+    _tile_loadd(5, below, stride);
+    _tile_loadd(7, weights + apart + at, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  alignas(64) float sums[4][PAIR_TILE * PAIR_TILE];
+  _tile_stored(0, sums[0], 64);
+  _tile_stored(1, sums[1], 64);
+  _tile_stored(2, sums[2], 64);
+  _tile_stored(3, sums[3], 64);
+  for (int part = 0; part < 4; ++part) write_tile(p, sums[part], row + part / 2 * PAIR_TILE, group + part % 2);
+}
+
+// The units this processor has and the system lets us use, as bits.
+inline int64_t pair_units() {
+  unsigned a, b, c, d, units = 0;
+  if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl")) return 0;
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return 0;  // AVX512-BF16
+  units |= AVX512;
+#if defined(__linux__)
+  constexpr long ASK = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  const bool tiles =
+      __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1);  // AMX-BF16, AMX-PAIR_TILE
+  if (tiles && syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0) units |= AMX;
+#endif
+  return units;
+}
+
+#endif
+
+}  // namespace headmix
