@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from harness.engine.witness_runner import WitnessRunner
+from headmix_server.core.grammar import GrammarCompiler
 from headmix_server.core.messages import (
     AdapterLoaded,
     Classified,
@@ -134,6 +135,7 @@ class Bench:
         limits: EngineConfig = LIMITS,
         token_range: range = range(1000),
         hold: Callable[[Batch], None] = lambda _: None,
+        compiler: GrammarCompiler | None = None,
     ) -> None:
         self.now = 0.0
         self.disk = FakeDisk()
@@ -146,7 +148,7 @@ class Bench:
         self._hold = hold
         self.runner = WitnessRunner(token_range, open_adapter=self.disk.open, hold=self._observe)
         self.runner.block_size = limits.block_size
-        self.engine = Engine(self.runner, limits, clock=lambda: self.now)
+        self.engine = Engine(self.runner, limits, compiler=compiler, clock=lambda: self.now)
         self.in_flight: Batch | None = None
 
     def _observe(self, batch: Batch) -> None:

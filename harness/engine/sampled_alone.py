@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from headmix_server.core.runner import BatchRow, Sampled
+from headmix_server.core.runner import BatchRow, RowFailed, Sampled
 from headmix_server.core.types import SamplingParams
 from headmix_server.device.adapters.added_tokens import AddedScores
 from headmix_server.device.exchange import Readback
@@ -20,7 +20,7 @@ def sample(
     rows: Sequence[tuple[BatchRow, SamplingParams]],
     added: Mapping[int, Tensor] = _NOTHING_ADDED,
     backend: SamplingBackend | None = None,
-) -> list[Sampled | None]:
+) -> list[Sampled | RowFailed]:
     """Choose a token for each row; all are of different, new sequences; see `Sampler.choose`."""
     more = AddedScores.stack([added.get(index) for index in range(len(rows))], logits.device)
     sampler, back = Sampler(backend or fastest_sampling(logits.device)), Readback()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from headmix_server.core.types import SamplingParams
 from headmix_server.kernels.sampling.choice import Choices
-from headmix_server.kernels.sampling.plan import NO_TOKEN, Choosing
+from headmix_server.kernels.sampling.plan import Choosing
 
 INFINITY = float("inf")
 
@@ -57,7 +57,27 @@ def _random_choosing(chance: random.Random, width: int) -> Choosing:
     )
     tokens = {chance.randrange(width + 3): chance.choice([0, 1, 2, 9]) for _ in range(chance.choice([0, 3, 40]))}
     seen = array("i", [number for entry in tokens.items() for number in entry])
-    return Choosing(params, position=chance.randrange(2**31), seen=seen if tokens else None)
+    return Choosing(
+        params,
+        position=chance.randrange(2**31),
+        seen=seen if tokens else None,
+        mask=_random_mask(chance, width),
+        biases=_random_biases(chance, width),
+    )
+
+
+def _random_mask(chance: random.Random, width: int) -> bytes | None:
+    """Return a mask that may be shorter than the row, and may allow nothing."""
+    share = chance.choice([None, None, 0.0, 0.02, 0.5, 1.0])
+    if share is None:
+        return None
+    bits = [chance.random() < share for _ in range(chance.choice([width, width, width + 70, width // 2]))]
+    return sum(allowed << place for place, allowed in enumerate(bits)).to_bytes(-(-len(bits) // 8), "little")
+
+
+def _random_biases(chance: random.Random, width: int) -> list[tuple[int, float]]:
+    tokens = chance.sample(range(width + 3), min(width, chance.choice([0, 0, 2, 30])))
+    return [(token, chance.choice([-INFINITY, -100.0, -1.5, 2.0, 100.0])) for token in tokens]
 
 
 def assert_same(found: Choices, wanted: Choices, asked: Sequence[Choosing]) -> None:
@@ -66,7 +86,7 @@ def assert_same(found: Choices, wanted: Choices, asked: Sequence[Choosing]) -> N
     assert found.tokens.tolist() == wanted.tokens.tolist()
     for row, choosing in enumerate(asked):
         count = choosing.params.logprobs
-        if count is None or int(wanted.tokens[row]) == NO_TOKEN:
+        if count is None or int(wanted.tokens[row]) < 0:
             continue
         torch.testing.assert_close(found.logprobs[row], wanted.logprobs[row], atol=2e-6, rtol=1e-6)
         assert found.top_tokens[row, :count].tolist() == wanted.top_tokens[row, :count].tolist()

@@ -48,6 +48,7 @@ from headmix_server.tenancy.limits.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
 from headmix_server.tenancy.usage.meter import UsageMeter
 from headmix_server.tenancy.usage.report import UsageReport
+from headmix_server.text.grammars.book import GrammarBook
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.vocabularies import Vocabularies
 from headmix_server.text.workers.worker_pool import WorkerPool
@@ -237,13 +238,15 @@ def _state(
     fetcher = Fetcher(library.store, chosen.max_downloads)
     pinning = Pinning(engine, library, fetcher)
     catalog.watch(CatalogObserver(metrics, pinning))
+    workers = WorkerPool([WorkerProcess(folder, chosen.text_worker_mib << 20)])
     return ApiState(
         settings=chosen,
         base=ResolvedBase(name=BASE, folder=folder, shape=base),
         generates=can_generate(base.model_type),
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.vocab_size),
-        text_workers=WorkerPool([WorkerProcess(folder, chosen.text_worker_mib << 20)]),
+        text_workers=workers,
+        grammars=GrammarBook(workers),
         chat_template=load_chat_template(folder, tokenizer.special_tokens),
         engine=engine,
         library=library,

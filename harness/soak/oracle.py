@@ -25,7 +25,7 @@ from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.reference import label_probabilities, pool
 from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
-from headmix_server.core.runner import BatchRow
+from headmix_server.core.runner import BatchRow, Sampled
 from headmix_server.core.types import UNSCORED, FinishReason, SamplingParams, TokenLogprob
 
 TIE = 1e-4
@@ -177,4 +177,4 @@ class Oracle:
 
 def _choice(logits: Tensor, row: BatchRow, message: Generate) -> int | None:
     sampled = sample(logits[None], [(row, message.sampling)])[0]
-    return None if sampled is None else sampled.token
+    return sampled.token if isinstance(sampled, Sampled) else None

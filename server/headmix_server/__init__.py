@@ -8,9 +8,27 @@ is headmix in one process, without a server. Both are imported on demand: the se
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headmix_server.llm import LLM, SamplingParams
+    from headmix_server.llm import (
+        LLM,
+        Choice,
+        Expression,
+        JsonText,
+        Language,
+        SamplingParams,
+        Structure,
+        TaggedText,
+    )
 
-__all__ = ["LLM", "SamplingParams"]
+__all__ = [
+    "LLM",
+    "Choice",
+    "Expression",
+    "JsonText",
+    "Language",
+    "SamplingParams",
+    "Structure",
+    "TaggedText",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from headmix_adapters.base import BaseError, ResolvedBase, resolve_base
 from headmix_adapters.machine.cpus import read_cpu_budget
 from headmix_server.core.adapter_memory import MIB, AdapterMemory, adapter_memory
+from headmix_server.core.grammar import GrammarCompiler
 from headmix_server.core.messages import EngineReady
 from headmix_server.core.observability.collector import keep_for_good
 from headmix_server.core.observability.logging import configure_logging, get_logger
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         log.critical("engine cannot start", reason=str(error))
         refuse(given.endpoint, str(error))
         return EXIT_START_FAILED
-    engine = Engine(runner, limits)
+    engine = Engine(runner, limits, compiler=grammar_compiler(base, limits))
     keep_for_good()
     ready = EngineReady(
         pid=os.getpid(),
@@ -120,6 +121,16 @@ def build_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, Engine
     from headmix_server.device.threads import on_passing_thread
 
     return on_passing_thread(lambda: _build_torch_runner(settings, base))
+
+
+def grammar_compiler(base: ResolvedBase, limits: EngineConfig) -> GrammarCompiler | None:
+    """Return what compiles grammars for the base, None for one that reads whole texts and generates nothing."""
+    if limits.whole_prompts:
+        return None
+    from headmix_server.text.grammars.compiler import TokenCompiler
+    from headmix_server.text.tokenizer import load_tokenizer
+
+    return TokenCompiler(lambda: load_tokenizer(base.folder), base.shape.vocab_size, limits.eos_ids)
 
 
 def _build_torch_runner(settings: Settings, base: ResolvedBase) -> tuple[Runner, EngineConfig]:

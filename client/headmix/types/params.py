@@ -13,7 +13,11 @@ Messages = str | Sequence[ChatMessage | Mapping[str, str]]
 
 
 class SamplingParams(TypedDict, total=False):
-    """What completions and chats share. With `split_special_tokens`, special tokens in your texts are plain text."""
+    """What completions and chats share. With `split_special_tokens`, special tokens in your texts are plain text.
+
+    `response_format` and `structured_outputs` bind the answer to a form, such as a JSON schema; see "structured output"
+    of the HTTP API.
+    """
 
     max_tokens: int | None
     temperature: float | None
@@ -27,6 +31,11 @@ class SamplingParams(TypedDict, total=False):
     frequency_penalty: float | None
     repetition_penalty: float | None
     split_special_tokens: bool | None
+    logit_bias: Mapping[str, float] | None
+    min_tokens: int | None
+    bad_words: Sequence[str] | None
+    response_format: Mapping[str, object] | None
+    structured_outputs: Mapping[str, object] | None
     user: str | None
 
 

@@ -26,6 +26,7 @@ from headmix_server.tenancy.limits.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
 from headmix_server.tenancy.usage.meter import UsageMeter
 from headmix_server.tenancy.usage.report import UsageReport
+from headmix_server.text.grammars.book import GrammarBook
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabulary.vocabularies import Vocabularies
 from headmix_server.text.workers.worker_pool import WorkerPool
@@ -36,8 +37,8 @@ class ApiState:
     """The parts behind the routes. `chat_template` is None if the base has none; `created` is in Unix seconds.
 
     `generates`: the base can continue a text. `tokenizer` is the base's; `vocabularies` holds the tokenizers of
-    adapters that add tokens, and `text_workers` tokenize what would block the event loop. `refusal` returns the reason
-    why requests must not be served at the moment, or None if they may.
+    adapters that add tokens, and `text_workers` tokenize what would block the event loop; `grammars` has them write
+    grammars. `refusal` returns the reason why requests must not be served at the moment, or None if they may.
     """
 
     settings: Settings
@@ -46,6 +47,7 @@ class ApiState:
     tokenizer: Tokenizer
     vocabularies: Vocabularies
     text_workers: WorkerPool
+    grammars: GrammarBook
     chat_template: ChatTemplate | None
     engine: EngineClient
     library: Library

@@ -47,6 +47,7 @@ from headmix_server.tenancy.limits.tenant_limits import TenantLimits
 from headmix_server.tenancy.tenants import Tenants
 from headmix_server.tenancy.usage.meter import UsageMeter
 from headmix_server.tenancy.usage.report import UsageReport
+from headmix_server.text.grammars.book import GrammarBook
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.vocabularies import Vocabularies
 from headmix_server.text.workers.worker_pool import WorkerPool
@@ -175,13 +176,15 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
     fetcher = Fetcher(library.store, settings.max_downloads)
     pinning = Pinning(engine, library, fetcher)
     library.catalog.watch(CatalogObserver(metrics, pinning))
+    text_workers = _text_workers(settings, base.folder, metrics)
     state = ApiState(
         settings=settings,
         base=base,
         generates=can_generate(base.shape.model_type),
         tokenizer=tokenizer,
         vocabularies=Vocabularies(tokenizer, base.shape.vocab_size),
-        text_workers=_text_workers(settings, base.folder, metrics),
+        text_workers=text_workers,
+        grammars=GrammarBook(text_workers),
         chat_template=read.chat_template,
         engine=engine,
         library=library,

@@ -11,7 +11,8 @@ from typing import Protocol, assert_never
 
 import msgspec
 
-from headmix_server.core.errors import InternalError, ModelNotFound, NumericalError
+from headmix_server.core.errors import InternalError, InvalidRequest, ModelNotFound, NumericalError
+from headmix_server.core.grammar import GrammarError, Matcher
 from headmix_server.core.types import (
     AdapterRef,
     ClassificationParams,
@@ -38,7 +39,7 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
     `lease` None means the base alone. `samples` is true if these tokens reach the last known token of the sequence, so
     that the step yields a result for it, of the kind that `params` determines. `history` is every token of the sequence
     so far (prompt and output; shared, must not be changed), split at `prompt_length`. `blocks`, also shared, may
-    contain more than these tokens need.
+    contain more than these tokens need. `matcher` determines which tokens may come next; None allows all.
 
     `drafts`, on rows that generate, are guesses of the tokens after the history. They are the last of the `count`
     tokens to compute; a token is chosen after the history and after each of them.
@@ -56,6 +57,7 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
     samples: bool
     params: TaskParams
     drafts: Seq[int] = ()
+    matcher: Matcher | None = None
 
     @property
     def tokens(self) -> Seq[int]:
@@ -123,6 +125,8 @@ class RowFailed:
 NOT_FINITE = RowFailed("the result is not finite (NaN or infinity)", NumericalError.code)
 """The row's numbers overflowed; the engine adds which adapter's they are."""
 
+NOTHING_LEFT = RowFailed("the request's bans leave none of the tokens that may come next", InvalidRequest.code)
+
 
 class RowResult(msgspec.Struct, frozen=True, gc=False):
     """A step's result for one row. `result` is None for a chunk that does not reach the end of its sequence.
@@ -159,6 +163,16 @@ def verify_drafts(row: BatchRow, chosen: Seq[Sampled]) -> RowResult:
     while right < len(row.drafts) and chosen[right].token == row.drafts[right]:
         right += 1
     return RowResult(row.sequence_id, chosen[0], further=tuple(chosen[1 : right + 1]))
+
+
+def mask_of(row: BatchRow) -> bytes | RowFailed | None:
+    """Return a bit for each token that the row's grammar allows next, None if the row has no grammar."""
+    if row.matcher is None:
+        return None
+    try:
+        return row.matcher.allowed()
+    except GrammarError as error:
+        return RowFailed(f"the grammar cannot be enforced any further: {error}", InvalidRequest.code)
 
 
 class HostAdapter(Protocol):

@@ -36,6 +36,8 @@ class SamplingParams(Frozen, frozen=True):
 
     `seed` None means a seed drawn by the API process before it submits, so the engine always gets a number.
     `logprobs` None returns none; 0 returns the chosen token's; n > 0 adds the n most probable alternatives.
+    `logit_bias` is added to tokens' scores, each token once. Nothing of `bad_words`, token by token, is generated.
+    Before `min_tokens` no token ends the generation. `grammar`: see `core.grammar`.
     """
 
     max_tokens: int
@@ -51,6 +53,10 @@ class SamplingParams(Frozen, frozen=True):
     ignore_eos: bool = False
     logprobs: int | None = None
     prompt_logprobs: bool = False
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    min_tokens: int = 0
+    grammar: str | None = None
 
 
 class ClassificationParams(Frozen, frozen=True):

@@ -16,7 +16,6 @@ from headmix_server.core.runner import (
     RowFailed,
     RowResult,
     Sampled,
-    not_finite,
     verify_drafts,
 )
 from headmix_server.core.types import SamplingParams
@@ -104,10 +103,13 @@ class PendingGenerations:
         return results
 
 
-def _generated(row: BatchRow, choices: Sequence[Sampled | None]) -> RowResult:
+def _generated(row: BatchRow, choices: Sequence[Sampled | RowFailed]) -> RowResult:
     """Return what was chosen for a row, behind its history and behind each draft."""
-    sound = [choice for choice in choices if choice is not None]
-    return verify_drafts(row, sound) if len(sound) == len(choices) else not_finite(row)
+    sound = [choice for choice in choices if isinstance(choice, Sampled)]
+    if len(sound) == len(choices):
+        return verify_drafts(row, sound)
+    failed = next(choice for choice in choices if isinstance(choice, RowFailed))
+    return RowResult(row.sequence_id, None if row.drafts else failed)
 
 
 def _targets(item: Placed, params: SamplingParams) -> list[tuple[int, int]]:

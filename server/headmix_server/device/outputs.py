@@ -34,7 +34,7 @@ class ReadOut:
     def __init__(self, model: Model, sampling: SamplingBackend) -> None:
         self._pooled = PooledStates()
         self._counts = TokenCounts()
-        self._generations = Generations(model, Sampler(sampling, self._counts))
+        self._generations = Generations(model, Sampler(sampling, self._counts, model.config.eos_ids))
 
     def release(self, sequence_id: int) -> None:
         """Drop what is kept of a sequence; one not known is no error."""

@@ -6,13 +6,13 @@ pass computes is the backend's affair; this module makes its plan and reads its 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from headmix_server.core.runner import BatchRow, Sampled
-from headmix_server.core.sampling import penalises
+from headmix_server.core.runner import NOT_FINITE, NOTHING_LEFT, BatchRow, RowFailed, Sampled, mask_of
+from headmix_server.core.sampling import biases_at, penalises
 from headmix_server.core.types import SamplingParams, TokenLogprob
 from headmix_server.device.adapters.added_tokens import AddedScores
 from headmix_server.device.exchange import Awaited, Readback, send
@@ -20,6 +20,7 @@ from headmix_server.device.token_counts import TokenCounts
 from headmix_server.kernels.sampling.choice import Choices, SamplingBackend
 from headmix_server.kernels.sampling.plan import (
     NO_TOKEN,
+    NOTHING_ALLOWED,
     Choosing,
     SamplingPlan,
     Scoring,
@@ -29,10 +30,16 @@ from headmix_server.kernels.sampling.plan import (
 
 
 class Sampler:
-    """Chooses and scores by one backend; `counts` keeps what has been said by the sequences penalised for it."""
+    """Chooses and scores by one backend; `counts` keeps what has been said by the sequences penalised for it.
 
-    def __init__(self, backend: SamplingBackend, counts: TokenCounts | None = None) -> None:
+    `eos_ids` are the tokens that end a text: a least length bans them.
+    """
+
+    def __init__(
+        self, backend: SamplingBackend, counts: TokenCounts | None = None, eos_ids: Collection[int] = ()
+    ) -> None:
         self._backend = backend
+        self._eos_ids = eos_ids
         self._counts = TokenCounts() if counts is None else counts
 
     def choose(
@@ -44,14 +51,21 @@ class Sampler:
         the tokens that a row's own adapter adds: ids from the vocabulary's size up.
         """
         due = [(row, params, drafts) for row, params in rows for drafts in range(len(row.drafts) + 1)]
+        masks = [mask_of(row) for row, _, _ in due]
         asked = [
             Choosing(
-                params, row.known_end + drafts, more, self._counts.seen(row, drafts) if penalises(params) else None
+                params,
+                row.known_end + drafts,
+                more,
+                seen=self._counts.seen(row, drafts) if penalises(params) else None,
+                mask=b"" if isinstance(mask, RowFailed) else mask,
+                biases=tuple(self._biases(row, params, drafts).items()),
             )
-            for (row, params, drafts), more in zip(due, added.counts, strict=True)
+            for (row, params, drafts), more, mask in zip(due, added.counts, masks, strict=True)
         ]
         choices = self._run(logits, added, plan_choices(asked))
-        return PendingTokens(_Pending.of(choices, back), [params.logprobs for _, params, _ in due])
+        faults = [mask if isinstance(mask, RowFailed) else None for mask in masks]
+        return PendingTokens(_Pending.of(choices, back), [params.logprobs for _, params, _ in due], faults)
 
     def score(
         self, logits: Tensor, targets: Sequence[tuple[int, int]], added: AddedScores, back: Readback
@@ -60,6 +74,11 @@ class Sampler:
         scoring = [Scoring(token, n, more) for (token, n), more in zip(targets, added.counts, strict=True)]
         choices = self._run(logits, added, plan_scores(scoring))
         return PendingScores(_Pending.of(choices, back), [row.alternatives for row in scoring])
+
+    def _biases(self, row: BatchRow, params: SamplingParams, drafts: int) -> Mapping[int, float]:
+        """Return what is added to scores behind the row's history and so many of its drafts."""
+        history = (*row.history, *row.drafts[:drafts]) if drafts else row.history
+        return biases_at(params, history, row.prompt_length, self._eos_ids)
 
     def _run(self, logits: Tensor, added: AddedScores, plan: SamplingPlan) -> Choices:
         sent = plan.with_tables([send(table, logits.device) for table in plan.tables])
@@ -99,20 +118,29 @@ class _Pending:
 class PendingTokens:
     """The tokens chosen in a step, to be read once they are fetched."""
 
-    def __init__(self, pending: _Pending, wanted: Sequence[int | None]) -> None:
+    def __init__(
+        self, pending: _Pending, wanted: Sequence[int | None], faults: Sequence[RowFailed | None] = ()
+    ) -> None:
         self._pending = pending
         self._wanted = wanted
+        self._faults = faults
 
-    def read(self) -> list[Sampled | None]:
-        """Return every choice, None if its scores are not finite or a log-probability asked for is not."""
+    def read(self) -> list[Sampled | RowFailed]:
+        """Return every choice, or why there is none."""
         tokens = self._pending.tokens.read().tolist()
         if all(count is None for count in self._wanted):
-            return [None if token == NO_TOKEN else Sampled(token) for token in tokens]
-        entries = self._pending.entries(self._wanted)
-        return [
-            None if token == NO_TOKEN or not (entry is None or is_finite(entry)) else Sampled(token, entry)
-            for token, entry in zip(tokens, entries, strict=True)
-        ]
+            results = [_sampled(token, None) for token in tokens]
+        else:
+            results = list(map(_sampled, tokens, self._pending.entries(self._wanted)))
+        return [fault or result for fault, result in zip(self._faults, results, strict=True)]
+
+
+def _sampled(token: int, logprob: TokenLogprob | None) -> Sampled | RowFailed:
+    if token == NOTHING_ALLOWED:
+        return NOTHING_LEFT
+    if token == NO_TOKEN or not (logprob is None or is_finite(logprob)):
+        return NOT_FINITE
+    return Sampled(token, logprob)
 
 
 class PendingScores:

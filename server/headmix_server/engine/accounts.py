@@ -4,6 +4,9 @@ An aborted request is answered nothing more, but who asked for it pays for what 
 at once, or when the step that computes for it has landed.
 """
 
+from contextlib import suppress
+
+from headmix_server.core.grammar import GrammarError
 from headmix_server.core.messages import Aborted
 from headmix_server.core.runner import BatchRow, RowResult
 from headmix_server.core.types import TokenCounts
@@ -43,7 +46,8 @@ class Accounts:
         sequence = self._in_flight.get(row.sequence_id)
         if sequence is not None:
             sequence.read_up_to(row.end)
-            sequence.gain(result.tokens, self._eos_ids)
+            with suppress(GrammarError):  # nobody is answered any more
+                sequence.gain(result.tokens, self._eos_ids)
         return sequence
 
     def land(self) -> None:

@@ -6,14 +6,15 @@ as the real runner, stale leases included, and knows no tensors.
 """
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, inf
 from pathlib import Path
 from typing import assert_never
 
 from headmix_adapters.artifact import ArtifactError, open_artifact
 from headmix_server.core.runner import (
+    NOTHING_LEFT,
     AdapterLoadError,
     Batch,
     BatchRow,
@@ -24,9 +25,11 @@ from headmix_server.core.runner import (
     RowResult,
     Sampled,
     Scored,
+    mask_of,
     require_base,
     verify_drafts,
 )
+from headmix_server.core.sampling import biases_at
 from headmix_server.core.types import AdapterRef, ClassificationParams, EmbeddingParams, SamplingParams, TokenLogprob
 
 FAKE_LOGPROB = -0.5
@@ -69,10 +72,15 @@ def open_fake_adapter(ref: AdapterRef) -> FakeAdapter:
     return FakeAdapter(ref.digest, 0 if classifier is None else len(classifier.labels), artifact.size_bytes)
 
 
-def fake_token(digest: str | None, history: tuple[int, ...], token_range: range) -> int:
-    """Return the token that follows `history` under an adapter (None: the base)."""
+def fake_token(digest: str | None, history: tuple[int, ...], allowed: Sequence[int]) -> int:
+    """Return which of the tokens that may come next follows `history` under an adapter (None: the base)."""
     text = f"{digest}|{','.join(map(str, history))}"
-    return token_range[int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % len(token_range)]
+    return allowed[int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % len(allowed)]
+
+
+def allowed_tokens(mask: bytes) -> list[int]:
+    """Return the tokens whose bits are set in a matcher's mask."""
+    return [8 * place + bit for place, byte in enumerate(mask) if byte for bit in range(8) if byte >> bit & 1]
 
 
 def fake_probs(digest: str, prompt: tuple[int, ...], num_labels: int) -> tuple[float, ...]:
@@ -157,9 +165,11 @@ class FakeRunner:
         match row.params:
             case SamplingParams() as sampling if row.drafts:
                 known = [(*history, *row.drafts[:drafts]) for drafts in range(len(row.drafts) + 1)]
-                return verify_drafts(row, [self._sample(digest, tokens, sampling) for tokens in known])
+                chosen = [self._sample(digest, row, tokens, sampling) for tokens in known]
+                sound = [choice for choice in chosen if isinstance(choice, Sampled)]
+                return verify_drafts(row, sound) if len(sound) == len(chosen) else RowResult(number)
             case SamplingParams() as sampling:
-                sampled = self._sample(digest, history, sampling) if row.samples else None
+                sampled = self._sample(digest, row, history, sampling) if row.samples else None
                 return RowResult(number, sampled, self._prompt_logprobs(row, sampling))
             case ClassificationParams():
                 num_labels = 0 if adapter is None else adapter.num_labels
@@ -169,8 +179,19 @@ class FakeRunner:
             case _:
                 assert_never(row.params)
 
-    def _sample(self, digest: str | None, history: tuple[int, ...], sampling: SamplingParams) -> Sampled:
-        token = fake_token(digest, history, self._token_range)
+    def _sample(
+        self, digest: str | None, row: BatchRow, history: tuple[int, ...], sampling: SamplingParams
+    ) -> Sampled | RowFailed:
+        mask = mask_of(row)
+        if isinstance(mask, RowFailed):
+            return mask
+        allowed: Sequence[int] = self._token_range if mask is None else allowed_tokens(mask)
+        biases = biases_at(sampling, history, row.prompt_length, ())
+        if biases:
+            allowed = [token for token in allowed if biases.get(token, 0.0) > -inf]
+        if not allowed:
+            return NOTHING_LEFT
+        token = fake_token(digest, history, allowed)
         return Sampled(token, self._logprob(token, sampling) if sampling.logprobs is not None else None)
 
     def _adapter(self, lease: Lease) -> FakeAdapter | RowFailed:

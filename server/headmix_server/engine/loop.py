@@ -14,6 +14,7 @@ from math import inf
 from typing import assert_never
 
 from headmix_server.core.errors import NumericalError
+from headmix_server.core.grammar import GrammarCompiler, GrammarError
 from headmix_server.core.messages import (
     Abort,
     Classified,
@@ -44,11 +45,12 @@ from headmix_server.core.types import FinishReason
 from headmix_server.engine.accounts import Accounts
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.config import EngineConfig
+from headmix_server.engine.grammars import Grammars
 from headmix_server.engine.residency.load_requests import LoadRequests
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.scheduler import Scheduler
 from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
-from headmix_server.engine.sequence import Sequence, generates, most_outputs, params_of
+from headmix_server.engine.sequence import Sequence, generates, grammar_of, most_outputs, params_of
 
 MAX_FAILED_STEPS = 3
 """Steps in a row that may fail whole before the engine gives itself up to be replaced."""
@@ -70,7 +72,14 @@ class _Flight:
 class Engine:
     """Continuous batching over a runner."""
 
-    def __init__(self, runner: Runner, limits: EngineConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        limits: EngineConfig,
+        *,
+        compiler: GrammarCompiler | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.limits = limits
         self._counters = VirtualCounters()
         self.tiers = AdapterTiers(
@@ -99,6 +108,7 @@ class Engine:
         self._leaving: dict[int, Sequence] = {}
         self._by_request: dict[str, Sequence] = {}
         self._prefetches = LoadRequests(self.tiers, clock)
+        self._grammars = Grammars(compiler)
         self._outputs: list[Output] = []
         self.accounts = Accounts(limits.eos_ids)
         self._steps: list[StepReport] = []
@@ -124,6 +134,7 @@ class Engine:
             self.tiers.load(message.adapter, message.tenant)
         sequence = Sequence.from_message(next(self._ids), message, self._clock())
         self._by_request[message.request_id] = sequence
+        self._grammars.prepare(sequence)
         self.scheduler.add(sequence)
 
     def _refusal(self, message: Request) -> Failed | None:
@@ -140,6 +151,8 @@ class Engine:
             code, text = "task_mismatch", "the base reads whole texts: it classifies and embeds, and does not generate"
         elif generates(params) and outputs < 1:
             code, text = "invalid_request_error", "max_tokens must be at least 1"
+        elif grammar_of(params) is not None and not self._grammars.enforceable:
+            code, text = "invalid_request_error", "this server cannot enforce a grammar"
         elif length > limit:
             code, text = "context_length_exceeded", f"{length} tokens were requested; the limit is {limit}"
         elif not 0 < message.weight < inf:
@@ -264,6 +277,9 @@ class Engine:
         for digest, error in self.tiers.poll_loads().items():
             self._fail_waiters(digest, error)
         self._outputs += self._prefetches.poll()
+        for sequence, fault in self._grammars.poll():
+            if self._by_request.get(sequence.request_id) is sequence:
+                self._fail(sequence, "invalid_request_error", f"the grammar cannot be enforced: {fault}")
 
     def _sweep(self) -> None:
         if self.tiers.wants_sweep:
@@ -335,7 +351,11 @@ class Engine:
         Computed is then all but the last token; what was computed behind it was a wrong draft's and is written over.
         """
         first = sequence.num_outputs == 0
-        gained, reason = sequence.gain(result.tokens, self.limits.eos_ids)
+        try:
+            gained, reason = sequence.gain(result.tokens, self.limits.eos_ids)
+        except GrammarError as error:
+            self._fail(sequence, "internal_error", str(error))
+            return
         self.scheduler.commit(sequence, len(sequence.tokens) - 1)
         for sampled in gained[:-1]:
             self._outputs.append(self._token_output(sequence, sampled, None, first=first))
@@ -430,8 +450,12 @@ class Engine:
 
     @property
     def stalled(self) -> bool:
-        """Whether the last step found nothing to compute and nothing has been asked since: only a load can help."""
-        return not (self.scheduler.running or self._outputs or self._news) and self.tiers.num_loading > 0
+        """Whether the last step found nothing to compute and nothing has been asked since.
+
+        Then only an adapter or a grammar that is on its way can help.
+        """
+        on_its_way = self.tiers.num_loading or self._grammars.num_pending
+        return not (self.scheduler.running or self._outputs or self._news) and on_its_way > 0
 
     def shut_down(self, reason: str) -> list[Output]:
         """End everything that is open with `engine_unavailable`; returns what there is left to say."""
@@ -447,6 +471,7 @@ class Engine:
             RuntimeError: the accounting is broken.
         """
         self.scheduler.check_integrity()
+        self._grammars.check_integrity()
         sequences = [*self.scheduler.waiting.values(), *self.scheduler.running.values()]
         known = {s.request_id for s in sequences if s.sequence_id not in self._leaving}
         if known != self._by_request.keys() or any(name != s.request_id for name, s in self._by_request.items()):
@@ -457,8 +482,9 @@ class Engine:
             raise RuntimeError("sequences wait for a step to land, and none is in flight")
 
     def close(self) -> None:
-        """Stop the loader threads."""
+        """Stop the threads that load adapters and compile grammars."""
         self.tiers.close()
+        self._grammars.close()
 
 
 def _adapter_name(sequence: Sequence) -> str | None:

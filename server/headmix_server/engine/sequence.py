@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from headmix_server.core.grammar import Matcher
 from headmix_server.core.messages import Classify, Embed, Generate, Request
 from headmix_server.core.runner import Lease, Sampled
 from headmix_server.core.types import (
@@ -33,6 +34,7 @@ class Sequence:
     has been charged for the first `num_charged` of the prompt, for those found in the cache nothing; steps that have
     landed read the first `num_read`. `blocked_since` is when it was first its turn and the cache could not hold it.
     `drafter` guesses its next tokens, None: nobody does.
+    `matcher` is where it is in its grammar; until it has one it cannot start.
     """
 
     sequence_id: int
@@ -53,6 +55,7 @@ class Sequence:
     num_read: int = 0
     blocked_since: float | None = None
     drafter: Drafter | None = None
+    matcher: Matcher | None = None
 
     @classmethod
     def from_message(cls, sequence_id: int, message: Request, arrived: float) -> "Sequence":
@@ -72,6 +75,16 @@ class Sequence:
     def digest(self) -> str | None:
         """The adapter's identity, None for the base."""
         return None if self.adapter is None else self.adapter.digest
+
+    @property
+    def grammar(self) -> str | None:
+        """What its tokens must make, None if they are free."""
+        return grammar_of(self.params)
+
+    @property
+    def awaits_grammar(self) -> bool:
+        """Whether its grammar is not compiled yet."""
+        return self.matcher is None and self.grammar is not None
 
     @property
     def remaining(self) -> int:
@@ -125,12 +138,17 @@ class Sequence:
         self.num_read = max(self.num_read, min(end, self.prompt_length))
 
     def gain(self, sampled: Iterable[Sampled], eos_ids: frozenset[int]) -> tuple[list[Sampled], FinishReason | None]:
-        """Append tokens up to the one that ends the generation; returns those appended, and why the last ends it."""
+        """Append tokens up to the one that ends the generation; returns those appended, and why the last ends it.
+
+        Raises:
+            GrammarError: the grammar does not allow a token.
+        """
         gained: list[Sampled] = []
         for token in sampled:
             self.tokens.append(token.token)
             gained.append(token)
-            reason = self.finish_reason(eos_ids)
+            complete = self.matcher is not None and self.matcher.advance(token.token)
+            reason = FinishReason.STOP if complete else self.finish_reason(eos_ids)
             if reason is not None:
                 return gained, reason
         return gained, None
@@ -177,6 +195,17 @@ def most_outputs(params: TaskParams) -> int:
             return max_tokens
         case ClassificationParams() | EmbeddingParams():
             return 0
+        case _:
+            assert_never(params)
+
+
+def grammar_of(params: TaskParams) -> str | None:
+    """Return what the tokens generated for a request must make, None if they are free."""
+    match params:
+        case SamplingParams(grammar=grammar):
+            return grammar
+        case ClassificationParams() | EmbeddingParams():
+            return None
         case _:
             assert_never(params)
 

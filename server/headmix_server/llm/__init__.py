@@ -4,5 +4,20 @@ from headmix_server.core.types import SamplingParams
 from headmix_server.llm.batch import Batch, Pending
 from headmix_server.llm.llm import LLM
 from headmix_server.llm.results import Classification, Embedding, Generation
+from headmix_server.text.grammars.wanted import Choice, Expression, JsonText, Language, Structure, TaggedText
 
-__all__ = ["LLM", "Batch", "Classification", "Embedding", "Generation", "Pending", "SamplingParams"]
+__all__ = [
+    "LLM",
+    "Batch",
+    "Choice",
+    "Classification",
+    "Embedding",
+    "Expression",
+    "Generation",
+    "JsonText",
+    "Language",
+    "Pending",
+    "SamplingParams",
+    "Structure",
+    "TaggedText",
+]

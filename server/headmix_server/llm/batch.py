@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeGuard, TypeVar, cast
 
+import msgspec
+
 from headmix_adapters.config import Pooling
 from headmix_adapters.families import usual_pooling
 from headmix_server.core.errors import HeadmixServerError, InvalidRequest
@@ -17,6 +19,8 @@ from headmix_server.llm.adapters import TENANT
 from headmix_server.llm.local_model import Conversation, LocalModel, Prompt
 from headmix_server.llm.results import Classification, Embedding, Generation
 from headmix_server.llm.tasks import ClassificationTask, EmbeddingTask, GenerationTask, Task
+from headmix_server.text.grammars.wanted import Wanted
+from headmix_server.text.grammars.write import write_grammar
 
 DEFAULT_SAMPLING = SamplingParams(max_tokens=128)
 
@@ -76,12 +80,17 @@ class Batch:
         adapter: str | Sequence[str | None] | None = None,
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
+        form: Wanted | None = None,
     ) -> Pending[Generation]:
         """Add prompts to continue: texts, or lists of token ids.
 
-        A single `sampling` for several prompts gives each its own seed: the seed, the seed plus one, and so on.
+        A single `sampling` for several prompts gives each its own seed: the seed, the seed plus one, and so on. `form`
+        binds every answer: a `JsonText`, `Expression`, `Choice`, `Language` or `TaggedText`.
+
+        Raises:
+            GrammarError: the form cannot be enforced.
         """
-        return self._generate(as_prompts(prompts), adapter, sampling, stop)
+        return self._generate(as_prompts(prompts), adapter, _bound(sampling, form), stop)
 
     def chat(
         self,
@@ -90,11 +99,12 @@ class Batch:
         adapter: str | Sequence[str | None] | None = None,
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
+        form: Wanted | None = None,
     ) -> Pending[Generation]:
-        """Add conversations to answer: lists of messages with `role` and `content`. Seeds are as for `generate`."""
+        """Add conversations to answer: lists of messages with `role` and `content`. The rest is as for `generate`."""
         texts = [self._model.render(conversation) for conversation in as_conversations(conversations)]
         # The template writes the special tokens itself.
-        return self._generate(texts, adapter, sampling, stop, add_special_tokens=False)
+        return self._generate(texts, adapter, _bound(sampling, form), stop, add_special_tokens=False)
 
     def classify(self, texts: Prompt | Sequence[Prompt], *, adapter: str | Sequence[str]) -> Pending[Classification]:
         """Add texts to score with an adapter's classification head."""
@@ -168,6 +178,18 @@ class Batch:
 
     def _name(self) -> str:
         return str(next(self._numbers))
+
+
+def _bound(
+    sampling: SamplingParams | Sequence[SamplingParams], form: Wanted | None
+) -> SamplingParams | Sequence[SamplingParams]:
+    """Return the parameters with the form's grammar."""
+    if form is None:
+        return sampling
+    grammar = write_grammar(form)
+    if isinstance(sampling, SamplingParams):
+        return msgspec.structs.replace(sampling, grammar=grammar)
+    return [msgspec.structs.replace(params, grammar=grammar) for params in sampling]
 
 
 def as_prompts(given: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:

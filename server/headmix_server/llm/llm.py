@@ -26,6 +26,7 @@ from headmix_server.llm.local_model import Conversation, LocalModel, Prompt
 from headmix_server.llm.results import Classification, Embedding, Generation
 from headmix_server.llm.session import build_engine, run_step
 from headmix_server.llm.tasks import Task
+from headmix_server.text.grammars.wanted import Wanted
 from headmix_server.text.tokenizer import load_tokenizer
 
 SHOWN_FROM = 8
@@ -125,10 +126,11 @@ class LLM:
         adapter: str | Sequence[str | None] | None = None,
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
+        form: Wanted | None = None,
     ) -> list[Generation]:
         """Continue prompts, texts or lists of token ids, with one adapter for all or one for each."""
         batch = self.batch()
-        pending = batch.generate(prompts, adapter=adapter, sampling=sampling, stop=stop)
+        pending = batch.generate(prompts, adapter=adapter, sampling=sampling, stop=stop, form=form)
         batch.run()
         return pending.results()
 
@@ -139,10 +141,11 @@ class LLM:
         adapter: str | Sequence[str | None] | None = None,
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
+        form: Wanted | None = None,
     ) -> list[Generation]:
         """Answer conversations, lists of messages with `role` and `content`, with the base's chat template."""
         batch = self.batch()
-        pending = batch.chat(conversations, adapter=adapter, sampling=sampling, stop=stop)
+        pending = batch.chat(conversations, adapter=adapter, sampling=sampling, stop=stop, form=form)
         batch.run()
         return pending.results()
 

@@ -26,7 +26,7 @@ from headmix_server.core.settings import Settings
 from headmix_server.core.types import AdapterRef, FinishReason, TokenLogprob
 from headmix_server.engine.loop import Engine
 from headmix_server.engine.server import LOADING_POLL_SECONDS
-from headmix_server.worker import build_runner
+from headmix_server.worker import build_runner, grammar_compiler
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ def build_engine(base: ResolvedBase, settings: Settings) -> Engine:
         StartError: as `build_runner`.
     """
     runner, limits = build_runner(settings, base)
-    return Engine(runner, limits)
+    return Engine(runner, limits, compiler=grammar_compiler(base, limits))
 
 
 def adapter_ref(path: Path) -> AdapterRef:

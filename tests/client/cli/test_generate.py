@@ -1,5 +1,7 @@
 """`headmix complete` and `headmix chat`."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.client.cli.conftest import Run
@@ -94,3 +96,34 @@ def test_every_command_that_sends_text_can_split_special_tokens(server: FakeServ
         assert run(command, "text", "-m", "tone", *options).exit_code == 0
         assert isinstance(server.last.json, dict)
         assert server.last.json.get("split_special_tokens") is sent
+
+
+@pytest.mark.parametrize(
+    ("options", "form"),
+    [
+        (["--regex", "a+"], {"regex": "a+"}),
+        (["--choice", "yes", "--choice", "no"], {"choice": ["yes", "no"]}),
+        (["--json-schema", "SCHEMA"], {"json": {"type": "object"}}),
+    ],
+)
+def test_a_form_is_sent_as_structured_outputs(
+    server: FakeServer, run: Run, tmp_path: Path, options: list[str], form: dict[str, object]
+) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "object"}')
+    options = [option.replace("SCHEMA", str(tmp_path / "schema.json")) for option in options]
+    server.script("POST", CHATS, Reply.stream(chat_chunk("{}")))
+    assert run("chat", "Hello", "-m", "tone", *options).exit_code == 0
+    assert isinstance(server.last.json, dict)
+    assert server.last.json["structured_outputs"] == form
+    server.script("POST", "/v1/completions", Reply.stream(completion_chunk("{}")))
+    assert run("complete", "Hello", "-m", "tone", *options).exit_code == 0
+    assert isinstance(server.last.json, dict)
+    assert server.last.json["structured_outputs"] == form
+
+
+def test_two_forms_and_a_schema_that_is_not_json_are_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text("{")
+    two = run("chat", "Hello", "-m", "tone", "--regex", "a", "--choice", "b")
+    assert (two.exit_code, "take one of" in two.stderr) == (2, True)
+    broken = run("chat", "Hello", "-m", "tone", "--json-schema", str(tmp_path / "schema.json"))
+    assert (broken.exit_code, "is not JSON" in broken.stderr) == (2, True)

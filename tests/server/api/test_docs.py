@@ -18,9 +18,9 @@ from headmix_server.api.routes.usage import USUAL_DAYS
 from headmix_server.api.schemas.body import RequestBody
 from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.classify import ClassifyRequest
-from headmix_server.api.schemas.common import SamplingBody
 from headmix_server.api.schemas.completions import CompletionRequest
 from headmix_server.api.schemas.embeddings import EmbeddingRequest
+from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.messages import ChatMessage, TextPart
 from headmix_server.core.errors import ERRORS_BY_CODE, EngineUnavailable, ServerOverloaded
 from headmix_server.core.types import UNSCORED

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
+from msgspec import structs
 from torch import Tensor
 
+from harness.engine.listed_grammar import ListedMatcher
 from harness.engine.sampled_alone import sample
-from headmix_server.core.runner import BatchRow, Sampled
+from headmix_server.core.runner import NOT_FINITE, NOTHING_LEFT, BatchRow, RowFailed, Sampled
 from headmix_server.core.types import UNSCORED, SamplingParams
 from headmix_server.device.adapters.added_tokens import AddedScores
 from headmix_server.device.exchange import Readback
@@ -41,7 +43,7 @@ def row(position: int = 3, history: tuple[int, ...] = (0, 1, 2), prompt_length: 
 def choose(
     logits: Tensor, rows: Sequence[tuple[BatchRow, SamplingParams]], added: Mapping[int, Tensor] | None = None
 ) -> list[Sampled]:
-    found = [choice for choice in sample(logits, rows, added or {}) if choice is not None]
+    found = [choice for choice in sample(logits, rows, added or {}) if isinstance(choice, Sampled)]
     assert len(found) == len(rows)
     return found
 
@@ -177,26 +179,26 @@ def test_scores_that_are_not_finite_yield_no_token_and_leave_others_alone(kind: 
     params = KINDS[kind]
     rows = [(row(), params)] * 4
     expected = sample(LOGITS.repeat(4, 1), rows)
-    assert None not in expected
+    assert NOT_FINITE not in expected
     scores = LOGITS.repeat(4, 1)
     scores[1, 3] = broken
     scores[2] = broken
-    assert sample(scores, rows) == [expected[0], None, None, expected[3]]
+    assert sample(scores, rows) == [expected[0], NOT_FINITE, NOT_FINITE, expected[3]]
     added = {0: torch.tensor([-9.0]), 3: torch.tensor([broken])}
     found = sample(LOGITS.repeat(4, 1), rows, added)
-    assert found[1:] == [expected[1], expected[2], None]
-    assert found[0] is not None
+    assert found[1:] == [expected[1], expected[2], NOT_FINITE]
+    assert isinstance(found[0], Sampled)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_without_any_score_yields_no_token(kind: str) -> None:
-    assert sample(torch.full((1, 5), -math.inf), [(row(), KINDS[kind])]) == [None]
+    assert sample(torch.full((1, 5), -math.inf), [(row(), KINDS[kind])]) == [NOT_FINITE]
 
 
 def test_a_log_probability_that_is_not_finite_is_not_returned() -> None:
     scores = torch.tensor([[2.0, -math.inf, -math.inf]])
     params = SamplingParams(max_tokens=1, temperature=0, logprobs=2)
-    assert sample(scores, [(row(), params)]) == [None]
+    assert sample(scores, [(row(), params)]) == [NOT_FINITE]
 
 
 @pytest.mark.parametrize("temperature", [1e-8, 1e-6, 2.0])
@@ -211,7 +213,7 @@ def test_the_most_probable_token_of_equal_ones_is_the_first() -> None:
     scores[1, 500:600] = 2
     scores[2, 7] = math.nan
     found = sample(scores, [(row(), SamplingParams(max_tokens=1, temperature=0))] * 3)
-    assert found == [Sampled(0), Sampled(500), None]
+    assert found == [Sampled(0), Sampled(500), NOT_FINITE]
 
 
 def test_what_a_sequence_has_said_is_counted_token_by_token_and_forgotten_with_it(backend: SamplingBackend) -> None:
@@ -226,7 +228,7 @@ def test_what_a_sequence_has_said_is_counted_token_by_token_and_forgotten_with_i
         pending = sampler.choose(LOGITS, rows, AddedScores.stack([None], LOGITS.device), back)
         back.fetch()
         (choice,) = pending.read()
-        assert choice is not None
+        assert isinstance(choice, Sampled)
         history.append(choice.token)
         return choice.token
 
@@ -243,6 +245,8 @@ def test_choices_behind_drafts_are_those_of_the_same_tokens_said_one_by_one(back
         SamplingParams(max_tokens=9, temperature=0, frequency_penalty=0.6),
         SamplingParams(max_tokens=9, temperature=1.2, repetition_penalty=1.4, presence_penalty=0.5, logprobs=2, seed=9),
         SamplingParams(max_tokens=9, temperature=0.8, top_p=0.8, seed=4),
+        SamplingParams(max_tokens=9, temperature=0, logit_bias=((2, 1.5),), bad_words=((0, 4), (4, 1, 3))),
+        SamplingParams(max_tokens=9, temperature=1.5, min_tokens=4, stop_token_ids=(0, 4), seed=2),
     ):
         asked = BatchRow(1, 2, 5, history, 2, (), None, samples=True, params=params, drafts=drafts)
         one_by_one = [
@@ -268,3 +272,27 @@ def test_wrong_drafts_leave_no_trace_in_the_counts() -> None:
     assert list(counts.seen(asked)) == before
     history.append(3)
     assert list(counts.seen(asked)) == [*before, 3, 1]
+
+
+def test_a_grammar_a_bias_a_bad_word_and_a_least_length_rule_tokens_out(backend: SamplingBackend) -> None:
+    greedy = SamplingParams(max_tokens=9, temperature=0)
+    bound = structs.replace(row(), matcher=ListedMatcher([[2, 4]]))
+    biased = structs.replace(greedy, logit_bias=((3, 50.0),))
+    worded = structs.replace(greedy, bad_words=((2, 0), (1,)))
+    long = structs.replace(greedy, min_tokens=2, stop_token_ids=(0,))
+    said = row(history=(0, 5, 2), prompt_length=2)
+    found = choose(LOGITS.repeat(5, 1), [(bound, greedy), (said, biased), (said, worded), (said, long), (said, greedy)])
+    assert [choice.token for choice in found] == [2, 3, 2, 1, 0]
+
+
+def test_a_row_without_a_token_left_fails_alone(backend: SamplingBackend) -> None:
+    greedy = SamplingParams(max_tokens=9, temperature=0, logprobs=0)
+    bound = structs.replace(row(), matcher=ListedMatcher([[2]]))
+    broken = structs.replace(row(), matcher=ListedMatcher([[]]))
+    banned = structs.replace(greedy, logit_bias=((2, -math.inf),))
+    found = sample(LOGITS.repeat(3, 1), [(bound, banned), (broken, greedy), (row(), greedy)])
+    assert found[0] == NOTHING_LEFT
+    assert isinstance(found[1], RowFailed)
+    assert "too complex" in found[1].message
+    assert isinstance(found[2], Sampled)
+    assert found[2].token == 0

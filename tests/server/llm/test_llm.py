@@ -16,8 +16,9 @@ from harness.bases.tiny_model import make_tiny_llama
 from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import resolve_base
 from headmix_adapters.inject import load_adapter
-from headmix_server import LLM, SamplingParams
+from headmix_server import LLM, Choice, JsonText, SamplingParams
 from headmix_server.core.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, TaskMismatch
+from headmix_server.core.grammar import GrammarError
 from headmix_server.core.messages import Output
 from headmix_server.core.runner import Batch as Step
 from headmix_server.core.runner import RowResult
@@ -305,3 +306,11 @@ def test_an_adapter_is_judged_by_the_limits_of_an_upload(folder: Path) -> None:
         random_artifact(folder / "wordy", shape, training={"notes": "x" * 2000})
         with pytest.raises(ArtifactError, match="training"):
             llm.add_adapter("wordy", folder / "wordy")
+
+
+def test_a_form_binds_every_answer(llm: LLM) -> None:
+    answers = llm.generate(PROMPTS, form=Choice(("yes", "no")), sampling=SamplingParams(max_tokens=9, temperature=1.5))
+    assert {answer.text for answer in answers} <= {"yes", "no"}
+    assert {answer.finish_reason for answer in answers} == {FinishReason.STOP}
+    with pytest.raises(GrammarError, match='"not"'):
+        llm.generate(PROMPTS, form=JsonText({"not": {}}))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from headmix.cli.form import Choice, JsonSchema, Regex, form_of
 from headmix.cli.output import pass_on
 from headmix.cli.sampling import (
     MaxTokens,
@@ -41,6 +42,9 @@ def chat(
     seed: Seed = None,
     stop: Stop = None,
     split_special_tokens: SplitSpecialTokens = False,
+    json_schema: JsonSchema = None,
+    regex: Regex = None,
+    choice: Choice = None,
 ) -> None:
     """Send a message and print the answer as it is generated."""
     if message is None and not interactive:
@@ -53,6 +57,7 @@ def chat(
         seed=seed,
         stop=stop or None,
         split_special_tokens=split_special_tokens or None,
+        structured_outputs=form_of(json_schema, regex, choice),
     )
     turns = [] if system is None else [ChatMessage(role="system", content=system)]
     session = Session.of(ctx)

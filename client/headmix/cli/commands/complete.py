@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from headmix.cli.form import Choice, JsonSchema, Regex, form_of
 from headmix.cli.output import pass_on
 from headmix.cli.sampling import (
     MaxTokens,
@@ -31,6 +32,9 @@ def complete(
     seed: Seed = None,
     stop: Stop = None,
     split_special_tokens: SplitSpecialTokens = False,
+    json_schema: JsonSchema = None,
+    regex: Regex = None,
+    choice: Choice = None,
 ) -> None:
     """Continue a text and print it as it is generated."""
     with (
@@ -45,6 +49,7 @@ def complete(
             seed=seed,
             stop=stop or None,
             split_special_tokens=split_special_tokens or None,
+            structured_outputs=form_of(json_schema, regex, choice),
         ) as chunks,
     ):
         for chunk in chunks:

@@ -13,9 +13,9 @@ from starlette.requests import Request
 
 from headmix_server.api.inference.charging import counted
 from headmix_server.api.inference.generation_job import Job, engine_request_id
+from headmix_server.api.inference.lengths import context_length
 from headmix_server.api.inference.prompts import Room, Vocabulary, splits, vocabulary_of
 from headmix_server.api.inference.resolve import Model, resolve_model
-from headmix_server.api.inference.sampling import context_length
 from headmix_server.api.inference.tenant_limits import Admission
 from headmix_server.api.middleware.bounds import bounds_of
 from headmix_server.api.middleware.disconnect import end_tasks, until_disconnected

@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from headmix_adapters.text.chat_template import ChatTemplate
+from headmix_server.api.inference.lengths import check_length, context_length
 from headmix_server.api.inference.resolve import Model
-from headmix_server.api.inference.sampling import check_length, context_length
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import ContextLengthExceeded, InternalError, InvalidRequest

@@ -1,11 +1,11 @@
-"""Turns a body's sampling parameters into the engine's: defaults, seeds, and the length a request may have."""
+"""From a body's sampling parameters to the engine's: defaults and seeds."""
 
 import secrets
 from typing import TypeVar
 
-from headmix_server.api.schemas.common import SamplingBody
-from headmix_server.core.errors import ContextLengthExceeded, InvalidRequest
-from headmix_server.core.messages import EngineReady
+from headmix_server.api.inference.steering import Steering
+from headmix_server.api.schemas.generation import SamplingBody
+from headmix_server.core.errors import InvalidRequest
 from headmix_server.core.sampling import SEEDS
 from headmix_server.core.types import SamplingParams
 
@@ -13,9 +13,18 @@ Number = TypeVar("Number", int, float)
 
 
 def sampling_params(
-    body: SamplingBody, *, max_tokens: int, logprobs: int | None, prompt_logprobs: bool = False
+    body: SamplingBody, steering: Steering, *, max_tokens: int, logprobs: int | None, prompt_logprobs: bool = False
 ) -> SamplingParams:
-    """Return the parameters of a request's first choice; without a given seed, one is drawn."""
+    """Return the parameters of a request's first choice; without a given seed, one is drawn.
+
+    Raises:
+        InvalidRequest: `min_tokens` is more than may be generated.
+    """
+    if _or(body.min_tokens, 0) > max_tokens:
+        raise InvalidRequest(
+            f"min_tokens is {body.min_tokens}, but the answer may have only {max_tokens} tokens.",
+            param="min_tokens",
+        )
     return SamplingParams(
         max_tokens=max_tokens,
         temperature=_or(body.temperature, 1.0),
@@ -30,29 +39,11 @@ def sampling_params(
         ignore_eos=bool(body.ignore_eos),
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
+        logit_bias=steering.logit_bias,
+        bad_words=steering.bad_words,
+        min_tokens=_or(body.min_tokens, 0),
+        grammar=steering.grammar,
     )
-
-
-def context_length(ready: EngineReady) -> int:
-    """Return the most tokens a prompt and its completion may have together."""
-    return min(ready.max_model_len, ready.kv_blocks * ready.block_size)
-
-
-def check_length(prompt: int, max_tokens: int, limit: int, *, param: str) -> None:
-    """Refuse an empty prompt, and one that leaves no room for the requested completion.
-
-    Raises:
-        InvalidRequest: there are no tokens.
-        ContextLengthExceeded: there are too many.
-    """
-    if prompt == 0:
-        raise InvalidRequest("The prompt is empty.", param=param)
-    if prompt + max_tokens > limit:
-        raise ContextLengthExceeded(
-            f"This model's context length is {limit} tokens, but {prompt + max_tokens} were requested: "
-            f"{prompt} in the prompt and {max_tokens} for the completion.",
-            param=param,
-        )
 
 
 def _or(value: Number | None, default: Number) -> Number:

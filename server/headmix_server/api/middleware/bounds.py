@@ -11,7 +11,7 @@ import msgspec
 
 from headmix_server.api.schemas.body import ModelBody, RequestBody
 from headmix_server.api.schemas.chat import ChatRequest
-from headmix_server.api.schemas.common import SamplingBody
+from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.core.settings import Settings
 

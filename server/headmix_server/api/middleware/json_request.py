@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import Request
 
-from headmix_server.api.inference.sampling import context_length
+from headmix_server.api.inference.lengths import context_length
 from headmix_server.api.middleware.body_job import Fault, ReadBody
 from headmix_server.api.middleware.bounds import bounds_of
 from headmix_server.api.middleware.disconnect import until_disconnected

@@ -4,10 +4,12 @@ from fastapi import APIRouter, Request, Response
 
 from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.api.dependencies import State
+from headmix_server.api.inference.lengths import check_length
 from headmix_server.api.inference.prepare import Prepared, prepare
 from headmix_server.api.inference.prompts import Room, splits
 from headmix_server.api.inference.resolve import require_generation
-from headmix_server.api.inference.sampling import check_length, sampling_params
+from headmix_server.api.inference.sampling import sampling_params
+from headmix_server.api.inference.steering import steering_of
 from headmix_server.api.inference.tenant_limits import Admitted
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.guard import GuardedRoute
@@ -26,6 +28,7 @@ async def create_chat_completion(request: Request, body: ChatRequest, admission:
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     prepared = await prepare(request, body, admission, state, require_generation)
+    steering = await steering_of(prepared, body)
     asked, choices = body.max_completion_tokens or body.max_tokens, body.n or 1
     prompt = await _conversation(prepared, body, Room(prepared.context, asked or 1, "messages"))
     check_length(len(prompt), asked or 1, prepared.context, param="messages")
@@ -37,7 +40,7 @@ async def create_chat_completion(request: Request, body: ChatRequest, admission:
         completion_param="max_completion_tokens" if body.max_completion_tokens else "max_tokens",
     )
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    sampling = sampling_params(body, max_tokens=max_tokens, logprobs=logprobs)
+    sampling = sampling_params(body, steering, max_tokens=max_tokens, logprobs=logprobs)
     job = prepared.generation([prompt], sampling, choices=choices, stops=body.stop or ())
     answer = ChatAnswer(job, body)
     if body.stream:

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from headmix_server.api.dependencies import AnyKey, State
+from headmix_server.api.inference.lengths import context_length
 from headmix_server.api.inference.resolve import hold_version
-from headmix_server.api.inference.sampling import context_length
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.middleware.request_record import record_of
 from headmix_server.api.paging import AfterName, Limit

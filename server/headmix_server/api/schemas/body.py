@@ -33,12 +33,18 @@ class RequestBody(BaseModel):
     def _understand(cls, body: object) -> object:
         if not isinstance(body, dict):
             return body
-        unknown = [name for name in body if name not in cls.model_fields]
+        known = cls._names()
+        unknown = [name for name in body if name not in known]
         if not unknown:
             return body
         for name in unknown:
             cls._require_neutral(name, body[name])
-        return {name: value for name, value in body.items() if name in cls.model_fields}
+        return {name: value for name, value in body.items() if name in known}
+
+    @classmethod
+    def _names(cls) -> frozenset[str]:
+        """Return the fields' names as clients write them: pydantic itself has a `json` and a `schema`."""
+        return frozenset(field.alias or name for name, field in cls.model_fields.items())
 
     @classmethod
     def _require_neutral(cls, name: str, value: object) -> None:

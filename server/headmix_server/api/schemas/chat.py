@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_serializer
 
 from headmix_server.api.schemas.body import ResponseBody
-from headmix_server.api.schemas.common import LARGEST, GenerationUsage, SamplingBody
+from headmix_server.api.schemas.common import LARGEST, GenerationUsage
+from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.messages import ChatMessage
 from headmix_server.api.schemas.neutral import CHAT, Neutral
 from headmix_server.api.schemas.numbers import Whole

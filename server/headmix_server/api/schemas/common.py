@@ -1,12 +1,11 @@
-"""Fields shared by the bodies of several routes: texts, stop strings, sampling parameters, usage."""
+"""Fields shared by the bodies of several routes: texts, names, usage."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
 from headmix_adapters.printable import printable
-from headmix_server.api.schemas.body import ModelBody, RequestBody, ResponseBody
-from headmix_server.api.schemas.numbers import AllWhole, Whole
+from headmix_server.api.schemas.body import ResponseBody
 
 LARGEST = 2**63 - 1
 """The largest integer that messages to the engine can carry."""
@@ -40,97 +39,6 @@ def _as_list(value: object) -> object:
 
 OneOrMore = BeforeValidator(_as_list, json_schema_input_type=str | list[str])
 """On a field of several texts: a single text is read as a list of one."""
-
-
-def _without_empty(stops: object) -> object:
-    if isinstance(stops, str):
-        stops = [stops]
-    return [stop for stop in stops if stop != ""] if isinstance(stops, list) else stops
-
-
-StopStrings = Annotated[
-    list[Annotated[Text, Field(max_length=256)]],
-    Field(max_length=16, fail_fast=True),
-    BeforeValidator(_without_empty, json_schema_input_type=str | list[str]),
-]
-"""An empty string stops nothing: clients send it when no stop string was set."""
-
-
-StopTokenIds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Field(max_length=64, fail_fast=True), AllWhole]
-
-
-LEAST_TEMPERATURE = 1e-8
-"""Above 0, since scores are divided by it: with much smaller values they would overflow."""
-
-LEAST_REPETITION_PENALTY = 0.01
-
-
-def _require_computable(temperature: float) -> float:
-    if 0 < temperature < LEAST_TEMPERATURE:
-        raise ValueError(
-            f"a temperature above 0 must be at least {LEAST_TEMPERATURE:g}; 0 takes the most probable token"
-        )
-    return temperature
-
-
-Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_require_computable)]
-
-
-class StreamOptions(RequestBody):
-    """OpenAI's stream options, and vLLM's `continuous_usage_stats`."""
-
-    drops_null: ClassVar[bool] = True
-
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
-    continuous_usage_stats: bool | None = Field(
-        None, description="With `include_usage`: every event reports the usage of its choice so far."
-    )
-
-
-class SamplingBody(ModelBody):
-    """The parameters of both generation routes; those from `top_k` on are not part of OpenAI's API."""
-
-    drops_null: ClassVar[bool] = True
-
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = None
-    stop: StopStrings | None = None
-    temperature: Temperature | None = Field(None, description="0, or from 1e-8 to 2.")
-    top_p: float | None = Field(None, gt=0, le=1)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    seed: Annotated[int, Field(ge=-(2**63), le=LARGEST), Whole] | None = None
-    metadata: dict[str, Any] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_options: dict[str, Any] | None = None
-    prompt_cache_retention: str | None = None
-    top_k: Annotated[int, Field(ge=-1, le=LARGEST), Whole] | None = None
-    min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float | None = Field(None, ge=LEAST_REPETITION_PENALTY, le=10)
-    stop_token_ids: StopTokenIds | None = None
-    ignore_eos: bool | None = None
-    split_special_tokens: bool | None = None
-
-    @property
-    def num_choices(self) -> int:
-        """See `ModelBody`."""
-        return self.n or 1
-
-    @property
-    def include_usage(self) -> bool:
-        """Whether a stream ends with an event that reports the usage."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
-
-    @property
-    def continuous_usage(self) -> bool:
-        """Whether every event of a stream reports the usage so far; as in vLLM, only together with `include_usage`."""
-        options = self.stream_options
-        return self.include_usage and options is not None and bool(options.continuous_usage_stats)
 
 
 class Usage(ResponseBody):

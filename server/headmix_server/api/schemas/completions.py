@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from headmix_server.api.schemas.body import ResponseBody
-from headmix_server.api.schemas.common import LARGEST, GenerationUsage, SamplingBody
+from headmix_server.api.schemas.common import LARGEST, GenerationUsage
+from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.neutral import COMPLETIONS, Neutral
 from headmix_server.api.schemas.numbers import Whole
 from headmix_server.api.schemas.prompt_input import PromptInput, as_prompts

@@ -12,13 +12,10 @@ Neutral = Mapping[str, tuple[object, ...]]
 
 GENERATION: Neutral = MappingProxyType(
     {
-        "bad_words": ([],),
         "include_stop_str_in_output": (False,),
         "length_penalty": (1,),
-        "logit_bias": ({},),
-        "min_tokens": (0,),
+        "guided_decoding_backend": ("auto", "guidance", "xgrammar", "outlines", "lm-format-enforcer"),
         "priority": (0,),
-        "response_format": ({"type": "text"},),
         "return_token_ids": (False,),
         "return_tokens_as_token_ids": (False,),
         "skip_special_tokens": (True,),

@@ -119,7 +119,7 @@ class AdapterLoader:
             self._todo.put(tenant, ref)
 
     def _work(self) -> None:
-        _stand_back()
+        stand_back()
         while (ref := self._todo.get()) is not None:
             began = time.monotonic()
             self._done.put(LoadDone(ref, self._outcome(ref), time.monotonic() - began))
@@ -160,7 +160,7 @@ class AdapterLoader:
             thread.join(CLOSE_SECONDS)
 
 
-def _stand_back() -> None:
+def stand_back() -> None:
     """Lower the calling thread's priority where the system keeps one for each thread."""
     if sys.platform != "linux":
         return

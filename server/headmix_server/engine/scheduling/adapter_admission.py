@@ -42,7 +42,7 @@ class AdapterAdmission:
             self._keep_newcomers_away(digest, tenant)
 
     def next_of(self, tenant: str) -> Sequence | None:
-        """Return the tenant's next sequence whose adapter is on the device, None at the end of its line.
+        """Return the tenant's next sequence that has its adapter on the device and its grammar, None at the line's end.
 
         On the way adapters are brought to slots where that can be done at once.
         """
@@ -59,6 +59,8 @@ class AdapterAdmission:
         A sequence that has long lacked nothing but a slot keeps newcomers from an adapter that could leave for it, the
         one with the fewest leases, until that is idle: so nobody starves however many are in use.
         """
+        if sequence.awaits_grammar:
+            return False
         if sequence.adapter is None:
             return True
         tenant, digest = sequence.tenant, sequence.adapter.digest

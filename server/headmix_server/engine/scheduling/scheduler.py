@@ -233,6 +233,7 @@ class Scheduler:
             samples=known == sequence.remaining,
             params=sequence.params,
             drafts=drafts,
+            matcher=sequence.matcher,
         )
 
     # --- admission -----------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ class Speculation:
         self._counts = DraftCounts()
 
     def begin(self, sequence: Sequence) -> None:
-        """Give a new sequence its drafter."""
-        if self._most and generates(sequence.params):
+        """Give a new sequence its drafter; one that a grammar binds has none."""
+        if self._most and generates(sequence.params) and sequence.grammar is None:
             sequence.drafter = self._make_drafter()
 
     def pays(self, num_rows: int) -> bool:

@@ -21,9 +21,23 @@ using torch::stable::Tensor;
 
 // kernels/sampling/plan.py has the same.
 enum Real { INVERSE_TEMPERATURE, TOP_P, LOG_MIN_P, PRESENCE, FREQUENCY, REPETITION, REALS };
-enum Number { SEED, POSITION, TOP_K, ALTERNATIVES, GIVEN, SEEN_FROM, SEEN_TO, ADDED, NUMBERS };
+enum Number {
+  SEED,
+  POSITION,
+  TOP_K,
+  ALTERNATIVES,
+  GIVEN,
+  SEEN_FROM,
+  SEEN_TO,
+  ADDED,
+  MASK,
+  BIAS_FROM,
+  BIAS_TO,
+  NUMBERS
+};
 
-constexpr int64_t NO_TOKEN = -1;
+constexpr int64_t NO_TOKEN = -1, NOTHING_ALLOWED = -2;
+constexpr int64_t WORD_BITS = 32;
 constexpr float UNSCORED = -9999;
 constexpr float LARGEST_NOISE = 22.9f;  // -log(-log(1 - 2^-33)), rounded up
 
@@ -38,9 +52,13 @@ struct Step {
   const float* reals;      // [rows, REALS]
   const int64_t* numbers;  // [rows, NUMBERS]
   const int32_t* seen;     // [entries, 2]: a token of a row's history, and how often the row has said it
-  int64_t* tokens;         // [rows]
-  float* logprobs;         // [rows]
-  int64_t* top_tokens;     // [rows, alternatives]
+  const int32_t* masks;    // [masks, words]: a bit for each token that is allowed
+  int64_t words;
+  const int32_t* biased;  // [entries]: tokens
+  const float* biases;    // [entries]
+  int64_t* tokens;        // [rows]
+  float* logprobs;        // [rows]
+  int64_t* top_tokens;    // [rows, alternatives]
   float* top_logprobs;
   int64_t alternatives;
 
@@ -75,6 +93,22 @@ void read_scores(const Step& step, int64_t row, std::vector<float>& scratch, Sco
     scores.values = static_cast<const float*>(step.logits) + row * step.stride;
   }
   find_maxima(scores);
+}
+
+// Ban what a mask does not allow; it allows nothing beyond its end.
+void ban(const int32_t* mask, int64_t words, float* scores, int64_t width) {
+  for (int64_t first = 0, word = 0; first < width; first += WORD_BITS, ++word) {
+    const uint32_t allowed = word < words ? static_cast<uint32_t>(mask[word]) : 0;
+    if (allowed == ~uint32_t{0}) continue;
+    const int64_t count = std::min(WORD_BITS, width - first);
+    for (int64_t i = 0; i < count; ++i) scores[first + i] = allowed >> i & 1 ? scores[first + i] : MINUS_INFINITY;
+  }
+}
+
+void add_biases(const Step& step, int64_t row, float* scores, int64_t width) {
+  for (int64_t entry = step.number(row, BIAS_FROM); entry < step.number(row, BIAS_TO); ++entry) {
+    if (step.biased[entry] < width) scores[step.biased[entry]] += step.biases[entry];
+  }
 }
 
 // Lower what has been said: CTRL's repetition penalty for all that was seen, OpenAI's penalties for what was said.
@@ -243,26 +277,37 @@ void describe(const Step& step, int64_t row, const Scores& scores, int64_t token
   }
 }
 
+bool changes_scores(const Step& step, int64_t row) {
+  return step.number(row, SEEN_FROM) < step.number(row, SEEN_TO) || step.number(row, MASK) >= 0 ||
+         step.number(row, BIAS_FROM) < step.number(row, BIAS_TO);
+}
+
+// The choice by a copy of the scores that masks, biases and penalties have changed.
+int64_t choose_changed(const Step& step, int64_t row, const Scores& scores) {
+  thread_local std::vector<float> changed;
+  thread_local Scores lowered;
+  changed.assign(scores.values, scores.values + scores.blocks * BLOCK);
+  const int64_t mask = step.number(row, MASK);
+  if (mask >= 0) ban(step.masks + mask * step.words, step.words, changed.data(), scores.width);
+  add_biases(step, row, changed.data(), scores.width);
+  penalise(step, row, changed.data(), scores.width);
+  lowered.values = changed.data(), lowered.width = scores.width, lowered.blocks = scores.blocks;
+  find_maxima(lowered);
+  return lowered.peak == MINUS_INFINITY ? NOTHING_ALLOWED : choose(step, row, lowered);
+}
+
 void run_row(const Step& step, int64_t row) {
-  thread_local std::vector<float> gathered, penalised;
-  thread_local Scores scores, lowered;
+  thread_local std::vector<float> gathered;
+  thread_local Scores scores;
   read_scores(step, row, gathered, scores);
   int64_t token = step.number(row, GIVEN);
   if (!scores.finite()) {
     token = NO_TOKEN;
   } else if (token == NO_TOKEN) {
-    if (step.number(row, SEEN_FROM) < step.number(row, SEEN_TO)) {
-      penalised.assign(scores.values, scores.values + scores.blocks * BLOCK);
-      penalise(step, row, penalised.data(), scores.width);
-      lowered.values = penalised.data(), lowered.width = scores.width, lowered.blocks = scores.blocks;
-      find_maxima(lowered);
-      token = choose(step, row, lowered);
-    } else {
-      token = choose(step, row, scores);
-    }
+    token = changes_scores(step, row) ? choose_changed(step, row, scores) : choose(step, row, scores);
   }
   step.tokens[row] = token;
-  if (token != NO_TOKEN && step.number(row, ALTERNATIVES) >= 0) describe(step, row, scores, token);
+  if (token >= 0 && step.number(row, ALTERNATIVES) >= 0) describe(step, row, scores, token);
 }
 
 bool is_matrix(const Tensor& x, ScalarType type, int64_t rows, int64_t columns) {
@@ -274,21 +319,25 @@ bool is_vector(const Tensor& x, ScalarType type, int64_t length) {
   return x.is_cpu() && x.scalar_type() == type && x.dim() == 1 && x.is_contiguous() && x.size(0) == length;
 }
 
-void check_numbers(const Step& step, int64_t entries) {
+void check_numbers(const Step& step, int64_t entries, int64_t masks, int64_t biases) {
   for (int64_t row = 0; row < step.rows; ++row) {
     const int64_t added = step.number(row, ADDED), from = step.number(row, SEEN_FROM), to = step.number(row, SEEN_TO);
     check(added >= 0 && added <= step.added_width, "a row has more added tokens than there are scores of");
     check(from >= 0 && from <= to && to <= entries, "a row's history lies outside the table");
     check(step.number(row, ALTERNATIVES) <= step.alternatives, "there is no room for a row's alternatives");
     check(step.number(row, GIVEN) >= NO_TOKEN, "a given token is negative");
+    const int64_t bias_from = step.number(row, BIAS_FROM), bias_to = step.number(row, BIAS_TO);
+    check(step.number(row, MASK) < masks, "a row's mask lies outside the table");
+    check(bias_from >= 0 && bias_from <= bias_to && bias_to <= biases, "a row's biases lie outside the table");
     check(step.real(row, TOP_P) > 0, "a row's top-p keeps no token");
     check(step.real(row, INVERSE_TEMPERATURE) >= 0, "a row's temperature is no number");
   }
   for (int64_t entry = 0; entry < entries; ++entry) check(step.seen[2 * entry] >= 0, "a token seen is negative");
+  for (int64_t entry = 0; entry < biases; ++entry) check(step.biased[entry] >= 0, "a biased token is negative");
 }
 
-void sample(Tensor logits, Tensor added, Tensor reals, Tensor numbers, Tensor seen, Tensor tokens, Tensor logprobs,
-            Tensor top_tokens, Tensor top_logprobs) {
+void sample(Tensor logits, Tensor added, Tensor reals, Tensor numbers, Tensor seen, Tensor masks, Tensor biased,
+            Tensor biases, Tensor tokens, Tensor logprobs, Tensor top_tokens, Tensor top_logprobs) {
   const bool bf16 = logits.scalar_type() == ScalarType::BFloat16;
   check(logits.is_cpu() && logits.dim() == 2 && (bf16 || logits.scalar_type() == ScalarType::Float),
         "logits must be floats or bfloat16 on the CPU, [rows, vocabulary]");
@@ -298,6 +347,10 @@ void sample(Tensor logits, Tensor added, Tensor reals, Tensor numbers, Tensor se
   check(is_matrix(reals, ScalarType::Float, rows, REALS), "reals must be floats [rows, REALS]");
   check(is_matrix(numbers, ScalarType::Long, rows, NUMBERS), "numbers must be int64 [rows, NUMBERS]");
   check(seen.dim() == 2 && is_matrix(seen, ScalarType::Int, seen.size(0), 2), "seen must be int32 [entries, 2]");
+  check(masks.dim() == 2 && is_matrix(masks, ScalarType::Int, masks.size(0), masks.size(1)),
+        "masks must be int32 [masks, words]");
+  check(biased.dim() == 1 && is_vector(biased, ScalarType::Int, biased.size(0)), "biased must be int32 [entries]");
+  check(is_vector(biases, ScalarType::Float, biased.size(0)), "biases must be as many floats");
   check(is_vector(tokens, ScalarType::Long, rows), "tokens must be int64 [rows]");
   check(is_vector(logprobs, ScalarType::Float, rows), "logprobs must be floats [rows]");
   check(is_matrix(top_tokens, ScalarType::Long, rows, alternatives), "top_tokens must be int64 [rows, alternatives]");
@@ -312,12 +365,16 @@ void sample(Tensor logits, Tensor added, Tensor reals, Tensor numbers, Tensor se
                   static_cast<const float*>(reals.data_ptr()),
                   static_cast<const int64_t*>(numbers.data_ptr()),
                   static_cast<const int32_t*>(seen.data_ptr()),
+                  static_cast<const int32_t*>(masks.data_ptr()),
+                  masks.size(1),
+                  static_cast<const int32_t*>(biased.data_ptr()),
+                  static_cast<const float*>(biases.data_ptr()),
                   static_cast<int64_t*>(tokens.data_ptr()),
                   static_cast<float*>(logprobs.data_ptr()),
                   static_cast<int64_t*>(top_tokens.data_ptr()),
                   static_cast<float*>(top_logprobs.data_ptr()),
                   alternatives};
-  check_numbers(step, seen.size(0));
+  check_numbers(step, seen.size(0), masks.size(0), biased.size(0));
   share(rows, [&](int64_t row) { run_row(step, row); });
 }
 
@@ -326,8 +383,8 @@ void sample(Tensor logits, Tensor added, Tensor reals, Tensor numbers, Tensor se
 
 STABLE_TORCH_LIBRARY_FRAGMENT(headmix, m) {
   m.def(
-      "sample(Tensor logits, Tensor added, Tensor reals, Tensor numbers, Tensor seen, Tensor(a!) tokens, "
-      "Tensor(b!) logprobs, Tensor(c!) top_tokens, Tensor(d!) top_logprobs) -> ()");
+      "sample(Tensor logits, Tensor added, Tensor reals, Tensor numbers, Tensor seen, Tensor masks, Tensor biased, "
+      "Tensor biases, Tensor(a!) tokens, Tensor(b!) logprobs, Tensor(c!) top_tokens, Tensor(d!) top_logprobs) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(headmix, CPU, m) { m.impl("sample", TORCH_BOX(&headmix::sample)); }

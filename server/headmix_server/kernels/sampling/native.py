@@ -20,7 +20,7 @@ def native_choose(logits: Tensor, added: Tensor, plan: SamplingPlan) -> Choices:
         top_logprobs=torch.zeros(rows, plan.alternatives, device="cpu"),
     )
     torch.ops.headmix.sample(
-        *(logits, added, plan.reals, plan.numbers, plan.seen),
+        *(logits, added, *plan.tables),
         *(choices.tokens, choices.logprobs, choices.top_tokens, choices.top_logprobs),
     )
     return choices

@@ -1,8 +1,8 @@
 """What the rows of a step ask of the sampler, as tables: one row each, in columns that every implementation knows.
 
-The kernels have the same columns: `kernels/native/sampling.cpp` and `kernels.triton.sampling`. A new way to change
-scores before the choice (a bias, a mask of what a grammar allows) is a column here and a line where each implementation
-applies the penalties.
+The kernels have the same columns: `kernels/native/sampling.cpp` and `kernels.triton.sampling`. Before the choice a
+row's scores are changed in this order: tokens that its mask does not allow are banned, its biases are added, its
+penalties are applied. Log-probabilities are those of the scores before.
 """
 
 import math
@@ -19,11 +19,16 @@ from headmix_server.core.types import SamplingParams
 NO_TOKEN = -1
 """What stands for a token where the scores are not finite."""
 
+NOTHING_ALLOWED = -2
+"""What stands for a token where the mask and the biases leave none."""
+
+_WORD_BITS = 32
+
 LEAST_TEMPERATURE = 1e-30
 """Its inverse is still a float32."""
 
 _LEAST_TOP_P = 1e-30
-"""A float32 of its own still: what is less keeps the most probable token alone, as this does."""
+"""Still above 0 as a float32. Anything smaller keeps only the most probable token, and so does this."""
 
 
 class Real(IntEnum):
@@ -42,7 +47,8 @@ class Number(IntEnum):
 
     `ALTERNATIVES` is -1 where no log-probabilities are asked for. Where a token is `GIVEN`, and not `NO_TOKEN`, it is
     scored and none is chosen. `SEEN_FROM` and `SEEN_TO` bound the row's entries of `seen`, of which there are none
-    where it asks for no penalty. `ADDED` counts the tokens that its adapter adds behind the vocabulary.
+    where it asks for no penalty. `ADDED` counts the tokens that its adapter adds behind the vocabulary. `MASK` is the
+    row's place in `masks`, -1 if everything is allowed; `BIAS_FROM` and `BIAS_TO` bound its entries of `biases`.
     """
 
     SEED = 0
@@ -53,19 +59,26 @@ class Number(IntEnum):
     SEEN_FROM = 5
     SEEN_TO = 6
     ADDED = 7
+    MASK = 8
+    BIAS_FROM = 9
+    BIAS_TO = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Choosing:
     """One row: what it asks for, the position of the token it is due, and how many tokens its adapter adds.
 
-    `seen`, where it has penalties: pairs of each token of prompt and answer and how often the answer has it.
+    `seen`, where it has penalties: pairs of each token of prompt and answer and how often the answer has it. `mask`:
+    a bit for each token, the lowest of the first byte for token 0; tokens beyond its end are not allowed. `biases`:
+    tokens, each once, and what is added to their scores; -inf bans one.
     """
 
     params: SamplingParams
     position: int
     added: int = 0
     seen: "array[int] | None" = None
+    mask: bytes | None = None
+    biases: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ class Scoring:
 class SamplingPlan:
     """The tables: `reals` float32 [rows, reals], `numbers` int64 [rows, numbers], `seen` int32 [entries, 2].
 
+    `masks` int32 [masked rows, words]; `biased` int32 [entries], the tokens, and `biases` float32 [entries].
     `alternatives` is the most that any row asks for. `sampled`: whether any is not greedy; `top_k` and `top_p`: whether
     any has that filter; `scored`: whether any asks for log-probabilities. What no row needs is not computed.
     """
@@ -88,6 +102,9 @@ class SamplingPlan:
     reals: Tensor
     numbers: Tensor
     seen: Tensor
+    masks: Tensor
+    biased: Tensor
+    biases: Tensor
     alternatives: int
     sampled: bool
     top_k: bool
@@ -100,32 +117,42 @@ class SamplingPlan:
         return self.top_k or self.top_p
 
     @property
-    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The reals, the numbers and what was seen."""
-        return self.reals, self.numbers, self.seen
+    def tables(self) -> tuple[Tensor, ...]:
+        """All tables."""
+        return self.reals, self.numbers, self.seen, self.masks, self.biased, self.biases
 
     def with_tables(self, tables: Iterable[Tensor]) -> "SamplingPlan":
         """Return the plan with these tables: its own, on another device."""
-        reals, numbers, seen = tables
-        return replace(self, reals=reals, numbers=numbers, seen=seen)
+        reals, numbers, seen, masks, biased, biases = tables
+        return replace(self, reals=reals, numbers=numbers, seen=seen, masks=masks, biased=biased, biases=biases)
 
 
 def plan_choices(rows: Sequence[Choosing]) -> SamplingPlan:
     """Return the plan of rows that are due a token."""
     reals, numbers, histories, entries = [], [], [], 0
+    masks: list[bytes] = []
+    biases: list[tuple[int, float]] = []
     for row in rows:
         params, seen = row.params, 0 if row.seen is None else len(row.seen) // 2
         alternatives = -1 if params.logprobs is None else params.logprobs
         reals.append(_reals(params))
         top_k = max(0, min(params.top_k, 2**31 - 1))
-        numbers.append((params.seed, row.position, top_k, alternatives, NO_TOKEN, entries, entries + seen, row.added))
+        mask = -1 if row.mask is None else len(masks)
+        history, bias = (entries, entries + seen), (len(biases), len(biases) + len(row.biases))
+        numbers.append((params.seed, row.position, top_k, alternatives, NO_TOKEN, *history, row.added, mask, *bias))
         entries += seen
         if row.seen is not None:
             histories.append(row.seen)
+        if row.mask is not None:
+            masks.append(row.mask)
+        biases += row.biases
     return SamplingPlan(
         reals=_real_table(reals),
         numbers=_number_table(numbers),
         seen=_table(histories),
+        masks=_mask_table(masks),
+        biased=torch.tensor([token for token, _ in biases], dtype=torch.int32, device="cpu"),
+        biases=torch.tensor([bias for _, bias in biases], dtype=torch.float32, device="cpu"),
         alternatives=max((row.params.logprobs or 0 for row in rows), default=0),
         sampled=any(row.params.temperature > 0 for row in rows),
         top_k=any(row.params.temperature > 0 and row.params.top_k > 0 for row in rows),
@@ -136,11 +163,14 @@ def plan_choices(rows: Sequence[Choosing]) -> SamplingPlan:
 
 def plan_scores(rows: Sequence[Scoring]) -> SamplingPlan:
     """Return the plan of rows whose tokens are given."""
-    numbers = [(0, 0, 0, row.alternatives, row.token, 0, 0, row.added) for row in rows]
+    numbers = [(0, 0, 0, row.alternatives, row.token, 0, 0, row.added, -1, 0, 0) for row in rows]
     return SamplingPlan(
         reals=_real_table([(0.0, 1.0, -math.inf, 0.0, 0.0, 1.0)] * len(rows)),
         numbers=_number_table(numbers),
         seen=_table(()),
+        masks=_mask_table(()),
+        biased=torch.empty(0, dtype=torch.int32, device="cpu"),
+        biases=torch.empty(0, device="cpu"),
         alternatives=max((row.alternatives for row in rows), default=0),
         sampled=False,
         top_k=False,
@@ -162,6 +192,15 @@ def _table(histories: "Sequence[array[int]]") -> Tensor:
     if not joined:
         return torch.empty(0, 2, dtype=torch.int32, device="cpu")
     return torch.frombuffer(joined, dtype=torch.int32).view(-1, 2)
+
+
+def _mask_table(masks: Sequence[bytes]) -> Tensor:
+    """Return masks [masks, words], int32; shorter ones are filled up with zeros: nothing more is allowed."""
+    words = -(-max(map(len, masks), default=0) * 8 // _WORD_BITS)
+    joined = bytearray().join(mask.ljust(4 * words, b"\0") for mask in masks)
+    if not joined:
+        return torch.empty(0, 0, dtype=torch.int32, device="cpu")
+    return torch.frombuffer(joined, dtype=torch.int32).view(len(masks), words)
 
 
 def _reals(params: SamplingParams) -> tuple[float, ...]:

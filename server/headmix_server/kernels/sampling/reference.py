@@ -6,11 +6,12 @@ found in the scores' bits, digit by digit from histograms, so nothing is sorted.
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from headmix_server.core.types import UNSCORED
 from headmix_server.kernels.sampling.choice import Choices
 from headmix_server.kernels.sampling.philox import draw_words, gumbel
-from headmix_server.kernels.sampling.plan import NO_TOKEN, Number, Real, SamplingPlan
+from headmix_server.kernels.sampling.plan import NO_TOKEN, NOTHING_ALLOWED, Number, Real, SamplingPlan
 
 _DIGITS = ((21, 11), (10, 11), (0, 10))
 """How far up a number's bits each digit of the search for a bound lies, and how many bits it has."""
@@ -38,13 +39,46 @@ def complete(scores: Tensor, tokens: Tensor, plan: SamplingPlan, vocabulary: int
 def most_probable(scores: Tensor) -> Tensor:
     """Return the first tokens with the highest scores [rows, width], `NO_TOKEN` where that score is not finite.
 
-    NaN counts as the highest score.
+    NaN counts as the highest score. Where every score is -inf, which complete rows are only once masks and biases have
+    banned everything, it is `NOTHING_ALLOWED`.
     """
     best = scores.max(dim=-1)
-    return torch.where(best.values.isfinite(), best.indices, NO_TOKEN)
+    none = torch.where(best.values == -torch.inf, NOTHING_ALLOWED, NO_TOKEN)
+    return torch.where(best.values.isfinite(), best.indices, none)
 
 
 def lower(scores: Tensor, plan: SamplingPlan) -> Tensor:
+    """Return the scores that tokens are chosen by: masks, then biases, then penalties applied."""
+    return _penalise(_bias(_ban(scores, plan), plan), plan)
+
+
+def _ban(scores: Tensor, plan: SamplingPlan) -> Tensor:
+    """Return scores with -inf wherever a row's mask does not allow a token."""
+    if not len(plan.masks):
+        return scores
+    width = scores.shape[1]
+    bits = plan.masks[:, :, None] >> torch.arange(32, dtype=torch.int32, device=scores.device)
+    allowed = functional.pad((bits & 1).flatten(1), (0, max(0, width - 32 * bits.shape[1])))[:, :width] == 1
+    place = plan.numbers[:, Number.MASK]
+    return scores.masked_fill((place >= 0)[:, None] & ~allowed[place.clamp(min=0)], -torch.inf)
+
+
+def _bias(scores: Tensor, plan: SamplingPlan) -> Tensor:
+    """Return scores with what rows add to some tokens' scores; tokens beyond the width are left out."""
+    if not len(plan.biased):
+        return scores
+    row, place = _places(plan.numbers[:, Number.BIAS_TO], plan.biased, scores)
+    padded = functional.pad(scores, (0, 1))
+    return padded.index_put((row, place), padded[row, place] + plan.biases)[:, :-1]
+
+
+def _places(ends: Tensor, tokens: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows of a table's entries, which end at `ends`, and their tokens; the width where it has no more."""
+    row = torch.searchsorted(ends.contiguous(), torch.arange(len(tokens), device=scores.device), right=True)
+    return row, tokens.long().clamp(max=scores.shape[1])
+
+
+def _penalise(scores: Tensor, plan: SamplingPlan) -> Tensor:
     """Return scores after CTRL's repetition penalty (on every token seen) and OpenAI's (on those of the answer)."""
     if not len(plan.seen):
         return scores
@@ -72,7 +106,7 @@ def _choose(scores: Tensor, plan: SamplingPlan) -> Tensor:
     kept = _filter(scores, x, plan)
     noise = gumbel(draw_words(plan.numbers[:, Number.SEED], plan.numbers[:, Number.POSITION], x.shape[1]))
     drawn = torch.where(kept, x + noise, -torch.inf).argmax(dim=-1)
-    return torch.where((inverse > 0) & (greedy != NO_TOKEN), drawn, greedy)
+    return torch.where((inverse > 0) & (greedy >= 0), drawn, greedy)
 
 
 def _filter(scores: Tensor, x: Tensor, plan: SamplingPlan) -> Tensor:

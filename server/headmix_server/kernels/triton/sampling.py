@@ -2,7 +2,8 @@
 
 See `kernels.sampling.reference` for what it computes and what it is tested against. Nothing is sorted: the odds above a
 few levels tell which scores a filter's bound can lie among, those are put together in `scratch`, and the bound's bits
-are found there, three at a time. Penalties and log-probabilities are torch's operations. Nothing is read back.
+are found there, three at a time. Masks, biases, penalties and log-probabilities are torch's operations. Nothing is read
+back.
 """
 
 import torch
@@ -11,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from headmix_server.kernels.sampling.choice import Choices
-from headmix_server.kernels.sampling.plan import NO_TOKEN, Number, Real, SamplingPlan
+from headmix_server.kernels.sampling.plan import NO_TOKEN, NOTHING_ALLOWED, Number, Real, SamplingPlan
 from headmix_server.kernels.sampling.reference import complete, lower, most_probable
 
 BLOCK = 1024
@@ -19,7 +20,7 @@ BLOCK = 1024
 
 _WARPS = 8
 _MINUS_INFINITY = tl.constexpr(float("-inf"))
-_NO_TOKEN = tl.constexpr(NO_TOKEN)
+_NO_TOKEN, _NOTHING_ALLOWED = tl.constexpr(NO_TOKEN), tl.constexpr(NOTHING_ALLOWED)
 _REALS, _NUMBERS = tl.constexpr(len(Real)), tl.constexpr(len(Number))
 _INVERSE_TEMPERATURE, _TOP_P = tl.constexpr(int(Real.INVERSE_TEMPERATURE)), tl.constexpr(int(Real.TOP_P))
 _LOG_MIN_P = tl.constexpr(int(Real.LOG_MIN_P))
@@ -184,7 +185,8 @@ def _draw_kernel(
     peak, first, odd = _find_peak(scores, width, BLOCK)
     token = first
     if (odd != 0) | (tl.abs(peak) == float("inf")):
-        token = _NO_TOKEN
+        banned = (odd == 0) & (peak == _MINUS_INFINITY)
+        token = tl.where(banned, _NOTHING_ALLOWED, _NO_TOKEN)
     elif inverse > 0:
         least_score = tl.full((), _MINUS_INFINITY, dtype=tl.float32)
         least_x = tl.load(reals + row * _REALS + _LOG_MIN_P)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from headmix_adapters.text.chat_template import ChatTemplate, load_chat_template
 from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
+from headmix_server.text.grammars.compiler import TokenCompiler
+from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.workers.encoder import Encoder, Words
 
 KEPT_BYTES = 256 << 20
@@ -43,6 +45,12 @@ class Encoders:
     def template(self) -> ChatTemplate | None:
         """The base's chat template."""
         return load_chat_template(self._folder, self._base.roles)
+
+    @cached_property
+    def grammars(self) -> TokenCompiler:
+        """What compiles grammars for the base's vocabulary."""
+        tokenizer = Tokenizer(self._base)
+        return TokenCompiler(lambda: tokenizer, tokenizer.next_id, tokenizer.eos_ids)
 
     @cached_property
     def _base(self) -> BaseTokenizer:

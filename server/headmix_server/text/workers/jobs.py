@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.text.capacity import Capacity
+from headmix_server.text.grammars.limits import TRIAL_SECONDS
+from headmix_server.text.grammars.trial import try_grammar
+from headmix_server.text.grammars.wanted import Wanted
+from headmix_server.text.grammars.write import write_grammar
 from headmix_server.text.workers.encoder import Turn, Words
 from headmix_server.text.workers.encoders import Encoders
+from headmix_server.text.workers.worker import bounded_work
 
 
 class TextTooLongError(Exception):
@@ -59,3 +64,22 @@ class EncodeConversation:
         if self.capacity.exceeds(prompt.text, self.room):
             raise TextTooLongError
         return array("I", prompt.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class WriteGrammar:
+    """What a client wants of an answer's form to a grammar, written and tried out."""
+
+    wanted: Wanted
+
+    def run(self, encoders: Encoders) -> str:
+        """Return the grammar.
+
+        Raises:
+            GrammarError: it is faulty, or too much to enforce.
+        """
+        compiler = encoders.grammars
+        with bounded_work(TRIAL_SECONDS):
+            grammar = write_grammar(self.wanted)
+            try_grammar(compiler, grammar)
+        return grammar

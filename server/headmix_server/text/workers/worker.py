@@ -14,6 +14,7 @@ import signal
 import struct
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -24,7 +25,27 @@ NICENESS = 5
 """The engine computes for all clients, so it takes precedence over reading one client's long text."""
 
 DONE, FAILED, OUT_OF_MEMORY = "done", "failed", "out of memory"
+WORK_SIGNAL = signal.SIGPROF
+"""What ends a worker whose job takes too much processor time."""
 _PR_SET_PDEATHSIG = 1
+
+
+class TooMuchWorkError(Exception):
+    """A job took more processor time than it may; its process has ended."""
+
+
+@contextlib.contextmanager
+def bounded_work(seconds: float) -> Iterator[None]:
+    """End this process, a worker, once what runs in here has taken so much processor time.
+
+    For libraries that cannot be interrupted. A busy machine does not make it end earlier.
+    """
+    signal.signal(WORK_SIGNAL, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 class Job(Protocol):

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.text.workers.worker import DONE, OUT_OF_MEMORY, Job, read_frame, write_frame
+from headmix_server.text.workers.worker import (
+    DONE,
+    OUT_OF_MEMORY,
+    WORK_SIGNAL,
+    Job,
+    TooMuchWorkError,
+    read_frame,
+    write_frame,
+)
 
 _TOO_MUCH_MEMORY = "Reading this text takes more memory than a request may use."
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
@@ -40,6 +48,7 @@ class WorkerProcess:
 
         Raises:
             PayloadTooLarge: the job takes too much memory.
+            TooMuchWorkError: it takes more processor time than it may.
             ServerOverloaded: the process cannot be started, died or was killed.
         """
         frame = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
@@ -50,7 +59,10 @@ class WorkerProcess:
             reply = None
         if reply is None:
             self.kill()
-            if self._reap() == -signal.SIGABRT:  # how the tokenizers library ends if it gets no memory
+            status = self._reap()
+            if status == -WORK_SIGNAL:
+                raise TooMuchWorkError
+            if status == -signal.SIGABRT:  # how the tokenizers library ends if it gets no memory
                 raise PayloadTooLarge(_TOO_MUCH_MEMORY)
             raise ServerOverloaded("The process that reads long texts ended while it read this one; try again.")
         kind, result = pickle.loads(reply)  # noqa: S301 - our own process's

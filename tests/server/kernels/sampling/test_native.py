@@ -1,15 +1,25 @@
 """The native sampler chooses what the reference chooses, on any rows, in any batch and on any number of threads."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
-from harness.engine.sampling_rows import assert_same, hard_rows, random_asking
+from harness.engine.sampling_rows import INFINITY, assert_same, hard_rows, random_asking
 from headmix_server.core.types import SamplingParams
 from headmix_server.kernels.native.loading import load_native
+from headmix_server.kernels.sampling.choice import Choose
 from headmix_server.kernels.sampling.native import native_choose
-from headmix_server.kernels.sampling.plan import Choosing, Real, Scoring, plan_choices, plan_scores
+from headmix_server.kernels.sampling.plan import (
+    NOTHING_ALLOWED,
+    Choosing,
+    Number,
+    Real,
+    SamplingPlan,
+    Scoring,
+    plan_choices,
+    plan_scores,
+)
 from headmix_server.kernels.sampling.reference import torch_choose
 
 pytestmark = pytest.mark.skipif(not load_native(), reason="no native kernels here")
@@ -47,8 +57,7 @@ def test_added_tokens_are_chosen_and_scored_as_by_the_reference() -> None:
         for row, count in enumerate(counts):
             added[row, count:] = -float("inf")
         asked = [
-            Choosing(entry.params, entry.position, count, entry.seen)
-            for entry, count in zip(random_asking(width, 12, width), counts, strict=True)
+            replace(entry, added=count) for entry, count in zip(random_asking(width, 12, width), counts, strict=True)
         ]
         plan = plan_choices(asked)
         assert_same(native_choose(logits, added, plan), torch_choose(logits, added, plan), asked)
@@ -89,10 +98,8 @@ def test_rows_may_lie_apart_and_a_step_may_have_none() -> None:
     assert all(getattr(empty, field.name).numel() == 0 for field in fields(empty))
 
 
-def sample(logits: torch.Tensor, reals: torch.Tensor, numbers: torch.Tensor, seen: torch.Tensor) -> None:
-    tokens, top_tokens = torch.empty(2, dtype=torch.int64), torch.empty(2, 5, dtype=torch.int64)
-    results = (tokens, torch.empty(2), top_tokens, torch.empty(2, 5))
-    torch.ops.headmix.sample(logits, nothing_added(2), reals, numbers, seen, *results)
+def sample(logits: torch.Tensor, plan: SamplingPlan) -> None:
+    native_choose(logits, nothing_added(len(logits)), plan)
 
 
 def test_filters_that_keep_nothing_are_refused() -> None:
@@ -102,16 +109,35 @@ def test_filters_that_keep_nothing_are_refused() -> None:
         reals = plan.reals.clone()
         reals[1, column] = value
         with pytest.raises(RuntimeError, match=r"top-p|temperature"):
-            sample(torch.zeros(2, 9), reals, plan.numbers, plan.seen)
+            sample(torch.zeros(2, 9), replace(plan, reals=reals))
 
 
 def test_tables_that_point_outside_are_refused() -> None:
     plan = plan_choices(random_asking(9, 2, 8))
     logits = torch.zeros(2, 9)
-    for column, value in ((7, 4), (3, 99), (6, 10**6), (4, -5)):
+    outside = [(Number.ADDED, 4), (Number.ALTERNATIVES, 99), (Number.SEEN_TO, 10**6), (Number.GIVEN, -5)]
+    for column, value in [*outside, (Number.MASK, 9), (Number.BIAS_FROM, -1), (Number.BIAS_TO, 10**6)]:
         numbers = plan.numbers.clone()
         numbers[1, column] = value
         with pytest.raises(RuntimeError, match=r"row|token"):
-            sample(logits, plan.reals, numbers, plan.seen)
+            sample(logits, replace(plan, numbers=numbers))
+    asked = [Choosing(SamplingParams(max_tokens=1), 0, biases=[(3, 1.0)])] * 2
+    biased = replace(plan_choices(asked), biased=torch.tensor([3, -1], dtype=torch.int32))
+    with pytest.raises(RuntimeError, match="biased token"):
+        sample(logits, biased)
     with pytest.raises(RuntimeError, match="logits"):
         native_choose(torch.zeros(2, 9, dtype=torch.float64), nothing_added(2), plan)
+
+
+@pytest.mark.parametrize("choose", [native_choose, torch_choose])
+def test_only_what_a_mask_allows_is_chosen_and_scored_as_if_there_were_none(choose: Choose) -> None:
+    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]] * 3)
+    asked = [
+        Choosing(SamplingParams(max_tokens=1, temperature=0, logprobs=1), 0, mask=mask, biases=biases)
+        for mask, biases in [(b"\x0c", ()), (b"\x00", ()), (None, [(0, -INFINITY), (3, 9.0)])]
+    ]
+    choices = choose(logits, nothing_added(3), plan_choices(asked))
+    assert choices.tokens.tolist() == [2, NOTHING_ALLOWED, 3]
+    unmasked = logits[0].log_softmax(dim=0)
+    torch.testing.assert_close(choices.logprobs[[0, 2]], unmasked[[2, 3]])
+    assert choices.top_tokens[[0, 2]].tolist() == [[0], [0]]

@@ -1,0 +1,117 @@
+"""From what a client wants to one grammar in the library's form, checked.
+
+Nothing is enforced more weakly than it was asked for: what the library does not implement is refused by name. Formats
+of strings are enforced as shapes (docs/api.md). Knows no vocabulary, so special tokens are checked by the compiler.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, assert_never
+
+from llguidance import LLMatcher, StructTag
+from llguidance.gbnf_to_lark import any_to_lark
+
+from headmix_server.core.grammar import GrammarError
+from headmix_server.text.grammars.limits import MAX_CHARACTERS, MAX_CHOICES, parser_limits
+from headmix_server.text.grammars.wanted import Choice, Expression, JsonText, Language, TaggedText, Wanted
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+
+def write_grammar(wanted: Wanted) -> str:
+    """Return the grammar of the texts that are wanted.
+
+    Raises:
+        GrammarError: it is faulty, too large, or cannot be enforced.
+    """
+    match wanted:
+        case JsonText():
+            return _json(wanted)
+        case Expression(regex=regex):
+            _check_size(regex, "the regular expression")
+            return _checked(LLMatcher.grammar_from_regex(regex))
+        case Choice():
+            return _choice(wanted)
+        case Language(grammar=grammar):
+            return _language(grammar)
+        case TaggedText():
+            return _tagged(wanted)
+        case _:
+            assert_never(wanted)
+
+
+def _json(wanted: JsonText) -> str:
+    try:
+        text = json.dumps(_closed(wanted.schema) if wanted.closed else wanted.schema)
+    except RecursionError:
+        raise GrammarError("the schema is nested too deeply") from None
+    _check_size(text, "the schema")
+    options: JsonCompileOptions = {"lenient": False, "coerce_one_of": False}
+    if wanted.white_space is None:
+        options["whitespace_flexible"] = False
+    else:
+        options["whitespace_pattern"] = wanted.white_space
+    try:
+        grammar = LLMatcher.grammar_from_json_schema(text, overrides=options)
+    except ValueError as error:
+        raise GrammarError(str(error)) from error
+    return _checked(grammar)
+
+
+def _choice(wanted: Choice) -> str:
+    if not wanted.texts or len(wanted.texts) > MAX_CHOICES or not all(wanted.texts):
+        raise GrammarError(f"1 to {MAX_CHOICES:,} choices are taken, none of them empty")
+    _check_size("".join(wanted.texts), "the choices")
+    alternatives = " | ".join(json.dumps(text, ensure_ascii=False) for text in wanted.texts)
+    return _checked(LLMatcher.grammar_from_lark(f"start: {alternatives}"))
+
+
+def _language(grammar: str) -> str:
+    _check_size(grammar, "the grammar")
+    try:
+        lark = any_to_lark(grammar)
+    except RecursionError:
+        raise GrammarError("it is nested too deeply") from None
+    except Exception as error:  # the library raises nothing narrower for an unknown rule
+        raise GrammarError(str(error)) from error
+    return _checked(LLMatcher.grammar_from_lark(lark))
+
+
+def _tagged(wanted: TaggedText) -> str:
+    if not wanted.structures:
+        raise GrammarError("there is no structure")
+    tags = []
+    for part in wanted.structures:
+        trigger = next((trigger for trigger in wanted.triggers if trigger and part.begin.startswith(trigger)), None)
+        if trigger is None:
+            raise GrammarError(f"no trigger begins the structure {part.begin!r}")
+        _json(JsonText(part.schema))  # so that its faults are told as a schema's
+        schema = part.schema if isinstance(part.schema, Mapping) else {} if part.schema else {"not": {}}
+        tags.append(StructTag(trigger=trigger, begin=part.begin, grammar=dict(schema), end=part.end))
+    _check_size("".join(f"{part.begin}{part.end}{json.dumps(part.schema)}" for part in wanted.structures), "structures")
+    return _checked(StructTag.to_grammar(tags))
+
+
+def _checked(grammar: str) -> str:
+    faulty, reasons = LLMatcher.validate_grammar_with_warnings(grammar, None, limits=parser_limits())
+    if faulty:
+        raise GrammarError("; ".join(reasons).removesuffix("\n<non-verbose/>"))
+    return grammar
+
+
+def _check_size(text: str, what: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise GrammarError(f"{what} may have {MAX_CHARACTERS:,} characters, not {len(text):,}")
+
+
+def _closed(schema: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return the schema with `additionalProperties: false` wherever an object's properties are listed."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), Mapping):
+        closed.setdefault("additionalProperties", False)
+    return closed
