@@ -182,8 +182,7 @@ async def test_values_that_ask_for_nothing_are_accepted_where_the_parameter_exis
 @pytest.mark.parametrize(
     ("path", "params"),
     [
-        (COMPLETIONS, {"min_tokens": 1}),
-        (COMPLETIONS, {"min_tokens": False}),
+        (COMPLETIONS, {"include_stop_str_in_output": True}),
         (COMPLETIONS, {"skip_special_tokens": False}),
         (COMPLETIONS, {"add_special_tokens": False}),
         (COMPLETIONS, {"best_of": True}),

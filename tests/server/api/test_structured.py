@@ -141,7 +141,7 @@ async def test_biases_least_lengths_and_bad_words_reach_the_engine(rig: ApiRig) 
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {"-1": 1}}, "logit_bias"),
         ({"logit_bias": {"99999999": 1}}, "logit_bias"),
-        ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
         ({"min_tokens": 10, "max_tokens": 9}, "min_tokens"),
     ],
 )

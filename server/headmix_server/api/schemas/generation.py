@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from headmix_server.api.schemas.body import ModelBody, RequestBody
+from headmix_server.api.schemas.body import ModelBody, RequestBody, shown
 from headmix_server.api.schemas.common import LARGEST, Text
 from headmix_server.api.schemas.numbers import AllWhole, Whole
 from headmix_server.api.schemas.structured import ResponseFormat, SchemaOrText, StructuredOutputs
@@ -44,10 +44,22 @@ def _require_computable(temperature: float) -> float:
 Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_require_computable)]
 
 
-LogitBias = Annotated[
-    dict[str, Annotated[float, Field(ge=-100, le=100)]],
-    Field(max_length=1024),
-]
+MAX_BIASES = 1_024
+
+
+def _require_biases(biases: object) -> object:
+    """Stop at the first fault: a body may have a hundred thousand of them."""
+    if not isinstance(biases, dict):
+        return biases
+    if len(biases) > MAX_BIASES:
+        raise ValueError(f"at most {MAX_BIASES:,} tokens have a bias")
+    for token, bias in biases.items():
+        if isinstance(bias, bool) or not isinstance(bias, int | float) or not -100 <= bias <= 100:
+            raise ValueError(f"a bias is a number from -100 to 100, which that of {shown(str(token))} is not")
+    return biases
+
+
+LogitBias = Annotated[dict[str, float], BeforeValidator(_require_biases)]
 
 
 class StreamOptions(RequestBody):
@@ -100,7 +112,9 @@ class SamplingBody(ModelBody):
     structured_outputs: StructuredOutputs | None = None
     guided_json: SchemaOrText | None = Field(None, description="The older name of `structured_outputs.json`.")
     guided_regex: Text | None = Field(None, description="The older name of `structured_outputs.regex`.")
-    guided_choice: list[Text] | None = Field(None, description="The older name of `structured_outputs.choice`.")
+    guided_choice: Annotated[list[Text], Field(fail_fast=True)] | None = Field(
+        None, description="The older name of `structured_outputs.choice`."
+    )
     guided_grammar: Text | None = Field(None, description="The older name of `structured_outputs.grammar`.")
     guided_whitespace_pattern: Text | None = Field(
         None, description="The older name of `structured_outputs.whitespace_pattern`."

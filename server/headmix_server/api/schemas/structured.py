@@ -61,8 +61,8 @@ class ResponseFormat(RequestBody):
 
     type: Literal["text", "json_object", "json_schema", "structural_tag"]
     json_schema: JsonSchemaFormat | None = None
-    structures: list[StructureBody] | None = None
-    triggers: list[Text] | None = None
+    structures: Annotated[list[StructureBody], Field(max_length=128, fail_fast=True)] | None = None
+    triggers: Annotated[list[Text], Field(max_length=128, fail_fast=True)] | None = None
 
 
 class StructuredOutputs(RequestBody):
