@@ -1,1 +1,1 @@
-"""Data: everything that holds or computes tensors for the engine."""
+"""The data side: everything that holds or computes tensors for the engine."""

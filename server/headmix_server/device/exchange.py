@@ -1,6 +1,6 @@
-"""Numbers between host and device without waiting for it: what is sent goes ahead, what is due comes back at once.
+"""Transfers between host and device without stalling: inputs are sent asynchronously, results come back all at once.
 
-A step awaits the device once, in `Readback.fetch`, whatever its rows ask for.
+A step waits for the device once, in `Readback.fetch`, regardless of what its rows request.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def send(numbers: Tensor, device: torch.device) -> Tensor:
-    """Return numbers of the host on the device, without waiting for what it computes."""
+    """Return host numbers on the device, without waiting for its computation."""
     if device.type == "cpu":
         return numbers
     if device.type == "cuda" and torch.cuda.is_available():
@@ -17,7 +17,7 @@ def send(numbers: Tensor, device: torch.device) -> Tensor:
 
 
 class Readback:
-    """Collects the numbers that a step has for the host, and brings them there together."""
+    """Collects the numbers that a step has for the host, and fetches them together."""
 
     def __init__(self) -> None:
         self._parts: list[Tensor] = []
@@ -25,7 +25,7 @@ class Readback:
         self._fetched: Tensor | None = None
 
     def ask(self, numbers: Tensor) -> "Awaited":
-        """Return a place for numbers, which holds them once they are fetched; whole ones have 32 bits at most."""
+        """Register numbers to be fetched and return their placeholder; integers may have at most 32 bits."""
         whole = not numbers.is_floating_point()
         flat = (numbers.int() if whole else numbers.float().contiguous().view(torch.int32)).flatten()
         self._parts.append(flat)
@@ -34,15 +34,15 @@ class Readback:
         return awaited
 
     def fetch(self) -> None:
-        """Bring everything that was asked for."""
+        """Fetch everything that was registered."""
         self._fetched = torch.cat(self._parts).cpu()
         self._parts.clear()
 
     def part(self, start: int, end: int) -> Tensor:
-        """Return some of what was fetched, as int32 bits.
+        """Return a part of what was fetched, as int32 bits.
 
         Raises:
-            RuntimeError: nothing was fetched yet.
+            RuntimeError: nothing has been fetched yet.
         """
         if self._fetched is None:
             raise RuntimeError("the device's numbers are read before they were fetched")
@@ -50,7 +50,7 @@ class Readback:
 
 
 class Awaited:
-    """Numbers that were asked for."""
+    """A placeholder for numbers registered with a `Readback`."""
 
     def __init__(self, back: Readback, start: int, shape: torch.Size, *, whole: bool) -> None:
         self._back = back
@@ -59,6 +59,6 @@ class Awaited:
         self._whole = whole
 
     def read(self) -> Tensor:
-        """Return them on the host: int32, or float32."""
+        """Return them on the host: int32 or float32."""
         part = self._back.part(self._start, self._start + self._shape.numel())
         return (part if self._whole else part.view(torch.float32)).view(self._shape)

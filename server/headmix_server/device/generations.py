@@ -1,6 +1,6 @@
-"""What generations are due of a step: next tokens, and log-probabilities of tokens and prompts.
+"""The results of a step for generations: next tokens, and log-probabilities of tokens and prompts.
 
-All rows are chosen and scored together, whatever each asks for.
+All rows are sampled and scored together, whatever each of them requests.
 """
 
 from collections.abc import Sequence
@@ -26,20 +26,20 @@ from headmix_server.device.sampler import PendingScores, PendingTokens, Sampler
 from headmix_server.models.model import Model
 
 SCORED_AT_ONCE = 256
-"""Prompt tokens whose scores, one for each token of the vocabulary, are in memory together."""
+"""Prompt tokens whose scores, one per token of the vocabulary, are in memory at the same time."""
 
 Generating = tuple[Placed, SamplingParams]
 
 
 class Generations:
-    """Reads the generations of one model's steps; `sampler` chooses and scores."""
+    """Computes the results of generations in one model's steps; `sampler` chooses and scores tokens."""
 
     def __init__(self, model: Model, sampler: Sampler) -> None:
         self._model = model
         self._sampler = sampler
 
     def ask(self, rows: Sequence[Generating], hidden: Tensor, back: Readback) -> "PendingGenerations":
-        """Compute what rows are due from the final hidden states [tokens, D]."""
+        """Compute the results of rows from the final hidden states [tokens, D]."""
         due = [entry for entry in rows if entry[0].row.samples]
         spans = {item.row.sequence_id: _targets(item, params) for item, params in rows}
         return PendingGenerations(
@@ -60,7 +60,7 @@ class Generations:
     def _score(
         self, rows: Sequence[tuple[Placed, Sequence[tuple[int, int]]]], hidden: Tensor, back: Readback
     ) -> list[PendingScores]:
-        """Score prompt tokens, by the states of the positions before them, a bounded number at a time."""
+        """Score prompt tokens, using the states of the positions before them, a limited number at a time."""
         targets = [(item.first + at, item, target) for item, own in rows for at, target in enumerate(own)]
         pending = []
         for start in range(0, len(targets), SCORED_AT_ONCE):
@@ -76,7 +76,7 @@ class Generations:
 class PendingGenerations:
     """The generations of a step, to be read once its numbers are fetched.
 
-    `numbers` are the sequences, `due` the rows that get a token; `scored` counts the prompt tokens of each sequence.
+    `numbers` are the sequence ids, `due` the rows that get a token; `scored` counts each sequence's scored tokens.
     """
 
     numbers: Sequence[int]
@@ -86,7 +86,7 @@ class PendingGenerations:
     scores: Sequence[PendingScores]
 
     def results(self) -> dict[int, RowResult]:
-        """Return every row's result by sequence."""
+        """Return every row's result, by sequence id."""
         choices = iter(() if self.tokens is None else self.tokens.read())
         generated = {row.sequence_id: _generated(row, list(islice(choices, len(row.drafts) + 1))) for row in self.due}
         entries = iter([entry for part in self.scores for entry in part.read()])
@@ -104,7 +104,7 @@ class PendingGenerations:
 
 
 def _generated(row: BatchRow, choices: Sequence[Sampled | RowFailed]) -> RowResult:
-    """Return what was chosen for a row, behind its history and behind each draft."""
+    """Return the result of a row from the tokens chosen after its history and after each draft."""
     sound = [choice for choice in choices if isinstance(choice, Sampled)]
     if len(sound) == len(choices):
         return verify_drafts(row, sound)
@@ -113,7 +113,7 @@ def _generated(row: BatchRow, choices: Sequence[Sampled | RowFailed]) -> RowResu
 
 
 def _targets(item: Placed, params: SamplingParams) -> list[tuple[int, int]]:
-    """Return the prompt tokens that this chunk's positions predict and how many alternatives, where they are scored."""
+    """Return the scored prompt tokens that this chunk's positions predict, each with its number of alternatives."""
     row = item.row
     if not params.prompt_logprobs:
         return []

@@ -1,6 +1,6 @@
-"""The memory of the key/value cache: for every layer, keys and values of every token place.
+"""The memory of the key/value cache: keys and values for every layer and token place.
 
-Which sequence owns which block, `engine.cache.kv_cache` knows.
+`engine.cache.kv_cache` knows which sequence owns which block.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def block_bytes(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int
 
 
 class KVMemory:
-    """Keys and values of `num_blocks` blocks; on a CPU a page is taken only when a block is first used."""
+    """Keys and values of `num_blocks` blocks; on a CPU, a page is taken only when a block is first used."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class KVMemory:
             states = reserve(prod(shape), dtype, huge_pages=False).numbers.view(shape)
         else:
             states = torch.zeros(shape, dtype=dtype, device=device)
-        # [places, G, P] each; what nobody has written, nobody reads
+        # [places, G, P] each; nobody reads a place that nobody has written
         self.layers: list[tuple[Tensor, Tensor]] = [(keys, values) for keys, values in states]
         self._states = states
 
     def clear(self, blocks: Sequence[int], start: int, end: int) -> None:
-        """Set to 0 what is kept of the positions from `start` up to `end` of a sequence with these blocks."""
+        """Zero the cache entries of positions `start` up to but not including `end` of a sequence with these blocks."""
         size = self.block_size
         places = [blocks[position // size] * size + position % size for position in range(start, end)]
         self._states.index_fill_(2, torch.tensor(places, device=self._states.device), 0)

@@ -1,4 +1,4 @@
-"""Memory that settings ask for and the machine does not have, told as the settings' fault."""
+"""Memory that settings require but the machine does not have, reported as an error in these settings."""
 
 import errno
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from headmix_server.device.placement import PlacementError
 
 @contextmanager
 def memory_asked_for(*settings: str) -> Iterator[None]:
-    """Run what takes memory in proportion to these settings.
+    """Run code that takes memory in proportion to these settings.
 
     Raises:
-        PlacementError: there is not so much.
+        PlacementError: there is not enough memory.
     """
     try:
         yield
     except (MemoryError, OverflowError, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno != errno.ENOMEM:
             raise
-        # torch has its own class for a GPU's memory only.
+        # torch has its own class only for a GPU's memory.
         is_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
         if type(error) is RuntimeError and not is_memory:
             raise

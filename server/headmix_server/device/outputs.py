@@ -1,8 +1,8 @@
-"""From a step's final hidden states to what its rows are due: tokens, log-probabilities, class scores, vectors.
+"""From a step's final hidden states to its rows' results: tokens, log-probabilities, class scores, vectors.
 
-Everything is computed first and fetched together: the device is awaited once a step. Owns the pooled states of texts
-that are read in several steps. Which rows may run at all, the runner has judged. A row whose numbers are not finite
-fails here, alone, wherever they come from: its states, its scores or its adapter's head.
+Everything is computed first and fetched together, so a step waits for the device once. Owns the pooled states of texts
+that are read in several steps. The runner has already decided which rows may run. A row with numbers that are not
+finite fails here, alone, whether they come from its states, its scores or its adapter's head.
 """
 
 import math
@@ -29,7 +29,7 @@ from headmix_server.models.model import Model
 
 
 class ReadOut:
-    """Reads the results of one model's steps; `sampling` chooses tokens."""
+    """Computes the results of one model's steps; `sampling` chooses tokens."""
 
     def __init__(self, model: Model, sampling: SamplingBackend) -> None:
         self._pooled = PooledStates()
@@ -37,12 +37,12 @@ class ReadOut:
         self._generations = Generations(model, Sampler(sampling, self._counts, model.config.eos_ids))
 
     def release(self, sequence_id: int) -> None:
-        """Drop what is kept of a sequence; one not known is no error."""
+        """Drop the state of a sequence; does nothing if it is unknown."""
         self._pooled.release(sequence_id)
         self._counts.release(sequence_id)
 
     def results(self, placed: Sequence[Placed], hidden: Tensor) -> dict[int, RowResult]:
-        """Return every row's result by sequence, from the final hidden states [tokens, D]."""
+        """Return every row's result, by sequence id, from the final hidden states [tokens, D]."""
         back = Readback()
         broken = back.ask(_find_broken(placed, hidden))
         generating: list[Generating] = []
@@ -76,7 +76,7 @@ class ReadOut:
     def _pool_states(
         self, item: Placed, pooling: Pooling, hidden: Tensor, pad_token: int | UnsetType = UNSET
     ) -> Tensor | None:
-        """Take in a chunk's states; return the whole sequence's pooled vector [D] once its end is reached."""
+        """Add a chunk's states; return the whole sequence's pooled vector [D] once its end is reached."""
         row = item.row
         last = -1 if pad_token is UNSET else last_place(row.tokens, pad_token)
         self._pooled.add(row.sequence_id, hidden[item.rows], pooling, first=row.start == 0, last=last)
@@ -84,7 +84,7 @@ class ReadOut:
 
     def _classify(self, item: Placed, hidden: Tensor, back: Readback) -> Callable[[], RowResult]:
         row, occupant = item.row, item.occupant
-        if occupant is None or occupant.config.classifier is None:  # `_fault` has refused this row before
+        if occupant is None or occupant.config.classifier is None:  # `runner._fault` has already refused this row
             raise RuntimeError("a classification row without a classification head")
         classifier = occupant.config.classifier
         pooled = self._pool_states(item, classifier.pooling, hidden, classifier.pad_token)
@@ -102,14 +102,14 @@ def _pooled(vector: Awaited) -> Pooled | RowFailed:
 
 def _scored(both: Awaited) -> Scored | RowFailed:
     scores, probs = both.read().tolist()
-    finite = all(map(math.isfinite, scores))  # an infinite score has a probability all the same
+    finite = all(map(math.isfinite, scores))  # an infinite score may still have a finite probability
     return Scored(tuple(probs)) if finite else NOT_FINITE
 
 
 def _find_broken(placed: Sequence[Placed], hidden: Tensor) -> Tensor:
     """Return which sequences have states that are not finite: [sequences] bool, on the states' device.
 
-    All rows count, not only those that are read: the others are in the cache, where later ones would meet them.
+    All of a sequence's rows count, not only those read: the others are in the cache, where later rows would read them.
     """
     norms: Tensor = torch.linalg.vector_norm(hidden, dim=-1)  # the cheapest reduction that keeps NaN and infinities
     broken = ~norms.isfinite()  # [tokens]

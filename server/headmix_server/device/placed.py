@@ -1,4 +1,4 @@
-"""A row of a step where it lies in the batch, and taking states of it."""
+"""A row of a step at its place in the batch, and selecting states."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from headmix_server.kernels.attention.step_layout import Span
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A row that takes part: its first place in the ragged batch and what its slot holds."""
+    """A row that takes part in a step: its first place in the ragged batch and its slot's occupant."""
 
     row: BatchRow
     first: int
@@ -27,14 +27,14 @@ class Placed:
 
     @property
     def due(self) -> range:
-        """The places behind which a token is chosen: of its last known token and of each draft."""
+        """The places after which a token is chosen: those of its last known token and of each draft."""
         end = self.first + self.row.count
         return range(end - 1 - len(self.row.drafts), end)
 
     def spans(self) -> Sequence[Span]:
-        """Return how its places are attended with: together, or, with drafts, each like a step of its own.
+        """Return its parts for attention: one, or, with drafts, one for the known tokens and one per draft.
 
-        A place that is computed alone is rounded as it is without drafts, and sees no number of those behind it.
+        A place computed in its own part is rounded as it would be without drafts, and sees no later place.
         """
         row = self.row
         if not row.drafts:

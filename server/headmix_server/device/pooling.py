@@ -1,6 +1,6 @@
-"""Pooling of classification inputs over the chunks they are computed in.
+"""Pooling of classification and embedding inputs over the chunks in which they are computed.
 
-Keeps one running vector a sequence; `engine` tells when a sequence is over.
+Keeps one running vector per sequence; the engine reports when a sequence has ended.
 """
 
 from typing import Literal
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class PooledStates:
-    """The pooled state of every classification in progress."""
+    """The pooled states of the sequences in progress."""
 
     def __init__(self) -> None:
         self._sums: dict[int, Tensor] = {}
@@ -23,9 +23,9 @@ class PooledStates:
         first: bool,
         last: int | None = -1,
     ) -> None:
-        """Take in the final hidden states [rows, D] of a sequence's next chunk; `first` marks its first.
+        """Add the final hidden states [rows, D] of a sequence's next chunk; `first` marks its first chunk.
 
-        `last` is the row that pooling `last` would read if the text ended here; None if it looks past all of them.
+        `last` is the row that pooling `last` would read if the text ended here; None if it would skip all of them.
         """
         match pooling:
             case "last":
@@ -39,12 +39,12 @@ class PooledStates:
                 self._sums[sequence_id] = states.sum(dim=0) + before
 
     def take(self, sequence_id: int, pooling: Literal["last", "cls", "mean"], length: int) -> Tensor:
-        """Return the pooled vector [D] of a whole sequence of `length` tokens, and forget it."""
+        """Return the pooled vector [D] of a whole sequence of `length` tokens, and drop its state."""
         state = self._sums.pop(sequence_id)
         return state / length if pooling == "mean" else state
 
     def release(self, sequence_id: int) -> None:
-        """Forget a sequence; one not known is no error."""
+        """Drop a sequence's state; does nothing if it is unknown."""
         self._sums.pop(sequence_id, None)
 
     def __len__(self) -> int:

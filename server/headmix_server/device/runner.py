@@ -1,7 +1,7 @@
-"""The real runner: one ragged step on the base with every row's own adapter.
+"""The real runner: one ragged step of the base with every row's own adapter.
 
-Joins model, cache memory and adapter pool; `outputs` turns what the model computed into results. It trusts the engine's
-accounts of blocks but not its leases: a row whose lease does not match the slot fails alone and loudly.
+Combines model, cache memory and adapter pool; `outputs` turns the model's states into results. It trusts the engine's
+block accounting but not its leases: a row whose lease does not match its slot fails, alone and with an error.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -40,11 +40,11 @@ from headmix_server.models.model import Model
 
 
 class TorchRunner:
-    """See `core.runner.Runner`; `storage` is the slots'.
+    """See `core.runner.Runner`; `storage` is that of the slots.
 
-    `memory` is None for a base that reads whole texts and so keeps no keys. Steps that only decode go to
-    `decode`, if there is one. `attention` None: the fastest there is for the placement. Steps compute on as many
-    cores as the thread that makes the runner.
+    `memory` is None for a base that reads whole texts and so caches no keys. Steps that only decode go to `decode`, if
+    given. `attention` None selects the fastest available for the placement. Steps use as many cores as the thread that
+    creates the runner.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class TorchRunner:
         return self._pool.committed_bytes
 
     def release(self, sequence_id: int) -> None:
-        """Drop what is kept of a sequence between steps."""
+        """Drop the state kept for a sequence between steps."""
         self._read_out.release(sequence_id)
 
     @torch.inference_mode()
@@ -114,7 +114,7 @@ class TorchRunner:
         return [results[row.sequence_id] for row in batch.rows]
 
     def _place(self, batch: Batch) -> tuple[list[Placed], dict[int, RowResult]]:
-        """Line up the rows that can run; the others' failures are the second value."""
+        """Assign places to the rows that can run; also returns the results of those that cannot."""
         placed: list[Placed] = []
         failed: dict[int, RowResult] = {}
         first = 0
@@ -150,9 +150,9 @@ class TorchRunner:
         )
 
     def _clear_broken(self, placed: Sequence[Placed], results: Mapping[int, RowResult]) -> None:
-        """Take out of the cache what rows wrote that failed, before anybody else can have their blocks.
+        """Clear the cache entries that failed rows wrote, before another sequence can get their blocks.
 
-        No attention reads places its own sequence has not written; this way they hold no NaN either.
+        Attention never reads places that its own sequence has not written; this ensures that they hold no NaN either.
         """
         for item in placed:
             row, result = item.row, results[item.row.sequence_id].result
@@ -174,12 +174,12 @@ class TorchRunner:
 
 
 def _choose_sampling(model: Model, device: torch.device) -> SamplingBackend:
-    """Return what chooses tokens; the log says which it is where any are chosen."""
+    """Return the sampling backend; it is logged only if the model generates."""
     return choose_sampling(device) if model.generates else fastest_sampling(device)
 
 
 def _part_fault(row: BatchRow) -> str:
-    """Return why a base that reads whole texts cannot run a row, or return an empty string."""
+    """Return why a base that reads whole texts cannot run a row, or an empty string."""
     match row.params:
         case SamplingParams():
             return "the base reads whole texts; it does not generate"
@@ -191,7 +191,7 @@ def _part_fault(row: BatchRow) -> str:
 
 
 def _fault(row: BatchRow, occupant: Occupant | None, vocab_size: int) -> str:
-    """Return why a row must not run, or return an empty string."""
+    """Return why a row must not run, or an empty string."""
     if row.lease is not None and occupant is None:
         return f"slot {row.lease.slot} no longer holds the adapter this request began with"
     if max(row.tokens) >= vocabulary_size(vocab_size, occupant):

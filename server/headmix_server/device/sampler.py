@@ -1,8 +1,8 @@
 """From scores to the next token, and to log-probabilities: every row of a step in one pass.
 
-A sampled token depends on the request's seed, the position and the scores only, never on the batch it runs in or on
-what ran before, so a preempted or re-sent request draws the same. Scores that are not finite yield no token. What the
-pass computes is the backend's affair; this module makes its plan and reads its numbers.
+A sampled token depends only on the request's seed, the position and the scores, never on the rest of the batch or on
+what ran before, so a preempted or re-sent request draws the same tokens. Scores that are not finite yield no token.
+The backend does the computation; this module creates its plan and reads its results.
 """
 
 import math
@@ -30,9 +30,9 @@ from headmix_server.kernels.sampling.plan import (
 
 
 class Sampler:
-    """Chooses and scores by one backend; `counts` keeps what has been said by the sequences penalised for it.
+    """Chooses and scores tokens with one backend; `counts` holds the token counts of sequences with penalties.
 
-    `eos_ids` are the tokens that end a text: a least length bans them.
+    `eos_ids` are the tokens that end a text: a minimum length bans them.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Sampler:
     ) -> "PendingTokens":
         """Choose a token for every row by its scores [choices, vocabulary], float32 or bfloat16.
 
-        A row has one choice behind its history and one behind each of its drafts, in this order. `added` are scores of
+        A row has one choice after its history and one after each of its drafts, in this order. `added` are scores of
         the tokens that a row's own adapter adds: ids from the vocabulary's size up.
         """
         due = [(row, params, drafts) for row, params in rows for drafts in range(len(row.drafts) + 1)]
@@ -70,13 +70,13 @@ class Sampler:
     def score(
         self, logits: Tensor, targets: Sequence[tuple[int, int]], added: AddedScores, back: Readback
     ) -> "PendingScores":
-        """Score a given token by each row of scores; the targets are tokens, and how many alternatives are told."""
+        """Score a given token with each row of scores; `targets` are the tokens, each with a number of alternatives."""
         scoring = [Scoring(token, n, more) for (token, n), more in zip(targets, added.counts, strict=True)]
         choices = self._run(logits, added, plan_scores(scoring))
         return PendingScores(_Pending.of(choices, back), [row.alternatives for row in scoring])
 
     def _biases(self, row: BatchRow, params: SamplingParams, drafts: int) -> Mapping[int, float]:
-        """Return what is added to scores behind the row's history and so many of its drafts."""
+        """Return the biases that apply after the row's history and its first `drafts` drafts."""
         history = (*row.history, *row.drafts[:drafts]) if drafts else row.history
         return biases_at(params, history, row.prompt_length, self._eos_ids)
 
@@ -87,7 +87,7 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """The numbers of `Choices` on their way."""
+    """The numbers of `Choices`, still to be fetched."""
 
     tokens: Awaited
     logprobs: Awaited
@@ -100,7 +100,7 @@ class _Pending:
         return cls(*(back.ask(part) for part in parts))
 
     def entries(self, wanted: Sequence[int | None]) -> list[TokenLogprob | None]:
-        """Return what each row is told, with so many alternatives; None if it asked for nothing."""
+        """Return each row's log-probability entry with the wanted number of alternatives; None if it wants no entry."""
         tokens, logprobs = self.tokens.read().tolist(), self.logprobs.read().tolist()
         top_tokens, top_logprobs = self.top_tokens.read().tolist(), self.top_logprobs.read().tolist()
         return [
@@ -126,7 +126,7 @@ class PendingTokens:
         self._faults = faults
 
     def read(self) -> list[Sampled | RowFailed]:
-        """Return every choice, or why there is none."""
+        """Return every choice, or the reason why there is none."""
         tokens = self._pending.tokens.read().tolist()
         if all(count is None for count in self._wanted):
             results = [_sampled(token, None) for token in tokens]
@@ -151,7 +151,7 @@ class PendingScores:
         self._wanted = wanted
 
     def read(self) -> list[TokenLogprob | None]:
-        """Return every row's entry, None where one of its numbers is not finite."""
+        """Return every row's entry, None if any of its numbers is not finite."""
         tokens = self._pending.tokens.read().tolist()
         entries = self._pending.entries(self._wanted)
         return [

@@ -1,9 +1,9 @@
-"""Which of the process's threads compute on how many cores: the one that runs steps on all, every other one on one.
+"""How many cores the process's threads compute on: the thread that runs steps on all of them, every other on one.
 
-OpenMP keeps a team of threads for each thread that ever computed on several cores. Once the teams have more threads
-than there are cores, GNU's library lets them sleep between products instead of waiting awake, and a decode step of
-hundreds of small products pays for waking them each time: 14 ms in place of 8.5 (DECISIONS.md). So there must be one
-team. Numbers of threads are each thread's own; a new thread begins with the number that was set last by any.
+OpenMP keeps a team of threads for each thread that ever computed on several cores. Once the teams together have more
+threads than there are cores, GNU's library lets them sleep between matmuls instead of spinning, and a decode step of
+hundreds of small matmuls pays for waking them each time: 14 ms instead of 8.5 (DECISIONS.md). So there must be only one
+team. The number of threads is a setting of each thread; a new thread starts with the number that any thread set last.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def compute_with(threads: int) -> None:
-    """Let the calling thread compute on that many cores from now on, whatever others have set."""
+    """Let the calling thread compute on that many cores from now on, whatever other threads have set."""
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
@@ -34,6 +34,6 @@ def computing_alone() -> Iterator[None]:
 
 
 def on_passing_thread(call: Callable[[], Result]) -> Result:
-    """Return the call's result from a thread that ends with it, and its team of threads too; for building a model."""
+    """Return the call's result from a thread that ends with it, as does its team of threads; for building a model."""
     with ThreadPoolExecutor(1, thread_name_prefix="build") as pool:
         return pool.submit(call).result()

@@ -1,7 +1,7 @@
-"""How often each token has been seen, for the sequences that ask for penalties.
+"""How often each token has been seen, for the sequences that request penalties.
 
-A sequence's table is made at its first choice and changed by the tokens it gains. One that comes back after a
-preemption is counted anew, once. Knows nothing of scores.
+A sequence's table is created at its first choice and updated with the tokens it gains. A sequence that comes back after
+preemption is counted again from the start, once. Knows nothing of scores.
 """
 
 from array import array
@@ -11,23 +11,23 @@ from headmix_server.core.runner import BatchRow
 
 
 class TokenCounts:
-    """The tables of all sequences that are penalised."""
+    """The tables of all sequences with penalties."""
 
     def __init__(self) -> None:
         self._tables: dict[int, _Table] = {}
 
     def seen(self, row: BatchRow, num_drafts: int = 0) -> "array[int]":
-        """Return pairs of numbers: each token of the row's history once, and how often the answer has it.
+        """Return pairs of numbers: each token of the row's history once, and how often it occurs in the output.
 
-        So many of its drafts count as parts of the answer, here and nowhere else: they may be wrong. What is returned
-        is shared: copy it to keep it for longer than a step.
+        The first `num_drafts` drafts count as output, but only here, because they may be wrong. The returned array is
+        shared: copy it to keep it for longer than a step.
         """
         table = self._tables.setdefault(row.sequence_id, _Table())
         table.read(row)
         return table.with_more(row.drafts[:num_drafts]) if num_drafts else table.entries
 
     def release(self, sequence_id: int) -> None:
-        """Forget a sequence; one not known is no error."""
+        """Forget a sequence; does nothing if it is unknown."""
         self._tables.pop(sequence_id, None)
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class TokenCounts:
 
 
 class _Table:
-    """One sequence's `entries`, where each token's entry begins, and how many tokens are counted."""
+    """One sequence's `entries`, the index of each token's entry, and how many tokens are counted."""
 
     def __init__(self) -> None:
         self.entries = array("i")
@@ -54,7 +54,7 @@ class _Table:
         self._counted = len(row.history)
 
     def with_more(self, answered: Sequence[int]) -> "array[int]":
-        """Return the entries as they would be with these tokens at the answer's end."""
+        """Return the entries as they would be with these tokens appended to the output."""
         entries, places = self.entries[:], dict[int, int]()
         for token in answered:
             place = self._places.get(token, places.get(token))

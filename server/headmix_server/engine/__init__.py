@@ -1,1 +1,1 @@
-"""Control: sequences, scheduling, cache and slot accounting, the loop. Plain Python, no torch."""
+"""The control side: sequences, scheduling, cache and slot accounting, and the engine loop. Plain Python, no torch."""

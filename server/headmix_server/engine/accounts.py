@@ -1,7 +1,7 @@
-"""Accounts of aborted requests: what was computed for each until it stopped.
+"""Accounts of aborted requests: what was computed for each one before it stopped.
 
-An aborted request is answered nothing more, but who asked for it pays for what was computed. Owns when that is known:
-at once, or when the step that computes for it has landed.
+An aborted request gets no more output, but its client pays for what was computed. Decides when that is known: at
+once, or when the step that computes for the request has finished.
 """
 
 from contextlib import suppress
@@ -14,7 +14,7 @@ from headmix_server.engine.sequence import Sequence
 
 
 class Accounts:
-    """The accounts that are ready, and those that wait for the step in flight."""
+    """The accounts that are ready, and those waiting for the step in flight."""
 
     def __init__(self, eos_ids: frozenset[int] = frozenset()) -> None:
         self._eos_ids = eos_ids
@@ -26,15 +26,15 @@ class Accounts:
         return len(self._ready)
 
     def ended(self, sequence: Sequence) -> None:
-        """Remember a request that has ended until its last output is `said`: an abort may still take that back."""
+        """Keep a finished request's counts until its last output is sent (`said`): an abort may still withdraw that."""
         self._ended[sequence.request_id] = sequence.counts()
 
     def said(self) -> None:
-        """Forget what has ended: its outputs are on their way."""
+        """Forget the finished requests: their outputs have been handed over."""
         self._ended.clear()
 
     def abort(self, request_id: str, sequence: Sequence | None, *, in_flight: bool) -> None:
-        """Take in an aborted request; `sequence` is None if it is not open."""
+        """Open the account of an aborted request; `sequence` is None if the request is not open."""
         if sequence is not None and in_flight:
             self._in_flight[sequence.sequence_id] = sequence
         else:
@@ -42,16 +42,16 @@ class Accounts:
             self._ready.append(Aborted(request_id=request_id, counts=counts))
 
     def commit(self, row: BatchRow, result: RowResult) -> Sequence | None:
-        """Count what a step that has landed computed for a request aborted meanwhile; returns it if it is one."""
+        """Count what a finished step computed for a request aborted meanwhile; returns its sequence or None."""
         sequence = self._in_flight.get(row.sequence_id)
         if sequence is not None:
             sequence.read_up_to(row.end)
-            with suppress(GrammarError):  # nobody is answered any more
+            with suppress(GrammarError):  # the request gets no more output anyway
                 sequence.gain(result.tokens, self._eos_ids)
         return sequence
 
     def land(self) -> None:
-        """Close the accounts that waited for the step in flight."""
+        """Close the accounts that were waiting for the step in flight."""
         for sequence in self._in_flight.values():
             self._ready.append(Aborted(request_id=sequence.request_id, counts=sequence.counts()))
         self._in_flight.clear()

@@ -1,4 +1,4 @@
-"""The sizes an engine is built with."""
+"""The sizes that an engine is built with."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ UNBOUNDED = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """See `core.settings` for their meaning.
+    """See `core.settings` for the meaning of the fields.
 
     `whole_prompts` is for encoders: a prompt is computed in one step or not at all, and nothing is generated.
     """

@@ -1,8 +1,8 @@
 """A runner without a model: its tokens are a pure function of adapter, prompt and position.
 
-It ships with the product, so that engine, API and clients can be tested whole without weights: two adapters never
-answer alike, the same request always answers the same, and a wrong routing shows at once. It keeps the same contract
-as the real runner, stale leases included, and knows no tensors.
+It ships with the product so that engine, API and clients can be tested end to end without weights: different adapters
+never produce the same output, the same request always produces the same output, and wrong routing shows immediately.
+It follows the same contract as the real runner, including stale leases, and uses no tensors.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ from headmix_server.core.types import AdapterRef, ClassificationParams, Embeddin
 
 FAKE_LOGPROB = -0.5
 FAKE_WIDTH = 8
-"""Numbers in a fake embedding."""
+"""Length of a fake embedding."""
 
 
 @dataclass(frozen=True, slots=True)
 class FakeAdapter:
-    """An adapter without tensors: its identity, how many labels its head has (0 for generation), and its bytes."""
+    """An adapter without tensors: its digest, its head's number of labels (0 for generation), and its size in bytes."""
 
     digest: str
     num_labels: int = 0
@@ -57,10 +57,10 @@ class FakeAdapter:
 
 
 def open_fake_adapter(ref: AdapterRef) -> FakeAdapter:
-    """Read no more of an artifact than its header.
+    """Read only the header of an artifact.
 
     Raises:
-        AdapterLoadError: the file is gone or not an artifact.
+        AdapterLoadError: the file is missing or not an artifact.
     """
     try:
         artifact = open_artifact(Path(ref.path))
@@ -73,7 +73,7 @@ def open_fake_adapter(ref: AdapterRef) -> FakeAdapter:
 
 
 def fake_token(digest: str | None, history: tuple[int, ...], allowed: Sequence[int]) -> int:
-    """Return which of the tokens that may come next follows `history` under an adapter (None: the base)."""
+    """Return which of the allowed tokens follows `history` under an adapter (None: the base)."""
     text = f"{digest}|{','.join(map(str, history))}"
     return allowed[int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % len(allowed)]
 
@@ -90,7 +90,7 @@ def fake_probs(digest: str, prompt: tuple[int, ...], num_labels: int) -> tuple[f
 
 
 def fake_vector(digest: str | None, prompt: tuple[int, ...], params: EmbeddingParams) -> tuple[float, ...]:
-    """Return the vector of a text under an adapter (None: the base)."""
+    """Return the embedding of a text under an adapter (None: the base)."""
     name = f"{digest}|{params.pooling}"
     values = [fake_token(name, (*prompt, place), range(-999, 1000)) for place in range(FAKE_WIDTH)]
     length = hypot(*values) if params.normalize else 1.0
@@ -98,9 +98,9 @@ def fake_vector(digest: str | None, prompt: tuple[int, ...], params: EmbeddingPa
 
 
 class FakeRunner:
-    """Answers by hash. `hold` is called before every step: a test may block there or look at the batch.
+    """Computes results by hashing. `hold` is called before every step: a test may block in it or inspect the batch.
 
-    `base` is the fingerprint of the base it stands for; None takes every adapter.
+    `base` is the fingerprint of the base it stands for; None accepts every adapter.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class FakeRunner:
         del self._slots[slot]
 
     def fits(self, adapter: HostAdapter, emptied: Collection[int]) -> bool:
-        """See `Runner.fits`: nothing has a place."""
+        """See `Runner.fits`: everything fits, because nothing is placed in memory."""
         return True
 
     @property
@@ -148,7 +148,7 @@ class FakeRunner:
         return sum(adapter.device_bytes for _, adapter in self._slots.values())
 
     def release(self, sequence_id: int) -> None:
-        """See `Runner.release`; nothing is kept."""
+        """See `Runner.release`; there is no state to drop."""
 
     def run(self, batch: Batch) -> list[RowResult]:
         """See `Runner.run`."""

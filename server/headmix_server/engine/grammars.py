@@ -1,6 +1,6 @@
-"""The grammars of requests: compiled on threads of their own, so that a slow one delays only those who want it.
+"""The grammars of requests, compiled on separate threads so that a slow one delays only the requests that use it.
 
-Owns the threads, the matchers kept for later requests, and who waits for which. What a grammar means is the compiler's.
+Owns the threads, the cache of matchers, and which sequences wait for which grammar. The compiler interprets grammars.
 """
 
 import queue
@@ -16,16 +16,16 @@ from headmix_server.engine.residency.loader import TurnQueue, stand_back
 from headmix_server.engine.sequence import Sequence
 
 KEPT_BYTES = 8 * 2**20
-"""Of the texts of grammars whose compiled form is kept; it takes some ten times that."""
+"""Total size of the texts of the grammars whose compiled form is cached; that form takes about ten times as much."""
 
 _LEAST_BYTES = 8 * 2**10
-"""What even the shortest grammar counts."""
+"""The size that even the shortest grammar is counted with."""
 
 CLOSE_SECONDS = 1.0
 """How long `close` waits for a grammar that is being compiled."""
 
 Key = tuple[str | None, str]
-"""An adapter's digest, None for the base alone, and a grammar."""
+"""An adapter's digest (None for the base alone) and a grammar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class _Task:
 
 
 class Grammars:
-    """Gives sequences their matchers; used on the engine's own thread. `compiler` None: no grammar can be enforced."""
+    """Gives sequences their matchers; used on the engine's thread. Without `compiler`, no grammar can be enforced."""
 
     def __init__(self, compiler: GrammarCompiler | None, threads: int = 2, *, kept_bytes: int = KEPT_BYTES) -> None:
         self._compiler = compiler
@@ -55,11 +55,11 @@ class Grammars:
 
     @property
     def num_pending(self) -> int:
-        """How many grammars are queued or being compiled, or wait to be polled."""
+        """Number of grammars that are queued, being compiled, or compiled but not polled yet."""
         return len(self._waiting)
 
     def prepare(self, sequence: Sequence) -> None:
-        """Give a new sequence its matcher, now or in a later `poll`; one without a grammar needs none."""
+        """Give a new sequence its matcher, now or in a later `poll`; does nothing for a sequence without a grammar."""
         if (grammar := sequence.grammar) is None:
             return
         key = (sequence.digest, grammar)
@@ -75,9 +75,9 @@ class Grammars:
             self._todo.put(sequence.tenant, _Task(key, sequence.adapter))
 
     def poll(self) -> Iterable[tuple[Sequence, GrammarError]]:
-        """Give matchers to those whose grammars are compiled; return the sequences whose grammars are faulty, and why.
+        """Give sequences their compiled matchers; returns those whose grammars are invalid, each with the error.
 
-        They may have ended meanwhile.
+        The sequences may have ended meanwhile.
         """
         failed: list[tuple[Sequence, GrammarError]] = []
         while not self._done.empty():
@@ -117,12 +117,12 @@ class Grammars:
             return self._compiler.compile(task.key[1], task.adapter)
         except GrammarError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - whatever a grammar can provoke must reach those who wait
+        except Exception as error:  # noqa: BLE001 - a grammar's failures must reach the sequences that wait
             get_logger("grammars").exception("a grammar could not be compiled")
             return GrammarError(f"{type(error).__name__}: {error}")
 
     def check_integrity(self) -> None:
-        """Check that the sizes kept add up, and that no waiting sequence has a matcher.
+        """Check that the cached sizes add up, and that no waiting sequence has a matcher.
 
         Raises:
             RuntimeError: the accounting is broken.
@@ -133,7 +133,7 @@ class Grammars:
             raise RuntimeError("a sequence waits for a grammar that it has")
 
     def close(self) -> None:
-        """Begin no further grammar; those being compiled are waited for briefly."""
+        """Stop compiling further grammars; waits briefly for those in progress."""
         self._todo.close()
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)

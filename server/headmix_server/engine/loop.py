@@ -1,8 +1,8 @@
 """The engine: requests in, outputs out, one step at a time.
 
-A step is three verbs: schedule, run, commit. The engine knows requests and messages; the scheduler knows holds, the
-runner knows tensors. It runs on one thread; between `begin` and `finish` another may compute, and messages may come:
-nothing that the step in flight uses changes hands until it has landed.
+A step has three phases: schedule, run, commit. The engine handles requests and messages; the scheduler manages what
+sequences hold, and the runner handles tensors. The engine runs on one thread. Between `begin` and `finish`, another
+thread may compute and messages may arrive, but nothing that the step in flight uses is released until it has finished.
 """
 
 import itertools
@@ -53,16 +53,16 @@ from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
 from headmix_server.engine.sequence import Sequence, generates, grammar_of, most_outputs, params_of
 
 MAX_FAILED_STEPS = 3
-"""Steps in a row that may fail whole before the engine gives itself up to be replaced."""
+"""Consecutive steps that may fail as a whole before the engine gives up and must be replaced."""
 
 
 class EngineBrokenError(Exception):
-    """The runner fails step after step, or its thread is gone; the process must be replaced."""
+    """The runner fails step after step, or its thread has died; the process must be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
-    """The step that computes; `began` and `scheduled` are times of the monotonic clock, in seconds."""
+    """The step being computed; `began` and `scheduled` are times of the monotonic clock, in seconds."""
 
     batch: Batch
     began: float
@@ -122,7 +122,7 @@ class Engine:
     # --- requests ------------------------------------------------------------------------------------------------
 
     def submit(self, message: Request) -> None:
-        """Queue a request, or answer at once why it cannot be served."""
+        """Queue a request, or respond at once with the reason why it cannot be served."""
         self._news = True
         if (fault := self._refusal(message) or self._make_place(message)) is not None:
             self._outputs.append(fault)
@@ -160,9 +160,9 @@ class Engine:
         return Failed(request_id=message.request_id, code=code, message=text) if code else None
 
     def _make_place(self, message: Request) -> Failed | None:
-        """See to it that the queue has a place for a request; returns the answer if there is none for its tenant.
+        """Make sure that the queue has room for a request; returns the error if there is none for its tenant.
 
-        A full queue is shared: the tenant with most waiting gives up its newest request to one with less.
+        A full queue is shared: the tenant with the most waiting requests gives up its newest to a tenant with fewer.
         """
         self._counters.set_weight(message.tenant, message.weight)
         waiting = self.scheduler.waiting
@@ -178,9 +178,9 @@ class Engine:
         return request_id in self._by_request or request_id in self._prefetches
 
     def abort(self, message: Abort) -> None:
-        """Drop a request and answer nothing more; one that has ended already is no error.
+        """Drop a request without further output; does nothing if it has already ended.
 
-        Its account follows, once the step that computes for it has landed.
+        Its account follows once the step that computes for it has finished.
         """
         self._news = True
         request_id = message.request_id
@@ -193,14 +193,14 @@ class Engine:
         self.accounts.abort(request_id, sequence, in_flight=in_flight)
 
     def _retire(self, sequence: Sequence) -> None:
-        """Return what a sequence holds, once nothing in flight can use it."""
+        """Release what a sequence holds, once nothing in flight can use it."""
         if self._flight is not None and sequence.sequence_id in self.scheduler.running:
             self._leaving[sequence.sequence_id] = sequence
         else:
             self.scheduler.retire(sequence)
 
     def load(self, message: LoadAdapter) -> None:
-        """Bring an adapter to the device, and pin it there if asked to; `AdapterLoaded` follows once that is done."""
+        """Load an adapter onto the device, and pin it there if requested; `AdapterLoaded` follows when that is done."""
         self._news = True
         if self._is_open(message.request_id):
             text = "this request id is in use"
@@ -209,26 +209,26 @@ class Engine:
             self._outputs.append(fault)
 
     def unpin(self, message: UnpinAdapter) -> None:
-        """End a tenant's pin of an adapter; one that is not there is no error."""
+        """End a tenant's pin of an adapter; does nothing if there is no such pin."""
         self._prefetches.unpin(message.digest, message.tenant)
         self.tiers.slots.unpin(message.digest, message.tenant)
 
     def forget(self, message: ForgetAdapter) -> None:
-        """Drop an adapter from every tier once nothing runs or waits with it; its pin ends at once."""
+        """Drop an adapter from every tier once no running or waiting sequence uses it; its pins end at once."""
         self._prefetches.unpin(message.digest)
         self.tiers.forget(message.digest)
 
     # --- steps ---------------------------------------------------------------------------------------------------
 
     def step(self) -> list[Output]:
-        """Schedule, run, commit; returns everything there is to say since the last step."""
+        """Schedule, run, commit; returns the outputs since the last step."""
         batch = self.begin()
         if batch is not None:
             self.finish(self._run(batch))
         return self.take_outputs()
 
     def begin(self) -> Batch | None:
-        """Schedule a step; the batch, if there is one, is in flight until `finish` is told what became of it."""
+        """Schedule a step; the batch, if there is one, is in flight until `finish` receives its outcome."""
         began = time.monotonic()
         self._news = False
         self._poll_loads()
@@ -242,14 +242,14 @@ class Engine:
     def _run(self, batch: Batch) -> Seq[RowResult] | Exception:
         try:
             return self.runner.run(batch)
-        except Exception as error:  # noqa: BLE001 - `finish` says what a failed step means
+        except Exception as error:  # noqa: BLE001 - `finish` handles a failed step
             return error
 
     def finish(self, outcome: Seq[RowResult] | BaseException) -> None:
-        """Commit what the step in flight computed, or fail its rows with what it raised.
+        """Commit the results of the step in flight, or fail its rows with the error it raised.
 
         Raises:
-            EngineBrokenError: too many steps in a row have failed, or what was raised is no mere `Exception`.
+            EngineBrokenError: too many consecutive steps have failed, or the error is not an `Exception`.
         """
         if self._flight is None:
             raise RuntimeError("no step is in flight")
@@ -268,7 +268,7 @@ class Engine:
         self._sweep()
 
     def take_outputs(self) -> list[Output]:
-        """Return everything there is to say since the last call."""
+        """Return the outputs since the last call."""
         outputs, self._outputs = self._outputs, []
         self.accounts.said()
         return outputs
@@ -287,7 +287,7 @@ class Engine:
                 self.scheduler.kv_cache.forget(digest)
 
     def _judge(self, batch: Batch, outcome: Seq[RowResult] | BaseException) -> Seq[RowResult] | None:
-        """Return the step's results, or None if it failed whole."""
+        """Return the step's results, or None if it failed as a whole."""
         try:
             results = check_results(batch, outcome)
         except Exception as error:
@@ -302,7 +302,7 @@ class Engine:
         return results
 
     def _fail_rows(self, batch: Batch) -> None:
-        """Fail the requests of a step that failed whole; nothing of it counts as computed."""
+        """Fail the requests of a step that failed as a whole; nothing of it counts as computed."""
         for row in batch.rows:
             sequence = self.scheduler.running.get(row.sequence_id)
             if sequence is not None:
@@ -318,7 +318,7 @@ class Engine:
                 self._commit_row(running, row, result)
 
     def _commit_row(self, sequence: Sequence, row: BatchRow, result: RowResult) -> None:
-        if sequence.num_outputs == 0:  # recomputing after preemption yields them again
+        if sequence.num_outputs == 0:  # recomputing after a preemption yields them again
             sequence.prompt_logprobs.extend(result.prompt_logprobs)
         match result.result:
             case RowFailed():
@@ -338,17 +338,17 @@ class Engine:
                     request_id=sequence.request_id, vector=list(vector), queue_seconds=sequence.queue_seconds
                 )
                 self._finish(sequence, embedded)
-            case None if row.drafts:  # nothing of it counts
+            case None if row.drafts:  # its results do not count
                 pass
-            case None:  # a part of a prompt
+            case None:  # a chunk of a prompt
                 self.scheduler.commit(sequence, row.end)
             case _:
                 assert_never(result.result)
 
     def _commit_tokens(self, sequence: Sequence, result: RowResult) -> None:
-        """Commit a row's token, and those that its drafts yielded: one output for each, up to the generation's end.
+        """Commit a row's token and those that its drafts yielded: one output per token, until the generation ends.
 
-        Computed is then all but the last token; what was computed behind it was a wrong draft's and is written over.
+        All but the last token are then computed; the states after that are those of a wrong draft and get overwritten.
         """
         first = sequence.num_outputs == 0
         try:
@@ -428,7 +428,7 @@ class Engine:
         )
 
     def take_numerical_errors(self) -> int:
-        """Return how many sequences ended since the last call because their numbers were not finite."""
+        """Return how many sequences have failed since the last call because of numbers that were not finite."""
         count, self._numerical_errors = self._numerical_errors, 0
         return count
 
@@ -439,33 +439,33 @@ class Engine:
 
     @property
     def loads_open(self) -> set[str]:
-        """The adapters that were asked for by name and are not on the device yet."""
+        """The adapters of open load requests, which are not on the device yet."""
         return self._prefetches.digests()
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to compute, load or say."""
+        """Whether there is nothing to compute, load or send."""
         unsaid = self._outputs or self.accounts
         return not (unsaid or self._flight or self._by_request or self._prefetches or self.tiers.busy)
 
     @property
     def stalled(self) -> bool:
-        """Whether the last step found nothing to compute and nothing has been asked since.
+        """Whether the last step found nothing to compute and no message has arrived since.
 
-        Then only an adapter or a grammar that is on its way can help.
+        Then the engine can only wait for an adapter or a grammar that is being prepared.
         """
         on_its_way = self.tiers.num_loading or self._grammars.num_pending
         return not (self.scheduler.running or self._outputs or self._news) and on_its_way > 0
 
     def shut_down(self, reason: str) -> list[Output]:
-        """End everything that is open with `engine_unavailable`; returns what there is left to say."""
+        """End all open requests and loads with `engine_unavailable`; returns the remaining outputs."""
         for sequence in list(self._by_request.values()):
             self._finish(sequence, _failure(sequence, "engine_unavailable", reason))
         self._outputs += self._prefetches.fail("engine_unavailable", reason)
         return self.take_outputs()
 
     def check_integrity(self) -> None:
-        """Check every account.
+        """Check all accounting.
 
         Raises:
             RuntimeError: the accounting is broken.
@@ -488,7 +488,7 @@ class Engine:
 
 
 def _adapter_name(sequence: Sequence) -> str | None:
-    """Return the adapter's name and version as clients write them, None for the base alone."""
+    """Return the adapter's name and version as clients write them, or None for the base alone."""
     ref = sequence.adapter
     return None if ref is None else f"{ref.name}@{ref.version}"
 

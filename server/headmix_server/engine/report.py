@@ -1,4 +1,4 @@
-"""What the engine tells the API process about itself, for the metrics."""
+"""What the engine reports to the API process about itself, for the metrics."""
 
 from headmix_server.core.messages import EngineReport
 from headmix_server.engine.config import UNBOUNDED
@@ -6,12 +6,12 @@ from headmix_server.engine.loop import Engine
 
 
 def make_report(engine: Engine) -> EngineReport:
-    """Return the engine's present state and everything that happened since the last report."""
+    """Return the engine's current state and what has happened since the last report."""
     scheduler, tiers = engine.scheduler, engine.tiers
     counts, slots = tiers.take_counts(), tiers.slots.counts()
     prefixes, drafts = scheduler.take_prefix_counts(), scheduler.speculation.take_counts()
     in_slots = tiers.slots.digests()
-    asked = dict.fromkeys([ref.digest for _, ref in scheduler.waiting.asked()])  # in their order
+    asked = dict.fromkeys([ref.digest for _, ref in scheduler.waiting.asked()])  # in queue order
     waiting = asked | dict.fromkeys(sorted(engine.loads_open | tiers.loading))
     return EngineReport(
         running=len(scheduler.running),
@@ -43,5 +43,5 @@ def make_report(engine: Engine) -> EngineReport:
 
 
 def _told(budget: int) -> int:
-    """Return a budget as it is told: 0 if there is none."""
+    """Return a budget as it is reported: 0 if there is none."""
     return budget if budget < UNBOUNDED else 0

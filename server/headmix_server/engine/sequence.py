@@ -1,4 +1,4 @@
-"""One sequence: a prompt, what has been generated for it, and what it holds.
+"""One sequence: a prompt, the tokens generated for it, and what it holds.
 
 Owns the state of a single request inside the engine; scheduling and accounting are elsewhere.
 """
@@ -26,15 +26,15 @@ from headmix_server.engine.speculation.drafter import Drafter
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A request's life in the engine; `params` says what it is computed for.
+    """A request's life in the engine; `params` defines what is computed for it.
 
-    `tokens` is prompt and output together; `num_computed` of them are in the cache. Work left is always
-    `tokens[num_computed:]`: prefill, a decode step or recomputing after preemption. `keys` name its cache blocks
-    (None: they are not shared); `num_cached` of its prompt's tokens were there when it was first admitted. Its tenant
-    has been charged for the first `num_charged` of the prompt, for those found in the cache nothing; steps that have
-    landed read the first `num_read`. `blocked_since` is when it was first its turn and the cache could not hold it.
-    `drafter` guesses its next tokens, None: nobody does.
-    `matcher` is where it is in its grammar; until it has one it cannot start.
+    `tokens` is prompt and output together; `num_computed` of them are in the cache. The remaining work is always
+    `tokens[num_computed:]`: prefill, a decode step, or recomputation after preemption. `keys` are the keys of its cache
+    blocks (None: they are not shared); `num_cached` of its prompt's tokens were cached when it was first admitted. Its
+    tenant has been charged for the first `num_charged` tokens of the prompt, except those found in the cache; finished
+    steps have read the first `num_read`. `blocked_since` is when its turn first came while the cache could not hold it.
+    `drafter` guesses its next tokens (None: there are no drafts).
+    `matcher` is its state in its grammar; a sequence with a grammar cannot start without one.
     """
 
     sequence_id: int
@@ -59,7 +59,7 @@ class Sequence:
 
     @classmethod
     def from_message(cls, sequence_id: int, message: Request, arrived: float) -> "Sequence":
-        """Make the sequence of a request that has arrived at the given time (seconds of the engine's clock)."""
+        """Create the sequence of a request that arrived at the given time (seconds of the engine's clock)."""
         return cls(
             sequence_id=sequence_id,
             request_id=message.request_id,
@@ -73,12 +73,12 @@ class Sequence:
 
     @property
     def digest(self) -> str | None:
-        """The adapter's identity, None for the base."""
+        """The adapter's identity, or None for the base."""
         return None if self.adapter is None else self.adapter.digest
 
     @property
     def grammar(self) -> str | None:
-        """What its tokens must make, None if they are free."""
+        """The grammar that its output must match, or None if it is unconstrained."""
         return grammar_of(self.params)
 
     @property
@@ -93,14 +93,14 @@ class Sequence:
 
     @property
     def num_outputs(self) -> int:
-        """Tokens generated so far."""
+        """Number of tokens generated so far."""
         return len(self.tokens) - self.prompt_length
 
     @property
     def needs_every_state(self) -> bool:
-        """Whether the result is made of more than the last token's state, so that nothing may be left out.
+        """Whether the result depends on more than the last token's state, so that no state may be skipped.
 
-        A classification's pooling is its adapter's affair and unknown here.
+        True for every classification, because only its adapter knows the pooling.
         """
         match self.params:
             case SamplingParams():
@@ -114,7 +114,7 @@ class Sequence:
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the log-probabilities of its prompt are asked for."""
+        """Whether the log-probabilities of its prompt are requested."""
         match self.params:
             case SamplingParams(prompt_logprobs=prompt_logprobs):
                 return prompt_logprobs
@@ -125,7 +125,7 @@ class Sequence:
 
     @property
     def max_outputs(self) -> int:
-        """The most tokens that are generated for it."""
+        """The most tokens that may be generated for it."""
         return most_outputs(self.params)
 
     def counts(self) -> TokenCounts:
@@ -134,11 +134,11 @@ class Sequence:
         return TokenCounts(prompt=self.num_read, cached=cached, generated=self.num_outputs)
 
     def read_up_to(self, end: int) -> None:
-        """Note that a step has computed the tokens before `end`."""
+        """Record that a step has computed the tokens before `end`."""
         self.num_read = max(self.num_read, min(end, self.prompt_length))
 
     def gain(self, sampled: Iterable[Sampled], eos_ids: frozenset[int]) -> tuple[list[Sampled], FinishReason | None]:
-        """Append tokens up to the one that ends the generation; returns those appended, and why the last ends it.
+        """Append tokens up to the one that ends the generation; returns those appended, and the reason if it ended.
 
         Raises:
             GrammarError: the grammar does not allow a token.
@@ -154,7 +154,7 @@ class Sequence:
         return gained, None
 
     def finish_reason(self, eos_ids: frozenset[int]) -> FinishReason | None:
-        """Return whether the last token ends the generation, and why."""
+        """Return the reason if the last token ends the generation, None if it does not."""
         match self.params:
             case SamplingParams() as sampling:
                 return _finish_reason(sampling, self.tokens[-1], self.num_outputs, eos_ids)
@@ -165,7 +165,7 @@ class Sequence:
 
 
 def params_of(message: Request) -> TaskParams:
-    """Return what a request asks to be computed."""
+    """Return what a request asks to compute."""
     match message:
         case Generate(sampling=sampling):
             return sampling
@@ -178,7 +178,7 @@ def params_of(message: Request) -> TaskParams:
 
 
 def generates(params: TaskParams) -> bool:
-    """Return whether tokens are generated for a request, or its text is only read."""
+    """Return whether tokens are generated for a request, rather than its text only being read."""
     match params:
         case SamplingParams():
             return True
@@ -189,7 +189,7 @@ def generates(params: TaskParams) -> bool:
 
 
 def most_outputs(params: TaskParams) -> int:
-    """Return the most tokens that are generated for a request; 0 for a text that is only read."""
+    """Return the most tokens that may be generated for a request; 0 for a text that is only read."""
     match params:
         case SamplingParams(max_tokens=max_tokens):
             return max_tokens
@@ -200,7 +200,7 @@ def most_outputs(params: TaskParams) -> int:
 
 
 def grammar_of(params: TaskParams) -> str | None:
-    """Return what the tokens generated for a request must make, None if they are free."""
+    """Return the grammar that the output of a request must match, or None if it is unconstrained."""
     match params:
         case SamplingParams(grammar=grammar):
             return grammar

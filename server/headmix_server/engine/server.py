@@ -1,7 +1,7 @@
-"""The engine process's end of the socket: frames in, steps, frames out, until told to stop.
+"""The engine process's end of the socket: receive frames, run steps, send frames, until it is shut down.
 
-Owns the ZeroMQ socket and the waiting; what a request means is the engine's. Frames are taken in while a step computes
-on its own thread, so that requests are queued and their adapters on the way when it lands.
+Owns the ZeroMQ socket and the waiting; the engine interprets requests. Frames are received while a step computes on its
+own thread, so when the step finishes, new requests are already queued and their adapters being loaded.
 """
 
 import time
@@ -38,7 +38,7 @@ LOADING_POLL_SECONDS = 0.002
 
 
 def refuse(endpoint: str, reason: str) -> None:
-    """Report to the API process why there will be no engine."""
+    """Report to the API process why the engine does not start."""
     context = zmq.Context()
     socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
     socket.setsockopt(zmq.LINGER, LAST_WORDS_MS)
@@ -71,7 +71,7 @@ class EngineServer:
         """Serve until `Shutdown`.
 
         Raises:
-            EngineBrokenError: the runner fails step after step, or its thread is gone.
+            EngineBrokenError: the runner fails step after step, or its thread has died.
         """
         try:
             self._send(self._ready)
@@ -86,7 +86,7 @@ class EngineServer:
             self._context.term()
 
     def _receive(self) -> bool:
-        """Take in every frame that is there, waiting while there is nothing else to do; false once told to stop."""
+        """Receive all available frames, waiting while there is nothing else to do; returns False after `Shutdown`."""
         while True:
             patience = self._patience_ms()
             while self._socket.poll(patience):
@@ -98,7 +98,7 @@ class EngineServer:
             self._report_if_due()
 
     def _step(self) -> bool:
-        """Schedule, run, commit, taking in frames during the run; false once told to stop."""
+        """Schedule, run, commit, receiving frames during the run; returns False after `Shutdown`."""
         batch = self._engine.begin()
         if batch is not None:
             self._step_thread.start(batch)
@@ -108,7 +108,7 @@ class EngineServer:
         return True
 
     def _receive_in_flight(self) -> bool:
-        """Take in frames until the step has landed; false once told to stop, then it may be in flight still."""
+        """Receive frames until the step has finished; False after `Shutdown`, when it may still be in flight."""
         while True:
             ready = dict(self._poller.poll(self._report_ms()))
             if self._step_thread.landed in ready:

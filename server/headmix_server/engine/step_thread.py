@@ -1,7 +1,7 @@
-"""The one thread that computes steps while the engine's own takes in messages.
+"""The one thread that computes steps while the engine's own thread receives messages.
 
-Owns the thread and the signal that a step has landed. There is one for the engine's whole life, because a computing
-library keeps its own pool of threads for every thread that calls it. What a batch and its results mean is the engine's.
+Owns the thread and the signal that a step has finished. It lives as long as the engine, because a compute library keeps
+a separate thread pool for every thread that calls it. The engine interprets batches and results.
 """
 
 import queue
@@ -16,11 +16,11 @@ from headmix_server.core.runner import Batch, RowResult
 LANDED_ENDPOINT = "inproc://step-landed"
 
 Outcome = Seq[RowResult] | BaseException
-"""What became of a step: its results, or what it raised."""
+"""The outcome of a step: its results, or the exception it raised."""
 
 
 class StepThread:
-    """Computes one batch at a time; `landed` becomes readable when it is done, for a poller next to other sockets."""
+    """Computes one batch at a time; `landed` becomes readable when it is done, to be polled with other sockets."""
 
     def __init__(self, run: Callable[[Batch], Seq[RowResult]], context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self._run = run
@@ -34,13 +34,13 @@ class StepThread:
         self._thread.start()
 
     def start(self, batch: Batch) -> None:
-        """Begin to compute a batch; the one before has been taken."""
+        """Begin to compute a batch; the outcome of the previous one must have been taken."""
         self._batches.put(batch)
 
     def take(self) -> Outcome:
-        """Wait for the step to land and return what became of it.
+        """Wait for the step to finish and return its outcome.
 
-        Anything but an `Exception`, such as `SystemExit`, has ended the thread: no step may be started after it.
+        Anything but an `Exception`, such as `SystemExit`, has ended the thread: no further step may be started.
         """
         self.landed.recv()
         return self._outcomes.get()
@@ -51,14 +51,14 @@ class StepThread:
             outcome: Outcome
             try:
                 outcome = self._run(batch)
-            except BaseException as error:  # noqa: BLE001 - whatever ends this thread, the engine must hear of it
+            except BaseException as error:  # noqa: BLE001 - the engine must learn of anything that ends this thread
                 outcome = error
                 alive = isinstance(error, Exception)
             self._outcomes.put(outcome)
             self._signal.send(b"")
 
     def close(self) -> None:
-        """Let the step in flight land, if there is one, and end the thread; closing twice is no error."""
+        """Wait for the step in flight, if there is one, and end the thread; may be called more than once."""
         self._batches.put(None)
         self._thread.join()
         for socket in (self.landed, self._signal):

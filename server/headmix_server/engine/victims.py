@@ -1,7 +1,7 @@
-"""Which adapters leave a tier for a tenant's: as many as it takes, each from whom `shares` says.
+"""Which adapters leave a tier for a tenant's adapter: as many as necessary, each as `tenant_shares` allows.
 
-A tenant takes from those that hold more for their weight than it will; else it gives up what it alone uses, and where
-it has nothing of its own, what it shares with others.
+A tenant takes from those that hold more for their weight than it will itself; otherwise it gives up an adapter that it
+alone uses, or, if it has none, one that it shares with others.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,10 +21,10 @@ def choose_victims(
     view: View,
     queued: Mapping[str, int],
 ) -> tuple[str, ...] | None:
-    """Return which candidates leave for a tenant's adapter of this cost, in this order, until there is `enough` room.
+    """Return which candidates leave for a tenant's adapter of this cost, in order, until there is `enough` room.
 
-    None if there is not, or not for this tenant. `candidates` come least recently used first; for `queued` see
-    `eviction.choose_victim`. Nothing is changed.
+    None if there cannot be enough, or the tenant may not have it. `candidates` are ordered from least to most recently
+    used; for `queued`, see `eviction.choose_victim`. Nothing is changed.
     """
     choice = _Choice(shares, [digest for digest in candidates if digest not in shares.pinned], tenant, cost, view)
     while not enough(choice.chosen):
@@ -36,7 +36,7 @@ def choose_victims(
 
 
 class _Choice:
-    """What would leave, one after the other, and what the tenants would hold then."""
+    """The adapters chosen so far, and what the tenants would hold without them."""
 
     def __init__(self, shares: TenantShares, candidates: list[str], tenant: str, cost: Cost, view: View) -> None:
         self.chosen: list[str] = []
@@ -46,11 +46,11 @@ class _Choice:
         self._cost = cost
         self._view = view
         self._held = shares.holdings()
-        self._spare = set(shares.spare(tenant))  # the tenant's, whether or not they could leave now
+        self._spare = set(shares.spare(tenant))  # the tenant's, whether or not they can leave now
         self._own = {digest for digest in self._spare if shares.is_alone(tenant, digest, view)}
 
     def take(self, digest: str) -> None:
-        """Let an adapter leave."""
+        """Choose an adapter to leave."""
         users = self._shares.users(digest)
         for user in users:
             self._held[user] -= Fraction(self._shares.cost(digest), len(users))
@@ -60,7 +60,7 @@ class _Choice:
         self.chosen.append(digest)
 
     def next_group(self) -> list[str]:
-        """Return those of which the next may be any; nothing where none may leave for the tenant."""
+        """Return the adapters of which any may leave next; empty if none may leave for the tenant."""
         levels = {digest: self._shares.level(digest, self._view, self._held) for digest in self._left}
         highest = max(levels.values(), default=-1.0)
         held = self._held.get(self._tenant, Fraction(0)) + self._cost

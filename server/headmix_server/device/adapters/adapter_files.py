@@ -1,7 +1,7 @@
-"""Reading an artifact into host memory, checked to be the one that was asked for.
+"""Reading an artifact into host memory, and checking that it is the requested one.
 
-Runs on loader threads next to the engine's own, so it reads the bytes once and does nothing in Python for each number.
-Touches nothing shared.
+Runs on loader threads next to the engine's own thread, so it reads the bytes once and runs no Python code per number.
+Touches no shared state.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ from headmix_server.device.adapters.adapter_image import AdapterImage, make_imag
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """An artifact in host memory. `rest` are the tensors outside the layers, by name, as they are stored.
+    """An artifact in host memory. `rest` are the tensors outside the layers, by name, as stored.
 
-    `device_bytes` is what the device takes for it, 0 until it has been prepared for the device.
+    `device_bytes` is the memory it takes on the device, 0 until it has been prepared for the device.
     """
 
     digest: str
@@ -34,17 +34,17 @@ class LoadedAdapter:
 
     @property
     def host_bytes(self) -> int:
-        """What its tensors take of host memory."""
+        """Host memory that its tensors take."""
         tables = (self.image.offsets, self.image.ranks, self.image.scales)
         return sum(tensor.nbytes for tensor in (self.image.numbers, *tables, *self.rest.values()))
 
 
 def load_adapter(ref: AdapterRef, base: BaseShape) -> LoadedAdapter:
-    """Read the artifact of a digest.
+    """Read the artifact with a given digest.
 
     Raises:
-        AdapterLoadError: it was accepted for another base, or the file is gone, damaged, not the one named, or made for
-            a base of other dimensions.
+        AdapterLoadError: it was accepted for another base, or the file is missing, damaged, not the one named, or made
+            for a base with other dimensions.
     """
     require_base(ref, base.fingerprint)
     try:
@@ -62,13 +62,13 @@ def load_adapter(ref: AdapterRef, base: BaseShape) -> LoadedAdapter:
 
 
 def from_stored(digest: str, stored: StoredArtifact) -> LoadedAdapter:
-    """Make of an artifact's bytes what a device takes; nothing keeps the bytes afterwards."""
+    """Convert an artifact's bytes to the form that a device takes; the bytes are not kept afterwards."""
     rest = {name: stored.tensor(name).clone() for name in stored.names() if not name.startswith("layers.")}
     return LoadedAdapter(digest, stored.config, make_image(stored), rest)
 
 
 def _read(path: Path) -> bytearray:
-    """Read a file whole, into memory that tensors can be views of."""
+    """Read a whole file into memory that tensors can be views of."""
     with path.open("rb", buffering=0) as file:
         content = bytearray(file.seek(0, 2))
         file.seek(0)

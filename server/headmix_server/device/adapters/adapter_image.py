@@ -1,10 +1,10 @@
-"""An adapter's image: the layer tensors of its artifact in one flat run of numbers, laid out as kernels read them.
+"""An adapter's image: the layer tensors of its artifact in one flat array of numbers, laid out as kernels read them.
 
-Every adapted layer has a block of the same size; in it, for each configured term in the order of the table of shapes,
-A, then B, then the bias, each at a multiple of `ALIGNMENT`. A is in the artifact's own order; B is rank-major
-([heads, r, out] or [r, out]), so that shrinking is a dot product and expanding a sum of contiguous rows. Scales stay
-apart, in float32, so that storing bfloat16 as bfloat16 loses nothing. Owns the layout; where a device keeps the image
-it does not know. Made on loader threads.
+Every adapted layer has a block of the same size. For each configured term, in the order of the table of shapes, a block
+contains A, then B, then the bias, each at a multiple of `ALIGNMENT`. A is in the artifact's own order; B is rank-major
+([heads, r, out] or [r, out]), so that shrinking is a dot product and expanding a sum of contiguous rows. Scales are
+kept separately, in float32, so that storing bfloat16 as bfloat16 loses nothing. Owns the layout; does not know where a
+device keeps the image. Built on loader threads.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from headmix_server.core.runner import AdapterLoadError
 from headmix_server.kernels.adapters.image_tables import ABSENT, TERM_INDEX
 
 ALIGNMENT = 16
-"""Numbers: tensors begin at multiples of it, and images should, so that a vector load never straddles two of them."""
+"""In numbers. Tensors start at multiples of it, and images should too, so that a vector load never straddles two."""
 
 
 @dataclass(frozen=True, slots=True)
 class TermPlace:
-    """Where a term's tensors begin in every layer's block; `bias` None if it has none."""
+    """Where a term's tensors start in every layer's block; `bias` is None if it has none."""
 
     config: TermConfig
     shapes: dict[str, Shape]
@@ -44,14 +44,14 @@ class TermPlace:
 class AdapterImage:
     """See the module. `layers` are the adapted layers in the order of their blocks."""
 
-    numbers: Tensor  # [len(layers) * block] bfloat16 where every layer tensor is stored so, else float32
+    numbers: Tensor  # [len(layers) * block] bfloat16 if every layer tensor is stored as bfloat16, else float32
     layers: tuple[int, ...]
     places: tuple[TermPlace, ...]
-    offsets: Tensor  # [layers of the base, terms, 3] int64: where A, B and bias begin in `numbers`, or ABSENT
-    ranks: Tensor  # [terms] int32, 0 if the adapter has no such term
+    offsets: Tensor  # [layers of the base, terms, 3] int64: where A, B and bias start in `numbers`, or ABSENT
+    ranks: Tensor  # [terms] int32, 0 if the adapter does not have the term
     scales: Tensor  # [terms] float32
 
-    def A(self, place: TermPlace) -> Tensor:  # noqa: N802 - the method's name for it
+    def A(self, place: TermPlace) -> Tensor:  # noqa: N802 - the name that the method uses
         """Return a term's A in the artifact's order: [adapted layers, *A's shape]."""
         return self._view(place.A, place.shapes["A"])
 
@@ -72,7 +72,7 @@ def make_image(stored: StoredArtifact) -> AdapterImage:
     """Lay out the tensors of an artifact.
 
     Raises:
-        AdapterLoadError: a tensor is missing or not of the shape its config asks for.
+        AdapterLoadError: a tensor is missing or does not have the shape that its config requires.
     """
     places, block = _lay_out(stored.config)
     layers = _in_file_order(stored, places)
@@ -87,7 +87,7 @@ def make_image(stored: StoredArtifact) -> AdapterImage:
 
 
 def _lay_out(config: AdapterConfig) -> tuple[tuple[TermPlace, ...], int]:
-    """Return the places of a block, and its size."""
+    """Return the places of the terms in a block, and the block's size."""
     places: list[TermPlace] = []
     end = 0
     for term in iter_terms(config.sites):
@@ -119,7 +119,7 @@ def _tables(
 
 
 def _in_file_order(stored: StoredArtifact, places: tuple[TermPlace, ...]) -> tuple[int, ...]:
-    """Order the layers as the file does, so that every tensor of all of them is one strided view."""
+    """Order the layers as in the file, so that each tensor, over all layers, is one strided view."""
     if not places:
         return ()
     prefix = places[0].config.prefix

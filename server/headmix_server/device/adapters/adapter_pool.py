@@ -1,7 +1,7 @@
-"""The device's adapters: which slot holds whose tensors.
+"""The adapters on the device: which slot holds which adapter's tensors.
 
-Owns the classification heads, the added tokens and each slot's generation; the layer tensors are the storage's. A lease
-of another generation finds nothing here, so a row can fail but never run with a stranger's tensors.
+Owns the classification heads, the added tokens and each slot's generation; the storage owns the layer tensors. A lease
+of another generation finds nothing here, so a row may fail but can never run with another adapter's tensors.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,7 +21,7 @@ from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """What a slot holds besides its layer tensors. `head` are the classifier's, empty for a generation adapter.
+    """What a slot holds besides its layer tensors. `head` are the classifier's tensors, empty for a generation adapter.
 
     `added` [n, D] are the rows of the tokens it adds to the vocabulary, None if it adds none.
     """
@@ -34,7 +34,7 @@ class Occupant:
 
 
 class AdapterPool:
-    """Every slot's adapter; `dtype` and `device` are the base's."""
+    """The adapters in all slots; `dtype` and `device` are the base's."""
 
     def __init__(self, storage: SlotStorage, dtype: torch.dtype, device: torch.device) -> None:
         self._storage = storage
@@ -43,13 +43,13 @@ class AdapterPool:
         self._occupants: dict[int, Occupant] = {}
 
     def stage(self, adapter: LoadedAdapter) -> LoadedAdapter:
-        """Return an adapter ready to be installed; for loader threads."""
+        """Return an adapter ready to be installed; called on loader threads."""
         size = self._storage.size_of(adapter.image)
         rest = sum(tensor.numel() for tensor in adapter.rest.values()) * self._dtype.itemsize
         return replace(adapter, image=self._storage.stage(adapter.image), device_bytes=size + rest)
 
     def install(self, slot: int, generation: int, adapter: LoadedAdapter) -> None:
-        """Copy an adapter's tensors into a slot, which must be empty; if that fails it is empty again."""
+        """Copy an adapter's tensors into a slot, which must be empty; if that fails, the slot is empty again."""
         if slot in self._occupants:
             raise RuntimeError(f"slot {slot} is not empty")
         try:
@@ -76,12 +76,12 @@ class AdapterPool:
 
     @property
     def number_bytes(self) -> int:
-        """How wide the layers' numbers are kept, 0 for as they are stored."""
+        """Bytes per number of the layer tensors, 0 if they are kept as stored."""
         return self._storage.number_bytes
 
     @property
     def committed_bytes(self) -> int:
-        """Memory taken for adapters now, heads and added tokens included."""
+        """Memory currently taken by adapters, including heads and added tokens."""
         rest = [
             tensor
             for one in self._occupants.values()
@@ -91,7 +91,7 @@ class AdapterPool:
         return self._storage.committed_bytes + sum(tensor.nbytes for tensor in rest)
 
     def occupant(self, lease: Lease) -> Occupant | None:
-        """Return what the lease holds, or None if the slot's content is not what was leased."""
+        """Return what the lease refers to, or None if the slot's content is not what was leased."""
         occupant = self._occupants.get(lease.slot)
         if occupant is None or occupant.generation != lease.generation or occupant.digest != lease.digest:
             return None

@@ -1,6 +1,6 @@
-"""The vocabulary as one row of a batch sees it: the base's ids, then those its own adapter adds, from its size up.
+"""The vocabulary as one row of a batch sees it: the base's ids, followed by those that the row's adapter adds.
 
-A row without such an adapter has the base's ids alone: an id beyond them is a fault of that row, in or out.
+A row whose adapter adds none has only the base's ids: an id beyond them, as input or output, is an error of that row.
 """
 
 import math
@@ -18,7 +18,7 @@ from headmix_server.kernels.adapters.added_tokens import AddedInputs
 
 
 class OccupantSpan(NamedTuple):
-    """The rows from `first` on, `num_rows` of them, run with what a slot holds; None: with the base alone."""
+    """`num_rows` rows from `first` on, run with a slot's occupant, or (None) with the base alone."""
 
     first: int
     num_rows: int
@@ -34,8 +34,8 @@ def vocabulary_size(base_size: int, occupant: Occupant | None) -> int:
 def take_added(ids: list[int], spans: Iterable[OccupantSpan], base_size: int) -> AddedInputs | None:
     """Return the embeddings of the added tokens among a batch's ids; None if there are none.
 
-    Every id is below its own row's `vocabulary_size`. In `ids` the base's last
-    takes their places, so that the look-up in the base's table finds rows to be replaced.
+    Every id is less than its own row's `vocabulary_size`. In `ids`, the added tokens are replaced by the base's last
+    id, so that looking them up in the base's table is valid; those rows are replaced afterwards.
     """
     if max(ids) < base_size:
         return None
@@ -54,9 +54,9 @@ def take_added(ids: list[int], spans: Iterable[OccupantSpan], base_size: int) ->
 
 
 def added_scores(hidden: Tensor, occupant: Occupant | None, *, tied_head: bool) -> Tensor | None:
-    """Return the scores of the row's added tokens, [..., D] -> [..., n]; None if it can say none.
+    """Return the scores of the row's added tokens, [..., D] -> [..., n]; None if it cannot generate any.
 
-    They are output rows only where the base's head is tied to its embeddings.
+    They are output rows only if the base's head is tied to its embeddings.
     """
     if occupant is None or occupant.added is None or not tied_head:
         return None
@@ -65,14 +65,14 @@ def added_scores(hidden: Tensor, occupant: Occupant | None, *, tied_head: bool) 
 
 @dataclass(frozen=True, slots=True)
 class AddedScores:
-    """Scores of rows' added tokens: [rows, the most of any row] float32, -inf behind the `counts` that a row has."""
+    """Scores of the rows' added tokens: [rows, the most of any row] float32, -inf beyond a row's count in `counts`."""
 
     scores: Tensor
     counts: Sequence[int]
 
     @classmethod
     def stack(cls, rows: Sequence[Tensor | None], device: torch.device) -> "AddedScores":
-        """Stack the rows' scores [n], None for a row that has none."""
+        """Stack the rows' scores [n]; None for a row that has none."""
         counts = [0 if scores is None else scores.numel() for scores in rows]
         stacked = torch.full((len(rows), max(counts, default=0)), -math.inf, dtype=torch.float32, device=device)
         for row, scores in enumerate(rows):
@@ -82,7 +82,7 @@ class AddedScores:
 
 
 def stack_added_scores(states: Tensor, occupants: Sequence[Occupant | None], *, tied_head: bool) -> AddedScores:
-    """Return the scores of the added tokens that rows of states [rows, D] can say with what their slots hold."""
+    """Return the scores of the added tokens that rows of states [rows, D] can generate with their occupants."""
     rows: list[Tensor | None] = []
     for _, group in groupby(occupants, key=id):
         same = list(group)

@@ -1,4 +1,4 @@
-"""Which storage the slots have: the fastest this machine can run, or the one that was asked for."""
+"""Which storage the slots use: the fastest that this machine can run, or the requested one."""
 
 from typing import Literal
 
@@ -16,16 +16,16 @@ AdapterKernels = Literal["auto", "native", "torch"]
 
 
 class NoKernelsError(Exception):
-    """The kernels that were asked for cannot be had here."""
+    """The requested kernels are unavailable here."""
 
 
 def make_storage(
     kernels: AdapterKernels, base: BaseShape, num_slots: int, dtype: torch.dtype, max_bytes: int | None = None
 ) -> SlotStorage:
-    """Return empty slots for a base that computes in `dtype` on the CPU; `max_bytes` is what adapters may take.
+    """Return empty slots for a base that computes in `dtype` on the CPU; `max_bytes` limits the memory for adapters.
 
     Raises:
-        NoKernelsError: `native` was asked for, and there is no library or it does not compute in `dtype`.
+        NoKernelsError: `native` was requested, but there is no library or it does not compute in `dtype`.
     """
     native = kernels != "torch" and dtype == torch.float32 and load_native()
     if kernels == "native" and not native:

@@ -1,6 +1,6 @@
-"""The adapter images of one dtype as one flat tensor in the CPU's memory, each in a contiguous run.
+"""The adapter images of one dtype in one flat tensor in the CPU's memory, each in a contiguous run.
 
-Owns the memory, who holds which part of it, and how much of it is taken; what the numbers mean is the images'.
+Owns the memory, the assignment of its runs, and the count of what is taken; the images define what the numbers mean.
 """
 
 import torch
@@ -11,17 +11,18 @@ from headmix_server.device.adapters.reserved_memory import ReservedMemory, reser
 from headmix_server.device.adapters.run_allocator import RunAllocator
 
 RESERVE = 4
-"""How many times the memory that may be held is reserved, so that every run finds a place; unused it costs nothing."""
+"""Ratio of reserved memory to memory that may be held, so that every run finds a place; unused memory costs nothing."""
 
 GRAIN = 2 * 1024 * 1024
-"""Bytes in which memory counts as taken: a huge page."""
+"""Granularity, in bytes, at which memory counts as taken: a huge page."""
 
 
 class ImageArena:
-    """Grows when it must. `numbers` is another tensor after it has grown; the runs keep their places in it.
+    """An arena that grows on demand. `numbers` is a different tensor after growing; the runs keep their places in it.
 
-    The first image reserves room for several times `max_bytes`, so nothing ever moves; where the system has not so much
-    address space, for `num_slots` of several times its own size, and later growth doubles that by a copy.
+    The first image reserves room for several times `max_bytes`, so nothing ever moves. If the system does not have that
+    much address space, it reserves room for `num_slots` of several times its own size, and later growth doubles that by
+    copying.
     """
 
     def __init__(self, num_slots: int, dtype: torch.dtype, max_bytes: int | None = None) -> None:
@@ -29,9 +30,9 @@ class ImageArena:
         self._dtype = dtype
         self._num_slots = num_slots
         self._max_bytes = max_bytes
-        self._allocator = RunAllocator()  # of units of ALIGNMENT numbers
+        self._allocator = RunAllocator()  # in units of ALIGNMENT numbers
         self._held: dict[int, int] = {}  # first unit: units
-        self._taken: set[int] = set()  # grains that were written and not given back
+        self._taken: set[int] = set()  # grains that have been written and not given back
 
     @property
     def numbers(self) -> Tensor:
@@ -39,7 +40,7 @@ class ImageArena:
         return self._memory.numbers
 
     def put(self, image: Tensor) -> int:
-        """Copy an image [n] into its own run; returns the run's first number.
+        """Copy an image [n] into a run of its own; returns the index of the run's first number.
 
         Raises:
             OSError, RuntimeError: there is no memory for it; nothing is held.
@@ -58,22 +59,22 @@ class ImageArena:
         return start
 
     def remove(self, start: int) -> None:
-        """Take back the run of an image."""
+        """Release the run of an image."""
         first = start // ALIGNMENT
         self._allocator.release(first, self._held.pop(first))
 
     @property
     def num_used(self) -> int:
-        """Numbers in runs that are held."""
+        """Number of numbers in runs that are held."""
         return (self._allocator.capacity - self._allocator.num_free) * ALIGNMENT
 
     @property
     def committed_bytes(self) -> int:
-        """Memory that is taken: of what is held, and of what was held and is not given back."""
+        """Memory that is taken: by images, and by removed images whose memory has not been given back."""
         return len(self._taken) * GRAIN
 
     def give_back(self) -> None:
-        """Return to the system what lies between the runs, by whole grains."""
+        """Return the memory between the runs to the system, in whole grains."""
         for first, units in self._allocator.free_runs:
             start, stop = first * self._unit_bytes, (first + units) * self._unit_bytes
             for grain in range(-(-start // GRAIN), stop // GRAIN):
@@ -101,13 +102,13 @@ class ImageArena:
         self._taken = {grain for first, length in self._held.items() for grain in self._grains(first, length)}
 
     def _reserve(self, capacity: int, least: int) -> tuple[ReservedMemory, int]:
-        """Return memory for more units, and how many these are: all that may ever be needed, or the least."""
+        """Return memory for more units, and how many it adds: all that may ever be needed, or the least necessary."""
         if self._max_bytes is not None and not capacity:
             most = max(least, RESERVE * self._max_bytes // self._unit_bytes)
             try:
                 return reserve(most * ALIGNMENT, self._dtype), most
             except (OSError, RuntimeError, OverflowError):
-                pass  # `reserve` has logged what it could have; less will do, with copies as it grows
+                pass  # `reserve` has logged the failure; less is sufficient, with copies on growth
         return reserve((capacity + least) * ALIGNMENT, self._dtype), least
 
 

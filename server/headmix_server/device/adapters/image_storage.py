@@ -1,6 +1,6 @@
-"""Adapters kept as their images, for kernels that read them where they lie: installing is one copy and a few numbers.
+"""Adapters kept as images, for kernels that read them in place: installing takes one copy and a few table entries.
 
-Owns the arenas and the tables of `kernels.adapters.image_tables`; the caller makes a step's kernels of them.
+Owns the arenas and the tables of `kernels.adapters.image_tables`; the caller builds a step's kernels from them.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -21,7 +21,7 @@ MakeStep = Callable[[ImageTables, RowRoute, AddedInputs | None], StepAdapters]
 
 
 class ImageStorage:
-    """See `device.adapters.slot_storage.SlotStorage`. Above `max_bytes` what is free is given back to the system."""
+    """See `device.adapters.slot_storage.SlotStorage`. Above `max_bytes`, free memory is given back to the system."""
 
     def __init__(self, base: BaseShape, num_slots: int, make_step: MakeStep, max_bytes: int | None = None) -> None:
         self._make_step = make_step
@@ -39,7 +39,7 @@ class ImageStorage:
         )
 
     def stage(self, image: AdapterImage) -> AdapterImage:
-        """See `SlotStorage`: as it is."""
+        """See `SlotStorage`: returned unchanged."""
         return image
 
     @property
@@ -52,7 +52,7 @@ class ImageStorage:
         return size_in_units(image.numbers) * ALIGNMENT * image.numbers.itemsize
 
     def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
-        """See `SlotStorage`: what is reserved is several times what may be held."""
+        """See `SlotStorage`: several times what may be held is reserved."""
         return True
 
     @property

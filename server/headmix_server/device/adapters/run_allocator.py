@@ -1,17 +1,17 @@
-"""Places in a memory of numbered units: contiguous runs, first fit. Owns no memory."""
+"""Allocation in a memory of numbered units: contiguous runs, first fit. Owns no memory."""
 
 from collections.abc import Iterable
 
 
 class RunAllocator:
-    """Hands out runs of units; the first `reserved` units are never handed out."""
+    """Allocates runs of units; the first `reserved` units are never allocated."""
 
     def __init__(self, reserved: int = 0) -> None:
         self.capacity = reserved
         self._free: list[tuple[int, int]] = []  # (first unit, units), ascending, never adjacent
 
     def allocate(self, units: int) -> int | None:
-        """Return the first unit of a free run, or None if no run is long enough."""
+        """Return the first unit of a newly allocated run, or None if no free run is long enough."""
         for index, (first, length) in enumerate(self._free):
             if length >= units:
                 self._free[index : index + 1] = [(first + units, length - units)] if length > units else []
@@ -19,7 +19,7 @@ class RunAllocator:
         return None
 
     def has_run(self, units: int, released: Iterable[tuple[int, int]] = ()) -> bool:
-        """Return whether `allocate` would find a run once these (first unit, units) are taken back, too."""
+        """Return whether `allocate` would find a run if these (first unit, units) were released too."""
         return any(length >= units for _, length in _joined([*self._free, *released]))
 
     @property
@@ -33,22 +33,22 @@ class RunAllocator:
         self.release(self.capacity - units, units)
 
     def release(self, first: int, units: int) -> None:
-        """Take a run back and join it with its neighbours."""
+        """Release a run and join it with its free neighbours."""
         self._free = _joined([*self._free, (first, units)])
 
     @property
     def num_free(self) -> int:
-        """Units nobody holds."""
+        """Number of units that nobody holds."""
         return sum(length for _, length in self._free)
 
     @property
     def free_at_end(self) -> int:
-        """Units of the free run that ends where the memory does: what growing need not add."""
+        """Length of the free run at the end of the memory, which growing need not add."""
         return self._free[-1][1] if self._free and sum(self._free[-1]) == self.capacity else 0
 
 
 def _joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return runs in ascending order, those that touch each other as one."""
+    """Return the runs in ascending order, with adjacent ones joined."""
     joined: list[tuple[int, int]] = []
     for start, length in sorted(runs):
         if joined and sum(joined[-1]) == start:

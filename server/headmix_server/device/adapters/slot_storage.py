@@ -10,27 +10,27 @@ from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 
 class SlotStorage(Protocol):
-    """One way to keep adapters; a pool uses exactly one, so nothing is kept twice."""
+    """One way to keep adapters; a pool uses exactly one, so nothing is stored twice."""
 
     def stage(self, image: AdapterImage) -> AdapterImage:
-        """Return the image in the type and memory that `put` copies from; for loader threads."""
+        """Return the image in the type and memory that `put` copies from; called on loader threads."""
         ...
 
     def put(self, slot: int, image: AdapterImage) -> None:
-        """Keep an adapter in a slot, which must be empty.
+        """Store an adapter in a slot, which must be empty.
 
         Raises:
-            Exception: it cannot be kept; `remove` then empties the slot again.
+            Exception: it cannot be stored; the caller then empties the slot with `remove`.
         """
         ...
 
     @property
     def number_bytes(self) -> int:
-        """How wide numbers are kept, in bytes; 0: as they are stored."""
+        """Bytes per number as kept; 0 if they are kept as stored."""
         ...
 
     def size_of(self, image: AdapterImage) -> int:
-        """Return how many bytes of memory keeping an image takes."""
+        """Return how many bytes of memory an image takes."""
         ...
 
     def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
@@ -39,16 +39,16 @@ class SlotStorage(Protocol):
 
     @property
     def committed_bytes(self) -> int:
-        """Memory that is taken for adapters now: that of images that have left, too, until it is given back."""
+        """Memory currently taken for adapters, including that of removed images until it is given back."""
         ...
 
     def remove(self, slot: int) -> None:
-        """Empty a slot, so that no later step can see what it held; an empty one is no error."""
+        """Empty a slot, so that no later step can see its former content; does nothing if it is empty."""
         ...
 
     def step(self, spans: Sequence[SlotSpan], added: AddedInputs | None = None) -> StepAdapters | None:
-        """Return what the adapters add in a step to the rows of these spans; None: the base alone.
+        """Return what the adapters add to the rows of these spans in a step; None for the base alone.
 
-        `added` are the rows of the batch whose token one of these adapters added.
+        `added` are the rows of the batch whose token was added by one of these adapters.
         """
         ...

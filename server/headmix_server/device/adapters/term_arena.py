@@ -1,7 +1,7 @@
 """The memory of one term: the rank rows of every slot's adapter in one growing tensor, unpadded.
 
 A rank row is one rank of all heads: for a head term A [heads, in] and B [heads, out], for a shared term A [in] and
-B [out]. Row 0 is zeros and pads segments of smaller rank. Owns places in memory only; slots' meaning is the pool's.
+B [out]. Row 0 is zeros and pads segments of smaller rank. Owns only places in memory; the pool knows the slots.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class TermArena:
     def put(self, slot: int, scale: float, layers: Sequence[int], A: Tensor, B: Tensor, bias: Tensor | None) -> None:
         """Store a slot's adapter; the slot must be empty here.
 
-        The tensors are the artifact's, stacked over `layers` ([layers, *shape]); the scale is not yet in B and bias.
+        The tensors are the artifact's, stacked over `layers` ([layers, *shape]); B and bias are not scaled yet.
         """
         rank = A.shape[2 if self._per_head else 1]
         count = rank * len(layers)
@@ -74,14 +74,14 @@ class TermArena:
 
     @staticmethod
     def bytes_of(term: Term, base: BaseShape, rank: int, layers: int, dtype: torch.dtype) -> int:
-        """Return what an adapter of this rank takes."""
+        """Return how many bytes an adapter of this rank takes."""
         sizes = symbol_sizes(base, rank=1)
         rows = rank * sum(prod(_row_shape(part, sizes)) for part in (term.A, term.B))
         bias = 0 if term.bias is None else prod(sizes[symbol] for symbol in term.bias)
         return layers * (rows + bias) * dtype.itemsize
 
     def compact(self) -> None:
-        """Move the rows together and let go of the free ones; what `select` gave out before keeps its own memory."""
+        """Move the rows together and free the unused memory; earlier results of `select` keep their own memory."""
         rows = 1 + sum(count for _, count in self._runs.values())
         if rows == self._allocator.capacity:
             return
@@ -105,7 +105,7 @@ class TermArena:
             self._index = torch.cat([self._index, self._index.new_zeros(slots, layers, missing)], dim=2)
 
     def remove(self, slot: int) -> None:
-        """Empty a slot; one that holds nothing here is no error."""
+        """Empty a slot; does nothing if it is empty here."""
         if slot in self._runs:
             self._allocator.release(*self._runs.pop(slot))
             self._index[slot] = 0
@@ -128,7 +128,7 @@ class StepTerm:
 
     def __init__(self, A: Tensor, B: Tensor, index: Tensor, bias: Tensor | None) -> None:
         self._A, self._B, self._index, self._bias = A, B, index, bias
-        self._layers = (index > 0).any(dim=2).any(dim=0).tolist()  # layers some segment adapts
+        self._layers = (index > 0).any(dim=2).any(dim=0).tolist()  # layers that some segment adapts
 
     def for_layer(self, layer: int) -> SegmentWeights | None:
         """Gather a layer's rows by segment."""

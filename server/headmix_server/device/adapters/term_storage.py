@@ -1,6 +1,6 @@
-"""Adapters kept term by term in arenas of rank rows, unpadded, and computed with torch's own products.
+"""Adapters kept term by term in arenas of rank rows, unpadded, and computed with torch's own matmuls.
 
-What every machine can run, and the reference for the storages that kernels of our own read.
+Runs on every machine, and is the reference for the storages that our own kernels read.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 
 class TermStorage:
-    """See `device.adapters.slot_storage.SlotStorage`. Above `max_bytes` arenas let go of their free rows."""
+    """See `device.adapters.slot_storage.SlotStorage`. Above `max_bytes`, arenas free their unused rows."""
 
     def __init__(self, base: BaseShape, num_slots: int, dtype: torch.dtype, max_bytes: int | None = None) -> None:
         self._base = base
@@ -29,7 +29,7 @@ class TermStorage:
         self._arenas: dict[TermKey, TermArena] = {}
 
     def stage(self, image: AdapterImage) -> AdapterImage:
-        """See `SlotStorage`: as it is."""
+        """See `SlotStorage`: returned unchanged."""
         return image
 
     @property

@@ -1,6 +1,6 @@
-"""What a runner on a GPU is made of, where it differs from the CPU's.
+"""The parts of a GPU runner that differ from those of the CPU.
 
-Reads sizes off the device once, at start. Imports Triton and the attention library only when called.
+Reads sizes from the device once, at startup. Imports Triton and the attention library only when called.
 """
 
 import importlib
@@ -32,7 +32,7 @@ from headmix_server.kernels.triton.needs import z_width
 from headmix_server.models.model import Model
 
 CACHE_SHARE = 0.85
-"""Of the memory that is free once base and adapters are there; the rest is for activations and captured graphs."""
+"""Fraction of the memory left by the base and the adapters; the rest is for activations and captured graphs."""
 
 
 def make_cuda_storage(
@@ -41,7 +41,7 @@ def make_cuda_storage(
     """Make the slots of a GPU.
 
     Raises:
-        PlacementError: Triton is not installed, or the memory for adapters is not to be had.
+        PlacementError: Triton is not installed, or the memory for adapters is not available.
     """
     if importlib.util.find_spec("triton") is None:
         raise PlacementError("adapters on a GPU need Triton: pip install 'headmix[cuda]'")
@@ -70,7 +70,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def free_cache_bytes(device: torch.device) -> int:
-    """Return how much memory the key/value cache may take on a GPU that holds the base and the adapters."""
+    """Return how much memory the key/value cache may take on a GPU that already holds the base and the adapters."""
     return int(free_bytes(device) * CACHE_SHARE)
 
 
@@ -90,7 +90,7 @@ class FlashInfer:
 
 
 def find_flashinfer(head_dim: int, placement: Placement) -> FlashInfer | None:
-    """Return FlashInfer where it is installed and has kernels for these heads and this type."""
+    """Return FlashInfer if it is installed and has kernels for these heads and this type, else None."""
     if fault := _flashinfer_fault(head_dim, placement.dtype):
         get_logger("device").info("FlashInfer is not used", reason=fault)
         return None
@@ -107,7 +107,7 @@ def _flashinfer_fault(head_dim: int, dtype: torch.dtype) -> str:
 
 
 def attention_backend(library: FlashInfer | None) -> AttentionBackend:
-    """Return what computes the attention of steps that are not captured."""
+    """Return the backend that computes attention in steps that are not captured."""
     backend = TORCH
     if library is not None:
         backend = AttentionBackend("flashinfer", partial(FlashInferAttention, library.prefill_wrapper), backend.whole)
@@ -116,9 +116,9 @@ def attention_backend(library: FlashInfer | None) -> AttentionBackend:
 
 
 def make_cuda_decode(model: Model, storage: FixedStorage, memory: KVMemory, longest: int) -> StaticDecode:
-    """Make the captured decode steps; `longest` are the most blocks of a sequence.
+    """Make the captured decode steps; `longest` is the maximum number of blocks of a sequence.
 
-    The memory's last block is theirs alone: their padding writes there.
+    The memory's last block is reserved for them: their padding writes there.
     """
     from headmix_server.kernels.triton.decode_attention import TritonDecodeAttention
 

@@ -1,7 +1,7 @@
-"""Adapters kept as their images in memory that is taken once and never moves, as captured CUDA graphs need it.
+"""Adapters kept as images in memory that is allocated once and never moves, as captured CUDA graphs require.
 
-Owns the arena, the tables of `kernels.adapters.image_tables` at fixed addresses, and which copies are in progress. The
-caller makes a step's kernels of them. Images have the base's dtype.
+Owns the arena, the tables of `kernels.adapters.image_tables` at fixed addresses, and the copies in progress. The caller
+builds a step's kernels from them. Images have the base's dtype.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -27,10 +27,10 @@ MakeTiledStep = Callable[[ImageTables, RowTiles, Tensor, Launches, AddedInputs |
 """Tables, tiles, scratch z [routed rows, width] float32, which kernels to launch, and rows of added tokens."""
 
 DECODE_HEIGHT = 16
-"""Rows of a tile in steps of mostly single rows: the fewest that fill a tensor core's tile."""
+"""Rows per tile in steps of mostly single rows: the fewest that fill a tensor core's tile."""
 
 PREFILL_HEIGHT = 64
-"""Rows of a tile where slots have that many on average: each weight is read once for all of them."""
+"""Rows per tile if slots have at least that many on average: each weight is read once for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class _Held:
 class FixedStorage:
     """See `device.adapters.slot_storage.SlotStorage`.
 
-    `capacity` is in numbers. `longest_row` is the widest row of z a captured step has room for; wider adapters are
-    refused, for which steps run is decided before it is known which adapters will be in them.
+    `capacity` is in numbers. `longest_row` is the widest row of z that captured steps have room for; wider adapters are
+    refused, because which steps run is decided before it is known which adapters will be in them.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class FixedStorage:
         self._device = device
         self._transfer = transfer
         self._make_step = make_step
-        self._allocator = RunAllocator()  # of units of ALIGNMENT numbers
+        self._allocator = RunAllocator()  # in units of ALIGNMENT numbers
         self._allocator.grow(capacity // ALIGNMENT)
         self._held: dict[int, _Held] = {}
         arena = torch.empty(capacity, dtype=dtype, device=device)
@@ -96,13 +96,13 @@ class FixedStorage:
         return _units(image) * ALIGNMENT * self._arena.itemsize
 
     def fits(self, image: AdapterImage, emptied: Collection[int]) -> bool:
-        """See `SlotStorage`: a run of its own must be free, however many bytes are."""
+        """See `SlotStorage`: one free run must be long enough, no matter how many bytes are free in total."""
         released = [(held.start, held.units) for slot, held in self._held.items() if slot in emptied]
         return self._allocator.has_run(_units(image), released)
 
     @property
     def committed_bytes(self) -> int:
-        """See `SlotStorage`: what is held of the memory that was taken at the start."""
+        """See `SlotStorage`: the part in use of the memory allocated at startup."""
         return (self._allocator.capacity - self._allocator.num_free) * ALIGNMENT * self._arena.itemsize
 
     def put(self, slot: int, image: AdapterImage) -> None:
@@ -146,7 +146,7 @@ class FixedStorage:
         """See `SlotStorage`."""
         held = self._held.pop(slot, None)
         if held is not None:
-            self._transfer.wait([held.ticket])  # a copy still in progress must not write what is emptied here
+            self._transfer.wait([held.ticket])  # a copy still in progress must not write to what is cleared here
             self._allocator.release(held.start, held.units)
         self.tables.offsets[slot] = ABSENT
         self.tables.ranks[slot] = 0
@@ -163,7 +163,7 @@ class FixedStorage:
         return self._tiled_step(spans, height, max(1, width), self.launches(slots), added)
 
     def blank_step(self, rows: int, height: int) -> StepAdapters:
-        """Return a step of every kernel on so many rows of slot 0, for a device that has no adapter yet."""
+        """Return a step of every kernel on `rows` rows of slot 0, for a device that has no adapters yet."""
         return self._tiled_step([SlotSpan(0, 0, rows)], height, self.longest_row, Launches.every(), None)
 
     def _tiled_step(
@@ -180,7 +180,7 @@ class FixedStorage:
         return self._make_step(self.tables, tiles, z, launches, added)
 
     def fixed_step(self, tiles: RowTiles, z: Tensor, launches: Launches) -> StepAdapters:
-        """Return what the adapters add in a step whose tiles and scratch stay where they are and are written anew."""
+        """Return what the adapters add in a step whose tiles and scratch stay at the same address and are rewritten."""
         return self._make_step(self.tables, tiles, z, launches, None)
 
     def launches(self, slots: Collection[int]) -> Launches:
@@ -192,7 +192,7 @@ class FixedStorage:
         return needed
 
     def await_slots(self, slots: Collection[int]) -> None:
-        """Let what is computed from now on wait for the copies into these slots."""
+        """Make all later computation wait for the copies into these slots."""
         self._transfer.wait([self._held[slot].ticket for slot in sorted(slots) if slot in self._held])
 
 

@@ -1,4 +1,4 @@
-"""Running a static step again and again, as a CUDA graph captured of it."""
+"""Running a static step repeatedly, as a captured CUDA graph."""
 
 from typing import NewType, Protocol
 
@@ -8,23 +8,23 @@ from torch import Tensor
 from headmix_server.device.cuda.static_step import StaticStep
 
 WARM_UPS = 2
-"""Runs before a capture: libraries choose their kernels and Triton compiles its own, which a capture cannot hold."""
+"""Runs before a capture: libraries choose their kernels and Triton compiles its own, which a capture cannot do."""
 
 
 GraphPool = NewType("GraphPool", tuple[int, int])
-"""Torch's handle of memory that captured graphs share."""
+"""Torch's handle of the memory that captured graphs share."""
 
 
 class Replay(Protocol):
     """A static step that can be run."""
 
     def run(self) -> Tensor:
-        """Compute on what the step's buffers hold; returns the hidden states [rows, D], valid until the next run."""
+        """Compute on the contents of the step's buffers; returns hidden states [rows, D], valid until the next run."""
         ...
 
 
 class CudaGraphReplay:
-    """See `Replay`: captured when made, one launch a run. All graphs may share the memory `pool`.
+    """See `Replay`: captured on construction, one launch per run. All graphs may share the memory `pool`.
 
     The step's buffers must hold a batch that can be computed.
     """
@@ -38,7 +38,7 @@ class CudaGraphReplay:
                 step.compute()
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        # "thread_local": loader threads go on pinning memory and copying adapters while this thread captures
+        # "thread_local": loader threads keep pinning memory and copying adapters while this thread captures
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):  # type: ignore[arg-type]  # torch's own name is private
             step.compute()
         self._hidden = _result(step)

@@ -1,7 +1,8 @@
-"""Decode steps by replaying static ones: which of the captured shapes a batch fits, made when first needed.
+"""Decode steps by replaying static ones: which captured shape a batch fits, captured when first needed.
 
-A shape is a number of rows, a longest context and which adapters' kernels run; never which adapters, so a shape that
-was captured once serves whatever is installed later. Steps that prefill or feed added tokens are not for this.
+A shape is a number of rows, a longest context and the set of adapter kernels that run. It does not include the adapters
+themselves, so a shape captured once works with adapters installed later. Steps that prefill or feed added tokens are
+not handled here.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +19,10 @@ BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Rows of the captured steps; a batch runs in the smallest that holds it."""
 
 FEWEST_POSITIONS = 512
-"""Of the shortest context a step is captured for."""
+"""Positions of the shortest context that a step is captured for."""
 
 GROWTH = 4
-"""How many times as long as the one before the next longer context is."""
+"""Ratio of each context length to the next shorter one."""
 
 _NONE = Launches.of([])
 _ATTENTION = Launches(qkv=True, o=True, gate_up=False, down=False)
@@ -29,7 +30,7 @@ _ALL = Launches.every()
 
 
 class StaticDecode:
-    """Every captured step of one runner; `longest` are the most cache blocks a sequence can have."""
+    """Every captured step of one runner; `longest` is the maximum number of cache blocks of a sequence."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class StaticDecode:
         self._ready: dict[StepShape, tuple[StaticStep, Replay]] = {}
 
     def forward(self, rows: Sequence[DecodeRow]) -> Tensor | None:
-        """Return the final hidden states [rows, D], or None if no captured step is for such a batch."""
+        """Return the final hidden states [rows, D], or None if no captured step can hold such a batch."""
         if len(rows) > BUCKETS[-1]:
             self._tell_uncaptured("more rows than a captured step has", rows=len(rows))
             return None
@@ -63,44 +64,44 @@ class StaticDecode:
         return self._prepare(shape, rows).run()[: len(rows)]
 
     def warm_up(self, most_rows: int) -> None:
-        """Capture ahead what batches of up to so many rows need, so that no request waits for a capture.
+        """Capture in advance what batches of up to `most_rows` rows need, so that no request waits for a capture.
 
-        Of steps with adapters in the MLP only the smallest is captured: that compiles their kernels. The others are
-        captured when they are first needed.
+        Of the steps with adapters in the MLP only the smallest is captured, to compile their kernels. The others are
+        captured when first needed.
         """
         fits = next((at for at, bucket in enumerate(BUCKETS) if bucket >= most_rows), len(BUCKETS))
-        for rows in reversed(BUCKETS[: fits + 1]):  # the smaller graphs then find room in the memory of the larger
+        for rows in reversed(BUCKETS[: fits + 1]):  # smaller graphs then fit into the memory of the larger ones
             for blocks in self._contexts:
                 for launches in (_NONE, _ATTENTION):
                     self._prepare(StepShape(rows, blocks, launches), [])
         self._prepare(StepShape(BUCKETS[0], self._contexts[0], _ALL), [])
 
     def _prepare(self, shape: StepShape, rows: Sequence[DecodeRow]) -> Replay:
-        """Return a shape's step with a batch written into its buffers."""
+        """Return the replay of a shape's step, with a batch written into its buffers."""
         if shape in self._ready:
             step, replay = self._ready[shape]
             step.fill(rows)
         else:
             step = self._make_step(shape)
-            step.fill(rows)  # a capture computes, so it needs a batch; padding will do
+            step.fill(rows)  # a capture computes, so it needs a batch; padding is enough
             replay = self._make_replay(step)
             self._ready[shape] = (step, replay)
         return replay
 
     def _tell_uncaptured(self, reason: str, **sizes: int) -> None:
-        """Log that steps run operation by operation; once for each reason, not at every step."""
+        """Log that a step runs operation by operation, once per reason rather than at every step."""
         if reason not in self._told:
             self._told.add(reason)
             get_logger("device").info("a decode step runs without a captured graph", reason=reason, **sizes)
 
     @property
     def num_ready(self) -> int:
-        """How many shapes have been captured."""
+        """Number of captured shapes."""
         return len(self._ready)
 
 
 def _contexts(fewest: int, longest: int) -> tuple[int, ...]:
-    """Return the contexts steps are captured for, in blocks, from the shortest on."""
+    """Return the context lengths that steps are captured for, in blocks, shortest first."""
     sizes = [fewest]
     while sizes[-1] < longest:
         sizes.append(sizes[-1] * GROWTH)

@@ -1,8 +1,8 @@
 """A decode step of fixed shape on buffers at fixed addresses: fill them, compute, read the result.
 
 Everything that differs between steps (tokens, positions, cache blocks, which slots' adapters run on which rows, and the
-adapters themselves) is in memory that is written before a step, so what `compute` enqueues is always the same: it can
-be run as it is or captured once as a CUDA graph. Rows beyond the batch's compute on a scratch block and are not read.
+adapters themselves) is in memory that is written before the step, so `compute` always enqueues the same work: it can
+be run directly, or captured once as a CUDA graph. Rows beyond the batch use a scratch block, and nobody reads them.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from headmix_server.models.model import Model
 
 @dataclass(frozen=True, slots=True)
 class StepShape:
-    """What a captured step is made for: rows, cache blocks of the longest context, and the adapters' kernels."""
+    """What a step is captured for: rows, cache blocks of the longest context, and the adapters' kernels."""
 
     rows: int
     blocks: int
@@ -39,7 +39,7 @@ class DecodeRow:
 
 
 class StaticStep:
-    """One shape's step. `scratch_block` is a cache block that no sequence holds."""
+    """The step of one shape. `scratch_block` is a cache block that no sequence holds."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class StaticStep:
         self._tiles.write(tiles.pad(self._room, self._shape.rows).flat())
 
     def compute(self) -> None:
-        """Run the model on the buffers; nothing here depends on what is in them."""
+        """Run the model on the buffers; what this enqueues does not depend on their contents."""
         tokens, positions = torch.split(self._inputs.on_device, self._shape.rows)
         self._attention.begin()
         self.hidden = self._model.forward(tokens, positions, self._attention, self._adapters)

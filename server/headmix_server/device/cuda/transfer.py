@@ -1,7 +1,6 @@
-"""Copies from host memory to the device next to the computation, and waiting for them before their result is read.
+"""Copies from host memory to the device, concurrent with computation, and waiting for them before their data is read.
 
-A copy runs on its own stream: a step waits, on the device, for the copies of the slots its rows use and for no
-other.
+Copies run on their own stream: a step waits, on the device, only for the copies into the slots that its rows use.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,14 +11,14 @@ from torch import Tensor
 
 
 class Ticket(Protocol):
-    """A copy that was started; opaque to everyone but who made it."""
+    """A copy that was started; opaque to all but its `Transfer`."""
 
 
 class Transfer(Protocol):
     """One device's way of copying."""
 
     def stage(self, tensor: Tensor) -> Tensor:
-        """Return a tensor's numbers in host memory that `start` copies from without waiting; for loader threads."""
+        """Return a tensor in host memory that `start` can copy from without waiting; called on loader threads."""
         ...
 
     def start(self, copies: Callable[[], None]) -> Ticket:
@@ -27,12 +26,12 @@ class Transfer(Protocol):
         ...
 
     def wait(self, tickets: Iterable[Ticket]) -> None:
-        """Let nothing that is computed from now on begin before these copies are done."""
+        """Make all later computation wait until these copies are done."""
         ...
 
 
 class StreamTransfer:
-    """See `Transfer`: CUDA's. Staged tensors are pinned; torch keeps their memory until the copy has read it."""
+    """CUDA's `Transfer`. Staged tensors are pinned; torch keeps their memory until the copy has read it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -44,7 +43,7 @@ class StreamTransfer:
 
     def start(self, copies: Callable[[], None]) -> Ticket:
         """See `Transfer`."""
-        # what a step still running on the device reads may lie where the copies will write: a run that was handed on
+        # the copies may write where a step still running on the device reads: to a run that was reused
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             copies()

@@ -1,7 +1,7 @@
-"""What a GPU does before its first request: compile the kernels, capture the decode steps.
+"""What a GPU does before its first request: compile the kernels and capture the decode steps.
 
-Triton and FlashInfer compile a kernel when it first runs, which takes seconds; a capture takes some 50 ms. Without
-this, requests would wait for both. The cache's scratch block takes what is computed; nothing reads it.
+Triton and FlashInfer compile a kernel when it first runs, which takes seconds; a capture takes about 50 ms. Without the
+warm-up, requests would wait for both. The results are written to the cache's scratch block, which nobody reads.
 """
 
 import time
@@ -37,7 +37,7 @@ def warm_up(
     attention: AttentionBackend,
     most_rows: int,
 ) -> None:
-    """Run each kind of prefill once and capture the decode steps of up to `most_rows` rows; logs how long it took."""
+    """Run each kind of prefill once and capture the decode steps of up to `most_rows` rows; logs the durations."""
     began = time.monotonic()
     _prefill(model, memory, storage, attention)
     prefilled = time.monotonic()
@@ -51,7 +51,7 @@ def warm_up(
 
 
 def _prefill(model: Model, memory: KVMemory, storage: FixedStorage, attention: AttentionBackend) -> None:
-    """Fill the scratch block without adapters and with each height of tiles, and score the last position."""
+    """Fill the scratch block without adapters and with each tile height, and score the last position."""
     rows = memory.block_size
     span = _ScratchSpan(0, rows, (memory.num_blocks - 1,))
     layout = lay_out([span])
@@ -60,4 +60,4 @@ def _prefill(model: Model, memory: KVMemory, storage: FixedStorage, attention: A
     tokens, positions = torch.zeros(rows, dtype=torch.int64, device=device), layout.positions().to(device)
     for adapters in (None, *(storage.blank_step(rows, height) for height in (DECODE_HEIGHT, PREFILL_HEIGHT))):
         hidden = model.forward(tokens, positions, attention.paged(memory.layers, layout, table), adapters)
-        model.logits(hidden[-1:]).sum().item()  # waits for the device, so that the log tells its time
+        model.logits(hidden[-1:]).sum().item()  # waits for the device, so that the logged time is right

@@ -1,1 +1,1 @@
-"""The key/value cache's accounts: blocks, who holds them, and which are shared."""
+"""Accounting of the key/value cache: blocks, which sequences hold them, and which are shared."""

@@ -1,8 +1,8 @@
-"""Names for what a full cache block holds: a keyed hash of its tokens, all tokens before them, and whose they are.
+"""Keys of full cache blocks: a keyed hash of the block's tokens, all tokens before them, the tenant and the adapter.
 
-Keys and values depend on the adapter, so its digest is in the hash. The tenant is in it too: with one tenant's prefixes
-out of another's reach, the time to a first token tells nobody what others have asked. The hash is keyed with a secret
-of this process, so nobody can prepare two texts whose names are equal.
+Keys and values depend on the adapter, so the hash includes its digest. It also includes the tenant: no tenant can hit
+another tenant's prefixes, so the time to first token reveals nothing about what others have asked. The hash is keyed
+with a secret of this process, so nobody can construct two texts whose keys collide.
 """
 
 import secrets
@@ -13,7 +13,7 @@ KEY_BYTES = 16
 
 
 class BlockKeys:
-    """The keys of one sequence's full blocks, made as its tokens come to fill them."""
+    """The keys of one sequence's full blocks, computed as its tokens fill them."""
 
     def __init__(self, secret: bytes, block_size: int, tenant: str, digest: str | None) -> None:
         self.digest = digest
@@ -26,7 +26,7 @@ class BlockKeys:
         return blake2b(data, digest_size=KEY_BYTES, key=self._secret).digest()
 
     def at_least(self, count: int, tokens: Seq[int]) -> list[bytes]:
-        """Return the keys of the first `count` blocks or more of a sequence with these tokens, which fill so many."""
+        """Return the keys of at least the first `count` blocks of a sequence; its tokens must fill that many."""
         keys, size = self._keys, self._block_size
         while len(keys) < count:
             start = len(keys) * size
@@ -35,10 +35,10 @@ class BlockKeys:
         return keys
 
     def check_integrity(self, tenant: str, digest: str | None, tokens: Seq[int]) -> None:
-        """Check that the keys made so far are those of a sequence of this tenant, adapter and tokens.
+        """Check that the keys computed so far match this tenant, adapter and tokens.
 
         Raises:
-            RuntimeError: they are not.
+            RuntimeError: they do not.
         """
         anew = BlockKeys(self._secret, self._block_size, tenant, digest)
         full = len(self._keys) * self._block_size <= len(tokens)
@@ -47,12 +47,12 @@ class BlockKeys:
 
 
 class KeyMaker:
-    """Makes `BlockKeys` that are comparable with each other and with no other process's."""
+    """Makes `BlockKeys` that are comparable with each other, but not with those of another process."""
 
     def __init__(self, block_size: int) -> None:
         self._block_size = block_size
         self._secret = secrets.token_bytes(32)
 
     def keys_of(self, tenant: str, digest: str | None) -> BlockKeys:
-        """Return the keys of a new sequence, with the adapter of this digest or (None) the base alone."""
+        """Return the keys of a new sequence that uses the adapter with this digest, or (None) the base alone."""
         return BlockKeys(self._secret, self._block_size, tenant, digest)

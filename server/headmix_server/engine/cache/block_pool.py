@@ -1,7 +1,7 @@
-"""Which cache blocks are free, which are held and by how many, and which hold tokens that may be reused.
+"""Which cache blocks are free, which are held and by how many sequences, and which hold tokens that can be reused.
 
-Owns block numbers, reference counts and the index from a block's key to the block; what a key means, `prefix_keys`
-knows, and which sequence holds what, `kv_cache`.
+Owns block numbers, reference counts and the index from keys to blocks. `block_keys` defines the keys; `kv_cache` knows
+which sequence holds which blocks.
 """
 
 from collections import Counter, OrderedDict
@@ -9,19 +9,19 @@ from collections.abc import Iterable
 
 
 class CacheFullError(Exception):
-    """More blocks were asked for than are free; callers ask first."""
+    """More blocks were requested than are free; callers must check first."""
 
 
 class BlockPool:
-    """A fixed number of blocks, each blank (free, worthless), idle (free, its tokens known) or held (by one or more).
+    """A fixed number of blocks, each blank (free, no content), idle (free, content reusable) or held (by one or more).
 
-    A block has a key while its tokens can be found. An idle block keeps its key until it is taken for something else:
-    blank ones first, then the least recently released.
+    A block has a key for as long as it can be looked up. An idle block keeps its key until it is taken for something
+    else: blank blocks are taken first, then the least recently released one.
     """
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
-        self._blank = list(range(num_blocks - 1, -1, -1))  # a stack: memory touched before is used again first
+        self._blank = list(range(num_blocks - 1, -1, -1))  # a stack: recently used memory is reused first
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._holders = [0] * num_blocks
         self._by_key: dict[bytes, int] = {}
@@ -30,13 +30,13 @@ class BlockPool:
 
     @property
     def num_free(self) -> int:
-        """Blocks nobody holds."""
+        """Number of blocks that nobody holds."""
         return len(self._blank) + len(self._idle)
 
     # --- holding -------------------------------------------------------------------------------------------------
 
     def take(self, count: int) -> list[int]:
-        """Hold `count` blocks whose content is nothing yet.
+        """Hold `count` blocks without content.
 
         Raises:
             CacheFullError: too few are free; nothing was taken.
@@ -56,18 +56,18 @@ class BlockPool:
         return block
 
     def share(self, blocks: Iterable[int]) -> None:
-        """Hold blocks that `find` named, together with their present holders."""
+        """Hold blocks returned by `find`, in addition to their current holders."""
         for block in blocks:
             if self._holders[block] == 0:
                 del self._idle[block]
             self._holders[block] += 1
 
     def num_idle(self, blocks: Iterable[int]) -> int:
-        """Count those of the blocks that are free until they are shared."""
+        """Count how many of these blocks are free and would stop being free once shared."""
         return sum(self._holders[block] == 0 for block in blocks)
 
     def release(self, blocks: Iterable[int]) -> None:
-        """Return one hold on each block, the first to be evicted first."""
+        """Release one hold on each block, in the order in which they should be evicted."""
         for block in blocks:
             self._holders[block] -= 1
             if self._holders[block] == 0:
@@ -82,23 +82,23 @@ class BlockPool:
     # --- keys ----------------------------------------------------------------------------------------------------
 
     def publish(self, block: int, key: bytes, digest: str | None) -> None:
-        """Let a full block be found by its key, unless an equal one can be found already."""
+        """Make a full block available by its key, unless a block with the same key already is."""
         if key not in self._by_key:
             self._by_key[key] = block
             self._labels[block] = key, digest
             self._by_digest.setdefault(digest, set()).add(block)
 
     def find(self, key: bytes) -> int | None:
-        """Return the block with this key, held or idle."""
+        """Return the block with this key, held or idle, or None."""
         return self._by_key.get(key)
 
     def key_of(self, block: int) -> bytes | None:
-        """Return the key a block can be found by, None if it cannot be found."""
+        """Return the key that a block can be found by, or None if it cannot be found."""
         label = self._labels.get(block)
         return None if label is None else label[0]
 
     def forget(self, digest: str) -> None:
-        """Let no block be found any more that was computed with this adapter."""
+        """Make all blocks that were computed with this adapter impossible to find."""
         for block in list(self._by_digest.get(digest, ())):
             self._unlabel(block)
             if block in self._idle:
@@ -115,7 +115,7 @@ class BlockPool:
     # --- state ---------------------------------------------------------------------------------------------------
 
     def check_integrity(self, tables: Iterable[Iterable[int]]) -> None:
-        """Check that every block is blank, idle, or held by exactly as many of these tables as it counts.
+        """Check that every block is blank, idle, or held by as many of these tables as its reference count says.
 
         Raises:
             RuntimeError: the accounting is broken.

@@ -1,7 +1,7 @@
-"""Accounting of the key/value cache: which sequence holds which blocks, and which prefixes are still there.
+"""Accounting of the key/value cache: which sequence holds which blocks, and which prefixes are cached.
 
-Owns each sequence's block table; the memory the numbers stand for is the device's. A block is shared only once it is
-full, and rows are computed only behind what was found, so nobody ever writes to a shared block.
+Owns each sequence's block table; the device owns the memory behind the block numbers. A block is shared only when it is
+full, and rows are computed only after the cached prefix, so nothing ever writes to a shared block.
 """
 
 from collections.abc import Sequence as Seq
@@ -13,7 +13,7 @@ from headmix_server.engine.cache.block_pool import BlockPool
 
 @dataclass(slots=True)
 class _Table:
-    """A sequence's blocks in order; the first `num_published` are full and have been offered to others."""
+    """A sequence's blocks in order; the first `num_published` are full and available to others."""
 
     blocks: list[int] = field(default_factory=list)
     num_published: int = 0
@@ -22,7 +22,7 @@ class _Table:
 class KVCache:
     """A fixed number of equal blocks, each holding `block_size` tokens.
 
-    With `prefix_cache`, what a sequence has computed can be found by later ones for as long as nobody needs its blocks.
+    With `prefix_cache`, later sequences can reuse what a sequence has computed until its blocks are needed for others.
     """
 
     def __init__(self, num_blocks: int, block_size: int, *, prefix_cache: bool = True) -> None:
@@ -34,29 +34,29 @@ class KVCache:
 
     @property
     def num_free(self) -> int:
-        """Blocks nobody holds."""
+        """Number of blocks that nobody holds."""
         return self._pool.num_free
 
     @property
     def usage(self) -> float:
-        """Share of the blocks that are held, 0 to 1; what is kept only to be found again does not count."""
+        """Fraction of the blocks that are held, 0 to 1; blocks kept only as cached prefixes do not count."""
         return 1 - self.num_free / self.num_blocks
 
     @property
     def max_tokens(self) -> int:
-        """The longest sequence that fits when it is alone."""
+        """The length of the longest sequence that fits when it is the only one."""
         return self.num_blocks * self.block_size
 
     # --- prefixes ------------------------------------------------------------------------------------------------
 
     def keys_of(self, tenant: str, digest: str | None) -> BlockKeys | None:
-        """Return what names a new sequence's blocks, None without a prefix cache."""
+        """Return the block keys of a new sequence, or None without a prefix cache."""
         return None if self._key_maker is None else self._key_maker.keys_of(tenant, digest)
 
     def find_prefix(self, keys: BlockKeys, tokens: Seq[int]) -> list[int]:
-        """Return the blocks of the longest prefix that is here; at least the last token is never among them.
+        """Return the blocks of the longest cached prefix; it never includes the last token.
 
-        They are good for one `admit` before anything else is asked of this cache.
+        They are valid for one `admit`, before any other call to this cache.
         """
         blocks = []
         most = (len(tokens) - 1) // self.block_size
@@ -68,12 +68,12 @@ class KVCache:
         return blocks
 
     def can_admit(self, num_tokens: int, prefix: Seq[int] = ()) -> bool:
-        """Return whether a new sequence of `num_tokens` that begins with these found blocks fits."""
+        """Return whether a new sequence of `num_tokens` that begins with this cached prefix fits."""
         needed = self._blocks_for(num_tokens) - len(prefix)
         return needed + self._pool.num_idle(prefix) <= self.num_free
 
     def admit(self, sequence_id: int, num_tokens: int, prefix: Seq[int] = ()) -> None:
-        """Give a new sequence its blocks: the found ones, shared, and others for the rest.
+        """Allocate the blocks of a new sequence: the cached ones are shared, the others are taken for the rest.
 
         Raises:
             CacheFullError: too few blocks are free; nothing was taken.
@@ -87,7 +87,7 @@ class KVCache:
         self._tables[sequence_id] = _Table([*prefix, *rest], len(prefix))
 
     def publish(self, sequence_id: int, keys: BlockKeys, tokens: Seq[int], num_computed: int) -> None:
-        """Let others find the sequence's blocks that its `num_computed` tokens have filled."""
+        """Make the sequence's blocks that its `num_computed` tokens have filled available to others."""
         table, full = self._tables[sequence_id], num_computed // self.block_size
         if full <= table.num_published:
             return
@@ -97,7 +97,7 @@ class KVCache:
         table.num_published = full
 
     def forget(self, digest: str) -> None:
-        """Drop every prefix that was computed with this adapter."""
+        """Drop every cached prefix that was computed with this adapter."""
         self._pool.forget(digest)
 
     # --- tables --------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class KVCache:
         return missing <= 0 or missing <= self.num_free
 
     def grow(self, sequence_id: int, num_tokens: int) -> Seq[int]:
-        """Let the sequence hold at least `num_tokens` and return its table, which only ever grows at its end.
+        """Grow the sequence to hold at least `num_tokens` and return its table, which only ever grows at its end.
 
         Raises:
             CacheFullError: too few blocks are free; nothing was taken.
@@ -123,7 +123,7 @@ class KVCache:
         return blocks
 
     def free(self, sequence_id: int) -> None:
-        """Return every block of the sequence; a sequence without blocks is no error.
+        """Release every block of the sequence; does nothing if it holds none.
 
         The end of a prefix is worthless without its beginning, so the last block is the first to be evicted.
         """
@@ -132,7 +132,7 @@ class KVCache:
             self._pool.release(reversed(table.blocks))
 
     def check_table(self, sequence_id: int, keys: BlockKeys | None, tokens: Seq[int], num_computed: int) -> None:
-        """Check one running sequence's blocks: enough of them, those that are full offered, under the right keys.
+        """Check one running sequence's blocks: there are enough, and the full ones are published under the right keys.
 
         Raises:
             RuntimeError: the accounting is broken.
@@ -151,7 +151,7 @@ class KVCache:
                 raise RuntimeError(f"cache block {block} is found under another's key")
 
     def check_integrity(self, holders: set[int]) -> None:
-        """Check that every block is free or held exactly as often as it counts, by `holders` alone, and shared if full.
+        """Check that every block is free or held as often as it counts, only by `holders`, and shared only if full.
 
         Raises:
             RuntimeError: the accounting is broken.

@@ -1,13 +1,13 @@
-"""Which adapter has to leave when a tier is full."""
+"""Which adapter to evict when a tier is full."""
 
 from collections.abc import Iterable, Mapping
 
 
 def choose_victim(candidates: Iterable[str], wanted: Mapping[str, int]) -> str:
-    """Return the first candidate that no queued request wants; where all are wanted, the one wanted last.
+    """Return the first candidate that no queued request wants; if all are wanted, the one wanted last.
 
-    `candidates` come least recently used first and are at least one; `wanted` maps an adapter to the place in the
-    queue of the first request that wants it.
+    `candidates` must not be empty and are ordered from least to most recently used; `wanted` maps an adapter to the
+    position in the queue of the first request that wants it.
     """
     last = ""
     for digest in candidates:

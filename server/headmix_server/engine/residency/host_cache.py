@@ -1,6 +1,6 @@
-"""The host-memory tier: adapters kept after they leave the device, least recently used first out.
+"""The host-memory tier: adapters kept after they leave the device, evicted in least-recently-used order.
 
-Owns which adapters stay, charged to tenants as slots are; what an adapter in host memory is, the runner knows.
+Owns the choice of adapters to keep, charged to tenants as slots are; the runner defines what is kept of an adapter.
 """
 
 from collections import OrderedDict
@@ -14,9 +14,9 @@ from headmix_server.engine.residency.tenant_shares import TenantShares
 
 
 class HostCache:
-    """At most `capacity` adapters in host memory; 0 keeps none. How many bytes these may be changes: see `trim`.
+    """At most `capacity` adapters in host memory; 0 keeps none. The bytes they may take vary: see `trim`.
 
-    An adapter costs its tenants one place, or more where its bytes are more than a place's part of the `budget`.
+    An adapter costs its tenants one place, or more if it takes more bytes than one place's part of the `budget`.
     """
 
     def __init__(self, capacity: int, shares: TenantShares, budget: int = UNBOUNDED) -> None:
@@ -30,36 +30,36 @@ class HostCache:
         return digest in self._adapters
 
     def get(self, digest: str) -> HostAdapter | None:
-        """Return the adapter and mark it used, or None."""
+        """Return the adapter and mark it as used, or None."""
         adapter = self._adapters.get(digest)
         if adapter is not None:
             self._adapters.move_to_end(digest)
         return adapter
 
     def peek(self, digest: str) -> HostAdapter | None:
-        """Return the adapter, or None, and mark nothing."""
+        """Return the adapter without marking it as used, or None."""
         return self._adapters.get(digest)
 
     def use(self, digest: str, tenant: str) -> None:
-        """Note that a tenant uses an adapter, if it is here: it is charged to that one too."""
+        """Mark an adapter, if it is here, as used by a tenant, which is then charged for it too."""
         if self.get(digest) is not None:
             self._shares.charge(digest, tenant)
 
     def users(self, digest: str) -> tuple[str, ...]:
-        """Return the tenants that an adapter is charged to, nobody for one that is not here."""
+        """Return the tenants that an adapter is charged to; empty for an adapter that is not here."""
         return self._shares.users(digest)
 
     @property
     def full(self) -> bool:
-        """Whether another adapter makes one leave."""
+        """Whether adding another adapter evicts one."""
         return len(self._adapters) >= self.capacity
 
     def put(
         self, adapter: HostAdapter, tenants: Collection[str], wanted: Mapping[str, int] = MappingProxyType({})
     ) -> list[str]:
-        """Keep an adapter of these tenants; returns the digests dropped to make room, `wanted` ones last.
+        """Keep an adapter of these tenants; returns the digests evicted to make room, `wanted` ones last.
 
-        Who holds most for its weight makes room (`TenantShares`), and that may be one of these.
+        The tenant that holds the most for its weight makes room (`TenantShares`); it may be one of these tenants.
         """
         if self.capacity == 0:
             return []
@@ -77,7 +77,7 @@ class HostCache:
         return dropped
 
     def trim(self, excess: int, keep: Collection[str], wanted: Mapping[str, int]) -> list[str]:
-        """Drop adapters until at least `excess` bytes are free or none is left but those to `keep`; return which."""
+        """Evict adapters until at least `excess` bytes are free or only those to `keep` remain; returns the evicted."""
         dropped = []
         while excess > 0 and (candidates := [digest for digest in self._adapters if digest not in keep]):
             dropped.append(self._shares.choose_surplus(candidates, wanted))
@@ -86,7 +86,7 @@ class HostCache:
         return dropped
 
     def forget(self, digest: str) -> None:
-        """Drop an adapter; one that is not here is no error."""
+        """Drop an adapter; does nothing if it is not here."""
         adapter = self._adapters.pop(digest, None)
         self.used_bytes -= 0 if adapter is None else adapter.host_bytes
         self._shares.drop(digest)
@@ -96,7 +96,7 @@ class HostCache:
         return list(self._adapters)
 
     def check_integrity(self) -> None:
-        """Check that what is here is charged, and no more than fits is here.
+        """Check that every adapter here is charged, and that there are no more than fit.
 
         Raises:
             RuntimeError: the accounting is broken.

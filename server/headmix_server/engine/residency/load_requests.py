@@ -1,6 +1,6 @@
-"""Loads that are asked for by name, until each is answered: once the adapter is on the device, or why it never will be.
+"""Explicit load requests: each is open until its adapter is on the device or is known not to get there.
 
-Owns the open `LoadAdapter` requests, and pins what was asked to be pinned. Moving adapters is the tiers'.
+Owns the open `LoadAdapter` requests, and pins the adapters that they ask to pin. The tiers move adapters.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class _Load:
 
 
 class LoadRequests:
-    """The open ones, by request."""
+    """The open load requests, by request id."""
 
     def __init__(self, tiers: AdapterTiers, clock: Callable[[], float]) -> None:
         self._tiers = tiers
@@ -44,7 +44,7 @@ class LoadRequests:
         return request_id in self._open
 
     def add(self, message: LoadAdapter) -> Failed | None:
-        """Begin a load; return the answer if it is refused at once because no slot can be pinned."""
+        """Begin a load; returns the error if it is refused at once because no slot can be pinned."""
         load = _Load(message, self._clock())
         self._tiers.mark_seen(load.tenant)
         if message.pin and not self._tiers.slots.can_pin(load.digest, load.tenant):
@@ -55,17 +55,17 @@ class LoadRequests:
         return None
 
     def drop(self, request_id: str) -> None:
-        """Answer a load no more; one that is not open is no error."""
+        """Drop a load request without a response; does nothing if it is not open."""
         self._open.pop(request_id, None)
 
     def unpin(self, digest: str, tenant: str | None = None) -> None:
-        """Pin the adapter not for this tenant, which may still wait for it, or (None) for nobody."""
+        """Do not pin the adapter for this tenant, or (None) for any tenant; the loads themselves stay open."""
         for load in self._open.values():
             if load.digest == digest and load.message.pin and tenant in (None, load.tenant):
                 load.message = msgspec.structs.replace(load.message, pin=False)
 
     def poll(self) -> list[Output]:
-        """Install what can be installed; returns the answers of the loads that are done."""
+        """Install the adapters that can be installed; returns the responses of the finished loads."""
         answers: list[Output] = []
         for request_id, load in list(self._open.items()):
             if self._tiers.install(load.message.adapter, load.tenant):
@@ -82,7 +82,7 @@ class LoadRequests:
         return AdapterLoaded(request_id=load.message.request_id, digest=load.digest, seconds=seconds)
 
     def waiting_for_slots(self) -> list[tuple[str, str]]:
-        """Return the loads, as (digest, tenant), that have long lacked nothing but a slot, once for each adapter."""
+        """Return the loads, as (digest, tenant), that have long been missing only a slot, once per adapter."""
         patient = self._clock() - SLOT_PATIENCE_SECONDS
         waiting = {load.digest: load.tenant for load in self._open.values() if load.began < patient}
         return [(digest, tenant) for digest, tenant in waiting.items() if self._tiers.waits_for_slot(digest, tenant)]
@@ -92,7 +92,7 @@ class LoadRequests:
         return {load.digest for load in self._open.values()}
 
     def fail(self, code: str, text: str, *, digest: str | None = None) -> list[Output]:
-        """End the loads of one adapter, or all, with an error; returns the answers."""
+        """End the loads of one adapter, or all of them, with an error; returns the responses."""
         failed = [name for name, load in self._open.items() if digest in (None, load.digest)]
         for request_id in failed:
             del self._open[request_id]

@@ -1,8 +1,8 @@
-"""Background loading of adapters from disk: bounded threads, results polled by the engine's own thread.
+"""Background loading of adapters from disk: a bounded number of threads, results polled by the engine's own thread.
 
-Owns the threads; it knows nothing of slots. Nobody waits here: a slow disk delays only those who asked for it, and
-tenants take turns, so of a tenant's first load at most one of each other tenant is ahead. The threads are daemons,
-because a disk that hangs must not keep the process from ending.
+Owns the threads; it knows nothing of slots. It never blocks the engine: a slow disk delays only those who asked for its
+adapters. Tenants take turns, so at most one load of each other tenant is ahead of a tenant's first load. The threads
+are daemons, because a hanging disk must not prevent the process from exiting.
 """
 
 import os
@@ -22,20 +22,20 @@ from headmix_server.core.types import AdapterRef
 T = TypeVar("T")
 
 NICENESS = 10
-"""How far loader threads stand back behind the computing ones: a load must not hold up the tokens of those who run."""
+"""By how much the niceness of loader threads exceeds the others': loading must not delay tokens of running requests."""
 
 LEAST_PRIORITY = 19
-"""The largest niceness there is."""
+"""The largest niceness value."""
 
 CLOSE_SECONDS = 1.0
 """How long `close` waits for a load in progress."""
 
 
 class TurnQueue(Generic[T]):
-    """First in, first out for each tenant; of tenants with something queued each is served once before any is again."""
+    """First in, first out within a tenant, round-robin between the tenants that have something queued."""
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[str, deque[T]] = OrderedDict()  # who is served next stands first
+        self._lines: OrderedDict[str, deque[T]] = OrderedDict()  # the tenant to be served next comes first
         self._changed = threading.Condition()
         self._closed = False
 
@@ -46,7 +46,7 @@ class TurnQueue(Generic[T]):
             self._changed.notify()
 
     def get(self) -> T | None:
-        """Wait for the next item and take it; None once the queue is closed."""
+        """Wait for the next item and take it; returns None once the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines or self._closed)
             if self._closed:
@@ -58,10 +58,10 @@ class TurnQueue(Generic[T]):
             return item
 
     def items(self) -> list[T]:
-        """Return what is queued, line by line.
+        """Return the queued items, tenant by tenant.
 
         Raises:
-            RuntimeError: a tenant has a line with nothing in it, so it would be served nothing.
+            RuntimeError: a tenant's line is empty, so serving it would return nothing.
         """
         with self._changed:
             if not all(self._lines.values()):
@@ -69,7 +69,7 @@ class TurnQueue(Generic[T]):
             return [item for line in self._lines.values() for item in line]
 
     def close(self) -> None:
-        """Let nobody wait any more; what is queued is dropped."""
+        """Wake everyone who waits; queued items are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -77,7 +77,7 @@ class TurnQueue(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class LoadDone:
-    """A finished load: the adapter, or why there is none."""
+    """A finished load: the adapter, or the error if there is none."""
 
     ref: AdapterRef
     outcome: HostAdapter | AdapterLoadError
@@ -100,20 +100,20 @@ class AdapterLoader:
 
     @property
     def num_pending(self) -> int:
-        """Loads queued, in progress, or done and not yet polled."""
+        """Number of loads that are queued, in progress, or finished but not polled yet."""
         return len(self._pending)
 
     @property
     def pending(self) -> Set[str]:
-        """The adapters on their way."""
+        """The adapters being loaded."""
         return self._pending
 
     def is_pending(self, digest: str) -> bool:
-        """Return whether the adapter is on its way."""
+        """Return whether the adapter is being loaded."""
         return digest in self._pending
 
     def start(self, ref: AdapterRef, tenant: str) -> None:
-        """Begin to load an adapter for a tenant, unless that is in progress."""
+        """Begin to load an adapter for a tenant, unless that is already in progress."""
         if ref.digest not in self._pending:
             self._pending.add(ref.digest)
             self._todo.put(tenant, ref)
@@ -129,7 +129,7 @@ class AdapterLoader:
             adapter = self._load(ref)
         except AdapterLoadError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - whatever a file can provoke must reach those who wait, not kill a thread
+        except Exception as error:  # noqa: BLE001 - a file's failures must reach those waiting, not kill a thread
             return AdapterLoadError(f"{type(error).__name__}: {error}")
         if adapter.digest != ref.digest:
             return AdapterLoadError(f"{adapter.digest} was loaded where {ref.digest} was asked for")
@@ -144,7 +144,7 @@ class AdapterLoader:
         return done
 
     def check_integrity(self) -> None:
-        """Check that what is queued is on its way, once.
+        """Check that every queued load is pending, and queued only once.
 
         Raises:
             RuntimeError: the accounting is broken.
@@ -154,18 +154,18 @@ class AdapterLoader:
             raise RuntimeError("a load is queued twice, or is not known to be on its way")
 
     def close(self) -> None:
-        """Begin no further load; those in progress are waited for briefly."""
+        """Stop starting loads; waits briefly for those in progress."""
         self._todo.close()
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)
 
 
 def stand_back() -> None:
-    """Lower the calling thread's priority where the system keeps one for each thread."""
+    """Lower the calling thread's priority, on systems with a priority per thread."""
     if sys.platform != "linux":
         return
     try:
-        own = threading.get_native_id()  # it began with the niceness of the process, which may be nice itself
+        own = threading.get_native_id()  # initially the niceness of the process, which may have been raised
         os.setpriority(os.PRIO_PROCESS, own, min(LEAST_PRIORITY, os.getpriority(os.PRIO_PROCESS, own) + NICENESS))
     except OSError as error:  # a sandbox may forbid it
         get_logger("loader").warning("loads compete with running requests as equals", reason=str(error))

@@ -1,6 +1,6 @@
-"""Loads ahead: the adapters on their way from disk and those that arrived and wait for a slot, and how many may be.
+"""Loads ahead: the adapters being loaded from disk and those loaded but without a slot yet, and limits on both.
 
-Owns what each takes of host memory and for which tenants it is loaded. Knows neither the loader nor the slots.
+Owns how much host memory each takes and which tenants it is loaded for. Knows neither the loader nor the slots.
 """
 
 from collections.abc import Collection
@@ -10,15 +10,15 @@ from headmix_server.core.types import AdapterRef
 from headmix_server.engine.residency.tenant_shares import TenantShares
 
 LOAD_FACTOR = 3
-"""How many times a file's size loading it takes at most: its bytes, and numbers made twice as wide."""
+"""The most memory that loading takes, as a multiple of the file's size: its bytes, and numbers twice as wide."""
 
 
 class LoadsAhead:
-    """`arrived` keeps what came from disk until it has a slot, for requests that wait, whatever the host cache drops.
+    """`arrived` keeps loaded adapters until they get a slot, for waiting requests, even if the host cache evicts them.
 
-    At most `most` loads and arrivals together; a tenant with less than its part of that may have one more all the same.
-    In bytes they are bounded by half of host memory's budget, of which a tenant that has some already gets no more than
-    half; one load alone is always begun.
+    There are at most `most` loads and arrivals together, but a tenant with less than its part of these may always have
+    one more. In bytes they are limited to half of host memory's budget, and a tenant that already has some of them to
+    half of that half; a single load is always allowed.
     """
 
     def __init__(self, shares: TenantShares, most: int, host_budget: int) -> None:
@@ -26,12 +26,12 @@ class LoadsAhead:
         self.arrived: dict[str, HostAdapter] = {}
         self._most = most
         self._host_budget = host_budget
-        self._loading: dict[str, int] = {}  # what each load in progress is expected to take
-        self._first_in_line: str | None = None  # a load that others are held back for, until its bytes are free
-        self._asked_for_first = False  # whether that one was asked for since the last `invalidate`
+        self._loading: dict[str, int] = {}  # expected memory of each load in progress
+        self._first_in_line: str | None = None  # a load that others are held back for until its bytes are free
+        self._asked_for_first = False  # whether that load was requested since the last `invalidate`
 
     def invalidate(self) -> None:
-        """Drop what was computed before, once a step: tenants may have come or gone, and loads ended."""
+        """Discard cached results, once per step: tenants may have come or gone, and loads ended."""
         self.shares.invalidate()
         if not self._asked_for_first:
             self._first_in_line = None
@@ -49,7 +49,7 @@ class LoadsAhead:
             self._first_in_line = None
 
     def arrive(self, adapter: HostAdapter) -> None:
-        """Keep an adapter whose load has ended, until `drop`."""
+        """Keep an adapter whose load has finished, until `drop`."""
         self._loading.pop(adapter.digest, None)
         self.arrived[adapter.digest] = adapter
 
@@ -59,22 +59,22 @@ class LoadsAhead:
         self.shares.drop(digest)
 
     def drop(self, digest: str) -> bool:
-        """Keep an arrival no longer; false if there is none."""
+        """Stop keeping a loaded adapter; returns False if there is none with this digest."""
         if self.arrived.pop(digest, None) is None:
             return False
         self.shares.drop(digest)
         return True
 
     def users(self, digest: str) -> Collection[str]:
-        """Return the tenants an adapter is loaded for."""
+        """Return the tenants that an adapter is loaded for."""
         return self.shares.users(digest)
 
     def sizes(self) -> dict[str, int]:
-        """Return what loads in progress and arrivals take of host memory."""
+        """Return how much host memory each load in progress and each arrival takes."""
         return self._loading | {digest: adapter.host_bytes for digest, adapter in self.arrived.items()}
 
     def check_integrity(self, pending: Collection[str]) -> None:
-        """Check the accounts; `pending` are the loads in progress.
+        """Check the accounting; `pending` are the loads in progress.
 
         Raises:
             RuntimeError: the accounting is broken.

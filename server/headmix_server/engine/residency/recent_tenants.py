@@ -1,24 +1,24 @@
 """Recently active tenants (seen in the last 60 s).
 
-Owns nothing but names and times. What an absent tenant has left lying (idle adapters) is anybody's to use.
+Owns only names and times. Anyone may use what an inactive tenant has left behind (idle adapters).
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 
 PRESENCE_SECONDS = 60.0
-"""How long a tenant counts as present after it was last heard of."""
+"""How long a tenant counts as present after it was last seen."""
 
 
 class RecentTenants:
-    """Remembers tenants for as long as they count as present, so what it holds is bounded by who came of late."""
+    """Remembers tenants while they count as present, so its size is bounded by how many were recently active."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._heard: OrderedDict[str, float] = OrderedDict()  # the longest silent first
+        self._heard: OrderedDict[str, float] = OrderedDict()  # longest inactive first
 
     def mark_seen(self, tenant: str) -> None:
-        """Note that something was asked or computed for a tenant just now."""
+        """Record that something was just requested or computed for a tenant."""
         self._heard[tenant] = self._clock()
         self._heard.move_to_end(tenant)
 
@@ -30,10 +30,10 @@ class RecentTenants:
         return self._heard.keys()
 
     def check_integrity(self) -> None:
-        """Check that the longest silent stand first: only those are looked at.
+        """Check that tenants are ordered from longest inactive to most recent: only the first ones are inspected.
 
         Raises:
-            RuntimeError: they do not.
+            RuntimeError: they are not.
         """
         times = list(self._heard.values())
         if times != sorted(times):

@@ -1,8 +1,8 @@
-"""Accounting of adapter slots: which adapter each slot holds, who leases it, and which may be evicted.
+"""Accounting of adapter slots: which adapter each slot holds, which leases are out, and which adapters may be evicted.
 
-Owns slot numbers, generations, leases and pins; the tensors are the device's, and whose turn it is to give up a slot
-says `shares`. A slot's generation rises every time its
-content changes, so a lease can never silently come to mean another adapter.
+Owns slot numbers, generations, leases and pins. The device owns the tensors; `tenant_shares` decides which tenant gives
+up a slot. A slot's generation increases whenever its content changes, so a lease can never silently come to mean
+another adapter.
 """
 
 import itertools
@@ -20,12 +20,12 @@ from headmix_server.engine.victims import choose_victims
 
 
 class LeaseError(Exception):
-    """A slot or lease was asked for that cannot be had, or a lease returned that is not held."""
+    """A slot or lease was requested that is not available, or a lease was returned that is not held."""
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One slot; `digest` None means free."""
+    """One slot; `digest` is None if it is free."""
 
     index: int
     digest: str | None = None
@@ -35,7 +35,7 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The slot an adapter was given, and the adapters that had to leave theirs for it, with these."""
+    """The slot an adapter was given, and the adapters evicted for it, each with the slot it had."""
 
     slot: int
     generation: int
@@ -52,13 +52,13 @@ class SlotCounts:
 
 
 class SlotTable:
-    """A fixed number of slots and the bytes that all their adapters may take, charged to tenants.
+    """A fixed number of slots and a byte budget for all their adapters, charged to tenants.
 
-    An adapter costs its tenants one slot, or more where its bytes are more than a slot's part of the `budget`. `fits`
-    returns whether the device has a place for one once these slots are empty: free bytes may lie scattered.
+    An adapter costs its tenants one slot, or more if it takes more bytes than one slot's part of the `budget`. `fits`
+    returns whether the device has a place for an adapter once the given slots are empty: free bytes may be fragmented.
 
-    Of those without lease and pin that a tenant may have (`victims`) the least recently used that nobody waits for goes
-    first.
+    Of the adapters without lease or pin that a tenant may evict (`victims`), the least recently used one that no queued
+    request wants goes first.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class SlotTable:
         self._fits = fits
         self._bytes: dict[str, int] = {}
         self.used_bytes = 0
-        self._view: View | None = None  # who is present, for all that is asked until it may have changed
-        # by tenant and size: an adapter, and whether it can be placed, found out since then
+        self._view: View | None = None  # the present tenants, for all decisions until they may have changed
+        # by tenant and size: an adapter, and whether it can be placed; valid for the current `_view`
         self._placeable: dict[tuple[str, int], tuple[HostAdapter, bool]] = {}
         self._slots = [_Slot(index) for index in range(num_slots)]
         self._free = deque(range(num_slots))
@@ -88,21 +88,21 @@ class SlotTable:
 
     @property
     def num_free(self) -> int:
-        """How many slots hold nothing."""
+        """Number of empty slots."""
         return len(self._free)
 
     def has_room(self, adapter: HostAdapter) -> bool:
-        """Return whether there is room for an adapter as things are."""
+        """Return whether there is room for an adapter without evicting any."""
         return self._is_enough(adapter, ())
 
     def could_ever_place(self, adapter: HostAdapter) -> bool:
-        """Return whether there would be room with nothing but the pinned adapters there."""
+        """Return whether there would be room if only the pinned adapters were on the device."""
         return self._is_enough(adapter, [digest for digest in self._by_digest if digest not in self._shares.pinned])
 
     def can_place(self, adapter: HostAdapter, tenant: str) -> bool:
-        """Return whether there is room, or can be made by evicting idle adapters that are the tenant's to evict.
+        """Return whether there is room, or can be made by evicting idle adapters that the tenant may evict.
 
-        Found out once for all adapters of a size; `place` has the last word.
+        The result is computed once for all adapters of a size; `place` makes the final decision.
         """
         if self.has_room(adapter):
             return True
@@ -114,7 +114,7 @@ class SlotTable:
     def _victims(
         self, candidates: Iterable[str], adapter: HostAdapter, tenant: str, queued: Mapping[str, int]
     ) -> tuple[str, ...] | None:
-        """Return who leaves for a tenant's adapter, nobody where there is room; None if there can be none."""
+        """Return the adapters that leave for a tenant's adapter, empty if there is room; None if there can be none."""
         if self._view is None:
             self._view = self._shares.view()
         enough = partial(self._is_enough, adapter)
@@ -132,20 +132,20 @@ class SlotTable:
         return max(Fraction(1), Fraction(size * len(self._slots), self.budget))
 
     def _changed(self) -> None:
-        """Forget what was found out about who could leave."""
+        """Discard cached results about what could leave."""
         self._view = None
         self._placeable.clear()
 
     def invalidate(self) -> None:
-        """Drop what was computed before: tenants may have come or gone, or weights changed."""
+        """Discard cached results: tenants may have come or gone, or weights changed."""
         self._changed()
         self._shares.invalidate()
 
     def place(self, adapter: HostAdapter, tenant: str, queued: Mapping[str, int] = MappingProxyType({})) -> Placement:
-        """Give a tenant's adapter a slot, evicting idle ones if there is no room, `queued` ones last.
+        """Give a tenant's adapter a slot, evicting idle adapters if there is no room, `queued` ones last.
 
         Raises:
-            LeaseError: no slot can be had for the tenant, or the adapter has one already.
+            LeaseError: no slot is available to the tenant, or the adapter already has one.
         """
         digest = adapter.digest
         if digest in self._by_digest:
@@ -168,10 +168,10 @@ class SlotTable:
         return Placement(slot.index, slot.generation, evicted)
 
     def vacate(self, digest: str) -> int:
-        """Empty the adapter's slot, its pin undone, and return the slot's number.
+        """Empty the adapter's slot, removing its pins, and return the slot's number.
 
         Raises:
-            LeaseError: it is leased, or the adapter has none.
+            LeaseError: it is leased, or the adapter has no slot.
         """
         slot = self._slot_of(digest)
         if slot.leases:
@@ -190,7 +190,7 @@ class SlotTable:
         """Lease the adapter's slot for a tenant.
 
         Raises:
-            LeaseError: the adapter has none.
+            LeaseError: the adapter has no slot.
         """
         slot = self._slot_of(digest)
         serial = next(self._serials)
@@ -204,7 +204,7 @@ class SlotTable:
         """Return a lease.
 
         Raises:
-            LeaseError: it was returned before.
+            LeaseError: it is not held, for example because it was returned before.
         """
         if not self.is_current(lease):
             raise LeaseError(f"lease {lease.serial} on slot {lease.slot} is not held")
@@ -215,7 +215,7 @@ class SlotTable:
             self._changed()
 
     def is_current(self, lease: Lease) -> bool:
-        """Return whether the lease is held and the slot holds exactly what was leased."""
+        """Return whether the lease is held and the slot still holds exactly what was leased."""
         slot = self._slots[lease.slot]
         return slot.generation == lease.generation and slot.digest == lease.digest and lease.serial in slot.leases
 
@@ -229,19 +229,19 @@ class SlotTable:
 
     @property
     def num_pinned(self) -> int:
-        """How many adapters are pinned."""
+        """Number of pinned adapters."""
         return len(self._shares.pinned)
 
     @property
     def pinned_bytes(self) -> int:
-        """What the pinned adapters take."""
+        """Total bytes of the pinned adapters."""
         return sum(self._bytes[digest] for digest in self._shares.pinned)
 
     def can_pin(self, digest: str, tenant: str) -> bool:
         """Return whether the tenant may pin an adapter.
 
-        One slot is never pinned, nor half of the bytes; of the rest the tenant has its part. What others have pinned,
-        the same adapter too, makes its own pin no cheaper.
+        One slot and half of the bytes always stay unpinned; of the rest, the tenant may pin its part. Pins of others,
+        even of the same adapter, do not make its own pin cheaper.
         """
         if self._shares.has_pinned(tenant, digest):
             return True
@@ -256,10 +256,10 @@ class SlotTable:
         return self.num_pinned < len(self._slots) - 1 and self.pinned_bytes + size <= self.budget // 2
 
     def pin(self, digest: str, tenant: str) -> None:
-        """Keep an adapter on its slot for a tenant, leased or not, until `unpin` or `vacate`.
+        """Keep an adapter in its slot for a tenant, leased or not, until `unpin` or `vacate`.
 
         Raises:
-            LeaseError: it has no slot, or every slot but one is pinned, or half of the bytes are.
+            LeaseError: it has no slot, or all slots but one or half of the bytes are already pinned.
         """
         self._slot_of(digest)
         if digest not in self._shares.pinned and not self._may_be_pinned(self._bytes[digest]):
@@ -268,23 +268,23 @@ class SlotTable:
         self._changed()
 
     def unpin(self, digest: str, tenant: str | None = None) -> None:
-        """End a tenant's pin, None: everybody's; one that is not there is no error."""
+        """End a tenant's pin, or (None) all tenants' pins; does nothing if there is none."""
         self._shares.unpin(digest, tenant)
         self._changed()
 
     # --- state ---------------------------------------------------------------------------------------------------
 
     def to_keep_free(self, adapter: HostAdapter, tenant: str, passed_over: Collection[str]) -> tuple[str, ...] | None:
-        """Return what could leave for a tenant's adapter once it is idle, those with the fewest leases first.
+        """Return which adapters could leave for a tenant's adapter once idle, those with the fewest leases first.
 
-        None where all of them together would not be enough, or not for this tenant.
+        None if all of them together would not be enough, or the tenant may not evict them.
         """
         others = [digest for digest in self._by_digest if digest not in passed_over]
         others.sort(key=lambda digest: len(self._by_digest[digest].leases))
         return self._victims(others, adapter, tenant, {})
 
     def users(self, digest: str) -> tuple[str, ...]:
-        """Return the tenants whose adapter on the device this is."""
+        """Return the tenants that an adapter on the device is charged to."""
         return self._shares.users(digest)
 
     def lease_counts(self) -> dict[str, int]:
@@ -296,7 +296,7 @@ class SlotTable:
         return list(self._by_digest)
 
     def counts(self) -> SlotCounts:
-        """Count the slots by condition."""
+        """Count the slots by state."""
         idle = len(self._idle)
         return SlotCounts(free=len(self._free), leased=len(self._by_digest) - idle, idle=idle)
 

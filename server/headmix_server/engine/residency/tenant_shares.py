@@ -1,12 +1,12 @@
-"""Whose adapters a tier holds, and who has to give one up: max-min fair between tenants, by weight.
+"""Which tenants a tier's adapters are charged to, and which tenant has to give one up: weighted max-min fairness.
 
 Every adapter in a tier is charged to the tenants that use it, in equal parts. Room is taken from the tenant that holds
-most for its weight, and never so that the taker would end with more than whom it took from, unless it has nothing to
-give up itself; what absent tenants hold is anybody's. An adapter that several tenants use leaves only where each of
-them holds so much. So a tenant that is alone uses the whole tier, one that cycles through hundreds of adapters evicts,
-next to others, only its own, and no request waits for good. A pin is charged, whole, to the tenant that made it,
-regardless of who else uses the adapter. Knows names and numbers; the tiers know what may leave at all, and `victims`
-which of it does.
+the most for its weight, but never so that the taker would end up with more than the tenant it took from, unless the
+taker has nothing of its own to give up; anyone may take what absent tenants hold. An adapter that several tenants use
+leaves only when each of them holds that much. So a tenant that is alone uses the whole tier; a tenant that cycles
+through hundreds of adapters while others are active evicts only its own; and no request waits forever. A pin is
+charged, whole, to the tenant that made it, regardless of who else uses the adapter. This module knows only names and
+numbers; the tiers know which adapters may leave at all, and `victims` chooses among them.
 """
 
 from collections import Counter
@@ -18,19 +18,19 @@ from math import fsum, inf
 from headmix_server.engine.residency.eviction import choose_victim
 
 Cost = Fraction | int
-"""What an adapter takes of a tier, in places: 1, or more where its bytes are more than one place's part of the tier."""
+"""The places of a tier that an adapter takes: 1, or more if its bytes exceed one place's part of the tier."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Who was present, and with which weight, when this was found out: one step is decided by the same tenants."""
+    """The present tenants and their weights at one time, so that all decisions of one step use the same tenants."""
 
     present: Collection[str]
     weight_of: Callable[[str], float]
     weights: dict[str, float] = field(default_factory=dict)
 
     def weight(self, tenant: str) -> float:
-        """Return a tenant's weight as it was when first asked for."""
+        """Return a tenant's weight as it was when first requested."""
         if tenant not in self.weights:
             self.weights[tenant] = self.weight_of(tenant)
         return self.weights[tenant]
@@ -38,9 +38,9 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class _Sharers:
-    """Who shares a tier: of the tenants in view the holders, and the sum of their weights.
+    """The tenants that share a tier: the present ones that hold something, and the sum of their weights.
 
-    `have_part` keeps what follows from that and was asked for: whether a tenant holds its part of so many places.
+    `have_part` caches, by tenant and number of places, whether the tenant holds its part of that many places.
     """
 
     view: View
@@ -50,7 +50,7 @@ class _Sharers:
 
 
 class TenantShares:
-    """The accounts of one tier. `weight_of` returns a tenant's weight, `present` the active tenants."""
+    """The accounts of one tier. `weight_of` returns a tenant's weight, `present` the present tenants."""
 
     def __init__(self, weight_of: Callable[[str], float], present: Callable[[], Collection[str]]) -> None:
         self._weight_of = weight_of
@@ -59,15 +59,15 @@ class TenantShares:
         self._users: dict[str, tuple[str, ...]] = {}
         self._held: dict[str, Fraction] = {}
         self._pins: dict[str, set[str]] = {}  # digest: the tenants that pinned it
-        self._sharers: _Sharers | None = None  # found out when asked for; `check_integrity` finds it out anew
+        self._sharers: _Sharers | None = None  # computed on demand; `check_integrity` recomputes it
 
     def __len__(self) -> int:
         return len(self._users)
 
     def charge(self, digest: str, tenant: str, cost: Cost = 1) -> bool:
-        """Charge an adapter to a tenant too, and no more to those that are absent; return whether anything changed.
+        """Charge an adapter to a tenant as well, and to absent ones no longer; return whether anything changed.
 
-        `cost` is that of an adapter that was not here.
+        `cost` is the cost of an adapter that was not here before.
         """
         before, present, pinners = self._users.get(digest, ()), self._present(), self._pins.get(digest, ())
         users = tuple(user for user in before if user == tenant or user in present or user in pinners)
@@ -88,18 +88,18 @@ class TenantShares:
         self._sharers = None
 
     def drop(self, digest: str) -> None:
-        """Note that an adapter has left; one that is not here is no error."""
+        """Record that an adapter has left; does nothing if it is not here."""
         self._pins.pop(digest, None)
         users = self._users.pop(digest, ())
         self._pay(digest, users, -1)
         self._costs.pop(digest, None)
 
     def users(self, digest: str) -> tuple[str, ...]:
-        """Return the tenants that an adapter which is here is charged to, nobody for one that is not."""
+        """Return the tenants that an adapter is charged to; empty for an adapter that is not here."""
         return self._users.get(digest, ())
 
     def cost(self, digest: str) -> Cost:
-        """Return what an adapter costs that is here."""
+        """Return the cost of an adapter that is here."""
         return self._costs[digest]
 
     def held(self, tenant: str) -> Fraction:
@@ -111,17 +111,17 @@ class TenantShares:
         return dict(self._held)
 
     def spare(self, tenant: str) -> list[str]:
-        """Return the adapters that are charged to a tenant, among others perhaps, and not pinned."""
+        """Return the unpinned adapters that are charged to a tenant, possibly among others."""
         return [digest for digest, users in self._users.items() if tenant in users and digest not in self._pins]
 
     def part_of(self, tenant: str, places: int) -> int:
-        """Return how many of `places` are a tenant's next to the others present that hold something; at least one."""
+        """Return a tenant's part of `places`, shared with the other present holders; at least one."""
         sharers = self._current_sharers()
         total, weight = sharers.total, sharers.view.weight(tenant)
         return max(1, int(places * weight / (total if tenant in sharers.holders else total + weight)))
 
     def has_part(self, tenant: str, places: int) -> bool:
-        """Return whether a tenant holds as much as its part of `places`; kept until anything changes."""
+        """Return whether a tenant holds at least its part of `places`; cached until anything changes."""
         known, asked = self._current_sharers().have_part, (tenant, places)
         if asked not in known:
             known[asked] = self.held(tenant) >= self.part_of(tenant, places)
@@ -137,29 +137,29 @@ class TenantShares:
         return _Sharers(view, holders, fsum(map(view.weight, holders)))
 
     def invalidate(self) -> None:
-        """Drop what was computed before: tenants may have come or gone, or weights changed."""
+        """Discard cached results: tenants may have come or gone, or weights changed."""
         self._sharers = None
 
     def view(self) -> View:
-        """Return who is present now."""
+        """Return the tenants that are present now."""
         return View(frozenset(self._present()), self._weight_of)
 
     # --- who leaves ----------------------------------------------------------------------------------------------
 
     def choose_surplus(self, candidates: Collection[str], queued: Mapping[str, int]) -> str:
-        """Return which candidate, all charged, is one too many: one of the tenant that holds most for its weight."""
+        """Return the candidate to drop, all of them charged: one of the tenant that holds the most for its weight."""
         view = self.view()
         levels = {digest: self.level(digest, view, self._held) for digest in candidates}
         highest = max(levels.values(), default=inf)
         return choose_victim([digest for digest, level in levels.items() if level == highest], queued)
 
     def level(self, digest: str, view: View, held: Mapping[str, Fraction]) -> float:
-        """Return what the one of an adapter's users holds that holds least for its weight; absent ones do not count."""
+        """Return the lowest holding relative to weight among an adapter's users; absent users do not count."""
         users = [user for user in self._users[digest] if user in view.present]
         return min((float(held[user]) / view.weight(user) for user in users), default=inf)
 
     def is_alone(self, tenant: str, digest: str, view: View) -> bool:
-        """Return whether the tenant is the only one present of those that an adapter is charged to."""
+        """Return whether the tenant is the only present one that an adapter is charged to."""
         users = self._users[digest]
         return tenant in users and all(user == tenant or user not in view.present for user in users)
 
@@ -175,16 +175,16 @@ class TenantShares:
         return tenant in self._pins.get(digest, ())
 
     def pinned_cost(self, tenant: str | None = None) -> Cost:
-        """Return what the adapters cost that a tenant has pinned, each whole; None: that anybody has."""
+        """Return the total cost of the adapters that a tenant (None: any tenant) has pinned, each counted in full."""
         return sum(self._costs[digest] for digest, pinners in self._pins.items() if tenant is None or tenant in pinners)
 
     def pin(self, digest: str, tenant: str) -> None:
-        """Let an adapter that is here leave no more; it is charged to the tenant too."""
+        """Keep an adapter that is here from leaving; it is charged to the tenant as well."""
         self._pins.setdefault(digest, set()).add(tenant)
         self.charge(digest, tenant)
 
     def unpin(self, digest: str, tenant: str | None = None) -> None:
-        """End a tenant's pin, None: everybody's; one that is not there is no error."""
+        """End a tenant's pin, or (None) all tenants' pins; does nothing if there is none."""
         pinners = self._pins.get(digest, set())
         pinners.difference_update(set(pinners) if tenant is None else {tenant})
         if not pinners:
@@ -193,7 +193,7 @@ class TenantShares:
     # --- checks --------------------------------------------------------------------------------------------------
 
     def check_integrity(self, digests: Collection[str]) -> None:
-        """Check that exactly these adapters are charged, each whole, and that what was found out is still true.
+        """Check that exactly these adapters are charged, each in full, and that cached results are still correct.
 
         Raises:
             RuntimeError: the accounting is broken.

@@ -1,9 +1,9 @@
-"""Where adapters are: device slots, host memory, disk; and moving them up when a sequence wants one.
+"""Where adapters are (device slots, host memory, disk), and moving them up when a sequence wants one.
 
-Joins slot accounting, the host cache and the background loader over a runner. It decides nothing about sequences; it
-knows for which tenant an adapter is moved, and that each has its share of every tier (`shares`) and of the loads ahead.
-An adapter on its way from disk holds no slot: a slot is taken only when the tensors are here to fill it, so a slow
-disk never keeps a slot from an adapter that could use it.
+Combines slot accounting, the host cache and the background loader over a runner. It decides nothing about sequences; it
+knows which tenant an adapter is moved for, and gives each tenant its share of every tier (`tenant_shares`) and of the
+loads ahead. An adapter being loaded from disk holds no slot: a slot is taken only once the tensors to fill it are in
+memory, so a slow disk never keeps a slot from an adapter that could use it.
 """
 
 import time
@@ -25,7 +25,7 @@ from headmix_server.engine.residency.slots import LeaseError, SlotTable
 from headmix_server.engine.residency.tenant_shares import TenantShares
 
 NARROWEST = 4
-"""How many times a file's numbers may be wider than those that are computed with: float64 and bfloat16."""
+"""How many times wider a file's numbers may be than those computed with: float64 and bfloat16."""
 
 
 @dataclass(slots=True)
@@ -39,9 +39,9 @@ class TierCounts:
 
 
 class AdapterTiers:
-    """Device, host and disk as one: `load` brings an adapter to host memory, `install` to a slot; `slots` leases it.
+    """Device, host and disk as one: `load` loads an adapter into host memory, `install` into a slot; `slots` leases it.
 
-    The host cache has what the loads ahead leave of host memory.
+    The host cache gets what the loads ahead leave of host memory.
     """
 
     def __init__(
@@ -72,27 +72,27 @@ class AdapterTiers:
 
     @property
     def num_loading(self) -> int:
-        """How many adapters are on their way from disk."""
+        """Number of adapters being loaded from disk."""
         return self._loader.num_pending
 
     @property
     def loading(self) -> Set[str]:
-        """The adapters on their way from disk."""
+        """The adapters being loaded from disk."""
         return self._loader.pending
 
     @property
     def busy(self) -> bool:
-        """Whether a step has something to do here: a load in progress, a failure to tell, an adapter to forget."""
+        """Whether a step has work here: a load in progress, a failure to report, an adapter to forget."""
         return bool(self._loader.num_pending or self._failures or self._forgotten)
 
     # --- up ------------------------------------------------------------------------------------------------------
 
     def want(self, wanted: Callable[[], Mapping[str, int]]) -> None:
-        """Say who knows what queued requests want, and at which place: the first is the last to leave any tier."""
+        """Set the source of the adapters that queued requests want, each with its position: the first leaves last."""
         self._wanted = wanted
 
     def mark_seen(self, tenant: str) -> None:
-        """Mark a tenant as seen: for a while it counts as active, and what it holds as its own."""
+        """Mark a tenant as seen: for a while it counts as present, and what it holds as its own."""
         self._recent.mark_seen(tenant)
 
     @property
@@ -101,7 +101,7 @@ class AdapterTiers:
         return self._recent.tenants()
 
     def count_lookup(self, digest: str) -> None:
-        """Count where a new request finds its adapter."""
+        """Count in which tier a new request finds its adapter."""
         if self.slots.holds(digest):
             self._counts.hits[Residency.DEVICE] += 1
             return
@@ -109,7 +109,7 @@ class AdapterTiers:
         (self._counts.hits if digest in self.host else self._counts.misses)[Residency.HOST] += 1
 
     def load(self, ref: AdapterRef, tenant: str) -> None:
-        """See to it that the adapter comes to host memory, unless it is there, on the device, or too much is ahead."""
+        """Load the adapter into host memory, unless it is there or on the device, or too much is being loaded."""
         if not self.slots.holds(ref.digest) and not self._in_host(ref.digest):
             self._start_load(ref, tenant)
 
@@ -123,7 +123,7 @@ class AdapterTiers:
             self._loader.start(ref, tenant)
 
     def _is_refused(self, ref: AdapterRef) -> bool:
-        """Refuse a file whose numbers no tier can hold, however narrow they are made, before it is read."""
+        """Refuse, before reading it, a file whose numbers no tier can hold even in the narrowest type."""
         least = ref.size_bytes // NARROWEST
         error = self._too_large(least, least)
         if error is not None:
@@ -132,18 +132,18 @@ class AdapterTiers:
 
     @property
     def host_bytes(self) -> int:
-        """What adapters take of host memory: those kept, those that arrived, and those in progress."""
+        """Host memory that adapters take: those kept, those that have arrived, and those in progress."""
         apart = (size for digest, size in self._ahead.sizes().items() if digest not in self.host)
         return self.host.used_bytes + sum(apart)
 
     def _trim_host(self) -> None:
-        """Let the host cache have no more than the loads ahead leave."""
+        """Limit the host cache to what the loads ahead leave."""
         excess = self.host_bytes - self.host_budget
         if excess > 0:
             self._counts.evictions[Residency.HOST] += len(self.host.trim(excess, self._ahead.arrived, self._wanted()))
 
     def install(self, ref: AdapterRef, tenant: str) -> bool:
-        """Bring the adapter to a slot if its tensors are here and the tenant can have one; true once it is there."""
+        """Install the adapter in a slot if its tensors are loaded and the tenant may have one; True once installed."""
         if self.slots.holds(ref.digest):
             return True
         if not self._in_host(ref.digest):
@@ -165,12 +165,12 @@ class AdapterTiers:
         return installed
 
     def waits_for_slot(self, digest: str, tenant: str) -> bool:
-        """Return whether nothing but room on the device is missing."""
+        """Return whether only room on the device is missing."""
         adapter = self._loaded(digest)
         return adapter is not None and not self.slots.holds(digest) and not self.slots.can_place(adapter, tenant)
 
     def to_keep_free(self, digest: str, tenant: str, passed_over: Collection[str]) -> tuple[str, ...] | None:
-        """Return what newcomers must leave alone so that an adapter in host memory gets room; see `SlotTable`."""
+        """Return what newcomers must not use so that an adapter in host memory gets room; see `SlotTable`."""
         adapter = self._loaded(digest)
         return () if adapter is None else self.slots.to_keep_free(adapter, tenant, passed_over)
 
@@ -181,7 +181,7 @@ class AdapterTiers:
         return self._ahead.arrived.get(digest) or self.host.peek(digest)
 
     def _refuse_beside_pins(self, adapter: HostAdapter) -> None:
-        """Fail an adapter that does not fit next to those that are pinned: its requests would wait for good."""
+        """Fail an adapter that does not fit next to the pinned ones: its requests would wait forever."""
         if not self.slots.could_ever_place(adapter):
             left = _mib(self.slots.budget - self.slots.pinned_bytes)
             reason = f"its {_mib(adapter.device_bytes)} do not fit next to the pinned adapters, which leave {left}"
@@ -190,7 +190,7 @@ class AdapterTiers:
     def _install_in_slot(self, adapter: HostAdapter, tenant: str) -> bool:
         try:
             placement = self.slots.place(adapter, tenant, {} if self.slots.has_room(adapter) else self._wanted())
-        except LeaseError:  # what was found out for others of its size does not hold for this one: it goes on waiting
+        except LeaseError:  # the cached result for its size does not hold for this adapter: it keeps waiting
             return False
         for slot in placement.evicted.values():
             self._counts.evictions[Residency.DEVICE] += 1
@@ -201,14 +201,14 @@ class AdapterTiers:
         except AdapterLoadError as error:
             self._refuse(adapter.digest, error)
             return False
-        except Exception as error:  # noqa: BLE001 - one adapter the device chokes on must not end everybody's engine
+        except Exception as error:  # noqa: BLE001 - one adapter that the device chokes on must not stop the engine
             self._refuse(adapter.digest, AdapterLoadError(f"{type(error).__name__}: {error}"))
             return False
         return True
 
     def _drop_arrival(self, digest: str) -> None:
         if self._ahead.drop(digest):
-            self._trim_host()  # as one that is merely kept it may be too much
+            self._trim_host()  # as a merely cached adapter it may exceed the budget
 
     def _refuse(self, digest: str, error: AdapterLoadError) -> None:
         self.slots.vacate(digest)
@@ -216,7 +216,7 @@ class AdapterTiers:
         self._failures[digest] = error
 
     def poll_loads(self) -> Mapping[str, AdapterLoadError]:
-        """Take in what has come from disk; returns, by digest, what could not be loaded or installed."""
+        """Collect finished loads; returns, by digest, the errors of adapters that could not be loaded or installed."""
         self.slots.invalidate()
         self._ahead.invalidate()
         for done in self._loader.poll():
@@ -236,7 +236,7 @@ class AdapterTiers:
         return failures
 
     def _checked(self, outcome: HostAdapter | AdapterLoadError) -> HostAdapter | AdapterLoadError:
-        """Return what was loaded, or why it can never be kept."""
+        """Return what was loaded, or the error if it can never be kept."""
         if isinstance(outcome, AdapterLoadError):
             return outcome
         return self._too_large(outcome.device_bytes, outcome.host_bytes) or outcome
@@ -254,20 +254,20 @@ class AdapterTiers:
     # --- down ----------------------------------------------------------------------------------------------------
 
     def forget(self, digest: str) -> None:
-        """Mark an adapter nobody can name any more, and undo its pin; `sweep` drops it once nothing needs it."""
+        """Mark an adapter that no request can name any more, and unpin it; `sweep` drops it once nothing needs it."""
         self.slots.unpin(digest)
         self._forgotten.add(digest)
 
     def remember(self, digest: str, tenant: str) -> None:
-        """A tenant names the adapter (again): call off `forget`, and let host memory keep it as one just used.
+        """A tenant names the adapter (again): cancel `forget`, and mark it as just used in host memory.
 
-        Otherwise host memory would drop first what has been longest on the device, the most popular of all.
+        Otherwise host memory would first evict the adapters longest on the device, which are the most popular of all.
         """
         self._forgotten.discard(digest)
         self.host.use(digest, tenant)
 
     def sweep(self, needed: set[str]) -> list[str]:
-        """Drop arrivals that nobody waits for any more, and forgotten adapters that nothing needs; returns these."""
+        """Drop arrivals that nobody waits for any more, and forgotten adapters not needed; returns the latter."""
         dropped = []
         for digest in self._ahead.arrived.keys() - needed:
             self._drop_arrival(digest)
@@ -310,7 +310,7 @@ class AdapterTiers:
         return residents
 
     def check_integrity(self) -> None:
-        """Check the accounts of host memory and of the loads ahead; the slots' need the leases (`SlotTable`).
+        """Check the accounting of host memory and of the loads ahead; that of the slots needs the leases (`SlotTable`).
 
         Raises:
             RuntimeError: the accounting is broken.

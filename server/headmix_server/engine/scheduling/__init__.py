@@ -1,1 +1,1 @@
-"""Who runs in the next step: the queue, its fairness, and the rows of a step."""
+"""Which sequences run in the next step: the queue, its fairness, and the rows of a step."""

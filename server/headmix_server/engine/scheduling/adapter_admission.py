@@ -1,6 +1,6 @@
-"""Which waiting requests may start in a step, as far as adapters go.
+"""Which waiting requests may start in a step, as far as their adapters are concerned.
 
-Owns the rules for passing over requests whose adapter is not loaded; places, blocks and leases are the scheduler's. One
+Owns the rules for passing over requests whose adapter is not loaded; the scheduler owns places, blocks and leases. One
 `AdapterAdmission` serves one step.
 """
 
@@ -12,13 +12,13 @@ from headmix_server.engine.scheduling.wait_queue import WaitQueue
 from headmix_server.engine.sequence import Sequence
 
 SLOT_PATIENCE_SECONDS = 0.5
-"""How long a sequence waits for a slot before newcomers may no longer prolong another adapter's stay on its slot."""
+"""How long a sequence waits for a slot before newcomers may no longer prolong another adapter's stay in its slot."""
 
 
 class AdapterAdmission:
-    """One step's walk through the tenants' lines; `overtaking` is for those that the cache cannot hold.
+    """One step's walk through the tenants' lines; `overtaking` handles sequences that the cache cannot hold.
 
-    `walked` are the tenants whose lines have been walked to the end, so that all their adapters were asked for.
+    `walked` are the tenants whose lines were walked to the end, so that all their adapters have been requested.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class AdapterAdmission:
         self._lines: dict[str, Iterator[Sequence]] = {}
         self._not_ready: set[tuple[str, str]] = set()
         self._kept_free: set[str] = set()
-        self._has_all_kept: set[str] = set()  # tenants that no other adapter can be kept free for
+        self._has_all_kept: set[str] = set()  # tenants that no further adapter can be kept free for
         for digest, tenant in loads_waiting:
             self._keep_newcomers_away(digest, tenant)
 
     def next_of(self, tenant: str) -> Sequence | None:
-        """Return the tenant's next sequence that has its adapter on the device and its grammar, None at the line's end.
+        """Return the tenant's next sequence with its adapter on the device and its grammar compiled, None at the end.
 
-        On the way adapters are brought to slots where that can be done at once.
+        On the way, adapters are installed in slots where that is possible at once.
         """
         if tenant not in self._lines:
             self._lines[tenant] = iter(list(self._queue.lines().get(tenant, {}).values()))
@@ -54,10 +54,10 @@ class AdapterAdmission:
         return sequence
 
     def _is_ready(self, sequence: Sequence) -> bool:
-        """Bring the sequence's adapter to the device if that can be done at once; otherwise pass over all who want it.
+        """Install the sequence's adapter if that is possible at once; otherwise pass over all sequences that want it.
 
-        A sequence that has long lacked nothing but a slot keeps newcomers from an adapter that could leave for it, the
-        one with the fewest leases, until that is idle: so nobody starves however many are in use.
+        If a sequence has long been missing only a slot, newcomers may not use an adapter that could leave for it, the
+        one with the fewest leases, until that one is idle. So no sequence starves, however many adapters are in use.
         """
         if sequence.awaits_grammar:
             return False

@@ -1,6 +1,6 @@
-"""Who may start before a request whose turn it is but that the cache cannot hold yet.
+"""Which requests may start before a request whose turn it is but that the cache cannot hold yet.
 
-Owns the two bounds on that, in time and in service; whether a request fits is the scheduler's to find out.
+Owns the two limits on that, in time and in service; the scheduler finds out whether a request fits.
 """
 
 from collections import defaultdict
@@ -11,16 +11,16 @@ from headmix_server.engine.scheduling.virtual_counters import INPUT_COST, OUTPUT
 from headmix_server.engine.sequence import Sequence
 
 FIT_PATIENCE_SECONDS = 0.5
-"""How long others may start before a sequence that the cache cannot hold yet, counted from when it was its turn."""
+"""How long others may start before a sequence that the cache cannot hold yet, counted from when its turn came."""
 
 
 class Backfill:
-    """One step's rule.
+    """The rule for one step.
 
-    Others use what it leaves, so no memory stands empty for it, within two bounds. In time: from `FIT_PATIENCE_SECONDS`
-    on nobody starts before it, and it fits as soon as enough of those that run have ended. In service: a request that
-    starts must stay within `slack` of its tenant's counter even if all of its tenant's runs to the full length, so
-    tenants that wait never differ by more than they would if nobody overtook.
+    Others may use what the blocked sequence leaves, so no memory stays empty for it, within two limits. In time: after
+    `FIT_PATIENCE_SECONDS`, none starts before it, and it fits as soon as enough of the running ones have ended. In
+    service: a request that starts must stay within `slack` of the blocked tenant's counter even if all requests of its
+    own tenant run to full length, so waiting tenants never differ by more than they would if nobody overtook.
     """
 
     def __init__(self, counters: VirtualCounters, running: Collection[Sequence], slack: float, now: float) -> None:
@@ -33,14 +33,14 @@ class Backfill:
         self._owed: dict[str, float] | None = None
 
     def block(self, sequence: Sequence) -> None:
-        """Note a sequence that does not fit."""
+        """Record a sequence that does not fit."""
         if sequence.blocked_since is None:
             sequence.blocked_since = self._now
         self._closed |= self._now - sequence.blocked_since >= FIT_PATIENCE_SECONDS
         self._first = self._first or sequence
 
     def allows(self, sequence: Sequence) -> bool:
-        """Return whether a sequence may start; noted as one that will, if it fits."""
+        """Return whether a sequence may start, if it fits; it is then counted as started."""
         if self._closed:
             return False
         if self._first is None:
@@ -59,7 +59,7 @@ class Backfill:
 
 
 def _still_to_pay(sequence: Sequence) -> float:
-    """Return the most a sequence can still add to its tenant's counter at weight 1."""
+    """Return the most that a sequence can still add to its tenant's counter at weight 1."""
     inputs, outputs = sequence.prompt_length - sequence.num_charged, sequence.max_outputs - sequence.num_outputs
     longest = sequence.prompt_length + sequence.max_outputs
     input_cost = INPUT_COST + input_extra(sequence.params)

@@ -1,8 +1,8 @@
 """Which sequences take part in the next step, and with how many tokens.
 
-Owns the queue and the running set, and every hold a sequence has (cache blocks, lease): they are taken here and
-returned in `retire` and `preempt`, nowhere else. Tenants are charged here for what a step will compute. It never
-computes.
+Owns the queue, the running set, and everything a sequence holds (cache blocks, lease): these are acquired here and
+released in `retire` and `preempt`, nowhere else. Tenants are charged here for what a step will compute. The scheduler
+itself computes nothing.
 """
 
 import itertools
@@ -25,24 +25,25 @@ from headmix_server.engine.sequence import Sequence, generates
 from headmix_server.engine.speculation.speculation import Speculation
 
 FORGET_ABOVE = 64
-"""Tenants with a counter, above which those of absent ones are dropped where that loses nothing."""
+"""Number of tenants with a counter above which the counters of absent tenants are dropped, if that loses nothing."""
 
 
 @dataclass(slots=True)
 class PrefixCounts:
-    """Prompt tokens looked up in the prefix cache, and how many of them were there, since the counts were taken."""
+    """Prompt tokens looked up in the prefix cache, and how many were found, since the counts were last taken."""
 
     queries: int = 0
     hits: int = 0
 
 
 class Scheduler:
-    """Decode before prefill; what is left of the budget goes token by token to the tenant that has had least, to
-    continue a prompt or admit a new one. Inside a tenant first come, first served; a cold adapter delays only those who
-    want it.
+    """Decode before prefill. The rest of the budget goes, row by row, to the tenant that has received the least
+    service, to continue a prompt or admit a new one. Within a tenant: first come, first served. A cold adapter delays
+    only the requests that use it.
 
-    The cache for all known tokens is taken at admission, so prefill never runs out of it and only decoding, one token
-    a step, can make another sequence give way. `whole_prompts` forbids chunks: bidirectional attention cannot be cut.
+    The cache blocks for all known tokens are allocated at admission, so prefill never runs out of them; only decoding,
+    at one token per step, can preempt another sequence. `whole_prompts` forbids chunks: bidirectional attention cannot
+    be split.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Scheduler:
         tiers.want(self.waiting.wanted)
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a new sequence, its prompt's blocks named already: a step may be computing meanwhile."""
+        """Queue a new sequence, computing its prompt's block keys at once: a step may be running in the meantime."""
         self.speculation.begin(sequence)
         sequence.keys = self.kv_cache.keys_of(sequence.tenant, sequence.digest)
         if sequence.keys is not None:
@@ -84,7 +85,7 @@ class Scheduler:
             self._forget_absent()
 
     def _forget_absent(self) -> None:
-        """Drop the counters of tenants that are gone, each time as many as were kept have come anew."""
+        """Drop the counters of absent tenants, each time the number of counters has doubled."""
         present = {sequence.tenant for sequence in [*self.waiting.values(), *self.running.values()]}
         self._counters.forget(present, known=self.tiers.present)
         self._forget_above = max(FORGET_ABOVE, 2 * len(self._counters))
@@ -94,8 +95,8 @@ class Scheduler:
     def schedule(self, loads_waiting: Iterable[tuple[str, str]] = ()) -> Batch:
         """Choose the next step's rows within the token budget, admitting from the queue what fits.
 
-        `loads_waiting` names, as (digest, tenant), the loads asked for by name that have long waited for a slot:
-        newcomers are kept from that many adapters.
+        `loads_waiting` lists, as (digest, tenant), the explicit load requests that have long waited for a slot:
+        newcomers are kept from adapters that could leave for them.
         """
         rows: dict[int, BatchRow] = {}
         running_before = len(self.running)
@@ -113,10 +114,11 @@ class Scheduler:
         return AdapterAdmission(self.waiting, self.tiers, overtaking, now, loads_waiting)
 
     def _decode(self, rows: dict[int, BatchRow]) -> int:
-        """Give every decoding sequence its row; returns the budget left.
+        """Give every decoding sequence its row; returns the remaining budget.
 
-        Each had a row in the step before, so there are never more of them than tokens in the budget. Where the cache
-        may not hold another token of each, the tenant that has had most comes last: who has its row gives way no more.
+        Each of them had a row in the previous step, so there are never more than the budget has tokens. If the cache
+        may not hold another token for each, tenants with the most service come last: a sequence that has its row is no
+        longer preempted.
         """
         budget = self._max_batch_tokens
         decoding = [sequence for sequence in self.running.values() if sequence.remaining == 1]
@@ -138,9 +140,9 @@ class Scheduler:
         return budget - self._add_drafts(rows, budget)
 
     def _add_drafts(self, rows: dict[int, BatchRow], budget: int) -> int:
-        """Let rows that decode compute guesses too, where that costs little; returns how many tokens that is.
+        """Let decoding rows compute drafts too, where that is cheap; returns the number of draft tokens.
 
-        Nothing gives way to a guess: it takes blocks that are free, and none is made while a prompt is computed.
+        Nothing is preempted for a draft: it uses free blocks, and none is made while a prompt is being computed.
         """
         if not rows or not self.speculation.pays(len(self.running)) or len(rows) < len(self.running):
             return 0
@@ -155,18 +157,18 @@ class Scheduler:
         return num_drafts
 
     def judge_drafts(self, sequence: Sequence, row: BatchRow, result: RowResult) -> None:
-        """Note which of a row's drafts were right, and charge for the tokens that they yielded beyond the first."""
+        """Record which of a row's drafts were right, and charge for the tokens they yielded beyond the first."""
         self.speculation.judge(sequence, row, result)
         count = len(result.further)
         extra = count * output_extra(sequence.params, len(sequence.tokens))
         self._counters.charge(sequence.tenant, outputs=count, extra=extra)
 
     def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
-        """Preempt others until `sequence` can grow by a token; false if it had to go itself.
+        """Preempt others until `sequence` can grow by a token; returns False if it was preempted itself.
 
-        Who goes is the last admitted of the tenant that has had most; the first admitted of all never does, so some
-        sequence always makes progress. Who has gone needs all its blocks at once to come back, so two sequences cannot
-        take turns at throwing each other out.
+        The victim is the last admitted sequence of the tenant with the most service; the first admitted of all is never
+        a victim, so some sequence always makes progress. A preempted sequence needs all its blocks at once to come
+        back, so two sequences cannot take turns preempting each other.
         """
         while not self.kv_cache.can_grow(sequence.sequence_id, sequence.num_computed + 1):
             later = itertools.islice(reversed(self.running.values()), len(self.running) - 1)
@@ -178,10 +180,10 @@ class Scheduler:
         return True
 
     def _share_out(self, rows: dict[int, BatchRow], budget: int, admission: AdapterAdmission | None) -> None:
-        """Give what decoding left of the budget to prompts that are being computed and to the queue, row by row.
+        """Distribute the budget left by decoding to prompts in progress and to the queue, row by row.
 
-        Each row goes to the tenant with the least counter, which is charged at once; `admission` None leaves the queue
-        alone. Of equals it is the one whose next sequence came first.
+        Each row goes to the tenant with the lowest counter, which is charged at once; ties go to the one whose next
+        sequence came first. With `admission` None, nothing is admitted from the queue.
         """
         prefilling: dict[str, deque[Sequence]] = {}
         for running in self.running.values():
@@ -205,10 +207,10 @@ class Scheduler:
             heapreplace(turns, (self._counters.counter(tenant), first, tenant))
 
     def _charge(self, sequence: Sequence, count: int) -> None:
-        """Charge for a row that is scheduled: the token it yields, and its prompt tokens, but once only.
+        """Charge for a scheduled row: the token it yields, and its prompt tokens, which are charged only once.
 
-        Log-probabilities and penalties are charged with their tokens. What the prefix cache had is not charged, nor
-        what has to be computed again after a preemption.
+        Log-probabilities and penalties are charged with their tokens. Tokens found in the prefix cache are not charged,
+        nor are those recomputed after a preemption.
         """
         end = min(sequence.num_computed + count, sequence.prompt_length)
         inputs = max(0, end - max(sequence.num_computed, sequence.num_charged))
@@ -220,7 +222,7 @@ class Scheduler:
         self._counters.charge(sequence.tenant, inputs=inputs, outputs=int(yields), extra=extra)
 
     def _row(self, sequence: Sequence, known: int, drafts: Seq[int] = ()) -> BatchRow:
-        """Return the row of so many known tokens and of drafts behind them."""
+        """Return the row of this many known tokens, followed by the drafts."""
         count = known + len(drafts)
         return BatchRow(
             sequence_id=sequence.sequence_id,
@@ -239,7 +241,7 @@ class Scheduler:
     # --- admission -----------------------------------------------------------------------------------------------
 
     def _admit_next(self, tenant: str, budget: int, admission: AdapterAdmission | None) -> Sequence | None:
-        """Admit the tenant's next sequence that can start, None if it has none or there is no room for it."""
+        """Admit the tenant's next sequence that can start; None if it has none or there is no room for it."""
         if admission is None or len(self.running) >= self._max_running:
             return None
         sequence = admission.next_of(tenant)
@@ -247,7 +249,7 @@ class Scheduler:
             return None
         prefix = self._find_prefix(sequence)
         if self._whole_prompts and sequence.remaining > budget:
-            return None  # others may use what is left; in the next step it is the first that is asked
+            return None  # others may use the rest; in the next step this sequence comes first
         if not self.kv_cache.can_admit(len(sequence.tokens), prefix):
             admission.overtaking.block(sequence)
             return None
@@ -255,9 +257,9 @@ class Scheduler:
         return sequence
 
     def _load_adapters(self, walked: Collection[str]) -> None:
-        """Have adapters load while their requests wait, also for those there is no room for yet.
+        """Start loading adapters while their requests wait, including requests that there is no room for yet.
 
-        Admission has asked for those of the tenants whose lines it has `walked`.
+        Admission has already requested those of the tenants whose lines it has `walked`.
         """
         for tenant, ref in self.waiting.asked():
             if tenant not in walked:
@@ -286,7 +288,7 @@ class Scheduler:
             self._prefix_counts.hits += sequence.num_cached
 
     def commit(self, sequence: Sequence, num_computed: int) -> None:
-        """Note how far a sequence has been computed, and let others find what is complete of it."""
+        """Record how far a sequence has been computed, and publish its completed blocks."""
         sequence.num_computed = num_computed
         sequence.read_up_to(num_computed)
         if sequence.keys is not None:
@@ -295,7 +297,7 @@ class Scheduler:
     # --- exits ---------------------------------------------------------------------------------------------------
 
     def preempt(self, sequence: Sequence) -> None:
-        """Send a running sequence back to the head of its tenant's line; what the cache loses is computed again."""
+        """Send a running sequence back to the head of its tenant's line; what the cache loses is recomputed."""
         del self.running[sequence.sequence_id]
         self._return_holds(sequence)
         sequence.num_computed = 0
@@ -303,9 +305,9 @@ class Scheduler:
         self.waiting.rejoin(sequence)
 
     def retire(self, sequence: Sequence) -> None:
-        """Take a sequence out for good and return everything it holds; every exit path ends here, once.
+        """Remove a sequence for good and release everything it holds; every exit path ends here, once.
 
-        One that is queued holds nothing, so it may go at any time.
+        A queued sequence holds nothing, so it may be removed at any time.
         """
         if self.waiting.remove(sequence.sequence_id) is None:
             del self.running[sequence.sequence_id]
@@ -321,17 +323,17 @@ class Scheduler:
     # --- state ---------------------------------------------------------------------------------------------------
 
     def take_prefix_counts(self) -> PrefixCounts:
-        """Return what was looked up since the last call."""
+        """Return the counts since the last call."""
         counts, self._prefix_counts = self._prefix_counts, PrefixCounts()
         return counts
 
     def needed_digests(self) -> set[str]:
-        """Return the adapters that queued or running sequences name."""
+        """Return the adapters that queued or running sequences use."""
         sequences = [*self.waiting.values(), *self.running.values()]
         return {sequence.adapter.digest for sequence in sequences if sequence.adapter is not None}
 
     def check_integrity(self) -> None:
-        """Check that every hold belongs to a running sequence and every running sequence holds what it should.
+        """Check that only running sequences hold anything, and that each of them holds what it should.
 
         Raises:
             RuntimeError: the accounting is broken.
@@ -355,7 +357,7 @@ class Scheduler:
             self._check_sequence(sequence)
 
     def _check_sequence(self, sequence: Sequence) -> None:
-        """Check what is charged for a sequence, each token of its prompt that was computed, and its blocks' keys."""
+        """Check that a sequence is charged for every prompt token computed, and that its blocks' keys are right."""
         computed = min(sequence.num_computed, sequence.prompt_length)
         if not computed <= sequence.num_charged <= sequence.prompt_length:
             raise RuntimeError(

@@ -1,9 +1,9 @@
-"""Fair shares: a virtual counter of service for every tenant, and who is next by it.
+"""Fair shares: a virtual counter of service per tenant, which decides who is next.
 
 The Virtual Token Counter of Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024, arXiv 2401.00588),
-with weights: a tenant's counter rises by what was computed for it, divided by its weight, and the waiting tenant with
-the least counter is served next. A tenant that was unavailable is lifted to the least counter of those that wait, so
-that being idle saves up nothing. Knows tenants and numbers only; queues and steps are the scheduler's.
+with weights: a tenant's counter increases by what was computed for it, divided by its weight, and the waiting tenant
+with the lowest counter is served next. The counter of a tenant that was idle is lifted to the lowest counter of the
+waiting tenants, so idle time earns no credit. Knows only tenants and numbers; the scheduler owns queues and steps.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -11,11 +11,11 @@ from math import inf
 
 INPUT_COST = 1.0
 OUTPUT_COST = 2.0
-"""What a token costs: one of the prompt, one generated (the paper's weights, section 5.1)."""
+"""The costs of a prompt token and of a generated token (the paper's weights, section 5.1)."""
 
 
 class VirtualCounters:
-    """The counters of all tenants. `weights` holds the tenants whose share is not 1; a share of 2 is twice as much."""
+    """The counters of all tenants. `weights` holds the weights other than 1; a weight of 2 means twice the share."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self._weights = dict(weights or {})
@@ -27,25 +27,25 @@ class VirtualCounters:
         """Set a tenant's weight from now on.
 
         Raises:
-            ValueError: it is not positive.
+            ValueError: it is not positive and finite.
         """
         if not 0 < weight < inf:
             raise ValueError(f"a weight is positive and finite, not {weight}")
         self._weights[tenant] = weight
 
     def weight_of(self, tenant: str) -> float:
-        """Return a tenant's share next to others'."""
+        """Return a tenant's weight relative to others'."""
         return self._weights.get(tenant, 1.0)
 
     def counter(self, tenant: str) -> float:
-        """Return the service a tenant has had, in weighted tokens; comparable with others' only."""
+        """Return the service that a tenant has received, in weighted tokens; comparable only between tenants."""
         return self._counters.get(tenant, 0.0)
 
     def arrive(self, tenant: str, waiting: Collection[str]) -> None:
-        """Note that a tenant with nothing waiting queues a request; `waiting` are the tenants that have one queued.
+        """Record that a tenant with an empty line queues a request; `waiting` are the tenants that have some queued.
 
-        Lifts it to the least counter among those, or, where nobody waits, to what the tenant that left the queue last
-        has had (algorithm 2, lines 8 to 14).
+        Lifts its counter to the lowest of theirs or, if nobody waits, to the counter of the tenant that left the queue
+        last (algorithm 2, lines 8 to 14).
         """
         if tenant in waiting:
             return
@@ -53,30 +53,30 @@ class VirtualCounters:
         self._counters[tenant] = max(self.counter(tenant), level)
 
     def leave(self, tenant: str) -> None:
-        """Note that a tenant's last waiting request left the queue."""
+        """Record that a tenant's last waiting request left the queue."""
         self._last_left = tenant
         self._last_level = self.counter(tenant)
 
     def charge(self, tenant: str, *, inputs: int = 0, outputs: int = 0, extra: float = 0.0) -> None:
-        """Add what was computed for a tenant, in tokens; `extra` is work that is not tokens, in tokens' worth."""
+        """Charge a tenant for what was computed, in tokens; `extra` is other work, converted to tokens."""
         cost = INPUT_COST * inputs + OUTPUT_COST * outputs + extra
         self._counters[tenant] = self.counter(tenant) + cost / self.weight_of(tenant)
         if tenant == self._last_left:
             self._last_level = self._counters[tenant]
 
     def next_of(self, tenants: Iterable[str]) -> str:
-        """Return the tenant to serve next: the one with the least counter, the first of equals.
+        """Return the tenant to serve next: the one with the lowest counter, the first in a tie.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no tenant.
         """
         return min(tenants, key=self.counter)
 
     def forget(self, present: Collection[str], *, known: Collection[str] = ()) -> None:
-        """Drop the counters of tenants that are not `present` and have had no more than any one that is.
+        """Drop the counters of tenants that are not `present` and have received no more service than any present one.
 
-        They would be lifted on return anyway, so nothing is lost; the rest is kept, or leaving would wipe a debt.
-        Weights go with them, except of those `known`: every request brings its tenant's weight along.
+        They would be lifted on return anyway, so nothing is lost; the others are kept, or leaving would erase a debt.
+        Weights are dropped with them, except for `known` tenants: every request carries its tenant's weight.
         """
         if not present:
             return
@@ -87,7 +87,7 @@ class VirtualCounters:
             del self._weights[tenant]
 
     def check_integrity(self, waiting: Collection[str]) -> None:
-        """Check every counter and weight, those of the tenants with a request in the queue above all.
+        """Check every counter and weight, and that tenants with a request in the queue have a counter.
 
         Raises:
             RuntimeError: the accounting is broken.
@@ -103,5 +103,5 @@ class VirtualCounters:
             raise RuntimeError("the level of the tenant that left the queue last is not its counter")
 
     def __len__(self) -> int:
-        """Return how many tenants have a counter."""
+        """Return the number of tenants that have a counter."""
         return len(self._counters)

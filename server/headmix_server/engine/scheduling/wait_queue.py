@@ -1,6 +1,6 @@
-"""The sequences that wait: a line for each tenant, and the counters that say whose line moves next.
+"""The waiting sequences: a line per tenant, and the counters that decide whose line moves next.
 
-Owns order and membership. Whether the one at the head can start is the scheduler's to find out.
+Owns order and membership. The scheduler finds out whether the sequence at the head can start.
 """
 
 from collections import Counter, OrderedDict
@@ -12,7 +12,7 @@ from headmix_server.engine.sequence import Sequence
 
 
 class WaitQueue(Mapping[int, Sequence]):
-    """Waiting sequences by id. Inside a tenant first come, first served; between tenants see `VirtualCounters`."""
+    """Waiting sequences by id. First come, first served within a tenant; between tenants, see `VirtualCounters`."""
 
     def __init__(self, counters: VirtualCounters) -> None:
         self._counters = counters
@@ -30,18 +30,18 @@ class WaitQueue(Mapping[int, Sequence]):
         return len(self._all)
 
     def values(self) -> ValuesView[Sequence]:
-        """Return the sequences, in no order that matters."""
+        """Return the sequences, in no particular order."""
         return self._all.values()
 
     # --- joining and leaving -------------------------------------------------------------------------------------
 
     def join(self, sequence: Sequence) -> None:
-        """Put a new sequence at the end of its tenant's line."""
+        """Append a new sequence to its tenant's line."""
         self._line_of(sequence.tenant)[sequence.sequence_id] = sequence
         self._add(sequence)
 
     def rejoin(self, sequence: Sequence) -> None:
-        """Put a sequence that had begun before at the head of its tenant's line."""
+        """Put a sequence that had started before at the head of its tenant's line."""
         line = self._line_of(sequence.tenant)
         line[sequence.sequence_id] = sequence
         line.move_to_end(sequence.sequence_id, last=False)
@@ -59,7 +59,7 @@ class WaitQueue(Mapping[int, Sequence]):
             self._asked[sequence.tenant, sequence.adapter] += 1
 
     def remove(self, sequence_id: int) -> Sequence | None:
-        """Take a sequence out; returns it, or None if it does not wait."""
+        """Remove a sequence; returns it, or None if it is not waiting."""
         sequence = self._all.pop(sequence_id, None)
         if sequence is None:
             return None
@@ -78,15 +78,15 @@ class WaitQueue(Mapping[int, Sequence]):
     # --- what waits ----------------------------------------------------------------------------------------------
 
     def lines(self) -> Mapping[str, OrderedDict[int, Sequence]]:
-        """Return every tenant that waits with its line."""
+        """Return each waiting tenant's line."""
         return self._lines
 
     def asked(self) -> Iterable[tuple[str, AdapterRef]]:
-        """Return once each adapter that a tenant waits for, first asked first."""
+        """Return each adapter that a tenant waits for once, in the order of the first request."""
         return self._asked.keys()
 
     def wanted(self) -> dict[str, int]:
-        """Return the adapters that are waited for, each with its first place in any line, 0 at the head."""
+        """Return the adapters that sequences wait for, each with its lowest position in any line, 0 at the head."""
         places: dict[str, int] = {}
         for line in self._lines.values():
             for place, sequence in enumerate(line.values()):
@@ -96,10 +96,10 @@ class WaitQueue(Mapping[int, Sequence]):
         return places
 
     def displaceable(self, tenant: str) -> Sequence | None:
-        """Return who may be sent away from a full queue for a new request of `tenant`, None if nobody may.
+        """Return the sequence to displace from a full queue for a new request of `tenant`, or None.
 
-        It is the newest of the tenant with most waiting for its weight, if that has still more than `tenant` would
-        have; what has begun before is never sent away.
+        It is the newest of the tenant with the most waiting requests for its weight, if that tenant still has more than
+        `tenant` would have; a sequence that has started before is never displaced.
         """
         newest = [next(reversed(line.values())) for line in self._lines.values()]
         levels = {s.tenant: self._level(s.tenant, 0) for s in newest if s.queue_seconds is None}
@@ -112,7 +112,7 @@ class WaitQueue(Mapping[int, Sequence]):
         return (len(self._lines.get(tenant, ())) + more) / self._counters.weight_of(tenant)
 
     def check_integrity(self) -> None:
-        """Check that lines and sequences are the same, and no line is empty.
+        """Check that the lines hold exactly the waiting sequences, and that no line is empty.
 
         Raises:
             RuntimeError: the accounting is broken.
@@ -125,6 +125,6 @@ class WaitQueue(Mapping[int, Sequence]):
         if not all(self._lines.values()):
             raise RuntimeError("a tenant without a waiting sequence has a line")
         asked = Counter((s.tenant, s.adapter) for s in self._all.values() if s.adapter is not None)
-        if dict(self._asked) != dict(asked):  # as dictionaries: an adapter that is asked for 0 times must be gone
+        if dict(self._asked) != dict(asked):  # as dictionaries: adapters with a count of 0 must be gone
             raise RuntimeError("the adapters asked for are not those of the waiting sequences")
         self._counters.check_integrity(self._lines.keys())

@@ -1,1 +1,1 @@
-"""Speculation without a draft model: tokens guessed ahead, computed together and kept where they were right."""
+"""Speculation without a draft model: tokens guessed ahead, computed together, and kept where the guesses were right."""

@@ -1,6 +1,6 @@
-"""What guesses how a sequence goes on.
+"""What guesses how a sequence continues.
 
-A wrong guess costs time and never changes an answer: it counts only where the sampler chooses the same token.
+A wrong guess costs time but never changes the output: a guess counts only if the sampler chooses the same token.
 """
 
 from collections.abc import Sequence as Seq
@@ -8,12 +8,12 @@ from typing import Protocol
 
 
 class Drafter(Protocol):
-    """Guesses for one sequence, of whose tokens it keeps what it likes; it lives as long as the sequence."""
+    """Guesses for one sequence, keeping what it needs of its tokens; it lives as long as the sequence."""
 
     def draft(self, tokens: Seq[int], most: int, least: float) -> Seq[int]:
-        """Return at most `most` tokens that may follow, each right with a chance of `least` or better.
+        """Return at most `most` tokens that may follow, each right with a probability of at least `least`.
 
-        `tokens` are the sequence's prompt and output, which only grow from one call to the next: what has come of the
-        last guess is there to see.
+        `tokens` are the sequence's prompt and output, which only grow between calls, so they show whether the last
+        guess was right.
         """
         ...

@@ -1,35 +1,35 @@
-"""How often guesses were right, by the length of the match they were made from, and how far the next is worth it."""
+"""How often guesses were right, by the length of the match behind them, and how many tokens are worth guessing."""
 
 SHORTEST, LONGEST = 2, 4
-"""Of the last tokens, how many must have come before at least, and how many are compared at most."""
+"""The number of last tokens that must match an earlier place: the minimum required, and the most that are compared."""
 
 FIRST_RATES = (0.15, 0.25, 0.4)
-"""What is assumed of a match of 2, 3 and 4 tokens until there is something to go by: too little to guess in company."""
+"""Rates assumed for matches of 2, 3 and 4 tokens until there is evidence: too low to guess while others run."""
 
 WEIGHT = 0.15
-"""Of the latest guess among all."""
+"""Weight of the latest guess in the average."""
 
 MOST = 0.97
-"""However often guesses were right: one that is computed in vain should not come as a surprise."""
+"""Upper bound on a rate, however often guesses were right: a wrong guess must always be expected."""
 
 
 class HitRates:
-    """The rates of one sequence."""
+    """The hit rates of one sequence."""
 
     def __init__(self) -> None:
         self._rates = list(FIRST_RATES)
 
     def rate(self, length: int) -> float:
-        """Return the chance that what followed a match of so many tokens follows again."""
+        """Return the probability that what followed a match of this length follows again."""
         return min(MOST, self._rates[min(length, LONGEST) - SHORTEST])
 
     def count(self, length: int, *, right: bool) -> None:
-        """Take in whether a guess was right."""
+        """Record whether a guess was right."""
         place = min(length, LONGEST) - SHORTEST
         self._rates[place] += WEIGHT * (right - self._rates[place])
 
     def worth(self, length: int, most: int, least: float) -> int:
-        """Return how many tokens are right together with a chance of `least`, when each makes the match longer."""
+        """Return how many tokens, up to `most`, are all right with a probability of `least`; each extends the match."""
         count, chance = 0, self.rate(length)
         while count < most and chance >= least:
             count += 1

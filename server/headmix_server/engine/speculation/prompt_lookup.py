@@ -1,7 +1,7 @@
-"""Prompt lookup: a sequence goes on as it did when its last tokens came before, in its own prompt or output.
+"""Prompt lookup: guess that a sequence continues as it did where its last tokens occurred before, in prompt or output.
 
-That is so where text is copied: edits, extraction, code, quotes, JSON. At every step it has a guess in mind and sees
-later whether it was right, so that knowing when guesses pay costs nothing. Knows one sequence and nothing of any other.
+That works where text is copied: edits, extraction, code, quotes, JSON. A guess is made at every step, even if it is not
+used, and compared later, so learning when guesses pay costs nothing. Knows only its own sequence.
 """
 
 from array import array
@@ -10,17 +10,17 @@ from collections.abc import Sequence as Seq
 from headmix_server.engine.speculation.hit_rates import LONGEST, SHORTEST, HitRates
 
 CANDIDATES = 8
-"""Places that are compared, the latest first."""
+"""Number of places that are compared, the latest first."""
 
 INDEXED_AT_ONCE = 4096
-"""Tokens that are indexed before a step: about a millisecond. Until a long prompt's index is complete, no guesses."""
+"""Tokens indexed before a step: about a millisecond. There are no guesses until a long prompt is fully indexed."""
 
 
 class PromptLookup:
-    """See `Drafter`. `_latest` maps a pair of tokens to the position behind it, `_before[p]` leads to the one before p.
+    """See `Drafter`. `_latest` maps a pair of tokens to the position after it, `_before[p]` leads to the one before p.
 
-    0 ends the chain: no pair ends there. `_guess` is the last one, made from a match of `_length` tokens behind
-    `_position` tokens.
+    0 ends the chain: no pair ends there. `_guess` is the last guess, made from a match of `_length` tokens when the
+    sequence had `_position` tokens.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class PromptLookup:
         return self._guess if count else ()
 
     def _check_guess(self, tokens: Seq[int]) -> None:
-        """Compare the last guess with what has come, up to its first wrong token."""
+        """Compare the last guess with the actual tokens, up to its first wrong one."""
         for place, token in enumerate(self._guess[: len(tokens) - self._position]):
             right = tokens[self._position + place] == token
             self._rates.count(self._length + place, right=right)
@@ -53,7 +53,7 @@ class PromptLookup:
         self._guess = []
 
     def _index(self, tokens: Seq[int]) -> None:
-        """Read on in the tokens: the chain has an entry for every position, also for the one behind the last token."""
+        """Extend the index: the chain has an entry for every position, including the one after the last token."""
         start = len(self._before)
         end = min(len(tokens) + 1, start + INDEXED_AT_ONCE)
         latest, before = self._latest, self._before
@@ -63,9 +63,9 @@ class PromptLookup:
             latest[pair] = position
 
     def _find(self, tokens: Seq[int]) -> tuple[int, int]:
-        """Return the position behind the longest match with the last tokens, the latest of equals, and its length.
+        """Return the position after the longest match with the last tokens, the latest in a tie, and its length.
 
-        Both are 0 where not even two tokens match.
+        Both are 0 if not even two tokens match.
         """
         found, longest = 0, 0
         place = self._before[len(tokens)]
@@ -82,7 +82,7 @@ class PromptLookup:
 
 
 def _match_length(tokens: Seq[int], place: int) -> int:
-    """Return how many of the last tokens, of which two do, stand before a place too."""
+    """Return how many of the last tokens also precede a place; two are known to."""
     length, end = SHORTEST, len(tokens)
     while length < min(LONGEST, place) and tokens[place - 1 - length] == tokens[end - 1 - length]:
         length += 1
@@ -90,7 +90,7 @@ def _match_length(tokens: Seq[int], place: int) -> int:
 
 
 def _read_on(tokens: Seq[int], place: int, count: int) -> list[int]:
-    """Return the tokens from a place on; where they end the guess itself follows, so that what repeats goes on."""
+    """Return the tokens from a place on; at the end the guess itself continues, so that repetition goes on."""
     drafts = list(tokens[place : place + count])
     period = len(drafts)
     while len(drafts) < count:
