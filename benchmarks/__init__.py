@@ -1,1 +1,1 @@
-"""Measurements and whole-path comparisons; nothing here is installed."""
+"""Measurements and end-to-end comparisons; nothing here is installed."""

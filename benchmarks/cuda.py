@@ -73,7 +73,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 class RandomCheckpoint(Checkpoint):
-    """Gives random numbers of whatever shape is asked for, made on the device."""
+    """Returns random numbers of any requested shape, generated on the device."""
 
     def __init__(self, placement: Placement) -> None:
         self.dtype, self.device, self.form = placement.dtype, placement.device, PLAIN
@@ -99,7 +99,7 @@ class Subject:
     decode: StaticDecode
     weight_bytes: int
     adapter_bytes: int
-    cache_bytes: int  # of one row's context
+    cache_bytes: int  # per row's context
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +114,12 @@ class Step:
 
     @property
     def share(self) -> float:
-        """How much of the bandwidth the step uses for what it must read."""
+        """The share of the bandwidth that the step uses to read what it must."""
         return self.floor / self.seconds
 
 
 def base_shape(config: dict[str, Any]) -> BaseShape:
-    """Return the dimensions an adapter of such a base names."""
+    """Return the dimensions that an adapter for such a base declares."""
     return BaseShape(
         name="random",
         model_type="llama",
@@ -135,7 +135,7 @@ def base_shape(config: dict[str, Any]) -> BaseShape:
 
 
 def random_image(base: BaseShape) -> AdapterImage:
-    """Draw the preset's adapter; every slot gets its own copy, so what is read differs."""
+    """Generate an adapter of the preset; every slot gets its own copy, so that each reads different memory."""
     from safetensors.torch import save
 
     config = AdapterConfig(method="kernel-mix", task="generation", base=base, sites=kernel_mix_sites(PRESET))
@@ -179,7 +179,7 @@ def prepare(config: dict[str, Any], placement: Placement, parts: Parts = cuda_pa
 
 
 def rows_of(count: int, adapters: int) -> list[DecodeRow]:
-    """Return a batch near the end of its contexts, row i with slot i of the first `adapters`, in turn."""
+    """Return a batch near the end of its contexts; rows use the slots of the first `adapters` in turn."""
     blocks = -(-CONTEXT // BLOCK)
     return [
         DecodeRow(7 + at, CONTEXT - 1, range(at * blocks, (at + 1) * blocks), at % adapters if adapters else None)
@@ -188,7 +188,7 @@ def rows_of(count: int, adapters: int) -> list[DecodeRow]:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, runs: int = 30, warm_ups: int = 3) -> float:
-    """Return the median time of a call, on the device's own clock where it has one."""
+    """Return the median time of a call, on the device's own clock if it has one."""
     for _ in range(warm_ups):
         work()
     times: list[float] = []
@@ -208,7 +208,7 @@ def seconds_of(work: Callable[[], object], device: torch.device, runs: int = 30,
 
 
 def measured_bandwidth(device: torch.device, size: int = 2**31) -> float:
-    """Return the bytes a second that a copy reads and writes."""
+    """Return the bytes per second that a copy reads and writes."""
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * size / seconds_of(lambda: target.copy_(source), device, runs=10)
@@ -235,7 +235,7 @@ def measure_steps(name: str, subject: Subject, bandwidth: float, device: torch.d
 
 @torch.inference_mode()
 def measure_peft(config: dict[str, Any], placement: Placement, rows: int = 32, tokens: int = 16) -> float:
-    """Return the seconds of a decode step of PEFT's mixed batch with as many LoRA adapters of the same effect."""
+    """Return the seconds of a decode step of PEFT's mixed batch, with as many LoRA adapters of equivalent effect."""
     import peft
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -275,7 +275,7 @@ def measure_peft(config: dict[str, Any], placement: Placement, rows: int = 32, t
 
 
 def summarise(steps: Sequence[Step], peft_seconds: float | None) -> dict[str, float]:
-    """Return the figures that have goals: see docs/gpu.md."""
+    """Return the figures that have goals; see docs/gpu.md."""
     most = max(step.rows for step in steps)
     plain = {step.rows: step for step in steps if not step.adapters}
     mixed = next(step for step in steps if step.rows == most and step.adapters)

@@ -1,8 +1,8 @@
 """A server over HTTP on a GPU: `python -m benchmarks.gpu_http`; the last line is JSON.
 
-A base of random weights in Llama's 1B shape with a vocabulary of 49,152 tokens, 32 adapters of the preset, streams on
-loopback, their prompts of 64 tokens sent at once. The first token's time is the streams' median; a step's is from the
-last first token to the last token, over the steps between.
+A base of random weights in Llama's 1B shape with a vocabulary of 49,152 tokens, 32 adapters of the preset, and streams
+over loopback whose prompts of 64 tokens are all sent at once. The time to first token is the streams' median; a step's
+time is that from the last first token to the last token, divided by the steps in between.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SCORED = {"frequency_penalty": 0.5, "logprobs": 5}
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Streams that are sent at once; `fields` are further fields of each request."""
+    """Streams that are sent at once; `fields` are additional fields of each request."""
 
     name: str
     rows: int
@@ -58,7 +58,7 @@ LOADS = (
 
 
 def write_base(folder: Path, device: str) -> Path:
-    """Write random weights in bfloat16, in the names transformers gives them, and a byte-level tokenizer."""
+    """Write random weights in bfloat16, under transformers' names, and a byte-level tokenizer."""
     folder.mkdir(parents=True)
     config = LLAMA | SHAPES["1b"] | {"vocab_size": VOCABULARY, "architectures": ["LlamaForCausalLM"]}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -88,7 +88,7 @@ def write_base(folder: Path, device: str) -> Path:
 
 
 def _tokenizer() -> tokenizers.Tokenizer:
-    """Make a byte-level vocabulary of the right size; its longer tokens only ever come out of the model."""
+    """Make a byte-level vocabulary of the right size; its longer tokens appear only in the model's output."""
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = (f"Ġ{a}{b}{c}{d}" for a in letters for b in letters for c in letters for d in letters)
@@ -101,7 +101,7 @@ def _tokenizer() -> tokenizers.Tokenizer:
 
 
 def measure(server: RunningServer, load: Load, names: Sequence[str]) -> dict[str, float]:
-    """Send a load twice, the first time a short one that warms up; return its throughput and its step."""
+    """Send a load twice, first a short one as warm-up; return its throughput and its step time."""
     prompts = [[(7 * row + at) % (VOCABULARY - 1000) + 300 for at in range(PROMPT_TOKENS)] for row in range(load.rows)]
     models = [names[row % len(names)] for row in range(load.rows)]
 

@@ -1,7 +1,8 @@
-"""What it costs to install a loaded adapter in a slot: `python -m benchmarks.install`; the last line is JSON.
+"""The cost of installing a loaded adapter in a slot: `python -m benchmarks.install`; the last line is JSON.
 
-Memory for slots comes in three ways: allocated by torch, reserved in pages of 4 KiB, reserved in huge pages (what the
-server does). Each is written for the first time and again. Milliseconds, medians of all slots but the first.
+Compares three kinds of memory for slots: allocated by torch, reserved in pages of 4 KiB, and reserved in huge pages (as
+the server does). Each is written for the first time and once more. Milliseconds, medians over all slots except the
+first.
 """
 
 import json
@@ -23,7 +24,7 @@ from headmix_server.device.adapters.image_arena import ImageArena
 from headmix_server.device.adapters.reserved_memory import ReservedMemory, reserve
 
 NUMBERS = 1_475_000
-"""Of an adapter of the authors' GPT-2 preset on SmolLM2-135M, in float32: 5.9 MB."""
+"""The size of an adapter of the authors' GPT-2 preset on SmolLM2-135M, in float32: 5.9 MB."""
 SLOTS = 32
 ROUNDS = 5
 
@@ -37,7 +38,7 @@ WAYS: Mapping[str, Callable[[int, torch.dtype], ReservedMemory]] = {
 def main() -> None:
     """Measure and print."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    torch.set_num_threads(1)  # as the engine's thread installs
+    torch.set_num_threads(1)  # as in the engine's thread
     image = torch.randn(NUMBERS)
     fresh: dict[str, list[float]] = {name: [] for name in WAYS}
     again: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def _fill_twice(image: Tensor) -> tuple[list[float], list[float]]:
-    """Install an adapter in every slot, empty them, install again; return both times, the first slot left out."""
+    """Install an adapter in every slot, empty them, and install again; return both times without the first slot's."""
     arena = ImageArena(SLOTS, torch.float32)
     times: list[float] = []
     for _ in range(2):

@@ -1,7 +1,7 @@
-"""The paper's claim in small: Kernel-mix, its lite form and LoRA through one trainer, on the same data and budget.
+"""The paper's claim on a small scale: Kernel-mix, its lite form and LoRA in one trainer, with equal data and budgets.
 
-Every run is one line of a results file, and runs that are in it are not repeated, so that a stopped benchmark goes on
-where it was; the page is written from all of them.
+Every run is one line of a results file, and runs already in it are not repeated, so a stopped benchmark continues where
+it left off; the page is written from all of them.
 
     python -m benchmarks.method                     everything: about 35 minutes of one core
     python -m benchmarks.method minilm-category     one task
@@ -42,7 +42,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task's base and examples; `split` where the layers below the adapters were computed already."""
+    """A task's base and examples; `split` if the layers below the adapters were computed in advance."""
 
     task: Comparison
     material: Material
@@ -124,7 +124,7 @@ def base_scores(prepared: Prepared) -> Scores:
 
 
 def run_task(task: Comparison, results: Path) -> None:
-    """Add the runs that are missing to the results file."""
+    """Add the missing runs to the results file."""
     done = {run.key for run in read_runs(results)}
     wanted = [(name, rate, seed) for rate in task.rates for seed in SEEDS for name in task.contenders]
     if all(Run.key_of(task.recipe, *which) in done for which in [(BASE_ALONE, 0.0, 0), *wanted]):

@@ -1,4 +1,4 @@
-"""docs/method.md from the runs of the method benchmark: what was compared, a table per task, and how to repeat it."""
+"""docs/method.md from the runs of the method benchmark: what was compared, one table per task, and how to repeat it."""
 
 import statistics
 import textwrap
@@ -27,12 +27,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> Key:
-        """What makes a run the same run."""
+        """The values that identify a run."""
         return self.key_of(self.task, self.method, self.rate, self.seed)
 
     @staticmethod
     def key_of(task: str, method: str, rate: float, seed: int) -> Key:
-        """Return the key of a run that may not exist."""
+        """Return the key of a run, whether or not it exists."""
         return (task, method, rate, seed)
 
 

@@ -1,7 +1,7 @@
-"""What the method benchmark compares: the tasks, their data, and for each the contenders with their budgets.
+"""What the method benchmark compares: the tasks, their data, and the contenders of each with their budgets.
 
-Owns the choices; running them is `method`'s. A task's contenders have adapter parameters within five percent of each
-other; the classification head, the same for all, is not counted.
+Owns these choices; `method` runs them. The numbers of adapter parameters of a task's contenders are within five percent
+of each other; the classification head, the same for all, is not counted.
 """
 
 import random
@@ -24,10 +24,10 @@ TOLERANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One task: the example recipe it starts from, how much of its data it takes, and who takes part.
+    """One task: the example recipe that it starts from, how much of its data it uses, and the contenders.
 
-    `measured` names the held-out score. `spare` training texts that nobody trains on join the held-out file, so that
-    differences of a percent can be seen at all. Every contender is trained at each of `rates`.
+    `measured` names the held-out score. `spare` training texts that no contender trains on are added to the held-out
+    file, so that differences of a percent are visible. Every contender is trained at each of `rates`.
     """
 
     recipe: str
@@ -93,7 +93,7 @@ def contender(task: Comparison, name: str, base: BaseShape) -> tuple[AdapterConf
 
 
 def budgets(task: Comparison, base: BaseShape) -> dict[str, int]:
-    """Return every contender's adapter parameters, without classification head.
+    """Return every contender's number of adapter parameters, without the classification head.
 
     Raises:
         ValueError: they are not within five percent of each other.
@@ -110,6 +110,6 @@ def budgets(task: Comparison, base: BaseShape) -> dict[str, int]:
 def choose(
     task: Comparison, train: Sequence[Example], held_out: Sequence[Example]
 ) -> tuple[list[Example], list[Example]]:
-    """Return the training and held-out examples of a comparison: the same for every contender and seed."""
+    """Return the training and held-out examples of a comparison, the same for every contender and seed."""
     order = random.Random(0).sample(train, task.train + task.spare)
     return order[: task.train], [*held_out[: task.held_out], *order[task.train :]]

@@ -1,9 +1,9 @@
 """How many small faults the tests find: `make mutation`, or `python -m benchmarks.mutation engine --mutants 240`.
 
 mutmut changes one operator, number or argument of a package at a time and runs the tests that reach the changed
-function; a mutant that no test fails on has survived. A random sample, the same for a seed, stands for the whole.
-Messages of errors and log lines are left as they are. Needs the environment that `make mutation` makes; the last line
-of the output is JSON. What survived is looked at with `mutmut show NAME` in the folder that is printed.
+function; a mutant survives if no test fails on it. A random sample, fixed by its seed, represents the whole. Error
+messages and log lines are not mutated. Needs the environment that `make mutation` creates; the last line of the output
+is JSON. Inspect survivors with `mutmut show NAME` in the folder that is printed.
 """
 
 import argparse
@@ -30,12 +30,12 @@ STATUS: Mapping[int | None, str] = {
     **dict.fromkeys((36, -24), "timeout"),
     0: "survived",
 }
-"""What mutmut's exit codes mean; a mutant that ran far longer than its tests do counts as found."""
+"""The meaning of mutmut's exit codes; a mutant that runs far longer than its tests do counts as found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A package of the server and the tests that are asked; slow scenes and outside services are not."""
+    """A package of the server and the tests to run for it, without slow scenarios and external services."""
 
     package: str
     tests: Sequence[str]
@@ -56,7 +56,7 @@ TARGETS = {
             "-k",
             "not 500_cold_adapters and not TestEngine",
         ),
-        left_out=("fake_runner", "server", "step_thread", "report"),  # no accounts: a stand-in, a socket, a thread
+        left_out=("fake_runner", "server", "step_thread", "report"),  # no accounting: a stand-in, a socket, a thread
     ),
     "tenancy": Target("headmix_server/tenancy", ("tests/server/tenancy", "-k", "not postgresql and not redis")),
     "catalog": Target(
@@ -79,7 +79,7 @@ TARGETS = {
 
 
 def main() -> None:
-    """Make mutants of one target, test a sample of them and print what came of it."""
+    """Make the mutants of one target, test a sample of them and print the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutation", description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--mutants", type=int, default=240, help="size of the sample")
@@ -92,7 +92,7 @@ def main() -> None:
     target, folder = TARGETS[asked.target], WORK / asked.target
     began = time.monotonic()
     _lay_out(folder, target)
-    # The first run makes all mutants and finds out which tests reach which function; no mutant has this name.
+    # The first run creates all mutants and finds which tests reach which function; no mutant has this name.
     _mutmut(folder, asked.processes, ["none"], 60 * asked.minutes)
     names = sorted(_exit_codes(folder))
     sample = random.Random(asked.seed).sample(names, min(asked.mutants, len(names)))
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def _lay_out(folder: Path, target: Target) -> None:
-    """Copy the packages side by side, as mutmut wants them, with its settings and pytest's."""
+    """Copy the packages next to each other, as mutmut requires, with its settings and pytest's."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for source in SOURCES:

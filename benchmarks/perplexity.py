@@ -1,7 +1,7 @@
-"""How much a base in bfloat16 or int8 loses: its perplexity on a real text over float32's, each as served.
+"""How much a base in bfloat16 or int8 loses: its perplexity on a real text relative to float32's, each as served.
 
-The text is the King James answers of the `kingjames` example, which is what the example's evaluation is scored on. The
-engine itself scores it: prompts with log-probabilities, as `echo` of a completion gives them. The last line is JSON.
+The text is the King James answers of the `kingjames` example, which the example's evaluation also scores. The engine
+itself scores it: prompts with log-probabilities, as with `echo` in a completion. The last line is JSON.
 """
 
 import argparse
@@ -31,7 +31,7 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
 
 
 def read_chunks(base: ResolvedBase, count: int = CHUNKS) -> list[list[int]]:
-    """Return the text in token ids, in chunks of equal length."""
+    """Return the text as token ids, in chunks of equal length."""
     rows = [json.loads(line) for line in TEXT.read_text(encoding="utf-8").splitlines()]
     text = " ".join(row["messages"][-1]["content"] for row in rows)
     ids = load_tokenizer(base.folder).encode(text)
@@ -40,7 +40,7 @@ def read_chunks(base: ResolvedBase, count: int = CHUNKS) -> list[list[int]]:
 
 
 def perplexity(engine: Engine, chunks: list[list[int]]) -> float:
-    """Return the engine's perplexity on the chunks, each read by itself."""
+    """Return the engine's perplexity on the chunks, each scored separately."""
     sampling = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=True, logprobs=0, ignore_eos=True)
     for index, chunk in enumerate(chunks):
         engine.submit(Generate(request_id=str(index), tenant="default", prompt=chunk, adapter=None, sampling=sampling))

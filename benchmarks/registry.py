@@ -1,7 +1,7 @@
-"""What a registry of 10,000 adapters costs: `python -m benchmarks.registry`; the last line is JSON.
+"""The cost of a registry of 10,000 adapters: `python -m benchmarks.registry`; the last line is JSON.
 
-A real server (both processes, the runner without a model, SQLite and a folder) over loopback: its start, lists, looking
-up one adapter, uploads, and its memory; next to it the same server without adapters. Seconds are medians; `_worst` is
+A real server (both processes, the runner without a model, SQLite and a folder) over loopback: its startup, lists,
+look-ups of one adapter, uploads and memory, next to the same server without adapters. Seconds are medians; `_worst` is
 the slowest.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measure(folder: Path, base: Path, shape: BaseShape, count: int) -> dict[str, float]:
-    """Return the figures of a server whose catalog has so many adapters."""
+    """Return the figures of a server with this many adapters in its catalog."""
     folder.mkdir()
     data = folder / "data"
     data.mkdir()
@@ -85,7 +85,7 @@ def ask(client: httpx2.Client, server: RunningServer, count: int) -> dict[str, f
 
 
 def upload(client: httpx2.Client, folder: Path, shape: BaseShape) -> dict[str, float]:
-    """Time uploads of small artifacts of new names."""
+    """Time uploads of small artifacts under new names."""
     contents = []
     for seed in range(UPLOADS):
         path = folder / f"{seed}.safetensors"
@@ -101,7 +101,7 @@ def upload(client: httpx2.Client, folder: Path, shape: BaseShape) -> dict[str, f
 
 
 def in_process(folder: Path) -> dict[str, float]:
-    """Time what every request waits for: the name to the version, with its hold."""
+    """Time the step on every request's path: resolving the name to a version, with its hold."""
     engine = open_database(folder / "data" / "headmix.db")
     library = Library(Catalog(engine), ArtifactStore(folder / "data" / "artifacts"), base="")
     numbers = iter(range(0, ADAPTERS, ADAPTERS // 1000))
@@ -115,7 +115,7 @@ def in_process(folder: Path) -> dict[str, float]:
 
 
 def timed(name: str, ask_once: Callable[[], object], *, rounds: int = ROUNDS) -> dict[str, float]:
-    """Return median and worst time in milliseconds; a response that is an error ends the run."""
+    """Return median and worst time in milliseconds; an error response ends the run."""
     times = []
     for _ in range(rounds):
         began = time.perf_counter()

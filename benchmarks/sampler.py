@@ -1,6 +1,6 @@
-"""What choosing a step's tokens costs, for every kind of request: python -m benchmarks.sampler; last line JSON.
+"""The cost of choosing a step's tokens, for every kind of request: python -m benchmarks.sampler; last line JSON.
 
-A step here is what follows the scores: plan, pass, the wait for the device and the host's results.
+A step here is everything after the scores: the plan, the pass, waiting for the device, and the host's results.
 """
 
 import argparse
@@ -42,7 +42,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 
 
 def make_scores(rows: int, vocabulary: int, device: torch.device) -> torch.Tensor:
-    """Return scores of the shape a language model's have: a few stand out of many that fall off."""
+    """Return scores distributed like a language model's: a few stand out from many that fall off."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(rows, vocabulary, generator=generator) * 2.5
     scores[:, :200] += torch.rand(rows, 200, generator=generator) * 12
@@ -50,7 +50,7 @@ def make_scores(rows: int, vocabulary: int, device: torch.device) -> torch.Tenso
 
 
 def time_kind(sampler: Sampler, scores: torch.Tensor, kind: Mapping[str, Any], rounds: int) -> tuple[float, float]:
-    """Return the median and the least milliseconds of a step whose rows all ask for this."""
+    """Return the median and minimum milliseconds of a step whose rows are all of this kind."""
     rows = []
     for number in range(len(scores)):
         params = SamplingParams(max_tokens=1, seed=number, **kind)
@@ -73,7 +73,7 @@ def time_kind(sampler: Sampler, scores: torch.Tensor, kind: Mapping[str, Any], r
 def measure(
     backend: SamplingBackend, device: torch.device, rows: Sequence[int], vocabularies: Sequence[int], rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """Return median and least milliseconds by vocabulary, rows and kind."""
+    """Return median and minimum milliseconds by vocabulary, rows and kind."""
     found = {}
     for vocabulary in vocabularies:
         for count in rows:

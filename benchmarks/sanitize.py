@@ -1,10 +1,10 @@
 """The native kernels under AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`, or
 `python -m benchmarks.sanitize tests/server/kernels/attention/test_torch_sdpa.py`.
 
-Builds the kernels into build/sanitize with a compiler of the same name in front, so that the product's own build code
-runs unchanged, and runs the tests that reach them. The first fault ends the process: undefined behaviour is reported on
-standard error at once, a memory error at the end.
-Tensors come from torch's allocator, which the sanitizer replaces: a kernel that reads or writes one byte beyond a
+Builds the kernels into build/sanitize with a wrapper around the compiler, so that the product's
+own build code runs unchanged, then runs the tests that reach them. The first fault ends the process: undefined
+behaviour is reported on standard error immediately, a memory error at the end.
+Tensors come from torch's allocator, which the sanitizer replaces, so a kernel that reads or writes one byte beyond a
 tensor is caught. Memory that headmix reserves itself (slots, the key/value cache) is one mapping to the sanitizer.
 """
 
@@ -30,7 +30,7 @@ TESTS = (
     "tests/server/test_fast_paths.py",
 )
 PYTEST = ("--capture=sys", "-o", "timeout=1800", "--hypothesis-profile=ci", "-m", "not drift")
-"""Everything is many times slower; the profile has no deadlines, and the same examples in each run."""
+"""Everything is many times slower; the profile has no deadlines and uses the same examples in every run."""
 
 REPORTED = 99
 """The exit status of a process that a sanitizer ended."""
@@ -38,11 +38,11 @@ REPORTED = 99
 SUPPRESSIONS = {
     "detect_leaks=0": "Python and torch keep memory to the end of the process; leaks cannot be told from that",
 }
-"""What AddressSanitizer does not look for, with the reason."""
+"""What AddressSanitizer does not check, with the reason."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build, run the tests and return pytest's status, or 1 where a sanitizer reported a fault."""
+    """Build, run the tests and return pytest's status, or 1 if a sanitizer reported a fault."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.sanitize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -69,9 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sanitized_environment(compiler: str, folder: Path, reports: Path) -> dict[str, str]:
-    """Return the variables under which the product's own build makes a sanitized library and Python can load it.
+    """Return the variables with which the product's build makes a sanitized library and Python can load it.
 
-    `folder` keeps what is built; `reports` is where memory errors are written.
+    `folder` keeps the build; memory errors are written to `reports`.
     """
     return {
         "CXX": str(_write_compiler(compiler, folder)),
@@ -92,7 +92,7 @@ def _write_compiler(compiler: str, folder: Path) -> Path:
 
 
 def _runtime(compiler: str, name: str) -> str:
-    """Return a runtime library's path: Python itself is not sanitized, so they must be there before it starts."""
+    """Return a runtime library's path; Python itself is not sanitized, so it must be loaded before Python starts."""
     command = [compiler, f"-print-file-name={name}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

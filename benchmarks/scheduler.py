@@ -1,7 +1,8 @@
-"""What the engine itself costs a step: schedule and commit of many decoding sequences, with a runner that only answers.
+"""The engine's own cost per step: schedule and commit of many decoding sequences, with a runner that computes nothing.
 
 `python -m benchmarks.scheduler --sequences 256 --waiting 512 --tenants 8` prints the medians in microseconds as one
-JSON line. The base alone and 32 adapters in turn; `waiting` requests stand in the queue behind a full running set.
+JSON line. Requests alternate between the base alone and 32 adapters; `waiting` requests queue behind a full running
+set.
 """
 
 import argparse
@@ -23,7 +24,7 @@ PROMPT_TOKENS = 64
 
 
 class InstantRunner(FakeRunner):
-    """Answers every row with the same token, at once."""
+    """Returns the same token for every row, immediately."""
 
     def run(self, batch: Batch) -> list[RowResult]:
         """See `Runner.run`."""
@@ -31,7 +32,7 @@ class InstantRunner(FakeRunner):
 
 
 def build(sequences: int, waiting: int) -> Engine:
-    """Return an engine that has room for so many sequences to the end, and for others to wait."""
+    """Return an engine with room for this many sequences until they end, and for this many waiting requests."""
     limits = EngineConfig(
         max_model_len=1024,
         kv_blocks=sequences * 32,

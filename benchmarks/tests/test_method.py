@@ -1,4 +1,4 @@
-"""The method benchmark compares like with like, and its page says what its runs say."""
+"""The method benchmark compares like with like, and its page reports the results of its runs."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The sampler's benchmark runs on small sizes and ends in one JSON line."""
+"""The sampler's benchmark runs on small sizes and ends with one JSON line."""
 
 import json
 

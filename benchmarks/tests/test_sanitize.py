@@ -1,4 +1,4 @@
-"""`make sanitize` would notice: the environment it makes ends a process at a planted fault, with a report."""
+"""`make sanitize` detects faults: its environment ends a process at a planted fault, with a report."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ print(library.element((ctypes.c_float * 4096)(), int(sys.argv[2])), library.next
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """What `make sanitize` would run in, a library with faults built in it."""
+    """The environment of `make sanitize`, with a library that has faults built in."""
     compiler = find_compiler()
     assert compiler is not None
     folder = tmp_path_factory.mktemp("sanitize")
@@ -40,10 +40,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 
 
 def run(environment: Mapping[str, str], place: int, number: int) -> tuple[int, str, str]:
-    """Use the library and return the process's status, what it printed and what the sanitizers reported."""
+    """Use the library and return the process's status, its output and the sanitizers' reports."""
     folder = Path(environment["XDG_CACHE_HOME"])
     for report in (folder / "reports").iterdir():
-        report.unlink()  # another test's
+        report.unlink()  # from another test
     command = [sys.executable, "-S", "-c", USE, str(folder / "planted.so"), str(place), str(number)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
     reports = [report.read_text() for report in (folder / "reports").iterdir()]

@@ -1,1 +1,1 @@
-"""The yardstick: headmix next to what a user would pick instead, on one machine, in one run (`make bench`)."""
+"""The yardstick: headmix next to the alternatives a user would consider, on one machine, in one run (`make bench`)."""

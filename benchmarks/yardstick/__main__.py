@@ -1,12 +1,12 @@
-"""Run the yardstick: every measurement, one table, the raw values to a results file; the last line is one JSON object.
+"""Run the yardstick: all measurements, one table, raw values in a results file; the last line is one JSON object.
 
 python -m benchmarks.yardstick                     everything that can run here (`make bench`)
 python -m benchmarks.yardstick --only throughput   one measurement; may be given several times
-python -m benchmarks.yardstick --rounds 1          a short try; nothing is kept
-python -m benchmarks.yardstick --quick             all of it on tiny models, in seconds: shows that it works, no more
+python -m benchmarks.yardstick --rounds 1          a short trial; nothing is saved
+python -m benchmarks.yardstick --quick             everything on tiny models, in seconds: only a check that it works
 
-What is kept goes to docs/benchmarks.jsonl after each measurement; the page and its pictures show the newest figures of
-every measurement, whichever run they are from.
+Results are saved to docs/benchmarks.jsonl after each measurement; the page and its pictures show the newest figures of
+every measurement, whichever run they come from.
 """
 
 import argparse
@@ -42,9 +42,9 @@ RESULTS, PAGE, PICTURES = DOCS / "benchmarks.jsonl", DOCS / "benchmarks.md", DOC
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is asked for; returns the exit status."""
+    """Run the requested measurements; return the exit status."""
     options = _parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # other projects' processes are ended on the way out
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends other projects' processes on the way out
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
     kept = not (options.quick or options.rounds)
     before = read_reports(RESULTS) if kept else []
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(stage: Stage, names: Sequence[str], command: str, keep: Callable[[Report], None]) -> Report:
-    """Run measurements one after the other, each with engines and models of its own; `keep` hears of each."""
+    """Run measurements one after the other, each with its own engines and models; call `keep` after each."""
     began = time.perf_counter()
     ceilings = measure_ceilings(stage.sizes.machine_mib, stage.sizes.machine_side)
     rivals = {"vllm": vllm_version(), "llama-cpp-python": llama_version()}
@@ -114,7 +114,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _chosen(options: argparse.Namespace, say: Callable[[str], None]) -> list[str]:
-    """Return what to measure: what is asked for, or everything whose rivals are on this machine."""
+    """Return what to measure: what is requested, or everything whose rivals are on this machine."""
     if options.only:
         return list(options.only)
     absent = [name for name, one in MEASUREMENTS.items() if one.rival and (options.quick or not one.ready)]

@@ -1,7 +1,7 @@
-"""What this machine allows at best: its bandwidth and peak, measured, and the time a workload's bytes and flops need.
+"""The best this machine allows: its measured bandwidth and peak, and the time for a workload's bytes and flops.
 
-The floors count the products with the base's and the adapters' weights, and nothing else: no attention, no norms, no
-sampling, no Python.
+The floors count only the products with the base's and the adapters' weights: no attention, no norms, no sampling, no
+Python.
 """
 
 import time
@@ -19,7 +19,7 @@ WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
-    """Measured: bytes read from memory a second, operations a second in products (two a multiply-add)."""
+    """Measured: bytes read from memory per second, and operations per second in products (two per multiply-add)."""
 
     bandwidth: float
     float32: float
@@ -27,19 +27,19 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     bfloat16: float | None = None
 
     def peak(self, form: str) -> float:
-        """Return the operations a second in a form; of bfloat16 that were not measured, as many as of float32."""
+        """Return the operations per second in a form; if bfloat16 was not measured, float32's figure."""
         return {"float32": self.float32, "bfloat16": self.bfloat16 or self.float32, "int8": self.int8}[form]
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers that are multiplied for every token (`layers`), and for every token whose scores are wanted (`head`)."""
+    """Weights multiplied for every token (`layers`), and for every token whose scores are needed (`head`)."""
 
     layers: int
     head: int
 
 
 def measure_ceilings(mib: int, side: int) -> Ceilings:
-    """Measure with a matrix of `mib` MiB against one vector, and products of `side` x `side` matrices."""
+    """Measure with a matrix of `mib` MiB times a vector, and products of `side` x `side` matrices."""
     columns = 1024
     tall = torch.ones(mib * 2**18 // columns, columns)
     vector = torch.ones(columns)
@@ -53,7 +53,7 @@ def measure_ceilings(mib: int, side: int) -> Ceilings:
 
 
 def _packed_product(square: torch.Tensor) -> Callable[[], object]:
-    """Return the product with weights that oneDNN has packed, which beats torch's plain one on some CPUs."""
+    """Return the product with weights packed by oneDNN, which is faster than torch's plain one on some CPUs."""
     ops = torch.ops.mkldnn
     packed = ops._reorder_linear_weight(square, len(square))  # noqa: SLF001 - torch's own packing has no public name
     return lambda: ops._linear_pointwise(square, packed, None, "none", [], "")  # noqa: SLF001
@@ -74,7 +74,7 @@ def _int8_product(side: int) -> Callable[[], object]:
 
 
 def _best(run: Callable[[], object]) -> float:
-    """Return the shortest of a few runs: a ceiling is what the machine can do, not what it did next to others."""
+    """Return the minimum of a few runs: a ceiling is what the machine can do when nothing else interferes."""
     times = []
     for _ in range(REPEATS + 1):
         began = time.perf_counter()
@@ -109,15 +109,15 @@ def generation_floor(
     form: str = "float32",
     weight_bytes: float | None = None,
 ) -> float:
-    """Return the least seconds for `requests` side by side: one prefill of all prompts, then output - 1 decode steps.
+    """Return the minimum seconds for concurrent `requests`: one prefill of all prompts, then output - 1 decode steps.
 
-    The base is computed in `form` and its weights are read in it, unless they have `weight_bytes` each; an adapter's
-    are read in bfloat16 and multiplied in float32.
+    The base is computed in `form` and its weights are read in it, unless `weight_bytes` gives the bytes of each; an
+    adapter's weights are read in bfloat16 and multiplied in float32.
     """
     peak = ceilings.peak(form)
     adapted = adapter_weights if adapters else 0
     read = (weights.layers + weights.head) * (weight_bytes or WEIGHT_BYTES[form]) + adapters * adapter_weights * 2
-    extra = 2 * adapted / ceilings.float32  # seconds a row
+    extra = 2 * adapted / ceilings.float32  # seconds per row
 
     def step(rows: int) -> float:
         computing = 2 * (weights.layers * rows + weights.head * requests) / peak + rows * extra

@@ -1,4 +1,4 @@
-"""How large each measurement is: the full run, and a quick one that shows in seconds that all of it works."""
+"""The size of each measurement: the full run, and a quick one that shows in seconds that everything works."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,9 @@ class Sizes:
     """Counts, lengths in tokens and rounds of all measurements.
 
     Workload W is `requests` requests of `prompt` and `output` tokens. `loads` and `half_load` are shares of the
-    measured capacity at which Poisson arrivals come. `registered` adapters and `classifiers` are asked for by Zipf's
-    law, `classified` texts in a round and `open_texts` at once. `settings` are what the server and the engines have
-    next to their defaults: no tokens guessed ahead, so that random prompts that make a small base repeat itself don't
-    look like speed.
+    measured capacity at which Poisson arrivals come. `registered` adapters and `classifiers` are chosen by Zipf's law,
+    `classified` texts per round with `open_texts` at once. `settings` are set for the server and the engines on top of
+    their defaults: no speculation, so that random prompts on which a small base repeats itself don't look like speed.
     """
 
     rounds: int = 5

@@ -1,4 +1,4 @@
-"""What the measurements of one run share: bases, sizes, adapters, engines and models, made when first asked for."""
+"""What the measurements of one run share: bases, sizes, adapters, engines and models, created on first use."""
 
 import functools
 import gc
@@ -23,12 +23,12 @@ FORMS: Mapping[str, Mapping[str, str]] = {
     BFLOAT16: {"dtype": "bfloat16"},
     INT8: {"dtype": "float32", "quantize": "int8"},
 }
-"""How headmix keeps and computes the base, as settings; adapters are exact in all of them."""
+"""How headmix stores and computes the base, as settings; adapters are exact in all of them."""
 NAMES: Mapping[str, str] = {FLOAT32: "headmix", BFLOAT16: "headmix bfloat16", INT8: "headmix int8"}
 
 
 class Stage:
-    """One run's shared things. `say` prints a line of progress."""
+    """The resources that one run shares. `say` prints a line of progress."""
 
     def __init__(
         self, generator: str, encoder: str, folder: Path, sizes: Sizes, say: Callable[[str], None] = print
@@ -49,11 +49,11 @@ class Stage:
         return self._engine(self.generator_name, self.generator, {**FORMS[FLOAT32], **settings})
 
     def engine_of(self, form: str) -> Engine:
-        """Return the engine that keeps and computes the base in a form."""
+        """Return the engine that stores and computes the base in a form."""
         return self.engine(**FORMS[form])
 
     def served(self, form: str) -> dict[str, str | int]:
-        """Return the settings of a server that keeps and computes the base in a form."""
+        """Return the settings of a server that stores and computes the base in a form."""
         return {**self.sizes.settings, **FORMS[form]}
 
     def encoder_engine(self) -> Engine:
@@ -62,7 +62,7 @@ class Stage:
 
     @functools.cached_property
     def checkpoint(self) -> Path:
-        """The generator's folder with the checkpoint alone: vLLM loads every safetensors file that it finds."""
+        """The generator's folder with only the checkpoint: vLLM loads every safetensors file that it finds."""
         folder = self.folder / "checkpoint"
         folder.mkdir()
         weights = weight_files(self.generator.folder)
@@ -84,7 +84,7 @@ class Stage:
         return model
 
     def prompts(self, who: str, number: int, count: int | None = None, length: int | None = None) -> list[list[int]]:
-        """Return a contender's random prompts of a round: nobody has them twice, so no cache of another turn helps."""
+        """Return a contender's random prompts of a round; no prompt repeats, so no cache from another turn helps."""
         count = self.sizes.requests if count is None else count
         length = self.sizes.prompt if length is None else length
         vocabulary = self.generator.shape.vocab_size
@@ -92,7 +92,7 @@ class Stage:
         return [random_prompt(length, vocabulary, seed) for seed in seeds]
 
     def release(self) -> None:
-        """Close the engines and let the models go; the next measurement makes what it needs anew."""
+        """Close the engines and release the models; the next measurement creates what it needs."""
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()

@@ -1,4 +1,4 @@
-"""Arrivals and choices by chance follow their laws and repeat."""
+"""Random arrivals and choices follow their laws and are repeatable."""
 
 from collections import Counter
 

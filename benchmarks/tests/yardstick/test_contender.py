@@ -1,4 +1,4 @@
-"""Contenders take turns; every value is kept; a rival's failure is a finding, ours is a fault."""
+"""Contenders take turns; every value is kept; a rival's failure is a result, a failure of headmix is an error."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""The floors count bytes and operations as the model has them, and the ceilings are measured."""
+"""The floors count the model's bytes and operations, and the ceilings are measured."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Posts are open as many at a time as asked for, or sent at their times; a failed one is told."""
+"""Posts are kept open in the requested number or sent at their times; a failed one is reported."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from benchmarks.yardstick.contenders.http_load import HttpLoad
 
 
 class Slow(BaseHTTPRequestHandler):
-    """Answers after a moment what it was sent, and counts how many requests are open."""
+    """Echoes a request after a moment, and counts the open requests."""
 
     protocol_version = "HTTP/1.1"
     lock = threading.Lock()

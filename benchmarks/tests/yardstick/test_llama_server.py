@@ -1,4 +1,4 @@
-"""llama.cpp's server is asked over loopback, stands still otherwise, and is gone in the end."""
+"""llama.cpp's server is queried over loopback, is stopped otherwise, and ends with the benchmark."""
 
 import json
 import sys

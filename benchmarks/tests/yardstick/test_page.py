@@ -1,4 +1,4 @@
-"""The page says what its runs say."""
+"""The page reports the results of its runs."""
 
 import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The whole yardstick on tiny models: every contender runs, every figure that a full run has is there."""
+"""The whole yardstick on tiny models: every contender runs, and every figure of a full run is present."""
 
 import json
 
@@ -10,7 +10,7 @@ from benchmarks.yardstick.results.goals import GOALS
 from harness.adapters.peft_lora import RENAMED
 
 
-@pytest.mark.timeout(600)  # half a minute of computing, with servers of its own
+@pytest.mark.timeout(600)  # half a minute of computing, with its own servers
 @pytest.mark.filterwarnings(RENAMED)
 @pytest.mark.filterwarnings("ignore:.*lora_bias=True.*")
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*")

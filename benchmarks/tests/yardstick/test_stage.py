@@ -1,4 +1,4 @@
-"""What contenders are given: nobody gets the same prompt twice, so no cache of an earlier turn helps anybody."""
+"""The contenders' inputs: no contender gets the same prompt twice, so no cache from an earlier turn helps."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A rival's processes answer when asked, stand still otherwise, and are all gone in the end."""
+"""A rival's processes answer queries, are stopped otherwise, and all end with the benchmark."""
 
 import json
 import sys

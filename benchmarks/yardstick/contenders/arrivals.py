@@ -1,4 +1,4 @@
-"""Requests that arrive by chance: Poisson arrivals at a share of the capacity, and adapters chosen by Zipf's law."""
+"""Random requests: Poisson arrivals at a share of the capacity, and adapters chosen by Zipf's law."""
 
 import random
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from headmix_server.engine.loop import Engine
 
 
 def measure_capacity(stage: Stage, engine: Engine, adapters: Sequence[AdapterRef]) -> float:
-    """Return the requests of workload W a second that the engine completes when all come at once; the better of two."""
+    """Return the requests of workload W per second that the engine completes if all come at once; the better of two."""
     sizes = stage.sizes
     seconds = [run_all(engine, spread_over(stage.prompts("capacity", turn), adapters, sizes.output)) for turn in (0, 1)]
     return sizes.requests / min(seconds)
 
 
 def poisson_arrivals(count: int, rate: float, seed: int) -> list[float]:
-    """Return ascending arrival times in seconds, at `rate` a second on average."""
+    """Return ascending arrival times in seconds, at an average of `rate` per second."""
     chance = random.Random(seed)
     times, now = [], 0.0
     for _ in range(count):
@@ -27,6 +27,6 @@ def poisson_arrivals(count: int, rate: float, seed: int) -> list[float]:
 
 
 def zipf_choices(population: int, count: int, seed: int) -> list[int]:
-    """Return `count` numbers below `population`; number k comes with a chance proportional to 1 / (k + 1)."""
+    """Return `count` numbers below `population`; number k has a probability proportional to 1 / (k + 1)."""
     weights = [1 / (rank + 1) for rank in range(population)]
     return random.Random(seed).choices(range(population), weights, k=count)

@@ -1,4 +1,4 @@
-"""Who is measured, and in what order: contenders take turns, round by round, so a noisy minute hits all of them."""
+"""The contenders and their order: they take turns, round by round, so a noisy minute affects all of them."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -11,21 +11,21 @@ class Contender(Protocol):
 
     @property
     def name(self) -> str:
-        """What the table calls it."""
+        """Its name in the table."""
         ...
 
     @property
     def rival(self) -> bool:
-        """Whether it is another project's: its failure is a result, headmix's is a fault."""
+        """Whether it is another project's: a rival's failure is a result, a failure of headmix is an error."""
         ...
 
     def run(self, number: int) -> list[float]:
-        """Run round `number` (0 warms up; every round has inputs of its own) and return what was measured, in order."""
+        """Run round `number` (0 warms up; every round has its own inputs) and return the measured values, in order."""
         ...
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """What one contender measured: a list for every round after the warm-up; or why it could not run."""
+    """What one contender measured: one list per round after the warm-up, or the reason why it could not run."""
 
     name: str
     rounds: list[list[float]]
@@ -38,7 +38,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """One measurement. `floors`: what bandwidth and peak allow at best, by contender, in the same unit."""
+    """One measurement. `floors`: the best that bandwidth and peak allow, by contender, in the same unit."""
 
     name: str
     what: str
@@ -47,14 +47,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     floors: dict[str, float] = {}
 
     def find(self, name: str) -> Series | None:
-        """Return a contender's series where it ran."""
+        """Return a contender's series if it ran."""
         return next((series for series in self.series if series.name == name and series.failure is None), None)
 
 
 def interleave(contenders: Sequence[Contender], rounds: int, say: Callable[[str], None]) -> list[Series]:
-    """Run everybody once to warm up, then `rounds` times; each round begins with another contender.
+    """Run every contender once to warm up, then `rounds` times; each round begins with another contender.
 
-    Every value is kept. A rival that fails is out, with the error's text; headmix's own errors are raised.
+    Every value is kept. A rival that fails drops out, with the error's text; headmix's own errors are raised.
     """
     values: dict[str, list[list[float]]] = {contender.name: [] for contender in contenders}
     failures: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Posts over HTTP by libcurl: with a number of them open at any time, or each at its time."""
+"""Posts over HTTP by libcurl: with a fixed number of them open, or each at its time."""
 
 import time
 from collections import deque
@@ -19,7 +19,7 @@ class Exchange:
 
     @property
     def seconds(self) -> float:
-        """Seconds from the time it was due to the end of the answer.
+        """Seconds from the due time to the end of the answer.
 
         Raises:
             RuntimeError: the request failed.
@@ -30,7 +30,7 @@ class Exchange:
 
 
 class HttpLoad:
-    """Sends posts to one address; connections are kept."""
+    """Sends posts to one address over persistent connections."""
 
     def __init__(self, url: str, key: str) -> None:
         self._url = url
@@ -38,11 +38,11 @@ class HttpLoad:
         self._many = pycurl.CurlMulti()
 
     def closed(self, bodies: Sequence[bytes], width: int) -> list[Exchange]:
-        """Send all with `width` of them open at any time."""
+        """Send all, with `width` of them open at any time."""
         return self._run([Exchange(0.0) for _ in bodies], bodies, width)
 
     def open(self, bodies: Sequence[bytes], arrivals: Sequence[float]) -> list[Exchange]:
-        """Send each at its time (seconds from now, ascending), whatever has been answered."""
+        """Send each at its time (seconds from now, ascending), whether or not earlier ones have been answered."""
         now = time.perf_counter()
         return self._run([Exchange(now + arrival) for arrival in arrivals], bodies, len(bodies))
 

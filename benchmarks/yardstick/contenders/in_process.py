@@ -1,4 +1,4 @@
-"""Ours in this process: requests through the engine, without HTTP; three ways to offer them."""
+"""headmix in this process: requests through the engine without HTTP, offered in three ways."""
 
 import itertools
 import time
@@ -17,7 +17,7 @@ _ids = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """When a request arrived and when each of its tokens, or its scores, came, by the same clock."""
+    """When a request arrived, and when each of its tokens, or its scores, came, on the same clock."""
 
     arrived: float
     tokens: list[float]
@@ -41,7 +41,7 @@ def classify(text: list[int], adapter: AdapterRef) -> Classify:
 
 
 def spread_over(prompts: Sequence[list[int]], adapters: Sequence[AdapterRef], max_tokens: int) -> list[Generate]:
-    """Return a request for each prompt; request i has adapter i modulo their number, or none."""
+    """Return one request per prompt; request i has adapter i modulo their number, or none."""
     return [
         greedy(prompt, adapters[index % len(adapters)] if adapters else None, max_tokens)
         for index, prompt in enumerate(prompts)
@@ -49,7 +49,7 @@ def spread_over(prompts: Sequence[list[int]], adapters: Sequence[AdapterRef], ma
 
 
 def run_all(engine: Engine, requests: Sequence[Work]) -> float:
-    """Return the seconds from handing in all requests to the last answer's end."""
+    """Return the seconds from submitting all requests to the end of the last answer."""
     session = EngineSession(engine)
     began = time.perf_counter()
     for request in requests:
@@ -61,7 +61,7 @@ def run_all(engine: Engine, requests: Sequence[Work]) -> float:
 
 
 def run_closed(engine: Engine, requests: Sequence[Work], width: int) -> float:
-    """Return the seconds for all requests with `width` of them open at any time."""
+    """Return the seconds for all requests, with `width` of them open at any time."""
     session = EngineSession(engine)
     waiting: Iterator[Work] = iter(requests)
     began = time.perf_counter()
@@ -81,7 +81,7 @@ def run_closed(engine: Engine, requests: Sequence[Work], width: int) -> float:
 
 
 def run_open(engine: Engine, requests: Sequence[Work], arrivals: Sequence[float]) -> list[Timed]:
-    """Hand in each request at its time (seconds from now, ascending) whatever the engine is doing; time every token."""
+    """Submit each request at its time (seconds from now, ascending), whatever the engine is doing; time every token."""
     session = EngineSession(engine)
     began = time.perf_counter()
     timed = {

@@ -1,4 +1,4 @@
-"""A contender's process starts in its first round, so that one that cannot start is a result and not the run's end."""
+"""Starts a contender's process in its first round, so that a failure to start is a result and does not end the run."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class LateStart(Generic[T]):
-    """Starts something when it is first asked for; `stack` ends it. If it cannot start, it fails at every call."""
+    """Starts something on first use; `stack` ends it. If it cannot start, every call fails."""
 
     def __init__(self, stack: ExitStack, start: Callable[[], AbstractContextManager[T]]) -> None:
         self._stack = stack
@@ -17,7 +17,7 @@ class LateStart(Generic[T]):
         self._failure: Exception | None = None
 
     def get(self) -> T:
-        """Return it, started."""
+        """Return it, starting it if necessary."""
         if self._failure is not None:
             raise self._failure
         if not self._started:

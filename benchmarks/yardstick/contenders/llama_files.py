@@ -21,11 +21,11 @@ for lora, target in zip(pairs[::2], pairs[1::2]):
     sys.argv = [script, "--base", base, "--outfile", target, "--outtype", "bf16", lora]
     runpy.run_path(script, run_name="__main__")
 """
-"""Importing what the script needs takes longer than a conversion, so one process makes them all."""
+"""The script's imports take longer than a conversion, so one process makes all files."""
 
 
 def base_file(gguf: Path | None, kind: Format, folder: Path) -> Path:
-    """Return the base in a format: the GGUF file itself as Q4_1, or what llama-quantize makes of it.
+    """Return the base in a format: the GGUF file itself for Q4_1, else llama-quantize's output.
 
     Raises:
         RuntimeError: llama.cpp is not built, cannot convert the file, or the base does not come from a GGUF file.

@@ -1,4 +1,4 @@
-"""llama.cpp's server, built by `make bench-llama`, on loopback; stopped except while it is asked something."""
+"""llama.cpp's server, built by `make bench-llama`, on loopback; stopped except during queries."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class LlamaServer:
-    """One server; it stands still between questions."""
+    """One server, stopped between queries."""
 
     process: StoppedProcess
     url: str
@@ -60,14 +60,14 @@ class LlamaServer:
         timings: dict[str, Any] = answer.json().get("timings", {})
         if timings.get("predicted_n") != max_tokens:
             raise RuntimeError(f"HTTP {answer.status_code}: {answer.text[:500]}")
-        return float(timings["predicted_per_token_ms"])  # it does not count the first token, nor the prompt
+        return float(timings["predicted_per_token_ms"])  # excludes the prompt and the first token
 
     def wait_ready(self, loras: int) -> None:
-        """Wait until the model and its adapters are loaded, and stop the server.
+        """Wait until the model and its adapters are loaded, then stop the server.
 
         Raises:
-            RuntimeError: it ended, it takes longer than anyone waits, or it has another number of adapters; the
-                message ends with its last output.
+            RuntimeError: it ended, it took too long, or it has another number of adapters; the message ends with its
+                last output.
         """
         end = time.monotonic() + PATIENCE_SECONDS
         while not self.process.ended and time.monotonic() < end:
@@ -86,7 +86,7 @@ class LlamaServer:
 def llama_server(
     model: Path, log: Path, *, slots: int, slot_tokens: int, loras: Sequence[Path] = (), binary: Path = SERVER
 ) -> Iterator[LlamaServer]:
-    """Start a server with as many slots as may be open at once, on every core, and end it at the end.
+    """Start a server on every core, with one slot for each request that may be open at once; end it on exit.
 
     Raises:
         RuntimeError: as `wait_ready`, or llama.cpp is not built.
@@ -122,6 +122,6 @@ def _free_port() -> int:
 
 
 def llama_version() -> str | None:
-    """Return which release of llama-cpp-python the build's source is from; None if there is no build."""
+    """Return the release of llama-cpp-python that the build's source comes from; None if there is no build."""
     made = FOLDER / ".built"
     return made.read_text().strip() if made.exists() else None

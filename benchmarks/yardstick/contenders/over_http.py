@@ -1,7 +1,7 @@
-"""Ours over HTTP: a real `headmix serve` on loopback, its streams read by libcurl in this process.
+"""headmix over HTTP: a real `headmix serve` on loopback, its streams read by libcurl in this process.
 
-The client shares the machine's cores with the server, and what it computes is taken from the server; hence libcurl,
-which takes about 1 ms for a step of 32 streams, half of aiohttp's time.
+The client shares the machine's cores with the server, so its work slows the server down; hence libcurl, which takes
+about 1 ms for a step of 32 streams, half of aiohttp's time.
 """
 
 import json
@@ -19,20 +19,20 @@ from harness.server.running_server import RunningServer, running_server
 
 @dataclass(slots=True)
 class Reply:
-    """What one request got: its pieces with the time each came."""
+    """The answer to one request: its pieces with their arrival times."""
 
     pieces: list[bytes] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     status: int = 0
 
     def take(self, piece: bytes) -> None:
-        """Note a piece."""
+        """Record a piece."""
         self.times.append(time.perf_counter())
         self.pieces.append(piece)
 
     @property
     def completion_tokens(self) -> int:
-        """The tokens the server says it made.
+        """The number of tokens that the server reports.
 
         Raises:
             RuntimeError: the request failed, or its stream broke off.
@@ -46,7 +46,7 @@ class Reply:
 
 @contextmanager
 def serve(folder: Path, base: str, adapters: Path | None, settings: Mapping[str, str | int]) -> Iterator[RunningServer]:
-    """Run the server on a base, with every adapter of a folder loaded for the default tenant if there is one."""
+    """Run the server on a base; if a folder is given, load its adapters for the default tenant."""
     folder.mkdir(parents=True, exist_ok=True)
     env = {f"HEADMIX_{name.upper()}": str(value) for name, value in settings.items()}
     env |= {} if adapters is None else {"HEADMIX_PRELOAD": str(adapters)}
@@ -57,7 +57,7 @@ def serve(folder: Path, base: str, adapters: Path | None, settings: Mapping[str,
 def requester(
     server: RunningServer, models: Sequence[str], max_tokens: int, **fields: object
 ) -> Callable[[list[list[int]]], float]:
-    """Return what streams a completion for each prompt, prompt i by model i modulo their number, and times it."""
+    """Return a function that streams a completion per prompt, prompt i by model i modulo their number, and times it."""
 
     def request(prompts: list[list[int]]) -> float:
         bodies = [
@@ -73,7 +73,7 @@ def requester(
 
 
 def completion_body(model: str, prompt: list[int], max_tokens: int, **fields: object) -> bytes:
-    """Return a streamed completion that does not stop early and tells its token counts at the end; `fields` are added.
+    """Return a streamed completion that does not stop early and ends with its token counts; `fields` are added.
 
     It is greedy unless a field says otherwise.
     """
@@ -90,7 +90,7 @@ def completion_body(model: str, prompt: list[int], max_tokens: int, **fields: ob
 
 
 def stream_all(url: str, key: str, bodies: Sequence[bytes]) -> tuple[float, list[Reply]]:
-    """Send all completions at once, a connection each; return the seconds to the end of the last, and the replies."""
+    """Send all completions at once, each on its own connection; return the seconds until all ended, and the replies."""
     many = pycurl.CurlMulti()
     replies = [Reply() for _ in bodies]
     handles = [_handle(url, key, body, reply) for body, reply in zip(bodies, replies, strict=True)]

@@ -44,9 +44,9 @@ def generate_static(
 def generate_continuous(model: PreTrainedModel, prompts: Sequence[list[int]], max_tokens: int) -> None:
     """Run `generate_batch`, transformers' continuous batching, with a cache that holds all requests at once.
 
-    Its manager, once made, serves the later rounds too.
+    Its manager is created once and also serves the later rounds.
 
-    Its own choice of a cache size, 60 % of the free memory, is no choice on a machine that does other work.
+    Its default cache size, 60 % of the free memory, is unsuitable on a machine that does other work.
 
     Raises:
         RuntimeError: a request failed or did not get its tokens.
@@ -70,7 +70,7 @@ def generate_continuous(model: PreTrainedModel, prompts: Sequence[list[int]], ma
 
 
 def load_peft(model: PreTrainedModel, folders: Sequence[Path]) -> PeftModel:
-    """Load exported LoRAs into one PEFT model, named by their place; the model given is changed."""
+    """Load exported LoRAs into one PEFT model, named by their index; the given model is changed."""
     peft = PeftModel.from_pretrained(model, str(folders[0]), adapter_name="0")
     for number, folder in enumerate(folders[1:], start=1):
         peft.load_adapter(str(folder), adapter_name=str(number))
@@ -79,7 +79,7 @@ def load_peft(model: PreTrainedModel, folders: Sequence[Path]) -> PeftModel:
 
 
 class Ticker(BaseStreamer):  # type: ignore[no-untyped-call,unused-ignore]
-    """Notes when each token came; the prompt comes first and is not noted."""
+    """Records when each token came; the prompt comes first and is not recorded."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.times: list[float] = []
@@ -87,10 +87,10 @@ class Ticker(BaseStreamer):  # type: ignore[no-untyped-call,unused-ignore]
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
-        """Take what `generate` made."""
+        """Receive the tokens that `generate` produced."""
         if self._prompt_seen:
             self.times.append(self._clock())
         self._prompt_seen = True
 
     def end(self) -> None:
-        """Do nothing: the times are all there is."""
+        """Do nothing: only the times matter."""

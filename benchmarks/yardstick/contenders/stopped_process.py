@@ -1,4 +1,4 @@
-"""A contender's processes, stopped (SIGSTOP) except while they are asked something, and ended with this process."""
+"""A contender's processes: stopped (SIGSTOP) except during queries, and ended with this process."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ PATIENCE_SECONDS = 30
 
 
 class StoppedProcess:
-    """A process and everything it starts. They run inside `awake` only, so that they take nothing from others."""
+    """A process and everything it starts. They run only inside `awake`, so they take no time from others."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -48,14 +48,14 @@ class StoppedProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)  # its own session: the group is the process and what it started
+            os.killpg(self.process.pid, number)  # in its own session: the group is the process and all it started
 
 
 @contextmanager
 def stopped_process(
     command: Sequence[str], output: IO[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> Iterator[StoppedProcess]:
-    """Start a command, awake, and end it at the end; `env` is added to the environment, which loses PYTHONPATH.
+    """Start a command, awake, and end it on exit; `env` is added to the environment, from which PYTHONPATH is removed.
 
     If this process is killed first, a watcher kills the command and everything it started, even while they are stopped.
     """

@@ -1,4 +1,4 @@
-"""A vLLM engine in its own environment, asked through pipes and stopped in between."""
+"""A vLLM engine in its own environment, queried through pipes and stopped in between."""
 
 import json
 import os
@@ -15,7 +15,7 @@ CACHE_GIB = 1
 
 
 class VllmProcess:
-    """Asks one worker, which stands still between questions."""
+    """Queries one worker, which is stopped between queries."""
 
     def __init__(self, worker: StoppedProcess, replies: IO[str], log: Path) -> None:
         self._worker = worker
@@ -23,7 +23,7 @@ class VllmProcess:
         self._log = log
 
     def wait_ready(self) -> None:
-        """Wait until the model is loaded and compiled, a minute or two, and stop it.
+        """Wait until the model is loaded and compiled, which takes a minute or two, then stop it.
 
         Raises:
             RuntimeError: it ended; the message ends with its last output.
@@ -38,7 +38,7 @@ class VllmProcess:
         loras: Sequence[str | None] | None = None,
         sampling: Mapping[str, float] | None = None,
     ) -> float:
-        """Return the seconds vLLM takes, measured on its side; greedy where `sampling` says nothing else.
+        """Return the seconds vLLM takes, measured on its side; greedy unless `sampling` says otherwise.
 
         Raises:
             RuntimeError: it ended, or a request did not get its tokens.
@@ -80,7 +80,7 @@ def vllm_process(
     max_lora_rank: int = 16,
     env: Mapping[str, str],
 ) -> Iterator[VllmProcess]:
-    """Start a worker and end it at the end; `env` is added to the environment.
+    """Start a worker and end it on exit; `env` is added to the environment.
 
     Raises:
         RuntimeError: as `wait_ready`, or vLLM's environment is not installed.
@@ -106,12 +106,12 @@ NOT_INSTALLED = "vLLM is not installed: run make bench-vllm"
 
 
 def vllm_environment(*, every_core: bool) -> dict[str, str]:
-    """Return what vLLM's documentation asks for on CPU; by itself it would keep one of two cores for its front end."""
+    """Return the settings vLLM's documentation recommends on CPU; by default its front end keeps one of two cores."""
     cores = sorted(os.sched_getaffinity(0))
     env = {
         "VLLM_CPU_KVCACHE_SPACE": str(CACHE_GIB),
         **({"VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}-{cores[-1]}"} if every_core else {}),
-        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",  # it keeps a step in flight, and may stand still for minutes
+        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",  # it keeps a step in flight, and may be stopped for minutes
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }

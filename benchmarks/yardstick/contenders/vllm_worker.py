@@ -1,8 +1,8 @@
-"""vLLM's end of the comparison: runs in vLLM's own environment, so it imports nothing of this repository.
+"""vLLM's side of the comparison: runs in vLLM's own environment, so it imports nothing from this repository.
 
-Reads one JSON object a line from standard input, `{"prompts": [[ids]], "max_tokens": n, "loras": [folder or null],
-"sampling": {fields of SamplingParams}}`, and answers each with a line on the file descriptor it was given,
-`{"seconds": s, "tokens": [counts]}`; `{}` once ready.
+Reads one JSON object per line from standard input, `{"prompts": [[ids]], "max_tokens": n, "loras": [folder or null],
+"sampling": {fields of SamplingParams}}`, and answers each with one line on the given file descriptor, `{"seconds": s,
+"tokens": [counts]}`; writes `{}` once it is ready.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Load the model, say so, and answer until standard input ends."""
+    """Load the model, report that it is ready, and answer until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--dtype", required=True)
@@ -42,7 +42,7 @@ def _answer(engine: Any, order: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN4
     from vllm import SamplingParams
     from vllm.lora.request import LoRARequest  # type: ignore[import-not-found,unused-ignore]
 
-    fields = {"temperature": 0, **order["sampling"]}  # no seed: vLLM samples rows with a seed one by one
+    fields = {"temperature": 0, **order["sampling"]}  # no seed: vLLM samples rows that have a seed one by one
     sampling = SamplingParams(max_tokens=order["max_tokens"], ignore_eos=True, **fields)
     prompts = [{"prompt_token_ids": prompt} for prompt in order["prompts"]]
     numbers = {folder: number for number, folder in enumerate(dict.fromkeys(order["loras"]), start=1) if folder}

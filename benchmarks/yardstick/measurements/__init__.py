@@ -1,1 +1,1 @@
-"""What the yardstick measures, one file for each measurement."""
+"""What the yardstick measures, one file per measurement."""

@@ -1,7 +1,7 @@
 """Workload W on llama.cpp's server and on headmix, in turn: many requests, one request, and LoRAs.
 
-llama.cpp is built by `make bench-llama` and reads the embedded base's own GGUF file, and that file in other formats.
-It computes on every core. It batches only requests with the same LoRAs.
+llama.cpp is built by `make bench-llama` and reads the embedded base's own GGUF file, and that file in other formats. It
+computes on every core. It batches only requests with the same LoRAs.
 """
 
 from collections.abc import Callable, Mapping, Sequence

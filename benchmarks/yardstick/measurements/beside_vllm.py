@@ -1,7 +1,7 @@
 """Workload W on vLLM's CPU build and on headmix, in turn: greedy, sampled and with LoRAs.
 
 vLLM has its own environment (`make bench-vllm`) and runs in its own processes, without HTTP, as headmix does here. It
-gets every core; a row shows what it does by itself. Its default for this base's checkpoint is bfloat16.
+gets every core; a separate row shows its default configuration. Its default for this base's checkpoint is bfloat16.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def measure(stage: Stage, _: Ceilings) -> Measured:
 
 
 def measure_lora(stage: Stage, _: Ceilings) -> Measured:
-    """Run LoRAs of rank 16 on both, in turn; vLLM needs minutes for a round of them, hence a single one."""
+    """Run LoRAs of rank 16 on both, in turn; a round takes vLLM minutes, so there is only one."""
     sizes, refs, engine = stage.sizes, stage.shelf.loras(stage.sizes.many), stage.engine_of(BFLOAT16)
     folders = [str(stage.shelf.as_lora(ref)) for ref in refs]
     each: list[str | None] = [folders[index % len(folders)] for index in range(sizes.requests)]

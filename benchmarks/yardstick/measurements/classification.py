@@ -1,4 +1,4 @@
-"""Texts a second through classification heads, on an encoder base and on a generation base."""
+"""Texts per second through classification heads, on an encoder base and on a generation base."""
 
 import random
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ SHORTEST = 4
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """Our engine on a base; text i goes to classifier i modulo their number."""
+    """headmix's engine on a base; text i goes to classifier i modulo their number."""
 
     name: str
     stage: Stage
@@ -35,7 +35,7 @@ class Ours:
     rival: bool = False
 
     def run(self, number: int) -> list[float]:
-        """Return texts a second."""
+        """Return texts per second."""
         texts = random_texts(self.stage, self.vocabulary, number)
         return [len(texts) / run_all(self.engine, classify_each(texts, self.adapters))]
 
@@ -51,7 +51,7 @@ class Transformers:
     rival: bool = True
 
     def run(self, number: int) -> list[float]:
-        """Return texts a second."""
+        """Return texts per second."""
         texts = random_texts(self.stage, self.vocabulary, number)
         return [len(texts) / seconds_of(lambda: self._classify(texts))]
 
@@ -69,7 +69,7 @@ class Transformers:
 
 
 def measure(stage: Stage, _: Ceilings) -> Measured:
-    """Run ours with one and with many classifiers next to transformers without any, on both bases, in turn."""
+    """Run headmix with one and with many classifiers, next to transformers without any, on both bases, in turn."""
     few = stage.sizes.few_rounds
     contenders = [
         *_contenders(stage, "encoder", stage.encoder_model, stage.encoder_engine(), stage.encoder_shelf),
@@ -92,12 +92,12 @@ def _contenders(stage: Stage, kind: str, model: nn.Module, engine: Engine, shelf
 
 
 def classify_each(texts: Sequence[list[int]], adapters: Sequence[AdapterRef]) -> list[Classify]:
-    """Return a request for each text; text i goes to classifier i modulo their number."""
+    """Return one request per text; text i goes to classifier i modulo their number."""
     return [classify(text, adapters[index % len(adapters)]) for index, text in enumerate(texts)]
 
 
 def random_texts(stage: Stage, vocabulary: int, number: int, count: int | None = None) -> list[list[int]]:
-    """Return a round's texts: token ids, lengths drawn evenly."""
+    """Return a round's texts: token ids, with uniformly distributed lengths."""
     chance = random.Random(number)
     wanted = stage.sizes.texts if count is None else count
     lengths = [chance.randint(SHORTEST, stage.sizes.longest_text) for _ in range(wanted)]

@@ -1,4 +1,4 @@
-"""Loading an adapter that is only on disk: how long it takes, and what the running streams notice of it."""
+"""Loading an adapter that is only on disk: how long it takes, and its effect on the running streams."""
 
 import itertools
 import time
@@ -17,21 +17,21 @@ from headmix_server.llm.session import EngineSession
 ALONE, DISTURBANCE = "cold load", "streams during a cold load"
 UNDISTURBED, DISTURBED = "headmix, undisturbed", "headmix, one cold load"
 FIRST_COLD = 2_000
-"""Cold adapters have numbers from here on, so that no other measurement has loaded them."""
+"""Cold adapters are numbered from here, so that no other measurement has loaded them."""
 
 _numbers = itertools.count(FIRST_COLD)
 
 
 @dataclass(frozen=True, slots=True)
 class ColdLoads:
-    """Loads adapters nobody has loaded, one after the other, on an idle engine."""
+    """Loads adapters that have never been loaded, one after the other, on an idle engine."""
 
     stage: Stage
     name: str = "headmix"
     rival: bool = False
 
     def run(self, number: int) -> list[float]:
-        """Return the milliseconds from asking to being on the device."""
+        """Return the milliseconds from the request until the adapter is on the device."""
         del number
         engine = self.stage.engine()
         refs = [_cold(self.stage) for _ in range(self.stage.sizes.cold_loads)]
@@ -40,7 +40,7 @@ class ColdLoads:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Streams that decode side by side; half-way through, an adapter is loaded from disk where `disturbed`."""
+    """Concurrent decoding streams; half-way through, an adapter is loaded from disk if `disturbed`."""
 
     name: str
     stage: Stage
@@ -48,7 +48,7 @@ class Streams:
     rival: bool = False
 
     def run(self, number: int) -> list[float]:
-        """Return the milliseconds from one token to the next, once for each step: all streams move together."""
+        """Return the milliseconds from one token to the next, once per step: all streams advance together."""
         sizes = self.stage.sizes
         prompts = self.stage.prompts(self.name, number, sizes.streams)
         requests = spread_over(prompts, self.stage.shelf.preset(sizes.streams), sizes.stream_tokens)

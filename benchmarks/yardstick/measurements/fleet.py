@@ -1,4 +1,4 @@
-"""Ten thousand classifiers on the encoder, of which few are popular: texts a second, and how long an answer takes.
+"""Ten thousand classifiers on the encoder, few of them popular: texts per second, and how long an answer takes.
 
 In process the requests are token ids; over HTTP a real `headmix serve` reads texts, with every classifier in its
 catalog. Slots and host memory are the defaults, so most classifiers are only on disk.
@@ -41,7 +41,7 @@ def over_http(count: int) -> str:
 
 
 class Reached:
-    """The classifiers in process and over HTTP, and what is asked of them in a round."""
+    """The classifiers in process and over HTTP, and the requests of a round."""
 
     def __init__(self, stage: Stage, stack: ExitStack) -> None:
         self.stage = stage
@@ -60,11 +60,11 @@ class Reached:
         return [classify(text, self.refs[first]) for text, first in zip(texts, chosen, strict=True)]
 
     def rate(self, asked: Sequence[Classify]) -> float:
-        """Return texts a second in process, a number of them open at any time."""
+        """Return texts per second in process, with a fixed number of them open."""
         return len(asked) / run_closed(self._engine, asked, self.stage.sizes.open_texts)
 
     def rate_over_http(self, asked: Sequence[Classify]) -> float:
-        """Return texts a second over HTTP, as many open."""
+        """Return texts per second over HTTP, with the same number open."""
         exchanges = self._http.closed(self._bodies(asked), self.stage.sizes.open_texts)
         complete = [exchange.due + exchange.seconds for exchange in exchanges]
         return len(asked) / (max(complete) - min(exchange.due for exchange in exchanges))
@@ -86,7 +86,7 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """A way to ask the classifiers; `measured` takes a round's texts and its number."""
+    """A way to query the classifiers; `measured` takes a round's texts and its number."""
 
     name: str
     reached: Reached
@@ -95,7 +95,7 @@ class Fleet:
     rival: bool = False
 
     def run(self, number: int) -> list[float]:
-        """Ask and return what was measured."""
+        """Query the classifiers and return the measured values."""
         return self.measured(self.reached.asked(number, self.among), number)
 
 
@@ -120,7 +120,7 @@ def measure(stage: Stage, _: Ceilings) -> Measured:
 
 
 def measure_latency(stage: Stage, _: Ceilings) -> Measured:
-    """Send texts by chance at half the rate that HTTP reaches, in process and over HTTP, in turn."""
+    """Send texts at random times at half the rate that HTTP reaches, in process and over HTTP, in turn."""
     count = stage.sizes.classifiers
     with ExitStack() as stack:
         reached = Reached(stage, stack)

@@ -1,4 +1,4 @@
-"""Prompts of a thousand tokens: requests a second, from handing in a few at once to their last token."""
+"""Prompts of a thousand tokens: requests per second, from submitting a few at once to their last token."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,21 +29,21 @@ class LongPrompts:
     generate: Callable[[list[list[int]]], float]
 
     def run(self, number: int) -> list[float]:
-        """Return requests a second."""
+        """Return requests per second."""
         sizes = self.stage.sizes
         prompts = self.stage.prompts(self.name, number, sizes.long_requests, sizes.long_prompt)
         return [sizes.long_requests / self.generate(prompts)]
 
 
 def described(stage: Stage) -> str:
-    """Return what a figure is."""
+    """Return the description of the figure."""
     sizes = stage.sizes
     lengths = f"{sizes.long_prompt:,} prompt and {sizes.output} output tokens"
     return f"requests a second, {sizes.long_requests} at once of {lengths}"
 
 
 def measure(stage: Stage, _: Ceilings) -> Measured:
-    """Run transformers and headmix in every form, and float32 with an adapter each, in turn."""
+    """Run transformers and headmix in every form, and float32 with one adapter per request, in turn."""
     sizes = stage.sizes
     adapters = stage.shelf.preset(sizes.long_requests)
 

@@ -1,4 +1,4 @@
-"""Classification and generation in one batch, next to one after the other."""
+"""Classification and generation in one batch, compared with one after the other."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class Mixed:
     rival: bool = False
 
     def run(self, number: int) -> list[float]:
-        """Return requests of both kinds a second."""
+        """Return requests of both kinds per second."""
         shelf, sizes = self.stage.shelf, self.stage.sizes
         generations = spread_over(self.stage.prompts(self.name, number), shelf.preset(sizes.many), sizes.output)
         texts = random_texts(self.stage, shelf.vocabulary, number)

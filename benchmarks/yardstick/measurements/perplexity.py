@@ -1,4 +1,4 @@
-"""What a base in bfloat16 or int8 loses: perplexity on a real text, next to float32's."""
+"""How much a base in bfloat16 or int8 loses: perplexity on a real text, compared with float32's."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ OURS, OURS_BFLOAT16, OURS_INT8 = "headmix", "headmix bfloat16", "headmix int8"
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """An engine that scores the text; it scores the same every time, so one round says all."""
+    """An engine that scores the text; its score is always the same, so one round is enough."""
 
     name: str
     engine: Engine
@@ -22,7 +22,7 @@ class Scoring:
     rival: bool = False
 
     def run(self, number: int) -> list[float]:
-        """Return the perplexity; there is nothing to warm up."""
+        """Return the perplexity; no warm-up is needed."""
         return [perplexity(self.engine, self.chunks)] if number else []
 
 

@@ -1,4 +1,4 @@
-"""Time to first token while requests of workload W's sizes arrive by chance, at shares of the measured capacity."""
+"""Time to first token of requests of workload W's sizes with Poisson arrivals, at shares of the measured capacity."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ NAME = "first token"
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
-    """Requests that arrive at a rate (a second) and are spread over adapters."""
+    """Requests that arrive at a rate (per second) and are spread over adapters."""
 
     name: str
     stage: Stage
@@ -33,7 +33,7 @@ class Arriving:
 
 
 def measure(stage: Stage, _: Ceilings) -> Measured:
-    """Run ours without and with adapters, at each load, in turn; arrival times are the same for both."""
+    """Run headmix without and with adapters, at each load, in turn; arrival times are the same for both."""
     engine, many = stage.engine(), stage.shelf.preset(stage.sizes.many)
     capacity = measure_capacity(stage, engine, many)
     contenders: list[Contender] = [

@@ -1,4 +1,4 @@
-"""Prefill alone: prompt tokens a second of long prompts that ask for a single token."""
+"""Prefill alone: prompt tokens per second of long prompts with a single output token."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ class Prefill:
     read: Callable[[list[list[int]]], float]
 
     def run(self, number: int) -> list[float]:
-        """Return prompt tokens a second."""
+        """Return prompt tokens per second."""
         sizes = self.stage.sizes
         prompts = self.stage.prompts(self.name, number, sizes.prefill_requests, sizes.prefill_prompt)
         return [sizes.prefill_requests * sizes.prefill_prompt / self.read(prompts)]
 
 
 def measure(stage: Stage, ceilings: Ceilings) -> Measured:
-    """Run transformers and ours, without and with adapters, in turn."""
+    """Run transformers and headmix, without and with adapters, in turn."""
     adapters = stage.shelf.preset(stage.sizes.prefill_requests)
     plain = stage.engine()
 

@@ -1,4 +1,4 @@
-"""Sampling beyond greedy: workload W sampled, and with penalties and log-probabilities, next to greedy."""
+"""Sampling beyond greedy: workload W sampled, and with penalties and log-probabilities, compared with greedy."""
 
 from collections.abc import Mapping, Sequence
 
@@ -38,7 +38,7 @@ def measure(stage: Stage, _: Ceilings) -> Measured:
 
 
 def asking(requests: Sequence[Generate], kind: str) -> list[Generate]:
-    """Return the requests as ones of a kind, each with a seed of its own."""
+    """Return the requests converted to a kind, each with its own seed."""
     return [
         msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, seed=seed, **KINDS[kind]))
         for seed, request in enumerate(requests)

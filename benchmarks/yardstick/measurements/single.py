@@ -34,7 +34,7 @@ class Single:
 
 
 def measure(stage: Stage, ceilings: Ceilings) -> Measured:
-    """Run transformers and ours, with weights as stored, unpacked to float32, in bfloat16 and in int8, in turn."""
+    """Run transformers and headmix, with weights as stored, as float32, in bfloat16 and in int8, in turn."""
     plain = stage.engine()
     contenders: list[Contender] = [
         Single(HF, True, stage, lambda prompt: _transformers(stage, prompt)),
@@ -55,7 +55,7 @@ def measure(stage: Stage, ceilings: Ceilings) -> Measured:
 
 
 def ours(stage: Stage, name: str, engine: Engine, adapters: Sequence[AdapterRef] = ()) -> Single:
-    """Return the contender that an engine is."""
+    """Return an engine as a contender."""
 
     def gaps(prompt: list[int]) -> list[float]:
         return _gaps(run_open(engine, spread_over([prompt], adapters, stage.sizes.output), [0.0])[0].tokens)

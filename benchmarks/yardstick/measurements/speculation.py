@@ -1,4 +1,4 @@
-"""Tokens guessed ahead, next to none: a text that is copied, a chat, and 32 chats at once."""
+"""Speculative decoding compared with none: a text that is copied, a chat, and 32 chats at once."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ QUESTIONS = (
 
 
 def ours(task: str, *, guessing: bool) -> str:
-    """Return headmix's name in a task."""
+    """Return headmix's name for a task."""
     return f"headmix, {task}, {'guessing ahead' if guessing else 'without'}"
 
 
@@ -46,7 +46,7 @@ class Task:
     rival: bool = False
 
     def run(self, number: int) -> list[float]:
-        """Return output tokens a second."""
+        """Return output tokens per second."""
         requests = [
             Generate(
                 request_id=f"{self.name}, {number}, {index}",
@@ -63,7 +63,7 @@ class Task:
 
 
 def measure(stage: Stage, _: Ceilings) -> Measured:
-    """Run every task on an engine that guesses ahead and on one that doesn't, in turn."""
+    """Run every task on an engine with speculation and on one without, in turn."""
     sizes = stage.sizes
     engines: Mapping[bool, Engine] = {
         guessing: stage.engine(speculative_tokens=GUESSED * guessing) for guessing in (True, False)
@@ -84,7 +84,7 @@ def measure(stage: Stage, _: Ceilings) -> Measured:
 
 
 def _copied(stage: Stage) -> Callable[[int], list[list[int]]]:
-    """Return prompts of a text and its first words once more: the base goes on copying."""
+    """Return prompts made of a text and its first words again, which the base continues to copy."""
     length = 3 * stage.sizes.output + FIRST_WORDS
     texts = [chunk[:length] for chunk in read_chunks(stage.generator, stage.sizes.rounds + 1)]
     return lambda number: [[*texts[number], *texts[number][:FIRST_WORDS]]]

@@ -1,4 +1,4 @@
-"""Every measurement by its name, in the order in which they run and are shown."""
+"""All measurements by name, in the order in which they run and are shown."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from benchmarks.yardstick.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """How something is measured. `rival` returns the version of the rival that is built on its own, None without it."""
+    """How something is measured. `rival` returns the version of a rival with its own build, None if it is missing."""
 
     measure: Callable[[Stage, Ceilings], Measured]
     rival: Callable[[], str | None] | None = None

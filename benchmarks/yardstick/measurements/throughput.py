@@ -1,4 +1,4 @@
-"""Workload W: output tokens a second of 32 requests, 64 prompt and 32 output tokens each, greedy, no early stop."""
+"""Workload W: output tokens per second of 32 requests, 64 prompt and 32 output tokens each, greedy, no early stop."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -43,7 +43,7 @@ class Generator:
     generate: Callable[[list[list[int]]], float]
 
     def run(self, number: int) -> list[float]:
-        """Return output tokens a second."""
+        """Return output tokens per second."""
         sizes = self.stage.sizes
         return [sizes.requests * sizes.output / self.generate(self.stage.prompts(self.name, number))]
 
@@ -64,7 +64,7 @@ def measure(stage: Stage, ceilings: Ceilings) -> Measured:
 
 def _rivals(stage: Stage) -> list[Contender]:
     sizes, model = stage.sizes, stage.model
-    paged = load_transformers(stage.generator)  # its own model: continuous batching changes its attention
+    paged = load_transformers(stage.generator)  # a separate model: continuous batching changes its attention
     folders = [stage.shelf.as_lora(ref) for ref in stage.shelf.preset(sizes.many)]
     mixed = load_peft(load_transformers(stage.generator), folders)
     adapters = [str(index % sizes.many) for index in range(sizes.requests)]
@@ -116,7 +116,7 @@ def _ours_over_http(stage: Stage, stack: ExitStack) -> list[Contender]:
 
 
 def _floors(stage: Stage, ceilings: Ceilings) -> dict[str, float]:
-    """Return the tokens a second the machine allows, by contender; HTTP and the rivals have that of the same work."""
+    """Return the tokens per second that the machine allows, by contender; HTTP and rivals share the same floor."""
     sizes = stage.sizes
     weights = count_weights(stage.generator.folder)
     adapter_weights = stage.shelf.weights_of(stage.shelf.preset(1)[0])

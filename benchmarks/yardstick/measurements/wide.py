@@ -1,4 +1,4 @@
-"""More requests side by side than workload W has: output tokens a second of 64 and of 128."""
+"""More concurrent requests than workload W has: output tokens per second of 64 and of 128."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class Wide:
     rival: bool = False
 
     def run(self, number: int) -> list[float]:
-        """Return output tokens a second."""
+        """Return output tokens per second."""
         output = self.stage.sizes.output
         prompts = self.stage.prompts(self.name, number, self.requests)
         return [self.requests * output / run_all(self.engine, spread_over(prompts, self.adapters, output))]

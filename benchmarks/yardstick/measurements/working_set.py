@@ -1,4 +1,4 @@
-"""More adapters than slots: no cliff in the time to first token with twice as many in use as the device holds."""
+"""More adapters than slots: no cliff in the time to first token with twice as many in use as fit on the device."""
 
 from benchmarks.yardstick.contenders.arrivals import measure_capacity
 from benchmarks.yardstick.contenders.contender import Contender, Measured, interleave

@@ -1,4 +1,4 @@
-"""Thousands of adapters of which few are popular, next to a few that are all on the device."""
+"""Thousands of adapters, few of them popular, compared with a few that are all on the device."""
 
 import functools
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def by_zipf(registered: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Choosing:
-    """As many requests open as workload W has, each with the adapter `choose` names for the round."""
+    """As many open requests as workload W has, each with the adapter that `choose` returns for the round."""
 
     name: str
     stage: Stage
@@ -30,17 +30,17 @@ class Choosing:
     rival: bool = False
 
     def run(self, number: int) -> list[float]:
-        """Return output tokens a second."""
+        """Return output tokens per second."""
         sizes = self.stage.sizes
         prompts = self.stage.prompts(self.name, number, sizes.zipf_requests)
-        chosen = self.choose(number)  # makes their files: the adapters are there before anybody asks for them
+        chosen = self.choose(number)  # creates their files, so that the adapters exist before the first request
         requests = [greedy(prompt, ref, sizes.output) for prompt, ref in zip(prompts, chosen, strict=True)]
         seconds = run_closed(self.stage.engine(), requests, sizes.requests)
         return [sizes.zipf_requests * sizes.output / seconds]
 
 
 def measure(stage: Stage, _: Ceilings) -> Measured:
-    """Run all in turn. An adapter is on the device, in host memory or on disk, as the rounds before left it."""
+    """Run all in turn. An adapter is on the device, in host memory or on disk, wherever earlier rounds left it."""
     sizes, shelf, engine = stage.sizes, stage.shelf, stage.engine()
     resident = shelf.preset(sizes.many)
 

@@ -1,1 +1,1 @@
-"""What a run comes to: statistics, goals, the report file and its page."""
+"""The results of a run: statistics, goals, the results file and its page."""

@@ -1,4 +1,4 @@
-"""The goals of the yardstick: a key each, how it follows from what was measured, and what it should reach."""
+"""The goals of the yardstick: for each a key, how to compute it from the measurements, and what it should reach."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from benchmarks.yardstick.stage import BFLOAT16, FLOAT32, INT8, NAMES
 MANY = 16
 
 Value = Callable[[Runs], float | None]
-"""What a goal measures; None where what it needs was not measured."""
+"""Computes a goal's value; None if a measurement that it needs is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A figure to reach. `least` and `most` bound it, where they are given."""
+    """A figure to reach. `least` and `most` bound it, if given."""
 
     key: str
     what: str
@@ -279,6 +279,6 @@ GOALS = (
 
 
 def reach(runs: Runs) -> dict[str, float | None]:
-    """Return every goal's value to three digits after the point; None if it was not measured."""
+    """Return every goal's value to three decimal places; None if it was not measured."""
     values = {goal.key: goal.value(runs) for goal in GOALS}
     return {key: None if value is None else round(value, 3) for key, value in values.items()}

@@ -1,4 +1,4 @@
-"""The figures of the runs as Markdown, between two marks of docs/benchmarks.md, and as rows for the terminal."""
+"""The runs' figures as Markdown, between two marks of docs/benchmarks.md, and as rows for the terminal."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -40,14 +40,14 @@ def put_figures(page: str, figures: str) -> str:
 
 
 def in_order(runs: Runs) -> list[Measured]:
-    """Return everything measured, in the order of the measurements; what no longer exists comes last."""
+    """Return everything measured, in the order of the measurements; removed measurements come last."""
     places = {name: place for place, name in enumerate(MEASUREMENTS)}
     names = sorted(runs.names(), key=lambda name: places.get(name, len(places)))
     return [measured for name in names if (measured := runs.find(name)) is not None]
 
 
 def rows(measured: Measured) -> Iterator[tuple[str, ...]]:
-    """Yield the table's rows, one for each contender."""
+    """Yield the table's rows, one per contender."""
     for series in measured.series:
         yield (f"{measured.name}, {measured.unit}", series.name, *_cells(measured, series))
 

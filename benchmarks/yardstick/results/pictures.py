@@ -1,6 +1,6 @@
 """The figures as pictures: bars of contenders' medians, with a line from the lowest to the highest round, as SVG.
 
-Each picture shows the contenders that ran; one with fewer than two is left out.
+Each picture shows the contenders that ran; pictures with fewer than two are left out.
 """
 
 import io
@@ -24,7 +24,7 @@ _PROGRAM = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A contender of a measurement and what the picture calls it."""
+    """A contender of a measurement and its label in the picture."""
 
     label: str
     measurement: str
@@ -38,7 +38,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Bars under a title; `unit` says what their lengths are."""
+    """Bars under a title; `unit` is the unit of their lengths."""
 
     title: str
     unit: str
@@ -136,12 +136,12 @@ def draw_pictures(runs: Runs) -> dict[str, str]:
 
 
 def shown_in(pictures: Mapping[str, str]) -> list[str]:
-    """Return the Markdown that shows pictures on a page beside their folder."""
+    """Return the Markdown that shows pictures on a page next to their folder."""
     return [f"![{PICTURES[name].title}](pictures/{name})" for name in pictures]
 
 
 def _draw(picture: Picture, bars: Sequence[tuple[Bar, Series]]) -> str:
-    # A fixed salt makes the same figures the same bytes.
+    # With a fixed salt, equal figures give equal bytes.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "headmix", "font.family": "sans-serif", "font.size": 10}):
         figure = Figure(figsize=(WIDTH_INCHES, FRAME_INCHES + BAR_INCHES * len(bars)), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]

@@ -1,4 +1,4 @@
-"""What runs leave behind: every value of every round and the machine, one line of a results file for each run."""
+"""The results file: every value of every round and the machine, one line per run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,29 +22,29 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Runs, oldest first. What is shown of a measurement is the newest run that has it."""
+    """Runs, oldest first. A measurement is shown from the newest run that has it."""
 
     reports: Sequence[Report]
 
     def find(self, name: str) -> Measured | None:
-        """Return a measurement where it was made."""
+        """Return a measurement if it was made."""
         report = self.report_of(name)
         return None if report is None else next(measured for measured in report.measured if measured.name == name)
 
     def series(self, name: str, contender: str) -> Series | None:
-        """Return what a contender measured where it ran."""
+        """Return a contender's series if it ran."""
         measured = self.find(name)
         return None if measured is None else measured.find(contender)
 
     def report_of(self, name: str) -> Report | None:
-        """Return the run that a measurement is shown from."""
+        """Return the run from which a measurement is shown."""
         return next(
             (r for r in reversed(self.reports) if any(measured.name == name for measured in r.measured)),
             None,
         )
 
     def names(self) -> list[str]:
-        """Return the names of everything measured, in the order of its first run."""
+        """Return the names of everything measured, in the order of first appearance."""
         return list(dict.fromkeys(measured.name for report in self.reports for measured in report.measured))
 
 
@@ -57,7 +57,7 @@ def read_reports(path: Path) -> list[Report]:
 
 
 def write_reports(path: Path, reports: Sequence[Report]) -> None:
-    """Write a results file whole, or leave the one there is; values keep five digits."""
+    """Write a results file atomically; values keep five digits."""
     lines = [
         msgspec.json.encode(msgspec.structs.replace(report, measured=[_rounded(m) for m in report.measured]))
         for report in reports

@@ -7,7 +7,7 @@ from harness.percentile import percentile
 
 
 def median_of(series: Series) -> float:
-    """Return the median of a contender's rounds, each taken as its own median."""
+    """Return the median of a contender's rounds, each represented by its own median."""
     return statistics.median(round_medians(series))
 
 
@@ -17,19 +17,19 @@ def round_medians(series: Series) -> list[float]:
 
 
 def ratio(over: Series | None, under: Series | None) -> float | None:
-    """Return the ratio of two contenders' medians; None where one of them did not run."""
+    """Return the ratio of two contenders' medians; None if one of them did not run."""
     return None if over is None or under is None else median_of(over) / median_of(under)
 
 
 def tail_ratio(over: Series | None, under: Series | None, percent: float) -> float | None:
-    """Return the ratio of a percentile over all values of all rounds; None where one of the two did not run."""
+    """Return the ratio of a percentile over all values of all rounds; None if one of the two did not run."""
     if over is None or under is None:
         return None
     return percentile(over.values, percent) / percentile(under.values, percent)
 
 
 def floor_share(measured: Measured | None, name: str) -> float | None:
-    """Return how much of what the machine allows a contender reaches; None where it did not run or has no floor."""
+    """Return the share of the machine's limit that a contender reaches; None if it did not run or has no floor."""
     series = None if measured is None else measured.find(name)
     if measured is None or series is None or name not in measured.floors:
         return None

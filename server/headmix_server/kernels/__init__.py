@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: routed adapter deltas and attention."""
+"""Tensors in, tensors out: adapters' terms by row, attention, products, row operations and sampling."""

@@ -1,8 +1,8 @@
-"""All layers of a pre-norm decoder as one native call a step: no operator is dispatched in between.
+"""All layers of a pre-norm decoder in one native call per step, with no operator dispatched in between.
 
-What it computes is what `models.layers.block` says, by the very functions that the layers reach one by one through
-torch, so the results are the same bits. A product's weights are described by their kind, so that any form the native
-library multiplies can stand in a layer. Needs `kernels.native` loaded.
+It computes what `models.layers.block` defines, with the same functions that the layers call one by one through torch,
+so the results are bit for bit the same. Weights are described by their kind, so a layer can use any form that the
+native library multiplies. Needs `kernels.native` loaded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ of `kernels.stored.weights`."""
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NativePart:
-    """W (outputs, in) of a kind, and its bias [outputs], which is empty if there is none."""
+    """W (outputs, in) of a kind, and its bias [outputs], empty if there is none."""
 
     weights: Tensor
     bias: Tensor
@@ -31,12 +31,12 @@ class NativePart:
 
 
 NativeLinear = Sequence[NativePart]
-"""A map x -> x W^T + b: of several parts the results stand side by side."""
+"""A map x -> x W^T + b; with several parts, their results are concatenated."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NativeLayer:
-    """One layer. The norms of each query and key head are empty if there are none; `window` is in tokens, 0 if none."""
+    """One layer. The norms of query and key heads are empty if there are none; `window` is in tokens, 0 if none."""
 
     attention_norm: Tensor  # [D]
     mlp_norm: Tensor  # [D]
@@ -51,7 +51,7 @@ class NativeLayer:
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """What is the same in all layers: heads of queries and keys, the factor of scores, what norms add to a mean."""
+    """What all layers share: the heads of queries and keys, the scale of the scores, and the norms' epsilon."""
 
     heads: int
     kv_heads: int
@@ -60,7 +60,7 @@ class LayerShape:
 
 
 class NativeLayers:
-    """The layers of a base whose projections are all of kinds the native library multiplies."""
+    """The layers of a base whose projections are all of kinds that the native library multiplies."""
 
     def __init__(self, layers: Sequence[NativeLayer], shape: LayerShape) -> None:
         self._tensors = [tensor for layer in layers for tensor in _tensors(layer)]
@@ -88,7 +88,7 @@ def _tensors(layer: NativeLayer) -> Iterator[Tensor]:
 
 
 def _numbers(layer: NativeLayer) -> Iterator[int]:
-    """Yield the numbers about a layer in the order in which the native library reads them."""
+    """Yield a layer's numbers in the order in which the native library reads them."""
     yield layer.window
     for linear in (layer.qkv, layer.o, layer.gate_up, layer.down):
         yield len(linear)

@@ -1,4 +1,4 @@
-"""Matrices in 8-bit integers in the order the native library multiplies them: groups of outputs, four inputs a word.
+"""8-bit integer matrices in the native library's order: groups of outputs, four inputs per word.
 
 The layout is in `native/int8_tiles.h`. The codes and scales are those of `kernels.quantize`, and integer sums are
 exact, so products are bit for bit those of oneDNN's form, the reference. Needs `kernels.native` loaded.
@@ -19,7 +19,7 @@ WORD = 4
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Int8Weights:
-    """W (out, in), turned and quantised; inputs and outputs are filled up with zeros."""
+    """W (out, in), rotated and quantised; inputs and outputs are padded with zeros."""
 
     groups: Tensor  # [groups, bytes] uint8
     outputs: int

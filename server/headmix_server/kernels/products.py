@@ -1,8 +1,8 @@
-"""Matrix products in which a row's result depends on that row alone, whatever numbers stand next to it.
+"""Matrix products in which a row's result depends on that row alone, whatever values its neighbours hold.
 
-oneDNN's bfloat16 products read past the end of a row where its length leaves one of their tiles unfilled, and multiply
-what they find there, the next row's numbers, by zeros: a NaN in one row then makes NaN of the row before it. Lengths
-that fill the tiles are safe, so others are made longer by zeros of our own. No other type or device needs it.
+oneDNN's bfloat16 products read past the end of a row whose length leaves one of their tiles partly filled, and multiply
+what they find there, the next row's values, by zeros: a NaN in one row then turns the row before it into NaN. Lengths
+that fill the tiles are safe, so others are padded with zeros here. No other dtype or device needs it.
 """
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 TILE_DEPTH = 32
-"""Numbers of a row in a tile of AMX; two of them are multiplied at a time."""
+"""Values of a row in an AMX tile; they are multiplied in pairs."""
 
 
 def missing_depth(depth: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Return by how many zeros rows of `depth` numbers must be longer for their products to stay apart."""
+    """Return how many zeros rows of `depth` values need as padding to keep their products independent."""
     if dtype != torch.bfloat16 or device.type != "cpu":
         return 0
     return -depth % (2 if depth <= TILE_DEPTH else TILE_DEPTH)

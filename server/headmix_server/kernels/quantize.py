@@ -1,7 +1,7 @@
-"""Rows to 8-bit integers, each by its own largest value, after a turn that leaves no value far above the rest.
+"""Quantising rows to 8-bit integers, each by its own largest value, after a rotation that removes outliers.
 
-The turn is an orthogonal Hadamard matrix on blocks of neighbouring columns (QuaRot, arXiv 2404.00456): applied to the
-rows of x and of W alike, it leaves x W^T as it is. A row's codes depend on that row alone.
+The rotation is an orthogonal Hadamard matrix on blocks of neighbouring columns (QuaRot, arXiv 2404.00456): applied to
+the rows of both x and W, it leaves x W^T as it is. A row's codes depend on that row alone.
 """
 
 import math
@@ -19,12 +19,12 @@ ZERO = 128
 LARGEST_BLOCK = 512
 
 RowQuantizer = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""x [rows, width], float32, and the block of its turn -> codes uint8 [rows, width], where 128 is
+"""x [rows, width], float32, and the block width of its rotation -> codes uint8 [rows, width], where 128 is
 zero, and scales float32 [rows, 1]."""
 
 
 def turning_block(width: int) -> int:
-    """Return the width of a turn's blocks: the largest power of two that divides the width, 512 at most."""
+    """Return the block width of a rotation: the largest power of two that divides the width, at most 512."""
     return min(width & -width, LARGEST_BLOCK)
 
 
@@ -44,14 +44,14 @@ def native_quantize_rows(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
 
 
 def best_quantizer() -> RowQuantizer:
-    """Return the native one where there is a native library."""
+    """Return the native quantizer if the native library is loaded, else the reference."""
     native = load_native()
     get_logger("models").info("quantisation of activations", by="native" if native else "torch")
     return native_quantize_rows if native else quantize_rows
 
 
 def turn(x: Tensor, block: int) -> Tensor:
-    """Turn rows [rows, width] block by block; doing it twice gives x back."""
+    """Rotate rows [rows, width] block by block; doing it twice gives x back."""
     return (x.reshape(-1, block) @ _hadamard(block)).view(x.shape)
 
 

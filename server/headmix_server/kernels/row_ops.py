@@ -1,6 +1,6 @@
-"""What stands between a layer's products, row by row: the RMS norm, the gated SiLU and the rotary turn.
+"""The row-wise operations between a layer's products: RMS norm, gated SiLU and rotary embedding.
 
-torch's own operations are the reference, and what runs if there are no native ones (on a CPU) and no Triton (on a
+torch's own operations are the reference; they run where there are neither native operations (on a CPU) nor Triton (on a
 GPU). A row's result depends on that row alone.
 """
 
@@ -20,15 +20,15 @@ Angles = tuple[Tensor, Tensor]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Scale the rows [rows, (heads,) width] by the root of their mean square, then by the weight [width].
+    """Divide the rows [rows, (heads,) width] by their root mean square, then multiply by the weight [width].
 
-    A row whose mean square overflows becomes NaN: divided by infinity, it would look like numbers.
+    A row whose mean square overflows becomes NaN: divided by infinity, it would look like valid values.
     """
     return spoil_overflowed_rows(functional.rms_norm(x, weight.shape, weight, eps), x)
 
 
 def spoil_overflowed_rows(normed: Tensor, x: Tensor) -> Tensor:
-    """Make NaN, in place, of normalised rows whose x [..., width] is too large to be squared; returns `normed`."""
+    """Set normalised rows to NaN, in place, where x [..., width] is too large to be squared; returns `normed`."""
     return normed.add_(torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32), alpha=0)
 
 
@@ -53,7 +53,7 @@ def native_gated_silu(gate_up: Tensor) -> Tensor:
 
 
 def rotate(states: Tensor, angles: Angles) -> Tensor:
-    """Turn queries and keys [tokens, heads, P] to their positions, in a new tensor: the halves of a head are pairs."""
+    """Rotate queries and keys [tokens, heads, P] to their positions, in a new tensor; a head's halves are pairs."""
     cos, sin = angles
     first, second = states.chunk(2, dim=-1)
     return (states * cos).addcmul_(torch.cat([second, first], dim=-1), sin)
@@ -68,7 +68,7 @@ def native_rotate(states: Tensor, angles: Angles) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class RowOps:
-    """One implementation of each."""
+    """One implementation of each operation."""
 
     name: str
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
@@ -81,7 +81,7 @@ NATIVE = RowOps("native", native_rms_norm, native_gated_silu, native_rotate)
 
 
 def choose_row_ops(device: torch.device, dtype: torch.dtype) -> RowOps:
-    """Return the fastest implementation for states of this type on the device, and log which it is."""
+    """Return the fastest implementation for states of this dtype on the device, and log the choice."""
     ops = TORCH
     if device.type == "cpu" and dtype == torch.float32 and load_native():
         ops = NATIVE

@@ -1,1 +1,1 @@
-"""The base models: one shared block, thin families, weights."""
+"""The base models: shared layers, small families, formats and loading."""

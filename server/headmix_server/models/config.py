@@ -1,19 +1,18 @@
-"""What every base has: its dimensions, and the error that says why a checkpoint is refused.
+"""What every base has: its dimensions, and the error that gives the reason why a checkpoint is refused.
 
-The fields of config.json are read by the families through `config_reader`; only what the rest of the program needs to
-know is here.
+The families read the fields of config.json through `config_reader`; only what the rest of the program needs is here.
 """
 
 from dataclasses import dataclass
 
 
 class UnsupportedModelError(Exception):
-    """The checkpoint asks for something this code does not do."""
+    """The checkpoint requires something that is not supported."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The dimensions of a base. `max_positions` is the longest sequence its positions are defined for."""
+    """The dimensions of a base. `max_positions` is the longest sequence for which its positions are defined."""
 
     model_type: str
     hidden_size: int

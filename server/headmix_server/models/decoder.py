@@ -1,4 +1,4 @@
-"""A causal base: embeddings, pre-norm layers, final norm and head. The families fill it."""
+"""A causal base: embeddings, pre-norm layers, final norm and head. The families supply the parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from headmix_server.models.native_layers import whole_step
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A block and the rotary embedding of its positions; None where positions are learned."""
+    """A block and the rotary embedding of its positions; None if positions are learned."""
 
     block: PreNormBlock
     rotary: Rotary | None
@@ -29,8 +29,8 @@ class Layer:
 class Decoder:
     """See `models.model.Model`.
 
-    `positions` is a table [positions, D] of learned position embeddings, `embedding_scale` a factor of the token
-    embeddings (Gemma's); both are usually absent.
+    `positions` is a table [positions, D] of learned position embeddings, `embedding_scale` a factor applied to the
+    token embeddings (Gemma's); most families have neither.
     """
 
     generates = True

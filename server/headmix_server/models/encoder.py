@@ -1,6 +1,6 @@
-"""A bidirectional base: summed and normalised embeddings, then post-norm layers. BERT and RoBERTa fill it.
+"""A bidirectional base: summed and normalised embeddings, then post-norm layers. Used by BERT and RoBERTa.
 
-It reads a text whole and continues none. Token types are all 0: a request is one text.
+It reads whole texts and generates nothing. Token types are all 0: a request is one text.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from headmix_server.models.loading.config_reader import ConfigReader
 from headmix_server.models.loading.weights import Checkpoint
 
 HEADS = ("pooler.", "cls.", "lm_head.", "classifier.", "qa_outputs.")
-"""What a checkpoint may hold above the encoder, and adapters bring themselves."""
+"""Parts that a checkpoint may have above the encoder; adapters bring their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSizes:
-    """A family's reading of its config beyond the common dimensions."""
+    """What a family reads from its config beyond the common dimensions."""
 
     config: ModelConfig
     inner: int
@@ -68,12 +68,12 @@ class Encoder:
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Refuse: there is no vocabulary head."""
+        """Raise: there is no vocabulary head."""
         raise RuntimeError(f"a {self.config.model_type} base does not generate")
 
 
 def read_sizes(reader: ConfigReader, *, reserved_positions: int = 0) -> EncoderSizes:
-    """Read the config of BERT's kind; `reserved_positions` are the rows of the position table no token gets."""
+    """Read a config of BERT's kind; `reserved_positions` are the rows of the position table that no token uses."""
     heads, width = reader.size("num_attention_heads"), reader.size("hidden_size")
     if width % heads:
         reader.fault(f"a hidden size of {width} is not a multiple of {heads} heads")
@@ -83,7 +83,7 @@ def read_sizes(reader: ConfigReader, *, reserved_positions: int = 0) -> EncoderS
     reader.require("position_embedding_type", "absolute")
     reader.require("is_decoder", False)
     reader.require("add_cross_attention", False)
-    reader.get("tie_word_embeddings")  # of a head that is not computed
+    reader.get("tie_word_embeddings")  # applies to a head that is not computed
     config = ModelConfig(
         model_type=reader.model_type,
         hidden_size=width,

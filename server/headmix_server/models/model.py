@@ -1,4 +1,4 @@
-"""What the rest of the program sees of a base, whatever its family."""
+"""The interface of a base, whatever its family."""
 
 from typing import Protocol
 
@@ -19,12 +19,12 @@ class Model(Protocol):
 
     @property
     def generates(self) -> bool:
-        """Whether it continues texts. Where false it reads whole texts at once, in both directions, without a cache."""
+        """Whether it generates text. If not, it reads whole texts at once, in both directions, without a cache."""
         ...
 
     @property
     def tied_head(self) -> bool:
-        """Whether rows of the embedding score the next token too; an encoder scores none."""
+        """Whether the rows of the embedding table also score the next token; always False for an encoder."""
         ...
 
     def forward(

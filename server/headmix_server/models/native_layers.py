@@ -1,6 +1,6 @@
-"""Which decoders' layers can be one native call a step (`kernels.decoder_layers`), and how they are described to it.
+"""Describing decoder layers to `kernels.decoder_layers`, if all of them can run in one native call per step.
 
-Layers that cannot are computed one operation at a time, as `models.layers.block` says: the reference.
+Other layers are computed one operation at a time, by `models.layers.block`: the reference.
 """
 
 from collections.abc import Sequence
@@ -44,11 +44,11 @@ class WholeStep:
 
 
 class _NotNativeError(Exception):
-    """These layers cannot be one native call, and why."""
+    """These layers cannot run in one native call; the message gives the reason."""
 
 
 def whole_step(layers: Layers) -> WholeStep | None:
-    """Return the layers as one native call, or None; the log says which it is and why."""
+    """Return the layers as one native call, or None; the choice and its reason are logged."""
     log = get_logger("models")
     try:
         step = _whole_step(layers)
@@ -72,7 +72,7 @@ def _whole_step(layers: Layers) -> WholeStep:
 
 
 def _describe(block: PreNormBlock, shapes: set[LayerShape]) -> NativeLayer:
-    """Describe a layer and add what must be the same in all of them."""
+    """Describe a layer, and add its shape, which must be the same in all layers, to `shapes`."""
     attention, mlp = block.attention, block.mlp
     if block.attention_out is not None or block.mlp_out is not None:
         raise _NotNativeError("they normalise what they add")

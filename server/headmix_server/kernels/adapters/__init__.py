@@ -1,1 +1,1 @@
-"""Adapters' terms for a batch: one protocol, its implementations, and their references."""
+"""Computing adapters' terms for a batch: one protocol, its implementations, and their references."""

@@ -1,6 +1,6 @@
-"""Tokens that adapters add to the vocabulary, as a step feeds them: embeddings the base's table does not have.
+"""Tokens that adapters add to the vocabulary, as inputs of a step: embeddings missing from the base's table.
 
-Which row of the batch belongs to which adapter is the device's to know.
+The device decides which row of the batch belongs to which adapter.
 """
 
 from dataclasses import dataclass

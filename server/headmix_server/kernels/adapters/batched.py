@@ -1,7 +1,7 @@
-"""A step's adapters as batched torch products over segments of rows: what every device can run.
+"""A step's adapters as batched torch products over segments of rows: runs on every device.
 
-Owns the order of terms and their routing. The faster kernels are tested against it, and it against the method's
-reference.
+Owns the order and routing of the terms. The faster kernels are tested against this implementation, which is itself
+tested against the method's reference.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ from headmix_server.kernels.adapters.segment_terms import SegmentWeights
 from headmix_server.kernels.adapters.segments import Route
 
 TermKey = tuple[str, str, str]
-"""Site, part and input of the table of shapes."""
+"""Site, part and input, as in the table of shapes."""
 
 
 class TermWeights(Protocol):
-    """Where a term's weights for a step come from: the device's arenas."""
+    """The source of a term's weights for a step: the device's arenas."""
 
     def for_layer(self, layer: int) -> SegmentWeights | None:
         """Return the weights of a layer by segment, or None if no segment's adapter adapts it."""
@@ -39,8 +39,8 @@ _FORMS: Mapping[TermKey, Callable[[Tensor, SegmentWeights], Tensor]] = {
 class BatchedAdapters:
     """See `kernels.adapters.protocol.StepAdapters`.
 
-    `widths` are H*P and G*P; `terms` maps the terms that take part to their weights. `added` None: no row's token is
-    one an adapter added.
+    `widths` are H*P and G*P; `terms` maps the active terms to their weights. `added` is None if no row's token was
+    added by an adapter.
     """
 
     def __init__(

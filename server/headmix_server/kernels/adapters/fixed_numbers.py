@@ -1,4 +1,4 @@
-"""Integers at a fixed address on the device that the host writes anew for every step."""
+"""Integers at a fixed device address that the host rewrites for every step."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ import torch
 
 
 class FixedNumbers:
-    """`on_device` is int32 [count]. On CUDA they are written through pinned memory, without waiting for the device.
+    """`on_device` is int32 [count]. On CUDA it is written through pinned memory, without waiting for the device.
 
-    `staged` is the host's side, int32 [count]: write into it and `send`, or `write` all numbers at once. A step's
+    `staged` is the host's copy, int32 [count]: write into it and `send`, or `write` all numbers at once. A step's
     results are read back before the next step is written, so a copy never races with the next write.
     """
 
@@ -20,11 +20,11 @@ class FixedNumbers:
         self.staged: np.ndarray[tuple[int, ...], np.dtype[np.int32]] = np.zeros(count, np.int32)
 
     def write(self, numbers: Sequence[int]) -> None:
-        """Write all of them."""
+        """Write all numbers."""
         self.staged[:] = numbers
         self.send()
 
     def send(self) -> None:
-        """Copy what is staged to the device."""
+        """Copy the staged numbers to the device."""
         self._host.copy_(torch.tensor(self.staged, device="cpu"))
         self.on_device.copy_(self._host, non_blocking=True)

@@ -1,6 +1,6 @@
-"""A step's adapters from their images, one segment and one term at a time: what the fast kernels must agree with.
+"""A step's adapters computed from their images, one segment and one term at a time: the fast kernels' reference.
 
-Written for the reader. Computes in float32, whatever the images and the batch are stored in.
+Written for readability. Computes in float32, whatever the dtype of the images and the batch.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ TermKey = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class TermTensors:
-    """One term of one slot and layer, float32; a shared term is a head term with a single head."""
+    """One term of one slot and layer, in float32; a shared term is stored as a head term with a single head."""
 
     A: Tensor  # [heads, r, in]
     B: Tensor  # [heads, r, out]
@@ -28,7 +28,7 @@ class TermTensors:
 
 
 def read_term(tables: ImageTables, slot: int, layer: int, key: TermKey) -> TermTensors | None:
-    """Read a term's tensors out of a slot's image, or None if the slot's adapter has no such term in the layer."""
+    """Read a term's tensors from a slot's image; None if the slot's adapter has no such term in the layer."""
     index = TERM_INDEX[key]
     at_A, at_B, at_bias = (int(offset) for offset in tables.offsets[slot, layer, index])
     if at_A == ABSENT:
@@ -40,7 +40,7 @@ def read_term(tables: ImageTables, slot: int, layer: int, key: TermKey) -> TermT
         return arena[offset : offset + prod(shape)].view(shape).float()
 
     A = read(at_A, tuple(sizes[symbol] for symbol in term.A))
-    # the table of shapes has B as [heads, out, r] or [out, r], the image the last two the other way round
+    # B is [heads, out, r] or [out, r] in the table of shapes; the image has the last two swapped
     B = read(at_B, tuple(sizes[symbol] for symbol in (*term.B[:-2], term.B[-1], term.B[-2])))
     if term.part == "shared":
         A, B = A.unsqueeze(0), B.unsqueeze(0)
@@ -51,7 +51,7 @@ def read_term(tables: ImageTables, slot: int, layer: int, key: TermKey) -> TermT
 
 
 def term_delta(key: TermKey, inputs: Tensor, term: TermTensors) -> Tensor:
-    """What a term adds to its site: [rows, in] -> [rows, out], heads flattened."""
+    """Return what a term adds to its site: [rows, in] -> [rows, out], heads flattened."""
     heads, _, width = term.A.shape
     if key[1] == "head" and key[2] in ("k", "a"):
         per_head = inputs.float().view(-1, heads, width)  # [rows, heads, P]
@@ -59,14 +59,14 @@ def term_delta(key: TermKey, inputs: Tensor, term: TermTensors) -> Tensor:
         per_head = inputs.float().unsqueeze(1).expand(-1, heads, -1)  # [rows, heads, in]
     z = torch.einsum("nhi,hri->nhr", per_head, term.A) * term.scale
     if key[0] == "o":
-        delta = torch.einsum("nhr,hro->no", z, term.B)  # the heads' parts meet in the model's own space
+        delta = torch.einsum("nhr,hro->no", z, term.B)  # sums the heads' parts in the model's hidden space
     else:
         delta = torch.einsum("nhr,hro->nho", z, term.B).flatten(1)
     return delta if term.bias is None else delta + term.scale * term.bias
 
 
 class ReferenceAdapters:
-    """See `kernels.adapters.protocol.StepAdapters`. `added` None: no row's token is one an adapter added."""
+    """See `kernels.adapters.protocol.StepAdapters`. `added` is None if no row's token was added by an adapter."""
 
     def __init__(self, tables: ImageTables, route: RowRoute, added: AddedInputs | None = None) -> None:
         self._tables = tables

@@ -1,8 +1,8 @@
-"""What a fast kernel reads of the adapters on a device: their images in flat memory, and which rows run with which.
+"""What a fast kernel reads of the adapters on a device: their images in flat memory, and the slot of each row.
 
-An image is one adapter's tensors in one run of an arena; the tables say where each term of each layer begins. Owns
-the meaning of these numbers; who wrote them (`device.adapters.adapter_pool`) and how they are multiplied is not known
-here.
+An image is one adapter's tensors in one contiguous run of an arena; the tables give the offset of each term in each
+layer. Owns the meaning of these numbers; knows neither who writes them (`device.adapters.adapter_pool`) nor how they
+are multiplied.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from headmix_adapters.sites import TERMS
 from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 TERM_INDEX = {key: index for index, key in enumerate(TERMS)}
-"""A term's (site, part, input) to its place in the tables: the table of shapes' own order."""
+"""Maps a term's (site, part, input) to its index in the tables, in the order of the table of shapes."""
 
 ABSENT = -1
 """The offset of a tensor that the slot's adapter does not have in that layer."""
@@ -27,15 +27,15 @@ ABSENT = -1
 class ImageTables:
     """The images of all slots.
 
-    A slot's tensors lie in the arena of the type they are stored in, contiguous and each in rank-major order, so that
-    shrinking is a dot product and expanding an addition of contiguous rows. With r the term's rank in the slot:
+    A slot's tensors are in the arena of their dtype, contiguous and each in rank-major order, so that shrinking is a
+    dot product and expanding an addition of contiguous rows. With r the term's rank in the slot:
 
     * head terms: A [heads, r, in], B [heads, r, out], where in is D for the terms that read x, else P, and out is D
       for site o, else P;
     * shared terms: A [r, in], B [r, out];
-    * bias [out of the site], present or absent in all layers alike.
+    * bias [out of the site], present in all layers or in none.
 
-    The scale multiplies A's product and the bias; it is in neither tensor.
+    The scale multiplies A's product and the bias; it is not folded into either tensor.
     """
 
     base: BaseShape
@@ -49,7 +49,7 @@ class ImageTables:
 
 @dataclass(frozen=True, slots=True)
 class RowRoute:
-    """The rows of a step by slot. Every row is in one segment at most; a row in none is the base's and costs nothing.
+    """The rows of a step by slot. A row is in at most one segment; rows of the base alone are in none and cost nothing.
 
     Segment s holds rows[segment_starts[s] : segment_starts[s + 1]]; no two segments have the same slot.
     """

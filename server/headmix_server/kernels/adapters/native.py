@@ -1,8 +1,8 @@
-"""A step's adapters on the CPU by the native operations: one call a site and layer for the whole ragged batch.
+"""A step's adapters on the CPU by the native operations: one call per site and layer for the whole ragged batch.
 
-The operations read the adapters' images where they lie, each weight once for up to 16 rows of its adapter. A row's
-result is the same bits in any batch and on any number of threads. They are tested against `image_reference` and the
-method's reference. Needs `kernels.native` loaded.
+The operations read the adapters' images in place, each weight once for up to 16 rows of its adapter. A row's result is
+bit for bit the same in any batch and on any number of threads. Tested against `image_reference` and the method's
+reference. Needs `kernels.native` loaded.
 """
 
 from enum import IntEnum
@@ -15,7 +15,7 @@ from headmix_server.kernels.adapters.image_tables import ABSENT, TERM_INDEX, Ima
 
 
 class Schedule(IntEnum):
-    """How a call's work is laid on threads; the results are the same bits. See native/schedule.h."""
+    """How the work of a call is divided among threads; results are bit for bit the same. See native/schedule.h."""
 
     CHOOSE = 0
     ONE_THREAD = 1
@@ -24,15 +24,15 @@ class Schedule(IntEnum):
 
 
 _SITES = ({"q", "k", "v"}, {"o"}, {"gate_up"}, {"down"})
-"""The sites each of the four calls covers."""
+"""The sites that each of the four calls covers."""
 
 
 class NativeAdapters:
-    """See `kernels.adapters.protocol.StepAdapters`. `added` None: no row's token is one an adapter added.
+    """See `kernels.adapters.protocol.StepAdapters`. `added` is None if no row's token was added by an adapter.
 
-    Inputs and projections are float32 on the CPU, their rows contiguous, any distance apart and not overlapping each
-    other; anything else raises RuntimeError, as do tables that point outside their arena. `tables` are what the native
-    operations take, the images' and the route's.
+    Inputs and projections are float32 on the CPU; their rows are contiguous, at any stride, and do not overlap;
+    anything else raises RuntimeError, as do tables that point outside their arena. `tables` are the arguments of the
+    native operations: the images' tables and the route's.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class NativeAdapters:
 
 
 def _active_sites(offsets: Tensor, slots: Tensor) -> list[list[bool]]:
-    """Return for every layer which of the four calls any of the slots has terms for."""
+    """Return, for every layer, which of the four calls have terms in any of the slots."""
     present = (offsets.index_select(0, slots)[..., 0] != ABSENT).any(dim=0)  # [layers, terms]
     return torch.stack(
         [

@@ -1,6 +1,6 @@
 """The adapters of one step as a model sees them: in-place additions to each layer's projections.
 
-The model stays ignorant of ranks, slots and terms; given None instead of such an object it runs the base alone.
+The model knows nothing of ranks, slots and terms; given None instead of such an object, it runs the base alone.
 """
 
 from typing import Protocol
@@ -15,13 +15,13 @@ class StepAdapters(Protocol):
     """
 
     def replace_embeddings(self, embeddings: Tensor) -> None:
-        """Put in the embeddings of tokens that adapters added; call right after the lookup, on [tokens, D]."""
+        """Replace the embeddings of tokens that adapters added; call right after the lookup, on [tokens, D]."""
         ...
 
     def add_qkv(self, layer: int, x: Tensor, qkv: Tensor) -> None:
-        """Add dq, dk and dv to the raw projections [tokens, (H + 2 G) * P], queries first, that the base made of x.
+        """Add dq, dk and dv to the base's raw projections of x [tokens, (H + 2 G) * P], queries first.
 
-        The value's head part reads the base's own key, so the keys' part must hold no dk yet.
+        The value's head part reads the base's own key, so dk must not have been added to the keys yet.
         """
         ...
 
@@ -34,5 +34,5 @@ class StepAdapters(Protocol):
         ...
 
     def add_down(self, layer: int, inner: Tensor, out: Tensor) -> None:
-        """Add to the MLP's result [tokens, D]; `inner` is the activated product [tokens, I] that `down` reads."""
+        """Add to the MLP's result [tokens, D]; `inner` is the activated product [tokens, I], the input of `down`."""
         ...

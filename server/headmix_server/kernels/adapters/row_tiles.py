@@ -1,6 +1,6 @@
-"""The rows of a step in tiles: at most a fixed number of rows of one slot each, what a GPU kernel's programs take.
+"""The rows of a step in tiles of at most a fixed number of rows, all of one slot: the work of a GPU kernel's program.
 
-Counted on the host, so that the kernels' grids need nothing from the device.
+Counted on the host, so that choosing the kernels' grids reads nothing from the device.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,13 +27,13 @@ class RowTiles:
 
     @property
     def num_tiles(self) -> int:
-        """How many tiles there are, empty ones included."""
+        """The number of tiles, including empty ones."""
         return self.slots.numel()
 
 
 @dataclass(frozen=True, slots=True)
 class TileNumbers:
-    """The same on the host."""
+    """The same tiles on the host."""
 
     slots: list[int]
     starts: list[int]
@@ -41,7 +41,7 @@ class TileNumbers:
     height: int
 
     def pad(self, num_tiles: int, num_rows: int) -> "TileNumbers":
-        """Return them with empty tiles and unused rows up to these counts."""
+        """Return them padded with empty tiles and unused rows to these counts."""
         tiles, rows = num_tiles - len(self.slots), num_rows - len(self.rows)
         if tiles < 0 or rows < 0:
             raise ValueError(f"{len(self.slots)} tiles of {len(self.rows)} rows, room for {num_tiles} of {num_rows}")
@@ -53,14 +53,14 @@ class TileNumbers:
         return self.slots + self.starts + self.rows
 
     def on_device(self, flat: Tensor) -> RowTiles:
-        """Return what `flat`, which holds the numbers of `flat()` on a device as int32, says."""
+        """Return the tiles given by `flat`, the numbers of `flat()` on a device as int32."""
         tiles = len(self.slots)
         slots, starts, rows = torch.split(flat, [tiles, tiles + 1, len(self.rows)])
         return RowTiles(slots, starts, rows, self.height)
 
 
 def tile_rows(spans: Sequence[SlotSpan], height: int) -> TileNumbers:
-    """Cut spans into tiles. No row may be in two of them."""
+    """Cut spans into tiles. No row may be in two spans."""
     by_slot: dict[int, list[int]] = {}
     for span in spans:
         if span.num_rows:
@@ -72,9 +72,9 @@ def tile_rows(spans: Sequence[SlotSpan], height: int) -> TileNumbers:
 
 
 def tile_decode(slots: Sequence[int | None], height: int) -> TileNumbers:
-    """Cut the rows of a step that only decodes, as `tile_rows` does and faster.
+    """Cut the rows of a step that only decodes into tiles, as `tile_rows` does but faster.
 
-    `slots` has one entry for each row, None for the base's.
+    `slots` has one entry per row, None for rows of the base alone.
     """
     by_slot: dict[int, list[int]] = {}
     for row, slot in enumerate(slots):

@@ -1,7 +1,7 @@
 """The method's terms for many adapters at once: what `headmix_adapters.reference` computes, batched over slots.
 
-Weights come as arenas of rank rows (one row: one rank of all heads) and an index of the rows each segment uses, padded
-with a row of zeros to the largest rank that takes part. No loop over adapters. Knows neither slots' owners nor models.
+Weights are given as arenas of rank rows (a row holds one rank of all heads) and an index of the rows each segment uses,
+padded with a row of zeros to the largest rank in use. No loop over adapters. Knows nothing of slots' owners or models.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from headmix_server.kernels.products import product
 
 @dataclass(frozen=True, slots=True)
 class SegmentWeights:
-    """One term's weights for one layer, by segment: scale and padding already in them.
+    """One term's weights for one layer, by segment, with scale and padding already applied.
 
-    Head terms: A [segments, rank, heads, in], B [segments, rank, heads, out]. Shared terms: A [segments, rank, in],
-    B [segments, rank, out]. `bias` [segments, out of the site] or None.
+    Head terms: A [segments, rank, heads, in], B [segments, rank, heads, out]. Shared terms: A [segments, rank, in], B
+    [segments, rank, out]. `bias` [segments, out of the site] or None.
     """
 
     A: Tensor

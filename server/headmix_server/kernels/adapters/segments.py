@@ -1,7 +1,7 @@
-"""The routing of one step: which rows of the batch run with which slot.
+"""The routing of one step: the slot that each row of the batch runs with.
 
 A route groups rows into segments: every segment belongs to one slot and is padded to a common width, so the deltas of
-all adapters are a handful of batched products. It is built anew for every step from the leases and never kept.
+all adapters are a handful of batched products. It is rebuilt from the leases for every step and never kept.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from headmix_server.kernels.adapters.slot_span import SlotSpan
 
 MAX_SEGMENT_WIDTH = 32
-"""Rows of a segment at most: long prefills are cut, so one of them does not pad every decode row to its length."""
+"""The most rows in a segment: long prefills are cut, so that they do not pad every decode row to their length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,13 @@ class Route:
 
     slots: Tensor  # [segments] slot of each segment
     gather: Tensor  # [segments * width] batch row at each place; padding repeats the segment's last row
-    places: Tensor | None  # [routed rows] places that are not padding; None where all are real
+    places: Tensor | None  # [routed rows] places that are not padding; None if there is no padding
     rows: Tensor  # [routed rows] batch row of each of those places
     width: int
 
     @property
     def num_segments(self) -> int:
-        """How many segments there are."""
+        """The number of segments."""
         return self.slots.numel()
 
     def take(self, inputs: Tensor) -> Tensor:

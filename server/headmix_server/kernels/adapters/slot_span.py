@@ -1,10 +1,10 @@
-"""Rows of a batch that run with one slot: how a step says which rows are whose."""
+"""A span of batch rows that run with the same slot."""
 
 from typing import NamedTuple
 
 
 class SlotSpan(NamedTuple):
-    """The rows from `first` on, `num_rows` of them, run with the adapter in `slot`. A slot may have several spans."""
+    """The `num_rows` rows from `first` on run with the adapter in `slot`. A slot may have several spans."""
 
     slot: int
     first: int

@@ -1,4 +1,4 @@
-"""Which implementation computes a step's attention, chosen once for what the device can do."""
+"""The choice of the implementation that computes a step's attention, made once from what the device supports."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ NATIVE = AttentionBackend("native", NativePagedAttention, NativeWholeAttention)
 
 
 def choose_attention(device: torch.device, dtype: torch.dtype) -> AttentionBackend:
-    """Return the fastest implementation for keys and values of this type there."""
+    """Return the fastest implementation on the device for keys and values of this dtype."""
     backend = NATIVE if device.type == "cpu" and dtype == torch.float32 and load_native() else TORCH
     get_logger("device").info("attention", by=backend.name)
     return backend

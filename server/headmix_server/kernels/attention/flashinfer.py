@@ -1,7 +1,7 @@
-"""Attention of a whole ragged step on CUDA by FlashInfer over the paged cache, one call a layer.
+"""Attention of a whole ragged step on CUDA by FlashInfer over the paged cache, one call per layer.
 
-FlashInfer plans a step on the host from its block tables, once for each scale and window its layers use. The wrappers
-are FlashInfer's own classes (written against 0.7.2), handed in, so that nothing here needs a GPU to be tested.
+FlashInfer plans a step on the host from its block tables, once for each combination of scale and window in the layers.
+The wrappers are FlashInfer's own classes (written against 0.7.2), passed in so that tests need no GPU.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,14 +15,14 @@ from headmix_server.kernels.attention.step_layout import BlockTable, StepLayout
 from headmix_server.kernels.attention.torch_sdpa import spoil_broken_rows
 
 WORKSPACE_BYTES = 128 * 2**20
-"""What FlashInfer recommends; all wrappers share one, for only one computes at a time."""
+"""FlashInfer's recommended workspace size; all wrappers share one workspace, because only one computes at a time."""
 
 HEAD_SIZES = frozenset({64, 128, 256})
-"""What its kernels are made for."""
+"""The head sizes that FlashInfer's kernels support."""
 
 
 class Wrapper(Protocol):
-    """FlashInfer's paged prefill wrapper, as far as it is used here."""
+    """The parts of FlashInfer's paged prefill wrapper that are used here."""
 
     @property
     def plan(self) -> Callable[..., None]:
@@ -41,15 +41,15 @@ Kind = tuple[float, int | None]
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """The block tables of n sequences in FlashInfer's form, int32 on the CPU."""
+    """The block tables of n sequences in FlashInfer's format, int32 on the CPU."""
 
     indptr: Tensor  # [n + 1] where each sequence's pages begin
     indices: Tensor  # [pages] cache blocks
-    last: Tensor  # [n] places that are in use of each sequence's last page
+    last: Tensor  # [n] how many places of each sequence's last page are in use
 
 
 def tabulate_pages(ends: Tensor, blocks: Tensor, block_size: int) -> PageTable:
-    """Make the table of sequences with contexts of `ends` [n] positions in `blocks` [n, longest], both on the CPU."""
+    """Build the table of sequences with contexts of `ends` [n] positions in `blocks` [n, longest], both on the CPU."""
     counts = (ends + block_size - 1) // block_size
     used = torch.arange(blocks.shape[1], device="cpu") < counts[:, None]
     indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -105,7 +105,7 @@ class FlashInferAttention:
 
 
 def _options(scale: float, window: int | None, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the part of a plan that is the model's; FlashInfer's window does not count the row itself."""
+    """Return the model's part of a plan; FlashInfer's window does not count the row itself."""
     left = -1 if window is None else window - 1
     return {"sm_scale": scale, "window_left": left, "q_data_type": dtype, "kv_data_type": dtype}
 

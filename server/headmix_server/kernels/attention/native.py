@@ -1,6 +1,6 @@
-"""Attention on the CPU by the native operations: one call a layer for the whole ragged batch, nothing gathered.
+"""Attention on the CPU by the native operations: one call per layer for the whole ragged batch, without gathering.
 
-Keys and values are read where they lie: through the block table, or in the step's own projections. Tested against
+Keys and values are read in place: through the block table, or in the step's own projections. Tested against
 `kernels.attention.torch_sdpa`. Needs `kernels.native` loaded.
 """
 
@@ -14,10 +14,10 @@ from headmix_server.kernels.attention.torch_sdpa import refuse_window
 
 
 class NativePagedAttention:
-    """See `kernels.attention.torch_sdpa.PagedAttention`; everything is float32 on the CPU, heads side by side.
+    """See `kernels.attention.torch_sdpa.PagedAttention`; everything is float32 on the CPU, heads contiguous in a row.
 
-    Anything else, and a table that points outside the cache, raises RuntimeError from `attend` with nothing written.
-    `caches` and `layout` are what the native operations take.
+    Anything else, and a table that points outside the cache, makes `attend` raise RuntimeError with nothing written.
+    `caches` and `layout` are arguments of the native operations.
     """
 
     def __init__(self, caches: Sequence[tuple[Tensor, Tensor]], layout: StepLayout, table: BlockTable) -> None:
@@ -35,14 +35,14 @@ class NativePagedAttention:
 
 
 class NativeWholeAttention:
-    """See `kernels.attention.torch_sdpa.WholeAttention`; the same demands as `NativePagedAttention`'s."""
+    """See `kernels.attention.torch_sdpa.WholeAttention`; the requirements are those of `NativePagedAttention`."""
 
     def __init__(self, layout: StepLayout) -> None:
         self._rows = layout.rows
         self._op = torch.ops.headmix.attend_whole
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
-        """See `StepAttention`; a window is not defined here."""
+        """See `StepAttention`; windows are not supported."""
         refuse_window(layer, window)
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
         self._op(q, k, v, self._rows, scale, out)

@@ -1,6 +1,6 @@
-"""Decode attention whose shapes and addresses never change, so that a graph captured of it can be replayed.
+"""Decode attention with fixed shapes and addresses, so that a captured graph of it can be replayed.
 
-One row a sequence. What differs from step to step is in buffers that are written before each of them.
+One row per sequence. Everything that differs from step to step is in buffers that are written before each step.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from headmix_server.kernels.attention.torch_sdpa import spoil_broken_rows
 
 
 class StaticAttention(Protocol):
-    """A `StepAttention` for a fixed number of rows and a longest context."""
+    """A `StepAttention` for a fixed number of rows and a maximum context."""
 
     def fill(self, positions: Sequence[int], blocks: Sequence[Sequence[int]]) -> None:
         """Write the rows' positions and their sequences' cache blocks into the buffers; not captured."""
         ...
 
     def begin(self) -> None:
-        """Prepare what all layers share from the buffers; captured, once a step."""
+        """Prepare what all layers share from the buffers; captured, runs once per step."""
         ...
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
@@ -36,16 +36,16 @@ class RowTables:
     def __init__(self, rows: int, blocks: int, device: torch.device) -> None:
         self._shape = (rows, blocks)
         self._numbers = FixedNumbers(rows + rows * blocks, device)
-        self._lengths = [0] * rows  # of the rows' blocks as staged
+        self._lengths = [0] * rows  # how many blocks of each row are staged
         self._staged = self._numbers.staged[rows:].reshape(rows, blocks)
         self.positions = self._numbers.on_device[:rows]  # [rows] int32
-        self.blocks = self._numbers.on_device[rows:].view(rows, blocks)  # [rows, blocks] int32; 0 after a row's own
+        self.blocks = self._numbers.on_device[rows:].view(rows, blocks)  # [rows, blocks] int32; 0 beyond a row's own
 
     def write(self, positions: Sequence[int], blocks: Sequence[Sequence[int]]) -> None:
-        """Write all of them.
+        """Write positions and blocks.
 
         Raises:
-            ValueError: they are not as many rows, or a row has more blocks than there is room for.
+            ValueError: the number of rows is wrong, or a row has more blocks than fit.
         """
         rows, width = self._shape
         if len(positions) != rows or max(map(len, blocks)) > width:
@@ -60,10 +60,10 @@ class RowTables:
 
 
 class ReferenceStaticAttention:
-    """See `StaticAttention`: torch's own product over as many places as the longest context, gathered and masked.
+    """See `StaticAttention`: torch's own product over as many places as the maximum context, gathered and masked.
 
     `caches` are every layer's keys and values [places, G, P] in blocks of `block_size` places. Past a sequence's end
-    its last place is gathered again: what is masked is still multiplied, so it must be the sequence's own.
+    its last place is gathered again: masked places are still multiplied, so they must be the sequence's own.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ReferenceStaticAttention:
         self._dtype = keys.dtype
         self._tables = RowTables(rows, blocks, keys.device)
         self._context = torch.arange(blocks * block_size, device=keys.device)  # [context]
-        self._places = self._context  # [rows * context] once a step has begun
+        self._places = self._context  # [rows * context] after `begin`
         self._writes = self._context  # [rows]
         self._masks: dict[int | None, Tensor] = {}
 

@@ -1,7 +1,7 @@
-"""How the rows of a ragged step belong to sequences, and where each sequence's cache lies.
+"""The layout of a ragged step: which rows belong to which sequence, and where each sequence's cache is.
 
-Made once a step of what the scheduler decided: small integer tensors on the CPU that the attention of every layer
-reads. Knows neither keys nor layers.
+Built once per step from the scheduler's decisions: small integer tensors on the CPU that the attention of every layer
+reads. Knows nothing of keys or layers.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 CPU = torch.device("cpu")
-"""Where layouts are, wherever keys may be: attentions that need them elsewhere move them."""
+"""The device of layouts, wherever the keys are; attention implementations that need them elsewhere move them."""
 
 
 class Span(Protocol):
@@ -21,12 +21,12 @@ class Span(Protocol):
 
     @property
     def start(self) -> int:
-        """Position of the first row; so many are in the cache already."""
+        """Position of the first row, and the number of positions already in the cache."""
         ...
 
     @property
     def count(self) -> int:
-        """Rows of this step, at least one."""
+        """The number of rows in this step, at least one."""
         ...
 
     @property
@@ -53,19 +53,19 @@ class StepLayout:
 
 @dataclass(frozen=True, slots=True)
 class BlockTable:
-    """Where the sequences of a step have their cache; different sequences may share blocks they only read."""
+    """The cache blocks of a step's sequences; different sequences may share blocks that they only read."""
 
-    blocks: Tensor  # [n, longest] int32; after a sequence's own blocks 0
-    block_size: int  # positions of a block
+    blocks: Tensor  # [n, longest] int32; 0 beyond a sequence's own blocks
+    block_size: int  # positions per block
 
     def places(self, sequence: int, end: int) -> Tensor:
-        """Return where positions 0 to `end` of a sequence lie in the cache: [end] int64."""
+        """Return the cache places of positions 0 to `end` of a sequence: [end] int64."""
         blocks = self.blocks[sequence, : -(-end // self.block_size)].long()
         return (blocks[:, None] * self.block_size + torch.arange(self.block_size, device=CPU)).flatten()[:end]
 
 
 def lay_out(spans: Sequence[Span]) -> StepLayout:
-    """Line up the spans' rows in their order.
+    """Lay out the spans' rows in order.
 
     Raises:
         ValueError: a span has no row or a position below 0.
@@ -78,10 +78,10 @@ def lay_out(spans: Sequence[Span]) -> StepLayout:
 
 
 def tabulate_blocks(spans: Sequence[Span], block_size: int, num_blocks: int) -> BlockTable:
-    """Put the spans' blocks side by side, for a cache of `num_blocks` blocks.
+    """Collect the spans' blocks in one table, for a cache of `num_blocks` blocks.
 
     Raises:
-        ValueError: a span's blocks do not hold its rows, or one names a block there is not.
+        ValueError: a span's blocks do not hold its rows, or one names a block that does not exist.
     """
     lengths = [len(span.blocks) for span in spans]
     for span, length in zip(spans, lengths, strict=True):

@@ -1,8 +1,8 @@
-"""Attention of a ragged batch, by torch's own scaled-dot-product kernels: over a paged cache, or within whole texts.
+"""Attention of a ragged batch by torch's scaled-dot-product kernels, over a paged cache or within whole texts.
 
-What a step's attention is (`StepAttention`), and the implementation that runs everywhere and others are tested
-against. With a cache, the only rows of all sequences go through one padded call, every longer chunk through one of its
-own. Bidirectional attention needs no cache: a text's rows see each other and nothing else.
+Defines the attention of a step (`StepAttention`) and the implementation that runs everywhere and that others are tested
+against. With a cache, sequences with a single row share one padded call, and every longer chunk gets its own.
+Bidirectional attention needs no cache: a text's rows see each other and nothing else.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ class StepAttention(Protocol):
     """The attention of one step, the same object for every layer."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
-        """Attend with q [tokens, H, P] to the rows' own k and v [tokens, G, P] and what came before; returns q's shape.
+        """Attend with q [tokens, H, P] to the rows' own k and v [tokens, G, P] and to earlier ones; returns q's shape.
 
-        `window` None looks at everything, n at the last n positions, a token's own included. The three may be views of
-        one tensor; nothing of them is changed or kept.
+        `window` None attends to everything, n to the last n positions, including a token's own. q, k and v may be views
+        of one tensor; none of them is changed or kept.
 
-        What a row must not see has no part in its result, not even as a factor of 0: other sequences' numbers may be
-        NaN or infinite. A row that has such numbers in its own q, k or v has NaN or infinities in its result.
+        What a row must not see has no part in its result, not even as a factor of 0: other sequences' values may be NaN
+        or infinite. A row with such values in its own q, k or v has NaN or infinities in its result.
         """
         ...
 
@@ -48,7 +48,7 @@ class _Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Everything attention needs to know of a step, the same for every layer with the same window."""
+    """What attention needs to know about a step, the same for every layer with the same window."""
 
     decode: _Decode | None
     chunks: tuple[_Chunk, ...]
@@ -94,7 +94,7 @@ class WholeAttention:
         self._texts = [slice(first, end) for first, end in pairwise(rows)]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
-        """See `StepAttention`; a window is not defined here."""
+        """See `StepAttention`; windows are not supported."""
         refuse_window(layer, window)
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
         for rows in self._texts:
@@ -103,10 +103,10 @@ class WholeAttention:
 
 
 def spoil_broken_rows(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """Make NaN, in place, of results [rows, H, P] whose own q or k is not finite; returns `out`.
+    """Set results [rows, H, P] to NaN, in place, where the row's own q or k is not finite; returns `out`.
 
-    Attention kernels may take a row of NaN scores for one that sees nothing and return 0. A value needs no help: it
-    has a weight in its own row's sum.
+    Attention kernels may treat a row of NaN scores as one that sees nothing and return 0. Values need no such check: a
+    row's own value has a weight in its sum.
     """
     out.add_(q, alpha=0)
     torch.unflatten(out, 1, (k.shape[1], -1)).add_(k.unsqueeze(2), alpha=0)
@@ -114,10 +114,10 @@ def spoil_broken_rows(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
 
 
 def refuse_window(layer: int, window: int | None) -> None:
-    """Check that a bidirectional layer asks for none.
+    """Check that a bidirectional layer has no window.
 
     Raises:
-        ValueError: it does.
+        ValueError: it has one.
     """
     if window is not None:
         raise ValueError(f"layer {layer}: no window in bidirectional attention")
@@ -144,7 +144,7 @@ def _plan(spans: Sequence[_Span], dtype: torch.dtype, window: int | None) -> _Pl
 
 
 def _first_seen(span: _Span, window: int | None) -> int:
-    """Return the first position that any of the span's rows looks at."""
+    """Return the first position that any of the span's rows attends to."""
     return 0 if window is None else max(0, span.start + 1 - window)
 
 
@@ -156,7 +156,7 @@ def _plan_decode(spans: Sequence[_Span], dtype: torch.dtype, window: int | None)
     if min(lengths) != max(lengths):
         ends = torch.tensor(lengths, device=device)[:, None]
         padding = torch.arange(places.shape[1], device=device) >= ends
-        # padding is masked, but still multiplied: by numbers of the sequence itself, never those at place 0
+        # padding is masked but still multiplied: repeat the sequence's own place, never read place 0
         places = torch.where(padding, places.gather(1, ends - 1), places)
         mask = _additive(padding, dtype)[:, None, None, :]
     return _Decode(torch.tensor([span.row for span in spans], device=device), places, mask)
@@ -179,7 +179,7 @@ def _additive(forbidden: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _attend_decode(q: Tensor, keys: Tensor, values: Tensor, decode: _Decode, scale: float) -> Tensor:
-    """Attend with single rows: the heads of one kv head stand for its rows, so that no key is repeated for them."""
+    """Attend with single rows, treating the query heads of one kv head as its rows, so that no key is repeated."""
     n, context = decode.places.shape
     kv_heads, size = keys.shape[1:]
     query = q.index_select(0, decode.rows).view(n, kv_heads, -1, size)  # [n, G, H / G, P]

@@ -1,4 +1,4 @@
-"""The native operations for CPUs, `torch.ops.headmix.*`: C++ sources, their building and loading.
+"""The native operations for CPUs, `torch.ops.headmix.*`: C++ sources, and how they are built and loaded.
 
-Every .cpp file here is part of one library and registers its own operations with STABLE_TORCH_LIBRARY_FRAGMENT.
+All .cpp files here form one library; each registers its own operations with STABLE_TORCH_LIBRARY_FRAGMENT.
 """

@@ -1,4 +1,4 @@
-"""`python -m headmix_server.kernels.native`: have the library before the first start; says what there is."""
+"""`python -m headmix_server.kernels.native`: make the library ready before the first start and report the result."""
 
 from headmix_server.kernels.native.build import BuildError, build_library, default_cache_dir
 from headmix_server.kernels.native.loading import AHEAD, SOURCES
@@ -6,7 +6,7 @@ from headmix_server.kernels.native.processor import best_library, processor_feat
 
 
 def main() -> None:
-    """Print the place of the library compiled ahead, or build one; not having one is no failure."""
+    """Print the path of the library compiled ahead of time, or build one; having none is not a failure."""
     ahead = best_library(AHEAD, processor_features())
     try:
         library = ahead or build_library(SOURCES, default_cache_dir())

@@ -1,10 +1,11 @@
-// Attention of a ragged batch in float32: headmix::attend_paged over a paged cache, read where it lies, and
+// Attention of a ragged batch in float32: headmix::attend_paged over a paged cache, read in place, and
 // headmix::attend_whole within whole texts. See kernels/attention/native.py.
 //
-// Keys go by in tiles with a running maximum and sum for each query row (online softmax: Milakov and Gimelshein 2018,
-// arXiv 1805.02867; FlashAttention, arXiv 2205.14135). The query heads of one kv head share each tile. What a sequence
-// has one row of is bound by memory: its keys go by once, all heads together, and the next are asked for in advance.
-// More rows are bound by arithmetic: up to UNIT_ROWS of one kv head share a tile of transposed keys.
+// Keys are processed in tiles, with a running maximum and sum for each query row (online softmax: Milakov and
+// Gimelshein 2018, arXiv 1805.02867; FlashAttention, arXiv 2205.14135). The query heads of one kv head share each tile.
+// Sequences with one row are bound by memory: their keys are read once for all heads together, and the next ones are
+// prefetched. Sequences with more rows are bound by arithmetic: up to UNIT_ROWS of one kv head share a tile of
+// transposed keys.
 #include "attention.h"
 
 #include <torch/csrc/stable/library.h>
@@ -21,13 +22,13 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-constexpr int64_t UNIT_ROWS = 96;    // query rows of one unit of work: what L2 holds with its scores and sums
-constexpr int64_t STREAM_TILE = 32;  // keys of a single row scored while as many are asked for in advance
+constexpr int64_t UNIT_ROWS = 96;    // query rows per unit of work: what L2 holds with their scores and sums
+constexpr int64_t STREAM_TILE = 32;  // keys of a single row scored while as many are prefetched
 static_assert(STREAM_TILE <= TILE && STREAM_TILE % LANES == 0);
-constexpr int64_t UNIT_KEYS = 512;  // keys of a single row one unit reads; it depends on nothing else, so that the
+constexpr int64_t UNIT_KEYS = 512;  // keys of a single row that one unit reads; a constant, so that the
                                     // rounding of a result does not depend on the rest of the batch or on threads
 
-// Rows of heads, float32, [rows, heads, P]: heads and their elements lie side by side, rows any distance apart.
+// Rows of heads, float32, [rows, heads, P]: heads and their elements are contiguous, rows at any stride.
 struct Heads {
   float* data;
   int64_t rows, heads, P, stride;
@@ -51,19 +52,19 @@ const int32_t* read_int32(const Tensor& tensor, const char* name, int64_t dim) {
   return static_cast<const int32_t*>(tensor.data_ptr());
 }
 
-// A part of a step one thread computes alone.
+// A part of a step that one thread computes alone.
 struct Unit {
   int64_t sequence;
-  int64_t first, count;  // queries of one kv head, or, where the sequence has one row, keys for all heads
+  int64_t first, count;  // queries of one kv head or, if the sequence has one row, keys for all heads
   int64_t kv_head;       // -1: all
-  int64_t partial;       // place among the partial results; -1: the result is whole
+  int64_t partial;       // index among the partial results; -1: the result is complete
 };
 
 struct Step {
   Heads q, k, v, keys, values, out;  // k and v are the rows' own, keys and values what is read
   const int32_t* rows;               // [n + 1] where each sequence's rows begin
   const int32_t* starts = nullptr;   // [n] position of its first row; null: 0
-  const int32_t* blocks = nullptr;   // [n][max_blocks] its cache blocks; null: keys lie as its rows do
+  const int32_t* blocks = nullptr;   // [n][max_blocks] its cache blocks; null: keys are laid out like its rows
   int64_t n = 0, max_blocks = 0, block_size = 1;
   int64_t window = 0;  // 0: none
   bool causal = false;
@@ -115,7 +116,7 @@ void check_blocks(const Step& s) {
   }
 }
 
-// What remains of a row when all its keys went by: sums, highest score, weight; [H][P], [H], [H].
+// What is kept of a row after all its keys: sums, highest score, weight; [H][P], [H], [H].
 int64_t partial_floats(const Step& s) { return s.q.heads * (s.q.P + 2); }
 
 int64_t scratch_floats(const Step& s) {
@@ -160,7 +161,7 @@ void attend_many(const Step& s, const Unit& unit, float* scratch) {
   for (int64_t i = 0; i < count; ++i) finish(rows, i, P, s.out.at(row + i / group, unit.kv_head * group + i % group));
 }
 
-// The only row of a sequence and its keys first..first + count; `following` is what this thread does next.
+// The only row of a sequence with its keys first..first + count; `following` is this thread's next unit.
 void attend_one(const Step& s, const Unit& unit, const Unit* following, float* scratch, float* partials) {
   const int64_t P = s.q.P, H = s.q.heads, group = s.group(), row = s.rows[unit.sequence];
   const Rows rows(scratch, H, P);
@@ -198,7 +199,7 @@ void attend_one(const Step& s, const Unit& unit, const Unit* following, float* s
   }
 }
 
-// Join the partial results of a sequence's only row.
+// Combine the partial results of a sequence's only row.
 void combine(const Step& s, const Unit* units, int64_t count, const float* partials) {
   const int64_t H = s.q.heads, P = s.q.P;
   for (int64_t h = 0; h < H; ++h) {
@@ -263,7 +264,7 @@ void run(const Step& s) {
   }
 }
 
-// Whether the numbers [count] hold an infinity or a NaN.
+// Return whether the numbers [count] contain an infinity or a NaN.
 bool is_broken(const float* numbers, int64_t count) {
   Vec odd = {};  // 0 times a number that is not finite is NaN
   int64_t i = 0;
@@ -273,8 +274,8 @@ bool is_broken(const float* numbers, int64_t count) {
   return std::isnan(result);
 }
 
-// A key of -inf may have no weight in its own row: make that row NaN, so that the reader of the results sees it.
-// Broken queries and values always show in their own row.
+// A key of -inf may have weight 0 in its own row: set that row to NaN, so that the reader of the results sees it.
+// Broken queries and values are always visible in their own row.
 void spoil_broken_rows(const Step& s) {
   for (int64_t row = 0; row < s.k.rows; ++row)
     if (is_broken(s.k.at(row, 0), s.k.heads * s.k.P))

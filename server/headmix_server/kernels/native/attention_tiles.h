@@ -1,7 +1,8 @@
-// Attention's inner loops: a tile of keys scored against some query rows, its weights, the weighted sum of its values.
+// Attention's inner loops: score a tile of keys for some query rows, turn scores into weights, and add up the weighted
+// values.
 //
-// Scores lie [rows][TILE]; queries and sums [rows][P]; keys and values where they are, one offset (in floats) for each.
-// Knows nothing of sequences, caches or threads.
+// Scores are [rows][TILE]; queries and sums [rows][P]; keys and values are read in place, at one offset (in floats)
+// each. Knows nothing of sequences, caches or threads.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +18,7 @@ namespace headmix {
 
 constexpr int64_t TILE = 64;  // keys scored at once
 constexpr int64_t TILE_VECTORS = TILE / LANES;
-constexpr int64_t LINE = 64 / sizeof(float);  // floats of a line of the cache
+constexpr int64_t LINE = 64 / sizeof(float);  // floats per cache line
 constexpr float NOTHING = -std::numeric_limits<float>::infinity();
 
 // An outer product of ROW_BLOCK rows and COLUMN_BLOCK vectors is summed in registers.
@@ -30,14 +31,14 @@ constexpr int COLUMN_BLOCK = 4;
 
 inline int64_t round_up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
-// What one tile's keys and values are, and which to bring nearer meanwhile.
+// Where the keys and values of one tile are.
 struct Offsets {
   int64_t n = 0;
   int64_t keys[TILE];
   int64_t values[TILE];
 };
 
-// Asks for a later tile's keys and values in the order in which they lie, a head of one of them at a time.
+// Prefetches a later tile's keys and values in memory order, one head of one key and its value per call.
 class Ahead {
  public:
   Ahead(const float* keys, const float* values, const Offsets& at, int64_t heads, int64_t P)
@@ -61,7 +62,7 @@ class Ahead {
   int64_t heads_, P_, key_ = 0, head_ = 0;
 };
 
-// scores[r][t] = q[r] . keys[t], dot products with the keys as they lie; asks for what is ahead on the way.
+// scores[r][t] = q[r] . keys[t], dot products with the keys in place; prefetches along the way.
 template <int R>
 void score_in_place(const float* q, const float* keys, const Offsets& at, Ahead& ahead, int64_t P, float* scores) {
   for (int64_t t = 0; t < at.n; ++t) {
@@ -81,7 +82,7 @@ void score_in_place(const float* q, const float* keys, const Offsets& at, Ahead&
   }
 }
 
-// Copy a tile's keys to [P][TILE]; up to the next whole vector of keys the rest is 0.
+// Copy a tile's keys to [P][TILE]; the rest of the last vector of keys is 0.
 inline void transpose(const float* keys, const Offsets& at, int64_t P, float* tile) {
   const int64_t width = round_up(at.n);
   for (int64_t t = 0; t < at.n; ++t) {
@@ -172,11 +173,11 @@ void by_row_blocks(int64_t rows, Act&& act) {
   }
 }
 
-// Query rows of one kv head while their keys go by; `sums` are not divided by `weight` before the end.
+// Query rows of one kv head while their keys are processed; `sums` are divided by `weight` only at the end.
 struct Rows {
   float* q;        // [count][P], scaled
   float* sums;     // [count][P]
-  float* highest;  // [count] the highest score yet
+  float* highest;  // [count] the highest score so far
   float* weight;   // [count] the sum of exp(score - highest)
 
   static int64_t floats(int64_t count, int64_t P) { return count * (2 * P + 2); }
@@ -189,8 +190,8 @@ struct Rows {
   }
 };
 
-// Turn row r's scores of a tile of n keys into weights and rescale what was summed before. The row sees only the keys
-// first <= t < last; scores up to the next whole vector are written.
+// Turn row r's scores of a tile of n keys into weights and rescale the earlier sums. The row sees only the keys first
+// <= t < last; scores up to the next whole vector are written.
 inline void weigh(const Rows& rows, int64_t r, float* scores, int64_t n, int64_t first, int64_t last, int64_t P) {
   const int64_t width = round_up(n);
   first = std::clamp<int64_t>(first, 0, width);

@@ -1,5 +1,5 @@
 // headmix::bfloat16_linear: x W^T + b with W in bfloat16, x rounded to it once, and sums in float32; and
-// headmix::bfloat16_units: which of the processor's instructions can do it. See kernels/stored/bfloat16.py.
+// headmix::bfloat16_units: which of the processor's instructions are available for it. See kernels/stored/bfloat16.py.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -18,13 +18,13 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-constexpr int64_t THREAD_PRODUCTS = 1 << 15;  // what is worth a thread
-constexpr int64_t THREAD_FLOATS = 1 << 17;    // the same, of rounding
-constexpr int64_t CHUNK_ROWS = 128;           // rows that stay in the second cache while weights pass
+constexpr int64_t THREAD_PRODUCTS = 1 << 15;  // the least work that is worth a thread
+constexpr int64_t THREAD_FLOATS = 1 << 17;    // the same, for rounding
+constexpr int64_t CHUNK_ROWS = 128;           // rows that stay in L2 while the weights stream past
 
 #ifdef HEADMIX_PAIRS
 
-constexpr int64_t FEW_PAIRS = 6;  // rows of four groups whose sums the registers hold
+constexpr int64_t FEW_PAIRS = 6;  // rows of four groups whose sums fit in the registers
 constexpr int64_t FOUR_GROUPS = 4;
 
 using PairRows = void (*)(const PairProduct&, int64_t, int64_t);
@@ -46,7 +46,7 @@ void run_pairs(const PairProduct& p, int64_t group, int64_t last_group, int64_t 
   }
 }
 
-// The same by tiles.
+// The same, by tiles.
 void run_tiles(const PairProduct& p, int64_t group, int64_t last_group, int64_t row, int64_t last_row) {
   int64_t r = row;
   for (; r + PAIR_TILE < last_row; r += 2 * PAIR_TILE) {
@@ -87,7 +87,7 @@ void run(const PairProduct& p, bool tiles) {
   });
 }
 
-// Round x and multiply. The rounded rows are kept for the next call: a step makes a hundred of them.
+// Round x and multiply. The buffer of rounded rows is kept for the next call: a step makes a hundred of them.
 void multiply(const Tensor& x, PairProduct p, bool tiles) {
   thread_local std::vector<uint16_t> kept;
   const int64_t inputs = x.size(1), filled = p.blocks * PAIR_INPUTS, stride = filled + PAIR_INPUTS;

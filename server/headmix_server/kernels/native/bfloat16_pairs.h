@@ -1,9 +1,9 @@
 // Products of bfloat16 numbers by the processor's own instructions: AVX-512's dot product of pairs and AMX's tiles.
 //
-// Weights are the blocks of stored_blocks.h's BFloats: GROUP outputs side by side, two inputs to a word, which is what
-// both instructions read. Sums are floats in the order of the inputs, one for each row and output, so a row's result
-// does not depend on the rows beside it. Whether the processor has them is found out when the library runs, so one
-// build serves processors with and without.
+// Weights are the blocks of stored_blocks.h's BFloats: GROUP outputs next to each other, two inputs per word, the
+// layout that both instructions read. Sums are floats in the order of the inputs, one per row and output, so a row's
+// result does not depend on the rows next to it. The processor's support is detected at run time, so one build serves
+// processors with and without it.
 #pragma once
 
 #include <algorithm>
@@ -22,15 +22,15 @@
 
 namespace headmix {
 
-constexpr int64_t PAIR_OUTPUTS = 16;  // of a group
-constexpr int64_t PAIR_INPUTS = 32;   // of a block
+constexpr int64_t PAIR_OUTPUTS = 16;  // per group
+constexpr int64_t PAIR_INPUTS = 32;   // per block
 constexpr int64_t PAIR_BLOCK = PAIR_OUTPUTS * PAIR_INPUTS * 2;
-constexpr int64_t PAIR_TILE = 16;  // the rows of a tile of AMX
+constexpr int64_t PAIR_TILE = 16;  // rows of an AMX tile
 
-// kernels/stored/bfloat16.py has the same.
+// kernels/stored/bfloat16.py has the same values.
 enum PairUnit : int64_t { AVX512 = 1, AMX = 2 };
 
-// Rows of bfloat16 [rows][x_stride], zeros from the last input to the end of its block, times a matrix of blocks.
+// Rows of bfloat16 [rows][x_stride], zero from the last input to the end of its block, times a matrix of blocks.
 struct PairProduct {
   const uint8_t* weights;
   const float* bias;  // may be null
@@ -41,13 +41,13 @@ struct PairProduct {
   const uint8_t* group(int64_t index) const { return weights + index * blocks * PAIR_BLOCK; }
 };
 
-// Write a row's sums of a group, with the bias.
+// Write a row's sums for a group, with the bias.
 inline void write_sums(const PairProduct& p, const float* sums, int64_t row, int64_t group) {
   const int64_t first = group * PAIR_OUTPUTS, count = std::min(PAIR_OUTPUTS, p.outputs - first);
   const float* bias = p.bias == nullptr ? nullptr : p.bias + first;
   float* to = p.out + row * p.out_stride + first;
   if (bias == nullptr && count == PAIR_OUTPUTS) {
-    std::memcpy(to, sums, PAIR_OUTPUTS * sizeof(float));  // of a size known ahead: one instruction
+    std::memcpy(to, sums, PAIR_OUTPUTS * sizeof(float));  // the size is known at compile time: one instruction
     return;
   }
   for (int64_t i = 0; i < count; ++i) to[i] = bias == nullptr ? sums[i] : sums[i] + bias[i];
@@ -58,9 +58,9 @@ inline void write_sums(const PairProduct& p, const float* sums, int64_t row, int
 #define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
 #define TARGET_AMX __attribute__((target("amx-tile,amx-bf16")))
 
-constexpr int64_t PAIRS_AHEAD = 4096;  // bytes that a row alone asks for before it needs them
+constexpr int64_t PAIRS_AHEAD = 4096;  // bytes that a single row prefetches ahead
 
-// Round `count` floats to bfloat16 and fill up with zeros.
+// Round `count` floats to bfloat16 and pad with zeros.
 TARGET_AVX512 inline void round_row(const float* from, int64_t count, uint16_t* to, int64_t filled) {
   for (int64_t i = 0; i < filled; i += 16) {
     const int64_t left = std::clamp<int64_t>(count - i, 0, 16);
@@ -70,7 +70,7 @@ TARGET_AVX512 inline void round_row(const float* from, int64_t count, uint16_t* 
   }
 }
 
-// ROWS rows from `row` on of GROUPS groups.
+// GROUPS groups for ROWS rows from `row` on.
 template <int GROUPS, int ROWS>
 TARGET_AVX512 void multiply_pairs(const PairProduct& p, int64_t group, int64_t row) {
   __m512 sums[GROUPS][ROWS];
@@ -105,7 +105,7 @@ TARGET_AVX512 void multiply_pairs(const PairProduct& p, int64_t group, int64_t r
     }
 }
 
-// What a thread's tiles are shaped like, while it has them.
+// The shape of a thread's tiles, configured during its lifetime.
 class PairTiles {
  public:
   TARGET_AMX explicit PairTiles(int64_t rows) {
@@ -118,7 +118,7 @@ class PairTiles {
       shape.bytes[tile] = 64;
       shape.rows[tile] = static_cast<uint8_t>(tile < 6 ? rows : PAIR_TILE);  // sums and inputs; two tiles of weights
     }
-    __asm__ volatile("" ::"r"(&shape) : "memory");  // the compiler takes the next line to read 8 bytes alone
+    __asm__ volatile("" ::"r"(&shape) : "memory");  // the compiler assumes that the next line reads only 8 bytes
     _tile_loadconfig(&shape);
   }
   TARGET_AMX ~PairTiles() { _tile_release(); }
@@ -126,7 +126,7 @@ class PairTiles {
   PairTiles& operator=(const PairTiles&) = delete;
 };
 
-// Write the sums that a tile left in `sums`.
+// Write the sums that a tile stored in `sums`.
 inline void write_tile(const PairProduct& p, const float* sums, int64_t row, int64_t group) {
   for (int64_t r = 0; r < std::min(PAIR_TILE, p.rows - row); ++r) write_sums(p, sums + r * PAIR_TILE, row + r, group);
 }
@@ -141,7 +141,7 @@ TARGET_AMX void multiply_tile(const PairProduct& p, int64_t group, int64_t row) 
   if constexpr (GROUPS > 1) _tile_zero(1);
   if constexpr (GROUPS > 2) _tile_zero(2);
   if constexpr (GROUPS > 2) _tile_zero(3);
-  __asm__ volatile("" ::: "memory");  // the loads below are not known to read what was written before
+  __asm__ volatile("" ::: "memory");  // the compiler does not know that the loads below read what was written before
   for (int64_t at = 0; at < apart; at += PAIR_BLOCK, x += PAIR_INPUTS) {
     _tile_loadd(4, x, stride);
     _tile_loadd(6, weights + at, 64);
@@ -165,7 +165,7 @@ TARGET_AMX void multiply_tile(const PairProduct& p, int64_t group, int64_t row) 
   for (int g = 0; g < GROUPS; ++g) write_tile(p, sums[g], row, group + g);
 }
 
-// Two tiles of rows and two groups: each tile that is loaded serves two products.
+// Two tiles of rows and two groups: each loaded tile serves two products.
 TARGET_AMX inline void multiply_square(const PairProduct& p, int64_t group, int64_t row) {
   const uint8_t* weights = p.group(group);
   const uint16_t *x = p.x + row * p.x_stride, *below = x + PAIR_TILE * p.x_stride;
@@ -193,7 +193,7 @@ TARGET_AMX inline void multiply_square(const PairProduct& p, int64_t group, int6
   for (int part = 0; part < 4; ++part) write_tile(p, sums[part], row + part / 2 * PAIR_TILE, group + part % 2);
 }
 
-// The units this processor has and the system lets us use, as bits.
+// The units that this processor has and the system lets programs use, as bits.
 inline int64_t pair_units() {
   unsigned a, b, c, d, units = 0;
   if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl")) return 0;

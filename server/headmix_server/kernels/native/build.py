@@ -1,8 +1,8 @@
-"""Making the native library: which compiler, which flags, where the result is kept.
+"""Building the native library: the compiler, its flags, and the cache of results.
 
 A build is named after everything it depends on (sources, torch, flags, processor), so a cache that moves to another
-machine is never loaded there. Several processes may ask at once: one builds, the others wait for it. The same compiler
-makes the same bytes of the same sources, in any folder. Knows nothing of the operations inside.
+machine is never loaded there. If several processes ask at once, one builds and the others wait for it. The same
+compiler produces the same bytes from the same sources, in any folder. Knows nothing of the operations inside.
 """
 
 import hashlib
@@ -25,21 +25,21 @@ from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.native.processor import HERE, Level, processor_features
 
 LOWEST_TORCH = (2, 10)
-"""The oldest torch the library loads in, whichever torch's headers it is built with; pyproject.toml asks for it."""
+"""The oldest torch that the library loads in, whichever headers it is built with; pyproject.toml requires it."""
 
 FLAGS = (
     *("-O3", "-std=gnu++20", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"),
     f"-DTORCH_TARGET_VERSION=0x{LOWEST_TORCH[0]:02x}{LOWEST_TORCH[1]:02x}{0:012x}",
 )
-"""gnu++20, not c++20: only then may the compiler join a product and a sum into one instruction. Without a target
-version the headers use whatever their own torch has, and an older one cannot load the result."""
+"""gnu++20, not c++20: only then may the compiler fuse a product and a sum into one instruction. Without a target
+version the headers use that of their own torch, and an older torch cannot load the result."""
 
 COMPILE_SECONDS = 300
 """A compiler that takes longer has hung."""
 
 
 class BuildError(Exception):
-    """There is no native library, and why."""
+    """There is no native library; the message gives the reason."""
 
 
 def default_cache_dir() -> Path:
@@ -48,15 +48,15 @@ def default_cache_dir() -> Path:
 
 
 def find_compiler() -> str | None:
-    """Return the C++ compiler to use: CXX, else the first of c++, g++ and clang++ there is, else None."""
+    """Return the C++ compiler to use: CXX, else the first available of c++, g++ and clang++, else None."""
     names = (os.environ["CXX"],) if os.environ.get("CXX") else ("c++", "g++", "clang++")
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
 def build_library(folder: Path, cache: Path, level: Level = HERE) -> Path:
-    """Return the library made of the folder's .cpp files, from the cache if it exists already.
+    """Return the library built from the folder's .cpp files, from the cache if it exists already.
 
-    It is made for this processor, or for every one of a level.
+    It is built for this processor, or for every processor of a level.
 
     Raises:
         BuildError: there is no compiler or it failed, or the cache cannot be written.
@@ -91,7 +91,7 @@ def _build_key(files: Sequence[Path], level: Level) -> str:
 
 
 def _compile(compiler: str, level: Level, sources: Sequence[Path], library: Path) -> None:
-    """Compile each source by itself, at once, and put the linked library in its place whole or not at all."""
+    """Compile all sources at once, each by itself, and move the linked library into place atomically."""
     torch_folder = Path(torch.__file__).parent
     includes = ["-isystem", str(torch_folder / "include"), f"-ffile-prefix-map={torch_folder}=torch"]
     command = [compiler, *FLAGS, *level.flags, *includes]
@@ -101,14 +101,14 @@ def _compile(compiler: str, level: Level, sources: Sequence[Path], library: Path
             list(pool.map(lambda source: _run([*command, *_one_source(source), "-o", objects[source]]), sources))
         linked = Path(scratch) / library.name
         libraries = [f"-L{torch_folder / 'lib'}", "-ltorch_cpu", "-lc10"]
-        names = () if level is HERE else ("-s",)  # here a profiler may want them
+        names = () if level is HERE else ("-s",)  # a library built here keeps its symbols for profilers
         _run([compiler, "-shared", *names, *objects.values(), *libraries, "-o", str(linked)])
-        sync_path(linked)  # a torn library would not fail to load, it would kill the process
+        sync_path(linked)  # a truncated library would not fail to load, it would crash the process
         linked.replace(library)
 
 
 def _one_source(source: Path) -> list[str]:
-    """Return the flags that compile a source and keep its folder out of the result."""
+    """Return the flags that compile one source and keep its folder out of the result."""
     return [f"-ffile-prefix-map={source.parent}=headmix", f"-frandom-seed={source.name}", "-c", str(source)]
 
 

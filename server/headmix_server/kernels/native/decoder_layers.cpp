@@ -1,6 +1,6 @@
-// headmix::decoder_layers: every layer of a pre-norm decoder for all rows of a step, in one call. What is computed is
-// what models/layers/block.py says, by the same functions that it reaches through torch one by one, so results are the
-// same bits. See kernels/decoder_layers.py.
+// headmix::decoder_layers: every layer of a pre-norm decoder for all rows of a step, in one call. It computes what
+// models/layers/block.py defines, with the same functions that block.py calls one by one through torch, so results are
+// bit for bit the same. See kernels/decoder_layers.py.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -15,9 +15,9 @@
 namespace headmix {
 namespace {
 
-constexpr int64_t INT8 = -1;  // as a kind; below it bfloat16 by a unit, above the kinds of stored weights
+constexpr int64_t INT8 = -1;  // a kind; lower values are bfloat16 by a unit, higher ones the kinds of stored weights
 
-// The layers' tensors and the numbers about them, in the order in which they are read.
+// The layers' tensors and numbers, in the order in which they are read.
 struct Reader {
   const std::vector<Tensor>& tensors;
   const int64_t* numbers;
@@ -35,7 +35,7 @@ struct Reader {
   }
 };
 
-// x W^T + b where W is one matrix, or several of different kinds whose results stand side by side.
+// x W^T + b where W is one matrix, or several of different kinds whose results are concatenated.
 class Linear {
  public:
   explicit Linear(Reader& reader) {
@@ -97,13 +97,13 @@ struct Layer {
   }
 };
 
-// What is the same in all layers.
+// What all layers share.
 struct Shape {
   int64_t heads, kv_heads;
   double scale, eps;
 };
 
-// The places of a step's intermediate results, which every layer writes anew.
+// Buffers for a step's intermediate results, which every layer overwrites.
 struct Scratch {
   Tensor x, qkv, q, k, v, turned, attended, flat, gate_up, inner, added;
 
@@ -124,7 +124,7 @@ struct Scratch {
   }
 };
 
-// Where rows and cached keys of the step's sequences are.
+// The location of the rows and cached keys of the step's sequences.
 struct Cache {
   const std::vector<Tensor>& layers;  // keys and values of each
   Tensor rows, starts, blocks;

@@ -1,5 +1,5 @@
-// Reading adapter images (kernels/adapters/image_tables.py): which terms a slot has in a layer, where their weights lie
-// and how they are cut into heads. Every place is checked against its arena before anything is read.
+// Reading adapter images (kernels/adapters/image_tables.py): which terms a slot has in a layer, where their weights are
+// and how they are split into heads. Every offset is checked against its arena before anything is read.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -56,17 +56,17 @@ struct Tables {
   }
 };
 
-// How a term of one site is cut: what does not depend on the adapter.
+// How a term of one site is split into heads: the part that does not depend on the adapter.
 struct Form {
   TermIndex term;
   bool from_output;   // reads columns of the tensor it is added to (the value's head part reads the raw key)
   int64_t in_column;  // first column read
-  int64_t in_heads;   // A is [in_heads][ranks][in]; 1 where all heads read the same columns
+  int64_t in_heads;   // A is [in_heads][ranks][in]; 1 if all heads read the same columns
   int64_t in;
   int64_t out_column;  // first column added to
-  int64_t out_heads;   // B is [out_heads][ranks][out]; 1 where all heads add to the same columns
+  int64_t out_heads;   // B is [out_heads][ranks][out]; 1 if all heads add to the same columns
   int64_t out;
-  int64_t heads;  // heads with ranks of their own
+  int64_t heads;  // heads with their own ranks
   bool has_bias;
 };
 
@@ -76,7 +76,7 @@ struct Term {
   int64_t rank;
   float scale;
   int64_t z_column;    // where its shrunk values begin among the segment's
-  int64_t A, B, bias;  // offsets; bias ABSENT where there is none
+  int64_t A, B, bias;  // offsets; bias is ABSENT if there is none
 
   int64_t z_size() const { return form->heads * rank; }
   int64_t weights() const { return z_size() * (form->in + form->out); }
@@ -84,7 +84,7 @@ struct Term {
 
 constexpr int64_t ABSENT = -1;
 
-// Fill in a slot's term; false where its adapter has none in the layer.
+// Fill in a slot's term; return false if its adapter has none in the layer.
 inline bool read_term(const Tables& tables, int64_t slot, int64_t layer, const Form& form, Term& term) {
   const int64_t* at = tables.offsets + ((slot * tables.layers + layer) * TERMS + form.term) * 3;
   if (at[0] == ABSENT) return false;

@@ -1,4 +1,4 @@
-// The same sums by AMX, 16 rows and a group at a time, where processor and kernel have it.
+// The sums of int8_tiles.h by AMX, 16 rows and a group at a time, if processor and kernel support it.
 #pragma once
 
 #include "int8_tiles.h"
@@ -15,14 +15,14 @@ constexpr int64_t AMX_ROWS = 16;
 
 #if defined(HEADMIX_AMX)
 
-// Ask the kernel, once, for the registers of the tiles, which a process has only on request.
+// Request the tile registers from the kernel, once; a process gets them only on request.
 inline bool amx_is_granted() {
   constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
   static const bool granted = syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
   return granted;
 }
 
-// The tiles of this thread while it lives: all of 16 rows of 64 bytes.
+// This thread's tiles during its lifetime: all of 16 rows of 64 bytes.
 class AmxTiles {
  public:
   AmxTiles() {
@@ -59,7 +59,7 @@ inline void sum_16_rows(const uint8_t* codes, int64_t depth, const uint8_t* grou
   _tile_stored(1, sums + 16, 64);
 }
 
-// sums [4][16][GROUP] of 32 rows of codes with two groups: the first 16 with both groups, then the others.
+// sums [4][16][GROUP] of 32 rows of codes with two groups: the first 16 rows with both groups, then the others.
 inline void sum_32_rows(const uint8_t* codes, int64_t depth, const uint8_t* groups, Sums* sums) {
   const uint8_t *second = groups + group_bytes(depth), *others = codes + 16 * depth;
   _tile_zero(0);

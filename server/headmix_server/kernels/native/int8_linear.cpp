@@ -1,7 +1,7 @@
-// headmix::int8_linear: x W^T + b with W in bytes and a scale for each output, x turned and quantised row by row.
+// headmix::int8_linear: x W^T + b with W in bytes and one scale per output, x rotated and quantised row by row.
 //
-// A row's result depends on that row alone: integer sums are exact. Few rows go past the weights as they come from
-// memory; many are multiplied in tiles of AMX where the processor has it. See kernels/int8_weights.py.
+// A row's result depends on that row alone: integer sums are exact. A few rows are multiplied while the weights stream
+// from memory; many are multiplied in AMX tiles if the processor has them. See kernels/int8_weights.py.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -20,16 +20,16 @@ namespace {
 using torch::headeronly::ScalarType;
 
 constexpr int TILE_ROWS = 12;                 // with two groups, what the registers hold
-constexpr int64_t FEW_ROWS = 4;               // more are worth the tiles of AMX
-constexpr int64_t BLOCK_BYTES = 1 << 18;      // of weights that all rows go past
-constexpr int64_t THREAD_FLOATS = 8192;       // quantised: what is worth a thread
-constexpr int64_t THREAD_PRODUCTS = 1 << 17;  // what is worth a thread
+constexpr int64_t FEW_ROWS = 4;               // above this, AMX tiles pay off
+constexpr int64_t BLOCK_BYTES = 1 << 18;      // of weights that all rows are multiplied with
+constexpr int64_t THREAD_FLOATS = 8192;       // of quantised input: the least work that is worth a thread
+constexpr int64_t THREAD_PRODUCTS = 1 << 17;  // the least work that is worth a thread
 
 struct Product {
   const uint8_t* groups;
   const float* bias;
   int64_t depth, outputs, rows;
-  const uint8_t* codes;  // [rows, up to whole tiles of AMX][depth]
+  const uint8_t* codes;  // [rows, rounded up to whole AMX tiles][depth]
   const float* scales;   // [rows]
   float* out;
   int64_t out_stride;
@@ -37,7 +37,7 @@ struct Product {
   const uint8_t* group(int64_t index) const { return groups + index * group_bytes(depth); }
 };
 
-// Write the results of ROWS rows from `first` and a group, of which the sums are there.
+// Write the results of ROWS rows from `first` on for a group whose sums are complete.
 void write(const Product& p, const Sums* sums, int64_t first, int64_t rows, int64_t group) {
   const int64_t column = group * GROUP, count = std::min<int64_t>(GROUP, p.outputs - column);
   for (int64_t r = 0; r < rows; ++r) {
@@ -82,7 +82,7 @@ void multiply_groups(const Product& p, int64_t begin, int64_t end) {
 }
 
 #if defined(HEADMIX_AMX)
-// The same in tiles of AMX.
+// The same in AMX tiles.
 void multiply_by_amx(const Product& p, int64_t begin, int64_t end) {
   const AmxTiles tiles;
   alignas(64) Sums sums[4 * AMX_ROWS];
@@ -98,7 +98,7 @@ void multiply_by_amx(const Product& p, int64_t begin, int64_t end) {
 }
 #endif
 
-// The product of all rows with groups begin..end, which stay in the second cache.
+// The product of all rows with groups begin..end, which stay in L2.
 void multiply_block(const Product& p, int64_t begin, int64_t end) {
   if (p.rows <= FEW_ROWS) return multiply_groups<4, FEW_ROWS>(p, begin, end);
 #if defined(HEADMIX_AMX)
@@ -107,7 +107,7 @@ void multiply_block(const Product& p, int64_t begin, int64_t end) {
   multiply_groups<2, TILE_ROWS>(p, begin, end);
 }
 
-// All rows go past one block of weights after another, so that a row's results are written side by side.
+// All rows are multiplied with one block of weights after another, so that a row's results are written contiguously.
 void multiply_some(const Product& p, int64_t begin, int64_t end) {
   const int64_t span = std::max<int64_t>(4, BLOCK_BYTES / group_bytes(p.depth) / 4 * 4);
   for (int64_t group = begin; group < end; group += span) multiply_block(p, group, std::min(end, group + span));
@@ -122,7 +122,7 @@ void multiply(const Product& p) {
   });
 }
 
-// Write the codes [rows][depth] and scales [rows] of x; what is beyond its width is multiplied by zeros.
+// Write the codes [rows][depth] and scales [rows] of x; codes beyond its width are multiplied by zeros.
 void quantize(const Tensor& x, int64_t depth, uint8_t* codes, float* scales) {
   const int64_t rows = x.size(0), width = x.size(1), stride = x.stride(0), block = turning_block(width);
   const float* from = static_cast<const float*>(x.data_ptr());

@@ -1,8 +1,10 @@
-// Sums of products of bytes: rows of unsigned codes with groups of outputs, whose signed weights lie side by side.
+// Sums of products of bytes: rows of unsigned codes with groups of outputs, whose signed weights are next to each
+// other.
 //
-// A group has GROUP outputs: their weights [depth / 4][GROUP][4], four inputs of an output in a word; then what
-// is added to every output's sum, int32, -128 times the sum of its weights, for codes lie around 128; then its scale.
-// Integer sums are exact, so neither the order nor the instruction changes a result. The depth is a multiple of DEPTH.
+// A group has GROUP outputs: their weights [depth / 4][GROUP][4], four inputs of an output per word; then the term
+// added to every output's sum, int32, -128 times the sum of its weights, because codes are centred on 128; then its
+// scale. Integer sums are exact, so neither the order nor the instruction changes a result. The depth is a multiple of
+// DEPTH.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +17,7 @@
 namespace headmix {
 
 constexpr int GROUP = 16;
-constexpr int64_t DEPTH = 64;  // inputs of a tile of AMX
+constexpr int64_t DEPTH = 64;  // inputs of an AMX tile
 constexpr int64_t TAIL = GROUP * 8;
 
 #if defined(__AVX512VNNI__)
@@ -29,7 +31,7 @@ typedef float Scales __attribute__((vector_size(GROUP * sizeof(float))));
 
 inline int64_t group_bytes(int64_t depth) { return depth * GROUP + TAIL; }
 
-// The products of GROUP outputs, once the sum of a row's products with the group is there.
+// The products of GROUP outputs, from a row's complete sums with the group.
 inline Scales scaled(Sums sums, const uint8_t* group, int64_t depth) {
   Sums shift;
   Scales scales;

@@ -1,4 +1,4 @@
-// The library `headmix` itself: its namespace of operations and what it was built for.
+// The library `headmix` itself: its namespace of operations and the target it was built for.
 #include <torch/csrc/stable/library.h>
 
 #include "simd.h"

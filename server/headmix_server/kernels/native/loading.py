@@ -1,7 +1,7 @@
-"""Having the native operations in this process, or a warning and the torch path.
+"""Loading the native operations into this process; without them, a warning and the torch path.
 
-A library that was compiled ahead comes first: it needs no compiler, and one compiled here is hardly faster. Without one
-for this processor the first caller compiles where nothing is cached. The answer holds for the life of the process.
+A library compiled ahead of time comes first: it needs no compiler, and one compiled here is hardly faster. Without one
+for this processor, the first caller compiles it unless it is cached. The outcome holds for the life of the process.
 """
 
 from functools import cache
@@ -16,12 +16,12 @@ from headmix_server.kernels.native.processor import best_library, processor_feat
 
 SOURCES = Path(__file__).parent
 AHEAD = SOURCES / "ahead"
-"""Where a wheel has what was compiled ahead; a source tree has no such folder."""
+"""Where a wheel keeps the libraries compiled ahead of time; a source tree has no such folder."""
 
 
 @cache
 def load_native() -> bool:
-    """Load `torch.ops.headmix`; False, with the reason logged, where this machine cannot have it."""
+    """Load `torch.ops.headmix`; return False, with the reason logged, if this machine cannot load it."""
     log = get_logger("native")
     started = perf_counter()
     built, library = "ahead", load_ahead(AHEAD)
@@ -38,13 +38,13 @@ def load_native() -> bool:
 
 
 def load_ahead(folder: Path) -> Path | None:
-    """Load the folder's library for this processor and return it; None if there is none, or this system refuses it."""
+    """Load and return the folder's library for this processor; None if there is none or this system cannot load it."""
     library = best_library(folder, processor_features())
     if library is None:
         return None
     try:
         _load(library)
-    except OSError as error:  # for example made for a newer libc
+    except OSError as error:  # for example, built for a newer libc
         reason = str(error.__cause__ or error)
         get_logger("native").warning("the kernels compiled ahead cannot be loaded, compiling them here", reason=reason)
         return None
@@ -52,15 +52,15 @@ def load_ahead(folder: Path) -> Path | None:
 
 
 def load_library(folder: Path, cache_dir: Path) -> Path:
-    """Build the folder's library where it is not cached, and load it; one that this system cannot load is built again.
+    """Build the folder's library unless it is cached, and load it; if this system cannot load it, build it again.
 
     Raises:
-        BuildError: it cannot be built, or what was built cannot be loaded.
+        BuildError: it cannot be built, or the build cannot be loaded.
     """
     library = build_library(folder, cache_dir)
     try:
         _load(library)
-    except OSError:  # for example made against another libstdc++, in a cache that came with an image
+    except OSError:  # for example, built against another libstdc++, in a cache shipped with an image
         library.unlink(missing_ok=True)
         library = build_library(folder, cache_dir)
         try:

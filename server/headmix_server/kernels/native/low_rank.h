@@ -1,8 +1,8 @@
-// The two products of a low-rank term for a few rows at once: shrink (dot products with A's rows) and expand (B's rows
-// added up), each weight loaded and widened once for a whole tile of rows. Weights are contiguous rows of either type.
+// The two products of a low-rank term for a few rows at once: shrink (dot products with A's rows) and expand (summing
+// B's rows), with each weight loaded and widened once per tile of rows. Weights are contiguous rows of either type.
 //
-// An image is read from front to back, so each weight's load asks for the one PREFETCH bytes further on: rows are too
-// short, and pages too small, for the processor to see the stream by itself.
+// An image is read from front to back, so each load of a weight prefetches the one PREFETCH bytes further on: rows are
+// too short, and pages too small, for the hardware prefetcher.
 #pragma once
 
 #include <algorithm>
@@ -81,7 +81,7 @@ using ShrinkTile = void (*)(const W*, int64_t, int64_t, float, const float* cons
 template <typename W>
 using ExpandTile = void (*)(const W*, int64_t, int64_t, int64_t, const float*, int64_t, float* const*);
 
-// The tiles of every size up to TILE x TILE, at [(rows - 1) * TILE + ranks - 1].
+// The tile functions of every size up to TILE x TILE, at [(rows - 1) * TILE + ranks - 1].
 template <typename W, int... I>
 constexpr auto shrink_tiles(std::integer_sequence<int, I...>) {
   return std::array<ShrinkTile<W>, sizeof...(I)>{&shrink_tile<W, I / TILE + 1, I % TILE + 1>...};

@@ -13,13 +13,13 @@
 
 namespace headmix {
 
-constexpr int64_t NOISE_GROUP = 16;               // counters, and so words of each of the four results
+constexpr int64_t NOISE_GROUP = 16;               // counters, and therefore words of each of the four results
 constexpr int64_t NOISE_BLOCK = 4 * NOISE_GROUP;  // tokens whose words are drawn together
 
 typedef uint64_t WideVec __attribute__((vector_size(LANES * sizeof(uint32_t))));
 
-// The products of the lower halves of 64-bit lanes; the compilers' own vectors would multiply whole lanes. With a mask,
-// for without one GCC 12 warns of its own header.
+// The products of the lower halves of 64-bit lanes; the compilers' own vectors would multiply whole lanes. Uses a mask,
+// because without one GCC 12 warns about its own header.
 inline WideVec multiply_lower(WideVec x, uint32_t factor) {
 #if defined(__AVX512F__)
   return (WideVec)_mm512_maskz_mul_epu32(0xff, (__m512i)x, _mm512_set1_epi64(factor));

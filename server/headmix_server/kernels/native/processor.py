@@ -1,6 +1,6 @@
-"""What this processor can do, and the levels that kernels are compiled for ahead of time.
+"""What this processor supports, and the levels that kernels are compiled for ahead of time.
 
-A level has the name of x86-64's, if need be with what goes beyond it, and the features it needs, as Linux lists them.
+A level is named after x86-64's, plus any features beyond it, and lists the features it requires as Linux names them.
 Knows nothing of building or loading.
 """
 
@@ -16,7 +16,7 @@ _V4 = _V3 | frozenset(["avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What a library may count on, and the compiler's flags for it."""
+    """The features that a library requires, and the compiler's flags for it."""
 
     name: str
     features: frozenset[str]
@@ -29,7 +29,7 @@ class Level:
 
 
 LEVELS = (
-    # AMX is no feature of the level: a kernel asks the system for its registers before it uses them.
+    # AMX is not one of the level's features: kernels ask the system for its registers before using them.
     Level(
         "x86-64-v4-vnni",
         _V4 | {"avx512_vnni"},
@@ -38,14 +38,14 @@ LEVELS = (
     Level("x86-64-v4", _V4, ("-march=x86-64-v4",)),
     Level("x86-64-v3", _V3, ("-march=x86-64-v3",)),
 )
-"""Best first. The sources ask for nothing beyond them: a test compares their `#if`s with the levels."""
+"""Best first. The sources use nothing beyond them: a test compares their `#if`s with the levels."""
 
 HERE = Level("native", frozenset(), ("-march=native",))
-"""This processor, whatever it is: what a compiler finds out for itself."""
+"""This processor, whatever it is, as detected by the compiler."""
 
 
 def processor_features() -> frozenset[str]:
-    """Return the instruction sets the system lets programs use, as the kernel names them; none if it lists none."""
+    """Return the instruction sets that programs may use, as the kernel names them; none if the system lists none."""
     try:
         lines = CPUINFO.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

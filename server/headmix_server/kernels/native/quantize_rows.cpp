@@ -1,4 +1,4 @@
-// headmix::quantize_rows: rows of floats to bytes around 128 with a scale each. See kernels/quantize.py.
+// headmix::quantize_rows: rows of floats to bytes around 128, with one scale per row. See kernels/quantize.py.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -14,7 +14,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t THREAD_FLOATS = 8192;  // what is worth a thread
+constexpr int64_t THREAD_FLOATS = 8192;  // the least work that is worth a thread
 
 void check(const Tensor& tensor, ScalarType type, int64_t rows, int64_t width, const char* name) {
   STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == 2 && tensor.is_contiguous() &&

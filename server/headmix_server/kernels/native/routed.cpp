@@ -1,6 +1,6 @@
 // The adapters' additions to a layer's projections, for all rows of a step at once: headmix::add_qkv, add_o,
-// add_gate_up, add_down. See kernels/adapters/native.py for what they compute and kernels/adapters/image_tables.py for
-// the data.
+// add_gate_up, add_down. See kernels/adapters/native.py for the operations and kernels/adapters/image_tables.py for the
+// data.
 #include "routed.h"
 
 #include <torch/csrc/stable/library.h>
@@ -12,7 +12,7 @@
 namespace headmix {
 namespace {
 
-// What every operation is told of the adapters: the tables of their images and the route of the step's rows.
+// Arguments that describe the adapters to every operation: the tables of their images and the route of the rows.
 #define HEADMIX_TABLES f32, bf16, offsets, ranks, scales, stored_bf16
 #define HEADMIX_ROUTE segment_slots, segment_starts, rows
 #define HEADMIX_PARAMETERS                                                                                        \

@@ -6,7 +6,7 @@
 
 namespace headmix {
 
-// The images of all slots, which rows run with which, and how work is laid on threads (schedule.h).
+// The images of all slots, the route of the rows, and the division of work among threads (schedule.h).
 struct StepAdapters {
   Tables tables;
   Route route;

@@ -1,5 +1,5 @@
-// A row of floats as bytes around 128 with one scale, after a blockwise Hadamard turn that spreads the row's outliers
-// over its block. See kernels/quantize.py.
+// A row of floats as bytes around 128 with one scale, after a blockwise Hadamard rotation that spreads the row's
+// outliers over its block. See kernels/quantize.py.
 #pragma once
 
 #include <algorithm>
@@ -19,11 +19,11 @@ namespace headmix {
 constexpr float LARGEST = 127;
 constexpr float ZERO = 128;
 constexpr int64_t LARGEST_BLOCK = 512;
-constexpr float ROUND = 12582912;  // 1.5 * 2^23: adding and taking it away rounds to the nearest integer
+constexpr float ROUND = 12582912;  // 1.5 * 2^23: adding and subtracting it rounds to the nearest integer
 
 typedef uint8_t Codes __attribute__((vector_size(LANES)));
 
-// The block that rows of a width are turned by: the largest power of two that divides it, 512 at most.
+// The block width by which rows are rotated: the largest power of two that divides the width, at most 512.
 inline int64_t turning_block(int64_t width) { return std::min(width & -width, LARGEST_BLOCK); }
 
 template <int H, int... I>
@@ -31,7 +31,7 @@ inline Vec swap_lanes(Vec value, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(value, value, (I ^ H)...);
 }
 
-// One butterfly between lanes that lie H apart: sums where the lane's bit H is clear, differences where it is set.
+// One butterfly between lanes that are H apart: sums where the lane's bit H is clear, differences where it is set.
 template <int H>
 inline Vec butterfly(Vec value) {
   Vec sign;
@@ -39,7 +39,7 @@ inline Vec butterfly(Vec value) {
   return value * sign + swap_lanes<H>(value, std::make_integer_sequence<int, LANES>());
 }
 
-// A vector's own lanes, transformed.
+// The transform within a vector's lanes.
 inline Vec transform_lanes(Vec value) {
   value = butterfly<2>(butterfly<1>(value));
   if constexpr (LANES > 4) value = butterfly<4>(value);
@@ -47,7 +47,7 @@ inline Vec transform_lanes(Vec value) {
   return value;
 }
 
-// Butterflies between values that lie h and then 2 h apart, in a block of 4 h; LANES_FIRST: after each vector's lanes.
+// Butterflies between values that are h and then 2 h apart, in a block of 4 h; LANES_FIRST: after each vector's lanes.
 template <bool LANES_FIRST>
 void transform_fours(float* values, int64_t h) {
   for (int64_t i = 0; i < h; i += LANES) {
@@ -88,7 +88,7 @@ inline void transform(float* values, int64_t block) {
     }
 }
 
-// The largest size of a row's values; NaN where one of them is not finite, which a comparison would not tell.
+// The largest magnitude in a row; NaN if a value is not finite, which a comparison would not detect.
 inline float largest(const float* values, int64_t width) {
   Vec most = {}, odd = {};
   int64_t i = 0;
@@ -130,7 +130,7 @@ inline float quantize_row(const float* row, int64_t width, int64_t block, float*
   if (std::isfinite(most)) {
     encode(scratch, width, most > 0 ? LARGEST / most : 0, codes);
   } else {
-    std::fill_n(codes, width, static_cast<uint8_t>(ZERO));  // no code is the scale's NaN
+    std::fill_n(codes, width, static_cast<uint8_t>(ZERO));  // no code could represent NaN, so the scale does
   }
   return most / LARGEST * (1 / std::sqrt(static_cast<float>(block)));
 }

@@ -1,4 +1,4 @@
-// headmix::rms_norm, headmix::gated_silu and headmix::rotate: what stands between a layer's products, one pass over
+// headmix::rms_norm, headmix::gated_silu and headmix::rotate: the operations between a layer's products, one pass over
 // each row. See kernels/row_ops.py.
 #include "row_ops.h"
 
@@ -19,13 +19,13 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-constexpr int64_t THREAD_FLOATS = 16384;  // what is worth a thread
+constexpr int64_t THREAD_FLOATS = 16384;  // the least work that is worth a thread
 
 void check(bool fits, const char* what) { STD_TORCH_CHECK(fits, what); }
 
 bool is_floats(const Tensor& tensor) { return tensor.is_cpu() && tensor.scalar_type() == ScalarType::Float; }
 
-// Rows of [rows, width] or [rows, heads, width], each contiguous, wherever they begin.
+// Rows of [rows, width] or [rows, heads, width], each contiguous, at any stride.
 struct Rows {
   float* first;
   int64_t count, inner, outer_stride, inner_stride, width;
@@ -81,7 +81,7 @@ inline Vec silu(Vec x) {
   return x * (x < 0 ? power : Vec{} + 1.0f) / (1.0f + power);
 }
 
-// Two halves of a head [half] turned by the angles of its position; the sines of the first half are negated.
+// Two halves of a head [half] rotated by the angles of its position; the sines of the first half are negated.
 void rotate_head(const float* from, const float* cos, const float* sin, int64_t half, float* to) {
   const float* second = from + half;
   int64_t i = 0;

@@ -1,5 +1,5 @@
-// What stands between a layer's products (kernels/row_ops.py). Tensors are floats, [rows, width] or [rows, heads,
-// width], the last dimension contiguous; but for gated_silu the result may be written over what was read.
+// The operations between a layer's products (kernels/row_ops.py). Tensors are floats, [rows, width] or [rows, heads,
+// width], the last dimension contiguous; except for gated_silu, the result may overwrite the input.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>

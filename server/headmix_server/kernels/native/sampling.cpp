@@ -1,5 +1,5 @@
-// headmix::sample: the next token of every row, and log-probabilities where they are asked for, one pass over each row.
-// See kernels/sampling: `plan.py` has the columns, `reference.py` is what this is tested against.
+// headmix::sample: the next token of every row, and log-probabilities where requested, in one pass over each row. See
+// kernels/sampling: `plan.py` defines the columns, `reference.py` is what this is tested against.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -19,7 +19,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// kernels/sampling/plan.py has the same.
+// kernels/sampling/plan.py defines the same columns.
 enum Real { INVERSE_TEMPERATURE, TOP_P, LOG_MIN_P, PRESENCE, FREQUENCY, REPETITION, REALS };
 enum Number {
   SEED,
@@ -51,8 +51,8 @@ struct Step {
   int64_t added_width;
   const float* reals;      // [rows, REALS]
   const int64_t* numbers;  // [rows, NUMBERS]
-  const int32_t* seen;     // [entries, 2]: a token of a row's history, and how often the row has said it
-  const int32_t* masks;    // [masks, words]: a bit for each token that is allowed
+  const int32_t* seen;     // [entries, 2]: a token of a row's history, and its count in the answer
+  const int32_t* masks;    // [masks, words]: a bit per token, set if it is allowed
   int64_t words;
   const int32_t* biased;  // [entries]: tokens
   const float* biases;    // [entries]
@@ -66,7 +66,7 @@ struct Step {
   int64_t number(int64_t row, Number column) const { return numbers[row * NUMBERS + column]; }
 };
 
-// Copy a row into whole blocks, the scores of its added tokens behind the vocabulary's.
+// Copy a row into whole blocks, with the scores of its added tokens after the vocabulary's.
 void gather(const Step& step, int64_t row, int64_t width, std::vector<float>& into) {
   into.resize((width + BLOCK - 1) / BLOCK * BLOCK);
   if (step.bf16) {
@@ -111,13 +111,13 @@ void add_biases(const Step& step, int64_t row, float* scores, int64_t width) {
   }
 }
 
-// Lower what has been said: CTRL's repetition penalty for all that was seen, OpenAI's penalties for what was said.
+// Penalise seen tokens: CTRL's repetition penalty for all of them, OpenAI's penalties for those in the answer.
 void penalise(const Step& step, int64_t row, float* scores, int64_t width) {
   const double repetition = step.real(row, REPETITION), presence = step.real(row, PRESENCE);
   const double frequency = step.real(row, FREQUENCY);
   for (int64_t entry = step.number(row, SEEN_FROM); entry < step.number(row, SEEN_TO); ++entry) {
     const int64_t token = step.seen[2 * entry], said = step.seen[2 * entry + 1];
-    if (token >= width) continue;  // it is read and never said
+    if (token >= width) continue;  // an input only, never chosen
     double score = scores[token];
     score = score > 0 ? score / repetition : score * repetition;
     if (said) score -= presence + frequency * said;
@@ -127,7 +127,7 @@ void penalise(const Step& step, int64_t row, float* scores, int64_t width) {
 
 double noise_of(uint32_t word) { return -std::log(-std::log((word + 0.5) * 0x1p-32)); }
 
-// One row's choice by its filters and its noise.
+// One row's choice, from its filters and its noise.
 struct Draw {
   const Scores& scores;
   float inverse_temperature;
@@ -144,7 +144,7 @@ struct Draw {
 
 constexpr float ABOVE_ALL = 0x1p-20f;  // the largest x is 0
 
-// The cut of top-p among what top-k has left.
+// The cut of top-p among what top-k has kept.
 float Draw::cut_few(double share) const {
   thread_local std::vector<float> kept;
   thread_local Logs logs;
@@ -158,7 +158,7 @@ float Draw::cut_few(double share) const {
   return find_cut(logs, MINUS_INFINITY, ABOVE_ALL, share * total[0]);
 }
 
-// The cut of top-p among all: the odds above some levels tell between which two it is.
+// The cut of top-p among all scores: the odds above some levels show between which two levels it is.
 float Draw::cut_all(double share) const {
   constexpr int LEVELS = 6;
   constexpr int64_t SUMMED = 64;  // blocks that are summed in float
@@ -204,8 +204,9 @@ bool any(IntVec hits) {
   return all != 0;
 }
 
-// The token with the largest sum of x and Gumbel noise, which is each with the chance its odds give it. Nearly all are
-// ruled out by a bound: -log(-log u) is at most -log(1 - u), and a float's exponent and mantissa bound its logarithm.
+// The token with the largest sum of x and Gumbel noise, which is each token with the probability that its odds give it.
+// Nearly all are ruled out by a bound: -log(-log u) is at most -log(1 - u), and a float's exponent and mantissa bound
+// its logarithm.
 int64_t Draw::race(uint64_t seed, uint32_t position) const {
   constexpr float LOG2E = 1.44269504f, MARGIN = 1e-3f, ONE = 0x1p23f;
   uint32_t words[BLOCK];
@@ -257,7 +258,7 @@ int64_t choose(const Step& step, int64_t row, const Scores& scores) {
   return draw.race(static_cast<uint64_t>(step.number(row, SEED)), static_cast<uint32_t>(step.number(row, POSITION)));
 }
 
-// Write the log-probabilities of a token and of the row's most probable ones, of equals the first.
+// Write the log-probabilities of a token and of the row's most probable ones, ties in the order of their ids.
 void describe(const Step& step, int64_t row, const Scores& scores, int64_t token) {
   const double whole = std::log(sum_of_odds(scores));
   const auto logprob = [&](int64_t of) { return static_cast<float>(scores.values[of] - scores.peak - whole); };
@@ -282,7 +283,7 @@ bool changes_scores(const Step& step, int64_t row) {
          step.number(row, BIAS_FROM) < step.number(row, BIAS_TO);
 }
 
-// The choice by a copy of the scores that masks, biases and penalties have changed.
+// The choice from a copy of the scores, changed by masks, biases and penalties.
 int64_t choose_changed(const Step& step, int64_t row, const Scores& scores) {
   thread_local std::vector<float> changed;
   thread_local Scores lowered;

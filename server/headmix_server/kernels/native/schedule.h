@@ -1,4 +1,4 @@
-// Laying a step's units on torch's threads: on one, whole units on all, or every unit divided.
+// Dividing a step's units among torch's threads: all on one thread, whole units on all, or every unit divided.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -12,12 +12,12 @@
 
 namespace headmix {
 
-constexpr int64_t SPLIT_RANKS = 8;  // of one piece of a divided unit
+constexpr int64_t SPLIT_RANKS = 8;  // per piece of a divided unit
 constexpr int64_t SPLIT_COLUMNS = 128;
 
-constexpr double PER_REGION = 4000;  // starting and joining the threads, in the units' nanoseconds
+constexpr double PER_REGION = 4000;  // cost of starting and joining the threads, in nanoseconds as for the units
 
-// kernels/adapters/native.py has the same.
+// kernels/adapters/native.py has the same values.
 enum Schedule { CHOOSE, ONE_THREAD, WHOLE_SEGMENTS, DIVIDED_SEGMENTS };
 
 inline void run_unit(const Step& step, const Unit& unit) {
@@ -49,7 +49,7 @@ void expand_piece(const Step& step, const Piece& piece) {
   }
 }
 
-// Divide every unit: first its ranks, then, when all of them are there, its columns.
+// Divide every unit: first its ranks, then, when all of them are computed, its columns.
 inline void run_divided(const Step& step) {
   int64_t total = 0;
   for (const Unit& unit : step.units) total += unit.count * unit.segment->z_size;

@@ -1,4 +1,4 @@
-// Finding what is large among a row's scores without sorting the vocabulary.
+// Finding the large values among a row's scores without sorting the vocabulary.
 #pragma once
 
 #include <algorithm>
@@ -12,10 +12,10 @@
 
 namespace headmix {
 
-constexpr int64_t BLOCK = NOISE_BLOCK;  // tokens that have one maximum
+constexpr int64_t BLOCK = NOISE_BLOCK;  // tokens that share one maximum
 constexpr float MINUS_INFINITY = -std::numeric_limits<float>::infinity();
 
-// A row's scores in whole blocks, what is beyond the vocabulary -inf; each block's maximum, and the largest of them.
+// A row's scores in whole blocks, padded with -inf; each block's maximum, and the largest of them.
 struct Scores {
   const float* values;
   int64_t width, blocks;
@@ -82,7 +82,7 @@ inline void collect(const Scores& scores, float least, std::vector<float>& into)
   into.resize(count);
 }
 
-// A bound that at least `count` scores reach: as many blocks have maxima that do.
+// A bound that at least `count` scores reach, because that many blocks have maxima that do.
 inline float bound_of(const Scores& scores, int64_t count) {
   if (count > scores.blocks) return MINUS_INFINITY;
   thread_local std::vector<float> maxima;
@@ -100,7 +100,7 @@ inline float nth_largest(const Scores& scores, int64_t count) {
   return found[count - 1];
 }
 
-// The sum of exp(score - peak); the peak's own is kept apart from the sums in float, where it would swamp the small.
+// The sum of exp(score - peak); terms equal to the peak's are summed apart in float, where they would swamp small ones.
 inline double sum_of_odds(const Scores& scores) {
   constexpr int64_t SUMMED = 64;  // blocks that are summed in float
   double total = 0;
@@ -117,9 +117,9 @@ inline double sum_of_odds(const Scores& scores) {
   return total;
 }
 
-constexpr float NO_ODDS = -88;  // exp of what is below counts as 0
+constexpr float NO_ODDS = -88;  // exp of anything lower counts as 0
 
-// Logarithms of odds, the largest 0, in whole vectors: what is behind the last has no odds.
+// Logarithms of odds, the largest 0, in whole vectors: values after the last have no odds.
 struct Logs {
   std::vector<float> values;
   int64_t count = 0;
@@ -128,7 +128,7 @@ struct Logs {
   void close() { std::fill_n(values.begin() + count, LANES, MINUS_INFINITY); }
 };
 
-// The odds of all of at least each bound.
+// The total odds of the values at or above each bound.
 template <int BOUNDS>
 void sum_from(const Logs& logs, const float (&bounds)[BOUNDS], double (&mass)[BOUNDS]) {
   constexpr int64_t SUMMED = 64 * BLOCK;  // what is summed in float
@@ -144,7 +144,7 @@ void sum_from(const Logs& logs, const float (&bounds)[BOUNDS], double (&mass)[BO
   }
 }
 
-// The largest x of which all that are as large have odds of `mass` together; the smallest where no x has.
+// The largest x such that all values at or above it have odds of `mass` together; the smallest value if there is none.
 inline float select_cut(float* first, float* last, double mass) {
   for (;;) {
     const float a = *first, b = first[(last - first) / 2], c = last[-1];
@@ -165,8 +165,8 @@ inline float select_cut(float* first, float* last, double mass) {
   }
 }
 
-// The same for logarithms from `low` up and below `high`: bounds between them narrow the interval while that leaves
-// much fewer, so that a branch for each is taken for few.
+// The same for logarithms in [low, high): bounds in between narrow the interval as long as that removes many values, so
+// that only few of them need a branch each.
 inline float find_cut(Logs& logs, float low, float high, double mass) {
   constexpr int BOUNDS = 7;
   constexpr int64_t FEW = 256;

@@ -1,4 +1,4 @@
-// Work that torch's threads take piece by piece, so that uneven pieces even out.
+// Work that torch's threads take piece by piece, so that uneven pieces balance out.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -9,7 +9,7 @@
 
 namespace headmix {
 
-// Call work(index) for every index, on as many threads as torch has; each takes the next one when it is done.
+// Call work(index) for every index, on as many threads as torch has; each takes the next index when it is done.
 template <typename Work>
 void share(int64_t count, const Work& work) {
   std::atomic<int64_t> next{0};

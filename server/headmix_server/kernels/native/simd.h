@@ -1,5 +1,5 @@
-// Vectors of floats as wide as the processor's registers, in the compilers' own vector extension: no intrinsics, so
-// the same source serves AVX-512, AVX2 and NEON.
+// Vectors of floats as wide as the processor's registers, in the compilers' own vector extension: no intrinsics, so the
+// same source serves AVX-512, AVX2 and NEON.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
 typedef uint32_t UVec __attribute__((vector_size(LANES * sizeof(uint32_t))));
 typedef uint16_t HalfVec __attribute__((vector_size(LANES * sizeof(uint16_t))));
 
-// A bfloat16 as it lies in memory: the upper half of a float.
+// A bfloat16 as stored in memory: the upper half of a float.
 struct BFloat16 {
   uint16_t bits;
 };
@@ -50,7 +50,7 @@ inline float widen(BFloat16 value) {
   return result;
 }
 
-// The sum of a vector's lanes: halves folded onto each other where the compiler can, else one lane after another.
+// The sum of a vector's lanes: halves are folded onto each other if the compiler can, else lanes are added in turn.
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define HEADMIX_FOLDS

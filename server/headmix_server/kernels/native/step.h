@@ -1,4 +1,4 @@
-// One call of a step at one site: the rows of every adapter that has terms there, checked and cut into units of work.
+// One call of a step at one site: the rows of every adapter that has terms there, checked and split into units of work.
 #pragma once
 
 #include <algorithm>
@@ -10,13 +10,13 @@
 namespace headmix {
 
 constexpr int64_t CHUNK = 16;     // rows that go through all of an adapter's terms together: what L1 holds
-constexpr int64_t MAX_TERMS = 6;  // of one site's call
+constexpr int64_t MAX_TERMS = 6;  // in one site's call
 
-// What a unit's time is estimated from, in nanoseconds on one core; nothing but speed depends on it.
+// Costs for estimating a unit's time, in nanoseconds on one core; they affect only speed.
 constexpr double PER_BYTE = 1.0 / 30;
 constexpr double PER_PRODUCT = 1.0 / 64;
 
-// A 2-D float32 tensor whose rows are contiguous and any distance apart.
+// A 2-D float32 tensor whose rows are contiguous, at any stride.
 struct Matrix {
   float* data;
   int64_t rows, columns, stride;
@@ -51,7 +51,7 @@ struct Unit {
   int64_t row(int64_t index) const { return segment->rows[first + index]; }
 };
 
-// Which rows run with which slot, as `RowRoute` has it.
+// Which rows run with which slot, as in `RowRoute`.
 struct Route {
   const int32_t *slots, *starts, *rows;
   int64_t num_segments, num_rows;

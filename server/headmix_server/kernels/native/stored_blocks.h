@@ -1,8 +1,8 @@
 // Weights as a checkpoint stores them: blocks of 4 or 8 bits with a scale, or 16-bit floats, laid out for vectors.
 //
-// GROUP outputs lie side by side, WIDTH inputs at a time: a lane holds one output, so a product needs no sum across
-// lanes, and a scale is a vector. `column` gives the weights of input first + c, the very float32 numbers that
-// unpacking the checkpoint gives: scale * code is exact in every format, so only the last sum rounds. See
+// GROUP outputs are next to each other, WIDTH inputs at a time: a lane holds one output, so a product needs no sum
+// across lanes, and a scale is a vector. `column` returns the weights of input first + c, exactly the float32 numbers
+// that unpacking the checkpoint gives: scale * code is exact in every format, so only the last sum rounds. See
 // kernels/stored/.
 #pragma once
 
@@ -25,7 +25,7 @@ constexpr int WORD = 8;  // inputs whose 4-bit codes share a word
 typedef int32_t IVec __attribute__((vector_size(LANES * sizeof(int32_t))));
 
 #if defined(__AVX512F__)
-constexpr __mmask16 ALL_LANES = 0xffff;  // g++ 12 warns of the forms without a mask, inside its own header
+constexpr __mmask16 ALL_LANES = 0xffff;  // without a mask, g++ 12 warns inside its own header
 #endif
 
 inline UVec load_words(const uint8_t* from) {
@@ -54,7 +54,7 @@ inline Vec load_halves(const uint8_t* from) {
   HalfVec halves;
   std::memcpy(&halves, from, sizeof halves);
   const UVec bits = __builtin_convertvector(halves, UVec), size = bits & 0x7fff;
-  const Vec finite = as_floats(size << 13) * 0x1p112f;  // moves the exponent, of subnormal halves too
+  const Vec finite = as_floats(size << 13) * 0x1p112f;  // shifts the exponent, also for subnormal halves
   const UVec odd = (size << 13) | 0x7f800000;           // infinities and NaNs
   UVec value;
   std::memcpy(&value, &finite, sizeof value);
@@ -67,7 +67,7 @@ inline Vec low_nibbles(UVec words) {
 #if defined(__AVX512F__)
   const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   return (Vec)_mm512_maskz_permutexvar_ps(ALL_LANES, (__m512i)words,
-                                          numbers);  // one instruction; it looks at these bits alone
+                                          numbers);  // one instruction, which reads only these bits
 #else
   return __builtin_convertvector((IVec)(words & 15), Vec);
 #endif
@@ -89,7 +89,7 @@ inline Vec load_codes(const uint8_t* from) {
 #endif
 }
 
-// A scale and a least value for each output, in halves.
+// A scale and a minimum for each output, in halves.
 struct HalfScales {
   static constexpr int64_t BYTES = GROUP * 4;
   Vec scales[PARTS], least[PARTS];
@@ -102,7 +102,7 @@ struct HalfScales {
   }
 };
 
-// The same as products: a half times a byte for the scale, another half times another byte below zero.
+// The same as products: a half times a byte for the scale, another half times another byte for the negated minimum.
 struct ByteScales {
   static constexpr int64_t BYTES = GROUP * 6;
   Vec scales[PARTS], least[PARTS];

@@ -1,8 +1,8 @@
 // headmix::stored_linear: x W^T + b in float32 with W as its checkpoint stores it, and headmix::stored_rows: rows of W.
 //
 // Every result is the sum of its products in the order of the inputs, whatever the number of rows and threads: a row's
-// result does not depend on the rows beside it. Few rows unpack the weights in registers; many share a panel of them
-// that stays in the first cache. See kernels/stored/.
+// result does not depend on the rows next to it. Few rows unpack the weights in registers; many share a panel of
+// unpacked weights that stays in L1. See kernels/stored/.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -25,7 +25,7 @@ constexpr int TILE_ROWS = LANES == 16 ? 12 : 4;  // with two groups, what the re
 constexpr int TILE_GROUPS = LANES == 16 ? 2 : 1;
 constexpr int64_t PANEL_BLOCKS = 4;           // a panel is 16 KiB
 constexpr int64_t MANY_ROWS = 512;            // rows whose sums are kept at once
-constexpr int64_t THREAD_PRODUCTS = 1 << 15;  // what is worth a thread
+constexpr int64_t THREAD_PRODUCTS = 1 << 15;  // the least work that is worth a thread
 
 struct Product {
   const uint8_t* weights;
@@ -114,7 +114,7 @@ constexpr auto panel_tiles(std::integer_sequence<int, I...>) {
   return std::array<PanelRows, sizeof...(I)>{&panel_rows<I + 1>...};
 }
 
-// The product of all rows with up to TILE_GROUPS groups, a panel of unpacked weights after the other.
+// The product of all rows with up to TILE_GROUPS groups, one panel of unpacked weights after another.
 template <class F>
 void many_rows(const Product& p, int64_t first_group, float* sums) {
   static constexpr auto tiles = panel_tiles(std::make_integer_sequence<int, TILE_ROWS>());
@@ -217,7 +217,7 @@ void of_kind(int64_t kind, const Work& work) {
   STD_TORCH_CHECK(false, "there is no kind ", kind);
 }
 
-// Check the weights and fill in what a product knows of them.
+// Check the weights and fill in the product's fields that depend on them.
 Product read_weights(const Tensor& weights, int64_t kind, int64_t outputs) {
   STD_TORCH_CHECK(
       weights.is_cpu() && weights.scalar_type() == ScalarType::Byte && weights.dim() == 3 && weights.is_contiguous(),

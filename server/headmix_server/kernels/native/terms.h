@@ -1,4 +1,4 @@
-// A term on the rows of a unit: gathering where its inputs and outputs lie, head by head, for the low-rank products.
+// A term on the rows of a unit: gathers its inputs and outputs, head by head, for the low-rank products.
 #pragma once
 
 #include <algorithm>
@@ -61,7 +61,7 @@ void expand_term(const Step& step, const Unit& unit, const Term& term, int64_t f
   }
 }
 
-// One term after the other, as they lie in memory.
+// One term after another, in memory order.
 template <typename W>
 void run_terms(const Step& step, const Unit& unit, float* z) {
   for (int64_t t = 0; t < unit.segment->num_terms; ++t) {

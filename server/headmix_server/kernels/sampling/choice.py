@@ -1,4 +1,4 @@
-"""What the sampler hands back, and which implementation makes it."""
+"""The sampler's result, and the choice of its implementation."""
 
 import importlib.util
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from headmix_server.kernels.sampling.plan import SamplingPlan
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Every row's token [rows], `NO_TOKEN` where its scores are not finite, and what log-probabilities were asked for.
+    """Every row's token [rows], `NO_TOKEN` where its scores are not finite, and the requested log-probabilities.
 
-    `logprobs` [rows] and the most probable tokens [rows, alternatives], in falling order and the first of equals first,
-    have a meaning only for rows that asked for them, and only as many as each asked for.
+    `logprobs` [rows] and the most probable tokens [rows, alternatives], in descending order with ties in the order of
+    their ids, are meaningful only for rows that requested them, and only as many as the row requested.
     """
 
     tokens: Tensor
@@ -27,7 +27,7 @@ class Choices:
 
 
 Choose = Callable[[Tensor, Tensor, SamplingPlan], Choices]
-"""From scores [rows, vocabulary], float32 or bfloat16, scores of added tokens [rows, n] float32, and the plan."""
+"""Takes scores [rows, vocabulary], float32 or bfloat16, scores of added tokens [rows, n] float32, and the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class SamplingBackend:
 
 
 def choose_sampling(device: torch.device) -> SamplingBackend:
-    """Return the fastest implementation for scores on the device, and log which it is."""
+    """Return the fastest implementation for scores on the device, and log the choice."""
     backend = fastest_sampling(device)
     get_logger("device").info("sampling", by=backend.name)
     return backend

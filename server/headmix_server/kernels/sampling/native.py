@@ -1,4 +1,4 @@
-"""The sampler on the CPU by the native library: one call a step, rows side by side on torch's threads.
+"""The sampler on the CPU by the native library: one call per step, rows in parallel on torch's threads.
 
 Tested against `kernels.sampling.reference`. Needs `kernels.native` loaded.
 """

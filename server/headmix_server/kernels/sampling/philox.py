@@ -1,18 +1,18 @@
-"""Philox4x32-10, the counter-based generator of Salmon et al. (SC'11), in torch's operations, and the noise made of it.
+"""Philox4x32-10, the counter-based generator of Salmon et al. (SC'11), in torch's operations, and the noise from it.
 
-A token's word is a function of the request's seed, the position and the token's id alone. So is the choice, whatever
-else is in the batch, on however many threads it is made and whichever implementation makes it.
+A token's word depends only on the request's seed, the position and the token's id. So does the choice, whatever else is
+in the batch, however many threads are used and whichever implementation chooses.
 """
 
 import torch
 from torch import Tensor
 
 GROUP = 16
-"""Counters whose four words are those of 64 tokens that follow each other."""
+"""The number of counters whose four words serve 64 consecutive tokens."""
 
 _LOW = 0xFFFFFFFF
 _AT_ONCE = 64
-"""Blocks of 64 tokens that are worked on at a time: what is in between stays in a core's cache."""
+"""The number of 64-token blocks computed at a time: the intermediate results stay in a core's cache."""
 
 
 def draw_words(seeds: Tensor, positions: Tensor, width: int) -> Tensor:
@@ -36,7 +36,7 @@ def philox(first: Tensor, second: Tensor, key: Tensor, other_key: Tensor) -> tup
     a, b = first.expand(len(second), -1), second
     c = d = torch.zeros_like(second)
     for _ in range(10):
-        product, other = a * 0xD2511F53, c * 0xCD9E8D57  # modulo 2^64, which two's complement leaves as it is
+        product, other = a * 0xD2511F53, c * 0xCD9E8D57  # modulo 2^64: wrap-around of two's complement is harmless
         a, b = (other >> 32 & _LOW) ^ b ^ key, other & _LOW
         c, d = (product >> 32 & _LOW) ^ d ^ other_key, product & _LOW
         key, other_key = key + 0x9E3779B9 & _LOW, other_key + 0xBB67AE85 & _LOW
@@ -44,5 +44,5 @@ def philox(first: Tensor, second: Tensor, key: Tensor, other_key: Tensor) -> tup
 
 
 def gumbel(words: Tensor) -> Tensor:
-    """Return the words' noise, float64: what makes the largest sum of logarithm and noise a draw by the odds."""
+    """Return the words' noise, float64: the largest sum of log-odds and noise is a draw by the odds."""
     return -(-((words.double() + 0.5) * 2.0**-32).log()).log()

@@ -1,8 +1,8 @@
-"""What the rows of a step ask of the sampler, as tables: one row each, in columns that every implementation knows.
+"""What the rows of a step request of the sampler, as tables with one row each; all implementations share the columns.
 
-The kernels have the same columns: `kernels/native/sampling.cpp` and `kernels.triton.sampling`. Before the choice a
+The kernels have the same columns: `kernels/native/sampling.cpp` and `kernels.triton.sampling`. Before the choice, a
 row's scores are changed in this order: tokens that its mask does not allow are banned, its biases are added, its
-penalties are applied. Log-probabilities are those of the scores before.
+penalties are applied. Log-probabilities are those of the original scores.
 """
 
 import math
@@ -17,10 +17,10 @@ from torch import Tensor
 from headmix_server.core.types import SamplingParams
 
 NO_TOKEN = -1
-"""What stands for a token where the scores are not finite."""
+"""Replaces the token where the scores are not finite."""
 
 NOTHING_ALLOWED = -2
-"""What stands for a token where the mask and the biases leave none."""
+"""Replaces the token where the mask and the biases leave none."""
 
 _WORD_BITS = 32
 
@@ -28,7 +28,7 @@ LEAST_TEMPERATURE = 1e-30
 """Its inverse is still a float32."""
 
 _LEAST_TOP_P = 1e-30
-"""Still above 0 as a float32. Anything smaller keeps only the most probable token, and so does this."""
+"""Still above 0 as a float32. Any smaller value keeps only the most probable token, and so does this one."""
 
 
 class Real(IntEnum):
@@ -45,10 +45,10 @@ class Real(IntEnum):
 class Number(IntEnum):
     """Columns of `SamplingPlan.numbers`.
 
-    `ALTERNATIVES` is -1 where no log-probabilities are asked for. Where a token is `GIVEN`, and not `NO_TOKEN`, it is
-    scored and none is chosen. `SEEN_FROM` and `SEEN_TO` bound the row's entries of `seen`, of which there are none
-    where it asks for no penalty. `ADDED` counts the tokens that its adapter adds behind the vocabulary. `MASK` is the
-    row's place in `masks`, -1 if everything is allowed; `BIAS_FROM` and `BIAS_TO` bound its entries of `biases`.
+    `ALTERNATIVES` is -1 if no log-probabilities are requested. If a token is `GIVEN`, and not `NO_TOKEN`, it is scored
+    and none is chosen. `SEEN_FROM` and `SEEN_TO` bound the row's entries of `seen`; it has none if it requests no
+    penalty. `ADDED` counts the tokens that its adapter adds after the vocabulary. `MASK` is the row's index in `masks`,
+    -1 if everything is allowed; `BIAS_FROM` and `BIAS_TO` bound its entries of `biases`.
     """
 
     SEED = 0
@@ -66,11 +66,11 @@ class Number(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choosing:
-    """One row: what it asks for, the position of the token it is due, and how many tokens its adapter adds.
+    """One row: what it requests, the position of its next token, and how many tokens its adapter adds.
 
-    `seen`, where it has penalties: pairs of each token of prompt and answer and how often the answer has it. `mask`:
-    a bit for each token, the lowest of the first byte for token 0; tokens beyond its end are not allowed. `biases`:
-    tokens, each once, and what is added to their scores; -inf bans one.
+    `seen`, if it has penalties: pairs of each token in prompt and answer and its count in the answer. `mask`: a bit per
+    token, the lowest of the first byte for token 0; tokens beyond its end are not allowed. `biases`: distinct tokens
+    and what is added to their scores; -inf bans a token.
     """
 
     params: SamplingParams
@@ -83,7 +83,7 @@ class Choosing:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """One row whose token is given: how many alternatives are told next to its score, and how many its adapter adds."""
+    """One row whose token is given: the alternatives to report with its score, and how many tokens its adapter adds."""
 
     token: int
     alternatives: int
@@ -95,8 +95,9 @@ class SamplingPlan:
     """The tables: `reals` float32 [rows, reals], `numbers` int64 [rows, numbers], `seen` int32 [entries, 2].
 
     `masks` int32 [masked rows, words]; `biased` int32 [entries], the tokens, and `biases` float32 [entries].
-    `alternatives` is the most that any row asks for. `sampled`: whether any is not greedy; `top_k` and `top_p`: whether
-    any has that filter; `scored`: whether any asks for log-probabilities. What no row needs is not computed.
+    `alternatives` is the largest number that a row requests. `sampled`: whether any row is not greedy; `top_k` and
+    `top_p`: whether any row has that filter; `scored`: whether any row requests log-probabilities. What no row needs is
+    not computed.
     """
 
     reals: Tensor
@@ -122,13 +123,13 @@ class SamplingPlan:
         return self.reals, self.numbers, self.seen, self.masks, self.biased, self.biases
 
     def with_tables(self, tables: Iterable[Tensor]) -> "SamplingPlan":
-        """Return the plan with these tables: its own, on another device."""
+        """Return the plan with these tables: its own tables, on another device."""
         reals, numbers, seen, masks, biased, biases = tables
         return replace(self, reals=reals, numbers=numbers, seen=seen, masks=masks, biased=biased, biases=biases)
 
 
 def plan_choices(rows: Sequence[Choosing]) -> SamplingPlan:
-    """Return the plan of rows that are due a token."""
+    """Return the plan of rows whose next token is to be chosen."""
     reals, numbers, histories, entries = [], [], [], 0
     masks: list[bytes] = []
     biases: list[tuple[int, float]] = []
@@ -195,7 +196,7 @@ def _table(histories: "Sequence[array[int]]") -> Tensor:
 
 
 def _mask_table(masks: Sequence[bytes]) -> Tensor:
-    """Return masks [masks, words], int32; shorter ones are filled up with zeros: nothing more is allowed."""
+    """Return masks [masks, words], int32; shorter ones are padded with zeros, which allow nothing more."""
     words = -(-max(map(len, masks), default=0) * 8 // _WORD_BITS)
     joined = bytearray().join(mask.ljust(4 * words, b"\0") for mask in masks)
     if not joined:

@@ -1,6 +1,6 @@
-"""The sampler in torch's operations: what the kernels are tested against, and what runs if there are none.
+"""The sampler in torch's operations: what the kernels are tested against, and the fallback where there are none.
 
-All rows are one computation, and nothing is read back: on a GPU no row waits for the device. Bounds of the filters are
+All rows are one computation, and nothing is read back: on a GPU no row waits for the device. The filters' bounds are
 found in the scores' bits, digit by digit from histograms, so nothing is sorted.
 """
 
@@ -14,9 +14,9 @@ from headmix_server.kernels.sampling.philox import draw_words, gumbel
 from headmix_server.kernels.sampling.plan import NO_TOKEN, NOTHING_ALLOWED, Number, Real, SamplingPlan
 
 _DIGITS = ((21, 11), (10, 11), (0, 10))
-"""How far up a number's bits each digit of the search for a bound lies, and how many bits it has."""
+"""The shift of each digit in the search for a bound, and its number of bits."""
 _TOKEN_BITS = 24
-"""More than any token's id has."""
+"""Larger than any token id."""
 
 
 def torch_choose(logits: Tensor, added: Tensor, plan: SamplingPlan) -> Choices:
@@ -26,9 +26,9 @@ def torch_choose(logits: Tensor, added: Tensor, plan: SamplingPlan) -> Choices:
 
 
 def complete(scores: Tensor, tokens: Tensor, plan: SamplingPlan, vocabulary: int) -> Choices:
-    """Return the choices of rows whose tokens are drawn: none where scores are not finite, given ones where they are.
+    """Return the choices of rows whose tokens are drawn: no token where scores are not finite, else any given token.
 
-    `scores` are those of the model; a row has as many as the vocabulary and its added tokens.
+    `scores` are those of the model; a row has one for each token of the vocabulary and its added tokens.
     """
     sound = ~scores.isnan().any(dim=-1) & scores.amax(dim=-1).isfinite()
     given = plan.numbers[:, Number.GIVEN]
@@ -39,8 +39,8 @@ def complete(scores: Tensor, tokens: Tensor, plan: SamplingPlan, vocabulary: int
 def most_probable(scores: Tensor) -> Tensor:
     """Return the first tokens with the highest scores [rows, width], `NO_TOKEN` where that score is not finite.
 
-    NaN counts as the highest score. Where every score is -inf, which complete rows are only once masks and biases have
-    banned everything, it is `NOTHING_ALLOWED`.
+    NaN counts as the highest score. Where every score is -inf, which complete rows have only once masks and biases have
+    banned everything, the token is `NOTHING_ALLOWED`.
     """
     best = scores.max(dim=-1)
     none = torch.where(best.values == -torch.inf, NOTHING_ALLOWED, NO_TOKEN)
@@ -48,7 +48,7 @@ def most_probable(scores: Tensor) -> Tensor:
 
 
 def lower(scores: Tensor, plan: SamplingPlan) -> Tensor:
-    """Return the scores that tokens are chosen by: masks, then biases, then penalties applied."""
+    """Return the scores from which tokens are chosen, with masks, then biases, then penalties applied."""
     return _penalise(_bias(_ban(scores, plan), plan), plan)
 
 
@@ -64,7 +64,7 @@ def _ban(scores: Tensor, plan: SamplingPlan) -> Tensor:
 
 
 def _bias(scores: Tensor, plan: SamplingPlan) -> Tensor:
-    """Return scores with what rows add to some tokens' scores; tokens beyond the width are left out."""
+    """Return scores with the rows' biases added; tokens beyond the width are ignored."""
     if not len(plan.biased):
         return scores
     row, place = _places(plan.numbers[:, Number.BIAS_TO], plan.biased, scores)
@@ -73,20 +73,20 @@ def _bias(scores: Tensor, plan: SamplingPlan) -> Tensor:
 
 
 def _places(ends: Tensor, tokens: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows of a table's entries, which end at `ends`, and their tokens; the width where it has no more."""
+    """Return the rows of a table's entries, which end at `ends`, and their tokens, clamped to the width."""
     row = torch.searchsorted(ends.contiguous(), torch.arange(len(tokens), device=scores.device), right=True)
     return row, tokens.long().clamp(max=scores.shape[1])
 
 
 def _penalise(scores: Tensor, plan: SamplingPlan) -> Tensor:
-    """Return scores after CTRL's repetition penalty (on every token seen) and OpenAI's (on those of the answer)."""
+    """Return scores after CTRL's repetition penalty (on every token seen) and OpenAI's (on those in the answer)."""
     if not len(plan.seen):
         return scores
     rows, width = scores.shape
     ends = plan.numbers[:, Number.SEEN_TO].contiguous()
     row = torch.searchsorted(ends, torch.arange(len(plan.seen), device=scores.device), right=True)
     token, said = plan.seen.long().unbind(dim=1)
-    known = token < width  # another is read and never said
+    known = token < width  # tokens beyond the width are inputs only, never chosen
     place = torch.where(known, token, 0)
     reals = plan.reals.double()[row]
     before = scores[row, place]
@@ -110,7 +110,7 @@ def _choose(scores: Tensor, plan: SamplingPlan) -> Tensor:
 
 
 def _filter(scores: Tensor, x: Tensor, plan: SamplingPlan) -> Tensor:
-    """Return what top-k, then top-p, then min-p leave: equal scores stay or go together; the largest always stays."""
+    """Return what top-k, then top-p, then min-p keep: equal scores stay or go together; the largest always stays."""
     kept = x >= plan.reals[:, Real.LOG_MIN_P, None]
     if plan.top_k:
         top_k = plan.numbers[:, Number.TOP_K]
@@ -127,7 +127,7 @@ def _filter(scores: Tensor, x: Tensor, plan: SamplingPlan) -> Tensor:
 
 
 def _largest_bound(x: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
-    """Return, for every row, the largest number that x of the wanted weight, in all, are not below."""
+    """Return, for every row, the largest bound such that the x at or above it have the wanted weight in total."""
     keys = sortable(x)
     found = torch.zeros_like(keys[:, :1])
     above = torch.zeros_like(wanted[:, None], dtype=torch.float64)
@@ -136,7 +136,7 @@ def _largest_bound(x: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
         inside = (digits >= 0) & (digits < 1 << bits)
         masses = torch.zeros(len(keys), 1 << bits, dtype=torch.float64, device=keys.device)
         masses.scatter_add_(1, digits.clamp(0, (1 << bits) - 1), torch.where(inside, weights, 0.0).double())
-        reach = masses.flip(1).cumsum(1).flip(1) + above  # of each digit and all larger ones
+        reach = masses.flip(1).cumsum(1).flip(1) + above  # total weight of each digit and all larger ones
         digit = ((reach >= wanted[:, None]).sum(dim=1, keepdim=True) - 1).clamp(min=0)
         above = reach.gather(1, digit) - masses.gather(1, digit)
         found = (found << bits) + digit

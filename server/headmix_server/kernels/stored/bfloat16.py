@@ -1,4 +1,4 @@
-"""Products in bfloat16: weights and inputs are rounded to it, sums are float32, by the processor's own instructions.
+"""Products in bfloat16 by the processor's own instructions: weights and inputs are rounded to it, sums are float32.
 
 AVX-512's dot product of pairs (`vdpbf16ps`) and AMX's tiles read the blocks of `BFLOATS` as they are. The reference
 rounds, then multiplies in float32. Needs `kernels.native` loaded.
@@ -16,14 +16,14 @@ from headmix_server.kernels.stored.weights import StoredWeights
 
 
 class Unit(IntFlag):
-    """What a processor multiplies bfloat16 with, as the native library numbers it."""
+    """The units that multiply bfloat16, as the native library numbers them."""
 
     AVX512_BF16 = 1
     AMX = 2
 
 
 def available_units() -> Unit:
-    """Return the units of this processor that this system lets us use; none without native kernels."""
+    """Return the units of this processor that the system lets programs use; none without native kernels."""
     return Unit(int(torch.ops.headmix.bfloat16_units())) if load_native() else Unit(0)
 
 

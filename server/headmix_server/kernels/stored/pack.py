@@ -1,4 +1,4 @@
-"""From the rows of a checkpoint's matrix to the native library's blocks: numbers are moved, none is changed.
+"""Packing the rows of a checkpoint's matrix into the native library's blocks: values are moved, none is changed.
 
 GGUF's types are described in its library (`gguf.quants`). Blocks of 256 become eight of 32 that repeat their scale.
 """
@@ -25,11 +25,11 @@ from headmix_server.kernels.stored.weights import (
 )
 
 FLOATS: Mapping[str, torch.dtype] = MappingProxyType({"BF16": torch.bfloat16, "F16": torch.float16})
-"""The types of 16-bit floats, as GGUF and safetensors call them."""
+"""The 16-bit float types, as GGUF and safetensors name them."""
 
 
 def pack(rows: Tensor, kind: str) -> StoredWeights:
-    """Pack a matrix of one of `KINDS`: rows of bytes, or of 16-bit floats.
+    """Pack a matrix of one of `KINDS`, given as rows of bytes or of 16-bit floats.
 
     Raises:
         KeyError: it is of another kind.
@@ -47,13 +47,13 @@ def _pack_floats(weight: Tensor) -> StoredWeights:
     outputs, inputs = weight.shape
     whole = functional.pad(weight, (0, -inputs % WIDTH, 0, -outputs % GROUP))
     columns = whole.reshape(-1, GROUP, whole.shape[1] // WIDTH, WIDTH).permute(0, 2, 3, 1)
-    if weight.dtype == torch.bfloat16:  # the words hold two inputs of an output
+    if weight.dtype == torch.bfloat16:  # each word holds two inputs of one output
         columns = columns.reshape(*columns.shape[:2], WIDTH // 2, 2, GROUP).transpose(3, 4)
     numbers = columns.contiguous().view(torch.uint8).flatten(2)
     return StoredWeights(numbers, BFLOATS if weight.dtype == torch.bfloat16 else HALVES, outputs, inputs)
 
 
-# What follows reads blocks [groups, blocks, GROUP, bytes of GGUF's block] and gives ours, [groups, blocks, bytes].
+# These functions read blocks [groups, blocks, GROUP, bytes of GGUF's block] and return ours, [groups, blocks, bytes].
 
 
 def _q4_0(blocks: Tensor) -> Tensor:
@@ -113,20 +113,20 @@ _BLOCKS: Mapping[str, tuple[int, int, int, Callable[[Tensor], Tensor]]] = Mappin
         "Q6_K": (SIXES, 210, 256, _q6_k),
     }
 )
-"""Of each GGUF type our kind, the bytes and inputs of a block, and how blocks are read."""
+"""Maps each GGUF type to our kind, the bytes and inputs of a block, and the function that reads its blocks."""
 
 KINDS = frozenset({*_BLOCKS, *FLOATS})
-"""Everything that is multiplied as stored."""
+"""Every kind that is multiplied as stored."""
 
 
 def _halved(octets: Tensor, width: int = WIDTH // 2) -> Tensor:
-    """Return 4-bit codes: of every `width` bytes the low halves, then the high ones."""
+    """Return 4-bit codes: for every `width` bytes the low halves, then the high ones."""
     parts = octets.reshape(*octets.shape[:3], -1, 1, width)
     return torch.cat([parts & 15, parts >> 4], dim=4).flatten(3)
 
 
 def _half(blocks: Tensor, place: int) -> Tensor:
-    """Return the half at a place, counted in halves: [groups, blocks, GROUP]."""
+    """Return the half at an offset counted in halves: [groups, blocks, GROUP]."""
     return blocks[..., 2 * place : 2 * place + 2].contiguous().view(torch.float16).squeeze(-1)
 
 
@@ -136,12 +136,12 @@ def _by_32(numbers: Tensor) -> Tensor:
 
 
 def _each(halves: Tensor) -> Tensor:
-    """Repeat what a block of 256 has for each of its eight: [groups, blocks, GROUP] -> [groups, 8 blocks, GROUP]."""
+    """Repeat a block of 256's values for each of its eight: [groups, blocks, GROUP] -> [groups, 8 blocks, GROUP]."""
     return halves.repeat_interleave(8, dim=1)
 
 
 def _super_scales(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return scale and least of Q4_K and Q5_K, halves, and the 6-bit factors of both, bytes."""
+    """Return the scale and minimum of Q4_K and Q5_K, halves, and the 6-bit factors of both, bytes."""
     low, high, rest = blocks[..., 4:16].split_with_sizes([4, 4, 4], 3)
     scales = torch.cat([low & 63, rest & 15 | low >> 2 & 48], dim=3)
     least = torch.cat([high & 63, rest >> 4 | high >> 2 & 48], dim=3)
@@ -157,7 +157,7 @@ def _low(codes: Tensor) -> Tensor:
 
 
 def _bytes_of(numbers: Tensor, width: int) -> Tensor:
-    """Join numbers of `width` bits to bytes, the first lowest: [..., WIDTH] -> [..., bytes]."""
+    """Pack values of `width` bits into bytes, the first in the lowest bits: [..., WIDTH] -> [..., bytes]."""
     parts = numbers.reshape(*numbers.shape[:-1], -1, 8 // width)
     octets = parts[..., 0]
     for place in range(1, 8 // width):
@@ -166,5 +166,5 @@ def _bytes_of(numbers: Tensor, width: int) -> Tensor:
 
 
 def _joined(*parts: Tensor) -> Tensor:
-    """Join parts [groups, blocks, ...], bytes or halves, to blocks."""
+    """Concatenate parts [groups, blocks, ...], bytes or halves, to blocks."""
     return torch.cat([part.contiguous().view(torch.uint8).flatten(2) for part in parts], dim=2).contiguous()

@@ -1,7 +1,7 @@
 """Float32 products with weights as a checkpoint stores them, by the native library.
 
-The weights are those that loading in float32 gives, bit for bit, unpacked in the product. The reference unpacks them
-with torch (`unpack`) and multiplies. Needs `kernels.native` loaded.
+The weights, unpacked during the product, are bit for bit those that loading in float32 gives. The reference unpacks
+them with torch (`unpack`) and multiplies. Needs `kernels.native` loaded.
 """
 
 import torch

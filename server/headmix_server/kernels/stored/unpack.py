@@ -1,4 +1,4 @@
-"""The weights of packed blocks in float32, by torch's own operations: the reference of the native library's."""
+"""Unpacking the weights of blocks to float32 with torch's own operations: the native library's reference."""
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ def _halves(blocks: Tensor) -> Tensor:
 
 
 _UNPACK = (_nibbles, _bytes, _bfloats, _halves, _scaled_nibbles, _fives, _scaled_fives, _sixes)
-"""By kind."""
+"""The unpacking function of each kind."""
 
 
 def _low(blocks: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def _low(blocks: Tensor) -> Tensor:
 
 
 def _bits(words: Tensor, width: int) -> Tensor:
-    """Return the numbers of `width` bits in a word for each output: [groups, blocks, inputs, GROUP]."""
+    """Return the values of `width` bits in one word per output: [groups, blocks, inputs, GROUP]."""
     octets = words.reshape(*words.shape[:2], GROUP, 4)
     numbers = [octets >> place & (1 << width) - 1 for place in range(0, 8, width)]
     return torch.stack(numbers, dim=4).flatten(3).transpose(2, 3)

@@ -1,4 +1,4 @@
-"""A matrix as its checkpoint stores it, in the order the native library reads: groups of outputs, blocks of inputs.
+"""A matrix as its checkpoint stores it, in the native library's order: groups of outputs, blocks of inputs.
 
 The layout of each kind is in `native/stored_blocks.h`.
 """
@@ -15,7 +15,7 @@ NIBBLES, BYTES, BFLOATS, HALVES, SCALED_NIBBLES, FIVES, SCALED_FIVES, SIXES = ra
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredWeights:
-    """W (out, in) in blocks; inputs are filled up with zeros to whole blocks."""
+    """W (out, in) in blocks; inputs are padded with zeros to whole blocks."""
 
     blocks: Tensor  # [groups, blocks, bytes] uint8
     kind: int
@@ -24,7 +24,7 @@ class StoredWeights:
 
     @property
     def nbytes(self) -> int:
-        """The memory it takes."""
+        """The memory it takes, in bytes."""
         return self.blocks.nbytes
 
     @property

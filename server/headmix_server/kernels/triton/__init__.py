@@ -1,1 +1,1 @@
-"""The adapters' terms on CUDA: Triton kernels that read adapter images where they lie."""
+"""The adapters' terms on CUDA: Triton kernels that read adapter images in place."""

@@ -1,7 +1,7 @@
-"""A step's adapters on CUDA: the launches of each layer.
+"""A step's adapters on CUDA: the kernel launches of each layer.
 
-Grids and arguments depend on the batch's shapes and the tiles' number alone, never on which adapters take part or on
-their ranks, so a captured graph stays valid when adapters change: what changes is in the tables it reads.
+Grids and arguments depend only on the batch's shapes and the number of tiles, never on which adapters take part or on
+their ranks, so a captured graph stays valid when adapters change: only the tables that it reads change.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ EXPAND: Mapping[str, int] = MappingProxyType({"BLOCK_R": 32, "BLOCK_N": 128, "nu
 """The same, and the columns of one program."""
 
 PROGRAMS = 32
-"""Programs of a tile in `shrink`; where there are more blocks of rank rows they take them in turn."""
+"""Programs per tile in `shrink`; if there are more blocks of rank rows, the programs take them in turn."""
 
 _Q, _QS, _KS = TERM_INDEX["q", "head", "x"], TERM_INDEX["q", "shared", "x"], TERM_INDEX["k", "shared", "x"]
 _VK, _VX, _VS = TERM_INDEX["v", "head", "k"], TERM_INDEX["v", "head", "x"], TERM_INDEX["v", "shared", "x"]
@@ -44,9 +44,9 @@ _GATE_UP, _DOWN = TERM_INDEX["gate_up", "shared", "m"], TERM_INDEX["down", "shar
 class TritonAdapters:
     """See `kernels.adapters.protocol.StepAdapters`.
 
-    All images are in one arena, whose type is the batch's too; the other is empty. `z` is scratch, float32
-    [routed rows, width] with a width no smaller than any adapter's `z_width`. `added` None: no row's token is one an
-    adapter added.
+    All images are in one arena, whose dtype is also the batch's; the other arena is empty. `z` is scratch, float32
+    [routed rows, width] with a width of at least every adapter's `z_width`. `added` is None if no row's token was added
+    by an adapter.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TritonAdapters:
             "NUM_LAYERS": base.num_layers,
             "BLOCK_M": max(tiles.height, MIN_DOT),
         }
-        # bfloat16 weights meet float32 numbers in tf32, which keeps all of the weights' bits and more of the numbers'
+        # bfloat16 weights times float32 values: tf32 keeps all bits of the weights and more bits of the values
         self._expanding = {"PRECISION": "tf32" if dtype == torch.bfloat16 else "ieee"}
         self._shrinking: dict[str, Any] = {"OPERAND": operand(dtype), "PRECISION": self._expanding["PRECISION"]}
 
@@ -178,7 +178,7 @@ class TritonAdapters:
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    """Check that rows follow each other without gaps, as the kernels count on."""
+    """Check that rows follow each other without gaps, as the kernels require."""
     if not tensor.is_contiguous():
         raise ValueError(f"rows of shape {tuple(tensor.shape)} with strides {tensor.stride()} are not contiguous")
     return tensor

@@ -1,9 +1,9 @@
-"""Attention of single rows over the paged cache where it lies: nothing is gathered, only a row's own context is read.
+"""Attention of single rows over the paged cache in place: nothing is gathered, only a row's own context is read.
 
 Flash-decoding (Dao et al., 2023, https://crfm.stanford.edu/2023/10/12/flashdecoding.html): a row's context is cut into
-parts that are attended to side by side, and the parts' sums are joined. The row's own key and value come from the step
-itself, and the program that has them writes them into the cache, so no other program reads what is being written.
-Shapes and addresses never change between steps: see `kernels.attention.static`.
+parts that are attended to in parallel, and the parts' sums are combined. The row's own key and value come from the step
+itself; the program that holds them writes them into the cache, so no other program reads what is being written. Shapes
+and addresses never change between steps: see `kernels.attention.static`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ from headmix_server.kernels.triton.operand import MIN_DOT, block_of, operand
 DECODE: Mapping[str, int] = MappingProxyType({"num_warps": 4, "num_stages": 3})
 
 MOST_POSITIONS = 128
-"""Cached positions that are read at a time, where a multiprocessor has room for their keys and values."""
+"""Cached positions that are read at a time, if a multiprocessor has room for their keys and values."""
 
 SMALLEST_SHARED = 99 * 1024
 """Bytes of shared memory a program may have on the smallest GPUs (compute capability 8.6 and 8.9)."""
 
 SHARED_SHARE = 0.8
-"""Of the shared memory, for the keys and values read at a time; queries, scores and sums take the rest."""
+"""The share of shared memory for the keys and values read at a time; queries, scores and sums take the rest."""
 
 PROGRAMS = 1024
-"""About how many programs fill a GPU; a step of few rows cuts their contexts into so many parts."""
+"""About how many programs fill a GPU; a step of few rows cuts their contexts into this many parts."""
 
 MOST_PARTS = 16
 
@@ -86,9 +86,9 @@ def _attend_part(
         tl.store(keys + at, own_key, mask=within)
         tl.store(values + at, own_value, mask=within)
         largest = tl.sum(query.to(tl.float32) * own_key.to(tl.float32)[None, :], axis=1) * scale
-        largest += tl.sum(own_key.to(tl.float32) * 0.0, axis=0)  # a key of -inf must show, not just weigh nothing
+        largest += tl.sum(own_key.to(tl.float32) * 0.0, axis=0)  # a key of -inf must be visible, not just get weight 0
         total += 1.0
-        # a query or key that is not finite must show in its row, even where its scores would count as minus infinity
+        # a query or key that is not finite must be visible in its row, even if its scores would count as -inf
         spoilt = tl.sum(query.to(tl.float32) * 0.0, axis=1) + tl.sum(own_key.to(tl.float32) * 0.0, axis=0)
         acc += own_value.to(tl.float32)[None, :] + spoilt[:, None]
     for t in range(start, end, BLOCK_T):
@@ -123,7 +123,7 @@ def _join_parts(
     PARTS: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ) -> None:
-    """Grid (rows * H). Part 0 is never empty, for it holds the row's own position; an empty one weighs nothing."""
+    """Grid (rows * H). Part 0 is never empty, because it holds the row's own position; an empty part has weight 0."""
     at = tl.program_id(0).to(tl.int64)
     parts, columns = tl.arange(0, PARTS), tl.arange(0, BLOCK_P)
     within = columns < P
@@ -157,7 +157,7 @@ class TritonDecodeAttention:
         self._tables.write(positions, blocks)
 
     def begin(self) -> None:
-        """See `StaticAttention`; the kernels read the buffers as they are."""
+        """See `StaticAttention`; the kernels read the buffers directly."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
         """See `StaticAttention`."""
@@ -190,7 +190,7 @@ class TritonDecodeAttention:
         return out
 
     def _make_scratch(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the parts' sums and weights, the same for every layer of one shape."""
+        """Return scratch for the parts' sums and weights, shared by all layers of one shape."""
         shape = (q.shape[0], q.shape[1], self._parts, q.shape[2])
         if self._scratch is None or self._scratch[0].shape != shape:
             sums = torch.empty(shape, dtype=torch.float32, device=q.device)
@@ -199,7 +199,7 @@ class TritonDecodeAttention:
 
 
 def positions_at_a_time(key_bytes: int, shared_bytes: int) -> int:
-    """Return how many cached positions' keys and values, of so many bytes each, shared memory holds at a time."""
+    """Return for how many cached positions shared memory holds keys and values, of so many bytes each, at a time."""
     positions = MOST_POSITIONS
     while positions > MIN_DOT and 2 * positions * key_bytes > shared_bytes * SHARED_SHARE:
         positions //= 2
@@ -214,7 +214,7 @@ def _shared_bytes(device: torch.device) -> int:
 
 
 def _parts(programs: int, context: int, positions: int) -> int:
-    """Return into how many parts, a power of two, a context is cut where so many programs attend to one part each."""
+    """Return how many parts, a power of two, to cut a context into if this many programs attend to one part each."""
     parts = 1
     while parts < MOST_PARTS and parts * programs < PROGRAMS and 2 * parts * positions <= context:
         parts *= 2

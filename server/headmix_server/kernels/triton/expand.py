@@ -13,7 +13,7 @@ from headmix_server.kernels.triton.terms import find_term, tile_rows
 @triton.jit
 def _expand_term(
     acc: tl.tensor,  # [BLOCK_M, BLOCK_N]
-    z: tl.tensor,  # [BLOCK_M] where each row's numbers for this term begin
+    z: tl.tensor,  # [BLOCK_M] where each row's values for this term begin
     weights: tl.tensor,  # [count, STRIDE]
     real: tl.tensor,
     columns: tl.tensor,
@@ -27,7 +27,7 @@ def _expand_term(
 ) -> tl.tensor:
     """Return acc + z B for the given columns of B's rank rows.
 
-    z is the sum of PARTS rows of numbers, each `part` numbers after the one before.
+    z is the sum of PARTS rows, each `part` values after the previous one.
     """
     for first in range(0, count, BLOCK_R):
         ranks = first + tl.arange(0, BLOCK_R)
@@ -81,7 +81,7 @@ def _value_from_key(
     PRECISION: tl.constexpr,
     BLOCK_R: tl.constexpr,
 ) -> tl.tensor:
-    """Return acc + scale * B (A key): both halves of a block-diagonal term, z never leaving the registers."""
+    """Return acc + scale * B (A key): both halves of a block-diagonal term, with z kept in registers."""
     for first in range(0, rank, BLOCK_R):
         ranks = first + tl.arange(0, BLOCK_R)
         there = (ranks < rank)[:, None] & within[None, :]
@@ -117,17 +117,17 @@ def expand_qkv(
     H: tl.constexpr,
     G: tl.constexpr,
     P: tl.constexpr,
-    PARTS: tl.constexpr,  # of every term's numbers
+    PARTS: tl.constexpr,  # partial sums of every term's values
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ) -> None:
-    """Grid (tiles, H + G): a query head each, then a key/value head each.
+    """Grid (tiles, H + G): one program per query head, then one per key/value head.
 
-    The value's term from the key reads the base's own key. One program has both, so it has read the key before it adds
-    to it, and no other program touches it.
+    The value's term from the key reads the base's own key. The program that adds to the key is also the one that reads
+    it, so it reads before it adds, and no other program touches it.
     """
     tile = tl.program_id(0)
     start, end = tl.load(tile_starts + tile), tl.load(tile_starts + tile + 1)
@@ -226,8 +226,8 @@ def expand(
     layer: tl.tensor,
     z_stride: tl.tensor,
     TERMS: tl.constexpr,  # tuple of term indices
-    HEADS: tl.constexpr,  # tuple: how many heads each has; a shared term has one
-    PARTS: tl.constexpr,  # tuple: of how many sums each term's numbers are
+    HEADS: tl.constexpr,  # tuple: the number of heads of each term; 1 for a shared term
+    PARTS: tl.constexpr,  # tuple: the number of partial sums of each term
     NUM_TERMS: tl.constexpr,
     NUM_LAYERS: tl.constexpr,
     OUT: tl.constexpr,
@@ -236,7 +236,7 @@ def expand(
     BLOCK_R: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ) -> None:
-    """Grid (tiles, OUT / BLOCK_N): terms whose B is a matrix [heads * r, OUT], their heads meeting in the sum."""
+    """Grid (tiles, OUT / BLOCK_N): terms whose B is a matrix [heads * r, OUT], so that the sum combines their heads."""
     tile = tl.program_id(0)
     start, end = tl.load(tile_starts + tile), tl.load(tile_starts + tile + 1)
     if start == end:

@@ -1,4 +1,4 @@
-"""What a step needs of the kernels: which of them to launch, and how much room for the numbers between two launches.
+"""What a step needs of the kernels: which ones to launch, and how much scratch between two launches.
 
 Known on the host from the adapters' configs. Importing this does not import Triton.
 """
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from headmix_adapters.config import BaseShape
 
 PARTS = 4
-"""The sums a product over long inputs is cut into; see `kernels.triton.shrink`."""
+"""The number of partial sums that a product over long inputs is cut into; see `kernels.triton.shrink`."""
 
 TermKey = tuple[str, str, str]
-"""Site, part and input of the table of shapes."""
+"""Site, part and input, as in the table of shapes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launches:
-    """The sites whose kernels run. Where no adapter of the step has a site, its kernels are left out."""
+    """The sites whose kernels run. If no adapter of the step has a site, its kernels are skipped."""
 
     qkv: bool
     o: bool
@@ -32,7 +32,7 @@ class Launches:
 
     @classmethod
     def every(cls) -> "Launches":
-        """Return all of them."""
+        """Return the launches of all sites."""
         return cls(qkv=True, o=True, gate_up=True, down=True)
 
     def __or__(self, other: "Launches") -> "Launches":
@@ -42,7 +42,7 @@ class Launches:
 
 
 def z_width(base: BaseShape, ranks: Mapping[TermKey, int]) -> int:
-    """Return how many numbers a row has between shrinking and expanding, for an adapter with these ranks at most.
+    """Return how many values a row has between shrinking and expanding, for an adapter with at most these ranks.
 
     Terms that read the same inputs share a launch. The value's term from the key has none: one program does both.
     """
@@ -55,5 +55,5 @@ def z_width(base: BaseShape, ranks: Mapping[TermKey, int]) -> int:
 
 
 def parts_of(term: TermKey) -> int:
-    """Return into how many sums a term's product is cut: the output's head parts read one head each, which is short."""
+    """Return how many sums a term's product is cut into; the output's head parts read one head each, which is short."""
     return 1 if term == ("o", "head", "a") else PARTS

@@ -1,11 +1,11 @@
-"""What Triton's matrix products ask of their operands: a type they multiply and a least size."""
+"""What Triton's matrix products require of their operands: a supported type and a minimum size."""
 
 import torch
 import triton
 import triton.language as tl
 
 MIN_DOT = 16
-"""The least inner dimension of Triton's matrix product."""
+"""The minimum inner dimension of Triton's matrix product."""
 
 
 def operand(dtype: torch.dtype) -> tl.dtype:
@@ -14,5 +14,5 @@ def operand(dtype: torch.dtype) -> tl.dtype:
 
 
 def block_of(size: int) -> int:
-    """Return the least block that holds `size` numbers and that a product takes."""
+    """Return the smallest block that holds `size` values and that a product accepts."""
     return max(MIN_DOT, int(triton.next_power_of_2(size)))

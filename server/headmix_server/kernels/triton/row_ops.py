@@ -1,7 +1,7 @@
-"""What stands between a layer's products on CUDA, one launch each: the RMS norm, the gated SiLU, the rotary turn.
+"""The operations between a layer's products on CUDA, one launch each: RMS norm, gated SiLU and rotary embedding.
 
-See `kernels.row_ops` for what they compute; its torch operations are what these are tested against. Numbers are
-float32 inside and rounded once at the end. Knows nothing of sequences or caches.
+See `kernels.row_ops` for what they compute; its torch operations are what these are tested against. Values are float32
+inside and rounded once at the end. Knows nothing of sequences or caches.
 """
 
 import torch
@@ -32,7 +32,7 @@ def _rms_norm_kernel(
     within = columns < WIDTH
     numbers = tl.load(x + row * row_stride + head * WIDTH + columns, mask=within, other=0.0).to(tl.float32)
     mean = tl.sum(numbers * numbers, axis=0) / WIDTH
-    inverse = tl.where(mean < float("inf"), 1.0 / tl.sqrt(mean + eps), float("nan"))  # its squares overflowed
+    inverse = tl.where(mean < float("inf"), 1.0 / tl.sqrt(mean + eps), float("nan"))  # NaN: the squares overflowed
     factors = tl.load(weight + columns, mask=within, other=0.0).to(tl.float32)
     result = (numbers * inverse * factors).to(out.dtype.element_ty)
     tl.store(out + (row * HEADS + head) * WIDTH + columns, result, mask=within)
@@ -80,7 +80,7 @@ def _rotate_kernel(
 
 
 def triton_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Compute `row_ops.rms_norm` of [rows, (heads,) width] whose rows are dense; they may lie apart."""
+    """Compute `row_ops.rms_norm` of [rows, (heads,) width] whose rows are dense; there may be gaps between rows."""
     width = weight.numel()
     heads = _dense_heads(x)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -103,7 +103,7 @@ def triton_gated_silu(gate_up: Tensor) -> Tensor:
 
 
 def triton_rotate(states: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Compute `row_ops.rotate` of [tokens, heads, P] whose heads are dense; rows may lie apart."""
+    """Compute `row_ops.rotate` of [tokens, heads, P] whose heads are dense; there may be gaps between rows."""
     cos, sin = angles
     heads, size = _dense_heads(states), states.shape[2]
     out = torch.empty(states.shape, dtype=states.dtype, device=states.device)
@@ -124,5 +124,5 @@ def _dense_heads(rows: Tensor) -> int:
 
 
 def _warps(width: int) -> int:
-    """Return so many warps that each thread has about eight numbers of a row."""
+    """Return the number of warps that gives each thread about eight values of a row."""
     return min(16, max(1, block_of(width) // 256))

@@ -1,8 +1,8 @@
-"""The draw of every row's token on CUDA, one launch a step: a program for each row, which reads its scores a few times.
+"""The draw of every row's token on CUDA, one launch per step: one program per row, which reads its scores a few times.
 
 See `kernels.sampling.reference` for what it computes and what it is tested against. Nothing is sorted: the odds above a
-few levels tell which scores a filter's bound can lie among, those are put together in `scratch`, and the bound's bits
-are found there, three at a time. Masks, biases, penalties and log-probabilities are torch's operations. Nothing is read
+few levels show which scores a filter's bound can be among, those are collected in `scratch`, and the bound's bits are
+found there, three at a time. Masks, biases, penalties and log-probabilities are torch's operations. Nothing is read
 back.
 """
 
@@ -53,7 +53,7 @@ def _find_peak(scores: tl.tensor, width: tl.tensor, BLOCK: tl.constexpr) -> tupl
 def _weigh_levels(
     scores: tl.tensor, width: tl.tensor, peak: tl.tensor, inverse: tl.tensor, levels: tl.tensor, BLOCK: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor]:
-    """Return how many x there are from each level up, and their odds."""
+    """Return how many x are at or above each level, and their odds."""
     counts = tl.zeros((_LEVELS, BLOCK), dtype=tl.float32)
     masses = tl.zeros((_LEVELS, BLOCK), dtype=tl.float32)
     for start in range(0, width, BLOCK):
@@ -76,7 +76,7 @@ def _put_together(
     level: tl.tensor,
     BLOCK: tl.constexpr,
 ) -> tl.tensor:
-    """Write the scores whose x is from the level up one after the other; return how many there are."""
+    """Write the scores whose x is at or above the level one after the other; return how many there are."""
     count = 0
     for start in range(0, width, BLOCK):
         token = start + tl.arange(0, BLOCK)
@@ -107,7 +107,7 @@ def _find_bound(
     WEIGHTED: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> tl.tensor:
-    """Return the largest number that listed scores of the wanted count, or x of the wanted odds, are not below."""
+    """Return the largest bound that listed scores of the wanted count, or x of the wanted odds, reach."""
     low = tl.zeros((), dtype=tl.int64)
     ways = tl.arange(0, 8).to(tl.int64)
     step = tl.full((), 1 << 30, dtype=tl.int64)
@@ -157,7 +157,7 @@ def _race(
     best: tl.tensor,
     winner: tl.tensor,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """Let some tokens with their words run against the best so far; the first of equals stays."""
+    """Compare some tokens, with their words, with the best so far; in a tie the first wins."""
     score = tl.load(scores + token, mask=token < width, other=_MINUS_INFINITY)
     x = (score - peak) * inverse
     noise = -tl.log(-tl.log((word.to(tl.float64) + 0.5) * 2.3283064365386963e-10))  # 2^-32

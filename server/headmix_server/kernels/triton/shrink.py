@@ -1,8 +1,8 @@
-"""The first half of the terms: z = scale * A x for every routed row, all terms that read the same inputs in one launch.
+"""The first half of the terms: z = scale * A x for every routed row; terms with the same inputs share a launch.
 
-z is a float32 row of numbers for each routed row, term after term in the order of `TERMS`, heads outermost, unpadded:
-`expand` finds each term's part from the same ranks. A product over long inputs is cut into PARTS sums, computed side by
-side and stored one after another, so that a step of few rows keeps more than a few programs busy; `expand` adds them.
+z is one float32 row per routed row, term after term in the order of `TERMS`, heads outermost, unpadded: `expand` finds
+each term's part from the same ranks. A product over long inputs is cut into PARTS sums, computed in parallel and stored
+one after another, so that a step of few rows keeps more than a few programs busy; `expand` adds them.
 """
 
 import triton
@@ -23,7 +23,7 @@ def _shrink_block(
     count: tl.tensor,
     part: tl.tensor,
     IN: tl.constexpr,
-    SPAN: tl.constexpr,  # inputs of a part
+    SPAN: tl.constexpr,  # inputs per part
     INPUT_STRIDE: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -33,7 +33,7 @@ def _shrink_block(
 ) -> None:
     """Compute rows `first` to first + BLOCK_R of `count` rank rows [count, IN] at `weights`, over one part's inputs.
 
-    `z` points at the term's numbers in each row.
+    `z` points at the term's values in each row.
     """
     ranks = first + tl.arange(0, BLOCK_R)
     acc = tl.zeros((BLOCK_M, BLOCK_R), dtype=tl.float32)
@@ -69,7 +69,7 @@ def shrink(
     layer: tl.tensor,
     z_stride: tl.tensor,
     TERMS: tl.constexpr,  # tuple of term indices
-    HEADS: tl.constexpr,  # tuple: how many heads each has; a shared term has one
+    HEADS: tl.constexpr,  # tuple: the number of heads of each term; 1 for a shared term
     NUM_TERMS: tl.constexpr,
     NUM_LAYERS: tl.constexpr,
     IN: tl.constexpr,
@@ -84,7 +84,7 @@ def shrink(
 ) -> None:
     """Grid (tiles, PROGRAMS): the programs of a tile take its blocks of rank rows in turn, whatever the ranks.
 
-    A head term from x is one matrix [heads * r, IN], so head and shared terms are the same work.
+    A head term from x is one matrix [heads * r, IN], so head and shared terms are computed in the same way.
     """
     tile = tl.program_id(0)
     start, end = tl.load(tile_starts + tile), tl.load(tile_starts + tile + 1)
@@ -155,7 +155,7 @@ def shrink_heads(
 ) -> None:
     """Grid (tiles, H + PROGRAMS): each head's own rank rows on its own part of the inputs, then the shared term's.
 
-    z holds the head term's H * r numbers, which are not cut into parts, then the shared term's.
+    z holds the head term's H * r values, which are not cut into parts, then those of the shared term.
     """
     tile = tl.program_id(0)
     start, end = tl.load(tile_starts + tile), tl.load(tile_starts + tile + 1)

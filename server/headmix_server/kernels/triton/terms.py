@@ -1,7 +1,7 @@
-"""What every kernel here does first: find a tile's rows, and a term of its slot in the images.
+"""The common start of every kernel here: finding a tile's rows, and a term of its slot in the images.
 
 Triton compiles these into the kernels that call them. Sizes of the base are compile-time constants; ranks, offsets and
-tiles are read on the device, so a kernel neither waits for the host nor is compiled again when adapters change.
+tiles are read on the device, so a kernel neither waits for the host nor is recompiled when adapters change.
 """
 
 import triton
@@ -12,7 +12,7 @@ import triton.language as tl
 def tile_rows(
     rows: tl.tensor, start: tl.tensor, end: tl.tensor, BLOCK_M: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """Return a tile's places among the routed rows, those places' batch rows, and which are real: [BLOCK_M] each."""
+    """Return a tile's indices into the routed rows, the batch rows there, and which are real: [BLOCK_M] each."""
     places = start + tl.arange(0, BLOCK_M)
     real = places < end
     return places, tl.load(rows + places, mask=real, other=0).to(tl.int64), real
@@ -20,9 +20,9 @@ def tile_rows(
 
 @triton.jit
 def _aligned(offset: tl.tensor) -> tl.tensor:
-    """Promise the compiler that tensors begin at multiples of 16 elements, so that it reads 16 bytes at a time.
+    """Assure the compiler that tensors begin at multiples of 16 elements, so that it reads 16 bytes at a time.
 
-    Said here, of a number made here: the compiler forgets what is said of a function's result.
+    This must be stated where the number is computed: the compiler drops hints about a function's result.
     """
     return tl.multiple_of(tl.where(offset < 0, 0, offset), 16)
 
@@ -37,9 +37,9 @@ def find_term(
     NUM_TERMS: tl.constexpr,
     NUM_LAYERS: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """Return a term's rank, 0 if the slot has none of it in this layer, and the offsets of A, B and bias.
+    """Return a term's rank, 0 if the slot does not have it in this layer, and the offsets of A, B and bias.
 
-    Only the bias's is negative if there is none.
+    Only the bias's offset is negative if there is none.
     """
     entry = offsets + ((slot * NUM_LAYERS + layer) * NUM_TERMS + TERM) * 3
     at_A, at_B = tl.load(entry), tl.load(entry + 1)

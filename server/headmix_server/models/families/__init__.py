@@ -1,1 +1,1 @@
-"""One small module for each family of checkpoints."""
+"""One small module per family of checkpoints."""

@@ -1,4 +1,4 @@
-"""The BERT family: BERT, MiniLM and the sentence encoders made from them."""
+"""The BERT family: BERT, MiniLM and the sentence encoders derived from them."""
 
 from headmix_server.models.encoder import Encoder, read_sizes
 from headmix_server.models.layers.positions import as_they_are

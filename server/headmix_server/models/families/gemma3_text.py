@@ -1,7 +1,7 @@
-"""The Gemma 3 text family: norms around both halves, normalised heads, and two kinds of layers, sliding and full.
+"""The Gemma 3 text family: norms before and after each half, normalised heads, and sliding and full layers.
 
-Sliding layers rotate with their own frequency. Norm weights are stored without their 1, embeddings are scaled by
-the root of the hidden size.
+Sliding layers have their own rotary frequency. Norm weights are stored minus 1, and embeddings are scaled by the root
+of the hidden size.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def load(reader: ConfigReader, weights: Weights) -> Decoder:
 
 
 def _layer_kinds(reader: ConfigReader, num_layers: int) -> list[str]:
-    """Every sixth layer is a full one unless the config says otherwise, in one word or another."""
+    """Return each layer's kind: every sixth layer is full unless the config says otherwise, in either of its fields."""
     kinds = reader.get("layer_types")
     pattern = reader.size("sliding_window_pattern", "_sliding_window_pattern", default=PATTERN)
     if isinstance(kinds, list):

@@ -44,7 +44,7 @@ def load(reader: ConfigReader, weights: Weights) -> Decoder:
     vocabulary = take_vocabulary(checkpoint, "wte.weight", (config.vocab_size, width), tied=tied)
     positions = checkpoint.take("wpe.weight", (config.max_positions, width))
     final_norm = _take_norm(sizes, checkpoint, "ln_f")
-    checkpoint.refuse_rest(ignored=(".attn.bias", ".attn.masked_bias", HEAD))  # the causal mask, once stored as buffers
+    checkpoint.refuse_rest(ignored=(".attn.bias", ".attn.masked_bias", HEAD))  # the causal mask, in old checkpoints
     return Decoder(config, vocabulary, [Layer(block, None) for block in blocks], final_norm, positions=positions)
 
 
@@ -66,7 +66,7 @@ def _read_dimensions(reader: ConfigReader) -> ModelConfig:
 
 
 def _read_scales(reader: ConfigReader, config: ModelConfig) -> list[float]:
-    """Return the factor of every layer's attention scores."""
+    """Return the scale of each layer's attention scores."""
     scale = config.head_dim**-0.5 if reader.flag("scale_attn_weights", default=True) else 1.0
     by_layer = reader.flag("scale_attn_by_inverse_layer_idx", default=False)
     return [scale / (layer + 1) if by_layer else scale for layer in range(config.num_layers)]

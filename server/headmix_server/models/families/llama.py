@@ -1,4 +1,4 @@
-"""The Llama family: SmolLM2, Llama and whatever shares their config."""
+"""The Llama family: SmolLM2, Llama and others with the same config."""
 
 from headmix_server.models.decoder import Decoder
 from headmix_server.models.families.llama_layout import (

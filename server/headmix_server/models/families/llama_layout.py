@@ -1,4 +1,4 @@
-"""What the families have in common whose checkpoints are laid out as Llama's: names, sizes, gated MLP, RMS norms."""
+"""What families with Llama's checkpoint layout share: tensor names, sizes, gated MLP and RMS norms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PREFIX = "model."
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One family's reading of its config. `head_norms`: queries and keys are normalised head by head."""
+    """What one family reads from its config. `head_norms`: queries and keys are normalised per head."""
 
     config: ModelConfig
     inner: int
@@ -31,8 +31,8 @@ class Layout:
     o_bias: bool = False
     mlp_bias: bool = False
     head_norms: bool = False
-    norm_offset: float = 0.0  # what the norms' weights are stored without: 1 in Gemma
-    scale: float | None = None  # of the attention scores; None: the root of the head size
+    norm_offset: float = 0.0  # added to the norms' stored weights: 1 for Gemma
+    scale: float | None = None  # of the attention scores; None: 1 / sqrt(head size)
 
 
 def read_dimensions(reader: ConfigReader) -> ModelConfig:
@@ -115,7 +115,7 @@ def take_decoder(
     *,
     embedding_scale: float | None = None,
 ) -> Decoder:
-    """Join the layers with embeddings, final norm and head; whatever else the checkpoint holds is refused."""
+    """Combine the layers with embeddings, final norm and head; any other tensor in the checkpoint is refused."""
     config = layout.config
     shape = (config.vocab_size, config.hidden_size)
     vocabulary = take_vocabulary(checkpoint, "embed_tokens.weight", shape, tied=layout.tied)

@@ -1,4 +1,4 @@
-"""The Mistral family: Llama's block with every layer attending through a sliding window, where one is set."""
+"""The Mistral family: Llama's block; every layer attends through a sliding window if the config sets one."""
 
 from headmix_server.models.decoder import Decoder
 from headmix_server.models.families.llama_layout import (

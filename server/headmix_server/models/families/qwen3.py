@@ -1,4 +1,4 @@
-"""The Qwen3 family: Llama's block with queries and keys normalised head by head before rotation."""
+"""The Qwen3 family: Llama's block with queries and keys normalised per head before rotation."""
 
 from headmix_server.models.decoder import Decoder
 from headmix_server.models.families.llama_layout import (

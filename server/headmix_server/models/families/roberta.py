@@ -9,7 +9,7 @@ from headmix_server.models.loading.weights import Weights
 
 PREFIX = "roberta."
 PADDING = 1
-"""The padding token's id where config.json gives none."""
+"""The padding token's id if config.json gives none."""
 
 
 def load(reader: ConfigReader, weights: Weights) -> Encoder:

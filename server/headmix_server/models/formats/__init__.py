@@ -1,1 +1,1 @@
-"""How a linear layer keeps its weights, and how it multiplies with them."""
+"""How linear layers store their weights and multiply with them."""

@@ -1,6 +1,6 @@
-"""Products in bfloat16 on a CPU: the weights are kept in it, inputs are rounded to it once, sums are float32.
+"""Products in bfloat16 on a CPU: weights are stored in bfloat16, inputs are rounded to it once, sums are float32.
 
-What stands between the products stays in float32, adapters' additions included. The same blocks serve as the look-up
+Everything between the products stays in float32, including adapters' additions. The same blocks serve as the look-up
 table of a tied head.
 """
 
@@ -19,7 +19,7 @@ class BFloat16Linear:
     """See `models.formats.linear.Linear`. A row's result does not depend on the rows next to it."""
 
     weights: StoredWeights
-    bias: Tensor  # [out], empty if the family has none
+    bias: Tensor  # [out], empty if there is none
     unit: Unit
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class BFloat16Linear:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RoundedLinear:
-    """See `Linear`: by torch's own product, which rounds its result too. Runs where there are no native kernels."""
+    """See `Linear`: torch's own product, which also rounds its result. Used where there are no native kernels."""
 
     plain: PlainLinear  # in bfloat16
 

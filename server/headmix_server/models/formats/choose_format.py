@@ -1,9 +1,9 @@
-"""Which format this machine should load a base in: what was asked for, what its torch has, what pays here.
+"""Choosing the format in which to load a base: by what is requested, what torch supports and what is fast here.
 
-The choice between plain and packed products is measured at every start on one matrix, some milliseconds: of the five
-matrices of a 135M base at 1 to 512 rows, packing lost at none on the machines tried, so no table by shape is kept. A
-start on a busy machine must not settle a server's speed for its life, so packing is given up only where it is
-clearly slower.
+The choice between plain and packed products is measured at every start on one matrix, which takes some milliseconds: of
+the five matrices of a 135M base at 1 to 512 rows, packing was slower for none on the machines tried, so there is no
+table by shape. A start on a busy machine must not determine a server's speed for its lifetime, so packing is given up
+only if it is clearly slower.
 """
 
 import math
@@ -55,10 +55,10 @@ def choose_format(
 ) -> LinearFormat:
     """Return the format for a base whose matrices are multiplied in `dtype` on a device.
 
-    `kinds` are those of the checkpoint's matrices to keep as they are stored.
+    `kinds` are the kinds of the checkpoint's matrices to keep as they are stored.
 
     Raises:
-        UnsupportedModelError: the quantisation asked for is not to be had here.
+        UnsupportedModelError: the requested quantisation is unavailable here.
     """
     form = _choose(dtype, quantize, device)
     form = StoredFormat(form) if kinds else form
@@ -77,19 +77,19 @@ def stored_fault(dtype: torch.dtype, quantize: Quantize, device: torch.device) -
 
 
 def _placement_fault(dtype: torch.dtype, device: torch.device) -> str:
-    """Return why a format of float32 on a CPU cannot serve here, or an empty string."""
+    """Return why a format that computes in float32 on a CPU is unavailable here, or an empty string."""
     if device != CPU:
         return f"it computes on a CPU, not on {device}"
     return "" if dtype == torch.float32 else f"it computes in float32, not in {dtype}"
 
 
 def choose_kinds(wanted: Weights, kinds: Collection[str], fault: str) -> Collection[str]:
-    """Return which kinds of stored weights to keep as they are: all, or none where float32 is wanted or faster.
+    """Return which kinds of stored weights to keep as they are: all, or none if float32 is requested or faster.
 
-    `fault` is what `stored_fault` says. The choice and its reason are logged.
+    `fault` is the result of `stored_fault`. The choice and its reason are logged.
 
     Raises:
-        UnsupportedModelError: they are wanted as stored, which is not to be had here.
+        UnsupportedModelError: stored weights are requested but unavailable here.
     """
     if wanted == "stored" and fault:
         raise UnsupportedModelError(f"--weights stored is not served here: {fault}")
@@ -112,7 +112,7 @@ def _why_keep(wanted: Weights, kinds: Collection[str], fault: str) -> tuple[bool
 
 @torch.inference_mode()
 def _stored_slowness() -> str:
-    """Return how much slower than packed float32 products with stored weights are; empty if they are not clearly."""
+    """Return how much slower products with stored weights are than packed float32 ones; empty if not clearly slower."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(PROBE_OUT, PROBE_IN, generator=generator).bfloat16()
     inputs = [torch.randn(rows, PROBE_IN, generator=generator) for rows in PROBE_ROWS]
@@ -154,10 +154,10 @@ def _choose_bfloat16() -> LinearFormat:
 
 @torch.inference_mode()
 def choose_unit(units: Unit) -> Unit | None:
-    """Return the unit of the processor to multiply bfloat16 with.
+    """Return the processor's unit to multiply bfloat16 with.
 
-    AMX is several times as fast as the others; `vdpbf16ps` is on some processors no faster than float32. None: the
-    processor has none, or float32 products of the same weights are clearly faster.
+    AMX is several times as fast as the others; on some processors `vdpbf16ps` is no faster than float32. None means
+    that the processor has no such unit, or that float32 products of the same weights are clearly faster.
     """
     if Unit.AMX in units or not units:
         return Unit.AMX & units or None
@@ -173,7 +173,7 @@ def choose_unit(units: Unit) -> Unit | None:
 
 @torch.inference_mode()
 def _packing_fault() -> str:
-    """Return why products should not be packed: not there, not right, or clearly slower. Empty where they should."""
+    """Return why not to pack products (unavailable, wrong results, or clearly slower), or an empty string."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(PROBE_OUT, PROBE_IN, generator=generator)
     inputs = [torch.randn(rows, PROBE_IN, generator=generator) for rows in PROBE_ROWS]
@@ -181,7 +181,7 @@ def _packing_fault() -> str:
     try:
         packed = pack_linear(weight)
         errors = [float((packed(x) - plain(x)).abs().max()) for x in inputs]
-    except (AttributeError, RuntimeError, NotImplementedError) as error:  # another build of torch, another processor
+    except (AttributeError, RuntimeError, NotImplementedError) as error:  # an unsupported build of torch or processor
         return f"{type(error).__name__}: {error}"
     if max(errors) > TOLERANCE * PROBE_IN**0.5:
         return f"they differ from plain ones by {max(errors):.1e}"
@@ -212,7 +212,7 @@ def _int8_fault(dtype: torch.dtype, device: torch.device) -> str:
 
 @torch.inference_mode()
 def _choose_int8() -> MakeInt8:
-    """Return the native product where the processor has its instructions and oneDNN's is not clearly faster."""
+    """Return the native product if the processor has its instructions and oneDNN's is not clearly faster."""
     reason = "the processor lacks its instructions"
     if load_native() and torch.ops.headmix.int8_is_fast():
         generator = torch.Generator().manual_seed(0)
@@ -225,7 +225,7 @@ def _choose_int8() -> MakeInt8:
 
 
 def _best(products: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> list[float]:
-    """Return each product's least time in seconds, taken in turns: what other processes add, it leaves out."""
+    """Return each product's minimum time in seconds, measured in turns: it excludes delays by other processes."""
     best = [math.inf] * len(products)
     for _ in range(PROBE_RUNS):
         for place, product in enumerate(products):

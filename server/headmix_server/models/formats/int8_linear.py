@@ -1,8 +1,8 @@
-"""Products in 8-bit integers: weights with a scale for each output, inputs with a scale for each row.
+"""Products in 8-bit integers: weights have one scale per output, inputs one scale per row.
 
-The inputs are unsigned: for signed ones oneDNN has no fast code. Both sides are turned first (`kernels.quantize`). The
-integer sums are exact, so a row's result depends on that row alone, and the native form and oneDNN's give the same
-bits. What adapters add stays in float32.
+The inputs are unsigned, because oneDNN has no fast code for signed ones. Both sides are rotated first
+(`kernels.quantize`). The integer sums are exact, so a row's result depends on that row alone, and the native form and
+oneDNN's give the same bits. Adapters' additions stay in float32.
 """
 
 from collections.abc import Callable
@@ -51,10 +51,10 @@ def int8_linear(weight: Tensor, bias: Tensor | None, quantize: RowQuantizer) -> 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NativeInt8Linear:
-    """See `models.formats.linear.Linear`: by the native library, which quantises the inputs itself."""
+    """See `models.formats.linear.Linear`: by the native library, which also quantises the inputs."""
 
     weights: Int8Weights
-    bias: Tensor  # [out], or empty
+    bias: Tensor  # [out], empty if there is none
 
     def __call__(self, x: Tensor) -> Tensor:
         """See `Linear`."""
@@ -87,11 +87,11 @@ class Int8Table:
 
 
 def int8_table(rows: Tensor) -> Int8Table:
-    """Quantise a table [vocab, D] row by row, unturned; keeps no reference to it."""
+    """Quantise a table [vocab, D] row by row, without rotation; keeps no reference to it."""
     codes, scales = quantize_rows(rows, block=1)
     return Int8Table(_signed(codes), scales)
 
 
 def _signed(codes: Tensor) -> Tensor:
-    """Return int8 codes around 0, in place of uint8 codes around 128: the two differ in one bit."""
+    """Return int8 codes around 0 for uint8 codes around 128: the two differ in one bit."""
     return codes.bitwise_xor_(ZERO).view(torch.int8)

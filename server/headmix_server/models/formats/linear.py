@@ -1,6 +1,6 @@
 """A frozen affine map, x -> x W^T + b with W (out, in): the projections of every family, in torch's plain form.
 
-The other forms (`packed_linear`, `int8_linear`) are tested against this one; which is used, `linear_format` says.
+The other forms (`packed_linear`, `int8_linear`) are tested against this one; `linear_format` chooses the form.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Linear(Protocol):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PlainLinear:
-    """The weights as the checkpoint has them; `bias` None if the family has none."""
+    """The weights as in the checkpoint; `bias` is None if the family has none."""
 
     weight: Tensor  # [out, in + padding]
     bias: Tensor | None = None  # [out]
@@ -35,6 +35,6 @@ class PlainLinear:
 
 
 def plain_linear(weight: Tensor, bias: Tensor | None = None) -> PlainLinear:
-    """Make the plain form of W (out, in), with the padding that keeps its inputs' rows apart."""
+    """Make the plain form of W (out, in), with the padding that keeps the products of its inputs' rows independent."""
     padding = missing_depth(weight.shape[1], weight.dtype, weight.device)
     return PlainLinear(functional.pad(weight, (0, padding)) if padding else weight, bias, padding)

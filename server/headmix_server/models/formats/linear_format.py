@@ -1,6 +1,6 @@
-"""The form a base's matrices are kept and multiplied in, chosen once when it is loaded.
+"""The format in which a base's matrices are stored and multiplied, chosen once when it is loaded.
 
-A format decides about memory too: a packed head needs the table of token embeddings next to it even where the two are
+A format also determines memory use: a packed head needs the table of token embeddings next to it even if the two are
 tied, and a base must stay within 1.3 times its format's size.
 """
 
@@ -23,15 +23,15 @@ from headmix_server.models.formats.stored_linear import StoredMatrix, StoredTabl
 from headmix_server.models.layers.token_table import PlainTable, TokenTable, narrow_exactly
 
 TABLE_SHARE = 0.3
-"""The most a tied table may take next to its packed head, as a share of the whole base in its format."""
+"""The maximum size of a tied table next to its packed head, as a share of the whole base in its format."""
 
 
 class LinearFormat(Protocol):
-    """Makes every matrix of a base; what it is given it keeps or drops, and may not write to."""
+    """Makes every matrix of a base. A format may keep or drop the tensors it is given, but must not write to them."""
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """Its name in the log."""
         ...
 
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
@@ -43,12 +43,12 @@ class LinearFormat(Protocol):
         ...
 
     def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
-        """Make look-up and head of one table [vocab, D]; the whole base has that many parameters, table included."""
+        """Make look-up and head from one table [vocab, D]; `parameters` counts the whole base, table included."""
         ...
 
 
 class PlainFormat:
-    """Torch's own: the reference, and what runs where nothing else does."""
+    """Torch's own products: the reference, and the fallback everywhere."""
 
     name = "plain"
 
@@ -79,7 +79,7 @@ class PackedFormat:
         return narrow_exactly(rows)
 
     def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
-        """See `LinearFormat`: a table that dominates a small base is held once, unpacked."""
+        """See `LinearFormat`: a table that dominates a small base is stored once, unpacked."""
         table = self.table(rows)
         if table.nbytes > TABLE_SHARE * parameters * rows.itemsize:
             get_logger("models").info("the head is not packed: its table is too large a part of this base")
@@ -88,9 +88,9 @@ class PackedFormat:
 
 
 class StoredFormat:
-    """Float32 on a CPU with the numbers of the checkpoint as they are, where they are narrower; `rest` has the others.
+    """Float32 on a CPU with the checkpoint's own values where they are narrower; `rest` stores the others.
 
-    A table and its tied head are the same blocks.
+    A table and its tied head share the same blocks.
     """
 
     name = "stored"
@@ -111,7 +111,7 @@ class StoredFormat:
         return self._rest.tied(rows, parameters)
 
     def stored_linear(self, parts: Sequence[StoredMatrix], bias: Tensor | None = None) -> Linear:
-        """Make a projection of matrices whose results stand side by side."""
+        """Make a projection of matrices whose results are concatenated."""
         return stored_linear(parts, bias)
 
     def stored_table(self, rows: StoredMatrix) -> TokenTable:
@@ -119,15 +119,15 @@ class StoredFormat:
         return StoredTable(pack(rows.rows, rows.kind))
 
     def stored_tied(self, rows: StoredMatrix) -> tuple[TokenTable, Linear]:
-        """Make look-up and head of one table."""
+        """Make look-up and head from one table."""
         packed = pack(rows.rows, rows.kind)
         return StoredTable(packed), linear_of([packed])
 
 
 class BFloat16Format:
-    """Bfloat16 on a CPU, by one of the processor's units; without one, multiplied in float32 as it is stored.
+    """Bfloat16 on a CPU, by one of the processor's units; without one, stored in bfloat16 and multiplied in float32.
 
-    A table and its tied head are the same blocks.
+    A table and its tied head share the same blocks.
     """
 
     name = "bfloat16"
@@ -144,7 +144,7 @@ class BFloat16Format:
         return StoredTable(_pack_rounded(rows))
 
     def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
-        """See `LinearFormat`: once for both, whatever the base's size."""
+        """See `LinearFormat`: stored once for both, whatever the base's size."""
         packed = _pack_rounded(rows)
         return StoredTable(packed), self._multiplied(packed, None)
 
@@ -155,7 +155,7 @@ class BFloat16Format:
 
 
 class RoundedFormat:
-    """Bfloat16 on a CPU by torch's own products: what runs where there are no native kernels."""
+    """Bfloat16 on a CPU by torch's own products, used where there are no native kernels."""
 
     name = "bfloat16, plain"
 
@@ -168,14 +168,14 @@ class RoundedFormat:
         return PlainTable(rows.bfloat16(), torch.float32)
 
     def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
-        """See `LinearFormat`: once for both unless the rows must be made longer for their products."""
+        """See `LinearFormat`: stored once for both unless the rows must be padded for their products."""
         head = rounded_linear(rows)
         narrow = head.plain.weight if head.plain.padding == 0 else rows.bfloat16()
         return PlainTable(narrow, torch.float32), head
 
 
 class Int8Format:
-    """Integers of 8 bits on a CPU; `make` is oneDNN's product or the native one."""
+    """Integers of 8 bits on a CPU; `make` makes oneDNN's product or the native one."""
 
     name = "int8"
 
@@ -192,7 +192,7 @@ class Int8Format:
         return int8_table(rows)
 
     def tied(self, rows: Tensor, parameters: int) -> tuple[TokenTable, Linear]:
-        """See `LinearFormat`: always twice, for integers that are not packed are multiplied a hundred times slower."""
+        """See `LinearFormat`: always stored twice, for products with unpacked integers are 100 times slower."""
         return self.table(rows), self.linear(rows)
 
 

@@ -1,6 +1,6 @@
 """Float32 products on a CPU with the weights in oneDNN's own blocked order, one order for every number of rows.
 
-The two operators are those torch.compile puts in for frozen weights; they have no public name.
+The two operators are the ones that torch.compile inserts for frozen weights; they have no public name.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 _ROWS = 32
-"""The number of rows the order is chosen for: a decode step's. It was the fastest order at 1 and 2048 rows too."""
+"""The number of rows for which the order is chosen: a decode step's. It was the fastest at 1 and 2048 rows too."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

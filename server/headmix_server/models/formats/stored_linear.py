@@ -1,7 +1,7 @@
 """Float32 products with the weights as their checkpoint stores them, by the native library.
 
-The weights are the float32 numbers of the other forms, only unpacked when they are multiplied, so results differ from
-theirs in the order of sums alone. The same blocks serve as the look-up table of a tied head.
+The weights are the same float32 values as in the other forms, unpacked only when they are multiplied, so results differ
+from theirs only in the order of sums. The same blocks serve as the look-up table of a tied head.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from headmix_server.kernels.stored.weights import StoredWeights
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredMatrix:
-    """A matrix before it is packed: `rows` are its outputs, in bytes of GGUF blocks or in 16-bit floats."""
+    """A matrix before packing: `rows` are its outputs, in bytes of GGUF blocks or in 16-bit floats."""
 
     kind: str
     rows: Tensor
@@ -28,7 +28,7 @@ class StoredMatrix:
 class StoredLinear:
     """See `models.formats.linear.Linear`. A row's result does not depend on the rows next to it."""
 
-    parts: tuple[tuple[StoredWeights, Tensor], ...]  # each with its bias, maybe empty; their outputs stand side by side
+    parts: tuple[tuple[StoredWeights, Tensor], ...]  # each with its bias, which may be empty; outputs are concatenated
     outputs: int
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class StoredTable:
 
 
 def stored_linear(parts: Sequence[StoredMatrix], bias: Tensor | None = None) -> StoredLinear:
-    """Pack matrices of the same input, whose results stand side by side; keeps no reference to them."""
+    """Pack matrices with the same input, whose results are concatenated; keeps no reference to them."""
     packed = [
         pack(torch.cat([part.rows for part in alike]), kind) for kind, alike in groupby(parts, lambda part: part.kind)
     ]
@@ -66,7 +66,7 @@ def stored_linear(parts: Sequence[StoredMatrix], bias: Tensor | None = None) -> 
 
 
 def linear_of(packed: Sequence[StoredWeights], bias: Tensor | None = None) -> StoredLinear:
-    """Make one map of packed matrices, whose results stand side by side."""
+    """Combine packed matrices into one map, whose results are concatenated."""
     sizes = [weights.outputs for weights in packed]
     biases = [torch.empty(0)] * len(packed) if bias is None else torch.split(bias, sizes)
     return StoredLinear(tuple(zip(packed, biases, strict=True)), sum(sizes))

@@ -1,6 +1,6 @@
-"""A base's projections in 8 bits on a GPU, by torchao: the weights alone, activations keep the computing type.
+"""A base's projections in 8 bits on a GPU, by torchao: weights only; activations keep the compute dtype.
 
-The look-up table of tokens, and a head tied to it, stay in the computing type. Adapters are never quantised. Needs the
+The look-up table of tokens, and a head tied to it, stay in the compute dtype. Adapters are never quantised. Needs the
 extra `cuda`; torchao is imported when a format is made.
 """
 
@@ -17,14 +17,14 @@ from headmix_server.models.formats.linear_format import PLAIN
 from headmix_server.models.layers.token_table import TokenTable
 
 FP8_CAPABILITY = (8, 9)
-"""The least compute capability whose tensor cores know float8."""
+"""The minimum compute capability whose tensor cores support float8."""
 
 
 class TorchaoFormat:
     """See `models.formats.linear_format.LinearFormat`.
 
     Raises:
-        UnsupportedModelError: torchao is not installed, or the GPU has no such numbers.
+        UnsupportedModelError: torchao is not installed, or the GPU does not support the format.
     """
 
     def __init__(self, kind: Literal["int8", "fp8"], device: torch.device) -> None:
@@ -39,7 +39,7 @@ class TorchaoFormat:
         self._config = Int8WeightOnlyConfig() if kind == "int8" else Float8WeightOnlyConfig()
 
     def linear(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        """See `LinearFormat`: each output's weights with their own scale."""
+        """See `LinearFormat`: each output's weights have their own scale."""
         from torchao.quantization import quantize_
 
         holder = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
@@ -57,6 +57,6 @@ class TorchaoFormat:
 
 
 def _every(module: Module, name: str) -> bool:
-    """Choose the module that was handed over: torchao asks for each."""
+    """Select every module that torchao asks about: only one was passed to it."""
     del module, name
     return True

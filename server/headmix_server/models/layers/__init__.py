@@ -1,1 +1,1 @@
-"""The layers that families are made of."""
+"""The layers that families are built from."""

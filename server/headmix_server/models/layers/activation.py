@@ -1,4 +1,4 @@
-"""The activation functions of the served families, under the names config.json gives them, and their gated forms."""
+"""The activation functions of the supported families, by their names in config.json, and their gated forms."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,7 +26,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
 
 
 def gated(name: str, ops: RowOps) -> Activation:
-    """Return what makes activation(gate) * up of [tokens, 2 I], gate first."""
+    """Return the function that computes activation(gate) * up from [tokens, 2 I], gate first."""
     activation = ACTIVATIONS[name]
     if activation is silu:
         return ops.gated_silu

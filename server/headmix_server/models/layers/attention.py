@@ -1,7 +1,7 @@
-"""The self-attention of a layer on the rows of a ragged batch, with the adapters' additions.
+"""A layer's self-attention on the rows of a ragged batch, with the adapters' additions.
 
-Every family's attention is this one: biases, norms of queries and keys, rotary angles and a window are there or not.
-Which rows and cached keys a row attends to is the step's (`kernels.attention.torch_sdpa`).
+All families share it: biases, norms of queries and keys, rotary angles and a window are optional. The step decides
+which rows and cached keys a row attends to (`kernels.attention.torch_sdpa`).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from headmix_server.models.layers.norm import Norm
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """How the projections are cut into heads, and the factor of their scores."""
+    """How the projections are split into heads, and the scale of their scores."""
 
     queries: int
     keys: int
@@ -42,7 +42,7 @@ class SelfAttention:
     def __call__(
         self, x: Tensor, attention: StepAttention, angles: Angles | None, adapters: StepAdapters | None
     ) -> Tensor:
-        """Compute [tokens, D] -> [tokens, D]; `angles` None where positions are not rotary."""
+        """Compute [tokens, D] -> [tokens, D]; `angles` is None if positions are not rotary."""
         heads = self.heads
         qkv = self.qkv(x)
         if adapters is not None:
@@ -66,7 +66,7 @@ class SelfAttention:
         return out
 
     def _normalise(self, states: Tensor) -> Tensor:
-        """Normalise queries and keys [tokens, H + G, P] head by head, where the family does."""
+        """Normalise queries and keys [tokens, H + G, P] per head, if the family does."""
         if self.q_norm is None or self.k_norm is None:
             return states
         queries, keys = states[:, : self.heads.queries], states[:, self.heads.queries :]

@@ -1,6 +1,6 @@
-"""The shared layers: attention and MLP with their norms before (decoders) or after (BERT) each of them.
+"""The shared layers: attention and MLP, each with its norm before (decoders) or after (BERT) it.
 
-Families differ in how they fill these. A block computes on [tokens, D] rows and knows nothing of sequences, slots or
+Families differ in the parts they supply. A block computes on [tokens, D] rows and knows nothing of sequences, slots or
 ranks.
 """
 
@@ -18,7 +18,7 @@ from headmix_server.models.layers.norm import Norm
 
 @dataclass(frozen=True, slots=True)
 class PreNormBlock:
-    """Each half reads the normalised states and adds to them; `*_out` norms (Gemma's) act on what is added."""
+    """Each half reads the normalised states and adds to them; `*_out` norms (Gemma's) apply to what is added."""
 
     attention: SelfAttention
     mlp: Mlp
@@ -39,7 +39,7 @@ class PreNormBlock:
 
 @dataclass(frozen=True, slots=True)
 class PostNormBlock:
-    """Each half reads the states as they are, and the sum is normalised."""
+    """Each half reads the states directly, and the sum is normalised."""
 
     attention: SelfAttention
     mlp: Mlp

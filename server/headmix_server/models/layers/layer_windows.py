@@ -1,4 +1,4 @@
-"""Which layers attend through a sliding window, in the words Qwen's and Gemma's configs share."""
+"""Which layers attend through a sliding window, from the config fields that Qwen and Gemma share."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def read_windows(reader: ConfigReader, num_layers: int) -> tuple[int | None, ...]:
-    """Return every layer's window in tokens, None if it attends to all before it; as Qwen's configs say it."""
+    """Return every layer's window in tokens, None if it attends to all earlier ones; reads a config like Qwen's."""
     wanted = reader.flag("use_sliding_window", default=False)
     window, first = reader.get("sliding_window"), reader.get("max_window_layers")
     given = reader.get("layer_types")
@@ -26,7 +26,7 @@ def read_windows(reader: ConfigReader, num_layers: int) -> tuple[int | None, ...
 
 
 def windows_of(reader: ConfigReader, kinds: Sequence[str], window: object, num_layers: int) -> tuple[int | None, ...]:
-    """Return the layers' windows given the kind of each."""
+    """Return the layers' windows, given the kind of each layer."""
     if len(kinds) != num_layers or not set(kinds) <= {FULL, SLIDING}:
         reader.fault(f"layer_types {list(kinds)} for {num_layers} layers")
         return (None,) * num_layers

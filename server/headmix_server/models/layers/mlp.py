@@ -1,4 +1,4 @@
-"""The MLP of a layer, gated (Llama's) or plain (GPT-2's, BERT's), with the adapters' additions."""
+"""A layer's MLP, gated (Llama's) or plain (GPT-2's, BERT's), with the adapters' additions."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from headmix_server.models.layers.activation import Activation
 
 @dataclass(frozen=True, slots=True)
 class Mlp:
-    """One layer's MLP. Where it is gated, `gate_up` is both projections stacked, gate first: (2 I, D); else (I, D).
+    """One layer's MLP. If it is gated, `gate_up` is both projections stacked, gate first: (2 I, D); else (I, D).
 
-    `activation` makes of what `gate_up` returns what `down` reads.
+    `activation` maps the result of `gate_up` to the input of `down`.
     """
 
     layer: int

@@ -1,4 +1,4 @@
-"""The two normalisations of the served families, over the last dimension."""
+"""The two normalisations of the supported families, over the last dimension."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,16 +10,16 @@ from headmix_server.kernels.row_ops import TORCH, RowOps, spoil_overflowed_rows
 
 
 class Norm(Protocol):
-    """Either of them."""
+    """An RMS norm or a layer norm."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalise [..., width], the shape stays."""
+        """Normalise [..., width]; the shape stays the same."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RMSNorm:
-    """Scale by the root of the mean square, then by the weight [width]."""
+    """Divide by the root mean square, then multiply by the weight [width]."""
 
     weight: Tensor
     eps: float
@@ -32,7 +32,7 @@ class RMSNorm:
 
 @dataclass(frozen=True, slots=True)
 class LayerNorm:
-    """Centre, scale to unit variance, then weight and bias [width]."""
+    """Centre, scale to unit variance, then apply weight and bias [width]."""
 
     weight: Tensor
     bias: Tensor

@@ -1,4 +1,4 @@
-"""Which row of a learned position table a token gets, where that is not simply its position."""
+"""The row of a learned position table for each token, where that is not simply its position."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ Positions = Callable[[Tensor, Tensor], Tensor]
 
 
 def as_they_are(_: Tensor, positions: Tensor) -> Tensor:
-    """BERT's: the position."""
+    """BERT's rows: the positions themselves."""
     return positions
 
 
 def after_padding(tokens: Tensor, positions: Tensor, padding: int) -> Tensor:
-    """RoBERTa's: tokens are counted from `padding` + 1, a padding token, should a text hold one, is not counted."""
+    """RoBERTa's rows: tokens are counted from `padding` + 1; padding tokens, if any, are not counted."""
     real = (tokens != padding).long()
     counted = real.cumsum(0)
-    first = torch.arange(len(tokens), device=tokens.device) - positions  # the row each token's text begins at
+    first = torch.arange(len(tokens), device=tokens.device) - positions  # the row where each token's text begins
     before = (counted - real).index_select(0, first)
     return (counted - before) * real + padding

@@ -1,4 +1,4 @@
-"""The frequencies of rotary embedding as config.json asks for them: plain, or stretched for longer contexts.
+"""The frequencies of rotary embedding according to config.json: plain, or scaled for longer contexts.
 
 The formulas are those of transformers: linear (position interpolation, arXiv 2306.15595), dynamic (NTK by length),
 llama3 (Llama 3.1) and yarn (arXiv 2309.00071). Other kinds and partial rotation are refused.
@@ -18,10 +18,10 @@ DEFAULT_THETA = 10000.0
 
 
 def read_rotary(reader: ConfigReader, head_dim: int, max_positions: int) -> Rotary:
-    """Return the rotary embedding of a family that has one for all its layers; faults go to the reader.
+    """Return the rotary embedding of a family that shares one between all its layers; faults go to the reader.
 
-    `max_positions` is what the config calls max_position_embeddings. Transformers 5 writes `rope_parameters`; older
-    releases `rope_theta` and `rope_scaling`.
+    `max_positions` is the value of max_position_embeddings. Transformers 5 writes `rope_parameters`; older releases
+    write `rope_theta` and `rope_scaling`.
     """
     parameters = reader.mapping("rope_scaling", "rope_parameters")
     parameters.setdefault("rope_theta", reader.number("rope_theta", default=DEFAULT_THETA))
@@ -44,8 +44,8 @@ def make_rotary(reader: ConfigReader, parameters: Mapping[str, Any], head_dim: i
         plain = 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)  # [P / 2]
         match kind:
             case "default" | "dynamic":
-                # NTK by length changes nothing up to max_position_embeddings, and longer sequences are not served:
-                # there transformers' angles depend on how a text was cut into steps and on its neighbours.
+                # Dynamic NTK changes nothing up to max_position_embeddings. Longer sequences are not served:
+                # for them, transformers' angles depend on how a text was cut into steps and on its neighbours.
                 return Rotary(plain)
             case "linear":
                 return Rotary(plain / float(fields["factor"]))

@@ -1,6 +1,6 @@
-"""Rotary position embedding (RoFormer, arXiv 2104.09864), in the half-split form checkpoints are stored for.
+"""Rotary position embedding (RoFormer, arXiv 2104.09864), in the half-split form used by checkpoints.
 
-Knows positions and frequencies; where scaled frequencies come from is `rope_scaling`'s.
+Knows positions and frequencies; scaled frequencies come from `rope_scaling`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from headmix_server.kernels.row_ops import Angles
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Rotary:
-    """The inverse frequencies [P / 2] in float32, and the factor of cosine and sine (1 but for YaRN)."""
+    """The inverse frequencies [P / 2] in float32, and the factor of cosine and sine (1 except for YaRN)."""
 
     inverse: Tensor
     factor: float = 1.0

@@ -1,4 +1,4 @@
-"""The look-up of token embeddings: a table of rows [vocab, D], kept as narrow as its format allows."""
+"""The look-up of token embeddings: a table of rows [vocab, D], stored as narrowly as its format allows."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +15,7 @@ class TokenTable(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """The memory it takes."""
+        """The memory it takes, in bytes."""
         ...
 
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class TokenTable(Protocol):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PlainTable:
-    """Rows in their own precision, handed out in the computing dtype."""
+    """Rows stored in their own precision and returned in the compute dtype."""
 
     rows: Tensor  # [vocab, D]
     dtype: torch.dtype
@@ -41,7 +41,7 @@ class PlainTable:
 
 
 def narrow_exactly(rows: Tensor) -> PlainTable:
-    """Keep rows in 16 bits where that loses nothing, as with checkpoints published in 16 bits; else as they are."""
+    """Store rows in 16 bits if that is lossless, as for checkpoints published in 16 bits; else unchanged."""
     for dtype in _NARROW:
         narrow = rows.to(dtype)
         if torch.equal(narrow.to(rows.dtype), rows):

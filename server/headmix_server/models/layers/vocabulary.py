@@ -1,4 +1,4 @@
-"""Tokens in and tokens out: the table of embedding rows and the head that scores the next token."""
+"""Input and output of tokens: the table of embedding rows, and the head that scores the next token."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ HEAD = "lm_head.weight"
 class Vocabulary:
     """`embed` returns the embedding rows of token ids, `scores` every token's logit: [rows, D] -> [rows, vocab].
 
-    `tied`: the rows that are read are those that score.
+    `tied`: embedding and head share the same rows.
     """
 
     embed: TokenTable
@@ -22,7 +22,7 @@ class Vocabulary:
 
 
 def take_vocabulary(checkpoint: Checkpoint, name: str, shape: tuple[int, int], *, tied: bool) -> Vocabulary:
-    """Read the table `name` and its head, which a tied checkpoint may hold a second time."""
+    """Read the table `name` and its head; a tied checkpoint may contain the head as a second copy."""
     if tied:
         return Vocabulary(*checkpoint.tied(name, shape), tied=True)
     table = checkpoint.table(name, shape)

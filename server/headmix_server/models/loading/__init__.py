@@ -1,1 +1,1 @@
-"""From a folder to a model."""
+"""Loading a model from a folder."""

@@ -1,8 +1,9 @@
-"""Reading config.json so that nothing which changes the result is overlooked.
+"""Reading config.json so that no field that changes the result is overlooked.
 
-A config is either understood in full or refused with every reason. A family reads each field its mathematics depends
-on, or requires the one value it implements; `INERT` names the fields that change nothing. A test holds both together
-against transformers' own list of a family's fields. Fields transformers does not know, it ignores, and so does this.
+A config is either understood in full or refused with every reason. A family reads each field that its mathematics
+depends on, or requires the one value that it implements; `INERT` names the fields that change nothing. A test compares
+both with transformers' own list of a family's fields. Like transformers, it ignores fields that transformers does not
+know.
 """
 
 import json
@@ -22,14 +23,14 @@ INERT = frozenset(
         *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
     }
 )
-"""Dropout and initial values act in training; the rest is bookkeeping, unused heads, or a matter of precision."""
+"""Dropout and initial values matter only in training; the rest is bookkeeping, unused heads, or precision."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object from a file.
 
     Raises:
-        UnsupportedModelError: there is none.
+        UnsupportedModelError: the file cannot be read or contains none.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -43,7 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
 class ConfigReader:
     """The fields of one config.json; collects what is wrong with them until `refuse_faults`.
 
-    `seen` are the fields the family has looked at. A field that is null counts as absent, as in transformers.
+    `seen` are the fields that the family has read. A null field counts as absent, as in transformers.
     """
 
     def __init__(self, raw: Mapping[str, Any], generation: Mapping[str, Any] | None = None) -> None:
@@ -54,34 +55,34 @@ class ConfigReader:
         self._faults: list[str] = []
         if raw.get("quantization_config"):
             self.fault("quantization_config (convert the checkpoint to plain weights first)")
-        self.require("is_encoder_decoder", False)  # transformers' own default; every other value is another model
+        self.require("is_encoder_decoder", False)  # transformers' own default; any other value means another model
 
     def fault(self, reason: str) -> None:
         """Note a reason to refuse the base."""
         self._faults.append(reason)
 
     def refuse_faults(self) -> None:
-        """Raise with every reason noted, if there is one.
+        """Raise with every noted reason, if there is one.
 
         Raises:
-            UnsupportedModelError: the config asks for what is not computed.
+            UnsupportedModelError: the config requires something unsupported.
         """
         if self._faults:
             raise UnsupportedModelError(f"this base is not supported: {'; '.join(self._faults)}")
 
     def demand(self, *names: str) -> None:
-        """Demand that fields are there, if only as null: their defaults differ between families and releases."""
+        """Require that fields are present, if only as null: their defaults differ between families and releases."""
         for name in names:
             if name not in self._raw:
                 self.fault(f"config.json lacks {name}")
 
     def get(self, *names: str) -> object:
-        """Return the first of the names that is given, or None. A second name is an older or another word."""
+        """Return the value of the first name that is present, or None. Further names are older or alternative."""
         self.seen.update(names)
         return next((self._raw[name] for name in names if self._raw.get(name) is not None), None)
 
     def mapping(self, *names: str) -> dict[str, Any]:
-        """Return an object's fields; none where it is absent."""
+        """Return an object's fields; none if it is absent."""
         value = self.get(*names)
         if isinstance(value, dict):
             return dict(value)
@@ -90,7 +91,7 @@ class ConfigReader:
         return {}
 
     def size(self, *names: str, default: int | None = None) -> int:
-        """Return a positive integer; without a default it must be given."""
+        """Return a positive integer; without a default the field is required."""
         value = self.get(*names)
         value = default if value is None else value
         if type(value) is int and value > 0:
@@ -99,7 +100,7 @@ class ConfigReader:
         return 1
 
     def number(self, *names: str, default: float | None = None) -> float:
-        """Return a positive number; without a default it must be given."""
+        """Return a positive number; without a default the field is required."""
         value = self.get(*names)
         value = default if value is None else value
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
@@ -115,7 +116,7 @@ class ConfigReader:
         return default if value is None else bool(value)
 
     def choice(self, name: str, *, default: str, allowed: Collection[str]) -> str:
-        """Return one of the allowed words, which the default must be."""
+        """Return one of the allowed strings; the default must be one of them."""
         value = self.get(name)
         if isinstance(value, str) and value in allowed:
             return value
@@ -124,7 +125,7 @@ class ConfigReader:
         return default
 
     def require(self, name: str, *values: object) -> None:
-        """Demand that a field is absent, null, or one of the values."""
+        """Require that a field is absent, null, or one of the values."""
         value = self.get(name)
         if value is not None and value not in values:
             self.fault(f"{name}={json.dumps(value)}")
@@ -133,7 +134,7 @@ class ConfigReader:
         self.fault(f"config.json lacks {name}" if value is None else f"{name}={json.dumps(value)} ({wanted})")
 
     def eos_ids(self) -> frozenset[int]:
-        """Return the ids that end a generation: those of generation_config.json where it has some, else this file's."""
+        """Return the ids that end a generation: those of generation_config.json if it has any, else this file's."""
         value = self._generation.get("eos_token_id", self.get("eos_token_id"))
         ids = value if isinstance(value, list) else [value]
         return frozenset(int(token) for token in ids if token is not None)

@@ -1,4 +1,4 @@
-"""Which family serves which `model_type`. A family's module is imported when one of its bases is loaded."""
+"""The family that serves each `model_type`. A family's module is imported when one of its bases is loaded."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -17,7 +17,7 @@ from headmix_server.models.loading.weights import Checkpoint, Weights
 from headmix_server.models.model import Model
 
 SERVED = tuple(sorted(model_type for model_type, family in FAMILIES.items() if family.served))
-"""The model types that are served; each has a module of its name in `models.families`."""
+"""The supported model types; each has a module of the same name in `models.families`."""
 
 CPU = torch.device("cpu")
 
@@ -26,7 +26,7 @@ class FamilyModule(Protocol):
     """A family's module."""
 
     def load(self, reader: ConfigReader, weights: Weights) -> Model:
-        """Read the config, refuse what is not computed, then open the weights and take all of them.
+        """Read the config, refuse what is unsupported, then open the weights and take all of them.
 
         Raises:
             UnsupportedModelError: see `load_model`.
@@ -38,7 +38,7 @@ def family_module(model_type: object) -> FamilyModule:
     """Import the module that serves a `model_type`.
 
     Raises:
-        UnsupportedModelError: none does.
+        UnsupportedModelError: there is none.
     """
     if not isinstance(model_type, str) or model_type not in SERVED:
         raise UnsupportedModelError(f"model_type {model_type!r} is not served; served are: {', '.join(SERVED)}")
@@ -53,17 +53,17 @@ def load_model(
     device: torch.device = CPU,
     stored: Mapping[str, StoredTensor] = MappingProxyType({}),
 ) -> Model:
-    """Load the base in a checkpoint folder to a device, its matrices in the given format.
+    """Load the base in a checkpoint folder to a device, with its matrices in the given format.
 
-    `stored` has those that the GGUF file stores of which the folder was converted.
+    `stored` has the matrices that are stored in the GGUF file from which the folder was converted.
 
     Raises:
-        UnsupportedModelError: its family or an option of its config is not served, or its weights are not what the
-            config says; the message says which.
+        UnsupportedModelError: its family or an option of its config is not supported, or its weights do not match the
+            config; the message gives the reason.
     """
     raw = read_json(folder / "config.json")
     generation = folder / "generation_config.json"
     family = family_module(raw.get("model_type"))
     reader = ConfigReader(raw, read_json(generation) if generation.is_file() else None)
-    with device:  # for what a family computes itself, as rotary frequencies
+    with device:  # for tensors that a family computes itself, such as rotary frequencies
         return family.load(reader, lambda prefix: Checkpoint(folder, dtype, form, prefix, device, stored))

@@ -1,4 +1,4 @@
-"""Which form a base's weights take in memory: the checkpoint's own, or unpacked; and what the checkpoint stores."""
+"""The form of a base's weights in memory, the checkpoint's own or unpacked, and the kinds the checkpoint stores."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ def choose_weights(
     """Return the format to load a base in, and the matrices that its GGUF file stores, for `load_model`.
 
     Raises:
-        UnsupportedModelError: what was asked for is not to be had here.
+        UnsupportedModelError: the requested form is unavailable here.
     """
     if wanted == "float32" and dtype != torch.float32:
         raise UnsupportedModelError(f"--weights float32 is not served here: {stored_fault(dtype, quantize, device)}")
@@ -47,9 +47,9 @@ def _read_gguf(base: ResolvedBase, wanted: Weights) -> dict[str, StoredTensor]:
 
 
 def read_stored_kinds(folder: Path, stored: Mapping[str, StoredTensor]) -> frozenset[str]:
-    """Return the kinds that are multiplied as stored, of a folder's matrices and of those its GGUF file stores.
+    """Return the kinds that are multiplied as stored, among a folder's matrices and those that its GGUF file stores.
 
-    A folder that cannot be read has none: loading it says what is wrong.
+    An unreadable folder has none: loading it reports the error.
     """
     kinds = {tensor.kind for tensor in stored.values()}
     try:

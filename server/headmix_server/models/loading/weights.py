@@ -1,8 +1,8 @@
 """A checkpoint's tensors by name, from one safetensors file or several shards.
 
-Pickle is never read. Tensors are handed out one at a time, each as a copy in the computing dtype, and the file is let
-go of: what a format makes of them is all that stays. What is not taken by the family is reported, so a checkpoint with
-parts the code does not know is refused rather than half used.
+Pickle is never read. Tensors are returned one at a time, each as a copy in the compute dtype, and the file is released:
+only what a format makes of them stays. Tensors that the family does not take are reported, so a checkpoint with unknown
+parts is refused rather than partly used.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from headmix_server.models.layers.token_table import TokenTable
 
 _PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
-"""How checkpoints converted from TensorFlow call the parts of a norm."""
+"""How checkpoints converted from TensorFlow name the parts of a norm."""
 
 
 CPU = torch.device("cpu")
@@ -34,8 +34,8 @@ CPU = torch.device("cpu")
 class Checkpoint:
     """The safetensors files of a folder as one mapping.
 
-    `prefix` is what stands before every name of the family's own model where a head was saved with it; it is optional
-    in the file, and names asked for are without it. `stored` has the matrices that a GGUF file stores otherwise.
+    `prefix` precedes every name of the family's own model if a head was saved with it; it is optional in the file, and
+    callers omit it. `stored` has the matrices that a GGUF file stores in another form.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class Checkpoint:
         self.row_ops = choose_row_ops(device, dtype)
         self._tensors: dict[str, Tensor] = {}
         for shard in _files(folder):
-            for name, tensor in load_file(shard).items():  # mapped, not read: memory is taken once it is copied
+            for name, tensor in load_file(shard).items():  # mapped, not read: memory is used only once it is copied
                 self._tensors[_short(name, prefix)] = tensor
         self._stored = {_short(name, prefix): tensor for name, tensor in stored.items()}
         self.parameters = sum(tensor.numel() for tensor in self._tensors.values())
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Return a tensor, which the checkpoint then no longer has.
+        """Take a tensor out of the checkpoint and return it.
 
         Raises:
-            UnsupportedModelError: it is missing, has another shape, or is not of plain numbers.
+            UnsupportedModelError: it is missing, has another shape, or is not of a plain float type.
         """
         tensor = self._tensors.get(name)
         if tensor is None:
@@ -75,11 +75,11 @@ class Checkpoint:
         return tensor.to(self.device, self.dtype, copy=True, memory_format=torch.contiguous_format)
 
     def linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
-        """Return `name.weight` (out, in) and, where it has one, `name.bias` as one map; raises as `take` does."""
+        """Return `name.weight` (out, in) and, if present, `name.bias` as one map; raises as `take` does."""
         return self.stacked([(name, outputs)], inputs, bias=bias)
 
     def stacked(self, parts: Sequence[tuple[str, int]], inputs: int, *, bias: bool) -> Linear:
-        """Join maps of the same input, each a name and its outputs, into one whose results stand side by side."""
+        """Combine maps with the same input, each given by name and outputs, into one whose results are concatenated."""
         shapes = [(f"{name}.weight", (outputs, inputs)) for name, outputs in parts]
         form, matrices = self._take_stored(shapes)
         weights = [] if matrices else [self.take(name, shape) for name, shape in shapes]
@@ -107,10 +107,10 @@ class Checkpoint:
     def _take_stored(
         self, places: Sequence[tuple[str, tuple[int, int]]], *, transposed: bool = False
     ) -> tuple[StoredFormat | None, list[StoredMatrix]]:
-        """Return matrices as they are stored, which the checkpoint then no longer has, and the format that keeps them.
+        """Take matrices out of the checkpoint as they are stored, and return them with the format that keeps them.
 
-        Neither where the format keeps none so, or where one of them is float32, missing or of another shape: `take`
-        will say which.
+        Return neither if the format does not keep such matrices, or if one of them is float32, missing or of another
+        shape: `take` reports that.
         """
         if not isinstance(self.form, StoredFormat):
             return None, []
@@ -134,10 +134,10 @@ class Checkpoint:
         return None if kind is None else StoredMatrix(kind, tensor.t() if transposed else tensor)
 
     def refuse_rest(self, ignored: tuple[str, ...] = ()) -> None:
-        """Check that every tensor was taken, apart from those whose name begins or ends with one of `ignored`.
+        """Check that every tensor was taken, except those whose name begins or ends with one of `ignored`.
 
         Raises:
-            UnsupportedModelError: the checkpoint holds parts the family does not compute with.
+            UnsupportedModelError: the checkpoint contains parts that the family does not use.
         """
         rest = sorted(name for name in self._tensors if not (name.endswith(ignored) or name.startswith(ignored)))
         if rest:
@@ -145,7 +145,7 @@ class Checkpoint:
 
 
 Weights = Callable[[str], Checkpoint]
-"""Opens a checkpoint given its optional prefix. A family calls it once its config is known to be served."""
+"""Opens a checkpoint given its optional prefix. A family calls it once it knows that its config is supported."""
 
 
 def _join(tensors: Sequence[Tensor]) -> Tensor:
