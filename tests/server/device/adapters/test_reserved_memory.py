@@ -15,31 +15,38 @@ from headmix_server.device.kv_memory import KVMemory
 from headmix_server.models.config import ModelConfig
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how memory is mapped")
+PRESENT = 0x80
+"""In the last byte of a page's entry."""
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-def mapping_of(tensor: Tensor) -> tuple[set[str], int]:
-    """Return the kernel's flags and resident bytes for a tensor's mapping."""
+def flags_of(tensor: Tensor) -> set[str]:
+    """Return the kernel's flags for a tensor's mapping."""
     address, inside = tensor.data_ptr(), False
-    resident = 0
     for line in Path("/proc/self/smaps").read_text(encoding="ascii").splitlines():
         name, *values = line.split()
         if not name.endswith(":"):
             first, _, end = name.partition("-")
             inside = int(first, 16) <= address < int(end, 16)
-        elif inside and name == "Rss:":
-            resident = int(values[0]) * 1024
         elif inside and name == "VmFlags:":
-            return set(values), resident
+            return set(values)
     raise AssertionError("the tensor lies in no mapping")
+
+
+def resident_bytes(tensor: Tensor) -> int:
+    """Return how much of a tensor is in memory, page by page: the kernel joins neighbouring mappings."""
+    first, end = tensor.data_ptr() // mmap.PAGESIZE, -(-(tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE)
+    with Path("/proc/self/pagemap").open("rb") as pages:
+        pages.seek(8 * first)
+        entries = pages.read(8 * (end - first))
+    return mmap.PAGESIZE * sum(last >= PRESENT for last in entries[7::8])
 
 
 @linux
 def test_memory_is_mapped_without_a_reservation_and_no_page_of_it_is_taken() -> None:
     memory = reserve(2**25, torch.float32).numbers
-    flags, resident = mapping_of(memory)
-    assert "nr" in flags
-    assert resident <= 2**21  # at most what neighbouring mappings had
+    assert "nr" in flags_of(memory)
+    assert resident_bytes(memory) == 0
     assert int(memory[::100_000].count_nonzero()) == 0
 
 
@@ -49,7 +56,7 @@ def test_memory_is_mapped_without_a_reservation_and_no_page_of_it_is_taken() -> 
 def test_huge_pages_are_asked_for_where_they_are_wanted(wanted: bool) -> None:
     with capture_logs() as lines:
         memory = reserve(2**25, torch.bfloat16, huge_pages=wanted).numbers
-    assert ("hg" in mapping_of(memory)[0]) == wanted
+    assert ("hg" in flags_of(memory)) == wanted
     (line,) = lines
     assert (line["event"], line["noreserve"], line["mib"]) == ("memory reserved", True, 64)
     assert line["huge_pages"] == (True if wanted else "not asked for")
@@ -109,7 +116,8 @@ def test_the_cache_of_a_server_that_has_answered_nothing_takes_no_memory() -> No
     )
     memory = KVMemory(config, num_blocks=4096, block_size=16, dtype=torch.float32)
     keys, values = memory.layers[0]
-    assert mapping_of(keys)[1] <= 2**21
+    assert resident_bytes(keys) == 0
     keys[:16] = 1.0
+    assert 0 < resident_bytes(keys) <= keys[:16].nbytes + 2 * mmap.PAGESIZE
     assert not values[:16].any()
     assert not memory.layers[1][0][:16].any()
