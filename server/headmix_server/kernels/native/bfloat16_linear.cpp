@@ -81,7 +81,7 @@ void run(const PairProduct& p, bool tiles) {
         work();
         continue;
       }
-      const PairTiles mine(std::min(PAIR_TILE, p.rows));
+      const AmxTiles mine(std::min(PAIR_TILE, p.rows));
       work();
     }
   });

@@ -14,10 +14,8 @@
 #define HEADMIX_PAIRS
 #include <cpuid.h>
 #include <immintrin.h>
-#if defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
+
+#include "amx.h"
 #endif
 
 namespace headmix {
@@ -105,27 +103,6 @@ TARGET_AVX512 void multiply_pairs(const PairProduct& p, int64_t group, int64_t r
     }
 }
 
-// The shape of a thread's tiles, configured during its lifetime.
-class PairTiles {
- public:
-  TARGET_AMX explicit PairTiles(int64_t rows) {
-    struct alignas(64) {
-      uint8_t palette = 1, start = 0, unused[14] = {};
-      uint16_t bytes[16] = {};
-      uint8_t rows[16] = {};
-    } shape;
-    for (int tile = 0; tile < 8; ++tile) {
-      shape.bytes[tile] = 64;
-      shape.rows[tile] = static_cast<uint8_t>(tile < 6 ? rows : PAIR_TILE);  // sums and inputs; two tiles of weights
-    }
-    __asm__ volatile("" ::"r"(&shape) : "memory");  // the compiler assumes that the next line reads only 8 bytes
-    _tile_loadconfig(&shape);
-  }
-  TARGET_AMX ~PairTiles() { _tile_release(); }
-  PairTiles(const PairTiles&) = delete;
-  PairTiles& operator=(const PairTiles&) = delete;
-};
-
 // Write the sums that a tile stored in `sums`.
 inline void write_tile(const PairProduct& p, const float* sums, int64_t row, int64_t group) {
   for (int64_t r = 0; r < std::min(PAIR_TILE, p.rows - row); ++r) write_sums(p, sums + r * PAIR_TILE, row + r, group);
@@ -199,12 +176,9 @@ inline int64_t pair_units() {
   if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl")) return 0;
   if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return 0;  // AVX512-BF16
   units |= AVX512;
-#if defined(__linux__)
-  constexpr long ASK = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   const bool tiles =
       __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1);  // AMX-BF16, AMX-PAIR_TILE
-  if (tiles && syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0) units |= AMX;
-#endif
+  if (tiles && amx_is_granted()) units |= AMX;
   return units;
 }
 

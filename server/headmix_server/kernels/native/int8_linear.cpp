@@ -81,7 +81,7 @@ void multiply_groups(const Product& p, int64_t begin, int64_t end) {
     }
 }
 
-#if defined(HEADMIX_AMX)
+#if defined(HEADMIX_AMX_INT8)
 // The same in AMX tiles.
 void multiply_by_amx(const Product& p, int64_t begin, int64_t end) {
   const AmxTiles tiles;
@@ -101,7 +101,7 @@ void multiply_by_amx(const Product& p, int64_t begin, int64_t end) {
 // The product of all rows with groups begin..end, which stay in L2.
 void multiply_block(const Product& p, int64_t begin, int64_t end) {
   if (p.rows <= FEW_ROWS) return multiply_groups<4, FEW_ROWS>(p, begin, end);
-#if defined(HEADMIX_AMX)
+#if defined(HEADMIX_AMX_INT8)
   if (amx_is_granted()) return multiply_by_amx(p, begin, end);
 #endif
   multiply_groups<2, TILE_ROWS>(p, begin, end);
