@@ -148,9 +148,9 @@ class RowResult(msgspec.Struct, frozen=True, gc=False):
         return (self.result, *self.further) if isinstance(self.result, Sampled) else ()
 
 
-def not_finite(row: BatchRow) -> RowResult:
-    """Return the result of a row whose numbers overflowed."""
-    return RowResult(row.sequence_id, None if row.drafts else NOT_FINITE)
+def failed_row(row: BatchRow, failure: RowFailed) -> RowResult:
+    """Return the result of a row without a token; one with drafts is computed again without them."""
+    return RowResult(row.sequence_id, None if row.drafts else failure)
 
 
 def verify_drafts(row: BatchRow, chosen: Seq[Sampled]) -> RowResult:

@@ -16,6 +16,7 @@ from headmix_server.core.runner import (
     RowFailed,
     RowResult,
     Sampled,
+    failed_row,
     verify_drafts,
 )
 from headmix_server.core.types import SamplingParams
@@ -109,7 +110,7 @@ def _generated(row: BatchRow, choices: Sequence[Sampled | RowFailed]) -> RowResu
     if len(sound) == len(choices):
         return verify_drafts(row, sound)
     failed = next(choice for choice in choices if isinstance(choice, RowFailed))
-    return RowResult(row.sequence_id, None if row.drafts else failed)
+    return failed_row(row, failed)
 
 
 def _targets(item: Placed, params: SamplingParams) -> list[tuple[int, int]]:

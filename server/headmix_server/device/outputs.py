@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from headmix_adapters.config import Pooling
 from headmix_adapters.reference import classify, label_probabilities, last_place
-from headmix_server.core.runner import NOT_FINITE, Pooled, RowFailed, RowResult, Scored, not_finite
+from headmix_server.core.runner import NOT_FINITE, Pooled, RowFailed, RowResult, Scored, failed_row
 from headmix_server.core.types import ClassificationParams, EmbeddingParams, SamplingParams
 from headmix_server.device.exchange import Awaited, Readback
 from headmix_server.device.generations import Generating, Generations
@@ -62,7 +62,7 @@ class ReadOut:
         results = generations.results() | {number: read() for number, read in pending.items()}
         for item, is_broken in zip(placed, broken.read().tolist(), strict=True):
             if is_broken:
-                results[item.row.sequence_id] = not_finite(item.row)
+                results[item.row.sequence_id] = failed_row(item.row, NOT_FINITE)
         return results
 
     def _embed(self, item: Placed, params: EmbeddingParams, hidden: Tensor, back: Readback) -> Callable[[], RowResult]:

@@ -73,7 +73,10 @@ def _bias(scores: Tensor, plan: SamplingPlan) -> Tensor:
 
 
 def _places(ends: Tensor, tokens: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows of a table's entries, which end at `ends`, and their tokens, clamped to the width."""
+    """Return the rows of a table's entries, which end at `ends`, and their tokens, clamped to the width.
+
+    Tokens beyond the width are inputs only, never chosen: they share a column that is cut off.
+    """
     row = torch.searchsorted(ends.contiguous(), torch.arange(len(tokens), device=scores.device), right=True)
     return row, tokens.long().clamp(max=scores.shape[1])
 
@@ -82,19 +85,14 @@ def _penalise(scores: Tensor, plan: SamplingPlan) -> Tensor:
     """Return scores after CTRL's repetition penalty (on every token seen) and OpenAI's (on those in the answer)."""
     if not len(plan.seen):
         return scores
-    rows, width = scores.shape
-    ends = plan.numbers[:, Number.SEEN_TO].contiguous()
-    row = torch.searchsorted(ends, torch.arange(len(plan.seen), device=scores.device), right=True)
-    token, said = plan.seen.long().unbind(dim=1)
-    known = token < width  # tokens beyond the width are inputs only, never chosen
-    place = torch.where(known, token, 0)
+    token, said = plan.seen.unbind(dim=1)
+    row, place = _places(plan.numbers[:, Number.SEEN_TO], token, scores)
     reals = plan.reals.double()[row]
-    before = scores[row, place]
-    after = before.double()
+    padded = functional.pad(scores, (0, 1))
+    after = padded[row, place].double()
     after = torch.where(after > 0, after / reals[:, Real.REPETITION], after * reals[:, Real.REPETITION])
     after -= torch.where(said > 0, reals[:, Real.PRESENCE] + reals[:, Real.FREQUENCY] * said, 0.0)
-    padded = torch.cat([scores, scores.new_empty(rows, 1)], dim=-1)
-    return padded.index_put((row, torch.where(known, token, width)), after.float())[:, :width]
+    return padded.index_put((row, place), after.float())[:, :-1]
 
 
 def _choose(scores: Tensor, plan: SamplingPlan) -> Tensor:

@@ -8,7 +8,16 @@ import pytest
 from harness.engine.engines import LIMITS, Bench, adapter, generate
 from harness.engine.witness_runner import WitnessRunner
 from headmix_server.core.messages import Abort, Failed, TokenOutput
-from headmix_server.core.runner import Batch, BatchRow, RowResult, Sampled, check_results, not_finite, verify_drafts
+from headmix_server.core.runner import (
+    NOT_FINITE,
+    Batch,
+    BatchRow,
+    RowResult,
+    Sampled,
+    check_results,
+    failed_row,
+    verify_drafts,
+)
 from headmix_server.core.types import FinishReason, SamplingParams, TokenCounts
 from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.report import make_report
@@ -211,7 +220,7 @@ class Overflowing(WitnessRunner):
         results = super().run(batch)
         for place, row in enumerate(batch.rows):
             if row.end > self.at and (row.drafts or not self.drafts_only):
-                results[place] = not_finite(row)
+                results[place] = failed_row(row, NOT_FINITE)
                 self._spoil(row)
         return results
 
