@@ -7,7 +7,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-fast coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
+.PHONY: serve serve-minilm install check test test-failed test-fast coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -23,6 +23,9 @@ test-fast: .venv/.installed  ## Under a minute: no server, no database server, n
 		tests/adapters/inject tests/adapters/text tests/server/core tests/server/engine tests/server/models tests/server/tenancy \
 		tests/server/text tests/server/api/test_chat.py tests/server/api/test_classify.py --ignore=tests/server/text/workers \
 		--ignore=tests/server/engine/test_hostile_neighbour.py --ignore=tests/server/engine/test_loop_properties.py
+
+test-failed: .venv/.installed  ## What failed in the last run, once more and one at a time
+	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest --last-failed --last-failed-no-failures none
 
 coverage: .venv/.installed  ## The whole suite with each line it runs counted; prints the share and fails below the floor in pyproject.toml
 	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -o timeout=600 --cov --cov-report=term

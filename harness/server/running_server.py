@@ -125,8 +125,8 @@ def running_server(
     """Run `headmix serve` with the fake runner, and stop it at the end whatever happens.
 
     `folder` gets the base and the data folder unless these are given; `settings` become flags. While the file
-    `slow` exists, each step of the engine takes a while. `python` is the interpreter to run, of this environment or
-    another. Unless `ready` is false, the server accepts requests once it is yielded.
+    `slow` exists, each step of the engine takes a while; while it says HELD, none ends. `python` is the interpreter
+    to run, of this environment or another. Unless `ready` is false, the server accepts requests once it is yielded.
     """
     base = base if base is not None else write_fake_base(folder / FAKE_BASE)
     data_dir = data_dir if data_dir is not None else folder / "data"

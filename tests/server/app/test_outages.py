@@ -14,6 +14,7 @@ import pytest
 from harness.adapters.artifacts import random_artifact
 from harness.server.running_server import FAKE_BASE, RunningServer, running_server, wait_for, write_fake_base
 from harness.server.s3_server import S3Server, s3_server
+from harness.server.slow_worker import HELD
 from headmix_adapters.base import read_base_shape
 from tests.support.storage.databases import PostgresServer, postgres_server
 from tests.support.storage.redis_server import RedisServer
@@ -79,8 +80,9 @@ def _serving(folder: Path, *, slow: Path, **env: str) -> Iterator[RunningServer]
 
 
 @contextmanager
-def _streaming(server: RunningServer) -> Iterator[list[tuple[Stream, "Future[None]"]]]:
-    """Yield streams that have all been admitted, of which some run and others wait for a slot."""
+def _streaming(server: RunningServer, slow: Path) -> Iterator[list[tuple[Stream, "Future[None]"]]]:
+    """Yield streams that have all been admitted, of which some run and others wait for a slot, in slow steps."""
+    slow.write_text(HELD)  # or the first might end before the last has come
     models = [MODELS[number % len(MODELS)] for number in range(STREAMS)]
     chosen = [Stream(model, SHORT if model in BRIEF else LONG) for model in models]
     with ThreadPoolExecutor(STREAMS) as pool:
@@ -90,6 +92,7 @@ def _streaming(server: RunningServer) -> Iterator[list[tuple[Stream, "Future[Non
             return _metric(server, "headmix_requests_running") + _metric(server, "headmix_requests_waiting")
 
         wait_for(lambda: open_requests() == STREAMS, server)
+        slow.write_text("")
         yield streams
 
 
@@ -110,13 +113,12 @@ def test_not_one_of_thirty_streams_ends_while_database_redis_and_bucket_are_unav
     tmp_path: Path, postgresql: PostgresServer, redis: RedisServer, own_s3: S3Server
 ) -> None:
     slow = tmp_path / "slow"
-    slow.touch()
     env = {
         "HEADMIX_DATABASE": postgresql.new_database(),
         "HEADMIX_LIMITS_STORAGE": redis.url,
         "HEADMIX_ARTIFACTS": own_s3.new_bucket(),
     }
-    with _serving(tmp_path, slow=slow, **env) as server, _streaming(server) as streams:
+    with _serving(tmp_path, slow=slow, **env) as server, _streaming(server, slow) as streams:
         engine = server.engine_pid()
         postgresql.kill()
         redis.stop()

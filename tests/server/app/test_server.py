@@ -27,6 +27,7 @@ from harness.server.running_server import (
     wait_for,
     write_fake_base,
 )
+from harness.server.slow_worker import HELD
 from headmix_adapters.base import read_base_shape
 from headmix_server.app.storage.data_folder import run_folder
 from tests.support.terminal import in_terminal
@@ -44,13 +45,12 @@ def _complete(server: RunningServer, max_tokens: int = 4, model: str = FAKE_BASE
 
 
 @contextmanager
-def _open_requests(
-    server: RunningServer, count: int, max_tokens: int = LONG
-) -> Iterator[list[Future[httpx2.Response]]]:
-    """Yield requests that the engine is working on."""
+def _open_requests(server: RunningServer, count: int, max_tokens: int) -> Iterator[list[Future[httpx2.Response]]]:
+    """Yield requests that the engine has received."""
     with ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(_complete, server, max_tokens) for _ in range(count)]
-        wait_for(lambda: _metric(server, "headmix_requests_running") == count, server)
+        names = ("headmix_requests_running", "headmix_requests_waiting")
+        wait_for(lambda: sum(_metric(server, name) for name in names) == count, server)
         yield futures
 
 
@@ -137,9 +137,9 @@ def test_a_killed_engine_fails_what_is_open_and_comes_back_by_itself(tmp_path: P
             assert answer.json()["error"]["code"] == "engine_unavailable"
             assert "SIGKILL" in answer.json()["error"]["message"]
             assert "retry-after" in answer.headers
-        down = server.readiness()
-        assert (down.status_code, down.json()["status"]) == (503, "down")
-        assert "SIGKILL" in down.json()["reason"]
+        lost = wait_for(lambda: server.events("engine lost, starting a new one"), server)
+        assert [str(event["reason"]) for event in lost if "SIGKILL" not in str(event["reason"])] == []
+        wait_for(lambda: len(server.events("engine ready")) == 2, server)
         server.wait_ready()
         assert _complete(server, model="poet").status_code == 200
         assert _adapters(server) == [("poet", 1), ("spam", 1)]
@@ -186,15 +186,18 @@ def _gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_lets_open_requests_finish_and_refuses_new_ones(number: signal.Signals, tmp_path: Path) -> None:
-    with running_server(tmp_path, max_model_len=2 * ENDLESS) as server:
+    slow = tmp_path / "slow"
+    slow.write_text(HELD)
+    with running_server(tmp_path, slow=slow) as server:
         engine = server.engine_pid()
-        with _open_requests(server, 2, 2 * LONG) as requests:
+        with _open_requests(server, 2, 4) as requests:
             server.process.send_signal(number)
             wait_for(lambda: server.events("draining"), server)
             refused = _complete(server)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_overloaded")
             assert "retry-after" in refused.headers
             assert server.readiness().json()["status"] == "draining"
+            slow.unlink()
             assert [request.result().status_code for request in requests] == [200, 200]
         assert server.wait() == 0
         assert not _is_alive(engine)
