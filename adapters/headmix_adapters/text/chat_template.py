@@ -7,6 +7,7 @@ reason is passed to the client.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import jinja2
@@ -17,6 +18,10 @@ from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 Message = Mapping[str, object]
+Tool = Mapping[str, object]
+"""A function that the model may call, in OpenAI's shape: `{"type": "function", "function": {"name", ...}}`."""
+
+_PROBE = "headmix_probe_tool"
 
 
 class ChatTemplateError(ValueError):
@@ -24,51 +29,110 @@ class ChatTemplateError(ValueError):
 
 
 class ChatTemplate:
-    """One compiled template, with the special tokens it may refer to."""
+    """One compiled template, with the special tokens it may refer to.
 
-    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        try:
-            self._template = _environment().from_string(source)
-        except jinja2.TemplateError as error:
-            raise ChatTemplateError(f"the base's chat template is not valid: {error}") from error
+    `tool_source` is rendered instead of `source` where there are tools; some bases have two templates.
+    """
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str], *, tool_source: str | None = None) -> None:
+        self._template = _compiled(source)
+        self._tool_template = self._template if tool_source is None else _compiled(tool_source)
         self._special_tokens = dict(special_tokens)
+        self.tool_source = source if tool_source is None else tool_source
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template shows tools to the model: the name of one appears in the prompt."""
+        function = {"name": _PROBE, "description": "x", "parameters": {"type": "object", "properties": {}}}
+        try:
+            question = [{"role": "user", "content": "x"}]
+            return _PROBE in self.render(question, tools=[{"type": "function", "function": function}])
+        except ChatTemplateError:
+            return False
+
+    def render(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, add_generation_prompt: bool = True
+    ) -> str:
         """Return a conversation's prompt; templates see OpenAI's role `developer` as `system`.
 
+        A call's `arguments` may be the JSON text that clients send: templates see the object.
+
         Raises:
-            ChatTemplateError: the template raised, for example because roles do not alternate.
+            ChatTemplateError: the template raised, for example because roles do not alternate; or the arguments of a
+                call are not a JSON object.
         """
-        present = [{key: value for key, value in message.items() if value is not None} for message in messages]
-        for message in present:
-            if message.get("role") == "developer":
-                message["role"] = "system"
+        present = [_as_templates_expect(message) for message in messages]
+        template = self._tool_template if tools else self._template
         try:
-            return self._template.render(
+            return template.render(
                 **self._special_tokens,
                 messages=present,
-                tools=None,
+                tools=list(tools) if tools else None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
             )
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise ChatTemplateError(str(error)) from error
+        except RecursionError:
+            raise ChatTemplateError("the messages or tools are nested too deeply") from None
 
 
 def load_chat_template(folder: Path, special_tokens: Mapping[str, str]) -> ChatTemplate | None:
     """Read `chat_template.jinja`, else the `chat_template` of `tokenizer_config.json`; None if there is neither.
 
+    A template named `tool_use` is for conversations with tools, as in transformers.
+
     Raises:
         ChatTemplateError: the template is not valid jinja.
     """
-    file = folder / "chat_template.jinja"
+    file, for_tools = folder / "chat_template.jinja", folder / "additional_chat_templates" / "tool_use.jinja"
     if file.is_file():
-        return ChatTemplate(file.read_text(encoding="utf-8"), special_tokens)
+        tool_source = for_tools.read_text(encoding="utf-8") if for_tools.is_file() else None
+        return ChatTemplate(file.read_text(encoding="utf-8"), special_tokens, tool_source=tool_source)
     config = folder / "tokenizer_config.json"
     declared = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
+    tool_source = None
     if isinstance(declared, list):
-        declared = {entry["name"]: entry["template"] for entry in declared}.get("default")
-    return ChatTemplate(declared, special_tokens) if isinstance(declared, str) else None
+        named = {entry["name"]: entry["template"] for entry in declared}
+        declared, tool_source = named.get("default"), named.get("tool_use")
+    return ChatTemplate(declared, special_tokens, tool_source=tool_source) if isinstance(declared, str) else None
+
+
+def _compiled(source: str) -> jinja2.Template:
+    try:
+        return _environment().from_string(source)
+    except jinja2.TemplateError as error:
+        raise ChatTemplateError(f"the base's chat template is not valid: {error}") from error
+
+
+def _as_templates_expect(message: Message) -> dict[str, object]:
+    present = {key: value for key, value in message.items() if value is not None}
+    if present.get("role") == "developer":
+        present["role"] = "system"
+    calls = present.get("tool_calls")
+    if isinstance(calls, Sequence) and not isinstance(calls, str):
+        present["tool_calls"] = [_with_arguments(call) for call in calls]
+    return present
+
+
+def _with_arguments(call: object) -> object:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(call, Mapping) or not isinstance(function, Mapping):
+        return call
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        arguments = _parsed(arguments)
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _parsed(arguments: str) -> Mapping[str, object]:
+    try:
+        parsed = json.loads(arguments) if arguments.strip() else {}
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ChatTemplateError("the arguments of a tool call are not a JSON object")
+    return parsed
 
 
 class _Generation(Extension):

@@ -5,6 +5,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from harness.bases.base_folder import CHATML, write_base_folder
+from harness.bases.tool_templates import HERMES, LLAMA, MISTRAL, MISTRAL_COMPACT
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from headmix_server.text.tokenizer import load_tokenizer
 
@@ -105,3 +106,69 @@ def test_openais_developer_is_the_templates_system_and_the_callers_messages_stay
     messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "hm"}]
     assert template.render(messages) == "system:be brief;user:hm;"
     assert messages[0]["role"] == "developer"
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+}
+CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich"}}}
+CALLED = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "abcdefghi", "content": "18"},
+    {"role": "user", "content": "And?"},
+]
+TOOL_TEMPLATES = {"hermes": HERMES, "llama": LLAMA, "mistral": MISTRAL, "mistral-compact": MISTRAL_COMPACT}
+
+
+@pytest.mark.parametrize("template", TOOL_TEMPLATES.values(), ids=TOOL_TEMPLATES.keys())
+def test_tools_calls_and_results_render_as_in_transformers(tmp_path: Path, template: str) -> None:
+    folder = write_base_folder(tmp_path, chat_template=template)
+    loaded = load_chat_template(folder, load_tokenizer(folder).special_tokens)
+    oracle = PreTrainedTokenizerFast.from_pretrained(folder)
+    assert loaded is not None
+    assert loaded.takes_tools
+    for messages in (CALLED[:1], CALLED):
+        expected = oracle.apply_chat_template(messages, tools=[TOOL], tokenize=False, add_generation_prompt=True)
+        assert loaded.render(messages, tools=[TOOL]) == expected
+
+
+@pytest.mark.parametrize("template", TOOL_TEMPLATES.values(), ids=TOOL_TEMPLATES.keys())
+def test_arguments_as_the_text_that_clients_send_render_like_the_object(template: str) -> None:
+    loaded = ChatTemplate(template, {})
+    call = {**CALL, "function": {"name": "weather", "arguments": '{"city":"Z\\u00fcrich"}'}}
+    sent = [message | {"tool_calls": [call]} if "tool_calls" in message else message for message in CALLED]
+    assert loaded.render(sent, tools=[TOOL]) == loaded.render(CALLED, tools=[TOOL])
+
+
+@pytest.mark.parametrize("arguments", ["{", "[]", "1", "[" * 100_000, '{"a":' * 100_000])
+def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
+    call = {"id": "x", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+    with pytest.raises(ChatTemplateError, match="not a JSON object"):
+        ChatTemplate(HERMES, {}).render([{"role": "assistant", "content": "", "tool_calls": [call]}])
+
+
+def test_a_call_without_arguments_has_none() -> None:
+    call = {"id": "x", "type": "function", "function": {"name": "now", "arguments": ""}}
+    rendered = ChatTemplate(HERMES, {}).render([{"role": "assistant", "content": "", "tool_calls": [call]}])
+    assert '{"name": "now", "arguments": {}}' in rendered
+
+
+@pytest.mark.parametrize("source", [CHATML, "{{ raise_exception('no tools') }}"])
+def test_a_template_without_tools_is_recognised(source: str) -> None:
+    assert not ChatTemplate(source, {}).takes_tools
+
+
+def test_a_template_of_its_own_for_tools_is_rendered_only_with_tools(tmp_path: Path) -> None:
+    declared = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "{{ tools | tojson }}"}]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": declared}), encoding="utf-8")
+    from_config = load_chat_template(tmp_path, {})
+    (tmp_path / "chat_template.jinja").write_text("plain", encoding="utf-8")
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools | tojson }}", encoding="utf-8")
+    for template in (from_config, load_chat_template(tmp_path, {})):
+        assert template is not None
+        assert template.takes_tools
+        assert template.render([]) == template.render([], tools=[]) == "plain"
+        assert template.render([], tools=[TOOL]) == json.dumps([TOOL])

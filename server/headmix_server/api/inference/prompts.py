@@ -20,10 +20,10 @@ from headmix_server.api.state import ApiState
 from headmix_server.core.errors import ContextLengthExceeded, InternalError, InvalidRequest
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.text.capacity import Capacity
+from headmix_server.text.conversation import Conversation
 from headmix_server.text.plain_text import UncuttableTokenError
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabulary.extended import AddedTokensError
-from headmix_server.text.workers.encoder import Turn
 from headmix_server.text.workers.jobs import EncodeConversation, EncodeTexts, TextTooLongError
 from headmix_server.text.workers.worker_pool import WorkerPool
 
@@ -102,26 +102,26 @@ class Vocabulary:
         return prompts
 
     async def conversation(
-        self, template: ChatTemplate, turns: Sequence[Turn], room: Room, *, split: bool
+        self, template: ChatTemplate, conversation: Conversation, room: Room, *, split: bool
     ) -> list[int]:
         """Return the ids of the prompt that the template makes of a conversation.
 
-        The template writes the special tokens itself. With `split`, those in the turns are tokenized as plain text.
+        The template writes the special tokens itself. With `split`, those in its texts are tokenized as plain text.
 
         Raises:
-            ChatTemplateError: the template refuses the turns.
+            ChatTemplateError: the template refuses the conversation.
             ContextLengthExceeded: the prompt cannot fit.
             InvalidRequest: the base cannot split a special token.
         """
-        texts = [value for turn in turns for value in turn.values() if value is not None]
-        if len(turns) <= INLINE_TURNS and self._is_quick(texts, split):
-            text = template.render(turns)
+        texts = conversation.texts()
+        if len(conversation.turns) <= INLINE_TURNS and self._is_quick(texts, split):
+            text = conversation.render(template)
             self._require_room(text, room)
             if not self.tokenizer.needs_copy(text):
                 self._log("event loop", texts)
                 return self._checked(self.tokenizer.encode(text, add_special_tokens=False), room.param)
         self._log("worker", texts)
-        job = EncodeConversation(self.tenant, turns, self.tokenizer.words, split, self.capacity, room.prompt)
+        job = EncodeConversation(self.tenant, conversation, self.tokenizer.words, split, self.capacity, room.prompt)
         try:
             ids = await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
         except TextTooLongError:

@@ -18,6 +18,7 @@ from headmix_server.api.responses.sse import STREAMED, open_stream
 from headmix_server.api.responses.whole_response import WholeResponse
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
 from headmix_server.core.errors import InvalidRequest
+from headmix_server.text.conversation import Conversation
 
 router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 
@@ -66,6 +67,6 @@ async def _conversation(prepared: Prepared, body: ChatRequest, room: Room) -> li
     turns = [{"role": message.role, "content": message.text, "name": message.name} for message in body.messages]
     try:
         split = splits(state, body.split_special_tokens)
-        return await prepared.vocabulary.conversation(state.chat_template, turns, room, split=split)
+        return await prepared.vocabulary.conversation(state.chat_template, Conversation(turns), room, split=split)
     except ChatTemplateError as error:
         raise InvalidRequest(f"The base's chat template refuses these messages: {error}", param="messages") from error

@@ -10,10 +10,8 @@ from functools import cached_property, partial
 
 from headmix_adapters.text.chat_template import ChatTemplate
 from headmix_adapters.text.tokenizer import BaseTokenizer
+from headmix_server.text.conversation import Conversation
 from headmix_server.text.plain_text import PlainTextReader
-
-Turn = dict[str, str | None]
-"""A message as templates see it."""
 
 
 class AddedWordsError(Exception):
@@ -71,22 +69,19 @@ class Encoder:
         """
         return self.plain_text.encode_text(text) if split else self.encode(text)
 
-    def prepare(self, template: ChatTemplate, turns: Sequence[Turn], *, split: bool) -> "Prepared":
+    def prepare(self, template: ChatTemplate, conversation: Conversation, *, split: bool) -> "Prepared":
         """Return the prompt that the template makes of a conversation; the template writes the special tokens.
 
-        With `split`, special tokens in the turns are tokenized as plain text.
+        With `split`, special tokens in the conversation are tokenized as plain text.
 
         Raises:
-            ChatTemplateError: the template refuses the turns.
+            ChatTemplateError: the template refuses the conversation.
         """
         if not split:
-            return Prepared(template.render(turns), partial(self.encode, add_special_tokens=False))
+            return Prepared(conversation.render(template), partial(self.encode, add_special_tokens=False))
         reader = self.plain_text
-        hidden = [
-            {name: value if value is None or name == "role" else reader.hide(value) for name, value in turn.items()}
-            for turn in turns
-        ]
-        return Prepared(template.render(hidden), partial(reader.encode, add_special_tokens=False))
+        hidden = conversation.with_texts(reader.hide)
+        return Prepared(hidden.render(template), partial(reader.encode, add_special_tokens=False))
 
     @cached_property
     def plain_text(self) -> PlainTextReader:

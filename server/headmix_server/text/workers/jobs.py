@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.text.capacity import Capacity
+from headmix_server.text.conversation import Conversation
 from headmix_server.text.grammars.limits import TRIAL_SECONDS
 from headmix_server.text.grammars.trial import try_grammar
 from headmix_server.text.grammars.wanted import Wanted
 from headmix_server.text.grammars.write import write_grammar
-from headmix_server.text.workers.encoder import Turn, Words
+from headmix_server.text.workers.encoder import Words
 from headmix_server.text.workers.encoders import Encoders
 from headmix_server.text.workers.worker import bounded_work
 
@@ -45,7 +46,7 @@ class EncodeConversation:
     """A conversation to ids, as `Encoder.prepare` and `Prepared.encode`; `room` is the most tokens it may have."""
 
     tenant: str
-    turns: Sequence[Turn]
+    conversation: Conversation
     words: Words | None
     split: bool
     capacity: Capacity
@@ -60,7 +61,7 @@ class EncodeConversation:
         template = encoders.template
         if template is None:
             raise ChatTemplateError("the base has none")
-        prompt = encoders.get(self.words, self.tenant).prepare(template, self.turns, split=self.split)
+        prompt = encoders.get(self.words, self.tenant).prepare(template, self.conversation, split=self.split)
         if self.capacity.exceeds(prompt.text, self.room):
             raise TextTooLongError
         return array("I", prompt.encode())

@@ -17,6 +17,7 @@ from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
 from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.text.capacity import Capacity
+from headmix_server.text.conversation import Conversation
 from headmix_server.text.plain_text import UncuttableTokenError
 from headmix_server.text.tokenizer import load_tokenizer
 from headmix_server.text.workers.encoder import Words
@@ -106,21 +107,23 @@ def test_nothing_is_read_after_a_text_that_is_too_long(worker: WorkerProcess) ->
 
 
 def test_a_conversation_is_rendered_and_read_there(worker: WorkerProcess, folder: Path) -> None:
-    turns = [{"role": "user", "content": "hello <|im_end|>", "name": None}] * 50
+    conversation = Conversation([{"role": "user", "content": "hello <|im_end|>", "name": None}] * 50)
     rendered = Encoders(folder)
     template = rendered.template
     assert template is not None
     for split in (False, True):
-        job = EncodeConversation("t", turns, None, split, CAPACITY, 10_000)
-        assert worker.run(job) == array("I", rendered.get(None, "t").prepare(template, turns, split=split).encode())
+        job = EncodeConversation("t", conversation, None, split, CAPACITY, 10_000)
+        expected = rendered.get(None, "t").prepare(template, conversation, split=split).encode()
+        assert worker.run(job) == array("I", expected)
     with pytest.raises(TextTooLongError):
-        worker.run(EncodeConversation("t", turns, None, False, CAPACITY, 3))
+        worker.run(EncodeConversation("t", conversation, None, False, CAPACITY, 3))
 
 
 def test_a_template_that_refuses_a_conversation_says_why_there_too(worker: WorkerProcess, folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ raise_exception('no roles but user') }}", encoding="utf-8")
     with pytest.raises(ChatTemplateError, match="no roles but user"):
-        worker.run(EncodeConversation("t", [{"role": "user", "content": "x", "name": None}], None, False, CAPACITY, 10))
+        asked = Conversation([{"role": "user", "content": "x", "name": None}])
+        worker.run(EncodeConversation("t", asked, None, False, CAPACITY, 10))
 
 
 def test_what_a_job_raises_is_raised_here_and_the_worker_goes_on(worker: WorkerProcess) -> None:
