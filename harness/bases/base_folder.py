@@ -1,7 +1,7 @@
 """A base's folder without weights: a real, tiny tokenizer, its configs and a chat template."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tokenizers
@@ -28,11 +28,11 @@ QWEN_PATTERN = (
 )
 
 
-def write_base_folder(folder: Path, *, chat_template: str | None = CHATML) -> Path:
-    """Write the folder of a byte-level base with ChatML's special tokens and return it."""
+def write_base_folder(folder: Path, *, chat_template: str | None = CHATML, special_tokens: Sequence[str] = ()) -> Path:
+    """Write the folder of a byte-level base with ChatML's special tokens, and more, and return it."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return _write_byte_level(folder, backend, chat_template)
+    return _write_byte_level(folder, backend, chat_template, special_tokens)
 
 
 def write_qwen_folder(folder: Path) -> Path:
@@ -45,7 +45,9 @@ def write_qwen_folder(folder: Path) -> Path:
     return _write_byte_level(folder, backend, CHATML)
 
 
-def _write_byte_level(folder: Path, backend: tokenizers.Tokenizer, chat_template: str | None) -> Path:
+def _write_byte_level(
+    folder: Path, backend: tokenizers.Tokenizer, chat_template: str | None, special_tokens: Sequence[str] = ()
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -55,6 +57,7 @@ def _write_byte_level(folder: Path, backend: tokenizers.Tokenizer, chat_template
         show_progress=False,
     )
     backend.train_from_iterator(CORPUS, trainer)
+    backend.add_special_tokens(list(special_tokens))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": IM_START,

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.drift
 SNIPPETS = [block.text for block in to_run("docs/client.md", "python")]
 FAULTY = {"error": {"message": "1 fault", "code": "invalid_adapter", "faults": ["not a safetensors file"]}}
 CHATS = "/v1/chat/completions"
+CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+CALLED = CHAT | {"choices": [{"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [CALL]}}]}
 STREAM = Reply.stream(chat_chunk("Hi"))
 
 
@@ -70,7 +72,8 @@ def script(server: FakeServer, snippet: str) -> None:
     server.script("POST", "/v1/completions", Reply.of(COMPLETION))
     server.script("POST", "/v1/adapters", Reply.of(FAULTY, 422) if "broken" in snippet else Reply.of(ADAPTER, 201))
     chat = Reply.error(404, "model_not_found") if "nobody" in snippet else Reply.of(CHAT)
-    server.script("POST", CHATS, *([chat] * 3 if "gather" in snippet else []), STREAM if "stream" in snippet else chat)
+    before = [Reply.of(CALLED)] if "tools" in snippet else [chat] * 3 if "gather" in snippet else []
+    server.script("POST", CHATS, *before, STREAM if "stream" in snippet else chat)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)

@@ -32,13 +32,22 @@ class ChatTemplate:
     """One compiled template, with the special tokens it may refer to.
 
     `tool_source` is rendered instead of `source` where there are tools; some bases have two templates.
+    `response_template` is what a base declares about how its answers are parsed, as in transformers.
     """
 
-    def __init__(self, source: str, special_tokens: Mapping[str, str], *, tool_source: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        special_tokens: Mapping[str, str],
+        *,
+        tool_source: str | None = None,
+        response_template: Mapping[str, object] | None = None,
+    ) -> None:
         self._template = _compiled(source)
         self._tool_template = self._template if tool_source is None else _compiled(tool_source)
         self._special_tokens = dict(special_tokens)
         self.tool_source = source if tool_source is None else tool_source
+        self.response_template = response_template
 
     @cached_property
     def takes_tools(self) -> bool:
@@ -85,17 +94,30 @@ def load_chat_template(folder: Path, special_tokens: Mapping[str, str]) -> ChatT
     Raises:
         ChatTemplateError: the template is not valid jinja.
     """
+    config = folder / "tokenizer_config.json"
+    fields = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    source, tool_source = _sources(folder, fields.get("chat_template"))
+    if source is None:
+        return None
+    response = fields.get("response_template")
+    return ChatTemplate(
+        source,
+        special_tokens,
+        tool_source=tool_source,
+        response_template=response if isinstance(response, Mapping) else None,
+    )
+
+
+def _sources(folder: Path, declared: object) -> tuple[str | None, str | None]:
+    """Return the template and the one for tools, if there is one."""
     file, for_tools = folder / "chat_template.jinja", folder / "additional_chat_templates" / "tool_use.jinja"
     if file.is_file():
         tool_source = for_tools.read_text(encoding="utf-8") if for_tools.is_file() else None
-        return ChatTemplate(file.read_text(encoding="utf-8"), special_tokens, tool_source=tool_source)
-    config = folder / "tokenizer_config.json"
-    declared = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
-    tool_source = None
+        return file.read_text(encoding="utf-8"), tool_source
     if isinstance(declared, list):
         named = {entry["name"]: entry["template"] for entry in declared}
-        declared, tool_source = named.get("default"), named.get("tool_use")
-    return ChatTemplate(declared, special_tokens, tool_source=tool_source) if isinstance(declared, str) else None
+        return named.get("default"), named.get("tool_use")
+    return (declared, None) if isinstance(declared, str) else (None, None)
 
 
 def _compiled(source: str) -> jinja2.Template:

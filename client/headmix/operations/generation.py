@@ -63,4 +63,4 @@ def _given(params: Mapping[str, object], known: frozenset[str]) -> dict[str, obj
 def _turns(messages: Messages) -> list[dict[str, object]]:
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
-    return [turn.model_dump() if isinstance(turn, ChatMessage) else dict(turn) for turn in messages]
+    return [turn.model_dump(exclude_none=True) if isinstance(turn, ChatMessage) else dict(turn) for turn in messages]

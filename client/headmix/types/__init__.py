@@ -1,7 +1,17 @@
 """The client's types: frozen models of every response, and the typed parameters of generation requests."""
 
 from headmix.types.adapter import Adapter, AdapterVersion, Canary, DeletedAdapter, PushedAdapter, Sharing
-from headmix.types.chat import ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatMessage
+from headmix.types.chat import (
+    CalledFunction,
+    ChatChoice,
+    ChatChunk,
+    ChatCompletion,
+    ChatDelta,
+    ChatMessage,
+    ToolCall,
+    ToolCallDelta,
+    joined_calls,
+)
 from headmix.types.classification import Classification, ClassificationItem
 from headmix.types.completion import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
 from headmix.types.embedding import EmbeddingItem, Embeddings
@@ -18,6 +28,7 @@ __all__ = [
     "AdapterRef",
     "AdapterVersion",
     "AuditEntry",
+    "CalledFunction",
     "Canary",
     "ChatChoice",
     "ChatChunk",
@@ -48,6 +59,9 @@ __all__ = [
     "SamplingParams",
     "Sharing",
     "Tenant",
+    "ToolCall",
+    "ToolCallDelta",
     "Usage",
     "UsageLine",
+    "joined_calls",
 ]

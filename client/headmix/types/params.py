@@ -8,7 +8,7 @@ from headmix.types.chat import ChatMessage
 Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 """A text, several texts, or the same as token ids."""
 
-Messages = str | Sequence[ChatMessage | Mapping[str, str]]
+Messages = str | Sequence[ChatMessage | Mapping[str, object]]
 """A chat's turns, oldest first; a plain text is one user turn."""
 
 
@@ -47,7 +47,14 @@ class CompletionParams(SamplingParams, total=False):
 
 
 class ChatParams(SamplingParams, total=False):
-    """`logprobs` requests the chosen tokens' log probabilities, `top_logprobs` that many alternatives."""
+    """`logprobs` requests the chosen tokens' log probabilities, `top_logprobs` that many alternatives.
+
+    `tools` are functions that the model may call, in OpenAI's shape; `tool_choice` is `auto`, `none`, `required`, or
+    names one of them.
+    """
 
     logprobs: bool | None
     top_logprobs: int | None
+    tools: Sequence[Mapping[str, object]] | None
+    tool_choice: str | Mapping[str, object] | None
+    parallel_tool_calls: bool | None

@@ -5,12 +5,12 @@ responses.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headmix_server.core.messages import TokenOutput
 from headmix_server.core.types import FinishReason, SamplingParams, TokenLogprob
-from headmix_server.text.detokenize import Detokenizer
+from headmix_server.text.detokenize import NO_MARKERS, Detokenizer
 from headmix_server.text.stop import StopMatcher
 from headmix_server.text.tokenizer import Tokenizer
 
@@ -39,12 +39,20 @@ class Delta:
 
 
 class CompletionText:
-    """The text that one completion adds to its prompt: tokens in, deltas out, until one has a finish reason."""
+    """The text that one completion adds to its prompt: tokens in, deltas out, until one has a finish reason.
+
+    `markers` are special tokens that are part of the text.
+    """
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt: Sequence[int], sampling: SamplingParams, stops: Sequence[str]
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        sampling: SamplingParams,
+        stops: Sequence[str],
+        markers: Mapping[int, str] = NO_MARKERS,
     ) -> None:
-        self._detokenizer = Detokenizer(tokenizer, prompt)
+        self._detokenizer = Detokenizer(tokenizer, prompt, markers)
         self._matcher = StopMatcher(stops)
         ends = frozenset() if sampling.ignore_eos else tokenizer.eos_ids
         self._end_tokens = ends.union(sampling.stop_token_ids)

@@ -11,6 +11,7 @@ from headmix_adapters.text.chat_template import ChatTemplate
 Turn = Mapping[str, object]
 """A message: its role and texts; an assistant's may have `tool_calls` in OpenAI's shape."""
 
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """What a prompt is rendered from. `tools` are in OpenAI's shape; None if the model is offered none."""

@@ -6,8 +6,9 @@ context (`_Windows`), because they treat the first token of a text differently.
 """
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, takewhile
+from types import MappingProxyType
 from typing import Protocol
 
 from headmix_server.text.tokenizer import Tokenizer
@@ -17,19 +18,29 @@ _CONTEXT = 4  # tokens
 _LONGEST_WINDOW = 32  # tokens; only reached if tokens add no text
 _CHARACTER = 4  # bytes in the longest one
 
+NO_MARKERS: Mapping[int, str] = MappingProxyType({})
+
 
 class Detokenizer:
     """The text of one growing completion: everything `push` and `flush` returned, joined.
 
-    There is one exception to the definition above: see `byte_run` on long invalid runs.
+    There is one exception to the definition above: see `byte_run` on long invalid runs. `markers` are special tokens
+    that are shown, with their texts.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, prompt: Sequence[int] = (), markers: Mapping[int, str] = NO_MARKERS
+    ) -> None:
         self._text: _Text = _Bytes(tokenizer, prompt) if tokenizer.byte_level else _Windows(tokenizer, prompt)
+        self._markers = markers
 
     def push(self, tokens: Sequence[int]) -> str:
         """Add tokens; return the text that is now certain, possibly none."""
-        return "".join(map(self._text.push, tokens))
+        return "".join(map(self._push if self._markers else self._text.push, tokens))
+
+    def _push(self, token: int) -> str:
+        marker = self._markers.get(token)
+        return self._text.push(token) if marker is None else self._text.flush() + marker
 
     def flush(self) -> str:
         """Return the text that was held back: at the end, an incomplete character is U+FFFD, as in a full decode."""

@@ -25,7 +25,7 @@ class StopMatcher:
             start, self.matched = found
             self._held = ""
             return pending[:start]
-        keep = max((_overlap(pending, stop) for stop in self._stops), default=0)
+        keep = max((overlap(pending, stop) for stop in self._stops), default=0)
         self._held = pending[len(pending) - keep :]
         return pending[: len(pending) - keep]
 
@@ -43,7 +43,7 @@ class StopMatcher:
         return start, stop
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Return how many characters at the end of `text` are a proper prefix of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

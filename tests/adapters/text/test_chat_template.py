@@ -108,12 +108,16 @@ def test_openais_developer_is_the_templates_system_and_the_callers_messages_stay
     assert messages[0]["role"] == "developer"
 
 
-TOOL = {
+TOOL: dict[str, object] = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
 }
-CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich"}}}
-CALLED = [
+CALL: dict[str, object] = {
+    "id": "abcdefghi",
+    "type": "function",
+    "function": {"name": "weather", "arguments": {"city": "Zürich"}},
+}
+CALLED: list[dict[str, object]] = [
     {"role": "user", "content": "Hi"},
     {"role": "assistant", "content": "", "tool_calls": [CALL]},
     {"role": "tool", "tool_call_id": "abcdefghi", "content": "18"},

@@ -1,5 +1,6 @@
 """`headmix complete` and `headmix chat`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,36 @@ def test_two_forms_and_a_schema_that_is_not_json_are_refused(run: Run, tmp_path:
     assert (two.exit_code, "take one of" in two.stderr) == (2, True)
     broken = run("chat", "Hello", "-m", "tone", "--json-schema", str(tmp_path / "schema.json"))
     assert (broken.exit_code, "is not JSON" in broken.stderr) == (2, True)
+
+
+TOOL = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+
+
+def call_chunk(**call: object) -> dict[str, object]:
+    chunk = chat_chunk(None)
+    return chunk | {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
+
+
+@pytest.mark.parametrize("content", [TOOL, {"type": "function", "function": TOOL}, [TOOL]])
+def test_tools_are_offered_and_calls_printed(server: FakeServer, run: Run, tmp_path: Path, content: object) -> None:
+    (tmp_path / "tool.json").write_text(json.dumps(content), encoding="utf-8")
+    first = call_chunk(index=0, id="c1", type="function", function={"name": "weather", "arguments": ""})
+    rest = call_chunk(index=0, function={"arguments": '{"city": "Rome"}'})
+    server.script("POST", CHATS, Reply.stream(first, rest), Reply.stream(chat_chunk("Well: "), first, rest))
+    command = ("chat", "Warm?", "-m", "tone", "--tool", str(tmp_path / "tool.json"))
+    assert run(*command).stdout == 'weather {"city": "Rome"}\n'
+    assert run(*command).stdout == 'Well: \nweather {"city": "Rome"}\n'
+    sent = server.last.json
+    assert isinstance(sent, dict)
+    assert sent["tools"] == [{"type": "function", "function": TOOL}]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "5", "[5]"])
+def test_a_file_without_tools_is_refused_before_anything_is_sent(
+    server: FakeServer, run: Run, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "tool.json").write_text(content, encoding="utf-8")
+    done = run("chat", "Warm?", "-m", "tone", "--tool", str(tmp_path / "tool.json"))
+    assert done.exit_code == 2
+    assert "--tool" in done.stderr
+    assert run("chat", "-i", "-m", "tone", "--tool", str(tmp_path / "tool.json")).exit_code == 2

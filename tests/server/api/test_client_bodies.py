@@ -103,9 +103,7 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "
 @pytest.mark.parametrize(
     ("message", "param"),
     [
-        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, "messages.1.tool_calls"),
         ({"role": "assistant", "function_call": CALL["function"]}, "messages.1.function_call"),
-        ({"role": "tool", "tool_call_id": "c1", "content": "5"}, "messages.1.role"),
         ({"role": "function", "name": "f", "content": "5"}, "messages.1.role"),
         ({"role": "assistant", "content": "Yo", "reasoning_content": "hm"}, "messages.1.reasoning_content"),
         ({"role": "assistant", "content": "Yo", "audio": {"id": "a"}}, "messages.1.audio"),
@@ -190,7 +188,7 @@ async def test_values_that_ask_for_nothing_are_accepted_where_the_parameter_exis
         (CHAT, {"echo": True}),
         (CHAT, {"verbosity": "low"}),
         (CHAT, {"moderation": {"model": "m"}}),
-        (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+        (CHAT, {"functions": [{"name": "f"}]}),
         (CLASSIFY, {"priority": 1}),
         (EMBEDDINGS, {"dimensions": 8}),
         (EMBEDDINGS, {"embed_dtype": "float16"}),
@@ -204,8 +202,8 @@ async def test_other_values_are_refused_by_name_streamed_or_not(rig: ApiRig, pat
 
 
 async def test_a_refusal_says_which_values_are_accepted(rig: ApiRig) -> None:
-    response = await rig.client.post(CHAT, json={**BODIES[CHAT], "tool_choice": "required"})
-    told = 'The parameter \'tool_choice\' is not supported: only null and "none" and "auto" are accepted.'
+    response = await rig.client.post(CHAT, json={**BODIES[CHAT], "function_call": "required"})
+    told = 'The parameter \'function_call\' is not supported: only null and "none" and "auto" are accepted.'
     assert response.json()["error"]["message"] == told
 
 

@@ -126,7 +126,8 @@ def bookkeeping(start: str, end: str) -> set[str]:
 
 def test_what_a_message_may_carry_is_documented_and_none_else() -> None:
     message = bookkeeping("In a message", "in a part")
-    assert message | {"role", "content", "name"} == ChatMessage.model_fields.keys()
+    explained = {"role", "content", "name", "tool_calls", "tool_call_id"}
+    assert message | explained == ChatMessage.model_fields.keys()
     part = bookkeeping("in a part", "\n\n")
     assert part | {"type", "text"} == TextPart.model_fields.keys()
 

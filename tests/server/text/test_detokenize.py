@@ -223,3 +223,16 @@ def test_a_token_is_named_by_the_text_it_adds(tokenizers: dict[str, Tokenizer]) 
     assert llama.name(llama.token_id("a") or 0) == "a"
     assert [bert.name(bert.token_id(piece) or 0) for piece in ("[CLS]", "the", "##s")] == ["[CLS]", " the", "s"]
     assert (llama.token_bytes(1), llama.token_bytes(10**6)) == (None, None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_markers_are_shown_where_they_stand_and_other_special_tokens_are_not(
+    tokenizers: dict[str, Tokenizer], kind: str
+) -> None:
+    tokenizer = tokenizers[kind]
+    hidden = [token for token in range(tokenizer.vocab_size) if tokenizer.is_hidden(token) and tokenizer.piece(token)]
+    words = tokenizer.encode("abc", add_special_tokens=False)
+    shown, others = hidden[0], hidden[1:]
+    detokenizer = Detokenizer(tokenizer, (), {shown: "<MARK>"})
+    text = "".join(detokenizer.push([token]) for token in [*words, shown, *others, shown, *words]) + detokenizer.flush()
+    assert text.replace(" ", "") == f"{tokenizer.decode(words)}<MARK><MARK>{tokenizer.decode(words)}".replace(" ", "")

@@ -20,11 +20,12 @@ from headmix.cli.sampling import (
     text_or_stdin,
 )
 from headmix.cli.session import Session
+from headmix.cli.tools import ToolFile, print_calls, tools_of
 from headmix.errors import HeadmixError
-from headmix.types.chat import ChatMessage
+from headmix.types.chat import ChatMessage, ToolCall, ToolCallDelta, joined_calls
 from headmix.types.params import ChatParams
 
-Answer = Callable[[list[ChatMessage]], str]
+Answer = Callable[[list[ChatMessage]], ChatMessage]
 
 
 def chat(
@@ -45,10 +46,13 @@ def chat(
     json_schema: JsonSchema = None,
     regex: Regex = None,
     choice: Choice = None,
+    tool: ToolFile = None,
 ) -> None:
     """Send a message and print the answer as it is generated."""
     if message is None and not interactive:
         raise typer.BadParameter("give a message, or --interactive", param_hint="MESSAGE")
+    if tool is not None and interactive:
+        raise typer.BadParameter("--tool calls are printed, not made, so the chat could not go on after one")
     params = ChatParams(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -58,20 +62,21 @@ def chat(
         stop=stop or None,
         split_special_tokens=split_special_tokens or None,
         structured_outputs=form_of(json_schema, regex, choice),
+        tools=tools_of(tool),
     )
     turns = [] if system is None else [ChatMessage(role="system", content=system)]
     session = Session.of(ctx)
     with session.client() as client:
         asked = model_or_base(client, model)
 
-        def answer(turns: list[ChatMessage]) -> str:
-            said = []
+        def answer(turns: list[ChatMessage]) -> ChatMessage:
+            said, parts = list[str](), list[ToolCallDelta]()
             with client.stream.chat(turns, model=asked, **params) as chunks:
                 for chunk in chunks:
                     pass_on(chunk.text)
                     said.append(chunk.text)
-            typer.echo()
-            return "".join(said)
+                    parts += chunk.tool_calls
+            return _printed("".join(said), joined_calls(parts))
 
         if message is not None:
             turns = _said(turns, text_or_stdin(message), answer)
@@ -79,9 +84,17 @@ def chat(
             _converse(turns, answer, lambda error: session.report(error, client))
 
 
+def _printed(text: str, calls: tuple[ToolCall, ...]) -> ChatMessage:
+    """Print what follows the text that was passed on; return the turn."""
+    if text or not calls:
+        typer.echo()
+    print_calls(calls)
+    return ChatMessage(role="assistant", content=text, tool_calls=calls or None)
+
+
 def _said(turns: list[ChatMessage], message: str, answer: Answer) -> list[ChatMessage]:
     asked = [*turns, ChatMessage(role="user", content=message)]
-    return [*asked, ChatMessage(role="assistant", content=answer(asked))]
+    return [*asked, answer(asked)]
 
 
 def _converse(turns: list[ChatMessage], answer: Answer, report: Callable[[HeadmixError], None]) -> None:

@@ -4,9 +4,9 @@ Both generation routes create a job and read the same stream from it; only the b
 """
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from headmix_server.api.inference.charging import counted
@@ -18,6 +18,7 @@ from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.sampling import for_choice
 from headmix_server.core.types import AdapterRef, SamplingParams
 from headmix_server.text.completion import CompletionText, Delta
+from headmix_server.text.detokenize import NO_MARKERS
 from headmix_server.text.tokenizer import Tokenizer
 
 
@@ -26,7 +27,7 @@ class Job:
     """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`.
 
     `ref` is the adapter, None for the base alone; `weight` is the tenant's share relative to others. `tokenizer` is the
-    model's own, including the tokens its adapter adds.
+    model's own, including the tokens its adapter adds; `markers` are special tokens that are part of the text.
     """
 
     state: ApiState
@@ -39,6 +40,7 @@ class Job:
     sampling: SamplingParams
     choices: int
     stops: tuple[str, ...]
+    markers: Mapping[int, str] = field(default_factory=lambda: NO_MARKERS)
 
     def run(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Yield (index, delta) of all choices as they arrive; closing it, or the failure of one choice, aborts all.
@@ -79,7 +81,7 @@ class Job:
         async with counted(self.record, prompt, len(message.prompt), first=choice == 0) as computed:
             if message.adapter is not None:
                 await self.state.fetcher.download(message.adapter.digest, message.adapter.tenant)
-            text = CompletionText(self.tokenizer, message.prompt, message.sampling, self.stops)
+            text = CompletionText(self.tokenizer, message.prompt, message.sampling, self.stops, self.markers)
             last: float | None = None
             num_tokens = 0
             async with aclosing(self.state.engine.generate(message, computed)) as outputs:

@@ -5,7 +5,7 @@ here, in the same order for all routes.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InternalError
 from headmix_server.core.messages import Classified, Classify, Embed, Embedded
 from headmix_server.core.types import AdapterRef, SamplingParams
+from headmix_server.text.detokenize import NO_MARKERS
 
 A = TypeVar("A", Classified, Embedded)
 T = TypeVar("T")
@@ -68,7 +69,13 @@ class Prepared:
         return prompts
 
     def generation(
-        self, prompts: Sequence[Sequence[int]], sampling: SamplingParams, *, choices: int, stops: Sequence[str]
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingParams,
+        *,
+        choices: int,
+        stops: Sequence[str],
+        markers: Mapping[int, str] = NO_MARKERS,
     ) -> Job:
         """Return the job that continues each prompt `choices` times."""
         return Job(
@@ -82,6 +89,7 @@ class Prepared:
             sampling=sampling,
             choices=choices,
             stops=tuple(stops),
+            markers=markers,
         )
 
     async def ask_each(

@@ -47,24 +47,23 @@ class Form(NamedTuple):
     param: str
 
 
-async def steering_of(prepared: Prepared, body: SamplingBody) -> Steering:
-    """Return what the body says of the tokens of its answer.
+async def steering_of(prepared: Prepared, body: SamplingBody, form: Form | None) -> Steering:
+    """Return what the body says of the tokens of its answer; `form` is what they make: see `form_of`.
 
     Raises:
         ClientGone: the client has left.
-        InvalidRequest: the form is said twice, or cannot be enforced; a token id is not one of the model's.
+        InvalidRequest: the form cannot be enforced; a token id is not one of the model's.
         ServerOverloaded, PayloadTooLarge: as `GrammarBook.write`.
     """
     vocabulary = prepared.vocabulary
     return Steering(
-        grammar=await _grammar(prepared, body),
+        grammar=await _grammar(prepared, form),
         logit_bias=_biases(body.logit_bias or {}, vocabulary.size),
         bad_words=_bad_words(vocabulary.tokenizer, body.bad_words or []),
     )
 
 
-async def _grammar(prepared: Prepared, body: SamplingBody) -> str | None:
-    form = form_of(body)
+async def _grammar(prepared: Prepared, form: Form | None) -> str | None:
     if form is None:
         return None
     tenant = prepared.admission.tenant

@@ -6,15 +6,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from headmix_server.api.inference.generation_job import Job
-from headmix_server.api.responses.chunks import (
-    SLOT,
-    AnswerChoice,
-    AnswerMessage,
-    ChunkFrame,
-    MessageChoice,
-    MessageDelta,
-)
+from headmix_server.api.responses.chunks import SLOT, AnswerChoice, ChunkFrame, MessageChoice, MessageDelta
 from headmix_server.api.responses.continuous_usage import ContinuousUsage
+from headmix_server.api.responses.message import PLAIN, MessageWriter, WholeMessage, Writers
 from headmix_server.api.responses.scores import chat_scores
 from headmix_server.api.responses.sse import Events
 from headmix_server.api.responses.whole import JsonList, json_object, object_pieces
@@ -33,32 +27,34 @@ from headmix_server.text.completion import Delta
 class _Message:
     """One choice's message while it is collected."""
 
-    texts: list[str] = field(default_factory=list)
+    writer: MessageWriter
+    whole: WholeMessage = field(default_factory=WholeMessage)
     logprobs: JsonList = field(default_factory=JsonList)
-    reason: FinishReason = FinishReason.LENGTH
+    reason: str = FinishReason.LENGTH.value
 
     def add(self, delta: Delta, logprobs: JsonList) -> None:
-        self.texts.append(delta.text)
-        self.reason = delta.finish_reason or self.reason
+        self.whole.add(self.writer.add(delta))
+        if delta.finish_reason is not None:
+            self.reason = self.writer.reason(delta.finish_reason)
         self.logprobs.append(logprobs)
 
     def choice(self, index: int, *, scored: bool) -> AnswerChoice:
-        message = AnswerMessage(content="".join(self.texts))
-        return AnswerChoice(index, message, SLOT if scored else None, self.reason.value)
+        return AnswerChoice(index, self.whole.message, SLOT if scored else None, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """The response bodies of one request."""
+    """The response bodies of one request. `writers` makes what turns a choice's text into a message."""
 
     job: Job
     request: ChatRequest
+    writers: Writers = PLAIN
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     async def whole(self) -> list[bytes]:
         """Return the complete response as JSON in pieces; raises as `Job.run`."""
-        messages = [_Message() for _ in range(self.job.choices)]
+        messages = [_Message(self.writers()) for _ in range(self.job.choices)]
         tokens = 0
         async with aclosing(self.job.run()) as deltas:
             async for index, delta in deltas:
@@ -74,28 +70,34 @@ class ChatAnswer:
 
     async def events(self) -> Events:
         """Yield a stream's events: the role, the text as it arrives, the finish reason; raises as `Job.run`."""
-        begun: set[int] = set()
+        writers: dict[int, MessageWriter] = {}
         frame = ChunkFrame(self._chunk([]), None if self.request.include_usage else {"usage"})
         usage = ContinuousUsage(self.job, wanted=self.request.continuous_usage)
         async with aclosing(self.job.run()) as deltas:
             async for index, delta in deltas:
-                if index not in begun:
-                    begun.add(index)
-                    yield frame.event(MessageChoice(index, MessageDelta(role="assistant", content="")), usage.of(index))
+                if index not in writers:
+                    writers[index] = self.writers()
+                    yield frame.event(MessageChoice(index, writers[index].begins), usage.of(index))
                 usage.add(index, delta.num_tokens)
-                for choice in self._choices(index, delta, await self._scores(delta)):
+                for choice in self._choices(index, writers[index], delta, await self._scores(delta)):
                     yield frame.event(choice, usage.of(index))
         if self.request.include_usage:
             yield self._chunk([], usage=self.job.usage(usage.total)).model_dump_json()
 
-    def _choices(self, index: int, delta: Delta, scores: JsonList) -> list[MessageChoice]:
-        """Return what the delta adds to a message; the finish reason comes separately, as in OpenAI's streams."""
+    def _choices(self, index: int, writer: MessageWriter, delta: Delta, scores: JsonList) -> list[MessageChoice]:
+        """Return what the delta adds to a message; the finish reason comes separately, as in OpenAI's streams.
+
+        The tokens' scores are in the first event, or in one of their own if nothing else is certain yet.
+        """
+        pieces = writer.add(delta)
+        if not pieces and delta.logprobs:
+            pieces = [MessageDelta(content="" if writer.is_plain else None)]
         choices = []
-        if delta.text or delta.logprobs:
-            logprobs = json_object(content=scores, refusal=None) if self.request.logprobs else None
-            choices.append(MessageChoice(index, MessageDelta(content=delta.text), logprobs))
+        for place, piece in enumerate(pieces):
+            scored = self.request.logprobs and place == 0
+            choices.append(MessageChoice(index, piece, json_object(content=scores, refusal=None) if scored else None))
         if delta.finish_reason is not None:
-            choices.append(MessageChoice(index, MessageDelta(), finish_reason=delta.finish_reason.value))
+            choices.append(MessageChoice(index, MessageDelta(), finish_reason=writer.reason(delta.finish_reason)))
         return choices
 
     def _chunk(self, choices: list[ChatChunkChoice], usage: GenerationUsage | None = None) -> ChatChunk:

@@ -27,11 +27,29 @@ class TextChoice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
 
 
+class FunctionDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`schemas.chat.FunctionDelta`: the name comes first, then the arguments piece by piece."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CallDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`schemas.chat.CallDelta`: the first one of a call has its id and type, the others only index and arguments."""
+
+    index: int
+    id: str | None = None
+    type: str | None = None
+    function: FunctionDelta | None = None
+
+
 class MessageDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     """`schemas.chat.ChatDelta`: fields that add nothing are omitted."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: tuple[CallDelta, ...] = ()
 
 
 class MessageChoice(msgspec.Struct, frozen=True):
@@ -43,12 +61,29 @@ class MessageChoice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
 
 
+class AnswerFunction(msgspec.Struct, frozen=True):
+    """`schemas.chat.CalledFunction`."""
+
+    name: str
+    arguments: str
+
+
+class AnswerCall(msgspec.Struct, frozen=True):
+    """`schemas.chat.ToolCall`."""
+
+    id: str
+    function: AnswerFunction
+    type: str = "function"
+
+
 class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """`schemas.chat.AssistantMessage`."""
+    """`schemas.chat.AssistantMessage`; reasoning and calls are omitted where there are none."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: tuple[AnswerCall, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class AnswerChoice(msgspec.Struct, frozen=True):

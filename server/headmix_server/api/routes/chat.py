@@ -2,18 +2,20 @@
 
 from fastapi import APIRouter, Request, Response
 
-from headmix_adapters.text.chat_template import ChatTemplateError
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError
 from headmix_server.api.dependencies import State
 from headmix_server.api.inference.lengths import check_length
 from headmix_server.api.inference.prepare import Prepared, prepare
 from headmix_server.api.inference.prompts import Room, splits
 from headmix_server.api.inference.resolve import require_generation
 from headmix_server.api.inference.sampling import sampling_params
-from headmix_server.api.inference.steering import steering_of
+from headmix_server.api.inference.steering import form_of, steering_of
 from headmix_server.api.inference.tenant_limits import Admitted
+from headmix_server.api.inference.tools import ToolUse, tool_use_of
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.responses.chat import ChatAnswer
+from headmix_server.api.responses.message import PLAIN, MessageWriter, Writers
 from headmix_server.api.responses.sse import STREAMED, open_stream
 from headmix_server.api.responses.whole_response import WholeResponse
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
@@ -29,9 +31,13 @@ async def create_chat_completion(request: Request, body: ChatRequest, admission:
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     prepared = await prepare(request, body, admission, state, require_generation)
-    steering = await steering_of(prepared, body)
+    template = _template(prepared)
+    tools = await tool_use_of(template, _whose(prepared), prepared.vocabulary.tokenizer, body)
+    form = form_of(body)
+    steering = await steering_of(prepared, body, form if tools is None else tools.form(form))
     asked, choices = body.max_completion_tokens or body.max_tokens, body.n or 1
-    prompt = await _conversation(prepared, body, Room(prepared.context, asked or 1, "messages"))
+    room = Room(prepared.context, asked or 1, "messages")
+    prompt = await _prompt(prepared, template, _conversation(body, tools), room, split=body.split_special_tokens)
     check_length(len(prompt), asked or 1, prepared.context, param="messages")
     max_tokens = asked or _rest(prepared.context - len(prompt), admission.room(len(prompt)), choices)
     await admission.reserve(
@@ -42,8 +48,10 @@ async def create_chat_completion(request: Request, body: ChatRequest, admission:
     )
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     sampling = sampling_params(body, steering, max_tokens=max_tokens, logprobs=logprobs)
-    job = prepared.generation([prompt], sampling, choices=choices, stops=body.stop or ())
-    answer = ChatAnswer(job, body)
+    writers = _writers(prepared, prompt, tools, bound=steering.grammar is not None)
+    markers = {} if tools is None else tools.markers
+    job = prepared.generation([prompt], sampling, choices=choices, stops=body.stop or (), markers=markers)
+    answer = ChatAnswer(job, body, writers)
     if body.stream:
         return await open_stream(request, answer.events())
     return WholeResponse(await until_disconnected(request, answer.whole()))
@@ -54,19 +62,41 @@ def _rest(context: int, room: int | None, choices: int) -> int:
     return context if room is None else max(1, min(context, room // choices))
 
 
-async def _conversation(prepared: Prepared, body: ChatRequest, room: Room) -> list[int]:
+def _template(prepared: Prepared) -> ChatTemplate:
+    template = prepared.state.chat_template
+    if template is None:
+        raise InvalidRequest("The base of this server has no chat template: use /v1/completions.", param="messages")
+    return template
+
+
+def _whose(prepared: Prepared) -> str:
+    return f"the base {prepared.state.base.name!r}"
+
+
+def _conversation(body: ChatRequest, tools: ToolUse | None) -> Conversation:
+    if tools is None:
+        return Conversation([message.turn for message in body.messages])
+    return Conversation(tools.turns(body.messages), tools.shown or None)
+
+
+async def _prompt(
+    prepared: Prepared, template: ChatTemplate, conversation: Conversation, room: Room, *, split: bool | None
+) -> list[int]:
     """Return the conversation as the base's prompt.
 
     Raises:
-        InvalidRequest: the base has no template, or the template refuses the messages; also as
-            `Vocabulary.conversation`.
+        InvalidRequest: the template refuses the messages; also as `Vocabulary.conversation`.
     """
-    state = prepared.state
-    if state.chat_template is None:
-        raise InvalidRequest("The base of this server has no chat template: use /v1/completions.", param="messages")
-    turns = [{"role": message.role, "content": message.text, "name": message.name} for message in body.messages]
     try:
-        split = splits(state, body.split_special_tokens)
-        return await prepared.vocabulary.conversation(state.chat_template, Conversation(turns), room, split=split)
+        wants_split = splits(prepared.state, split)
+        return await prepared.vocabulary.conversation(template, conversation, room, split=wants_split)
     except ChatTemplateError as error:
         raise InvalidRequest(f"The base's chat template refuses these messages: {error}", param="messages") from error
+
+
+def _writers(prepared: Prepared, prompt: list[int], tools: ToolUse | None, *, bound: bool) -> Writers:
+    """Return what turns the text of each choice into a message."""
+    if tools is None or not tools.callable:
+        return PLAIN
+    make = tools.readers(prepared.vocabulary.tokenizer, prompt, bound=bound)
+    return lambda: MessageWriter(make(), tools.id_length)

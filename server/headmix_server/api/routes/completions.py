@@ -7,7 +7,7 @@ from headmix_server.api.inference.prepare import prepare
 from headmix_server.api.inference.prompts import Room, splits
 from headmix_server.api.inference.resolve import require_generation
 from headmix_server.api.inference.sampling import sampling_params
-from headmix_server.api.inference.steering import steering_of
+from headmix_server.api.inference.steering import form_of, steering_of
 from headmix_server.api.inference.tenant_limits import Admitted
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.guard import GuardedRoute
@@ -28,7 +28,7 @@ async def create_completion(request: Request, body: CompletionRequest, admission
     if asked == 0 and not body.echo:
         raise InvalidRequest("max_tokens must be at least 1 unless echo is true.", param="max_tokens")
     prepared = await prepare(request, body, admission, state, require_generation)
-    steering = await steering_of(prepared, body)
+    steering = await steering_of(prepared, body, form_of(body))
     max_tokens, choices = max(1, asked), body.n or 1
     room = Room(prepared.context, max_tokens, "prompt")
     split = splits(state, body.split_special_tokens)

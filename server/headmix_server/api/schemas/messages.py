@@ -12,12 +12,12 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from headmix_server.api.schemas.body import RequestBody, shown, unsupported
 from headmix_server.api.schemas.common import Text
 from headmix_server.api.schemas.neutral import MESSAGE, Neutral
+from headmix_server.api.schemas.tools import MAX_TOOLS, MessageToolCall
 
 Ignored = Annotated[Any, AfterValidator(lambda _: None), Field(description="Accepted without effect.")]
 """The value is not kept either, since it may be of any size."""
 
 _TEXT, _PARTS = "<text>", "<parts>"
-_TOOL_ROLES = ("tool", "function")
 
 
 class TextPart(RequestBody):
@@ -56,15 +56,18 @@ Content = Annotated[
 class ChatMessage(RequestBody):
     """One turn of the conversation; `content` is a text or a list of text parts, which are joined.
 
-    An assistant's turn without content counts as an empty text.
+    An assistant's turn without content counts as an empty text. `tool_calls` are the calls it made; the result of each
+    is the content of a turn of the role `tool` with its `tool_call_id`.
     """
 
     neutral: ClassVar[Neutral] = MESSAGE
     drops_null: ClassVar[bool] = True
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Content
     name: Text | None = None
+    tool_calls: Annotated[list[MessageToolCall], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    tool_call_id: Text | None = None
     id: Ignored = None
     cache_control: Ignored = None
     opts: Ignored = None
@@ -76,14 +79,34 @@ class ChatMessage(RequestBody):
         if not isinstance(message, dict):
             return message
         role = message.get("role")
-        if role in _TOOL_ROLES:
-            raise unsupported("role", f"Messages of the role {role!r} are not supported: this server calls no tools.")
+        if role == "function":
+            raise unsupported("role", "Messages of the role 'function' are not supported: use the role 'tool'.")
         return _with_content(message) if role == "assistant" and message.get("content") is None else message
+
+    @model_validator(mode="after")
+    def _require_tool_fields(self) -> "ChatMessage":
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only an assistant's message has tool_calls")
+        if self.role == "tool" and not self.tool_call_id:
+            raise ValueError("a message of the role 'tool' needs a tool_call_id")
+        if self.role != "tool" and self.tool_call_id:
+            raise ValueError("only a message of the role 'tool' has a tool_call_id")
+        return self
 
     @property
     def text(self) -> str:
         """The content as one text."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+    @property
+    def turn(self) -> dict[str, object]:
+        """The message as templates see it."""
+        turn: dict[str, object] = {"role": self.role, "content": self.text, "name": self.name}
+        if self.tool_calls:
+            turn["tool_calls"] = [call.model_dump() for call in self.tool_calls]
+        if self.tool_call_id:
+            turn["tool_call_id"] = self.tool_call_id
+        return turn
 
 
 def _with_content(message: Mapping[str, object]) -> dict[str, object]:

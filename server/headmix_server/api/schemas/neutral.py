@@ -40,8 +40,6 @@ CHAT: Neutral = MappingProxyType(
         "include_reasoning": (True,),
         "modalities": (["text"],),
         "reasoning_effort": ("none",),
-        "tool_choice": ("none", "auto"),
-        "tools": ([],),
         "verbosity": ("medium",),
     }
 )
@@ -54,8 +52,6 @@ MESSAGE: Neutral = MappingProxyType(
         "reasoning_details": ([],),
         "refusal": ("",),
         "thinking_blocks": ([],),
-        "tool_calls": ([],),
-        "tool_call_id": ("",),
     }
 )
 

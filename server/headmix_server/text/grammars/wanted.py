@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headmix_server.text.tools.formats import ToolFormat
+
 WHITE_SPACE = r"[\x20\x0A\x0D\x09]{1,8}"
 """Between the parts of a JSON text. Bounded, because small models may never stop writing it (vllm#38696)."""
 
@@ -59,4 +61,28 @@ class TaggedText:
     triggers: tuple[str, ...]
 
 
-Wanted = JsonText | Expression | Choice | Language | TaggedText
+@dataclass(frozen=True, slots=True)
+class ToolSchema:
+    """A tool's name, and the schema of its arguments."""
+
+    name: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """Calls of tools in a model's own format; or, unless they are `required`, a text.
+
+    That text is free, or fits `otherwise`. Without `several`, there is one call. `tokens` are the ids of those of the
+    format's markers that are special tokens.
+    """
+
+    format: ToolFormat
+    tools: tuple[ToolSchema, ...]
+    required: bool
+    several: bool
+    tokens: tuple[tuple[str, int], ...] = ()
+    otherwise: JsonText | None = None
+
+
+Wanted = JsonText | Expression | Choice | Language | TaggedText | ToolCalls

@@ -13,7 +13,8 @@ from llguidance.gbnf_to_lark import any_to_lark
 
 from headmix_server.core.grammar import GrammarError
 from headmix_server.text.grammars.limits import MAX_CHARACTERS, MAX_CHOICES, parser_limits
-from headmix_server.text.grammars.wanted import Choice, Expression, JsonText, Language, TaggedText, Wanted
+from headmix_server.text.grammars.tool_calls import arguments_schema, lark_of
+from headmix_server.text.grammars.wanted import Choice, Expression, JsonText, Language, TaggedText, ToolCalls, Wanted
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -37,6 +38,8 @@ def write_grammar(wanted: Wanted) -> str:
             return _language(grammar)
         case TaggedText():
             return _tagged(wanted)
+        case ToolCalls():
+            return _tool_calls(wanted)
         case _:
             assert_never(wanted)
 
@@ -91,6 +94,21 @@ def _tagged(wanted: TaggedText) -> str:
         tags.append(StructTag(trigger=trigger, begin=part.begin, grammar=dict(schema), end=part.end))
     _check_size("".join(f"{part.begin}{part.end}{json.dumps(part.schema)}" for part in wanted.structures), "structures")
     return _checked(StructTag.to_grammar(tags))
+
+
+def _tool_calls(wanted: ToolCalls) -> str:
+    if wanted.format.trigger is None and wanted.otherwise is not None:
+        raise GrammarError(f"calls in the format of {wanted.format.name} cannot be told from another JSON text")
+    for tool in wanted.tools:  # each by itself, so that its faults are told as its own
+        try:
+            _json(JsonText(arguments_schema(tool.schema), None))
+        except GrammarError as error:
+            raise GrammarError(f"the parameters of the tool {tool.name!r}: {error}") from error
+    if wanted.otherwise is not None:
+        _json(wanted.otherwise)
+    lark = lark_of(wanted)
+    _check_size(lark, "the tools' grammar")
+    return _checked(LLMatcher.grammar_from_lark(lark))
 
 
 def _checked(grammar: str) -> str:

@@ -10,14 +10,19 @@ from pydantic import BaseModel
 
 from headmix_server.api.responses.chunks import (
     SLOT,
+    AnswerCall,
     AnswerChoice,
+    AnswerFunction,
     AnswerMessage,
+    CallDelta,
     ChunkFrame,
+    FunctionDelta,
     MessageChoice,
     MessageDelta,
     TextChoice,
 )
 from headmix_server.api.responses.whole import JsonList, object_pieces
+from headmix_server.api.schemas import chat as schemas
 from headmix_server.api.schemas.chat import (
     ChatChunk,
     ChatChunkChoice,
@@ -129,3 +134,50 @@ def test_a_chat_s_event_is_the_schema_s(
     frame = ChunkFrame(body, exclude)
     written = frame.event(MessageChoice(2, MessageDelta(role, text), json_of(logprobs), reason))
     assert written.decode() == expected
+
+
+NAMES = st.none() | TEXTS
+CALLS = st.lists(st.tuples(st.integers(0, 3), NAMES, st.sampled_from([None, "function"]), NAMES, NAMES), max_size=2)
+
+
+@given(calls=CALLS, thought=NAMES, model=MODELS, exclude=EXCLUDED)
+def test_an_event_of_a_call_is_the_schema_s(
+    calls: list[tuple[int, str | None, Literal["function"] | None, str | None, str | None]],
+    thought: str | None,
+    model: str,
+    exclude: set[str] | None,
+) -> None:
+    expected_calls = [
+        schemas.CallDelta(index=index, id=id_, type=kind, function=schemas.FunctionDelta(name=name, arguments=text))
+        for index, id_, kind, name, text in calls
+    ]
+    written_calls = tuple(
+        CallDelta(index=index, id=id_, type=kind, function=FunctionDelta(name=name, arguments=text))
+        for index, id_, kind, name, text in calls
+    )
+    delta = ChatDelta(reasoning_content=thought, tool_calls=expected_calls or None)
+    choice = ChatChunkChoice(index=2, delta=delta, finish_reason="tool_calls")
+    body = ChatChunk(id="chatcmpl-1", created=7, model=model, choices=[])
+    expected = body.model_copy(update={"choices": [choice]}).model_dump_json(exclude=exclude)
+    delta_written = MessageDelta(reasoning_content=thought, tool_calls=written_calls)
+    written = ChunkFrame(body, exclude).event(MessageChoice(2, delta_written, finish_reason="tool_calls"))
+    assert written.decode() == expected
+
+
+@given(content=NAMES, thought=NAMES, calls=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=2), model=MODELS)
+def test_a_whole_message_with_calls_is_the_schema_s(
+    content: str | None, thought: str | None, calls: list[tuple[str, str, str]], model: str
+) -> None:
+    usage = GenerationUsage(
+        prompt_tokens=2, completion_tokens=3, total_tokens=5, prompt_tokens_details=PromptTokensDetails(cached_tokens=1)
+    )
+    frame = ChatCompletion(id="chatcmpl-1", created=7, model=model, choices=[], usage=usage)
+    message = AnswerMessage(
+        content=content,
+        reasoning_content=msgspec.UNSET if thought is None else thought,
+        tool_calls=tuple(AnswerCall(id_, AnswerFunction(name, text)) for id_, name, text in calls) or msgspec.UNSET,
+    )
+    body = b"".join(ChunkFrame(frame).whole([AnswerChoice(0, message, None, "tool_calls")]))
+    found = ChatCompletion.model_validate_json(body)
+    assert json.loads(body) == found.model_dump()
+    assert found.choices[0].message.content == content

@@ -121,8 +121,8 @@ def test_a_conversation_is_rendered_and_read_there(worker: WorkerProcess, folder
 
 def test_a_template_that_refuses_a_conversation_says_why_there_too(worker: WorkerProcess, folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ raise_exception('no roles but user') }}", encoding="utf-8")
+    asked = Conversation([{"role": "user", "content": "x", "name": None}])
     with pytest.raises(ChatTemplateError, match="no roles but user"):
-        asked = Conversation([{"role": "user", "content": "x", "name": None}])
         worker.run(EncodeConversation("t", asked, None, False, CAPACITY, 10))
 
 
