@@ -18,6 +18,9 @@ from harness.bases.families import FAMILIES
 from harness.server.running_server import RunningServer, running_server
 from headmix_adapters.base import resolve_base
 
+SHORT = "{% for tool in tools or [] %}<tool_call>{{ tool.function.name }}{% endfor %}{{ messages[-1].content }}"
+"""A chat template with tools that leaves room in a context of 256 tokens."""
+
 WORDS = ("<yes>", "<no>")
 SCHEMA = {
     "type": "object",
@@ -40,6 +43,7 @@ class Thing(BaseModel):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("structured")
     FAMILIES["gpt2"].make(folder / "gpt2")
+    (folder / "gpt2" / "chat_template.jinja").write_text(SHORT, encoding="utf-8")
     base = resolve_base(str(folder / "gpt2"))
     random_artifact(folder / "a.safetensors", base.shape, MIXED_SITES[0], seed=3, added_tokens=WORDS)
     with running_server(folder, base=base.folder, runner="torch", threads=1, kv_cache_mib=16) as server:
@@ -150,3 +154,28 @@ def test_least_lengths_biases_and_bad_words_are_kept(server: RunningServer) -> N
         forced = {**body, "logit_bias": {"70": 100}, "min_tokens": 0, "max_tokens": 3}
         tokens = client.post("/v1/completions", json=forced).json()["choices"][0]["logprobs"]["tokens"]
         assert len(set(tokens)) == 1
+
+
+@pytest.mark.parametrize("model", ["gpt2", "poet"])
+def test_required_calls_fit_and_are_streamed_as_they_are_answered(server: RunningServer, model: str) -> None:
+    tool = {"type": "function", "function": {"name": "thing", "parameters": SCHEMA}}
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Hm?"}],
+        "tools": [tool],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "max_tokens": 200,
+        "temperature": 1.5,
+    }
+    client = openai.OpenAI(base_url=f"{server.base_url}/v1", api_key=server.key)
+    for seed in range(4):
+        whole = client.chat.completions.create(**body, seed=seed).choices[0]  # type: ignore[call-overload]
+        with client.chat.completions.stream(**body, seed=seed) as events:  # type: ignore[arg-type]
+            streamed = events.get_final_completion().choices[0]
+        assert streamed.finish_reason == whole.finish_reason == "tool_calls"
+        assert streamed.message.content == whole.message.content
+        (call,) = whole.message.tool_calls
+        assert [one.function.arguments for one in streamed.message.tool_calls or ()] == [call.function.arguments]
+        assert call.function.name == "thing"
+        jsonschema_rs.validate(SCHEMA, json.loads(call.function.arguments))

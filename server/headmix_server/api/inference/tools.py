@@ -116,7 +116,7 @@ class ToolUse:
         end = tokenizer.decode(prompt[-_PROMPT_END:], skip_special_tokens=False)
         if isinstance(self.format, ToolFormat):
             known = frozenset(tool.function.name for tool in self.callable)
-            thought_end = None if bound else _open_thought(end)
+            thought_end = None if self.required else _open_thought(end)
             return partial(ToolReader, self.format, known, eager=bound, thought_end=thought_end)
         make = partial(self.format.reader, end, self.shown)
         try:
@@ -193,7 +193,7 @@ def _format_of(template: ChatTemplate) -> ToolFormat | DeclaredFormat | None:
 
 def _special(tokenizer: Tokenizer, found: ToolFormat | DeclaredFormat) -> Mapping[str, int]:
     """Return which markers are special tokens: these do not show in a text, and only their ids stand for them."""
-    own = found.markers if isinstance(found, ToolFormat) else ()
+    own = found.markers if isinstance(found, ToolFormat) else found.markers(tokenizer.reader.whole_tokens())
     markers = (*own, *(marker for pair in THOUGHTS for marker in pair))
     ids = {marker: tokenizer.token_id(marker) for marker in markers}
     return {marker: number for marker, number in ids.items() if number is not None and tokenizer.is_hidden(number)}

@@ -23,6 +23,11 @@ class DeclaredFormat:
     def __init__(self, template: Mapping[str, Any]) -> None:
         self._template = template
 
+    def markers(self, tokens: Sequence[str]) -> tuple[str, ...]:
+        """Return which of these tokens the template mentions."""
+        mentioned = json.dumps(self._template, ensure_ascii=False).replace("\\", "")
+        return tuple(token for token in tokens if token in mentioned)
+
     def reader(self, prompt: str, tools: Sequence[Mapping[str, object]]) -> "DeclaredReader":
         """Return the reader of an answer to a prompt, whose end may belong to the answer.
 

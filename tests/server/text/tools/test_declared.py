@@ -83,3 +83,8 @@ def test_transformers_is_imported_only_for_such_a_base_and_brings_no_torch() -> 
         "assert 'transformers' in sys.modules and 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_special_tokens_that_the_template_mentions_are_its_markers() -> None:
+    template = {"fields": {"tool_calls": {"open_pattern": r"<\|call\|>", "close": "<|end|>"}}}
+    assert DeclaredFormat(template).markers(["<|call|>", "<|end|>", "<|other|>"]) == ("<|call|>", "<|end|>")
