@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch.nn.functional import normalize
@@ -25,6 +26,7 @@ from headmix_adapters.base import resolve_base
 from headmix_adapters.config import BaseShape, ClassifierConfig
 from headmix_adapters.inject import ClassifierModel, load_adapter
 from headmix_adapters.inject.backbone import backbone_of
+from headmix_adapters.inject.classifier_head import ClassifierHead
 from headmix_adapters.reference import label_probabilities, pool
 from headmix_server.core.messages import Classify, Embed, Generate, Request
 from headmix_server.core.settings import Settings
@@ -39,12 +41,16 @@ ARRIVALS_PER_STEP = 3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request: greedy generation, or with `max_tokens` 0 a classification, or an embedding by the base alone."""
+    """One request: greedy generation, or with `max_tokens` 0 a classification, or an embedding by the base alone.
+
+    `second` is where the second text of a pair to classify begins; 0 if there is none.
+    """
 
     name: str
     prompt: list[int]
     adapter: Path | None
     max_tokens: int
+    second: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ def message(case: Case, request_id: str) -> Request:
         if ref is None:
             params = EmbeddingParams(pooling="mean", normalize=True)
             return Embed(request_id=request_id, tenant="default", prompt=case.prompt, adapter=None, params=params)
-        return Classify(request_id=request_id, tenant="default", prompt=case.prompt, adapter=ref)
+        return Classify(request_id=request_id, tenant="default", prompt=case.prompt, adapter=ref, second=case.second)
     sampling = SamplingParams(max_tokens=case.max_tokens, temperature=0, logprobs=2, ignore_eos=True)
     return Generate(request_id=request_id, tenant="default", prompt=case.prompt, adapter=ref, sampling=sampling)
 
@@ -99,7 +105,7 @@ def answer_by_transformers(model: PreTrainedModel, case: Case) -> Answer:
             classifier = adapted.adapter.config.classifier
             if classifier is None:
                 raise ValueError(f"{case.name}: no classification head")
-            logits = adapted(input_ids=inputs, attention_mask=torch.ones_like(inputs)).logits[0]
+            logits = _class_logits(model, adapted, inputs, case.second)
             return Answer(probs=label_probabilities(classifier, logits).tolist())
         if case.max_tokens == 0:
             states = backbone_of(model)(input_ids=inputs).last_hidden_state[0]
@@ -108,6 +114,17 @@ def answer_by_transformers(model: PreTrainedModel, case: Case) -> Answer:
     finally:
         if adapted is not None:
             adapted.adapter.detach()
+
+
+def _class_logits(model: PreTrainedModel, adapted: ClassifierModel, inputs: torch.Tensor, second: int) -> torch.Tensor:
+    mask = torch.ones_like(inputs)
+    if not second:
+        logits: torch.Tensor = adapted(input_ids=inputs, attention_mask=mask).logits[0]
+        return logits
+    types = (torch.arange(inputs.shape[1])[None] >= second).long()
+    states = backbone_of(model)(input_ids=inputs, attention_mask=mask, token_type_ids=types).last_hidden_state
+    typed: torch.Tensor = cast("ClassifierHead", adapted.head)(states, mask, inputs)[0]
+    return typed
 
 
 def _greedy(model: PreTrainedModel, inputs: torch.Tensor, max_tokens: int) -> list[int]:

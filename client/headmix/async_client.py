@@ -22,8 +22,10 @@ from headmix.operations import (
     generation,
     models,
     rollout,
+    scoring,
     tenant_adapters,
     tenants,
+    tokens,
 )
 from headmix.operations.health import get_health, get_readiness
 from headmix.operations.usage import read_usage, read_usage_csv
@@ -134,6 +136,11 @@ class AsyncClient(AsyncBound):
     chat = AsyncCall(generation.chat)
     classify = AsyncCall(classification.classify)
     embed = AsyncCall(embedding.embed)
+    rerank = AsyncCall(scoring.rerank)
+    score = AsyncCall(scoring.score)
+    moderate = AsyncCall(scoring.moderate)
+    tokenize = AsyncCall(tokens.tokenize)
+    detokenize = AsyncCall(tokens.detokenize)
     usage = AsyncCall(read_usage)
     usage_csv = AsyncCall(read_usage_csv)
     health = AsyncCall(get_health)

@@ -21,8 +21,10 @@ from headmix.operations import (
     generation,
     models,
     rollout,
+    scoring,
     tenant_adapters,
     tenants,
+    tokens,
 )
 from headmix.operations.health import get_health, get_readiness
 from headmix.operations.usage import read_usage, read_usage_csv
@@ -136,6 +138,11 @@ class Client(Bound):
     chat = Call(generation.chat)
     classify = Call(classification.classify)
     embed = Call(embedding.embed)
+    rerank = Call(scoring.rerank)
+    score = Call(scoring.score)
+    moderate = Call(scoring.moderate)
+    tokenize = Call(tokens.tokenize)
+    detokenize = Call(tokens.detokenize)
     usage = Call(read_usage)
     usage_csv = Call(read_usage_csv)
     health = Call(get_health)

@@ -14,18 +14,18 @@ ROBERTA_MARKS = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", 
 
 
 def write_wordpiece_folder(folder: Path) -> None:
-    """Write BERT's kind of tokenizer: `[CLS] text [SEP]`; the padding token has id 0."""
+    """Write BERT's kind of tokenizer: `[CLS] text [SEP]`, pairs with two types; the padding token has id 0."""
     backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer()
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
     trainer = trainers.WordPieceTrainer(vocab_size=500, special_tokens=list(BERT_MARKS.values()), show_progress=False)
     backend.train_from_iterator(CORPUS, trainer)
-    _save(folder, backend, BERT_MARKS)
+    _save(folder, backend, BERT_MARKS, pair="$A {last} $B:1 {last}:1")
 
 
 def write_byte_level_folder(folder: Path) -> None:
-    """Write RoBERTa's kind of tokenizer: `<s> text </s>`; the padding token has id 1."""
+    """Write RoBERTa's kind of tokenizer: `<s> text </s>`, pairs of one type; the padding token has id 1."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -36,13 +36,14 @@ def write_byte_level_folder(folder: Path) -> None:
         show_progress=False,
     )
     backend.train_from_iterator(CORPUS, trainer)
-    _save(folder, backend, ROBERTA_MARKS)
+    _save(folder, backend, ROBERTA_MARKS, pair="$A {last} {last} $B {last}")
 
 
-def _save(folder: Path, backend: tokenizers.Tokenizer, marks: Mapping[str, str]) -> None:
+def _save(folder: Path, backend: tokenizers.Tokenizer, marks: Mapping[str, str], *, pair: str) -> None:
     first, last = marks["cls_token"], marks["sep_token"]
     backend.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}",
+        pair=f"{first} {pair.format(last=last)}",
         special_tokens=[(mark, backend.token_to_id(mark)) for mark in (first, last)],
     )
     folder.mkdir(parents=True, exist_ok=True)

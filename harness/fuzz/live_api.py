@@ -1,6 +1,7 @@
 """The API in this process: its own HTTP server on a loopback port, in a thread, with an engine that answers at once.
 
-Knows how to send bytes and read the response. It has two adapters: `poet` generates, `judge` classifies.
+Knows how to send bytes and read the response. It has three adapters: `poet` generates, `judge` classifies, and `censor`
+gives several labels.
 """
 
 import asyncio
@@ -128,6 +129,7 @@ def close_live_api() -> None:
 def _furnish(rig: ApiRig) -> None:
     rig.publish("poet")
     rig.publish("judge", labels=("ham", "spam"))
+    rig.publish("censor", labels=("hate", "spam"), problem="multi_label")
     rig.says("the fox")
     rig.engine.probs = [0.25, 0.75]
     rig.engine.vector = [0.5, 0.5]

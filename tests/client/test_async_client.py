@@ -9,7 +9,7 @@ import pytest
 
 from headmix import AsyncClient, DigestMismatchError
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, EMBEDDINGS, listing
+from tests.client.wire import ADAPTER, CHAT, CLASSIFICATION, EMBEDDINGS, MODERATION, RANKING, TOKENS, listing
 
 
 def names_in(folder: Path) -> list[str]:
@@ -22,6 +22,9 @@ async def test_operations_are_awaited(server: FakeServer, tmp_path: Path) -> Non
     server.script("POST", "/v1/chat/completions", Reply.of(CHAT, x_request_id="r-1"))
     server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
     server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
+    server.script("POST", "/v1/rerank", Reply.of(RANKING))
+    server.script("POST", "/v1/moderations", Reply.of(MODERATION))
+    server.script("POST", "/tokenize", Reply.of(TOKENS))
     server.script("GET", "/v1/adapters?limit=1000", Reply.of(listing(ADAPTER)))
     server.script("POST", "/v1/adapters", Reply.of(ADAPTER, 201))
     async with AsyncClient(server.url) as client:
@@ -31,6 +34,9 @@ async def test_operations_are_awaited(server: FakeServer, tmp_path: Path) -> Non
         await client.classify("fine", model="mood", split_special_tokens=True)
         assert server.last.json == {"model": "mood", "input": "fine", "split_special_tokens": True}
         assert (await client.embed("fine", model="small")).vector == (0.5, -0.25)
+        assert (await client.rerank("Who?", ["a", "b"], model="judge")).order == (1, 0)
+        assert (await client.moderate("fine")).flagged
+        assert (await client.tokenize("Hi", model="tone")).tokens == (72, 105)
         assert (await client.adapters.list())[0].name == "tone"
         assert (await client.adapters.push("tone", path)).new_version
         assert b"artifact" in server.last.body

@@ -32,7 +32,11 @@ from tests.client.wire import (
     DELETED,
     DIGEST,
     EMBEDDINGS,
+    MODERATION,
+    RANKING,
+    SCORES,
     SHARING,
+    TOKENS,
     chat_chunk,
     completion_chunk,
     listing,
@@ -88,6 +92,43 @@ def test_embed(server: FakeServer, client: Client) -> None:
     assert answer.vector == (0.5, -0.25)
     client.embed([5, 6], model="small", pooling="cls", normalize=False)
     assert server.last.json == asked | {"input": [5, 6], "pooling": "cls", "normalize": False}
+
+
+def test_rerank_and_score(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/rerank", Reply.of(RANKING))
+    ranking = client.rerank("Who?", ["a sparrow", {"text": "a stone"}], model="judge", top_n=2)
+    asked = {"model": "judge", "query": "Who?", "documents": ["a sparrow", {"text": "a stone"}], "top_n": 2}
+    assert server.last.json == asked
+    assert (ranking.order, ranking.method) == ((1, 0), "cross-encoder")
+    assert ranking.results[0].document is not None
+    assert ranking.results[0].document.text == "a stone"
+    server.script("POST", "/v1/score", Reply.of(SCORES))
+    scores = client.score("Who?", ["a sparrow", "a stone"], model="judge", split_special_tokens=True)
+    asked = {"model": "judge", "text_1": "Who?", "text_2": ["a sparrow", "a stone"], "split_special_tokens": True}
+    assert server.last.json == asked
+    assert (scores.scores, scores.method) == ((0.5, 0.25), "cosine")
+
+
+def test_moderate(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/moderations", Reply.of(MODERATION))
+    answer = client.moderate(["fine", "awful"])
+    assert server.last.json == {"input": ["fine", "awful"]}
+    assert (answer.flagged, [item.flagged for item in answer.results]) == (True, [False, True])
+    assert answer.results[1].category_scores == {"hate": 0.9}
+    client.moderate("fine", model="mine")
+    assert server.last.json == {"input": "fine", "model": "mine"}
+
+
+def test_tokenize_and_back(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/tokenize", Reply.of(TOKENS))
+    answer = client.tokenize("Hi", model="tone", return_token_strings=True)
+    assert server.last.json == {"model": "tone", "prompt": "Hi", "return_token_strings": True}
+    assert (answer.tokens, answer.count, answer.token_strs) == ((72, 105), 2, ("H", "i"))
+    client.tokenize(messages="Hi", model="tone")
+    assert server.last.json == {"model": "tone", "messages": [{"role": "user", "content": "Hi"}]}
+    server.script("POST", "/detokenize", Reply.of({"prompt": "Hi"}))
+    assert client.detokenize([72, 105], model="tone").text == "Hi"
+    assert server.last.json == {"model": "tone", "tokens": [72, 105]}
 
 
 @pytest.mark.parametrize("packed", ["not base64", "AAAA"])

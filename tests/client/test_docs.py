@@ -16,9 +16,13 @@ from tests.client.wire import (
     EMBEDDINGS,
     KEY,
     LIMITS,
+    MODERATION,
     NEW_KEY,
+    RANKING,
+    SCORES,
     SHARING,
     TENANT,
+    TOKENS,
     USAGE_LINE,
     chat_chunk,
     listing,
@@ -69,6 +73,11 @@ def script(server: FakeServer, snippet: str) -> None:
     server.script("GET", "/v1/usage?group_by=tenant%2Cday%2Cmodel&format=csv", Reply(200, b"tenant,day\r\n"))
     server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
     server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
+    server.script("POST", "/v1/rerank", Reply.of(RANKING))
+    server.script("POST", "/v1/score", Reply.of(SCORES))
+    server.script("POST", "/v1/moderations", Reply.of(MODERATION))
+    server.script("POST", "/tokenize", Reply.of(TOKENS))
+    server.script("POST", "/detokenize", Reply.of({"prompt": "Hi"}))
     server.script("POST", "/v1/completions", Reply.of(COMPLETION))
     server.script("POST", "/v1/adapters", Reply.of(FAULTY, 422) if "broken" in snippet else Reply.of(ADAPTER, 201))
     chat = Reply.error(404, "model_not_found") if "nobody" in snippet else Reply.of(CHAT)

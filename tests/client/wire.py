@@ -45,6 +45,38 @@ EMBEDDINGS = {
     "usage": {"prompt_tokens": 4, "total_tokens": 4},
 }
 
+RANKING = {
+    "id": "rerank-1",
+    "model": "judge",
+    "method": "cross-encoder",
+    "usage": USAGE,
+    "results": [
+        {"index": 1, "document": {"text": "a stone"}, "relevance_score": 0.75},
+        {"index": 0, "document": {"text": "a sparrow"}, "relevance_score": -0.5},
+    ],
+}
+
+SCORES = {
+    "id": "score-1",
+    "object": "list",
+    "created": 1_700_000_000,
+    "model": "judge",
+    "method": "cosine",
+    "data": [{"index": 0, "object": "score", "score": 0.5}, {"index": 1, "object": "score", "score": 0.25}],
+    "usage": USAGE,
+}
+
+MODERATION = {
+    "id": "modr-1",
+    "model": "operator/harm",
+    "results": [
+        {"flagged": False, "categories": {"hate": False}, "category_scores": {"hate": 0.1}},
+        {"flagged": True, "categories": {"hate": True}, "category_scores": {"hate": 0.9}},
+    ],
+}
+
+TOKENS = {"count": 2, "max_model_len": 256, "tokens": [72, 105], "token_strs": ["H", "i"]}
+
 BASE_MODEL = {"id": "small", "object": "model", "created": 1, "owned_by": "headmix", "parent": None, "root": "small"}
 
 ADAPTER_MODEL = {

@@ -3,6 +3,7 @@
 Each request goes through the engine with all others and alone, and through `inject` on the transformers model.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,10 @@ HEADS = (
 
 
 def make_cases(base: BaseShape, folder: Path, *, causal: bool) -> list[Case]:
-    """Make two requests for every method and head, and two for the base alone, with lengths up to 40."""
+    """Make two requests for every method and head, and two for the base alone, with lengths up to 40.
+
+    On a base with token types every classification comes as a pair of texts too.
+    """
     cases: list[Case] = []
 
     def add(name: str, adapter: Path | None, max_tokens: int) -> None:
@@ -57,7 +61,9 @@ def make_cases(base: BaseShape, folder: Path, *, causal: bool) -> list[Case]:
         if causal:
             random_artifact(generating, base, sites, seed=10 + seed, scale=STRENGTH, method=method)
             add(name, generating, 8)
-    return cases
+    texts = [case for case in cases if case.adapter is not None and len(case.prompt) > 1]
+    typed = texts if base.model_type == "bert" else []
+    return [*cases, *(replace(case, name=f"{case.name} pair", second=1 + len(case.prompt) // 3) for case in typed)]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -7,7 +7,7 @@ tokenizers from its own code (`convert.tokenizer_check` detects where that gives
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tokenizers
@@ -22,11 +22,37 @@ class TokenizerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """Two texts as one input. `second` is the place of the second text's first token, 0 if tokens have no types.
+
+    A base with token types gives those from there on the second type, and all before it the first.
+    """
+
+    ids: list[int]
+    second: int
+
+
+def encoded_pair(encoding: tokenizers.Encoding, *, typed: bool) -> EncodedPair:
+    """Return two texts that were encoded together; `typed` is `BaseTokenizer.typed`.
+
+    Raises:
+        ValueError: the tokens' types are not those of the first text followed by those of the second.
+    """
+    ids, types = list(encoding.ids), list(encoding.type_ids)
+    if not typed:
+        return EncodedPair(ids, 0)
+    if types != sorted(types) or max(types, default=0) > 1:
+        raise ValueError("the base's tokenizer marks the texts of a pair in an unknown way")
+    return EncodedPair(ids, types.index(1) if 1 in types else 0)
+
+
+@dataclass(frozen=True, slots=True)
 class BaseTokenizer:
     """Text to token ids and back. `backend` is never changed once passed in.
 
     `roles` maps `bos_token` and so on to their text; `eos_ids` are the ids that end a generation, `end_token` is the
-    one that ends a text in training. `notes` say which settings in the files have no effect.
+    one that ends a text in training. `notes` say which settings in the files have no effect. `typed`: models of this
+    tokenizer are given the types of tokens, if they have types.
     """
 
     backend: tokenizers.Tokenizer
@@ -34,11 +60,20 @@ class BaseTokenizer:
     eos_ids: frozenset[int]
     end_token: int | None
     notes: tuple[str, ...] = ()
+    typed: bool = True
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the ids of `text`, with the special tokens the base expects around it unless told otherwise."""
         ids: list[int] = self.backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
+
+    def encode_pair(self, first: str, second: str) -> EncodedPair:
+        """Return two texts as one input, with the special tokens that the base expects around a pair.
+
+        Raises:
+            ValueError: as `encoded_pair`.
+        """
+        return encoded_pair(self.backend.encode(first, second), typed=self.typed)
 
     def encode_cut(self, text: str, length: int) -> list[int]:
         """Return at most `length` ids: the end of the text is cut, not the special tokens around it."""
@@ -72,7 +107,7 @@ class BaseTokenizer:
         backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
         backend.encode_special_tokens = self.backend.encode_special_tokens
         backend.add_tokens(literal_tokens(words))
-        return BaseTokenizer(backend, self.roles, self.eos_ids, self.end_token, self.notes)
+        return replace(self, backend=backend)
 
 
 def read_tokenizer(folder: Path) -> BaseTokenizer:
@@ -95,7 +130,9 @@ def read_tokenizer(folder: Path) -> BaseTokenizer:
     backend.encode_special_tokens = config.get("split_special_tokens") is True
     notes += _unobeyed_flags(backend, config, declared.roles)
     end, stops = _ends(folder, backend, declared.roles)
-    return BaseTokenizer(backend, declared.roles, stops, end, tuple(notes))
+    inputs = config.get("model_input_names")
+    typed = not isinstance(inputs, list) or "token_type_ids" in inputs
+    return BaseTokenizer(backend, declared.roles, stops, end, tuple(notes), typed)
 
 
 def _read_backend(path: Path) -> tokenizers.Tokenizer:

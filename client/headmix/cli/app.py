@@ -12,7 +12,9 @@ from headmix.cli.commands.embed import embed
 from headmix.cli.commands.health import health
 from headmix.cli.commands.keys import keys_app
 from headmix.cli.commands.models import models
+from headmix.cli.commands.rerank import rerank
 from headmix.cli.commands.tenants import tenants_app
+from headmix.cli.commands.tokenize import tokenize
 from headmix.cli.commands.usage import usage
 from headmix.cli.plugins import add_plugins
 from headmix.cli.session import Session
@@ -24,7 +26,7 @@ def build_app() -> typer.Typer:
     """Return the whole command tree of this installation."""
     app = typer.Typer(name="headmix", no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(options)
-    for command in (chat, complete, classify, embed, models, usage, health):
+    for command in (chat, complete, classify, embed, rerank, tokenize, models, usage, health):
         app.command()(command)
     app.add_typer(adapters_app, name="adapters")
     app.add_typer(tenants_app, name="tenants")

@@ -22,7 +22,7 @@ def complete(prompt: Prompt, *, model: str, **params: Unpack[CompletionParams]) 
 
 def chat(messages: Messages, *, model: str, **params: Unpack[ChatParams]) -> Request[ChatCompletion]:
     """Answer a chat. `messages` are the turns so far, or a single text from the user."""
-    body = {"model": model, "messages": _turns(messages), **_given(params, _CHAT_PARAMS)}
+    body = {"model": model, "messages": turns(messages), **_given(params, _CHAT_PARAMS)}
     return Request("POST", _CHATS, parser_of(ChatCompletion), json=body)
 
 
@@ -44,7 +44,7 @@ def stream_chat(
 
     With `include_usage`, a final chunk without choices carries the token counts.
     """
-    body = {"model": model, "messages": _turns(messages), **_given(params, _CHAT_PARAMS), **_streaming(include_usage)}
+    body = {"model": model, "messages": turns(messages), **_given(params, _CHAT_PARAMS), **_streaming(include_usage)}
     return Request("POST", _CHATS, parser_of(ChatChunk), json=body)
 
 
@@ -60,7 +60,8 @@ def _given(params: Mapping[str, object], known: frozenset[str]) -> dict[str, obj
     return {name: value for name, value in params.items() if value is not None}
 
 
-def _turns(messages: Messages) -> list[dict[str, object]]:
+def turns(messages: Messages) -> list[dict[str, object]]:
+    """Return a chat's turns as the server takes them."""
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
     return [turn.model_dump(exclude_none=True) if isinstance(turn, ChatMessage) else dict(turn) for turn in messages]

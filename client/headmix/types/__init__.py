@@ -20,7 +20,17 @@ from headmix.types.limits import EffectiveLimits, LimitChanges, Limits, OwnLimit
 from headmix.types.model import Model
 from headmix.types.params import ChatParams, CompletionParams, SamplingParams
 from headmix.types.result import AdapterRef, Usage
+from headmix.types.scoring import (
+    Moderation,
+    ModerationItem,
+    RankedDocument,
+    RankedItem,
+    Ranking,
+    ScoreItem,
+    Scores,
+)
 from headmix.types.tenant import AuditEntry, Key, NewKey, Tenant
+from headmix.types.tokens import Detokenization, Tokenization
 from headmix.types.usage import UsageLine
 
 __all__ = [
@@ -44,6 +54,7 @@ __all__ = [
     "CompletionLogprobs",
     "CompletionParams",
     "DeletedAdapter",
+    "Detokenization",
     "EffectiveLimits",
     "EmbeddingItem",
     "Embeddings",
@@ -52,13 +63,21 @@ __all__ = [
     "LimitChanges",
     "Limits",
     "Model",
+    "Moderation",
+    "ModerationItem",
     "NewKey",
     "OwnLimits",
     "PushedAdapter",
+    "RankedDocument",
+    "RankedItem",
+    "Ranking",
     "Readiness",
     "SamplingParams",
+    "ScoreItem",
+    "Scores",
     "Sharing",
     "Tenant",
+    "Tokenization",
     "ToolCall",
     "ToolCallDelta",
     "Usage",

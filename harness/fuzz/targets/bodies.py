@@ -16,11 +16,15 @@ from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.classify import ClassifyRequest
 from headmix_server.api.schemas.completions import CompletionRequest
 from headmix_server.api.schemas.embeddings import EmbeddingRequest
+from headmix_server.api.schemas.moderations import ModerationRequest
+from headmix_server.api.schemas.pairs import RerankRequest, ScoreRequest
+from headmix_server.api.schemas.tokens import DetokenizeRequest, TokenizeRequest
 
 LONGEST_ERROR = 4000
 WORDS = (
     "poet",
     "judge",
+    "censor",
     "tiny-base",
     "default",
     "poet@1",
@@ -37,6 +41,11 @@ PLAIN: Mapping[str, dict[str, Json]] = {
     "/v1/completions": {"model": "poet", "prompt": "hello", "max_tokens": 3},
     "/v1/classify": {"model": "judge", "input": "hello"},
     "/v1/embeddings": {"model": "tiny-base", "input": "hello"},
+    "/v1/rerank": {"model": "tiny-base", "query": "hello", "documents": ["a", {"text": "b"}]},
+    "/v1/score": {"model": "tiny-base", "text_1": "hello", "text_2": ["a", "b"]},
+    "/v1/moderations": {"model": "censor", "input": ["hello"]},
+    "/tokenize": {"model": "poet", "prompt": "hello"},
+    "/detokenize": {"model": "poet", "tokens": [5, 6]},
     "/v1/adapters/poet/rollback": {"version": 1},
     "/v1/adapters/poet/load": {},
 }
@@ -45,6 +54,11 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "/v1/completions": (*CompletionRequest.model_fields, *CompletionRequest.neutral),
     "/v1/classify": tuple(ClassifyRequest.model_fields),
     "/v1/embeddings": (*EmbeddingRequest.model_fields, *EmbeddingRequest.neutral),
+    "/v1/rerank": (*RerankRequest.model_fields, *RerankRequest.neutral),
+    "/v1/score": (*ScoreRequest.model_fields, *ScoreRequest.neutral),
+    "/v1/moderations": tuple(ModerationRequest.model_fields),
+    "/tokenize": (*TokenizeRequest.model_fields, *TokenizeRequest.neutral),
+    "/detokenize": tuple(DetokenizeRequest.model_fields),
     "/v1/adapters/poet/rollback": ("version",),
     "/v1/adapters/poet/load": ("version", "wait"),
 }

@@ -19,10 +19,13 @@ from headmix_server.api.routes import (
     limits,
     metrics,
     models,
+    moderations,
+    pairs,
     pins,
     sharing,
     tenant_adapters,
     tenants,
+    tokens,
     usage,
     versions,
 )
@@ -30,7 +33,7 @@ from headmix_server.api.schemas.error import document_errors
 from headmix_server.api.state import ApiState
 
 _RESOURCES = (
-    *(completions, chat, classify, embeddings, models),
+    *(completions, chat, classify, embeddings, pairs, moderations, tokens, models),
     *(adapters, versions, sharing, canary, pins),
     *(tenants, tenant_adapters, limits, usage),
 )

@@ -7,6 +7,7 @@ import os
 
 from headmix_server.app.errors import SettingError, SettingErrors
 from headmix_server.catalog.bytes.bucket import BucketUnusable, open_bucket
+from headmix_server.catalog.names import NOWHERE, parse_reference
 from headmix_server.core.settings import Settings
 from headmix_server.database import DatabaseUnusable, check_url
 from headmix_server.tenancy.limits.rates import RateStorageError, open_storage
@@ -19,7 +20,8 @@ def check_settings(settings: Settings) -> None:
         SettingError: it names every setting with an invalid value.
     """
     faults = []
-    for check in (_check_database, _check_artifacts, _check_limits_storage, _check_preload):
+    checks = (_check_database, _check_artifacts, _check_limits_storage, _check_preload, _check_moderation_adapter)
+    for check in checks:
         try:
             check(settings)
         except SettingError as error:
@@ -58,3 +60,11 @@ def _check_preload(settings: Settings) -> None:
     folder = settings.preload
     if folder is not None and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
         raise SettingError("preload", f"takes a readable folder, not {folder}")
+
+
+def _check_moderation_adapter(settings: Settings) -> None:
+    name = settings.moderation_adapter
+    if name is not None and parse_reference(name) == NOWHERE:
+        raise SettingError(
+            "moderation_adapter", f"takes `name`, `name@3`, `owner/name` or `owner/name@3`, not {name!r}"
+        )

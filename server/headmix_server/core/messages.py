@@ -43,13 +43,14 @@ class Generate(Message, frozen=True):
 
 
 class Classify(Message, frozen=True):
-    """Classify one text (token ids) with the adapter's classification head."""
+    """Classify one text or pair of texts (token ids) with the adapter's head; `second`: see `ClassificationParams`."""
 
     request_id: str
     tenant: str
     prompt: list[int]
     adapter: AdapterRef
     weight: float = 1.0
+    second: int = 0
 
 
 class Embed(Message, frozen=True):

@@ -17,7 +17,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "Adapters": (
             *("adapter_slots", "adapter_memory_mib", "host_adapters", "host_adapter_mib", "loader_threads"),
-            *("max_adapter_rank", "max_adapter_mib", "max_adapter_metadata_kib", "max_labels"),
+            *("max_adapter_rank", "max_adapter_mib", "max_adapter_metadata_kib", "max_labels", "moderation_adapter"),
         ),
         "Uploads": (
             *("max_uploads", "max_uploads_each"),

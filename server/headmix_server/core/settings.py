@@ -40,6 +40,7 @@ Limit = Annotated[int, Field(le=2**63 - 1)]
 """The largest number a database can store."""
 Seconds = Annotated[float, Field(le=365 * 24 * 3600.0)]
 Text = Annotated[str, BeforeValidator(_given)]
+OptionalText = Annotated[str | None, BeforeValidator(_or_none)]
 Folder = Annotated[Path, BeforeValidator(_given), AfterValidator(_at_home)]
 OptionalFolder = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_at_home)]
 Url = Annotated[SecretStr | None, BeforeValidator(_or_none)]
@@ -254,6 +255,11 @@ class Settings(BaseSettings):
         False,
         description="Tokenize special tokens in clients' texts as plain text, so that a message cannot forge "
         "a chat turn. `split_special_tokens` in a request overrides it.",
+    )
+    moderation_adapter: OptionalText = Field(
+        None,
+        description="The adapter that answers `/v1/moderations` for every tenant: a multi-label classifier as "
+        "`owner/name`, or as `name` if tenant `default` owns it. With `none`, requests must name one themselves.",
     )
     max_labels: Count = Field(4096, ge=1, description="Maximum labels of a classification head.")
     max_messages: Count = Field(

@@ -60,7 +60,12 @@ class SamplingParams(Frozen, frozen=True):
 
 
 class ClassificationParams(Frozen, frozen=True):
-    """How a text is scored: determined by the adapter's head, so a request has no parameters."""
+    """How a text is scored: mostly determined by the adapter's head.
+
+    `second` is where the second text of a pair begins, for bases that mark its tokens with a type; 0 if there is none.
+    """
+
+    second: int = 0
 
 
 class EmbeddingParams(Frozen, frozen=True):

@@ -145,8 +145,13 @@ class TorchRunner:
             SlotSpan(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None
         ]
         adapters = self._pool.route(routed, added)
+        tokens, types = torch.tensor(ids, device=self._device), _types_of(placed, len(ids))
         return self._model.forward(
-            torch.tensor(ids, device=self._device), positions, self._attention(spans, layout), adapters
+            tokens,
+            positions,
+            self._attention(spans, layout),
+            adapters,
+            None if types is None else types.to(self._device),
         )
 
     def _clear_broken(self, placed: Sequence[Placed], results: Mapping[int, RowResult]) -> None:
@@ -171,6 +176,18 @@ class TorchRunner:
             return self._attention_backend.whole(layout)
         table = tabulate_blocks(spans, memory.block_size, memory.num_blocks)
         return self._attention_backend.paged(memory.layers, layout, table)
+
+
+def _types_of(placed: Sequence[Placed], tokens: int) -> Tensor | None:
+    """Return the type of each token, 1 in the second text of a pair; None if the step has no pair."""
+    seconds = [(item, item.row.params.second) for item in placed if isinstance(item.row.params, ClassificationParams)]
+    pairs = [(item, second) for item, second in seconds if 0 < second < len(item.row.history)]
+    if not pairs:
+        return None
+    types = torch.zeros(tokens, dtype=torch.int64, device="cpu")
+    for item, second in pairs:
+        types[item.first + max(0, second - item.row.start) : item.first + item.row.count] = 1
+    return types
 
 
 def _choose_sampling(model: Model, device: torch.device) -> SamplingBackend:

@@ -169,8 +169,8 @@ def params_of(message: Request) -> TaskParams:
     match message:
         case Generate(sampling=sampling):
             return sampling
-        case Classify():
-            return ClassificationParams()
+        case Classify(second=second):
+            return ClassificationParams(second=second)
         case Embed(params=params):
             return params
         case _:

@@ -55,9 +55,14 @@ class Decoder:
         self._whole_step = whole_step([(layer.block, layer.rotary) for layer in layers])
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, attention: StepAttention, adapters: StepAdapters | None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attention: StepAttention,
+        adapters: StepAdapters | None,
+        types: Tensor | None = None,
     ) -> Tensor:
-        """Return the final normalised hidden states [tokens, D]."""
+        """Return the final normalised hidden states [tokens, D]; decoders have no token types."""
         hidden = self._vocabulary.embed(tokens)
         if adapters is not None:
             adapters.replace_embeddings(hidden)

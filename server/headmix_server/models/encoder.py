@@ -1,6 +1,7 @@
 """A bidirectional base: summed and normalised embeddings, then post-norm layers. Used by BERT and RoBERTa.
 
-It reads whole texts and generates nothing. Token types are all 0: a request is one text.
+It reads whole texts and generates nothing. Token types mark the second text of a pair; all others are of type 0, as is
+everything on a base with a single type (RoBERTa).
 """
 
 from dataclasses import dataclass
@@ -48,24 +49,33 @@ class Encoder:
         self._words = checkpoint.table("embeddings.word_embeddings.weight", (config.vocab_size, width))
         self._places = checkpoint.take("embeddings.position_embeddings.weight", (sizes.table_positions, width))
         types = checkpoint.take("embeddings.token_type_embeddings.weight", (sizes.token_types, width))
-        self._type = types[0].clone()
+        self._types = types[:2].clone()
         self._norm = _take_norm(sizes, checkpoint, "embeddings.LayerNorm")
         self._blocks = [_take_block(sizes, checkpoint, layer) for layer in range(config.num_layers)]
         self._positions = positions
         checkpoint.refuse_rest(ignored=("embeddings.position_ids", "embeddings.token_type_ids", *HEADS))
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, attention: StepAttention, adapters: StepAdapters | None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attention: StepAttention,
+        adapters: StepAdapters | None,
+        types: Tensor | None = None,
     ) -> Tensor:
         """Return the last layer's states [tokens, D]."""
         words = self._words(tokens)
         if adapters is not None:
             adapters.replace_embeddings(words)
         places = functional.embedding(self._positions(tokens, positions), self._places)
-        hidden = self._norm(words + self._type + places)
+        hidden = self._norm(words + self._type_of(types) + places)
         for block in self._blocks:
             hidden = block(hidden, attention, adapters)
         return hidden
+
+    def _type_of(self, types: Tensor | None) -> Tensor:
+        """Return the embeddings of tokens' types: [D] for all of them, or [tokens, D]."""
+        return self._types[0] if types is None or len(self._types) == 1 else functional.embedding(types, self._types)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Raise: there is no vocabulary head."""

@@ -28,9 +28,18 @@ class Model(Protocol):
         ...
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, attention: StepAttention, adapters: StepAdapters | None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attention: StepAttention,
+        adapters: StepAdapters | None,
+        types: Tensor | None = None,
     ) -> Tensor:
-        """Return the final hidden states [tokens, D] of token ids and positions [tokens]."""
+        """Return the final hidden states [tokens, D] of token ids and positions [tokens].
+
+        `types` [tokens] is 1 for the tokens of a pair's second text and 0 for all others; None: all are 0. Bases
+        without token types ignore it.
+        """
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import tokenizers
 from tokenizers import AddedToken
 
-from headmix_adapters.text.tokenizer import BaseTokenizer
+from headmix_adapters.text.tokenizer import BaseTokenizer, EncodedPair, encoded_pair
 
 _MARK_CHARACTERS = 8
 """Characters with 16 random bits each: no client can guess a mark."""
@@ -38,6 +38,7 @@ class PlainTextReader:
 
     def __init__(self, base: BaseTokenizer, own_ids: Callable[[list[int]], list[int]]) -> None:
         self._own_ids = own_ids
+        self._typed = base.typed
         special = {n: t for n, t in base.backend.get_added_tokens_decoder().items() if t.special}
         self._backend = tokenizers.Tokenizer.from_str(base.backend.to_str())
         self._backend.encode_special_tokens = True
@@ -68,11 +69,29 @@ class PlainTextReader:
         """Return the ids of a text that is entirely a client's; raises as `encode` does."""
         return self.encode(self.hide(text), add_special_tokens=add_special_tokens)
 
-    def _encode(self, marked: str, *, add_special_tokens: bool) -> list[int]:
-        text = self._find_hidden.sub(lambda match: self._shown[match[0]], marked)
-        encoding = self._backend.encode(text, add_special_tokens=False)
+    def encode_pair(self, first: str, second: str) -> EncodedPair:
+        """Return two texts as one input, both entirely a client's.
+
+        Raises:
+            UncuttableTokenError: as `encode`.
+            ValueError: as `encoded_pair`.
+        """
+        first, second = (self._shown_text(self.hide(text)) for text in (first, second))
+        for text in (first, second):
+            self._require_text(self._backend.encode(text, add_special_tokens=False))
+        pair = encoded_pair(self._backend.encode(first, second), typed=self._typed)
+        return EncodedPair(self._own_ids([self._ids.get(token, token) for token in pair.ids]), pair.second)
+
+    def _shown_text(self, marked: str) -> str:
+        return self._find_hidden.sub(lambda match: self._shown[match[0]], marked)
+
+    def _require_text(self, encoding: tokenizers.Encoding) -> None:
         for token in self._forged.keys() & set(encoding.ids):
             raise UncuttableTokenError(self._forged[token])
+
+    def _encode(self, marked: str, *, add_special_tokens: bool) -> list[int]:
+        encoding = self._backend.encode(self._shown_text(marked), add_special_tokens=False)
+        self._require_text(encoding)
         if add_special_tokens:
             encoding = self._backend.post_process(encoding)
         return self._own_ids([self._ids.get(token, token) for token in encoding.ids])

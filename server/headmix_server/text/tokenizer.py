@@ -14,7 +14,7 @@ from types import MappingProxyType
 import tokenizers
 from tokenizers import models
 
-from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
+from headmix_adapters.text.tokenizer import BaseTokenizer, EncodedPair, read_tokenizer
 from headmix_server.text.capacity import capacity_of
 from headmix_server.text.plain_text import matcher
 from headmix_server.text.vocabulary.byte_alphabet import BYTES
@@ -68,6 +68,14 @@ class Tokenizer:
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the ids of `text`, with the special tokens that the base expects around it unless disabled."""
         return self._base.encode(text, add_special_tokens=add_special_tokens)
+
+    def encode_pair(self, first: str, second: str) -> EncodedPair:
+        """Return two texts as one input, with the special tokens that the base expects around a pair.
+
+        Raises:
+            ValueError: as `BaseTokenizer.encode_pair`.
+        """
+        return self._base.encode_pair(first, second)
 
     def needs_copy(self, text: str) -> bool:
         """Return whether the text needs a copy of the base's tokenizer with added words, which takes long to create."""

@@ -7,7 +7,7 @@ import pytest
 from headmix.cli.output import size
 from tests.client.cli.conftest import Run
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import ADAPTER_MODEL, BASE_MODEL, CLASSIFICATION, DIGEST, EMBEDDINGS, listing
+from tests.client.wire import ADAPTER_MODEL, BASE_MODEL, CLASSIFICATION, DIGEST, EMBEDDINGS, RANKING, TOKENS, listing
 
 
 def test_classify_prints_each_text_with_its_label(server: FakeServer, run: Run) -> None:
@@ -33,6 +33,29 @@ def test_embed_prints_a_vector_a_line(server: FakeServer, run: Run) -> None:
     assert (sent["input"], sent["pooling"], sent["normalize"]) == (["fine", "awful"], "last", False)
     whole = json.loads(run("embed", "fine", "-m", "small", "--json").stdout)
     assert whole["data"][0]["embedding"] == [0.5, -0.25]
+
+
+def test_rerank_prints_the_texts_the_best_first(server: FakeServer, run: Run) -> None:
+    server.script("POST", "/v1/rerank", Reply.of(RANKING))
+    done = run("rerank", "Who?", "a sparrow", "a stone", "-m", "judge", "--top-n", "2")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["cross-encoder", "place", "text"] in lines
+    assert lines.index(["0.7500", "1", "a", "stone"]) < lines.index(["-0.5000", "0", "a", "sparrow"])
+    sent = server.last.json
+    assert isinstance(sent, dict)
+    assert (sent["query"], sent["documents"], sent["top_n"]) == ("Who?", ["a sparrow", "a stone"], 2)
+    whole = json.loads(run("rerank", "Who?", "a sparrow", "a stone", "-m", "judge", "--json").stdout)
+    assert [item["index"] for item in whole["results"]] == [1, 0]
+
+
+def test_tokenize_prints_a_token_a_line_and_how_many(server: FakeServer, run: Run) -> None:
+    server.script("POST", "/tokenize", Reply.of(TOKENS))
+    lines = [line.split() for line in run("tokenize", "Hi", "-m", "tone", "--bare").stdout.splitlines()]
+    assert ["72", "H"] in lines
+    assert lines[-1] == ["2", "of", "256", "tokens"]
+    sent = server.last.json
+    assert isinstance(sent, dict)
+    assert (sent["prompt"], sent["add_special_tokens"]) == ("Hi", False)
 
 
 def test_models_are_listed_for_people_and_for_programs(server: FakeServer, run: Run) -> None:

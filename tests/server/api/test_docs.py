@@ -22,6 +22,8 @@ from headmix_server.api.schemas.completions import CompletionRequest
 from headmix_server.api.schemas.embeddings import EmbeddingRequest
 from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.messages import ChatMessage, TextPart
+from headmix_server.api.schemas.pairs import RerankRequest, ScoreRequest
+from headmix_server.api.schemas.tokens import TokenizeRequest
 from headmix_server.core.errors import ERRORS_BY_CODE, EngineUnavailable, ServerOverloaded
 from headmix_server.core.types import UNSCORED
 from headmix_server.services.conversion import RETRY_SECONDS
@@ -137,7 +139,12 @@ def test_every_parameter_of_embeddings_is_documented_and_none_else() -> None:
     assert documented | {"user"} == EmbeddingRequest.model_fields.keys()
 
 
-GENERATION, POOLING = "both generation routes", "classify and embeddings"
+def test_every_parameter_of_rerank_is_documented_and_none_else() -> None:
+    documented = {name for cell, *_ in rows(API, "A classifier with several labels") for name in names(cell)}
+    assert documented | {"user"} == RerankRequest.model_fields.keys()
+
+
+GENERATION, POOLING = "both generation routes", "classify, embeddings, rerank and score"
 
 
 @pytest.mark.parametrize(
@@ -148,6 +155,9 @@ GENERATION, POOLING = "both generation routes", "classify and embeddings"
         (ChatMessage, {"chat, in a message"}),
         (ClassifyRequest, {POOLING}),
         (EmbeddingRequest, {POOLING, "embeddings"}),
+        (RerankRequest, {POOLING}),
+        (ScoreRequest, {POOLING}),
+        (TokenizeRequest, {"tokenize"}),
     ],
 )
 def test_the_neutral_values_are_those_documented(request_body: type[RequestBody], places: set[str]) -> None:
@@ -176,12 +186,15 @@ def test_every_limit_is_documented_and_none_else() -> None:
 @pytest.mark.parametrize("example", EXAMPLES)
 async def test_examples_are_answered(rig: ApiRig, example: str, tmp_path: Path) -> None:
     rig.publish("tone", labels=("negative", "positive"))
+    rig.publish("judge", labels=("relevance",), problem="regression")
+    rig.publish("harm", labels=("hate", "spam"), problem="multi_label")
     for content in (b"1", b"2"):
         rig.publish("writer", content)
     await rig.client.post("/v1/adapters/writer/rollback")
     rig.state.tenants.create("acme", actor="test")
     rig.publish("tone", tenant="acme")
-    rig.engine.probs = [0.25, 0.75]
+    rig.engine.probs = [2.5] if "judge" in example else [0.25, 0.75]
+    rig.engine.vector = [0.6, 0.8]
     random_artifact(tmp_path / "tone.safetensors", rig.state.base.shape)
     words = shlex.split(example)
     given = [(words[place], words[place + 1]) for place in range(len(words) - 1)]

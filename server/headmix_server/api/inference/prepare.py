@@ -5,12 +5,13 @@ here, in the same order for all routes.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from headmix_adapters.text.tokenizer import EncodedPair
 from headmix_server.api.inference.charging import counted
 from headmix_server.api.inference.generation_job import Job, engine_request_id
 from headmix_server.api.inference.lengths import context_length
@@ -28,10 +29,19 @@ from headmix_server.core.types import AdapterRef, SamplingParams
 from headmix_server.text.detokenize import NO_MARKERS
 
 A = TypeVar("A", Classified, Embedded)
+P = TypeVar("P")
 T = TypeVar("T")
 
 Require = Callable[[Model], object]
 """Refuses a model that lacks the route's capability, with `TaskMismatch`."""
+
+Find = Callable[[Request, ApiState, ModelBody], Awaitable[Model]]
+"""Returns the model that a body means, held until the request has ended; raises `ModelNotFound`."""
+
+
+async def named_model(request: Request, state: ApiState, body: ModelBody) -> Model:
+    """Return the model that a body names; see `resolve_model`."""
+    return await resolve_model(request, state, body.model, body.user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +67,31 @@ class Prepared:
             raise InternalError("the route needs an adapter and has not required one")
         return self.ref
 
-    async def read_inputs(self, inputs: Sequence[str | Sequence[int]], *, split: bool | None) -> list[list[int]]:
+    async def read_inputs(
+        self, inputs: Sequence[str | Sequence[int]], *, split: bool | None, param: str = "input"
+    ) -> list[list[int]]:
         """Return the ids of texts for which nothing is generated, with their tokens reserved.
 
         Raises:
-            HeadmixServerError: as `Vocabulary.prompts` and `Admission.reserve`; `input` is the parameter.
+            HeadmixServerError: as `Vocabulary.prompts` and `Admission.reserve`, which name `param`.
         """
-        room = Room(self.context, 0, "input")
+        room = Room(self.context, 0, param)
         prompts = await self.vocabulary.prompts(inputs, room, split=splits(self.state, split))
-        await self.admission.reserve(sum(map(len, prompts)), param="input")
+        await self.admission.reserve(sum(map(len, prompts)), param=param)
         return prompts
+
+    async def read_pairs(
+        self, pairs: Sequence[tuple[str, str]], *, split: bool | None, param: str
+    ) -> list[EncodedPair]:
+        """Return pairs of texts as the base encodes two texts together, with their tokens reserved.
+
+        Raises:
+            HeadmixServerError: as `Vocabulary.pairs` and `Admission.reserve`, which name `param`.
+        """
+        room = Room(self.context, 0, param)
+        read = await self.vocabulary.pairs(pairs, room, split=splits(self.state, split))
+        await self.admission.reserve(sum(len(pair.ids) for pair in read), param=param)
+        return read
 
     def generation(
         self,
@@ -93,7 +118,7 @@ class Prepared:
         )
 
     async def ask_each(
-        self, prompts: Sequence[list[int]], make: Callable[[str, list[int]], Classify | Embed], kind: type[A]
+        self, prompts: Sequence[P], make: Callable[[str, P], Classify | Embed], kind: type[A]
     ) -> list[A]:
         """Return the engine's answer to each prompt; `make` builds the request from a name and a prompt.
 
@@ -121,7 +146,12 @@ class Prepared:
 
 
 async def prepare(
-    request: Request, body: ModelBody, admission: Admission, state: ApiState, require: Require = lambda _: None
+    request: Request,
+    body: ModelBody,
+    admission: Admission,
+    state: ApiState,
+    require: Require = lambda _: None,
+    find: Find = named_model,
 ) -> Prepared:
     """Check the body's bounds, resolve and hold its model, and load its vocabulary.
 
@@ -132,7 +162,7 @@ async def prepare(
         EngineUnavailable, ServerOverloaded: the engine cannot take the request now.
     """
     bounds_of(state.settings).check(body)
-    model = await resolve_model(request, state, body.model, body.user)
+    model = await find(request, state, body)
     ref = None if model.version is None else state.library.ref(model.version, admission.tenant)
     require(model)
     context = context_length(state.engine.require_ready())

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from headmix_adapters.text.chat_template import ChatTemplate
+from headmix_adapters.text.tokenizer import EncodedPair
 from headmix_server.api.inference.lengths import check_length, context_length
 from headmix_server.api.inference.resolve import Model
 from headmix_server.api.middleware.disconnect import until_disconnected
@@ -24,7 +25,13 @@ from headmix_server.text.conversation import Conversation
 from headmix_server.text.plain_text import UncuttableTokenError
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabulary.extended import AddedTokensError
-from headmix_server.text.workers.jobs import EncodeConversation, EncodeTexts, TextTooLongError
+from headmix_server.text.workers.jobs import (
+    DecodeTokens,
+    EncodeConversation,
+    EncodePairs,
+    EncodeTexts,
+    TextTooLongError,
+)
 from headmix_server.text.workers.worker_pool import WorkerPool
 
 INLINE_CHARACTERS = 2_000
@@ -33,6 +40,8 @@ INLINE_CHARACTERS = 2_000
 INLINE_TURNS = 32
 _IDS_AT_ONCE = 16_384
 """Token ids that are checked before other tasks get a turn."""
+_PAIRS_AT_ONCE = 64
+_ID_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,52 @@ class Vocabulary:
                 await asyncio.sleep(0)
         return prompts
 
+    async def pairs(self, given: Sequence[tuple[str, str]], room: Room, *, split: bool) -> list[EncodedPair]:
+        """Return each pair of texts as the base encodes two texts together; `split` is as in `prompts`.
+
+        Raises:
+            ContextLengthExceeded: one has too many tokens.
+            InvalidRequest: a text is empty, or the base cannot split a special token or mark the texts of a pair.
+        """
+        for text in {text for pair in given for text in pair}:
+            if not text:
+                raise InvalidRequest("A text is empty.", param=room.param)
+            self._require_room(text, room)
+        pairs = await self._read_pairs(given, room, split=split)
+        for place, pair in enumerate(pairs):
+            check_length(len(pair.ids), room.completion, room.context, param=room.param)
+            if place % _PAIRS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return pairs
+
+    async def text(self, text: str, room: Room, *, split: bool, add_special_tokens: bool) -> list[int]:
+        """Return the ids of one text, which may be empty; `split` is as in `prompts`.
+
+        Raises:
+            ContextLengthExceeded: it has too many tokens.
+            InvalidRequest: the base cannot split a special token.
+        """
+        self._require_room(text, room)
+        (ids,) = await self._read([text], room, split=split, add_special_tokens=add_special_tokens)
+        if len(ids) > room.prompt:
+            raise room.too_long()
+        return self._checked(ids, room.param)
+
+    async def decode(self, ids: Sequence[int], room: Room) -> str:
+        """Return the text of token ids, special tokens included.
+
+        Raises:
+            ContextLengthExceeded: there are more than a context has room for.
+            InvalidRequest: an id is outside the vocabulary.
+        """
+        if len(ids) > room.prompt:
+            raise room.too_long()
+        tokens = self._checked(ids, room.param)
+        if len(tokens) <= INLINE_CHARACTERS:
+            return self.tokenizer.decode(tokens, skip_special_tokens=False)
+        job = DecodeTokens(self.tenant, array("I", tokens), self.tokenizer.words)
+        return await until_disconnected(self.request, self.workers.run(self.tenant, job, _ID_BYTES * len(tokens)))
+
     async def conversation(
         self, template: ChatTemplate, conversation: Conversation, room: Room, *, split: bool
     ) -> list[int]:
@@ -130,14 +185,31 @@ class Vocabulary:
             raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
         return self._checked(ids, room.param)
 
-    async def _read(self, texts: Sequence[str], room: Room, *, split: bool) -> Sequence[Sequence[int]]:
+    async def _read_pairs(self, given: Sequence[tuple[str, str]], room: Room, *, split: bool) -> list[EncodedPair]:
+        texts = [text for pair in given for text in pair]
+        quick = self._is_quick(texts, split)
+        self._log("event loop" if quick else "worker", texts)
+        try:
+            if quick:
+                return [self.tokenizer.encode_pair(first, second) for first, second in given]
+            job = EncodePairs(self.tenant, given, self.tokenizer.words, split, room.prompt)
+            read = await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
+        except UncuttableTokenError as error:
+            raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
+        except ValueError as error:
+            raise InvalidRequest(f"The model cannot read two texts together: {error}.", param="model") from error
+        return [EncodedPair(ids.tolist(), second) for ids, second in read]
+
+    async def _read(
+        self, texts: Sequence[str], room: Room, *, split: bool, add_special_tokens: bool = True
+    ) -> Sequence[Sequence[int]]:
         if not texts:
             return []
         if self._is_quick(texts, split):
             self._log("event loop", texts)
-            return [self.tokenizer.encode(text) for text in texts]
+            return [self.tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
         self._log("worker", texts)
-        job = EncodeTexts(self.tenant, texts, self.tokenizer.words, split, room.prompt)
+        job = EncodeTexts(self.tenant, texts, self.tokenizer.words, split, room.prompt, add_special_tokens)
         try:
             return await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
         except UncuttableTokenError as error:

@@ -15,6 +15,7 @@ from headmix_server.catalog.queries import NO_DRAW
 from headmix_server.catalog.rollout.canary import draw_of
 from headmix_server.catalog.version import AdapterVersion
 from headmix_server.core.errors import InternalError, TaskMismatch
+from headmix_server.tenancy.keys.keys import DEFAULT_TENANT
 
 ADAPTER_HEADER = "x-headmix-adapter"
 CANARY_KEY_HEADER = "x-headmix-canary-key"
@@ -59,10 +60,23 @@ async def resolve_model(request: Request, state: ApiState, name: str, user: str 
     return Model(version.called_by(record.tenant), state.generates, version)
 
 
+async def resolve_operators(request: Request, state: ApiState, reference: str) -> Model:
+    """Return the adapter that the operator has named in a setting, for any tenant, and record it as `resolve_model`.
+
+    Raises:
+        ModelNotFound: its owner has no such adapter.
+    """
+    record = record_of(request)
+    owner, slash, name = reference.rpartition("/")
+    version = await hold_version(state, name, record, tenant=owner if slash else DEFAULT_TENANT)
+    record.headers.update(adapter_header(record.tenant, version))
+    return Model(version.called_by(record.tenant), state.generates, version)
+
+
 async def hold_version(
-    state: ApiState, reference: str, record: RequestRecord, *, draw: int = NO_DRAW
+    state: ApiState, reference: str, record: RequestRecord, *, draw: int = NO_DRAW, tenant: str | None = None
 ) -> AdapterVersion:
-    """Return the version that the record's tenant means by a name, held until the request has ended.
+    """Return the version that a tenant, the record's by default, means by a name, held until the request has ended.
 
     `draw` is as in `Catalog.resolve`.
 
@@ -71,7 +85,7 @@ async def hold_version(
     """
 
     def resolve() -> AdapterVersion:
-        version, hold = state.library.hold(record.tenant, reference, draw=draw)
+        version, hold = state.library.hold(tenant or record.tenant, reference, draw=draw)
         record.holds.add(hold)  # in the thread: the awaiting task may be cancelled by now
         return version
 
@@ -102,7 +116,41 @@ def require_classification(model: Model) -> ClassifierConfig:
         raise TaskMismatch("The base alone has no classification head: name a classifier adapter.", param="model")
     if model.version.task != "classification":
         raise TaskMismatch(f"{model.name!r} is not a classifier.", param="model")
-    head = model.version.config.classifier
+    return _head(model.version)
+
+
+def require_multi_label(model: Model) -> ClassifierConfig:
+    """Return the model's multi-label head, or refuse a model without one.
+
+    Raises:
+        TaskMismatch: it has none.
+    """
+    head = require_classification(model)
+    if head.problem != "multi_label":
+        raise TaskMismatch(f"{model.name!r} has no multi-label head, which moderation needs.", param="model")
+    return head
+
+
+def pair_scorer(model: Model) -> ClassifierConfig | None:
+    """Return the head that gives one score to a pair of texts; None if the model has no head, but can embed.
+
+    Raises:
+        TaskMismatch: its head gives no score but classes.
+    """
+    if model.version is None or model.version.task != "classification":
+        return None
+    head = _head(model.version)
+    if len(head.labels) != 1:
+        raise TaskMismatch(
+            f"{model.name!r} has a head with {len(head.labels)} labels: scoring pairs needs a head with a single one, "
+            "for regression or multi-label.",
+            param="model",
+        )
+    return head
+
+
+def _head(version: AdapterVersion) -> ClassifierConfig:
+    head = version.config.classifier
     if head is None:
-        raise InternalError(f"the classifier {model.version.digest} has no head")
+        raise InternalError(f"the classifier {version.digest} has no head")
     return head

@@ -16,7 +16,7 @@ from headmix_server.api.schemas.prompt_input import TooManyIds
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.text.workers.encoders import Encoders
 
-_TOKEN_FIELDS = ("prompt", "input")
+_TOKEN_FIELDS = ("prompt", "input", "tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ They hold wherever a body is read: on the event loop after it was validated, in 
 that a worker never returns anything large.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,6 +12,8 @@ import msgspec
 from headmix_server.api.schemas.body import ModelBody, RequestBody
 from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.generation import SamplingBody
+from headmix_server.api.schemas.messages import ChatMessage
+from headmix_server.api.schemas.tokens import TokenizeRequest
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.core.settings import Settings
 
@@ -34,12 +36,12 @@ class Bounds:
         if isinstance(body, SamplingBody):
             self._check_size(body.metadata, "metadata")
             self._check_size(body.prompt_cache_options, "prompt_cache_options")
-        if isinstance(body, ChatRequest):
-            self._check_messages(body)
+        if isinstance(body, ChatRequest | TokenizeRequest):
+            self._check_messages(body.messages or ())
         if isinstance(body, ModelBody):
             check_choices(body.num_choices, self.choices)
             if body.num_inputs is not None:
-                check_inputs(body.num_inputs, self.inputs)
+                check_inputs(body.num_inputs, self.inputs, body.inputs_param)
 
     def check_unread(self, content: object) -> None:
         """Refuse JSON that has too many messages, before any message is validated.
@@ -51,8 +53,8 @@ class Bounds:
         if isinstance(messages, list):
             self._check_number(len(messages), (one.get("content") for one in messages if isinstance(one, dict)))
 
-    def _check_messages(self, body: ChatRequest) -> None:
-        self._check_number(len(body.messages), (message.content for message in body.messages))
+    def _check_messages(self, messages: Sequence[ChatMessage]) -> None:
+        self._check_number(len(messages), (message.content for message in messages))
 
     def _check_number(self, messages: int, contents: Iterable[object]) -> None:
         number = messages + sum(len(content) for content in contents if isinstance(content, list))
@@ -77,16 +79,16 @@ def bounds_of(settings: Settings) -> Bounds:
     )
 
 
-def check_inputs(inputs: int, limit: int) -> None:
+def check_inputs(inputs: int, limit: int, param: str) -> None:
     """Refuse an empty list of texts, and more texts than one request may have.
 
     Raises:
         InvalidRequest: there are none, or too many.
     """
     if inputs == 0:
-        raise InvalidRequest("The input is empty.", param="input")
+        raise InvalidRequest("The input is empty.", param=param)
     if inputs > limit:
-        raise InvalidRequest(f"{inputs} texts; a request may have at most {limit}.", param="input")
+        raise InvalidRequest(f"{inputs} texts; a request may have at most {limit}.", param=param)
 
 
 def check_choices(choices: int, limit: int) -> None:

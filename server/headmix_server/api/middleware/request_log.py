@@ -23,7 +23,8 @@ REQUEST_ID_HEADER = "x-request-id"
 UNKNOWN_ROUTE = "unknown"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PARAM = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_COUNTED = "/v1/"  # probes and scrapes are logged only at debug level and not counted
+_COUNTED = ("/v1/", "/v2/", "/rerank", "/score", "/tokenize", "/detokenize")
+"""Where the API's own routes begin; probes and scrapes are logged only at debug level and not counted."""
 
 
 class RequestLog:

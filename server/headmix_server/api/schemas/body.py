@@ -94,3 +94,8 @@ class ModelBody(RequestBody):
     def num_inputs(self) -> int | None:
         """How many texts it has for which nothing is generated; None on routes that generate."""
         return None
+
+    @property
+    def inputs_param(self) -> str:
+        """The parameter that holds these texts."""
+        return "input"

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import groupby
 
 from headmix_adapters.artifact.faults import MAX_FAULTS
+from headmix_adapters.text.tokenizer import EncodedPair
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabulary.byte_alphabet import CHARACTERS
 from headmix_server.text.vocabulary.token_names import bytes_name, plain_name
@@ -56,6 +57,12 @@ class ExtendedTokenizer(Tokenizer):
         if self.needs_copy(text):
             return self._encoder.encode(text, add_special_tokens=add_special_tokens)
         return self._plain.encode(text, add_special_tokens=add_special_tokens)
+
+    def encode_pair(self, first: str, second: str) -> EncodedPair:
+        """Return two texts as one input; raises as `Tokenizer.encode_pair`."""
+        if self.needs_copy(first) or self.needs_copy(second):
+            return self._encoder.encode_pair(first, second, split=False)
+        return self._plain.encode_pair(first, second)
 
     def needs_copy(self, text: str) -> bool:
         """Return whether the text contains added words. They match literally; other texts are tokenized as before."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from headmix_adapters.text.chat_template import ChatTemplate
-from headmix_adapters.text.tokenizer import BaseTokenizer
+from headmix_adapters.text.tokenizer import BaseTokenizer, EncodedPair
 from headmix_server.text.conversation import Conversation
 from headmix_server.text.plain_text import PlainTextReader
 
@@ -61,13 +61,26 @@ class Encoder:
         """Return the ids of a text."""
         return self._own_ids(self._tokenizer.encode(text, add_special_tokens=add_special_tokens))
 
-    def encode_prompt(self, text: str, *, split: bool) -> list[int]:
+    def encode_prompt(self, text: str, *, split: bool, add_special_tokens: bool = True) -> list[int]:
         """Return the ids of a client's text; with `split`, special tokens in it are tokenized as plain text.
 
         Raises:
             UncuttableTokenError: one of them cannot be.
         """
-        return self.plain_text.encode_text(text) if split else self.encode(text)
+        encode = self.plain_text.encode_text if split else self.encode
+        return encode(text, add_special_tokens=add_special_tokens)
+
+    def encode_pair(self, first: str, second: str, *, split: bool) -> EncodedPair:
+        """Return two of a client's texts as one input; `split` is as in `encode_prompt`.
+
+        Raises:
+            UncuttableTokenError: a special token cannot be tokenized as text.
+            ValueError: as `encoded_pair`.
+        """
+        if split:
+            return self.plain_text.encode_pair(first, second)
+        pair = self._tokenizer.encode_pair(first, second)
+        return EncodedPair(self._own_ids(pair.ids), pair.second)
 
     def prepare(self, template: ChatTemplate, conversation: Conversation, *, split: bool) -> "Prepared":
         """Return the prompt that the template makes of a conversation; the template writes the special tokens.

@@ -12,6 +12,7 @@ from headmix_adapters.text.chat_template import ChatTemplate, load_chat_template
 from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
 from headmix_server.text.grammars.compiler import TokenCompiler
 from headmix_server.text.tokenizer import Tokenizer
+from headmix_server.text.vocabulary.extended import ExtendedTokenizer
 from headmix_server.text.workers.encoder import Encoder, Words
 
 KEPT_BYTES = 256 << 20
@@ -49,8 +50,16 @@ class Encoders:
     @cached_property
     def grammars(self) -> TokenCompiler:
         """What compiles grammars for the base's vocabulary."""
-        tokenizer = Tokenizer(self._base)
+        tokenizer = self._served
         return TokenCompiler(lambda: tokenizer, tokenizer.next_id, tokenizer.eos_ids)
+
+    def tokenizer(self, words: Words | None) -> Tokenizer:
+        """Return the tokenizer that shows tokens of the base, or of an adapter that adds words to it."""
+        return self._served if words is None else ExtendedTokenizer(self._served, words.words, words.first)
+
+    @cached_property
+    def _served(self) -> Tokenizer:
+        return Tokenizer(self._base)
 
     @cached_property
     def _base(self) -> BaseTokenizer:

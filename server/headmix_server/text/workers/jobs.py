@@ -29,16 +29,57 @@ class EncodeTexts:
     words: Words | None
     split: bool
     room: int
+    add_special_tokens: bool = True
 
     def run(self, encoders: Encoders) -> "list[array[int]]":
         """Return the ids of each text."""
         encoder = encoders.get(self.words, self.tenant)
         read: list[array[int]] = []
         for text in self.texts:
-            read.append(array("I", encoder.encode_prompt(text, split=self.split)))
+            ids = encoder.encode_prompt(text, split=self.split, add_special_tokens=self.add_special_tokens)
+            read.append(array("I", ids))
             if len(read[-1]) > self.room:
                 break
         return read
+
+
+@dataclass(frozen=True, slots=True)
+class EncodePairs:
+    """Pairs of texts to ids, as `Encoder.encode_pair`, up to the first with more than `room`, as `EncodeTexts`."""
+
+    tenant: str
+    pairs: Sequence[tuple[str, str]]
+    words: Words | None
+    split: bool
+    room: int
+
+    def run(self, encoders: Encoders) -> "list[tuple[array[int], int]]":
+        """Return the ids of each pair, and where its second text begins.
+
+        Raises:
+            ValueError: as `Encoder.encode_pair`.
+        """
+        encoder = encoders.get(self.words, self.tenant)
+        read: list[tuple[array[int], int]] = []
+        for first, second in self.pairs:
+            pair = encoder.encode_pair(first, second, split=self.split)
+            read.append((array("I", pair.ids), pair.second))
+            if len(pair.ids) > self.room:
+                break
+        return read
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeTokens:
+    """Token ids to their text, special tokens included."""
+
+    tenant: str
+    ids: "array[int]"
+    words: Words | None
+
+    def run(self, encoders: Encoders) -> str:
+        """Return the text."""
+        return encoders.tokenizer(self.words).decode(self.ids, skip_special_tokens=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""All four inference routes take the same steps in the same order, from shared code."""
+"""All inference routes take the same steps in the same order, from shared code."""
 
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "completions": {"prompt": "hi"},
     "classify": {"input": "hi"},
     "embeddings": {"input": "hi"},
+    "rerank": {"query": "hi", "documents": ["you"]},
+    "score": {"text_1": "hi", "text_2": "you"},
+    "moderations": {"input": "hi"},
 }
 GENERATES = ("chat/completions", "completions")
-FILES = ("chat", "completions", "classify", "embeddings")
+PAIRS = ("rerank", "score")
+FILES = ("chat", "completions", "classify", "embeddings", "pairs", "moderations", "tokens")
 
 
 async def ask(rig: ApiRig, route: str, **changes: Any) -> tuple[int, str]:
@@ -31,10 +35,10 @@ async def test_an_unknown_model_is_the_same_error_on_every_route(rig: ApiRig, ro
     assert not [*rig.engine.of(Generate), *rig.engine.of(Classify), *rig.engine.of(Embed)]
 
 
-@pytest.mark.parametrize("route", [route for route in BODIES if route != "embeddings"])  # every model can embed
+@pytest.mark.parametrize("route", [route for route in BODIES if route != "embeddings"])
 async def test_a_model_of_another_task_is_refused_before_its_texts_are_read(rig: ApiRig, route: str) -> None:
     rig.publish("spam", b"1", labels=("ham", "spam"))
-    model = "spam" if route in GENERATES else BASE
+    model = "spam" if route in (*GENERATES, *PAIRS) else BASE
     assert await ask(rig, route, model=model) == (400, "task_mismatch")
     assert not [*rig.engine.of(Generate), *rig.engine.of(Classify), *rig.engine.of(Embed)]
 
@@ -44,8 +48,8 @@ async def test_without_an_engine_every_route_returns_503_after_resolving_the_mod
     base_folder: Path, tmp_path: Path, route: str
 ) -> None:
     async with api_rig(base_folder, tmp_path, connected=False) as rig:
-        rig.publish("spam", b"1", labels=("ham", "spam"))
-        model = "spam" if route == "classify" else BASE
+        rig.publish("spam", b"1", labels=("ham", "spam"), problem="multi_label")
+        model = "spam" if route in ("classify", "moderations") else BASE
         assert await ask(rig, route, model=model) == (503, "engine_unavailable")
         assert await ask(rig, route, model="nobody") == (404, "model_not_found")
 

@@ -1,12 +1,15 @@
 """The encoder with an adapter's words, and its replacement where no copy may be made, agree on all texts."""
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.bases.encoder_folder import write_wordpiece_folder
 from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
+from headmix_server.text.plain_text import UncuttableTokenError
 from headmix_server.text.tokenizer import Tokenizer, load_tokenizer
 from headmix_server.text.vocabulary.extended import ExtendedTokenizer
 from headmix_server.text.workers.encoder import Encoder, Words
@@ -93,3 +96,38 @@ def test_the_words_ids_begin_where_the_vocabulary_has_them_not_where_the_library
     first = base.vocab_size + GAP
     encoder = Encoder(base.reader, Words("digest", ("<new>", "<newer>"), first))
     assert encoder.encode("<newer><new>") == [first + 1, first]
+
+
+@given(first=TEXTS, second=TEXTS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_pair_without_the_words_is_the_same_without_a_copy_split_or_not(
+    extended: ExtendedTokenizer, slow: Encoder, first: list[str], second: list[str]
+) -> None:
+    texts = "".join(first), "".join(second)
+    pair = slow.encode_pair(*texts, split=False)
+    assert extended.encode_pair(*texts) == pair
+    if not any(map(extended.may_hold_special, texts)):
+        assert slow.encode_pair(*texts, split=True) == pair
+
+
+def test_special_tokens_of_a_pair_are_the_bases_and_not_the_clients_when_split(base: Tokenizer) -> None:
+    encoder, roles = Encoder(base.reader), base.special_tokens
+    plain = encoder.encode_pair("a", "b", split=True).ids
+    for special in {text for role, text in roles.items() if role != "unk_token"}:
+        token = base.token_id(special)
+        try:
+            forged = encoder.encode_pair(special, special, split=True).ids
+        except UncuttableTokenError:
+            with pytest.raises(UncuttableTokenError):
+                encoder.encode_prompt(special, split=True)
+        else:
+            assert forged.count(token or -1) == plain.count(token or -1)
+
+
+def test_a_base_whose_model_takes_no_token_types_has_no_second_text(tmp_path: Path) -> None:
+    write_wordpiece_folder(tmp_path)
+    assert load_tokenizer(tmp_path).encode_pair("a fox", "a dog").second > 0
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config["model_input_names"] = ["input_ids", "attention_mask"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert load_tokenizer(tmp_path).encode_pair("a fox", "a dog").second == 0
