@@ -5,6 +5,7 @@ reason is passed to the client.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -22,6 +23,8 @@ Tool = Mapping[str, object]
 """A function that the model may call, in OpenAI's shape: `{"type": "function", "function": {"name", ...}}`."""
 
 _PROBE = "headmix_probe_tool"
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which JSON can express and no tokenizer reads: arguments of a call may hold one."""
 
 
 class ChatTemplateError(ValueError):
@@ -73,13 +76,14 @@ class ChatTemplate:
         present = [_as_templates_expect(message) for message in messages]
         template = self._tool_template if tools else self._template
         try:
-            return template.render(
+            rendered = template.render(
                 **self._special_tokens,
                 messages=present,
                 tools=list(tools) if tools else None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
             )
+            return _HALF.sub("\ufffd", rendered)
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise ChatTemplateError(str(error)) from error
         except RecursionError:

@@ -153,6 +153,12 @@ def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
         ChatTemplate(HERMES, {}).render([{"role": "assistant", "content": "", "tool_calls": [call]}])
 
 
+def test_half_of_a_surrogate_pair_in_arguments_can_still_be_tokenized() -> None:
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": '{"\\ud800": "\\ud83d\\ude00"}'}}
+    rendered = ChatTemplate(HERMES, {}).render([{"role": "assistant", "content": "", "tool_calls": [call]}])
+    assert '{"\ufffd": "😀"}' in rendered
+
+
 def test_a_call_without_arguments_has_none() -> None:
     call = {"id": "x", "type": "function", "function": {"name": "now", "arguments": ""}}
     rendered = ChatTemplate(HERMES, {}).render([{"role": "assistant", "content": "", "tool_calls": [call]}])

@@ -5,6 +5,7 @@ A call ends where its JSON does, so that a marker inside an argument is part of 
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from headmix_server.text.tools.formats import Shape
@@ -15,7 +16,13 @@ _NAME = re.compile(r"\s*([^\s\[{]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?=
 _NAME_SO_FAR = re.compile(r"\s*[^\s\[{]*\s*(?:\[[^{]*)?\Z")
 _ARGUMENTS = ("arguments", "parameters")
 _SPACE = re.compile(r"\s*")
-_DECODER = json.JSONDecoder(strict=False)
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse)
 
 
 class NotACallError(ValueError):
@@ -108,7 +115,7 @@ def _members(text: str) -> tuple[str, str]:
         raise NotACallError("the call is not JSON") from error
     name = found.get("name", (None, ""))[0]
     arguments, written = next((found[key] for key in _ARGUMENTS if key in found), (None, ""))
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not is_name(name):
         raise NotACallError("the call has no name")
     if isinstance(arguments, str):
         return name, _object_text(arguments)
@@ -118,17 +125,32 @@ def _members(text: str) -> tuple[str, str]:
 def _object_text(text: str) -> str:
     """Return an object's text as it is; only line breaks inside strings, which JSON does not allow, are escaped."""
     try:
-        if isinstance(json.loads(text), dict):
-            return text
-    except (ValueError, RecursionError):
-        pass
-    try:
-        value = json.loads(text, strict=False)
+        value = json.loads(text, strict=False, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise NotACallError("the arguments are not JSON") from error
     if not isinstance(value, dict):
         raise NotACallError("the arguments are not an object")
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        json.loads(text)
+        text.encode()
+    except ValueError:
+        return written(value)
+    return text
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text may be the name of a tool."""
+    return bool(text) and text.isprintable()
+
+
+def written(arguments: Mapping[str, object]) -> str:
+    """Return arguments as JSON that can be sent, even with half of a surrogate pair in it."""
+    text = json.dumps(arguments, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(arguments)
+    return text
 
 
 def _skipped(text: str, place: int) -> int:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headmix_server.text.tools.call import is_name, written
 from headmix_server.text.tools.parts import Part, PartList
 
 _TEXT, _THOUGHTS, _CALLS = "content", ("reasoning_content", "thinking", "reasoning"), "tool_calls"
@@ -101,9 +102,9 @@ class DeclaredReader:
 
     def _call(self, call: object) -> None:
         match call:
-            case {"function": {"name": str(name), "arguments": dict(arguments)}}:
+            case {"function": {"name": str(name), "arguments": dict(arguments)}} if is_name(name):
                 self._found.call(name)
-                self._found.argue(json.dumps(arguments, ensure_ascii=False))
+                self._found.argue(written(arguments))
             case _:
                 raise ValueError("the call has no name or no arguments")
 

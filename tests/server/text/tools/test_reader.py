@@ -113,6 +113,8 @@ def test_a_call_that_is_cut_is_not_reported_unless_it_was_begun(format_: ToolFor
         ('<tool_call>{"name": "f", "arguments": {"a": 1}</tool_call>', '{"name": "f", "arguments": {"a": 1}'),
         ('<tool_call>{"arguments": {}}</tool_call>', '{"arguments": {}}'),
         ('<tool_call>{"name": "f", "arguments": [1]}</tool_call>', '{"name": "f", "arguments": [1]}'),
+        ('<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>', '{"name": "f", "arguments": {"a": NaN}}'),
+        ('<tool_call>{"name": "\\ud800", "arguments": {}}</tool_call>', '{"name": "\\ud800", "arguments": {}}'),
         ("a </tool_call> b", "a  b"),
         ("<tool_call>", ""),
         ("a <tool", "a <tool"),
@@ -134,6 +136,9 @@ def test_what_is_no_call_is_text_without_its_marker(text: str, content: str) -> 
         ('<tool_call>{"name": "f", "parameters": {"a": 1}}</tool_call>', ("f", '{"a": 1}')),
         ('<tool_call>{"name": "f", "arguments": {"a": "x\ny"}}</tool_call>', ("f", '{"a": "x\\ny"}')),
         ('<tool_call>{"name": "unknown", "arguments": {}}</tool_call>', ("unknown", "{}")),
+        ('<tool_call>{"name": "f", "arguments": {"a": "\\ud800"}}</tool_call>', ("f", '{"a": "\\ud800"}')),
+        ('<tool_call>{"name": "f", "arguments": {"a": "\\ud800\n"}}</tool_call>', ("f", '{"a": "\\ud800\\n"}')),
+        ('<tool_call>{"name": "f", "arguments": "{\\"a\\": \\"\\ud800\\"}"}</tool_call>', ("f", '{"a": "\\ud800"}')),
     ],
 )
 def test_what_models_make_of_the_format_is_understood(text: str, call: tuple[str, str]) -> None:
