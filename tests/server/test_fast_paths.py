@@ -20,6 +20,7 @@ from harness.server.running_server import RunningServer, running_server
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.stored.bfloat16 import Unit, available_units
+from headmix_server.kernels.stored.products import code_unit
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or find_compiler() is None, reason="the fast paths need Linux and a C++ compiler"
@@ -76,6 +77,7 @@ def test_a_base_of_16_bits_is_multiplied_as_it_is_stored(tmp_path: Path, base: P
     server = serve_and_stop(tmp_path, base)
     assert (taken(server, "weights", "kept"), taken(server, "weights", "kinds")) == ("stored", ["BF16"])
     assert taken(server, "matrix products", "format") == "stored"
+    assert taken(server, "stored products", "codes") == code_unit().name
     assert taken(server, "decoder layers", "by") == "one native call"
 
 

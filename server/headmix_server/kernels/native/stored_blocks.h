@@ -122,6 +122,8 @@ struct ByteScales {
 template <class Scales>
 struct FourBits {
   static constexpr int64_t BYTES = GROUP * WIDTH / 2 + Scales::BYTES;
+  static constexpr int CENTRE = 8;  // of the codes; this and the next two are for stored_codes.h
+  static constexpr bool HAS_LEAST = true, EVEN_FIRST = true;
   const uint8_t* codes;
   Scales by;
 
@@ -138,6 +140,8 @@ using ScaledNibbles = FourBits<ByteScales>;
 template <class Scales>
 struct FiveBits {
   static constexpr int64_t HIGH = GROUP * WIDTH / 2, REST = HIGH + GROUP * 4, BYTES = REST + Scales::BYTES;
+  static constexpr int CENTRE = 16;
+  static constexpr bool HAS_LEAST = true, EVEN_FIRST = true;
   const uint8_t* codes;
   Scales by;
 
@@ -173,9 +177,11 @@ struct Sixes {
   }
 };
 
-// Codes of 8 bits, then a scale for each output: GGUF's Q8_0.
+// Codes of 8 bits, four inputs to a word, then a scale for each output: GGUF's Q8_0.
 struct Bytes {
   static constexpr int64_t BYTES = GROUP * (WIDTH + 2);
+  static constexpr int CENTRE = 128;
+  static constexpr bool HAS_LEAST = false, EVEN_FIRST = false;
   const uint8_t* codes;
   Vec scales[PARTS];
 
@@ -183,7 +189,8 @@ struct Bytes {
     for (int part = 0; part < PARTS; ++part) scales[part] = load_halves(block + GROUP * WIDTH + part * LANES * 2);
   }
   Vec column(int first, int c, int part) const {
-    return load_codes(codes + (first + c) * GROUP + part * LANES) * scales[part];
+    const UVec words = load_words(codes + (first / 4 * GROUP + c / 4 * GROUP + part * LANES) * 4);
+    return __builtin_convertvector((IVec)(words << (24 - c % 4 * 8)) >> 24, Vec) * scales[part];
   }
 };
 

@@ -75,7 +75,8 @@ def _q5_1(blocks: Tensor) -> Tensor:
 
 
 def _q8_0(blocks: Tensor) -> Tensor:
-    return _joined(blocks[..., 2:].transpose(2, 3), _half(blocks, 0))
+    words = blocks[..., 2:].reshape(*blocks.shape[:3], 8, 4)
+    return _joined(words.transpose(2, 3), _half(blocks, 0))
 
 
 def _q4_k(blocks: Tensor) -> Tensor:

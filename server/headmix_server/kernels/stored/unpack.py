@@ -45,8 +45,8 @@ def _sixes(blocks: Tensor) -> Tensor:
 
 
 def _bytes(blocks: Tensor) -> Tensor:
-    codes = blocks[..., : GROUP * WIDTH].contiguous().view(torch.int8)
-    return codes.reshape(*blocks.shape[:2], WIDTH, GROUP) * _floats(blocks[..., GROUP * WIDTH :]).unsqueeze(2)
+    words = blocks[..., : GROUP * WIDTH].contiguous().view(torch.int8).reshape(*blocks.shape[:2], 8, GROUP, 4)
+    return words.transpose(3, 4).flatten(2, 3) * _floats(blocks[..., GROUP * WIDTH :]).unsqueeze(2)
 
 
 def _bfloats(blocks: Tensor) -> Tensor:

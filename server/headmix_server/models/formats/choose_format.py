@@ -18,6 +18,7 @@ from headmix_server.core.observability.logging import get_logger
 from headmix_server.kernels.native.loading import load_native
 from headmix_server.kernels.quantize import best_quantizer, native_quantize_rows, quantize_rows
 from headmix_server.kernels.stored.bfloat16 import Unit, available_units
+from headmix_server.kernels.stored.products import code_unit
 from headmix_server.models.config import UnsupportedModelError
 from headmix_server.models.formats.int8_linear import MakeInt8, int8_linear, native_int8_linear
 from headmix_server.models.formats.linear import Linear, PlainLinear
@@ -63,6 +64,8 @@ def choose_format(
     form = _choose(dtype, quantize, device)
     form = StoredFormat(form) if kinds else form
     _log.info("matrix products", format=form.name)
+    if kinds:
+        _log.info("stored products", codes=code_unit().name)
     return form
 
 
