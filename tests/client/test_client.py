@@ -159,6 +159,27 @@ def test_special_tokens_are_split_as_asked_in_every_call_that_sends_text(server:
     assert server.last.json == {"model": "m", "input": "a"}
 
 
+def test_every_parameter_of_a_generation_is_sent_as_it_is_given(server: FakeServer, client: Client) -> None:
+    shared = {"max_completion_tokens": 4, "skip_special_tokens": False, "truncate_prompt_tokens": -1, "min_tokens": 2}
+    completion = {**shared, "best_of": 3, "suffix": " end"}
+    chat = {**shared, "continue_final_message": True, "add_generation_prompt": False, "chat_template_kwargs": {"a": 1}}
+    server.script("POST", "/v1/completions", Reply.of(COMPLETION))
+    client.complete("a", model="m", **completion)  # type: ignore[arg-type] # of several types
+    assert server.last.json == {"model": "m", "prompt": "a", **completion}
+    server.script("POST", "/v1/chat/completions", Reply.of(CHAT))
+    client.chat("a", model="m", **chat)  # type: ignore[arg-type] # of several types
+    assert server.last.json == {"model": "m", "messages": [{"role": "user", "content": "a"}], **chat}
+
+
+def test_texts_to_classify_and_to_embed_may_be_token_ids_and_be_cut(server: FakeServer, client: Client) -> None:
+    server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
+    for ask in (client.classify, client.embed):
+        ask([[5, 6], [7]], model="m", truncate_prompt_tokens=4)
+        assert isinstance(server.last.json, dict)
+        assert (server.last.json["input"], server.last.json["truncate_prompt_tokens"]) == ([[5, 6], [7]], 4)
+
+
 def test_models(server: FakeServer, client: Client) -> None:
     server.script("GET", "/v1/models", Reply.of(listing(BASE_MODEL, ADAPTER_MODEL), x_request_id="r-2"))
     base, adapter = client.models.list()

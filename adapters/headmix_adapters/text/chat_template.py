@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import jinja2
 from jinja2.ext import Extension
@@ -18,6 +19,9 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from headmix_adapters.text.final_message import FinalMessageError, with_end_marked
+from headmix_adapters.text.template_variables import variables_read
+
 Message = Mapping[str, object]
 Tool = Mapping[str, object]
 """A function that the model may call, in OpenAI's shape: `{"type": "function", "function": {"name", ...}}`."""
@@ -25,6 +29,23 @@ Tool = Mapping[str, object]
 _PROBE = "headmix_probe_tool"
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair, which JSON can express and no tokenizer reads: arguments of a call may hold one."""
+_OWN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+"""The variables that `render` sets."""
+
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+
+
+class TemplateOptions(TypedDict, total=False):
+    """How a conversation is rendered.
+
+    `add_generation_prompt`, true by default: the prompt ends with the beginning of an assistant's turn.
+    `continue_final_message`: instead, it ends with the last message's content, within that turn. `variables` are the
+    template's own, such as `enable_thinking`.
+    """
+
+    add_generation_prompt: bool
+    continue_final_message: bool
+    variables: Mapping[str, object]
 
 
 class ChatTemplateError(ValueError):
@@ -49,8 +70,21 @@ class ChatTemplate:
         self._template = _compiled(source)
         self._tool_template = self._template if tool_source is None else _compiled(tool_source)
         self._special_tokens = dict(special_tokens)
+        self._source = source
         self.tool_source = source if tool_source is None else tool_source
         self.response_template = response_template
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        """The names of the variables that have their values from the base and the conversation."""
+        return _OWN | self._special_tokens.keys()
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """The names of the other variables that it reads."""
+        environment = _environment()
+        both = (variables_read(environment, source) for source in {self._source, self.tool_source})
+        return frozenset[str]().union(*both) - self.fixed
 
     @cached_property
     def takes_tools(self) -> bool:
@@ -63,7 +97,7 @@ class ChatTemplate:
             return False
 
     def render(
-        self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, add_generation_prompt: bool = True
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None, **options: Unpack[TemplateOptions]
     ) -> str:
         """Return a conversation's prompt; templates see OpenAI's role `developer` as `system`.
 
@@ -71,18 +105,27 @@ class ChatTemplate:
 
         Raises:
             ChatTemplateError: the template raised, for example because roles do not alternate; or the arguments of a
-                call are not a JSON object.
+                call are not a JSON object; or the last message cannot be continued.
         """
+        if not options.get("continue_final_message"):
+            return self._render(messages, tools, options)
+        try:
+            marked, end = with_end_marked(messages)
+            return end.cut(self._render(marked, tools, options))
+        except FinalMessageError as error:
+            raise ChatTemplateError(str(error)) from error
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Tool] | None, options: TemplateOptions) -> str:
         present = [_as_templates_expect(message) for message in messages]
         template = self._tool_template if tools else self._template
+        own = {
+            "messages": present,
+            "tools": list(tools) if tools else None,
+            "documents": None,
+            "add_generation_prompt": options.get("add_generation_prompt", True),
+        }
         try:
-            rendered = template.render(
-                **self._special_tokens,
-                messages=present,
-                tools=list(tools) if tools else None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-            )
+            rendered = template.render({**options.get("variables", {}), **self._special_tokens, **own})
             return _HALF.sub("\ufffd", rendered)
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise ChatTemplateError(str(error)) from error
@@ -138,7 +181,13 @@ def _as_templates_expect(message: Message) -> dict[str, object]:
     calls = present.get("tool_calls")
     if isinstance(calls, Sequence) and not isinstance(calls, str):
         present["tool_calls"] = [_with_arguments(call) for call in calls]
-    return present
+    return _with_reasoning(present)
+
+
+def _with_reasoning(present: dict[str, object]) -> dict[str, object]:
+    """Return a message whose reasoning has all its usual names, as in transformers."""
+    reasoning = next((present[name] for name in _REASONING if name in present), None)
+    return present if reasoning is None else {**dict.fromkeys(_REASONING, reasoning), **present}
 
 
 def _with_arguments(call: object) -> object:

@@ -8,6 +8,7 @@ tokenizers from its own code (`convert.tokenizer_check` detects where that gives
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import tokenizers
@@ -81,6 +82,12 @@ class BaseTokenizer:
         encoding.truncate(max(0, length - self.backend.num_special_tokens_to_add(is_pair=False)))
         ids: list[int] = self.backend.post_process(encoding).ids
         return ids
+
+    def around(self) -> tuple[int, int]:
+        """Return how many special tokens the base expects before a text and behind it."""
+        added: list[int] = self.backend.encode(_PROBE, add_special_tokens=True).special_tokens_mask
+        before = [*takewhile(bool, added)]
+        return len(before), len([*takewhile(bool, reversed(added[len(before) :]))])
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""

@@ -30,6 +30,14 @@ SplitSpecialTokens = Annotated[
     bool,
     typer.Option("--split-special-tokens", help="Treat special tokens in your texts as plain text."),
 ]
+ShowSpecialTokens = Annotated[
+    bool,
+    typer.Option("--show-special-tokens", help="Print the special tokens in the answer, too."),
+]
+Truncate = Annotated[
+    int | None,
+    typer.Option(help="Keep at most this many tokens of a longer text; -1 keeps as many as the context holds."),
+]
 
 
 def text_or_stdin(text: str) -> str:

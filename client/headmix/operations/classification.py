@@ -2,19 +2,22 @@
 
 from headmix.http.request import Request, parser_of
 from headmix.types.classification import Classification
+from headmix.types.params import Prompt
 
 
 def classify(
-    input: str | list[str],  # noqa: A002 - the API's own name
+    input: Prompt,  # noqa: A002 - the API's own name
     *,
     model: str,
     split_special_tokens: bool | None = None,
+    truncate_prompt_tokens: int | None = None,
 ) -> Request[Classification]:
     """Classify one text or several with a classification adapter; `data` keeps the order of the inputs.
 
-    With `split_special_tokens`, special tokens in the texts are plain text; None means the server's setting.
+    With `split_special_tokens`, special tokens in the texts are plain text; None means the server's setting. Of longer
+    texts, `truncate_prompt_tokens` keeps that many of the first tokens, or with -1 as many as fit.
     """
-    body: dict[str, object] = {"model": model, "input": input}
-    if split_special_tokens is not None:
-        body["split_special_tokens"] = split_special_tokens
+    options = {"split_special_tokens": split_special_tokens, "truncate_prompt_tokens": truncate_prompt_tokens}
+    given = {name: value for name, value in options.items() if value is not None}
+    body: dict[str, object] = {"model": model, "input": input, **given}
     return Request("POST", "/v1/classify", parser_of(Classification), json=body)

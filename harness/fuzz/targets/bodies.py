@@ -18,6 +18,7 @@ from headmix_server.api.schemas.completions import CompletionRequest
 from headmix_server.api.schemas.embeddings import EmbeddingRequest
 from headmix_server.api.schemas.moderations import ModerationRequest
 from headmix_server.api.schemas.pairs import RerankRequest, ScoreRequest
+from headmix_server.api.schemas.responses import ResponsesRequest
 from headmix_server.api.schemas.tokens import DetokenizeRequest, TokenizeRequest
 
 LONGEST_ERROR = 4000
@@ -39,6 +40,7 @@ WORDS = (
 PLAIN: Mapping[str, dict[str, Json]] = {
     "/v1/chat/completions": {"model": "poet", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3},
     "/v1/completions": {"model": "poet", "prompt": "hello", "max_tokens": 3},
+    "/v1/responses": {"model": "poet", "input": "hello", "max_output_tokens": 3},
     "/v1/classify": {"model": "judge", "input": "hello"},
     "/v1/embeddings": {"model": "tiny-base", "input": "hello"},
     "/v1/rerank": {"model": "tiny-base", "query": "hello", "documents": ["a", {"text": "b"}]},
@@ -52,7 +54,8 @@ PLAIN: Mapping[str, dict[str, Json]] = {
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "/v1/chat/completions": (*ChatRequest.model_fields, *ChatRequest.neutral),
     "/v1/completions": (*CompletionRequest.model_fields, *CompletionRequest.neutral),
-    "/v1/classify": tuple(ClassifyRequest.model_fields),
+    "/v1/responses": (*ResponsesRequest.model_fields, *ResponsesRequest.neutral),
+    "/v1/classify": (*ClassifyRequest.model_fields, *ClassifyRequest.neutral),
     "/v1/embeddings": (*EmbeddingRequest.model_fields, *EmbeddingRequest.neutral),
     "/v1/rerank": (*RerankRequest.model_fields, *RerankRequest.neutral),
     "/v1/score": (*ScoreRequest.model_fields, *ScoreRequest.neutral),
@@ -82,6 +85,9 @@ def check(data: bytes) -> str:
 
 def _read_success(body: bytes) -> str:
     """Read a response, streamed or not, and return its kind."""
+    if body.startswith(b"event: "):
+        *_, last = [event.partition(b"\ndata: ")[2] for event in body.split(b"\n\n") if event]
+        return str(json.loads(last)["type"])
     if not body.startswith(b"data: "):
         return str(json.loads(body).get("object"))
     events = [event.removeprefix(b"data: ") for event in body.split(b"\n\n") if event]

@@ -22,6 +22,7 @@ from headmix_server.api.routes import (
     moderations,
     pairs,
     pins,
+    responses,
     sharing,
     tenant_adapters,
     tenants,
@@ -33,7 +34,7 @@ from headmix_server.api.schemas.error import document_errors
 from headmix_server.api.state import ApiState
 
 _RESOURCES = (
-    *(completions, chat, classify, embeddings, pairs, moderations, tokens, models),
+    *(completions, chat, responses, classify, embeddings, pairs, moderations, tokens, models),
     *(adapters, versions, sharing, canary, pins),
     *(tenants, tenant_adapters, limits, usage),
 )

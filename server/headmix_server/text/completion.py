@@ -27,7 +27,8 @@ class PlacedLogprob:
 class Delta:
     """What a completion gained. `num_tokens` counts the new tokens, including those without text.
 
-    The first delta's `cached_tokens` counts the prompt's tokens that were found in the cache.
+    The first delta's `cached_tokens` counts the prompt's tokens that were found in the cache. `scores` are the new
+    tokens' log-probabilities, if there are any: of all that count, shown or not.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Delta:
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     finish_reason: FinishReason | None = None
     cached_tokens: int = 0
+    scores: tuple[float, ...] = ()
 
 
 class CompletionText:
@@ -65,7 +67,7 @@ class CompletionText:
         tokens, reason = output.tokens, output.finish_reason
         if reason is FinishReason.STOP and tokens and tokens[-1] in self._end_tokens:
             tokens = tokens[:-1]
-        text = self._show(tokens, output.logprobs or ())
+        text, read = self._show(tokens, output.logprobs or ())
         if self._matcher.matched is None and reason is not None:
             text += self._matcher.push(self._detokenizer.flush())
             text += self._matcher.flush()
@@ -79,17 +81,21 @@ class CompletionText:
             prompt_logprobs=None if output.prompt_logprobs is None else tuple(output.prompt_logprobs),
             finish_reason=reason,
             cached_tokens=output.cached_tokens or 0,
+            scores=tuple(score.logprob for score in (output.logprobs or ())[:read]),
         )
 
-    def _show(self, tokens: Sequence[int], logprobs: Sequence[TokenLogprob]) -> str:
-        shown = []
+    def _show(self, tokens: Sequence[int], logprobs: Sequence[TokenLogprob]) -> tuple[str, int | None]:
+        """Return the text that can be shown, and how many tokens count if a stop string ended the text."""
+        shown = list[str]()
         for place, token in enumerate(tokens):
             if place < len(logprobs):
                 self._waiting.append(PlacedLogprob(logprobs[place], self._decoded))
             text = self._detokenizer.push([token])
             self._decoded += len(text)
             shown.append(self._matcher.push(text))
-        return "".join(shown)
+            if self._matcher.matched is not None:
+                return "".join(shown), place + 1
+        return "".join(shown), None
 
     def _ripe(self, *, ended: bool) -> tuple[PlacedLogprob, ...]:
         """Take the tokens whose text is shown; at the end, all except those that a stop string cut off."""

@@ -1,12 +1,12 @@
-"""A conversation as a chat template sees it: its turns, and the tools that the model may call.
+"""A conversation as a chat template sees it: its turns, the tools that the model may call, and how it is rendered.
 
 Owns where clients' texts are in it, however deeply they are nested. It knows neither templates nor tokenizers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from headmix_adapters.text.chat_template import ChatTemplate
+from headmix_adapters.text.chat_template import ChatTemplate, TemplateOptions
 
 Turn = Mapping[str, object]
 """A message: its role and texts; an assistant's may have `tool_calls` in OpenAI's shape."""
@@ -18,10 +18,17 @@ class Conversation:
 
     turns: Sequence[Turn]
     tools: Sequence[Mapping[str, object]] | None = None
+    options: TemplateOptions = field(default_factory=TemplateOptions)
+
+    @property
+    def variables(self) -> Mapping[str, object]:
+        """The values that the client has for the template's variables."""
+        return self.options.get("variables", {})
 
     def texts(self) -> list[str]:
-        """Return every text in it; of its tools and calls, names too."""
-        return [*_texts([list(turn.values()) for turn in self.turns]), *_texts(self.tools or ())]
+        """Return every text in it; of its tools, calls and variables, names too."""
+        turns = _texts([list(turn.values()) for turn in self.turns])
+        return [*turns, *_texts(self.tools or ()), *_texts(list(self.variables.values()))]
 
     def with_texts(self, change: Callable[[str], str]) -> "Conversation":
         """Return a copy in which every text but the roles is changed."""
@@ -30,7 +37,11 @@ class Conversation:
             for turn in self.turns
         ]
         tools = None if self.tools is None else [_changed_object(tool, change) for tool in self.tools]
-        return Conversation(turns, tools)
+        options = self.options
+        if self.variables:
+            variables = {name: _changed(value, change) for name, value in self.variables.items()}
+            options = {**options, "variables": variables}
+        return Conversation(turns, tools, options)
 
     def render(self, template: ChatTemplate) -> str:
         """Return the prompt.
@@ -38,7 +49,7 @@ class Conversation:
         Raises:
             ChatTemplateError: as `ChatTemplate.render`.
         """
-        return template.render(self.turns, tools=self.tools)
+        return template.render(self.turns, tools=self.tools, **self.options)
 
 
 def _texts(value: object) -> Iterator[str]:

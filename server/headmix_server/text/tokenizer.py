@@ -7,9 +7,11 @@ neither adapters nor HTTP; `text.vocabulary.extended` adds an adapter's words.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from copy import copy
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
 import tokenizers
 from tokenizers import models
@@ -41,10 +43,12 @@ class Tokenizer:
         self.vocab_size = base.size
         added = base.backend.get_added_tokens_decoder()
         self._hidden = frozenset(number for number, token in added.items() if token.special)
+        self._skips_special = True
         anchor = next(filter(self._is_anchor, range(self.vocab_size)), None)
         self._before = [] if anchor is None else [anchor]
         self._before_length = len(self.decode(self._before))
-        self._names_of_their_own = renamed_tokens(self)
+        special = {number: plain_name(self, number) for number in self._hidden}
+        self._names_of_their_own = {**special, **renamed_tokens(self)}
         self.words: Words | None = None
         self.capacity = capacity_of(base.backend)
         self._find_special = _special_tokens(base.backend)
@@ -58,6 +62,11 @@ class Tokenizer:
     def reader(self) -> BaseTokenizer:
         """The reader of the base's texts."""
         return self._base
+
+    @cached_property
+    def around(self) -> tuple[int, int]:
+        """How many special tokens the base puts before and behind a text."""
+        return self._base.around()
 
     @property
     def next_id(self) -> int:
@@ -85,9 +94,19 @@ class Tokenizer:
         """Return whether the text may contain a special token. Without one, `split` makes no difference."""
         return self._find_special is None or self._find_special.search(text) is not None
 
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
-        return self._base.decode(ids, skip_special_tokens=skip_special_tokens)
+    def showing_special_tokens(self) -> Self:
+        """Return the same tokenizer, except that special tokens are part of the texts it decodes."""
+        shown = copy(self)
+        shown._hidden, shown._skips_special = frozenset(), False  # noqa: SLF001 - the same class
+        return shown
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool | None = None) -> str:
+        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD.
+
+        Unless it is given, special tokens are skipped, except by a tokenizer made by `showing_special_tokens`.
+        """
+        skip = self._skips_special if skip_special_tokens is None else skip_special_tokens
+        return self._base.decode(ids, skip_special_tokens=skip)
 
     def join(self, pieces: Sequence[str]) -> str:
         """Return the text of tokens in the vocabulary's spelling."""

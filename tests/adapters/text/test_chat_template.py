@@ -2,11 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
 from transformers import PreTrainedTokenizerFast
 
 from harness.bases.base_folder import CHATML, write_base_folder
 from harness.bases.tool_templates import HERMES, LLAMA, MISTRAL, MISTRAL_COMPACT
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
+from headmix_adapters.text.template_variables import variables_read
 from headmix_server.text.tokenizer import load_tokenizer
 
 LLAMA_LIKE = """
@@ -66,6 +68,73 @@ def test_templates_render_as_in_transformers(
     expected = oracle.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
     assert loaded is not None
     assert loaded.render(messages, add_generation_prompt=prompt) == expected
+
+
+THINKING = """
+{%- if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}
+{%- for message in messages %}
+    {{- '<' + message.role + '>' }}
+    {%- if message.reasoning_content %}{{ '<think>' + message.reasoning_content + '</think>' }}{% endif %}
+    {{- message.content | trim + '</s>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<assistant>' + ('' if enable_thinking else '<think></think>') }}{% endif %}
+"""
+CONTINUED = ["Once upon", "Once upon ", " a", "", "\n", "You are helpful", "</s>", "<think>a</think> b"]
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA_LIKE, THINKING], ids=["chatml", "llama", "thinking"])
+@pytest.mark.parametrize("content", CONTINUED)
+def test_a_message_is_continued_as_in_transformers(tmp_path: Path, template: str, content: str) -> None:
+    folder = write_base_folder(tmp_path, chat_template=template)
+    loaded = load_chat_template(folder, load_tokenizer(folder).special_tokens)
+    oracle = PreTrainedTokenizerFast.from_pretrained(folder)
+    messages = [{"role": "user", "content": "You are helpful. a"}, {"role": "assistant", "content": content}]
+    expected = oracle.apply_chat_template(messages, tokenize=False, continue_final_message=True)
+    assert loaded is not None
+    assert loaded.render(messages, add_generation_prompt=False, continue_final_message=True) == expected
+    assert messages[-1]["content"] == content
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize("variables", [{}, {"enable_thinking": False}])
+def test_reasoning_and_variables_reach_the_template_as_in_transformers(
+    tmp_path: Path, name: str, variables: dict[str, bool]
+) -> None:
+    folder = write_base_folder(tmp_path, chat_template=THINKING)
+    loaded = load_chat_template(folder, load_tokenizer(folder).special_tokens)
+    oracle = PreTrainedTokenizerFast.from_pretrained(folder)
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo", name: "hm"}]
+    expected = oracle.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **variables)
+    assert loaded is not None
+    assert loaded.render(messages, variables=variables) == expected
+    assert loaded.variables == {"enable_thinking"}
+
+
+@pytest.mark.parametrize(
+    ("template", "last"),
+    [
+        ("{{ messages[0].content }}", {"role": "assistant", "content": "x"}),
+        ("{{ messages[-1].content | replace('x', 'y') }}", {"role": "assistant", "content": "x"}),
+        (CHATML, {"role": "assistant", "content": None}),
+        (CHATML, {"role": "assistant", "content": "x", "tool_calls": [{}]}),
+    ],
+)
+def test_what_cannot_be_continued_is_refused(template: str, last: dict[str, object]) -> None:
+    with pytest.raises(ChatTemplateError, match="final message"):
+        ChatTemplate(template, {}).render([{"role": "user", "content": "a"}, last], continue_final_message=True)
+
+
+def test_variables_never_take_the_place_of_what_the_server_sets() -> None:
+    template = ChatTemplate("{{ bos_token }}{{ messages[0].content }}{{ x }}", {"bos_token": "<s>"})
+    variables = {"bos_token": "<x>", "messages": [{"content": "no"}], "x": 1, "raise_exception": 2}
+    assert template.render([{"role": "user", "content": "Hi"}], variables=variables) == "<s>Hi1"
+    assert template.variables == {"x"}
+
+
+def test_finding_a_templates_variables_evaluates_nothing_of_it() -> None:
+    huge = "{{ x if false else ('a' * 10 ** 12) | length }}{{ 'a' * 10 ** 12 }}{{ [1] * 10 ** 12 }}"
+    assert variables_read(Environment(), "{% if false %}" + huge + "{% endif %}") == {"x"}
+    assert ChatTemplate("{% raw %}{{ 'a' }}{% endraw %}{{ z }}", {}).variables == {"z"}
 
 
 def test_a_templates_refusal_is_reported() -> None:

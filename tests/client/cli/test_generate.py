@@ -7,7 +7,7 @@ import pytest
 
 from tests.client.cli.conftest import Run
 from tests.client.fake_server import FakeServer, Reply
-from tests.client.wire import CLASSIFICATION, EMBEDDINGS, chat_chunk, completion_chunk
+from tests.client.wire import CLASSIFICATION, COMPLETION, EMBEDDINGS, chat_chunk, completion_chunk
 
 CHATS = "/v1/chat/completions"
 
@@ -97,6 +97,40 @@ def test_every_command_that_sends_text_can_split_special_tokens(server: FakeServ
         assert run(command, "text", "-m", "tone", *options).exit_code == 0
         assert isinstance(server.last.json, dict)
         assert server.last.json.get("split_special_tokens") is sent
+
+
+@pytest.mark.parametrize("command", ["complete", "chat", "classify", "embed"])
+def test_every_command_that_sends_text_can_have_it_cut(server: FakeServer, run: Run, command: str) -> None:
+    server.script("POST", "/v1/completions", Reply.stream(completion_chunk("a")))
+    server.script("POST", CHATS, Reply.stream(chat_chunk("a")))
+    server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
+    assert run(command, "text", "-m", "tone", "--truncate", "-1").exit_code == 0
+    assert isinstance(server.last.json, dict)
+    assert server.last.json["truncate_prompt_tokens"] == -1
+
+
+def test_the_best_of_several_is_printed_whole_and_a_suffix_is_sent(server: FakeServer, run: Run) -> None:
+    server.script("POST", "/v1/completions", Reply.of(COMPLETION))
+    done = run("complete", "Once", "-m", "tone", "--best-of", "3")
+    assert (done.exit_code, done.stdout) == (0, " world\n")
+    assert server.last.json == {"model": "tone", "prompt": "Once", "best_of": 3}
+    server.script("POST", "/v1/completions", Reply.stream(completion_chunk("a")))
+    assert run("complete", "Once", "-m", "tone", "--suffix", " end", "--show-special-tokens").exit_code == 0
+    sent = {"model": "tone", "prompt": "Once", "suffix": " end", "skip_special_tokens": False, "stream": True}
+    assert server.last.json == sent
+
+
+def test_variables_of_the_template_are_json_or_texts(server: FakeServer, run: Run) -> None:
+    server.script("POST", CHATS, Reply.stream(chat_chunk("a")))
+    options = ["enable_thinking=false", 'note={"a": [1]}', "mood=calm=so", "empty="]
+    given = [word for option in options for word in ("--template-variable", option)]
+    assert run("chat", "Hello", "-m", "tone", *given).exit_code == 0
+    assert isinstance(server.last.json, dict)
+    expected = {"enable_thinking": False, "note": {"a": [1]}, "mood": "calm=so", "empty": ""}
+    assert server.last.json["chat_template_kwargs"] == expected
+    refused = run("chat", "Hello", "-m", "tone", "--template-variable", "thinking")
+    assert (refused.exit_code, "NAME=VALUE" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

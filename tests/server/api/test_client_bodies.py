@@ -75,6 +75,7 @@ TURNS = [*MESSAGES, {"role": "assistant", "content": "Yo"}, {"role": "user", "co
         ),
         pytest.param({"provider_specific_fields": {"refusal": None}, "thinking_blocks": None}, id="litellm-answer"),
         pytest.param({"reasoning_details": [], "reasoning": ""}, id="openrouter-answer"),
+        pytest.param({"reasoning_content": "", "id": "m1", "cache_control": None}, id="empty-reasoning"),
         pytest.param({"name": None, "tool_call_id": None, "images": None}, id="nulls"),
     ],
 )
@@ -88,6 +89,12 @@ async def test_parts_may_carry_cache_marks(rig: ApiRig) -> None:
     part = {"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}
     other = {"type": "text", "text": "", "prompt_cache_breakpoint": {"mode": "explicit"}}
     assert await prompt_of(rig, [{"role": "user", "content": [part, other]}]) == await prompt_of(rig, MESSAGES)
+
+
+@pytest.mark.parametrize("kind", ["input_text", "output_text"])
+async def test_parts_of_the_responses_api_are_texts(rig: ApiRig, kind: str) -> None:
+    part = {"type": kind, "text": "Hi", "annotations": [], "logprobs": []}
+    assert await prompt_of(rig, [{"role": "user", "content": [part]}]) == await prompt_of(rig, MESSAGES)
 
 
 async def test_an_assistants_turn_without_content_is_an_empty_text(rig: ApiRig) -> None:
@@ -105,7 +112,8 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "
     [
         ({"role": "assistant", "function_call": CALL["function"]}, "messages.1.function_call"),
         ({"role": "function", "name": "f", "content": "5"}, "messages.1.role"),
-        ({"role": "assistant", "content": "Yo", "reasoning_content": "hm"}, "messages.1.reasoning_content"),
+        ({"role": "user", "content": "Yo", "reasoning_content": "hm"}, "messages.1.reasoning_content"),
+        ({"role": "system", "content": "Yo", "reasoning": "hm"}, "messages.1.reasoning"),
         ({"role": "assistant", "content": "Yo", "audio": {"id": "a"}}, "messages.1.audio"),
         ({"role": "user", "content": "Yo", "wisdom": 1}, "messages.1.wisdom"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "messages.1.content.0.type"),
@@ -162,6 +170,8 @@ async def test_values_that_ask_for_nothing_are_accepted_on_both_generation_route
     ("path", "params"),
     [
         (COMPLETIONS, {"logprobs": False, "best_of": 1, "suffix": "", "add_special_tokens": True}),
+        (COMPLETIONS, {"best_of": 2, "n": 2.0, "max_completion_tokens": None}),
+        (CHAT, {"best_of": 1, "skip_special_tokens": True}),
         (CHAT, {"tools": [], "tool_choice": "none", "functions": [], "function_call": "auto"}),
         (CHAT, {"parallel_tool_calls": None, "modalities": ["text"], "verbosity": "medium"}),
         (CHAT, {"reasoning_effort": "none", "include_reasoning": True, "echo": False, "chat_template_kwargs": {}}),
@@ -181,9 +191,11 @@ async def test_values_that_ask_for_nothing_are_accepted_where_the_parameter_exis
     ("path", "params"),
     [
         (COMPLETIONS, {"include_stop_str_in_output": True}),
-        (COMPLETIONS, {"skip_special_tokens": False}),
+        (COMPLETIONS, {"spaces_between_special_tokens": False}),
         (COMPLETIONS, {"add_special_tokens": False}),
-        (COMPLETIONS, {"best_of": True}),
+        (CHAT, {"best_of": 2}),
+        (CHAT, {"documents": [{"text": "x"}]}),
+        (CHAT, {"chat_template": "{{ messages }}"}),
         (CHAT, {"add_special_tokens": True}),
         (CHAT, {"echo": True}),
         (CHAT, {"verbosity": "low"}),
@@ -214,7 +226,9 @@ async def test_a_refusal_says_which_values_are_accepted(rig: ApiRig) -> None:
         (COMPLETIONS, "logprobs", "logprobs"),
         (COMPLETIONS, "seed", "seed"),
         (COMPLETIONS, "top_k", "top_k"),
+        (COMPLETIONS, "max_completion_tokens", "max_tokens"),
         (CHAT, "max_tokens", "max_tokens"),
+        (CHAT, "min_tokens", "min_tokens"),
         (CHAT, "max_completion_tokens", "max_tokens"),
     ],
 )
@@ -235,6 +249,8 @@ async def test_whole_floats_are_integers_inside_lists_and_below(rig: ApiRig) -> 
     await ask(rig, CHAT, logprobs=True, top_logprobs=2.0)
     assert rig.engine.of(Generate)[-1].sampling.logprobs == 2
     await ask(rig, EMBEDDINGS, input=[5.0, 6.0])
+    await ask(rig, CLASSIFY, input=[5.0, 6.0])
+    await ask(rig, COMPLETIONS, best_of=2.0, truncate_prompt_tokens=5.0)
     assert await refusal(rig, COMPLETIONS, prompt=[5, 6.5]) == ("invalid_request_error", "prompt.1")
 
 

@@ -23,6 +23,7 @@ from headmix_server.api.schemas.embeddings import EmbeddingRequest
 from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.messages import ChatMessage, TextPart
 from headmix_server.api.schemas.pairs import RerankRequest, ScoreRequest
+from headmix_server.api.schemas.responses import Reasoning, ResponsesRequest, TextOptions
 from headmix_server.api.schemas.tokens import TokenizeRequest
 from headmix_server.core.errors import ERRORS_BY_CODE, EngineUnavailable, ServerOverloaded
 from headmix_server.core.types import UNSCORED
@@ -128,10 +129,17 @@ def bookkeeping(start: str, end: str) -> set[str]:
 
 def test_what_a_message_may_carry_is_documented_and_none_else() -> None:
     message = bookkeeping("In a message", "in a part")
-    explained = {"role", "content", "name", "tool_calls", "tool_call_id"}
+    explained = {"role", "content", "name", "reasoning", "reasoning_content", "tool_calls", "tool_call_id"}
     assert message | explained == ChatMessage.model_fields.keys()
     part = bookkeeping("in a part", "\n\n")
     assert part | {"type", "text"} == TextPart.model_fields.keys()
+
+
+def test_every_parameter_of_responses_is_documented_and_none_else() -> None:
+    table = API[API.index("A response takes the same way") :]
+    documented = {name for cell, *_ in rows(table, "limits and adapters.") for name in names(cell)}
+    shared = bookkeeping("**Bookkeeping**", "In a message") & ResponsesRequest.model_fields.keys()
+    assert documented | shared == ResponsesRequest.model_fields.keys()
 
 
 def test_every_parameter_of_embeddings_is_documented_and_none_else() -> None:
@@ -153,6 +161,10 @@ GENERATION, POOLING = "both generation routes", "classify, embeddings, rerank an
         (CompletionRequest, {GENERATION, "completions"}),
         (ChatRequest, {GENERATION, "chat"}),
         (ChatMessage, {"chat, in a message"}),
+        (TextPart, {"chat, in a part"}),
+        (ResponsesRequest, {"responses"}),
+        (TextOptions, {"responses, in `text`"}),
+        (Reasoning, {"responses, in `reasoning`"}),
         (ClassifyRequest, {POOLING}),
         (EmbeddingRequest, {POOLING, "embeddings"}),
         (RerankRequest, {POOLING}),

@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 from openai import AsyncOpenAI
+from pydantic import BaseModel
 
 from harness.server.api_rig import BASE, TENANT, ApiRig, api_rig
 from headmix_server.core.messages import Generate
@@ -123,8 +124,8 @@ async def test_errors_are_the_sdks_own_classes_with_code_and_param(sdk: AsyncOpe
         await sdk.completions.create(model="none", prompt="x")
     assert (missing.value.code, missing.value.param, missing.value.status_code) == ("model_not_found", "model", 404)
     with pytest.raises(openai.BadRequestError) as refused:
-        await sdk.completions.create(model=BASE, prompt="x", best_of=2)
-    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "best_of")
+        await sdk.completions.create(model=BASE, prompt="x", suffix="y")
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "suffix")
     with pytest.raises(openai.AuthenticationError):
         await sdk.with_options(api_key="wrong").models.list()
     rig.state.engine.drain()
@@ -164,3 +165,57 @@ async def test_the_sdk_does_not_try_again_what_can_never_pass(sdk: AsyncOpenAI, 
         await sdk.with_options(max_retries=5).completions.create(model=BASE, prompt="x", max_tokens=50)
     refused = rig.state.metrics.rate_limited.labels(TENANT, "tokens_per_minute")
     assert refused._value.get() == 1
+
+
+class City(BaseModel):
+    """A form of an answer."""
+
+    name: str
+    people: int
+
+
+async def test_responses(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    answer = await sdk.responses.create(model=BASE, instructions="Be brief.", input="Hello", max_output_tokens=50)
+    assert (answer.output_text, answer.status) == ("The 日本 fox", "completed")
+    assert answer.usage is not None
+    assert answer.usage.output_tokens == len(rig.engine.reply) + 1
+    again: Any = [{"role": "user", "content": "Hello"}, *answer.output, {"role": "user", "content": "More"}]
+    await sdk.responses.create(model=BASE, input=again, store=False)
+    assert "The 日本 fox" in rig.state.tokenizer.decode(rig.engine.of(Generate)[-1].prompt)
+
+
+async def test_a_response_as_a_stream_of_events(sdk: AsyncOpenAI) -> None:
+    events = [event async for event in await sdk.responses.create(model=BASE, input="Hello", stream=True)]
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == "The 日本 fox"
+    assert [event.sequence_number for event in events if event.type != "error"] == list(range(len(events)))
+    async with sdk.responses.stream(model=BASE, input="Hello") as stream:
+        snapshots = [event.snapshot async for event in stream if event.type == "response.output_text.delta"]
+        final = await stream.get_final_response()
+    assert snapshots[-1] == final.output_text == "The 日本 fox"
+
+
+async def test_a_response_that_must_parse(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    rig.says('{"name": "Paris", "people": 2000000}')
+    parsed = await sdk.responses.parse(model=BASE, input="Name a city.", text_format=City)
+    assert parsed.output_parsed == City(name="Paris", people=2_000_000)
+    assert rig.engine.of(Generate)[-1].sampling.grammar is not None
+    async with sdk.responses.stream(model=BASE, input="Name a city.", text_format=City) as stream:
+        final = await stream.get_final_response()
+    assert final.output_parsed == City(name="Paris", people=2_000_000)
+
+
+async def test_what_responses_cannot_do_is_the_sdks_own_error(sdk: AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        await sdk.responses.create(model=BASE, input="x", previous_response_id="resp_1")
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "previous_response_id")
+    with pytest.raises(openai.NotFoundError):
+        await sdk.responses.retrieve("resp_1")
+
+
+async def test_what_is_no_openai_parameter_goes_in_the_extra_body(sdk: AsyncOpenAI, rig: ApiRig) -> None:
+    messages: Any = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Once upon"}]
+    extra = {"continue_final_message": True, "chat_template_kwargs": {"enable_thinking": False}, "min_tokens": 2}
+    await sdk.chat.completions.create(model=BASE, messages=messages, extra_body=extra)
+    assert rig.state.tokenizer.decode(rig.engine.of(Generate)[-1].prompt).endswith("Once upon")
+    best = await sdk.completions.create(model=BASE, prompt="Hello", n=1, best_of=3, max_tokens=50)
+    assert (len(best.choices), best.choices[0].text) == (1, "The 日本 fox")

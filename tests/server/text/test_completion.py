@@ -49,6 +49,31 @@ def test_deltas_joined_are_the_decoded_tokens_cut_at_the_first_stop(
         assert taken == made
 
 
+def test_special_tokens_are_shown_where_that_is_wanted_but_not_the_end(tokenizer: Tokenizer) -> None:
+    shown, fox = tokenizer.showing_special_tokens(), tokenizer.encode("fox")
+    start = tokenizer.token_id("<|im_start|>") or -1
+    text = CompletionText(shown, fox, SamplingParams(max_tokens=9), ["<|im_"])
+    assert text.add(TokenOutput(request_id="r", tokens=fox)).text == "fox"
+    assert text.add(TokenOutput(request_id="r", tokens=[start])).finish_reason is FinishReason.STOP
+    text = CompletionText(shown, [start], SamplingParams(max_tokens=9), [])
+    last = text.add(TokenOutput(request_id="r", tokens=[start, *fox, EOS], finish_reason=FinishReason.STOP))
+    assert last.text == "<|im_start|>fox"
+
+
+def test_the_scores_are_those_of_every_token_that_counts(tokenizer: Tokenizer) -> None:
+    """The end token's too, and none behind the token that completes a stop string."""
+    tokens = tokenizer.encode("The quick brown fox")
+    scores = [-float(place) for place in range(len(tokens) + 1)]
+    logprobs = [TokenLogprob(token=token, logprob=score) for token, score in zip([*tokens, EOS], scores, strict=True)]
+    whole = TokenOutput(request_id="r", tokens=[*tokens, EOS], logprobs=logprobs, finish_reason=FinishReason.STOP)
+    sampling = SamplingParams(max_tokens=100, logprobs=0)
+    assert CompletionText(tokenizer, [3], sampling, []).add(whole).scores == tuple(scores)
+    cut = CompletionText(tokenizer, [3], sampling, ["ick"]).add(whole)
+    counted = next(n for n in range(len(tokens)) if "ick" in tokenizer.decode(tokens[:n]))
+    assert cut.scores == tuple(scores[:counted])
+    assert CompletionText(tokenizer, [3], sampling, []).add(TokenOutput(request_id="r", tokens=[5])).scores == ()
+
+
 def test_an_end_token_that_is_ignored_is_counted_and_has_no_text(tokenizer: Tokenizer) -> None:
     text = CompletionText(tokenizer, [3], SamplingParams(max_tokens=2, ignore_eos=True), [])
     assert text.add(TokenOutput(request_id="r", tokens=[EOS])).finish_reason is None

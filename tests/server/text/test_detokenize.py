@@ -58,12 +58,13 @@ def one_by_one(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int
 def test_any_tokens_add_what_transformers_decodes_beyond_the_prompt(
     tokenizers: dict[str, Tokenizer], oracles: dict[str, PreTrainedTokenizerFast], data: st.DataObject, sizes: list[int]
 ) -> None:
-    """Including special tokens, ids without a token, partial characters and invalid bytes."""
-    kind = data.draw(st.sampled_from(list(KINDS)))
+    """Including special tokens, shown or not, ids without a token, partial characters and invalid bytes."""
+    kind, skip = data.draw(st.sampled_from(list(KINDS))), data.draw(st.booleans())
     tokenizer, oracle = tokenizers[kind], oracles[kind]
+    tokenizer = tokenizer if skip else tokenizer.showing_special_tokens()
     ids = st.lists(st.integers(0, tokenizer.vocab_size + 2), max_size=30)
     prompt, tokens = data.draw(ids), data.draw(ids)
-    whole = str(oracle.decode([*prompt, *tokens], skip_special_tokens=True))
+    whole = str(oracle.decode([*prompt, *tokens], skip_special_tokens=skip))
     before = prompt_text(tokenizer, prompt)
     # The one exception: bytes that make a run of byte tokens invalid after its beginning was shown.
     assume(whole.startswith(before) and not _is_invalid_late(tokenizer, prompt, tokens))
@@ -188,7 +189,7 @@ def test_endless_invalid_bytes_cost_no_more_than_text(
     token = _byte_token(tokenizer, {tokenizer.token_bytes(t): t for t in range(tokenizer.vocab_size)}, 0xFF)
     decoded, decode = list[int](), Tokenizer.decode
 
-    def counted(self: Tokenizer, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+    def counted(self: Tokenizer, ids: Sequence[int], *, skip_special_tokens: bool | None = None) -> str:
         decoded.append(len(ids))
         return decode(self, ids, skip_special_tokens=skip_special_tokens)
 

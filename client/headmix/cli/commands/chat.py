@@ -11,15 +11,18 @@ from headmix.cli.sampling import (
     MaxTokens,
     ModelOption,
     Seed,
+    ShowSpecialTokens,
     SplitSpecialTokens,
     Stop,
     Temperature,
     TopK,
     TopP,
+    Truncate,
     model_or_base,
     text_or_stdin,
 )
 from headmix.cli.session import Session
+from headmix.cli.template_variables import TemplateVariables, variables_of
 from headmix.cli.tools import ToolFile, print_calls, tools_of
 from headmix.errors import HeadmixError
 from headmix.types.chat import ChatMessage, ToolCall, ToolCallDelta, joined_calls
@@ -43,6 +46,9 @@ def chat(
     seed: Seed = None,
     stop: Stop = None,
     split_special_tokens: SplitSpecialTokens = False,
+    show_special_tokens: ShowSpecialTokens = False,
+    truncate: Truncate = None,
+    template_variable: TemplateVariables = None,
     json_schema: JsonSchema = None,
     regex: Regex = None,
     choice: Choice = None,
@@ -61,6 +67,9 @@ def chat(
         seed=seed,
         stop=stop or None,
         split_special_tokens=split_special_tokens or None,
+        skip_special_tokens=False if show_special_tokens else None,
+        truncate_prompt_tokens=truncate,
+        chat_template_kwargs=variables_of(template_variable or []),
         structured_outputs=form_of(json_schema, regex, choice),
         tools=tools_of(tool),
     )

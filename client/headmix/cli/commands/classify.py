@@ -6,7 +6,7 @@ import typer
 
 from headmix.cli.output import JsonOption, print_json, print_table
 from headmix.cli.printable import printable
-from headmix.cli.sampling import ModelOption, SplitSpecialTokens, text_or_stdin
+from headmix.cli.sampling import ModelOption, SplitSpecialTokens, Truncate, text_or_stdin
 from headmix.cli.session import Session
 from headmix.client import Client
 
@@ -18,13 +18,17 @@ def classify(
     texts: Annotated[list[str], typer.Argument(help="The texts; - reads one from standard input.")],
     model: ModelOption = None,
     split_special_tokens: SplitSpecialTokens = False,
+    truncate: Truncate = None,
     as_json: JsonOption = False,
 ) -> None:
     """Classify one or more texts."""
     inputs = [text_or_stdin(text) for text in texts]
     with Session.of(ctx).client() as client:
         answer = client.classify(
-            inputs, model=_classifier(client, model), split_special_tokens=split_special_tokens or None
+            inputs,
+            model=_classifier(client, model),
+            split_special_tokens=split_special_tokens or None,
+            truncate_prompt_tokens=truncate,
         )
     if as_json:
         print_json(answer)

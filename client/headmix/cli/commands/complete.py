@@ -10,15 +10,18 @@ from headmix.cli.sampling import (
     MaxTokens,
     ModelOption,
     Seed,
+    ShowSpecialTokens,
     SplitSpecialTokens,
     Stop,
     Temperature,
     TopK,
     TopP,
+    Truncate,
     model_or_base,
     text_or_stdin,
 )
 from headmix.cli.session import Session
+from headmix.types.params import CompletionParams
 
 
 def complete(
@@ -32,26 +35,39 @@ def complete(
     seed: Seed = None,
     stop: Stop = None,
     split_special_tokens: SplitSpecialTokens = False,
+    show_special_tokens: ShowSpecialTokens = False,
+    truncate: Truncate = None,
+    suffix: Annotated[
+        str | None, typer.Option(help="The text behind what is generated, for bases that fill in.")
+    ] = None,
+    best_of: Annotated[
+        int | None, typer.Option(min=1, help="Generate this many completions and print the most probable one.")
+    ] = None,
     json_schema: JsonSchema = None,
     regex: Regex = None,
     choice: Choice = None,
 ) -> None:
     """Continue a text and print it as it is generated."""
-    with (
-        Session.of(ctx).client() as client,
-        client.stream.complete(
-            text_or_stdin(prompt),
-            model=model_or_base(client, model),
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            seed=seed,
-            stop=stop or None,
-            split_special_tokens=split_special_tokens or None,
-            structured_outputs=form_of(json_schema, regex, choice),
-        ) as chunks,
-    ):
-        for chunk in chunks:
-            pass_on(chunk.text)
+    params = CompletionParams(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        seed=seed,
+        stop=stop or None,
+        split_special_tokens=split_special_tokens or None,
+        skip_special_tokens=False if show_special_tokens else None,
+        truncate_prompt_tokens=truncate,
+        suffix=suffix,
+        structured_outputs=form_of(json_schema, regex, choice),
+    )
+    with Session.of(ctx).client() as client:
+        asked, text = model_or_base(client, model), text_or_stdin(prompt)
+        if best_of is not None:  # which one it is shows at the end
+            params["best_of"] = best_of
+            pass_on(client.complete(text, model=asked, **params).text)
+        else:
+            with client.stream.complete(text, model=asked, **params) as chunks:
+                for chunk in chunks:
+                    pass_on(chunk.text)
     typer.echo()

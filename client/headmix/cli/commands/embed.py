@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from headmix.cli.output import print_json
-from headmix.cli.sampling import ModelOption, SplitSpecialTokens, model_or_base, text_or_stdin
+from headmix.cli.sampling import ModelOption, SplitSpecialTokens, Truncate, model_or_base, text_or_stdin
 from headmix.cli.session import Session
 
 
@@ -22,6 +22,7 @@ def embed(
         bool | None, typer.Option("--normalize/--raw", help="Normalize each vector to length 1, or don't.")
     ] = None,
     split_special_tokens: SplitSpecialTokens = False,
+    truncate: Truncate = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
 ) -> None:
     """Embed each text. Prints one JSON list per line."""
@@ -33,6 +34,7 @@ def embed(
             pooling=pooling,
             normalize=normalize,
             split_special_tokens=split_special_tokens or None,
+            truncate_prompt_tokens=truncate,
         )
     if as_json:
         print_json(answer)

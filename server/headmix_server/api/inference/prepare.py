@@ -15,7 +15,7 @@ from headmix_adapters.text.tokenizer import EncodedPair
 from headmix_server.api.inference.charging import counted
 from headmix_server.api.inference.generation_job import Job, engine_request_id
 from headmix_server.api.inference.lengths import context_length
-from headmix_server.api.inference.prompts import Room, Vocabulary, splits, vocabulary_of
+from headmix_server.api.inference.prompts import Room, Vocabulary, splits, truncation_of, vocabulary_of
 from headmix_server.api.inference.resolve import Model, resolve_model
 from headmix_server.api.inference.tenant_limits import Admission
 from headmix_server.api.middleware.bounds import bounds_of
@@ -68,15 +68,24 @@ class Prepared:
         return self.ref
 
     async def read_inputs(
-        self, inputs: Sequence[str | Sequence[int]], *, split: bool | None, param: str = "input"
+        self,
+        inputs: Sequence[str | Sequence[int]],
+        *,
+        split: bool | None,
+        truncate: int | None = None,
+        param: str = "input",
     ) -> list[list[int]]:
         """Return the ids of texts for which nothing is generated, with their tokens reserved.
+
+        With `truncate`, as in `TruncatingBody`, the first tokens of a text stay.
 
         Raises:
             HeadmixServerError: as `Vocabulary.prompts` and `Admission.reserve`, which name `param`.
         """
         room = Room(self.context, 0, param)
-        prompts = await self.vocabulary.prompts(inputs, room, split=splits(self.state, split))
+        truncation = truncation_of(truncate, room, keeps_first=True)
+        split = splits(self.state, split)
+        prompts = await self.vocabulary.prompts(inputs, room, split=split, truncation=truncation)
         await self.admission.reserve(sum(map(len, prompts)), param=param)
         return prompts
 
@@ -101,15 +110,17 @@ class Prepared:
         choices: int,
         stops: Sequence[str],
         markers: Mapping[int, str] = NO_MARKERS,
+        shows_special: bool = False,
     ) -> Job:
-        """Return the job that continues each prompt `choices` times."""
+        """Return the job that continues each prompt `choices` times; with `shows_special`, special tokens are text."""
+        tokenizer = self.vocabulary.tokenizer
         return Job(
             state=self.state,
             record=self.record,
             tenant=self.admission.tenant,
             weight=self.admission.limits.weight,
             ref=self.ref,
-            tokenizer=self.vocabulary.tokenizer,
+            tokenizer=tokenizer.showing_special_tokens() if shows_special else tokenizer,
             prompts=tuple(map(tuple, prompts)),
             sampling=sampling,
             choices=choices,

@@ -17,6 +17,7 @@ from headmix_adapters.text.tokenizer import EncodedPair
 from headmix_server.api.inference.lengths import check_length, context_length
 from headmix_server.api.inference.resolve import Model
 from headmix_server.api.middleware.disconnect import until_disconnected
+from headmix_server.api.schemas.truncation import ALL_THAT_FITS
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import ContextLengthExceeded, InternalError, InvalidRequest
 from headmix_server.core.observability.logging import get_logger
@@ -24,6 +25,7 @@ from headmix_server.text.capacity import Capacity
 from headmix_server.text.conversation import Conversation
 from headmix_server.text.plain_text import UncuttableTokenError
 from headmix_server.text.tokenizer import Tokenizer
+from headmix_server.text.truncation import NothingLeftError, Truncation
 from headmix_server.text.vocabulary.extended import AddedTokensError
 from headmix_server.text.workers.jobs import (
     DecodeTokens,
@@ -85,8 +87,10 @@ class Vocabulary:
     tenant: str
     request: Request
 
-    async def prompts(self, given: Sequence[str | Sequence[int]], room: Room, *, split: bool) -> list[list[int]]:
-        """Return the ids of each text, or the ids as given; an empty text has none.
+    async def prompts(
+        self, given: Sequence[str | Sequence[int]], room: Room, *, split: bool, truncation: Truncation | None = None
+    ) -> list[list[int]]:
+        """Return the ids of each text, or the ids as given; an empty text has none. A `truncation` cuts all of them.
 
         With `split`, special tokens in a text are tokenized as plain text.
 
@@ -94,10 +98,13 @@ class Vocabulary:
             ContextLengthExceeded: one has too many tokens; a text that is certainly too long is not tokenized.
             InvalidRequest: one is empty, an id is outside the vocabulary, or the base cannot split a special token.
         """
+        if truncation is not None:
+            given = [one if isinstance(one, str) else truncation.cut(one) for one in given]
         texts = [one for one in given if isinstance(one, str) and one]
         for one in given:
-            self._require_room(one, room)
-        read = iter(await self._read(texts, room, split=split))
+            if truncation is None or not isinstance(one, str):
+                self._require_room(one, room)
+        read = iter(await self._read(texts, room, split=split, truncation=truncation))
         prompts: list[list[int]] = []
         looked_at = 0
         for one in given:
@@ -156,10 +163,28 @@ class Vocabulary:
         job = DecodeTokens(self.tenant, array("I", tokens), self.tokenizer.words)
         return await until_disconnected(self.request, self.workers.run(self.tenant, job, _ID_BYTES * len(tokens)))
 
+    async def pieces(self, texts: Sequence[str], room: Room, *, split: bool) -> Sequence[Sequence[int]]:
+        """Return the ids of texts that are parts of a prompt, without special tokens around them; raises as `prompts`.
+
+        None of the texts may be empty.
+        """
+        for text in texts:
+            self._require_room(text, room)
+        read = await self._read(texts, room, split=split, add_special_tokens=False)
+        if any(len(ids) > room.prompt for ids in read):  # the rest was not read
+            raise room.too_long()
+        return read
+
     async def conversation(
-        self, template: ChatTemplate, conversation: Conversation, room: Room, *, split: bool
+        self,
+        template: ChatTemplate,
+        conversation: Conversation,
+        room: Room,
+        *,
+        split: bool,
+        truncation: Truncation | None = None,
     ) -> list[int]:
-        """Return the ids of the prompt that the template makes of a conversation.
+        """Return the ids of the prompt that the template makes of a conversation, cut if there is a `truncation`.
 
         The template writes the special tokens itself. With `split`, those in its texts are tokenized as plain text.
 
@@ -169,14 +194,20 @@ class Vocabulary:
             InvalidRequest: the base cannot split a special token.
         """
         texts = conversation.texts()
-        if len(conversation.turns) <= INLINE_TURNS and self._is_quick(texts, split):
+        # What a template does with a client's variables, such as a number of its own, may take long.
+        is_short = len(conversation.turns) <= INLINE_TURNS and not conversation.variables
+        if is_short and self._is_quick(texts, split):
             text = conversation.render(template)
-            self._require_room(text, room)
+            if truncation is None:
+                self._require_room(text, room)
             if not self.tokenizer.needs_copy(text):
                 self._log("event loop", texts)
-                return self._checked(self.tokenizer.encode(text, add_special_tokens=False), room.param)
+                read: Sequence[int] = self.tokenizer.encode(text, add_special_tokens=False)
+                return self._checked(read if truncation is None else truncation.cut(read), room.param)
         self._log("worker", texts)
-        job = EncodeConversation(self.tenant, conversation, self.tokenizer.words, split, self.capacity, room.prompt)
+        job = EncodeConversation(
+            self.tenant, conversation, self.tokenizer.words, split, self.capacity, room.prompt, truncation
+        )
         try:
             ids = await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
         except TextTooLongError:
@@ -201,19 +232,32 @@ class Vocabulary:
         return [EncodedPair(ids.tolist(), second) for ids, second in read]
 
     async def _read(
-        self, texts: Sequence[str], room: Room, *, split: bool, add_special_tokens: bool = True
+        self,
+        texts: Sequence[str],
+        room: Room,
+        *,
+        split: bool,
+        add_special_tokens: bool = True,
+        truncation: Truncation | None = None,
     ) -> Sequence[Sequence[int]]:
         if not texts:
             return []
-        if self._is_quick(texts, split):
-            self._log("event loop", texts)
-            return [self.tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
-        self._log("worker", texts)
-        job = EncodeTexts(self.tenant, texts, self.tokenizer.words, split, room.prompt, add_special_tokens)
+        words = self.tokenizer.words
         try:
+            if self._is_quick(texts, split):
+                self._log("event loop", texts)
+                read = [self.tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
+                return read if truncation is None else [truncation.cut(ids, self.tokenizer.around) for ids in read]
+            self._log("worker", texts)
+            job = EncodeTexts(self.tenant, texts, words, split, room.prompt, add_special_tokens, truncation)
             return await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
         except UncuttableTokenError as error:
             raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
+        except NothingLeftError as error:
+            raise InvalidRequest(
+                "truncate_prompt_tokens leaves no token of the text beside the special tokens around it.",
+                param="truncate_prompt_tokens",
+            ) from error
 
     def _is_quick(self, texts: Sequence[str], split: bool) -> bool:
         """Return whether the event loop may tokenize the texts: they are short and need no copy of the tokenizer."""
@@ -287,6 +331,11 @@ def _vocabulary(request: Request, state: ApiState, tokenizer: Tokenizer, size: i
 
 def _size(texts: Sequence[str]) -> int:
     return sum(map(len, texts))
+
+
+def truncation_of(asked: int | None, room: Room, *, keeps_first: bool = False) -> Truncation | None:
+    """Return how a body's `truncate_prompt_tokens` cuts its texts."""
+    return None if asked is None else Truncation(room.prompt if asked == ALL_THAT_FITS else asked, keeps_first)
 
 
 def splits(state: ApiState, asked: bool | None) -> bool:

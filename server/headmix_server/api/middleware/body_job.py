@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from headmix_server.api.middleware.bounds import Bounds
 from headmix_server.api.schemas.body import RequestBody
 from headmix_server.api.schemas.prompt_input import TooManyIds
+from headmix_server.api.schemas.truncation import TruncatingBody
 from headmix_server.core.errors import InvalidRequest
+from headmix_server.text.truncation import Truncation
 from headmix_server.text.workers.encoders import Encoders
 
 _TOKEN_FIELDS = ("prompt", "input", "tokens")
@@ -54,7 +56,7 @@ class ReadBody:
             return Fault("json_invalid", ("body", error.pos), "JSON decode error", {"error": error.msg})
         except (ValueError, RecursionError) as error:
             raise InvalidRequest("There was an error parsing the body") from error
-        self.bounds.check_unread(content)
+        self.bounds.check_unread(content, self.kind)
         try:
             body = self.kind.model_validate(content, from_attributes=True)  # as the framework does
         except ValidationError as error:
@@ -72,12 +74,17 @@ def _first(error: ValidationError) -> Fault:
 def _packed(body: RequestBody, context: int) -> RequestBody:
     """Return the body with its token ids as arrays: unpickling millions of them from a list would take long."""
     fields = {name: getattr(body, name) for name in _TOKEN_FIELDS if name in type(body).model_fields}
-    return body.model_copy(update={name: _pack(value, context) for name, value in fields.items()})
+    cut = None
+    if isinstance(body, TruncatingBody) and body.truncate_prompt_tokens is not None:
+        cut = Truncation(context, body.keeps_first)
+    return body.model_copy(update={name: _pack(value, context, cut) for name, value in fields.items()})
 
 
-def _pack(value: object, context: int) -> object:
+def _pack(value: object, context: int, cut: Truncation | None) -> object:
+    """Return token ids as arrays; where the body has them cut, what certainly does not stay is left out already."""
     if not isinstance(value, list) or not value:
         return value
     if isinstance(value[0], int):
-        return array("q", value) if len(value) <= context else TooManyIds(len(value))
-    return [_pack(entry, context) for entry in value]
+        ids = value if cut is None else cut.cut(value)
+        return array("q", ids) if len(ids) <= context else TooManyIds(len(ids))
+    return [_pack(entry, context, cut) for entry in value]

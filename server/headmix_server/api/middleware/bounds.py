@@ -11,8 +11,11 @@ import msgspec
 
 from headmix_server.api.schemas.body import ModelBody, RequestBody
 from headmix_server.api.schemas.chat import ChatRequest
+from headmix_server.api.schemas.completions import CompletionRequest
 from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.messages import ChatMessage
+from headmix_server.api.schemas.response_input import parts_of
+from headmix_server.api.schemas.responses import ResponsesRequest
 from headmix_server.api.schemas.tokens import TokenizeRequest
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.core.settings import Settings
@@ -38,29 +41,42 @@ class Bounds:
             self._check_size(body.prompt_cache_options, "prompt_cache_options")
         if isinstance(body, ChatRequest | TokenizeRequest):
             self._check_messages(body.messages or ())
+        if isinstance(body, ChatRequest):
+            self._check_size(body.chat_template_kwargs, "chat_template_kwargs")
+        if isinstance(body, ResponsesRequest):
+            self._check_response(body)
         if isinstance(body, ModelBody):
-            check_choices(body.num_choices, self.choices)
+            is_best = isinstance(body, CompletionRequest) and body.best_of is not None
+            check_choices(body.num_choices, self.choices, param="best_of" if is_best else "n")
             if body.num_inputs is not None:
                 check_inputs(body.num_inputs, self.inputs, body.inputs_param)
 
-    def check_unread(self, content: object) -> None:
-        """Refuse JSON that has too many messages, before any message is validated.
+    def check_unread(self, content: object, kind: type[RequestBody]) -> None:
+        """Refuse JSON for a body of this kind that has too many messages, before any message is validated.
 
         Raises:
             InvalidRequest: as `check`.
         """
-        messages = content.get("messages") if isinstance(content, dict) else None
+        name = "input" if issubclass(kind, ResponsesRequest) else "messages"
+        messages = content.get(name) if isinstance(content, dict) else None
         if isinstance(messages, list):
-            self._check_number(len(messages), (one.get("content") for one in messages if isinstance(one, dict)))
+            contents = (one.get("content", one.get("output")) for one in messages if isinstance(one, dict))
+            self._check_number(len(messages), contents, name)
 
     def _check_messages(self, messages: Sequence[ChatMessage]) -> None:
-        self._check_number(len(messages), (message.content for message in messages))
+        self._check_number(len(messages), (message.content for message in messages), "messages")
 
-    def _check_number(self, messages: int, contents: Iterable[object]) -> None:
+    def _check_response(self, body: ResponsesRequest) -> None:
+        self._check_size(body.metadata, "metadata")
+        self._check_size(body.prompt_cache_options, "prompt_cache_options")
+        if not isinstance(body.input, str):
+            self._check_number(len(body.input), map(parts_of, body.input), "input")
+
+    def _check_number(self, messages: int, contents: Iterable[object], param: str) -> None:
         number = messages + sum(len(content) for content in contents if isinstance(content, list))
         if number > self.messages:
             message = f"{number} messages and message parts; a request may have at most {self.messages}."
-            raise InvalidRequest(message, param="messages")
+            raise InvalidRequest(message, param=param)
 
     def _check_size(self, value: Mapping[str, object] | None, param: str) -> None:
         size = 0 if value is None else len(msgspec.json.encode(value))
@@ -91,11 +107,11 @@ def check_inputs(inputs: int, limit: int, param: str) -> None:
         raise InvalidRequest(f"{inputs} texts; a request may have at most {limit}.", param=param)
 
 
-def check_choices(choices: int, limit: int) -> None:
+def check_choices(choices: int, limit: int, *, param: str = "n") -> None:
     """Refuse more completions than one request may ask for.
 
     Raises:
         InvalidRequest: too many.
     """
     if choices > limit:
-        raise InvalidRequest(f"{choices} completions were requested; a request may have at most {limit}.", param="n")
+        raise InvalidRequest(f"{choices} completions were requested; a request may have at most {limit}.", param=param)

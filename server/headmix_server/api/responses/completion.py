@@ -3,9 +3,10 @@
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from math import fsum
 
 from headmix_server.api.inference.generation_job import Job
 from headmix_server.api.responses.chunks import SLOT, ChunkFrame, TextChoice
@@ -27,11 +28,18 @@ class _Whole:
     texts: list[str] = field(default_factory=list)
     scores: CompletionScores = field(default_factory=CompletionScores)
     reason: FinishReason | None = None
+    logprobs: list[float] = field(default_factory=list)
 
     def add(self, delta: Delta, scores: CompletionScores) -> None:
         self.texts.append(delta.text)
         self.reason = delta.finish_reason
         self.scores.append(scores)
+        self.logprobs += delta.scores
+
+    @property
+    def logprob(self) -> float:
+        """The log-probability of all its tokens together, however they were summed up."""
+        return fsum(self.logprobs)
 
     def choice(self, index: int, *, scored: bool) -> TextChoice:
         reason = None if self.reason is None else self.reason.value
@@ -56,8 +64,9 @@ class CompletionAnswer:
                 tokens += delta.num_tokens
                 choices[index].add(delta, scores)
         scored = self.request.logprobs is not None
-        done = [choices[index].choice(index, scored=scored) for index in sorted(choices)]
-        pieces = [choices[index].scores.pieces() for index in sorted(choices) if scored]
+        returned = [choices[index] for index in self._returned(choices)]
+        done = [whole.choice(index, scored=scored) for index, whole in enumerate(returned)]
+        pieces = [whole.scores.pieces() for whole in returned if scored]
         return ChunkFrame(self._body([], self.job.usage(tokens))).whole(done, pieces)
 
     async def events(self) -> Events:
@@ -74,6 +83,18 @@ class CompletionAnswer:
         if self.request.include_usage:
             yield self._body([], self.job.usage(usage.total)).model_dump_json()
 
+    def _returned(self, choices: Mapping[int, _Whole]) -> list[int]:
+        """Return which choices are returned, in order: all, or each prompt's most probable ones, the best first."""
+        if not self.request.ranks:
+            return sorted(choices)
+        each, n = self.job.choices, self.request.n or 1
+        prompts = [range(first, first + each) for first in range(0, len(choices), each)]
+        return [
+            index
+            for prompt in prompts
+            for index in sorted(prompt, key=lambda index: choices[index].logprob, reverse=True)[:n]
+        ]
+
     def _body(self, choices: list[CompletionChoice], usage: GenerationUsage | None = None) -> Completion:
         return Completion(id=self.id, created=self.created, model=self.request.model, choices=choices, usage=usage)
 
@@ -83,7 +104,7 @@ class CompletionAnswer:
         begun: set[int] = set()
         async with aclosing(self.job.run()) as deltas:
             async for index, gained in deltas:
-                delta = _hidden(gained) if self.request.max_tokens == 0 else gained
+                delta = _hidden(gained) if self.request.scores_only else gained
                 first, place = index not in begun, index // self.job.choices
                 begun.add(index)
                 if place not in prompts:
@@ -96,10 +117,12 @@ class CompletionAnswer:
         """Return the text that a prompt's choices begin with: with `echo`, the prompt."""
         if not self.request.echo:
             return ""
-        prompt, tokenizer = self.request.prompts[place], self.job.tokenizer
-        if isinstance(prompt, str):
-            return prompt
-        return tokenizer.decode(prompt) if self.request.max_tokens == 0 else prompt_text(tokenizer, prompt)
+        given, tokenizer = self.request.prompts[place], self.job.tokenizer
+        is_whole = self.request.truncate_prompt_tokens is None and self.request.skip_special_tokens is not False
+        if isinstance(given, str) and is_whole:
+            return given
+        prompt = self.job.prompts[place]
+        return tokenizer.decode(prompt) if self.request.scores_only else prompt_text(tokenizer, prompt)
 
     async def _scores(self, place: int, delta: Delta, *, first: bool, start: int) -> CompletionScores:
         if self.request.logprobs is None:

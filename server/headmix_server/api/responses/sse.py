@@ -9,9 +9,10 @@ handling of process signals (the server drains by itself), and closing the sourc
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -32,17 +33,44 @@ PING = b": ping\n\n"
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 """The OpenAPI entry of a route that can stream."""
 
-Event = str | bytes
+
+class NamedEvent(NamedTuple):
+    """An event with a name, as in streams of responses."""
+
+    name: str
+    json: bytes
+
+
+Event = str | bytes | NamedEvent
 Events = AsyncGenerator[Event, None]
 """JSON texts, one per event."""
 
 
-def data(json: str | bytes) -> bytes:
+def data(event: Event) -> bytes:
     """Return the bytes of one event; JSON contains no line breaks, so it is one line."""
-    return b"data: " + (json.encode() if isinstance(json, str) else json) + b"\n\n"
+    if isinstance(event, NamedEvent):
+        return b"event: " + event.name.encode() + b"\n" + data(event.json)
+    return b"data: " + (event.encode() if isinstance(event, str) else event) + b"\n\n"
 
 
-async def open_stream(request: Request, events: Events, *, patience: float = FIRST_EVENT_SECONDS) -> "EventStream":
+def _error_event(error: HeadmixServerError) -> Event:
+    return msgspec.json.encode(error_body(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a stream ends: what is sent after success, and the event that reports a failure."""
+
+    done: bytes = DONE
+    failed: Callable[[HeadmixServerError], Event] = _error_event
+
+
+_USUAL_ENDING = Ending()
+
+
+async def open_stream(
+    request: Request, events: Events, *, patience: float = FIRST_EVENT_SECONDS, ending: Ending = _USUAL_ENDING
+) -> "EventStream":
     """Wait for the first event, at most `patience` seconds, and return the response that sends it and the rest.
 
     Raises:
@@ -58,7 +86,7 @@ async def open_stream(request: Request, events: Events, *, patience: float = FIR
         await end_tasks(first)
         await events.aclose()
         raise
-    return EventStream(first, events, record_of(request))
+    return EventStream(first, events, record_of(request), ending)
 
 
 async def _wait_for_first(first: asyncio.Future[Event | None], patience: float) -> None:
@@ -75,6 +103,7 @@ class EventStream(Response):
         first: asyncio.Future[Event | None],
         events: Events,
         record: RequestRecord,
+        ending: Ending = _USUAL_ENDING,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -82,6 +111,7 @@ class EventStream(Response):
         self._pending = first
         self._events = events
         self._record = record
+        self._ending = ending
         self._sent_at = monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,14 +137,14 @@ class EventStream(Response):
                 self._sent_at = monotonic()
                 await _send_body(send, data(event))
                 event = await anext(self._events, None)
-            last = DONE
+            last = self._ending.done
         except HeadmixServerError as error:
             record_error(self._record, error)
-            last = data(msgspec.json.encode(error_body(error)))
+            last = data(self._ending.failed(error))
         except Exception:  # noqa: BLE001 - the client must be told, whatever broke; the log has the details
             get_logger("api").exception("internal error in a stream", request_id=self._record.request_id)
             self._record.outcome = InternalError.code
-            last = data(msgspec.json.encode(error_body(InternalError(INTERNAL_MESSAGE))))
+            last = data(self._ending.failed(InternalError(INTERNAL_MESSAGE)))
         finally:
             await end_tasks(pinging)
         await _send_body(send, last)

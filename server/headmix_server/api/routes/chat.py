@@ -1,16 +1,20 @@
 """POST /v1/chat/completions."""
 
+from typing import NamedTuple
+
 from fastapi import APIRouter, Request, Response
 
-from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, TemplateOptions
 from headmix_server.api.dependencies import State
+from headmix_server.api.inference.generation_job import Job
 from headmix_server.api.inference.lengths import check_length
 from headmix_server.api.inference.prepare import Prepared, prepare
-from headmix_server.api.inference.prompts import Room, splits
+from headmix_server.api.inference.prompts import Room, splits, truncation_of
 from headmix_server.api.inference.resolve import require_generation
 from headmix_server.api.inference.sampling import sampling_params
 from headmix_server.api.inference.steering import form_of, steering_of
-from headmix_server.api.inference.tenant_limits import Admitted
+from headmix_server.api.inference.template_options import template_options
+from headmix_server.api.inference.tenant_limits import Admission, Admitted
 from headmix_server.api.inference.tools import ToolUse, tool_use_of
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.guard import GuardedRoute
@@ -19,6 +23,7 @@ from headmix_server.api.responses.message import PLAIN, MessageWriter, Writers
 from headmix_server.api.responses.sse import STREAMED, open_stream
 from headmix_server.api.responses.whole_response import WholeResponse
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
+from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.text.conversation import Conversation
 
@@ -28,6 +33,26 @@ router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 @router.post("/v1/chat/completions", responses=STREAMED, response_model=ChatCompletion)
 async def create_chat_completion(request: Request, body: ChatRequest, admission: Admitted, state: State) -> Response:
     """Answer a conversation; `stream` sends the text as it arrives."""
+    work = await chat_work(request, body, admission, state)
+    answer = ChatAnswer(work.job, body, work.writers)
+    if body.stream:
+        return await open_stream(request, answer.events())
+    return WholeResponse(await until_disconnected(request, answer.whole()))
+
+
+class ChatWork(NamedTuple):
+    """The generation that a chat asks for, and what turns the text of each choice into a message."""
+
+    job: Job
+    writers: Writers
+
+
+async def chat_work(request: Request, body: ChatRequest, admission: Admission, state: ApiState) -> ChatWork:
+    """Return what a chat asks for.
+
+    Raises:
+        HeadmixServerError: as each of the steps.
+    """
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     prepared = await prepare(request, body, admission, state, require_generation)
@@ -36,8 +61,8 @@ async def create_chat_completion(request: Request, body: ChatRequest, admission:
     form = form_of(body)
     steering = await steering_of(prepared, body, form if tools is None else tools.form(form))
     asked, choices = body.max_completion_tokens or body.max_tokens, body.n or 1
-    room = Room(prepared.context, asked or 1, "messages")
-    prompt = await _prompt(prepared, template, _conversation(body, tools), room, split=body.split_special_tokens)
+    conversation = _conversation(body, tools, template_options(body, template))
+    prompt = await _prompt(prepared, template, conversation, body, Room(prepared.context, asked or 1, "messages"))
     check_length(len(prompt), asked or 1, prepared.context, param="messages")
     max_tokens = asked or _rest(prepared.context - len(prompt), admission.room(len(prompt)), choices)
     await admission.reserve(
@@ -48,13 +73,15 @@ async def create_chat_completion(request: Request, body: ChatRequest, admission:
     )
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     sampling = sampling_params(body, steering, max_tokens=max_tokens, logprobs=logprobs)
-    writers = _writers(prepared, prompt, tools, bound=steering.grammar is not None)
-    markers = {} if tools is None else tools.markers
-    job = prepared.generation([prompt], sampling, choices=choices, stops=body.stop or (), markers=markers)
-    answer = ChatAnswer(job, body, writers)
-    if body.stream:
-        return await open_stream(request, answer.events())
-    return WholeResponse(await until_disconnected(request, answer.whole()))
+    job = prepared.generation(
+        [prompt],
+        sampling,
+        choices=choices,
+        stops=body.stop or (),
+        markers={} if tools is None else tools.markers,
+        shows_special=body.skip_special_tokens is False,
+    )
+    return ChatWork(job, _writers(prepared, prompt, tools, bound=steering.grammar is not None))
 
 
 def _rest(context: int, room: int | None, choices: int) -> int:
@@ -73,23 +100,24 @@ def _whose(prepared: Prepared) -> str:
     return f"the base {prepared.state.base.name!r}"
 
 
-def _conversation(body: ChatRequest, tools: ToolUse | None) -> Conversation:
+def _conversation(body: ChatRequest, tools: ToolUse | None, options: TemplateOptions) -> Conversation:
     if tools is None:
-        return Conversation([message.turn for message in body.messages])
-    return Conversation(tools.turns(body.messages), tools.shown or None)
+        return Conversation([message.turn for message in body.messages], options=options)
+    return Conversation(tools.turns(body.messages), tools.shown or None, options)
 
 
 async def _prompt(
-    prepared: Prepared, template: ChatTemplate, conversation: Conversation, room: Room, *, split: bool | None
+    prepared: Prepared, template: ChatTemplate, conversation: Conversation, body: ChatRequest, room: Room
 ) -> list[int]:
     """Return the conversation as the base's prompt.
 
     Raises:
         InvalidRequest: the template refuses the messages; also as `Vocabulary.conversation`.
     """
+    split = splits(prepared.state, body.split_special_tokens)
+    truncation = truncation_of(body.truncate_prompt_tokens, room)
     try:
-        wants_split = splits(prepared.state, split)
-        return await prepared.vocabulary.conversation(template, conversation, room, split=wants_split)
+        return await prepared.vocabulary.conversation(template, conversation, room, split=split, truncation=truncation)
     except ChatTemplateError as error:
         raise InvalidRequest(f"The base's chat template refuses these messages: {error}", param="messages") from error
 

@@ -24,7 +24,9 @@ async def classify(request: Request, body: ClassifyRequest, admission: Admitted,
     """Classify one text or several with a classifier adapter."""
     prepared = await prepare(request, body, admission, state, require_classification)
     head, ref = require_classification(prepared.model), prepared.adapter
-    prompts = await prepared.read_inputs(body.input, split=body.split_special_tokens)
+    prompts = await prepared.read_inputs(
+        body.inputs, split=body.split_special_tokens, truncate=body.truncate_prompt_tokens
+    )
 
     def make(name: str, prompt: list[int]) -> Classify:
         return Classify(

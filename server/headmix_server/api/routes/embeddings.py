@@ -25,7 +25,9 @@ async def create_embeddings(
 ) -> EmbeddingResponse:
     """Return one vector per text: the pooled final hidden states of the base, alone or with an adapter."""
     prepared = await prepare(request, body, admission, state)
-    prompts = await prepared.read_inputs(body.inputs, split=body.split_special_tokens)
+    prompts = await prepared.read_inputs(
+        body.inputs, split=body.split_special_tokens, truncate=body.truncate_prompt_tokens
+    )
     ref, params = prepared.ref, embedding_params(state, body)
 
     def make(name: str, prompt: list[int]) -> Embed:

@@ -8,6 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from headmix_server.api.schemas.body import ResponseBody
 from headmix_server.api.schemas.common import LARGEST, GenerationUsage
 from headmix_server.api.schemas.generation import SamplingBody
+from headmix_server.api.schemas.json_object import JsonObject
 from headmix_server.api.schemas.messages import ChatMessage
 from headmix_server.api.schemas.neutral import CHAT, Neutral
 from headmix_server.api.schemas.numbers import Whole
@@ -31,6 +32,11 @@ class ChatRequest(SamplingBody):
     tools: Tools | None = Field(None, description="Functions that the model may call.")
     tool_choice: ToolChoice | None = Field(None, description="Defaults to `auto` where there are tools.")
     parallel_tool_calls: bool | None = Field(None, description="False: at most one call in an answer.")
+    add_generation_prompt: bool | None = Field(
+        None, description="False: the prompt does not begin an assistant's turn. True unless the last turn goes on."
+    )
+    continue_final_message: bool | None = Field(None, description="The answer continues the last message.")
+    chat_template_kwargs: JsonObject | None = Field(None, description="Variables of the base's chat template.")
 
 
 class TopLogprob(ResponseBody):

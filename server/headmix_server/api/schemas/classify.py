@@ -1,27 +1,34 @@
 """Bodies of /v1/classify, in vLLM's shape with two additions for other kinds of heads."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from headmix_server.api.schemas.body import ModelBody, ResponseBody
-from headmix_server.api.schemas.common import OneOrMore, Text, Usage
+from headmix_server.api.schemas.body import ResponseBody
+from headmix_server.api.schemas.common import Usage
 from headmix_server.api.schemas.neutral import CLASSIFY, Neutral
+from headmix_server.api.schemas.prompt_input import PromptInput, as_prompts
+from headmix_server.api.schemas.truncation import TruncatingBody
 
 
-class ClassifyRequest(ModelBody):
-    """Classify one or more texts."""
+class ClassifyRequest(TruncatingBody):
+    """Classify one or more texts, each given as text or as token ids."""
 
     neutral: ClassVar[Neutral] = CLASSIFY
     drops_null: ClassVar[bool] = True
+    keeps_first: ClassVar[bool] = True
 
-    input: Annotated[list[Text], Field(min_length=1, fail_fast=True), OneOrMore]
+    input: PromptInput
     split_special_tokens: bool | None = None
+
+    @property
+    def inputs(self) -> list[str | Sequence[int]]:
+        """The texts, one per entry."""
+        return as_prompts(self.input)
 
     @property
     def num_inputs(self) -> int:
         """See `ModelBody`."""
-        return len(self.input)
+        return len(self.inputs)
 
 
 class Classification(ResponseBody):

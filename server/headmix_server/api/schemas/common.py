@@ -11,8 +11,8 @@ LARGEST = 2**63 - 1
 """The largest integer that messages to the engine can carry."""
 
 
-def _require_unicode(text: str) -> str:
-    """JSON can contain half of a surrogate pair, which is not a character and cannot be encoded."""
+def require_unicode(text: str) -> str:
+    """Return the text; JSON can contain half of a surrogate pair, which is not a character and cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -20,7 +20,7 @@ def _require_unicode(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_require_unicode)]
+Text = Annotated[str, AfterValidator(require_unicode)]
 
 
 def _require_printable(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from headmix_server.api.schemas.body import ResponseBody
-from headmix_server.api.schemas.common import LARGEST, GenerationUsage
+from headmix_server.api.schemas.common import LARGEST, GenerationUsage, Text
 from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.neutral import COMPLETIONS, Neutral
 from headmix_server.api.schemas.numbers import Whole
@@ -26,6 +26,13 @@ class CompletionRequest(SamplingBody):
     max_tokens: Annotated[int, Field(ge=0, le=LARGEST), Whole] | None = Field(
         None, description="Defaults to 16; 0 is only allowed with `echo`."
     )
+    max_completion_tokens: Annotated[int, Field(ge=0, le=LARGEST), Whole] | None = Field(
+        None, description="The newer name of `max_tokens`, which it overrides."
+    )
+    best_of: Annotated[int, Field(ge=1, le=LARGEST), Whole] | None = Field(
+        None, description="So many completions are generated per prompt, of which the `n` most probable are returned."
+    )
+    suffix: Text | None = Field(None, description="The text behind the completion, on bases that fill in.")
     logprobs: Annotated[Annotated[int, Field(ge=0, le=20), Whole] | None, BeforeValidator(_none_for_false)] = Field(
         None, description="`false` means none, as in a chat completion."
     )
@@ -37,9 +44,29 @@ class CompletionRequest(SamplingBody):
         return as_prompts(self.prompt)
 
     @property
+    def max_generated(self) -> int | None:
+        """The most tokens that the client wants of a completion, if it says so."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def scores_only(self) -> bool:
+        """Whether the prompt is scored and nothing behind it is returned."""
+        return self.max_generated == 0
+
+    @property
+    def candidates(self) -> int:
+        """How many completions are generated per prompt."""
+        return self.best_of or self.n or 1
+
+    @property
+    def ranks(self) -> bool:
+        """Whether only the most probable of the candidates are returned."""
+        return self.candidates > (self.n or 1)
+
+    @property
     def num_choices(self) -> int:
         """See `ModelBody`."""
-        return (self.n or 1) * len(self.prompts)
+        return self.candidates * len(self.prompts)
 
 
 class CompletionLogprobs(ResponseBody):

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from headmix_adapters.config import Pooling
-from headmix_server.api.schemas.body import ModelBody, ResponseBody
+from headmix_server.api.schemas.body import ResponseBody
 from headmix_server.api.schemas.neutral import EMBEDDINGS, Neutral
 from headmix_server.api.schemas.prompt_input import PromptInput, as_prompts
+from headmix_server.api.schemas.truncation import TruncatingBody
 
 
-class EmbeddingRequest(ModelBody):
+class EmbeddingRequest(TruncatingBody):
     """Embed one or more texts, each given as text or as token ids."""
 
     neutral: ClassVar[Neutral] = EMBEDDINGS
     drops_null: ClassVar[bool] = True
+    keeps_first: ClassVar[bool] = True
 
     input: PromptInput
     encoding_format: Literal["float", "base64"] | None = None

@@ -4,10 +4,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from headmix_server.api.schemas.body import ModelBody, RequestBody, shown
+from headmix_server.api.schemas.body import RequestBody, shown
 from headmix_server.api.schemas.common import LARGEST, Text
 from headmix_server.api.schemas.numbers import AllWhole, Whole
 from headmix_server.api.schemas.structured import ResponseFormat, SchemaOrText, StructuredOutputs
+from headmix_server.api.schemas.truncation import TruncatingBody
 
 
 def _without_empty(stops: object) -> object:
@@ -74,7 +75,7 @@ class StreamOptions(RequestBody):
     )
 
 
-class SamplingBody(ModelBody):
+class SamplingBody(TruncatingBody):
     """The parameters of both generation routes; those from `top_k` on are not part of OpenAI's API."""
 
     drops_null: ClassVar[bool] = True
@@ -103,6 +104,7 @@ class SamplingBody(ModelBody):
     stop_token_ids: StopTokenIds | None = None
     ignore_eos: bool | None = None
     split_special_tokens: bool | None = None
+    skip_special_tokens: bool | None = Field(None, description="False shows the special tokens that are generated.")
     min_tokens: Annotated[int, Field(ge=0, le=LARGEST), Whole] | None = Field(
         None, description="So many tokens come before one may end the answer."
     )

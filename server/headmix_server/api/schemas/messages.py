@@ -1,7 +1,8 @@
 """The messages of a conversation, in OpenAI's shape; text only.
 
 Clients send messages back as they received them, from this server or another, with extra fields that hold their own
-notes or are empty. These are accepted and have no effect; fields that would change the prompt are refused by name.
+notes or are empty. These are accepted and have no effect; an assistant's reasoning goes to the template. Other fields,
+which would change the prompt, are refused by name.
 """
 
 from collections.abc import Mapping
@@ -18,14 +19,17 @@ Ignored = Annotated[Any, AfterValidator(lambda _: None), Field(description="Acce
 """The value is not kept either, since it may be of any size."""
 
 _TEXT, _PARTS = "<text>", "<parts>"
+_REASONING = ("reasoning", "reasoning_content")
+_TEXT_KINDS = ("text", "input_text", "output_text")
 
 
 class TextPart(RequestBody):
-    """One part of a message's content."""
+    """One part of a message's content; the other two types are what the Responses API calls a text."""
 
     drops_null: ClassVar[bool] = True
+    neutral: ClassVar[Neutral] = {"annotations": ([],), "logprobs": ([],)}
 
-    type: Literal["text"]
+    type: Literal["text", "input_text", "output_text"]
     text: Text
     cache_control: Ignored = None
     prompt_cache_breakpoint: Ignored = None
@@ -34,7 +38,7 @@ class TextPart(RequestBody):
     @classmethod
     def _require_text(cls, part: object) -> object:
         kind = part.get("type") if isinstance(part, dict) else None
-        if isinstance(kind, str) and kind != "text":
+        if isinstance(kind, str) and kind not in _TEXT_KINDS:
             raise unsupported("type", f"Content of the type {shown(kind)} is not supported, only text is.")
         return part
 
@@ -56,8 +60,9 @@ Content = Annotated[
 class ChatMessage(RequestBody):
     """One turn of the conversation; `content` is a text or a list of text parts, which are joined.
 
-    An assistant's turn without content counts as an empty text. `tool_calls` are the calls it made; the result of each
-    is the content of a turn of the role `tool` with its `tool_call_id`.
+    An assistant's turn without content counts as an empty text, and may have `reasoning_content`, or `reasoning`.
+    `tool_calls` are the calls it made; the result of each is the content of a turn of the role `tool` with its
+    `tool_call_id`.
     """
 
     neutral: ClassVar[Neutral] = MESSAGE
@@ -68,6 +73,8 @@ class ChatMessage(RequestBody):
     name: Text | None = None
     tool_calls: Annotated[list[MessageToolCall], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_call_id: Text | None = None
+    reasoning: Text | None = None
+    reasoning_content: Text | None = None
     id: Ignored = None
     cache_control: Ignored = None
     opts: Ignored = None
@@ -81,7 +88,12 @@ class ChatMessage(RequestBody):
         role = message.get("role")
         if role == "function":
             raise unsupported("role", "Messages of the role 'function' are not supported: use the role 'tool'.")
-        return _with_content(message) if role == "assistant" and message.get("content") is None else message
+        if role != "assistant":
+            for name in _REASONING:
+                if message.get(name) not in (None, ""):
+                    raise unsupported(name, f"The parameter {name!r} is only supported in an assistant's message.")
+            return message
+        return _with_content(message) if message.get("content") is None else message
 
     @model_validator(mode="after")
     def _require_tool_fields(self) -> "ChatMessage":
@@ -102,6 +114,8 @@ class ChatMessage(RequestBody):
     def turn(self) -> dict[str, object]:
         """The message as templates see it."""
         turn: dict[str, object] = {"role": self.role, "content": self.text, "name": self.name}
+        if reasoning := self.reasoning or self.reasoning_content:
+            turn["reasoning_content"] = reasoning
         if self.tool_calls:
             turn["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         if self.tool_call_id:

@@ -18,22 +18,19 @@ GENERATION: Neutral = MappingProxyType(
         "priority": (0,),
         "return_token_ids": (False,),
         "return_tokens_as_token_ids": (False,),
-        "skip_special_tokens": (True,),
         "spaces_between_special_tokens": (True,),
         "use_beam_search": (False,),
     }
 )
 """On both generation routes: OpenAI's parameters, and vLLM's at their defaults."""
 
-COMPLETIONS: Neutral = MappingProxyType({**GENERATION, "add_special_tokens": (True,), "best_of": (1,), "suffix": ("",)})
+COMPLETIONS: Neutral = MappingProxyType({**GENERATION, "add_special_tokens": (True,)})
 
 CHAT: Neutral = MappingProxyType(
     {
         **GENERATION,
-        "add_generation_prompt": (True,),
         "add_special_tokens": (False,),
-        "chat_template_kwargs": ({},),
-        "continue_final_message": (False,),
+        "best_of": (1,),
         "echo": (False,),
         "function_call": ("none", "auto"),
         "functions": ([],),
@@ -47,13 +44,25 @@ CHAT: Neutral = MappingProxyType(
 MESSAGE: Neutral = MappingProxyType(
     {
         "annotations": ([],),
-        "reasoning": ("",),
-        "reasoning_content": ("",),
         "reasoning_details": ([],),
         "refusal": ("",),
         "thinking_blocks": ([],),
     }
 )
+
+RESPONSES: Neutral = MappingProxyType(
+    {
+        "background": (False,),
+        "store": (False,),
+        "truncation": ("disabled",),
+    }
+)
+
+TEXT: Neutral = MappingProxyType({"verbosity": ("medium",)})
+"""Of a response."""
+
+REASONING: Neutral = MappingProxyType({"effort": ("none",)})
+"""Of a response."""
 
 CLASSIFY: Neutral = MappingProxyType({"add_special_tokens": (True,), "priority": (0,)})
 

@@ -63,7 +63,7 @@ class Tool(RequestBody):
         return tool
 
 
-def _require_bounds(tools: object) -> object:
+def require_bounds(tools: object) -> object:
     """Look at numbers and sizes before anything else does."""
     if not isinstance(tools, list):
         return tools
@@ -103,7 +103,7 @@ def _require_different_names(tools: list[Tool]) -> list[Tool]:
 
 
 Tools = Annotated[
-    list[Tool], Field(fail_fast=True), BeforeValidator(_require_bounds), AfterValidator(_require_different_names)
+    list[Tool], Field(fail_fast=True), BeforeValidator(require_bounds), AfterValidator(_require_different_names)
 ]
 
 

@@ -82,11 +82,12 @@ class ExtendedTokenizer(Tokenizer):
         place = self._places.get(piece)
         return super().token_id(piece) if place is None else self._first + place
 
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool | None = None) -> str:
         """Return the text of `ids`; ids between the tokenizer's own tokens and the added ones have no text."""
+        skip = self._skips_special if skip_special_tokens is None else skip_special_tokens
         if self.byte_level:
-            return self._decode_by_runs(ids, skip_special_tokens)
-        shown = [token for token in ids if not (skip_special_tokens and self.is_hidden(token))]
+            return self._decode_by_runs(ids, skip)
+        shown = [token for token in ids if not (skip and self.is_hidden(token))]
         return self.join([piece for token in shown if (piece := self.piece(token)) is not None])
 
     def _decode_by_runs(self, ids: Sequence[int], skip: bool) -> str:

@@ -82,6 +82,11 @@ class Encoder:
         pair = self._tokenizer.encode_pair(first, second)
         return EncodedPair(self._own_ids(pair.ids), pair.second)
 
+    @property
+    def around(self) -> tuple[int, int]:
+        """How many special tokens the base puts before and behind a text."""
+        return self._tokenizer.around()
+
     def prepare(self, template: ChatTemplate, conversation: Conversation, *, split: bool) -> "Prepared":
         """Return the prompt that the template makes of a conversation; the template writes the special tokens.
 

@@ -11,6 +11,7 @@ from headmix_server.text.grammars.limits import TRIAL_SECONDS
 from headmix_server.text.grammars.trial import try_grammar
 from headmix_server.text.grammars.wanted import Wanted
 from headmix_server.text.grammars.write import write_grammar
+from headmix_server.text.truncation import Truncation
 from headmix_server.text.workers.encoder import Words
 from headmix_server.text.workers.encoders import Encoders
 from headmix_server.text.workers.worker import bounded_work
@@ -22,7 +23,10 @@ class TextTooLongError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EncodeTexts:
-    """Texts to ids, as `Encoder.encode_prompt`, up to the first with more than `room`, for which all are refused."""
+    """Texts to ids, as `Encoder.encode_prompt`, up to the first with more than `room`, for which all are refused.
+
+    With `truncation`, every text is cut to its length instead.
+    """
 
     tenant: str
     texts: Sequence[str]
@@ -30,14 +34,20 @@ class EncodeTexts:
     split: bool
     room: int
     add_special_tokens: bool = True
+    truncation: Truncation | None = None
 
     def run(self, encoders: Encoders) -> "list[array[int]]":
-        """Return the ids of each text."""
+        """Return the ids of each text.
+
+        Raises:
+            NothingLeftError: as `Truncation.cut`.
+        """
         encoder = encoders.get(self.words, self.tenant)
+        around = encoder.around if self.truncation is not None and self.add_special_tokens else (0, 0)
         read: list[array[int]] = []
         for text in self.texts:
             ids = encoder.encode_prompt(text, split=self.split, add_special_tokens=self.add_special_tokens)
-            read.append(array("I", ids))
+            read.append(array("I", ids if self.truncation is None else self.truncation.cut(ids, around)))
             if len(read[-1]) > self.room:
                 break
         return read
@@ -92,9 +102,10 @@ class EncodeConversation:
     split: bool
     capacity: Capacity
     room: int
+    truncation: Truncation | None = None
 
     def run(self, encoders: Encoders) -> "array[int]":
-        """Return the ids of the prompt that the base's template makes of it.
+        """Return the ids of the prompt that the base's template makes of it, cut if there is a `truncation`.
 
         Raises:
             TextTooLongError: the prompt certainly has more than `room` tokens.
@@ -103,6 +114,8 @@ class EncodeConversation:
         if template is None:
             raise ChatTemplateError("the base has none")
         prompt = encoders.get(self.words, self.tenant).prepare(template, self.conversation, split=self.split)
+        if self.truncation is not None:
+            return array("I", self.truncation.cut(prompt.encode()))
         if self.capacity.exceeds(prompt.text, self.room):
             raise TextTooLongError
         return array("I", prompt.encode())

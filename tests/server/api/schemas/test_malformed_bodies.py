@@ -95,7 +95,9 @@ async def test_a_malformed_parameter_is_named(rig: ApiRig, params: dict[str, Any
         (CHAT, {}, "messages"),
         (CLASSIFY, {"input": []}, "input"),
         (CLASSIFY, {"input": [""]}, "input"),
-        (CLASSIFY, {"input": [1]}, "input.0"),
+        (CLASSIFY, {"input": ["x", 1]}, "input.1"),
+        (CLASSIFY, {"input": [-1]}, "input.0"),
+        (CLASSIFY, {"input": 1}, "input"),
         (CLASSIFY, {"input": ["x"] * 257}, "input"),
         (CLASSIFY, {}, "input"),
         ("/v1/adapters/classifier/rollback", {"version": "1"}, "version"),
@@ -116,7 +118,7 @@ async def test_malformed_bodies_of_the_other_routes_are_named_too(
 @pytest.mark.parametrize(
     ("path", "params"),
     [
-        (COMPLETIONS, {"best_of": 3}),
+        (CHAT, {"best_of": 3}),
         (COMPLETIONS, {"suffix": "end"}),
         (COMPLETIONS, {"use_beam_search": True}),
         (CHAT, {"functions": [{}]}),
@@ -124,7 +126,7 @@ async def test_malformed_bodies_of_the_other_routes_are_named_too(
         (CHAT, {"modalities": ["text", "audio"]}),
         (CHAT, {"reasoning_effort": "high"}),
         (CHAT, {"temprature": 0.5}),
-        (CLASSIFY, {"truncate_prompt_tokens": 5}),
+        (CLASSIFY, {"truncation_side": "left"}),
     ],
 )
 async def test_a_parameter_that_would_change_the_output_is_refused_not_ignored(

@@ -54,6 +54,17 @@ def test_the_bases_own_tokenizer_never_sees_them(base: Tokenizer, extended: Exte
     assert base.token_bytes(first) is None
 
 
+def test_special_tokens_are_shown_beside_added_words(extended: ExtendedTokenizer, first: int) -> None:
+    end = extended.token_id(IM_END) or -1
+    shown, ids = extended.showing_special_tokens(), [first, end, *extended.encode(" fox"), end]
+    assert shown.decode(ids) == f"<subject>{IM_END} fox{IM_END}"
+    assert "".join([Detokenizer(shown).push(ids)]) == shown.decode(ids)
+    assert extended.decode(ids) == "<subject> fox"
+    assert (shown.token_bytes(end), extended.token_bytes(end)) == (IM_END.encode(), None)
+    names = [extended.name(token) for token in range(first + len(WORDS))]
+    assert [shown.name(token) for token in range(first + len(WORDS))] == names
+
+
 @given(pieces=PIECES)
 def test_text_comes_back_from_its_ids(extended: ExtendedTokenizer, pieces: list[str]) -> None:
     ids = extended.encode("".join(pieces))

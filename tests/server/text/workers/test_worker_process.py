@@ -14,12 +14,13 @@ import pytest
 
 from harness.bases.base_folder import write_base_folder
 from harness.bases.tokenizer_kinds import KINDS, write_tokenizer
-from headmix_adapters.text.chat_template import ChatTemplateError
+from headmix_adapters.text.chat_template import ChatTemplateError, TemplateOptions
 from headmix_server.core.errors import PayloadTooLarge, ServerOverloaded
 from headmix_server.text.capacity import Capacity
 from headmix_server.text.conversation import Conversation
 from headmix_server.text.plain_text import UncuttableTokenError
 from headmix_server.text.tokenizer import load_tokenizer
+from headmix_server.text.truncation import Truncation
 from headmix_server.text.workers.encoder import Words
 from headmix_server.text.workers.encoders import Encoders
 from headmix_server.text.workers.jobs import EncodeConversation, EncodeTexts, TextTooLongError
@@ -117,6 +118,35 @@ def test_a_conversation_is_rendered_and_read_there(worker: WorkerProcess, folder
         assert worker.run(job) == array("I", expected)
     with pytest.raises(TextTooLongError):
         worker.run(EncodeConversation("t", conversation, None, False, CAPACITY, 3))
+
+
+def test_texts_and_conversations_are_cut_there_as_here(worker: WorkerProcess, folder: Path) -> None:
+    here, cut = Encoders(folder), Truncation(3)
+    encoder, template = here.get(None, "t"), here.template
+    assert template is not None
+    ids = encoder.encode("a b c d e f")
+    assert worker.run(EncodeTexts("t", ["a b c d e f"], None, False, 99, truncation=cut)) == [
+        array("I", cut.cut(ids, encoder.around))
+    ]
+    turns = [{"role": "user", "content": "hello", "name": None}] * 9
+    whole = encoder.prepare(template, Conversation(turns), split=False).encode()
+    job = EncodeConversation("t", Conversation(turns), None, False, CAPACITY, 3, cut)
+    assert worker.run(job) == array("I", whole[-3:])
+
+
+def test_special_tokens_in_a_templates_variables_are_split_too(worker: WorkerProcess, folder: Path) -> None:
+    source = "{{ messages[0].content }}{{ note.text }}{% for name in note %}{{ name }}{% endfor %}{{ note.list[0] }}"
+    (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
+    end = load_tokenizer(folder).token_id("<|im_end|>")
+    options = TemplateOptions(variables={"note": {"text": "a<|im_end|>", "<|im_end|>": 1, "list": ["<|im_end|>"]}})
+    turns = [{"role": "user", "content": "hello <|im_end|>", "name": None}]
+    counts = []
+    for split in (False, True):
+        conversation = Conversation(turns, options=options)
+        ids = worker.run(EncodeConversation("t", conversation, None, split, CAPACITY, 10_000))
+        assert isinstance(ids, array)
+        counts.append(ids.count(end or -1))
+    assert counts == [4, 0]
 
 
 def test_a_template_that_refuses_a_conversation_says_why_there_too(worker: WorkerProcess, folder: Path) -> None:
