@@ -140,6 +140,28 @@ async def test_an_answer_that_is_cut_within_a_call_has_none(hermes: ApiRig) -> N
     assert (joined(parts), reason) == ([("weather", PARIS)], "length")
 
 
+async def test_a_stop_string_ends_the_answer_within_a_call_too(hermes: ApiRig) -> None:
+    hermes.says(TWO_CALLS)
+    found = await answer(hermes, stop=["Ro</"])
+    assert found["finish_reason"] == "tool_calls"
+    assert [call["function"]["arguments"] for call in found["message"]["tool_calls"]] == [PARIS]
+    parts, reason = await deltas(hermes, stop=["Ro</"])
+    assert (joined(parts), reason) == ([("weather", PARIS)], "tool_calls")
+    hermes.says('<tool_call>\n{"name": "weather", "arguments": ' + PARIS + "}\n</tool_call>")
+    found = await answer(hermes, stop=["ris"], tool_choice="required")
+    assert found["finish_reason"] == "stop"
+    assert found["message"]["tool_calls"][0]["function"]["arguments"] == '{"city": "Pa'
+
+
+async def test_reasoning_before_a_call_is_not_content(hermes: ApiRig) -> None:
+    hermes.says("<think>\nWhere?\n</think>\n\n" + TWO_CALLS)
+    message = (await answer(hermes))["message"]
+    assert (message["reasoning_content"], message["content"]) == ("Where?", "Let me see.")
+    parts, _ = await deltas(hermes)
+    assert "".join(part.get("reasoning_content", "") for part in parts) == "Where?"
+    assert "".join(part.get("content", "") for part in parts) == "Let me see."
+
+
 async def test_every_choice_has_its_own_calls_and_all_tokens_have_scores(hermes: ApiRig) -> None:
     hermes.says(TWO_CALLS)
     response = await hermes.client.post(CHAT, json=body(n=2, logprobs=True, top_logprobs=1))

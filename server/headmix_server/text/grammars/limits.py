@@ -5,6 +5,9 @@ from llguidance import LLParserLimits
 MAX_CHARACTERS = 65_536
 """Of a schema, a regular expression, a grammar or all choices together."""
 
+MAX_TOOL_CHARACTERS = 262_144
+"""Of the grammar of all tools of a request; the schema of each is bound by `MAX_CHARACTERS`."""
+
 MAX_CHOICES = 10_000
 
 TRIAL_SECONDS = 2.0

@@ -21,6 +21,11 @@ _ARGUMENTS = {
 _COMBINING = ("allOf", "oneOf", "if", "dependentSchemas", "unevaluatedProperties")
 """Where these occur, closing an object could leave nothing that fits."""
 
+_DESCRIPTIONS = ("description", "title", "$comment")
+_VALUES = ("enum", "const", "default", "examples")
+_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+"""Keywords whose objects have schemas by name: a property may be called `description`."""
+
 
 def lark_of(wanted: ToolCalls) -> str:
     """Return the grammar."""
@@ -100,21 +105,35 @@ def _schema(tool: ToolSchema) -> str:
 def arguments_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a tool's `parameters` as they are enforced: an object without properties that are not listed.
 
-    What fits it fits the schema as given. A tool without parameters takes the empty object.
+    What fits it fits the schema as given. A tool without parameters takes the empty object. Descriptions, which the
+    model reads in its prompt, are left out.
     """
     given: dict[str, Any] = {"type": "object", **(schema or {"properties": {}})}
-    return given if _mentions(given, _COMBINING) else _closed(given)
+    return _reduced(given, closes=not _mentions(given, _COMBINING))
 
 
-def _closed(schema: Any) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(schema, list):
-        return [_closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: value if key in ("enum", "const", "default") else _closed(value) for key, value in schema.items()}
-    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object" and "anyOf" not in schema:
-        closed.setdefault("additionalProperties", False)
-    return closed
+def _reduced(schema: Mapping[str, Any], *, closes: bool) -> dict[str, Any]:
+    kept = {key: _inner(key, value, closes=closes) for key, value in schema.items() if not _describes(key, value)}
+    lists = isinstance(schema.get("properties"), dict) and schema.get("type") == "object" and "anyOf" not in schema
+    if closes and lists:
+        kept.setdefault("additionalProperties", False)
+    return kept
+
+
+def _inner(key: str, value: Any, *, closes: bool) -> Any:  # noqa: ANN401 - JSON
+    if key in _VALUES:
+        return value
+    if isinstance(value, list):
+        return [_reduced(part, closes=closes) if isinstance(part, dict) else part for part in value]
+    if not isinstance(value, dict):
+        return value
+    if key in _BY_NAME:
+        return {name: _reduced(one, closes=closes) if isinstance(one, dict) else one for name, one in value.items()}
+    return _reduced(value, closes=closes)
+
+
+def _describes(key: str, value: object) -> bool:
+    return key in _DESCRIPTIONS and isinstance(value, str)
 
 
 def _mentions(schema: object, words: tuple[str, ...]) -> bool:

@@ -12,7 +12,7 @@ from llguidance import LLMatcher, StructTag
 from llguidance.gbnf_to_lark import any_to_lark
 
 from headmix_server.core.grammar import GrammarError
-from headmix_server.text.grammars.limits import MAX_CHARACTERS, MAX_CHOICES, parser_limits
+from headmix_server.text.grammars.limits import MAX_CHARACTERS, MAX_CHOICES, MAX_TOOL_CHARACTERS, parser_limits
 from headmix_server.text.grammars.tool_calls import arguments_schema, lark_of
 from headmix_server.text.grammars.wanted import Choice, Expression, JsonText, Language, TaggedText, ToolCalls, Wanted
 
@@ -107,7 +107,7 @@ def _tool_calls(wanted: ToolCalls) -> str:
     if wanted.otherwise is not None:
         _json(wanted.otherwise)
     lark = lark_of(wanted)
-    _check_size(lark, "the tools' grammar")
+    _check_size(lark, "the tools' grammar", MAX_TOOL_CHARACTERS)
     return _checked(LLMatcher.grammar_from_lark(lark))
 
 
@@ -118,9 +118,9 @@ def _checked(grammar: str) -> str:
     return grammar
 
 
-def _check_size(text: str, what: str) -> None:
-    if len(text) > MAX_CHARACTERS:
-        raise GrammarError(f"{what} may have {MAX_CHARACTERS:,} characters, not {len(text):,}")
+def _check_size(text: str, what: str, most: int = MAX_CHARACTERS) -> None:
+    if len(text) > most:
+        raise GrammarError(f"{what} may have {most:,} characters, not {len(text):,}")
 
 
 def _closed(schema: Any) -> Any:  # noqa: ANN401 - JSON

@@ -18,7 +18,7 @@ from headmix_server.core.grammar import GrammarError
 from headmix_server.engine.fake_runner import allowed_tokens
 from headmix_server.text.detokenize import Detokenizer
 from headmix_server.text.grammars.compiler import TokenCompiler
-from headmix_server.text.grammars.limits import MAX_CHARACTERS
+from headmix_server.text.grammars.limits import MAX_CHARACTERS, MAX_TOOL_CHARACTERS
 from headmix_server.text.grammars.tool_calls import arguments_schema
 from headmix_server.text.grammars.wanted import JsonText, ToolCalls, ToolSchema
 from headmix_server.text.grammars.write import write_grammar
@@ -191,9 +191,20 @@ def test_parameters_that_cannot_be_enforced_are_refused_with_the_tools_name(sche
 
 
 def test_tools_that_are_too_large_together_are_refused() -> None:
-    many = tuple(ToolSchema(f"t{n}", {"properties": {"a": {"const": "x" * 30_000}}}) for n in range(3))
-    with pytest.raises(GrammarError, match=f"{MAX_CHARACTERS:,}"):
+    many = tuple(ToolSchema(f"t{n}", {"properties": {"a": {"const": "x" * 50_000}}}) for n in range(6))
+    with pytest.raises(GrammarError, match=f"{MAX_TOOL_CHARACTERS:,}"):
         write_grammar(ToolCalls(HERMES, many, required=True, several=True))
+    one = ToolSchema("large", {"properties": {"a": {"const": "x" * MAX_CHARACTERS}}})
+    with pytest.raises(GrammarError, match=f"'large': the schema may have {MAX_CHARACTERS:,}"):
+        write_grammar(ToolCalls(HERMES, (one,), required=True, several=True))
+
+
+def test_many_tools_with_long_descriptions_fit(compiler: TokenCompiler, base: Tokenizer) -> None:
+    schema = {"type": "object", "properties": {"description": {"enum": ["a"], "description": "x" * 2000}}}
+    many = tuple(ToolSchema(f"tool_{n}", {**schema, "required": ["description"]}) for n in range(128))
+    pieces, complete = walk(compiler, base, write_grammar(wanted(base, HERMES, tools=many, several=False)), 1)
+    assert complete
+    assert '"arguments": {"description": "a"}' in "".join(pieces)
 
 
 def test_listed_properties_close_an_object_unless_it_says_otherwise_or_combines_schemas() -> None:
