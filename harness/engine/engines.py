@@ -6,8 +6,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+from harness.engine.listed_grammar import listed
 from harness.engine.witness_runner import WitnessRunner
-from headmix_server.core.grammar import GrammarCompiler
+from headmix_server.core.grammar import GrammarCompiler, GrammarError
 from headmix_server.core.messages import (
     AdapterLoaded,
     Classified,
@@ -21,10 +22,10 @@ from headmix_server.core.messages import (
     Request,
     TokenOutput,
 )
-from headmix_server.core.runner import Batch, BatchRow, RowResult
+from headmix_server.core.runner import Batch, BatchRow, RowFailed, RowResult, mask_of
 from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams, TokenCounts
 from headmix_server.engine.config import EngineConfig
-from headmix_server.engine.fake_runner import FakeAdapter, fake_token
+from headmix_server.engine.fake_runner import FakeAdapter, allowed_tokens, fake_token
 from headmix_server.engine.loop import Engine
 
 GIVE_UP_SECONDS = 20.0
@@ -88,14 +89,28 @@ def load(request_id: str, ref: AdapterRef, *, pin: bool = False) -> LoadAdapter:
 
 def expected_generation(
     message: Generate, token_range: range, eos_ids: frozenset[int] = frozenset()
-) -> tuple[list[int], FinishReason]:
-    """Return the answer a request must get when computed alone, straight from the fake tokens."""
+) -> tuple[list[int], FinishReason | None]:
+    """Return the answer a request must get when computed alone, straight from the fake tokens.
+
+    Without a reason it fails after these tokens, since its grammar cannot be enforced any further. A grammar is one of
+    `ListedCompiler`'s.
+    """
     digest = None if message.adapter is None else message.adapter.digest
     history, sampling = tuple(message.prompt), message.sampling
+    try:
+        matcher = None if sampling.grammar is None else listed(sampling.grammar)
+    except GrammarError:
+        return [], None
     while True:
-        token = fake_token(digest, history, token_range)
+        try:
+            allowed = token_range if matcher is None else allowed_tokens(matcher.allowed())
+        except GrammarError:
+            return list(history[len(message.prompt) :]), None
+        token = fake_token(digest, history, allowed)
         history = (*history, token)
         output = list(history[len(message.prompt) :])
+        if matcher is not None and matcher.advance(token):
+            return output, FinishReason.STOP
         if token in sampling.stop_token_ids or (token in eos_ids and not sampling.ignore_eos):
             return output, FinishReason.STOP
         if len(output) == sampling.max_tokens:
@@ -167,9 +182,12 @@ class Bench:
         )
 
     def _count_tokens(self, row: BatchRow) -> int:
-        """Return how many tokens a row yields: one, and one for each right draft, up to the generation's end."""
+        """Return how many tokens a row yields: one, and one for each right draft, up to the generation's end.
+
+        A row whose grammar cannot be enforced any further yields none.
+        """
         sampling, digest = row.params, None if row.lease is None else row.lease.digest
-        if not row.samples or not isinstance(sampling, SamplingParams):
+        if not row.samples or not isinstance(sampling, SamplingParams) or isinstance(mask_of(row), RowFailed):
             return 0
         ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else self.limits.eos_ids)}
         for place, draft in enumerate(row.drafts):

@@ -47,8 +47,16 @@ class ListedCompiler:
         if grammar in self.gates and not self.gates[grammar].wait(GIVE_UP_SECONDS):
             raise TimeoutError("the test never opened the gate")
         self.compiled.append((grammar, None if adapter is None else adapter.digest))
-        try:
-            places = [[int(token) for token in place.split(",") if token] for place in grammar.split("|")]
-        except ValueError as error:
-            raise GrammarError(f"faulty: {error}") from error
-        return ListedMatcher(places)
+        return listed(grammar)
+
+
+def listed(grammar: str) -> ListedMatcher:
+    """Return the matcher of a grammar at its beginning.
+
+    Raises:
+        GrammarError: the grammar is not such a list.
+    """
+    try:
+        return ListedMatcher([[int(token) for token in place.split(",") if token] for place in grammar.split("|")])
+    except ValueError as error:
+        raise GrammarError(f"faulty: {error}") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.engine.bold_lookup import BoldLookup
+from harness.engine.listed_grammar import ListedCompiler
 from harness.soak.contents import Content, Contents
 from harness.soak.fault_injection import PATIENCE_SECONDS, FaultInjectingRunner
 from headmix_adapters.artifact import verify_artifact
@@ -70,7 +71,7 @@ class Environment:
         self.now = 0.0
         self.limits = replace(limits, kv_blocks=sizes.kv_blocks)
         self.runner = FaultInjectingRunner(wrap(runner))
-        self.engine = Engine(self.runner.as_runner, self.limits, clock=lambda: self.now)
+        self.engine = Engine(self.runner.as_runner, self.limits, compiler=ListedCompiler(), clock=lambda: self.now)
         if sizes.speculative_tokens:
             self.engine.scheduler.speculation = Speculation(sizes.speculative_tokens, BoldLookup)
         self.contents = Contents(folder / "contents", base.shape)
@@ -127,9 +128,10 @@ class Environment:
     # --- the engine ----------------------------------------------------------------------------------------------
 
     def step(self, seconds: float = 0.01) -> list[Output]:
-        """Let the loads in progress finish, unless the disk is stopped, then run one step."""
+        """Let the loads in progress finish, unless the disk is stopped, and the grammars; then run one step."""
         self.now += seconds
         self._wait_for_loads()
+        self._wait_for_grammars()
         ended = self.runner.loads_ended
         outputs = self.engine.step()
         self._loads_seen = ended
@@ -149,6 +151,14 @@ class Environment:
             time.sleep(0.0001)
         if pending and self.runner.disk_runs:
             time.sleep(0.0002)  # a finished load is handed over a moment later
+
+    def _wait_for_grammars(self) -> None:
+        """Wait until every grammar is compiled, for the same reason."""
+        deadline, grammars = time.monotonic() + PATIENCE_SECONDS, self.engine._grammars  # noqa: SLF001
+        while grammars._done.qsize() < grammars.num_pending:  # noqa: SLF001
+            if time.monotonic() > deadline:
+                raise TimeoutError("a grammar never was compiled")
+            time.sleep(0.0001)
 
     def stop_disk(self) -> None:
         """Keep loads from finishing."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from harness.engine.listed_grammar import listed
 from harness.engine.sampled_alone import sample
 from harness.soak.contents import Content
 from harness.soak.tracked_request import TrackedRequest
@@ -24,6 +25,7 @@ from headmix_adapters.inject import ClassifierModel, load_adapter
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.reference import label_probabilities, pool
+from headmix_server.core.grammar import Matcher
 from headmix_server.core.messages import Classify, Embed, Generate, LoadAdapter
 from headmix_server.core.runner import BatchRow, Sampled
 from headmix_server.core.types import UNSCORED, FinishReason, SamplingParams, TokenLogprob
@@ -100,12 +102,16 @@ class Oracle:
     def _generation_fault(self, request: TrackedRequest, message: Generate) -> str:
         if fault := self._end_fault(request, message.sampling):
             return fault
+        grammar = message.sampling.grammar
+        matcher = None if grammar is None else listed(grammar)
         history = [*message.prompt, *request.tokens]
         logits = cast("Tensor", self._model(input_ids=torch.tensor([history])).logits)[0, :-1].float()
         self.tally.tokens += len(request.tokens)
         for position in range(len(message.prompt), len(history)):
-            if not self._is_choice(logits[position - 1], history, position, message):
+            if not self._is_choice(logits[position - 1], history, position, message, matcher):
                 return f"token {position - len(message.prompt)} is {history[position]}, not the adapter's choice"
+            if matcher is not None:
+                matcher.advance(history[position])
         scores = logits.log_softmax(-1)
         first = len(message.prompt) - 1
         if message.sampling.logprobs is not None and (
@@ -119,18 +125,21 @@ class Oracle:
     def _end_fault(self, request: TrackedRequest, sampling: SamplingParams) -> str:
         """Return why the generation ended too early or too late; empty if it ended as it must."""
         stops = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else self._eos_ids)}
+        longest = None if sampling.grammar is None else sampling.grammar.count("|") + 1
         expected: FinishReason | None = None
         for place, token in enumerate(request.tokens, start=1):
             if expected is not None:
                 return f"{len(request.tokens)} tokens were answered, the end was after {place - 1}"
-            expected = FinishReason.STOP if token in stops else None
+            expected = FinishReason.STOP if token in stops or place == longest else None
             if expected is None and place == sampling.max_tokens:
                 expected = FinishReason.LENGTH
         if request.finish_reason != expected:
             return f"the finish reason after {len(request.tokens)} tokens is {request.finish_reason}, not {expected}"
         return "" if request.ended or request.aborted else "it never ended"
 
-    def _is_choice(self, logits: Tensor, history: Sequence[int], position: int, message: Generate) -> bool:
+    def _is_choice(
+        self, logits: Tensor, history: Sequence[int], position: int, message: Generate, matcher: Matcher | None
+    ) -> bool:
         row = BatchRow(
             sequence_id=0,
             start=position - 1,
@@ -141,6 +150,7 @@ class Oracle:
             lease=None,
             samples=True,
             params=message.sampling,
+            matcher=matcher,
         )
         token = history[position]
         if token >= logits.numel():

@@ -45,7 +45,7 @@ class RequestGenerator:
         if (content is not None and content.classifies) or self._rng.random() < 0.15:
             params = EmbeddingParams(pooling=self._rng.choice(_POOLINGS), normalize=self._rng.random() < 0.5)
             return [Embed(request_id=request_id, tenant=tenant, prompt=prompt, adapter=ref, params=params)]
-        sampling = self._sampling()
+        sampling = replace(self._sampling(), grammar=self._grammar())
         choices = self._rng.choice((1, 1, 1, 2, 3))
         return [
             Generate(
@@ -75,6 +75,15 @@ class RequestGenerator:
             logprobs=rng.choice((None, None, 0, 2)),
             prompt_logprobs=rng.random() < 0.1,
         )
+
+    def _grammar(self) -> str | None:
+        """Draw a grammar as `ListedCompiler` reads it, for one generation in five."""
+        rng = self._rng
+        if rng.random() > 0.2:
+            return None
+        words = range(_FIRST_WORD, self._vocab_size)
+        places = [rng.sample(words, rng.choice((1, 2, 40))) for _ in range(rng.choice((1, 3, 20)))]
+        return "|".join(",".join(map(str, place)) for place in places)
 
     def too_long(self, request_id: str, tenant: str) -> Generate:
         """Return a request for more tokens than possible."""

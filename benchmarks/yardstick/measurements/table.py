@@ -12,6 +12,7 @@ from benchmarks.yardstick.measurements import (
     beside_vllm,
     classification,
     cold_load,
+    constrained,
     fleet,
     long_prompts,
     mixed_work,
@@ -45,6 +46,7 @@ class Measurement:
 MEASUREMENTS: Mapping[str, Measurement] = {
     throughput.NAME: Measurement(throughput.measure),
     sampling.NAME: Measurement(sampling.measure),
+    constrained.NAME: Measurement(constrained.measure),
     single.NAME: Measurement(single.measure),
     speculation.NAME: Measurement(speculation.measure),
     prefill.NAME: Measurement(prefill.measure),

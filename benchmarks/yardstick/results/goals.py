@@ -9,6 +9,7 @@ from benchmarks.yardstick.measurements import (
     beside_llama,
     beside_vllm,
     cold_load,
+    constrained,
     perplexity,
     sampling,
     single,
@@ -147,6 +148,12 @@ GOALS = (
         "sampled, penalised, with 5 log-probabilities, over greedy, int8",
         _sampled(sampling.PENALISED, INT8),
         least=0.85,
+    ),
+    Goal(
+        "constrained_over_free",
+        "16 requests bound to a schema beside 16 free ones, over 32 free ones, float32",
+        _over(constrained.NAME, constrained.ours(constrained.HALF_BOUND), constrained.ours(constrained.FREE)),
+        least=0.92,
     ),
     Goal(
         "int8_share_of_floor",

@@ -14,6 +14,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "peft-config": "harness.fuzz.targets.peft_config",
         "bodies": "harness.fuzz.targets.bodies",
         "frames": "harness.fuzz.targets.frames",
+        "grammars": "harness.fuzz.targets.grammars",
     }
 )
 

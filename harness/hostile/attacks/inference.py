@@ -4,12 +4,14 @@ import asyncio
 import json
 import random
 import socket
+import time
 from functools import cache
 from urllib.parse import urlsplit
 
 import httpx2
 
 from harness.hostile.attacks.attack import Attack, AttackClient, request_head
+from harness.hostile.attacks.slow_forms import SLOW_FORMS
 
 MIB = 1 << 20
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -17,6 +19,8 @@ REFUSED = frozenset({400, 413})
 ANSWERED = frozenset({200})
 JSON = {"Content-Type": "application/json"}
 SIGNS = "#$%&*+-/<=>@^~|"
+SLOW_SECONDS = 1.0
+"""An answer about a form that takes longer is counted as `slow`; so is one that has to wait for the model."""
 
 
 @cache
@@ -175,6 +179,16 @@ async def guess_names(client: AttackClient) -> None:
             await client.ask("GET", f"/v1/models/{guessed}", missing)
 
 
+async def slow_grammars(client: AttackClient) -> None:
+    """Ask for forms that are costly to compile, or to find the next token of."""
+    form = client.rng.choice(SLOW_FORMS)
+    body = {"model": client.resources.base, "prompt": "a", "max_tokens": 32, "temperature": 1.5}
+    began = time.monotonic()
+    await client.ask("POST", COMPLETIONS, ANSWERED | REFUSED, json={**body, "structured_outputs": form(client.rng)})
+    if time.monotonic() - began > SLOW_SECONDS:
+        client.outcomes["slow"] += 1
+
+
 async def odd_requests(client: AttackClient) -> None:
     """Send what once caused internal server errors: half of a surrogate pair as a name, deep nesting, a HEAD."""
     bodies = (b'{"\\ud800": 1}', b"[" * 100_000, b'{"model": "' + b"m" * 100_000 + b'", "prompt": "a"}', b"\xff\xfe{")
@@ -191,6 +205,7 @@ ATTACKS = (
     Attack("many_texts", 4, "256 prompts of 4,000 signs", many_texts),
     Attack("log_probabilities", 5, "long answers with log-probabilities in one piece", log_probabilities, clients=4),
     Attack("slow_readers", 6, "8 streams of 16 answers that nobody reads", slow_reader, clients=8),
+    Attack("slow_grammars", 0, "forms that are costly to enforce, 4 at a time", slow_grammars, clients=4),
     Attack("forged_turns", 7, "special tokens in a message", forged_turns),
     Attack("flood", 0, "24 requests at a time, as long as allowed", flood, clients=24),
     Attack("cycle_adapters", 0, "another adapter with each request, 4 at a time", cycle_adapters, clients=4),

@@ -1,9 +1,11 @@
 """The form of an answer, in every way a client may write it, becomes a grammar or is refused by name."""
 
+import random
 from typing import Any
 
 import pytest
 
+from harness.hostile.attacks.slow_forms import SLOW_FORMS
 from harness.server.api_rig import BASE, ApiRig
 from headmix_server.core.messages import Generate
 from headmix_server.text.grammars.wanted import Choice, Expression, JsonText, Language, Structure, TaggedText, Wanted
@@ -117,6 +119,15 @@ async def test_a_form_that_takes_too_much_work_is_refused_and_others_are_not(rig
     error = await refusal(rig, guided_json={"type": "integer", "multipleOf": 999_983})
     assert "processor time" in error["message"]
     assert len(await grammars(rig, CHAT, structured_outputs={"regex": "a+"})) == 1
+
+
+async def test_every_slow_form_is_answered_or_refused_by_its_parameter(rig: ApiRig) -> None:
+    for place, form in enumerate(SLOW_FORMS):
+        ((field, _),) = (written := form(random.Random(place))).items()
+        response = await rig.client.post(CHAT, json=body(CHAT, structured_outputs=written))
+        assert response.status_code in (200, 400), response.text
+        if response.status_code == 400:
+            assert response.json()["error"]["param"] == f"structured_outputs.{field}"
 
 
 async def test_a_form_is_tried_out_once_for_each_tenant(rig: ApiRig) -> None:

@@ -1,5 +1,6 @@
-"""The whole engine under random requests, aborts, slow and failing loads, failing steps: every answer is right."""
+"""The whole engine under random requests, aborts, slow and failing loads, grammars and steps: every answer is right."""
 
+import threading
 from collections import Counter
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from harness.engine.engines import (
     load,
     num_labels,
 )
+from harness.engine.listed_grammar import ListedCompiler
 from headmix_server.core.messages import (
     Abort,
     AdapterLoaded,
@@ -69,6 +71,9 @@ PROMPTS = st.one_of(
 )
 """Any prompts, and some with a common prefix, so that they share cache blocks."""
 TENANTS = st.sampled_from(["t", "u"])
+SLOW_GRAMMAR, FAULTY_GRAMMAR, STUCK_GRAMMAR = "2,3|2,3", "2|x", "2,3|3,2||2"
+GRAMMARS = ("2|3|2,3", "2,3,9|0,1,2,3", "|".join(["2,4,5"] * 9), SLOW_GRAMMAR, FAULTY_GRAMMAR, STUCK_GRAMMAR)
+"""As `ListedCompiler` reads them; token 3 may end a generation. One allows nothing at its third place."""
 
 
 def without_cached(counts: TokenCounts) -> TokenCounts:
@@ -85,7 +90,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     @initialize()
     def build(self) -> None:
-        self.bench = Bench(self.limits, self.tokens, hold=self.before_step)
+        self.compiler = ListedCompiler(gates={SLOW_GRAMMAR: threading.Event()})
+        self.bench = Bench(self.limits, self.tokens, hold=self.before_step, compiler=self.compiler)
         self.bench.disk.faults = {
             "bad": AdapterLoadError("not an artifact"),
             "gone": AdapterLoadError("its file is missing", missing=True),
@@ -126,6 +132,7 @@ class EngineMachine(RuleBasedStateMachine):
         stop=st.lists(st.integers(0, 11), max_size=2),
         ignore_eos=st.booleans(),
         score=st.booleans(),
+        grammar=st.none() | st.sampled_from(GRAMMARS),
     )
     def generate(
         self,
@@ -137,6 +144,7 @@ class EngineMachine(RuleBasedStateMachine):
         stop: list[int],
         ignore_eos: bool,
         score: bool,
+        grammar: str | None,
     ) -> None:
         self.submit(
             generate(
@@ -150,6 +158,7 @@ class EngineMachine(RuleBasedStateMachine):
                 ignore_eos=ignore_eos,
                 prompt_logprobs=score,
                 logprobs=0,
+                grammar=grammar,
             )
         )
 
@@ -200,6 +209,14 @@ class EngineMachine(RuleBasedStateMachine):
         else:
             gate.set()
 
+    @rule(slow=st.booleans())
+    def change_compiler(self, slow: bool) -> None:
+        gate = self.compiler.gates[SLOW_GRAMMAR]
+        if slow:
+            gate.clear()
+        else:
+            gate.set()
+
     @rule(times=st.integers(1, 6), seconds=st.floats(0, 1))
     def step(self, times: int, seconds: float) -> None:
         self.bench.now += seconds
@@ -235,7 +252,7 @@ class EngineMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "bench"):
             return
-        for gate in self.bench.disk.gates.values():
+        for gate in (*self.bench.disk.gates.values(), *self.compiler.gates.values()):
             gate.set()
         try:
             self.bench.drain()
@@ -280,6 +297,8 @@ class EngineMachine(RuleBasedStateMachine):
             codes.add(LOAD_FAILURES[message.adapter.name])
         if message.request_id in self.broken:
             codes.add("internal_error")
+        if isinstance(message, Generate) and message.sampling.grammar in (FAULTY_GRAMMAR, STUCK_GRAMMAR):
+            codes.add("invalid_request_error")
         if isinstance(message, Generate) and len(message.prompt) + message.sampling.max_tokens > TINY.max_model_len:
             return {"context_length_exceeded"}
         beside_pins = TINY.device_adapter_bytes - TINY.device_adapter_bytes // 2

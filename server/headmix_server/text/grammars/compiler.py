@@ -23,6 +23,10 @@ KEPT_VOCABULARIES = 16
 """Of adapters with added tokens: some 10 MiB and half a second each."""
 
 
+_NOTHING_FITS = "NoExtensionBias"
+"""The library's name for a place at which no token may come."""
+
+
 class TokenMatcher:
     """See `core.grammar.Matcher`."""
 
@@ -47,7 +51,7 @@ class TokenMatcher:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise GrammarError(self._matcher.get_error())
+            raise GrammarError(reason_of(self._matcher.get_error()))
 
 
 class TokenCompiler:
@@ -65,7 +69,7 @@ class TokenCompiler:
         """See `GrammarCompiler`."""
         matcher = LLMatcher(self._tokenizer_of(adapter), grammar, log_level=0, limits=parser_limits())
         if matcher.is_error():
-            raise GrammarError(matcher.get_error())
+            raise GrammarError(reason_of(matcher.get_error()))
         return TokenMatcher(matcher)
 
     def _tokenizer_of(self, adapter: AdapterRef | None) -> LLTokenizer:
@@ -125,6 +129,12 @@ class _Vocabulary:
 
     def __call__(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
+
+
+def reason_of(error: str) -> str:
+    """Return one of the library's errors without its marks, in words where it has only a name."""
+    reason = error.removesuffix("\n<non-verbose/>")
+    return "no text fits" if reason == _NOTHING_FITS else reason
 
 
 def _added_words(adapter: AdapterRef) -> Sequence[str]:

@@ -6,12 +6,14 @@ of strings are enforced as shapes (docs/api.md). Knows no vocabulary, so special
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from llguidance import LLMatcher, StructTag
 from llguidance.gbnf_to_lark import any_to_lark
 
 from headmix_server.core.grammar import GrammarError
+from headmix_server.text.grammars.large_numbers import with_exact_numbers
 from headmix_server.text.grammars.limits import MAX_CHARACTERS, MAX_CHOICES, MAX_TOOL_CHARACTERS, parser_limits
 from headmix_server.text.grammars.tool_calls import arguments_schema, lark_of
 from headmix_server.text.grammars.wanted import Choice, Expression, JsonText, Language, TaggedText, ToolCalls, Wanted
@@ -46,7 +48,8 @@ def write_grammar(wanted: Wanted) -> str:
 
 def _json(wanted: JsonText) -> str:
     try:
-        text = json.dumps(_closed(wanted.schema) if wanted.closed else wanted.schema)
+        schema = with_exact_numbers(_as_object(wanted.schema))
+        text = json.dumps(_closed(schema) if wanted.closed else schema)
     except RecursionError:
         raise GrammarError("the schema is nested too deeply") from None
     _check_size(text, "the schema")
@@ -90,8 +93,8 @@ def _tagged(wanted: TaggedText) -> str:
         if trigger is None:
             raise GrammarError(f"no trigger begins the structure {part.begin!r}")
         _json(JsonText(part.schema))  # so that its faults are told as a schema's
-        schema = part.schema if isinstance(part.schema, Mapping) else {} if part.schema else {"not": {}}
-        tags.append(StructTag(trigger=trigger, begin=part.begin, grammar=dict(schema), end=part.end))
+        schema = with_exact_numbers(_as_object(part.schema))
+        tags.append(StructTag(trigger=trigger, begin=part.begin, grammar=schema, end=part.end))
     _check_size("".join(f"{part.begin}{part.end}{json.dumps(part.schema)}" for part in wanted.structures), "structures")
     return _checked(StructTag.to_grammar(tags))
 
@@ -106,9 +109,19 @@ def _tool_calls(wanted: ToolCalls) -> str:
             raise GrammarError(f"the parameters of the tool {tool.name!r}: {error}") from error
     if wanted.otherwise is not None:
         _json(wanted.otherwise)
-    lark = lark_of(wanted)
+    lark = lark_of(_with_exact_numbers(wanted))
     _check_size(lark, "the tools' grammar", MAX_TOOL_CHARACTERS)
     return _checked(LLMatcher.grammar_from_lark(lark))
+
+
+def _with_exact_numbers(wanted: ToolCalls) -> ToolCalls:
+    tools = tuple(replace(tool, schema=with_exact_numbers(tool.schema)) for tool in wanted.tools)
+    form = wanted.otherwise
+    return replace(
+        wanted,
+        tools=tools,
+        otherwise=None if form is None else replace(form, schema=with_exact_numbers(form.schema)),
+    )
 
 
 def _checked(grammar: str) -> str:
@@ -121,6 +134,17 @@ def _checked(grammar: str) -> str:
 def _check_size(text: str, what: str, most: int = MAX_CHARACTERS) -> None:
     if len(text) > most:
         raise GrammarError(f"{what} may have {most:,} characters, not {len(text):,}")
+
+
+def _as_object(schema: Mapping[str, Any] | bool) -> Mapping[str, Any]:
+    """Return a schema as the object that the library takes: `true` is any JSON.
+
+    Raises:
+        GrammarError: it is `false`, which nothing fits.
+    """
+    if schema is False:
+        raise GrammarError("no JSON fits the schema false")
+    return {} if schema is True else schema
 
 
 def _closed(schema: Any) -> Any:  # noqa: ANN401 - JSON

@@ -135,6 +135,11 @@ def test_a_token_that_is_not_allowed_is_an_error(compiler: TokenCompiler, base: 
         matcher.advance(base.encode("b", add_special_tokens=False)[0])
 
 
+def test_a_grammar_that_no_text_fits_says_so(compiler: TokenCompiler) -> None:
+    with pytest.raises(GrammarError, match=r"^no text fits$"):
+        compiler.compile(write_grammar(JsonText({"$ref": "#"})), None).allowed()
+
+
 def test_a_copy_goes_its_own_way(compiler: TokenCompiler, base: Tokenizer) -> None:
     matcher = compiler.compile(write_grammar(Expression("ab")), None)
     copy = matcher.copy()

@@ -29,6 +29,15 @@ def test_what_cannot_be_enforced_is_refused_by_name(schema: dict[str, object], n
         write_grammar(JsonText(schema))
 
 
+def test_true_is_any_json_and_nothing_fits_false() -> None:
+    assert write_grammar(JsonText(schema=True)) == write_grammar(JsonText({}))
+    anything, any_json = (TaggedText((Structure("<a>", any_, "</a>"),), ("<a",)) for any_ in (True, dict[str, str]()))
+    assert write_grammar(anything) == write_grammar(any_json)
+    for wanted in (JsonText(schema=False), TaggedText((Structure("<a>", False, "</a>"),), ("<a",))):
+        with pytest.raises(GrammarError, match="false"):
+            write_grammar(wanted)
+
+
 def test_whatever_is_too_large_is_refused_before_it_is_read() -> None:
     large = "a" * (MAX_CHARACTERS + 1)
     tagged = TaggedText((Structure("<a>", {"const": "b"}, large),), ("<a",))
