@@ -7,7 +7,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-failed test-fast coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
+.PHONY: serve serve-minilm install check test test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -26,6 +26,11 @@ test-fast: .venv/.installed  ## Under a minute: no server, no database server, n
 
 test-failed: .venv/.installed  ## What failed in the last run, once more and one at a time
 	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest --last-failed --last-failed-no-failures none
+
+clients: .venv-clients/.installed tests/clients/node/node_modules/.installed  ## What the tests of other people's clients need: OpenAI's and Vercel's SDKs, LangChain, LiteLLM, ...
+
+test-clients: .venv/.installed clients  ## Other people's clients, in Python and Node, against a real server
+	HEADMIX_TESTS_NEED_CLIENTS=1 $(BIN)/pytest tests/clients
 
 coverage: .venv/.installed  ## The whole suite with each line it runs counted; prints the share and fails below the floor in pyproject.toml
 	HEADMIX_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -o timeout=600 --cov --cov-report=term
@@ -116,6 +121,15 @@ install: .venv/.installed
 	$(BIN)/python -m headmix_server.kernels.native
 	@touch $@
 	@echo "Installed."
+
+.venv-clients/.installed: tests/clients/requirements.txt
+	test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	PIP_CONSTRAINT= .venv-clients/bin/pip install --quiet --requirement $<
+	touch $@
+
+tests/clients/node/node_modules/.installed: tests/clients/node/package-lock.json
+	cd tests/clients/node && npm ci --no-audit --no-fund
+	touch $@
 
 .venv-vllm/.installed:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
