@@ -18,7 +18,7 @@ import numpy as np
 import tokenizers
 from safetensors.numpy import save_file
 
-from harness.bases.base_folder import write_base_folder
+from harness.bases.base_folder import CHATML, write_base_folder
 
 PATIENCE_SECONDS = 60.0
 FAKE_BASE = "tiny-base"
@@ -26,9 +26,9 @@ FAKE_BASE = "tiny-base"
 T = TypeVar("T")
 
 
-def write_fake_base(folder: Path) -> Path:
+def write_fake_base(folder: Path, *, chat_template: str = CHATML) -> Path:
     """Write a base for the fake runner: a real tokenizer, a config, and unused weights."""
-    write_base_folder(folder)
+    write_base_folder(folder, chat_template=chat_template)
     backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     config = {
         "model_type": "llama",

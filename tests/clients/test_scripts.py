@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.server.running_server import FAKE_BASE, RunningServer, running_server
+from harness.bases.tool_templates import HERMES
+from harness.server.running_server import FAKE_BASE, RunningServer, running_server, write_fake_base
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-clients/bin/python"
@@ -23,7 +24,9 @@ MODULES = sorted((HERE / "node").glob("*.mjs"))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("clients")) as running:
+    folder = tmp_path_factory.mktemp("clients")
+    base = write_fake_base(folder / FAKE_BASE, chat_template=HERMES)
+    with running_server(folder, base=base) as running:
         yield running
 
 
