@@ -49,9 +49,11 @@ def parsed(client: OpenAI) -> None:
     assert {"chunk", "content.delta", "content.done"} <= kinds
     response = client.responses.parse(model=MODEL, input="File this.", text_format=Ticket, max_output_tokens=200)
     assert isinstance(response.output_parsed, Ticket)
-    with client.responses.stream(model=MODEL, input="File this.", max_output_tokens=8) as events:
+    with client.responses.stream(model=MODEL, input="File this.", text_format=Ticket, max_output_tokens=200) as events:
         text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
-        assert text == events.get_final_response().output_text
+        last = events.get_final_response()
+    assert text == last.output_text
+    assert isinstance(last.output_parsed, Ticket)
 
 
 def agent(client: OpenAI) -> None:
