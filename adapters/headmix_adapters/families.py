@@ -132,7 +132,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "qwen3": _LLAMA,
         "gemma": replace(_LLAMA, served=False),
         "gemma2": replace(_LLAMA, served=False),
-        "gemma3_text": _LLAMA,
+        "gemma3_text": replace(_LLAMA, gguf="gemma3"),
         "gpt2": _GPT2,
         "bert": _BERT,
         "roberta": replace(_BERT, prefix="roberta.", classifier="dense"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from headmix_adapters.base.blocks import sample_blocks
 
 # Increment when the converter's output for the same input changes.
-CONVERSION = 1
+CONVERSION = 2
 KEY_BLOCKS = 256
 
 

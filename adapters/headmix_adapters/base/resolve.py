@@ -46,12 +46,13 @@ def resolve_base(name: str, *, cache_dir: Path | None = None, on_progress: OnPro
     Raises:
         BaseError: there is nothing of this name, or it is not a usable model; the message says what to do.
     """
+    cache = cache_dir if cache_dir is not None else default_cache_dir()
     if name in EMBEDDED:
-        return _resolve_path(name, embedded_path(name), cache_dir, on_progress)
+        return _resolve_path(name, embedded_path(name, cache), cache, on_progress)
     path = _path(name)
     if name and path.exists():
         own_name = path.resolve().stem if path.is_file() else path.resolve().name
-        return _resolve_path(own_name, path, cache_dir, on_progress)
+        return _resolve_path(own_name, path, cache, on_progress)
     if not is_hub_id(name) or path.suffix == ".gguf":
         raise BaseError(f"no base {name}: there is no such file or folder (embedded bases: {', '.join(EMBEDDED)})")
     return _resolve_folder(name, hub_folder(name))
@@ -67,13 +68,12 @@ def _path(name: str) -> Path:
     return path
 
 
-def _resolve_path(name: str, path: Path, cache_dir: Path | None, on_progress: OnProgress) -> ResolvedBase:
+def _resolve_path(name: str, path: Path, cache: Path, on_progress: OnProgress) -> ResolvedBase:
     if path.is_dir():
         return _resolve_folder(name, path)
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise BaseError(f"{path} is not a GGUF file; a base is a GGUF file or a model folder")
-    cache = cache_dir if cache_dir is not None else default_cache_dir()
     return _resolve_folder(name, _converted(path, cache, on_progress), path)
 
 

@@ -10,14 +10,16 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from headmix_adapters.artifact.durable import sync_path
 from headmix_adapters.base.gguf.conversion_progress import ConversionProgress, encode_progress, progress_of
+from headmix_adapters.base.gguf.fields import read_field
 from headmix_adapters.machine.cpus import read_cpu_budget
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 # GGUF names the rule that splits text before BPE; transformers ignores it. These names mean one token per digit.
 DIGIT_SPLITTING = frozenset({"smollm", "starcoder", "refact", "command-r"})
+
+END_OF_TURN: Mapping[str, str] = MappingProxyType({"gemma3": "<end_of_turn>"})
+"""The token that ends a turn, by architecture, where files need not name it; llama.cpp knows it by its text."""
 
 ORPHANED = 5
 
@@ -78,12 +83,21 @@ def _write_folder(gguf: Path, folder: Path, on_progress: OnProgress) -> None:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
         reached("converting the tokenizer")
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**source)
+        ends = _end_tokens(reader, tokenizer)
     reached("writing the folder")
-    _save_model(model, folder)
+    _save_model(model, folder, ends)
     _save_tokenizer(tokenizer, reader, folder, getattr(model.config, "max_position_embeddings", None))
 
 
-def _save_model(model: "PreTrainedModel", folder: Path) -> None:
+def _end_tokens(reader: "GGUFReader", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Return the ids that end a generation: the end of a text, and that of a turn where the file has one."""
+    named = [read_field(reader, f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
+    turn = END_OF_TURN.get(str(read_field(reader, "general.architecture")))
+    named += [] if turn is None else [tokenizer.get_vocab().get(turn)]
+    return list(dict.fromkeys(token for token in named if isinstance(token, int)))
+
+
+def _save_model(model: "PreTrainedModel", folder: Path, ends: list[int]) -> None:
     from safetensors.torch import save_file
 
     # Left in, it would make transformers treat the float32 copy as quantised, and refuse to save it.
@@ -92,6 +106,8 @@ def _save_model(model: "PreTrainedModel", folder: Path) -> None:
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     if model.generation_config is not None:
+        if len(ends) > 1:
+            model.generation_config.eos_token_id = ends
         model.generation_config.save_pretrained(folder)
     weights = folder / "model.safetensors"
     save_file(_untied(model.state_dict()), weights, metadata={"format": "pt"})
@@ -113,7 +129,7 @@ def _save_tokenizer(
     if max_length is not None:
         tokenizer.model_max_length = max_length
     tokenizer.save_pretrained(folder)
-    if _pre_tokenizer_name(reader) in DIGIT_SPLITTING:
+    if read_field(reader, "tokenizer.ggml.pre") in DIGIT_SPLITTING:
         path = folder / "tokenizer.json"
         description = json.loads(path.read_text(encoding="utf-8"))
         description["pre_tokenizer"] = {
@@ -121,11 +137,6 @@ def _save_tokenizer(
             "pretokenizers": [{"type": "Digits", "individual_digits": True}, description["pre_tokenizer"]],
         }
         path.write_text(json.dumps(description, ensure_ascii=False), encoding="utf-8")
-
-
-def _pre_tokenizer_name(reader: "GGUFReader") -> str | None:
-    field = reader.get_field("tokenizer.ggml.pre")
-    return None if field is None else str(field.contents())
 
 
 def main() -> None:

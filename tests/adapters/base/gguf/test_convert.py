@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from harness.bases import gemma_gguf
 from harness.bases.gguf_files import CHAT_TEMPLATE, write_tiny_gguf
 from headmix_adapters.base.gguf import convert as convert_gguf
+from headmix_adapters.text.tokenizer import read_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +104,36 @@ def test_of_two_concurrent_converters_one_works(tmp_path: Path, monkeypatch: pyt
         thread.join(30)
     assert len(calls) == 1
     assert (tmp_path / "out" / "whole").exists()
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("gemma")
+    gemma_gguf.write_tiny_gemma_gguf(folder / "tiny.gguf")
+    convert_gguf.convert(folder / "tiny.gguf", folder / "out")
+    return folder / "tiny.gguf", folder / "out"
+
+
+def test_a_converted_gemma_3_computes_what_the_gguf_does(gemma: tuple[Path, Path]) -> None:
+    gguf, folder = gemma
+    tokens = torch.tensor([[2, *range(270, 290)]])  # longer than the window
+    original = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    copy = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        assert torch.equal(original(tokens).logits, copy(tokens).logits)
+
+
+def test_a_converted_gemma_3_ends_with_the_text_and_with_the_turn(gemma: tuple[Path, Path]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(gemma[1])
+    ends = [tokenizer.convert_tokens_to_ids(token) for token in ("<eos>", "<end_of_turn>")]
+    assert json.loads((gemma[1] / "generation_config.json").read_text())["eos_token_id"] == ends
+    assert (gemma[1] / "chat_template.jinja").read_text() == gemma_gguf.CHAT_TEMPLATE
+
+
+@pytest.mark.parametrize("text", ["the hat", "  two  spaces", "a\n\nb", "ü 日", "<start_of_turn>user\nthe"])
+def test_a_converted_gemma_3_reads_texts_as_transformers_reads_the_file(gemma: tuple[Path, Path], text: str) -> None:
+    own = read_tokenizer(gemma[1])
+    theirs = AutoTokenizer.from_pretrained(gemma[0].parent, gguf_file=gemma[0].name)
+    assert own.encode(text) == theirs(text).input_ids
+    assert own.encode(text)[0] == 2
+    assert own.decode(own.encode(text)[1:], skip_special_tokens=False) == text
