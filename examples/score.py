@@ -3,11 +3,12 @@
 For classifiers, a linear classifier on the frozen base's last hidden state: the baseline the adapter must beat to be
 more than its head. For generators, properties of their greedy answers, with and without the adapter.
 
-    python -m examples.score spam category kingjames dictionary
+    python -m examples.score spam category kingjames dictionary tools
 """
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from examples.data.prepare_kingjames import is_archaic
+from examples.data.tool_kinds import NEW
 from headmix_adapters.inject import LanguageModel, load_adapter
 from headmix_adapters.train.data.examples import IGNORED, Example
 from headmix_adapters.train.prepare import Material, load_material
@@ -25,7 +27,8 @@ from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
 
 FOLDER = Path(__file__).parent
 BATCH = 20
-LONGEST_ANSWER = 64  # tokens
+LONGEST_ANSWER = {"kingjames": 64, "dictionary": 64, "tools": 160}  # tokens
+_CALL = re.compile(r"<tool_call>\n(.*?)\n</tool_call>", re.DOTALL)
 Scores = dict[str, float]
 
 
@@ -43,10 +46,10 @@ def score(name: str) -> dict[str, object]:
     if material.recipe.task == "classification":
         probe = evaluate_linear_probe(material)
         return {"example": name, "linear classifier on the frozen base": None if probe is None else probe.scores}
-    measure = {"kingjames": archaic_share, "dictionary": record_shares}[name]
-    base = measure(answers(material))
+    measure = {"kingjames": archaic_share, "dictionary": record_shares, "tools": call_shares}[name]
+    base = measure(answers(material, LONGEST_ANSWER[name]))
     adapter = cast("LanguageModel", load_adapter(material.model, FOLDER / "adapters" / f"{name}.safetensors"))
-    adapted = measure(answers(material))
+    adapted = measure(answers(material, LONGEST_ANSWER[name]))
     adapter.adapter.detach()
     return {"example": name, "base": base, "adapter": adapted}
 
@@ -65,8 +68,30 @@ def record_shares(answered: Sequence[Answered]) -> Scores:
     }
 
 
+def call_shares(answered: Sequence[Answered]) -> Scores:
+    """Return the shares of requests whose calls are exactly right, and of calls that are valid JSON."""
+    pairs = [(_calls(answer.expected), _calls(answer.generated)) for answer in answered]
+    new = {name for kind in NEW for name in kind.names}
+    groups: dict[str, list[bool]] = {}
+    for expected, generated in pairs:
+        named = {str(call.get("name")) for call in expected}
+        group = "no call" if not expected else "of a new function" if named & new else f"{len(expected)} of known ones"
+        groups.setdefault(group, []).append(expected == generated)
+    called = [call for _, generated in pairs for call in generated]
+    calling = [expected == generated for expected, generated in pairs if expected]
+    return {
+        "right calls": _share(calling),
+        "valid JSON": _share([call.keys() == {"name", "arguments"} for call in called]),
+        **{group: _share(hits) for group, hits in groups.items()},
+    }
+
+
+def _calls(text: str) -> list[dict[str, object]]:
+    return [_record(found) for found in _CALL.findall(text)]
+
+
 @torch.no_grad()
-def answers(material: Material) -> list[Answered]:
+def answers(material: Material, longest: int) -> list[Answered]:
     """Return the greedy answers of the model as it is."""
     result: list[Answered] = []
     for batch in _batches(material.eval.examples):
@@ -75,7 +100,7 @@ def answers(material: Material) -> list[Answered]:
         ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         generate = cast("Callable[..., Tensor]", material.model.generate)
-        produced = generate(ids, attention_mask=mask, max_new_tokens=LONGEST_ANSWER, do_sample=False)
+        produced = generate(ids, attention_mask=mask, max_new_tokens=longest, do_sample=False)
         for example, row in zip(batch, produced[:, width:], strict=True):
             expected = example.input_ids[len(_prompt(example)) :]
             result.append(Answered(_text(material, expected), _text(material, row.tolist())))
@@ -100,7 +125,7 @@ def _record(text: str) -> dict[str, object]:
 
 
 def _share(hits: Sequence[bool]) -> float:
-    return sum(hits) / len(hits)
+    return sum(hits) / len(hits) if hits else 0.0
 
 
 def _batches(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:

@@ -106,6 +106,8 @@ def _table(artifact: Artifact) -> Table:
         row("labels", *_some(head.labels))
     if config.added_tokens:
         row("added tokens", *_some(config.added_tokens))
+    if config.chat_template:
+        row("chat template", f"its own, {len(config.chat_template.encode()):,} bytes (--json shows it)")
     for example in config.examples:
         row("example", example.prompt, *([f"-> {example.expect}"] if example.expect else []))
     for key, value in config.training.items():

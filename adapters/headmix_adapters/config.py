@@ -23,6 +23,9 @@ Problem = Literal["single_label", "multi_label", "regression"]
 METADATA_FIELDS = ("examples", "training", "created_by")
 """The fields of a description that are only for people: nothing is computed from them."""
 
+_NOT_TENSORS = (*METADATA_FIELDS, "chat_template")
+"""The fields that say nothing about tensors: what computes skips them."""
+
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -119,16 +122,21 @@ class ClassifierConfig(_Frozen, frozen=True):
 class ExamplePrompt(_Frozen, frozen=True, omit_defaults=True):
     """A prompt the adapter was trained for, and the answer or label to expect; shown to users, otherwise unused.
 
-    A `chat` prompt is a user's message in a chat; any other is a text to complete or classify.
+    A `chat` prompt is a user's message in a chat, in which `tools` may be called, in OpenAI's form; any other is a text
+    to complete or classify.
     """
 
     prompt: str
     expect: str = ""
     chat: bool = False
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 class AdapterConfig(_Frozen, frozen=True):
-    """An artifact's header. `artifact.verify` checks validity beyond types (ranks, dimensions)."""
+    """An artifact's header. `artifact.verify` checks validity beyond types (ranks, dimensions).
+
+    `chat_template` is the jinja template of the adapter's own chats; empty: the base's.
+    """
 
     method: Method
     task: Task
@@ -137,6 +145,7 @@ class AdapterConfig(_Frozen, frozen=True):
     format: int = FORMAT
     classifier: ClassifierConfig | None = None
     added_tokens: tuple[str, ...] = ()
+    chat_template: str = ""
     examples: tuple[ExamplePrompt, ...] = ()
     training: dict[str, Any] = msgspec.field(default_factory=dict)
     created_by: str = ""
@@ -145,11 +154,13 @@ class AdapterConfig(_Frozen, frozen=True):
 def encode_config(config: AdapterConfig) -> str:
     """Return the header's JSON text; the same config always gives the same text.
 
-    Without examples the field is omitted, so that files made before examples existed keep their bytes and digest.
+    Examples and a chat template are omitted where there are none, so that files made before these fields existed keep
+    their bytes and digest.
     """
     fields = msgspec.to_builtins(config)
-    if not config.examples:
-        del fields["examples"]
+    for name in ("examples", "chat_template"):
+        if not fields[name]:
+            del fields[name]
     return msgspec.json.encode(fields, order="sorted").decode()
 
 
@@ -158,10 +169,10 @@ def without_metadata(config: AdapterConfig) -> AdapterConfig:
     return msgspec.structs.replace(config, examples=(), training={}, created_by="")
 
 
-def decode_without_metadata(text: str | bytes) -> AdapterConfig:
-    """Parse a header's JSON text like `decode_config`, but skip its metadata, however large, and leave it empty."""
+def decode_for_tensors(text: str | bytes) -> AdapterConfig:
+    """Parse a header's JSON text like `decode_config`, but leave empty, however large, what says nothing of tensors."""
     fields = _FIELDS.decode(text)
-    for name in METADATA_FIELDS:
+    for name in _NOT_TENSORS:
         fields.pop(name, None)
     return decode_config(msgspec.json.encode(fields))
 

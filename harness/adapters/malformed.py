@@ -164,6 +164,16 @@ def _bad_configs(base: BaseShape) -> dict[str, bytes]:
         "example that steers a terminal": changed("examples", [{"prompt": "a\n\tb"}, {"prompt": "\x1b[2J"}]),
         "example of nothing": changed("examples", [{"prompt": " "}]),
         "example with an unknown field": changed("examples", [{"prompt": "x", "answer": "y"}]),
+        "example with tools and no chat": changed("examples", [{"prompt": "x", "tools": [{"type": "function"}]}]),
+        "example with large tools": changed("examples", [{"prompt": "x", "chat": True, "tools": [{"a": "b" * 2000}]}]),
+        "template of a classifier": pack(
+            json.loads(encode_config(adapter_config(base, task="classification", classifier=classifier_config())))
+            | {"chat_template": "{{ messages }}"},
+            random_tensors(adapter_config(base, task="classification", classifier=classifier_config())),
+        ),
+        "template too large": changed("chat_template", "ü" * 32_769),
+        "template that steers a terminal": changed("chat_template", "{{ messages }}\x1b[2J"),
+        "template that is not jinja": changed("chat_template", "{% for %}"),
         "dimension zero": changed("base.head_dim", 0),
         "heads that cannot share": changed("base.num_kv_heads", 3),
     }

@@ -10,7 +10,16 @@ import msgspec
 import pytest
 
 from harness.adapters.artifacts import adapter_config, classifier_config, tiny_base_shape
-from headmix_adapters.config import FORMAT, AdapterConfig, HeadPart, SiteConfig, Sites, decode_config, encode_config
+from headmix_adapters.config import (
+    FORMAT,
+    AdapterConfig,
+    HeadPart,
+    SiteConfig,
+    Sites,
+    decode_config,
+    decode_for_tensors,
+    encode_config,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,3 +140,14 @@ def test_none_of_our_types_is_decoded_for_the_first_time_while_threads_run() -> 
     sources = [path for root in ("adapters", "server", "client") for path in (ROOT / root).rglob("*.py")]
     assert [str(path) for path in sources if late.search(path.read_text())] == []
     assert late.search("msgspec.json.decode(text, type=AdapterConfig)")
+
+
+def test_what_says_nothing_of_tensors_is_skipped_by_what_computes() -> None:
+    template = adapter_config(tiny_base_shape(), chat_template="{{ messages }}", training={"steps": 1})
+    plain = adapter_config(tiny_base_shape())
+    assert decode_for_tensors(encode_config(template)) == plain
+    assert decode_config(encode_config(template)) == template
+
+
+def test_a_header_without_template_and_examples_has_no_field_for_them() -> None:
+    assert not json.loads(encode_config(CONFIG)).keys() & {"examples", "chat_template"}

@@ -14,7 +14,8 @@ class Limits:
     """Upper limits on what is accepted; ranks are per term, sizes in bytes.
 
     `max_config_bytes` bounds the whole description as JSON; `max_words_chars` the total length of all labels, and that
-    of all added tokens; `max_metadata_bytes` and `max_metadata_depth` the free-form `training` object.
+    of all added tokens; `max_template_bytes` the chat template; `max_metadata_bytes` and `max_metadata_depth` the
+    free-form `training` object.
     """
 
     max_rank: int = 256
@@ -24,6 +25,7 @@ class Limits:
     max_added_tokens: int = 4096
     max_examples: int = 4
     max_example_chars: int = 1000
+    max_template_bytes: int = MIB // 16
     max_config_bytes: int = MIB
     max_words_chars: int = 1 << 17
     max_metadata_bytes: int = MIB // 16

@@ -16,7 +16,7 @@ from torch import Tensor
 from headmix_adapters.artifact.faults import ArtifactError, ArtifactFault, quoted
 from headmix_adapters.artifact.header import LENGTH_BYTES, METADATA_ENTRY
 from headmix_adapters.artifact.open import adapted_layers
-from headmix_adapters.config import METADATA_KEY, AdapterConfig, decode_without_metadata
+from headmix_adapters.config import METADATA_KEY, AdapterConfig, decode_for_tensors
 
 _DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -100,7 +100,7 @@ def read_stored(content: bytearray) -> StoredArtifact:
         index = _INDEX.decode(memoryview(content)[LENGTH_BYTES:data_start])
         metadata = _METADATA.decode(index.pop(METADATA_ENTRY, msgspec.Raw(b"{}")))
         entries = {name: _ENTRY.decode(raw) for name, raw in index.items()}
-        config = decode_without_metadata(metadata[METADATA_KEY])
+        config = decode_for_tensors(metadata[METADATA_KEY])
     except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
         raise _refuse(f"its header cannot be read: {quoted(str(error))}") from None
     if unknown := {entry.dtype for entry in entries.values()} - _DTYPES.keys():

@@ -33,6 +33,14 @@ def convert(
     added_tokens: Annotated[
         str | None, typer.Option(help="Names of a checkpoint's vocabulary rows beyond the base's, comma-separated.")
     ] = None,
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(
+            help="A jinja file: the chat template that the adapter was trained with. Default: the one in its folder.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     allow_base_mismatch: Annotated[
         bool,
         typer.Option(
@@ -53,6 +61,7 @@ def convert(
         task=task,
         config=config,
         added_tokens=_names(added_tokens),
+        chat_template=chat_template,
         allow_base_mismatch=allow_base_mismatch,
     )
     try:

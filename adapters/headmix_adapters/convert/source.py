@@ -7,6 +7,7 @@ from pathlib import Path
 from headmix_adapters.artifact.checks.strict_json import parse_strict
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.own_template import with_own_template
 from headmix_adapters.convert.peft.config import FILE as PEFT_CONFIG
 from headmix_adapters.convert.peft.heads import HeadWish
 from headmix_adapters.convert.peft.lora import convert_peft_lora
@@ -23,12 +24,14 @@ class ConvertOptions:
 
     `config` is the checkpoint's config JSON; None means config.json next to the checkpoint. `allow_base_mismatch`
     accepts different frozen weights in a research checkpoint, and a tokenizer that transformers reads differently.
+    `chat_template` is a file with the template that the adapter was trained with.
     """
 
     head: HeadWish = field(default_factory=HeadWish)
     task: str | None = None
     config: Path | None = None
     added_tokens: tuple[str, ...] = ()
+    chat_template: Path | None = None
     allow_base_mismatch: bool = False
 
 
@@ -39,6 +42,11 @@ def convert_source(source: Path, base: ResolvedBase, options: ConvertOptions | N
         ConvertError: it is neither, or cannot be converted exactly.
     """
     chosen = options or ConvertOptions()
+    folder = source if source.is_dir() else source.parent
+    return with_own_template(_convert(source, base, chosen), folder, base, chosen.chat_template)
+
+
+def _convert(source: Path, base: ResolvedBase, chosen: ConvertOptions) -> Converted:
     if not chosen.allow_base_mismatch:
         check_tokenizer(base, source if source.is_dir() else source.parent)
     if (source / PEFT_CONFIG).exists():

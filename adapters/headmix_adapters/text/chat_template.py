@@ -1,7 +1,8 @@
-"""Chat messages to prompt text: the base's jinja template in a sandbox, with the conventions transformers documents.
+"""Chat messages to prompt text: a jinja template in a sandbox, with the conventions transformers documents.
 
 Owns the environment a template sees. It neither tokenizes nor validates messages: if a template refuses them, its
-reason is passed to the client.
+reason is passed to the client. Compiling a template evaluates nothing of it, so it takes time and memory in proportion
+to its length; rendering one may take any amount of both.
 """
 
 import json
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 import jinja2
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension
-from jinja2.nodes import CallBlock, Node
+from jinja2.nodes import CallBlock, EvalContextModifier, Impossible, Node, TemplateData
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -27,6 +29,9 @@ Tool = Mapping[str, object]
 """A function that the model may call, in OpenAI's shape: `{"type": "function", "function": {"name", ...}}`."""
 
 _PROBE = "headmix_probe_tool"
+_UNCOMPILED = (jinja2.TemplateError, SyntaxError, ValueError, ArithmeticError, RecursionError)
+_REFUSED = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError)
+"""What a template may raise when it is compiled, and when it is rendered: Python's own limits and errors among them."""
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair, which JSON can express and no tokenizer reads: arguments of a call may hold one."""
 _OWN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
@@ -67,10 +72,11 @@ class ChatTemplate:
         tool_source: str | None = None,
         response_template: Mapping[str, object] | None = None,
     ) -> None:
+        self.source = source
         self._template = _compiled(source)
         self._tool_template = self._template if tool_source is None else _compiled(tool_source)
         self._special_tokens = dict(special_tokens)
-        self._source = source
+        self.source = source
         self.tool_source = source if tool_source is None else tool_source
         self.response_template = response_template
 
@@ -83,7 +89,7 @@ class ChatTemplate:
     def variables(self) -> frozenset[str]:
         """The names of the other variables that it reads."""
         environment = _environment()
-        both = (variables_read(environment, source) for source in {self._source, self.tool_source})
+        both = (variables_read(environment, source) for source in {self.source, self.tool_source})
         return frozenset[str]().union(*both) - self.fixed
 
     @cached_property
@@ -127,10 +133,10 @@ class ChatTemplate:
         try:
             rendered = template.render({**options.get("variables", {}), **self._special_tokens, **own})
             return _HALF.sub("\ufffd", rendered)
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise ChatTemplateError(str(error)) from error
         except RecursionError:
             raise ChatTemplateError("the messages or tools are nested too deeply") from None
+        except _REFUSED as error:
+            raise ChatTemplateError(str(error)) from error
 
 
 def load_chat_template(folder: Path, special_tokens: Mapping[str, str]) -> ChatTemplate | None:
@@ -170,8 +176,8 @@ def _sources(folder: Path, declared: object) -> tuple[str | None, str | None]:
 def _compiled(source: str) -> jinja2.Template:
     try:
         return _environment().from_string(source)
-    except jinja2.TemplateError as error:
-        raise ChatTemplateError(f"the base's chat template is not valid: {error}") from error
+    except _UNCOMPILED as error:
+        raise ChatTemplateError(f"the chat template is not valid: {error}") from error
 
 
 def _as_templates_expect(message: Message) -> dict[str, object]:
@@ -210,6 +216,15 @@ def _parsed(arguments: str) -> Mapping[str, object]:
     return parsed
 
 
+def template_fault(source: str) -> str | None:
+    """Return why a template cannot be compiled, or None."""
+    try:
+        ChatTemplate(source, {})
+    except ChatTemplateError as error:
+        return str(error)
+    return None
+
+
 class _Generation(Extension):
     """`{% generation %}` marks the assistant's text for training; here its body is rendered unchanged."""
 
@@ -224,10 +239,23 @@ class _Generation(Extension):
         return str(caller())
 
 
+class _Unfolded(CodeGenerator):
+    """Evaluates no constant expressions: one as short as `'a' * 10**12` would take all memory."""
+
+    def visit_EvalContextModifier(self, node: EvalContextModifier, frame: Frame) -> None:  # noqa: N802 - jinja2's name
+        self.fail("autoescape is not available", node.lineno)
+
+    def _output_child_to_const(self, node: Node, frame: Frame, finalize: object) -> str:
+        if isinstance(node, TemplateData):
+            return node.data
+        raise Impossible
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"], optimized=False
     )
+    environment.code_generator_class = _Unfolded
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now

@@ -11,8 +11,10 @@ from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.recipe.recipe import AdapterTable, Recipe
 
 
-def adapter_config(recipe: Recipe, base: BaseShape) -> AdapterConfig:
+def adapter_config(recipe: Recipe, base: BaseShape, chat_template: str = "") -> AdapterConfig:
     """Return the config of the adapter a recipe describes, for a base; `training` is still empty.
+
+    `chat_template` is the source that the recipe names.
 
     Raises:
         RecipeError: the finished artifact would be refused (because of its labels, for example), so training is
@@ -25,6 +27,7 @@ def adapter_config(recipe: Recipe, base: BaseShape) -> AdapterConfig:
         sites=adapter_sites(recipe.adapter),
         classifier=recipe.classifier,
         added_tokens=recipe.added_tokens,
+        chat_template=chat_template,
         examples=recipe.examples or (),
         created_by=f"headmix {_own_version()}",
     )

@@ -23,7 +23,7 @@ from headmix_adapters.base import BaseError, ResolvedBase, resolve_base, weight_
 from headmix_adapters.config import AdapterConfig
 from headmix_adapters.families import Family, UnknownFamilyError, family_of
 from headmix_adapters.text.base_text import BaseText, read_base_text
-from headmix_adapters.text.chat_template import ChatTemplateError
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError
 from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config
 from headmix_adapters.train.added_tokens import AddedVocabulary, require_sayable
@@ -64,7 +64,8 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
     base = resolve_base(recipe.base)
     if recipe.task == "generation" and not base_family(base).generates:
         raise RecipeError(f"{base.name} ({base.shape.model_type}) is an encoder: it classifies and cannot generate")
-    config, layers = adapter_config(recipe, base.shape), adapted_layers(recipe, base.shape)
+    own_template = _read_template(recipe, recipe_folder)
+    config, layers = adapter_config(recipe, base.shape, own_template), adapted_layers(recipe, base.shape)
     files = {
         "train": recipe_folder / recipe.data.train,
         "eval": recipe_folder / (recipe.data.eval or recipe.data.train),
@@ -74,7 +75,7 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
         config = msgspec.structs.replace(config, examples=examples_from(rows["eval"], recipe.classifier))
     read = _read_text(base)
     added = AddedVocabulary(read.tokenizer, recipe.added_tokens, base.shape.vocab_size)
-    text = BaseText(added.tokenizer, read.chat_template)
+    text = BaseText(added.tokenizer, _compiled(own_template, read) if own_template else read.chat_template)
     encoded = {name: added.renumber(_encode(rows[name], recipe, text)) for name in files}
     model = load_model(base, precision("auto"))
     if recipe.added_tokens and not model.config.tie_word_embeddings:
@@ -91,6 +92,29 @@ def _read_text(base: ResolvedBase) -> BaseText:
     for note in text.tokenizer.notes:
         logger.warning("%s: %s", base.name, note)
     return text
+
+
+def _read_template(recipe: Recipe, folder: Path) -> str:
+    """Return the source of the recipe's chat template; empty if it names none."""
+    if recipe.chat_template is None:
+        return ""
+    path = folder / recipe.chat_template
+    try:
+        source = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise RecipeError(f"chat_template: {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"chat_template: {path}: not UTF-8 text ({error.reason})") from error
+    if not source.strip():
+        raise RecipeError(f"chat_template: {path} is empty")
+    return source
+
+
+def _compiled(source: str, base: BaseText) -> ChatTemplate:
+    try:
+        return ChatTemplate(source, base.tokenizer.roles)
+    except ChatTemplateError as error:
+        raise RecipeError(f"chat_template: {error}") from error
 
 
 def precision(name: Precision) -> torch.dtype:

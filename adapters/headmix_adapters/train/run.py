@@ -56,7 +56,7 @@ def _open_run(
     folder: RunFolder, material: Material, *, resume: bool, reporter: Reporter
 ) -> tuple[Path | None, RunRecord]:
     identity = RunIdentity(
-        recipe=digest_bytes(msgspec.json.encode(material.recipe)),
+        recipe=digest_bytes(msgspec.json.encode(material.recipe) + material.config.chat_template.encode()),
         train_data=digest_file(material.files["train"]),
         eval_data=digest_file(material.files["eval"]),
         base=material.base.shape.fingerprint,

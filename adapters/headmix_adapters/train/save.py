@@ -97,6 +97,8 @@ def training_record(material: Material, steps: int, seconds: float) -> dict[str,
     del recipe["examples"]  # the header has fields of its own for these
     # Only file names: the recipe may have paths on this machine, and the artifact is shared.
     files = {name: path.name for name, path in material.files.items() if recipe["data"].get(name)}
+    if material.recipe.chat_template is not None:
+        recipe["chat_template"] = Path(material.recipe.chat_template).name
     return {
         "recipe": recipe | {"base": material.base.name, "data": recipe["data"] | files},
         "data": {

@@ -31,6 +31,8 @@ def _fields(adapter: Adapter) -> Iterator[tuple[str, object]]:
     yield "parameters", f"{adapter.num_parameters:,}"
     yield "size", size(adapter.size_bytes)
     yield "created", f"{moment(adapter.created)} UTC"
+    if adapter.chat_template:
+        yield "chat template", f"its own, {size(len(adapter.chat_template.encode()))} (--json shows it)"
     if metrics := (adapter.training or {}).get("metrics"):
         yield "metrics", json.dumps(metrics)
     for example in adapter.examples:

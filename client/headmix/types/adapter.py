@@ -15,12 +15,13 @@ class Canary(Part):
 class Example(Part):
     """A prompt an adapter was trained for, and the answer or label to expect.
 
-    A `chat` prompt is a chat message; any other is a text to complete or classify.
+    A `chat` prompt is a chat message, to send with `tools`; any other is a text to complete or classify.
     """
 
     prompt: str
     expect: str = ""
     chat: bool = False
+    tools: tuple[dict[str, JsonValue], ...] = ()
 
 
 class Adapter(Result):
@@ -29,8 +30,9 @@ class Adapter(Result):
     `name` is what to send as `model` (`owner/name` if another tenant's); `pinned` and `canary` belong to the name.
 
     `state` is `ready`, or `retired` for a version that is kept but cannot be named. `resident` says where its tensors
-    are now: `device`, `host` or `disk`. `sites`, `training` and `examples` are the artifact's own. Only `get` returns
-    the last two, and `training` is None if it is too large for the server to show.
+    are now: `device`, `host` or `disk`. `sites`, `chat_template`, `training` and `examples` are the artifact's own.
+    Only `get` returns the last three. `chat_template` is None if its chats use the base's, and `training` if it is too
+    large for the server to show.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Adapter(Result):
     pinned: bool = False
     canary: Canary | None = None
     sites: dict[str, JsonValue] | None = None
+    chat_template: str | None = None
     training: dict[str, JsonValue] | None = None
     examples: tuple[Example, ...] = ()
 

@@ -93,8 +93,9 @@ class Banner:
             body: dict[str, object] = {"model": adapter.name, "input": [prompt or TEXT]}
             return f"classify with {adapter.name}{expected}", self._post("/v1/classify", body)
         title = f"generate with {adapter.name}{expected}"
-        if example is not None and example.chat and self.chats:
-            return title, self._post("/v1/chat/completions", _chat(adapter.name, example.prompt))
+        if example is not None and example.chat and (self.chats or adapter.config.chat_template):
+            tools = {"tools": list(example.tools)} if example.tools else {}
+            return title, self._post("/v1/chat/completions", _chat(adapter.name, example.prompt) | tools)
         return title, self._post("/v1/completions", _completion(adapter.name, prompt or BEGINNING))
 
     def _post(self, path: str, body: dict[str, object]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from headmix_adapters.artifact import digest_file, verify_artifact
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig
+from headmix_adapters.text.chat_template import ChatTemplate
 from headmix_server.core.artifact_limits import artifact_limits
 from headmix_server.core.errors import ModelNotFound
 from headmix_server.core.settings import Settings
@@ -23,11 +24,15 @@ TENANT = "local"
 
 @dataclass(frozen=True, slots=True)
 class LocalAdapter:
-    """An adapter that is ready to serve: its reference for the engine, its header, and its tokenizer."""
+    """An adapter that is ready to serve: its reference for the engine, its header, and its tokenizer.
+
+    `chat_template` is its own; None if its chats use the base's.
+    """
 
     ref: AdapterRef
     config: AdapterConfig
     tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
 
 
 class Adapters(Mapping[str, LocalAdapter]):
@@ -79,8 +84,10 @@ class Adapters(Mapping[str, LocalAdapter]):
             tenant=TENANT,
         )
         tokenizer = self._vocabularies.tokenizer(digest, artifact.config.added_tokens)
+        own = artifact.config.chat_template
+        template = ChatTemplate(own, tokenizer.special_tokens) if own else None
         before = self._by_name.get(name)
-        self._by_name[name] = LocalAdapter(ref, artifact.config, tokenizer)
+        self._by_name[name] = LocalAdapter(ref, artifact.config, tokenizer, template)
         return None if before is None else self._unnamed(before.ref.digest)
 
     def remove(self, name: str) -> str | None:

@@ -102,7 +102,9 @@ class Batch:
         form: Wanted | None = None,
     ) -> Pending[Generation]:
         """Add conversations to answer: lists of messages with `role` and `content`. The rest is as for `generate`."""
-        texts = [self._model.render(conversation) for conversation in as_conversations(conversations)]
+        given = as_conversations(conversations)
+        names = names_of(adapter, len(given))
+        texts = [self._model.render(conversation, name) for conversation, name in zip(given, names, strict=True)]
         # The template writes the special tokens itself.
         return self._generate(texts, adapter, _bound(sampling, form), stop, add_special_tokens=False)
 

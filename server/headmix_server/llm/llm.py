@@ -143,7 +143,9 @@ class LLM:
         stop: Sequence[str] = (),
         form: Wanted | None = None,
     ) -> list[Generation]:
-        """Answer conversations, lists of messages with `role` and `content`, with the base's chat template."""
+        """Answer conversations, lists of messages with `role` and `content`, with the adapter's chat template, or the
+        base's.
+        """
         batch = self.batch()
         pending = batch.chat(conversations, adapter=adapter, sampling=sampling, stop=stop, form=form)
         batch.run()

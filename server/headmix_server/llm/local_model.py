@@ -77,15 +77,18 @@ class LocalModel:
             raise InvalidRequest(f"Token ids must be from 0 to {size - 1}.", param="prompts")
         return ids
 
-    def render(self, conversation: Conversation) -> str:
-        """Return a conversation as the base's prompt.
+    def render(self, conversation: Conversation, name: str | None = None) -> str:
+        """Return a conversation as the prompt of the base, or of an adapter, which may have its own template.
 
         Raises:
-            InvalidRequest: the base has no chat template, or the template refuses the messages.
+            InvalidRequest: there is no chat template, or the template refuses the messages.
         """
-        if self.chat_template is None:
+        own = None if name is None else self.adapters[name].chat_template
+        template = own or self.chat_template
+        if template is None:
             raise InvalidRequest(f"The base {self.base.name} has no chat template: use generate().", param="messages")
         try:
-            return self.chat_template.render(conversation)
+            return template.render(conversation)
         except ChatTemplateError as error:
-            raise InvalidRequest(f"The base's chat template refuses these messages: {error}") from error
+            whose = "base" if own is None else "adapter"
+            raise InvalidRequest(f"The {whose}'s chat template refuses these messages: {error}") from error

@@ -280,6 +280,24 @@ EXPECTED: dict[str, list[str]] = {
         "added_tokens[1]: <s> appears twice",
         "added_tokens.embedding: missing: a tensor of shape [2, 32] is expected",
     ],
+    "example with tools and no chat": [
+        "examples[0].tools: present, but only a chat has tools",
+    ],
+    "example with large tools": [
+        "examples[0].tools: 2020 bytes of JSON, more than the limit of 1000",
+    ],
+    "template of a classifier": [
+        "chat_template: present, but a text is classified and not chatted with",
+    ],
+    "template too large": [
+        "chat_template: 65538 bytes, more than the limit of 65536",
+    ],
+    "template that steers a terminal": [
+        "chat_template: it holds control characters",
+    ],
+    "template that is not jinja": [
+        "chat_template: the chat template is not valid: Expected an expression, got 'end of statement block'",
+    ],
     "dimension zero": [
         "base.head_dim: 0 is not between 1 and 1048576",
         "base.head_dim: the artifact is for 0, this base has 8",

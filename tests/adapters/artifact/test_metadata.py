@@ -22,7 +22,7 @@ from headmix_adapters.artifact.header import LENGTH_BYTES
 from headmix_adapters.artifact.metadata import training_fault
 from headmix_adapters.artifact.parse import read_stored
 from headmix_adapters.artifact.write import write_artifact
-from headmix_adapters.config import decode_config, decode_without_metadata, encode_config, without_metadata
+from headmix_adapters.config import decode_config, decode_for_tensors, encode_config, without_metadata
 
 BASE = tiny_base_shape()
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -102,4 +102,4 @@ def test_what_was_stored_before_there_were_bounds_is_served_without_reading_it(t
     assert stored.config == without_metadata(open_artifact(tmp_path / "good").config)
     length = int.from_bytes(old[:LENGTH_BYTES], "little")
     text = json.loads(old[LENGTH_BYTES : LENGTH_BYTES + length])["__metadata__"]["headmix"]
-    assert decode_without_metadata(text) == without_metadata(decode_config(encode_config(stored.config)))
+    assert decode_for_tensors(text) == without_metadata(decode_config(encode_config(stored.config)))

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from harness.bases.base_folder import CHATML, write_base_folder
 from harness.bases.tool_templates import HERMES, LLAMA, MISTRAL, MISTRAL_COMPACT
-from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template, template_fault
 from headmix_adapters.text.template_variables import variables_read
 from headmix_server.text.tokenizer import load_tokenizer
 
@@ -251,3 +251,40 @@ def test_a_template_of_its_own_for_tools_is_rendered_only_with_tools(tmp_path: P
         assert template.takes_tools
         assert template.render([]) == template.render([], tools=[]) == "plain"
         assert template.render([], tools=[TOOL]) == json.dumps([TOOL])
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("{% for %}", "the chat template is not valid: "),
+        ("{{ x | nope }}", "No filter named 'nope'"),
+        ("{{ " + "(" * 5000 + ")" * 5000 + " }}", "maximum recursion depth"),
+        ("{% for a in b %}" * 30 + "{% endfor %}" * 30, "too many statically nested blocks"),
+        ("{{ 1" + "0" * 5000 + " }}", "limit"),
+        ("{% autoescape 'a' | center(10 ** 12) %}{% endautoescape %}", "autoescape is not available"),
+    ],
+    ids=["syntax", "filter", "depth", "loops", "digits", "autoescape"],
+)
+def test_a_template_that_cannot_be_compiled_is_a_fault_with_its_reason(source: str, reason: str) -> None:
+    assert reason in str(template_fault(source))
+
+
+@pytest.mark.parametrize("expression", ["'a' * 10 ** 12", "'a' | center(10 ** 12)", "10 ** 10 ** 10"])
+@pytest.mark.parametrize("form", ["{{{{ {} }}}}", "{{% set x = {} %}}", "{{% macro f(x={}) %}}{{% endmacro %}}"])
+def test_compiling_a_template_evaluates_nothing_of_it(form: str, expression: str) -> None:
+    assert template_fault(form.format(expression)) is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{{ messages.nothing.more }}",
+        "{% include 'other' %}",
+        "{{ '%d' % 'x' }}",
+        "{{ range(10 ** 9) | list }}",
+    ],
+)
+def test_whatever_a_template_raises_is_its_refusal(source: str) -> None:
+    with pytest.raises(ChatTemplateError):
+        ChatTemplate(source, {}).render([{"role": "user", "content": "x"}])

@@ -17,9 +17,10 @@ from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.sites import tensor_shapes
 from headmix_adapters.train import run as run_module
 from headmix_adapters.train.checkpoints import RunFolder
-from headmix_adapters.train.errors import Interrupted, TrainError
+from headmix_adapters.train.errors import Interrupted, RecipeError, TrainError
 from headmix_adapters.train.fitted import Fit
-from headmix_adapters.train.prepare import Material
+from headmix_adapters.train.prepare import Material, load_material
+from headmix_adapters.train.recipe.recipe import Recipe
 from headmix_adapters.train.run import train_adapter
 from headmix_adapters.train.save import Result
 from headmix_adapters.train.scoring.evaluate import Evaluation
@@ -283,3 +284,57 @@ def test_ctrl_c_after_the_last_step_loses_nothing_either(
     one, other = load_tensors(path), load_tensors(whole)
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
     assert (continued.adapter, continued.advice) == (uninterrupted.adapter, uninterrupted.advice)
+
+
+def test_a_recipes_chat_template_renders_the_data_and_belongs_to_the_artifact(
+    recipe: Callable[..., Recipe], reporter: Reporter, tmp_path: Path, data_folder: Path
+) -> None:
+    source = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    (data_folder / "own.jinja").write_text(source, encoding="utf-8")
+    plain = recipe("generation", max_steps=1)
+    own = msgspec.structs.replace(plain, chat_template="own.jinja")
+    loaded = load_material(own, data_folder)
+    assert loaded.train.tokens < load_material(plain, data_folder).train.tokens
+    result = train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    config = open_artifact(result.artifact).config
+    assert config.chat_template == source
+    assert config.training["recipe"]["chat_template"] == "own.jinja"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "chat_template: .*own.jinja: No such file"),
+        (b"  ", "own.jinja is empty"),
+        (b"\xff", "not UTF-8"),
+        (b"{% for %}", "chat_template: the chat template is not valid"),
+        (b"x" * 65_537, "chat_template: 65537 bytes, more than the limit"),
+    ],
+)
+def test_a_recipes_unusable_chat_template_ends_the_run_before_it_begins(
+    recipe: Callable[..., Recipe], data_folder: Path, content: bytes | None, reason: str
+) -> None:
+    path = data_folder / "own.jinja"
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecipeError, match=reason):
+        load_material(msgspec.structs.replace(recipe("generation"), chat_template="own.jinja"), data_folder)
+
+
+def test_a_run_is_not_resumed_with_another_template(
+    recipe: Callable[..., Recipe],
+    reporter: Reporter,
+    tmp_path: Path,
+    data_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = msgspec.structs.replace(recipe("generation"), chat_template="own.jinja")
+    source = "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    (data_folder / "own.jinja").write_text(source, encoding="utf-8")
+    interrupt_at(1, monkeypatch)
+    with pytest.raises(Interrupted):
+        train_adapter(load_material(own, data_folder), tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    (data_folder / "own.jinja").write_text(f"{{# another #}}{source}", encoding="utf-8")
+    with pytest.raises(TrainError, match="another recipe"):
+        train_adapter(load_material(own, data_folder), tmp_path / "a.safetensors", resume=True, reporter=reporter)

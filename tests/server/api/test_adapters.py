@@ -43,7 +43,11 @@ async def test_an_upload_becomes_the_current_version_at_once(rig: ApiRig, tmp_pa
     assert (adapter["labels"], adapter["current"], adapter["resident"]) == (["a", "b"], True, "disk")
     assert adapter["size_bytes"] == len(content)
     assert adapter["sites"]["q"]["head"]["rank"] == 2
-    assert (await rig.client.get(f"{URL}/tone")).json() == adapter | {"examples": [], "training": {}}
+    assert (await rig.client.get(f"{URL}/tone")).json() == adapter | {
+        "chat_template": None,
+        "examples": [],
+        "training": {},
+    }
     assert (await rig.client.get(URL)).json() == {"object": "list", "data": [adapter], "has_more": False}
 
 
@@ -53,8 +57,8 @@ async def test_examples_are_shown_of_the_one_adapter_that_is_asked_for(rig: ApiR
     assert (await upload(rig, artifact(rig, tmp_path, classifier=head, examples=examples))).status_code == 201
     for name in ("tone", "tone@1"):
         assert (await rig.client.get(f"{URL}/{name}")).json()["examples"] == [
-            {"prompt": "WIN!", "expect": "a", "chat": False},
-            {"prompt": "See you at lunch?", "expect": "", "chat": False},
+            {"prompt": "WIN!", "expect": "a", "chat": False, "tools": []},
+            {"prompt": "See you at lunch?", "expect": "", "chat": False, "tools": []},
         ]
     for path in (URL, f"{URL}/tone/versions", "/v1/models"):
         assert "WIN!" not in (await rig.client.get(path)).text

@@ -103,6 +103,17 @@ def test_an_adapters_command_has_its_first_example_prompt(
     assert title.endswith(f": expect {example.expect}" if example.expect else "with one")
 
 
+def test_an_example_with_tools_is_a_chat_with_them_though_the_base_cannot_chat() -> None:
+    tool = {"type": "function", "function": {"name": "get_time"}}
+    example = ExamplePrompt(prompt="What time is it?", chat=True, tools=(tool,))
+    adapter = _adapter("clock")
+    adapter = replace(adapter, config=msgspec.structs.replace(adapter.config, chat_template="{{ messages }}"))
+    text = _text(adapters=[adapter], examples={DIGEST: example}, chats=False)
+    command = _commands(text)["generate with clock"]
+    assert command[-1] == f"{URL}/v1/chat/completions"
+    assert _body(command)["tools"] == [tool]
+
+
 def test_the_expected_answer_is_one_short_line_without_control_characters() -> None:
     example = ExamplePrompt(prompt="p", expect="one\ntwo" + "o" * 500)
     text = _text(adapters=[_adapter("one")], examples={DIGEST: example})

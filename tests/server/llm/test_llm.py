@@ -314,3 +314,15 @@ def test_a_form_binds_every_answer(llm: LLM) -> None:
     assert {answer.finish_reason for answer in answers} == {FinishReason.STOP}
     with pytest.raises(GrammarError, match='"not"'):
         llm.generate(PROMPTS, form=JsonText({"not": {}}))
+
+
+def test_an_adapters_own_chat_template_renders_its_chats_and_no_others(folder: Path, tmp_path: Path) -> None:
+    own = "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
+    base, path = resolve_base(str(folder / "base")), tmp_path / "own.safetensors"
+    random_artifact(path, base.shape, seed=5, scale=0.3, chat_template=own)
+    messages = [{"role": "user", "content": "fox"}]
+    with LLM(str(folder / "base"), adapters={"own": path}, **SMALL) as llm:
+        ids = load_tokenizer(base.folder).encode("user: fox ", add_special_tokens=False)
+        assert llm.chat(messages, adapter="own", sampling=GREEDY) == llm.generate(ids, adapter="own", sampling=GREEDY)
+        alone = llm.chat(messages, sampling=GREEDY)
+        assert llm.chat([messages] * 2, adapter=["own", None], sampling=GREEDY)[1] == alone[0]

@@ -94,4 +94,4 @@ def test_its_tokenizer_reads_texts_as_transformers_reads_the_file(base: Resolved
     theirs = AutoTokenizer.from_pretrained(base.gguf.parent, gguf_file=base.gguf.name)
     for text in (*PROMPTS, "<start_of_turn>user\nHi<end_of_turn>\n"):
         assert own.encode(text) == theirs(text).input_ids
-        assert own.decode(own.encode(text)) == text
+        assert own.decode(own.encode(text)[1:], skip_special_tokens=False) == text

@@ -9,8 +9,8 @@ from msgspec import UNSET
 
 from headmix_adapters.artifact.faults import FaultList, quoted
 from headmix_adapters.artifact.limits import FLOAT32_MAX, FLOAT32_SMALLEST, Limits
-from headmix_adapters.artifact.metadata import check_metadata
-from headmix_adapters.config import FORMAT, AdapterConfig, BaseShape, ClassifierConfig, SiteConfig
+from headmix_adapters.artifact.metadata import check_metadata, training_fault
+from headmix_adapters.config import FORMAT, AdapterConfig, BaseShape, ClassifierConfig, ExamplePrompt, SiteConfig
 from headmix_adapters.printable import printable
 from headmix_adapters.sites import TERMS
 
@@ -46,6 +46,7 @@ def check_meaning(config: AdapterConfig, limits: Limits, faults: FaultList) -> N
         _check_classifier(config.classifier, limits, faults)
         _check_pad_token(config.classifier, config.base.vocab_size, faults)
     _check_words("added_tokens", config.added_tokens, limits.max_added_tokens, limits, faults)
+    _check_template(config, limits, faults)
     check_examples(config, limits, faults)
     check_metadata(config, limits, faults)
 
@@ -84,10 +85,31 @@ def check_examples(config: AdapterConfig, limits: Limits, faults: FaultList) -> 
                 faults.add(f"{where}.{field}: longer than {limits.max_example_chars} characters")
             elif printable(text, lines=True) != text:
                 faults.add(f"{where}.{field}: {quoted(text)} holds control characters")
+        if example.tools:
+            _check_tools(where, example, limits, faults)
         if example.chat and config.task == "classification":
             faults.add(f"{where}.chat: true, but a text is classified and not chatted with")
         if _is_no_label(config, example.expect):
             faults.add(f"{where}.expect: {quoted(example.expect)} is not one of the labels {quoted(', '.join(labels))}")
+
+
+def _check_tools(where: str, example: ExamplePrompt, limits: Limits, faults: FaultList) -> None:
+    if not example.chat:
+        faults.add(f"{where}.tools: present, but only a chat has tools")
+    size = Limits(max_metadata_bytes=limits.max_example_chars, max_metadata_depth=limits.max_metadata_depth)
+    if (reason := training_fault({"tools": list(example.tools)}, size)) is not None:
+        faults.add(f"{where}.tools: {reason}")
+
+
+def _check_template(config: AdapterConfig, limits: Limits, faults: FaultList) -> None:
+    """Check a chat template's size and characters; whether it is valid jinja is for `verify`."""
+    template = config.chat_template
+    if template and config.task != "generation":
+        faults.add("chat_template: present, but a text is classified and not chatted with")
+    if (size := len(template.encode())) > limits.max_template_bytes:
+        faults.add(f"chat_template: {size} bytes, more than the limit of {limits.max_template_bytes}")
+    elif printable(template, lines=True) != template:
+        faults.add("chat_template: it holds control characters")
 
 
 def _is_no_label(config: AdapterConfig, expect: str) -> bool:

@@ -27,6 +27,9 @@ from headmix_adapters.convert.peft.lora import PREFIX, WEIGHTS
 from headmix_adapters.families import Family, Part, family_of
 from headmix_adapters.sites import iter_terms, symbol_sizes
 
+CHAT_TEMPLATE = "chat_template.jinja"
+"""The name under which transformers saves one."""
+
 
 @dataclass(frozen=True, slots=True)
 class _SavedHead:
@@ -39,7 +42,7 @@ class _SavedHead:
 def export_peft_lora(
     path: Path, folder: Path, base: ResolvedBase, *, allow_base_mismatch: bool = False
 ) -> tuple[str, ...]:
-    """Write adapter_config.json and adapter_model.safetensors (float32) into a folder.
+    """Write adapter_config.json, adapter_model.safetensors (float32) and its own chat template, if any, into a folder.
 
     Returns:
         Notes for the user who loads the folder, one sentence each.
@@ -68,10 +71,17 @@ def export_peft_lora(
     write_durably(folder / WEIGHTS, save(data, metadata={"format": "pt"}))
     text = json.dumps(_adapter_config(config, loras, head, base.name, lora_bias=has_bias), indent=2)
     write_durably(folder / CONFIG, text.encode())
+    if config.chat_template:
+        write_durably(folder / CHAT_TEMPLATE, config.chat_template.encode())
     return _notes(config, base)
 
 
 def _notes(config: AdapterConfig, base: ResolvedBase) -> tuple[str, ...]:
+    template = f"its chats have their own template, {CHAT_TEMPLATE}: pass that to apply_chat_template"
+    return (*((template,) if config.chat_template else ()), *_head_notes(config, base))
+
+
+def _head_notes(config: AdapterConfig, base: ResolvedBase) -> tuple[str, ...]:
     """Return a note if the head reads another token than the base's config says: PEFT's files have no field for it."""
     if config.classifier is None or config.classifier.pooling != "last":
         return ()

@@ -4,28 +4,39 @@ Accepts the same roles and contents as serving, so that nothing is learned that 
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from headmix_adapters.train.data.fields import LEARNT, Fields, as_text, shown
+from headmix_adapters.train.data.tools import read_calls
 from headmix_adapters.train.errors import DataError
 
 _KNOWN = frozenset({"role", "content", "name"}) | LEARNT
+_OF_ROLE = {"assistant": frozenset({"tool_calls"}), "tool": frozenset({"tool_call_id"})}
 # Templates see OpenAI's `developer` as `system`, in serving too.
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message; `learned` is what the data says about it, or None if it says nothing."""
+    """One message; `learned` is what the data says about it, or None if it says nothing.
+
+    `content` is None in an answer that only calls tools; `more` are the fields that only some messages have.
+    """
 
     role: str
-    content: str
-    name: str | None
+    content: str | None
     learned: bool | None
+    more: dict[str, Any] = field(default_factory=dict)
 
-    def message(self) -> dict[str, str]:
+    def message(self) -> dict[str, Any]:
         """Return the message in the form a chat template reads."""
-        return {"role": self.role, "content": self.content} | ({} if self.name is None else {"name": self.name})
+        return {"role": self.role, "content": self.content, **self.more}
+
+    @property
+    def called(self) -> list[str]:
+        """The names of the functions it calls."""
+        return [call["function"]["name"] for call in self.more.get("tool_calls", ())]
 
 
 def read_turns(where: str, messages: object, ignored: Collection[str]) -> list[Turn]:
@@ -58,12 +69,17 @@ def answers(where: str, turns: list[Turn]) -> list[int]:
 def _turn(where: str, given: object, ignored: Collection[str]) -> Turn:
     if not isinstance(given, dict):
         raise DataError(f"{where} is not an object with role and content")
-    fields = Fields(where, given, _KNOWN, ignored)
+    role = given.get("role")
+    fields = Fields(where, given, _KNOWN | _OF_ROLE.get(str(role), frozenset()), ignored)
     role = fields.value("role")
     if not isinstance(role, str) or role not in _ROLES:
         raise DataError(f"{where}: role {shown(role)} is not one of {', '.join(_ROLES)}")
-    name = fields.text("name") if "name" in fields else None
-    return Turn(_ROLES[role], _content(where, fields.value("content")), name, fields.learned())
+    more: dict[str, Any] = {name: fields.text(name) for name in ("name", "tool_call_id") if name in fields}
+    if "tool_calls" in fields:
+        more["tool_calls"] = read_calls(where, fields.value("tool_calls"))
+    only_calls = "tool_calls" in more and "content" not in fields
+    content = None if only_calls else _content(where, fields.value("content"))
+    return Turn(_ROLES[role], content, fields.learned(), more)
 
 
 def _content(where: str, content: object) -> str:

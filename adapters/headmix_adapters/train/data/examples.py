@@ -7,6 +7,7 @@ and `conversation` know what a row's fields mean.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -14,16 +15,17 @@ from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.config import ClassifierConfig
 from headmix_adapters.text.base_text import BaseText
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError
-from headmix_adapters.train.data.conversation import answers, read_turns
+from headmix_adapters.train.data.conversation import Turn, answers, read_turns
 from headmix_adapters.train.data.fields import LEARNT, Fields, holds_something
 from headmix_adapters.train.data.labels import ClassLabels, LabelReader
 from headmix_adapters.train.data.rows import Row
+from headmix_adapters.train.data.tools import read_tools
 from headmix_adapters.train.errors import DataError
 
 IGNORED = -100
 Labels = ClassLabels | list[int]
 
-_MESSAGES = frozenset({"messages"})
+_MESSAGES = frozenset({"messages", "tools"})
 _COMPLETION = frozenset({"prompt", "completion"})
 _ALL_EXCLUDED = "every row of this file has weight 0 or trainable false"
 
@@ -154,24 +156,31 @@ def _conversation(fields: Fields, base: BaseText, ignored: Collection[str]) -> l
     chosen = answers(fields.where, turns)
     if fields.learned() is False:
         return []
-    messages = [turn.message() for turn in turns]
-    texts = [_render(fields.where, base.chat_template, messages[: number + 1]) for number in chosen]
+    tools = read_tools(fields.where, fields.value("tools")) if "tools" in fields else []
+    texts = [_render(fields.where, base.chat_template, turns[: number + 1], tools) for number in chosen]
     encode = base.tokenizer.encode
     return [
         (encode(prompt, add_special_tokens=False), encode(answer, add_special_tokens=False)) for prompt, answer in texts
     ]
 
 
-def _render(where: str, template: ChatTemplate | None, messages: list[dict[str, str]]) -> tuple[str, str]:
+def _render(
+    where: str, template: ChatTemplate | None, turns: Sequence[Turn], tools: list[dict[str, Any]]
+) -> tuple[str, str]:
     """Return, as text, the conversation before its last message, and that answer with its end-of-turn token."""
     if template is None:
         raise DataError(f"{where}: the base has no chat template; use prompt and completion")
+    messages = [turn.message() for turn in turns]
     try:
-        prompt = template.render(messages[:-1])
-        whole = template.render(messages, add_generation_prompt=False)
+        prompt = template.render(messages[:-1], tools=tools or None)
+        whole = template.render(messages, tools=tools or None, add_generation_prompt=False)
+        plain = template.render(messages[:-1]) if tools else None
     except ChatTemplateError as error:
-        raise DataError(f"{where}: the base's chat template refuses these messages: {quoted(str(error))}") from error
+        raise DataError(f"{where}: the chat template refuses these messages: {quoted(str(error))}") from error
     if not whole.startswith(prompt):
         raise DataError(f"{where}: the chat template renders the answer's context differently from a prompt")
     # Text after the end-of-turn token (a newline in most templates) is never generated, so it is not learned.
-    return prompt, whole[len(prompt) :].rstrip()
+    answer = whole[len(prompt) :].rstrip()
+    if prompt == plain or any(name not in answer for name in turns[-1].called):
+        raise DataError(f"{where}: the chat template does not show tools; name one that does (chat_template)")
+    return prompt, answer

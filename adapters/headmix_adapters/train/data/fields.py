@@ -15,10 +15,14 @@ from headmix_adapters.train.errors import DataError
 
 LEARNT = frozenset({"weight", "trainable"})
 _OTHER_SEPARATORS = (";", "\t", "|")
-_TOOLS = "tool calls are not supported"
+_TOOLS = "tools belong to a row of messages, their calls to the assistant's messages and results to role tool"
+_OLDER_TOOLS = "convert functions to tools, and function_call to tool_calls"
+_CHOICE = "nothing is forced in training; the answer shows what to choose"
 _REASONING = "reasoning cannot be learned apart from the answer"
 _REASONS: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("tools", "functions", "tool_calls", "tool_call_id", "function_call", "tool_choice"), _TOOLS)
+    dict.fromkeys(("tools", "tool_calls", "tool_call_id"), _TOOLS)
+    | dict.fromkeys(("functions", "function_call"), _OLDER_TOOLS)
+    | {"tool_choice": _CHOICE, "parallel_tool_calls": _CHOICE}
     | dict.fromkeys(("reasoning_content", "reasoning", "thinking"), _REASONING)
 )
 _OTHER_FORMS: Mapping[str, str] = MappingProxyType(

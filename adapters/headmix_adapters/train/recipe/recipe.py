@@ -104,6 +104,7 @@ class TrainingTable(_Table, frozen=True):
 class Recipe(_Table, frozen=True):
     """The whole file. `name` becomes the artifact's file name; `base` is anything `resolve_base` accepts.
 
+    `chat_template` is a jinja file, relative to the recipe, that renders the adapter's chats in place of the base's.
     `added_tokens` are words that become the adapter's own tokens, with embedding rows learned in training.
     `examples` are prompts with expected answers, shown with the artifact; by default they come from the held-out data.
     """
@@ -115,6 +116,7 @@ class Recipe(_Table, frozen=True):
     data: DataTable
     training: TrainingTable
     classifier: ClassifierConfig | None = None
+    chat_template: str | None = None
     added_tokens: tuple[str, ...] = ()
     examples: tuple[ExamplePrompt, ...] | None = None
 

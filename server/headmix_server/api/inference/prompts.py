@@ -21,6 +21,7 @@ from headmix_server.api.schemas.truncation import ALL_THAT_FITS
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import ContextLengthExceeded, InternalError, InvalidRequest
 from headmix_server.core.observability.logging import get_logger
+from headmix_server.text.adapter_template import RENDER_SECONDS, AdapterTemplate, TemplateFacts
 from headmix_server.text.capacity import Capacity
 from headmix_server.text.conversation import Conversation
 from headmix_server.text.plain_text import UncuttableTokenError
@@ -32,8 +33,10 @@ from headmix_server.text.workers.jobs import (
     EncodeConversation,
     EncodePairs,
     EncodeTexts,
+    ReadTemplate,
     TextTooLongError,
 )
+from headmix_server.text.workers.worker import TooMuchWorkError
 from headmix_server.text.workers.worker_pool import WorkerPool
 
 INLINE_CHARACTERS = 2_000
@@ -177,7 +180,7 @@ class Vocabulary:
 
     async def conversation(
         self,
-        template: ChatTemplate,
+        template: ChatTemplate | AdapterTemplate,
         conversation: Conversation,
         room: Room,
         *,
@@ -191,12 +194,13 @@ class Vocabulary:
         Raises:
             ChatTemplateError: the template refuses the conversation.
             ContextLengthExceeded: the prompt cannot fit.
-            InvalidRequest: the base cannot split a special token.
+            InvalidRequest: the base cannot split a special token, or the adapter's template takes too long.
         """
         texts = conversation.texts()
+        own = template if isinstance(template, AdapterTemplate) else None
         # What a template does with a client's variables, such as a number of its own, may take long.
         is_short = len(conversation.turns) <= INLINE_TURNS and not conversation.variables
-        if is_short and self._is_quick(texts, split):
+        if isinstance(template, ChatTemplate) and is_short and self._is_quick(texts, split):
             text = conversation.render(template)
             if truncation is None:
                 self._require_room(text, room)
@@ -205,16 +209,31 @@ class Vocabulary:
                 read: Sequence[int] = self.tokenizer.encode(text, add_special_tokens=False)
                 return self._checked(read if truncation is None else truncation.cut(read), room.param)
         self._log("worker", texts)
-        job = EncodeConversation(
-            self.tenant, conversation, self.tokenizer.words, split, self.capacity, room.prompt, truncation
-        )
+        words, capacity = self.tokenizer.words, self.capacity
+        job = EncodeConversation(self.tenant, conversation, words, split, capacity, room.prompt, truncation, own)
         try:
             ids = await until_disconnected(self.request, self.workers.run(self.tenant, job, _size(texts)))
         except TextTooLongError:
             raise room.too_long() from None
+        except TooMuchWorkError:
+            raise _template_takes_too_long(room.param) from None
         except UncuttableTokenError as error:
             raise InvalidRequest(f"split_special_tokens: {error}.", param=room.param) from error
         return self._checked(ids, room.param)
+
+    async def facts_of(self, template: ChatTemplate | AdapterTemplate, param: str) -> TemplateFacts:
+        """Return what a template reads; an adapter's is tried in a worker, for the request's parameter `param`.
+
+        Raises:
+            InvalidRequest: it takes too long.
+        """
+        if isinstance(template, ChatTemplate):
+            return TemplateFacts(template.takes_tools, template.variables, template.fixed)
+        job = ReadTemplate(template)
+        try:
+            return await until_disconnected(self.request, self.workers.run(self.tenant, job, len(template.source)))
+        except TooMuchWorkError:
+            raise _template_takes_too_long(param) from None
 
     async def _read_pairs(self, given: Sequence[tuple[str, str]], room: Room, *, split: bool) -> list[EncodedPair]:
         texts = [text for pair in given for text in pair]
@@ -327,6 +346,12 @@ async def read_inputs(
 def _vocabulary(request: Request, state: ApiState, tokenizer: Tokenizer, size: int, tenant: str) -> Vocabulary:
     capacity = tokenizer.capacity or Capacity(state.settings.max_characters_per_token, in_bytes=False)
     return Vocabulary(tokenizer, size, capacity, state.text_workers, tenant, request)
+
+
+def _template_takes_too_long(param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The adapter's chat template takes more than {RENDER_SECONDS:g} seconds of processor time.", param=param
+    )
 
 
 def _size(texts: Sequence[str]) -> int:

@@ -13,12 +13,14 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from headmix_adapters.text.chat_template import ChatTemplate
+from headmix_server.api.inference.prompts import Vocabulary
 from headmix_server.api.inference.steering import Form
 from headmix_server.api.schemas.body import shown
 from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.messages import ChatMessage
 from headmix_server.api.schemas.tools import NamedTool, Tool
 from headmix_server.core.errors import InvalidRequest
+from headmix_server.text.adapter_template import AdapterTemplate
 from headmix_server.text.grammars.wanted import JsonText, ToolCalls, ToolSchema
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.tools.declared import DeclaredFormat, ResponseTemplateError, load
@@ -132,7 +134,9 @@ class ToolUse:
         return turns if length is None else [_with_short_ids(turn, length) for turn in turns]
 
 
-async def tool_use_of(template: ChatTemplate, whose: str, tokenizer: Tokenizer, body: ChatRequest) -> ToolUse | None:
+async def tool_use_of(
+    template: ChatTemplate | AdapterTemplate, whose: str, vocabulary: Vocabulary, body: ChatRequest
+) -> ToolUse | None:
     """Return the tools that a chat offers or has called, None if there are none; `whose` names the template.
 
     Raises:
@@ -144,7 +148,7 @@ async def tool_use_of(template: ChatTemplate, whose: str, tokenizer: Tokenizer, 
     if not callable_ and not has_called:
         return None
     param = "tools" if callable_ else "messages"
-    if not template.takes_tools:
+    if not (await vocabulary.facts_of(template, param)).takes_tools:
         raise InvalidRequest(
             f"The chat template of {whose} has no tools: it does not show them to the model. Leave out the tools, or "
             "ask a model whose template has them.",
@@ -166,7 +170,7 @@ async def tool_use_of(template: ChatTemplate, whose: str, tokenizer: Tokenizer, 
         callable=callable_,
         required=choice == "required" or isinstance(choice, NamedTool),
         several=body.parallel_tool_calls is not False,
-        tokens=_special(tokenizer, found),
+        tokens=_special(vocabulary.tokenizer, found),
     )
 
 
@@ -184,7 +188,7 @@ def _callable(tools: tuple[Tool, ...], choice: str | NamedTool | None) -> tuple[
     return named
 
 
-def _format_of(template: ChatTemplate) -> ToolFormat | DeclaredFormat | None:
+def _format_of(template: ChatTemplate | AdapterTemplate) -> ToolFormat | DeclaredFormat | None:
     declared = template.response_template
     if declared is not None:
         return format_of_response(declared) or DeclaredFormat(declared)

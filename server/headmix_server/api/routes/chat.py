@@ -14,6 +14,7 @@ from headmix_server.api.inference.resolve import require_generation
 from headmix_server.api.inference.sampling import sampling_params
 from headmix_server.api.inference.steering import form_of, steering_of
 from headmix_server.api.inference.template_options import template_options
+from headmix_server.api.inference.templates import owner_of, template_of, whose
 from headmix_server.api.inference.tenant_limits import Admission, Admitted
 from headmix_server.api.inference.tools import ToolUse, tool_use_of
 from headmix_server.api.middleware.disconnect import until_disconnected
@@ -25,6 +26,7 @@ from headmix_server.api.responses.whole_response import WholeResponse
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
+from headmix_server.text.adapter_template import AdapterTemplate
 from headmix_server.text.conversation import Conversation
 
 router = APIRouter(tags=["generation"], route_class=GuardedRoute)
@@ -56,12 +58,13 @@ async def chat_work(request: Request, body: ChatRequest, admission: Admission, s
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     prepared = await prepare(request, body, admission, state, require_generation)
-    template = _template(prepared)
-    tools = await tool_use_of(template, _whose(prepared), prepared.vocabulary.tokenizer, body)
+    template = template_of(state, prepared.model)
+    tools = await tool_use_of(template, whose(state, prepared.model, template), prepared.vocabulary, body)
     form = form_of(body)
     steering = await steering_of(prepared, body, form if tools is None else tools.form(form))
     asked, choices = body.max_completion_tokens or body.max_tokens, body.n or 1
-    conversation = _conversation(body, tools, template_options(body, template))
+    options = await template_options(body, template, prepared.vocabulary)
+    conversation = _conversation(body, tools, options)
     prompt = await _prompt(prepared, template, conversation, body, Room(prepared.context, asked or 1, "messages"))
     check_length(len(prompt), asked or 1, prepared.context, param="messages")
     max_tokens = asked or _rest(prepared.context - len(prompt), admission.room(len(prompt)), choices)
@@ -89,17 +92,6 @@ def _rest(context: int, room: int | None, choices: int) -> int:
     return context if room is None else max(1, min(context, room // choices))
 
 
-def _template(prepared: Prepared) -> ChatTemplate:
-    template = prepared.state.chat_template
-    if template is None:
-        raise InvalidRequest("The base of this server has no chat template: use /v1/completions.", param="messages")
-    return template
-
-
-def _whose(prepared: Prepared) -> str:
-    return f"the base {prepared.state.base.name!r}"
-
-
 def _conversation(body: ChatRequest, tools: ToolUse | None, options: TemplateOptions) -> Conversation:
     if tools is None:
         return Conversation([message.turn for message in body.messages], options=options)
@@ -107,9 +99,13 @@ def _conversation(body: ChatRequest, tools: ToolUse | None, options: TemplateOpt
 
 
 async def _prompt(
-    prepared: Prepared, template: ChatTemplate, conversation: Conversation, body: ChatRequest, room: Room
+    prepared: Prepared,
+    template: ChatTemplate | AdapterTemplate,
+    conversation: Conversation,
+    body: ChatRequest,
+    room: Room,
 ) -> list[int]:
-    """Return the conversation as the base's prompt.
+    """Return the conversation as the model's prompt.
 
     Raises:
         InvalidRequest: the template refuses the messages; also as `Vocabulary.conversation`.
@@ -119,7 +115,8 @@ async def _prompt(
     try:
         return await prepared.vocabulary.conversation(template, conversation, room, split=split, truncation=truncation)
     except ChatTemplateError as error:
-        raise InvalidRequest(f"The base's chat template refuses these messages: {error}", param="messages") from error
+        message = f"The {owner_of(template)}'s chat template refuses these messages: {error}"
+        raise InvalidRequest(message, param="messages") from error
 
 
 def _writers(prepared: Prepared, prompt: list[int], tools: ToolUse | None, *, bound: bool) -> Writers:

@@ -9,6 +9,7 @@ from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.api.dependencies import State
 from headmix_server.api.inference.prepare import Prepared, prepare
 from headmix_server.api.inference.prompts import Room, splits
+from headmix_server.api.inference.templates import owner_of, template_of, whose
 from headmix_server.api.inference.tenant_limits import Admitted
 from headmix_server.api.inference.tools import tool_use_of
 from headmix_server.api.middleware.guard import GuardedRoute
@@ -57,20 +58,20 @@ async def _prompt(prepared: Prepared, body: TokenizeRequest) -> list[int]:
 
 
 async def _conversation(prepared: Prepared, body: TokenizeRequest) -> list[int]:
-    template, vocabulary, param = prepared.state.chat_template, prepared.vocabulary, "messages"
-    if template is None:
-        raise InvalidRequest("The base of this server has no chat template: give a prompt.", param=param)
+    state, vocabulary, param = prepared.state, prepared.vocabulary, "messages"
+    template = template_of(state, prepared.model, instead="give a prompt")
     if body.add_special_tokens:
         raise InvalidRequest("The chat template writes the special tokens itself.", param="add_special_tokens")
     chat = ChatRequest.model_construct(model=body.model, messages=body.messages or [], tools=body.tools)
-    tools = await tool_use_of(template, f"the base {prepared.state.base.name!r}", vocabulary.tokenizer, chat)
+    tools = await tool_use_of(template, whose(state, prepared.model, template), vocabulary, chat)
     turns = [message.turn for message in chat.messages] if tools is None else tools.turns(chat.messages)
     conversation = Conversation(turns, None if tools is None else tools.shown or None)
-    split = splits(prepared.state, body.split_special_tokens)
+    split = splits(state, body.split_special_tokens)
     try:
         return await vocabulary.conversation(template, conversation, Room(prepared.context, 0, param), split=split)
     except ChatTemplateError as error:
-        raise InvalidRequest(f"The base's chat template refuses these messages: {error}", param=param) from error
+        message = f"The {owner_of(template)}'s chat template refuses these messages: {error}"
+        raise InvalidRequest(message, param=param) from error
 
 
 async def _response(ids: Sequence[int], context: int, strings: Tokenizer | None) -> WholeResponse:

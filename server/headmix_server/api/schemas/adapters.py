@@ -43,19 +43,25 @@ class AdapterObject(ResponseBody):
 
 
 class ExampleObject(ResponseBody):
-    """A prompt the adapter was trained for, and the expected answer or label; a `chat` prompt is a user's message."""
+    """A prompt the adapter was trained for, and the expected answer or label; a `chat` prompt is a user's message.
+
+    `tools` may be called in the chat.
+    """
 
     prompt: str
     expect: str
     chat: bool
+    tools: list[dict[str, Any]]
 
 
 class AdapterDetails(AdapterObject):
-    """One version with the example prompts and the training history of its artifact.
+    """One version with the chat template, the example prompts and the training history of its artifact.
 
-    `training` is null if it exceeds this server's limit for responses; the artifact's file contains it.
+    `chat_template` is null if its chats use the base's. `training` is null if it exceeds this server's limit for
+    responses; the artifact's file contains it.
     """
 
+    chat_template: str | None
     training: dict[str, Any] | None
     examples: list[ExampleObject]
 
@@ -97,8 +103,16 @@ def adapter_details(
 ) -> AdapterDetails:
     """Return the version as a tenant sees it when requesting it alone."""
     fields = adapter_object(tenant, version, resident)
-    examples = [ExampleObject(prompt=one.prompt, expect=one.expect, chat=one.chat) for one in description.examples]
-    return AdapterDetails(**dict(fields), training=description.training, examples=examples)
+    examples = [
+        ExampleObject(prompt=one.prompt, expect=one.expect, chat=one.chat, tools=list(one.tools))
+        for one in description.examples
+    ]
+    return AdapterDetails(
+        **dict(fields),
+        chat_template=version.config.chat_template or None,
+        training=description.training,
+        examples=examples,
+    )
 
 
 def adapter_object(tenant: str, version: AdapterVersion, resident: Residency) -> AdapterObject:

@@ -1,6 +1,6 @@
 """Turns an upload into a version: received, verified against the base, stored and named, or refused with all errors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +9,8 @@ from pathlib import Path
 from starlette.requests import Request
 
 from headmix_adapters.artifact import ArtifactError, verify_artifact
+from headmix_adapters.artifact.faults import quoted
+from headmix_adapters.text.chat_template import template_fault
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.state import ApiState
 from headmix_server.api.uploads.adapter_room import require_room
@@ -22,7 +24,10 @@ from headmix_server.core.artifact_limits import artifact_limits
 from headmix_server.core.errors import InvalidAdapter, InvalidRequest, PayloadTooLarge
 from headmix_server.services import conversion
 from headmix_server.tenancy.keys.principal import Principal
+from headmix_server.text.adapter_template import COMPILE_SECONDS, AdapterTemplate
 from headmix_server.text.vocabulary.extended import AddedTokensError
+from headmix_server.text.workers.jobs import CompileTemplate
+from headmix_server.text.workers.worker import TooMuchWorkError
 
 MIB = 1024 * 1024
 _FORM_BYTES = 128 * 1024  # for the form's parts around the file
@@ -62,7 +67,8 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
         order = _Order(principal, name, fields, allow, current)
         if conversion.CONFIG_FIELD in fields:
             return await _convert_and_publish(request, state, order, incoming, upload)
-        return await state.threads.store(principal.tenant, _verify_and_publish, state, order, upload)
+        _refuse_foreign_fields(order)
+        return await _finish_and_publish(state, order, upload)
 
 
 def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
@@ -130,26 +136,57 @@ def _publish_file(state: ApiState, order: _Order, incoming: IncomingUpload, path
     with receive(max_bytes=max_bytes, reserve=incoming.grow) as made, path.open("rb") as file:
         while data := file.read(_COPY_BYTES):
             made.write(data)
-        return _publish(state, order, made)
+        made.finish()
+        return _publish(state, order, made, verify(state, made, order.allow_mismatch))
 
 
-def _verify_and_publish(state: ApiState, order: _Order, upload: Upload) -> Published:
+def _refuse_foreign_fields(order: _Order) -> None:
     if foreign := sorted(conversion.FIELDS & order.fields.keys()):
         message = f"{foreign[0]} goes with a PEFT LoRA and its {conversion.CONFIG_FIELD}; an artifact has its own."
         raise InvalidRequest(message, param=foreign[0])
-    return _publish(state, order, upload)
 
 
-def _publish(state: ApiState, order: _Order, upload: Upload) -> Published:
+async def _finish_and_publish(state: ApiState, order: _Order, upload: Upload) -> Published:
+    """Verify an artifact, its chat template in a text worker, and publish it."""
+    tenant = order.by.tenant
+    record = await state.threads.store(tenant, _finish_and_verify, state, order, upload)
+    if record.config.chat_template:
+        await _compile_template(state, tenant, AdapterTemplate(record.config.chat_template))
+    return await state.threads.store(tenant, _publish, state, order, upload, record)
+
+
+async def _compile_template(state: ApiState, tenant: str, template: AdapterTemplate) -> None:
+    try:
+        fault = await state.text_workers.run(tenant, CompileTemplate(template), len(template.source))
+    except TooMuchWorkError:
+        fault = f"compiling it takes more than {COMPILE_SECONDS:g} seconds of processor time"
+    except PayloadTooLarge:
+        fault = "compiling it takes too much memory"
+    if fault is not None:
+        raise _refused([f"chat_template: {quoted(fault)}"])
+
+
+def _finish_and_verify(state: ApiState, order: _Order, upload: Upload) -> AdapterRecord:
     upload.finish()
-    record = verify(state, upload, order.allow_mismatch)
+    return verify(state, upload, order.allow_mismatch, template_fault=lambda _: None)
+
+
+def _publish(state: ApiState, order: _Order, upload: Upload, record: AdapterRecord) -> Published:
     by, current = order.by, order.current
     quota = _quota(state, by.tenant)
     return state.library.publish(by.tenant, order.name, upload, record, current=current, actor=by.actor, quota=quota)
 
 
-def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> AdapterRecord:
+def verify(
+    state: ApiState,
+    upload: Upload,
+    allow_mismatch: bool,
+    *,
+    template_fault: Callable[[str], str | None] = template_fault,
+) -> AdapterRecord:
     """Return the record of a finished upload that is valid and fits the base.
+
+    `template_fault` is as in `verify_artifact`.
 
     Raises:
         InvalidAdapter: it is not; the error lists all reasons.
@@ -158,7 +195,11 @@ def verify(state: ApiState, upload: Upload, allow_mismatch: bool) -> AdapterReco
     limits = artifact_limits(state.settings)
     try:
         artifact = verify_artifact(
-            upload.path, base=state.base.shape, limits=limits, allow_base_mismatch=allow_mismatch
+            upload.path,
+            base=state.base.shape,
+            limits=limits,
+            allow_base_mismatch=allow_mismatch,
+            template_fault=template_fault,
         )
     except ArtifactError as error:
         raise _refused([str(fault) for fault in error.faults]) from error

@@ -1,4 +1,4 @@
-"""The encoders that a worker caches: the base's, and copies with the words of recently used adapters.
+"""What a worker caches: the base's encoder, copies with the words of recently used adapters, and chat templates.
 
 A copy takes tens of megabytes, so the cache is bounded in bytes. When another one does not fit, the tenant with the
 most copies loses its least recently used one, so that using many adapters does not evict other tenants' copies.
@@ -10,12 +10,14 @@ from pathlib import Path
 
 from headmix_adapters.text.chat_template import ChatTemplate, load_chat_template
 from headmix_adapters.text.tokenizer import BaseTokenizer, read_tokenizer
+from headmix_server.text.adapter_template import AdapterTemplate
 from headmix_server.text.grammars.compiler import TokenCompiler
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.vocabulary.extended import ExtendedTokenizer
 from headmix_server.text.workers.encoder import Encoder, Words
 
 KEPT_BYTES = 256 << 20
+KEPT_TEMPLATES = 32
 COPY_FACTOR = 10
 """Bytes in memory of a copy per byte of its JSON, measured for a vocabulary of 49,000 tokens and rounded up."""
 
@@ -28,6 +30,7 @@ class Encoders:
         self._kept_bytes = kept_bytes
         self._copies: OrderedDict[str, Encoder] = OrderedDict()
         self._users: dict[str, str] = {}  # the last tenant to use each copy
+        self._templates: OrderedDict[AdapterTemplate, ChatTemplate] = OrderedDict()
 
     def get(self, words: Words | None, tenant: str) -> Encoder:
         """Return the encoder of the base, or of an adapter that adds words to it."""
@@ -42,9 +45,24 @@ class Encoders:
         self._copies[words.digest] = copy
         return copy
 
+    def template(self, own: AdapterTemplate | None) -> ChatTemplate | None:
+        """Return an adapter's chat template, compiled, or the base's if it has none of its own.
+
+        Raises:
+            ChatTemplateError: it is not valid.
+        """
+        if own is None:
+            return self._base_template
+        template = self._templates.pop(own, None)
+        if template is None:
+            template = ChatTemplate(own.source, self._base.roles)
+        self._templates[own] = template
+        if len(self._templates) > KEPT_TEMPLATES:
+            self._templates.popitem(last=False)
+        return template
+
     @cached_property
-    def template(self) -> ChatTemplate | None:
-        """The base's chat template."""
+    def _base_template(self) -> ChatTemplate | None:
         return load_chat_template(self._folder, self._base.roles)
 
     @cached_property

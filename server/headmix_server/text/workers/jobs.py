@@ -2,9 +2,11 @@
 
 from array import array
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
-from headmix_adapters.text.chat_template import ChatTemplateError
+from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, template_fault
+from headmix_server.text.adapter_template import COMPILE_SECONDS, RENDER_SECONDS, AdapterTemplate, TemplateFacts
 from headmix_server.text.capacity import Capacity
 from headmix_server.text.conversation import Conversation
 from headmix_server.text.grammars.limits import TRIAL_SECONDS
@@ -12,7 +14,7 @@ from headmix_server.text.grammars.trial import try_grammar
 from headmix_server.text.grammars.wanted import Wanted
 from headmix_server.text.grammars.write import write_grammar
 from headmix_server.text.truncation import Truncation
-from headmix_server.text.workers.encoder import Words
+from headmix_server.text.workers.encoder import Encoder, Prepared, Words
 from headmix_server.text.workers.encoders import Encoders
 from headmix_server.text.workers.worker import bounded_work
 
@@ -94,7 +96,10 @@ class DecodeTokens:
 
 @dataclass(frozen=True, slots=True)
 class EncodeConversation:
-    """A conversation to ids, as `Encoder.prepare` and `Prepared.encode`; `room` is the most tokens it may have."""
+    """A conversation to ids, as `Encoder.prepare` and `Prepared.encode`; `room` is the most tokens it may have.
+
+    With `template`, an adapter's own, it is rendered within `RENDER_SECONDS`.
+    """
 
     tenant: str
     conversation: Conversation
@@ -103,22 +108,58 @@ class EncodeConversation:
     capacity: Capacity
     room: int
     truncation: Truncation | None = None
+    template: AdapterTemplate | None = None
 
     def run(self, encoders: Encoders) -> "array[int]":
-        """Return the ids of the prompt that the base's template makes of it, cut if there is a `truncation`.
+        """Return the ids of the prompt that the template makes of it, cut if there is a `truncation`.
 
         Raises:
+            ChatTemplateError: the template refuses the conversation.
             TextTooLongError: the prompt certainly has more than `room` tokens.
         """
-        template = encoders.template
-        if template is None:
-            raise ChatTemplateError("the base has none")
-        prompt = encoders.get(self.words, self.tenant).prepare(template, self.conversation, split=self.split)
+        encoder = encoders.get(self.words, self.tenant)
+        if self.split:
+            encoder.plain_text.hide("")  # makes the reader, which takes long for a large vocabulary, outside the bound
+        with nullcontext() if self.template is None else bounded_work(RENDER_SECONDS):
+            prompt = self._prepare(encoder, encoders.template(self.template))
         if self.truncation is not None:
             return array("I", self.truncation.cut(prompt.encode()))
         if self.capacity.exceeds(prompt.text, self.room):
             raise TextTooLongError
         return array("I", prompt.encode())
+
+    def _prepare(self, encoder: Encoder, template: ChatTemplate | None) -> Prepared:
+        if template is None:
+            raise ChatTemplateError("the base has none")
+        return encoder.prepare(template, self.conversation, split=self.split)
+
+
+@dataclass(frozen=True, slots=True)
+class CompileTemplate:
+    """An adapter's chat template to the reason why it cannot be compiled, or None."""
+
+    template: AdapterTemplate
+
+    def run(self, encoders: Encoders) -> str | None:
+        """Return the reason; `encoders` are those of the worker."""
+        with bounded_work(COMPILE_SECONDS):
+            return template_fault(self.template.source)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTemplate:
+    """What an adapter's chat template reads, found within `RENDER_SECONDS`."""
+
+    template: AdapterTemplate
+
+    def run(self, encoders: Encoders) -> TemplateFacts:
+        """Return what it reads: nothing, if it cannot be compiled."""
+        encoders.get(None, "")  # reads the base, outside the bound
+        with bounded_work(RENDER_SECONDS), suppress(ChatTemplateError):
+            template = encoders.template(self.template)
+            if template is not None:
+                return TemplateFacts(template.takes_tools, template.variables, template.fixed)
+        return TemplateFacts(False, frozenset(), frozenset())
 
 
 @dataclass(frozen=True, slots=True)

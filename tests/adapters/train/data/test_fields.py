@@ -70,17 +70,21 @@ def test_a_file_with_nothing_to_learn_is_refused(base_text: BaseText) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"messages": TURNS, "tools": [{"type": "function"}]}, "field 'tools' is not supported.*tool calls"),
+        ({"messages": TURNS, "functions": [{"name": "f"}]}, "field 'functions' is not supported.*convert functions"),
+        ({"prompt": "x", "completion": "y", "tools": [{}]}, "field 'tools' is not supported.*a row of messages"),
         ({"messages": TURNS, "weight": 0.5}, "weight is 0.5, but must be 0 or 1"),
         ({"messages": TURNS, "weight": True}, "weight is true, but must be 0 or 1"),
         ({"messages": TURNS, "trainable": "maybe"}, 'trainable is "maybe", but must be true or false'),
         ({"messages": TURNS, "weight": 0, "trainable": True}, "weight and trainable contradict each other"),
         ({"messages": TURNS, "prompt": "x"}, "field 'prompt' is not supported"),
-        ({"messages": TURNS, "soucre": "web"}, r"field 'soucre'.*\(the fields read are messages, train.*data\.ignore"),
+        (
+            {"messages": TURNS, "soucre": "web"},
+            r"field 'soucre'.*\(the fields read are messages, tools, train.*data\.ignore",
+        ),
         ({"messages": [QUESTION, ANSWER | {"reasoning_content": "Hm."}]}, r"messages\[1\]: field 'reasoning_content'"),
-        ({"messages": [QUESTION, ANSWER | {"tool_calls": [{}]}]}, r"messages\[1\]: field 'tool_calls'.*tool calls"),
+        ({"messages": [QUESTION | {"tool_calls": [{}]}, ANSWER]}, r"messages\[0\]: field 'tool_calls'.*assistant's"),
         ({"messages": [QUESTION | {"weight": 1}, ANSWER]}, r"messages\[0\] is marked as learned; only the assistant's"),
-        ({"messages": [{"role": "tool", "content": "x"}, ANSWER]}, r"messages\[0\]: role \"tool\" is not one of"),
+        ({"messages": [{"role": "robot", "content": "x"}, ANSWER]}, r"messages\[0\]: role \"robot\" is not one of"),
         ({"conversations": [{"from": "human", "value": "x"}]}, "field 'conversations' is not read: convert ShareGPT"),
         ({"instruction": "x", "output": "y"}, "field 'instruction' is not read: convert Alpaca"),
         ({"prompt": "x", "completion": "y", "system": "z"}, "field 'system' is not supported"),
@@ -129,5 +133,5 @@ def test_messages_are_read_as_serving_reads_them(base_text: BaseText) -> None:
 
 def test_a_template_that_refuses_a_conversation_is_an_error_with_its_line(base_text: BaseText) -> None:
     strict = BaseText(base_text.tokenizer, ChatTemplate("{{ raise_exception('roles must alternate') }}", {}))
-    with pytest.raises(DataError, match=r"data\.jsonl:1: the base's chat template refuses.*roles must alternate"):
+    with pytest.raises(DataError, match=r"data\.jsonl:1: the chat template refuses.*roles must alternate"):
         encode_generation(rows({"messages": TURNS}), strict, 500)

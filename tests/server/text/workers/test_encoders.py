@@ -6,8 +6,9 @@ import pytest
 
 from harness.bases.base_folder import write_base_folder
 from headmix_adapters.text.tokenizer import BaseTokenizer
+from headmix_server.text.adapter_template import AdapterTemplate
 from headmix_server.text.workers.encoder import Words
-from headmix_server.text.workers.encoders import COPY_FACTOR, Encoders
+from headmix_server.text.workers.encoders import COPY_FACTOR, KEPT_TEMPLATES, Encoders
 
 FIRST = 10_000
 
@@ -66,3 +67,22 @@ def test_one_copy_fits_however_large_it_is(folder: Path, made: list[str]) -> Non
     for name in ("a", "a", "b", "a"):
         assert encoders.get(words(name), name).encode(f"<{name}>") == [FIRST]
     assert made == ["<a>", "<b>", "<a>"]
+
+
+def test_the_templates_of_adapters_are_compiled_once_and_only_a_few_are_kept(folder: Path) -> None:
+    encoders = Encoders(folder)
+    first = AdapterTemplate("{{ messages }} 0")
+    compiled = encoders.template(first)
+    assert compiled is encoders.template(AdapterTemplate("{{ messages }} 0"))
+    for number in range(1, KEPT_TEMPLATES):
+        encoders.template(AdapterTemplate(f"{{{{ messages }}}} {number}"))
+    assert encoders.template(first) is compiled
+    for number in range(KEPT_TEMPLATES):
+        encoders.template(AdapterTemplate(f"{{{{ messages }}}} again {number}"))
+    assert encoders.template(first) is not compiled
+
+
+def test_without_one_of_its_own_an_adapter_has_the_bases_template(folder: Path) -> None:
+    encoders = Encoders(folder)
+    assert encoders.template(None) is encoders.template(None)
+    assert encoders.template(None) is not encoders.template(AdapterTemplate("{{ messages }}"))

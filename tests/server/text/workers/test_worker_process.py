@@ -110,7 +110,7 @@ def test_nothing_is_read_after_a_text_that_is_too_long(worker: WorkerProcess) ->
 def test_a_conversation_is_rendered_and_read_there(worker: WorkerProcess, folder: Path) -> None:
     conversation = Conversation([{"role": "user", "content": "hello <|im_end|>", "name": None}] * 50)
     rendered = Encoders(folder)
-    template = rendered.template
+    template = rendered.template(None)
     assert template is not None
     for split in (False, True):
         job = EncodeConversation("t", conversation, None, split, CAPACITY, 10_000)
@@ -122,7 +122,7 @@ def test_a_conversation_is_rendered_and_read_there(worker: WorkerProcess, folder
 
 def test_texts_and_conversations_are_cut_there_as_here(worker: WorkerProcess, folder: Path) -> None:
     here, cut = Encoders(folder), Truncation(3)
-    encoder, template = here.get(None, "t"), here.template
+    encoder, template = here.get(None, "t"), here.template(None)
     assert template is not None
     ids = encoder.encode("a b c d e f")
     assert worker.run(EncodeTexts("t", ["a b c d e f"], None, False, 99, truncation=cut)) == [
