@@ -60,7 +60,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "/v1/rerank": (*RerankRequest.model_fields, *RerankRequest.neutral),
     "/v1/score": (*ScoreRequest.model_fields, *ScoreRequest.neutral),
     "/v1/moderations": tuple(ModerationRequest.model_fields),
-    "/tokenize": (*TokenizeRequest.model_fields, *TokenizeRequest.neutral),
+    "/tokenize": tuple(TokenizeRequest.model_fields),
     "/detokenize": tuple(DetokenizeRequest.model_fields),
     "/v1/adapters/poet/rollback": ("version",),
     "/v1/adapters/poet/load": ("version", "wait"),

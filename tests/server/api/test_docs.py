@@ -24,7 +24,6 @@ from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.messages import ChatMessage, TextPart
 from headmix_server.api.schemas.pairs import RerankRequest, ScoreRequest
 from headmix_server.api.schemas.responses import Reasoning, ResponsesRequest, TextOptions
-from headmix_server.api.schemas.tokens import TokenizeRequest
 from headmix_server.core.errors import ERRORS_BY_CODE, EngineUnavailable, ServerOverloaded
 from headmix_server.core.types import UNSCORED
 from headmix_server.services.conversion import RETRY_SECONDS
@@ -169,7 +168,6 @@ GENERATION, POOLING = "both generation routes", "classify, embeddings, rerank an
         (EmbeddingRequest, {POOLING, "embeddings"}),
         (RerankRequest, {POOLING}),
         (ScoreRequest, {POOLING}),
-        (TokenizeRequest, {"tokenize"}),
     ],
 )
 def test_the_neutral_values_are_those_documented(request_body: type[RequestBody], places: set[str]) -> None:

@@ -50,6 +50,21 @@ async def test_messages_become_the_prompt_that_a_chat_would_have(rig: ApiRig) ->
     assert (await ask(rig, DETOKENIZE, tokens=answer["tokens"]))["prompt"].endswith(f"{IM_START}assistant\n")
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"add_generation_prompt": False},
+        {"continue_final_message": True, "messages": [{"role": "assistant", "content": "Once upon"}]},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"split_special_tokens": True, "messages": [{"role": "user", "content": IM_END}]},
+    ],
+)
+async def test_what_a_chat_says_of_its_prompt_is_said_of_its_tokens(rig: ApiRig, params: dict[str, Any]) -> None:
+    body = {"model": BASE, "messages": [{"role": "user", "content": "Hello"}], **params}
+    assert (await rig.client.post("/v1/chat/completions", json=body)).status_code == 200
+    assert (await ask(rig, TOKENIZE, **body))["tokens"] == rig.engine.of(Generate)[-1].prompt
+
+
 async def test_tools_are_in_the_prompt_as_in_a_chat_or_refused_with_the_chats_reason(rig: ApiRig) -> None:
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
     body = {"model": BASE, "messages": [{"role": "user", "content": "Hello"}], "tools": tools}
@@ -96,6 +111,8 @@ async def test_as_many_tokens_as_the_context_has_are_taken_both_ways(rig: ApiRig
         (TOKENIZE, {"messages": [{"role": "user", "content": "b"}] * 2049}, "messages"),
         (TOKENIZE, {"messages": [{"role": "user", "content": "b"}], "add_special_tokens": True}, "add_special_tokens"),
         (TOKENIZE, {"prompt": "a", "chat_template": "x"}, "chat_template"),
+        (TOKENIZE, {"prompt": "a", "add_generation_prompt": False}, "add_generation_prompt"),
+        (TOKENIZE, {"prompt": "a", "tools": []}, "tools"),
         (DETOKENIZE, {}, "tokens"),
         (DETOKENIZE, {"tokens": [-1]}, "tokens.0"),
         (DETOKENIZE, {"tokens": ["a"]}, "tokens.0"),

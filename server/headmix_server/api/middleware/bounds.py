@@ -41,7 +41,6 @@ class Bounds:
             self._check_size(body.prompt_cache_options, "prompt_cache_options")
         if isinstance(body, ChatRequest | TokenizeRequest):
             self._check_messages(body.messages or ())
-        if isinstance(body, ChatRequest):
             self._check_size(body.chat_template_kwargs, "chat_template_kwargs")
         if isinstance(body, ResponsesRequest):
             self._check_response(body)

@@ -4,19 +4,18 @@ from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
-from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, TemplateOptions
 from headmix_server.api.dependencies import State
+from headmix_server.api.inference.chat_prompt import chat_prompt, tools_of
 from headmix_server.api.inference.generation_job import Job
 from headmix_server.api.inference.lengths import check_length
 from headmix_server.api.inference.prepare import Prepared, prepare
-from headmix_server.api.inference.prompts import Room, splits, truncation_of
+from headmix_server.api.inference.prompts import Room
 from headmix_server.api.inference.resolve import require_generation
 from headmix_server.api.inference.sampling import sampling_params
 from headmix_server.api.inference.steering import form_of, steering_of
-from headmix_server.api.inference.template_options import template_options
-from headmix_server.api.inference.templates import owner_of, template_of, whose
+from headmix_server.api.inference.templates import template_of
 from headmix_server.api.inference.tenant_limits import Admission, Admitted
-from headmix_server.api.inference.tools import ToolUse, tool_use_of
+from headmix_server.api.inference.tools import ToolUse
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.responses.chat import ChatAnswer
@@ -26,8 +25,6 @@ from headmix_server.api.responses.whole_response import WholeResponse
 from headmix_server.api.schemas.chat import ChatCompletion, ChatRequest
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.text.adapter_template import AdapterTemplate
-from headmix_server.text.conversation import Conversation
 
 router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 
@@ -59,13 +56,11 @@ async def chat_work(request: Request, body: ChatRequest, admission: Admission, s
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     prepared = await prepare(request, body, admission, state, require_generation)
     template = template_of(state, prepared.model)
-    tools = await tool_use_of(template, whose(state, prepared.model, template), prepared.vocabulary, body)
+    tools = await tools_of(prepared, body, template)
     form = form_of(body)
     steering = await steering_of(prepared, body, form if tools is None else tools.form(form))
     asked, choices = body.max_completion_tokens or body.max_tokens, body.n or 1
-    options = await template_options(body, template, prepared.vocabulary)
-    conversation = _conversation(body, tools, options)
-    prompt = await _prompt(prepared, template, conversation, body, Room(prepared.context, asked or 1, "messages"))
+    prompt = await chat_prompt(prepared, body, template, tools, Room(prepared.context, asked or 1, "messages"))
     check_length(len(prompt), asked or 1, prepared.context, param="messages")
     max_tokens = asked or _rest(prepared.context - len(prompt), admission.room(len(prompt)), choices)
     await admission.reserve(
@@ -90,33 +85,6 @@ async def chat_work(request: Request, body: ChatRequest, admission: Admission, s
 def _rest(context: int, room: int | None, choices: int) -> int:
     """Return the length of each choice if the client sets none: what the context and its tenant's limits allow."""
     return context if room is None else max(1, min(context, room // choices))
-
-
-def _conversation(body: ChatRequest, tools: ToolUse | None, options: TemplateOptions) -> Conversation:
-    if tools is None:
-        return Conversation([message.turn for message in body.messages], options=options)
-    return Conversation(tools.turns(body.messages), tools.shown or None, options)
-
-
-async def _prompt(
-    prepared: Prepared,
-    template: ChatTemplate | AdapterTemplate,
-    conversation: Conversation,
-    body: ChatRequest,
-    room: Room,
-) -> list[int]:
-    """Return the conversation as the model's prompt.
-
-    Raises:
-        InvalidRequest: the template refuses the messages; also as `Vocabulary.conversation`.
-    """
-    split = splits(prepared.state, body.split_special_tokens)
-    truncation = truncation_of(body.truncate_prompt_tokens, room)
-    try:
-        return await prepared.vocabulary.conversation(template, conversation, room, split=split, truncation=truncation)
-    except ChatTemplateError as error:
-        message = f"The {owner_of(template)}'s chat template refuses these messages: {error}"
-        raise InvalidRequest(message, param="messages") from error
 
 
 def _writers(prepared: Prepared, prompt: list[int], tools: ToolUse | None, *, bound: bool) -> Writers:

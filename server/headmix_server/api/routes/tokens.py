@@ -5,20 +5,17 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
-from headmix_adapters.text.chat_template import ChatTemplateError
 from headmix_server.api.dependencies import State
+from headmix_server.api.inference.chat_prompt import chat_prompt, tools_of
 from headmix_server.api.inference.prepare import Prepared, prepare
 from headmix_server.api.inference.prompts import Room, splits
-from headmix_server.api.inference.templates import owner_of, template_of, whose
+from headmix_server.api.inference.templates import template_of
 from headmix_server.api.inference.tenant_limits import Admitted
-from headmix_server.api.inference.tools import tool_use_of
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.responses.whole import JsonList
 from headmix_server.api.responses.whole_response import WholeResponse
-from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.tokens import DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse
 from headmix_server.core.errors import InvalidRequest
-from headmix_server.text.conversation import Conversation
 from headmix_server.text.tokenizer import Tokenizer
 
 router = APIRouter(tags=["tokens"], route_class=GuardedRoute)
@@ -32,6 +29,8 @@ async def tokenize(request: Request, body: TokenizeRequest, admission: Admitted,
     """Return the tokens of a text, or of the prompt that the chat template makes of a conversation."""
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("Give either a prompt or messages.", param="prompt")
+    if body.messages is None and (of_chats := body.of_chats):
+        raise InvalidRequest(f"{of_chats[0]} needs messages.", param=of_chats[0])
     prepared = await prepare(request, body, admission, state)
     ids = await (_prompt(prepared, body) if body.messages is None else _conversation(prepared, body))
     strings = prepared.vocabulary.tokenizer if body.return_token_strings else None
@@ -58,20 +57,12 @@ async def _prompt(prepared: Prepared, body: TokenizeRequest) -> list[int]:
 
 
 async def _conversation(prepared: Prepared, body: TokenizeRequest) -> list[int]:
-    state, vocabulary, param = prepared.state, prepared.vocabulary, "messages"
-    template = template_of(state, prepared.model, instead="give a prompt")
+    template = template_of(prepared.state, prepared.model, instead="give a prompt")
     if body.add_special_tokens:
         raise InvalidRequest("The chat template writes the special tokens itself.", param="add_special_tokens")
-    chat = ChatRequest.model_construct(model=body.model, messages=body.messages or [], tools=body.tools)
-    tools = await tool_use_of(template, whose(state, prepared.model, template), vocabulary, chat)
-    turns = [message.turn for message in chat.messages] if tools is None else tools.turns(chat.messages)
-    conversation = Conversation(turns, None if tools is None else tools.shown or None)
-    split = splits(state, body.split_special_tokens)
-    try:
-        return await vocabulary.conversation(template, conversation, Room(prepared.context, 0, param), split=split)
-    except ChatTemplateError as error:
-        message = f"The {owner_of(template)}'s chat template refuses these messages: {error}"
-        raise InvalidRequest(message, param=param) from error
+    chat = body.chat
+    tools = await tools_of(prepared, chat, template)
+    return await chat_prompt(prepared, chat, template, tools, Room(prepared.context, 0, "messages"))
 
 
 async def _response(ids: Sequence[int], context: int, strings: Tokenizer | None) -> WholeResponse:

@@ -66,15 +66,6 @@ REASONING: Neutral = MappingProxyType({"effort": ("none",)})
 
 CLASSIFY: Neutral = MappingProxyType({"add_special_tokens": (True,), "priority": (0,)})
 
-TOKENIZE: Neutral = MappingProxyType(
-    {
-        "add_generation_prompt": (True,),
-        "chat_template_kwargs": ({},),
-        "continue_final_message": (False,),
-    }
-)
-"""Of chats: what would change the prompt that the template makes."""
-
 EMBEDDINGS: Neutral = MappingProxyType({**CLASSIFY, "embed_dtype": ("float32",), "endianness": ("native", "little")})
 
 
