@@ -52,6 +52,6 @@ def _lines(values: Mapping[str, object], owner: msgspec.Struct) -> str:
 def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_value(name)} = {_value(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
     return json.dumps(value, ensure_ascii=False).replace(_DELETE, "\\u007f")

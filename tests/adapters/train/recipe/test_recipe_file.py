@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headmix_adapters.base import BaseError
+from headmix_adapters.config import ExamplePrompt
 from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import TargetError, TrainError
 from headmix_adapters.train.recipe.quick_recipe import Wishes, quick_recipe
@@ -31,6 +32,14 @@ def test_every_example_recipe_survives_being_written(path: Path, tmp_path: Path)
     with pytest.raises(TargetError, match=r"again\.toml exists; --force replaces it"):
         write_recipe(written, recipe, force=False)
     write_recipe(written, recipe, force=True)
+
+
+def test_the_tools_of_an_example_survive_being_written(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"required": [], "minimum": 0.5, "x": True}}}
+    example = ExamplePrompt(prompt="x", chat=True, tools=(tool,))
+    recipe = msgspec.structs.replace(load_recipe(EXAMPLES / "dictionary.toml"), examples=(example,))
+    write_recipe(tmp_path / "again.toml", recipe, force=False)
+    assert load_recipe(tmp_path / "again.toml") == recipe
 
 
 @given(base=WORDS, train=WORDS, labels=st.lists(WORDS, min_size=2, max_size=4), rate=st.floats(1e-9, 1e3))
