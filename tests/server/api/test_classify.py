@@ -91,3 +91,24 @@ async def test_scores_for_another_number_of_labels_are_never_passed_on(rig: ApiR
     rig.engine.probs = [0.5, 0.5]
     response = await rig.client.post(URL, json={"model": "tone", "input": "a"})
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+
+
+@pytest.mark.parametrize("given", [[5, 6, 7], [[5, 6], [7, 8, 9]], ["x", "y"]])
+async def test_texts_may_be_token_ids(rig: ApiRig, given: list[Any]) -> None:
+    rig.publish("tone", labels=("bad", "good"))
+    rig.engine.probs = [0.25, 0.75]
+    response = await rig.client.post("/v1/classify", json={"model": "tone", "input": given})
+    assert response.status_code == 200, response.text
+    prompts = [message.prompt for message in rig.engine.of(Classify)]
+    expected = [given] if isinstance(given[0], int) else given
+    if isinstance(given[0], str):
+        expected = [rig.state.tokenizer.encode(text) for text in given]
+    assert sorted(prompts) == sorted(expected)
+    assert len(response.json()["data"]) == len(expected)
+    assert response.json()["usage"]["prompt_tokens"] == sum(map(len, expected))
+
+
+async def test_a_token_id_outside_the_vocabulary_is_refused(rig: ApiRig) -> None:
+    rig.publish("tone", labels=("bad", "good"))
+    response = await rig.client.post("/v1/classify", json={"model": "tone", "input": [10**6]})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "input")

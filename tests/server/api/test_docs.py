@@ -135,7 +135,7 @@ def test_what_a_message_may_carry_is_documented_and_none_else() -> None:
 
 
 def test_every_parameter_of_responses_is_documented_and_none_else() -> None:
-    table = API[API.index("A response takes the same way") :]
+    table = API[API.index("Otherwise it works like a [chat]") :]
     documented = {name for cell, *_ in rows(table, "limits and adapters.") for name in names(cell)}
     shared = bookkeeping("**Bookkeeping**", "In a message") & ResponsesRequest.model_fields.keys()
     assert documented | shared == ResponsesRequest.model_fields.keys()

@@ -14,6 +14,7 @@ from headmix_server.core.messages import EngineReady, Generate
 from tests.support.clocks.loop_time import loop_time
 
 CHAT, COMPLETIONS, EMBEDDINGS, CLASSIFY = "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify"
+RESPONSES = "/v1/responses"
 READY = EngineReady(pid=1, max_model_len=8192, kv_blocks=1024, block_size=16, adapter_slots=4)
 JSON = {"content-type": "application/json"}
 ROOM = 8 * 1024 * 1024 - 1000
@@ -56,6 +57,17 @@ CASES: list[tuple[str, object]] = [
     (COMPLETIONS, {"model": BASE, "prompt": "x", "metadata": 3}),
     (COMPLETIONS, [1, 2]),
     (COMPLETIONS, 3),
+    (COMPLETIONS, {"model": BASE, "prompt": [5, 6, 7], "max_tokens": 1, "truncate_prompt_tokens": 2}),
+    (COMPLETIONS, {"model": BASE, "prompt": "x", "best_of": 100}),
+    (CHAT, {"model": BASE, "messages": [TURN], "chat_template_kwargs": {"x": True}}),
+    (CHAT, {"model": BASE, "messages": [TURN], "chat_template_kwargs": {"x": "half \ud800"}}),
+    (RESPONSES, {"model": BASE, "input": "x", "max_output_tokens": 1, "metadata": {"a": "b"}}),
+    (RESPONSES, {"model": BASE, "input": [TURN, {"type": "reasoning", "content": []}], "instructions": "x"}),
+    (RESPONSES, {"model": BASE, "input": [TURN, {"type": "item_reference", "id": "x"}]}),
+    (RESPONSES, {"model": BASE, "input": [{"role": "user", "content": [{"type": "input_image"}]}]}),
+    (RESPONSES, {"model": BASE, "input": [TURN], "store": True}),
+    (RESPONSES, {"model": BASE, "input": []}),
+    (RESPONSES, {"model": BASE, "input": 3}),
     (EMBEDDINGS, {"model": BASE, "input": [[5, 6], [7]]}),
     (EMBEDDINGS, {"model": BASE, "input": [5, 6, 7]}),
     (EMBEDDINGS, {"model": BASE, "input": []}),
@@ -69,7 +81,12 @@ NOT_JSON = [b"{", b'{"model": "\xff"}', b"", b"[" * 100_000, b'{"model": NaN}', 
 
 def _settled(told: Any) -> Any:
     """Return a response without what differs between any two."""
-    return {name: value for name, value in told.items() if name not in ("id", "created")}
+    drawn = ("id", "created", "created_at")
+    return {
+        name: [_settled(item) for item in value] if name == "output" else value
+        for name, value in told.items()
+        if name not in drawn
+    }
 
 
 @pytest.mark.parametrize(("path", "body"), CASES, ids=str)
@@ -102,6 +119,11 @@ HEAVY: dict[str, tuple[str, bytes, str | None]] = {
         CHAT,
         _many(f'{{"model": "{BASE}", "messages": [', '{"role":"user","content":""}', "]}"),
         "messages",
+    ),
+    "empty items": (
+        RESPONSES,
+        _many(f'{{"model": "{BASE}", "input": [', '{"role":"user","content":""}', "]}"),
+        "input",
     ),
     "empty parts": (
         CHAT,

@@ -1,4 +1,4 @@
-"""A response's request as that of a chat: /v1/responses takes the same way, and only its bodies differ."""
+"""Requests of /v1/responses as chats: both are processed the same way, and only their bodies differ."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ _NAMES = {
     "response_format.json_schema": "text.format",
     "response_format": "text.format",
 }
-"""What chats call parameters, and responses."""
+"""The names of parameters in chats, and in responses."""
 
 
 def as_chat(body: ResponsesRequest) -> ChatRequest:

@@ -1,7 +1,7 @@
-"""The output items of a response as they are generated, and what the events of a stream say of them.
+"""The output items of a response as they are generated, and the stream events that describe them.
 
-A whole response has the very items that a stream ends with. Messages, calls and reasoning follow each other in any
-order: what comes next ends the item before.
+A whole response has the same items as the last event of a stream. Messages, calls and reasoning follow each other in
+any order: a new item ends the one before it.
 """
 
 import secrets
@@ -111,8 +111,8 @@ class OutputItems:
         self._ended: list[tuple[_Item, str]] = []
         self._open: _Item | None = None
 
-    def say(self, text: str, scores: JsonList) -> Iterator[Change]:
-        """Add text, with its tokens' log-probabilities, to a message."""
+    def add_text(self, text: str, scores: JsonList) -> Iterator[Change]:
+        """Add text to a message, with its tokens' log-probabilities."""
         message = self._open
         if not isinstance(message, _Message):
             message = _Message()
@@ -122,8 +122,8 @@ class OutputItems:
         if text or scores:
             yield self._placed("output_text.delta", {**_FIRST, "delta": text, "logprobs": scores.json()})
 
-    def think(self, text: str) -> Iterator[Change]:
-        """Add reasoning."""
+    def add_reasoning(self, text: str) -> Iterator[Change]:
+        """Add text to the model's reasoning."""
         thought = self._open
         if not isinstance(thought, _Thought):
             thought = _Thought()
@@ -131,12 +131,12 @@ class OutputItems:
         thought.texts.append(text)
         yield self._placed("reasoning_text.delta", {**_FIRST, "delta": text})
 
-    def call(self, call_id: str, name: str) -> Iterator[Change]:
+    def begin_call(self, call_id: str, name: str) -> Iterator[Change]:
         """Begin a call."""
         yield from self._begin(_Call(call_id, name))
 
-    def argue(self, text: str) -> Iterator[Change]:
-        """Add text to the arguments of the call that was begun."""
+    def add_arguments(self, text: str) -> Iterator[Change]:
+        """Add text to the current call's arguments."""
         if isinstance(self._open, _Call) and text:
             self._open.arguments.append(text)
             yield self._placed("function_call_arguments.delta", {"delta": text})

@@ -35,7 +35,7 @@ _ECHOED = ("temperature", "top_p", "top_logprobs", "parallel_tool_calls")
 
 
 @dataclass(slots=True)
-class _Said:
+class _Progress:
     """What was generated so far."""
 
     writer: MessageWriter
@@ -46,7 +46,7 @@ class _Said:
     """The log-probabilities of tokens whose text is not certain yet."""
 
     def add(self, delta: Delta, scores: JsonList) -> Iterator[Change]:
-        """Add what the job gained, and yield the changes.
+        """Add a delta of the job, and yield the changes.
 
         Only text has log-probabilities, as in OpenAI's responses: those of calls are left out.
         """
@@ -55,29 +55,29 @@ class _Said:
         for piece in self.writer.add(delta):
             yield from self._add(piece)
         if self.writer.is_plain and self.waiting:
-            yield from self._say("")
+            yield from self._add_text("")
         if delta.finish_reason is not None:
             self.status = "incomplete" if delta.finish_reason is FinishReason.LENGTH else "completed"
             if not self.items.has_any:
-                yield from self.items.say("", JsonList())
+                yield from self.items.add_text("", JsonList())
             yield from self.items.end(self.status)
 
-    def _say(self, text: str) -> Iterator[Change]:
+    def _add_text(self, text: str) -> Iterator[Change]:
         scores, self.waiting = self.waiting, JsonList()
-        yield from self.items.say(text, scores)
+        yield from self.items.add_text(text, scores)
 
     def _add(self, piece: MessageDelta) -> Iterator[Change]:
         if piece.content:
-            yield from self._say(piece.content)
+            yield from self._add_text(piece.content)
         else:
             self.waiting = JsonList()
         if piece.reasoning_content:
-            yield from self.items.think(piece.reasoning_content)
+            yield from self.items.add_reasoning(piece.reasoning_content)
         for call in piece.tool_calls:
             function = call.function or FunctionDelta()
             if call.id is not None:
-                yield from self.items.call(call.id, function.name or "")
-            yield from self.items.argue(function.arguments or "")
+                yield from self.items.begin_call(call.id, function.name or "")
+            yield from self.items.add_arguments(function.arguments or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +96,25 @@ class ResponseAnswer:
 
     async def whole(self) -> list[bytes]:
         """Return the complete response as JSON in pieces; raises as `Job.run`."""
-        said = _Said(self.writers())
+        progress = _Progress(self.writers())
         async with aclosing(self.job.run()) as deltas:
             async for _, delta in deltas:
-                for _ in said.add(delta, await self._scores(delta)):
+                for _ in progress.add(delta, await self._scores(delta)):
                     pass
-        return self._pieces(said.status, said.items.pieces(), said.tokens)
+        return self._pieces(progress.status, progress.items.pieces(), progress.tokens)
 
     async def events(self) -> Events:
         """Yield a stream's events; raises as `Job.run`."""
-        said, has_begun = _Said(self.writers()), False
+        progress, has_begun = _Progress(self.writers()), False
         async with aclosing(self.job.run()) as deltas:
             async for _, delta in deltas:
                 if not has_begun:
                     has_begun = True
                     for name in ("created", "in_progress"):
                         yield self._lifecycle(name, self._pieces("in_progress", [b"[]"]))
-                for change, fields in said.add(delta, await self._scores(delta)):
+                for change, fields in progress.add(delta, await self._scores(delta)):
                     yield self._event(change, **fields)
-        yield self._lifecycle(said.status, self._pieces(said.status, said.items.pieces(), said.tokens))
+        yield self._lifecycle(progress.status, self._pieces(progress.status, progress.items.pieces(), progress.tokens))
 
     @property
     def ending(self) -> Ending:

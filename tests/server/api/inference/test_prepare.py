@@ -12,15 +12,16 @@ from headmix_server.core.messages import Classify, Embed, Generate
 BODIES: dict[str, dict[str, Any]] = {
     "chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
     "completions": {"prompt": "hi"},
+    "responses": {"input": "hi"},
     "classify": {"input": "hi"},
     "embeddings": {"input": "hi"},
     "rerank": {"query": "hi", "documents": ["you"]},
     "score": {"text_1": "hi", "text_2": "you"},
     "moderations": {"input": "hi"},
 }
-GENERATES = ("chat/completions", "completions")
+GENERATES = ("chat/completions", "completions", "responses")
 PAIRS = ("rerank", "score")
-FILES = ("chat", "completions", "classify", "embeddings", "pairs", "moderations", "tokens")
+FILES = ("chat", "completions", "responses", "classify", "embeddings", "pairs", "moderations", "tokens")
 
 
 async def ask(rig: ApiRig, route: str, **changes: Any) -> tuple[int, str]:
