@@ -36,7 +36,7 @@ def llm(base: Path) -> Iterator[LLM]:
 
 @pytest.fixture(scope="module")
 def answers(llm: LLM, base: Path) -> Answers:
-    return answer_all(llm, base, [*schemas(), *map(record_schema, range(110)), *drawn_schemas(100)])
+    return answer_all(llm, base, [*schemas(), *map(record_schema, range(140)), *drawn_schemas(100)])
 
 
 def test_every_answer_that_ends_fits_its_schema(answers: Answers) -> None:

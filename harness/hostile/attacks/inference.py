@@ -182,7 +182,7 @@ async def guess_names(client: AttackClient) -> None:
 async def slow_grammars(client: AttackClient) -> None:
     """Ask for forms that are costly to compile, or to find the next token of."""
     form = client.rng.choice(SLOW_FORMS)
-    body = {"model": client.resources.base, "prompt": "a", "max_tokens": 32, "temperature": 1.5}
+    body = {"model": client.resources.base, "prompt": "a", "max_tokens": 8, "temperature": 1.5}
     began = time.monotonic()
     await client.ask("POST", COMPLETIONS, ANSWERED | REFUSED, json={**body, "structured_outputs": form(client.rng)})
     if time.monotonic() - began > SLOW_SECONDS:
