@@ -4,10 +4,11 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness.engine.listed_grammar import listed
 from harness.engine.witness_runner import WitnessRunner
+from headmix_server.core.combination import Combination, combination_of
 from headmix_server.core.grammar import GrammarCompiler, GrammarError
 from headmix_server.core.messages import (
     AdapterLoaded,
@@ -23,10 +24,20 @@ from headmix_server.core.messages import (
     TokenOutput,
 )
 from headmix_server.core.runner import Batch, BatchRow, RowFailed, RowResult, mask_of
-from headmix_server.core.types import AdapterRef, EmbeddingParams, FinishReason, SamplingParams, TokenCounts
+from headmix_server.core.types import (
+    AdapterRef,
+    EmbeddingParams,
+    FinishReason,
+    SamplingParams,
+    ScaledAdapter,
+    TokenCounts,
+)
 from headmix_server.engine.config import EngineConfig
 from headmix_server.engine.fake_runner import FakeAdapter, allowed_tokens, fake_token
 from headmix_server.engine.loop import Engine
+
+Beside = Sequence[tuple[AdapterRef, float]]
+"""Further adapters of a request, with their scales."""
 
 GIVE_UP_SECONDS = 20.0
 MEAN_OF_ONE = EmbeddingParams(pooling="mean", normalize=True)
@@ -63,28 +74,73 @@ def generate(
     *,
     tenant: str = "t",
     weight: float = 1.0,
+    scale: float = 1.0,
+    beside: Beside = (),
     **sampling: object,
 ) -> Generate:
     """Make a generation request of four tokens, unless `sampling` says otherwise."""
     params = SamplingParams(**({"max_tokens": 4} | sampling))  # type: ignore[arg-type]  # checked where tests read them
-    return Generate(request_id=request_id, tenant=tenant, prompt=prompt, adapter=ref, sampling=params, weight=weight)
+    return Generate(
+        request_id=request_id,
+        tenant=tenant,
+        prompt=prompt,
+        adapter=ref,
+        sampling=params,
+        weight=weight,
+        scale=scale,
+        beside=_scaled(beside),
+    )
 
 
-def classify(request_id: str, prompt: list[int], ref: AdapterRef) -> Classify:
+def classify(
+    request_id: str, prompt: list[int], ref: AdapterRef, *, scale: float = 1.0, beside: Beside = ()
+) -> Classify:
     """Make a classification request."""
-    return Classify(request_id=request_id, tenant="t", prompt=prompt, adapter=ref)
+    return Classify(request_id=request_id, tenant="t", prompt=prompt, adapter=ref, scale=scale, beside=_scaled(beside))
 
 
 def embed(
-    request_id: str, prompt: list[int], ref: AdapterRef | None = None, params: EmbeddingParams = MEAN_OF_ONE
+    request_id: str,
+    prompt: list[int],
+    ref: AdapterRef | None = None,
+    params: EmbeddingParams = MEAN_OF_ONE,
+    *,
+    scale: float = 1.0,
+    beside: Beside = (),
 ) -> Embed:
     """Make an embedding request."""
-    return Embed(request_id=request_id, tenant="t", prompt=prompt, adapter=ref, params=params)
+    return Embed(
+        request_id=request_id,
+        tenant="t",
+        prompt=prompt,
+        adapter=ref,
+        params=params,
+        scale=scale,
+        beside=_scaled(beside),
+    )
+
+
+def _scaled(beside: Beside) -> tuple[ScaledAdapter, ...]:
+    return tuple(ScaledAdapter(adapter=ref, scale=scale) for ref, scale in beside)
 
 
 def load(request_id: str, ref: AdapterRef, *, pin: bool = False) -> LoadAdapter:
     """Make a request to load, and to pin."""
     return LoadAdapter(request_id=request_id, adapter=ref, pin=pin)
+
+
+def refs_of(message: Request | LoadAdapter) -> tuple[AdapterRef, ...]:
+    """Return all adapters that a message names."""
+    if message.adapter is None:
+        return ()
+    beside = () if isinstance(message, LoadAdapter) else message.beside
+    return (message.adapter, *(one.adapter for one in beside))
+
+
+def adapters_of(message: Request) -> Combination:
+    """Return what a request computes with."""
+    scales = (message.scale, *(one.scale for one in message.beside))
+    return combination_of((ref.digest, scale) for ref, scale in zip(refs_of(message), scales, strict=False))
 
 
 def expected_generation(
@@ -95,7 +151,7 @@ def expected_generation(
     Without a reason it fails after these tokens, since its grammar cannot be enforced any further. A grammar is one of
     `ListedCompiler`'s.
     """
-    digest = None if message.adapter is None else message.adapter.digest
+    adapters = adapters_of(message)
     history, sampling = tuple(message.prompt), message.sampling
     try:
         matcher = None if sampling.grammar is None else listed(sampling.grammar)
@@ -106,7 +162,7 @@ def expected_generation(
             allowed = token_range if matcher is None else allowed_tokens(matcher.allowed())
         except GrammarError:
             return list(history[len(message.prompt) :]), None
-        token = fake_token(digest, history, allowed)
+        token = fake_token(adapters, history, allowed)
         history = (*history, token)
         output = list(history[len(message.prompt) :])
         if matcher is not None and matcher.advance(token):
@@ -186,12 +242,12 @@ class Bench:
 
         A row whose grammar cannot be enforced any further yields none.
         """
-        sampling, digest = row.params, None if row.lease is None else row.lease.digest
+        sampling = row.params
         if not row.samples or not isinstance(sampling, SamplingParams) or isinstance(mask_of(row), RowFailed):
             return 0
         ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else self.limits.eos_ids)}
         for place, draft in enumerate(row.drafts):
-            token = fake_token(digest, (*row.history, *row.drafts[:place]), self.token_range)
+            token = fake_token(row.combination, (*row.history, *row.drafts[:place]), self.token_range)
             if token != draft or token in ends:
                 return place + 1
         return len(row.drafts) + 1

@@ -71,7 +71,9 @@ def reference_step(
 ) -> StepAdapters:
     """Make a step that reads tiles when it runs, as kernels do; see `device.cuda.fixed_storage.MakeTiledStep`."""
     del z, launches
-    return ReferenceAdapters(tables, RowRoute(tiles.slots, tiles.starts, tiles.rows), added)
+    each = torch.arange(tiles.num_tiles + 1, dtype=torch.int32, device=tiles.slots.device)
+    ones = torch.ones(tiles.num_tiles, device=tiles.slots.device)
+    return ReferenceAdapters(tables, RowRoute(tiles.slots, ones, each, tiles.starts, tiles.rows), added)
 
 
 def fixed_storage(

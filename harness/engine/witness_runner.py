@@ -50,8 +50,8 @@ class WitnessRunner(FakeRunner):
         self._memory |= dict.fromkeys(list(self._expected(row))[row.start :], NOTHING)
 
     def _expected(self, row: BatchRow) -> dict[int, int]:
-        """Return what each place must hold for this row, by position: a hash of the adapter and all tokens so far."""
-        content, places = hash(None if row.lease is None else row.lease.digest), dict[int, int]()
+        """Return what each place must hold for this row, by position: a hash of the adapters and all tokens so far."""
+        content, places = hash(row.combination), dict[int, int]()
         for position, token in enumerate([*row.history, *row.drafts][: row.end]):
             content = hash((content, token)) or 1
             places[row.blocks[position // self.block_size] * self.block_size + position % self.block_size] = content

@@ -18,6 +18,7 @@ from headmix import (
     InvalidResponseError,
     NotFoundError,
     PermissionDeniedError,
+    ScaledAdapter,
 )
 from headmix.calls import AsyncCall, AsyncStreamCall, Call, StreamCall
 from tests.client.fake_server import FakeServer, Reply
@@ -343,3 +344,21 @@ def test_a_method_shows_its_operations_signature() -> None:
     with Client("http://host") as client:
         assert list(inspect.signature(client.adapters.rollback).parameters) == ["name", "version"]
         assert (inspect.getdoc(client.adapters.rollback) or "").startswith("Make an earlier version current")
+
+
+def test_several_adapters_go_with_each_kind_of_request(server: FakeServer, client: Client) -> None:
+    adapters = [ScaledAdapter(name="tone", scale=0.7), ScaledAdapter(name="brief")]
+    server.script("POST", "/v1/completions", Reply.of(COMPLETION))
+    server.script("POST", "/v1/chat/completions", Reply.of(CHAT))
+    server.script("POST", "/v1/classify", Reply.of(CLASSIFICATION))
+    server.script("POST", "/v1/embeddings", Reply.of(EMBEDDINGS))
+    for ask in (
+        lambda: client.complete("x", model="tone", adapters=adapters),
+        lambda: client.chat("x", model="tone", adapters=adapters),
+        lambda: client.classify("x", model="tone", adapters=adapters),
+        lambda: client.embed("x", model="tone", adapters=adapters),
+    ):
+        ask()
+        body = server.last.json
+        assert isinstance(body, dict)
+        assert body["adapters"] == [{"name": "tone", "scale": 0.7}, {"name": "brief"}]

@@ -18,7 +18,7 @@ from headmix.types.embedding import EmbeddingItem, Embeddings
 from headmix.types.health import Health, Readiness
 from headmix.types.limits import EffectiveLimits, LimitChanges, Limits, OwnLimits
 from headmix.types.model import Model
-from headmix.types.params import ChatParams, CompletionParams, SamplingParams
+from headmix.types.params import ChatParams, CompletionParams, SamplingParams, ScaledAdapter
 from headmix.types.result import AdapterRef, Usage
 from headmix.types.scoring import (
     Moderation,
@@ -73,6 +73,7 @@ __all__ = [
     "Ranking",
     "Readiness",
     "SamplingParams",
+    "ScaledAdapter",
     "ScoreItem",
     "Scores",
     "Sharing",

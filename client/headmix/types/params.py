@@ -1,7 +1,7 @@
 """Owns the parameters of a generation request, typed once for both clients and for streaming. None means not given."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Required, TypedDict
 
 from headmix.types.chat import ChatMessage
 
@@ -12,13 +12,20 @@ Messages = str | Sequence[ChatMessage | Mapping[str, object]]
 """A chat's turns, oldest first; a plain text is one user turn."""
 
 
+class ScaledAdapter(TypedDict, total=False):
+    """One adapter of a request, named as in `model`; `scale` multiplies its terms and defaults to 1."""
+
+    name: Required[str]
+    scale: float
+
+
 class SamplingParams(TypedDict, total=False):
     """What completions and chats share. With `split_special_tokens`, special tokens in your texts are plain text.
 
     With `skip_special_tokens` false, special tokens that are generated are part of the text. `truncate_prompt_tokens`
     keeps that many of a prompt's last tokens, or with -1 as many as fit.
     `response_format` and `structured_outputs` bind the answer to a form, such as a JSON schema; see "structured output"
-    of the HTTP API.
+    of the HTTP API. The terms of `adapters` are added up; `model` then names the base, or the first of them once more.
     """
 
     max_tokens: int | None
@@ -41,6 +48,7 @@ class SamplingParams(TypedDict, total=False):
     bad_words: Sequence[str] | None
     response_format: Mapping[str, object] | None
     structured_outputs: Mapping[str, object] | None
+    adapters: Sequence[ScaledAdapter] | None
     user: str | None
 
 

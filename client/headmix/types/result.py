@@ -8,44 +8,67 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 REQUEST_ID_HEADER = "x-request-id"
 ADAPTER_HEADER = "x-headmix-adapter"
+ADAPTERS_HEADER = "x-headmix-adapters"
 
-_ADAPTER = re.compile(r"(?P<name>[^@\s]+)(?:@(?P<version>\d+))?(?:\s+(?P<digest>sha256:[0-9a-f]+))?")
+_ADAPTER = re.compile(
+    r"(?P<name>[^@\s]+)(?:@(?P<version>\d+))?(?:\s+(?P<digest>sha256:[0-9a-f]+))?(?:\s+(?P<scale>-?[0-9.e+-]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """Exactly which adapter answered: its name, its version, and its artifact's digest (`sha256:<hex>`)."""
+    """Exactly which adapter answered: its name, its version, and its artifact's digest (`sha256:<hex>`).
+
+    `scale` is what its terms were multiplied by.
+    """
 
     name: str
     version: int | None = None
     digest: str | None = None
+    scale: float = 1.0
 
     def __str__(self) -> str:
         named = self.name if self.version is None else f"{self.name}@{self.version}"
-        return named if self.digest is None else f"{named} {self.digest}"
+        parts = (named, self.digest, None if self.scale == 1 else repr(self.scale))
+        return " ".join(part for part in parts if part is not None)
 
     @classmethod
     def parse(cls, header: str | None) -> "AdapterRef | None":
-        """Parse `name@version sha256:<hex>`; return None if there is no header or it has another form."""
+        """Parse `name@version sha256:<hex> scale`; return None if there is no header or it has another form."""
         match = _ADAPTER.fullmatch((header or "").strip())
         if match is None:
             return None
-        version = match["version"]
-        return cls(match["name"], None if version is None else int(version), match["digest"])
+        version, scale = match["version"], match["scale"]
+        try:
+            number = 1.0 if scale is None else float(scale)
+        except ValueError:
+            return None
+        return cls(match["name"], None if version is None else int(version), match["digest"], number)
+
+    @classmethod
+    def parse_all(cls, header: str | None) -> "tuple[AdapterRef, ...]":
+        """Parse a list of adapters, separated by commas; those of another form are left out."""
+        found = (cls.parse(one) for one in (header or "").split(","))
+        return tuple(one for one in found if one is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseMeta:
-    """A response's metadata, from outside its body."""
+    """A response's metadata, from outside its body.
+
+    `adapters` are all whose terms were added up, if the request named several or a scaled one.
+    """
 
     status: int = 200
     request_id: str | None = None
     adapter: AdapterRef | None = None
+    adapters: tuple[AdapterRef, ...] = ()
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str]) -> "ResponseMeta":
         """Read the headers (a case-insensitive mapping)."""
-        return cls(status, headers.get(REQUEST_ID_HEADER), AdapterRef.parse(headers.get(ADAPTER_HEADER)))
+        adapters = AdapterRef.parse_all(headers.get(ADAPTERS_HEADER))
+        return cls(status, headers.get(REQUEST_ID_HEADER), AdapterRef.parse(headers.get(ADAPTER_HEADER)), adapters)
 
 
 class Part(BaseModel):
@@ -71,8 +94,14 @@ class Result(Part):
 
     @property
     def adapter(self) -> AdapterRef | None:
-        """The adapter that answered; None if the base did, or if the request was to no model."""
+        """The adapter that answered, the first of several; None for the base, or if the request was to no model."""
         return self._meta.adapter
+
+    @property
+    def adapters(self) -> tuple[AdapterRef, ...]:
+        """All adapters that answered, with their scales, the first one first."""
+        adapter = self._meta.adapter
+        return self._meta.adapters or (() if adapter is None else (adapter,))
 
 
 class PromptTokensDetails(Part):

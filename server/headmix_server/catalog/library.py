@@ -136,15 +136,15 @@ class Library:
         """Return the path of the version's file, which `Store.download` makes available."""
         return self.store.path(version.digest)
 
-    def ref(self, version: AdapterVersion, tenant: str | None = None) -> AdapterRef:
+    def ref(self, version: AdapterVersion, tenant: str | None = None, *, param: str = "model") -> AdapterRef:
         """Return the version as the engine needs it, for a request of its owner or of another tenant.
 
         Raises:
-            InvalidRequest: it was accepted for another base.
+            InvalidRequest: it was accepted for another base; `param` named it.
         """
         asking = version.tenant if tenant is None else tenant
         if version.accepted_for != self._base:
-            raise other_base(f"{version.called_by(asking)}@{version.version}", param="model")
+            raise other_base(f"{version.called_by(asking)}@{version.version}", param=param)
         return AdapterRef(
             digest=version.digest,
             base=version.accepted_for,

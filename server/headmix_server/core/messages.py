@@ -16,6 +16,7 @@ from headmix_server.core.types import (
     Frozen,
     Residency,
     SamplingParams,
+    ScaledAdapter,
     TokenCounts,
     TokenLogprob,
 )
@@ -31,7 +32,9 @@ class Message(Frozen, frozen=True, tag=True, omit_defaults=True):
 class Generate(Message, frozen=True):
     """Continue `prompt` (token ids) with the adapter, or with the base alone if `adapter` is None.
 
-    `weight` is the tenant's share relative to others, also in the other requests; the last one sent applies.
+    In all three kinds of requests, `weight` is the tenant's share relative to others; the last one sent applies.
+    `scale` multiplies the adapter's terms, and the terms of the adapters `beside` it, each with its own scale, are
+    added to them. Vocabulary and head are the adapter's alone.
     """
 
     request_id: str
@@ -40,6 +43,8 @@ class Generate(Message, frozen=True):
     adapter: AdapterRef | None
     sampling: SamplingParams
     weight: float = 1.0
+    scale: float = 1.0
+    beside: tuple[ScaledAdapter, ...] = ()
 
 
 class Classify(Message, frozen=True):
@@ -50,6 +55,8 @@ class Classify(Message, frozen=True):
     prompt: list[int]
     adapter: AdapterRef
     weight: float = 1.0
+    scale: float = 1.0
+    beside: tuple[ScaledAdapter, ...] = ()
     second: int = 0
 
 
@@ -62,6 +69,8 @@ class Embed(Message, frozen=True):
     adapter: AdapterRef | None
     params: EmbeddingParams
     weight: float = 1.0
+    scale: float = 1.0
+    beside: tuple[ScaledAdapter, ...] = ()
 
 
 class Abort(Message, frozen=True):

@@ -11,6 +11,7 @@ from typing import Protocol, assert_never
 
 import msgspec
 
+from headmix_server.core.combination import Combination, combination_of
 from headmix_server.core.errors import InternalError, InvalidRequest, ModelNotFound, NumericalError
 from headmix_server.core.grammar import GrammarError, Matcher
 from headmix_server.core.types import (
@@ -33,6 +34,14 @@ class Lease:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class ScaledLease:
+    """A hold on a slot whose adapter's terms are multiplied by `scale`."""
+
+    lease: Lease
+    scale: float
+
+
 class BatchRow(msgspec.Struct, frozen=True, gc=False):
     """One sequence's share of a step: the tokens to compute, from position `start`, and the location of its cache.
 
@@ -43,6 +52,8 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
 
     `drafts`, on rows that generate, are guesses of the tokens after the history. They are the last of the `count`
     tokens to compute; a token is chosen after the history and after each of them.
+
+    `scale` multiplies the terms of the lease's adapter; those of the leases `beside` it are added to them.
 
     This and the results are structs since hundreds are created per step: a frozen dataclass takes seven times as long.
     """
@@ -58,6 +69,21 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
     params: TaskParams
     drafts: Seq[int] = ()
     matcher: Matcher | None = None
+    scale: float = 1.0
+    beside: Seq[ScaledLease] = ()
+
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """All its leases, the first one first."""
+        return () if self.lease is None else (self.lease, *(one.lease for one in self.beside))
+
+    @property
+    def combination(self) -> Combination:
+        """What it computes with."""
+        if self.lease is None:
+            return None
+        first = (self.lease.digest, self.scale)
+        return combination_of([first, *((one.lease.digest, one.scale) for one in self.beside)])
 
     @property
     def tokens(self) -> Seq[int]:
@@ -90,7 +116,7 @@ class Batch:
     @property
     def distinct_adapters(self) -> int:
         """The number of distinct adapters in the step, not counting the base."""
-        return len({row.lease.digest for row in self.rows if row.lease is not None})
+        return len({lease.digest for row in self.rows for lease in row.leases})
 
 
 class Sampled(msgspec.Struct, frozen=True, gc=False):

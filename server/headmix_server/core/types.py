@@ -31,6 +31,13 @@ class AdapterRef(Frozen, frozen=True):
     size_bytes: int = 0
 
 
+class ScaledAdapter(Frozen, frozen=True):
+    """An adapter whose terms are multiplied by `scale`."""
+
+    adapter: AdapterRef
+    scale: float
+
+
 class SamplingParams(Frozen, frozen=True):
     """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 disable these.
 

@@ -16,8 +16,10 @@ from headmix_server.core.runner import (
     Batch,
     BatchRow,
     HostAdapter,
+    Lease,
     RowFailed,
     RowResult,
+    ScaledLease,
 )
 from headmix_server.core.types import AdapterRef, ClassificationParams, EmbeddingParams, SamplingParams
 from headmix_server.device.adapters.adapter_files import LoadedAdapter, load_adapter
@@ -31,12 +33,15 @@ from headmix_server.device.outputs import ReadOut
 from headmix_server.device.placed import Placed
 from headmix_server.device.placement import Placement
 from headmix_server.device.threads import compute_with, computing_alone
-from headmix_server.kernels.adapters.slot_span import SlotSpan
+from headmix_server.kernels.adapters.slot_span import SlotSpan, SlotUse
 from headmix_server.kernels.attention.backend import AttentionBackend, choose_attention
 from headmix_server.kernels.attention.step_layout import Span, StepLayout, lay_out, tabulate_blocks
 from headmix_server.kernels.attention.torch_sdpa import StepAttention
 from headmix_server.kernels.sampling.choice import SamplingBackend, choose_sampling, fastest_sampling
 from headmix_server.models.model import Model
+
+_STALE = "slot {slot} no longer holds the adapter this request began with"
+_CLASSIFIES = "the adapter classifies; it does not generate"
 
 
 class TorchRunner:
@@ -121,6 +126,8 @@ class TorchRunner:
         for row in batch.rows:
             occupant = None if row.lease is None else self._pool.occupant(row.lease)
             fault = _fault(row, occupant, self._base.vocab_size)
+            if not fault and row.beside:
+                fault = _fault_beside(row, [self._pool.occupant(one.lease) for one in row.beside])
             if not (fault or self._model.generates):
                 fault = _part_fault(row)
             if fault:
@@ -141,9 +148,7 @@ class TorchRunner:
         spans = [span for item in placed for span in item.spans()]
         layout = lay_out(spans)
         positions = layout.positions().to(self._device)
-        routed = [
-            SlotSpan(item.row.lease.slot, item.first, item.row.count) for item in placed if item.row.lease is not None
-        ]
+        routed = [_slot_span(item.row, item.row.lease, item.first) for item in placed if item.row.lease is not None]
         adapters = self._pool.route(routed, added)
         tokens, types = torch.tensor(ids, device=self._device), _types_of(placed, len(ids))
         return self._model.forward(
@@ -168,7 +173,8 @@ class TorchRunner:
     def _decode_row(self, row: BatchRow) -> DecodeRow:
         size = 1 if self._memory is None else self._memory.block_size
         slot = None if row.lease is None else row.lease.slot
-        return DecodeRow(row.tokens[0], row.start, row.blocks[: row.start // size + 1], slot)
+        is_plain = row.scale == 1 and not row.beside
+        return DecodeRow(row.tokens[0], row.start, row.blocks[: row.start // size + 1], slot, is_plain)
 
     def _attention(self, spans: Sequence[Span], layout: StepLayout) -> StepAttention:
         memory = self._memory
@@ -207,16 +213,41 @@ def _part_fault(row: BatchRow) -> str:
             assert_never(row.params)
 
 
+def _slot_span(row: BatchRow, lease: Lease, first: int) -> SlotSpan:
+    """Return the row's places and the slots it runs with, in an order that does not depend on how it names them.
+
+    So the cached states of a combination of adapters are the same bits, however its adapters were ordered.
+    """
+    if not row.beside:
+        return SlotSpan(lease.slot, first, row.count, row.scale)
+    uses = [ScaledLease(lease, row.scale), *row.beside]
+    uses.sort(key=lambda use: (use.lease.digest, use.scale))
+    (slot, scale), *beside = (SlotUse(use.lease.slot, use.scale) for use in uses)
+    return SlotSpan(slot, first, row.count, scale, tuple(beside))
+
+
+def _fault_beside(row: BatchRow, occupants: Sequence[Occupant | None]) -> str:
+    """Return why a row must not run with the adapters beside its first one, or an empty string."""
+    for one, occupant in zip(row.beside, occupants, strict=True):
+        if occupant is None:
+            return _STALE.format(slot=one.lease.slot)
+        if occupant.added is not None:
+            return "only the first of several adapters may add tokens to the vocabulary"
+        if occupant.config.classifier is not None and isinstance(row.params, SamplingParams):
+            return _CLASSIFIES
+    return ""
+
+
 def _fault(row: BatchRow, occupant: Occupant | None, vocab_size: int) -> str:
     """Return why a row must not run, or an empty string."""
     if row.lease is not None and occupant is None:
-        return f"slot {row.lease.slot} no longer holds the adapter this request began with"
+        return _STALE.format(slot=row.lease.slot)
     if max(row.tokens) >= vocabulary_size(vocab_size, occupant):
         return "the prompt holds a token id that neither the base nor the adapter has"
     has_head = occupant is not None and occupant.config.classifier is not None
     match row.params:
         case SamplingParams():
-            return "the adapter classifies; it does not generate" if has_head else ""
+            return _CLASSIFIES if has_head else ""
         case ClassificationParams():
             return "" if has_head else "the adapter has no classification head"
         case EmbeddingParams():

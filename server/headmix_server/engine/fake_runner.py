@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import assert_never
 
 from headmix_adapters.artifact import ArtifactError, open_artifact
+from headmix_server.core.combination import Combination
 from headmix_server.core.runner import (
     NOTHING_LEFT,
     AdapterLoadError,
@@ -72,9 +73,9 @@ def open_fake_adapter(ref: AdapterRef) -> FakeAdapter:
     return FakeAdapter(ref.digest, 0 if classifier is None else len(classifier.labels), artifact.size_bytes)
 
 
-def fake_token(digest: str | None, history: tuple[int, ...], allowed: Sequence[int]) -> int:
-    """Return which of the allowed tokens follows `history` under an adapter (None: the base)."""
-    text = f"{digest}|{','.join(map(str, history))}"
+def fake_token(adapters: Combination, history: tuple[int, ...], allowed: Sequence[int]) -> int:
+    """Return which of the allowed tokens follows `history` under a combination of adapters (None: the base)."""
+    text = f"{adapters}|{','.join(map(str, history))}"
     return allowed[int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % len(allowed)]
 
 
@@ -83,15 +84,15 @@ def allowed_tokens(mask: bytes) -> list[int]:
     return [8 * place + bit for place, byte in enumerate(mask) if byte for bit in range(8) if byte >> bit & 1]
 
 
-def fake_probs(digest: str, prompt: tuple[int, ...], num_labels: int) -> tuple[float, ...]:
-    """Return the label probabilities of a text under an adapter."""
-    weights = [fake_token(digest, (*prompt, label), range(1, 1000)) for label in range(num_labels)]
+def fake_probs(adapters: Combination, prompt: tuple[int, ...], num_labels: int) -> tuple[float, ...]:
+    """Return the label probabilities of a text under a combination of adapters."""
+    weights = [fake_token(adapters, (*prompt, label), range(1, 1000)) for label in range(num_labels)]
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def fake_vector(digest: str | None, prompt: tuple[int, ...], params: EmbeddingParams) -> tuple[float, ...]:
-    """Return the embedding of a text under an adapter (None: the base)."""
-    name = f"{digest}|{params.pooling}"
+def fake_vector(adapters: Combination, prompt: tuple[int, ...], params: EmbeddingParams) -> tuple[float, ...]:
+    """Return the embedding of a text under a combination of adapters (None: the base)."""
+    name = f"{adapters}|{params.pooling}"
     values = [fake_token(name, (*prompt, place), range(-999, 1000)) for place in range(FAKE_WIDTH)]
     length = hypot(*values) if params.normalize else 1.0
     return tuple(value / (length or 1.0) for value in values)
@@ -157,30 +158,30 @@ class FakeRunner:
         return [self._run_row(row) for row in batch.rows]
 
     def _run_row(self, row: BatchRow) -> RowResult:
-        adapter = self._adapter(row.lease) if row.lease is not None else None
-        if isinstance(adapter, RowFailed):
-            return RowResult(row.sequence_id, adapter)
-        digest = None if adapter is None else adapter.digest
+        found = [self._adapter(lease) for lease in row.leases]
+        if faults := [one for one in found if isinstance(one, RowFailed)]:
+            return RowResult(row.sequence_id, faults[0])
+        adapters = row.combination
         number, history = row.sequence_id, tuple(row.history)
         match row.params:
             case SamplingParams() as sampling if row.drafts:
                 known = [(*history, *row.drafts[:drafts]) for drafts in range(len(row.drafts) + 1)]
-                chosen = [self._sample(digest, row, tokens, sampling) for tokens in known]
+                chosen = [self._sample(adapters, row, tokens, sampling) for tokens in known]
                 sound = [choice for choice in chosen if isinstance(choice, Sampled)]
                 return verify_drafts(row, sound) if len(sound) == len(chosen) else RowResult(number)
             case SamplingParams() as sampling:
-                sampled = self._sample(digest, row, history, sampling) if row.samples else None
+                sampled = self._sample(adapters, row, history, sampling) if row.samples else None
                 return RowResult(number, sampled, self._prompt_logprobs(row, sampling))
             case ClassificationParams():
-                num_labels = 0 if adapter is None else adapter.num_labels
-                return RowResult(number, Scored(fake_probs(str(digest), history, num_labels)) if row.samples else None)
+                num_labels = next((one.num_labels for one in found if isinstance(one, FakeAdapter)), 0)
+                return RowResult(number, Scored(fake_probs(adapters, history, num_labels)) if row.samples else None)
             case EmbeddingParams() as params:
-                return RowResult(number, Pooled(fake_vector(digest, history, params)) if row.samples else None)
+                return RowResult(number, Pooled(fake_vector(adapters, history, params)) if row.samples else None)
             case _:
                 assert_never(row.params)
 
     def _sample(
-        self, digest: str | None, row: BatchRow, history: tuple[int, ...], sampling: SamplingParams
+        self, adapters: Combination, row: BatchRow, history: tuple[int, ...], sampling: SamplingParams
     ) -> Sampled | RowFailed:
         mask = mask_of(row)
         if isinstance(mask, RowFailed):
@@ -191,12 +192,12 @@ class FakeRunner:
             allowed = [token for token in allowed if biases.get(token, 0.0) > -inf]
         if not allowed:
             return NOTHING_LEFT
-        token = fake_token(digest, history, allowed)
+        token = fake_token(adapters, history, allowed)
         return Sampled(token, self._logprob(token, sampling) if sampling.logprobs is not None else None)
 
     def _adapter(self, lease: Lease) -> FakeAdapter | RowFailed:
         generation, adapter = self._slots.get(lease.slot, (-1, None))
-        if adapter is None or generation != lease.generation:
+        if adapter is None or (generation, adapter.digest) != (lease.generation, lease.digest):
             return RowFailed(f"slot {lease.slot} no longer holds the adapter this request began with")
         return adapter
 

@@ -48,6 +48,7 @@ from headmix_server.engine.config import EngineConfig
 from headmix_server.engine.grammars import Grammars
 from headmix_server.engine.residency.load_requests import LoadRequests
 from headmix_server.engine.residency.tiers import AdapterTiers
+from headmix_server.engine.scheduling.gathering import NO_ROOM
 from headmix_server.engine.scheduling.scheduler import Scheduler
 from headmix_server.engine.scheduling.virtual_counters import VirtualCounters
 from headmix_server.engine.sequence import Sequence, generates, grammar_of, most_outputs, params_of
@@ -128,11 +129,11 @@ class Engine:
             self._outputs.append(fault)
             return
         self.tiers.mark_seen(message.tenant)
-        if message.adapter is not None:
-            self.tiers.remember(message.adapter.digest, message.tenant)
-            self.tiers.count_lookup(message.adapter.digest)
-            self.tiers.load(message.adapter, message.tenant)
         sequence = Sequence.from_message(next(self._ids), message, self._clock())
+        for ref in sequence.adapters:
+            self.tiers.remember(ref.digest, message.tenant)
+            self.tiers.count_lookup(ref.digest)
+            self.tiers.load(ref, message.tenant)
         self._by_request[message.request_id] = sequence
         self._grammars.prepare(sequence)
         self.scheduler.add(sequence)
@@ -155,6 +156,11 @@ class Engine:
             code, text = "invalid_request_error", "this server cannot enforce a grammar"
         elif length > limit:
             code, text = "context_length_exceeded", f"{length} tokens were requested; the limit is {limit}"
+        elif message.adapter is None and (message.beside or message.scale != 1):
+            code, text = "internal_error", "a scale, or adapters beside none"
+        elif message.beside and len(message.beside) >= self.limits.adapter_slots:
+            slots = self.limits.adapter_slots
+            code, text = "invalid_request_error", f"{1 + len(message.beside)} adapters for {slots} adapter slots"
         elif not 0 < message.weight < inf:
             code, text = "internal_error", "the tenant's weight is not a positive number"
         return Failed(request_id=message.request_id, code=code, message=text) if code else None
@@ -233,6 +239,8 @@ class Engine:
         self._news = False
         self._poll_loads()
         batch = self.scheduler.schedule(self._prefetches.waiting_for_slots())
+        for sequence in self.scheduler.hopeless:
+            self._fail(sequence, "server_overloaded", NO_ROOM)
         if not batch.rows:
             self._sweep()
             return None
@@ -404,13 +412,15 @@ class Engine:
         if failure.code == NumericalError.code:
             self._numerical_errors += 1
             name = _adapter_name(sequence)
-            message = f"The base: {message}." if name is None else f"Adapter {name!r}: {message}."
+            whose = "Adapters" if sequence.beside else "Adapter"
+            message = f"The base: {message}." if name is None else f"{whose} {name!r}: {message}."
         self._fail(sequence, failure.code, message)
 
     def _fail_waiters(self, digest: str, error: AdapterLoadError) -> None:
         self._log.error("adapter load failed", digest=digest, reason=str(error))
         code, text = error.code, f"the adapter could not be loaded: {error}"
-        for sequence in [s for s in self.scheduler.waiting.values() if s.digest == digest]:
+        waiting = self.scheduler.waiting.values()
+        for sequence in [s for s in waiting if any(ref.digest == digest for ref in s.adapters)]:
             self._fail(sequence, code, text)
         self._outputs += self._prefetches.fail(code, text, digest=digest)
 
@@ -488,9 +498,8 @@ class Engine:
 
 
 def _adapter_name(sequence: Sequence) -> str | None:
-    """Return the adapter's name and version as clients write them, or None for the base alone."""
-    ref = sequence.adapter
-    return None if ref is None else f"{ref.name}@{ref.version}"
+    """Return the adapters' names and versions as clients write them, or None for the base alone."""
+    return " + ".join(f"{ref.name}@{ref.version}" for ref in sequence.adapters) or None
 
 
 def _failure(sequence: Sequence, code: str, message: str) -> Failed:

@@ -4,18 +4,21 @@ Owns the state of a single request inside the engine; scheduling and accounting 
 """
 
 from collections.abc import Iterable
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from headmix_server.core.combination import Combination, combination_of
 from headmix_server.core.grammar import Matcher
 from headmix_server.core.messages import Classify, Embed, Generate, Request
-from headmix_server.core.runner import Lease, Sampled
+from headmix_server.core.runner import Lease, Sampled, ScaledLease
 from headmix_server.core.types import (
     AdapterRef,
     ClassificationParams,
     EmbeddingParams,
     FinishReason,
     SamplingParams,
+    ScaledAdapter,
     TaskParams,
     TokenCounts,
     TokenLogprob,
@@ -35,6 +38,8 @@ class Sequence:
     steps have read the first `num_read`. `blocked_since` is when its turn first came while the cache could not hold it.
     `drafter` guesses its next tokens (None: there are no drafts).
     `matcher` is its state in its grammar; a sequence with a grammar cannot start without one.
+    `scale` multiplies the terms of its adapter; those of the adapters `beside` it are added. While it runs, it has a
+    lease for each: `lease` and, in the same order, `leases_beside`.
     """
 
     sequence_id: int
@@ -56,6 +61,9 @@ class Sequence:
     blocked_since: float | None = None
     drafter: Drafter | None = None
     matcher: Matcher | None = None
+    scale: float = 1.0
+    beside: tuple[ScaledAdapter, ...] = ()
+    leases_beside: tuple[ScaledLease, ...] = ()
 
     @classmethod
     def from_message(cls, sequence_id: int, message: Request, arrived: float) -> "Sequence":
@@ -69,12 +77,45 @@ class Sequence:
             prompt_length=len(message.prompt),
             params=params_of(message),
             arrived=arrived,
+            scale=message.scale,
+            beside=message.beside,
         )
 
     @property
     def digest(self) -> str | None:
-        """The adapter's identity, or None for the base."""
+        """The identity of its adapter, the first of several, or None for the base."""
         return None if self.adapter is None else self.adapter.digest
+
+    @property
+    def adapters(self) -> tuple[AdapterRef, ...]:
+        """All its adapters, the first one first."""
+        return () if self.adapter is None else (self.adapter, *(one.adapter for one in self.beside))
+
+    @property
+    def combination(self) -> Combination:
+        """What it computes with."""
+        if self.adapter is None:
+            return None
+        first = (self.adapter.digest, self.scale)
+        return combination_of([first, *((one.adapter.digest, one.scale) for one in self.beside)])
+
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """All its leases, in the order of its adapters."""
+        return () if self.lease is None else (self.lease, *(one.lease for one in self.leases_beside))
+
+    def hold(self, leases: Seq[Lease]) -> None:
+        """Take a lease for each adapter, in order; without any, nothing changes."""
+        if leases:
+            self.lease = leases[0]
+            scaled = zip(leases[1:], self.beside, strict=True)
+            self.leases_beside = tuple(ScaledLease(lease, one.scale) for lease, one in scaled)
+
+    def give_up(self) -> tuple[Lease, ...]:
+        """Return all leases and hold them no longer."""
+        leases = self.leases
+        self.lease, self.leases_beside = None, ()
+        return leases
 
     @property
     def grammar(self) -> str | None:

@@ -4,7 +4,7 @@ A tenant takes from those that hold more for their weight than it will itself; o
 alone uses, or, if it has none, one that it shares with others.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from fractions import Fraction
 
 from headmix_server.engine.residency.eviction import choose_victim
@@ -20,13 +20,16 @@ def choose_victims(
     *,
     view: View,
     queued: Mapping[str, int],
+    kept: Collection[str] = (),
 ) -> tuple[str, ...] | None:
     """Return which candidates leave for a tenant's adapter of this cost, in order, until there is `enough` room.
 
     None if there cannot be enough, or the tenant may not have it. `candidates` are ordered from least to most recently
-    used; for `queued`, see `eviction.choose_victim`. Nothing is changed.
+    used; for `queued`, see `eviction.choose_victim`. Those `kept` do not leave now, and the tenant need not give them
+    up. Nothing is changed.
     """
-    choice = _Choice(shares, [digest for digest in candidates if digest not in shares.pinned], tenant, cost, view)
+    may_leave = [digest for digest in candidates if digest not in shares.pinned and digest not in kept]
+    choice = _Choice(shares, may_leave, tenant, cost, view, kept)
     while not enough(choice.chosen):
         group = choice.next_group()
         if not group:
@@ -38,7 +41,15 @@ def choose_victims(
 class _Choice:
     """The adapters chosen so far, and what the tenants would hold without them."""
 
-    def __init__(self, shares: TenantShares, candidates: list[str], tenant: str, cost: Cost, view: View) -> None:
+    def __init__(
+        self,
+        shares: TenantShares,
+        candidates: list[str],
+        tenant: str,
+        cost: Cost,
+        view: View,
+        kept: Collection[str],
+    ) -> None:
         self.chosen: list[str] = []
         self._shares = shares
         self._left = candidates
@@ -46,7 +57,7 @@ class _Choice:
         self._cost = cost
         self._view = view
         self._held = shares.holdings()
-        self._spare = set(shares.spare(tenant))  # the tenant's, whether or not they can leave now
+        self._spare = set(shares.spare(tenant)).difference(kept)  # the tenant's, whether or not they can leave now
         self._own = {digest for digest in self._spare if shares.is_alone(tenant, digest, view)}
 
     def take(self, digest: str) -> None:

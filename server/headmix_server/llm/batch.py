@@ -11,12 +11,12 @@ import msgspec
 
 from headmix_adapters.config import Pooling
 from headmix_adapters.families import usual_pooling
-from headmix_server.core.errors import HeadmixServerError, InvalidRequest
+from headmix_server.core.errors import HeadmixServerError, InvalidRequest, TaskMismatch
 from headmix_server.core.messages import Classify, Embed, Generate
 from headmix_server.core.sampling import for_choice
 from headmix_server.core.types import EmbeddingParams, SamplingParams
 from headmix_server.llm.adapters import TENANT
-from headmix_server.llm.local_model import Conversation, LocalModel, Prompt
+from headmix_server.llm.local_model import AdapterChoice, Conversation, LocalModel, Prompt
 from headmix_server.llm.results import Classification, Embedding, Generation
 from headmix_server.llm.tasks import ClassificationTask, EmbeddingTask, GenerationTask, Task
 from headmix_server.text.grammars.wanted import Wanted
@@ -25,7 +25,7 @@ from headmix_server.text.grammars.write import write_grammar
 DEFAULT_SAMPLING = SamplingParams(max_tokens=128)
 
 R = TypeVar("R")
-Name = TypeVar("Name", str, str | None)
+Adapter = str | Mapping[str, float]
 
 
 class Pending(Generic[R]):
@@ -62,9 +62,12 @@ class Pending(Generic[R]):
 class Batch:
     """Inputs that run together: add them, call `run` once, then read each call's results.
 
-    A list for `adapter` or `sampling` has one entry per input. All methods except `run` raise ModelNotFound for an
-    unknown adapter name, TaskMismatch for an adapter or base of another task, and InvalidRequest for an empty input, a
-    token id outside the vocabulary, and lists of different lengths.
+    A list for `adapter` or `sampling` has one entry per input. In place of a name, `adapter` takes a mapping of names
+    to scales: the adapters' terms, each times its scale, are added up; vocabulary and head are the first one's.
+
+    All methods except `run` raise ModelNotFound for an unknown adapter name, TaskMismatch for an adapter or base of
+    another task, and InvalidRequest for an empty input, a token id outside the vocabulary, lists of different lengths,
+    and adapters that cannot be added up.
     """
 
     def __init__(self, model: LocalModel, compute: Callable[[Sequence[Task[object]]], None]) -> None:
@@ -77,7 +80,7 @@ class Batch:
         self,
         prompts: Prompt | Sequence[Prompt],
         *,
-        adapter: str | Sequence[str | None] | None = None,
+        adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
         form: Wanted | None = None,
@@ -96,29 +99,36 @@ class Batch:
         self,
         conversations: Conversation | Sequence[Conversation],
         *,
-        adapter: str | Sequence[str | None] | None = None,
+        adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
         form: Wanted | None = None,
     ) -> Pending[Generation]:
         """Add conversations to answer: lists of messages with `role` and `content`. The rest is as for `generate`."""
         given = as_conversations(conversations)
-        names = names_of(adapter, len(given))
-        texts = [self._model.render(conversation, name) for conversation, name in zip(given, names, strict=True)]
+        choices = [self._model.choose(one) for one in choices_of(adapter, len(given))]
+        texts = [self._model.render(turns, chosen.name) for turns, chosen in zip(given, choices, strict=True)]
         # The template writes the special tokens itself.
         return self._generate(texts, adapter, _bound(sampling, form), stop, add_special_tokens=False)
 
-    def classify(self, texts: Prompt | Sequence[Prompt], *, adapter: str | Sequence[str]) -> Pending[Classification]:
+    def classify(
+        self, texts: Prompt | Sequence[Prompt], *, adapter: Adapter | Sequence[Adapter]
+    ) -> Pending[Classification]:
         """Add texts to score with an adapter's classification head."""
         prompts = as_prompts(texts)
         tasks = []
-        for prompt, name in zip(prompts, names_of(adapter, len(prompts)), strict=True):
-            head = self._model.head(name)
+        for prompt, given in zip(prompts, choices_of(adapter, len(prompts)), strict=True):
+            chosen = self._model.choose(given)
+            if chosen.name is None:
+                raise TaskMismatch("The base alone has no classification head.", param="adapter")
+            head = self._model.head(chosen.name)
             request = Classify(
                 request_id=self._name(),
                 tenant=TENANT,
-                prompt=self._model.encode(prompt, name),
-                adapter=self._model.adapters[name].ref,
+                prompt=self._model.encode(prompt, chosen.name),
+                adapter=self._model.adapters[chosen.name].ref,
+                scale=chosen.scale,
+                beside=chosen.beside,
             )
             tasks.append(ClassificationTask(request, head))
         return self._pending(tasks)
@@ -127,7 +137,7 @@ class Batch:
         self,
         texts: Prompt | Sequence[Prompt],
         *,
-        adapter: str | Sequence[str | None] | None = None,
+        adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         pooling: Pooling | None = None,
         normalize: bool = True,
     ) -> Pending[Embedding]:
@@ -135,13 +145,16 @@ class Batch:
         prompts = as_prompts(texts)
         params = EmbeddingParams(pooling=pooling or usual_pooling(self._model.generates), normalize=normalize)
         tasks = []
-        for prompt, name in zip(prompts, names_of(adapter, len(prompts)), strict=True):
+        for prompt, given in zip(prompts, choices_of(adapter, len(prompts)), strict=True):
+            chosen = self._model.choose(given)
             request = Embed(
                 request_id=self._name(),
                 tenant=TENANT,
-                prompt=self._model.encode(prompt, name),
-                adapter=self._model.ref(name),
+                prompt=self._model.encode(prompt, chosen.name),
+                adapter=self._model.ref(chosen.name),
                 params=params,
+                scale=chosen.scale,
+                beside=chosen.beside,
             )
             tasks.append(EmbeddingTask(request))
         return self._pending(tasks)
@@ -154,24 +167,27 @@ class Batch:
     def _generate(
         self,
         prompts: Sequence[Prompt],
-        adapter: str | Sequence[str | None] | None,
+        adapter: AdapterChoice | Sequence[AdapterChoice],
         sampling: SamplingParams | Sequence[SamplingParams],
         stop: Sequence[str],
         *,
         add_special_tokens: bool = True,
     ) -> Pending[Generation]:
-        names, samplings = names_of(adapter, len(prompts)), samplings_of(sampling, len(prompts))
+        choices, samplings = choices_of(adapter, len(prompts)), samplings_of(sampling, len(prompts))
         tasks = []
-        for prompt, name, params in zip(prompts, names, samplings, strict=True):
-            self._model.check_generates(name)
+        for prompt, given, params in zip(prompts, choices, samplings, strict=True):
+            chosen = self._model.choose(given)
+            self._model.check_generates(chosen)
             request = Generate(
                 request_id=self._name(),
                 tenant=TENANT,
-                prompt=self._model.encode(prompt, name, add_special_tokens=add_special_tokens),
-                adapter=self._model.ref(name),
+                prompt=self._model.encode(prompt, chosen.name, add_special_tokens=add_special_tokens),
+                adapter=self._model.ref(chosen.name),
                 sampling=params,
+                scale=chosen.scale,
+                beside=chosen.beside,
             )
-            tasks.append(GenerationTask(request, self._model.tokenizer_of(name), stop))
+            tasks.append(GenerationTask(request, self._model.tokenizer_of(chosen.name), stop))
         return self._pending(tasks)
 
     def _pending(self, tasks: Sequence[Task[R]]) -> Pending[R]:
@@ -205,15 +221,16 @@ def as_conversations(given: Conversation | Sequence[Conversation]) -> Sequence[C
     return [cast("Conversation", given)] if alone else cast("Sequence[Conversation]", given)
 
 
-def names_of(given: Name | Sequence[Name], inputs: int) -> Sequence[Name]:
-    """Return the adapter's name for each input, or None for the base alone.
+def choices_of(given: AdapterChoice | Sequence[AdapterChoice], inputs: int) -> Sequence[AdapterChoice]:
+    """Return the adapters of each input, or None for the base alone.
 
     Raises:
-        InvalidRequest: the list has a different number of names.
+        InvalidRequest: the list has a different number of entries.
     """
-    names = [given] * inputs if given is None or isinstance(given, str) else list(given)
-    _check_length(names, inputs, "adapter")
-    return names
+    alone = given is None or isinstance(given, str | Mapping)
+    choices = [cast("AdapterChoice", given)] * inputs if alone else list(cast("Sequence[AdapterChoice]", given))
+    _check_length(choices, inputs, "adapter")
+    return choices
 
 
 def samplings_of(given: SamplingParams | Sequence[SamplingParams], inputs: int) -> Sequence[SamplingParams]:

@@ -21,8 +21,8 @@ from headmix_server.core.observability.logging import quiet_logging
 from headmix_server.core.settings import Settings
 from headmix_server.core.types import SamplingParams
 from headmix_server.llm.adapters import Adapters
-from headmix_server.llm.batch import DEFAULT_SAMPLING, Batch
-from headmix_server.llm.local_model import Conversation, LocalModel, Prompt
+from headmix_server.llm.batch import DEFAULT_SAMPLING, Adapter, Batch
+from headmix_server.llm.local_model import AdapterChoice, Conversation, LocalModel, Prompt
 from headmix_server.llm.results import Classification, Embedding, Generation
 from headmix_server.llm.session import build_engine, run_step
 from headmix_server.llm.tasks import Task
@@ -123,12 +123,15 @@ class LLM:
         self,
         prompts: Prompt | Sequence[Prompt],
         *,
-        adapter: str | Sequence[str | None] | None = None,
+        adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
         form: Wanted | None = None,
     ) -> list[Generation]:
-        """Continue prompts, texts or lists of token ids, with one adapter for all or one for each."""
+        """Continue prompts, texts or lists of token ids, with one adapter for all or one for each.
+
+        In place of a name, `adapter` takes several with their scales: `{"kingjames": 0.7, "dictionary": 0.3}`.
+        """
         batch = self.batch()
         pending = batch.generate(prompts, adapter=adapter, sampling=sampling, stop=stop, form=form)
         batch.run()
@@ -138,7 +141,7 @@ class LLM:
         self,
         conversations: Conversation | Sequence[Conversation],
         *,
-        adapter: str | Sequence[str | None] | None = None,
+        adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
         form: Wanted | None = None,
@@ -151,7 +154,9 @@ class LLM:
         batch.run()
         return pending.results()
 
-    def classify(self, texts: Prompt | Sequence[Prompt], *, adapter: str | Sequence[str]) -> list[Classification]:
+    def classify(
+        self, texts: Prompt | Sequence[Prompt], *, adapter: Adapter | Sequence[Adapter]
+    ) -> list[Classification]:
         """Score texts with the classification head of one adapter, or of one for each."""
         batch = self.batch()
         pending = batch.classify(texts, adapter=adapter)
@@ -162,7 +167,7 @@ class LLM:
         self,
         texts: Prompt | Sequence[Prompt],
         *,
-        adapter: str | Sequence[str | None] | None = None,
+        adapter: AdapterChoice | Sequence[AdapterChoice] = None,
         pooling: Pooling | None = None,
         normalize: bool = True,
     ) -> list[Embedding]:

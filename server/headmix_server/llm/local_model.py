@@ -2,17 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import ClassifierConfig
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError
+from headmix_server.core.combination import MAX_ADAPTERS, MAX_SCALE
 from headmix_server.core.errors import InvalidRequest, TaskMismatch
-from headmix_server.core.types import AdapterRef
+from headmix_server.core.types import AdapterRef, ScaledAdapter
 from headmix_server.llm.adapters import Adapters
 from headmix_server.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
 Conversation = Sequence[Mapping[str, str]]
+AdapterChoice = str | Mapping[str, float] | None
+"""The adapters of one input: a name, several names with their scales, or None for the base alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenAdapters:
+    """The adapters of one input. `name` is the first, whose vocabulary and head apply; None is the base alone."""
+
+    name: str | None
+    scale: float = 1.0
+    beside: tuple[ScaledAdapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,42 @@ class LocalModel:
     chat_template: ChatTemplate | None
     generates: bool
     adapters: Adapters
+
+    def choose(self, given: AdapterChoice) -> ChosenAdapters:
+        """Return the adapters of one input; two names of the same artifact count once, with the sum of their scales.
+
+        Raises:
+            ModelNotFound: there is no such adapter.
+            InvalidRequest: there are none or too many, a scale is not a number in bounds, or an adapter that is not the
+                first adds tokens to the vocabulary.
+        """
+        if given is None or isinstance(given, str):
+            return ChosenAdapters(given)
+        if not 0 < len(given) <= MAX_ADAPTERS:
+            raise InvalidRequest(
+                f"{len(given)} adapters for one input: 1 to {MAX_ADAPTERS} are possible.", param="adapter"
+            )
+        scales: dict[str, float] = {}
+        names: dict[str, str] = {}
+        for name, scale in given.items():
+            if not isfinite(scale) or abs(scale) > MAX_SCALE:
+                raise InvalidRequest(
+                    f"The scale of {name!r} is not from -{MAX_SCALE:g} to {MAX_SCALE:g}.", param="adapter"
+                )
+            digest = self.adapters[name].ref.digest
+            scales[digest] = scales.get(digest, 0.0) + scale
+            names.setdefault(digest, name)
+        (digest, first), *others = names.items()
+        beside = tuple(ScaledAdapter(adapter=self._beside(name), scale=scales[other]) for other, name in others)
+        return ChosenAdapters(first, scales[digest], beside)
+
+    def _beside(self, name: str) -> AdapterRef:
+        adapter = self.adapters[name]
+        if adapter.config.added_tokens:
+            raise InvalidRequest(
+                f"{name!r} adds tokens, which only the first of several adapters may do.", param="adapter"
+            )
+        return adapter.ref
 
     def ref(self, name: str | None) -> AdapterRef | None:
         """Return an adapter's reference for the engine; None for the base alone.
@@ -37,14 +86,16 @@ class LocalModel:
         """Return the base's tokenizer, or that of an adapter, which includes its added tokens."""
         return self.tokenizer if name is None else self.adapters[name].tokenizer
 
-    def check_generates(self, name: str | None) -> None:
-        """Refuse a base or adapter that cannot continue a text.
+    def check_generates(self, chosen: ChosenAdapters) -> None:
+        """Refuse a base or adapters that cannot continue a text.
 
         Raises:
-            TaskMismatch: the base is an encoder, or the adapter is a classifier.
+            TaskMismatch: the base is an encoder, or an adapter is a classifier.
         """
-        if name is not None and self.adapters[name].config.task != "generation":
-            raise TaskMismatch(f"{name!r} is a classifier: use classify().", param="adapter")
+        first = () if chosen.name is None else (chosen.name,)
+        for name in (*first, *(one.adapter.name for one in chosen.beside)):
+            if self.adapters[name].config.task != "generation":
+                raise TaskMismatch(f"{name!r} is a classifier: use classify().", param="adapter")
         if not self.generates:
             raise TaskMismatch(f"The base {self.base.name} is an encoder: it classifies and embeds.", param="prompts")
 

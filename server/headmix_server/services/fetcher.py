@@ -6,9 +6,10 @@ It is cancelled when the last of them has left.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from headmix_server.catalog.bytes.store import Store
+from headmix_server.core.types import AdapterRef
 from headmix_server.services.turns import Turns
 
 
@@ -42,6 +43,22 @@ class Fetcher:
         if download is None:
             download = self._under_way[digest] = _Download(self._store, digest, self._turns, self._ended)
         await download.wait(tenant)
+
+    async def download_all(self, refs: Iterable[AdapterRef]) -> None:
+        """Return once the files of all these artifacts are local; they are downloaded side by side.
+
+        Raises:
+            HeadmixServerError: as `Store.download`; the first error ends the wait for the others.
+        """
+        tasks = [asyncio.ensure_future(self.download(ref.digest, ref.tenant)) for ref in refs if self._is_missing(ref)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _is_missing(self, ref: AdapterRef) -> bool:
+        return not self._store.is_local(ref.digest)
 
     def _ended(self, download: "_Download") -> None:
         if self._under_way.get(download.digest) is download:

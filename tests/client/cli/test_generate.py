@@ -195,3 +195,42 @@ def test_a_file_without_tools_is_refused_before_anything_is_sent(
     assert done.exit_code == 2
     assert "--tool" in done.stderr
     assert run("chat", "-i", "-m", "tone", "--tool", str(tmp_path / "tool.json")).exit_code == 2
+
+
+SUM = [{"name": "tone", "scale": 0.7}, {"name": "acme/brief@2"}]
+OPTIONS = ("--adapter", "tone:0.7", "--adapter", "acme/brief@2")
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "reply"),
+    [
+        (("chat", "Hi"), CHATS, Reply.stream(chat_chunk("Hi"))),
+        (("complete", "Hi"), "/v1/completions", Reply.stream(completion_chunk("Hi"))),
+        (("classify", "Hi"), "/v1/classify", Reply.of(CLASSIFICATION)),
+        (("embed", "Hi"), "/v1/embeddings", Reply.of(EMBEDDINGS)),
+    ],
+)
+def test_several_adapters_are_asked_together_even_if_the_environment_names_a_model(
+    server: FakeServer,
+    run: Run,
+    command: tuple[str, ...],
+    path: str,
+    reply: Reply,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HEADMIX_MODEL", "other")
+    server.script("POST", path, reply)
+    done = run(*command, *OPTIONS)
+    assert done.exit_code == 0, done.output
+    body = server.last.json
+    assert isinstance(body, dict)
+    assert (body["model"], body["adapters"]) == ("tone", SUM)
+
+
+@pytest.mark.parametrize("options", [("--adapter", "tone:much"), (*OPTIONS, "--model", "tone")])
+def test_a_scale_that_is_no_number_and_a_model_beside_adapters_are_usage_errors(
+    server: FakeServer, run: Run, options: tuple[str, ...]
+) -> None:
+    done = run("complete", "Hi", *options)
+    assert done.exit_code == 2
+    assert not server.received

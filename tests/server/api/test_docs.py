@@ -201,6 +201,7 @@ async def test_examples_are_answered(rig: ApiRig, example: str, tmp_path: Path) 
     for content in (b"1", b"2"):
         rig.publish("writer", content)
     await rig.client.post("/v1/adapters/writer/rollback")
+    rig.publish("brief")
     rig.state.tenants.create("acme", actor="test")
     rig.publish("tone", tenant="acme")
     rig.engine.probs = [2.5] if "judge" in example else [0.25, 0.75]

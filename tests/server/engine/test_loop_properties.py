@@ -13,7 +13,9 @@ from harness.engine.bold_lookup import BoldLookup
 from harness.engine.engines import (
     LIMITS,
     Bench,
+    Beside,
     adapter,
+    adapters_of,
     classify,
     embed,
     expected_generation,
@@ -21,6 +23,7 @@ from harness.engine.engines import (
     is_terminal,
     load,
     num_labels,
+    refs_of,
 )
 from harness.engine.listed_grammar import ListedCompiler
 from headmix_server.core.messages import (
@@ -71,6 +74,9 @@ PROMPTS = st.one_of(
 )
 """Any prompts, and some with a common prefix, so that they share cache blocks."""
 TENANTS = st.sampled_from(["t", "u"])
+SCALES = st.sampled_from([1.0, 1.0, 0.5])
+BESIDE = st.lists(st.tuples(st.sampled_from([*GENERATORS, *CLASSIFIERS]), SCALES), max_size=1)
+"""A second adapter, or none: there are two slots."""
 SLOW_GRAMMAR, FAULTY_GRAMMAR, STUCK_GRAMMAR = "2,3|2,3", "2|x", "2,3|3,2||2"
 GRAMMARS = ("2|3|2,3", "2,3,9|0,1,2,3", "|".join(["2,4,5"] * 9), SLOW_GRAMMAR, FAULTY_GRAMMAR, STUCK_GRAMMAR)
 """As `ListedCompiler` reads them; token 3 may end a generation. One allows nothing at its third place."""
@@ -119,13 +125,15 @@ class EngineMachine(RuleBasedStateMachine):
 
     def submit(self, message: Request | LoadAdapter) -> None:
         self.requests[message.request_id] = message
-        if message.adapter is not None:
-            self.unwanted.discard(message.adapter.digest)
+        for ref in refs_of(message):
+            self.unwanted.discard(ref.digest)
         self.bench.submit(message)
 
     @rule(
         prompt=PROMPTS,
         ref=st.sampled_from([None, *GENERATORS]),
+        scale=SCALES,
+        beside=BESIDE,
         tenant=TENANTS,
         weight=st.sampled_from([0.5, 1.0, 3.0]),
         max_tokens=st.integers(1, 12),
@@ -138,6 +146,8 @@ class EngineMachine(RuleBasedStateMachine):
         self,
         prompt: list[int],
         ref: AdapterRef | None,
+        scale: float,
+        beside: Beside,
         tenant: str,
         weight: float,
         max_tokens: int,
@@ -153,6 +163,8 @@ class EngineMachine(RuleBasedStateMachine):
                 ref,
                 tenant=tenant,
                 weight=weight,
+                scale=1.0 if ref is None else scale,
+                beside=() if ref is None else beside,
                 max_tokens=max_tokens,
                 stop_token_ids=tuple(stop),
                 ignore_eos=ignore_eos,
@@ -162,13 +174,13 @@ class EngineMachine(RuleBasedStateMachine):
             )
         )
 
-    @rule(prompt=PROMPTS, ref=st.sampled_from(CLASSIFIERS))
-    def classify(self, prompt: list[int], ref: AdapterRef) -> None:
-        self.submit(classify(f"r{len(self.requests)}", prompt, ref))
+    @rule(prompt=PROMPTS, ref=st.sampled_from(CLASSIFIERS), scale=SCALES, beside=BESIDE)
+    def classify(self, prompt: list[int], ref: AdapterRef, scale: float, beside: Beside) -> None:
+        self.submit(classify(f"r{len(self.requests)}", prompt, ref, scale=scale, beside=beside))
 
-    @rule(prompt=PROMPTS, ref=st.sampled_from([None, *GENERATORS, *CLASSIFIERS]))
-    def embed(self, prompt: list[int], ref: AdapterRef | None) -> None:
-        self.submit(embed(f"r{len(self.requests)}", prompt, ref))
+    @rule(prompt=PROMPTS, ref=st.sampled_from([None, *GENERATORS, *CLASSIFIERS]), beside=BESIDE)
+    def embed(self, prompt: list[int], ref: AdapterRef | None, beside: Beside) -> None:
+        self.submit(embed(f"r{len(self.requests)}", prompt, ref, beside=() if ref is None else beside))
 
     @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]), pin=st.booleans(), tenant=TENANTS)
     def load(self, ref: AdapterRef, pin: bool, tenant: str) -> None:
@@ -247,13 +259,14 @@ class EngineMachine(RuleBasedStateMachine):
         if self.bench.in_flight is not None:
             for row in self.bench.in_flight.rows:
                 assert row.sequence_id in self.bench.engine.scheduler.running
-                assert row.lease is None or self.bench.engine.tiers.slots.is_current(row.lease)
+                assert all(self.bench.engine.tiers.slots.is_current(lease) for lease in row.leases)
 
     def teardown(self) -> None:
         if not hasattr(self, "bench"):
             return
         for gate in (*self.bench.disk.gates.values(), *self.compiler.gates.values()):
             gate.set()
+        self.bench.now += 1  # requests for several adapters have now waited long enough to have them gathered
         try:
             self.bench.drain()
             assert self.bench.engine.tiers.slots.num_pinned <= 1
@@ -278,23 +291,21 @@ class EngineMachine(RuleBasedStateMachine):
                 assert without_cached(end.counts) == computed
                 assert end.code in self.possible_failures(message), end
             else:
-                assert message.adapter is None or message.adapter.name not in LOAD_FAILURES
+                assert not any(ref.name in LOAD_FAILURES for ref in refs_of(message))
         if isinstance(message, Generate):
             self.check_tokens(message, [o for o in outputs if isinstance(o, TokenOutput)])
         elif isinstance(message, Classify):
-            expected = fake_probs(message.adapter.digest, tuple(message.prompt), num_labels(message.adapter))
+            expected = fake_probs(adapters_of(message), tuple(message.prompt), num_labels(message.adapter))
             assert all(tuple(o.probs) == expected for o in outputs if isinstance(o, Classified))
         elif isinstance(message, Embed):
-            digest = None if message.adapter is None else message.adapter.digest
-            vector = fake_vector(digest, tuple(message.prompt), message.params)
+            vector = fake_vector(adapters_of(message), tuple(message.prompt), message.params)
             assert all(tuple(o.vector) == vector for o in outputs if isinstance(o, Embedded))
         else:
             assert all(isinstance(o, AdapterLoaded | Failed) for o in outputs)
 
     def possible_failures(self, message: Request | LoadAdapter) -> set[str]:
-        codes = set()
-        if message.adapter is not None and message.adapter.name in LOAD_FAILURES:
-            codes.add(LOAD_FAILURES[message.adapter.name])
+        codes = set[str]()
+        codes |= {LOAD_FAILURES[ref.name] for ref in refs_of(message) if ref.name in LOAD_FAILURES}
         if message.request_id in self.broken:
             codes.add("internal_error")
         if isinstance(message, Generate) and message.sampling.grammar in (FAULTY_GRAMMAR, STUCK_GRAMMAR):

@@ -79,12 +79,12 @@ def test_rows_that_are_no_numbers_change_no_other_row(path: str, counts: list[in
     storage, spans = make(), spans_of(counts)
     for slot in range(len(SITES)):
         storage.put(slot, image(slot))
-    tokens = spans[-1][1] + spans[-1][2] + 1
+    tokens = spans[-1].rows.stop + 1
     sound = converted(random_batch(BASE, tokens, seed=1), dtype)
     step = storage.step(spans)
     assert step is not None
     expected = added(step, sound, 1)
-    for slot, first, count in [*spans, (-1, 0, 1)]:  # each slot's rows in turn, then a row of the base
+    for slot, first, count, *_ in [*spans, SlotSpan(-1, 0, 1)]:  # each slot's rows in turn, then a row of the base
         broken = StepBatch(*(getattr(sound, name).clone() for name in StepBatch.__slots__))
         for name in StepBatch.__slots__:
             getattr(broken, name)[first : first + count] = poison
@@ -99,7 +99,7 @@ def test_rows_that_are_no_numbers_change_no_other_row(path: str, counts: list[in
 def test_weights_that_overflow_change_no_row_of_another_adapter_then_or_later(path: str, counts: list[int]) -> None:
     make, dtype = PATHS[path]
     spans = spans_of(counts)
-    tokens = spans[-1][1] + spans[-1][2] + 1
+    tokens = spans[-1].rows.stop + 1
     batch = converted(random_batch(BASE, tokens, seed=1), dtype)
     for hostile in range(len(SITES)):
         storage = make()
@@ -112,7 +112,7 @@ def test_weights_that_overflow_change_no_row_of_another_adapter_then_or_later(pa
         storage.remove(hostile)
         storage.put(hostile, image(hostile))  # its old content is overwritten or not touched
         after = added(storage.step(spans), batch, 1)  # type: ignore[arg-type]
-        _, first, count = spans[hostile]
+        _, first, count, *_ = spans[hostile]
         others = torch.ones(tokens, dtype=torch.bool)
         others[first : first + count] = False
         for name, wanted in expected.items():

@@ -3,6 +3,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -326,3 +327,40 @@ def test_an_adapters_own_chat_template_renders_its_chats_and_no_others(folder: P
         assert llm.chat(messages, adapter="own", sampling=GREEDY) == llm.generate(ids, adapter="own", sampling=GREEDY)
         alone = llm.chat(messages, sampling=GREEDY)
         assert llm.chat([messages] * 2, adapter=["own", None], sampling=GREEDY)[1] == alone[0]
+
+
+def test_several_adapters_add_up_and_a_list_still_has_one_entry_per_input(llm: LLM) -> None:
+    both, alone, base, turned = llm.generate(
+        [PROMPTS[2]] * 4, adapter=[{"a": 0.5, "b": 0.5}, "a", None, {"b": 0.5, "a": 0.5}], sampling=GREEDY
+    )
+    assert both.tokens == turned.tokens
+    assert alone.tokens == llm.generate([PROMPTS[2]], adapter={"a": 1.0}, sampling=GREEDY)[0].tokens
+    assert base.tokens == llm.generate([PROMPTS[2]], adapter={"a": 0.0, "b": 0.0}, sampling=GREEDY)[0].tokens
+    assert len({both.tokens, alone.tokens, base.tokens}) == 3
+    (for_all,) = llm.generate([PROMPTS[2]], adapter={"a": 0.5, "b": 0.5}, sampling=GREEDY)
+    assert for_all.tokens == both.tokens
+
+
+def test_the_first_of_several_classifies_and_embeddings_are_of_the_sum(llm: LLM) -> None:
+    (scaled,), (alone,) = (llm.classify("x", adapter=adapter) for adapter in ({"mood": 1.0, "a": 3.0}, "mood"))
+    assert scaled.scores.keys() == alone.scores.keys()
+    assert scaled.scores != alone.scores
+    assert llm.embed("x", adapter={"a": 3.0})[0].vector != llm.embed("x", adapter="a")[0].vector
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [{}, {"a": 0.1, "b": 1, "c": 1, "mood": 1, "topics": 1}, {"a": float("nan")}, {"a": 11.0}, [{"a": 1.0}, "b"]],
+)
+def test_adapters_that_cannot_be_added_up_are_refused(llm: LLM, adapter: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        llm.generate("x", adapter=adapter)
+
+
+def test_an_unknown_adapter_and_a_classifier_among_several_are_refused(llm: LLM) -> None:
+    with pytest.raises(ModelNotFound):
+        llm.generate("x", adapter={"a": 1.0, "nobody": 1.0})
+    with pytest.raises(TaskMismatch):
+        llm.generate("x", adapter={"a": 1.0, "mood": 1.0})
+    with pytest.raises(TaskMismatch):
+        llm.classify("x", adapter={"a": 1.0, "mood": 1.0})

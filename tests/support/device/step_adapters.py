@@ -10,6 +10,7 @@ from headmix_adapters.config import BaseShape
 from headmix_adapters.reference import term_delta
 from headmix_adapters.sites import iter_terms
 from headmix_server.kernels.adapters.protocol import StepAdapters
+from headmix_server.kernels.adapters.slot_span import SlotSpan
 from tests.support.device.images import Adapter
 
 
@@ -58,7 +59,7 @@ def expected(
     layer: int,
     base: BaseShape,
     adapters: Mapping[int, Adapter],
-    spans: Sequence[tuple[int, int, int]],
+    spans: Sequence[SlotSpan],
 ) -> dict[str, Tensor]:
     """Return the same projections by the method's reference, one row at a time."""
     queries, keys = base.num_heads * base.head_dim, base.num_kv_heads * base.head_dim
@@ -68,8 +69,8 @@ def expected(
     outs = {"q": q, "k": k, "v": v, "o": results["o"], "gate_up": results["gate_up"], "down": results["down"]}
     raw_key = batch.qkv[:, queries : queries + keys]
     inputs = {"x": batch.x, "k": raw_key, "a": batch.attention, "m": batch.x, "i": batch.inner}
-    for slot, first, count in spans:
-        adapter = adapters.get(slot)
+    for rows, use in [(span.rows, use) for span in spans for use in span.uses]:
+        adapter = adapters.get(use.slot)
         if adapter is None or layer not in adapter.layers:
             continue
         for term in iter_terms(adapter.config.sites):
@@ -77,8 +78,9 @@ def expected(
             A, B, bias = (adapter.tensors.get(f"{name}.{part}") for part in ("A", "B", "bias"))
             assert A is not None
             assert B is not None
-            for row in range(first, first + count):
-                outs[term.term.site][row] += term_delta(term, inputs[term.term.input][row], A, B, bias)
+            for row in rows:
+                delta = term_delta(term, inputs[term.term.input][row], A, B, bias)
+                outs[term.term.site][row] += use.scale * delta
     return results
 
 
@@ -87,7 +89,7 @@ def assert_rows_match(
     batch: StepBatch,
     layer: int,
     adapters: Mapping[int, Adapter],
-    spans: Sequence[tuple[int, int, int]],
+    spans: Sequence[SlotSpan],
     base: BaseShape,
 ) -> None:
     """Assert that a step adds what the reference says."""

@@ -8,6 +8,7 @@ import typer
 from headmix.cli.form import Choice, JsonSchema, Regex, form_of
 from headmix.cli.output import pass_on
 from headmix.cli.sampling import (
+    Adapters,
     MaxTokens,
     ModelOption,
     Seed,
@@ -18,7 +19,7 @@ from headmix.cli.sampling import (
     TopK,
     TopP,
     Truncate,
-    model_or_base,
+    asked_of,
     text_or_stdin,
 )
 from headmix.cli.session import Session
@@ -37,6 +38,7 @@ def chat(
         str | None, typer.Argument(help="The message; - reads it from standard input.", show_default=False)
     ] = None,
     model: ModelOption = None,
+    adapter: Adapters = None,
     system: Annotated[str | None, typer.Option(help="The system message.")] = None,
     interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Keep chatting; end with Ctrl-D.")] = False,
     max_tokens: MaxTokens = None,
@@ -76,11 +78,12 @@ def chat(
     turns = [] if system is None else [ChatMessage(role="system", content=system)]
     session = Session.of(ctx)
     with session.client() as client:
-        asked = model_or_base(client, model)
+        asked = asked_of(ctx, client, model, adapter)
+        params["adapters"] = asked.adapters
 
         def answer(turns: list[ChatMessage]) -> ChatMessage:
             said, parts = list[str](), list[ToolCallDelta]()
-            with client.stream.chat(turns, model=asked, **params) as chunks:
+            with client.stream.chat(turns, model=asked.model, **params) as chunks:
                 for chunk in chunks:
                     pass_on(chunk.text)
                     said.append(chunk.text)

@@ -6,7 +6,7 @@ import typer
 
 from headmix.cli.output import JsonOption, print_json, print_table
 from headmix.cli.printable import printable
-from headmix.cli.sampling import ModelOption, SplitSpecialTokens, Truncate, text_or_stdin
+from headmix.cli.sampling import Adapters, ModelOption, SplitSpecialTokens, Truncate, scaled, text_or_stdin
 from headmix.cli.session import Session
 from headmix.client import Client
 
@@ -17,16 +17,19 @@ def classify(
     ctx: typer.Context,
     texts: Annotated[list[str], typer.Argument(help="The texts; - reads one from standard input.")],
     model: ModelOption = None,
+    adapter: Adapters = None,
     split_special_tokens: SplitSpecialTokens = False,
     truncate: Truncate = None,
     as_json: JsonOption = False,
 ) -> None:
     """Classify one or more texts."""
     inputs = [text_or_stdin(text) for text in texts]
+    adapters = scaled(ctx, adapter)
     with Session.of(ctx).client() as client:
         answer = client.classify(
             inputs,
-            model=_classifier(client, model),
+            model=_classifier(client, model) if adapters is None else adapters[0]["name"],
+            adapters=adapters,
             split_special_tokens=split_special_tokens or None,
             truncate_prompt_tokens=truncate,
         )

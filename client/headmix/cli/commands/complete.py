@@ -7,6 +7,7 @@ import typer
 from headmix.cli.form import Choice, JsonSchema, Regex, form_of
 from headmix.cli.output import pass_on
 from headmix.cli.sampling import (
+    Adapters,
     MaxTokens,
     ModelOption,
     Seed,
@@ -17,7 +18,7 @@ from headmix.cli.sampling import (
     TopK,
     TopP,
     Truncate,
-    model_or_base,
+    asked_of,
     text_or_stdin,
 )
 from headmix.cli.session import Session
@@ -28,6 +29,7 @@ def complete(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from standard input.")],
     model: ModelOption = None,
+    adapter: Adapters = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     top_p: TopP = None,
@@ -62,12 +64,13 @@ def complete(
         structured_outputs=form_of(json_schema, regex, choice),
     )
     with Session.of(ctx).client() as client:
-        asked, text = model_or_base(client, model), text_or_stdin(prompt)
+        asked, text = asked_of(ctx, client, model, adapter), text_or_stdin(prompt)
+        params["adapters"] = asked.adapters
         if best_of is not None:  # which one it is shows at the end
             params["best_of"] = best_of
-            pass_on(client.complete(text, model=asked, **params).text)
+            pass_on(client.complete(text, model=asked.model, **params).text)
         else:
-            with client.stream.complete(text, model=asked, **params) as chunks:
+            with client.stream.complete(text, model=asked.model, **params) as chunks:
                 for chunk in chunks:
                     pass_on(chunk.text)
     typer.echo()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from headmix.cli.output import print_json
-from headmix.cli.sampling import ModelOption, SplitSpecialTokens, Truncate, model_or_base, text_or_stdin
+from headmix.cli.sampling import Adapters, ModelOption, SplitSpecialTokens, Truncate, asked_of, text_or_stdin
 from headmix.cli.session import Session
 
 
@@ -14,6 +14,7 @@ def embed(
     ctx: typer.Context,
     texts: Annotated[list[str], typer.Argument(help="The texts; - reads one from standard input.")],
     model: ModelOption = None,
+    adapter: Adapters = None,
     pooling: Annotated[
         Literal["mean", "last", "cls"] | None,
         typer.Option(help="How token states become one vector. Default: what suits the base."),
@@ -28,9 +29,11 @@ def embed(
     """Embed each text. Prints one JSON list per line."""
     inputs = [text_or_stdin(text) for text in texts]
     with Session.of(ctx).client() as client:
+        asked = asked_of(ctx, client, model, adapter)
         answer = client.embed(
             inputs,
-            model=model_or_base(client, model),
+            model=asked.model,
+            adapters=asked.adapters,
             pooling=pooling,
             normalize=normalize,
             split_special_tokens=split_special_tokens or None,

@@ -16,7 +16,7 @@ from headmix_server.api.schemas.common import GenerationUsage, PromptTokensDetai
 from headmix_server.api.state import ApiState
 from headmix_server.core.messages import Generate, TokenOutput
 from headmix_server.core.sampling import for_choice
-from headmix_server.core.types import AdapterRef, SamplingParams
+from headmix_server.core.types import AdapterRef, SamplingParams, ScaledAdapter
 from headmix_server.text.completion import CompletionText, Delta
 from headmix_server.text.detokenize import NO_MARKERS
 from headmix_server.text.tokenizer import Tokenizer
@@ -26,8 +26,9 @@ from headmix_server.text.tokenizer import Tokenizer
 class Job:
     """Every prompt `choices` times. Choice i of prompt p has the index `p * choices + i`.
 
-    `ref` is the adapter, None for the base alone; `weight` is the tenant's share relative to others. `tokenizer` is the
-    model's own, including the tokens its adapter adds; `markers` are special tokens that are part of the text.
+    `ref` is the adapter, None for the base alone, with its `scale` and the adapters `beside` it. `weight` is the
+    tenant's share relative to others. `tokenizer` is the model's own, including the tokens its adapter adds; `markers`
+    are special tokens that are part of the text.
     """
 
     state: ApiState
@@ -41,12 +42,14 @@ class Job:
     choices: int
     stops: tuple[str, ...]
     markers: Mapping[int, str] = field(default_factory=lambda: NO_MARKERS)
+    scale: float = 1.0
+    beside: tuple[ScaledAdapter, ...] = ()
 
     def run(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Yield (index, delta) of all choices as they arrive; closing it, or the failure of one choice, aborts all.
 
         Raises:
-            HeadmixServerError: as `Fetcher.download` and `EngineClient.generate`.
+            HeadmixServerError: as `Fetcher.download_all` and `EngineClient.generate`.
         """
         name = engine_request_id(self.record)
         return fan_in(
@@ -80,7 +83,7 @@ class Job:
         message = self._message(name, prompt, choice)
         async with counted(self.record, prompt, len(message.prompt), first=choice == 0) as computed:
             if message.adapter is not None:
-                await self.state.fetcher.download(message.adapter.digest, message.adapter.tenant)
+                await self.state.fetcher.download_all([message.adapter, *(one.adapter for one in message.beside)])
             text = CompletionText(self.tokenizer, message.prompt, message.sampling, self.stops, self.markers)
             last: float | None = None
             num_tokens = 0
@@ -116,6 +119,8 @@ class Job:
             adapter=self.ref,
             sampling=for_choice(self.sampling, choice),
             weight=self.weight,
+            scale=self.scale,
+            beside=self.beside,
         )
 
 

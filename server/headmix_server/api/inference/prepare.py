@@ -16,16 +16,16 @@ from headmix_server.api.inference.charging import counted
 from headmix_server.api.inference.generation_job import Job, engine_request_id
 from headmix_server.api.inference.lengths import context_length
 from headmix_server.api.inference.prompts import Room, Vocabulary, splits, truncation_of, vocabulary_of
-from headmix_server.api.inference.resolve import Model, resolve_model
+from headmix_server.api.inference.resolve import Model, resolve_body
 from headmix_server.api.inference.tenant_limits import Admission
 from headmix_server.api.middleware.bounds import bounds_of
 from headmix_server.api.middleware.disconnect import end_tasks, until_disconnected
 from headmix_server.api.middleware.request_record import RequestRecord, record_of
 from headmix_server.api.schemas.body import ModelBody
 from headmix_server.api.state import ApiState
-from headmix_server.core.errors import InternalError
-from headmix_server.core.messages import Classified, Classify, Embed, Embedded
-from headmix_server.core.types import AdapterRef, SamplingParams
+from headmix_server.core.errors import InternalError, InvalidRequest
+from headmix_server.core.messages import Classified, Classify, Embed, Embedded, EngineReady
+from headmix_server.core.types import AdapterRef, SamplingParams, ScaledAdapter
 from headmix_server.text.detokenize import NO_MARKERS
 
 A = TypeVar("A", Classified, Embedded)
@@ -39,16 +39,12 @@ Find = Callable[[Request, ApiState, ModelBody], Awaitable[Model]]
 """Returns the model that a body means, held until the request has ended; raises `ModelNotFound`."""
 
 
-async def named_model(request: Request, state: ApiState, body: ModelBody) -> Model:
-    """Return the model that a body names; see `resolve_model`."""
-    return await resolve_model(request, state, body.model, body.user)
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A request with its model resolved and held. `context` is the most tokens of a prompt and its completion together.
 
-    `ref` is the adapter as the engine needs it, None for the base alone.
+    `ref` is the adapter as the engine needs it, None for the base alone; its `scale` and the adapters `beside` it
+    belong into every message to the engine.
     """
 
     state: ApiState
@@ -59,6 +55,12 @@ class Prepared:
     ref: AdapterRef | None
     vocabulary: Vocabulary
     context: int
+    beside: tuple[ScaledAdapter, ...] = ()
+
+    @property
+    def scale(self) -> float:
+        """What the adapter's terms are multiplied by."""
+        return self.model.scale
 
     @property
     def adapter(self) -> AdapterRef:
@@ -120,6 +122,8 @@ class Prepared:
             tenant=self.admission.tenant,
             weight=self.admission.limits.weight,
             ref=self.ref,
+            scale=self.scale,
+            beside=self.beside,
             tokenizer=tokenizer.showing_special_tokens() if shows_special else tokenizer,
             prompts=tuple(map(tuple, prompts)),
             sampling=sampling,
@@ -137,7 +141,7 @@ class Prepared:
 
         Raises:
             ClientGone: the client has disconnected.
-            HeadmixServerError: as `Fetcher.download` and `EngineClient.ask`.
+            HeadmixServerError: as `Fetcher.download_all` and `EngineClient.ask`.
         """
         name = engine_request_id(self.record)
         messages = [make(f"{name}-{place}", prompt) for place, prompt in enumerate(prompts)]
@@ -148,7 +152,7 @@ class Prepared:
 
     async def _ask(self, messages: Sequence[Classify | Embed], kind: type[A]) -> list[A]:
         if self.ref is not None:
-            await self.state.fetcher.download(self.ref.digest, self.ref.tenant)
+            await self.state.fetcher.download_all([self.ref, *(one.adapter for one in self.beside)])
         return await _side_by_side(self._ask_one(place, message, kind) for place, message in enumerate(messages))
 
     async def _ask_one(self, place: int, message: Classify | Embed, kind: type[A]) -> A:
@@ -162,23 +166,39 @@ async def prepare(
     admission: Admission,
     state: ApiState,
     require: Require = lambda _: None,
-    find: Find = named_model,
+    find: Find = resolve_body,
 ) -> Prepared:
     """Check the body's bounds, resolve and hold its model, and load its vocabulary.
 
     Raises:
-        InvalidRequest: the body exceeds a bound, or the adapter was accepted for another base.
-        ModelNotFound: as `resolve_model`.
+        InvalidRequest: the body exceeds a bound, an adapter was accepted for another base, or as `resolve_body`.
+        ModelNotFound: as `resolve_body`.
         TaskMismatch: the model lacks the capability.
         EngineUnavailable, ServerOverloaded: the engine cannot take the request now.
     """
     bounds_of(state.settings).check(body)
     model = await find(request, state, body)
-    ref = None if model.version is None else state.library.ref(model.version, admission.tenant)
+    ref = None if model.version is None else state.library.ref(model.version, admission.tenant, param=model.param)
+    beside = tuple(
+        ScaledAdapter(
+            adapter=state.library.ref(one.version, admission.tenant, param=model.param),
+            scale=one.scale,
+        )
+        for one in model.beside
+    )
     require(model)
-    context = context_length(state.engine.require_ready())
+    ready = state.engine.require_ready()
+    _require_slots(model, ready)
+    context = context_length(ready)
     vocabulary = await vocabulary_of(request, state, model, admission.tenant)
-    return Prepared(state, request, record_of(request), admission, model, ref, vocabulary, context)
+    return Prepared(state, request, record_of(request), admission, model, ref, vocabulary, context, beside)
+
+
+def _require_slots(model: Model, ready: EngineReady) -> None:
+    """Refuse more adapters than can be on the device at once."""
+    number = 1 + len(model.beside)
+    if number > max(1, ready.adapter_slots):
+        raise InvalidRequest(f"{number} adapters; this server has {ready.adapter_slots} slots.", param=model.param)
 
 
 async def _side_by_side(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

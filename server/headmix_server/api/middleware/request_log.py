@@ -93,6 +93,7 @@ class RequestLog:
             param=_loggable(record.refused_param),
             adapter=record.adapter,
             digest=record.digest,
+            **({"adapters": record.adapters} if record.adapters else {}),
             prompt_tokens=record.prompt_tokens,
             generation_tokens=record.generation_tokens,
             seconds=round(seconds, 6),

@@ -27,7 +27,8 @@ class RequestRecord:
     """The account of one request; `began` is `time.monotonic`; with `outcome` None the status determines the outcome.
 
     `principal` is the caller, once known. `compared` is the version that answered, if two versions of the name are
-    being compared. `cached_tokens` counts, per prompt, the tokens that its first choice found in the cache;
+    being compared. `adapters` describes all adapters of a request that names several, or a scaled one; `adapter` is the
+    first. `cached_tokens` counts, per prompt, the tokens that its first choice found in the cache;
     `first_token_seconds` counts from the request's arrival. `limit` names the limit that refused it, `refused_param`
     the parameter that the error named. `body_bytes` counts the received bytes of its body. `headers` go out with every
     response, errors included.
@@ -39,6 +40,7 @@ class RequestRecord:
     principal: Principal | None = None
     adapter: str | None = None
     digest: str | None = None
+    adapters: list[str] = field(default_factory=list)
     compared: int | None = None
     generation_tokens: int = 0
     cached_tokens: dict[int, int] = field(default_factory=dict)

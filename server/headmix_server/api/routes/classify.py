@@ -30,7 +30,13 @@ async def classify(request: Request, body: ClassifyRequest, admission: Admitted,
 
     def make(name: str, prompt: list[int]) -> Classify:
         return Classify(
-            request_id=name, tenant=admission.tenant, prompt=prompt, adapter=ref, weight=admission.limits.weight
+            request_id=name,
+            tenant=admission.tenant,
+            prompt=prompt,
+            adapter=ref,
+            weight=admission.limits.weight,
+            scale=prepared.scale,
+            beside=prepared.beside,
         )
 
     scores = await prepared.ask_each(prompts, make, Classified)

@@ -38,6 +38,8 @@ async def create_embeddings(
             adapter=ref,
             params=params,
             weight=admission.limits.weight,
+            scale=prepared.scale,
+            beside=prepared.beside,
         )
 
     embedded = await prepared.ask_each(prompts, make, Embedded)

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 
 from headmix_adapters.config import ClassifierConfig
 from headmix_server.api.dependencies import State
-from headmix_server.api.inference.prepare import named_model, prepare
-from headmix_server.api.inference.resolve import Model, require_multi_label, resolve_operators
+from headmix_server.api.inference.prepare import prepare
+from headmix_server.api.inference.resolve import Model, require_multi_label, resolve_body, resolve_operators
 from headmix_server.api.inference.tenant_limits import Admitted
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.schemas.body import ModelBody
@@ -56,7 +56,7 @@ async def find_model(request: Request, state: ApiState, body: ModelBody) -> Mode
         ModelNotFound: there is none.
     """
     if body.model not in OPENAI_MODELS:
-        return await named_model(request, state, body)
+        return await resolve_body(request, state, body)
     reference = state.settings.moderation_adapter
     if reference is None:
         raise ModelNotFound(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from headmix_server.api.schemas.adapted import AdaptedBody
 from headmix_server.api.schemas.body import ResponseBody
 from headmix_server.api.schemas.common import Usage
 from headmix_server.api.schemas.neutral import CLASSIFY, Neutral
@@ -10,7 +11,7 @@ from headmix_server.api.schemas.prompt_input import PromptInput, as_prompts
 from headmix_server.api.schemas.truncation import TruncatingBody
 
 
-class ClassifyRequest(TruncatingBody):
+class ClassifyRequest(AdaptedBody, TruncatingBody):
     """Classify one or more texts, each given as text or as token ids."""
 
     neutral: ClassVar[Neutral] = CLASSIFY

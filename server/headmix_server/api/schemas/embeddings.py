@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from headmix_adapters.config import Pooling
+from headmix_server.api.schemas.adapted import AdaptedBody
 from headmix_server.api.schemas.body import ResponseBody
 from headmix_server.api.schemas.neutral import EMBEDDINGS, Neutral
 from headmix_server.api.schemas.prompt_input import PromptInput, as_prompts
 from headmix_server.api.schemas.truncation import TruncatingBody
 
 
-class EmbeddingRequest(TruncatingBody):
+class EmbeddingRequest(AdaptedBody, TruncatingBody):
     """Embed one or more texts, each given as text or as token ids."""
 
     neutral: ClassVar[Neutral] = EMBEDDINGS

@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from headmix_server.api.schemas.adapted import AdaptedBody
 from headmix_server.api.schemas.body import RequestBody, shown
 from headmix_server.api.schemas.common import LARGEST, Text
 from headmix_server.api.schemas.numbers import AllWhole, Whole
@@ -75,7 +76,7 @@ class StreamOptions(RequestBody):
     )
 
 
-class SamplingBody(TruncatingBody):
+class SamplingBody(AdaptedBody, TruncatingBody):
     """The parameters of both generation routes; those from `top_k` on are not part of OpenAI's API."""
 
     drops_null: ClassVar[bool] = True

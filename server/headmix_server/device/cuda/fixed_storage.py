@@ -4,7 +4,7 @@ Owns the arena, the tables of `kernels.adapters.image_tables` at fixed addresses
 builds a step's kernels from them. Images have the base's dtype.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,7 @@ from headmix_server.device.adapters.run_allocator import RunAllocator
 from headmix_server.device.cuda.transfer import Ticket, Transfer
 from headmix_server.kernels.adapters.added_tokens import AddedInputs
 from headmix_server.kernels.adapters.image_tables import ABSENT, ImageTables
+from headmix_server.kernels.adapters.passes import FROM_KEY, AdaptersInPasses, in_passes, tables_of, uses_of
 from headmix_server.kernels.adapters.protocol import StepAdapters
 from headmix_server.kernels.adapters.row_tiles import RowTiles, tile_rows
 from headmix_server.kernels.adapters.slot_span import SlotSpan
@@ -32,6 +33,8 @@ DECODE_HEIGHT = 16
 PREFILL_HEIGHT = 64
 """Rows per tile if slots have at least that many on average: each weight is read once for all of them."""
 
+_QKV = Launches(qkv=True, o=False, gate_up=False, down=False)
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:
@@ -39,6 +42,7 @@ class _Held:
     units: int
     launches: Launches
     z_width: int
+    reads_key: bool
     ticket: Ticket
 
 
@@ -140,7 +144,7 @@ class FixedStorage:
         except BaseException:
             self._allocator.release(first, units)
             raise
-        self._held[slot] = _Held(first, units, Launches.of(list(ranks)), width, ticket)
+        self._held[slot] = _Held(first, units, Launches.of(list(ranks)), width, FROM_KEY in ranks, ticket)
 
     def remove(self, slot: int) -> None:
         """See `SlotStorage`."""
@@ -155,29 +159,60 @@ class FixedStorage:
         """See `SlotStorage`."""
         if not spans:
             return None
+        if not all(span.is_plain for span in spans):
+            return self._step_in_passes(spans, added)
         slots = {span.slot for span in spans}
-        rows = sum(span.num_rows for span in spans)
-        height = PREFILL_HEIGHT if rows >= PREFILL_HEIGHT * len(slots) else DECODE_HEIGHT
-        width = max((self._held[slot].z_width for slot in slots if slot in self._held), default=0)
         self.await_slots(slots)
-        return self._tiled_step(spans, height, max(1, width), self.launches(slots), added)
+        return self._tiled_step(self.tables, spans, self._width(slots), self.launches(slots), added)
+
+    def _step_in_passes(self, spans: Sequence[SlotSpan], added: AddedInputs | None) -> StepAdapters:
+        """Return a step of rows with several adapters or scaled ones; see `kernels.adapters.passes`."""
+        uses = uses_of(spans)
+        slots = {use.slot for use in uses}
+        self.await_slots(slots)
+        tables, passes = tables_of(self.tables, uses), in_passes(spans, uses)
+        several = len(passes) > 1
+        width, launches = self._width(slots), self.launches(slots)
+        from_key = [
+            self._tiled_step(tables.from_key, rows, width, _QKV, None)
+            for rows in passes
+            if several and self._read_key(uses[span.slot].slot for span in rows)
+        ]
+        rest = tables.rest if several else tables.whole
+        return AdaptersInPasses(
+            from_key,
+            [
+                self._tiled_step(rest, rows, width, launches, added if number == 0 else None)
+                for number, rows in enumerate(passes)
+            ],
+        )
+
+    def _width(self, slots: Collection[int]) -> int:
+        """Return the width of a row of z that the adapters in these slots need."""
+        return max((self._held[slot].z_width for slot in slots if slot in self._held), default=1) or 1
+
+    def _read_key(self, slots: Iterable[int]) -> bool:
+        """Return whether an adapter in one of these slots has a term that reads the base's key."""
+        return any(self._held[slot].reads_key for slot in slots if slot in self._held)
 
     def blank_step(self, rows: int, height: int) -> StepAdapters:
         """Return a step of every kernel on `rows` rows of slot 0, for a device that has no adapters yet."""
-        return self._tiled_step([SlotSpan(0, 0, rows)], height, self.longest_row, Launches.every(), None)
+        spans = [SlotSpan(0, 0, rows)]
+        return self._tiled_step(self.tables, spans, self.longest_row, Launches.every(), None, height)
 
     def _tiled_step(
         self,
+        tables: ImageTables,
         spans: Sequence[SlotSpan],
-        height: int,
         width: int,
         launches: Launches,
         added: AddedInputs | None,
+        height: int | None = None,
     ) -> StepAdapters:
-        numbers = tile_rows(spans, height)
+        numbers = tile_rows(spans, height or _height(spans))
         tiles = numbers.on_device(torch.tensor(numbers.flat(), dtype=torch.int32, device=self._device))
         z = torch.empty((len(numbers.rows), width), dtype=torch.float32, device=self._device)
-        return self._make_step(self.tables, tiles, z, launches, added)
+        return self._make_step(tables, tiles, z, launches, added)
 
     def fixed_step(self, tiles: RowTiles, z: Tensor, launches: Launches) -> StepAdapters:
         """Return what the adapters add in a step whose tiles and scratch stay at the same address and are rewritten."""
@@ -194,6 +229,11 @@ class FixedStorage:
     def await_slots(self, slots: Collection[int]) -> None:
         """Make all later computation wait for the copies into these slots."""
         self._transfer.wait([self._held[slot].ticket for slot in sorted(slots) if slot in self._held])
+
+
+def _height(spans: Sequence[SlotSpan]) -> int:
+    rows = sum(span.num_rows for span in spans)
+    return PREFILL_HEIGHT if rows >= PREFILL_HEIGHT * len({span.slot for span in spans}) else DECODE_HEIGHT
 
 
 def _units(image: AdapterImage) -> int:

@@ -2,7 +2,7 @@
 
 A shape is a number of rows, a longest context and the set of adapter kernels that run. It does not include the adapters
 themselves, so a shape captured once works with adapters installed later. Steps that prefill or feed added tokens are
-not handled here.
+not handled here, nor steps with a row of several adapters or of a scaled one.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,6 +52,9 @@ class StaticDecode:
         """Return the final hidden states [rows, D], or None if no captured step can hold such a batch."""
         if len(rows) > BUCKETS[-1]:
             self._tell_uncaptured("more rows than a captured step has", rows=len(rows))
+            return None
+        if not all(row.is_plain for row in rows):
+            self._tell_uncaptured("a row has several adapters, or a scaled one")
             return None
         slots = {row.slot for row in rows if row.slot is not None}
         longest = max(len(row.blocks) for row in rows)

@@ -30,12 +30,16 @@ class StepShape:
 
 @dataclass(frozen=True, slots=True)
 class DecodeRow:
-    """One sequence's next token: its id and position, the cache blocks up to it, and its adapter's slot."""
+    """One sequence's next token: its id and position, the cache blocks up to it, and its adapter's slot.
+
+    `is_plain` is false if it has several adapters, or a scaled one: no captured step computes such a row.
+    """
 
     token: int
     position: int
     blocks: Sequence[int]
     slot: int | None
+    is_plain: bool = True
 
 
 class StaticStep:

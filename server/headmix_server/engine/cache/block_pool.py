@@ -7,6 +7,8 @@ which sequence holds which blocks.
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
+from headmix_server.core.combination import Combination, digests_of
+
 
 class CacheFullError(Exception):
     """More blocks were requested than are free; callers must check first."""
@@ -25,8 +27,8 @@ class BlockPool:
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._holders = [0] * num_blocks
         self._by_key: dict[bytes, int] = {}
-        self._labels: dict[int, tuple[bytes, str | None]] = {}
-        self._by_digest: dict[str | None, set[int]] = {}
+        self._labels: dict[int, tuple[bytes, Combination]] = {}
+        self._by_adapters: dict[Combination, set[int]] = {}
 
     @property
     def num_free(self) -> int:
@@ -81,12 +83,12 @@ class BlockPool:
 
     # --- keys ----------------------------------------------------------------------------------------------------
 
-    def publish(self, block: int, key: bytes, digest: str | None) -> None:
+    def publish(self, block: int, key: bytes, combination: Combination) -> None:
         """Make a full block available by its key, unless a block with the same key already is."""
         if key not in self._by_key:
             self._by_key[key] = block
-            self._labels[block] = key, digest
-            self._by_digest.setdefault(digest, set()).add(block)
+            self._labels[block] = key, combination
+            self._by_adapters.setdefault(combination, set()).add(block)
 
     def find(self, key: bytes) -> int | None:
         """Return the block with this key, held or idle, or None."""
@@ -98,19 +100,20 @@ class BlockPool:
         return None if label is None else label[0]
 
     def forget(self, digest: str) -> None:
-        """Make all blocks that were computed with this adapter impossible to find."""
-        for block in list(self._by_digest.get(digest, ())):
+        """Make all blocks that were computed with this adapter, alone or with others, impossible to find."""
+        theirs = [blocks for combination, blocks in self._by_adapters.items() if digest in digests_of(combination)]
+        for block in [block for blocks in theirs for block in blocks]:
             self._unlabel(block)
             if block in self._idle:
                 del self._idle[block]
                 self._blank.append(block)
 
     def _unlabel(self, block: int) -> None:
-        key, digest = self._labels.pop(block)
+        key, combination = self._labels.pop(block)
         del self._by_key[key]
-        self._by_digest[digest].discard(block)
-        if not self._by_digest[digest]:
-            del self._by_digest[digest]
+        self._by_adapters[combination].discard(block)
+        if not self._by_adapters[combination]:
+            del self._by_adapters[combination]
 
     # --- state ---------------------------------------------------------------------------------------------------
 
@@ -130,6 +133,6 @@ class BlockPool:
             raise RuntimeError("an idle cache block has no key, or a blank one has")
         if {block: key for key, block in self._by_key.items()} != {b: key for b, (key, _) in self._labels.items()}:
             raise RuntimeError("the index of cache blocks does not match their keys")
-        by_digest = {(digest, block) for digest, blocks in self._by_digest.items() for block in blocks}
-        if by_digest != {(digest, block) for block, (_, digest) in self._labels.items()}:
+        by_adapters = {(combination, block) for combination, blocks in self._by_adapters.items() for block in blocks}
+        if by_adapters != {(combination, block) for block, (_, combination) in self._labels.items()}:
             raise RuntimeError("the cache blocks of an adapter are not those with its keys")

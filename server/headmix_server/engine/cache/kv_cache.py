@@ -7,6 +7,7 @@ full, and rows are computed only after the cached prefix, so nothing ever writes
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
+from headmix_server.core.combination import Combination
 from headmix_server.engine.cache.block_keys import BlockKeys, KeyMaker
 from headmix_server.engine.cache.block_pool import BlockPool
 
@@ -49,9 +50,9 @@ class KVCache:
 
     # --- prefixes ------------------------------------------------------------------------------------------------
 
-    def keys_of(self, tenant: str, digest: str | None) -> BlockKeys | None:
+    def keys_of(self, tenant: str, combination: Combination) -> BlockKeys | None:
         """Return the block keys of a new sequence, or None without a prefix cache."""
-        return None if self._key_maker is None else self._key_maker.keys_of(tenant, digest)
+        return None if self._key_maker is None else self._key_maker.keys_of(tenant, combination)
 
     def find_prefix(self, keys: BlockKeys, tokens: Seq[int]) -> list[int]:
         """Return the blocks of the longest cached prefix; it never includes the last token.
@@ -93,11 +94,11 @@ class KVCache:
             return
         made = keys.at_least(full, tokens)
         for place in range(table.num_published, full):
-            self._pool.publish(table.blocks[place], made[place], keys.digest)
+            self._pool.publish(table.blocks[place], made[place], keys.combination)
         table.num_published = full
 
     def forget(self, digest: str) -> None:
-        """Drop every cached prefix that was computed with this adapter."""
+        """Drop every cached prefix that was computed with this adapter, alone or with others."""
         self._pool.forget(digest)
 
     # --- tables --------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ another adapter.
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -81,6 +82,7 @@ class SlotTable:
         self._by_digest: dict[str, _Slot] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()  # occupied and unleased, least recently used first
         self._serials = itertools.count(1)
+        self._kept: frozenset[str] = frozenset()
 
     def holds(self, digest: str) -> bool:
         """Return whether the adapter has a slot."""
@@ -95,9 +97,10 @@ class SlotTable:
         """Return whether there is room for an adapter without evicting any."""
         return self._is_enough(adapter, ())
 
-    def could_ever_place(self, adapter: HostAdapter) -> bool:
-        """Return whether there would be room if only the pinned adapters were on the device."""
-        return self._is_enough(adapter, [digest for digest in self._by_digest if digest not in self._shares.pinned])
+    def could_ever_place(self, adapter: HostAdapter, kept: Collection[str] = ()) -> bool:
+        """Return whether there would be room if only the pinned and the `kept` adapters were on the device."""
+        staying = {*self._shares.pinned, *kept}
+        return self._is_enough(adapter, [digest for digest in self._by_digest if digest not in staying])
 
     def can_place(self, adapter: HostAdapter, tenant: str) -> bool:
         """Return whether there is room, or can be made by evicting idle adapters that the tenant may evict.
@@ -119,7 +122,9 @@ class SlotTable:
             self._view = self._shares.view()
         enough = partial(self._is_enough, adapter)
         cost = self._cost_of(adapter.device_bytes)
-        return choose_victims(self._shares, candidates, tenant, cost, enough, view=self._view, queued=queued)
+        return choose_victims(
+            self._shares, candidates, tenant, cost, enough, view=self._view, queued=queued, kept=self._kept
+        )
 
     def _is_enough(self, adapter: HostAdapter, leaving: Collection[str]) -> bool:
         """Return whether there is room for an adapter once these have left."""
@@ -140,6 +145,26 @@ class SlotTable:
         """Discard cached results: tenants may have come or gone, or weights changed."""
         self._changed()
         self._shares.invalidate()
+
+    def keep(self, digests: Iterable[str]) -> None:
+        """From now on, until the next call, these adapters make room for no other, wherever they are.
+
+        Only one request at a time may have its adapters kept (`engine.scheduling.gathering`); a forgotten one may go.
+        """
+        kept = frozenset(digests)
+        if kept != self._kept:
+            self._kept = kept
+            self._placeable.clear()
+
+    @contextmanager
+    def keeping(self, digests: Iterable[str]) -> Iterator[None]:
+        """Keep these adapters as well for a `with` block."""
+        before = self._kept
+        self.keep(before.union(digests))
+        try:
+            yield
+        finally:
+            self.keep(before)
 
     def place(self, adapter: HostAdapter, tenant: str, queued: Mapping[str, int] = MappingProxyType({})) -> Placement:
         """Give a tenant's adapter a slot, evicting idle adapters if there is no room, `queued` ones last.

@@ -8,7 +8,7 @@ memory, so a slow disk never keeps a slot from an adapter that could use it.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from headmix_server.core.errors import AdapterTooLarge, ServerOverloaded
@@ -163,6 +163,17 @@ class AdapterTiers:
         if installed:
             self._counts.loads.append(LoadReport(source=Residency.HOST, seconds=time.monotonic() - began))
         return installed
+
+    def install_together(self, refs: Sequence[AdapterRef], tenant: str) -> bool:
+        """Install adapters that are needed at the same time, none at another's expense; True once all are installed."""
+        with self.slots.keeping(ref.digest for ref in refs):
+            installed = [self.install(ref, tenant) for ref in refs]  # each is tried, so that all of them are loaded
+            return all(installed)
+
+    def can_never_join(self, digest: str, others: Collection[str]) -> bool:
+        """Return whether a loaded adapter has no room on the device next to the pinned ones and these others."""
+        adapter = self._loaded(digest)
+        return adapter is not None and not self.slots.could_ever_place(adapter, others)
 
     def waits_for_slot(self, digest: str, tenant: str) -> bool:
         """Return whether only room on the device is missing."""

@@ -8,17 +8,22 @@ from collections.abc import Iterable, Iterator
 
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.backfill import Backfill
+from headmix_server.engine.scheduling.gathering import Gathering
 from headmix_server.engine.scheduling.wait_queue import WaitQueue
 from headmix_server.engine.sequence import Sequence
 
 SLOT_PATIENCE_SECONDS = 0.5
 """How long a sequence waits for a slot before newcomers may no longer prolong another adapter's stay in its slot."""
 
+MOST_TOGETHER = 8
+"""Combinations of several adapters per tenant that are tried in a step: each takes longer than one adapter."""
+
 
 class AdapterAdmission:
     """One step's walk through the tenants' lines; `overtaking` handles sequences that the cache cannot hold.
 
     `walked` are the tenants whose lines were walked to the end, so that all their adapters have been requested.
+    `hopeless` are sequences whose adapters can never be on the device together.
     """
 
     def __init__(
@@ -36,10 +41,25 @@ class AdapterAdmission:
         self._now = now
         self._lines: dict[str, Iterator[Sequence]] = {}
         self._not_ready: set[tuple[str, str]] = set()
+        self._together_not_ready: set[tuple[str, frozenset[str]]] = set()
+        self._cut_short: set[str] = set()  # tenants whose lines were not walked to the end
         self._kept_free: set[str] = set()
         self._has_all_kept: set[str] = set()  # tenants that no further adapter can be kept free for
+        self.hopeless: list[Sequence] = []
         for digest, tenant in loads_waiting:
             self._keep_newcomers_away(digest, tenant)
+        self._gathering = Gathering(queue.first_with_several(now - SLOT_PATIENCE_SECONDS), tiers)
+        self._gather()
+
+    def _gather(self) -> None:
+        sequence = self._gathering.sequence
+        if sequence is None:
+            return
+        if self._gathering.is_hopeless:
+            self.hopeless.append(sequence)
+            return
+        for digest in self._gathering.missing():
+            self._keep_newcomers_away(digest, sequence.tenant)
 
     def next_of(self, tenant: str) -> Sequence | None:
         """Return the tenant's next sequence with its adapter on the device and its grammar compiled, None at the end.
@@ -49,7 +69,7 @@ class AdapterAdmission:
         if tenant not in self._lines:
             self._lines[tenant] = iter(list(self._queue.lines().get(tenant, {}).values()))
         sequence = next(filter(self._is_ready, self._lines[tenant]), None)
-        if sequence is None:
+        if sequence is None and tenant not in self._cut_short:
             self.walked.add(tenant)
         return sequence
 
@@ -63,6 +83,8 @@ class AdapterAdmission:
             return False
         if sequence.adapter is None:
             return True
+        if sequence.beside:
+            return self._are_ready(sequence)
         tenant, digest = sequence.tenant, sequence.adapter.digest
         if digest in self._kept_free or (tenant, digest) in self._not_ready:
             return False
@@ -73,6 +95,27 @@ class AdapterAdmission:
         if patient and self._tiers.waits_for_slot(digest, tenant):
             self._keep_newcomers_away(digest, tenant)
         return False
+
+    def _are_ready(self, sequence: Sequence) -> bool:
+        """Install the adapters of a sequence with several if that is possible at once: all or none of them is of use.
+
+        At most `MOST_TOGETHER` different combinations of a tenant are tried in a step.
+        """
+        tenant, digests = sequence.tenant, frozenset(ref.digest for ref in sequence.adapters)
+        if not self._gathering.is_for(sequence) and not self._may_be_tried(tenant, digests):
+            return False
+        ready = self._tiers.install_together(sequence.adapters, tenant)
+        if not ready:
+            self._together_not_ready.add((tenant, digests))
+        return ready
+
+    def _may_be_tried(self, tenant: str, digests: frozenset[str]) -> bool:
+        if (tenant, digests) in self._together_not_ready or not self._kept_free.isdisjoint(digests):
+            return False
+        if sum(other == tenant for other, _ in self._together_not_ready) >= MOST_TOGETHER:
+            self._cut_short.add(tenant)
+            return False
+        return True
 
     def _keep_newcomers_away(self, digest: str, tenant: str) -> None:
         chosen = self._tiers.to_keep_free(digest, tenant, self._kept_free)

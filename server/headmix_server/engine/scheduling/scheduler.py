@@ -72,12 +72,13 @@ class Scheduler:
         self._clock = clock
         self._prefix_counts = PrefixCounts()
         self._forget_above = FORGET_ABOVE
+        self.hopeless: Seq[Sequence] = ()
         tiers.want(self.waiting.wanted)
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence, computing its prompt's block keys at once: a step may be running in the meantime."""
         self.speculation.begin(sequence)
-        sequence.keys = self.kv_cache.keys_of(sequence.tenant, sequence.digest)
+        sequence.keys = self.kv_cache.keys_of(sequence.tenant, sequence.combination)
         if sequence.keys is not None:
             sequence.keys.at_least(len(sequence.tokens) // self.kv_cache.block_size, sequence.tokens)
         self.waiting.join(sequence)
@@ -96,7 +97,8 @@ class Scheduler:
         """Choose the next step's rows within the token budget, admitting from the queue what fits.
 
         `loads_waiting` lists, as (digest, tenant), the explicit load requests that have long waited for a slot:
-        newcomers are kept from adapters that could leave for them.
+        newcomers are kept from adapters that could leave for them. Afterwards, `hopeless` lists waiting sequences whose
+        adapters can never be on the device together.
         """
         rows: dict[int, BatchRow] = {}
         running_before = len(self.running)
@@ -104,6 +106,7 @@ class Scheduler:
         preempted = len(self.running) < running_before
         closed = preempted or len(self.running) >= self._max_running
         admission = None if closed else self._admission(loads_waiting)
+        self.hopeless = [] if admission is None else admission.hopeless
         self._share_out(rows, budget, admission)
         self._load_adapters(() if admission is None else admission.walked)
         return Batch(tuple(rows.values()))
@@ -236,6 +239,8 @@ class Scheduler:
             params=sequence.params,
             drafts=drafts,
             matcher=sequence.matcher,
+            scale=sequence.scale,
+            beside=sequence.leases_beside,
         )
 
     # --- admission -----------------------------------------------------------------------------------------------
@@ -275,8 +280,7 @@ class Scheduler:
         self.running[sequence.sequence_id] = sequence
         self.kv_cache.admit(sequence.sequence_id, len(sequence.tokens), prefix)
         sequence.num_computed = len(prefix) * self.kv_cache.block_size
-        if sequence.adapter is not None:
-            sequence.lease = self.tiers.slots.acquire(sequence.adapter.digest, sequence.tenant)
+        sequence.hold([self.tiers.slots.acquire(ref.digest, sequence.tenant) for ref in sequence.adapters])
         if sequence.queue_seconds is None:
             sequence.queue_seconds = self._clock() - sequence.arrived
             sequence.num_cached = sequence.num_computed
@@ -316,8 +320,7 @@ class Scheduler:
     def _return_holds(self, sequence: Sequence) -> None:
         self.kv_cache.free(sequence.sequence_id)
         self._runner.release(sequence.sequence_id)
-        if sequence.lease is not None:
-            lease, sequence.lease = sequence.lease, None
+        for lease in sequence.give_up():
             self.tiers.slots.release(lease)
 
     # --- state ---------------------------------------------------------------------------------------------------
@@ -330,7 +333,7 @@ class Scheduler:
     def needed_digests(self) -> set[str]:
         """Return the adapters that queued or running sequences use."""
         sequences = [*self.waiting.values(), *self.running.values()]
-        return {sequence.adapter.digest for sequence in sequences if sequence.adapter is not None}
+        return {ref.digest for sequence in sequences for ref in sequence.adapters}
 
     def check_integrity(self) -> None:
         """Check that only running sequences hold anything, and that each of them holds what it should.
@@ -341,17 +344,17 @@ class Scheduler:
         self.waiting.check_integrity()
         self.tiers.check_integrity()
         self.kv_cache.check_integrity(set(self.running))
-        self.tiers.slots.check_integrity([s.lease for s in self.running.values() if s.lease is not None])
+        self.tiers.slots.check_integrity([lease for s in self.running.values() for lease in s.leases])
         if len(self.running) > self._max_running or not self.running.keys().isdisjoint(self.waiting):
             raise RuntimeError("more sequences run than may, or one runs and waits")
         for number, sequence in self.running.items():
             if number != sequence.sequence_id or not 0 <= sequence.num_computed < len(sequence.tokens):
                 raise RuntimeError(f"sequence {number} has nothing left to compute, or runs under another's number")
             self.kv_cache.check_table(number, sequence.keys, sequence.tokens, sequence.num_computed)
-            if (sequence.lease is None) != (sequence.adapter is None):
-                raise RuntimeError("a running sequence lacks its lease")
+            if [lease.digest for lease in sequence.leases] != [ref.digest for ref in sequence.adapters]:
+                raise RuntimeError("a running sequence lacks a lease, or has another's")
         for sequence in self.waiting.values():
-            if sequence.lease is not None or sequence.num_computed:
+            if sequence.leases or sequence.leases_beside or sequence.num_computed:
                 raise RuntimeError("a queued sequence holds a lease or has computed something")
         for sequence in [*self.running.values(), *self.waiting.values()]:
             self._check_sequence(sequence)
@@ -365,4 +368,4 @@ class Scheduler:
                 f"of which {computed} of {sequence.prompt_length} are computed"
             )
         if sequence.keys is not None:
-            sequence.keys.check_integrity(sequence.tenant, sequence.digest, sequence.tokens)
+            sequence.keys.check_integrity(sequence.tenant, sequence.combination, sequence.tokens)

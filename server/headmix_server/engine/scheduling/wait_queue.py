@@ -19,6 +19,7 @@ class WaitQueue(Mapping[int, Sequence]):
         self._all: dict[int, Sequence] = {}
         self._lines: dict[str, OrderedDict[int, Sequence]] = {}
         self._asked: Counter[tuple[str, AdapterRef]] = Counter()
+        self._with_several: dict[int, Sequence] = {}  # those with several adapters, in no particular order
 
     def __getitem__(self, sequence_id: int) -> Sequence:
         return self._all[sequence_id]
@@ -55,8 +56,10 @@ class WaitQueue(Mapping[int, Sequence]):
 
     def _add(self, sequence: Sequence) -> None:
         self._all[sequence.sequence_id] = sequence
-        if sequence.adapter is not None:
-            self._asked[sequence.tenant, sequence.adapter] += 1
+        for ref in sequence.adapters:
+            self._asked[sequence.tenant, ref] += 1
+        if sequence.beside:
+            self._with_several[sequence.sequence_id] = sequence
 
     def remove(self, sequence_id: int) -> Sequence | None:
         """Remove a sequence; returns it, or None if it is not waiting."""
@@ -68,8 +71,9 @@ class WaitQueue(Mapping[int, Sequence]):
         if not line:
             del self._lines[sequence.tenant]
             self._counters.leave(sequence.tenant)
-        if sequence.adapter is not None:
-            asked = sequence.tenant, sequence.adapter
+        self._with_several.pop(sequence_id, None)
+        for ref in sequence.adapters:
+            asked = sequence.tenant, ref
             self._asked[asked] -= 1
             if not self._asked[asked]:
                 del self._asked[asked]
@@ -90,10 +94,14 @@ class WaitQueue(Mapping[int, Sequence]):
         places: dict[str, int] = {}
         for line in self._lines.values():
             for place, sequence in enumerate(line.values()):
-                if sequence.adapter is not None:
-                    digest = sequence.adapter.digest
-                    places[digest] = min(place, places.get(digest, place))
+                for ref in sequence.adapters:
+                    places[ref.digest] = min(place, places.get(ref.digest, place))
         return places
+
+    def first_with_several(self, arrived_before: float) -> Sequence | None:
+        """Return the sequence with several adapters whose turn comes first, of those that wait only for adapters."""
+        waiting = [s for s in self._with_several.values() if s.arrived < arrived_before and not s.awaits_grammar]
+        return min(waiting, key=lambda s: (self._counters.counter(s.tenant), s.sequence_id), default=None)
 
     def displaceable(self, tenant: str) -> Sequence | None:
         """Return the sequence to displace from a full queue for a new request of `tenant`, or None.
@@ -124,7 +132,9 @@ class WaitQueue(Mapping[int, Sequence]):
             raise RuntimeError("a sequence waits under another's number")
         if not all(self._lines.values()):
             raise RuntimeError("a tenant without a waiting sequence has a line")
-        asked = Counter((s.tenant, s.adapter) for s in self._all.values() if s.adapter is not None)
+        if self._with_several != {number: s for number, s in self._all.items() if s.beside}:
+            raise RuntimeError("the waiting sequences with several adapters are not those known as such")
+        asked = Counter((s.tenant, ref) for s in self._all.values() for ref in s.adapters)
         if dict(self._asked) != dict(asked):  # as dictionaries: adapters with a count of 0 must be gone
             raise RuntimeError("the adapters asked for are not those of the waiting sequences")
         self._counters.check_integrity(self._lines.keys())

@@ -5,6 +5,7 @@ Written for readability. Computes in float32, whatever the dtype of the images a
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import torch
@@ -104,12 +105,18 @@ class ReferenceAdapters:
         self._add(layer, ("down", "shared", "i"), inner, out)
 
     def _add(self, layer: int, key: TermKey, inputs: Tensor, out: Tensor) -> None:
-        for slot, rows in self._segments():
+        for slot, scale, rows in self._uses():
             term = read_term(self._tables, slot, layer, key)
             if term is not None:
-                out.index_add_(0, rows, term_delta(key, inputs[rows], term).to(out.dtype))
+                delta = term_delta(key, inputs[rows], term) * scale
+                out.index_add_(0, rows, delta.to(out.dtype))
 
-    def _segments(self) -> Iterator[tuple[int, Tensor]]:
-        starts = self._route.segment_starts.tolist()
-        for index, slot in enumerate(self._route.segment_slots.tolist()):
-            yield slot, self._route.rows[starts[index] : starts[index + 1]].long()
+    def _uses(self) -> Iterator[tuple[int, float, Tensor]]:
+        """Yield each slot of each segment, its scale, and the segment's rows."""
+        route = self._route
+        slots, scales = route.slots.tolist(), route.scales.tolist()
+        starts, slot_starts = route.segment_starts.tolist(), route.slot_starts.tolist()
+        for segment, (first, last) in enumerate(pairwise(slot_starts)):
+            rows = route.rows[starts[segment] : starts[segment + 1]].long()
+            for use in range(first, last):
+                yield slots[use], scales[use], rows

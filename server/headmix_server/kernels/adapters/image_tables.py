@@ -14,7 +14,7 @@ from torch import Tensor
 
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import TERMS
-from headmix_server.kernels.adapters.slot_span import SlotSpan
+from headmix_server.kernels.adapters.slot_span import SlotSpan, SlotUse
 
 TERM_INDEX = {key: index for index, key in enumerate(TERMS)}
 """Maps a term's (site, part, input) to its index in the tables, in the order of the table of shapes."""
@@ -49,18 +49,22 @@ class ImageTables:
 
 @dataclass(frozen=True, slots=True)
 class RowRoute:
-    """The rows of a step by slot. A row is in at most one segment; rows of the base alone are in none and cost nothing.
+    """The rows of a step by their adapters. A row is in at most one segment; rows of the base alone cost nothing.
 
-    Segment s holds rows[segment_starts[s] : segment_starts[s + 1]]; no two segments have the same slot.
+    Segment s holds rows[segment_starts[s] : segment_starts[s + 1]]. They run with slots[slot_starts[s] :
+    slot_starts[s + 1]], one or more, whose terms are multiplied by the scales and added up in this order. No two
+    segments have the same slots with the same scales.
     """
 
-    segment_slots: Tensor  # [segments] int32
+    slots: Tensor  # [slots of all segments] int32
+    scales: Tensor  # [slots of all segments] float32
+    slot_starts: Tensor  # [segments + 1] int32
     segment_starts: Tensor  # [segments + 1] int32
     rows: Tensor  # [routed rows] int32: rows of the batch, ascending within a segment
 
 
 def build_row_route(spans: Sequence[SlotSpan], device: torch.device | None = None) -> RowRoute | None:
-    """Group spans of batch rows by slot; None if there is nothing to route.
+    """Group spans of batch rows by their adapters; None if there is nothing to route.
 
     Raises:
         ValueError: two spans share a row.
@@ -70,15 +74,24 @@ def build_row_route(spans: Sequence[SlotSpan], device: torch.device | None = Non
         return None
     if any(span.rows.stop > following.first for span, following in pairwise(found)):
         raise ValueError("a row belongs to two spans")
-    by_slot: dict[int, list[int]] = {}
+    by_uses: dict[tuple[SlotUse, ...], list[int]] = {}
     for span in found:
-        by_slot.setdefault(span.slot, []).extend(span.rows)
-    starts, rows = [0], []
-    for slot in sorted(by_slot):
-        rows += by_slot[slot]
+        by_uses.setdefault(span.uses, []).extend(span.rows)
+    uses: list[SlotUse] = []
+    slot_starts, starts, rows = [0], [0], list[int]()
+    for own in sorted(by_uses):
+        uses += own
+        slot_starts.append(len(uses))
+        rows += by_uses[own]
         starts.append(len(rows))
 
     def on_device(numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int32, device=device)
 
-    return RowRoute(on_device(sorted(by_slot)), on_device(starts), on_device(rows))
+    return RowRoute(
+        slots=on_device([use.slot for use in uses]),
+        scales=torch.tensor([use.scale for use in uses], dtype=torch.float32, device=device),
+        slot_starts=on_device(slot_starts),
+        segment_starts=on_device(starts),
+        rows=on_device(rows),
+    )

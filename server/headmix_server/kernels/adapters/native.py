@@ -1,8 +1,8 @@
 """A step's adapters on the CPU by the native operations: one call per site and layer for the whole ragged batch.
 
-The operations read the adapters' images in place, each weight once for up to 16 rows of its adapter. A row's result is
-bit for bit the same in any batch and on any number of threads. Tested against `image_reference` and the method's
-reference. Needs `kernels.native` loaded.
+The operations read the adapters' images in place, each weight once for up to 16 rows of its adapter. Rows with several
+adapters are one call's work like all others. A row's result is bit for bit the same in any batch and on any number of
+threads. Tested against `image_reference` and the method's reference. Needs `kernels.native` loaded.
 """
 
 from enum import IntEnum
@@ -45,11 +45,11 @@ class NativeAdapters:
         self._heads = (tables.base.num_heads, tables.base.num_kv_heads)
         self.tables = (
             *(tables.f32, tables.bf16, tables.offsets, tables.ranks, tables.scales, tables.stored_bf16),
-            *(route.segment_slots, route.segment_starts, route.rows),
+            *(route.slots, route.scales, route.slot_starts, route.segment_starts, route.rows),
         )
         self._added = added
         self.schedule = int(schedule)
-        self._active = _active_sites(tables.offsets, route.segment_slots)
+        self._active = _active_sites(tables.offsets, route.slots)
         self._ops = torch.ops.headmix
 
     def replace_embeddings(self, embeddings: Tensor) -> None:

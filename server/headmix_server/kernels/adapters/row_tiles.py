@@ -60,9 +60,11 @@ class TileNumbers:
 
 
 def tile_rows(spans: Sequence[SlotSpan], height: int) -> TileNumbers:
-    """Cut spans into tiles. No row may be in two spans."""
+    """Cut spans of one unscaled adapter each into tiles. No row may be in two spans."""
     by_slot: dict[int, list[int]] = {}
     for span in spans:
+        if not span.is_plain:
+            raise ValueError("a tile's rows have one adapter, unscaled")
         if span.num_rows:
             by_slot.setdefault(span.slot, []).extend(span.rows)
     tiles = _cut({slot: sorted(rows) for slot, rows in by_slot.items()}, height)

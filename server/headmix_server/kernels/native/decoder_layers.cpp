@@ -159,13 +159,13 @@ void decoder_layers(Tensor hidden, Tensor cos, Tensor sin, std::vector<Tensor> t
                     Tensor blocks, int64_t block_size, std::vector<Tensor> adapters, int64_t schedule) {
   check_matrix(hidden, "hidden");
   check_tensor(numbers, ScalarType::Long, 1, "numbers");
-  STD_TORCH_CHECK(adapters.empty() || adapters.size() == 9, "adapters are six tables and three of their rows");
+  STD_TORCH_CHECK(adapters.empty() || adapters.size() == 11, "adapters are six tables and five of their rows");
   const Shape shape{heads, kv_heads, scale, eps};
   const Cache cache{caches, rows, starts, blocks, block_size};
   std::optional<StepAdapters> routed;
   if (!adapters.empty())
     routed = {{adapters[0], adapters[1], adapters[2], adapters[3], adapters[4], adapters[5]},
-              {adapters[6], adapters[7], adapters[8]},
+              {adapters[6], adapters[7], adapters[8], adapters[9], adapters[10]},
               schedule};
   std::optional<Scratch> scratch;
   Reader reader{tensors, static_cast<const int64_t*>(numbers.data_ptr()), numbers.numel()};

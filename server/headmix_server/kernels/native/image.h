@@ -77,6 +77,7 @@ struct Term {
   float scale;
   int64_t z_column;    // where its shrunk values begin among the segment's
   int64_t A, B, bias;  // offsets; bias is ABSENT if there is none
+  bool bf16;           // which arena they are in
 
   int64_t z_size() const { return form->heads * rank; }
   int64_t weights() const { return z_size() * (form->in + form->out); }
@@ -89,8 +90,9 @@ inline bool read_term(const Tables& tables, int64_t slot, int64_t layer, const F
   const int64_t* at = tables.offsets + ((slot * tables.layers + layer) * TERMS + form.term) * 3;
   if (at[0] == ABSENT) return false;
   const int64_t row = slot * TERMS + form.term;
-  const int64_t size = tables.stored_bf16[slot] ? tables.bf16_size : tables.f32_size;
-  term = {&form, tables.ranks[row], tables.scales[row], 0, at[0], at[1], at[2]};
+  const bool bf16 = tables.stored_bf16[slot];
+  const int64_t size = bf16 ? tables.bf16_size : tables.f32_size;
+  term = {&form, tables.ranks[row], tables.scales[row], 0, at[0], at[1], at[2], bf16};
   const auto inside = [size](int64_t offset, int64_t count) { return offset >= 0 && count <= size - offset; };
   STD_TORCH_CHECK(term.rank > 0 && inside(term.A, term.z_size() * form.in) && inside(term.B, term.z_size() * form.out),
                   "term ", static_cast<int64_t>(form.term), " of slot ", slot, " in layer ", layer,

@@ -14,13 +14,14 @@ namespace {
 
 // Arguments that describe the adapters to every operation: the tables of their images and the route of the rows.
 #define HEADMIX_TABLES f32, bf16, offsets, ranks, scales, stored_bf16
-#define HEADMIX_ROUTE segment_slots, segment_starts, rows
-#define HEADMIX_PARAMETERS                                                                                        \
-  Tensor f32, Tensor bf16, Tensor offsets, Tensor ranks, Tensor scales, Tensor stored_bf16, Tensor segment_slots, \
-      Tensor segment_starts, Tensor rows, int64_t layer, int64_t schedule
-#define HEADMIX_SCHEMA                                                                          \
-  "(Tensor f32, Tensor bf16, Tensor offsets, Tensor ranks, Tensor scales, Tensor stored_bf16, " \
-  "Tensor segment_slots, Tensor segment_starts, Tensor rows, int layer, int schedule, "
+#define HEADMIX_ROUTE slots, scales_of_slots, slot_starts, segment_starts, rows
+#define HEADMIX_PARAMETERS                                                                                \
+  Tensor f32, Tensor bf16, Tensor offsets, Tensor ranks, Tensor scales, Tensor stored_bf16, Tensor slots, \
+      Tensor scales_of_slots, Tensor slot_starts, Tensor segment_starts, Tensor rows, int64_t layer, int64_t schedule
+#define HEADMIX_SCHEMA                                                                             \
+  "(Tensor f32, Tensor bf16, Tensor offsets, Tensor ranks, Tensor scales, Tensor stored_bf16, "    \
+  "Tensor slots, Tensor scales_of_slots, Tensor slot_starts, Tensor segment_starts, Tensor rows, " \
+  "int layer, int schedule, "
 
 void add_shared(const StepAdapters& adapters, int64_t layer, TermIndex term, const Tensor& in, const Tensor& out) {
   Step step(adapters.tables, in, out);

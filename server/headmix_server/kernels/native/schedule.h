@@ -23,7 +23,7 @@ enum Schedule { CHOOSE, ONE_THREAD, WHOLE_SEGMENTS, DIVIDED_SEGMENTS };
 inline void run_unit(const Step& step, const Unit& unit) {
   thread_local std::vector<float> z;
   z.resize(unit.count * unit.segment->z_size);
-  unit.segment->bf16 ? run_terms<BFloat16>(step, unit, z.data()) : run_terms<float>(step, unit, z.data());
+  run_terms(step, unit, z.data());
 }
 
 // A piece of a unit: some of its shrunk values, or some of its columns.
@@ -33,19 +33,21 @@ struct Piece {
   int64_t from, to;
 };
 
-template <typename W>
-void shrink_piece(const Step& step, const Piece& piece) {
-  const Segment& segment = *piece.unit->segment;
-  for (int64_t t = 0; t < segment.num_terms; ++t) {
-    shrink_term<W>(step, *piece.unit, segment.terms[t], piece.from, piece.to, piece.z);
+inline void shrink_piece(const Step& step, const Piece& piece) {
+  const auto& [unit, z, from, to] = piece;
+  for (int64_t t = 0; t < unit->segment->num_terms; ++t) {
+    const Term& term = unit->segment->terms[t];
+    term.bf16 ? shrink_term<BFloat16>(step, *unit, term, from, to, z)
+              : shrink_term<float>(step, *unit, term, from, to, z);
   }
 }
 
-template <typename W>
-void expand_piece(const Step& step, const Piece& piece) {
-  const Segment& segment = *piece.unit->segment;
-  for (int64_t t = 0; t < segment.num_terms; ++t) {
-    expand_term<W>(step, *piece.unit, segment.terms[t], piece.from, piece.to, piece.z);
+inline void expand_piece(const Step& step, const Piece& piece) {
+  const auto& [unit, z, from, to] = piece;
+  for (int64_t t = 0; t < unit->segment->num_terms; ++t) {
+    const Term& term = unit->segment->terms[t];
+    term.bf16 ? expand_term<BFloat16>(step, *unit, term, from, to, z)
+              : expand_term<float>(step, *unit, term, from, to, z);
   }
 }
 
@@ -66,14 +68,8 @@ inline void run_divided(const Step& step) {
     }
     mine += unit.count * ranks;
   }
-  share(shrinks.size(), [&](int64_t index) {
-    const Piece& piece = shrinks[index];
-    piece.unit->segment->bf16 ? shrink_piece<BFloat16>(step, piece) : shrink_piece<float>(step, piece);
-  });
-  share(expands.size(), [&](int64_t index) {
-    const Piece& piece = expands[index];
-    piece.unit->segment->bf16 ? expand_piece<BFloat16>(step, piece) : expand_piece<float>(step, piece);
-  });
+  share(shrinks.size(), [&](int64_t index) { shrink_piece(step, shrinks[index]); });
+  share(expands.size(), [&](int64_t index) { expand_piece(step, expands[index]); });
 }
 
 inline Schedule choose(const std::vector<Unit>& units) {

@@ -61,13 +61,17 @@ void expand_term(const Step& step, const Unit& unit, const Term& term, int64_t f
   }
 }
 
-// One term after another, in memory order.
 template <typename W>
-void run_terms(const Step& step, const Unit& unit, float* z) {
+void run_term(const Step& step, const Unit& unit, const Term& term, float* z) {
+  shrink_term<W>(step, unit, term, 0, unit.segment->z_size, z);
+  expand_term<W>(step, unit, term, 0, step.out.columns, z);
+}
+
+// One term after another, in memory order if the unit has one adapter.
+inline void run_terms(const Step& step, const Unit& unit, float* z) {
   for (int64_t t = 0; t < unit.segment->num_terms; ++t) {
     const Term& term = unit.segment->terms[t];
-    shrink_term<W>(step, unit, term, 0, unit.segment->z_size, z);
-    expand_term<W>(step, unit, term, 0, step.out.columns, z);
+    term.bf16 ? run_term<BFloat16>(step, unit, term, z) : run_term<float>(step, unit, term, z);
   }
 }
 

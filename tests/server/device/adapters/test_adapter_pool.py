@@ -44,7 +44,7 @@ class Artifact:
 
 def make_adapter(
     seed: int,
-    layers: tuple[int, ...] = SlotSpan(0, 1, 2),
+    layers: tuple[int, ...] = (0, 1, 2),
     dtype: torch.dtype = torch.float32,
     added: Tensor | None = None,
 ) -> Artifact:
@@ -133,7 +133,7 @@ def test_a_mixed_batch_adds_to_each_row_what_the_reference_says_for_its_adapter(
     out = pool_deltas(pool, spans, inputs, layer)
     for site, width in WIDTHS.items():
         expected = torch.zeros(56, width)
-        for slot, first, count in spans:
+        for slot, first, count, *_ in spans:
             rows = slice(first, first + count)
             mine = {name: value[rows] for name, value in inputs.items()}
             expected[rows] = reference_delta(adapters[slot], layer, site, mine)

@@ -89,7 +89,7 @@ def test_replays_agree_with_the_ordinary_path_while_batches_and_adapters_change(
     three = [
         DecodeRow(7, 5, (3, 9), 0),
         DecodeRow(400, 0, (12,), None),
-        DecodeRow(33, 11, SlotSpan(1, 2, 5), 1),
+        DecodeRow(33, 11, (1, 2, 5), 1),
     ]
     first = rig.compare(three)
     assert rig.decode.num_ready == 1
@@ -99,7 +99,7 @@ def test_replays_agree_with_the_ordinary_path_while_batches_and_adapters_change(
     assert rig.decode.num_ready == 1
     assert not torch.allclose(first[0], second[0], atol=1e-3)
     torch.testing.assert_close(first[1:], second[1:])
-    rig.compare([three[1], three[0], DecodeRow(2, 9, SlotSpan(7, 8, 4), 1), DecodeRow(5, 2, (20,), 0)])
+    rig.compare([three[1], three[0], DecodeRow(2, 9, (7, 8, 4), 1), DecodeRow(5, 2, (20,), 0)])
     assert rig.decode.num_ready == 1  # the same bucket, no padding
     rig.storage.put(2, image(5, 8))
     rig.compare([DecodeRow(9, 3, (30,), 2)])
@@ -110,7 +110,7 @@ def test_replays_agree_with_the_ordinary_path_while_batches_and_adapters_change(
 def test_a_step_reads_nothing_but_what_its_own_sequences_have_written(tmp_path: Path, poison: float) -> None:
     rig = Rig(tmp_path)
     rig.storage.put(0, image(0, 1))
-    rows = [DecodeRow(7, 5, (3, 9), 0), DecodeRow(400, 0, (12,), None), DecodeRow(33, 10, SlotSpan(1, 2, 5), None)]
+    rows = [DecodeRow(7, 5, (3, 9), 0), DecodeRow(400, 0, (12,), None), DecodeRow(33, 10, (1, 2, 5), None)]
     written = {row.blocks[at // BLOCK] * BLOCK + at % BLOCK for row in rows for at in range(row.position)}
     elsewhere = [place for place in range((BLOCKS + 1) * BLOCK) if place not in written]  # the scratch block too
     found = []

@@ -1,6 +1,7 @@
 """The native operations match the reference for images, and the method's reference row by row."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from headmix_adapters.config import BaseShape, HeadBase, HeadPart, SharedPart, S
 from headmix_server.kernels.adapters.image_reference import ReferenceAdapters
 from headmix_server.kernels.adapters.image_tables import TERM_INDEX, ImageTables, RowRoute, build_row_route
 from headmix_server.kernels.adapters.native import NativeAdapters, Schedule
-from headmix_server.kernels.adapters.slot_span import SlotSpan
+from headmix_server.kernels.adapters.slot_span import SlotSpan, SlotUse
 from headmix_server.kernels.native.build import find_compiler
 from headmix_server.kernels.native.loading import load_native
 from tests.support.device.images import Adapter, image_tables
@@ -87,19 +88,23 @@ SITES = st.builds(
 )
 
 
+SCALES = st.sampled_from([0.0, 0.25, -1.5, 3.0])
+
+
 @st.composite
 def steps(draw: st.DrawFn) -> tuple[BaseShape, dict[int, Adapter], Spans]:
     """Adapters with nothing in common, with ragged groups of rows between rows of the base."""
     base = draw(st.sampled_from([BASE, ODD_BASE]))
     adapters = {}
     for slot in draw(st.sets(st.integers(0, 5), min_size=1)):
-        layers = draw(st.sampled_from([SlotSpan(0, 1, 2), (1,), (0, 2)]))
+        layers = draw(st.sampled_from([(0, 1, 2), (1,), (0, 2)]))
         adapters[slot] = make_adapter(base, slot, draw(SITES), layers, bf16=draw(st.booleans()))
     spans, row = [], 0
     for _ in range(draw(st.integers(1, 6))):
         row += draw(st.integers(0, 2))
         count = draw(st.sampled_from([1, 1, 2, 3, 5, 16, 17, 35]))
-        spans.append(SlotSpan(draw(st.integers(0, 5)), row, count))
+        beside = draw(st.just(()) | st.lists(st.builds(SlotUse, st.integers(0, 5), SCALES), max_size=3).map(tuple))
+        spans.append(SlotSpan(draw(st.integers(0, 5)), row, count, draw(st.just(1.0) | SCALES), beside))
         row += count
     return base, adapters, spans
 
@@ -110,8 +115,7 @@ def test_any_mix_of_adapters_adds_what_the_images_readable_form_says(
 ) -> None:
     base, adapters, spans = step
     tables, route = image_tables(base, 6, adapters), routed(spans)
-    _, first, count = spans[-1]
-    batch = random_batch(base, first + count + 1, seed=0)
+    batch = random_batch(base, spans[-1].rows.stop + 1, seed=0)
     expected = added(ReferenceAdapters(tables, route), batch, layer)
     for name, found in added(NativeAdapters(tables, route, schedule=schedule), batch, layer).items():
         assert torch.allclose(found, expected[name], atol=1e-4, rtol=1e-4), name
@@ -157,8 +161,7 @@ def paper_step(spans: Spans, *, tokens: int) -> tuple[ImageTables, RowRoute, Ste
     ],
 )
 def test_the_chosen_schedule_adds_the_same_bits_as_one_thread(spans: Spans, threads: int) -> None:
-    _, first, count = spans[-1]
-    tables, route, batch = paper_step(spans, tokens=first + count)
+    tables, route, batch = paper_step(spans, tokens=spans[-1].rows.stop)
     expected = added(NativeAdapters(tables, route, schedule=Schedule.ONE_THREAD), batch, 0)
     for name, found in added(NativeAdapters(tables, route), batch, 0).items():
         assert torch.equal(found, expected[name]), (name, threads)
@@ -170,10 +173,11 @@ def test_a_row_gets_the_same_bits_alone_and_in_any_batch(
 ) -> None:
     base, adapters, spans = step
     tables = image_tables(base, 6, adapters)
-    slot, first, count = spans[-1]
-    batch = random_batch(base, first + count, seed=0)
+    last = spans[-1].rows[-1]
+    batch = random_batch(base, last + 1, seed=0)
     together = added(NativeAdapters(tables, routed(spans), schedule=schedule), batch, 1)
-    alone = NativeAdapters(tables, routed([SlotSpan(slot, first + count - 1, 1)]), schedule=Schedule.ONE_THREAD)
+    span = spans[-1]._replace(first=last, num_rows=1)
+    alone = NativeAdapters(tables, routed([span]), schedule=Schedule.ONE_THREAD)
     for name, found in added(alone, batch, 1).items():
         assert torch.equal(found[-1], together[name][-1]), name
 
@@ -206,7 +210,7 @@ def test_rows_may_lie_any_distance_apart() -> None:
 
 
 def one_adapter() -> tuple[ImageTables, StepBatch]:
-    adapters = {0: make_adapter(BASE, 0, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
+    adapters = {0: make_adapter(BASE, 0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
     return image_tables(BASE, 1, adapters), random_batch(BASE, 4, seed=0)
 
 
@@ -237,8 +241,14 @@ def test_routes_to_rows_and_slots_that_are_not_there_are_refused() -> None:
     with pytest.raises(IndexError):
         NativeAdapters(tables, routed([SlotSpan(1, 0, 2)]))
     sound = routed([SlotSpan(0, 0, 2)])
-    torn = RowRoute(sound.segment_slots, torch.tensor([0, 3], dtype=torch.int32), sound.rows)
+    torn = replace(sound, segment_starts=torch.tensor([0, 3], dtype=torch.int32))
     with pytest.raises(RuntimeError, match="outside the rows"):
+        NativeAdapters(tables, torn).add_o(0, batch.attention, batch.out)
+    torn = replace(sound, slot_starts=torch.tensor([0, 2], dtype=torch.int32))
+    with pytest.raises(RuntimeError, match="outside the slots"):
+        NativeAdapters(tables, torn).add_o(0, batch.attention, batch.out)
+    torn = replace(sound, scales=torch.ones(2))
+    with pytest.raises(RuntimeError, match="scales"):
         NativeAdapters(tables, torn).add_o(0, batch.attention, batch.out)
 
 
@@ -268,6 +278,6 @@ def test_rows_of_the_base_and_layers_without_adaptation_are_left_as_they_are() -
     for name, found in added(step, batch, 0).items():
         assert torch.equal(found, {"qkv": batch.qkv, "gate_up": batch.gate_up}.get(name, batch.out)), name
     adapted = added(step, batch, 1)
-    for row in SlotSpan(0, 1, 3):
+    for row in (0, 1, 3):
         assert torch.equal(adapted["qkv"][row], batch.qkv[row])
     assert not torch.equal(adapted["qkv"][2], batch.qkv[2])

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headmix_server.kernels.adapters.segments import MAX_SEGMENT_WIDTH, build_route
-from headmix_server.kernels.adapters.slot_span import SlotSpan
+from headmix_server.kernels.adapters.slot_span import SlotSpan, SlotUse
 
 
 @st.composite
@@ -29,8 +29,8 @@ def test_every_routed_row_gets_its_own_slot_exactly_once_and_base_rows_get_none(
     out = torch.zeros(tokens, 1)
     route.add(slots, out)
     expected = torch.zeros(tokens, 1)
-    for slot, first, count in found:
-        expected[first : first + count] = slot + 1
+    for span in found:
+        expected[span.first : span.rows.stop] = span.slot + 1
     assert torch.equal(out, expected)
     assert route.width <= MAX_SEGMENT_WIDTH
 
@@ -44,9 +44,18 @@ def test_take_brings_each_place_the_row_that_add_writes_back_to(case: tuple[list
     out = torch.zeros(tokens, 1)
     route.add(route.take(inputs), out)
     routed = torch.zeros(tokens, dtype=torch.bool)
-    for _, first, count in found:
-        routed[first : first + count] = True
+    for span in found:
+        routed[span.first : span.rows.stop] = True
     assert torch.equal(out, torch.where(routed[:, None], inputs, torch.zeros(())))
+
+
+def test_a_row_with_several_adapters_gets_what_each_adds_times_its_scale() -> None:
+    route = build_route([SlotSpan(1, 0, 3, 0.5, (SlotUse(2, -1.0),)), SlotSpan(2, 3, 2), SlotSpan(1, 5, 1, 0.5)])
+    assert route is not None
+    assert route.num_segments == 3
+    out = torch.zeros(7, 1)
+    route.add((10.0 ** route.slots.float())[:, None, None].expand(-1, route.width, 1), out)
+    assert out[:, 0].tolist() == [-95, -95, -95, 100, 100, 5, 0]
 
 
 def test_a_batch_of_the_base_alone_has_no_route() -> None:

@@ -14,8 +14,9 @@ from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.sites import iter_terms
 from headmix_server.kernels.adapters.added_tokens import AddedInputs
 from headmix_server.kernels.adapters.image_tables import ImageTables
+from headmix_server.kernels.adapters.passes import AdaptersInPasses, in_passes, tables_of, uses_of
 from headmix_server.kernels.adapters.row_tiles import tile_rows
-from headmix_server.kernels.adapters.slot_span import SlotSpan
+from headmix_server.kernels.adapters.slot_span import SlotSpan, SlotUse
 from headmix_server.kernels.triton import adapters as kernels
 from headmix_server.kernels.triton.adapters import TritonAdapters
 from headmix_server.kernels.triton.needs import Launches, z_width
@@ -87,6 +88,25 @@ def test_every_row_gets_what_the_reference_says_for_its_adapter(layer: int, heig
     assert_rows_match(step, random_batch(BASE, tokens=30, seed=layer), layer, adapters, SPANS, BASE)
 
 
+def test_passes_add_up_the_adapters_of_a_row_and_values_read_the_key_before_any_adds_to_it() -> None:
+    adapters = mixed_adapters(bf16=False)
+    spans = [
+        SlotSpan(0, 1, 1, 0.5, (SlotUse(2, 3.0), SlotUse(5, -1.0))),
+        SlotSpan(2, 2, 18, 1.0, (SlotUse(0, 2.0),)),
+        SlotSpan(5, 20, 1),
+        SlotSpan(3, 22, 3, 0.25),
+    ]
+    uses = uses_of(spans)
+    tables = tables_of(image_tables(BASE, 8, adapters), uses)
+    passes = in_passes(spans, uses)
+    assert [sum(span.num_rows for span in rows) for rows in passes] == [23, 19, 1]
+    step = AdaptersInPasses(
+        [make_step(tables.from_key, adapters, spans=rows) for rows in passes],
+        [make_step(tables.rest, adapters, spans=rows) for rows in passes],
+    )
+    assert_rows_match(step, random_batch(BASE, tokens=26, seed=4), 1, adapters, spans, BASE)
+
+
 def test_bfloat16_is_rounded_once_after_float32_sums() -> None:
     adapters = mixed_adapters(bf16=True)
     drawn = random_batch(BASE, tokens=30, seed=3)
@@ -99,14 +119,14 @@ def test_bfloat16_is_rounded_once_after_float32_sums() -> None:
 
 
 def test_a_slot_with_nothing_in_it_and_tiles_without_rows_add_nothing() -> None:
-    adapters = {1: make_adapter(1, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
+    adapters = {1: make_adapter(1, MIXED_SITES[0], (0, 1, 2), bf16=False)}
     spans = [SlotSpan(0, 0, 2), SlotSpan(1, 2, 1)]
     step = make_step(image_tables(BASE, 2, adapters), adapters, spans=spans, empty_tiles=2)
     assert_rows_match(step, random_batch(BASE, tokens=4, seed=0), 0, adapters, spans, BASE)
 
 
 def test_kernels_of_sites_no_adapter_has_are_not_launched() -> None:
-    adapters = {0: make_adapter(0, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
+    adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
     tables = image_tables(BASE, 1, adapters)
     tiles = make_step(tables, adapters, spans=[SlotSpan(0, 0, 2)])
     none = TritonAdapters(tables, tiles._tiles, tiles._z, Launches.of([]))
@@ -116,7 +136,7 @@ def test_kernels_of_sites_no_adapter_has_are_not_launched() -> None:
 
 
 def test_rows_with_gaps_between_them_are_refused() -> None:
-    adapters = {0: make_adapter(0, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
+    adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
     step = make_step(image_tables(BASE, 1, adapters), adapters, spans=[SlotSpan(0, 0, 2)])
     batch = random_batch(BASE, tokens=2, seed=0)
     with pytest.raises(ValueError, match="not contiguous"):
@@ -124,7 +144,7 @@ def test_rows_with_gaps_between_them_are_refused() -> None:
 
 
 def test_embeddings_of_added_tokens_are_put_in() -> None:
-    adapters = {0: make_adapter(0, MIXED_SITES[0], SlotSpan(0, 1, 2), bf16=False)}
+    adapters = {0: make_adapter(0, MIXED_SITES[0], (0, 1, 2), bf16=False)}
     tables = image_tables(BASE, 1, adapters)
     step = make_step(tables, adapters, spans=[SlotSpan(0, 0, 2)])
     rows = torch.randn(1, BASE.hidden_size)
