@@ -23,7 +23,7 @@ from headmix_server.core.messages import (
     Request,
     TokenOutput,
 )
-from headmix_server.core.runner import Batch, BatchRow, RowFailed, RowResult, mask_of
+from headmix_server.core.runner import Batch, BatchRow, RowFailed, RowResult, masks_of
 from headmix_server.core.types import (
     AdapterRef,
     EmbeddingParams,
@@ -243,11 +243,14 @@ class Bench:
         A row whose grammar cannot be enforced any further yields none.
         """
         sampling = row.params
-        if not row.samples or not isinstance(sampling, SamplingParams) or isinstance(mask_of(row), RowFailed):
+        masks = masks_of(row)
+        if not row.samples or not isinstance(sampling, SamplingParams) or isinstance(masks[0], RowFailed):
             return 0
         ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else self.limits.eos_ids)}
         for place, draft in enumerate(row.drafts):
-            token = fake_token(row.combination, (*row.history, *row.drafts[:place]), self.token_range)
+            mask = masks[place]
+            allowed = allowed_tokens(mask) if isinstance(mask, bytes) else self.token_range
+            token = fake_token(row.combination, (*row.history, *row.drafts[:place]), allowed)
             if token != draft or token in ends:
                 return place + 1
         return len(row.drafts) + 1

@@ -1,6 +1,7 @@
 """A grammar without a library: a list of tokens for each place, as in `1,2|3`, after which the text is complete."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headmix_server.core.grammar import GrammarError
@@ -22,6 +23,24 @@ class ListedMatcher:
             raise GrammarError("too complex")
         bits = sum(1 << token for token in self._places[self._at])
         return bits.to_bytes(bits.bit_length() // 8 + 1, "little")
+
+    def allowed_after(self, tokens: Sequence[int]) -> list[bytes]:
+        """See `Matcher`."""
+        masks = [self.allowed()]
+        for place, token in enumerate(tokens, self._at):
+            if token not in self._places[place] or place + 1 == len(self._places):
+                break
+            masks.append(ListedMatcher(self._places, place + 1).allowed())
+        return masks
+
+    def forced(self) -> Sequence[int]:
+        """See `Matcher`: what the places with one token list, without the last place."""
+        tokens: list[int] = []
+        for place in self._places[self._at : -1]:
+            if len(place) != 1:
+                break
+            tokens += place
+        return tokens
 
     def advance(self, token: int) -> bool:
         """See `Matcher`."""

@@ -4,6 +4,7 @@ A grammar is a text in llguidance's form (JSON, a regular expression or Lark, se
 knows the vocabulary; the engine keeps one matcher for each generation, and a runner asks it for a mask.
 """
 
+from collections.abc import Sequence as Seq
 from typing import Protocol
 
 from headmix_server.core.types import AdapterRef
@@ -23,6 +24,26 @@ class Matcher(Protocol):
 
         Raises:
             GrammarError: finding out takes more than one request may.
+        """
+        ...
+
+    def allowed_after(self, tokens: Seq[int]) -> list[bytes]:
+        """Return `allowed` for now and after each of these tokens, up to one that is not allowed or completes the text.
+
+        The state is the same afterwards.
+
+        Raises:
+            GrammarError: as `allowed`.
+        """
+        ...
+
+    def forced(self) -> Seq[int]:
+        """Return tokens of the text that must follow now, whatever is chosen; empty if more than one text may follow.
+
+        The text may also be made of other tokens. The tokens do not complete it.
+
+        Raises:
+            GrammarError: as `allowed`.
         """
         ...
 

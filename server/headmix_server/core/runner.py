@@ -191,14 +191,19 @@ def verify_drafts(row: BatchRow, chosen: Seq[Sampled]) -> RowResult:
     return RowResult(row.sequence_id, chosen[0], further=tuple(chosen[1 : right + 1]))
 
 
-def mask_of(row: BatchRow) -> bytes | RowFailed | None:
-    """Return a bit for each token that the row's grammar allows next, None if the row has no grammar."""
+def masks_of(row: BatchRow) -> Seq[bytes | RowFailed | None]:
+    """Return which tokens the row's grammar allows after its history and after each draft, a bit for each token.
+
+    None if the row has no grammar. Behind a draft that the grammar does not allow, no choice counts, so any mask does.
+    """
+    places = 1 + len(row.drafts)
     if row.matcher is None:
-        return None
+        return [None] * places
     try:
-        return row.matcher.allowed()
+        masks = row.matcher.allowed_after(row.drafts) if row.drafts else [row.matcher.allowed()]
     except GrammarError as error:
-        return RowFailed(f"the grammar cannot be enforced any further: {error}", InvalidRequest.code)
+        return [RowFailed(f"the grammar cannot be enforced any further: {error}", InvalidRequest.code)] * places
+    return [*masks, *masks[-1:] * (places - len(masks))]
 
 
 class HostAdapter(Protocol):

@@ -140,8 +140,9 @@ class Settings(BaseSettings):
         8,
         ge=0,
         description="Maximum tokens guessed ahead for a completion in one step, by looking up its last tokens in its "
-        "own prompt and output, while at most 8 sequences run. The sampler verifies each guess, so answers are "
-        "those without, up to rounding. 0 turns it off. It is off on a GPU, whose decode steps are captured.",
+        "own prompt and output or from its grammar, while at most 8 sequences run. The sampler verifies each guess, "
+        "so answers are those without, up to rounding. 0 turns it off. It is off on a GPU, whose decode steps are "
+        "captured.",
     )
     adapter_slots: Places = Field(
         32, ge=1, description="Adapters on the device at once; others wait in host memory or on disk."

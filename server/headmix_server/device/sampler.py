@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from headmix_server.core.runner import NOT_FINITE, NOTHING_LEFT, BatchRow, RowFailed, Sampled, mask_of
+from headmix_server.core.runner import NOT_FINITE, NOTHING_LEFT, BatchRow, RowFailed, Sampled, masks_of
 from headmix_server.core.sampling import biases_at, penalises
 from headmix_server.core.types import SamplingParams, TokenLogprob
 from headmix_server.device.adapters.added_tokens import AddedScores
@@ -51,7 +51,7 @@ class Sampler:
         the tokens that a row's own adapter adds: ids from the vocabulary's size up.
         """
         due = [(row, params, drafts) for row, params in rows for drafts in range(len(row.drafts) + 1)]
-        masks = [mask_of(row) for row, _, _ in due]
+        masks = [mask for row, _ in rows for mask in masks_of(row)]
         asked = [
             Choosing(
                 params,

@@ -26,7 +26,7 @@ from headmix_server.core.runner import (
     RowResult,
     Sampled,
     Scored,
-    mask_of,
+    masks_of,
     require_base,
     verify_drafts,
 )
@@ -166,11 +166,14 @@ class FakeRunner:
         match row.params:
             case SamplingParams() as sampling if row.drafts:
                 known = [(*history, *row.drafts[:drafts]) for drafts in range(len(row.drafts) + 1)]
-                chosen = [self._sample(adapters, row, tokens, sampling) for tokens in known]
+                chosen = [
+                    self._sample(adapters, row, tokens, sampling, mask)
+                    for tokens, mask in zip(known, masks_of(row), strict=True)
+                ]
                 sound = [choice for choice in chosen if isinstance(choice, Sampled)]
                 return verify_drafts(row, sound) if len(sound) == len(chosen) else RowResult(number)
             case SamplingParams() as sampling:
-                sampled = self._sample(adapters, row, history, sampling) if row.samples else None
+                sampled = self._sample(adapters, row, history, sampling, masks_of(row)[0]) if row.samples else None
                 return RowResult(number, sampled, self._prompt_logprobs(row, sampling))
             case ClassificationParams():
                 num_labels = next((one.num_labels for one in found if isinstance(one, FakeAdapter)), 0)
@@ -181,9 +184,13 @@ class FakeRunner:
                 assert_never(row.params)
 
     def _sample(
-        self, adapters: Combination, row: BatchRow, history: tuple[int, ...], sampling: SamplingParams
+        self,
+        adapters: Combination,
+        row: BatchRow,
+        history: tuple[int, ...],
+        sampling: SamplingParams,
+        mask: bytes | RowFailed | None,
     ) -> Sampled | RowFailed:
-        mask = mask_of(row)
         if isinstance(mask, RowFailed):
             return mask
         allowed: Sequence[int] = self._token_range if mask is None else allowed_tokens(mask)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from headmix_server.core.runner import BatchRow, RowResult
 from headmix_server.engine.sequence import Sequence, generates
 from headmix_server.engine.speculation.drafter import Drafter
+from headmix_server.engine.speculation.forced_tokens import ForcedTokens
 from headmix_server.engine.speculation.prompt_lookup import PromptLookup
 
 MOST_ROWS = 8
@@ -34,7 +35,7 @@ class DraftCounts:
 class Speculation:
     """Speculation for all sequences of an engine; `most` is how many tokens a step guesses per sequence, 0 for none.
 
-    `make_drafter` creates the drafter of one sequence.
+    `make_drafter` creates the drafter of one sequence without a grammar; with one, its forced tokens are guessed.
     """
 
     def __init__(self, most: int, make_drafter: Callable[[], Drafter] = PromptLookup) -> None:
@@ -43,9 +44,9 @@ class Speculation:
         self._counts = DraftCounts()
 
     def begin(self, sequence: Sequence) -> None:
-        """Give a new sequence its drafter; a sequence with a grammar gets none."""
-        if self._most and generates(sequence.params) and sequence.grammar is None:
-            sequence.drafter = self._make_drafter()
+        """Give a new sequence its drafter."""
+        if self._most and generates(sequence.params):
+            sequence.drafter = self._make_drafter() if sequence.grammar is None else ForcedTokens(sequence)
 
     def pays(self, num_rows: int) -> bool:
         """Return whether a step of this many sequences may have drafts."""

@@ -39,6 +39,30 @@ class TokenMatcher:
         self._check()
         return mask
 
+    def allowed_after(self, tokens: Sequence[int]) -> list[bytes]:
+        """See `Matcher`; what goes wrong ahead concerns a copy."""
+        ahead = self.copy()
+        masks = [ahead.allowed()]
+        for token in tokens:
+            if not ahead._take(token) or ahead._matcher.is_stopped():  # noqa: SLF001 - the same class
+                break
+            masks.append(ahead.allowed())
+        return masks
+
+    def forced(self) -> Sequence[int]:
+        """See `Matcher`."""
+        ahead = self.copy()
+        tokens = ahead._matcher.compute_ff_tokens()  # noqa: SLF001 - the same class
+        for place, token in enumerate(tokens):
+            if not ahead._take(token) or ahead._matcher.is_stopped():  # noqa: SLF001
+                return tokens[:place]
+        return tokens
+
+    def _take(self, token: int) -> bool:
+        """Take in a token; return false, for good, if it is not allowed."""
+        self._matcher.consume_token(token)
+        return not self._matcher.is_error()
+
     def advance(self, token: int) -> bool:
         """See `Matcher`."""
         self._matcher.consume_token(token)

@@ -164,3 +164,51 @@ def test_an_adapters_words_may_come_where_the_grammar_allows_their_text(base: To
     assert first + 1 not in allowed
     assert not allowed & set(range(base.vocab_size, first))
     assert first not in allowed_tokens(compiler.compile(grammar, None).allowed())
+
+
+KEYS = {
+    "type": "object",
+    "properties": {"the first": {"const": "brown fox"}, "the second": {"type": "boolean"}},
+    "required": ["the first", "the second"],
+    "additionalProperties": False,
+}
+
+
+def test_a_text_without_a_choice_is_forced_up_to_the_next_choice(compiler: TokenCompiler, base: Tokenizer) -> None:
+    grammar = write_grammar(JsonText(KEYS, white_space=None))
+    matcher = compiler.compile(grammar, None)
+    matcher.advance(base.encode("{", add_special_tokens=False)[0])
+    before = matcher.allowed()
+    text = base.decode(list(matcher.forced()))
+    assert '"the first":"brown fox","the second":'.startswith(text)
+    assert len(text) > 20
+    assert matcher.allowed() == before
+
+
+def test_forced_tokens_never_complete_a_text(compiler: TokenCompiler) -> None:
+    matcher = compiler.compile(write_grammar(Choice(("the quick brown fox",))), None)
+    complete = False
+    for token in matcher.forced():
+        complete = matcher.advance(token)
+    assert not complete
+
+
+def test_what_is_allowed_ahead_is_what_is_allowed_there(compiler: TokenCompiler) -> None:
+    grammar = write_grammar(JsonText(PERSON))
+    for seed in range(10):
+        tokens, _ = walk(compiler.compile(grammar, None), random.Random(seed), 40)
+        stepwise, ahead = compiler.compile(grammar, None), compiler.compile(grammar, None)
+        masks = ahead.allowed_after(tokens)
+        for token, mask in zip(tokens, masks, strict=False):
+            assert stepwise.allowed() == mask
+            stepwise.advance(token)
+        assert len(masks) >= len(tokens)
+        assert ahead.allowed() == masks[0]
+
+
+def test_behind_a_token_that_is_not_allowed_nothing_is_looked_up(compiler: TokenCompiler, base: Tokenizer) -> None:
+    matcher = compiler.compile(write_grammar(Expression("(ab)+")), None)
+    right, wrong = (base.encode(text, add_special_tokens=False)[0] for text in ("a", "q"))
+    assert len(matcher.allowed_after([wrong, right])) == 1
+    assert len(matcher.allowed_after([right, wrong])) == 2
+    assert not matcher.advance(right)
