@@ -78,6 +78,8 @@ def test_a_base_of_16_bits_is_multiplied_as_it_is_stored(tmp_path: Path, base: P
     assert (taken(server, "weights", "kept"), taken(server, "weights", "kinds")) == ("stored", ["BF16"])
     assert taken(server, "matrix products", "format") == "stored"
     assert taken(server, "stored products", "codes") == code_unit().name
+    by = "AMX" if Unit.AMX in available_units() else "FLOAT32"
+    assert taken(server, "stored products", "bfloat16") == by
     assert taken(server, "decoder layers", "by") == "one native call"
 
 

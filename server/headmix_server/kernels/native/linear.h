@@ -40,6 +40,10 @@ void int8_linear(Tensor x, Tensor weights, Tensor bias, Tensor out);
 // Weights in bfloat16, x rounded to it, by one of the processor's units (kernels/stored/bfloat16.py).
 void bfloat16_linear(Tensor x, Tensor weights, int64_t unit, Tensor bias, Tensor out);
 
+// Weights in bfloat16 and x as it is, cut in three parts whose products AMX sums in float32; only where that is fast.
+bool exact_bfloat16_is_fast();
+void exact_bfloat16_linear(const Tensor& x, const Tensor& weights, const Tensor& bias, const Tensor& out);
+
 // Weights as their checkpoint stores them (kernels/stored/).
 void stored_linear(Tensor x, Tensor weights, int64_t kind, Tensor bias, Tensor out);
 

@@ -103,6 +103,7 @@ void stored_rows(Tensor weights, int64_t kind, int64_t outputs, Tensor wanted, T
 }  // namespace
 
 void stored_linear(Tensor x, Tensor weights, int64_t kind, Tensor bias, Tensor out) {
+  if (kind == BFLOATS && exact_bfloat16_is_fast()) return exact_bfloat16_linear(x, weights, bias, out);
   check_linear(x, bias, out);
   StoredProduct product = read_weights(weights, kind, out.size(1));
   STD_TORCH_CHECK(x.size(1) == product.blocks * WIDTH, "x must have rows of ", product.blocks * WIDTH);

@@ -1,7 +1,8 @@
 """Float32 products with weights as a checkpoint stores them, by the native library.
 
-The weights are bit for bit those that loading in float32 gives. 16-bit floats are unpacked during the product. Where
-the processor has VNNI, whole-number codes are multiplied in integers with inputs in fixed point, which is as exact
+The weights are bit for bit those that loading in float32 gives. 16-bit floats are unpacked during the product, or AMX
+multiplies bfloat16 as it is with inputs cut in three bfloat16 parts, which lose nothing. Where the processor has VNNI,
+whole-number codes are multiplied in integers with inputs in fixed point, which is as exact
 (`kernels.stored.fixed_point`). The reference unpacks the weights with torch (`unpack`) and multiplies. Needs
 `kernels.native` loaded.
 """

@@ -65,7 +65,8 @@ def choose_format(
     form = StoredFormat(form) if kinds else form
     _log.info("matrix products", format=form.name)
     if kinds:
-        _log.info("stored products", codes=code_unit().name)
+        floats = "AMX" if Unit.AMX in available_units() else "FLOAT32"
+        _log.info("stored products", codes=code_unit().name, bfloat16=floats)
     return form
 
 

@@ -65,9 +65,9 @@ def product(x: Tensor, weights: StoredWeights, bias: Tensor = NONE) -> Tensor:
 
 
 def assert_sums(actual: Tensor, x: Tensor, weight: Tensor) -> None:
-    """Compare with the exact products, within the rounding of their terms."""
+    """Compare with the exact products, within the rounding of their terms; AMX takes those below 2^-126 as zeros."""
     error = (actual - x.double() @ weight.double().T).abs()
-    assert (error <= 1e-6 * (x.abs() @ weight.abs().T)).all()
+    assert (error <= 1e-6 * (x.abs() @ weight.abs().T) + 2.0**-126 * 3 * x.shape[1]).all()
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), SHAPES)
