@@ -175,6 +175,7 @@ class WriteGrammar:
             GrammarError: it is faulty, or too much to enforce.
         """
         compiler = encoders.grammars
+        compiler.prepare()  # outside the bound: it is the base's work, not this grammar's
         with bounded_work(TRIAL_SECONDS):
             grammar = write_grammar(self.wanted)
             try_grammar(compiler, grammar)
