@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         SamplingParams,
         Structure,
         TaggedText,
+        ToolCall,
     )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SamplingParams",
     "Structure",
     "TaggedText",
+    "ToolCall",
 ]
 
 

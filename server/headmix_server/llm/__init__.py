@@ -3,7 +3,7 @@
 from headmix_server.core.types import SamplingParams
 from headmix_server.llm.batch import Batch, Pending
 from headmix_server.llm.llm import LLM
-from headmix_server.llm.results import Classification, Embedding, Generation
+from headmix_server.llm.results import Classification, Embedding, Generation, ToolCall
 from headmix_server.text.grammars.wanted import Choice, Expression, JsonText, Language, Structure, TaggedText
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "SamplingParams",
     "Structure",
     "TaggedText",
+    "ToolCall",
 ]

@@ -19,6 +19,7 @@ from headmix_server.llm.adapters import TENANT
 from headmix_server.llm.local_model import AdapterChoice, Conversation, LocalModel, Prompt
 from headmix_server.llm.results import Classification, Embedding, Generation
 from headmix_server.llm.tasks import ClassificationTask, EmbeddingTask, GenerationTask, Task
+from headmix_server.llm.tool_reading import Tools, tool_reading
 from headmix_server.text.grammars.wanted import Wanted
 from headmix_server.text.grammars.write import write_grammar
 
@@ -103,13 +104,17 @@ class Batch:
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
         form: Wanted | None = None,
+        tools: Tools | None = None,
     ) -> Pending[Generation]:
-        """Add conversations to answer: lists of messages with `role` and `content`. The rest is as for `generate`."""
+        """Add conversations to answer: lists of messages with `role` and `content`. The rest is as for `generate`.
+
+        `tools` are functions, in OpenAI's shape, that the model may call.
+        """
         given = as_conversations(conversations)
         choices = [self._model.choose(one) for one in choices_of(adapter, len(given))]
-        texts = [self._model.render(turns, chosen.name) for turns, chosen in zip(given, choices, strict=True)]
+        texts = [self._model.render(turns, chosen.name, tools) for turns, chosen in zip(given, choices, strict=True)]
         # The template writes the special tokens itself.
-        return self._generate(texts, adapter, _bound(sampling, form), stop, add_special_tokens=False)
+        return self._generate(texts, adapter, _bound(sampling, form), stop, add_special_tokens=False, tools=tools)
 
     def classify(
         self, texts: Prompt | Sequence[Prompt], *, adapter: Adapter | Sequence[Adapter]
@@ -172,6 +177,7 @@ class Batch:
         stop: Sequence[str],
         *,
         add_special_tokens: bool = True,
+        tools: Tools | None = None,
     ) -> Pending[Generation]:
         choices, samplings = choices_of(adapter, len(prompts)), samplings_of(sampling, len(prompts))
         tasks = []
@@ -187,7 +193,9 @@ class Batch:
                 scale=chosen.scale,
                 beside=chosen.beside,
             )
-            tasks.append(GenerationTask(request, self._model.tokenizer_of(chosen.name), stop))
+            tokenizer = self._model.tokenizer_of(chosen.name)
+            reading = tool_reading(self._model.template_of(chosen.name), tokenizer, tools) if tools else None
+            tasks.append(GenerationTask(request, tokenizer, stop, reading))
         return self._pending(tasks)
 
     def _pending(self, tasks: Sequence[Task[R]]) -> Pending[R]:

@@ -26,6 +26,7 @@ from headmix_server.llm.local_model import AdapterChoice, Conversation, LocalMod
 from headmix_server.llm.results import Classification, Embedding, Generation
 from headmix_server.llm.session import build_engine, run_step
 from headmix_server.llm.tasks import Task
+from headmix_server.llm.tool_reading import Tools
 from headmix_server.text.grammars.wanted import Wanted
 from headmix_server.text.tokenizer import load_tokenizer
 
@@ -145,12 +146,15 @@ class LLM:
         sampling: SamplingParams | Sequence[SamplingParams] = DEFAULT_SAMPLING,
         stop: Sequence[str] = (),
         form: Wanted | None = None,
+        tools: Tools | None = None,
     ) -> list[Generation]:
         """Answer conversations, lists of messages with `role` and `content`, with the adapter's chat template, or the
         base's.
+
+        `tools` are functions, in OpenAI's shape, that the model may call.
         """
         batch = self.batch()
-        pending = batch.chat(conversations, adapter=adapter, sampling=sampling, stop=stop, form=form)
+        pending = batch.chat(conversations, adapter=adapter, sampling=sampling, stop=stop, form=form, tools=tools)
         batch.run()
         return pending.results()
 

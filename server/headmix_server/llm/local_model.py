@@ -11,10 +11,11 @@ from headmix_server.core.combination import MAX_ADAPTERS, MAX_SCALE
 from headmix_server.core.errors import InvalidRequest, TaskMismatch
 from headmix_server.core.types import AdapterRef, ScaledAdapter
 from headmix_server.llm.adapters import Adapters
+from headmix_server.llm.tool_reading import Tools
 from headmix_server.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
-Conversation = Sequence[Mapping[str, str]]
+Conversation = Sequence[Mapping[str, object]]
 AdapterChoice = str | Mapping[str, float] | None
 """The adapters of one input: a name, several names with their scales, or None for the base alone."""
 
@@ -128,18 +129,27 @@ class LocalModel:
             raise InvalidRequest(f"Token ids must be from 0 to {size - 1}.", param="prompts")
         return ids
 
-    def render(self, conversation: Conversation, name: str | None = None) -> str:
-        """Return a conversation as the prompt of the base, or of an adapter, which may have its own template.
+    def template_of(self, name: str | None) -> ChatTemplate:
+        """Return the chat template of the base, or of an adapter, which may have its own.
 
         Raises:
-            InvalidRequest: there is no chat template, or the template refuses the messages.
+            InvalidRequest: there is none.
         """
         own = None if name is None else self.adapters[name].chat_template
         template = own or self.chat_template
         if template is None:
             raise InvalidRequest(f"The base {self.base.name} has no chat template: use generate().", param="messages")
+        return template
+
+    def render(self, conversation: Conversation, name: str | None = None, tools: Tools | None = None) -> str:
+        """Return a conversation as the model's prompt.
+
+        Raises:
+            InvalidRequest: there is no chat template, or the template refuses the messages.
+        """
+        own = None if name is None else self.adapters[name].chat_template
         try:
-            return template.render(conversation)
+            return self.template_of(name).render(conversation, tools=tools)
         except ChatTemplateError as error:
             whose = "base" if own is None else "adapter"
             raise InvalidRequest(f"The {whose}'s chat template refuses these messages: {error}") from error

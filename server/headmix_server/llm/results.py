@@ -6,14 +6,27 @@ from headmix_server.core.types import FinishReason, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool; `arguments` are a JSON text, an object."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
-    """A completion. `tokens` are all generated ones, including one that ended the text; `logprobs` if requested."""
+    """A completion. `tokens` are all generated ones, including one that ended the text; `logprobs` if requested.
+
+    Of a chat with tools, `tool_calls` and `reasoning` are not part of the text.
+    """
 
     text: str
     tokens: tuple[int, ...]
     finish_reason: FinishReason
     prompt_tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from headmix_server.core.messages import Classify, Embed, Generate, Output, Requ
 from headmix_server.core.types import FinishReason
 from headmix_server.llm.results import Classification, Embedding, Generation
 from headmix_server.llm.session import Answer
+from headmix_server.llm.tool_reading import Read, ToolReading
 from headmix_server.text.completion import CompletionText
+from headmix_server.text.detokenize import NO_MARKERS
 from headmix_server.text.tokenizer import Tokenizer
 
 R_co = TypeVar("R_co", covariant=True)
@@ -41,10 +43,13 @@ class Task(ABC, Generic[R_co]):
 class GenerationTask(Task[Generation]):
     """A prompt that is continued until its end, its length limit, or a stop string."""
 
-    def __init__(self, request: Generate, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    def __init__(
+        self, request: Generate, tokenizer: Tokenizer, stops: Sequence[str], reading: ToolReading | None = None
+    ) -> None:
         super().__init__(request)
-        self._prompt_tokens = len(request.prompt)
-        self._completion = CompletionText(tokenizer, request.prompt, request.sampling, stops)
+        self._prompt, self._tokenizer, self._reading = request.prompt, tokenizer, reading
+        markers = NO_MARKERS if reading is None else reading.markers
+        self._completion = CompletionText(tokenizer, request.prompt, request.sampling, stops, markers)
         self._text: list[str] = []
         self._finish_reason: FinishReason | None = None
 
@@ -60,12 +65,16 @@ class GenerationTask(Task[Generation]):
     def _result(self) -> Generation:
         if self._finish_reason is None:
             raise InternalError("a generation has no end")
+        text = "".join(self._text)
+        read = Read(text, "", ()) if self._reading is None else self._reading.read(self._tokenizer, self._prompt, text)
         return Generation(
-            text="".join(self._text),
+            text=read.text,
             tokens=tuple(self.answer.tokens),
             finish_reason=self._finish_reason,
-            prompt_tokens=self._prompt_tokens,
+            prompt_tokens=len(self._prompt),
             logprobs=tuple(self.answer.logprobs),
+            tool_calls=read.calls,
+            reasoning=read.reasoning,
         )
 
 

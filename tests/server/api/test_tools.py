@@ -60,7 +60,9 @@ async def deltas(rig: ApiRig, **params: Any) -> tuple[list[dict[str, Any]], str]
 
 
 async def refusal(rig: ApiRig, **params: Any) -> dict[str, Any]:
-    response = await rig.client.post(CHAT, json=body(**params))
+    response = await rig.client.post(
+        CHAT, json=body(**params), timeout=120
+    )  # a trial's processor time on a busy machine
     assert response.status_code == 400, response.text
     assert not rig.engine.of(Generate)
     error: dict[str, Any] = response.json()["error"]

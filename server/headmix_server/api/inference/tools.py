@@ -24,15 +24,13 @@ from headmix_server.text.adapter_template import AdapterTemplate
 from headmix_server.text.grammars.wanted import JsonText, ToolCalls, ToolSchema
 from headmix_server.text.tokenizer import Tokenizer
 from headmix_server.text.tools.declared import DeclaredFormat, ResponseTemplateError, load
-from headmix_server.text.tools.formats import FORMATS, THOUGHTS, ToolFormat, format_of_response, format_of_template
+from headmix_server.text.tools.formats import FORMATS, ToolFormat
 from headmix_server.text.tools.parts import AnswerReader
 from headmix_server.text.tools.reader import ToolReader
+from headmix_server.text.tools.recognise import end_of_prompt, format_of, open_thought, special_markers
 
 _ANY_ARGUMENTS: Mapping[str, Any] = {"type": "object", "additionalProperties": True}
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
-_PROMPT_END = 256
-"""Tokens at the end of a prompt that may belong to the answer, such as the beginning of its reasoning."""
-
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -115,10 +113,10 @@ class ToolUse:
         Raises:
             InvalidRequest: the base's `response_template` is faulty.
         """
-        end = tokenizer.decode(prompt[-_PROMPT_END:], skip_special_tokens=False)
+        end = end_of_prompt(tokenizer, prompt)
         if isinstance(self.format, ToolFormat):
             known = frozenset(tool.function.name for tool in self.callable)
-            thought_end = None if self.required else _open_thought(end)
+            thought_end = None if self.required else open_thought(end)
             return partial(ToolReader, self.format, known, eager=bound, thought_end=thought_end)
         make = partial(self.format.reader, end, self.shown)
         try:
@@ -154,7 +152,7 @@ async def tool_use_of(
             "ask a model whose template has them.",
             param=param,
         )
-    found = _format_of(template)
+    found = format_of(template)
     if found is None:
         known = ", ".join(format_.name for format_ in FORMATS)
         raise InvalidRequest(
@@ -170,7 +168,7 @@ async def tool_use_of(
         callable=callable_,
         required=choice == "required" or isinstance(choice, NamedTool),
         several=body.parallel_tool_calls is not False,
-        tokens=_special(vocabulary.tokenizer, found),
+        tokens=special_markers(vocabulary.tokenizer, found),
     )
 
 
@@ -186,27 +184,6 @@ def _callable(tools: tuple[Tool, ...], choice: str | NamedTool | None) -> tuple[
         name = shown(choice.function.name)
         raise InvalidRequest(f"tool_choice names {name}, which is none of the tools.", param="tool_choice")
     return named
-
-
-def _format_of(template: ChatTemplate | AdapterTemplate) -> ToolFormat | DeclaredFormat | None:
-    declared = template.response_template
-    if declared is not None:
-        return format_of_response(declared) or DeclaredFormat(declared)
-    return format_of_template(template.tool_source)
-
-
-def _special(tokenizer: Tokenizer, found: ToolFormat | DeclaredFormat) -> Mapping[str, int]:
-    """Return which markers are special tokens: these do not show in a text, and only their ids stand for them."""
-    own = found.markers if isinstance(found, ToolFormat) else found.markers(tokenizer.reader.whole_tokens())
-    markers = (*own, *(marker for pair in THOUGHTS for marker in pair))
-    ids = {marker: tokenizer.token_id(marker) for marker in markers}
-    return {marker: number for marker, number in ids.items() if number is not None and tokenizer.is_hidden(number)}
-
-
-def _open_thought(prompt_end: str) -> str | None:
-    """Return what ends the reasoning that a prompt begins, if it does."""
-    text = prompt_end.rstrip()
-    return next((ending for opening, ending in THOUGHTS if text.endswith(opening)), None)
 
 
 def _function(tool: Tool) -> dict[str, object]:
