@@ -5,7 +5,9 @@ from typing import NamedTuple
 from fastapi import APIRouter, Request, Response
 
 from headmix_server.api.dependencies import State
-from headmix_server.api.inference.chat_prompt import chat_prompt, tools_of
+from headmix_server.api.inference.chats.chat_prompt import chat_prompt, tools_of
+from headmix_server.api.inference.chats.templates import template_of
+from headmix_server.api.inference.chats.tools import ToolUse
 from headmix_server.api.inference.generation_job import Job
 from headmix_server.api.inference.lengths import check_length
 from headmix_server.api.inference.prepare import Prepared, prepare
@@ -13,9 +15,7 @@ from headmix_server.api.inference.prompts import Room
 from headmix_server.api.inference.resolve import require_generation
 from headmix_server.api.inference.sampling import sampling_params
 from headmix_server.api.inference.steering import form_of, steering_of
-from headmix_server.api.inference.templates import template_of
 from headmix_server.api.inference.tenant_limits import Admission, Admitted
-from headmix_server.api.inference.tools import ToolUse
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.responses.chat import ChatAnswer

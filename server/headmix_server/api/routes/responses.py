@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from headmix_server.api.dependencies import State
-from headmix_server.api.inference.response_chat import as_chat, names_of_responses
+from headmix_server.api.inference.chats.response_chat import as_chat, names_of_responses
 from headmix_server.api.inference.tenant_limits import Admitted
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.middleware.guard import GuardedRoute

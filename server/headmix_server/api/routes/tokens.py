@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 
 from headmix_server.api.dependencies import State
-from headmix_server.api.inference.chat_prompt import chat_prompt, tools_of
+from headmix_server.api.inference.chats.chat_prompt import chat_prompt, tools_of
+from headmix_server.api.inference.chats.templates import template_of
 from headmix_server.api.inference.prepare import Prepared, prepare
 from headmix_server.api.inference.prompts import Room, splits
-from headmix_server.api.inference.templates import template_of
 from headmix_server.api.inference.tenant_limits import Admitted
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.responses.whole import JsonList

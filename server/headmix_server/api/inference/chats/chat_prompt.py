@@ -4,11 +4,11 @@ One way for every route that renders a chat, so that /tokenize shows the tokens 
 """
 
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError
+from headmix_server.api.inference.chats.template_options import template_options
+from headmix_server.api.inference.chats.templates import owner_of, whose
+from headmix_server.api.inference.chats.tools import ToolUse, tool_use_of
 from headmix_server.api.inference.prepare import Prepared
 from headmix_server.api.inference.prompts import Room, splits, truncation_of
-from headmix_server.api.inference.template_options import template_options
-from headmix_server.api.inference.templates import owner_of, whose
-from headmix_server.api.inference.tools import ToolUse, tool_use_of
 from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.core.errors import InvalidRequest
 from headmix_server.text.adapter_template import AdapterTemplate

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from headmix_server.api.inference.response_turns import turns_of
+from headmix_server.api.inference.chats.response_turns import turns_of
 from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.messages import ChatMessage
 from headmix_server.api.schemas.response_tools import ResponseNamedTool, as_chat_tool
