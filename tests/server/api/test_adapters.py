@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,7 @@ async def test_an_upload_over_the_tenants_quota_is_refused_and_leaves_nothing(ri
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
         assert (refused.json()["error"]["param"], refused.headers.get("retry-after")) == (param, None)
         assert refused.headers["x-should-retry"] == "false"
+        await asyncio.to_thread(rig.state.library.drain)
         assert [path.stem for path in (tmp_path / "artifacts").rglob("*") if path.is_file()] == [
             digest_of(first).removeprefix("sha256:")
         ]

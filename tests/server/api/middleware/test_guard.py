@@ -69,7 +69,7 @@ async def answer(rig: ApiRig, method: str, path: str, headers: dict[str, str]) -
 
 def test_every_route_of_the_api_asks_for_a_key() -> None:
     paths = {route.path for route in guarded()}
-    assert paths == {path for path in document()["paths"] if path.startswith("/v1/")}
+    assert paths == {path for path in document()["paths"] if path.startswith("/v1/")} | {"/tokenize", "/detokenize"}
 
 
 @pytest.mark.parametrize("route", guarded(), ids=str)

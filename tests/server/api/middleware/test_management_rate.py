@@ -8,8 +8,9 @@ from harness.server.api_rig import BASE, api_rig
 from headmix_server.tenancy.keys.keys import Keys
 from tests.server.api.middleware.test_guard import guarded
 from tests.server.api.test_database_away import BODIES, NAMES
+from tests.server.api.test_indistinguishable import ROUTES
 
-MODEL_ROUTES = {"/v1/completions", "/v1/chat/completions", "/v1/classify", "/v1/embeddings"}
+MODEL_ROUTES = {route.path for route in ROUTES if not route.in_path}
 
 
 async def test_every_route_but_inference_counts_towards_the_management_rate(base_folder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from headmix_server.text.workers.worker import TooMuchWorkError
 from headmix_server.text.workers.worker_process import WorkerProcess
 
 CAPACITY = Capacity(10, in_bytes=True)
-ENDLESS = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a * b }}{% endfor %}{% endfor %}"
+ENDLESS = "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a * b %}{% endfor %}{% endfor %}"
 
 
 @pytest.fixture
