@@ -2,11 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from headmix_server.api.schemas.body import RequestBody, shown, unsupported
+from headmix_server.api.schemas.body import RequestBody
 from headmix_server.api.schemas.common import Text
-from headmix_server.api.schemas.tools import FunctionTool, require_bounds
+from headmix_server.api.schemas.tools import (
+    NAMED_CHOICE,
+    ONLY_A_FUNCTION,
+    ONLY_FUNCTIONS,
+    ChoiceWord,
+    FunctionTool,
+    require_bounds,
+    require_different,
+    require_function,
+    word_or_named,
+)
 
 
 class ResponseTool(FunctionTool):
@@ -17,17 +27,11 @@ class ResponseTool(FunctionTool):
     @model_validator(mode="before")
     @classmethod
     def _require_function(cls, tool: object) -> object:
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        if isinstance(kind, str) and kind != "function":
-            raise unsupported("type", f"Tools of the type {shown(kind)} are not supported, only functions are.")
-        return tool
+        return require_function(tool, ONLY_FUNCTIONS)
 
 
 def _require_different_names(tools: list[ResponseTool]) -> list[ResponseTool]:
-    names = [tool.name for tool in tools]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"two tools have the name {shown(twice)}")
+    require_different([tool.name for tool in tools])
     return tools
 
 
@@ -48,26 +52,12 @@ class ResponseNamedTool(RequestBody):
     @model_validator(mode="before")
     @classmethod
     def _require_function(cls, choice: object) -> object:
-        kind = choice.get("type") if isinstance(choice, dict) else None
-        if isinstance(kind, str) and kind != "function":
-            raise unsupported("type", f"A choice of the type {shown(kind)} is not supported, only of a function.")
-        return choice
-
-
-_WORD, _NAMED = "<word>", "<named>"
-
-
-def _kind(choice: object) -> str | None:
-    return _WORD if isinstance(choice, str) else _NAMED if isinstance(choice, dict | ResponseNamedTool) else None
+        return require_function(choice, ONLY_A_FUNCTION)
 
 
 ResponseToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag(_WORD)] | Annotated[ResponseNamedTool, Tag(_NAMED)],
-    Discriminator(
-        _kind,
-        custom_error_type="tool_choice_shape",
-        custom_error_message='Input should be "none", "auto", "required" or {{"type": "function", "name": ...}}',
-    ),
+    ChoiceWord | Annotated[ResponseNamedTool, NAMED_CHOICE],
+    word_or_named('{{"type": "function", "name": ...}}'),
 ]
 
 

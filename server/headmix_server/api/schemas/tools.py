@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -46,6 +46,18 @@ class FunctionTool(RequestBody):
         return self
 
 
+ONLY_FUNCTIONS = "Tools of the type {} are not supported, only functions are."
+ONLY_A_FUNCTION = "A choice of the type {} is not supported, only of a function."
+
+
+def require_function(given: object, refusal: str) -> object:
+    """Refuse tools and choices of other types by name, before their other fields are looked at."""
+    kind = given.get("type") if isinstance(given, dict) else None
+    if isinstance(kind, str) and kind != "function":
+        raise unsupported("type", refusal.format(shown(kind)))
+    return given
+
+
 class Tool(RequestBody):
     """A tool that the model may call."""
 
@@ -57,10 +69,7 @@ class Tool(RequestBody):
     @model_validator(mode="before")
     @classmethod
     def _require_function(cls, tool: object) -> object:
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        if isinstance(kind, str) and kind != "function":
-            raise unsupported("type", f"Tools of the type {shown(kind)} are not supported, only functions are.")
-        return tool
+        return require_function(tool, ONLY_FUNCTIONS)
 
 
 def require_bounds(tools: object) -> object:
@@ -94,11 +103,15 @@ def _entries(container: object) -> Iterable[object]:
     return container.values() if isinstance(container, dict) else container if isinstance(container, list) else ()
 
 
-def _require_different_names(tools: list[Tool]) -> list[Tool]:
-    names = [tool.function.name for tool in tools]
+def require_different(names: Sequence[str]) -> None:
+    """Refuse two tools of one name."""
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"two tools have the name {shown(twice)}")
+
+
+def _require_different_names(tools: list[Tool]) -> list[Tool]:
+    require_different([tool.function.name for tool in tools])
     return tools
 
 
@@ -122,27 +135,31 @@ class NamedTool(RequestBody):
     @model_validator(mode="before")
     @classmethod
     def _require_function(cls, choice: object) -> object:
-        kind = choice.get("type") if isinstance(choice, dict) else None
-        if isinstance(kind, str) and kind != "function":
-            raise unsupported("type", f"A choice of the type {shown(kind)} is not supported, only of a function.")
-        return choice
+        return require_function(choice, ONLY_A_FUNCTION)
 
 
 _WORD, _NAMED = "<word>", "<named>"
 
+ChoiceWord = Annotated[Literal["none", "auto", "required"], Tag(_WORD)]
+NAMED_CHOICE = Tag(_NAMED)
 
-def _kind(choice: object) -> str | None:
-    return _WORD if isinstance(choice, str) else _NAMED if isinstance(choice, dict | NamedTool) else None
+
+def word_or_named(shape: str) -> Discriminator:
+    """Return what tells a word from a named tool, whose `shape` the error of anything else shows."""
+    return Discriminator(
+        _kind_of_choice,
+        custom_error_type="tool_choice_shape",
+        custom_error_message=f'Input should be "none", "auto", "required" or {shape}',
+    )
+
+
+def _kind_of_choice(choice: object) -> str | None:
+    return _WORD if isinstance(choice, str) else _NAMED if isinstance(choice, dict | RequestBody) else None
 
 
 ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag(_WORD)] | Annotated[NamedTool, Tag(_NAMED)],
-    Discriminator(
-        _kind,
-        custom_error_type="tool_choice_shape",
-        custom_error_message='Input should be "none", "auto", "required" or a function: '
-        '{{"type": "function", "function": {{"name": ...}}}}',
-    ),
+    ChoiceWord | Annotated[NamedTool, NAMED_CHOICE],
+    word_or_named('a function: {{"type": "function", "function": {{"name": ...}}}}'),
 ]
 
 
