@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from operator import mul
 
 from headmix_adapters.families import usual_pooling
-from headmix_adapters.text.tokenizer import EncodedPair
 from headmix_server.api.inference.prepare import Prepared
 from headmix_server.api.inference.resolve import pair_scorer
 from headmix_server.api.schemas.common import Usage
 from headmix_server.api.schemas.pairs import Method
 from headmix_server.core.errors import InternalError, InvalidRequest
-from headmix_server.core.messages import Classified, Classify, Embed, Embedded
 from headmix_server.core.types import EmbeddingParams
 
 Pair = tuple[str, str]
@@ -44,7 +42,7 @@ async def score_pairs(prepared: Prepared, pairs: Sequence[Pair], *, split: bool 
 
     Raises:
         InvalidRequest: the pairs have more characters than a body may have; it names `param`.
-        HeadmixServerError: as `Prepared.read_pairs`, `read_inputs` and `ask_each`.
+        HeadmixServerError: as `Prepared.read_pairs`, `read_inputs`, `classify` and `embed`.
     """
     if pair_scorer(prepared.model) is None:
         return await _by_cosine(prepared, pairs, split, param)
@@ -64,21 +62,9 @@ def _require_size(prepared: Prepared, pairs: Sequence[Pair], param: str) -> None
 
 async def _by_head(prepared: Prepared, pairs: Sequence[Pair], split: bool | None, param: str) -> PairScores:
     read = await prepared.read_pairs(pairs, split=split, param=param)
-    admission, ref = prepared.admission, prepared.adapter
-
-    def make(name: str, pair: EncodedPair) -> Classify:
-        return Classify(
-            request_id=name,
-            tenant=admission.tenant,
-            prompt=pair.ids,
-            adapter=ref,
-            weight=admission.limits.weight,
-            second=pair.second,
-        )
-
-    prompts = [len(pair.ids) for pair in read]
-    scores = [_only(classified.probs) for classified in await prepared.ask_each(read, make, Classified)]
-    return PairScores("cross-encoder", scores, sum(prompts))
+    prompts = [pair.ids for pair in read]
+    classified = await prepared.classify(prompts, [pair.second for pair in read])
+    return PairScores("cross-encoder", [_only(one.probs) for one in classified], sum(map(len, prompts)))
 
 
 def _only(scores: Sequence[float]) -> float:
@@ -90,20 +76,8 @@ def _only(scores: Sequence[float]) -> float:
 async def _by_cosine(prepared: Prepared, pairs: Sequence[Pair], split: bool | None, param: str) -> PairScores:
     places = {text: place for place, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
     prompts = await prepared.read_inputs(list(places), split=split, param=param)
-    admission, ref = prepared.admission, prepared.ref
     params = EmbeddingParams(pooling=usual_pooling(prepared.state.generates), normalize=True)
-
-    def make(name: str, prompt: list[int]) -> Embed:
-        return Embed(
-            request_id=name,
-            tenant=admission.tenant,
-            prompt=prompt,
-            adapter=ref,
-            params=params,
-            weight=admission.limits.weight,
-        )
-
-    vectors = [embedded.vector for embedded in await prepared.ask_each(prompts, make, Embedded)]
+    vectors = [embedded.vector for embedded in await prepared.embed(prompts, params)]
     scores: list[float] = []
     for first, second in pairs:
         scores.append(_cosine(vectors[places[first]], vectors[places[second]]))

@@ -25,11 +25,10 @@ from headmix_server.api.schemas.body import ModelBody
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InternalError, InvalidRequest
 from headmix_server.core.messages import Classified, Classify, Embed, Embedded, EngineReady
-from headmix_server.core.types import AdapterRef, SamplingParams, ScaledAdapter
+from headmix_server.core.types import AdapterRef, EmbeddingParams, SamplingParams, ScaledAdapter
 from headmix_server.text.detokenize import NO_MARKERS
 
 A = TypeVar("A", Classified, Embedded)
-P = TypeVar("P")
 T = TypeVar("T")
 
 Require = Callable[[Model], object]
@@ -132,10 +131,48 @@ class Prepared:
             markers=markers,
         )
 
-    async def ask_each(
-        self, prompts: Sequence[P], make: Callable[[str, P], Classify | Embed], kind: type[A]
-    ) -> list[A]:
-        """Return the engine's answer to each prompt; `make` builds the request from a name and a prompt.
+    async def classify(self, prompts: Sequence[list[int]], seconds: Sequence[int] | None = None) -> list[Classified]:
+        """Return the scores of each prompt; `seconds` are the places where the second texts of pairs begin.
+
+        Raises:
+            InternalError: the route has not required an adapter.
+            HeadmixServerError: as `_ask_each`.
+        """
+        adapter = self.adapter
+
+        def make(name: str, place: int) -> Classify:
+            return Classify(
+                request_id=name,
+                tenant=self.admission.tenant,
+                prompt=prompts[place],
+                adapter=adapter,
+                weight=self.admission.limits.weight,
+                scale=self.scale,
+                beside=self.beside,
+                second=0 if seconds is None else seconds[place],
+            )
+
+        return await self._ask_each(len(prompts), make, Classified)
+
+    async def embed(self, prompts: Sequence[list[int]], params: EmbeddingParams) -> list[Embedded]:
+        """Return the vector of each prompt; raises as `_ask_each`."""
+
+        def make(name: str, place: int) -> Embed:
+            return Embed(
+                request_id=name,
+                tenant=self.admission.tenant,
+                prompt=prompts[place],
+                adapter=self.ref,
+                params=params,
+                weight=self.admission.limits.weight,
+                scale=self.scale,
+                beside=self.beside,
+            )
+
+        return await self._ask_each(len(prompts), make, Embedded)
+
+    async def _ask_each(self, count: int, make: Callable[[str, int], Classify | Embed], kind: type[A]) -> list[A]:
+        """Return the engine's answer to each prompt; `make` builds the request from a name and the prompt's place.
 
         The first failure cancels the others.
 
@@ -144,7 +181,7 @@ class Prepared:
             HeadmixServerError: as `Fetcher.download_all` and `EngineClient.ask`.
         """
         name = engine_request_id(self.record)
-        messages = [make(f"{name}-{place}", prompt) for place, prompt in enumerate(prompts)]
+        messages = [make(f"{name}-{place}", place) for place in range(count)]
         answers = await until_disconnected(self.request, self._ask(messages, kind))
         for answer in answers:
             self.record.queued(answer.queue_seconds)

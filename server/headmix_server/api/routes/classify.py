@@ -14,7 +14,6 @@ from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.schemas.classify import Classification, ClassifyRequest, ClassifyResponse
 from headmix_server.api.schemas.common import Usage
 from headmix_server.core.labels import read_scores
-from headmix_server.core.messages import Classified, Classify
 
 router = APIRouter(tags=["classification"], route_class=GuardedRoute)
 
@@ -23,23 +22,11 @@ router = APIRouter(tags=["classification"], route_class=GuardedRoute)
 async def classify(request: Request, body: ClassifyRequest, admission: Admitted, state: State) -> ClassifyResponse:
     """Classify one text or several with a classifier adapter."""
     prepared = await prepare(request, body, admission, state, require_classification)
-    head, ref = require_classification(prepared.model), prepared.adapter
+    head = require_classification(prepared.model)
     prompts = await prepared.read_inputs(
         body.inputs, split=body.split_special_tokens, truncate=body.truncate_prompt_tokens
     )
-
-    def make(name: str, prompt: list[int]) -> Classify:
-        return Classify(
-            request_id=name,
-            tenant=admission.tenant,
-            prompt=prompt,
-            adapter=ref,
-            weight=admission.limits.weight,
-            scale=prepared.scale,
-            beside=prepared.beside,
-        )
-
-    scores = await prepared.ask_each(prompts, make, Classified)
+    scores = await prepared.classify(prompts)
     num_tokens = sum(map(len, prompts))
     return ClassifyResponse(
         id=f"classify-{secrets.token_hex(12)}",

@@ -13,7 +13,6 @@ from headmix_server.api.inference.tenant_limits import Admitted
 from headmix_server.api.middleware.guard import GuardedRoute
 from headmix_server.api.schemas.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage
 from headmix_server.api.state import ApiState
-from headmix_server.core.messages import Embed, Embedded
 from headmix_server.core.types import EmbeddingParams
 
 router = APIRouter(tags=["embeddings"], route_class=GuardedRoute)
@@ -28,21 +27,7 @@ async def create_embeddings(
     prompts = await prepared.read_inputs(
         body.inputs, split=body.split_special_tokens, truncate=body.truncate_prompt_tokens
     )
-    ref, params = prepared.ref, embedding_params(state, body)
-
-    def make(name: str, prompt: list[int]) -> Embed:
-        return Embed(
-            request_id=name,
-            tenant=admission.tenant,
-            prompt=prompt,
-            adapter=ref,
-            params=params,
-            weight=admission.limits.weight,
-            scale=prepared.scale,
-            beside=prepared.beside,
-        )
-
-    embedded = await prepared.ask_each(prompts, make, Embedded)
+    embedded = await prepared.embed(prompts, embedding_params(state, body))
     num_tokens = sum(map(len, prompts))
     as_text = body.encoding_format == "base64"
     return EmbeddingResponse(

@@ -21,7 +21,6 @@ from headmix_server.api.schemas.moderations import (
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import ModelNotFound
 from headmix_server.core.labels import read_scores
-from headmix_server.core.messages import Classified, Classify
 
 SETTING = "--moderation-adapter (HEADMIX_MODERATION_ADAPTER)"
 router = APIRouter(tags=["classification"], route_class=GuardedRoute)
@@ -33,15 +32,9 @@ async def create_moderation(
 ) -> ModerationResponse:
     """Say which categories of harm each text belongs to."""
     prepared = await prepare(request, body, admission, state, require_multi_label, find_model)
-    head, ref = require_multi_label(prepared.model), prepared.adapter
+    head = require_multi_label(prepared.model)
     prompts = await prepared.read_inputs(body.texts, split=body.split_special_tokens)
-
-    def make(name: str, prompt: list[int]) -> Classify:
-        return Classify(
-            request_id=name, tenant=admission.tenant, prompt=prompt, adapter=ref, weight=admission.limits.weight
-        )
-
-    scores = await prepared.ask_each(prompts, make, Classified)
+    scores = await prepared.classify(prompts)
     return ModerationResponse(
         id=f"modr-{secrets.token_hex(12)}",
         model=prepared.model.name,
