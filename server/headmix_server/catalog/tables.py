@@ -1,10 +1,10 @@
-"""The catalog's tables: artifacts, adapters, their versions, the order in which versions became current, and an
-adapter's optional shares, canary and pin.
+"""The catalog's tables: artifacts, adapters, their versions, the order in which versions became current, an adapter's
+optional shares, canary and pin, and the files that tenants store beside their adapters.
 
 Rows only; `catalog` owns their rules.
 """
 
-from sqlalchemy import BigInteger, ForeignKey, Integer, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from headmix_server.database import Base
@@ -128,3 +128,23 @@ class PinRow(Base):
     __tablename__ = "pins"
 
     adapter_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("adapters.id"), primary_key=True)
+
+
+class FileRow(Base):
+    """A tenant's file. It is here because a tenant's quota counts the bytes of its artifacts and files together.
+
+    `digest` says where its bytes are; several rows may share them. Times are Unix seconds; from `expires` on, the file
+    does not exist any more.
+    """
+
+    __tablename__ = "files"
+    __table_args__ = (Index(None, "tenant", "created", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))
+    purpose: Mapped[str]
+    filename: Mapped[str]
+    digest: Mapped[str] = mapped_column(index=True)
+    size_bytes: Mapped[int]
+    created: Mapped[int]
+    expires: Mapped[int | None] = mapped_column(index=True)

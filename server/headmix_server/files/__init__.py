@@ -1,0 +1,1 @@
+"""Files that tenants upload, and those that jobs make: their rows, their bytes, and uploads in parts."""

@@ -1,0 +1,1 @@
+"""Jobs: long work that a tenant asks for, which workers claim, renew and finish."""
