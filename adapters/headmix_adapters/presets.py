@@ -3,12 +3,17 @@
 Owns the numbers only; `sites` and `reference` define what the terms mean.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
-from headmix_adapters.config import HeadPart, SharedPart, SiteConfig, Sites
+from headmix_adapters.config import HeadBase, HeadPart, SharedPart, SiteConfig, Sites
 
 PresetName = Literal["gpt2-nlg", "roberta-nlu", "lite-qv", "lite-qvo"]
+
+HEAD_BASES: Mapping[str, HeadBase] = MappingProxyType({"q": "x", "v": "x", "o": "a"})
+"""What a LoRA on each site reads; the head part of these sites can read it too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ class _Builder:
     def _term(self, term: TermConfig, layer: int) -> TermModule:
         shapes = term_shapes(term, self.config.base)
         tensors = {
-            name: first_values(self.config.method, name, shape, self.generator).to(self.model.device)
+            name: first_values(self.config.method, term, name, shape, self.generator).to(self.model.device)
             for name, shape in shapes.items()
         }
         module = TermModule(term, tensors, self.dropout)

@@ -5,8 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 from headmix_adapters.artifact import ArtifactError, Limits
 from headmix_adapters.artifact.checks.rules import check_dimensions, check_meaning
 from headmix_adapters.artifact.faults import FaultList
-from headmix_adapters.config import AdapterConfig, BaseShape, SharedPart, SiteConfig, Sites
-from headmix_adapters.presets import Ranks, kernel_mix_sites, preset_ranks
+from headmix_adapters.config import AdapterConfig, BaseShape, HeadPart, SharedPart, SiteConfig, Sites
+from headmix_adapters.presets import HEAD_BASES, Ranks, kernel_mix_sites, preset_ranks
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.recipe.recipe import AdapterTable, Recipe
 
@@ -21,7 +21,7 @@ def adapter_config(recipe: Recipe, base: BaseShape, chat_template: str = "") -> 
             pointless.
     """
     config = AdapterConfig(
-        method=recipe.adapter.method,
+        method="lora" if recipe.adapter.method == "lora" else "kernel-mix",
         task=recipe.task,
         base=base,
         sites=adapter_sites(recipe.adapter),
@@ -43,12 +43,8 @@ def adapter_config(recipe: Recipe, base: BaseShape, chat_template: str = "") -> 
 
 def adapter_sites(table: AdapterTable) -> Sites:
     """Return the sites; ranks given along with a preset override the preset's."""
-    if table.method == "lora":
-        rank = table.rank or 0
-        scale = 1.0 if table.alpha is None else table.alpha / rank
-        site = SiteConfig(shared=SharedPart(rank=rank, scale=scale))
-        chosen = table.sites or ()
-        return Sites(**dict.fromkeys(chosen, site))
+    if table.method != "kernel-mix":
+        return _lora_sites(table)
     preset = Ranks(0, 0, 0, 0) if table.preset is None else preset_ranks(table.preset)
     ranks = Ranks(
         q=preset.q if table.rank_q is None else table.rank_q,
@@ -58,6 +54,16 @@ def adapter_sites(table: AdapterTable) -> Sites:
         output=preset.output,
     )
     return kernel_mix_sites(ranks, value_base=table.value_base or "k")
+
+
+def _lora_sites(table: AdapterTable) -> Sites:
+    rank = table.rank or 0
+    scale = 1.0 if table.alpha is None else table.alpha / rank
+    chosen = table.sites or ()
+    if table.method == "bd-lora":
+        heads = {site: HeadPart(rank=rank, base=HEAD_BASES[site], scale=scale, bias=False) for site in chosen}
+        return Sites(**{site: SiteConfig(head=head) for site, head in heads.items()})
+    return Sites(**dict.fromkeys(chosen, SiteConfig(shared=SharedPart(rank=rank, scale=scale))))
 
 
 def adapted_layers(recipe: Recipe, base: BaseShape) -> tuple[int, ...]:

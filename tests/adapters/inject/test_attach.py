@@ -13,6 +13,8 @@ from headmix_adapters.config import AdapterConfig, Sites
 from headmix_adapters.inject import AttachError, attach
 from headmix_adapters.inject.initial import folded_normal
 from headmix_adapters.sites import tensor_shapes
+from headmix_adapters.train.adapter_spec import adapter_sites
+from headmix_adapters.train.recipe.recipe import AdapterTable
 
 H, G, P = 4, 2, 12
 
@@ -175,6 +177,17 @@ def test_a_lora_starts_as_the_base_with_a_spread_out_down_projection(model: Llam
     assert torch.equal(model(input_ids=ids).logits, expected)
     down = adapter.tensors()["layers.0.q.shared.A"]
     assert 0.9 / 32**0.5 < down.abs().max() <= 1 / 32**0.5
+
+
+def test_a_block_diagonal_lora_starts_as_the_base_within_pefts_bounds(model: LlamaForCausalLM, ids: Tensor) -> None:
+    expected = model(input_ids=ids).logits
+    table = AdapterTable(method="bd-lora", rank=2, sites=("q", "v", "o"))
+    adapter = attach(model, config_of(adapter_sites(table)))
+    assert torch.equal(model(input_ids=ids).logits, expected)
+    drawn = adapter.tensors()
+    assert not any(name.endswith("bias") for name in drawn)
+    for site, bound in {"q": (1 / 32) ** 0.5, "v": (1 / 32) ** 0.5, "o": (6 / P) ** 0.5}.items():
+        assert 0.9 * bound < drawn[f"layers.0.{site}.head.A"].abs().max() <= bound
 
 
 def test_the_same_seed_draws_the_same_adapter(model: LlamaForCausalLM) -> None:

@@ -11,17 +11,16 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from headmix_adapters.config import BaseShape, HeadBase, HeadPart, SharedPart, SiteConfig, Sites
+from headmix_adapters.config import BaseShape, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.families import Part, family_of
+from headmix_adapters.presets import HEAD_BASES
 from headmix_adapters.sites import TERMS, iter_terms, symbol_sizes, term_shapes
 
 SITE_ROWS: Mapping[str, str] = MappingProxyType(
     {term.site: term.B[0] for term in TERMS.values() if term.part == "shared"}
 )
 """The symbol of every site's number of rows."""
-
-_HEAD_BASES: Mapping[str, HeadBase] = {"q": "x", "v": "x", "o": "a"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +169,9 @@ def _bias_part(site: str, group: list[Piece], base: BaseShape, notes: list[str])
     biased = next((piece for piece in group if piece.bias is not None), None)
     if biased is None:
         return None
-    if site in _HEAD_BASES:
+    if site in HEAD_BASES:
         notes.append(f"site {site}: the bias of B became that of a head part of rank 1 whose A and B are zero")
-        return HeadPart(rank=1, base=_HEAD_BASES[site])
+        return HeadPart(rank=1, base=HEAD_BASES[site])
     # Without rotary positions a constant added to every key shifts all scores of a query equally; softmax ignores it.
     if site == "k" and not family_of(base.model_type).rotary:
         notes.append("site k: a bias in every key changes no attention weight and was left out")

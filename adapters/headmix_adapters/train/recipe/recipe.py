@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from headmix_adapters.choices import choices_after
-from headmix_adapters.config import ClassifierConfig, ExamplePrompt, Method, Task
+from headmix_adapters.config import ClassifierConfig, ExamplePrompt, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.errors import RecipeError
 
@@ -21,10 +21,12 @@ Share = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
 LARGEST = 1e9
 """The maximum for numbers without a natural limit; it excludes infinity."""
 Precision = Literal["auto", "float32", "bfloat16"]
+TrainedMethod = Literal["kernel-mix", "lora", "bd-lora"]
 SiteName = Literal["q", "k", "v", "o", "gate_up", "down"]
 
 _KERNEL_MIX_KEYS = ("preset", "rank_q", "rank_v", "rank_q_shared", "rank_v_shared", "value_base")
 _LORA_KEYS = ("rank", "alpha", "sites")
+_BLOCK_DIAGONAL_SITES = frozenset({"q", "v", "o"})
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,10 +36,12 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class AdapterTable(_Table, frozen=True):
     """`[adapter]`: a preset, explicit ranks, or both; or LoRA's rank, alpha and sites.
 
+    `bd-lora` is block-diagonal LoRA with one block for each head: head parts without a bias, all of them on the block's
+    input or the heads' output. Its rank is that of each head.
     `layers` is a half-open range [first, end); if omitted, every layer is adapted.
     """
 
-    method: Method = "kernel-mix"
+    method: TrainedMethod = "kernel-mix"
     preset: PresetName | None = None
     rank_q: Rank | None = None
     rank_v: Rank | None = None
@@ -53,8 +57,12 @@ class AdapterTable(_Table, frozen=True):
         foreign = _LORA_KEYS if self.method == "kernel-mix" else _KERNEL_MIX_KEYS
         if given := [key for key in foreign if getattr(self, key) is not None]:
             raise ValueError(f"{', '.join(given)} do not belong to method {self.method}")
-        if self.method == "lora" and (self.rank is None or not self.sites):
-            raise ValueError("method lora needs rank and sites")
+        if self.method != "kernel-mix" and (self.rank is None or not self.sites):
+            raise ValueError(f"method {self.method} needs rank and sites")
+        if self.method == "bd-lora" and (others := sorted(set(self.sites or ()) - _BLOCK_DIAGONAL_SITES)):
+            raise ValueError(
+                f"method bd-lora has no site {', '.join(others)}: only q, v and o have a part for each head"
+            )
         if self.method == "kernel-mix" and not self._has_ranks():
             raise ValueError("give a preset or at least one rank above 0")
         if self.layers is not None and not 0 <= self.layers[0] < self.layers[1]:

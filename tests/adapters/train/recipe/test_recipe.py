@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from harness.bases.tiny_model import tiny_shape
-from headmix_adapters.config import ExamplePrompt, Sites
+from headmix_adapters.config import ExamplePrompt, HeadPart, SiteConfig, Sites
 from headmix_adapters.presets import kernel_mix_sites, preset_ranks
 from headmix_adapters.sites import num_parameters
 from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config, adapter_sites
@@ -86,6 +86,12 @@ def test_a_recipes_examples_are_the_artifacts_and_an_empty_list_is_none(tmp_path
         ('preset = "roberta-nlu"', "rank_q = 0", "a preset or at least one rank"),
         ('preset = "roberta-nlu"', 'preset = "lite-qv"\nalpha = 8', "alpha do not belong to method kernel-mix"),
         ('preset = "roberta-nlu"', 'method = "lora"\nrank = 4', "needs rank and sites"),
+        ('preset = "roberta-nlu"', 'method = "bd-lora"\nsites = ["q"]', "method bd-lora needs rank and sites"),
+        (
+            'preset = "roberta-nlu"',
+            'method = "bd-lora"\nrank = 1\nsites = ["q", "k", "down"]',
+            "method bd-lora has no site down, k: only q, v and o",
+        ),
         ('preset = "roberta-nlu"', 'preset = "lite-qv"\nlayers = [2, 2]', r"layers \[2, 2\]"),
         ('"classification"', '"generation"', r"generation has no \[classifier\]"),
         ('kind = "linear"', 'kind = "linear"\npad_token = 0', "classifier.pad_token is for converted adapters"),
@@ -141,6 +147,18 @@ def test_lora_has_shared_parts_scaled_by_alpha_over_rank() -> None:
     assert lora.k is not None
     assert lora.k.shared is not None
     assert (lora.k.head, lora.k.shared.rank, lora.k.shared.scale) == (None, 4, 2.0)
+
+
+def test_block_diagonal_lora_has_head_parts_without_a_bias(tmp_path: Path) -> None:
+    found = sites(method="bd-lora", rank=2, alpha=3, sites=["q", "v", "o"])
+    assert found == Sites(
+        q=SiteConfig(head=HeadPart(rank=2, base="x", scale=1.5, bias=False)),
+        v=SiteConfig(head=HeadPart(rank=2, base="x", scale=1.5, bias=False)),
+        o=SiteConfig(head=HeadPart(rank=2, base="a", scale=1.5, bias=False)),
+    )
+    table = 'method = "bd-lora"\nrank = 2\nsites = ["q"]'
+    config = adapter_config(load(GOOD.replace('preset = "roberta-nlu"', table), tmp_path), tiny_shape())
+    assert config.method == "kernel-mix"  # the artifact's word for an adapter with head parts
 
 
 def test_the_command_line_replaces_seed_epochs_and_steps_within_their_ranges(tmp_path: Path) -> None:
