@@ -172,6 +172,8 @@ LIMITS = {
         "concurrent_requests": None,
         "adapters": None,
         "stored_bytes": None,
+        "training_jobs": None,
+        "training_tokens_per_day": None,
         "weight": 2.0,
     },
     "effective": {
@@ -181,6 +183,8 @@ LIMITS = {
         "concurrent_requests": 0,
         "adapters": 100,
         "stored_bytes": 0,
+        "training_jobs": 0,
+        "training_tokens_per_day": 0,
         "weight": 2.0,
     },
 }
@@ -193,4 +197,5 @@ USAGE_LINE = {
     "prompt_tokens": 30,
     "cached_tokens": 12,
     "generation_tokens": 6,
+    "trained_tokens": 0,
 }

@@ -14,6 +14,8 @@ class LimitChanges(TypedDict, total=False):
     concurrent_requests: int | None
     adapters: int | None
     stored_bytes: int | None
+    training_jobs: int | None
+    training_tokens_per_day: int | None
     weight: float | None
 
 
@@ -26,6 +28,8 @@ class OwnLimits(Part):
     concurrent_requests: int | None = None
     adapters: int | None = None
     stored_bytes: int | None = None
+    training_jobs: int | None = None
+    training_tokens_per_day: int | None = None
     weight: float | None = None
 
 
@@ -38,6 +42,8 @@ class EffectiveLimits(Part):
     concurrent_requests: int = 0
     adapters: int = 0
     stored_bytes: int = 0
+    training_jobs: int = 0
+    training_tokens_per_day: int = 0
     weight: float = 1.0
 
 

@@ -13,6 +13,7 @@ class UsageLine(Part):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generation_tokens: int = 0
+    trained_tokens: int = 0
 
 
 class UsageList(Part):

@@ -33,6 +33,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Tenant limits": (
             *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),
             *("limit_concurrent_requests", "limit_adapters", "limit_stored_bytes", "limits_storage"),
+            *("limit_training_jobs", "limit_training_tokens_per_day"),
             *("limit_management_per_minute", "limit_failed_keys_per_minute", "limit_refusals_per_second"),
         ),
         "Metrics": ("metrics_series", "metrics_open"),

@@ -300,7 +300,19 @@ class Settings(BaseSettings):
     limit_stored_bytes: Limit = Field(
         0,
         ge=0,
-        description="Maximum bytes of stored artifacts per tenant; 0 means no limit. Per-tenant limits override it.",
+        description="Maximum bytes of stored artifacts and files per tenant; 0 means no limit. Per-tenant limits "
+        "override it.",
+    )
+    limit_training_jobs: Limit = Field(
+        0,
+        ge=0,
+        description="Maximum unfinished fine-tuning jobs per tenant; 0 means no limit. Per-tenant limits override it.",
+    )
+    limit_training_tokens_per_day: Limit = Field(
+        0,
+        ge=0,
+        description="Maximum tokens per UTC day and tenant that fine-tuning jobs read, each once per epoch; 0 means "
+        "no limit. Per-tenant limits override it.",
     )
     limit_management_per_minute: Limit = Field(
         1200,

@@ -38,6 +38,8 @@ class LimitsRow(Base):
     concurrent_requests: Mapped[int | None]
     adapters: Mapped[int | None]
     stored_bytes: Mapped[int | None]
+    training_jobs: Mapped[int | None]
+    training_tokens_per_day: Mapped[int | None]
     weight: Mapped[float | None]
 
 
@@ -56,3 +58,4 @@ class UsageRow(Base):
     prompt_tokens: Mapped[int]
     cached_tokens: Mapped[int]
     generation_tokens: Mapped[int]
+    trained_tokens: Mapped[int]

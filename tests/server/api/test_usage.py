@@ -127,7 +127,14 @@ async def test_csv_has_a_line_of_names_and_one_for_each_sum(rig: ApiRig, asked: 
 
 def test_no_cell_of_the_csv_is_read_as_a_formula() -> None:
     line = UsageObject(
-        tenant="acme", day=None, model='=cmd"|x,y', requests=1, prompt_tokens=2, cached_tokens=0, generation_tokens=3
+        tenant="acme",
+        day=None,
+        model='=cmd"|x,y',
+        requests=1,
+        prompt_tokens=2,
+        cached_tokens=0,
+        generation_tokens=3,
+        trained_tokens=4,
     )
     (row,) = csv.DictReader(io.StringIO(usage_csv([line]), newline=""))
     assert (row["model"], row["tenant"], row["day"]) == ("'=cmd\"|x,y", "acme", "")

@@ -23,7 +23,11 @@ def limits(
     ] = None,
     concurrent_requests: Annotated[str | None, typer.Option(metavar="N", help="Concurrent requests.")] = None,
     adapters: Annotated[str | None, typer.Option(metavar="N", help="Adapter names.")] = None,
-    stored_bytes: Annotated[str | None, typer.Option(metavar="N", help="Bytes of artifacts.")] = None,
+    stored_bytes: Annotated[str | None, typer.Option(metavar="N", help="Bytes of artifacts and files.")] = None,
+    training_jobs: Annotated[str | None, typer.Option(metavar="N", help="Unfinished fine-tuning jobs.")] = None,
+    training_tokens_per_day: Annotated[
+        str | None, typer.Option(metavar="N", help="Tokens per UTC day that fine-tuning jobs read.")
+    ] = None,
     weight: Annotated[str | None, typer.Option(metavar="W", help="Share relative to other tenants; default 1.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,6 +39,8 @@ def limits(
         "concurrent_requests": concurrent_requests,
         "adapters": adapters,
         "stored_bytes": stored_bytes,
+        "training_jobs": training_jobs,
+        "training_tokens_per_day": training_tokens_per_day,
         "weight": weight,
     }
     changes = read_changes({limit: text for limit, text in given.items() if text is not None})

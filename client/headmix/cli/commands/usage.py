@@ -9,7 +9,7 @@ from headmix.cli.output import JsonOption, pass_on, print_json, print_table
 from headmix.cli.session import Session
 from headmix.operations.usage import GROUPS
 
-COUNTS = ("requests", "prompt_tokens", "cached_tokens", "generation_tokens")
+COUNTS = ("requests", "prompt_tokens", "cached_tokens", "generation_tokens", "trained_tokens")
 
 
 def _day(text: str) -> date:

@@ -22,6 +22,8 @@ class LimitChanges(RequestBody):
     concurrent_requests: Most | None = None
     adapters: Most | None = None
     stored_bytes: Most | None = None
+    training_jobs: Most | None = None
+    training_tokens_per_day: Most | None = None
     weight: Annotated[float, Field(ge=LIGHTEST, le=HEAVIEST)] | None = None
 
 
@@ -34,6 +36,8 @@ class OwnLimits(ResponseBody):
     concurrent_requests: int | None
     adapters: int | None
     stored_bytes: int | None
+    training_jobs: int | None
+    training_tokens_per_day: int | None
     weight: float | None
 
 
@@ -46,6 +50,8 @@ class EffectiveLimits(ResponseBody):
     concurrent_requests: int
     adapters: int
     stored_bytes: int
+    training_jobs: int
+    training_tokens_per_day: int
     weight: float
 
 

@@ -21,6 +21,7 @@ class UsageObject(ResponseBody):
     prompt_tokens: int
     cached_tokens: int
     generation_tokens: int
+    trained_tokens: int
 
 
 class UsageList(ResponseBody):
@@ -46,6 +47,7 @@ def usage_object(line: UsageLine, base: str) -> UsageObject:
         prompt_tokens=used.prompt_tokens,
         cached_tokens=used.cached_tokens,
         generation_tokens=used.generation_tokens,
+        trained_tokens=used.trained_tokens,
     )
 
 

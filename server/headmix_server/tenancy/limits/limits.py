@@ -22,6 +22,8 @@ class Limits:
     concurrent_requests: int = UNLIMITED
     adapters: int = UNLIMITED
     stored_bytes: int = UNLIMITED
+    training_jobs: int = UNLIMITED
+    training_tokens_per_day: int = UNLIMITED
     weight: float = DEFAULT_WEIGHT
 
 
@@ -40,4 +42,6 @@ def default_limits(settings: Settings) -> Limits:
         concurrent_requests=settings.limit_concurrent_requests,
         adapters=settings.limit_adapters,
         stored_bytes=settings.limit_stored_bytes,
+        training_jobs=settings.limit_training_jobs,
+        training_tokens_per_day=settings.limit_training_tokens_per_day,
     )

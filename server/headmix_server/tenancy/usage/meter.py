@@ -28,12 +28,16 @@ MOST_KEPT = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """Counts of the requests that reached the model, however they ended, and of the tokens computed for them."""
+    """Counts of the requests that reached the model, however they ended, and of the tokens computed for them.
+
+    `trained_tokens` are those that fine-tuning jobs have read, each once per epoch.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generation_tokens: int = 0
+    trained_tokens: int = 0
 
     def __add__(self, other: "Used") -> "Used":
         return Used(
@@ -41,6 +45,7 @@ class Used:
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
             generation_tokens=self.generation_tokens + other.generation_tokens,
+            trained_tokens=self.trained_tokens + other.trained_tokens,
         )
 
 

@@ -1,4 +1,4 @@
-"""Files of tenants, uploads in parts, and jobs with their events and checkpoints."""
+"""Files of tenants, uploads in parts, jobs with their events and checkpoints, and what tenants may train."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,15 +8,25 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
+_LIMITS = ("training_jobs", "training_tokens_per_day")
+
 
 def upgrade() -> None:
-    """Create the tables; there is nothing to move."""
+    """Create the tables and columns; there is nothing to move."""
     _create_files()
     _create_jobs()
+    for name in _LIMITS:
+        op.add_column("limits", sa.Column(name, sa.BigInteger(), nullable=True))
+    op.add_column("usage", sa.Column("trained_tokens", sa.BigInteger(), nullable=False, server_default="0"))
 
 
 def downgrade() -> None:
-    """Drop the tables; the files' bytes remain, and are removed as leftovers."""
+    """Drop the tables and columns; the files' bytes remain, and are removed as leftovers."""
+    with op.batch_alter_table("usage") as usage:
+        usage.drop_column("trained_tokens")
+    with op.batch_alter_table("limits") as limits:
+        for name in _LIMITS:
+            limits.drop_column(name)
     for table in ("job_checkpoints", "job_events", "jobs", "upload_parts", "uploads", "files"):
         op.drop_table(table)
 
