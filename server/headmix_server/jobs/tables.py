@@ -11,8 +11,10 @@ class JobRow(Base):
 
     `owner` is the secret name of the worker that has claimed it, which increments `beats` at a steady pace; another may
     take the job once the count has not changed for `seconds`, so clocks are never compared (as with the server's
-    lease). `attempts` counts the claims. `wanted` is what the tenant last asked of it (`cancel`, `pause`), which the
-    worker reads when it renews its claim. Times are Unix seconds.
+    lease). `attempts` counts the claims since the job last got ahead or was given back in order, and `worked` the
+    seconds that workers have spent on it. `wanted` is what the tenant last asked of it (`cancel`, `pause`), which the
+    worker reads when it renews its claim. `base` is the fingerprint of the base it needs, null if any worker can do it.
+    Times are Unix seconds.
     """
 
     __tablename__ = "jobs"
@@ -23,6 +25,7 @@ class JobRow(Base):
     kind: Mapped[str]
     state: Mapped[str]
     wanted: Mapped[str | None]
+    base: Mapped[str | None]
     request: Mapped[str]
     progress: Mapped[str]
     result: Mapped[str | None]
@@ -31,6 +34,7 @@ class JobRow(Base):
     beats: Mapped[int]
     seconds: Mapped[float]
     attempts: Mapped[int]
+    worked: Mapped[float]
     created: Mapped[int]
     started: Mapped[int | None]
     finished: Mapped[int | None]
@@ -51,14 +55,17 @@ class JobEventRow(Base):
 
 
 class JobCheckpointRow(Base):
-    """A state that a job can go on from: the digest of its bytes among the stored files, and its figures as JSON."""
+    """A state that a job can go on from, and its figures as JSON.
+
+    `digest` says where its bytes are among the stored files; it is null once they are not kept any more.
+    """
 
     __tablename__ = "job_checkpoints"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     step: Mapped[int]
-    digest: Mapped[str] = mapped_column(index=True)
+    digest: Mapped[str | None] = mapped_column(index=True)
     size_bytes: Mapped[int]
     metrics: Mapped[str]
     created: Mapped[int]
