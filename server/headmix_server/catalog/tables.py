@@ -1,5 +1,5 @@
 """The catalog's tables: artifacts, adapters, their versions, the order in which versions became current, an adapter's
-optional shares, canary and pin, and the files that tenants store beside their adapters.
+optional shares, canary and pin, and what tenants store beside their adapters: files, and files that arrive in parts.
 
 Rows only; `catalog` owns their rules.
 """
@@ -148,3 +148,24 @@ class FileRow(Base):
     size_bytes: Mapped[int]
     created: Mapped[int]
     expires: Mapped[int | None] = mapped_column(index=True)
+
+
+class UploadRow(Base):
+    """A file that arrives in parts: `size_bytes` in all, as its creator announced, which the tenant's quota counts.
+
+    `lifetime` is how many seconds the file will exist, if not for good. Times are Unix seconds.
+    """
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"), index=True)
+    purpose: Mapped[str]
+    filename: Mapped[str]
+    mime_type: Mapped[str]
+    size_bytes: Mapped[int]
+    lifetime: Mapped[int | None]
+    state: Mapped[str]
+    file_id: Mapped[str | None]
+    created: Mapped[int]
+    expires: Mapped[int] = mapped_column(index=True)

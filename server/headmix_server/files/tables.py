@@ -1,26 +1,12 @@
-"""The tables of uploads in parts. Rows only; the row of a whole file is the catalog's, which counts its bytes."""
+"""The tables of an upload's parts, of what uses files' bytes besides their rows, and of bytes to be removed.
+
+Rows only; the rows of files and uploads are the catalog's, which counts their bytes.
+"""
 
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from headmix_server.database import Base
-
-
-class UploadRow(Base):
-    """A file that arrives in parts: `size_bytes` in all, as its creator announced. Times are Unix seconds."""
-
-    __tablename__ = "uploads"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"), index=True)
-    purpose: Mapped[str]
-    filename: Mapped[str]
-    mime_type: Mapped[str]
-    size_bytes: Mapped[int]
-    state: Mapped[str]
-    file_id: Mapped[str | None]
-    created: Mapped[int]
-    expires: Mapped[int] = mapped_column(index=True)
 
 
 class UploadPartRow(Base):
@@ -33,3 +19,25 @@ class UploadPartRow(Base):
     digest: Mapped[str] = mapped_column(index=True)
     size_bytes: Mapped[int]
     created: Mapped[int]
+
+
+class FileHoldRow(Base):
+    """One use of stored bytes: by a job, which `holder` names, or by a process that is about to refer to them.
+
+    A process may die before it releases its hold, so that one ends at `expires`, in Unix seconds; a job's has no end.
+    """
+
+    __tablename__ = "file_holds"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(index=True)
+    holder: Mapped[str] = mapped_column(index=True)
+    expires: Mapped[int | None] = mapped_column(index=True)
+
+
+class FileTombstoneRow(Base):
+    """Bytes to be removed: nothing refers to them, and nothing may until they are gone and this row with them."""
+
+    __tablename__ = "file_tombstones"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)

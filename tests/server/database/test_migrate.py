@@ -13,7 +13,7 @@ from harness.adapters.records import BASE, record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.database import Base, DatabaseUnusable, open_database
 from headmix_server.database.migrate import alembic_config
-from headmix_server.files.tables import UploadRow
+from headmix_server.files.tables import UploadPartRow
 from headmix_server.jobs.tables import JobRow
 from headmix_server.tenancy.keys.keys import Keys
 
@@ -46,7 +46,7 @@ PRAGMA user_version = 1;
 
 
 def test_the_migrated_schema_is_the_one_the_code_declares(engine: Engine) -> None:
-    assert {UploadRow.__tablename__, JobRow.__tablename__} <= set(Base.metadata.tables)
+    assert {UploadPartRow.__tablename__, JobRow.__tablename__} <= set(Base.metadata.tables)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []

@@ -9,11 +9,13 @@ branch_labels = None
 depends_on = None
 
 _LIMITS = ("training_jobs", "training_tokens_per_day")
+_OF_FILES = ("file_tombstones", "file_holds", "upload_parts", "uploads", "files")
 
 
 def upgrade() -> None:
     """Create the tables and columns; there is nothing to move."""
     _create_files()
+    _create_uploads()
     _create_jobs()
     for name in _LIMITS:
         op.add_column("limits", sa.Column(name, sa.BigInteger(), nullable=True))
@@ -27,7 +29,7 @@ def downgrade() -> None:
     with op.batch_alter_table("limits") as limits:
         for name in _LIMITS:
             limits.drop_column(name)
-    for table in ("job_checkpoints", "job_events", "jobs", "upload_parts", "uploads", "files"):
+    for table in ("job_checkpoints", "job_events", "jobs", *_OF_FILES):
         op.drop_table(table)
 
 
@@ -49,6 +51,24 @@ def _create_files() -> None:
     op.create_index("ix_files_digest", "files", ["digest"])
     op.create_index("ix_files_expires", "files", ["expires"])
     op.create_table(
+        "file_holds",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("expires", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_file_holds"),
+    )
+    for column in ("digest", "holder", "expires"):
+        op.create_index(f"ix_file_holds_{column}", "file_holds", [column])
+    op.create_table(
+        "file_tombstones",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_file_tombstones"),
+    )
+
+
+def _create_uploads() -> None:
+    op.create_table(
         "uploads",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("tenant", sa.String(), nullable=False),
@@ -56,6 +76,7 @@ def _create_files() -> None:
         sa.Column("filename", sa.String(), nullable=False),
         sa.Column("mime_type", sa.String(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("lifetime", sa.BigInteger(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("file_id", sa.String(), nullable=True),
         sa.Column("created", sa.BigInteger(), nullable=False),
