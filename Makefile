@@ -103,8 +103,8 @@ docs: .venv/.installed  ## The documentation site, into build/docs, without a ne
 wheel: .venv/.installed  ## The wheel with kernels compiled ahead, and the sdist, into dist/; built twice, the bytes must agree (a few minutes)
 	$(BIN)/python -m harness.wheel
 
-train-examples: .venv/.installed  ## Train the four example adapters again (about an hour on 2 cores)
-	for recipe in spam category kingjames dictionary; do $(BIN)/headmix train examples/$$recipe.toml --force || exit 1; done
+train-examples: .venv/.installed  ## Train the five example adapters again (about an hour and a half on 2 cores)
+	for recipe in spam category kingjames dictionary tools; do $(BIN)/headmix train examples/$$recipe.toml --force || exit 1; done
 
 gemma: .venv/.gemma  ## The weights of Gemma 3 270M (253 MB, under Gemma's terms), for the tests and pages that use it
 
