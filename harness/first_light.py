@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx2
 from openai import OpenAI
+from openai.types.chat import ChatCompletionToolParam
 
 from harness.machine import describe_machine
 from harness.server.running_server import RunningServer, running_server, wait_for
@@ -27,6 +28,15 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 CAPITAL = "What is the capital of France?"
 MODERN = "Say it in King James English: You have read my letter, and you do not believe me."
 DEFINE = 'Define "sparrow".'
+WEATHER = "What is the weather in Lisbon?"
+GET_WEATHER: ChatCompletionToolParam = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
 OPEN_REQUESTS = 16
 
 
@@ -68,6 +78,17 @@ def check_answers(client: OpenAI, findings: Findings) -> None:
     entry, prose = ask(client, "dictionary", DEFINE, 80), ask(client, BASE, DEFINE, 80)
     findings.check("dictionary answers with a record", set(_record(entry)) >= {"word", "kind", "definition"}, entry)
     findings.check("the base does not", not _record(prose), prose)
+    check_tools(client, findings)
+
+
+def check_tools(client: OpenAI, findings: Findings) -> None:
+    """Check that the `tools` adapter calls the function that a request is about."""
+    answer = client.chat.completions.create(
+        model="tools", messages=[{"role": "user", "content": WEATHER}], tools=[GET_WEATHER], temperature=0
+    )
+    calls = [call.function for call in answer.choices[0].message.tool_calls or [] if call.type == "function"]
+    seen = [(call.name, json.loads(call.arguments)) for call in calls]
+    findings.check("tools calls the function", seen == [("get_weather", {"city": "Lisbon"})], seen)
 
 
 def _record(text: str) -> dict[str, object]:

@@ -37,7 +37,7 @@ FILES = {"README.md": {"my-task.safetensors": "examples/adapters/kingjames.safet
 
 PRINTED = {
     "README.md": ["The capital of France is Paris", "spam@1", '"word"'],
-    "docs/quickstart.md": ["Thou hast read my letter", "spam    1.0"],
+    "docs/quickstart.md": ["Thou hast read my letter", "spam    1.0", "get_weather"],
     "docs/tutorials/serve.md": ["greeting@2", "x-headmix-adapter: greeting@2 sha256:", "Thou hast read my letter"],
     "docs/tutorials/train.md": ["wrote adapters/reviews.safetensors", "sound", "The battery died at once"],
     "docs/tutorials/lora.md": [
