@@ -94,7 +94,7 @@ class Forbidden(HeadmixServerError):
 
 
 class NotFound(HeadmixServerError):
-    """There is no such tenant or key; only administrators can receive this."""
+    """There is no such tenant, key or job; another tenant's job is indistinguishable from one that doesn't exist."""
 
     status = 404
     code = "not_found"

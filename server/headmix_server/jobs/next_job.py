@@ -1,0 +1,37 @@
+"""Which queued job a worker takes next: of the tenant that has had least, the oldest. One query for both databases."""
+
+from collections.abc import Collection
+
+from sqlalchemy import Select, and_, case, func, or_, select
+
+from headmix_server.jobs.job import Kind
+from headmix_server.jobs.tables import JobRow
+
+DAY_SECONDS = 24 * 3600
+
+
+def next_job(kinds: Collection[Kind], base: str | None, *, now: int) -> Select[JobRow]:
+    """Return the query for the next job that a worker of the kinds and the base may take.
+
+    A tenant has had less than another if fewer of its jobs run, or else if workers have spent less time on its jobs of
+    the last day.
+    """
+    recent = or_(JobRow.created >= now - DAY_SECONDS, JobRow.state == "running")
+    had = (
+        select(
+            JobRow.tenant,
+            func.sum(case((JobRow.state == "running", 1), else_=0)).label("running"),
+            func.sum(JobRow.worked).label("worked"),
+        )
+        .where(JobRow.kind.in_(kinds), recent)
+        .group_by(JobRow.tenant)
+        .subquery()
+    )
+    fits = or_(JobRow.base.is_(None), JobRow.base == base)
+    return (
+        select(JobRow)
+        .outerjoin(had, had.c.tenant == JobRow.tenant)
+        .where(and_(JobRow.kind.in_(kinds), JobRow.state == "queued", fits))
+        .order_by(func.coalesce(had.c.running, 0), func.coalesce(had.c.worked, 0.0), JobRow.created, JobRow.id)
+        .limit(1)
+    )
