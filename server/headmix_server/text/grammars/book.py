@@ -52,7 +52,7 @@ class GrammarBook:
         except GrammarError as error:
             return error
         except TooMuchWorkError:
-            return GrammarError(f"compiling it takes more than {TRIAL_SECONDS:g} seconds of processor time")
+            return GrammarError(f"compiling it takes more than {TRIAL_SECONDS:g} s of processor time")
 
     def _keep(self, key: tuple[str, str], outcome: str | GrammarError) -> None:
         if key in self._kept:  # asked for twice at the same time

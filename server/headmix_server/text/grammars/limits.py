@@ -10,7 +10,7 @@ MAX_TOOL_CHARACTERS = 262_144
 
 MAX_CHOICES = 10_000
 
-TRIAL_SECONDS = 2.0
+TRIAL_SECONDS = 1.0
 """Processor time that trying a grammar out may take, before its worker is ended: the library cannot be interrupted."""
 
 STEP_SECONDS = 0.03
