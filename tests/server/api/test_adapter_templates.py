@@ -115,6 +115,8 @@ async def test_its_refusal_is_the_clients_error_and_names_the_adapter(rig: ApiRi
     error = (await chat(rig, "own")).json()["error"]
     assert error["message"] == "The adapter's chat template refuses these messages: only one turn"
     assert (error["param"], error["code"]) == ("messages", "invalid_request_error")
+    response = await rig.client.post("/v1/responses", json={"model": "own", "input": "Hello"})
+    assert (response.json()["error"]["param"], response.json()["error"]["message"]) == ("input", error["message"])
 
 
 async def test_one_that_takes_all_memory_costs_its_own_request_only(rig: ApiRig) -> None:

@@ -50,7 +50,8 @@ def names_of_responses() -> Iterator[None]:
         yield
     except HeadmixServerError as error:
         if error.param in _NAMES:
-            error.message = error.message.replace(error.param, _NAMES[error.param])
+            if error.param != "messages":  # an ordinary word in errors, and right there
+                error.message = error.message.replace(error.param, _NAMES[error.param])
             error.param = _NAMES[error.param]
         raise
 
