@@ -76,6 +76,7 @@ def generate(
     weight: float = 1.0,
     scale: float = 1.0,
     beside: Beside = (),
+    background: bool = False,
     **sampling: object,
 ) -> Generate:
     """Make a generation request of four tokens, unless `sampling` says otherwise."""
@@ -89,14 +90,29 @@ def generate(
         weight=weight,
         scale=scale,
         beside=_scaled(beside),
+        background=background,
     )
 
 
 def classify(
-    request_id: str, prompt: list[int], ref: AdapterRef, *, scale: float = 1.0, beside: Beside = ()
+    request_id: str,
+    prompt: list[int],
+    ref: AdapterRef,
+    *,
+    scale: float = 1.0,
+    beside: Beside = (),
+    background: bool = False,
 ) -> Classify:
     """Make a classification request."""
-    return Classify(request_id=request_id, tenant="t", prompt=prompt, adapter=ref, scale=scale, beside=_scaled(beside))
+    return Classify(
+        request_id=request_id,
+        tenant="t",
+        prompt=prompt,
+        adapter=ref,
+        scale=scale,
+        beside=_scaled(beside),
+        background=background,
+    )
 
 
 def embed(
@@ -107,6 +123,7 @@ def embed(
     *,
     scale: float = 1.0,
     beside: Beside = (),
+    background: bool = False,
 ) -> Embed:
     """Make an embedding request."""
     return Embed(
@@ -117,6 +134,7 @@ def embed(
         params=params,
         scale=scale,
         beside=_scaled(beside),
+        background=background,
     )
 
 

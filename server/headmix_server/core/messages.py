@@ -34,7 +34,8 @@ class Generate(Message, frozen=True):
 
     In all three kinds of requests, `weight` is the tenant's share relative to others; the last one sent applies.
     `scale` multiplies the adapter's terms, and the terms of the adapters `beside` it, each with its own scale, are
-    added to them. Vocabulary and head are the adapter's alone.
+    added to them. Vocabulary and head are the adapter's alone. A `background` request is computed where requests
+    without it leave room.
     """
 
     request_id: str
@@ -45,6 +46,7 @@ class Generate(Message, frozen=True):
     weight: float = 1.0
     scale: float = 1.0
     beside: tuple[ScaledAdapter, ...] = ()
+    background: bool = False
 
 
 class Classify(Message, frozen=True):
@@ -58,6 +60,7 @@ class Classify(Message, frozen=True):
     scale: float = 1.0
     beside: tuple[ScaledAdapter, ...] = ()
     second: int = 0
+    background: bool = False
 
 
 class Embed(Message, frozen=True):
@@ -71,6 +74,7 @@ class Embed(Message, frozen=True):
     weight: float = 1.0
     scale: float = 1.0
     beside: tuple[ScaledAdapter, ...] = ()
+    background: bool = False
 
 
 class Abort(Message, frozen=True):

@@ -170,11 +170,11 @@ class Engine:
 
         A full queue is shared: the tenant with the most waiting requests gives up its newest to a tenant with fewer.
         """
-        self._counters.set_weight(message.tenant, message.weight)
+        self.scheduler.set_weight(message.tenant, message.weight)
         waiting = self.scheduler.waiting
         if len(waiting) < self.limits.max_waiting:
             return None
-        if (displaced := waiting.displaceable(message.tenant)) is None:
+        if (displaced := waiting.displaceable(message.tenant, background=message.background)) is None:
             return Failed(request_id=message.request_id, code="server_overloaded", message="the queue is full")
         text = "queue full: this request was displaced to make room for a tenant with fewer queued requests"
         self._finish(displaced, _failure(displaced, "server_overloaded", text))
@@ -273,6 +273,7 @@ class Engine:
             self._commit(flight.batch, results)
         self.accounts.land()
         self._record(flight, ran)
+        self.scheduler.finished(flight.batch, ran - flight.scheduled)
         self._sweep()
 
     def take_outputs(self) -> list[Output]:

@@ -40,6 +40,7 @@ class Sequence:
     `matcher` is its state in its grammar; a sequence with a grammar cannot start without one.
     `scale` multiplies the terms of its adapter; those of the adapters `beside` it are added. While it runs, it has a
     lease for each: `lease` and, in the same order, `leases_beside`.
+    A `background` sequence is computed where the others leave room.
     """
 
     sequence_id: int
@@ -64,6 +65,7 @@ class Sequence:
     scale: float = 1.0
     beside: tuple[ScaledAdapter, ...] = ()
     leases_beside: tuple[ScaledLease, ...] = ()
+    background: bool = False
 
     @classmethod
     def from_message(cls, sequence_id: int, message: Request, arrived: float) -> "Sequence":
@@ -79,7 +81,13 @@ class Sequence:
             arrived=arrived,
             scale=message.scale,
             beside=message.beside,
+            background=message.background,
         )
+
+    @property
+    def account(self) -> str:
+        """What it waits under and is charged to: its tenant, or the tenant's background work."""
+        return account_of(self.tenant, background=self.background)
 
     @property
     def digest(self) -> str | None:
@@ -203,6 +211,11 @@ class Sequence:
                 return None
             case _:
                 assert_never(self.params)
+
+
+def account_of(tenant: str, *, background: bool) -> str:
+    """Return the name of a tenant's account; no tenant's name has a slash."""
+    return f"{tenant}/background" if background else tenant
 
 
 def params_of(message: Request) -> TaskParams:

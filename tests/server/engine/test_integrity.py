@@ -109,12 +109,12 @@ def keep_what_nobody_asks_for(bench: Bench) -> None:
 
 
 def wait_in_anothers_line(bench: Bench) -> None:
-    lines = bench.engine.scheduler.waiting._lines
+    lines = bench.engine.scheduler.waiting._lines[False]
     lines["v"], lines["u"] = lines["u"], lines["v"]
 
 
 def keep_an_empty_line(bench: Bench) -> None:
-    bench.engine.scheduler.waiting._lines["ghost"] = OrderedDict()
+    bench.engine.scheduler.waiting._lines[False]["ghost"] = OrderedDict()
 
 
 def wait_and_run(bench: Bench) -> None:

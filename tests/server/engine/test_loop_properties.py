@@ -141,6 +141,7 @@ class EngineMachine(RuleBasedStateMachine):
         ignore_eos=st.booleans(),
         score=st.booleans(),
         grammar=st.none() | st.sampled_from(GRAMMARS),
+        background=st.booleans(),
     )
     def generate(
         self,
@@ -155,6 +156,7 @@ class EngineMachine(RuleBasedStateMachine):
         ignore_eos: bool,
         score: bool,
         grammar: str | None,
+        background: bool,
     ) -> None:
         self.submit(
             generate(
@@ -171,16 +173,24 @@ class EngineMachine(RuleBasedStateMachine):
                 prompt_logprobs=score,
                 logprobs=0,
                 grammar=grammar,
+                background=background,
             )
         )
 
-    @rule(prompt=PROMPTS, ref=st.sampled_from(CLASSIFIERS), scale=SCALES, beside=BESIDE)
-    def classify(self, prompt: list[int], ref: AdapterRef, scale: float, beside: Beside) -> None:
-        self.submit(classify(f"r{len(self.requests)}", prompt, ref, scale=scale, beside=beside))
+    @rule(prompt=PROMPTS, ref=st.sampled_from(CLASSIFIERS), scale=SCALES, beside=BESIDE, background=st.booleans())
+    def classify(self, prompt: list[int], ref: AdapterRef, scale: float, beside: Beside, background: bool) -> None:
+        name = f"r{len(self.requests)}"
+        self.submit(classify(name, prompt, ref, scale=scale, beside=beside, background=background))
 
-    @rule(prompt=PROMPTS, ref=st.sampled_from([None, *GENERATORS, *CLASSIFIERS]), beside=BESIDE)
-    def embed(self, prompt: list[int], ref: AdapterRef | None, beside: Beside) -> None:
-        self.submit(embed(f"r{len(self.requests)}", prompt, ref, beside=() if ref is None else beside))
+    @rule(
+        prompt=PROMPTS,
+        ref=st.sampled_from([None, *GENERATORS, *CLASSIFIERS]),
+        beside=BESIDE,
+        background=st.booleans(),
+    )
+    def embed(self, prompt: list[int], ref: AdapterRef | None, beside: Beside, background: bool) -> None:
+        name = f"r{len(self.requests)}"
+        self.submit(embed(name, prompt, ref, beside=() if ref is None else beside, background=background))
 
     @rule(ref=st.sampled_from([*GENERATORS, *CLASSIFIERS]), pin=st.booleans(), tenant=TENANTS)
     def load(self, ref: AdapterRef, pin: bool, tenant: str) -> None:

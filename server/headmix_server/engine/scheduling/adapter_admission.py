@@ -22,8 +22,9 @@ MOST_TOGETHER = 8
 class AdapterAdmission:
     """One step's walk through the tenants' lines; `overtaking` handles sequences that the cache cannot hold.
 
-    `walked` are the tenants whose lines were walked to the end, so that all their adapters have been requested.
-    `hopeless` are sequences whose adapters can never be on the device together.
+    `walked` are the accounts whose lines were walked to the end, so that all their adapters have been requested.
+    `hopeless` are sequences whose adapters can never be on the device together. `lacks_slot`: a sequence that is not
+    background work, or an explicit load, waits for nothing but a slot.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class AdapterAdmission:
         self._lines: dict[str, Iterator[Sequence]] = {}
         self._not_ready: set[tuple[str, str]] = set()
         self._together_not_ready: set[tuple[str, frozenset[str]]] = set()
-        self._cut_short: set[str] = set()  # tenants whose lines were not walked to the end
+        self._cut_short: set[str] = set()  # accounts whose lines were not walked to the end
         self._kept_free: set[str] = set()
         self._has_all_kept: set[str] = set()  # tenants that no further adapter can be kept free for
         self.hopeless: list[Sequence] = []
+        self.lacks_slot = False
         for digest, tenant in loads_waiting:
+            self.lacks_slot = True
             self._keep_newcomers_away(digest, tenant)
         self._gathering = Gathering(queue.first_with_several(now - SLOT_PATIENCE_SECONDS), tiers)
         self._gather()
@@ -61,16 +64,16 @@ class AdapterAdmission:
         for digest in self._gathering.missing():
             self._keep_newcomers_away(digest, sequence.tenant)
 
-    def next_of(self, tenant: str) -> Sequence | None:
-        """Return the tenant's next sequence with its adapter on the device and its grammar compiled, None at the end.
+    def next_of(self, account: str) -> Sequence | None:
+        """Return the account's next sequence with its adapter on the device and its grammar compiled, None at the end.
 
         On the way, adapters are installed in slots where that is possible at once.
         """
-        if tenant not in self._lines:
-            self._lines[tenant] = iter(list(self._queue.lines().get(tenant, {}).values()))
-        sequence = next(filter(self._is_ready, self._lines[tenant]), None)
-        if sequence is None and tenant not in self._cut_short:
-            self.walked.add(tenant)
+        if account not in self._lines:
+            self._lines[account] = iter(list(self._queue.line(account)))
+        sequence = next(filter(self._is_ready, self._lines[account]), None)
+        if sequence is None and account not in self._cut_short:
+            self.walked.add(account)
         return sequence
 
     def _is_ready(self, sequence: Sequence) -> bool:
@@ -91,9 +94,11 @@ class AdapterAdmission:
         if self._tiers.install(sequence.adapter, tenant):
             return True
         self._not_ready.add((tenant, digest))
-        patient = self._now - sequence.arrived > SLOT_PATIENCE_SECONDS and tenant not in self._has_all_kept
-        if patient and self._tiers.waits_for_slot(digest, tenant):
-            self._keep_newcomers_away(digest, tenant)
+        if self._tiers.waits_for_slot(digest, tenant):
+            self.lacks_slot |= not sequence.background
+            patient = self._now - sequence.arrived > SLOT_PATIENCE_SECONDS and tenant not in self._has_all_kept
+            if patient:
+                self._keep_newcomers_away(digest, tenant)
         return False
 
     def _are_ready(self, sequence: Sequence) -> bool:
@@ -102,18 +107,22 @@ class AdapterAdmission:
         At most `MOST_TOGETHER` different combinations of a tenant are tried in a step.
         """
         tenant, digests = sequence.tenant, frozenset(ref.digest for ref in sequence.adapters)
-        if not self._gathering.is_for(sequence) and not self._may_be_tried(tenant, digests):
+        if not self._gathering.is_for(sequence) and not self._may_be_tried(sequence, digests):
             return False
         ready = self._tiers.install_together(sequence.adapters, tenant)
         if not ready:
             self._together_not_ready.add((tenant, digests))
+            self.lacks_slot |= not sequence.background and any(
+                self._tiers.waits_for_slot(digest, tenant) for digest in digests
+            )
         return ready
 
-    def _may_be_tried(self, tenant: str, digests: frozenset[str]) -> bool:
+    def _may_be_tried(self, sequence: Sequence, digests: frozenset[str]) -> bool:
+        tenant = sequence.tenant
         if (tenant, digests) in self._together_not_ready or not self._kept_free.isdisjoint(digests):
             return False
         if sum(other == tenant for other, _ in self._together_not_ready) >= MOST_TOGETHER:
-            self._cut_short.add(tenant)
+            self._cut_short.add(sequence.account)
             return False
         return True
 

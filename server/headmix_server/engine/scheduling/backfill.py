@@ -32,6 +32,11 @@ class Backfill:
         self._closed = False
         self._owed: dict[str, float] | None = None
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a sequence that does not fit was recorded."""
+        return self._first is not None
+
     def block(self, sequence: Sequence) -> None:
         """Record a sequence that does not fit."""
         if sequence.blocked_since is None:
@@ -48,13 +53,13 @@ class Backfill:
         if self._owed is None:
             self._owed = defaultdict(float)
             for other in self._running:
-                self._owed[other.tenant] += _still_to_pay(other)
-        tenant = sequence.tenant
-        cost = self._owed[tenant] + _still_to_pay(sequence)
-        ahead = self._counters.counter(tenant) + cost / self._counters.weight_of(tenant)
-        if ahead > self._counters.counter(self._first.tenant) + self._slack:
+                self._owed[other.account] += _still_to_pay(other)
+        account = sequence.account
+        cost = self._owed[account] + _still_to_pay(sequence)
+        ahead = self._counters.counter(account) + cost / self._counters.weight_of(account)
+        if ahead > self._counters.counter(self._first.account) + self._slack:
             return False
-        self._owed[tenant] = cost
+        self._owed[account] = cost
         return True
 
 

@@ -5,7 +5,6 @@ released in `retire` and `preempt`, nowhere else. Tenants are charged here for w
 itself computes nothing.
 """
 
-import itertools
 import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable
@@ -18,10 +17,11 @@ from headmix_server.engine.cache.kv_cache import KVCache
 from headmix_server.engine.residency.tiers import AdapterTiers
 from headmix_server.engine.scheduling.adapter_admission import AdapterAdmission
 from headmix_server.engine.scheduling.backfill import Backfill
+from headmix_server.engine.scheduling.background_pace import BackgroundPace
 from headmix_server.engine.scheduling.sampling_cost import input_extra, output_extra
 from headmix_server.engine.scheduling.virtual_counters import OUTPUT_COST, VirtualCounters
 from headmix_server.engine.scheduling.wait_queue import WaitQueue
-from headmix_server.engine.sequence import Sequence, generates
+from headmix_server.engine.sequence import Sequence, account_of, generates
 from headmix_server.engine.speculation.speculation import Speculation
 
 FORGET_ABOVE = 64
@@ -40,6 +40,9 @@ class Scheduler:
     """Decode before prefill. The rest of the budget goes, row by row, to the tenant that has received the least
     service, to continue a prompt or admit a new one. Within a tenant: first come, first served. A cold adapter delays
     only the requests that use it.
+
+    Background sequences pause while others have rows, except in every so many steps (`BackgroundPace`), and are
+    preempted if others lack the places, blocks or slots that they hold. Their service is counted apart.
 
     The cache blocks for all known tokens are allocated at admission, so prefill never runs out of them; only decoding,
     at one token per step, can preempt another sequence. `whole_prompts` forbids chunks: bidirectional attention cannot
@@ -62,9 +65,11 @@ class Scheduler:
         self.speculation = Speculation(speculative_tokens)
         self.kv_cache = kv_cache
         self.tiers = tiers
-        self.waiting = WaitQueue(counters)
+        background = VirtualCounters()
+        self.waiting = WaitQueue(counters, background)
         self.running: OrderedDict[int, Sequence] = OrderedDict()
-        self._counters = counters
+        self._counters = {False: counters, True: background}
+        self.background_pace = BackgroundPace(max_batch_tokens, clock=clock)
         self._runner = runner
         self._max_batch_tokens = max_batch_tokens
         self._max_running = max_running
@@ -72,6 +77,7 @@ class Scheduler:
         self._clock = clock
         self._prefix_counts = PrefixCounts()
         self._forget_above = FORGET_ABOVE
+        self._background_alone = False
         self.hopeless: Seq[Sequence] = ()
         tiers.want(self.waiting.wanted)
 
@@ -81,15 +87,32 @@ class Scheduler:
         sequence.keys = self.kv_cache.keys_of(sequence.tenant, sequence.combination)
         if sequence.keys is not None:
             sequence.keys.at_least(len(sequence.tokens) // self.kv_cache.block_size, sequence.tokens)
+        if not sequence.background:
+            self.background_pace.other_arrived()
         self.waiting.join(sequence)
-        if len(self._counters) > self._forget_above:
+        if sum(map(len, self._counters.values())) > self._forget_above:
             self._forget_absent()
 
+    def set_weight(self, tenant: str, weight: float) -> None:
+        """Set a tenant's weight, also of its background work, from now on; raises as `VirtualCounters.set_weight`."""
+        for background, counters in self._counters.items():
+            counters.set_weight(account_of(tenant, background=background), weight)
+
     def _forget_absent(self) -> None:
-        """Drop the counters of absent tenants, each time the number of counters has doubled."""
-        present = {sequence.tenant for sequence in [*self.waiting.values(), *self.running.values()]}
-        self._counters.forget(present, known=self.tiers.present)
-        self._forget_above = max(FORGET_ABOVE, 2 * len(self._counters))
+        """Drop the counters of absent accounts, each time the number of counters has doubled."""
+        present = {sequence.account for sequence in [*self.waiting.values(), *self.running.values()]}
+        for background, counters in self._counters.items():
+            known = [account_of(tenant, background=background) for tenant in self.tiers.present]
+            counters.forget(present & counters.accounts, known=known)
+        self._forget_above = max(FORGET_ABOVE, 2 * sum(map(len, self._counters.values())))
+
+    def _counter(self, sequence: Sequence) -> float:
+        """Return the service that a sequence's account has received."""
+        return self._counters[sequence.background].counter(sequence.account)
+
+    def _of_kind(self, *, background: bool) -> list[Sequence]:
+        """Return the running background sequences, or the others, in the order of their admission."""
+        return [sequence for sequence in self.running.values() if sequence.background == background]
 
     # --- a step's rows -------------------------------------------------------------------------------------------
 
@@ -101,53 +124,76 @@ class Scheduler:
         adapters can never be on the device together.
         """
         rows: dict[int, BatchRow] = {}
-        running_before = len(self.running)
-        budget = self._decode(rows)
-        preempted = len(self.running) < running_before
-        closed = preempted or len(self.running) >= self._max_running
+        running_before = len(self._of_kind(background=False))
+        budget = self._decode(rows, self._max_batch_tokens)
+        budget -= self._add_drafts(rows, budget)
+        running = len(self._of_kind(background=False))
+        closed = running < running_before or running >= self._max_running  # the former: one was preempted
         admission = None if closed else self._admission(loads_waiting)
         self.hopeless = [] if admission is None else admission.hopeless
         self._share_out(rows, budget, admission)
+        self._add_background(rows, admission)
         self._load_adapters(() if admission is None else admission.walked)
         return Batch(tuple(rows.values()))
 
     def _admission(self, loads_waiting: Iterable[tuple[str, str]]) -> AdapterAdmission:
-        now, slack = self._clock(), OUTPUT_COST * self.kv_cache.max_tokens
-        overtaking = Backfill(self._counters, self.running.values(), slack, now)
-        return AdapterAdmission(self.waiting, self.tiers, overtaking, now, loads_waiting)
+        now = self._clock()
+        return AdapterAdmission(self.waiting, self.tiers, self._backfill(now), now, loads_waiting)
 
-    def _decode(self, rows: dict[int, BatchRow]) -> int:
-        """Give every decoding sequence its row; returns the remaining budget.
+    def _backfill(self, now: float, *, background: bool = False) -> Backfill:
+        slack = OUTPUT_COST * self.kv_cache.max_tokens
+        return Backfill(self._counters[background], self._of_kind(background=background), slack, now)
 
-        Each of them had a row in the previous step, so there are never more than the budget has tokens. If the cache
-        may not hold another token for each, tenants with the most service come last: a sequence that has its row is no
-        longer preempted.
+    def _add_background(self, rows: dict[int, BatchRow], admission: AdapterAdmission | None) -> None:
+        """Add background rows if the step has no others, or once in a while; first make room that others lack."""
+        self._background_alone = not rows
+        if admission is not None:
+            if admission.lacks_slot:
+                self._preempt_background(holds_slot=True)
+            closed = admission.lacks_slot or admission.overtaking.is_blocked
+            admission.overtaking = self._backfill(self._clock(), background=True)
+            admission = None if closed else admission
+        if rows and not self.background_pace.may_join():
+            return
+        room = self._max_batch_tokens - sum(row.count for row in rows.values())
+        budget = min(room, self.background_pace.budget)
+        if budget > 0:
+            budget = self._decode(rows, budget, background=True)
+            self._share_out(rows, budget, admission, background=True, room=room)
+
+    def _decode(self, rows: dict[int, BatchRow], budget: int, *, background: bool = False) -> int:
+        """Give every decoding sequence its row, within the budget; returns the remaining budget.
+
+        Except for background sequences, each of them had a row in the previous step, so there are never more than the
+        budget has tokens. If the cache may not hold another token for each, tenants with the most service come last: a
+        sequence that has its row is no longer preempted.
         """
-        budget = self._max_batch_tokens
-        decoding = [sequence for sequence in self.running.values() if sequence.remaining == 1]
+        decoding = [sequence for sequence in self._of_kind(background=background) if sequence.remaining == 1]
         if self.kv_cache.num_free < len(decoding):
-            decoding[1:] = sorted(decoding[1:], key=lambda sequence: self._counters.counter(sequence.tenant))
+            decoding[1:] = sorted(decoding[1:], key=self._counter)
+        counters = self._counters[background]
         generating: list[str] = []
         extras: defaultdict[str, float] = defaultdict(float)
-        for sequence in decoding:
+        for sequence in decoding[:budget]:
             if sequence.sequence_id in self.running and self._make_room(sequence, rows):
                 rows[sequence.sequence_id] = self._row(sequence, 1)
                 budget -= 1
                 if sequence.num_charged < sequence.prompt_length:  # the last token of its prompt
                     self._charge(sequence, 1)
                 else:
-                    generating.append(sequence.tenant)
-                    extras[sequence.tenant] += output_extra(sequence.params, len(sequence.tokens))
-        for tenant, count in Counter(generating).items():
-            self._counters.charge(tenant, outputs=count, extra=extras[tenant])
-        return budget - self._add_drafts(rows, budget)
+                    generating.append(sequence.account)
+                    extras[sequence.account] += output_extra(sequence.params, len(sequence.tokens))
+        for account, count in Counter(generating).items():
+            counters.charge(account, outputs=count, extra=extras[account])
+        return budget
 
     def _add_drafts(self, rows: dict[int, BatchRow], budget: int) -> int:
         """Let decoding rows compute drafts too, where that is cheap; returns the number of draft tokens.
 
         Nothing is preempted for a draft: it uses free blocks, and none is made while a prompt is being computed.
         """
-        if not rows or not self.speculation.pays(len(self.running)) or len(rows) < len(self.running):
+        running = len(self._of_kind(background=False))
+        if not rows or not self.speculation.pays(running) or len(rows) < running:
             return 0
         num_drafts = 0
         for number, row in list(rows.items()):
@@ -159,55 +205,89 @@ class Scheduler:
                 num_drafts += len(drafts)
         return num_drafts
 
+    def finished(self, batch: Batch, seconds: float) -> None:
+        """Record how long the last scheduled step took to compute."""
+        if self._background_alone:
+            self.background_pace.observe(batch.num_tokens, seconds)
+
     def judge_drafts(self, sequence: Sequence, row: BatchRow, result: RowResult) -> None:
         """Record which of a row's drafts were right, and charge for the tokens they yielded beyond the first."""
         self.speculation.judge(sequence, row, result)
         count = len(result.further)
         extra = count * output_extra(sequence.params, len(sequence.tokens))
-        self._counters.charge(sequence.tenant, outputs=count, extra=extra)
+        self._counters[sequence.background].charge(sequence.account, outputs=count, extra=extra)
 
     def _make_room(self, sequence: Sequence, rows: dict[int, BatchRow]) -> bool:
         """Preempt others until `sequence` can grow by a token; returns False if it was preempted itself.
 
-        The victim is the last admitted sequence of the tenant with the most service; the first admitted of all is never
-        a victim, so some sequence always makes progress. A preempted sequence needs all its blocks at once to come
-        back, so two sequences cannot take turns preempting each other.
+        Background sequences go first, and never take from others. Then the victim is the last admitted sequence of the
+        tenant with the most service; the first admitted of all is never a victim, so some sequence always makes
+        progress. A preempted sequence needs all its blocks at once to come back, so two sequences cannot take turns
+        preempting each other.
         """
         while not self.kv_cache.can_grow(sequence.sequence_id, sequence.num_computed + 1):
-            later = itertools.islice(reversed(self.running.values()), len(self.running) - 1)
-            others = [other for other in later if other.sequence_id not in rows]
-            victim = max(others, key=lambda other: self._counters.counter(other.tenant), default=sequence)
+            if not sequence.background and self._preempt_background():
+                continue
+            alike = self._of_kind(background=sequence.background)
+            others = [other for other in reversed(alike[1:]) if other.sequence_id not in rows]
+            victim = max(others, key=self._counter, default=sequence)
             self.preempt(victim)
             if victim is sequence:
                 return False
         return True
 
-    def _share_out(self, rows: dict[int, BatchRow], budget: int, admission: AdapterAdmission | None) -> None:
+    def _preempt_background(self, *, holds_slot: bool = False) -> bool:
+        """Preempt the background sequence that was admitted last, before any has a row; False if there is none.
+
+        With `holds_slot`, it is one with an adapter, and all those with the same adapter go with it.
+        """
+        running = [s for s in self._of_kind(background=True) if s.leases or not holds_slot]
+        if not running:
+            return False
+        last = running[-1]
+        for sequence in [s for s in running if s is last or (holds_slot and s.digest == last.digest)]:
+            self.preempt(sequence)
+        return True
+
+    def _share_out(
+        self,
+        rows: dict[int, BatchRow],
+        budget: int,
+        admission: AdapterAdmission | None,
+        *,
+        background: bool = False,
+        room: int = 0,
+    ) -> None:
         """Distribute the budget left by decoding to prompts in progress and to the queue, row by row.
 
-        Each row goes to the tenant with the lowest counter, which is charged at once; ties go to the one whose next
-        sequence came first. With `admission` None, nothing is admitted from the queue.
+        Each row goes to the account with the lowest counter, which is charged at once; ties go to the one whose next
+        sequence came first. With `admission` None, nothing is admitted from the queue. Where prompts cannot be split,
+        the first may take `room`, if that is more than the budget.
         """
+        counters = self._counters[background]
         prefilling: dict[str, deque[Sequence]] = {}
-        for running in self.running.values():
+        for running in self._of_kind(background=background):
             if running.remaining > 1:
-                prefilling.setdefault(running.tenant, deque()).append(running)
-        firsts = {} if admission is None else {t: next(iter(line)) for t, line in self.waiting.lines().items()}
-        firsts |= {tenant: line[0].sequence_id for tenant, line in prefilling.items()}
-        turns = [(self._counters.counter(tenant), first, tenant) for tenant, first in firsts.items()]
+                prefilling.setdefault(running.account, deque()).append(running)
+        lines = {} if admission is None else self.waiting.lines(background=background)
+        firsts = {account: next(iter(line)) for account, line in lines.items()}
+        firsts |= {account: line[0].sequence_id for account, line in prefilling.items()}
+        turns = [(counters.counter(account), first, account) for account, first in firsts.items()]
         heapify(turns)
-        while turns and budget:
-            _, first, tenant = turns[0]
-            line = prefilling.get(tenant)
-            sequence = line.popleft() if line else self._admit_next(tenant, budget, admission)
+        most = max(budget, room) if self._whole_prompts else budget
+        while turns and budget > 0:
+            _, first, account = turns[0]
+            line = prefilling.get(account)
+            sequence = line.popleft() if line else self._admit_next(account, most, admission, background=background)
             if sequence is None:
                 heappop(turns)
                 continue
-            count = min(sequence.remaining, budget)
+            count = min(sequence.remaining, most)
             rows[sequence.sequence_id] = self._row(sequence, count)
             self._charge(sequence, count)
             budget -= count
-            heapreplace(turns, (self._counters.counter(tenant), first, tenant))
+            most = budget
+            heapreplace(turns, (counters.counter(account), first, account))
 
     def _charge(self, sequence: Sequence, count: int) -> None:
         """Charge for a scheduled row: the token it yields, and its prompt tokens, which are charged only once.
@@ -222,7 +302,7 @@ class Scheduler:
         extra = inputs * input_extra(sequence.params)
         if yields:
             extra += output_extra(sequence.params, len(sequence.tokens))
-        self._counters.charge(sequence.tenant, inputs=inputs, outputs=int(yields), extra=extra)
+        self._counters[sequence.background].charge(sequence.account, inputs=inputs, outputs=int(yields), extra=extra)
 
     def _row(self, sequence: Sequence, known: int, drafts: Seq[int] = ()) -> BatchRow:
         """Return the row of this many known tokens, followed by the drafts."""
@@ -245,21 +325,31 @@ class Scheduler:
 
     # --- admission -----------------------------------------------------------------------------------------------
 
-    def _admit_next(self, tenant: str, budget: int, admission: AdapterAdmission | None) -> Sequence | None:
-        """Admit the tenant's next sequence that can start; None if it has none or there is no room for it."""
-        if admission is None or len(self.running) >= self._max_running:
+    def _admit_next(
+        self, account: str, budget: int, admission: AdapterAdmission | None, *, background: bool
+    ) -> Sequence | None:
+        """Admit the account's next sequence that can start; None if it has none or there is no room for it."""
+        if admission is None or not self._has_place(background=background):
             return None
-        sequence = admission.next_of(tenant)
+        sequence = admission.next_of(account)
         if sequence is None or not admission.overtaking.allows(sequence):
             return None
         prefix = self._find_prefix(sequence)
         if self._whole_prompts and sequence.remaining > budget:
             return None  # others may use the rest; in the next step this sequence comes first
-        if not self.kv_cache.can_admit(len(sequence.tokens), prefix):
-            admission.overtaking.block(sequence)
-            return None
+        while not self.kv_cache.can_admit(len(sequence.tokens), prefix):
+            if background or not self._preempt_background():
+                admission.overtaking.block(sequence)
+                return None
+        if len(self.running) >= self._max_running:
+            self._preempt_background()
         self._start(sequence, prefix)
         return sequence
+
+    def _has_place(self, *, background: bool) -> bool:
+        """Return whether another sequence may run; others may take the place of a background sequence."""
+        running = self.running if background else self._of_kind(background=False)
+        return len(running) < self._max_running
 
     def _load_adapters(self, walked: Collection[str]) -> None:
         """Start loading adapters while their requests wait, including requests that there is no room for yet.

@@ -6,7 +6,7 @@ with the lowest counter is served next. The counter of a tenant that was idle is
 waiting tenants, so idle time earns no credit. Knows only tenants and numbers; the scheduler owns queues and steps.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from math import inf
 
 INPUT_COST = 1.0
@@ -85,6 +85,11 @@ class VirtualCounters:
             del self._counters[tenant]
         for tenant in [t for t in self._weights if not (t in self._counters or t in present or t in known)]:
             del self._weights[tenant]
+
+    @property
+    def accounts(self) -> Set[str]:
+        """The tenants that have a counter."""
+        return self._counters.keys()
 
     def check_integrity(self, waiting: Collection[str]) -> None:
         """Check every counter and weight, and that tenants with a request in the queue have a counter.

@@ -19,7 +19,7 @@ def fill(queue: WaitQueue, tenants: str) -> None:
 
 
 def test_who_has_begun_before_goes_to_the_head_of_its_line() -> None:
-    queue = WaitQueue(VirtualCounters())
+    queue = WaitQueue(VirtualCounters(), VirtualCounters())
     fill(queue, "aab")
     first = queue.remove(0)
     assert first is not None
@@ -32,7 +32,7 @@ def test_who_has_begun_before_goes_to_the_head_of_its_line() -> None:
 
 
 def test_wanted_adapters_are_reported_with_their_first_place_once_per_tenant() -> None:
-    queue = WaitQueue(VirtualCounters())
+    queue = WaitQueue(VirtualCounters(), VirtualCounters())
     fill(queue, "aabb")
     assert queue.wanted() == {B.digest: 0, A.digest: 1}
     assert list(queue.asked()) == [("a", B), ("a", A), ("b", B), ("b", A)]
@@ -56,14 +56,14 @@ def test_wanted_adapters_are_reported_with_their_first_place_once_per_tenant() -
 def test_a_full_queue_gives_up_the_newest_of_the_longest_line_to_a_shorter_one(
     waiting: str, weights: dict[str, float], tenant: str, displaced: int | None
 ) -> None:
-    queue = WaitQueue(VirtualCounters(weights))
+    queue = WaitQueue(VirtualCounters(weights), VirtualCounters())
     fill(queue, waiting)
     victim = queue.displaceable(tenant)
     assert (None if victim is None else victim.sequence_id) == displaced
 
 
 def test_what_has_begun_before_is_never_displaced() -> None:
-    queue = WaitQueue(VirtualCounters())
+    queue = WaitQueue(VirtualCounters(), VirtualCounters())
     fill(queue, "aabbb")
     for sequence in queue.lines()["b"].values():
         sequence.queue_seconds = 0.1
@@ -73,7 +73,7 @@ def test_what_has_begun_before_is_never_displaced() -> None:
 
 
 def test_integrity_sees_lines_that_do_not_match() -> None:
-    queue = WaitQueue(VirtualCounters())
+    queue = WaitQueue(VirtualCounters(), VirtualCounters())
     fill(queue, "ab")
     queue.lines()["a"].popitem()
     with pytest.raises(RuntimeError, match="do not hold what waits"):
