@@ -21,6 +21,8 @@ from headmix_adapters.train.scoring.evaluate import Evaluation
 _RECORD_FILE = "run.json"
 _LOCK_FILE = "lock"
 _STATE_FILE = "trainer_state.json"
+_HISTORY_FILE = "history.jsonl"
+_CHECKPOINT = "checkpoint-"
 
 
 class RunIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +61,7 @@ class RunFolder:
             raise TargetError(f"{artifact} is a folder; --output names the artifact's file")
         self.artifact = artifact
         self.path = artifact.with_name(f"{artifact.stem}.checkpoints")
+        self.history = self.path / _HISTORY_FILE
 
     def require_startable(self, *, resume: bool, force: bool) -> None:
         """Make sure, before anything is computed, that a run can write its artifact and overwrites nothing.
@@ -151,15 +154,20 @@ class RunFolder:
     def last_checkpoint(self) -> Path | None:
         """Return the newest checkpoint that was written completely."""
         numbered = {
-            int(folder.name.removeprefix("checkpoint-")): folder
-            for folder in self.path.glob("checkpoint-*")
-            if folder.name.removeprefix("checkpoint-").isdigit() and _is_whole(folder)
+            checkpoint_step(folder): folder
+            for folder in self.path.glob(f"{_CHECKPOINT}*")
+            if folder.name.removeprefix(_CHECKPOINT).isdigit() and _is_whole(folder)
         }
         return numbered[max(numbered)] if numbered else None
 
     def remove(self) -> None:
         """Delete the folder of a finished run."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """Return the optimizer step after which a checkpoint was written."""
+    return int(checkpoint.name.removeprefix(_CHECKPOINT))
 
 
 def _is_whole(folder: Path) -> bool:

@@ -36,6 +36,9 @@ def train(
     eval_only: Annotated[
         bool, typer.Option("--eval-only", help="Don't train; score the existing artifact and the base.")
     ] = False,
+    events: Annotated[
+        Path | None, typer.Option(help="Write the run's progress to this file, one JSON object per line.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the recipe's seed.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Override the recipe's epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Override the recipe's batch size.")] = None,
@@ -113,8 +116,8 @@ def train(
             typer.echo(f"wrote {path}; train with: headmix train {shlex.quote(str(path))}")
             return
         artifact = output or folder / "adapters" / f"{chosen.name}.safetensors"
-        command = Command(chosen, folder, artifact, _again(ctx), resume, force, eval_only, _publisher(ctx, push))
-        run(command, reporter)
+        publisher = _publisher(ctx, push)
+        run(Command(chosen, folder, artifact, _again(ctx), resume, force, eval_only, publisher, events), reporter)
 
 
 def _check_options(params: dict[str, Any]) -> None:
@@ -132,7 +135,9 @@ def _check_options(params: dict[str, Any]) -> None:
             raise RecipeError(f"--data needs {_option(missing[0])} too")
     if params["eval_only"] and (params["resume"] or params["push"]):
         raise RecipeError("--eval-only trains nothing, so there is nothing to resume or push")
-    if params["init"] and (params["resume"] or params["push"] or params["eval_only"] or params["output"]):
+    if params["eval_only"] and params["events"]:
+        raise RecipeError("--events follows training, and --eval-only trains nothing")
+    if params["init"] and any(params[key] for key in ("resume", "push", "eval_only", "output", "events")):
         raise RecipeError("--init writes a recipe and nothing else")
 
 

@@ -16,7 +16,9 @@ from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import BaseError
 from headmix_adapters.base.gguf.progress_bar import resolve_visibly
 from headmix_adapters.machine.cpus import read_cpu_budget
-from headmix_adapters.train.errors import DataError, Interrupted, RecipeError, TargetError, TrainError
+from headmix_adapters.train.errors import DataError, DivergedError, Interrupted, RecipeError, TargetError, TrainError
+from headmix_adapters.train.history.event_log import EventLog, open_events
+from headmix_adapters.train.history.events import Diverged, Done, Event, Failed, Interruption
 from headmix_adapters.train.publisher import Publisher
 from headmix_adapters.train.recipe.recipe import Recipe
 from headmix_adapters.train.scoring.report import Reporter
@@ -26,15 +28,18 @@ if TYPE_CHECKING:
     from headmix_adapters.train.prepare import Material
     from headmix_adapters.train.save import Result
 
-FAILED, REFUSED, NOT_PUSHED, INTERRUPTED = 1, 2, 3, 130
-"""The exit statuses: the run failed; bad input, nothing was done; the adapter is not good enough to push; Ctrl-C."""
+FAILED, REFUSED, NOT_PUSHED, DIVERGED, INTERRUPTED = 1, 2, 3, 4, 130
+"""The exit statuses: the run failed; bad input, nothing was done; the adapter is not good enough to push; the loss
+diverged; Ctrl-C."""
+
+_ERRORS = (TrainError, BaseError, ArtifactError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """One invocation: the recipe, the folder its paths are relative to, and where the artifact goes.
 
-    `again` is the command line that resumes the run.
+    `again` is the command line that resumes the run, `events` the file that follows it.
     """
 
     recipe: Recipe
@@ -45,6 +50,7 @@ class Command:
     force: bool = False
     eval_only: bool = False
     publisher: Publisher | None = None
+    events: Path | None = None
 
 
 @contextmanager
@@ -53,12 +59,18 @@ def reported(reporter: Reporter) -> Iterator[None]:
     try:
         with quiet_packages():
             yield
-    except (RecipeError, DataError, TargetError, BaseError, ArtifactError) as error:
+    except _ERRORS as error:
         reporter.say(f"error: {_one_line(error)}")
-        raise typer.Exit(REFUSED) from error
-    except (TrainError, OSError) as error:
-        reporter.say(f"error: {_one_line(error)}")
-        raise typer.Exit(FAILED) from error
+        raise typer.Exit(exit_status(error)) from error
+
+
+def exit_status(error: BaseException) -> int:
+    """Return the exit status of a command that ends with an error."""
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        return INTERRUPTED
+    if isinstance(error, DivergedError):
+        return DIVERGED
+    return REFUSED if isinstance(error, (RecipeError, DataError, TargetError, BaseError, ArtifactError)) else FAILED
 
 
 def run(command: Command, reporter: Reporter) -> None:
@@ -73,20 +85,49 @@ def run(command: Command, reporter: Reporter) -> None:
     folder = RunFolder(command.artifact)
     if not command.eval_only:
         folder.require_startable(resume=command.resume, force=command.force)
-    if command.publisher is not None:
-        command.publisher.check_access()
-    try:
-        material = _load(command, reporter)
-        if command.eval_only:
-            _evaluate(material, command.artifact, reporter)
-            return
-        result = _train(material, command, reporter)
-    except (Interrupted, KeyboardInterrupt) as stopped:
-        what = str(stopped) or "interrupted"
-        kept = not command.eval_only and folder.last_checkpoint() is not None
-        reporter.say(f"{what}; " + (f"continue with: {command.again}" if kept else "there is no checkpoint to resume"))
-        raise typer.Exit(INTERRUPTED) from stopped
+    with _events(command) as events:
+        if command.publisher is not None:
+            command.publisher.check_access()
+        try:
+            material = _load(command, reporter)
+            if command.eval_only:
+                _evaluate(material, command.artifact, reporter)
+                return
+            result = _train(material, command, reporter, events)
+        except (Interrupted, KeyboardInterrupt) as stopped:
+            what = str(stopped) or "interrupted"
+            kept = not command.eval_only and folder.last_checkpoint() is not None
+            end = f"continue with: {command.again}" if kept else "there is no checkpoint to resume"
+            reporter.say(f"{what}; {end}")
+            raise typer.Exit(INTERRUPTED) from stopped
     _push(result, material, command, reporter)
+
+
+@contextmanager
+def _events(command: Command) -> Iterator[EventLog | None]:
+    """Open the file of `--events`, and write to it how the block ends if it fails."""
+    if command.events is None:
+        yield None
+        return
+    with open_events(command.events, resume=command.resume) as events:
+        try:
+            yield events
+        except typer.Exit as stopped:
+            events.write(stop_event(stopped.__cause__, stopped.exit_code))
+            raise
+        except _ERRORS as error:
+            events.write(stop_event(error, exit_status(error)))
+            raise
+
+
+def stop_event(error: BaseException | None, status: int) -> Event:
+    """Return the last event of a run that ends without an artifact."""
+    message = "interrupted" if error is None else _one_line(error)
+    if isinstance(error, DivergedError):
+        return Diverged(status=status, step=error.step, message=message)
+    if status == INTERRUPTED:
+        return Interruption(status=status, message=message)
+    return Failed(status=status, message=message)
 
 
 def _load(command: Command, reporter: Reporter) -> "Material":
@@ -113,11 +154,23 @@ def _load(command: Command, reporter: Reporter) -> "Material":
     return material
 
 
-def _train(material: "Material", command: Command, reporter: Reporter) -> "Result":
+def _train(material: "Material", command: Command, reporter: Reporter, events: EventLog | None) -> "Result":
     from headmix_adapters.train.run import train_adapter
     from headmix_adapters.train.scoring.closing import print_closing
 
-    result = train_adapter(material, command.artifact, resume=command.resume, reporter=reporter, force=command.force)
+    result = train_adapter(
+        material, command.artifact, resume=command.resume, reporter=reporter, force=command.force, events=events
+    )
+    if events is not None:
+        events.write(
+            Done(
+                artifact=str(result.artifact),
+                digest=result.digest,
+                steps=result.steps,
+                scores=result.adapter.scores,
+                below_base=result.below_base,
+            )
+        )
     print_closing(Console(), material, result)
     return result
 
@@ -148,5 +201,5 @@ def _push(result: "Result", material: "Material", command: Command, reporter: Re
     typer.echo(f"pushed {pushed}")
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -17,5 +17,13 @@ class TargetError(TrainError):
     """The artifact cannot be written to its path; nothing has been computed or replaced."""
 
 
+class DivergedError(TrainError):
+    """The loss is not finite or far above its start; nothing is kept of the run."""
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class Interrupted(TrainError):
     """The person stopped the run; a checkpoint to resume from has been written."""

@@ -4,6 +4,7 @@ Owns the order (score the base, train, write, verify, score the file) and when a
 """
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -12,27 +13,42 @@ from headmix_adapters.artifact import digest_bytes, digest_file
 from headmix_adapters.inject import AdaptedModel, ClassifierModel, LanguageModel, attach
 from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.split import split_backbone
-from headmix_adapters.train.checkpoints import RunFolder, RunIdentity, RunRecord
+from headmix_adapters.train.checkpoints import RunFolder, RunIdentity, RunRecord, checkpoint_step
 from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.data.prefix import prefix_pays, with_prefix_states
+from headmix_adapters.train.errors import DivergedError
 from headmix_adapters.train.fitted import Fit, load_fit, save_fit
+from headmix_adapters.train.history.event_log import EventLog
+from headmix_adapters.train.history.events import Started
+from headmix_adapters.train.history.history import history_path, read_history, write_history
+from headmix_adapters.train.history.recorder import open_recorder
 from headmix_adapters.train.prepare import Material, load_model, precision
 from headmix_adapters.train.save import Result, training_record, write_result
 from headmix_adapters.train.scoring.evaluate import Scores, deciding_score
 from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
 from headmix_adapters.train.scoring.report import Reporter
 from headmix_adapters.train.scoring.score import SCORING_BATCH, score_base, score_model
+from headmix_adapters.train.terminal.step_report import StepReport
 from headmix_adapters.train.trainer import fit, training_arguments
 
 
 def train_adapter(
-    material: Material, artifact: Path, *, resume: bool, reporter: Reporter, force: bool = False
+    material: Material,
+    artifact: Path,
+    *,
+    resume: bool,
+    reporter: Reporter,
+    force: bool = False,
+    events: EventLog | None = None,
 ) -> Result:
-    """Train the recipe's adapter and write it to `artifact`; `force` replaces an existing one.
+    """Train the recipe's adapter and write it to `artifact`, and its history next to it.
+
+    `force` replaces an existing artifact; `events` receives what happens.
 
     Raises:
         Interrupted: Ctrl-C during training; `resume=True` continues.
         TargetError: an artifact or an unfinished run is in the way, or there is none to resume.
+        DivergedError: the loss is not a number or far above its start; the run's checkpoints are deleted.
         TrainError: training failed, or a score is not a number.
     """
     folder = RunFolder(artifact)
@@ -42,12 +58,15 @@ def train_adapter(
         started = time.monotonic()
         fitted = load_fit(folder.path) if resume else None
         if fitted is None:
-            fitted = _fit(material, folder, checkpoint, reporter)
+            fitted = _fit(_Run(material, folder, record, events), checkpoint, reporter)
             save_fit(folder.path, fitted)
-        history = training_record(material, fitted.steps, time.monotonic() - started)
+        training = training_record(material, fitted.steps, time.monotonic() - started)
         folder.require_replaceable(record, force=force)
+        history_path(artifact).unlink(missing_ok=True)  # that of another run must not lie next to this one's artifact
         with reporter.stage("scoring the adapter as it is written"):
-            result = write_result(material, artifact, fitted, history, record)
+            result = write_result(material, artifact, fitted, training, record)
+        if folder.history.exists():
+            write_history(history_path(artifact), read_history(folder.history))
         folder.remove()
     return result
 
@@ -81,9 +100,19 @@ def _open_run(
     return None, record
 
 
-def _fit(material: Material, folder: RunFolder, checkpoint: Path | None, reporter: Reporter) -> Fit:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the parts of a run share."""
+
+    material: Material
+    folder: RunFolder
+    record: RunRecord
+    events: EventLog | None
+
+
+def _fit(run: _Run, checkpoint: Path | None, reporter: Reporter) -> Fit:
     """Train on the base, in the recipe's precision."""
-    table = material.recipe.training
+    material, table = run.material, run.material.recipe.training
     dtype = precision(table.precision)
     base = material.model if material.model.dtype == dtype else load_model(material.base, dtype)
     adapter = attach(base, material.config, material.layers, dropout=table.dropout, seed=table.seed)
@@ -91,15 +120,45 @@ def _fit(material: Material, folder: RunFolder, checkpoint: Path | None, reporte
         kind = LanguageModel if material.recipe.classifier is None else ClassifierModel
         model = kind(base, adapter, label_smoothing=table.label_smoothing)
         examples = _training_examples(material, model, reporter)
-        arguments = training_arguments(table, folder.path, deciding_score(material.recipe.classifier))
-
-        def score() -> Scores:
-            return score_model(material, model).scores
-
-        with reporter.training() as progress:
-            return fit(model, examples, score, arguments, progress, checkpoint, table.early_stopping_patience)
+        return _fit_model(run, model, examples, checkpoint, reporter)
+    except DivergedError:
+        run.folder.remove()  # a resumed run would diverge again
+        raise
     finally:
         adapter.detach()
+
+
+def _fit_model(
+    run: _Run, model: AdaptedModel, examples: list[Example], checkpoint: Path | None, reporter: Reporter
+) -> Fit:
+    table, deciding = run.material.recipe.training, deciding_score(run.material.recipe.classifier)
+    patience = table.early_stopping_patience
+    arguments = training_arguments(table, run.folder.path, deciding)
+
+    def score() -> Scores:
+        return score_model(run.material, model).scores
+
+    resumed = 0 if checkpoint is None else checkpoint_step(checkpoint)
+    with reporter.training() as progress, open_recorder(run.folder.history, run.events, resumed) as recorder:
+        report = StepReport(progress, recorder, _about(run.material, run.record))
+        return fit(model, examples, score, arguments, progress, checkpoint, patience, report)
+
+
+def _about(material: Material, record: RunRecord) -> Started:
+    """Return what a run's first event says; the numbers of steps and epochs are not known yet."""
+    deciding = deciding_score(material.recipe.classifier)
+    return Started(
+        name=material.recipe.name,
+        task=material.recipe.task,
+        steps=0,
+        epochs=0,
+        train_examples=len(material.train.examples),
+        valid_examples=len(material.eval.examples),
+        score_name=deciding.name,
+        greater_is_better=deciding.greater_is_better,
+        base=None if record.base is None else record.base.scores,
+        linear_classifier=None if record.probe is None else record.probe.scores,
+    )
 
 
 def _training_examples(material: Material, model: AdaptedModel, reporter: Reporter) -> list[Example]:

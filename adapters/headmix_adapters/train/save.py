@@ -23,13 +23,14 @@ from headmix_adapters.train.terminal.advice import advise
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a run: the artifact, its digest, its held-out scores, those of the base and of a linear classifier
-    (None: not defined), and remarks on them.
+    """The result of a run: the artifact, its digest, its held-out scores, its optimizer steps; the scores of the
+    base and of a linear classifier (None: not defined), and remarks on them.
     """
 
     artifact: Path
     digest: str
     adapter: Evaluation
+    steps: int = 0
     base: Evaluation | None = None
     probe: Evaluation | None = None
     below_base: bool = False
@@ -73,6 +74,7 @@ def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit
         artifact=artifact,
         digest="",
         adapter=adapter,
+        steps=fitted.steps,
         base=record.base,
         probe=record.probe,
         below_base=is_below(adapter, record.base, deciding),

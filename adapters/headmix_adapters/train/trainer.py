@@ -18,7 +18,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.train.data.batches import ExampleDataset, LengthBatches, collate
 from headmix_adapters.train.data.examples import Example
-from headmix_adapters.train.errors import Interrupted, TrainError
+from headmix_adapters.train.errors import DivergedError, Interrupted, TrainError
 from headmix_adapters.train.fitted import Fit
 from headmix_adapters.train.recipe.recipe import TrainingTable
 from headmix_adapters.train.scoring.evaluate import DecidingScore, Scores
@@ -69,9 +69,15 @@ class AdapterTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor | Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Compute a batch's gradients and report its contribution to the step's loss."""
+        tokens = int(inputs["attention_mask"].sum())
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self._report.add(loss)
+        self._report.add(loss, tokens)
         return loss
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the adapter; a checkpoint begins with it, and the run's history must not be older."""
+        self._report.sync()
+        super().save_model(output_dir, _internal_call)
 
     def evaluate(
         self, eval_dataset: object = None, ignore_keys: object = None, metric_key_prefix: str = "eval"
@@ -128,20 +134,22 @@ def fit(
     progress: Progress,
     checkpoint: Path | None = None,
     patience: int | None = None,
+    report: StepReport | None = None,
 ) -> Fit:
-    """Train, from a checkpoint if one is given.
+    """Train, from a checkpoint if one is given; `report` records the run, and shows it with `progress`.
 
     With `patience`, training ends after that many epochs without a better score, with the best epoch's tensors.
 
     Raises:
         Interrupted: Ctrl-C; the last step's checkpoint is in the arguments' output folder.
-        TrainError: the loss or a weight is no longer a number, or memory or disk space ran out.
+        DivergedError: the loss or a weight is no longer a number, or the loss is far above its start.
+        TrainError: memory or disk space ran out.
     """
     stop = StopAtStep()
     callbacks: list[TrainerCallback] = [stop]
     if patience is not None:
         callbacks.append(EarlyStoppingCallback(patience))
-    trainer = AdapterTrainer(model, arguments, examples, scorer, StepReport(progress), callbacks)
+    trainer = AdapterTrainer(model, arguments, examples, scorer, report or StepReport(progress), callbacks)
     with stop_on_interrupt(stop, progress.stopping), _explained():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     state = trainer.state
@@ -149,7 +157,9 @@ def fit(
         raise Interrupted(f"stopped after step {state.global_step} of {state.max_steps}")
     tensors = model.adapter.tensors()
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise TrainError("the adapter's weights are no longer finite: train with a lower learning_rate")
+        raise DivergedError(
+            state.global_step, "the adapter's weights are no longer finite: train with a lower learning_rate"
+        )
     return Fit(tensors, state.global_step, _curve(state.log_history))
 
 

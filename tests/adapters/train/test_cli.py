@@ -149,6 +149,56 @@ def test_eval_only_scores_the_file_and_writes_nothing(recipe_path: Path) -> None
     assert path.read_bytes() == before
 
 
+def test_the_events_of_a_run_can_be_read_by_a_program(recipe_path: Path) -> None:
+    path, artifact = recipe_path.parent / "events.jsonl", recipe_path.parent / "adapters" / FINAL
+    assert invoke(recipe_path, "--events", path)[0] == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines if line["event"] != "step"] == [
+        "started",
+        *(["scored", "checkpoint"] * 2),
+        "done",
+    ]
+    assert [line["step"] for line in lines if line["event"] == "step"] == [*range(1, 17)]
+    done = lines[-1]
+    assert (done["artifact"], done["digest"], done["steps"]) == (str(artifact), digest_file(artifact), 16)
+    assert done["scores"]["accuracy"] == lines[-3]["score"]
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "event", "status"),
+    [
+        (("--learning-rate", "1e9", "--epochs", "9"), "", "diverged", command.DIVERGED),
+        ((), "no data", "failed", command.REFUSED),
+    ],
+)
+def test_the_last_event_of_a_run_that_fails_says_why(
+    recipe_path: Path, options: tuple[str, ...], data: str, event: str, status: int
+) -> None:
+    path = recipe_path.parent / "events.jsonl"
+    if data:
+        (recipe_path.parent / "classification.train.jsonl").write_text(data)
+    code, out, err = invoke(recipe_path, "--events", path, *options)
+    assert (code, out) == (status, "")
+    last = json.loads(path.read_text().splitlines()[-1])
+    assert (last["event"], last["status"]) == (event, status)
+    assert err.splitlines()[-1] == f"error: {last['message']}"
+    assert not list(recipe_path.parent.glob("adapters/*"))
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_an_interruption_is_an_event_too_and_the_command_that_goes_on_continues_the_file(recipe_path: Path) -> None:
+    path = recipe_path.parent / "events.jsonl"
+    code, _, err = invoke(recipe_path, "--events", path)
+    assert code == command.INTERRUPTED
+    assert f"continue with: headmix train {recipe_path} --resume --events {path}" in err
+    assert invoke(recipe_path, "--resume", "--events", path)[0] == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines if line["event"] == "step"] == [*range(1, 17)]
+    ends = [line for line in lines if line["event"] in ("interrupted", "resumed", "done")]
+    assert [line["event"] for line in ends] == ["interrupted", "resumed", "done"]
+    assert ends[0]["message"] == "stopped after step 9 of 16"
+
+
 @pytest.mark.usefixtures("interrupted")
 def test_ctrl_c_says_how_to_go_on_and_going_on_finishes(recipe_path: Path) -> None:
     code, _, err = invoke(recipe_path, "--seed", "5", "--learning-rate", "0.01")
@@ -198,6 +248,8 @@ def test_a_mistake_is_one_line_and_exit_status_2(recipe_path: Path, old: str, ne
         (("--data", "x.jsonl", "--base", "b", "--name", "n"), "x.jsonl: No such file"),
         (("tiny.toml", "--push"), "--push is for the headmix command"),
         (("tiny.toml", "--eval-only", "--push"), "--eval-only trains nothing"),
+        (("tiny.toml", "--eval-only", "--events", "e.jsonl"), "--events follows training"),
+        (("tiny.toml", "--events", "tiny.toml"), "tiny.toml holds something other than a run's events"),
         (("tiny.toml", "--epochs", "0"), "epochs"),
         (("tiny.toml", "--learning-rate", "nan"), "learning_rate"),
         (("tiny.toml", "--output", "/"), "/ is a folder; --output names the artifact's file"),

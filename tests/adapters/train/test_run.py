@@ -17,7 +17,7 @@ from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.sites import tensor_shapes
 from headmix_adapters.train import run as run_module
 from headmix_adapters.train.checkpoints import RunFolder
-from headmix_adapters.train.errors import Interrupted, RecipeError, TrainError
+from headmix_adapters.train.errors import DivergedError, Interrupted, RecipeError, TrainError
 from headmix_adapters.train.fitted import Fit
 from headmix_adapters.train.prepare import Material, load_material
 from headmix_adapters.train.recipe.recipe import Recipe
@@ -67,7 +67,7 @@ def test_the_recorded_score_is_that_of_the_file_and_the_header_tells_its_history
     loaded = material("generation", max_steps=3)
     path = tmp_path / "made" / "a.safetensors"
     result = train_adapter(loaded, path, resume=False, reporter=reporter)
-    assert list(path.parent.iterdir()) == [path]
+    assert {file.name for file in path.parent.iterdir()} == {"a.safetensors", "a.history.jsonl"}
     assert result.digest == digest_file(path)
     artifact = verify_artifact(path, base=loaded.base.shape)
     training = artifact.config.training
@@ -216,9 +216,9 @@ def test_a_run_that_diverges_ends_with_an_error_and_without_an_artifact(
     material: MaterialMaker, reporter: Reporter, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.safetensors"
-    with pytest.raises(TrainError, match="train with a lower learning_rate"):
+    with pytest.raises(DivergedError, match="train with a lower learning_rate"):
         train_adapter(material("generation", learning_rate=1e9, warmup_ratio=0), path, resume=False, reporter=reporter)
-    assert not path.exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_base_whose_scores_are_no_numbers_is_not_trained_on(

@@ -25,6 +25,8 @@ from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.errors import TrainError
 
 Scores = dict[str, float]
+SQUARES = "mean_squared_error"
+"""The deciding score of a regression."""
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ def deciding_score(classifier: ClassifierConfig | None) -> DecidingScore:
     if classifier is None:
         return DecidingScore("answer_nll", greater_is_better=False)
     if classifier.problem == "regression":
-        return DecidingScore("mean_squared_error", greater_is_better=False)
+        return DecidingScore(SQUARES, greater_is_better=False)
     return DecidingScore("accuracy", greater_is_better=True)
 
 
@@ -94,7 +96,7 @@ def evaluate_labels(classifier: ClassifierConfig, logits: Tensor, labels: Tensor
         case "multi_label":
             predicted, actual = (logits > 0).long(), labels.long()
         case "regression":
-            return Evaluation({"mean_squared_error": float((logits - labels).square().mean())})
+            return Evaluation({SQUARES: float((logits - labels).square().mean())})
     right = (predicted == actual).all(dim=-1).double().mean()
     label_f1 = _label_f1(classifier.labels, predicted, actual)
     macro_f1 = sum(label_f1.values()) / len(label_f1) if label_f1 else 0.0

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,20 +21,29 @@ class StopAtStep(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Save and stop here, unless this is the last step, after which training ends by itself."""
+        """Save and stop here, unless this is the last step, after which training ends by itself.
+
+        After an epoch's last step comes the scoring of the held-out data, and then its checkpoint: a resumed run goes
+        on behind both.
+        """
         if self.requested and state.global_step < state.max_steps:
             control.should_training_stop = True
-            control.should_save = True
+            control.should_save = not _scored_after(args, state)
         return control
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
-        """Skip the scoring and the second checkpoint at the end of an epoch."""
-        if self.requested and state.global_step < state.max_steps:
+        """Skip the scoring of an epoch that has not ended."""
+        if self.requested and not _scored_after(args, state):
             control.should_evaluate = False
             control.should_save = False
         return control
+
+
+def _scored_after(args: TrainingArguments, state: TrainerState) -> bool:
+    """Return whether a step is the last of an epoch after which the held-out data is scored."""
+    return args.save_strategy == SaveStrategy.EPOCH and float(state.epoch or 0.0).is_integer()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 _BY_EPOCH = ("loss", "accuracy", "macro_f1", "mean_squared_error", "answer_nll", "answer_perplexity")
+_DECIDING = ("accuracy", "mean_squared_error", "answer_nll")
 _NAMES = {
     "macro_f1": "macro F1",
     "mean_squared_error": "mean squared error",
@@ -66,6 +67,11 @@ class TimedProgress(Progress):
         kept = 0.0 if self._loss is None else _KEPT ** (step - self._step)
         self._step, self._loss = step, kept * (self._loss or 0.0) + (1 - kept) * loss
         return self._loss
+
+    def deciding(self, scores: Mapping[str, float]) -> str:
+        """Return the score that people look at first, with its name; empty if there is none."""
+        name = next((name for name in _DECIDING if name in scores), None)
+        return "" if name is None else f"{readable(name)} {scores[name]:.4g}"
 
     def epoch_line(self, number: int, loss: float | None, scores: Mapping[str, float]) -> str:
         """Return an epoch's losses and scores as one line."""

@@ -1,4 +1,4 @@
-"""Training shown on a terminal: a bar with step, epoch, loss, rate and the time left."""
+"""Training shown on a terminal: a bar with step, epoch, loss, held-out score, rate and the time left."""
 
 import time
 from collections.abc import Mapping
@@ -13,7 +13,9 @@ from headmix_adapters.train.terminal.progress import TimedProgress, rate
 
 _SECONDS = 0.25
 _WIDE = 80
-"""The width of a terminal, in columns, that has room for everything."""
+"""The width of a terminal, in columns, that has room for words."""
+_WIDER = 110
+"""The width that has room for the held-out score too."""
 _STOPPING = "stopping after this step; Ctrl-C again stops at once"
 
 
@@ -29,6 +31,7 @@ class BarProgress(TimedProgress):
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             *([TextColumn("epoch {task.fields[epoch]:.1f}")] if wide else []),
             TextColumn("{task.fields[loss]}"),
+            *([TextColumn("{task.fields[held_out]}")] if console.width >= _WIDER else []),
             _RateColumn(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(),
             *([TextColumn("left")] if wide else []),
@@ -39,7 +42,7 @@ class BarProgress(TimedProgress):
     def begin(self, done: int, total: int, epochs: int) -> None:
         """Draw the bar."""
         super().begin(done, total, epochs)
-        self._task = self._bar.add_task("training", total=total, completed=done, epoch=0.0, loss="")
+        self._task = self._bar.add_task("training", total=total, completed=done, epoch=0.0, loss="", held_out="")
         self._bar.start()
 
     def step(self, step: int, epoch: float, loss: float) -> None:
@@ -48,7 +51,9 @@ class BarProgress(TimedProgress):
             self._bar.update(self._task, completed=step, epoch=epoch, loss=f"loss {self.smoothed(step, loss):.4g}")
 
     def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:
-        """Print the epoch above the bar."""
+        """Print the epoch above the bar; the bar keeps the latest score."""
+        if self._task is not None and (latest := self.deciding(scores)):
+            self._bar.update(self._task, held_out=f"held out {latest}")
         self._bar.console.print(self.epoch_line(number, loss, scores), highlight=False, markup=False)
 
     def stopping(self) -> None:

@@ -1,7 +1,9 @@
 """Training is shown as a bar on a terminal and as plain lines elsewhere, and never as a number that is not finite."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,9 @@ from rich.console import Console
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from headmix_adapters.train.errors import TrainError
+from headmix_adapters.train.history.events import Started
+from headmix_adapters.train.history.history import read_history
+from headmix_adapters.train.history.recorder import open_recorder
 from headmix_adapters.train.scoring.report import Reporter
 from headmix_adapters.train.terminal.progress import Progress, duration, rate
 from headmix_adapters.train.terminal.progress_bar import BarProgress
@@ -76,6 +81,7 @@ def test_the_bar_shows_step_epoch_loss_and_is_gone_at_the_end() -> None:
         "epoch 0.1",
         "loss 0.5",
         "epoch 1 of 2: held out: accuracy 0.9",
+        "held out accuracy 0.9",
         "stopping after this step",
     ):
         assert words in written
@@ -104,18 +110,36 @@ def test_without_a_terminal_nothing_but_plain_lines_is_written() -> None:
     assert "\x1b" not in shown(console)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_at_its_step() -> None:
-    report = StepReport(LineProgress(lambda _: None, Clock()))
+@contextmanager
+def report_to(progress: Progress, folder: Path) -> Iterator[StepReport]:
+    about = Started(
+        name="a",
+        task="classification",
+        steps=0,
+        epochs=0,
+        train_examples=1,
+        valid_examples=1,
+        score_name="accuracy",
+        greater_is_better=True,
+        base=None,
+        linear_classifier=None,
+    )
+    with open_recorder(folder / "history.jsonl", None, 0) as recorder:
+        yield StepReport(progress, recorder, about)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_its_step(tmp_path: Path) -> None:
     arguments, control = TrainingArguments(report_to="none", use_cpu=True), TrainerControl()
     state = TrainerState(max_steps=2, global_step=0, epoch=0.0, num_train_epochs=1)
-    report.on_train_begin(arguments, state, control)
-    report.add(torch.tensor(float("nan")))
-    state.global_step = 2
-    with pytest.raises(TrainError, match="the loss is not finite after step 2: train with a lower learning_rate"):
-        report.on_step_end(arguments, state, control)
+    with report_to(LineProgress(lambda _: None, Clock()), tmp_path) as report:
+        report.on_train_begin(arguments, state, control)
+        report.add(torch.tensor(float("nan")), 7)
+        state.global_step = 2
+        with pytest.raises(TrainError, match="the loss is not finite after step 2: train with a lower learning_rate"):
+            report.on_step_end(arguments, state, control)
 
 
-def test_a_steps_loss_is_the_sum_of_its_batches_shares_and_steps_not_shown_are_in_the_mean() -> None:
+def test_a_steps_loss_is_the_sum_of_its_batches_shares_and_steps_not_shown_are_in_the_mean(tmp_path: Path) -> None:
     seen: list[float] = []
 
     class Kept(Progress):
@@ -129,16 +153,18 @@ def test_a_steps_loss_is_the_sum_of_its_batches_shares_and_steps_not_shown_are_i
             assert loss is not None
             seen.append(loss)
 
-    report = StepReport(Kept())
     arguments, control = TrainingArguments(report_to="none", use_cpu=True), TrainerControl()
     state = TrainerState(max_steps=9, global_step=0, epoch=0.5, num_train_epochs=1)
-    for losses in ((0.5, 0.25), (1.0,), (2.0,)):
-        for loss in losses:
-            report.add(torch.tensor(loss))
-        state.global_step += 1
-        report.on_step_end(arguments, state, control)
-    report.scored(state, {})
+    with report_to(Kept(), tmp_path) as report:
+        for losses in ((0.5, 0.25), (1.0,), (2.0,)):
+            for loss in losses:
+                report.add(torch.tensor(loss), 7)
+            state.global_step += 1
+            report.on_step_end(arguments, state, control)
+        report.scored(state, {})
     assert seen == [0.75, 1.5, 1.25]
+    history = read_history(tmp_path / "history.jsonl")
+    assert [(step.train_loss, step.tokens) for step in history.steps] == [(0.75, 14), (1.0, 21), (2.0, 28)]
 
 
 def test_the_loss_shown_is_an_average_that_forgets_by_steps_and_not_by_refreshes() -> None:
