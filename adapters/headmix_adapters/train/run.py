@@ -3,7 +3,6 @@
 Owns the order (score the base, train, write, verify, score the file) and when a run may start or resume.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +54,11 @@ def train_adapter(
     folder.require_startable(resume=resume, force=force)
     with folder.locked():
         checkpoint, record = _open_run(folder, material, resume=resume, reporter=reporter)
-        started = time.monotonic()
         fitted = load_fit(folder.path) if resume else None
         if fitted is None:
             fitted = _fit(_Run(material, folder, record, events), checkpoint, reporter)
             save_fit(folder.path, fitted)
-        training = training_record(material, fitted.steps, time.monotonic() - started)
+        training = training_record(material, fitted.steps)
         folder.require_replaceable(record, force=force)
         history_path(artifact).unlink(missing_ok=True)  # that of another run must not lie next to this one's artifact
         with reporter.stage("scoring the adapter as it is written"):

@@ -92,8 +92,8 @@ def _recordable(training: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def training_record(material: Material, steps: int, seconds: float) -> dict[str, Any]:
-    """Return the header's record of how the adapter was trained; `seconds` is this process's share of the training."""
+def training_record(material: Material, steps: int) -> dict[str, Any]:
+    """Return the header's record of how the adapter was trained; an interrupted run has the same."""
     data = {"train": material.train, "eval": material.eval}
     recipe = msgspec.to_builtins(material.recipe)
     del recipe["examples"]  # the header has fields of its own for these
@@ -118,6 +118,5 @@ def training_record(material: Material, steps: int, seconds: float) -> dict[str,
         "layers": list(material.layers),
         "steps": steps,
         "seed": material.recipe.training.seed,
-        "seconds": round(seconds),
         "versions": {name: version(name) for name in ("torch", "transformers")},
     }
