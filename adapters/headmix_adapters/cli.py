@@ -19,6 +19,7 @@ from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.base import BaseError
 from headmix_adapters.base.gguf.progress_bar import resolve_visibly
 from headmix_adapters.config import SiteConfig
+from headmix_adapters.pictures.canvas import PictureError, picture_format, require_matplotlib
 from headmix_adapters.printable import printable, printable_json
 
 MAX_WORDS = 20
@@ -31,11 +32,21 @@ ArtifactPath = Annotated[
 def inspect(
     path: ArtifactPath,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw how strongly each head was changed: a file, .svg or .png.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="For --plot: the base. Default: the one that the header names.")
+    ] = None,
 ) -> None:
-    """Show an adapter file's header."""
+    """Show an adapter file's header, and draw its head map."""
+    if base is not None and plot is None:
+        raise typer.BadParameter("--base is for --plot")
     try:
         artifact = open_artifact(path)
-    except (ArtifactError, OSError) as error:
+        if plot is not None:
+            _draw(artifact, base, plot)
+    except (ArtifactError, BaseError, PictureError, OSError) as error:
         _fail(error)
     if as_json:
         typer.echo(printable_json(msgspec.json.encode(describe(artifact)).decode()))
@@ -75,6 +86,21 @@ def describe(artifact: Artifact) -> dict[str, object]:
         "layers": list(artifact.layers),
         **msgspec.to_builtins(config),
     }
+
+
+def _draw(artifact: Artifact, base: str | None, plot: Path) -> None:
+    """Draw an artifact's head map; its values are checked first, since a picture of broken ones shows nothing."""
+    picture_format(plot)
+    require_matplotlib()
+    from headmix_adapters.headmap import map_heads
+    from headmix_adapters.pictures.head_map import draw_head_maps
+
+    resolved = resolve_visibly(base or artifact.config.base.name)
+    verify_artifact(artifact.path, base=resolved.shape, allow_base_mismatch=True)
+    if resolved.shape.fingerprint != artifact.config.base.fingerprint:
+        typer.echo(f"note: the adapter was trained on other weights than {printable(resolved.name)}'s", err=True)
+    draw_head_maps({artifact.path.stem: map_heads(artifact, resolved)}, plot)
+    typer.echo(f"drew {plot}", err=True)
 
 
 def _table(artifact: Artifact) -> Table:

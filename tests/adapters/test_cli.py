@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -15,8 +16,11 @@ from harness.adapters.artifacts import (
     tiny_base_shape,
 )
 from harness.adapters.malformed import malformed_artifacts
+from harness.bases.families import FAMILIES
 from headmix_adapters import cli
 from headmix_adapters.artifact import digest_file
+from headmix_adapters.base import resolve_base
+from headmix_adapters.pictures import canvas
 
 BASE = tiny_base_shape()
 
@@ -122,3 +126,48 @@ def test_inspect_of_something_else_says_what_it_is(tmp_path: Path) -> None:
     code, _, err = run("inspect", path)
     assert code == 1
     assert "pickle is never read" in err
+
+
+def test_inspect_draws_the_head_map_of_any_artifact_given_its_base(tmp_path: Path) -> None:
+    FAMILIES["llama"].make(tmp_path)
+    shape = resolve_base(str(tmp_path)).shape
+    path, picture = tmp_path / "adapter.safetensors", tmp_path / "heads.svg"
+    random_artifact(path, shape)
+    code, out, err = run("inspect", path, "--plot", picture, "--base", tmp_path)
+    assert (code, err) == (0, f"drew {picture}\n")
+    assert "kernel-mix" in out
+    assert "queries: q" in picture.read_text()
+    code, _, err = run("inspect", path, "--plot", picture)
+    assert (code, err.startswith(f"no base {shape.name}")) == (1, True)
+
+
+def test_inspect_remarks_on_other_weights_and_refuses_other_sizes(tmp_path: Path) -> None:
+    FAMILIES["llama"].make(tmp_path)
+    shape = resolve_base(str(tmp_path)).shape
+    path, picture = tmp_path / "adapter.safetensors", tmp_path / "heads.svg"
+    random_artifact(path, msgspec.structs.replace(shape, fingerprint="sha256:00000000"))
+    code, _, err = run("inspect", path, "--plot", picture, "--base", tmp_path)
+    assert code == 0
+    assert "note: the adapter was trained on other weights than " in err
+    random_artifact(path, msgspec.structs.replace(shape, num_layers=9))
+    picture.unlink()
+    code, _, err = run("inspect", path, "--plot", picture, "--base", tmp_path)
+    assert (code, picture.exists()) == (1, False)
+    assert "num_layers" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--plot", "heads.jpg"), "ends with .svg or .png"), (("--base", "minilm-l6"), "--base is for --plot")],
+)
+def test_inspect_refuses_what_it_cannot_draw(artifact: Path, arguments: tuple[str, ...], message: str) -> None:
+    code, _, err = run("inspect", artifact, *arguments)
+    assert code != 0
+    assert message in err
+
+
+def test_without_matplotlib_inspect_says_how_to_get_it(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canvas, "find_spec", lambda _: None)
+    code, _, err = run("inspect", artifact, "--plot", "heads.svg")
+    assert (code, err) == (1, "pictures need matplotlib, which is not installed: pip install 'headmix[plot]'\n")
+    assert run("inspect", artifact)[0] == 0

@@ -2,8 +2,9 @@
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -39,6 +40,9 @@ def train(
     events: Annotated[
         Path | None, typer.Option(help="Write the run's progress to this file, one JSON object per line.")
     ] = None,
+    plot: Annotated[
+        Literal["svg", "png", "none"], typer.Option(help="The format of the pictures next to the artifact.")
+    ] = "svg",
     seed: Annotated[int | None, typer.Option(help="Override the recipe's seed.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Override the recipe's epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Override the recipe's batch size.")] = None,
@@ -116,8 +120,8 @@ def train(
             typer.echo(f"wrote {path}; train with: headmix train {shlex.quote(str(path))}")
             return
         artifact = output or folder / "adapters" / f"{chosen.name}.safetensors"
-        publisher = _publisher(ctx, push)
-        run(Command(chosen, folder, artifact, _again(ctx), resume, force, eval_only, publisher, events), reporter)
+        command = Command(chosen, folder, artifact, _again(ctx), resume, force, eval_only, _publisher(ctx, push))
+        run(replace(command, events=events, plot=None if plot == "none" else plot), reporter)
 
 
 def _check_options(params: dict[str, Any]) -> None:
@@ -174,7 +178,7 @@ def _again(ctx: typer.Context) -> str:
     words.append("--resume")
     for option in ctx.command.params:
         value = ctx.params.get(option.name or "")
-        if option.name in _NOT_REPEATED or value is None or value is False:
+        if option.name in _NOT_REPEATED or value is None or value is False or value == option.default:
             continue
         words += [option.opts[0]] if value is True else [option.opts[0], str(value)]
     return shlex.join(words)

@@ -16,6 +16,7 @@ from headmix_adapters.artifact import ArtifactError
 from headmix_adapters.base import BaseError
 from headmix_adapters.base.gguf.progress_bar import resolve_visibly
 from headmix_adapters.machine.cpus import read_cpu_budget
+from headmix_adapters.pictures.canvas import PictureFormat
 from headmix_adapters.train.errors import DataError, DivergedError, Interrupted, RecipeError, TargetError, TrainError
 from headmix_adapters.train.history.event_log import EventLog, open_events
 from headmix_adapters.train.history.events import Diverged, Done, Event, Failed, Interruption
@@ -39,7 +40,7 @@ _ERRORS = (TrainError, BaseError, ArtifactError, OSError)
 class Command:
     """One invocation: the recipe, the folder its paths are relative to, and where the artifact goes.
 
-    `again` is the command line that resumes the run, `events` the file that follows it.
+    `again` is the command line that resumes the run, `events` the file that follows it, `plot` the pictures' format.
     """
 
     recipe: Recipe
@@ -51,6 +52,7 @@ class Command:
     eval_only: bool = False
     publisher: Publisher | None = None
     events: Path | None = None
+    plot: PictureFormat | None = "svg"
 
 
 @contextmanager
@@ -155,6 +157,7 @@ def _load(command: Command, reporter: Reporter) -> "Material":
 
 
 def _train(material: "Material", command: Command, reporter: Reporter, events: EventLog | None) -> "Result":
+    from headmix_adapters.pictures.run_pictures import draw_run
     from headmix_adapters.train.run import train_adapter
     from headmix_adapters.train.scoring.closing import print_closing
 
@@ -172,6 +175,8 @@ def _train(material: "Material", command: Command, reporter: Reporter, events: E
             )
         )
     print_closing(Console(), material, result)
+    if said := draw_run(result.artifact, material.base, command.plot):
+        reporter.say(said)
     return result
 
 

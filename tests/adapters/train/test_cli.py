@@ -131,6 +131,7 @@ def test_other_packages_are_quiet_and_our_own_lines_are_plain_in_a_pipe(recipe_p
         "linear",
         "the 1 layers",
         "step",
+        "drew",
     )
     assert [line for line in done.stderr.splitlines() if not line.startswith((*ours, "epoch"))] == []
     assert "\x1b" not in done.stdout
@@ -197,6 +198,16 @@ def test_an_interruption_is_an_event_too_and_the_command_that_goes_on_continues_
     ends = [line for line in lines if line["event"] in ("interrupted", "resumed", "done")]
     assert [line["event"] for line in ends] == ["interrupted", "resumed", "done"]
     assert ends[0]["message"] == "stopped after step 9 of 16"
+
+
+def test_a_run_draws_its_pictures_in_the_format_asked_for(recipe_path: Path) -> None:
+    folder = recipe_path.parent / "adapters"
+    for options, kinds in (((), [".svg"]), (("--plot", "png"), [".png"]), (("--plot", "none"), [])):
+        code, _, err = invoke(recipe_path, "--max-steps", "2", "--force", *options)
+        assert code == 0
+        drawn = sorted(path.name for path in folder.iterdir() if path.suffix not in (".safetensors", ".jsonl"))
+        assert drawn == [f"tiny-classification.{what}{kind}" for kind in kinds for what in ("curves", "heads")]
+        assert ("drew " in err) == bool(kinds)
 
 
 @pytest.mark.usefixtures("interrupted")
