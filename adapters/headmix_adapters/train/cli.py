@@ -43,6 +43,10 @@ def train(
     plot: Annotated[
         Literal["svg", "png", "none"], typer.Option(help="The format of the pictures next to the artifact.")
     ] = "svg",
+    checkpoint_seconds: Annotated[
+        float | None,
+        typer.Option(min=0, help="Keep a checkpoint this often too, in seconds. Default: after each epoch only."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the recipe's seed.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Override the recipe's epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Override the recipe's batch size.")] = None,
@@ -121,7 +125,8 @@ def train(
             return
         artifact = output or folder / "adapters" / f"{chosen.name}.safetensors"
         command = Command(chosen, folder, artifact, _again(ctx), resume, force, eval_only, _publisher(ctx, push))
-        run(replace(command, events=events, plot=None if plot == "none" else plot), reporter)
+        command = replace(command, events=events, checkpoint_seconds=checkpoint_seconds)
+        run(replace(command, plot=None if plot == "none" else plot), reporter)
 
 
 def _check_options(params: dict[str, Any]) -> None:

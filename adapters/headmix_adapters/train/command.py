@@ -40,7 +40,8 @@ _ERRORS = (TrainError, BaseError, ArtifactError, OSError)
 class Command:
     """One invocation: the recipe, the folder its paths are relative to, and where the artifact goes.
 
-    `again` is the command line that resumes the run, `events` the file that follows it, `plot` the pictures' format.
+    `again` is the command line that resumes the run, `events` the file that follows it, `plot` the pictures' format,
+    `checkpoint_seconds` how often it keeps a checkpoint besides those after each epoch.
     """
 
     recipe: Recipe
@@ -53,6 +54,7 @@ class Command:
     publisher: Publisher | None = None
     events: Path | None = None
     plot: PictureFormat | None = "svg"
+    checkpoint_seconds: float | None = None
 
 
 @contextmanager
@@ -162,7 +164,13 @@ def _train(material: "Material", command: Command, reporter: Reporter, events: E
     from headmix_adapters.train.scoring.closing import print_closing
 
     result = train_adapter(
-        material, command.artifact, resume=command.resume, reporter=reporter, force=command.force, events=events
+        material,
+        command.artifact,
+        resume=command.resume,
+        reporter=reporter,
+        force=command.force,
+        events=events,
+        checkpoint_seconds=command.checkpoint_seconds,
     )
     if events is not None:
         events.write(

@@ -39,10 +39,11 @@ def train_adapter(
     reporter: Reporter,
     force: bool = False,
     events: EventLog | None = None,
+    checkpoint_seconds: float | None = None,
 ) -> Result:
     """Train the recipe's adapter and write it to `artifact`, and its history next to it.
 
-    `force` replaces an existing artifact; `events` receives what happens.
+    `force` replaces an existing artifact; `events` receives what happens; `checkpoint_seconds` is as in `fit`.
 
     Raises:
         Interrupted: Ctrl-C during training; `resume=True` continues.
@@ -56,7 +57,7 @@ def train_adapter(
         checkpoint, record = _open_run(folder, material, resume=resume, reporter=reporter)
         fitted = load_fit(folder.path) if resume else None
         if fitted is None:
-            fitted = _fit(_Run(material, folder, record, events), checkpoint, reporter)
+            fitted = _fit(_Run(material, folder, record, events, checkpoint_seconds), checkpoint, reporter)
             save_fit(folder.path, fitted)
         training = training_record(material, fitted.steps)
         folder.require_replaceable(record, force=force)
@@ -106,6 +107,7 @@ class _Run:
     folder: RunFolder
     record: RunRecord
     events: EventLog | None
+    checkpoint_seconds: float | None
 
 
 def _fit(run: _Run, checkpoint: Path | None, reporter: Reporter) -> Fit:
@@ -139,7 +141,10 @@ def _fit_model(
     resumed = 0 if checkpoint is None else checkpoint_step(checkpoint)
     with reporter.training() as progress, open_recorder(run.folder.history, run.events, resumed) as recorder:
         report = StepReport(progress, recorder, _about(run.material, run.record))
-        return fit(model, examples, score, arguments, progress, checkpoint, patience, report)
+        return fit(
+            *(model, examples, score, arguments, progress, checkpoint, patience, report),
+            checkpoint_seconds=run.checkpoint_seconds,
+        )
 
 
 def _about(material: Material, record: RunRecord) -> Started:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from headmix_adapters.inject.adapted import AdaptedModel
+from headmix_adapters.train.checkpoint_pace import CheckpointPace
 from headmix_adapters.train.data.batches import ExampleDataset, LengthBatches, collate
 from headmix_adapters.train.data.examples import Example
 from headmix_adapters.train.errors import DivergedError, Interrupted, TrainError
@@ -135,8 +136,11 @@ def fit(
     checkpoint: Path | None = None,
     patience: int | None = None,
     report: StepReport | None = None,
+    checkpoint_seconds: float | None = None,
 ) -> Fit:
     """Train, from a checkpoint if one is given; `report` records the run, and shows it with `progress`.
+
+    With `checkpoint_seconds`, checkpoints are kept this often between those after each epoch.
 
     With `patience`, training ends after that many epochs without a better score, with the best epoch's tensors.
 
@@ -149,6 +153,8 @@ def fit(
     callbacks: list[TrainerCallback] = [stop]
     if patience is not None:
         callbacks.append(EarlyStoppingCallback(patience))
+    if checkpoint_seconds is not None:
+        callbacks.append(CheckpointPace(checkpoint_seconds))
     trainer = AdapterTrainer(model, arguments, examples, scorer, report or StepReport(progress), callbacks)
     with stop_on_interrupt(stop, progress.stopping), _explained():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

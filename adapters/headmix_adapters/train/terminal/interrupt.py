@@ -28,20 +28,20 @@ class StopAtStep(TrainerCallback):
         """
         if self.requested and state.global_step < state.max_steps:
             control.should_training_stop = True
-            control.should_save = not _scored_after(args, state)
+            control.should_save = not is_scored_after(args, state)
         return control
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> TrainerControl:
         """Skip the scoring of an epoch that has not ended."""
-        if self.requested and not _scored_after(args, state):
+        if self.requested and not is_scored_after(args, state):
             control.should_evaluate = False
             control.should_save = False
         return control
 
 
-def _scored_after(args: TrainingArguments, state: TrainerState) -> bool:
+def is_scored_after(args: TrainingArguments, state: TrainerState) -> bool:
     """Return whether a step is the last of an epoch after which the held-out data is scored."""
     return args.save_strategy == SaveStrategy.EPOCH and float(state.epoch or 0.0).is_integer()
 

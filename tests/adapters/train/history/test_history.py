@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from headmix_adapters.train import run as run_module
+from headmix_adapters.train.checkpoints import RunFolder
 from headmix_adapters.train.errors import Interrupted, TrainError
 from headmix_adapters.train.history.event_log import open_events
 from headmix_adapters.train.history.events import Checkpoint, Resumed, Scored, Started, Step, decode_events
@@ -161,3 +162,30 @@ def test_a_run_whose_loss_climbs_far_above_its_start_ends_and_keeps_nothing(
     with pytest.raises(TrainError, match="the loss has diverged"):
         train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_keeps_many_checkpoints_and_is_killed_writes_the_bytes_of_one_that_does_not(
+    whole: bytes, loaded: Material, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    path, add, count = tmp_path / "killed.safetensors", StepReport.add, 0
+
+    def killed(self: StepReport, *batch: object) -> None:
+        nonlocal count
+        count += 1
+        if count == 13:
+            raise Killed
+        add(self, *batch)  # type: ignore[arg-type]  # passed through
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepReport, "add", killed)
+        with pytest.raises(Killed):
+            train_adapter(loaded, path, resume=False, reporter=reporter, checkpoint_seconds=0.0)
+    checkpoint = RunFolder(path).last_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.name == "checkpoint-12"
+    train_adapter(loaded, path, resume=True, reporter=reporter, checkpoint_seconds=0.0)
+    assert history_path(path).read_bytes() == whole
+    assert path.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
