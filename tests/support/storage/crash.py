@@ -72,6 +72,18 @@ def disk_full_at(call: int) -> Iterator[Calls]:
         yield calls
 
 
+@contextmanager
+def killed_at(call: int) -> Iterator[None]:
+    """Kill this process at the given call."""
+
+    def act(_: str, __: Callable[..., Any], count: int, ___: tuple[Any, ...]) -> None:
+        if count == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with _watched(act):
+        yield
+
+
 def open_library(folder: Path) -> Library:
     """Open catalog and store under the folder, as a server does at startup."""
     catalog, holds = Catalog(open_database(folder / "catalog.db")), Holds()
@@ -130,13 +142,7 @@ def _watched(act: Callable[[str, Callable[..., Any], int, tuple[Any, ...]], None
 def main(folder: str, scenario: str, call: str) -> None:
     """Run the scenario in the folder and be killed at the call."""
     library = open_library(Path(folder))
-    at = int(call)
-
-    def act(_: str, __: Callable[..., Any], count: int, ___: tuple[Any, ...]) -> None:
-        if count == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with _watched(act):
+    with killed_at(int(call)):
         run_scenario(library, scenario)
 
 

@@ -2,6 +2,7 @@
 
     <prefix>/owner                                      the identity of the catalog the bucket's artifacts belong to
     <prefix>/sha256/ab/<64 hex digits>.safetensors      a complete artifact, put there by one atomic operation
+    <prefix>/files/sha256/ab/<64 hex digits>            the bytes of files of tenants, put there the same way
 
 Owns obstore's options and the meaning of its errors. Credentials come from the environment variables that each
 provider's own tools read; neither they nor a URL's query is ever shown or logged.
@@ -28,7 +29,7 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
 from headmix_server.catalog.bytes.bucket_url import TAKES, BucketUrl, BucketUrlError, read_bucket_url
-from headmix_server.catalog.bytes.store import digest_at, place_of
+from headmix_server.catalog.bytes.store import SUFFIX, digest_at, place_of
 from headmix_server.core.circuit_breaker import CircuitBreaker
 from headmix_server.core.errors import ArtifactDamaged, StorageUnavailable
 from headmix_server.core.observability.logging import get_logger
@@ -43,7 +44,8 @@ AWAY_SECONDS = 1.0
 """How long an unreachable bucket is not tried again: an attempt may take many seconds to fail."""
 STALL_SECONDS = 10.0
 """A download that receives nothing for this long has failed: it keeps its slot from others."""
-_FOLDER = "sha256"
+ARTIFACTS = "sha256"
+"""The folder of artifacts below the prefix."""
 _OWNER = "owner"
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 4
@@ -58,7 +60,8 @@ class BucketUnusable(Exception):
 class Bucket:
     """The artifacts below a prefix. Methods other than `get` block; safe to use from many threads.
 
-    `shown` is its name in messages. A download that receives nothing for `stall_seconds` has failed.
+    `shown` is its name in messages. A download that receives nothing for `stall_seconds` has failed. Objects are in
+    `folder` below the prefix, with names that end in `suffix`.
     """
 
     def __init__(
@@ -67,10 +70,15 @@ class Bucket:
         shown: str,
         breaker: CircuitBreaker,
         stall_seconds: float = STALL_SECONDS,
+        *,
+        folder: str = ARTIFACTS,
+        suffix: str = SUFFIX,
     ) -> None:
         self._store = store
         self._breaker = breaker
         self._stall_seconds = stall_seconds
+        self._folder = folder
+        self._suffix = suffix
         self._log = get_logger("bucket")
         self.shown = shown
 
@@ -104,7 +112,7 @@ class Bucket:
             StorageUnavailable: the bucket cannot be reached.
         """
         with self._told_plainly(), file.open("rb") as content:
-            obstore.put(self._store, _key(digest), content, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+            obstore.put(self._store, self._key(digest), content, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
 
     async def get(self, digest: str) -> tuple[int, AsyncGenerator[bytes, None]]:
         """Return an object's size and its bytes in blocks; reading these may raise StorageUnavailable as well.
@@ -117,7 +125,7 @@ class Bucket:
         """
         try:
             with self._told_plainly():
-                found = await self._prompt(obstore.get_async(self._store, _key(digest)))
+                found = await self._prompt(obstore.get_async(self._store, self._key(digest)))
         except FileNotFoundError as error:
             raise ArtifactDamaged(f"The bytes of {digest} are missing in the artifact store.") from error
         return found.meta["size"], self._blocks(found)
@@ -149,7 +157,7 @@ class Bucket:
         """
         try:
             with self._told_plainly():
-                obstore.delete(self._store, _key(digest))
+                obstore.delete(self._store, self._key(digest))
         except FileNotFoundError:
             return
 
@@ -160,11 +168,14 @@ class Bucket:
             StorageUnavailable: the bucket cannot be reached.
         """
         with self._told_plainly():
-            for page in obstore.list(self._store, _FOLDER):
+            for page in obstore.list(self._store, self._folder):
                 for entry in page:
-                    digest = digest_at(entry["path"].removeprefix(f"{_FOLDER}/"))
+                    digest = digest_at(entry["path"].removeprefix(f"{self._folder}/"), self._suffix)
                     if digest is not None:
                         yield digest, entry["last_modified"]
+
+    def _key(self, digest: str) -> str:
+        return f"{self._folder}/{place_of(digest, self._suffix)}"
 
     @contextmanager
     def _told_plainly(self, *known: type[BaseError]) -> Iterator[None]:
@@ -196,12 +207,17 @@ def _unavailable() -> StorageUnavailable:
 
 
 def open_bucket(
-    url: str, *, on_failure: Callable[[], None] = lambda: None, stall_seconds: float = STALL_SECONDS
+    url: str,
+    *,
+    on_failure: Callable[[], None] = lambda: None,
+    stall_seconds: float = STALL_SECONDS,
+    folder: str = ARTIFACTS,
+    suffix: str = SUFFIX,
 ) -> Bucket:
     """Return the bucket of a URL such as `s3://bucket/prefix?region=eu-central-1`, without contacting it yet.
 
     The query contains obstore's options for this kind of bucket, such as `endpoint`; others come from the environment.
-    `on_failure` is called, in any thread, whenever the bucket cannot be reached.
+    `on_failure` is called, in any thread, whenever the bucket cannot be reached; the rest is as in `Bucket`.
 
     Raises:
         BucketUnusable: it is not the URL of a bucket, or an option is invalid.
@@ -218,7 +234,8 @@ def open_bucket(
         raise BucketUnusable(_explained(address, _first_line(error))) from None
     if not isinstance(store, S3Store | GCSStore | AzureStore):
         raise BucketUnusable(f"is not the URL of a bucket; {TAKES}")
-    return Bucket(store, address.shown, CircuitBreaker(AWAY_SECONDS, on_failure=on_failure), stall_seconds)
+    breaker = CircuitBreaker(AWAY_SECONDS, on_failure=on_failure)
+    return Bucket(store, address.shown, breaker, stall_seconds, folder=folder, suffix=suffix)
 
 
 def _open(address: BucketUrl, options: Mapping[str, str]) -> object:
@@ -256,7 +273,3 @@ def _explained(address: BucketUrl, reason: str) -> str:
 def _first_line(error: Exception) -> str:
     """Return obstore's own message; the lines after it show its internal structures."""
     return str(error).splitlines()[0].removeprefix("Generic Config error: ").rstrip(".")
-
-
-def _key(digest: str) -> str:
-    return f"{_FOLDER}/{place_of(digest)}"

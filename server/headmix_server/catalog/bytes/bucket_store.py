@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from headmix_server.catalog.bytes.bucket import Bucket, BucketUnusable
+from headmix_server.catalog.bytes.bucket import Bucket
+from headmix_server.catalog.bytes.bucket_owner import BucketOwner
 from headmix_server.catalog.bytes.cache import ArtifactCache
 from headmix_server.catalog.bytes.store import ArtifactStore, Collected
 from headmix_server.catalog.bytes.upload import Reserve, Upload, unreserved
@@ -37,11 +38,10 @@ class BucketStore:
         young: timedelta = YOUNG,
     ) -> None:
         self._bucket = bucket
-        self._owner = owner
+        self._owner = BucketOwner(bucket, owner)
         self._young = young
         self._files = ArtifactStore(folder)
         self._cache = ArtifactCache(self._files, cache_bytes, is_held)
-        self._claimed = False
         self._log = get_logger("artifacts")
 
     @property
@@ -62,7 +62,7 @@ class BucketStore:
     def commit(self, upload: Upload) -> Path:
         """As `Store.commit`: to the bucket first, then to the local files."""
         upload.finish()
-        self._require_ours()
+        self._owner.require()
         self._bucket.put(upload.digest, upload.path)
         return self._cache.add(upload)
 
@@ -101,7 +101,7 @@ class BucketStore:
 
     def delete(self, digest: str) -> None:
         """As `Store.delete`: in the bucket first, since what remains there would remain forever."""
-        self._require_ours()
+        self._owner.require()
         self._bucket.delete(digest)
         self._cache.drop(digest)
 
@@ -115,7 +115,7 @@ class BucketStore:
         for digest in frozenset(self._files.digests()).difference(stored):
             self._cache.drop(digest)
         try:
-            self._claim()
+            self._owner.claim()
             there = dict(self._bucket.digests())
             oldest = datetime.now(UTC) - self._young
             leftovers = [digest for digest in sorted(there.keys() - set(stored)) if there[digest] <= oldest]
@@ -125,16 +125,3 @@ class BucketStore:
             self._log.error("the artifact store cannot be reached: only adapters on this machine are served")
             return Collected((), ())
         return Collected(tuple(leftovers), tuple(sorted(set(stored) - there.keys())))
-
-    def _require_ours(self) -> None:
-        """Refuse to change a bucket that was unreachable at startup and turns out to belong to another catalog."""
-        try:
-            self._claim()
-        except BucketUnusable as error:
-            self._log.critical("the artifact store cannot be used", reason=str(error))
-            raise StorageUnavailable("The artifact store cannot be used; the log says why.") from error
-
-    def _claim(self) -> None:
-        if not self._claimed:
-            self._bucket.claim(self._owner)
-            self._claimed = True

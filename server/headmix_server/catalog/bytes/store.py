@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,8 +21,9 @@ from typing import Protocol
 from headmix_server.catalog.bytes.upload import Reserve, Upload, full_disk_told, unreserved
 
 SUFFIX = ".safetensors"
+"""How an artifact's name ends."""
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-_PLACE = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})\.safetensors")
+_PLACE = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,15 @@ class Store(Protocol):
 
 
 class ArtifactStore:
-    """The content-addressed files in one folder, which is created. Only one process may use a folder at a time."""
+    """The content-addressed files in one folder, which is created.
 
-    def __init__(self, root: Path) -> None:
+    `suffix` is how their names end, `kind` what they are in messages. Several processes may receive and commit at once;
+    only one may remove anything.
+    """
+
+    def __init__(self, root: Path, *, suffix: str = SUFFIX, kind: str = "artifact") -> None:
+        self._suffix = suffix
+        self._kind = kind
         self._incoming = root / "incoming"
         self._artifacts = root / "sha256"
         root.mkdir(parents=True, exist_ok=True)
@@ -104,7 +111,8 @@ class ArtifactStore:
     @contextmanager
     def receive(self, *, max_bytes: int, reserve: Reserve = unreserved) -> Iterator[Upload]:
         """As `Store.receive`."""
-        upload = Upload(self._incoming / f"{secrets.token_hex(16)}{SUFFIX}", max_bytes, reserve)
+        path = self._incoming / f"{secrets.token_hex(16)}{self._suffix}"
+        upload = Upload(path, max_bytes, reserve, kind=self._kind)
         try:
             yield upload
         finally:
@@ -135,7 +143,7 @@ class ArtifactStore:
 
     def path(self, digest: str) -> Path:
         """As `Store.path`; the file is always local."""
-        return self._artifacts / place_of(digest)
+        return self._artifacts / place_of(digest, self._suffix)
 
     def is_local(self, digest: str) -> bool:
         """As `Store.is_local`: all files are local."""
@@ -151,10 +159,17 @@ class ArtifactStore:
 
     def digests(self) -> Iterator[str]:
         """Yield the digests of the stored artifacts. Files whose names the store would not have given are skipped."""
-        for path in self._artifacts.glob(f"??/*{SUFFIX}"):
-            digest = digest_at(f"{path.parent.name}/{path.name}")
+        for path in self._artifacts.glob(f"??/*{self._suffix}"):
+            digest = digest_at(f"{path.parent.name}/{path.name}", self._suffix)
             if digest is not None:
                 yield digest
+
+    def abandoned(self, *, before: float) -> Iterator[Path]:
+        """Yield unfinished uploads and workspaces that were last changed before a time in Unix seconds."""
+        for path in self._incoming.iterdir():
+            with suppress(FileNotFoundError):  # finished in the meantime
+                if path.stat().st_mtime < before:
+                    yield path
 
     def collect(self, stored: Collection[str]) -> Collected:
         """As `Store.collect`; unfinished uploads are removed as well."""
@@ -168,8 +183,8 @@ class ArtifactStore:
         return Collected(tuple(map(str, leftovers)), tuple(sorted(set(stored) - there)))
 
 
-def place_of(digest: str) -> str:
-    """Return an artifact's path below the folder or prefix of a store.
+def place_of(digest: str, suffix: str = SUFFIX) -> str:
+    """Return an artifact's path below the folder or prefix of a store whose names have this suffix.
 
     Raises:
         ValueError: it is not of the form `sha256:<64 hex digits>`.
@@ -178,12 +193,12 @@ def place_of(digest: str) -> str:
     if match is None:
         raise ValueError(f"{digest!r} is not a digest")
     name = match.group(1)
-    return f"{name[:2]}/{name}{SUFFIX}"
+    return f"{name[:2]}/{name}{suffix}"
 
 
-def digest_at(place: str) -> str | None:
+def digest_at(place: str, suffix: str = SUFFIX) -> str | None:
     """Return the digest that this path belongs to, or None."""
-    match = _PLACE.fullmatch(place)
+    match = _PLACE.fullmatch(place.removesuffix(suffix)) if place.endswith(suffix) else None
     return None if match is None else f"sha256:{match.group(2)}"
 
 

@@ -27,10 +27,14 @@ def unreserved(size: int) -> None:
 
 
 class Upload:
-    """Bytes on their way in: `write` them, `finish`, then use `path`. One thread at a time."""
+    """Bytes on their way in: `write` them, `finish`, then use `path`. One thread at a time.
 
-    def __init__(self, path: Path, max_bytes: int, reserve: Reserve = unreserved) -> None:
+    `kind` is what they are, in messages.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, reserve: Reserve = unreserved, *, kind: str = "artifact") -> None:
         self.path = path
+        self._kind = kind
         self.size_bytes = 0
         self._max_bytes = max_bytes
         self._reserve = reserve
@@ -55,7 +59,9 @@ class Upload:
         if self._file is None:
             raise ValueError("the upload is finished")
         if self.size_bytes + len(data) > self._max_bytes:
-            raise PayloadTooLarge(f"The artifact is larger than the limit of {self._max_bytes} bytes.", param="file")
+            raise PayloadTooLarge(
+                f"The {self._kind} is larger than the limit of {self._max_bytes} bytes.", param="file"
+            )
         self._reserve(len(data))
         rest = memoryview(data)
         with full_disk_told():

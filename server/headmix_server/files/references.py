@@ -1,0 +1,73 @@
+"""What refers to stored bytes: files, parts, checkpoints and holds; and bytes marked for removal, which nothing may.
+
+These functions work within the caller's transaction. A tombstone is made in the transaction that removes the last
+reference, and no reference is made while there is one: so bytes are only removed that nothing refers to, whichever
+process dies when.
+"""
+
+import secrets
+
+from sqlalchemy import ColumnElement, column, delete, exists, select, table
+from sqlalchemy.orm import Session
+
+from headmix_server.catalog.tables import FileRow
+from headmix_server.files.stored_file import StoredFile, exists_now, no_such_file, read_file
+from headmix_server.files.tables import FileHoldRow, FileTombstoneRow, UploadPartRow
+
+# The layer of jobs is above this one: here its table is only a name and a column.
+_CHECKPOINTS = table("job_checkpoints", column("digest"))
+
+
+def is_referenced(session: Session, digest: str) -> bool:
+    """Return whether anything refers to the bytes."""
+    found: tuple[ColumnElement[bool], ...] = tuple(
+        exists().where(referring == digest)
+        for referring in (FileRow.digest, UploadPartRow.digest, FileHoldRow.digest, _CHECKPOINTS.c.digest)
+    )
+    return any(session.scalar(select(one)) for one in found)
+
+
+def find_file(session: Session, tenant: str, file_id: str) -> FileRow:
+    """Return the row of a tenant's file.
+
+    Raises:
+        NotFound: it has no such file, or no longer; another tenant's is found by no query.
+    """
+    row = session.scalar(select(FileRow).where(FileRow.id == file_id, FileRow.tenant == tenant, exists_now()))
+    if row is None:
+        raise no_such_file(file_id)
+    return row
+
+
+def hold_file(session: Session, tenant: str, file_id: str, *, holder: str) -> StoredFile:
+    """Keep a file's bytes for a job, even if the file is deleted, until `release_holds` of the same holder.
+
+    Raises:
+        NotFound: the tenant has no such file.
+    """
+    found = read_file(find_file(session, tenant, file_id))
+    add_hold(session, found.digest, holder=holder, expires=None)
+    return found
+
+
+def release_holds(session: Session, holder: str) -> None:
+    """End what a holder kept; call it in the transaction that ends a job. Without any, it does nothing."""
+    held = session.scalars(select(FileHoldRow.digest).where(FileHoldRow.holder == holder).distinct()).all()
+    session.execute(delete(FileHoldRow).where(FileHoldRow.holder == holder))
+    bury(session, *held)
+
+
+def add_hold(session: Session, digest: str, *, holder: str, expires: int | None) -> str:
+    """Add a hold on bytes that have no tombstone, and return its id."""
+    hold = secrets.token_hex(16)
+    session.add(FileHoldRow(id=hold, digest=digest, holder=holder, expires=expires))
+    return hold
+
+
+def bury(session: Session, *digests: str) -> None:
+    """Mark those of the bytes for removal that nothing refers to; call it after a reference was removed."""
+    session.flush()
+    for digest in dict.fromkeys(digests):
+        if not is_referenced(session, digest) and session.get(FileTombstoneRow, digest) is None:
+            session.add(FileTombstoneRow(digest=digest))
+            session.flush()

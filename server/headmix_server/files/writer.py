@@ -1,0 +1,81 @@
+"""Stores bytes so that a crash at any line loses none that are referred to and leaves none behind for good.
+
+First a hold, then the bytes, then in one transaction the reference and the end of the hold. A hold ends by itself after
+a day, should its process die; bytes that nothing refers to then get a tombstone.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from sqlalchemy import Engine, delete
+from sqlalchemy.orm import Session
+
+from headmix_server.catalog.bytes.upload import Upload
+from headmix_server.core.errors import HeadmixServerError, StorageUnavailable
+from headmix_server.core.turns import SERVER
+from headmix_server.database import writing
+from headmix_server.files.bytes import FileBytes
+from headmix_server.files.references import add_hold, bury
+from headmix_server.files.tables import FileHoldRow, FileTombstoneRow
+
+T = TypeVar("T")
+
+HOLD_SECONDS = 24 * 3600
+"""How long a process may take to write bytes; and to refer to bytes that it stored without a file."""
+WRITER = "writer"
+_LOOK_SECONDS = 0.05
+_PATIENCE_SECONDS = 10.0
+
+
+class BytesWriter:
+    """Stores bytes of one database's files. Safe to use from many threads and processes."""
+
+    def __init__(self, engine: Engine, stored: FileBytes) -> None:
+        self._engine = engine
+        self._stored = stored
+
+    def write(self, tenant: str, upload: Upload, refer: Callable[[Session], T]) -> T:
+        """Store an upload's bytes and make the reference to them, and return what `refer` does.
+
+        Raises:
+            HeadmixServerError: what `refer` or the store raises; nothing has changed.
+            StorageUnavailable: the same bytes are being removed.
+        """
+        upload.finish()
+        hold = self._hold(tenant, upload.digest)
+        try:
+            self._stored.commit(upload)
+            with writing(self._engine, tenant) as session:
+                made = refer(session)
+                _release(session, hold, upload.digest)
+                return made
+        except Exception:
+            # If this fails as well, the hold ends by itself.
+            with suppress(HeadmixServerError), writing(self._engine, tenant) as session:
+                _release(session, hold, upload.digest)
+            raise
+
+    def keep(self, upload: Upload) -> None:
+        """Store an upload's bytes without a reference; one must be made within a day."""
+        upload.finish()
+        self._hold(SERVER, upload.digest)
+        self._stored.commit(upload)
+
+    def _hold(self, tenant: str, digest: str) -> str:
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            with writing(self._engine, tenant) as session:
+                if session.get(FileTombstoneRow, digest) is None:
+                    expires = int(time.time()) + HOLD_SECONDS
+                    return add_hold(session, digest, holder=WRITER, expires=expires)
+            if time.monotonic() > end:
+                raise StorageUnavailable("The same bytes are being removed from the store; try again.")
+            time.sleep(_LOOK_SECONDS)
+
+
+def _release(session: Session, hold: str, digest: str) -> None:
+    session.flush()
+    session.execute(delete(FileHoldRow).where(FileHoldRow.id == hold))
+    bury(session, digest)
