@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headmix_adapters.headmap.head_map import HeadMap
-from headmix_adapters.pictures.canvas import ABSENT, QUIET, TEXT, new_figure, plain, save, style
+from headmix_adapters.pictures.canvas import ABSENT, QUIET, TEXT, WIDTH_INCHES, new_figure, plain, save, style
 from headmix_adapters.printable import printable
 
 if TYPE_CHECKING:
@@ -25,24 +25,34 @@ _TITLES = {"q": "queries: q", "k": "keys: k", "v": "values: v", "o": "output: o"
 _MLP_SHARE = 0.12
 """The width of a panel without heads, as a share of one with heads."""
 _ROW_INCHES, _FRAME_INCHES, _HEIGHT = 0.155, 1.35, (2.6, 8.0)
+_FLAT, _BESIDE = 12, 0.75
+"""Maps of more layers stand side by side, each of this share of the usual width."""
 _MANY_CELLS = 6_000
 """With more cells than this, a panel of an SVG is a bitmap: a browser would take seconds over so many shapes."""
 
 
 def draw_head_maps(maps: Mapping[str, HeadMap], path: Path) -> None:
-    """Draw one adapter's head map, or several adapters' below each other on the same scale; the keys are their names.
+    """Draw one adapter's head map, or several adapters' on the same scale; the keys are their names.
+
+    Maps of many layers stand side by side, flat ones below each other.
 
     Raises:
         PictureError: matplotlib is not installed, or the file's name asks for an unknown format.
         OSError: the file cannot be written.
     """
+    heights = [_height(one) for one in maps.values()]
+    beside = len(maps) > 1 and max(one.num_layers for one in maps.values()) > _FLAT
     with style():
-        heights = [_height(one) for one in maps.values()]
-        figure = new_figure(sum(heights))
+        if beside:
+            figure = new_figure(max(heights), WIDTH_INCHES * _BESIDE * len(maps))
+            parts = figure.subfigures(1, len(maps), squeeze=False)[0]
+        else:
+            figure = new_figure(sum(heights))
+            parts = figure.subfigures(len(maps), 1, height_ratios=heights, squeeze=False)[:, 0]
         scale, colours = _scale(list(maps.values())), _colours()
-        parts = figure.subfigures(len(maps), 1, height_ratios=heights, squeeze=False)
-        for part, (name, head_map) in zip(parts[:, 0], maps.items(), strict=True):
+        for part, (name, head_map) in zip(parts, maps.items(), strict=True):
             _draw(part, printable(name), head_map, scale, colours)
+        parts[0 if beside else -1].supxlabel(_EXPLAINED, x=0.012, ha="left", color=QUIET, fontsize=9)
         save(figure, path, f"Head map of {', '.join(maps)}")
 
 
@@ -88,7 +98,6 @@ def _draw(figure: "Figure", name: str, head_map: HeadMap, scale: "Normalize", co
     bar.ax.tick_params(length=0, colors=QUIET)
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g} %")
     figure.suptitle(name, x=0.012, ha="left", color=TEXT, fontweight="bold", fontsize=11)
-    figure.supxlabel(_EXPLAINED, x=0.012, ha="left", color=QUIET, fontsize=9)
 
 
 def _has_heads(site: str) -> bool:
@@ -140,7 +149,7 @@ def _say_what_is_grey(axes: "Axes", head_map: HeadMap) -> None:
 def _label(site: str, head_map: HeadMap) -> str:
     if site in ("q", "o") or head_map.num_kv_heads == head_map.num_heads:
         return "head"
-    return f"key/value head, each for {head_map.num_heads // head_map.num_kv_heads} query heads"
+    return f"key/value head, for {head_map.num_heads // head_map.num_kv_heads} heads"
 
 
 def _every(count: int, most: int) -> list[int]:

@@ -29,6 +29,7 @@ _KNOWN = {
     "train": Known("Train an adapter.", "train"),
     "inspect": Known("Show what an adapter artifact contains.", "adapters"),
     "verify": Known("Check an adapter artifact in full.", "adapters"),
+    "compare": Known("Show adapter artifacts next to each other.", "adapters"),
     "edit": Known("Change an adapter artifact's example prompts.", "adapters"),
     "convert": Known("Convert an adapter made elsewhere into an artifact.", "adapters"),
     "export": Known("Write an adapter as a PEFT LoRA folder.", "adapters"),

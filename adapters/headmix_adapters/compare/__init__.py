@@ -1,0 +1,1 @@
+"""Adapters next to each other: their scores, sizes, shapes and head maps."""
