@@ -1,7 +1,7 @@
 """`headmix convert` and `headmix export`: the command line for conversion. Torch is loaded only when needed."""
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -12,6 +12,7 @@ from headmix_adapters.config import Problem
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.printable import printable
 
+ExportFormat = Literal["peft-lora", "peft-bdlora"]
 BaseName = Annotated[
     str, typer.Option(help="The base: embedded name, folder, GGUF file or hub id.", show_default=False)
 ]
@@ -78,20 +79,21 @@ def export(
     artifact: Annotated[Path, typer.Argument(help="The artifact.", exists=True, dir_okay=False)],
     out: Annotated[Path, typer.Argument(help="The folder to write.", file_okay=False)],
     base: BaseName,
-    to: Annotated[str, typer.Option(help="The format: peft-lora.")] = "peft-lora",
+    to: Annotated[
+        ExportFormat,
+        typer.Option(help="A plain LoRA (with biases), or PEFT's block-diagonal LoRA for head parts without biases."),
+    ] = "peft-lora",
     allow_base_mismatch: Annotated[
         bool, typer.Option(help="Accept an adapter trained on other weights of the same dimensions.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the adapter in the folder.")] = False,
 ) -> None:
-    """Export an adapter as the exact LoRA (with bias) that it equals. For other tools; several times its size."""
-    if to != "peft-lora":
-        _fail(ConvertError("to", f"{to} is not a format that can be written (peft-lora is)"))
+    """Export an adapter as the exact LoRA that it equals, for other tools. A plain LoRA is several times its size."""
     _require_free(out / "adapter_model.safetensors", force=force)
     from headmix_adapters.convert.peft.export import export_peft_lora
 
     try:
-        notes = export_peft_lora(artifact, out, resolve_visibly(base), allow_base_mismatch=allow_base_mismatch)
+        notes = export_peft_lora(artifact, out, resolve_visibly(base), to=to, allow_base_mismatch=allow_base_mismatch)
     except (ArtifactError, ConvertError, BaseError, OSError) as error:
         _fail(error)
     for note in notes:

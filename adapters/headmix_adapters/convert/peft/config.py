@@ -13,6 +13,7 @@ from typing import TypeVar
 from headmix_adapters.artifact.checks.strict_json import parse_strict
 from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.peft.block_diagonal import BlockDiagonal, read_block_diagonal
 from headmix_adapters.convert.peft.module_patterns import ModulePatterns
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ CLASSIFICATION_TASK = "SEQ_CLS"
 
 _READ = frozenset(
     {"peft_type", "task_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias"}
-    | {"init_lora_weights"}
+    | {"init_lora_weights", "use_bdlora"}
 )
 # What the tensors themselves show, what only affects training, and bookkeeping.
 _WITHOUT_EFFECT = frozenset(
@@ -60,6 +61,7 @@ class PeftLoraConfig:
     rslora: bool
     rank_pattern: ModulePatterns[int]
     alpha_pattern: ModulePatterns[float]
+    block_diagonal: BlockDiagonal | None = None
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module given by its full name in the base's model."""
@@ -97,6 +99,7 @@ def read_peft_config(folder: Path) -> PeftLoraConfig:
         rslora=bool(fields.get("use_rslora", False)),
         rank_pattern=_patterns(fields, "rank_pattern", _rank),
         alpha_pattern=_patterns(fields, "alpha_pattern", _number),
+        block_diagonal=read_block_diagonal(fields.get("use_bdlora")),
     )
 
 

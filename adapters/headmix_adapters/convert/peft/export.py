@@ -1,14 +1,17 @@
 """An artifact as a PEFT LoRA folder: the exact LoRA with bias that it equals, at several times its size.
 
-Owns PEFT's file layout for export. The algebra is in `dense`, module names are in `families`.
+Owns PEFT's file layout for export. The algebra is in `dense`, module names are in `families`; `export_blocks` has the
+other form, PEFT's block-diagonal LoRA.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
+import torch
 from msgspec import UNSET
 from safetensors.torch import save
 from torch import Tensor
@@ -21,7 +24,9 @@ from headmix_adapters.config import AdapterConfig, ClassifierConfig
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.dense import DenseLora, dense_term, placed, stacked
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.peft.block_diagonal import FIELD
 from headmix_adapters.convert.peft.config import FILE as CONFIG
+from headmix_adapters.convert.peft.export_blocks import PEFT_BDLORA, PEFT_LORA, block_form, require_blocks, unscaled
 from headmix_adapters.convert.peft.head_config import read_head_config
 from headmix_adapters.convert.peft.lora import PREFIX, WEIGHTS
 from headmix_adapters.families import Family, Part, family_of
@@ -40,9 +45,11 @@ class _SavedHead:
 
 
 def export_peft_lora(
-    path: Path, folder: Path, base: ResolvedBase, *, allow_base_mismatch: bool = False
+    path: Path, folder: Path, base: ResolvedBase, *, to: str = PEFT_LORA, allow_base_mismatch: bool = False
 ) -> tuple[str, ...]:
-    """Write adapter_config.json, adapter_model.safetensors (float32) and its own chat template, if any, into a folder.
+    """Write adapter_config.json, adapter_model.safetensors and its own chat template, if any, into a folder.
+
+    `to` is one of `FORMATS`: a plain LoRA in float32, or a block-diagonal one in the artifact's precision.
 
     Returns:
         Notes for the user who loads the folder, one sentence each.
@@ -56,24 +63,63 @@ def export_peft_lora(
     config = artifact.config
     if config.added_tokens:
         raise ConvertError("added_tokens.embedding", "a PEFT LoRA cannot contain tokens added to the vocabulary")
-    tensors = {name: tensor.double() for name, tensor in load_tensors(path).items()}
+    if to == PEFT_BDLORA:
+        require_blocks(config)
+    own = load_tensors(path)
+    tensors = {name: tensor.double() for name, tensor in own.items()}
     head = _saved_head(config, tensors)
+    written = (_blocks if to == PEFT_BDLORA else _plain)(artifact, tensors, BaseCheckpoint(base.folder))
     prefix = _model_prefix(config)
-    loras = _module_loras(artifact, tensors, BaseCheckpoint(base.folder))
-    has_bias = any(lora.bias.any() for lora in loras.values())
-    stored = dict(head.tensors)
-    for module, lora in loras.items():
-        stored |= {f"{prefix}{module}.lora_A.weight": lora.A, f"{prefix}{module}.lora_B.weight": lora.B}
-        if has_bias:
-            stored[f"{prefix}{module}.lora_B.bias"] = lora.bias
-    data = {f"{PREFIX}{name}": tensor.float().contiguous() for name, tensor in stored.items()}
+    stored = head.tensors | {f"{prefix}{name}": tensor for name, tensor in written.tensors.items()}
+    dtype = _dtype(config, own) if to == PEFT_BDLORA else torch.float32
+    data = {f"{PREFIX}{name}": tensor.to(dtype).contiguous() for name, tensor in stored.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_durably(folder / WEIGHTS, save(data, metadata={"format": "pt"}))
-    text = json.dumps(_adapter_config(config, loras, head, base.name, lora_bias=has_bias), indent=2)
+    text = json.dumps(_adapter_config(config, written, head, base.name), indent=2)
     write_durably(folder / CONFIG, text.encode())
     if config.chat_template:
         write_durably(folder / CHAT_TEMPLATE, config.chat_template.encode())
     return _notes(config, base)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loras:
+    """All modules' LoRAs: tensors by their names below the model's backbone, ranks and alphas by module.
+
+    `settings` are the fields of adapter_config.json that this form of LoRA has.
+    """
+
+    tensors: dict[str, Tensor]
+    ranks: dict[str, int]
+    alphas: Mapping[str, float]
+    settings: dict[str, object]
+
+
+def _plain(artifact: Artifact, tensors: Mapping[str, Tensor], checkpoint: BaseCheckpoint) -> _Loras:
+    """Return plain LoRAs: every module has its own rank and an equal alpha, so the scale is 1."""
+    loras = _module_loras(artifact, tensors, checkpoint)
+    has_bias = any(lora.bias.any() for lora in loras.values())
+    stored: dict[str, Tensor] = {}
+    for module, lora in loras.items():
+        stored |= {f"{module}.lora_A.weight": lora.A, f"{module}.lora_B.weight": lora.B}
+        if has_bias:
+            stored[f"{module}.lora_B.bias"] = lora.bias
+    ranks = {module: lora.rank for module, lora in loras.items()}
+    return _Loras(stored, ranks, ranks, {"lora_bias": has_bias})
+
+
+def _blocks(artifact: Artifact, tensors: Mapping[str, Tensor], checkpoint: BaseCheckpoint) -> _Loras:
+    config = artifact.config
+    loras = _module_loras(replace(artifact, config=unscaled(config)), tensors, checkpoint)
+    form = block_form(config, loras)
+    return _Loras(form.tensors, form.ranks, form.alphas, {FIELD: form.setting})
+
+
+def _dtype(config: AdapterConfig, own: Mapping[str, Tensor]) -> torch.dtype:
+    """Return the precision that holds the blocks: the artifact's, unless they are computed from the base's key."""
+    on_key = any(term.term.input == "k" for term in iter_terms(config.sites))
+    dtypes = {tensor.dtype for tensor in own.values()} | ({torch.float32} if on_key else set())
+    return reduce(torch.promote_types, dtypes)
 
 
 def _notes(config: AdapterConfig, base: ResolvedBase) -> tuple[str, ...]:
@@ -192,25 +238,22 @@ def _require(classifier: ClassifierConfig, pooling: str, kind: str, model_type: 
         raise ConvertError("classifier", f"{found}; transformers' classifier for {model_type} is {kind} on {pooling}")
 
 
-def _adapter_config(
-    config: AdapterConfig, loras: Mapping[str, DenseLora], head: _SavedHead, base_name: str, *, lora_bias: bool
-) -> dict[str, object]:
-    """Return adapter_config.json's content: every module has its own rank and an equal alpha, so the scale is 1."""
-    ranks = {re.escape(module): lora.rank for module, lora in loras.items()}
+def _adapter_config(config: AdapterConfig, loras: _Loras, head: _SavedHead, base_name: str) -> dict[str, object]:
+    """Return adapter_config.json's content; every module has its own rank and alpha."""
     family = family_of(config.base.model_type)
     task = "SEQ_CLS" if config.classifier is not None else "CAUSAL_LM" if family.generates else "FEATURE_EXTRACTION"
-    largest = max(ranks.values(), default=1)
+    largest = max(loras.ranks.values(), default=1)
     return {
         "peft_type": "LORA",
         "task_type": task,
         "base_model_name_or_path": base_name,
         "r": largest,
         "lora_alpha": largest,
-        "rank_pattern": ranks,
-        "alpha_pattern": ranks,
-        "target_modules": sorted(loras),
+        "rank_pattern": {re.escape(module): rank for module, rank in loras.ranks.items()},
+        "alpha_pattern": {re.escape(module): alpha for module, alpha in loras.alphas.items()},
+        "target_modules": sorted(loras.ranks),
         "modules_to_save": head.modules or None,
-        "lora_bias": lora_bias,
+        **loras.settings,
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": family.transposed,

@@ -22,10 +22,12 @@ from headmix_adapters.config import AdapterConfig
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.peft.base_copies import is_base_copy
+from headmix_adapters.convert.peft.block_diagonal import written_out
 from headmix_adapters.convert.peft.config import CLASSIFICATION_TASK, PeftLoraConfig, read_peft_config
 from headmix_adapters.convert.peft.head_config import read_head_config
 from headmix_adapters.convert.peft.heads import HeadWish, is_pooler, peft_head
-from headmix_adapters.convert.peft.lora_sites import ModuleLora, Piece, build_sites, pieces_of
+from headmix_adapters.convert.peft.lora_sites import build_sites, pieces_of
+from headmix_adapters.convert.peft.module_lora import ModuleLora, Piece
 from headmix_adapters.convert.peft.names import saved_names
 from headmix_adapters.convert.result import Converted, converter_name
 from headmix_adapters.families import BACKBONES, Family, Part, UnknownFamilyError, family_of
@@ -141,16 +143,23 @@ def _module_lora(module: str, parts: Mapping[str, Tensor], config: PeftLoraConfi
     for part, tensor in parts.items():
         if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             raise ConvertError(f"{module}.lora_{part}", f"its dtype {tensor.dtype} is not a plain float")
-    rank = config.rank_of(module)
-    found = (parts["A.weight"].shape[0], parts["B.weight"].shape[1])
+    rank, blocks = config.rank_of(module), config.block_diagonal
+    factor = blocks.factor_of(module) if blocks is not None else None
+    count = blocks.blocks if blocks is not None and factor is not None else 1
+    found = (parts["A.weight"].shape[0], parts["B.weight"].shape[1] * (count if factor == "B" else 1))
     if found != (rank, rank):
         raise ConvertError(f"{module}.lora_A.weight", f"its rank is {found[0]} (B: {found[1]}), the config says {rank}")
+    if count > 1:
+        name = f"{factor}.weight"
+        parts = dict(parts) | {name: written_out(f"{module}.lora_{name}", parts[name], count)}
     bias = parts.get("B.bias")
     if bias is not None and bias.shape != parts["B.weight"].shape[:1]:
         raise ConvertError(
             f"{module}.lora_B.bias", f"its shape is {list(bias.shape)}, B has {parts['B.weight'].shape[0]} rows"
         )
-    return ModuleLora(module, parts["A.weight"], parts["B.weight"], bias, config.scale_of(module))
+    return ModuleLora(
+        module, parts["A.weight"], parts["B.weight"], bias, config.scale_of(module), factor if count > 1 else None
+    )
 
 
 def _collect(loras: list[ModuleLora], base: ResolvedBase) -> dict[int, dict[str, list[Piece]]]:

@@ -1,18 +1,22 @@
 """From the LoRAs of single modules to an artifact's sites: the exact algebra of regrouping low-rank products.
 
 Owns stacking (several modules of one site), slicing (one fused module of several sites), padding with zero ranks,
-folding unequal scales into B, and biases as head parts of rank 1. Knows nothing about files or foreign tensor names.
+folding unequal scales into B, and biases, which only head parts have; `head_parts` regroups block-diagonal factors.
+Knows nothing about files or foreign tensor names.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import msgspec
 import torch
 from torch import Tensor
 
 from headmix_adapters.config import BaseShape, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.peft.head_parts import head_rank, head_tensors, is_by_head, repeats_blocks
+from headmix_adapters.convert.peft.module_lora import ModuleLora, Piece
 from headmix_adapters.families import Part, family_of
 from headmix_adapters.presets import HEAD_BASES
 from headmix_adapters.sites import TERMS, iter_terms, symbol_sizes, term_shapes
@@ -21,28 +25,6 @@ SITE_ROWS: Mapping[str, str] = MappingProxyType(
     {term.site: term.B[0] for term in TERMS.values() if term.part == "shared"}
 )
 """The symbol of every site's number of rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleLora:
-    """scale * (B (A x) + bias) next to one module: A (r, in), B (out, r), bias (out). `name` is for messages."""
-
-    name: str
-    A: Tensor
-    B: Tensor
-    bias: Tensor | None
-    scale: float
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One module's share of one layer's site: B and bias have all the site's rows, zero outside the module's own."""
-
-    name: str
-    A: Tensor
-    B: Tensor
-    bias: Tensor | None
-    scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +71,7 @@ def pieces_of(lora: ModuleLora, parts: Iterable[Part], base: BaseShape) -> dict[
         if bias_all is not None and bias_all[rows].any():
             bias = bias_all.new_zeros(site_rows)
             bias[skip : skip + width] = bias_all[rows]
-        pieces[part.site] = Piece(lora.name, A[used], B, bias, lora.scale)
+        pieces[part.site] = Piece(lora.name, A[used], B, bias, lora.scale, lora.blocks)
     return pieces
 
 
@@ -105,43 +87,96 @@ def build_sites(pieces: Pieces, base: BaseShape, *, max_rank: int) -> SitesResul
     """
     notes: list[str] = []
     sites: dict[str, SiteConfig] = {}
-    scales: dict[str, float] = {}
-    names = [name for name in SITE_ROWS if any(name in layer for layer in pieces.values())]
-    for name in names:
-        group = [piece for layer in pieces.values() for piece in layer.get(name, ())]
-        widest = max((layer.get(name, []) for layer in pieces.values()), key=_rank)
-        rank = _rank(widest)
-        if rank > max_rank:  # before padding all layers to it
-            raise ConvertError(f"sites.{name}.shared.rank", f"{_sum(widest)} is not between 1 and {max_rank}")
-        scales[name] = _common_scale(name, [piece for piece in group if piece.A.shape[0]], notes)
-        shared = SharedPart(rank=rank, scale=scales[name] or 1.0) if rank else None
-        head = _bias_part(name, group, base, notes)
+    folded: set[str] = set()
+    for name in (name for name in SITE_ROWS if any(name in layer for layer in pieces.values())):
+        layers = [layer.get(name, []) for layer in pieces.values()]
+        by_head = [[piece for piece in layer if is_by_head(name, piece)] for layer in layers]
+        of_all = [[piece for piece in layer if not is_by_head(name, piece)] for layer in layers]
+        shared = _shared_part(name, of_all, max_rank, folded, notes)
+        head = _head_part(name, by_head, base, max_rank, folded, notes)
+        head = _with_bias(name, head, _flat(layers), base, folded, notes)
         if shared is not None or head is not None:
             sites[name] = SiteConfig(head=head, shared=shared)
     config = Sites(**sites)
     tensors = {
         f"layers.{layer}.{name}": tensor
         for layer, by_site in pieces.items()
-        for name, tensor in _layer_tensors(config, by_site, scales, base).items()
+        for name, tensor in _layer_tensors(config, by_site, folded, base).items()
     }
-    folded = any(scale == 0 for scale in scales.values()) or any(site.head for site in sites.values())
-    return SitesResult(config, tensors, tuple(notes), folded)
+    return SitesResult(config, tensors, tuple(notes), bool(folded))
+
+
+def _shared_part(
+    site: str, layers: list[list[Piece]], max_rank: int, folded: set[str], notes: list[str]
+) -> SharedPart | None:
+    widest = max(layers, key=_rank)
+    rank = _rank(widest)
+    if rank > max_rank:  # before padding all layers to it
+        raise ConvertError(f"sites.{site}.shared.rank", f"{_sum(widest)} is not between 1 and {max_rank}")
+    if not rank:
+        return None
+    if any(piece.blocks for piece in _flat(layers)):
+        notes.append(f"site {site}: block-diagonal factors were written out, since the site has no such head part")
+    return SharedPart(rank=rank, scale=_common_scale(f"{site}.shared", _flat(layers), folded, notes))
+
+
+def _head_part(
+    site: str, layers: list[list[Piece]], base: BaseShape, max_rank: int, folded: set[str], notes: list[str]
+) -> HeadPart | None:
+    rank = max((head_rank(site, layer, base) for layer in layers if layer), default=0)
+    if rank > max_rank:
+        raise ConvertError(f"sites.{site}.head.rank", f"{rank} is not between 1 and {max_rank}")
+    if not rank:
+        return None
+    if any(repeats_blocks(site, layer, base) for layer in layers if layer):
+        notes.append(f"site {site}: blocks that several heads share were repeated for each of them")
+    scale = _common_scale(f"{site}.head", _flat(layers), folded, notes)
+    return HeadPart(rank=rank, base=HEAD_BASES[site], scale=scale, bias=False)
+
+
+def _with_bias(
+    site: str, head: HeadPart | None, group: list[Piece], base: BaseShape, folded: set[str], notes: list[str]
+) -> HeadPart | None:
+    """Return the head part with the pieces' biases, which are stored with their scales multiplied in."""
+    biased = next((piece for piece in group if piece.bias is not None), None)
+    if biased is None:
+        return head
+    if site in HEAD_BASES:
+        folded.add(f"{site}.head")
+        if head is None:
+            notes.append(f"site {site}: the bias of B became that of a head part of rank 1 whose A and B are zero")
+            return HeadPart(rank=1, base=HEAD_BASES[site])
+        return msgspec.structs.replace(head, bias=True, scale=1.0)
+    # Without rotary positions a constant added to every key shifts all scores of a query equally; softmax ignores it.
+    if site == "k" and not family_of(base.model_type).rotary:
+        notes.append("site k: a bias in every key changes no attention weight and was left out")
+        return head
+    raise ConvertError(biased.name, f"lora_bias: an artifact has no bias on site {site}, and this one is not zero")
 
 
 def _layer_tensors(
-    sites: Sites, by_site: Mapping[str, list[Piece]], scales: Mapping[str, float], base: BaseShape
+    sites: Sites, by_site: Mapping[str, list[Piece]], folded: Collection[str], base: BaseShape
 ) -> dict[str, Tensor]:
     """Return one layer's tensors, keyed without the layer; sites without a piece in this layer get zeros."""
     tensors: dict[str, Tensor] = {}
     for term in iter_terms(sites):
-        group = by_site.get(term.term.site, [])
+        site, fold = term.term.site, term.prefix in folded
+        group = by_site.get(site, [])
         shapes = term_shapes(term, base)
         if term.term.part == "shared":
-            values = _shared_tensors(group, shapes["A"], shapes["B"], fold=scales[term.term.site] == 0)
+            of_all = [piece for piece in group if not is_by_head(site, piece)]
+            values = _shared_tensors(of_all, shapes["A"], shapes["B"], fold=fold)
         else:
-            values = _bias_tensors(group, shapes)
+            by_head = [piece for piece in group if is_by_head(site, piece)]
+            values = head_tensors(site, by_head, base, shapes, fold=fold)
+            if term.has_bias:
+                values["bias"] = _bias(group, shapes["bias"])
         tensors |= {f"{term.prefix}.{name}": value for name, value in values.items()}
     return tensors
+
+
+def _flat(layers: list[list[Piece]]) -> list[Piece]:
+    return [piece for layer in layers for piece in layer]
 
 
 def _rank(group: Iterable[Piece]) -> int:
@@ -156,27 +191,14 @@ def _sum(group: list[Piece]) -> str:
     return f"{_rank(group)} ({parts}, which an artifact keeps as one)"
 
 
-def _common_scale(site: str, group: list[Piece], notes: list[str]) -> float:
-    """Return the scale all pieces share, or 0 if scales differ and must be folded into B."""
-    scales = {piece.scale for piece in group}
-    if len(scales) <= 1:
-        return scales.pop() if scales else 1.0
-    notes.append(f"site {site}: {len(scales)} different scales were multiplied into B")
-    return 0.0
-
-
-def _bias_part(site: str, group: list[Piece], base: BaseShape, notes: list[str]) -> HeadPart | None:
-    biased = next((piece for piece in group if piece.bias is not None), None)
-    if biased is None:
-        return None
-    if site in HEAD_BASES:
-        notes.append(f"site {site}: the bias of B became that of a head part of rank 1 whose A and B are zero")
-        return HeadPart(rank=1, base=HEAD_BASES[site])
-    # Without rotary positions a constant added to every key shifts all scores of a query equally; softmax ignores it.
-    if site == "k" and not family_of(base.model_type).rotary:
-        notes.append("site k: a bias in every key changes no attention weight and was left out")
-        return None
-    raise ConvertError(biased.name, f"lora_bias: an artifact has no bias on site {site}, and this one is not zero")
+def _common_scale(term: str, pieces: list[Piece], folded: set[str], notes: list[str]) -> float:
+    """Return the scale all pieces share; if there are several, mark the term: they are multiplied into B."""
+    scales = {piece.scale for piece in pieces if piece.A.shape[0]}
+    if len(scales) == 1:
+        return scales.pop()
+    folded.add(term)
+    notes.append(f"site {term.partition('.')[0]}: {len(scales)} different scales were multiplied into B")
+    return 1.0
 
 
 def _shared_tensors(
@@ -192,12 +214,12 @@ def _shared_tensors(
     return {"A": A, "B": B}
 
 
-def _bias_tensors(group: list[Piece], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    tensors = {name: torch.zeros(shape, dtype=_dtype(group)) for name, shape in shapes.items()}
+def _bias(group: list[Piece], shape: tuple[int, ...]) -> Tensor:
+    total = torch.zeros(shape, dtype=_dtype(group))
     for piece in group:
         if piece.bias is not None:
-            tensors["bias"] += (piece.bias * piece.scale).view(shapes["bias"])
-    return tensors
+            total += (piece.bias * piece.scale).view(shape)
+    return total
 
 
 def _dtype(group: list[Piece]) -> torch.dtype:

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.adapters.artifacts import tiny_base_shape
-from headmix_adapters.convert.peft.lora_sites import ModuleLora, Piece, build_sites, pieces_of
+from headmix_adapters.convert.peft.lora_sites import build_sites, pieces_of
+from headmix_adapters.convert.peft.module_lora import ModuleLora, Piece
 from headmix_adapters.families import family_of
 from headmix_adapters.sites import iter_terms
 
