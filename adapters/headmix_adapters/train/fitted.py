@@ -20,16 +20,18 @@ _KEY = "fit"
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The adapter's tensors, the number of optimizer steps, and the held-out scores by epoch."""
+    """The adapter's tensors, the optimizer steps done, the held-out scores in order, and the steps of a full run."""
 
     tensors: dict[str, Tensor]
     steps: int
     curve: tuple[Scores, ...]
+    planned: int = 0
 
 
 class _Numbers(msgspec.Struct, frozen=True):
     steps: int
     curve: tuple[Scores, ...]
+    planned: int = 0
 
 
 _NUMBERS = msgspec.json.Decoder(_Numbers)
@@ -37,7 +39,7 @@ _NUMBERS = msgspec.json.Decoder(_Numbers)
 
 def save_fit(folder: Path, fitted: Fit) -> None:
     """Write the result of finished training to a run's folder, all or nothing."""
-    numbers = msgspec.json.encode(_Numbers(fitted.steps, fitted.curve)).decode()
+    numbers = msgspec.json.encode(_Numbers(fitted.steps, fitted.curve, fitted.planned)).decode()
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in fitted.tensors.items()}
     write_durably(folder / _FILE, save(tensors, metadata={_KEY: numbers}))
 
@@ -53,4 +55,4 @@ def load_fit(folder: Path) -> Fit | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError):
         return None
-    return Fit(tensors, numbers.steps, numbers.curve)
+    return Fit(tensors, numbers.steps, numbers.curve, numbers.planned)

@@ -11,6 +11,7 @@ import msgspec
 from headmix_adapters.artifact import digest_bytes, digest_file
 from headmix_adapters.inject import AdaptedModel, ClassifierModel, LanguageModel, attach
 from headmix_adapters.inject.backbone import backbone_of
+from headmix_adapters.inject.recomputation import recomputed_layers
 from headmix_adapters.inject.split import split_backbone
 from headmix_adapters.train.checkpoints import RunFolder, RunIdentity, RunRecord, checkpoint_step
 from headmix_adapters.train.data.examples import Example
@@ -120,7 +121,8 @@ def _fit(run: _Run, checkpoint: Path | None, reporter: Reporter) -> Fit:
         kind = LanguageModel if material.recipe.classifier is None else ClassifierModel
         model = kind(base, adapter, label_smoothing=table.label_smoothing)
         examples = _training_examples(material, model, reporter)
-        return _fit_model(run, model, examples, checkpoint, reporter)
+        with recomputed_layers(base, wanted=table.gradient_checkpointing):
+            return _fit_model(run, model, examples, checkpoint, reporter)
     except DivergedError:
         run.folder.remove()  # a resumed run would diverge again
         raise

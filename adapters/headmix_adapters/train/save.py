@@ -67,9 +67,8 @@ def write_result(material: Material, artifact: Path, fitted: Fit, history: dict[
 
 def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit, record: RunRecord) -> Result:
     adapter.require_numbers("adapter", "train with a lower learning_rate")
-    recipe, held_out = material.recipe, material.eval.examples
+    recipe, held_out, count = material.recipe, material.eval.examples, len(material.eval.examples)
     texts, deciding = (material.train.examples, held_out), deciding_score(recipe.classifier)
-    patience, epochs = recipe.training.early_stopping_patience, recipe.training.epochs
     return Result(
         artifact=artifact,
         digest="",
@@ -79,7 +78,7 @@ def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit
         probe=record.probe,
         below_base=is_below(adapter, record.base, deciding),
         warnings=warnings(adapter, record.base, record.probe, deciding, texts),
-        advice=advise(fitted.curve, steps=fitted.steps, epochs=epochs, held_out=len(held_out), patience=patience),
+        advice=advise(fitted.curve, recipe.training, steps=fitted.steps, planned=fitted.planned, held_out=count),
     )
 
 

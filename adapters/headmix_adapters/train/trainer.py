@@ -32,7 +32,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class AdapterTrainer(Trainer):
-    """A Trainer that batches by length in a reproducible order and scores the held-out file after each epoch."""
+    """A Trainer that batches by length in a reproducible order and scores the held-out file when it is due."""
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ def training_arguments(table: TrainingTable, folder: Path, deciding: DecidingSco
     Checkpoints go to `folder`; the newest is kept, and with early stopping also the best, which is the final result.
     """
     stops_early = table.early_stopping_patience is not None
+    when = "epoch" if table.score_every is None else "steps"
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=table.batch_size,
@@ -109,8 +110,10 @@ def training_arguments(table: TrainingTable, folder: Path, deciding: DecidingSco
         weight_decay=table.weight_decay,
         optim="adamw_torch",
         seed=table.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
+        eval_strategy=when,
+        save_strategy=when,
+        eval_steps=table.score_every,
+        save_steps=table.score_every or 500,
         # If Trainer knows a best checkpoint and the limit is one, it deletes all others at the end, including an
         # interrupted run's newest: so without early stopping there is no best, and with it the limit is two.
         save_total_limit=2 if stops_early else 1,
@@ -140,9 +143,9 @@ def fit(
 ) -> Fit:
     """Train, from a checkpoint if one is given; `report` records the run, and shows it with `progress`.
 
-    With `checkpoint_seconds`, checkpoints are kept this often between those after each epoch.
+    With `checkpoint_seconds`, checkpoints are kept this often between those after each scoring.
 
-    With `patience`, training ends after that many epochs without a better score, with the best epoch's tensors.
+    With `patience`, training ends after that many scorings without a better one, with the tensors of the best.
 
     Raises:
         Interrupted: Ctrl-C; the last step's checkpoint is in the arguments' output folder.
@@ -166,7 +169,7 @@ def fit(
         raise DivergedError(
             state.global_step, "the adapter's weights are no longer finite: train with a lower learning_rate"
         )
-    return Fit(tensors, state.global_step, _curve(state.log_history))
+    return Fit(tensors, state.global_step, _curve(state.log_history), state.max_steps)
 
 
 @contextmanager
@@ -183,7 +186,7 @@ def _explained() -> Iterator[None]:
 
 
 def _curve(history: Sequence[dict[str, float]]) -> tuple[Scores, ...]:
-    """Return the held-out scores of each epoch, including a resumed run's earlier ones."""
+    """Return all held-out scores, including a resumed run's earlier ones."""
     entries = (
         {name.removeprefix(_SCORE): value for name, value in entry.items() if name.startswith(_SCORE)}
         for entry in history

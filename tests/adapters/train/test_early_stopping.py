@@ -2,16 +2,19 @@
 
 import signal
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from headmix_adapters.artifact import open_artifact
 from headmix_adapters.inject import AdaptedModel
 from headmix_adapters.train import run as run_module
 from headmix_adapters.train.errors import Interrupted
 from headmix_adapters.train.fitted import Fit
+from headmix_adapters.train.history.history import history_path, read_history
 from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.run import train_adapter
 from headmix_adapters.train.save import Result
@@ -108,3 +111,35 @@ def test_a_generators_better_epoch_is_the_one_with_the_lower_loss(
     assert result.base is not None
     assert result.adapter.scores["answer_nll"] < result.base.scores["answer_nll"]
     assert open_artifact(result.artifact).config.training["recipe"]["training"]["early_stopping_patience"] == 1
+
+
+@pytest.mark.parametrize("stop_in", [None, 1, 3])
+def test_scores_by_steps_stop_a_run_within_an_epoch_and_keep_the_best_steps_tensors(
+    material: MaterialMaker,
+    reporter: Reporter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finals: list[dict[str, torch.Tensor]],
+    stop_in: int | None,
+) -> None:
+    scripted = Scripted(stop_in)
+    monkeypatch.setattr(run_module, "score_model", scripted)
+    loaded = material("classification", epochs=3, score_every=3, early_stopping_patience=2)
+    path = tmp_path / "a.safetensors"
+    if stop_in is not None:
+        with pytest.raises(Interrupted, match=f"stopped after step {3 * stop_in + 1} of 24"):
+            train_adapter(loaded, path, resume=False, reporter=reporter)
+    train_adapter(loaded, path, resume=stop_in is not None, reporter=reporter)
+    assert len(scripted.epochs) == 4
+    assert same(finals[0], scripted.epochs[1])
+    assert [event.step for event in read_history(history_path(path)).scored] == [3, 6, 9, 12]
+
+
+def test_a_run_scored_by_steps_is_scored_at_its_end_too(material: MaterialMaker, tmp_path: Path) -> None:
+    console = Console(file=StringIO(), width=200)
+    loaded = material("classification", epochs=1, score_every=3)
+    train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=Reporter(console))
+    assert [event.step for event in read_history(tmp_path / "a.history.jsonl").scored] == [3, 6, 8]
+    assert isinstance(console.file, StringIO)
+    assert "step 3 of 8: loss " in console.file.getvalue()
+    assert "; held out: accuracy " in console.file.getvalue()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from headmix_adapters.choices import choices_after
+from headmix_adapters.choices import choices_after, suggestion_after
 from headmix_adapters.config import ClassifierConfig, ExamplePrompt, Task
 from headmix_adapters.presets import PresetName
 from headmix_adapters.train.errors import RecipeError
@@ -91,8 +91,10 @@ class TrainingTable(_Table, frozen=True):
     """`[training]`: AdamW on the adapter only; learning rate rises over `warmup_ratio` of the steps, then falls to 0.
 
     `precision` is the frozen base's in training; `auto` is float32 on a CPU and bfloat16 on a GPU. The adapter is
-    always trained in float32, and scored with the base as it is served. `early_stopping_patience` ends training after
-    that many epochs in a row without a better held-out score, and keeps the best epoch's tensors.
+    always trained in float32, and scored with the base as it is served. The held-out data is scored after each epoch,
+    or every `score_every` optimizer steps and at the end. `early_stopping_patience` ends training after that many
+    scorings in a row without a better score, and keeps the tensors of the best. `gradient_checkpointing` computes each
+    layer again in the backward pass instead of keeping what is inside it: the same tensors, less memory, more time.
     """
 
     epochs: Positive
@@ -105,7 +107,9 @@ class TrainingTable(_Table, frozen=True):
     weight_decay: Annotated[float, msgspec.Meta(ge=0, le=LARGEST)] = 0.0
     dropout: Share = 0.1
     max_steps: Positive | None = None
+    score_every: Positive | None = None
     early_stopping_patience: Positive | None = None
+    gradient_checkpointing: bool = False
     precision: Precision = "auto"
 
 
@@ -147,7 +151,7 @@ def load_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
-        raise RecipeError(f"{path}: {error}{choices_after(error, Recipe)}") from error
+        raise RecipeError(f"{path}: {error}{choices_after(error, Recipe)}{suggestion_after(error, Recipe)}") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: {error}") from error
     except RecursionError:

@@ -1,8 +1,9 @@
-"""Advice on the number of epochs, from the held-out loss after each one. Knows only numbers."""
+"""Advice on how long to train, from the held-out scores during training. Knows only numbers."""
 
 import math
 from collections.abc import Sequence
 
+from headmix_adapters.train.recipe.recipe import TrainingTable
 from headmix_adapters.train.scoring.evaluate import Scores
 
 _CLEAR = 0.02
@@ -14,37 +15,63 @@ _FEW_STEPS = 50
 _LOSSES = ("loss", "answer_nll", "mean_squared_error")
 
 
-def advise(curve: Sequence[Scores], *, steps: int, epochs: int, held_out: int, patience: int | None) -> tuple[str, ...]:
-    """Return what the held-out scores by epoch suggest; `epochs` is the number in the recipe.
+def advise(
+    curve: Sequence[Scores], table: TrainingTable, *, steps: int, planned: int, held_out: int
+) -> tuple[str, ...]:
+    """Return what the held-out scores suggest, in the order in which they were computed.
 
-    `steps` is the number of optimizer steps done, `held_out` the number of held-out texts, `patience` the recipe's
-    `early_stopping_patience`.
+    `steps` is the number of optimizer steps done, of `planned`; `held_out` is the number of held-out texts.
     """
     name = next((name for name in _LOSSES if curve and all(name in scores for scores in curve)), None)
     losses = [] if name is None else [scores[name] for scores in curve]
     accuracies = [scores["accuracy"] for scores in curve if "accuracy" in scores]
     said = []
-    if losses and len(losses) < epochs and patience is not None:
-        said.append(f"stopped after epoch {len(losses)} of {epochs}: no better held-out score for {patience} epochs")
-    elif losses:
-        # With patience the best epoch's tensors are the result, whatever came later.
-        overfitted = None if patience is not None else _overfitted(losses, accuracies)
-        said.append(overfitted or _few(losses, steps) or _more(losses))
+    if losses:
+        if table.score_every is None:
+            remark = _on_epochs(losses, accuracies, table, steps)
+        else:
+            remark = _on_steps(losses, accuracies, table, steps, planned)
+        said += [remark] if remark else []
     if accuracies and held_out < _FEW_TEXTS:
         # Two standard deviations of an accuracy of one half.
         said.append(f"with {held_out} held-out texts, accuracies less than {held_out**-0.5:.2f} apart may be chance")
     return tuple(said)
 
 
-def _overfitted(losses: Sequence[float], accuracies: Sequence[float]) -> str | None:
+def _on_epochs(losses: Sequence[float], accuracies: Sequence[float], table: TrainingTable, steps: int) -> str | None:
+    """Return the advice from one loss per epoch."""
+    patience, count = table.early_stopping_patience, len(losses)
+    if patience is not None and count < table.epochs:
+        return f"stopped after epoch {count} of {table.epochs}: no better held-out score for {patience} epochs"
+    # With patience the best epoch's tensors are the result, whatever came later.
+    overfitted = None if patience is not None else _overfitted(losses, accuracies)
+    return overfitted or _few(losses, steps) or _more(losses)
+
+
+def _on_steps(
+    losses: Sequence[float], accuracies: Sequence[float], table: TrainingTable, steps: int, planned: int
+) -> str | None:
+    """Return the advice from losses that are not one per epoch: only what can be said of steps."""
+    if table.early_stopping_patience is None:
+        return _overfitted(losses, accuracies, table.score_every)
+    if steps >= planned:
+        return None
+    patience = table.early_stopping_patience
+    return f"stopped after step {steps} of {planned}: no better held-out score in {patience} scorings"
+
+
+def _overfitted(losses: Sequence[float], accuracies: Sequence[float], every: int | None = None) -> str | None:
+    """Return the remark on a loss that has risen; `every` is the number of steps between losses, None for an epoch."""
     lowest = min(losses)
     best = losses.index(lowest) + 1
     if losses[-1] - lowest < _CLEAR * abs(lowest):
         return None
-    risen = f"the held-out loss has risen since epoch {best}, from {lowest:.4g} to {losses[-1]:.4g}"
+    where = f"epoch {best}" if every is None else f"step {best * every}"
+    risen = f"the held-out loss has risen since {where}, from {lowest:.4g} to {losses[-1]:.4g}"
+    shorter = f"--epochs {best}" if every is None else f"--max-steps {best * every}"
     if accuracies and accuracies[-1] >= max(accuracies):
-        return f"{risen}, though the accuracy has not fallen: --epochs {best} would be as good"
-    return f"{risen}: overfitted; use --epochs {best}, or early_stopping_patience in the recipe"
+        return f"{risen}, though the accuracy has not fallen: {shorter} would be as good"
+    return f"{risen}: overfitted; use {shorter}, or early_stopping_patience in the recipe"
 
 
 def _few(losses: Sequence[float], steps: int) -> str | None:

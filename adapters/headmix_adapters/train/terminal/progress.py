@@ -31,6 +31,9 @@ class Progress:
     def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:
         """Show the held-out scores after an epoch; `loss` is the mean of its steps."""
 
+    def scored(self, step: int, loss: float | None, scores: Mapping[str, float]) -> None:
+        """Show the held-out scores within an epoch; `loss` is the mean of the steps since the last ones."""
+
     def stopping(self) -> None:
         """Report that a stop was requested; called from a signal handler."""
 
@@ -75,9 +78,17 @@ class TimedProgress(Progress):
 
     def epoch_line(self, number: int, loss: float | None, scores: Mapping[str, float]) -> str:
         """Return an epoch's losses and scores as one line."""
-        learned = "" if loss is None else f"loss {loss:.4g}; "
-        held_out = ", ".join(f"{readable(name)} {value:.4g}" for name, value in scores.items() if name in _BY_EPOCH)
-        return f"epoch {number} of {self.epochs}: {learned}held out: {held_out}"
+        return f"epoch {number} of {self.epochs}: {_results(loss, scores)}"
+
+    def step_line(self, step: int, loss: float | None, scores: Mapping[str, float]) -> str:
+        """Return the losses and scores after a step as one line."""
+        return f"step {step} of {self.total}: {_results(loss, scores)}"
+
+
+def _results(loss: float | None, scores: Mapping[str, float]) -> str:
+    learned = "" if loss is None else f"loss {loss:.4g}; "
+    held_out = ", ".join(f"{readable(name)} {value:.4g}" for name, value in scores.items() if name in _BY_EPOCH)
+    return f"{learned}held out: {held_out}"
 
 
 def readable(score: str) -> str:

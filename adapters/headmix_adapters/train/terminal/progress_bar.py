@@ -51,10 +51,18 @@ class BarProgress(TimedProgress):
             self._bar.update(self._task, completed=step, epoch=epoch, loss=f"loss {self.smoothed(step, loss):.4g}")
 
     def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:
-        """Print the epoch above the bar; the bar keeps the latest score."""
+        """Print the epoch above the bar."""
+        self._print(self.epoch_line(number, loss, scores), scores)
+
+    def scored(self, step: int, loss: float | None, scores: Mapping[str, float]) -> None:
+        """Print the scores above the bar."""
+        self._print(self.step_line(step, loss, scores), scores)
+
+    def _print(self, line: str, scores: Mapping[str, float]) -> None:
+        """Print a line above the bar; the bar keeps the latest score."""
         if self._task is not None and (latest := self.deciding(scores)):
             self._bar.update(self._task, held_out=f"held out {latest}")
-        self._bar.console.print(self.epoch_line(number, loss, scores), highlight=False, markup=False)
+        self._bar.console.print(line, highlight=False, markup=False)
 
     def stopping(self) -> None:
         """Change the bar's text; the thread that draws the bar shows it."""

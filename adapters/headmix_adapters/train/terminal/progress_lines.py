@@ -34,3 +34,7 @@ class LineProgress(TimedProgress):
     def epoch(self, number: int, loss: float | None, scores: Mapping[str, float]) -> None:
         """Report the results of an epoch."""
         self._say(self.epoch_line(number, loss, scores))
+
+    def scored(self, step: int, loss: float | None, scores: Mapping[str, float]) -> None:
+        """Report the results after a step."""
+        self._say(self.step_line(step, loss, scores))

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from headmix_adapters.train.history.divergence import DivergenceWatch
 from headmix_adapters.train.history.events import Started, Step
@@ -32,6 +32,7 @@ class StepReport(TrainerCallback):
         self._loss: Tensor | None = None
         self._tokens = history.tokens
         self._rate = 0.0
+        self._by_epoch = True
         self._unseen: list[float] = []
         self._unscored = history.losses_since_scored()
         self._watch = DivergenceWatch(0)
@@ -49,6 +50,7 @@ class StepReport(TrainerCallback):
         self._watch = DivergenceWatch(state.max_steps, self._seen, squares=squares)
         if self._recorder is not None and self._about is not None:
             self._recorder.started(self._about, state.max_steps, state.num_train_epochs)
+        self._by_epoch = args.eval_strategy == IntervalStrategy.EPOCH
         self._progress.begin(state.global_step, state.max_steps, state.num_train_epochs)
         return control
 
@@ -105,7 +107,10 @@ class StepReport(TrainerCallback):
         epoch = state.epoch or 0.0
         if self._recorder is not None and self._about is not None:
             self._recorder.scored(state.global_step, epoch, loss, scores, self._about.score_name)
-        self._progress.epoch(math.ceil(epoch - 1e-9), loss, scores)
+        if self._by_epoch:
+            self._progress.epoch(math.ceil(epoch - 1e-9), loss, scores)
+        else:
+            self._progress.scored(state.global_step, loss, scores)
 
 
 def _mean(losses: list[float]) -> float:

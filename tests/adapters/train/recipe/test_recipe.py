@@ -181,3 +181,24 @@ def test_every_example_recipe_is_valid_and_its_artifact_stays_under_four_megabyt
     assert (EXAMPLES / recipe.data.train).is_file()
     assert recipe.data.eval is not None
     assert (EXAMPLES / recipe.data.eval).is_file()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "suggested"),
+    [
+        ("epochs", "epoch", "epochs"),
+        ("[training]", "[trainings]", "training"),
+        ("seed = 1", "seed = 1\npatience = 2", "early_stopping_patience"),
+        ("preset", "presets", "preset"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_key_that_was_probably_meant(
+    tmp_path: Path, old: str, new: str, suggested: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"unknown field .*; did you mean `{suggested}`\\?"):
+        load(GOOD.replace(old, new), tmp_path)
+
+
+def test_an_unknown_key_unlike_any_other_is_refused_without_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"unknown field `zzz` - at `\$\.training`$"):
+        load(GOOD + "zzz = 1", tmp_path)

@@ -2,14 +2,33 @@
 
 import pytest
 
+from headmix_adapters.train.recipe.recipe import TrainingTable
 from headmix_adapters.train.terminal.advice import advise
 
 
+def table(epochs: int, patience: int | None = None, every: int | None = None) -> TrainingTable:
+    return TrainingTable(
+        epochs=epochs,
+        batch_size=8,
+        learning_rate=1e-3,
+        seed=1,
+        early_stopping_patience=patience,
+        score_every=every,
+    )
+
+
 def advice(
-    losses: list[float], *, steps: int = 500, epochs: int | None = None, patience: int | None = None
+    losses: list[float],
+    *,
+    steps: int = 500,
+    planned: int = 500,
+    epochs: int | None = None,
+    patience: int | None = None,
+    every: int | None = None,
 ) -> tuple[str, ...]:
     curve = [{"answer_nll": loss, "answer_perplexity": 2.0} for loss in losses]
-    return advise(curve, steps=steps, epochs=epochs or len(losses), held_out=200, patience=patience)
+    recipe = table(epochs or len(losses), patience, every)
+    return advise(curve, recipe, steps=steps, planned=planned, held_out=200)
 
 
 @pytest.mark.parametrize(
@@ -50,15 +69,24 @@ def test_a_run_that_keeps_its_best_epoch_is_not_called_overfitted() -> None:
 
 def test_a_classifier_whose_accuracy_held_is_not_called_overfitted() -> None:
     curve = [{"accuracy": accuracy, "loss": loss} for accuracy, loss in ((0.8, 0.5), (0.9, 0.4), (0.9, 0.6))]
-    (said,) = advise(curve, steps=500, epochs=3, held_out=400, patience=None)
+    (said,) = advise(curve, table(3), steps=500, planned=500, held_out=400)
     assert "risen since epoch 2" in said
     assert "though the accuracy has not fallen" in said
 
 
 def test_few_held_out_texts_give_scores_within_chance() -> None:
-    (_, said) = advise([{"accuracy": 0.5, "loss": 1.0}], steps=500, epochs=1, held_out=25, patience=None)
+    (_, said) = advise([{"accuracy": 0.5, "loss": 1.0}], table(1), steps=500, planned=500, held_out=25)
     assert said == "with 25 held-out texts, accuracies less than 0.20 apart may be chance"
 
 
 def test_without_scores_there_is_no_advice() -> None:
-    assert advise([], steps=0, epochs=3, held_out=10, patience=None) == ()
+    assert advise([], table(3), steps=0, planned=0, held_out=10) == ()
+
+
+def test_scores_by_steps_are_not_taken_for_epochs() -> None:
+    (said,) = advice([0.9, 0.5, 0.6, 0.7], epochs=1, every=40)
+    assert said.startswith("the held-out loss has risen since step 80, from 0.5 to 0.7: overfitted; use --max-steps 80")
+    assert advice([0.9, 0.7], epochs=1, every=40) == ()
+    (said,) = advice([0.9, 0.5, 0.6], steps=120, planned=400, epochs=1, every=40, patience=1)
+    assert said == "stopped after step 120 of 400: no better held-out score in 1 scorings"
+    assert advice([0.9, 0.5, 0.6], steps=400, planned=400, epochs=1, every=40, patience=5) == ()
