@@ -10,6 +10,7 @@ from types import MappingProxyType
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
+from headmix_server.files.references import bury, release_holds
 from headmix_server.jobs.job import ENDED, Job, NewEvent, State, Wanted, job_of
 from headmix_server.jobs.tables import JobCheckpointRow, JobEventRow, JobRow
 
@@ -42,20 +43,25 @@ def add_events(session: Session, job_id: str, events: Iterable[NewEvent], *, now
 
 
 def change_state(session: Session, job_id: str, state: State, *, now: int, **columns: object) -> None:
-    """Move a job that nobody works on from now on into a state; an end releases the bytes of its checkpoints."""
+    """Move a job that nobody works on from now on into a state; an end releases the bytes that were kept for it."""
     values: dict[str, object] = {"state": state, "owner": None, **columns}
     if state in ENDED:
         values |= {"wanted": None, "finished": now}
         keep_checkpoints(session, job_id, 0)
+        release_holds(session, job_id)
     session.execute(update(JobRow).where(JobRow.id == job_id).values(**values))
 
 
 def keep_checkpoints(session: Session, job_id: str, count: int) -> None:
     """Release the bytes of all but the job's newest checkpoints; their rows remain."""
-    stored = select(JobCheckpointRow.id).where(JobCheckpointRow.job_id == job_id, JobCheckpointRow.digest.is_not(None))
+    stored = select(JobCheckpointRow.id, JobCheckpointRow.digest).where(
+        JobCheckpointRow.job_id == job_id, JobCheckpointRow.digest.is_not(None)
+    )
     newest_first = stored.order_by(JobCheckpointRow.step.desc(), JobCheckpointRow.created.desc(), JobCheckpointRow.id)
-    outdated = session.scalars(newest_first).all()[count:]
-    session.execute(update(JobCheckpointRow).where(JobCheckpointRow.id.in_(outdated)).values(digest=None))
+    outdated = session.execute(newest_first).all()[count:]
+    ids, digests = [row.id for row in outdated], [row.digest for row in outdated]
+    session.execute(update(JobCheckpointRow).where(JobCheckpointRow.id.in_(ids)).values(digest=None))
+    bury(session, *digests)
 
 
 def new_id(prefix: str) -> str:

@@ -101,10 +101,18 @@ class Claims:
                     settled.append(found)
         return tuple(settled)
 
-    def renew(self, claim: Claim, *, worked: float = 0.0, progress: str | None = None) -> Wanted | None:
+    def renew(
+        self,
+        claim: Claim,
+        *,
+        worked: float = 0.0,
+        progress: str | None = None,
+        within: Callable[[Session], object] | None = None,
+    ) -> Wanted | None:
         """Renew a claim, which is due several times within its seconds; return what the tenant wants of the job.
 
-        `worked` are the seconds spent on it since the last renewal, `progress` replaces the job's (JSON).
+        `worked` are the seconds spent on it since the last renewal, `progress` replaces the job's (JSON). `within` is
+        called in the same transaction.
         """
         values: dict[str, object] = {"beats": JobRow.beats + 1, "worked": JobRow.worked + worked}
         if progress is not None:
@@ -112,6 +120,8 @@ class Claims:
         with writing(self._engine) as session:
             job = self._own(session, claim)
             session.execute(update(JobRow).where(JobRow.id == job.id).values(**values))
+            if within is not None:
+                within(session)
             return job.wanted
 
     def add_events(self, claim: Claim, events: Iterable[NewEvent]) -> None:
@@ -159,15 +169,22 @@ class Claims:
         result: str | None = None,
         error: str | None = None,
         events: Iterable[NewEvent] = (),
-        within: Callable[[Session], None] | None = None,
-    ) -> None:
-        """End the work on a job, with its result or error (JSON). `within` is called in the same transaction."""
+        within: Callable[[Session], object] | None = None,
+    ) -> State:
+        """End the work on a job, with its result or error (JSON); return the state it is in then.
+
+        That is `state`, but `cancelled` if the tenant has cancelled a job that was to be published. `within` is called
+        in the same transaction, unless it is cancelled.
+        """
         with writing(self._engine) as session:
             job = self._own(session, claim)
+            if state == "publishing" and job.wanted == "cancel":
+                return self._stop(session, job, "It was cancelled before its result was published.")
             if within is not None:
                 within(session)
             add_events(session, job.id, events, now=self._now())
-            change_state(session, job.id, state, now=self._now(), result=result, error=error)
+            change_state(session, job.id, state, now=self._now(), wanted=None, result=result, error=error)
+            return state
 
     def release(self, claim: Claim) -> State:
         """Stop working on a job without blame: it is cancelled or paused if that is wanted, else queued again."""

@@ -26,6 +26,7 @@ from headmix_server.jobs.job import (
     event_of,
     job_of,
 )
+from headmix_server.jobs.next_job import next_job
 from headmix_server.jobs.tables import JobCheckpointRow, JobEventRow, JobRow
 
 ID_PREFIXES: Mapping[Kind, str] = MappingProxyType({"fine_tuning": "ftjob-", "batch": "batch_"})
@@ -195,6 +196,11 @@ class Jobs:
         query = select(JobRow).where(JobRow.kind == kind, JobRow.state.in_(states))
         with reading(self._engine) as session:
             return tuple(map(job_of, session.scalars(query.order_by(JobRow.created, JobRow.id).limit(limit))))
+
+    def waits(self, kinds: Collection[Kind], base: str | None) -> bool:
+        """Return whether a job is queued for a worker of these kinds that has this base."""
+        with reading(self._engine) as session:
+            return session.scalar(next_job(kinds, base, now=self._now())) is not None
 
     def counts(self) -> Mapping[tuple[str, str], int]:
         """Return how many jobs that have not ended are in each kind and state."""

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
-from headmix_server.core.errors import InvalidRequest
-from headmix_server.database import ensure_tenant, open_database, writing
+from headmix_server.core.errors import InvalidRequest, RateLimitExceeded
+from headmix_server.database import ensure_tenant, open_database, reading, writing
+from headmix_server.files.references import add_hold
+from headmix_server.files.tables import FileTombstoneRow
 from headmix_server.jobs.claims import Claim, ClaimLostError, Claims
 from headmix_server.jobs.job import Job, NewEvent
 from headmix_server.jobs.jobs import Jobs
@@ -226,7 +229,9 @@ def test_a_wish_is_granted_even_if_the_worker_is_gone(
     assert jobs.get("acme", job.id).state == "cancelled"
 
 
-def test_checkpoints_are_kept_as_told_and_released_at_the_end(jobs: Jobs, worker: Callable[..., Claims]) -> None:
+def test_checkpoints_are_kept_as_told_and_released_at_the_end(
+    jobs: Jobs, worker: Callable[..., Claims], engine: Engine
+) -> None:
     job = jobs.create("acme", "fine_tuning", "{}")
     claims = worker()
     claim = claimed(claims)
@@ -242,5 +247,73 @@ def test_checkpoints_are_kept_as_told_and_released_at_the_end(jobs: Jobs, worker
     assert [point.step for point in second] == [20]
     claims.end(claim, "publishing", result="{}", events=[NewEvent("trained")])
     assert {point.digest for point in jobs.checkpoints(job.id)} == {"d30", "d20", None}
+    assert buried(engine) == {"d10"}
     jobs.move(job.id, before=["publishing"], after="succeeded")
     assert {point.digest for point in jobs.checkpoints(job.id)} == {None}
+    assert buried(engine) == {"d10", "d20", "d30"}
+
+
+def buried(engine: Engine) -> set[str]:
+    """Return the digests of bytes that are to be removed."""
+    with reading(engine) as session:
+        return set(session.scalars(select(FileTombstoneRow.digest)))
+
+
+def test_a_job_that_ends_lets_go_of_its_files(jobs: Jobs, worker: Callable[..., Claims], engine: Engine) -> None:
+    def hold(session: Session, job_id: str) -> None:
+        add_hold(session, "data", holder=job_id, expires=None)
+
+    claims = worker()
+    for _ in range(2):
+        jobs.create("acme", "fine_tuning", "{}", in_transaction=hold)
+    claims.end(claimed(claims), "failed")
+    assert buried(engine) == set()
+    claims.end(claimed(claims), "failed")
+    assert buried(engine) == {"data"}
+
+
+def test_a_job_cancelled_before_its_result_is_handed_over_is_not_published(
+    jobs: Jobs, worker: Callable[..., Claims]
+) -> None:
+    job = jobs.create("acme", "fine_tuning", "{}")
+    claims = worker()
+    claim = claimed(claims)
+    jobs.want("acme", job.id, "cancel")
+    assert claims.end(claim, "publishing", result="{}") == "cancelled"
+    assert jobs.get("acme", job.id).result is None
+
+
+def test_a_job_trained_before_it_could_be_paused_is_published(jobs: Jobs, worker: Callable[..., Claims]) -> None:
+    job = jobs.create("acme", "fine_tuning", "{}")
+    claims = worker()
+    claim = claimed(claims)
+    jobs.want("acme", job.id, "pause")
+    assert claims.end(claim, "publishing", result="{}") == "publishing"
+    assert jobs.get("acme", job.id).wanted is None
+
+
+def test_what_a_renewal_takes_along_is_written_with_it_or_not_at_all(
+    jobs: Jobs, worker: Callable[..., Claims], engine: Engine
+) -> None:
+    job = jobs.create("acme", "fine_tuning", "{}")
+    claims = worker()
+    claim = claimed(claims)
+
+    def fail(_: Session) -> None:
+        raise RateLimitExceeded("no")
+
+    with pytest.raises(RateLimitExceeded):
+        claims.renew(claim, worked=5.0, within=fail)
+    assert jobs.get("acme", job.id).worked == 0.0
+    claims.renew(claim, worked=5.0, within=lambda session: add_hold(session, "x", holder=job.id, expires=None))
+    assert jobs.get("acme", job.id).worked == 5.0
+
+
+def test_a_job_waits_for_a_worker_of_its_kind_and_base(jobs: Jobs, worker: Callable[..., Claims]) -> None:
+    assert not jobs.waits(["fine_tuning"], "ours")
+    jobs.create("acme", "fine_tuning", "{}", base="ours")
+    assert jobs.waits(["fine_tuning"], "ours")
+    assert not jobs.waits(["fine_tuning"], "theirs")
+    assert not jobs.waits(["batch"], "ours")
+    claimed(worker(base="ours"))
+    assert not jobs.waits(["fine_tuning"], "ours")
