@@ -19,7 +19,7 @@ from headmix_adapters.train.errors import DataError, RecipeError
 from headmix_adapters.train.recipe.recipe import Recipe
 
 EPOCHS, SEED = 3, 7
-_TRAINING: Mapping[Task, dict[str, Any]] = {
+USUAL_TRAINING: Mapping[Task, dict[str, Any]] = {
     "classification": {"batch_size": 16, "learning_rate": 2e-3},
     "generation": {"batch_size": 8, "learning_rate": 1.25e-3},
 }
@@ -63,7 +63,7 @@ def quick_recipe(wishes: Wishes, rows: Sequence[Row]) -> Recipe:
         "task": task,
         "adapter": {"preset": wishes.preset or _PRESETS[task]},
         "data": {"train": wishes.train, "ignore": list(wishes.ignore)},
-        "training": {"epochs": EPOCHS, "seed": SEED} | _TRAINING[task] | given,
+        "training": {"epochs": EPOCHS, "seed": SEED} | USUAL_TRAINING[task] | given,
     }
     fields["data"] |= {} if wishes.eval is None else {"eval": wishes.eval}
     fields["data"] |= {} if wishes.max_length is None else {"max_length": wishes.max_length}
