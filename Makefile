@@ -7,7 +7,7 @@ CPP := $(wildcard server/headmix_server/kernels/native/*.cpp server/headmix_serv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve serve-minilm gemma install check test test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
+.PHONY: serve serve-minilm gemma install check test test-failed test-fast clients test-clients coverage test-gpu test-torch gpu-kit gpu-proof bench-cuda format bench bench-vllm bench-llama method first-light exactness hostile fuzz sanitize soak mutation train-examples openapi docs wheel clean
 
 serve: .venv/.installed  ## Start the server with the example adapters
 	$(BIN)/headmix serve --port $(PORT) --preload examples/adapters
@@ -75,6 +75,9 @@ bench-vllm: .venv/.installed .venv-vllm/.installed  ## headmix next to vLLM's CP
 
 bench-llama: .venv/.installed .llama-cpp/.built  ## headmix next to llama.cpp's server, which is compiled first (ten minutes, once)
 	$(BIN)/python -m benchmarks.yardstick $(foreach part,llama.cpp "llama.cpp batch 1" "llama.cpp LoRA" "llama.cpp long prompts",--only $(part))
+
+method: .venv/.installed  ## Kernel-mix, lite, LoRA and BD-LoRA at equal budgets, a rate tuned for each (six hours of a core; goes on where it stopped; HOURS=1)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.method $(if $(HOURS),--budget-hours $(HOURS))
 
 first-light: .venv/.installed  ## Every promise on the real base: real processes, HTTP, the OpenAI SDK, a killed engine
 	$(BIN)/python -m harness.first_light

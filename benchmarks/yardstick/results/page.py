@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from benchmarks.marked import put_between
 from benchmarks.yardstick.contenders.contender import Measured, Series
 from benchmarks.yardstick.measurements.table import MEASUREMENTS
 from benchmarks.yardstick.results.goals import GOALS, reach
@@ -33,10 +34,7 @@ def put_figures(page: str, figures: str) -> str:
     Raises:
         ValueError: the page does not have each mark once, in order.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(END) < page.index(BEGIN):
-        raise ValueError("the page has no place for the figures")
-    before, after = page.split(BEGIN, maxsplit=1)[0], page.split(END)[1]
-    return f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}"
+    return put_between(page, BEGIN, END, figures)
 
 
 def in_order(runs: Runs) -> list[Measured]:

@@ -3,23 +3,17 @@
 Each picture shows the contenders that ran; pictures with fewer than two are left out.
 """
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-
+from benchmarks.svg import LINES, OURS, QUIET, TEXT, THEIRS, empty_figure, styled, to_svg, without_frame
 from benchmarks.yardstick.contenders.contender import Series
 from benchmarks.yardstick.measurements import beside_llama, beside_vllm, fleet, sampling, single, throughput
 from benchmarks.yardstick.results.report import Runs
 from benchmarks.yardstick.results.spread import median_of, round_medians
 from benchmarks.yardstick.stage import BFLOAT16, FLOAT32, FORMS, INT8
 
-OURS, THEIRS, TEXT, QUIET = "#e4572e", "#8c9bab", "#24292f", "#57606a"
-WIDTH_INCHES, BAR_INCHES, FRAME_INCHES = 9.24, 0.3, 1.15
-_PROGRAM = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+BAR_INCHES, FRAME_INCHES = 0.3, 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +135,8 @@ def shown_in(pictures: Mapping[str, str]) -> list[str]:
 
 
 def _draw(picture: Picture, bars: Sequence[tuple[Bar, Series]]) -> str:
-    # With a fixed salt, equal figures give equal bytes.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "headmix", "font.family": "sans-serif", "font.size": 10}):
-        figure = Figure(figsize=(WIDTH_INCHES, FRAME_INCHES + BAR_INCHES * len(bars)), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
+    with styled():
+        figure = empty_figure(FRAME_INCHES + BAR_INCHES * len(bars))
         axes = figure.add_subplot()
         places = range(len(bars))
         medians = [median_of(series) for _, series in bars]
@@ -161,20 +153,11 @@ def _draw(picture: Picture, bars: Sequence[tuple[Bar, Series]]) -> str:
         axes.invert_yaxis()
         axes.set_xlabel(picture.unit, color=QUIET)
         axes.set_title(picture.title, loc="left", color=TEXT, fontweight="bold")
-        axes.tick_params(axis="both", length=0, colors=QUIET)
-        axes.grid(visible=True, axis="x", color="#d0d7de", linewidth=0.6)
-        axes.set_axisbelow(True)
+        without_frame(axes)
+        axes.grid(visible=True, axis="x", color=LINES, linewidth=0.6)
         axes.margins(x=0.08)
         axes.set_xlim(left=0)
-        for side in axes.spines.values():
-            side.set_visible(False)
-        return _svg(figure, picture.title)
-
-
-def _svg(figure: Figure, title: str) -> str:
-    written = io.StringIO()
-    figure.savefig(written, format="svg", metadata={"Title": title, "Date": None, "Creator": None})
-    return _PROGRAM.sub("", written.getvalue())
+        return to_svg(figure, picture.title)
 
 
 def _number(value: float) -> str:
