@@ -37,6 +37,12 @@ def train(
     eval_only: Annotated[
         bool, typer.Option("--eval-only", help="Don't train; score the existing artifact and the base.")
     ] = False,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep", help="Train with each of several learning rates (or the recipe's [sweep]); keep the best."
+        ),
+    ] = False,
     events: Annotated[
         Path | None, typer.Option(help="Write the run's progress to this file, one JSON object per line.")
     ] = None,
@@ -125,7 +131,9 @@ def train(
             return
         artifact = output or folder / "adapters" / f"{chosen.name}.safetensors"
         command = Command(chosen, folder, artifact, _again(ctx), resume, force, eval_only, _publisher(ctx, push))
-        command = replace(command, events=events, checkpoint_seconds=checkpoint_seconds)
+        command = replace(command, events=events, checkpoint_seconds=checkpoint_seconds, sweep=sweep)
+        if chosen.sweep is not None and not sweep:
+            reporter.say(f"without --sweep, [sweep] is not used: learning_rate is {chosen.training.learning_rate:g}")
         run(replace(command, plot=None if plot == "none" else plot), reporter)
 
 
@@ -146,7 +154,11 @@ def _check_options(params: dict[str, Any]) -> None:
         raise RecipeError("--eval-only trains nothing, so there is nothing to resume or push")
     if params["eval_only"] and params["events"]:
         raise RecipeError("--events follows training, and --eval-only trains nothing")
-    if params["init"] and any(params[key] for key in ("resume", "push", "eval_only", "output", "events")):
+    if params["sweep"] and (params["events"] or params["eval_only"]):
+        raise RecipeError(
+            f"{'--events' if params['events'] else '--eval-only'} is for one run, and --sweep trains several"
+        )
+    if params["init"] and any(params[key] for key in ("resume", "push", "eval_only", "output", "events", "sweep")):
         raise RecipeError("--init writes a recipe and nothing else")
 
 

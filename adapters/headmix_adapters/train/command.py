@@ -41,7 +41,7 @@ class Command:
     """One invocation: the recipe, the folder its paths are relative to, and where the artifact goes.
 
     `again` is the command line that resumes the run, `events` the file that follows it, `plot` the pictures' format,
-    `checkpoint_seconds` how often it keeps a checkpoint besides those after each epoch.
+    `checkpoint_seconds` how often it keeps a checkpoint besides those after each epoch. `sweep` trains several.
     """
 
     recipe: Recipe
@@ -55,6 +55,7 @@ class Command:
     events: Path | None = None
     plot: PictureFormat | None = "svg"
     checkpoint_seconds: float | None = None
+    sweep: bool = False
 
 
 @contextmanager
@@ -85,9 +86,13 @@ def run(command: Command, reporter: Reporter) -> None:
         TrainError, BaseError, ArtifactError, OSError: the run failed.
     """
     from headmix_adapters.train.checkpoints import RunFolder
+    from headmix_adapters.train.sweep.sweep_folder import SweepFolder
 
-    folder = RunFolder(command.artifact)
-    if not command.eval_only:
+    folder, sweep = RunFolder(command.artifact), SweepFolder(command.artifact)
+    if command.sweep:
+        sweep.require_startable(resume=command.resume)
+        folder.require_startable(resume=False, force=command.force or command.resume)
+    elif not command.eval_only:
         folder.require_startable(resume=command.resume, force=command.force)
     with _events(command) as events:
         if command.publisher is not None:
@@ -97,10 +102,11 @@ def run(command: Command, reporter: Reporter) -> None:
             if command.eval_only:
                 _evaluate(material, command.artifact, reporter)
                 return
-            result = _train(material, command, reporter, events)
+            train = _sweep if command.sweep else _train
+            result = train(material, command, reporter, events)
         except (Interrupted, KeyboardInterrupt) as stopped:
             what = str(stopped) or "interrupted"
-            kept = not command.eval_only and folder.last_checkpoint() is not None
+            kept = not command.eval_only and (folder.last_checkpoint() is not None or sweep.begun)
             end = f"continue with: {command.again}" if kept else "there is no checkpoint to resume"
             reporter.say(f"{what}; {end}")
             raise typer.Exit(INTERRUPTED) from stopped
@@ -159,7 +165,6 @@ def _load(command: Command, reporter: Reporter) -> "Material":
 
 
 def _train(material: "Material", command: Command, reporter: Reporter, events: EventLog | None) -> "Result":
-    from headmix_adapters.pictures.run_pictures import draw_run
     from headmix_adapters.train.run import train_adapter
     from headmix_adapters.train.scoring.closing import print_closing
 
@@ -172,6 +177,8 @@ def _train(material: "Material", command: Command, reporter: Reporter, events: E
         events=events,
         checkpoint_seconds=command.checkpoint_seconds,
     )
+    print_closing(Console(), material, result)
+    _draw(result, material, command, reporter)
     if events is not None:
         events.write(
             Done(
@@ -182,10 +189,36 @@ def _train(material: "Material", command: Command, reporter: Reporter, events: E
                 below_base=result.below_base,
             )
         )
-    print_closing(Console(), material, result)
+    return result
+
+
+def _sweep(material: "Material", command: Command, reporter: Reporter, _: EventLog | None) -> "Result":
+    """Train the recipe's candidates; the best one's adapter is the result."""
+    from headmix_adapters.train.scoring.closing import print_closing
+    from headmix_adapters.train.sweep.grid import candidates
+    from headmix_adapters.train.sweep.sweep import run_sweep
+    from headmix_adapters.train.sweep.table import print_sweep
+
+    sweep = run_sweep(
+        material,
+        candidates(command.recipe),
+        command.artifact,
+        resume=command.resume,
+        reporter=reporter,
+        force=command.force,
+        checkpoint_seconds=command.checkpoint_seconds,
+    )
+    print_sweep(Console(), sweep)
+    print_closing(Console(), material, sweep.result)
+    _draw(sweep.result, material, command, reporter)
+    return sweep.result
+
+
+def _draw(result: "Result", material: "Material", command: Command, reporter: Reporter) -> None:
+    from headmix_adapters.pictures.run_pictures import draw_run
+
     if said := draw_run(result.artifact, material.base, command.plot):
         reporter.say(said)
-    return result
 
 
 def _evaluate(material: "Material", artifact: Path, reporter: Reporter) -> None:

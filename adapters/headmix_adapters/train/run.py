@@ -5,6 +5,7 @@ Owns the order (score the base, train, write, verify, score the file) and when a
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -24,12 +25,15 @@ from headmix_adapters.train.history.history import history_path, read_history, w
 from headmix_adapters.train.history.recorder import open_recorder
 from headmix_adapters.train.prepare import Material, load_model, precision
 from headmix_adapters.train.save import Result, training_record, write_result
-from headmix_adapters.train.scoring.evaluate import Scores, deciding_score
+from headmix_adapters.train.scoring.evaluate import Evaluation, Scores, deciding_score
 from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
 from headmix_adapters.train.scoring.report import Reporter
 from headmix_adapters.train.scoring.score import SCORING_BATCH, score_base, score_model
 from headmix_adapters.train.terminal.step_report import StepReport
 from headmix_adapters.train.trainer import fit, training_arguments
+
+References: TypeAlias = tuple[Evaluation | None, Evaluation | None]
+"""The scores of the base alone and of a linear classifier; None where the task defines none."""
 
 
 def train_adapter(
@@ -41,10 +45,12 @@ def train_adapter(
     force: bool = False,
     events: EventLog | None = None,
     checkpoint_seconds: float | None = None,
+    references: References | None = None,
 ) -> Result:
     """Train the recipe's adapter and write it to `artifact`, and its history next to it.
 
     `force` replaces an existing artifact; `events` receives what happens; `checkpoint_seconds` is as in `fit`.
+    `references` are the scores to compare with, if they have been computed already.
 
     Raises:
         Interrupted: Ctrl-C during training; `resume=True` continues.
@@ -55,7 +61,7 @@ def train_adapter(
     folder = RunFolder(artifact)
     folder.require_startable(resume=resume, force=force)
     with folder.locked():
-        checkpoint, record = _open_run(folder, material, resume=resume, reporter=reporter)
+        checkpoint, record = _open_run(folder, material, references, resume=resume, reporter=reporter)
         fitted = load_fit(folder.path) if resume else None
         if fitted is None:
             fitted = _fit(_Run(material, folder, record, events, checkpoint_seconds), checkpoint, reporter)
@@ -72,18 +78,36 @@ def train_adapter(
 
 
 def _open_run(
-    folder: RunFolder, material: Material, *, resume: bool, reporter: Reporter
+    folder: RunFolder, material: Material, references: References | None, *, resume: bool, reporter: Reporter
 ) -> tuple[Path | None, RunRecord]:
-    identity = RunIdentity(
+    identity = identity_of(material)
+    if resume:
+        checkpoint, record = folder.resume(identity)
+        reporter.say(f"resuming from {checkpoint.name}")
+        return checkpoint, record
+    base, probe = references or score_references(material, reporter)
+    replaces = digest_file(folder.artifact) if folder.artifact.exists() else None
+    record = RunRecord(identity=identity, base=base, probe=probe, replaces=replaces)
+    folder.start(record)
+    return None, record
+
+
+def identity_of(material: Material) -> RunIdentity:
+    """Return what must be unchanged for a run to be resumed."""
+    return RunIdentity(
         recipe=digest_bytes(msgspec.json.encode(material.recipe) + material.config.chat_template.encode()),
         train_data=digest_file(material.files["train"]),
         eval_data=digest_file(material.files["eval"]),
         base=material.base.shape.fingerprint,
     )
-    if resume:
-        checkpoint, record = folder.resume(identity)
-        reporter.say(f"resuming from {checkpoint.name}")
-        return checkpoint, record
+
+
+def score_references(material: Material, reporter: Reporter) -> References:
+    """Return the held-out scores of the base alone and of a linear classifier, and report them.
+
+    Raises:
+        TrainError: a score of the base is not a number.
+    """
     with reporter.stage("scoring the base without an adapter"):
         base = score_base(material)
     if base is not None:
@@ -94,10 +118,7 @@ def _open_run(
         with reporter.stage("fitting a linear classifier on the frozen base"):
             probe = evaluate_linear_probe(material)
         reporter.scores("linear classifier on the frozen base", None if probe is None else probe.scores)
-    replaces = digest_file(folder.artifact) if folder.artifact.exists() else None
-    record = RunRecord(identity=identity, base=base, probe=probe, replaces=replaces)
-    folder.start(record)
-    return None, record
+    return base, probe
 
 
 @dataclass(frozen=True, slots=True)

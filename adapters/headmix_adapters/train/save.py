@@ -52,7 +52,7 @@ def write_result(material: Material, artifact: Path, fitted: Fit, history: dict[
         metrics = {"adapter": result.adapter.scores}
         metrics |= {} if result.base is None else {"base": result.base.scores}
         metrics |= {} if result.probe is None else {"linear_probe": result.probe.scores}
-        training = _recordable(
+        training = recordable(
             history | {"metrics": metrics} | ({"warnings": result.warnings} if result.warnings else {})
         )
         config = msgspec.structs.replace(material.config, training=training)
@@ -82,7 +82,7 @@ def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit
     )
 
 
-def _recordable(training: dict[str, Any]) -> dict[str, Any]:
+def recordable(training: dict[str, Any]) -> dict[str, Any]:
     """Return as much of a run's history as fits in a header: a recipe of endless labels must not cost an adapter."""
     for left_out in ((), ("recipe",), ("recipe", "data", "warnings")):
         rest = {name: value for name, value in training.items() if name not in left_out}

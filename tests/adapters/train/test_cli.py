@@ -200,6 +200,21 @@ def test_an_interruption_is_an_event_too_and_the_command_that_goes_on_continues_
     assert ends[0]["message"] == "stopped after step 9 of 16"
 
 
+@pytest.mark.usefixtures("interrupted")
+def test_a_sweep_is_resumed_by_the_command_it_prints_and_ends_with_a_table(recipe_path: Path) -> None:
+    recipe_path.write_text(recipe_path.read_text() + "[sweep]\nlearning_rate = [0.005, 0.01]\n")
+    code, _, err = invoke(recipe_path, "--sweep")
+    assert code == command.INTERRUPTED
+    assert err.splitlines()[-1].endswith(f"continue with: headmix train {recipe_path} --resume --sweep")
+    code, out, err = invoke(recipe_path, "--sweep", "--resume")
+    assert code == 0
+    assert "run 2 of 2: learning_rate 0.01" in err
+    assert "best: learning_rate 0.0" in out
+    assert (recipe_path.parent / "adapters" / "tiny-classification.heads.svg").exists()
+    _, _, err = invoke(recipe_path, "--force", "--max-steps", "1")
+    assert "without --sweep, [sweep] is not used: learning_rate is 0.02" in err
+
+
 def test_a_run_draws_its_pictures_in_the_format_asked_for(recipe_path: Path) -> None:
     folder = recipe_path.parent / "adapters"
     for options, kinds in (((), [".svg"]), (("--plot", "png"), [".png"]), (("--plot", "none"), [])):
@@ -260,6 +275,8 @@ def test_a_mistake_is_one_line_and_exit_status_2(recipe_path: Path, old: str, ne
         (("tiny.toml", "--push"), "--push is for the headmix command"),
         (("tiny.toml", "--eval-only", "--push"), "--eval-only trains nothing"),
         (("tiny.toml", "--eval-only", "--events", "e.jsonl"), "--events follows training"),
+        (("tiny.toml", "--sweep", "--events", "e.jsonl"), "--events is for one run, and --sweep trains several"),
+        (("tiny.toml", "--sweep", "--resume"), "there is no sweep to resume"),
         (("tiny.toml", "--events", "tiny.toml"), "tiny.toml holds something other than a run's events"),
         (("tiny.toml", "--epochs", "0"), "epochs"),
         (("tiny.toml", "--learning-rate", "nan"), "learning_rate"),

@@ -113,12 +113,28 @@ class TrainingTable(_Table, frozen=True):
     precision: Precision = "auto"
 
 
+class SweepTable(_Table, frozen=True):
+    """`[sweep]`: the values that `headmix train --sweep` tries, in every combination; `rank` is LoRA's."""
+
+    learning_rate: tuple[Annotated[float, msgspec.Meta(gt=0, le=LARGEST)], ...] = ()
+    preset: tuple[PresetName, ...] = ()
+    rank: tuple[Annotated[int, msgspec.Meta(ge=1, le=256)], ...] = ()
+
+    def __post_init__(self) -> None:
+        values: list[tuple[object, ...]] = [self.learning_rate, self.preset, self.rank]
+        if not any(values):
+            raise ValueError("give learning_rate, preset or rank, each a list of values to try")
+        if any(len(set(some)) < len(some) for some in values):
+            raise ValueError("a value is listed twice")
+
+
 class Recipe(_Table, frozen=True):
     """The whole file. `name` becomes the artifact's file name; `base` is anything `resolve_base` accepts.
 
     `chat_template` is a jinja file, relative to the recipe, that renders the adapter's chats in place of the base's.
     `added_tokens` are words that become the adapter's own tokens, with embedding rows learned in training.
     `examples` are prompts with expected answers, shown with the artifact; by default they come from the held-out data.
+    `sweep` is for `headmix train --sweep` alone.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -131,6 +147,7 @@ class Recipe(_Table, frozen=True):
     chat_template: str | None = None
     added_tokens: tuple[str, ...] = ()
     examples: tuple[ExamplePrompt, ...] | None = None
+    sweep: SweepTable | None = None
 
     def __post_init__(self) -> None:
         if (self.task == "classification") != (self.classifier is not None):
@@ -138,6 +155,9 @@ class Recipe(_Table, frozen=True):
             raise ValueError(f"task {self.task} {needs} [classifier]")
         if self.classifier is not None and self.classifier.pad_token is not msgspec.UNSET:
             raise ValueError("classifier.pad_token is for converted adapters: trained ones read the last token itself")
+        foreign = "rank" if self.adapter.method == "kernel-mix" else "preset"
+        if self.sweep is not None and getattr(self.sweep, foreign):
+            raise ValueError(f"sweep.{foreign} does not belong to method {self.adapter.method}")
 
 
 def load_recipe(path: Path) -> Recipe:
