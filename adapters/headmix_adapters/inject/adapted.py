@@ -54,19 +54,27 @@ class AdaptedModel(nn.Module):
         """Accept `prefix_states` computed by `split.lower` in place of token ids."""
         self._split = (split,)
 
-    def hidden_states(self, input_ids: Tensor | None, attention_mask: Tensor, prefix_states: Tensor | None) -> Tensor:
+    def hidden_states(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        prefix_states: Tensor | None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
         """Return the states after the final norm, [texts, tokens, D].
 
-        `prefix_states` are the states that enter the lowest adapted layer; they replace `input_ids`.
+        `prefix_states` are the states that enter the lowest adapted layer; they replace `input_ids`. Without a mask,
+        `position_ids` that begin again divide a row into texts that don't see each other.
         """
+        more = {} if position_ids is None else {"position_ids": position_ids}
         if prefix_states is None:
             backbone = backbone_of(self.model)
-            output = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            output = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **more)
         elif self._split is None:
             raise ValueError("prefix_states need use_split() first")
         else:
             upper = self._split[0].upper
-            output = upper(inputs_embeds=prefix_states, attention_mask=attention_mask, use_cache=False)
+            output = upper(inputs_embeds=prefix_states, attention_mask=attention_mask, use_cache=False, **more)
         return cast("Tensor", output.last_hidden_state)
 
 
@@ -87,20 +95,23 @@ class LanguageModel(AdaptedModel):
         labels: Tensor | None = None,
         prefix_states: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        position_ids: Tensor | None = None,
         **options: object,
     ) -> CausalLMOutputWithPast:
         """Return logits (no labels), or the mean negative log-likelihood of the tokens whose label is not -100.
 
         With labels, only the supervised positions go through the output head (the vocabulary is most of a small
         model's work), and `logits` are those rows, [supervised tokens, vocabulary]. Label smoothing only applies in
-        training.
+        training. With `position_ids` that begin again, a row has several texts, and the mask is not used.
         """
         if labels is None:
+            if position_ids is not None:
+                options["position_ids"] = position_ids
             return cast(
                 "CausalLMOutputWithPast", self.model(input_ids=input_ids, attention_mask=attention_mask, **options)
             )
         mask = torch.ones_like(labels) if attention_mask is None else attention_mask
-        states = self.hidden_states(input_ids, mask, prefix_states)
+        states = self.hidden_states(input_ids, mask if position_ids is None else None, prefix_states, position_ids)
         supervised = labels[:, 1:] != IGNORED
         targets = labels[:, 1:][supervised]
         logits = vocabulary_scores(self.model, states[:, :-1][supervised])

@@ -15,7 +15,9 @@ from headmix_adapters.inject.backbone import backbone_of
 from headmix_adapters.inject.recomputation import recomputed_layers
 from headmix_adapters.inject.split import split_backbone
 from headmix_adapters.train.checkpoints import RunFolder, RunIdentity, RunRecord, checkpoint_step
+from headmix_adapters.train.data.batches import collate
 from headmix_adapters.train.data.examples import Example
+from headmix_adapters.train.data.packing import PackedCollator, require_exact_packing
 from headmix_adapters.train.data.prefix import prefix_pays, with_prefix_states
 from headmix_adapters.train.errors import DivergedError
 from headmix_adapters.train.fitted import Fit, load_fit, save_fit
@@ -30,7 +32,7 @@ from headmix_adapters.train.scoring.linear_probe import evaluate_linear_probe
 from headmix_adapters.train.scoring.report import Reporter
 from headmix_adapters.train.scoring.score import SCORING_BATCH, score_base, score_model
 from headmix_adapters.train.terminal.step_report import StepReport
-from headmix_adapters.train.trainer import fit, training_arguments
+from headmix_adapters.train.trainer import Collator, fit, training_arguments
 
 References: TypeAlias = tuple[Evaluation | None, Evaluation | None]
 """The scores of the base alone and of a linear classifier; None where the task defines none."""
@@ -167,7 +169,16 @@ def _fit_model(
         return fit(
             *(model, examples, score, arguments, progress, checkpoint, patience, report),
             checkpoint_seconds=run.checkpoint_seconds,
+            collator=_collator(run.material, model),
         )
+
+
+def _collator(material: Material, model: AdaptedModel) -> Collator:
+    """Return what makes a batch of examples, several texts to a row if the recipe says so."""
+    if not material.recipe.training.packing or not isinstance(model, LanguageModel):
+        return collate
+    require_exact_packing(model, material.train.examples, material.base.name)
+    return PackedCollator(material.recipe.data.max_length)
 
 
 def _about(material: Material, record: RunRecord) -> Started:

@@ -7,7 +7,7 @@ only state, are the adapter's.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -30,6 +30,8 @@ from headmix_adapters.train.terminal.step_report import StepReport
 _SCORE = "eval_"
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
+Collator: TypeAlias = Callable[[Sequence[Example]], dict[str, Tensor]]
+
 
 class AdapterTrainer(Trainer):
     """A Trainer that batches by length in a reproducible order and scores the held-out file when it is due."""
@@ -42,13 +44,14 @@ class AdapterTrainer(Trainer):
         scorer: Callable[[], Scores],
         report: StepReport,
         callbacks: list[TrainerCallback] | None = None,
+        collator: Collator = collate,
     ) -> None:
         super().__init__(
             model=model,
             args=arguments,
             train_dataset=ExampleDataset(examples),
             eval_dataset=ExampleDataset([]),
-            data_collator=collate,
+            data_collator=collator,
             callbacks=callbacks,
         )
         self._dataset = ExampleDataset(examples)
@@ -140,6 +143,7 @@ def fit(
     patience: int | None = None,
     report: StepReport | None = None,
     checkpoint_seconds: float | None = None,
+    collator: Collator = collate,
 ) -> Fit:
     """Train, from a checkpoint if one is given; `report` records the run, and shows it with `progress`.
 
@@ -158,7 +162,7 @@ def fit(
         callbacks.append(EarlyStoppingCallback(patience))
     if checkpoint_seconds is not None:
         callbacks.append(CheckpointPace(checkpoint_seconds))
-    trainer = AdapterTrainer(model, arguments, examples, scorer, report or StepReport(progress), callbacks)
+    trainer = AdapterTrainer(model, arguments, examples, scorer, report or StepReport(progress), callbacks, collator)
     with stop_on_interrupt(stop, progress.stopping), _explained():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     state = trainer.state

@@ -95,6 +95,7 @@ class TrainingTable(_Table, frozen=True):
     or every `score_every` optimizer steps and at the end. `early_stopping_patience` ends training after that many
     scorings in a row without a better score, and keeps the tensors of the best. `gradient_checkpointing` computes each
     layer again in the backward pass instead of keeping what is inside it: the same tensors, less memory, more time.
+    `packing` puts several texts into one row of at most `max_length` tokens; none sees another.
     """
 
     epochs: Positive
@@ -110,6 +111,7 @@ class TrainingTable(_Table, frozen=True):
     score_every: Positive | None = None
     early_stopping_patience: Positive | None = None
     gradient_checkpointing: bool = False
+    packing: bool = False
     precision: Precision = "auto"
 
 
@@ -155,6 +157,8 @@ class Recipe(_Table, frozen=True):
             raise ValueError(f"task {self.task} {needs} [classifier]")
         if self.classifier is not None and self.classifier.pad_token is not msgspec.UNSET:
             raise ValueError("classifier.pad_token is for converted adapters: trained ones read the last token itself")
+        if self.training.packing and self.classifier is not None:
+            raise ValueError("training.packing is for generation: a classifier reads one state per row")
         foreign = "rank" if self.adapter.method == "kernel-mix" else "preset"
         if self.sweep is not None and getattr(self.sweep, foreign):
             raise ValueError(f"sweep.{foreign} does not belong to method {self.adapter.method}")

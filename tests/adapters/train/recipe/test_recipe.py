@@ -202,3 +202,8 @@ def test_an_unknown_key_is_refused_with_the_key_that_was_probably_meant(
 def test_an_unknown_key_unlike_any_other_is_refused_without_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"unknown field `zzz` - at `\$\.training`$"):
         load(GOOD + "zzz = 1", tmp_path)
+
+
+def test_a_classifier_is_not_packed(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"training\.packing is for generation"):
+        load(GOOD + "packing = true", tmp_path)
