@@ -58,7 +58,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Override the recipe's batch size.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Override the recipe's learning rate.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after this many optimizer steps.")] = None,
-    data: Annotated[Path | None, typer.Option(help="The training data, .jsonl or .csv.", rich_help_panel=QUICK)] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The training data (docs/training.md).", rich_help_panel=QUICK)
+    ] = None,
     eval_data: Annotated[
         Path | None,
         typer.Option("--eval", help="Data to score with. Default: a tenth of --data.", rich_help_panel=QUICK),

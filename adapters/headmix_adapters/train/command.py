@@ -156,6 +156,8 @@ def _load(command: Command, reporter: Reporter) -> "Material":
             f"{encoded.truncated} cut to {recipe.data.max_length} tokens, {encoded.dropped} left out"
             + (f", {encoded.excluded} not learned" if encoded.excluded else "")
         )
+    for note in material.notes:
+        reporter.say(note)
     if recipe.examples is None and (count := len(material.config.examples)):
         reporter.say(
             f"the artifact will show {count} of the held-out texts as example prompts; "

@@ -29,8 +29,9 @@ from headmix_adapters.train.adapter_spec import adapted_layers, adapter_config
 from headmix_adapters.train.added_tokens import AddedVocabulary, require_sayable
 from headmix_adapters.train.data.example_prompts import examples_from
 from headmix_adapters.train.data.examples import Encoded, encode_classification, encode_generation
+from headmix_adapters.train.data.forms.training_rows import read_training_rows
 from headmix_adapters.train.data.held_out import split_rows
-from headmix_adapters.train.data.rows import Row, read_rows
+from headmix_adapters.train.data.rows import Row
 from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.recipe.recipe import Precision, Recipe
 
@@ -42,7 +43,10 @@ _Load = Callable[..., tuple[PreTrainedModel, Mapping[str, Collection[str]]]]
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A recipe's base and data. `model` has the precision that serving uses on this machine; it computes the scores."""
+    """A recipe's base and data. `model` has the precision that serving uses on this machine; it computes the scores.
+
+    `notes` say what of the data is left out.
+    """
 
     recipe: Recipe
     base: ResolvedBase
@@ -53,6 +57,7 @@ class Material:
     train: Encoded
     eval: Encoded
     files: dict[str, Path]
+    notes: tuple[str, ...] = ()
 
 
 def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
@@ -70,7 +75,7 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
         "train": recipe_folder / recipe.data.train,
         "eval": recipe_folder / (recipe.data.eval or recipe.data.train),
     }
-    rows = _read(files, recipe)
+    rows, notes = _read(files, recipe)
     if recipe.examples is None:
         config = msgspec.structs.replace(config, examples=examples_from(rows["eval"], recipe.classifier))
     read = _read_text(base)
@@ -81,7 +86,7 @@ def load_material(recipe: Recipe, recipe_folder: Path) -> Material:
     if recipe.added_tokens and not model.config.tie_word_embeddings:
         for part in encoded.values():
             require_sayable(part.examples, base.shape.vocab_size)
-    return Material(recipe, base, model, text, config, layers, encoded["train"], encoded["eval"], files)
+    return Material(recipe, base, model, text, config, layers, encoded["train"], encoded["eval"], files, notes)
 
 
 def _read_text(base: ResolvedBase) -> BaseText:
@@ -193,16 +198,19 @@ def _quiet_loading() -> Iterator[None]:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # no types there
 
 
-def _read(files: Mapping[str, Path], recipe: Recipe) -> dict[str, list[Row]]:
-    """Return the rows to learn and to hold out: from two files, or from one that is split."""
+def _read(files: Mapping[str, Path], recipe: Recipe) -> tuple[dict[str, list[Row]], tuple[str, ...]]:
+    """Return the rows to learn and to hold out, from two files or from one that is split, and remarks on them."""
+    problem = None if recipe.classifier is None else recipe.classifier.problem
+    train = read_training_rows(files["train"], problem, recipe.data.ignore)
     if recipe.data.eval is not None:
-        return {name: read_rows(path) for name, path in files.items()}
-    train, held_out = split_rows(read_rows(files["train"]), recipe.data.eval_share, recipe.training.seed)
-    return {"train": train, "eval": held_out}
+        held_out = read_training_rows(files["eval"], problem, recipe.data.ignore)
+        return {"train": train.rows, "eval": held_out.rows}, train.notes + held_out.notes
+    learned, kept = split_rows(train.rows, recipe.data.eval_share, recipe.training.seed)
+    return {"train": learned, "eval": kept}, train.notes
 
 
 def _encode(rows: Sequence[Row], recipe: Recipe, text: BaseText) -> Encoded:
     data = recipe.data
     if recipe.classifier is not None:
         return encode_classification(rows, text, recipe.classifier, data.max_length, data.ignore)
-    return encode_generation(rows, text, data.max_length, data.ignore)
+    return encode_generation(rows, text, data.max_length, data.ignore, data.learn)

@@ -5,12 +5,16 @@ Accepts the same roles and contents as serving, so that nothing is learned that 
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from headmix_adapters.train.data.fields import LEARNT, Fields, as_text, shown
 from headmix_adapters.train.data.tools import read_calls
 from headmix_adapters.train.errors import DataError
 
+Learn = Literal["last", "all"]
+"""Which answers of a conversation are learned where the data marks none."""
+
+_ASKING = ("user", "tool")
 _KNOWN = frozenset({"role", "content", "name"}) | LEARNT
 _OF_ROLE = {"assistant": frozenset({"tool_calls"}), "tool": frozenset({"tool_call_id"})}
 # Templates see OpenAI's `developer` as `system`, in serving too.
@@ -53,8 +57,10 @@ def read_turns(where: str, messages: object, ignored: Collection[str]) -> list[T
     return turns
 
 
-def answers(where: str, turns: list[Turn]) -> list[int]:
+def answers(where: str, turns: list[Turn], learn: Learn = "last") -> list[int]:
     """Return the indices of the messages to learn: those the data marks, and the last unless it is excluded.
+
+    With `learn` "all", every answer of the assistant to something that is not excluded, as in OpenAI's fine-tuning.
 
     Raises:
         DataError: a message that is not an assistant's answer is marked as learned.
@@ -63,6 +69,10 @@ def answers(where: str, turns: list[Turn]) -> list[int]:
     if foreign := [number for number in wanted if number == 0 or turns[number].role != "assistant"]:
         raise DataError(f"{where}: messages[{foreign[0]}] is marked as learned; only the assistant's answers can be")
     last = len(turns) - 1
+    if learn == "all":
+        asked = next((number for number, turn in enumerate(turns) if turn.role in _ASKING), last)
+        later = [number for number, turn in enumerate(turns) if number > asked and turn.role == "assistant"]
+        return sorted({*wanted, *(number for number in later if turns[number].learned is None)})
     return [*wanted, last] if turns[last].learned is None else wanted
 
 

@@ -6,7 +6,7 @@ Owns the rules that all tasks share: which fields there are, what counts as text
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +22,7 @@ _REASONING = "reasoning cannot be learned apart from the answer"
 _REASONS: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("tools", "tool_calls", "tool_call_id"), _TOOLS)
     | dict.fromkeys(("functions", "function_call"), _OLDER_TOOLS)
-    | {"tool_choice": _CHOICE, "parallel_tool_calls": _CHOICE}
+    | {"tool_choice": _CHOICE, "parallel_tool_calls": _TOOLS}
     | dict.fromkeys(("reasoning_content", "reasoning", "thinking"), _REASONING)
 )
 _OTHER_FORMS: Mapping[str, str] = MappingProxyType(
@@ -140,3 +140,13 @@ def as_number(where: str, value: object) -> float:
         if math.isfinite(number):
             return number
     raise DataError(f"{where} is {shown(value)}, not a finite number")
+
+
+def left_out(fields: Mapping[str, Any], ignored: Collection[str]) -> Iterator[str]:
+    """Yield the names of ignored fields that hold something, in a row or in a message of it."""
+    if not ignored:
+        return
+    messages = fields.get("messages") or fields.get("conversations")
+    for part in (fields, *(messages if isinstance(messages, list) else ())):
+        if isinstance(part, Mapping):
+            yield from (name for name in ignored if holds_something(part.get(name)))

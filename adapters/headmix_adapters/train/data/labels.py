@@ -1,6 +1,6 @@
-"""The text and labels of a classification row, in the form the classifier's problem requires."""
+"""The text and labels of a classification row, in the form the classifier's problem requires. Does not load torch."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
 from headmix_adapters.artifact.faults import quoted
@@ -19,7 +19,7 @@ class LabelReader:
 
     def __init__(self, classifier: ClassifierConfig, ignored: Collection[str]) -> None:
         self._numbers = {label: number for number, label in enumerate(classifier.labels)}
-        self._field = "labels" if classifier.problem == "multi_label" else "label"
+        self._problem = classifier.problem
         readers: dict[Problem, Callable[[Fields], ClassLabels]] = {
             "single_label": self._single,
             "multi_label": self._multi,
@@ -34,28 +34,21 @@ class LabelReader:
         Raises:
             DataError: a field is missing, of the wrong type or unknown, or a label is not in the recipe.
         """
-        fields = Fields(row.place, row.fields, LEARNT | {"text", self._field}, self._ignored)
+        fields = label_fields(row, self._problem, self._ignored)
         return fields.text("text"), self._read(fields), fields.learned() is not False
 
     def _single(self, fields: Fields) -> int:
         return self._number_of(fields, fields.text("label"))
 
     def _multi(self, fields: Fields) -> tuple[float, ...]:
-        given = fields.value("labels")
-        where = f"{fields.where}: labels"
-        if isinstance(given, list):
-            names = [as_text(f"{where}[{number}]", name) for number, name in enumerate(given)]
-        else:
-            names = [name for name in as_text(where, given).split("|") if name]
-        chosen = {self._number_of(fields, name) for name in names}
+        chosen = {self._number_of(fields, name) for name in label_names(fields, "multi_label")}
         return tuple(float(number in chosen) for number in range(len(self._numbers)))
 
     def _regression(self, fields: Fields) -> tuple[float, ...]:
-        given = fields.value("label")
-        values = given if isinstance(given, list) else [given]
+        values = label_values(fields)
         if len(values) != len(self._numbers):
             raise DataError(f"{fields.where}: {len(values)} values for {len(self._numbers)} labels")
-        return tuple(as_number(f"{fields.where}: label", value) for value in values)
+        return values
 
     def _number_of(self, fields: Fields, label: str) -> int:
         if label not in self._numbers:
@@ -63,3 +56,61 @@ class LabelReader:
             more = ", ..." if len(self._numbers) > _NAMED_LABELS else ""
             raise DataError(f"{fields.where}: label {quoted(label)!r} is not among classifier.labels ({known}{more})")
         return self._numbers[label]
+
+
+def label_fields(row: Row, problem: Problem, ignored: Collection[str]) -> Fields:
+    """Return a row's fields.
+
+    Raises:
+        DataError: there is one that a classification row doesn't have.
+    """
+    return Fields(row.place, row.fields, LEARNT | {"text", label_field(problem)}, ignored)
+
+
+def label_field(problem: Problem) -> str:
+    """Return the name of the field that holds the label, or the labels."""
+    return "labels" if problem == "multi_label" else "label"
+
+
+def label_names(fields: Fields, problem: Problem) -> list[str]:
+    """Return the labels of a row: one, or for multi_label any number, which may be one text separated by `|`.
+
+    Raises:
+        DataError: they are neither texts nor whole numbers.
+    """
+    if problem == "single_label":
+        return [fields.text("label")]
+    given, where = fields.value("labels"), f"{fields.where}: labels"
+    if isinstance(given, list):
+        return [as_text(f"{where}[{number}]", name) for number, name in enumerate(given)]
+    return [name for name in as_text(where, given).split("|") if name]
+
+
+def label_values(fields: Fields) -> tuple[float, ...]:
+    """Return the numbers of a row for regression.
+
+    Raises:
+        DataError: one is not a finite number.
+    """
+    given = fields.value("label")
+    values = given if isinstance(given, list) else [given]
+    return tuple(as_number(f"{fields.where}: label", value) for value in values)
+
+
+def in_order(labels: Collection[str]) -> tuple[str, ...]:
+    """Return whole numbers in numerical order, other labels in alphabetical order."""
+    numbers = all(label.isascii() and label.isdigit() for label in labels)
+    return tuple(sorted(labels, key=(lambda label: (int(label), label)) if numbers else None))
+
+
+def same_numbers(labels: Iterable[str]) -> tuple[str, str] | None:
+    """Return two labels that are one number written in two ways, such as 1 and 1.0; they would be learned apart."""
+    seen: dict[float, str] = {}
+    for label in labels:
+        try:
+            number = as_number("", label)
+        except DataError:
+            continue
+        if (other := seen.setdefault(number, label)) != label:
+            return other, label
+    return None

@@ -4,6 +4,7 @@ Owns their form only: templates, and not this module, decide how they look in a 
 on the wire and an object in a template; data may have either.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from headmix_adapters.artifact.checks.strict_json import parse_strict
@@ -31,6 +32,18 @@ def read_calls(where: str, value: object) -> list[dict[str, Any]]:
     """
     given = _list(f"{where}: tool_calls", value)
     return [_call(f"{where}: tool_calls[{place}]", one) for place, one in enumerate(given)]
+
+
+def check_parallel_calls(where: str, value: object, called: Sequence[Sequence[str]]) -> None:
+    """Make sure that the answers, each with the functions it calls, keep to a row's `parallel_tool_calls`.
+
+    Raises:
+        DataError: it is not true or false, or it is false and an answer calls several functions.
+    """
+    if not isinstance(value, bool):
+        raise DataError(f"{where}: parallel_tool_calls is {shown(value)}, but must be true or false")
+    if not value and any(len(names) > 1 for names in called):
+        raise DataError(f"{where}: parallel_tool_calls is false, but an answer calls several functions at once")
 
 
 def _list(where: str, value: object) -> list[Any]:

@@ -13,9 +13,12 @@ from headmix_adapters.base import BaseError, resolve_base
 from headmix_adapters.config import Pooling, Problem, Task
 from headmix_adapters.families import UnknownFamilyError, family_of, usual_pooling
 from headmix_adapters.presets import PresetName
-from headmix_adapters.train.data.fields import LEARNT, Fields, as_text
+from headmix_adapters.train.data.forms.label_chats import LabelChats
+from headmix_adapters.train.data.forms.openai_form import in_openai_form
+from headmix_adapters.train.data.forms.task import problem_of, task_of
+from headmix_adapters.train.data.labels import in_order, label_fields, label_names
 from headmix_adapters.train.data.rows import Row
-from headmix_adapters.train.errors import DataError, RecipeError
+from headmix_adapters.train.errors import RecipeError
 from headmix_adapters.train.recipe.recipe import Recipe
 
 EPOCHS, SEED = 3, 7
@@ -55,7 +58,8 @@ def quick_recipe(wishes: Wishes, rows: Sequence[Row]) -> Recipe:
         DataError: an invalid label; file and line are named.
         BaseError: no such base.
     """
-    task = wishes.task or _task(rows)
+    rows = [in_openai_form(row, wishes.ignore) for row in rows]
+    task = wishes.task or task_of(rows[0])
     given = dict(wishes.training or {})
     fields: dict[str, Any] = {
         "name": wishes.name,
@@ -77,19 +81,10 @@ def quick_recipe(wishes: Wishes, rows: Sequence[Row]) -> Recipe:
         raise RecipeError(str(error)) from error
 
 
-def _task(rows: Sequence[Row]) -> Task:
-    fields = rows[0].fields
-    if "text" in fields and ("label" in fields or "labels" in fields):
-        return "classification"
-    if "messages" in fields or ("prompt" in fields and "completion" in fields):
-        return "generation"
-    raise DataError(
-        f"{rows[0].place}: a row has text and label, messages, or prompt and completion (fields: {', '.join(fields)})"
-    )
-
-
 def _classifier(wishes: Wishes, rows: Sequence[Row]) -> dict[str, Any]:
-    problem = wishes.problem or ("multi_label" if "labels" in rows[0].fields else "single_label")
+    problem = wishes.problem or problem_of(rows[0])
+    chats = LabelChats(problem, wishes.ignore)
+    rows = [chats.read(row) for row in rows]
     labels = wishes.labels or (("value",) if problem == "regression" else _labels(rows, problem, wishes.ignore))
     pooling = wishes.pooling or usual_pooling(_generates(wishes.base))
     return {"problem": problem, "labels": list(labels), "pooling": pooling, "kind": "linear"}
@@ -97,19 +92,8 @@ def _classifier(wishes: Wishes, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _labels(rows: Sequence[Row], problem: Problem, ignored: Sequence[str]) -> tuple[str, ...]:
     """Return the labels that occur: whole numbers in numerical order, others in alphabetical order."""
-    field = "labels" if problem == "multi_label" else "label"
-    found: set[str] = set()
-    for row in rows:
-        fields = Fields(row.place, row.fields, LEARNT | {"text", field}, ignored)
-        value = fields.value(field)
-        if problem == "single_label":
-            found.add(fields.text(field))
-        elif isinstance(value, list):
-            found |= {as_text(f"{row.place}: {field}", name) for name in value}
-        else:
-            found |= {name for name in as_text(f"{row.place}: {field}", value).split("|") if name}
-    numbers = all(label.isascii() and label.isdigit() for label in found)
-    return tuple(sorted(found, key=(lambda label: (int(label), label)) if numbers else None))
+    found = {name for row in rows for name in label_names(label_fields(row, problem, ignored), problem)}
+    return in_order(found)
 
 
 def _generates(name: str) -> bool:

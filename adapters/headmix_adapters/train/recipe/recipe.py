@@ -13,6 +13,7 @@ import msgspec
 from headmix_adapters.choices import choices_after, suggestion_after
 from headmix_adapters.config import ClassifierConfig, ExamplePrompt, Task
 from headmix_adapters.presets import PresetName
+from headmix_adapters.train.data.conversation import Learn
 from headmix_adapters.train.errors import RecipeError
 
 Rank = Annotated[int, msgspec.Meta(ge=0, le=256)]
@@ -74,16 +75,18 @@ class AdapterTable(_Table, frozen=True):
 
 
 class DataTable(_Table, frozen=True):
-    """`[data]`: JSONL or CSV files, relative to the recipe, and the maximum length of an example in tokens.
+    """`[data]`: data files, relative to the recipe, and the maximum length of an example in tokens.
 
-    Without `eval`, `eval_share` of the training file's rows are held out. `ignore` names fields of rows and messages
-    to ignore; any other unknown field is refused.
+    `learn`: which answers of a conversation are learned where the data marks none. Without `eval`, `eval_share` of the
+    training file's rows are held out. `ignore` names fields of rows and messages to leave out; any other unknown field
+    is refused.
     """
 
     train: str
     eval: str | None = None
     eval_share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
     max_length: Positive = 512
+    learn: Learn = "last"
     ignore: tuple[str, ...] = ()
 
 

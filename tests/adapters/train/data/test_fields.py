@@ -70,7 +70,8 @@ def test_a_file_with_nothing_to_learn_is_refused(base_text: BaseText) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"messages": TURNS, "functions": [{"name": "f"}]}, "field 'functions' is not supported.*convert functions"),
+        ({"messages": TURNS, "tool_choice": "f"}, "field 'tool_choice' is not supported.*nothing is forced"),
+        ({"messages": TURNS, "parallel_tool_calls": "no"}, 'parallel_tool_calls is "no", but must be true or false'),
         ({"prompt": "x", "completion": "y", "tools": [{}]}, "field 'tools' is not supported.*a row of messages"),
         ({"messages": TURNS, "weight": 0.5}, "weight is 0.5, but must be 0 or 1"),
         ({"messages": TURNS, "weight": True}, "weight is true, but must be 0 or 1"),
@@ -79,7 +80,7 @@ def test_a_file_with_nothing_to_learn_is_refused(base_text: BaseText) -> None:
         ({"messages": TURNS, "prompt": "x"}, "field 'prompt' is not supported"),
         (
             {"messages": TURNS, "soucre": "web"},
-            r"field 'soucre'.*\(the fields read are messages, tools, train.*data\.ignore",
+            r"field 'soucre'.*\(the fields read are messages, .*tools, train.*data\.ignore",
         ),
         ({"messages": [QUESTION, ANSWER | {"reasoning_content": "Hm."}]}, r"messages\[1\]: field 'reasoning_content'"),
         ({"messages": [QUESTION | {"tool_calls": [{}]}, ANSWER]}, r"messages\[0\]: field 'tool_calls'.*assistant's"),

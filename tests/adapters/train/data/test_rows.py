@@ -31,6 +31,24 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
     assert row.fields == {"text": "one"}
 
 
+def test_a_json_file_is_an_array_of_rows_or_one_row_a_line(tmp_path: Path) -> None:
+    array = read_rows(write(tmp_path, "a.json", '\ufeff [\n{"text": "one, [two]"},\n {"text": "\\"}"}\n]\n'))
+    lines = read_rows(write(tmp_path, "b.json", '\n{"text": "one, [two]"}\n{"text": "\\"}"}\n'))
+    assert [row.fields for row in array] == [row.fields for row in lines] == [{"text": "one, [two]"}, {"text": '"}'}]
+    assert [row.place.rpartition(":")[2] for row in (*array, *lines)] == ["2", "3", "2", "3"]
+
+
+def test_tsv_has_tabs_where_csv_has_commas(tmp_path: Path) -> None:
+    (row,) = read_rows(write(tmp_path, "a.tsv", 'text\tlabel\n"a\tb, c"\tup\n'))
+    assert row.fields == {"text": "a\tb, c", "label": "up"}
+
+
+def test_lines_may_end_as_on_any_system(tmp_path: Path) -> None:
+    for end in ("\n", "\r\n", "\r"):
+        rows = read_rows(write(tmp_path, "a.jsonl", f'{{"a": 1}}{end}{end}{{"a": 2}}{end}'))
+        assert [row.place.rpartition(":")[2] for row in rows] == ["1", "3"]
+
+
 def test_a_field_may_be_longer_than_the_csv_module_thinks(tmp_path: Path) -> None:
     usual = csv.field_size_limit()
     (row,) = read_rows(write(tmp_path, "a.csv", f"text\n{'word ' * 30_000}\n"))
@@ -62,7 +80,22 @@ def test_separators_that_are_no_ends_of_lines_stay_in_the_text(tmp_path: Path) -
         ("a.csv", 'text,label\na,b\n\n"c\n', r"a\.csv:4: unexpected end of data"),
         ("a.csv", b"text,label\na,\xff\n", r"a\.csv:2: not UTF-8"),
         ("a.csv", "text,label\n", "no rows"),
-        ("a.txt", "x", r"\.jsonl or \.csv"),
+        ("a.tsv", "text\tlabel\na,b\n", r"a\.tsv:2: expected 2 columns, found 1"),
+        ("a.json", "7", "holds an array of rows, or one row a line"),
+        ("a.json", '[{"a": 1},\n\n {"a": 1}, 7]', r"a\.json:3: not a JSON object"),
+        ("a.json", '[{"a": 1},\n{"a": ', r"a\.json:2: the array has no end"),
+        ("a.json", '[{"a": 1}]\n]', r"a\.json:2: something follows the end"),
+        ("a.json", '[\n{"a": 1}}', r"a\.json:2: a closing }"),
+        ("a.json", '[{"a": 1},]', r"a\.json:1: not a JSON object"),
+        ("a.json", b'[{"a": 1},\n{"a": "\xff"}]', r"a\.json:2: not UTF-8"),
+        ("a.json", "[]", "no rows"),
+        ("a.jsonl", '[{"text": "x"}]', r"a\.jsonl:1: .*one array ends in \.json"),
+        ("a.jsonl", '{"text": "x"}'.encode("utf-16-le"), "NUL bytes"),
+        ("a.jsonl", '{"text": "x"}'.encode("utf-32"), "not UTF-8 text but UTF-32"),
+        ("a.csv", "text,label\nnaïve,b\n".encode("latin-1"), r"a\.csv:2: not UTF-8 text \(byte 0xef\); save"),
+        ("a.csv", b"PK\x03\x04rest", "a zip archive"),
+        ("a.jsonl", b"\x1f\x8brest", "a gzip file"),
+        ("a.txt", "x", r"data files end in \.jsonl, .* or \.parquet"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(
@@ -70,6 +103,11 @@ def test_what_cannot_be_read_is_refused_with_its_place(
 ) -> None:
     with pytest.raises(DataError, match=message):
         read_rows(write(tmp_path, name, content))
+
+
+def test_a_row_of_more_than_four_million_characters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl:2: longer than 4,194,304 characters"):
+        read_rows(write(tmp_path, "a.jsonl", '{"a": "x"}\n{"a": "' + "x" * 5_000_000 + '"}'))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""The check of texts with labels, or of chats whose answers are labels."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from headmix_adapters.artifact.faults import quoted
+from headmix_adapters.config import Problem
+from headmix_adapters.text.base_text import BaseText
+from headmix_adapters.train.data.checks.estimate import TokenEstimate
+from headmix_adapters.train.data.checks.row_check import ALL_EXCLUDED
+from headmix_adapters.train.data.forms.label_chats import LabelChats
+from headmix_adapters.train.data.labels import label_fields, label_names, label_values, same_numbers
+from headmix_adapters.train.data.rows import Row
+from headmix_adapters.train.errors import DataError
+
+_SHORT = 16
+
+
+class ClassificationCheck:
+    """See `RowCheck`; without `labels` any may occur, up to `most_labels` different ones."""
+
+    def __init__(
+        self,
+        base: BaseText | None,
+        problem: Problem,
+        labels: Collection[str],
+        ignored: Collection[str],
+        most_labels: int,
+    ) -> None:
+        self.examples = self.excluded = 0
+        self.labels = Counter[str]()
+        self.estimate = TokenEstimate(base)
+        self._base, self._problem, self._known, self._ignored = base, problem, frozenset(labels), ignored
+        self._most = most_labels
+        self._chats = LabelChats(problem, ignored)
+
+    def check(self, row: Row) -> None:
+        """See `RowCheck`."""
+        fields = label_fields(self._chats.read(row), self._problem, self._ignored)
+        text = fields.text("text")
+        if self._problem == "regression":
+            label_values(fields)
+        names = [] if self._problem == "regression" else label_names(fields, self._problem)
+        self._check_names(row.place, names)
+        if self._base is not None and len(text) < _SHORT and not self._base.tokenizer.encode(text):
+            raise DataError(f"{row.place}: the text has no tokens")
+        if fields.learned() is False:
+            self.excluded += 1
+            return
+        self.examples += 1
+        self.labels.update(set(names))
+        self.estimate.add(text)
+
+    def _check_names(self, where: str, names: Collection[str]) -> None:
+        for name in names:
+            if self._known and name not in self._known:
+                raise DataError(f"{where}: label {quoted(name)!r} is not one of the {len(self._known)} given")
+            if name not in self.labels and len(self.labels) >= self._most:
+                raise DataError(f"{where}: more than {self._most:,} different labels")
+
+    def faults(self) -> Iterator[str]:
+        """See `RowCheck`."""
+        if not self.examples:
+            yield ALL_EXCLUDED
+        elif self._problem == "single_label" and len(self._known or self.labels) == 1:
+            yield f"all rows have the label {quoted(next(iter(self.labels)))!r}: two are needed"
+
+    def notes(self) -> Iterator[str]:
+        """See `RowCheck`."""
+        yield from self._chats.notes()
+        if (pair := same_numbers(self.labels)) is not None:
+            yield f"the labels {pair[0]!r} and {pair[1]!r} are one number, but are learned as two labels"

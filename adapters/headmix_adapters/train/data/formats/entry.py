@@ -1,0 +1,26 @@
+"""What a format's reader yields: one row of a file, or why there is none on a line. Knows no field's meaning."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_ROW_CHARS = 4 * 2**20
+"""Longer rows are refused without reading them whole. A parsed row takes at most some twenty times its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row's fields and the line it begins on (in Parquet, its number); without fields, `fault` is the reason."""
+
+    line: int
+    fields: dict[str, Any] | None
+    fault: str = ""
+
+
+FormatReader = Callable[[Path, int], Iterator[Entry]]
+"""Reads a file whose rows have at most so many characters."""
+
+
+class UnreadableError(Exception):
+    """The file as a whole cannot be read; the message says why, without the file's name."""

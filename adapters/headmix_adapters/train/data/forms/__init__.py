@@ -1,0 +1,1 @@
+"""Rows of other forms turned into those that training reads."""
