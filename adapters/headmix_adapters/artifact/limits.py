@@ -13,9 +13,10 @@ FLOAT32_SMALLEST = 2.0**-126
 class Limits:
     """Upper limits on what is accepted; ranks are per term, sizes in bytes.
 
-    `max_config_bytes` bounds the whole description as JSON; `max_words_chars` the total length of all labels, and that
-    of all added tokens; `max_template_bytes` the chat template; `max_metadata_bytes` and `max_metadata_depth` the
-    free-form `training` object.
+    A term of `gate_up` may have twice `max_rank`: it holds the ranks of two projections, the gate's and the up
+    projection's. `max_config_bytes` bounds the whole description as JSON; `max_words_chars` the total length of all
+    labels, and that of all added tokens; `max_template_bytes` the chat template; `max_metadata_bytes` and
+    `max_metadata_depth` the free-form `training` object.
     """
 
     max_rank: int = 256
@@ -30,3 +31,7 @@ class Limits:
     max_words_chars: int = 1 << 17
     max_metadata_bytes: int = MIB // 16
     max_metadata_depth: int = 16
+
+    def most_rank(self, site: str) -> int:
+        """Return the largest rank of a term of a site."""
+        return 2 * self.max_rank if site == "gate_up" else self.max_rank

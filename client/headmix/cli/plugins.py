@@ -31,6 +31,7 @@ _KNOWN = {
     "verify": Known("Check an adapter artifact in full.", "adapters"),
     "compare": Known("Show adapter artifacts next to each other.", "adapters"),
     "edit": Known("Change an adapter artifact's example prompts.", "adapters"),
+    "merge": Known("Merge adapter artifacts of one base into one.", "adapters"),
     "convert": Known("Convert an adapter made elsewhere into an artifact.", "adapters"),
     "export": Known("Write an adapter as a PEFT LoRA folder.", "adapters"),
 }

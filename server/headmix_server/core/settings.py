@@ -167,7 +167,9 @@ class Settings(BaseSettings):
         "what the process may still allocate, its memory limit (cgroup) included.",
     )
     loader_threads: Threads = Field(2, ge=1, description="Adapters that load at the same time.")
-    max_adapter_rank: Count = Field(256, ge=1, description="Maximum rank of any term of an uploaded adapter.")
+    max_adapter_rank: Count = Field(
+        256, ge=1, description="Maximum rank of any term of an uploaded adapter; gate_up may have twice that."
+    )
     max_adapter_mib: Count = Field(256, ge=1, description="Maximum size of an uploaded artifact, in MiB.")
     max_adapter_metadata_kib: int = Field(
         64, ge=1, le=512, description="Maximum size of an uploaded adapter's `training` metadata, in KiB of JSON."

@@ -61,9 +61,9 @@ def test_an_artifact_breaking_a_rule_of_the_format_is_not_written(
     make_base: MakeBase, make_peft: MakePeft, tmp_path: Path
 ) -> None:
     base, artifact = make_base("llama"), tmp_path / "adapter.safetensors"
-    folder, _ = make_peft(base, r=200, target_modules=["gate_proj", "up_proj"])
+    folder, _ = make_peft(base, r=300, target_modules=["gate_proj", "up_proj"])
     code, _, err = run("convert", folder, artifact, "--base", base.folder)
-    reason = "400 (200 of gate_proj and 200 of up_proj, which an artifact keeps as one) is not between 1 and 256"
+    reason = "600 (300 of gate_proj and 300 of up_proj, which an artifact keeps as one) is not between 1 and 512"
     assert (code, err.strip()) == (2, f"sites.gate_up.shared.rank: {reason}")
     assert [path.name for path in tmp_path.iterdir()] == ["peft"]
 

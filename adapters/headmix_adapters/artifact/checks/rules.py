@@ -142,14 +142,14 @@ def _check_site(name: str, site: SiteConfig, limits: Limits, faults: FaultList) 
         if (name, "head", site.head.base) not in TERMS:
             legal = " or ".join(source for site_name, part, source in TERMS if (site_name, part) == (name, "head"))
             faults.add(f"{where}.base: {site.head.base} is not defined for site {name} ({legal or 'no head part'})")
-        _check_term(where, site.head.rank, site.head.scale, limits, faults)
+        _check_term(where, site.head.rank, site.head.scale, limits.most_rank(name), faults)
     if site.shared is not None:
-        _check_term(f"sites.{name}.shared", site.shared.rank, site.shared.scale, limits, faults)
+        _check_term(f"sites.{name}.shared", site.shared.rank, site.shared.scale, limits.most_rank(name), faults)
 
 
-def _check_term(where: str, rank: int, scale: float, limits: Limits, faults: FaultList) -> None:
-    if not 1 <= rank <= limits.max_rank:
-        faults.add(f"{where}.rank: {rank} is not between 1 and {limits.max_rank}")
+def _check_term(where: str, rank: int, scale: float, most: int, faults: FaultList) -> None:
+    if not 1 <= rank <= most:
+        faults.add(f"{where}.rank: {rank} is not between 1 and {most}")
     # Checked as float32, which the server computes in: there 1e300 is infinite, and 1e-40 counts as 0.
     if not FLOAT32_SMALLEST <= abs(scale) <= FLOAT32_MAX:
         faults.add(f"{where}.scale: {scale:g} is not a finite number other than 0 in float32")

@@ -83,7 +83,7 @@ def convert_peft_lora(folder: Path, base: ResolvedBase, wish: HeadWish) -> Conve
             raise ConvertError(name, _reason(name))
     if config.task_type == CLASSIFICATION_TASK and head is None:
         raise ConvertError("modules_to_save", "task_type is SEQ_CLS, but the folder holds no classification head")
-    result = build_sites(pieces, base.shape, max_rank=Limits().max_rank)
+    result = build_sites(pieces, base.shape, Limits())
     if head is None and not result.sites.present():
         raise ConvertError("lora_B", "zero effect: every B is zero, so the adapter would answer like the base alone")
     notes = result.notes + ((f"{len(others)} tensors equal the base's own and were left out",) if others else ())

@@ -13,6 +13,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from headmix_adapters.artifact import Limits
 from headmix_adapters.config import BaseShape, HeadPart, SharedPart, SiteConfig, Sites
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.peft.head_parts import head_rank, head_tensors, is_by_head, repeats_blocks
@@ -79,11 +80,11 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def build_sites(pieces: Pieces, base: BaseShape, *, max_rank: int) -> SitesResult:
+def build_sites(pieces: Pieces, base: BaseShape, limits: Limits) -> SitesResult:
     """Regroup all pieces, by layer and site, into one config and its tensors.
 
     Raises:
-        ConvertError: a site's rank exceeds `max_rank`, or there is a bias where no artifact can have one.
+        ConvertError: a site's rank exceeds the limits, or there is a bias where no artifact can have one.
     """
     notes: list[str] = []
     sites: dict[str, SiteConfig] = {}
@@ -92,8 +93,8 @@ def build_sites(pieces: Pieces, base: BaseShape, *, max_rank: int) -> SitesResul
         layers = [layer.get(name, []) for layer in pieces.values()]
         by_head = [[piece for piece in layer if is_by_head(name, piece)] for layer in layers]
         of_all = [[piece for piece in layer if not is_by_head(name, piece)] for layer in layers]
-        shared = _shared_part(name, of_all, max_rank, folded, notes)
-        head = _head_part(name, by_head, base, max_rank, folded, notes)
+        shared = _shared_part(name, of_all, limits.most_rank(name), folded, notes)
+        head = _head_part(name, by_head, base, limits.most_rank(name), folded, notes)
         head = _with_bias(name, head, _flat(layers), base, folded, notes)
         if shared is not None or head is not None:
             sites[name] = SiteConfig(head=head, shared=shared)

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import torch
 
+from headmix_adapters.artifact import Limits
 from headmix_adapters.config import BaseShape
 from headmix_adapters.sites import TERMS
 from headmix_server.core.observability.logging import get_logger
@@ -43,6 +44,7 @@ def make_cuda_storage(
     Raises:
         PlacementError: Triton is not installed, or the memory for adapters is not available.
     """
+    limits = Limits(max_rank=max_rank)
     if importlib.util.find_spec("triton") is None:
         raise PlacementError("adapters on a GPU need Triton: pip install 'headmix[cuda]'")
     from headmix_server.kernels.triton.adapters import TritonAdapters
@@ -52,7 +54,7 @@ def make_cuda_storage(
             base,
             num_slots,
             capacity=memory_mib * 2**20 // placement.dtype.itemsize,
-            longest_row=z_width(base, dict.fromkeys(TERMS, max_rank)),
+            longest_row=z_width(base, {term: limits.most_rank(term[0]) for term in TERMS}),
             dtype=placement.dtype,
             device=placement.device,
             transfer=StreamTransfer(placement.device),

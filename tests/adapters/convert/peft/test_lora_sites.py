@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.adapters.artifacts import tiny_base_shape
+from headmix_adapters.artifact import Limits
 from headmix_adapters.convert.peft.lora_sites import build_sites, pieces_of
 from headmix_adapters.convert.peft.module_lora import ModuleLora, Piece
 from headmix_adapters.families import family_of
@@ -46,7 +47,7 @@ def test_the_sum_of_products_stays_what_it_was(modules: dict[tuple[int, str], Mo
             total[first : first + 10] += product
         else:
             expected[layer, part.site] = product
-    result = build_sites(pieces, BASE, max_rank=8)
+    result = build_sites(pieces, BASE, Limits(max_rank=8))
     for term in iter_terms(result.sites):
         for layer in pieces:
             prefix = f"layers.{layer}.{term.prefix}"

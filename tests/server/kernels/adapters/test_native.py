@@ -144,6 +144,17 @@ def test_every_row_gets_what_the_method_says_for_its_adapter_on_any_number_of_th
     assert_rows_match(step, random_batch(BASE, 61, seed=layer), layer, adapters, spans, BASE)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("schedule", Schedule)
+def test_a_term_of_the_largest_rank_adds_what_the_method_says(schedule: Schedule, bf16: bool, threads: int) -> None:
+    sites = Sites(gate_up=SiteConfig(shared=SharedPart(rank=512)), q=SiteConfig(shared=SharedPart(rank=256)))
+    adapters = {0: make_adapter(BASE, 0, sites, (0,), bf16=bf16)}
+    spans = [SlotSpan(0, 1, 1), SlotSpan(0, 3, 20)]
+    step = NativeAdapters(image_tables(BASE, 1, adapters), routed(spans), schedule=schedule)
+    assert torch.get_num_threads() == threads
+    assert_rows_match(step, random_batch(BASE, 24, seed=3), 0, adapters, spans, BASE)
+
+
 def paper_step(spans: Spans, *, tokens: int) -> tuple[ImageTables, RowRoute, StepBatch]:
     """Sizes at which different schedules are chosen."""
     base = msgspec.structs.replace(BASE, hidden_size=256, num_heads=8, num_kv_heads=2, head_dim=32, num_layers=1)
