@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import msgspec
 
@@ -26,7 +27,8 @@ class Task:
     `measured` is the score that chooses the learning rate and is tested; `train` and `validation` count texts of the
     example's training file, and the test split is its whole held-out file and `spare` more texts of the training file.
     `apart`: near-duplicates exist in the training file, so texts that share six consecutive words with a validation
-    text are not trained on. `until`: the part of an answer that is also scored on its own ends before this text.
+    text are not trained on. `precision` is the frozen base's in training; scores are computed in float32.
+    `until`: the part of an answer that is also scored on its own ends before this text.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Task:
     expected_seconds: float
     rates: tuple[float, ...] = RATES
     layers: tuple[int, int] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     apart: bool = False
     until: str | None = None
     chat_template: str | None = None
@@ -66,7 +69,7 @@ class Task:
             label_smoothing=0.0,
             dropout=0.1,
             warmup_ratio=0.06,
-            precision="float32",
+            precision=self.precision,
         )
         return msgspec.structs.replace(
             recipe,
@@ -116,6 +119,7 @@ KINGJAMES = Task(
     batch_size=8,
     expected_seconds=72,
     layers=(20, 30),
+    precision="bfloat16",
     apart=True,
 )
 DICTIONARY = Task(
@@ -130,6 +134,7 @@ DICTIONARY = Task(
     batch_size=8,
     expected_seconds=72,
     layers=(20, 30),
+    precision="bfloat16",
     until='", "is_a"',
 )
 

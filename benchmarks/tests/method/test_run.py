@@ -14,7 +14,7 @@ from benchmarks.method.methods import BD_LORA, KERNEL_MIX, LITE, LORA, METHODS, 
 from benchmarks.method.prepare import prepare
 from benchmarks.method.results import Result, read_results
 from benchmarks.method.tasks import Task
-from benchmarks.method.train import _attach, run_cell
+from benchmarks.method.train import adapter_config, attach_new, run_cell
 from harness.bases.families import FAMILIES
 from headmix_adapters.train.errors import Interrupted
 from headmix_adapters.train.terminal.progress import Progress
@@ -120,7 +120,7 @@ def test_the_head_starts_with_the_same_values_for_every_method(tiny: list[Task])
     prepared = prepare(tiny[0])
     heads = []
     for method in METHODS:
-        adapter = _attach(prepared, method, "small", seed=3)
+        adapter = attach_new(prepared, adapter_config(prepared, method, "small"), seed=3)
         tensors = adapter.tensors()
         heads.append({name: tensor for name, tensor in tensors.items() if name.startswith("classifier.")})
         adapter.detach()
@@ -132,7 +132,7 @@ def test_every_method_starts_as_its_authors_do_it(tiny: list[Task]) -> None:
     prepared = prepare(tiny[0])
     largest: dict[str, dict[str, float]] = {}
     for method in METHODS:
-        adapter = _attach(prepared, method, "small", seed=3)
+        adapter = attach_new(prepared, adapter_config(prepared, method, "small"), seed=3)
         own = {name.removeprefix("layers.0."): tensor.abs().max() for name, tensor in adapter.tensors().items()}
         largest[method] = {name: round(float(value), 3) for name, value in own.items()}
         adapter.detach()
