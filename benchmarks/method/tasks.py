@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import msgspec
 
@@ -27,8 +26,7 @@ class Task:
     `measured` is the score that chooses the learning rate and is tested; `train` and `validation` count texts of the
     example's training file, and the test split is its whole held-out file and `spare` more texts of the training file.
     `apart`: near-duplicates exist in the training file, so texts that share six consecutive words with a validation
-    text are not trained on. `precision` is the frozen base's in training; scores are computed in float32.
-    `until`: the part of an answer that is also scored on its own ends before this text.
+    text are not trained on. `until`: the part of an answer that is also scored on its own ends before this text.
     """
 
     name: str
@@ -43,7 +41,6 @@ class Task:
     expected_seconds: float
     rates: tuple[float, ...] = RATES
     layers: tuple[int, int] | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
     apart: bool = False
     until: str | None = None
     chat_template: str | None = None
@@ -69,7 +66,7 @@ class Task:
             label_smoothing=0.0,
             dropout=0.1,
             warmup_ratio=0.06,
-            precision=self.precision,
+            precision="float32",
         )
         return msgspec.structs.replace(
             recipe,
@@ -119,7 +116,6 @@ KINGJAMES = Task(
     batch_size=8,
     expected_seconds=72,
     layers=(20, 30),
-    precision="bfloat16",
     apart=True,
 )
 DICTIONARY = Task(
@@ -134,7 +130,6 @@ DICTIONARY = Task(
     batch_size=8,
     expected_seconds=72,
     layers=(20, 30),
-    precision="bfloat16",
     until='", "is_a"',
 )
 

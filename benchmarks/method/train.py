@@ -2,21 +2,18 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import msgspec
 import torch
-from torch import Tensor
 
 from benchmarks.method.methods import Budget, adapter_of
-from benchmarks.method.prepare import Base, Prepared
+from benchmarks.method.prepare import Prepared
 from benchmarks.method.results import Cell, Result
 from benchmarks.method.scores import Scored, score_classifier, score_generator
 from harness.machine import describe_machine
-from headmix_adapters.config import AdapterConfig
 from headmix_adapters.inject import AttachedAdapter, ClassifierModel, LanguageModel, attach
 from headmix_adapters.inject.adapted import AdaptedModel
 from headmix_adapters.inject.initial import folded_normal
@@ -58,35 +55,31 @@ def _reference(prepared: Prepared, cell: Cell) -> Result:
 def _trained(prepared: Prepared, cell: Cell, progress: Progress) -> Result:
     if cell.budget is None or cell.method is None or cell.rate is None or cell.seed is None:
         raise ValueError(f"{cell} names no run")
-    table = msgspec.structs.replace(prepared.material.recipe.training, learning_rate=cell.rate, seed=cell.seed)
-    config = adapter_config(prepared, cell.method, cell.budget)
-    adapter = attach_new(prepared, config, cell.seed)
+    material = prepared.material
+    table = msgspec.structs.replace(material.recipe.training, learning_rate=cell.rate, seed=cell.seed)
+    adapter = _attach(prepared, cell.method, cell.budget, cell.seed)
+    model = _adapted(prepared, adapter)
+    classifier = material.recipe.classifier
     try:
         with tempfile.TemporaryDirectory(prefix="headmix-method-") as folder:
-            arguments = training_arguments(table, Path(folder), deciding_score(config.classifier))
-            model = _adapted(prepared.training, adapter)
+            arguments = training_arguments(table, Path(folder), deciding_score(classifier))
             fitted = fit(model, prepared.splits.train, _unscored, arguments, progress)
+        result = Result(cell=cell, parameters=prepared.parameters(cell.budget)[cell.method], steps=fitted.steps)
+        if cell.part == "tuning":
+            return msgspec.structs.replace(result, validation=_score(prepared, model, test=False).scores)
+        scored = _score(prepared, model, test=True)
+        return msgspec.structs.replace(result, test=scored.scores, outcomes=scored.outcomes, tokens=scored.tokens)
     finally:
         adapter.detach()
-    result = Result(cell=cell, parameters=prepared.parameters(cell.budget)[cell.method], steps=fitted.steps)
-    scored = _score(prepared, config, fitted.tensors, test=cell.part == "final")
-    if cell.part == "tuning":
-        return msgspec.structs.replace(result, validation=scored.scores)
-    return msgspec.structs.replace(result, test=scored.scores, outcomes=scored.outcomes, tokens=scored.tokens)
 
 
-def adapter_config(prepared: Prepared, method: str, budget: Budget) -> AdapterConfig:
-    """Return a method's adapter for a task, with its classification head."""
-    recipe = prepared.material.recipe
-    config = adapter_of(method, prepared.task.base, budget, prepared.material.base.shape, recipe.task)
-    return msgspec.structs.replace(config, classifier=recipe.classifier)
-
-
-def attach_new(prepared: Prepared, config: AdapterConfig, seed: int) -> AttachedAdapter:
-    """Attach a new adapter; the classification head's first values are the same for every method."""
+def _attach(prepared: Prepared, method: str, budget: Budget, seed: int) -> AttachedAdapter:
+    """Attach a method's adapter; the classification head's first values are the same for every method."""
     material = prepared.material
+    config = adapter_of(method, prepared.task.base, budget, material.base.shape, material.recipe.task)
+    config = msgspec.structs.replace(config, classifier=material.recipe.classifier)
     dropout = material.recipe.training.dropout
-    adapter = attach(prepared.training.model, config, material.layers, dropout=dropout, seed=seed)
+    adapter = attach(material.model, config, material.layers, dropout=dropout, seed=seed)
     if adapter.head is not None:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -95,26 +88,19 @@ def attach_new(prepared: Prepared, config: AdapterConfig, seed: int) -> Attached
     return adapter
 
 
-def _adapted(base: Base, adapter: AttachedAdapter) -> AdaptedModel:
-    kind = LanguageModel if adapter.head is None else ClassifierModel
-    model = kind(base.model, adapter)
-    if base.divided is not None:
-        model.use_split(base.divided)
+def _adapted(prepared: Prepared, adapter: AttachedAdapter) -> AdaptedModel:
+    kind = ClassifierModel if prepared.task.classifies else LanguageModel
+    model = kind(prepared.material.model, adapter)
+    if prepared.backbone is not None:
+        model.use_split(prepared.backbone)
     return model
 
 
-def _score(prepared: Prepared, config: AdapterConfig, tensors: Mapping[str, Tensor], *, test: bool) -> Scored:
-    """Score trained tensors on the base for scoring, on the test split or the validation split."""
+def _score(prepared: Prepared, model: AdaptedModel, *, test: bool) -> Scored:
     examples = prepared.splits.test if test else prepared.splits.validation
-    adapter = attach(prepared.scoring.model, config, prepared.material.layers)
-    try:
-        adapter.load(tensors)
-        model = _adapted(prepared.scoring, adapter)
-        if isinstance(model, ClassifierModel):
-            return score_classifier(model, examples)
-        return score_generator(cast("LanguageModel", model), examples, prepared.beginnings if test else None)
-    finally:
-        adapter.detach()
+    if isinstance(model, ClassifierModel):
+        return score_classifier(model, examples)
+    return score_generator(cast("LanguageModel", model), examples, prepared.beginnings if test else None)
 
 
 def _unscored() -> Scores:

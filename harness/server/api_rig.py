@@ -24,6 +24,7 @@ from headmix_server.api.app import create_app
 from headmix_server.api.state import ApiState
 from headmix_server.app.catalog_observer import CatalogObserver
 from headmix_server.app.http.listen import listen
+from headmix_server.batches.batches import Batches
 from headmix_server.catalog.bytes.holds import Holds
 from headmix_server.catalog.bytes.store import ArtifactStore, Store
 from headmix_server.catalog.catalog import Catalog
@@ -36,6 +37,8 @@ from headmix_server.core.settings import Settings
 from headmix_server.database import open_database
 from headmix_server.database.audit_log import AuditLog
 from headmix_server.engine_client.client import EngineClient
+from headmix_server.files.open import open_files
+from headmix_server.jobs.jobs import Jobs
 from headmix_server.services.conversion import Converter
 from headmix_server.services.fetcher import Fetcher
 from headmix_server.services.pinning import Pinning
@@ -264,4 +267,8 @@ def _state(
         converter=Converter(chosen),
         incoming=Incoming(chosen.max_uploads, chosen.max_uploads_each),
         created=1700000000,
+        database=database,
+        files=open_files(chosen, database, data / "files", removes_bytes=True),
+        jobs=Jobs(database),
+        batches=Batches(database, Jobs(database)),
     )

@@ -132,7 +132,7 @@ def _setting(one: Comparison) -> str:
     tested = f"; {len(runs[0].outcomes)} test examples, {runs[0].steps} steps" if runs else ""
     layers = "all layers" if task.layers is None else f"layers {task.layers[0]} to {task.layers[1] - 1}"
     seeds = "" if one.seeds == len(SEEDS) else f" Seeds run so far: {one.seeds} of {len(SEEDS)}."
-    return f"{sizes}{tested}; {layers}; trained in {task.precision}.{_alone(one)}{seeds}"
+    return f"{sizes}{tested}; {layers}.{_alone(one)}{seeds}"
 
 
 def _alone(one: Comparison) -> str:

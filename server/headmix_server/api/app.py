@@ -10,6 +10,7 @@ from headmix_server.api.middleware.request_log import RequestLog
 from headmix_server.api.openapi_page import add_openapi_page
 from headmix_server.api.routes import (
     adapters,
+    batches,
     canary,
     chat,
     classify,
@@ -34,7 +35,7 @@ from headmix_server.api.schemas.error import document_errors
 from headmix_server.api.state import ApiState
 
 _RESOURCES = (
-    *(completions, chat, responses, classify, embeddings, pairs, moderations, tokens, models),
+    *(completions, chat, responses, classify, embeddings, pairs, moderations, tokens, models, batches),
     *(adapters, versions, sharing, canary, pins),
     *(tenants, tenant_adapters, limits, usage),
 )

@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from headmix_server.api.middleware.batch_line import BatchLine
 from headmix_server.api.middleware.request_record import record_of
 from headmix_server.api.state import ApiState
 from headmix_server.core.errors import InvalidApiKey, RateLimitExceeded, StorageUnavailable
@@ -43,15 +44,17 @@ async def principal_of(request: Request, state: ApiState) -> Principal:
     """
     record = record_of(request)
     if record.principal is None:
-        record.principal = await _find_principal(request, state)
+        record.principal = await _find_principal(request, state, record.line)
         record.tenant = record.principal.tenant
     return record.principal
 
 
-async def _find_principal(request: Request, state: ApiState) -> Principal:
+async def _find_principal(request: Request, state: ApiState, line: BatchLine | None) -> Principal:
     reason = state.refusal()
     if reason is not None:
         raise StorageUnavailable(f"{reason[0].upper()}{reason[1:]}; try again.")
+    if line is not None:
+        return line.principal
     if state.settings.keys == "off":
         return Principal(DEFAULT_TENANT, ALL_SCOPES)
     credentials = await _bearer(request)

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import time
 
+from sqlalchemy import Engine
+
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.text.chat_template import ChatTemplate
 from headmix_server.api.public_metrics import PublicMetrics
 from headmix_server.api.threads import Threads
+from headmix_server.batches.batches import Batches
 from headmix_server.catalog.incoming import Incoming
 from headmix_server.catalog.library import Library
 from headmix_server.core.observability.metrics import Metrics
@@ -15,6 +18,8 @@ from headmix_server.core.settings import Settings
 from headmix_server.core.types import Residency
 from headmix_server.database.audit_log import AuditLog
 from headmix_server.engine_client.client import EngineClient
+from headmix_server.files.files import Files
+from headmix_server.jobs.jobs import Jobs
 from headmix_server.services.conversion import Converter
 from headmix_server.services.fetcher import Fetcher
 from headmix_server.services.pinning import Pinning
@@ -64,6 +69,10 @@ class ApiState:
     failed_keys: FailedKeys
     converter: Converter
     incoming: Incoming
+    database: Engine
+    files: Files
+    jobs: Jobs
+    batches: Batches
     refusal: Callable[[], str | None] = lambda: None
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     open_on_any_route: OpenRequests = field(default_factory=OpenRequests)

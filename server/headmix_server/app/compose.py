@@ -28,6 +28,7 @@ from headmix_server.app.report_observer import ReportObserver
 from headmix_server.app.storage.claim import Claim
 from headmix_server.app.storage.data_folder import DataFolder
 from headmix_server.app.storage.open_library import open_library
+from headmix_server.batches.batches import Batches
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.incoming import Incoming
 from headmix_server.core.errors import HeadmixServerError
@@ -36,6 +37,8 @@ from headmix_server.core.observability.metrics import Metrics
 from headmix_server.core.settings import Settings
 from headmix_server.database.audit_log import AuditLog, Retention
 from headmix_server.engine_client.client import EngineClient
+from headmix_server.files.open import open_files
+from headmix_server.jobs.jobs import Jobs
 from headmix_server.services.conversion import Converter
 from headmix_server.services.fetcher import Fetcher
 from headmix_server.services.pinning import Pinning
@@ -201,6 +204,10 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         failed_keys=FailedKeys(settings.limit_failed_keys_per_minute),
         converter=Converter(settings),
         incoming=Incoming(settings.max_uploads, settings.max_uploads_each),
+        database=database,
+        files=open_files(settings, database, folder.root / "files", removes_bytes=True),
+        jobs=Jobs(database),
+        batches=Batches(database, Jobs(database)),
         refusal=claim.keeper.refusal,
     )
     return Parts(state, folder, reports, new_key)

@@ -18,6 +18,7 @@ from rich.console import Console
 from headmix_server.api.app import create_app, prepare_routes
 from headmix_server.api.middleware.disconnect import end_tasks
 from headmix_server.app.background_tasks import BackgroundTasks
+from headmix_server.app.batches import batch_runner
 from headmix_server.app.check_settings import check_settings
 from headmix_server.app.compose import Parts, open_parts
 from headmix_server.app.errors import SettingError, StartError, StartStopped
@@ -144,7 +145,8 @@ class Server:
             await asyncio.to_thread(parts.preload)
             self._door.open(app)
             self.http.hand_over(app)
-            await self._serve_until_stopped(parts, engine_life)
+            runner = batch_runner(state, app, self._folder.root / "batches")
+            await self._serve_until_stopped(parts, engine_life, asyncio.create_task(runner.run()))
             if claim.keeper.lost is not None:
                 raise LeaseLostError(claim.keeper.lost)
         finally:
@@ -171,15 +173,19 @@ class Server:
             is_stopping=self._stop.is_set,
         )
 
-    async def _serve_until_stopped(self, parts: Parts, engine_life: asyncio.Task[None]) -> None:
+    async def _serve_until_stopped(
+        self, parts: Parts, engine_life: asyncio.Task[None], batches: asyncio.Task[None]
+    ) -> None:
         banner = asyncio.create_task(self._greet(parts))
         stopped = asyncio.create_task(self._stop.wait())
         lost = asyncio.create_task(self._lost.wait())
         try:
             await asyncio.wait({engine_life, stopped, lost}, return_when=asyncio.FIRST_COMPLETED)
+            await end_tasks(batches)  # before the drain: what they have answered is stored, the rest waits
             if stopped.done() and not lost.done():
                 await self._drain(parts, lost)
         finally:
+            batches.cancel()
             banner.cancel()
             stopped.cancel()
             lost.cancel()

@@ -30,6 +30,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("max_messages", "max_metadata_bytes", "max_inputs", "max_choices", "split_special_tokens"),
             *("max_characters_per_token", "text_workers", "text_worker_mib", "text_queue_mib"),
         ),
+        "Batches": ("batch_window", "max_batch_lines"),
         "Tenant limits": (
             *("limit_requests_per_minute", "limit_tokens_per_minute", "limit_tokens_per_request"),
             *("limit_concurrent_requests", "limit_adapters", "limit_stored_bytes", "limits_storage"),

@@ -212,6 +212,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes per second at which a body, uploads included, must arrive after `--body-seconds`.",
     )
+    batch_window: Places = Field(
+        64,
+        ge=1,
+        description="Lines of batches that are open at once, of all batches together. They are computed where other "
+        "requests leave room.",
+    )
+    max_batch_lines: Count = Field(50_000, ge=1, description="Maximum lines of a batch's input file.")
     max_connections: Places = Field(
         4096,
         ge=1,

@@ -25,6 +25,7 @@ BODIES = {
     "POST /v1/rerank": {"model": "poet", "query": "x", "documents": ["y"]},
     "POST /v1/responses": {"model": "poet", "input": "x"},
     "POST /v1/score": {"model": "poet", "text_1": "x", "text_2": "y"},
+    "POST /v1/batches": {"input_file_id": "file-1", "endpoint": "/v1/completions"},
     "POST /tokenize": {"model": "poet", "prompt": "x"},
     "POST /detokenize": {"model": "poet", "tokens": [1]},
     "PUT /v1/adapters/{name}/sharing": {"tenants": ["other"]},
@@ -33,7 +34,7 @@ BODIES = {
     "POST /v1/tenants/{tenant}/keys": {"scopes": ["inference"]},
     "PATCH /v1/tenants/{tenant}/limits": {"adapters": 3},
 }
-NAMES = {"name": "poet", "model": "poet", "tenant": "tenant", "key_id": "key_1", "version": "1"}
+NAMES = {"name": "poet", "model": "poet", "tenant": "tenant", "key_id": "key_1", "version": "1", "batch_id": "batch_1"}
 
 
 @pytest.fixture

@@ -106,6 +106,9 @@ class Job:
         if last is None:
             record.queued(output.queue_seconds)
             record.first_token_seconds = record.first_token_seconds or now - record.began
+        if record.line is not None:
+            return now  # nobody waits for it
+        if last is None:
             self.state.metrics.first_token(now - record.began)
         else:
             self.state.metrics.inter_token((now - last) / max(1, len(output.tokens)))
@@ -121,6 +124,7 @@ class Job:
             weight=self.weight,
             scale=self.scale,
             beside=self.beside,
+            background=self.record.line is not None,
         )
 
 

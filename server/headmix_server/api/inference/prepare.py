@@ -149,6 +149,7 @@ class Prepared:
                 weight=self.admission.limits.weight,
                 scale=self.scale,
                 beside=self.beside,
+                background=self.record.line is not None,
                 second=0 if seconds is None else seconds[place],
             )
 
@@ -167,6 +168,7 @@ class Prepared:
                 weight=self.admission.limits.weight,
                 scale=self.scale,
                 beside=self.beside,
+                background=self.record.line is not None,
             )
 
         return await self._ask_each(len(prompts), make, Embedded)

@@ -177,9 +177,13 @@ async def hold_version(
 async def _held(
     state: ApiState, reference: str, record: RequestRecord, *, draw: int = NO_DRAW, tenant: str | None = None
 ) -> AdapterVersion:
-    """Return a version, held; `draw` is as in `Catalog.resolve`."""
+    """Return a version, held; `draw` is as in `Catalog.resolve`. Lines of a batch use the versions it has resolved."""
+    resolved = record.line.models.version_of(reference) if record.line is not None and tenant is None else None
 
     def resolve() -> AdapterVersion:
+        if resolved is not None:
+            record.holds.add(state.library.holds.acquire(resolved.digest))
+            return resolved
         version, hold = state.library.hold(tenant or record.tenant, reference, draw=draw)
         record.holds.add(hold)  # in the thread: the awaiting task may be cancelled by now
         return version

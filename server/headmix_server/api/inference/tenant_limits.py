@@ -3,6 +3,7 @@
 Owns the order of the checks and the messages of the refusals. The limit of the whole server is `engine_client`'s.
 """
 
+import asyncio
 from math import ceil
 from typing import Annotated
 
@@ -18,6 +19,8 @@ from headmix_server.tenancy.limits.rates import Charge, Verdict
 
 RETRY_CONCURRENT = 1
 """In seconds, if too many requests are open; a guess, since there is no way to know when one will end."""
+LINES_SHARE = 0.8
+"""The part of a rate per minute that lines of batches use: the rest is left to requests that cannot wait."""
 _KEY = "headmix.admission"
 
 
@@ -36,11 +39,13 @@ class Admission:
     async def begin(self) -> None:
         """Count the request among the tenant's open ones and in its rate per minute.
 
+        A line of a batch waits for the rates, and is not counted among the open ones: its batch bounds them.
+
         Raises:
             RateLimitExceeded: too many are open, or were made in the last minute.
         """
         most = self.limits.concurrent_requests
-        if not self._state.open_requests.enter(self.tenant, most):
+        if self._record.line is None and not self._state.open_requests.enter(self.tenant, most):
             message = f"The tenant has {most} open requests, the most it may have at once."
             raise RateLimitExceeded(message, limit="concurrent_requests", retry_after=RETRY_CONCURRENT)
         self._record.at_end(self._end)
@@ -82,21 +87,34 @@ class Admission:
         if cost > most:
             message = f"The request is too large for the tenant's {LIMIT_WORDS[limit]}: limit {most}, requested {cost}."
             raise RateLimitExceeded(message, limit=limit)
+        if self._record.line is not None:
+            return await self._take_patiently(kind, cost, most)
         verdict = await self._state.rates.take(self.tenant, kind, cost, most)
         self._record.headers.update(rate_headers(kind, most, verdict))
         if verdict.charge is None:
             raise _over(limit, most, cost, verdict)
         return verdict.charge
 
+    async def _take_patiently(self, kind: str, cost: int, most: int) -> Charge:
+        """Take a cost as soon as there is room for it."""
+        most = max(cost, int(most * LINES_SHARE))
+        while True:
+            verdict = await self._state.rates.take(self.tenant, kind, cost, most)
+            if verdict.charge is not None:
+                return verdict.charge
+            await asyncio.sleep(max(verdict.wait, 1) / 1000)
+
     async def _give_request_back(self) -> None:
         """Refund a request refused for its tokens, so that its retry doesn't find the minute used up."""
         if self._request is not None:
             await self._state.rates.give_back(self._request, 1)
             name = "x-ratelimit-remaining-requests"
-            self._record.headers[name] = str(int(self._record.headers[name]) + 1)
+            if name in self._record.headers:
+                self._record.headers[name] = str(int(self._record.headers[name]) + 1)
 
     async def _end(self) -> None:
-        self._state.open_requests.leave(self.tenant)
+        if self._record.line is None:
+            self._state.open_requests.leave(self.tenant)
         unused = self._reserved - self._record.prompt_tokens - self._record.generation_tokens
         if self._tokens is not None and unused > 0:
             await self._state.rates.give_back(self._tokens, unused)

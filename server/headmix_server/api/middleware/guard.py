@@ -37,7 +37,9 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             state = get_state(request)
             principal = await principal_of(request, state)
-            enter(state, record_of(request), principal.tenant)
+            record = record_of(request)
+            if record.line is None:  # it has no connection
+                enter(state, record, principal.tenant)
             if admit not in asked:
                 await count_management(state, principal)
             for scope in scopes:

@@ -105,8 +105,12 @@ class PacedAnswer:
 
 
 def _is_paced(scope: Scope, status: int) -> bool:
-    """Return whether this is a refusal, or a response to a caller without a key, such as a probe or a scrape."""
-    return status >= 400 or record_in(scope).principal is None
+    """Return whether this is a refusal, or a response to a caller without a key, such as a probe or a scrape.
+
+    Lines of batches are not: the server itself sends them, a few at a time.
+    """
+    record = record_in(scope)
+    return record.line is None and (status >= 400 or record.principal is None)
 
 
 def _party(scope: Scope) -> str:

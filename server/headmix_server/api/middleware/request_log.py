@@ -104,13 +104,13 @@ class RequestLog:
                 record.tenant,
                 record.adapter,
                 outcome,
-                seconds=seconds,
-                queue_seconds=record.queue_seconds,
+                seconds=seconds if record.line is None else None,
+                queue_seconds=record.queue_seconds if record.line is None else None,
                 prompt_tokens=record.prompt_tokens,
                 generation_tokens=record.generation_tokens,
                 limit=record.limit,
             )
-        if record.compared is not None and record.adapter is not None:
+        if record.compared is not None and record.adapter is not None and record.line is None:
             self._metrics.version_answered(
                 record.tenant,
                 record.adapter,

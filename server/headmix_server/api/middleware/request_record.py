@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from headmix_server.api.middleware.batch_line import BatchLine, line_in
 from headmix_server.catalog.bytes.holds import HeldUntilEnd
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.types import TokenCounts
@@ -31,7 +32,7 @@ class RequestRecord:
     first. `cached_tokens` counts, per prompt, the tokens that its first choice found in the cache;
     `first_token_seconds` counts from the request's arrival. `limit` names the limit that refused it, `refused_param`
     the parameter that the error named. `body_bytes` counts the received bytes of its body. `headers` go out with every
-    response, errors included.
+    response, errors included. `line` is set for a line of a batch.
     """
 
     request_id: str
@@ -52,6 +53,7 @@ class RequestRecord:
     refused_param: str | None = None
     body_bytes: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    line: BatchLine | None = None
     _prompts: dict[int, int] = field(default_factory=dict)
     _endings: list[Ending] = field(default_factory=list)
 
@@ -96,7 +98,7 @@ class RequestRecord:
 
 def start_record(scope: Scope, request_id: str) -> RequestRecord:
     """Start the account of a request."""
-    record = RequestRecord(request_id)
+    record = RequestRecord(request_id, line=line_in(scope))
     scope.setdefault("state", {})[_KEY] = record
     return record
 

@@ -45,6 +45,20 @@ class MetricDefinitions:
             ["tenant", "limit"],
             registry=own,
         )
+        self.batch_lines = Counter(
+            "headmix_batch_lines_total",
+            "Lines of batches that were answered; the outcome is `ok` or an error code.",
+            ["outcome"],
+            registry=own,
+        )
+        self.batches = Counter(
+            "headmix_batches_total",
+            "Batches that ended: `completed`, `failed`, `expired`, `cancelled`.",
+            ["status"],
+            registry=own,
+        )
+        for status in ("completed", "failed", "expired", "cancelled"):
+            self.batches.labels(status)
         self.limits_fallbacks = Counter(
             "headmix_limits_fallbacks_total",
             "Failures of the limits storage; after each, this server counted on its own.",

@@ -54,13 +54,13 @@ class Metrics(MetricDefinitions):
         adapter: str | None,
         outcome: str,
         *,
-        seconds: float,
+        seconds: float | None,
         queue_seconds: float | None = None,
         prompt_tokens: int = 0,
         generation_tokens: int = 0,
         limit: str = "",
     ) -> None:
-        """Count a request that ended, `seconds` after it arrived.
+        """Count a request that ended, `seconds` after it arrived; None for a line of a batch, for which nobody waits.
 
         `route` is a route's template and `outcome` `ok`, `aborted` or an error code. `adapter` is a name that was
         resolved, never one that a client merely sent; None means the base alone. `tenant` is empty if no key was
@@ -75,9 +75,18 @@ class Metrics(MetricDefinitions):
                 self.prompt_tokens.labels(*owner).inc(prompt_tokens)
             if generation_tokens:
                 self.generation_tokens.labels(*owner).inc(generation_tokens)
-        self.e2e_request_latency.observe(seconds)
+        if seconds is not None:
+            self.e2e_request_latency.observe(seconds)
         if queue_seconds is not None:
             self.queue_time.observe(queue_seconds)
+
+    def batch_line(self, outcome: str) -> None:
+        """Count an answered line of a batch; the outcome is `ok` or an error code."""
+        self.batch_lines.labels(outcome).inc()
+
+    def batch_ended(self, status: str) -> None:
+        """Count a batch that ended."""
+        self.batches.labels(status).inc()
 
     def version_answered(
         self,

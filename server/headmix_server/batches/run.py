@@ -1,0 +1,410 @@
+"""One batch from its claim to its end: checks its file, answers its lines, makes its result files.
+
+Owns the order of these steps and what ends them: the last line, the end of its window, its tenant's wish, a key that
+was revoked, or the server's stop. How a line is answered is the caller's.
+"""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import msgspec
+from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import Session
+
+from headmix_server.batches.held_models import HeldModels
+from headmix_server.batches.input_file import Bounds, Fault, check_file, read_lines
+from headmix_server.batches.line import Answer, Line, answered_line
+from headmix_server.batches.request import Counts, End, Status, Tokens, read_progress, read_request, written
+from headmix_server.batches.result_files import ResultFiles
+from headmix_server.batches.segments import Entry, Segments
+from headmix_server.batches.window import OPEN_BYTES, Window
+from headmix_server.catalog.library import Library
+from headmix_server.core.errors import HeadmixServerError, InsufficientStorage, ServerOverloaded, StorageUnavailable
+from headmix_server.core.observability.logging import get_logger
+from headmix_server.core.types import Frozen
+from headmix_server.database import reading, writing
+from headmix_server.files.files import Files
+from headmix_server.files.tables import FileHoldRow
+from headmix_server.jobs.claims import Claim, ClaimLostError, Claims, Outcome
+from headmix_server.jobs.job import NewEvent
+from headmix_server.jobs.tables import JobRow
+
+BEAT_SECONDS = 3.0
+RETRY_SECONDS = 5.0
+MOST_ATTEMPTS = 3
+"""Attempts that may end in an unexpected error without a new segment; a new segment resets their count."""
+
+MOST_DEATHS = 5
+"""How often a line is sent again after the engine died while it was open."""
+
+T = TypeVar("T")
+
+
+class _Details(Frozen, frozen=True):
+    cached_tokens: int = 0
+
+
+class _Usage(Frozen, frozen=True):
+    prompt_tokens: int | None = None
+    input_tokens: int | None = None
+    completion_tokens: int | None = None
+    output_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+
+
+class _ErrorCode(Frozen, frozen=True):
+    code: str | None = None
+
+
+class _Answered(Frozen, frozen=True):
+    usage: _Usage | None = None
+    error: _ErrorCode | None = None
+
+
+_ANSWERED = msgspec.json.Decoder(_Answered)
+
+Ask = Callable[[Claim, str, Line, HeldModels], Awaitable[Answer]]
+"""Answers a line of a claimed batch as a request to the endpoint would be; cancelling it aborts the line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What running batches takes. `until_ready` waits until lines can be answered, `limit_of` returns how many open
+    lines a tenant may have (0: no limit), `is_revoked` whether a tenant's key was revoked. `folder` is for temporary
+    files; `on_line` is called with the code of each line's outcome, `on_end` with each batch's last status.
+    """
+
+    engine: Engine
+    files: Files
+    claims: Claims
+    library: Library
+    ask: Ask
+    until_ready: Callable[[], Awaitable[None]]
+    limit_of: Callable[[str], int]
+    is_revoked: Callable[[str, str], bool]
+    on_line: Callable[[str], None]
+    on_end: Callable[[str], None]
+    window: Window
+    bounds: Bounds
+    folder: Path
+    clock: Callable[[], float] = time.time
+
+
+class BatchRun:
+    """One claimed batch."""
+
+    def __init__(self, parts: Parts, claim: Claim) -> None:
+        self._parts = parts
+        self._claim = claim
+        self._request = read_request(claim.job.request)
+        self._progress = read_progress(claim.job.progress)
+        self._ending: End | None = self._progress.ending
+        self._changed = asyncio.Event()
+        self._log = get_logger("batches")
+
+    async def run(self) -> None:
+        """Run the batch to its end; cancelled, it stores what is answered and leaves the rest to a later claim."""
+        self._log.info("batch claimed", batch=self._claim.job.id, tenant=self._claim.job.tenant)
+        try:
+            async with self._beating():
+                await self._run()
+        except ClaimLostError:
+            self._log.warning("batch taken over", batch=self._claim.job.id)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._release())
+            raise
+        except Exception:  # noqa: BLE001 - a bug, or stored bytes that are damaged; another attempt may do better
+            self._log.exception("batch interrupted", batch=self._claim.job.id)
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        """Leave the batch to another attempt, or end it after the last."""
+        if self._claim.job.attempts < MOST_ATTEMPTS:
+            await self._release()
+            return
+        fault = Fault(code="internal_error", message="The server could not run this batch; its log has the reason.")
+        self._progress = msgspec.structs.replace(self._progress, faults=[fault], ending="failed")
+        self._reach("failed")
+        with suppress(ClaimLostError, HeadmixServerError):
+            await asyncio.to_thread(self._end, "failed", "The server could not run the batch.")
+
+    async def _release(self) -> None:
+        """Queue the batch again; a wish to cancel it stays, so that its answered lines become its files."""
+        with suppress(HeadmixServerError):
+            await asyncio.to_thread(requeue, self._parts.engine, self._claim)
+
+    async def _run(self) -> None:
+        async with self._workspace() as (folder, source):
+            segments = Segments(self._parts.engine, self._parts.files, self._parts.claims, self._claim, folder)
+            await self._patiently(segments.resume)
+            if self._progress.status == "validating" and self._ending is None:
+                await self._validate(source)
+            if self._progress.status == "in_progress" and self._ending is None:
+                await self._answer_all(source, segments)
+            await self._finish(source, segments)
+
+    @asynccontextmanager
+    async def _workspace(self) -> AsyncIterator[tuple[Path, BinaryIO]]:
+        """Yield a temporary folder and the input file, a copy in it."""
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._parts.folder))
+        try:
+            digest = await self._patiently(self._input_digest)
+            await self._patiently(lambda: self._parts.files.fetch(digest, folder / "input.jsonl"))
+            with (folder / "input.jsonl").open("rb") as source:
+                yield folder, source
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+
+    def _input_digest(self) -> str:
+        with reading(self._parts.engine) as session:
+            return session.scalars(select(FileHoldRow.digest).where(FileHoldRow.holder == self._claim.job.id)).one()
+
+    # --- checking ----------------------------------------------------------------------------------------------------
+
+    async def _validate(self, source: BinaryIO) -> None:
+        checked = await asyncio.to_thread(check_file, source, self._request.endpoint, self._parts.bounds)
+        if checked.faults:
+            self._progress = msgspec.structs.replace(self._progress, faults=checked.faults)
+            self._ending = "failed"
+            return
+        models = dict.fromkeys(checked.models, "")
+        self._reach("in_progress", total=checked.total, models=models)
+        await self._save()
+
+    async def _hold_models(self, held: HeldModels) -> None:
+        chosen = {name: reference for name, reference in self._progress.models.items() if reference}
+        found = await self._patiently(lambda: held.hold(self._progress.models, chosen))
+        self._progress = msgspec.structs.replace(self._progress, models={**self._progress.models, **found})
+        await self._save()
+
+    # --- answering ---------------------------------------------------------------------------------------------------
+
+    async def _answer_all(self, source: BinaryIO, segments: Segments) -> None:
+        """Answer the lines that have no answer yet, until all have one or the batch ends otherwise."""
+        held = HeldModels(self._parts.library, self._claim.job.tenant, self._claim.job.id)
+        self._parts.window.enter()
+        open_lines: dict[asyncio.Task[Answer], Line] = {}
+        try:
+            await self._hold_models(held)
+            source.seek(0)
+            lines = (line for line in read_lines(source, self._parts.bounds) if line.number not in segments.done)
+            await self._answer(lines, open_lines, segments, held)
+        finally:
+            self._parts.window.leave()
+            for task in open_lines:
+                task.cancel()
+            await asyncio.gather(*open_lines, return_exceptions=True)
+            held.release()
+            await asyncio.shield(self._store_last(segments))
+
+    async def _answer(
+        self, lines: Iterator[Line], open_lines: dict[asyncio.Task[Answer], Line], segments: Segments, held: HeldModels
+    ) -> None:
+        following = await asyncio.to_thread(next, lines, None)
+        while self._ending is None and (following is not None or open_lines):
+            while following is not None and self._has_room(open_lines, following):
+                task = asyncio.create_task(self._answer_line(following, held))
+                open_lines[task] = following
+                following = await asyncio.to_thread(next, lines, None)
+            await self._wait(open_lines)
+            for task in [task for task in open_lines if task.done()]:
+                self._take(open_lines.pop(task), task.result(), segments)
+            if segments.is_due:
+                await self._store(segments)
+
+    def _has_room(self, open_lines: dict[asyncio.Task[Answer], Line], line: Line) -> bool:
+        share = self._parts.window.share(self._parts.limit_of(self._claim.job.tenant))
+        taken = sum(len(one.body) for one in open_lines.values())
+        return self._ending is None and (
+            not open_lines or (len(open_lines) < share and taken + len(line.body) <= OPEN_BYTES)
+        )
+
+    async def _wait(self, open_lines: dict[asyncio.Task[Answer], Line]) -> None:
+        """Wait until a line is answered or the batch is to end; not for long, since the window may have grown."""
+        changed = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait({*open_lines, changed}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+
+    async def _answer_line(self, line: Line, held: HeldModels) -> Answer:
+        """Return a line's answer; refusals that pass are waited for."""
+        deaths = 0
+        while True:
+            await self._parts.until_ready()
+            answer = await self._parts.ask(self._claim, self._request.endpoint, line, held)
+            if answer.retry_after is None:
+                return answer
+            deaths += _error_code(answer) == "engine_unavailable"
+            if deaths >= MOST_DEATHS:
+                return answer
+            await asyncio.sleep(max(0.1, min(answer.retry_after, 30.0)))
+
+    def _take(self, line: Line, answer: Answer, segments: Segments) -> None:
+        text = answered_line(self._claim.job.id, line, answer)
+        segments.add(Entry(line.number, answer.is_ok, text), _counts(answer))
+        self._parts.on_line("ok" if answer.is_ok else _error_code(answer) or "error")
+
+    async def _store(self, segments: Segments) -> None:
+        await self._patiently(segments.store)
+        self._progress = msgspec.structs.replace(self._progress, counts=segments.recorded)
+        await self._save()
+
+    async def _store_last(self, segments: Segments) -> None:
+        """Store what is answered when the run ends, also if the server stops; what fails now is answered again."""
+        try:
+            await asyncio.to_thread(segments.store)
+        except HeadmixServerError as error:
+            self._log.warning("answers not stored", batch=self._claim.job.id, reason=error.message)
+        self._progress = msgspec.structs.replace(self._progress, counts=segments.recorded)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    async def _finish(self, source: BinaryIO, segments: Segments) -> None:
+        await self._patiently(segments.store)
+        ending: End = self._ending or "completed"
+        self._progress = msgspec.structs.replace(self._progress, ending=ending, counts=segments.recorded)
+        if ending != "failed" or segments.done:
+            self._reach("finalizing")
+            await self._save()
+            files, now = ResultFiles(self._parts.files, self._claim, self._request), int(self._parts.clock())
+
+            def make() -> None:
+                self._progress = files.make(segments, source, self._parts.bounds, self._progress, now)
+
+            await self._patiently(make)
+        self._reach(ending)
+        outcome: Outcome = "succeeded" if ending == "completed" else ending
+        counts = segments.recorded
+        message = f"The batch is {ending}: {counts.completed} lines answered, {counts.failed} failed."
+        await self._patiently(lambda: self._end(outcome, message))
+        self._parts.on_end(ending)
+        self._log.info("batch ended", batch=self._claim.job.id, status=ending, **_shown(counts))
+
+    def _end(self, outcome: Outcome, message: str) -> None:
+        self._parts.claims.end(self._claim, outcome, events=[NewEvent(message)], within=self._write_end)
+
+    def _write_end(self, session: Session) -> None:
+        own = update(JobRow).where(JobRow.id == self._claim.job.id)
+        session.execute(own.values(progress=written(self._progress)))
+
+    # --- progress ----------------------------------------------------------------------------------------------------
+
+    def _reach(self, status: Status, **changes: object) -> None:
+        reached = {**self._progress.reached, status: int(self._parts.clock())}
+        self._progress = msgspec.structs.replace(self._progress, status=status, reached=reached, **changes)
+
+    async def _save(self) -> None:
+        text = written(self._progress)
+        await self._patiently(lambda: self._renew(progress=text))
+
+    def _renew(self, *, worked: float = 0.0, progress: str | None = None) -> str | None:
+        return self._parts.claims.renew(self._claim, worked=worked, progress=progress)
+
+    @asynccontextmanager
+    async def _beating(self) -> AsyncIterator[None]:
+        """Renew the claim, and look for reasons to end, while the block runs; a lost claim cancels the block."""
+        own = asyncio.current_task()
+        lost = False
+
+        def look(task: asyncio.Task[None]) -> None:
+            nonlocal lost
+            if not task.cancelled() and isinstance(task.exception(), ClaimLostError) and own is not None:
+                lost = True
+                own.cancel()
+
+        beats = asyncio.create_task(self._beat())
+        beats.add_done_callback(look)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost:
+                raise ClaimLostError(self._claim.job.id) from None
+            raise
+        finally:
+            beats.cancel()
+            await asyncio.gather(beats, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except HeadmixServerError as error:
+                self._log.warning("batch not renewed", batch=self._claim.job.id, reason=error.message)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _look(self) -> None:
+        """Renew the claim; decide whether the batch is to end now."""
+        wanted = await asyncio.to_thread(self._renew, worked=BEAT_SECONDS)
+        if self._ending is not None or self._progress.status not in ("validating", "in_progress"):
+            return
+        key = self._request.key_id
+        if wanted == "cancel":
+            self._ending = "cancelled"
+            self._note("cancelling")
+        elif self._parts.clock() >= self._request.expires:
+            self._ending = "expired"
+        elif key is not None and await asyncio.to_thread(self._parts.is_revoked, self._claim.job.tenant, key):
+            fault = Fault(code="invalid_api_key", message="The key that created the batch has been revoked.")
+            self._progress = msgspec.structs.replace(self._progress, faults=[fault])
+            self._ending = "failed"
+        if self._ending is not None:
+            self._changed.set()
+
+    def _note(self, moment: str) -> None:
+        reached = {**self._progress.reached, moment: int(self._parts.clock())}
+        self._progress = msgspec.structs.replace(self._progress, reached=reached)
+
+    async def _patiently(self, work: Callable[[], T]) -> T:
+        """Do blocking work in a thread; as long as store or database cannot be reached, or are full, try again."""
+        while True:
+            try:
+                return await asyncio.to_thread(work)
+            except (StorageUnavailable, InsufficientStorage, ServerOverloaded) as error:
+                self._log.warning("batch waits", batch=self._claim.job.id, reason=error.message)
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def requeue(engine: Engine, claim: Claim) -> None:
+    """Queue a batch again, unless it is another's by now."""
+    with writing(engine) as session:
+        own = update(JobRow).where(JobRow.id == claim.job.id, JobRow.owner == claim.owner)
+        session.execute(own.values(state="queued", owner=None))
+
+
+def _error_code(answer: Answer) -> str | None:
+    read = _read(answer)
+    return None if answer.is_ok or read is None or read.error is None else read.error.code
+
+
+def _counts(answer: Answer) -> Counts:
+    read = _read(answer) if answer.is_ok else None
+    usage = None if read is None else read.usage
+    if usage is None:
+        return Counts(completed=int(answer.is_ok), failed=int(not answer.is_ok))
+    details = usage.prompt_tokens_details or usage.input_tokens_details or _Details()
+    tokens = Tokens(
+        prompt=usage.prompt_tokens or usage.input_tokens or 0,
+        cached=details.cached_tokens,
+        completion=usage.completion_tokens or usage.output_tokens or 0,
+    )
+    return Counts(completed=1, tokens=tokens)
+
+
+def _read(answer: Answer) -> _Answered | None:
+    try:
+        return _ANSWERED.decode(answer.body)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _shown(counts: Counts) -> dict[str, int]:
+    return {"completed": counts.completed, "failed": counts.failed}
