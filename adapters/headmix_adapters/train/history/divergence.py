@@ -10,6 +10,8 @@ from statistics import median
 
 from headmix_adapters.train.errors import DivergedError
 
+_START = 5
+"""The steps that count as the start: while the learning rate still rises, a rate that is too high does no harm yet."""
 _WINDOW = (5, 20)
 _SHARE = 10
 _ENTROPY, _SQUARES = (2.0, 1.0), (10.0, 0.0)
@@ -18,7 +20,7 @@ bounded by what a guess costs unless training fails; and for squared errors, whi
 
 
 class DivergenceWatch:
-    """Sees the loss of every step; the first and the last steps are a tenth of `total`.
+    """Sees the loss of every step; the last steps are a tenth of `total`.
 
     `squares`: the loss is a squared error.
     """
@@ -51,7 +53,7 @@ class DivergenceWatch:
             )
 
     def _add(self, loss: float) -> None:
-        if len(self._first) < self._size:
+        if len(self._first) < _START:
             self._first.append(loss)
         else:
             self._last.append(loss)

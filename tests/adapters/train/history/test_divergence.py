@@ -49,3 +49,9 @@ def test_a_resumed_run_is_judged_like_an_uninterrupted_one() -> None:
     ) as caught:
         resumed.check(35, losses[34])
     assert caught.value.step == 35
+
+
+def test_a_rate_far_too_high_is_noticed_though_it_spoils_the_first_steps_already() -> None:
+    seen = [0.71, 0.71, 0.24, 7.79, 18.91, 2.98, 4.67, 0.0, 0.02, 0.98, 9.64, 0.0, 0.0, 9.14, 66.68, 0.0, 45.89, 3.13]
+    seen += [14.52, 9.7, 11.28, 18.99, 18.54, 4.78, 0.78, 8.44, 0.0, 0.0, 0.0, 24.25, 39.91, 47.6]
+    assert watch(seen, total=201) == 25
