@@ -19,6 +19,7 @@ from headmix.operations import (
     adapters,
     classification,
     embedding,
+    files,
     generation,
     models,
     rollout,
@@ -87,6 +88,29 @@ class AsyncAdapters(AsyncBound):
         return sink.path
 
 
+class AsyncFiles(AsyncBound):
+    """`client.files`: what jobs read, and what they write."""
+
+    upload = AsyncCall(files.upload)
+    list = AsyncPagedCall(files.list_files)
+    get = AsyncCall(files.get_file)
+    download = AsyncCall(files.download)
+    delete = AsyncCall(files.delete)
+
+    async def save(
+        self, file_id: str, destination: str | os.PathLike[str], *, progress: Progress | None = None
+    ) -> Path:
+        """Download a file in blocks; it only appears at the destination if complete and its digest matches."""
+        response = await self.sender.open(files.download(file_id))
+        with transport_errors():
+            async with aclosing(response):
+                with FileSink.of(response, destination, progress) as sink:
+                    async for block in response.aiter_bytes():
+                        await asyncio.to_thread(sink.write, block)
+                        sink.report()
+        return sink.path
+
+
 class AsyncKeys(AsyncBound):
     """`client.keys`: every tenant's keys, for administrators."""
 
@@ -129,6 +153,7 @@ class AsyncClient(AsyncBound):
         self.stream = AsyncStreams(self.sender)
         self.models = AsyncModels(self.sender)
         self.adapters = AsyncAdapters(self.sender)
+        self.files = AsyncFiles(self.sender)
         self.keys = AsyncKeys(self.sender)
         self.tenants = AsyncTenants(self.sender)
 

@@ -18,6 +18,7 @@ from headmix.operations import (
     adapters,
     classification,
     embedding,
+    files,
     generation,
     models,
     rollout,
@@ -84,6 +85,25 @@ class Adapters(Bound):
         return sink.path
 
 
+class Files(Bound):
+    """`client.files`: what jobs read, and what they write."""
+
+    upload = Call(files.upload)
+    list = PagedCall(files.list_files)
+    get = Call(files.get_file)
+    download = Call(files.download)
+    delete = Call(files.delete)
+
+    def save(self, file_id: str, destination: str | os.PathLike[str], *, progress: Progress | None = None) -> Path:
+        """Download a file in blocks; it only appears at the destination if complete and its digest matches."""
+        response = self.sender.open(files.download(file_id))
+        with transport_errors(), closing(response), FileSink.of(response, destination, progress) as sink:
+            for block in response.iter_bytes():
+                sink.write(block)
+                sink.report()
+        return sink.path
+
+
 class Keys(Bound):
     """`client.keys`: every tenant's keys, for administrators."""
 
@@ -131,6 +151,7 @@ class Client(Bound):
         self.stream = Streams(self.sender)
         self.models = Models(self.sender)
         self.adapters = Adapters(self.sender)
+        self.files = Files(self.sender)
         self.keys = Keys(self.sender)
         self.tenants = Tenants(self.sender)
 

@@ -38,6 +38,7 @@ from headmix_server.database import open_database
 from headmix_server.database.audit_log import AuditLog
 from headmix_server.engine_client.client import EngineClient
 from headmix_server.files.open import open_files
+from headmix_server.files.uploads import Uploads
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.services.conversion import Converter
 from headmix_server.services.fetcher import Fetcher
@@ -238,6 +239,7 @@ def _state(
     store = ArtifactStore(data / "artifacts") if make_store is None else make_store(data, holds)
     catalog.bind_base(base)
     library = Library(catalog, store, base=base.fingerprint, holds=holds, on_freed=engine.forget)
+    files = open_files(chosen, database, data / "files", removes_bytes=True)
     fetcher = Fetcher(library.store, chosen.max_downloads)
     pinning = Pinning(engine, library, fetcher)
     catalog.watch(CatalogObserver(metrics, pinning))
@@ -266,9 +268,10 @@ def _state(
         failed_keys=FailedKeys(chosen.limit_failed_keys_per_minute),
         converter=Converter(chosen),
         incoming=Incoming(chosen.max_uploads, chosen.max_uploads_each),
+        files=files,
+        uploads=Uploads(database, files),
         created=1700000000,
         database=database,
-        files=open_files(chosen, database, data / "files", removes_bytes=True),
         jobs=Jobs(database),
         batches=Batches(database, Jobs(database)),
     )

@@ -14,6 +14,7 @@ from tests.client.wire import (
     COMPLETION,
     DELETED,
     EMBEDDINGS,
+    FILE,
     KEY,
     LIMITS,
     MODERATION,
@@ -56,6 +57,11 @@ def script(server: FakeServer, snippet: str) -> None:
     server.script("POST", "/v1/adapters/support/canary/promote", Reply.of(ADAPTER))
     server.script("POST", "/v1/adapters/support/pin", Reply.of(ADAPTER))
     server.script("POST", "/v1/adapters/poet/load?owner=zoo", Reply.of(ADAPTER))
+    server.script("POST", "/v1/files", Reply.of(FILE))
+    server.script("GET", "/v1/files?limit=1000&purpose=fine-tune", Reply.of(listing(FILE)))
+    tag = f'"sha256:{hashlib.sha256(b"chats").hexdigest()}"'
+    server.script("GET", f"/v1/files/{FILE['id']}/content", Reply(200, b"chats", {"etag": tag}))
+    server.script("DELETE", f"/v1/files/{FILE['id']}", Reply.of({"id": FILE["id"], "deleted": True}))
     server.script("POST", "/v1/tenants", Reply.of(TENANT, 201))
     server.script("POST", "/v1/tenants/acme/keys", Reply.of(NEW_KEY, 201))
     server.script("POST", f"/v1/tenants/acme/keys/{NEW_KEY['id']}/rotate", Reply.of(NEW_KEY, 201))
@@ -91,5 +97,6 @@ def test_each_snippet_runs(snippet: str, server: FakeServer, monkeypatch: pytest
     monkeypatch.setenv("HEADMIX_BASE_URL", server.url)
     monkeypatch.chdir(tmp_path)
     Path("support.safetensors").write_bytes(b"artifact")
+    Path("chats.jsonl").write_bytes(b"chats")
     exec(compile(snippet, "docs/client.md", "exec"), {"__name__": "__main__"})
     assert server.received

@@ -75,6 +75,18 @@ MODERATION = {
     ],
 }
 
+FILE = {
+    "id": "file-69c64a0f2f6b1c0d9e8a7b65",
+    "object": "file",
+    "bytes": 5,
+    "created_at": 1_700_000_000,
+    "expires_at": None,
+    "filename": "chats.jsonl",
+    "purpose": "fine-tune",
+    "status": "processed",
+    "status_details": None,
+}
+
 TOKENS = {"count": 2, "max_model_len": 256, "tokens": [72, 105], "token_strs": ["H", "i"]}
 
 BASE_MODEL = {"id": "small", "object": "model", "created": 1, "owned_by": "headmix", "parent": None, "root": "small"}

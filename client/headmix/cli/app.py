@@ -9,6 +9,7 @@ from headmix.cli.commands.chat import chat
 from headmix.cli.commands.classify import classify
 from headmix.cli.commands.complete import complete
 from headmix.cli.commands.embed import embed
+from headmix.cli.commands.files import files_app
 from headmix.cli.commands.health import health
 from headmix.cli.commands.keys import keys_app
 from headmix.cli.commands.models import models
@@ -29,6 +30,7 @@ def build_app() -> typer.Typer:
     for command in (chat, complete, classify, embed, rerank, tokenize, models, usage, health):
         app.command()(command)
     app.add_typer(adapters_app, name="adapters")
+    app.add_typer(files_app, name="files")
     app.add_typer(tenants_app, name="tenants")
     app.add_typer(keys_app, name="keys")
     add_plugins(app)

@@ -1,4 +1,4 @@
-"""Owns writing a downloaded artifact to disk: complete and with the announced digest, or not at all."""
+"""Owns writing a download to disk: complete and with the announced digest, or not at all."""
 
 import errno
 import hashlib
@@ -48,10 +48,9 @@ class FileSink:
     ) -> "FileSink":
         """Return a sink for a response's body, with the size and digest from its headers."""
         length = response.headers.get("content-length", "")
-        adapter = meta_of(response).adapter
-        return cls(
-            destination, int(length) if length.isdigit() else None, adapter.digest if adapter else None, progress
-        )
+        meta = meta_of(response)
+        digest = meta.digest if meta.adapter is None else meta.adapter.digest
+        return cls(destination, int(length) if length.isdigit() else None, digest, progress)
 
     def __enter__(self) -> Self:
         folder = self.path.parent

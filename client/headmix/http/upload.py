@@ -44,7 +44,7 @@ class Source:
         if isinstance(content, str | os.PathLike):
             return cls(content, Path(content).stat().st_size)
         if not content.seekable():
-            raise InvalidArgumentError("an adapter's file must be seekable: give a path, bytes, or a file on disk")
+            raise InvalidArgumentError("a file must be seekable: give a path, bytes, or a file on disk")
         start = content.tell()
         size = content.seek(0, SEEK_END) - start
         content.seek(start)
@@ -70,6 +70,7 @@ class Upload:
     fields: Mapping[str, str]
     source: Source
     progress: Progress | None = None
+    filename: str = "adapter.safetensors"
     boundary: str = field(default_factory=lambda: f"headmix-{secrets.token_hex(16)}")
 
     def headers(self) -> dict[str, str]:
@@ -115,7 +116,8 @@ class Upload:
 
     def _head(self) -> bytes:
         parts = [self._part(f'name="{name}"', value) for name, value in self.fields.items()]
-        file = self._part('name="file"; filename="adapter.safetensors"\r\nContent-Type: application/octet-stream', "")
+        named = f'name="file"; filename="{_quoted(self.filename)}"'
+        file = self._part(f"{named}\r\nContent-Type: application/octet-stream", "")
         return ("".join(parts) + file.removesuffix("\r\n")).encode()
 
     def _part(self, disposition: str, value: str) -> str:
@@ -123,3 +125,8 @@ class Upload:
 
     def _tail(self) -> bytes:
         return f"\r\n--{self.boundary}--\r\n".encode()
+
+
+def _quoted(name: str) -> str:
+    """Return a file's name as browsers write it into a form; what would end it early is escaped."""
+    return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22").encode(errors="replace").decode()

@@ -15,6 +15,7 @@ from headmix.types.chat import (
 from headmix.types.classification import Classification, ClassificationItem
 from headmix.types.completion import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
 from headmix.types.embedding import EmbeddingItem, Embeddings
+from headmix.types.file import DeletedFile, File
 from headmix.types.health import Health, Readiness
 from headmix.types.limits import EffectiveLimits, LimitChanges, Limits, OwnLimits
 from headmix.types.model import Model
@@ -54,10 +55,12 @@ __all__ = [
     "CompletionLogprobs",
     "CompletionParams",
     "DeletedAdapter",
+    "DeletedFile",
     "Detokenization",
     "EffectiveLimits",
     "EmbeddingItem",
     "Embeddings",
+    "File",
     "Health",
     "Key",
     "LimitChanges",

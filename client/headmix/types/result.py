@@ -14,6 +14,8 @@ _ADAPTER = re.compile(
     r"(?P<name>[^@\s]+)(?:@(?P<version>\d+))?(?:\s+(?P<digest>sha256:[0-9a-f]+))?(?:\s+(?P<scale>-?[0-9.e+-]+))?"
 )
 
+_DIGEST = re.compile(r'"(?P<digest>sha256:[0-9a-f]{64})"')
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
@@ -56,19 +58,22 @@ class AdapterRef:
 class ResponseMeta:
     """A response's metadata, from outside its body.
 
-    `adapters` are all whose terms were added up, if the request named several or a scaled one.
+    `adapters` are all whose terms were added up, if the request named several or a scaled one. `digest` is that of the
+    body's bytes (`sha256:<hex>`), if the server announced it.
     """
 
     status: int = 200
     request_id: str | None = None
     adapter: AdapterRef | None = None
     adapters: tuple[AdapterRef, ...] = ()
+    digest: str | None = None
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str]) -> "ResponseMeta":
         """Read the headers (a case-insensitive mapping)."""
         adapters = AdapterRef.parse_all(headers.get(ADAPTERS_HEADER))
-        return cls(status, headers.get(REQUEST_ID_HEADER), AdapterRef.parse(headers.get(ADAPTER_HEADER)), adapters)
+        adapter, tag = AdapterRef.parse(headers.get(ADAPTER_HEADER)), _DIGEST.fullmatch(headers.get("etag", ""))
+        return cls(status, headers.get(REQUEST_ID_HEADER), adapter, adapters, None if tag is None else tag["digest"])
 
 
 class Part(BaseModel):

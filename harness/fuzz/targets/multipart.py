@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from harness.fuzz.targets.target import Target, kind_of
-from headmix_server.api.uploads.multipart import MAX_FIELD_BYTES, UploadForm
+from headmix_server.api.uploads.multipart import MAX_FIELD_BYTES, FormFields, UploadForm
 from headmix_server.core.errors import HeadmixServerError
 
 KNOWN = frozenset({"name", "config", "current"})
@@ -48,7 +48,7 @@ def check(data: bytes) -> str:
 def _parse(content_type: str, pieces: list[bytes]) -> _Outcome:
     file = bytearray()
     try:
-        form = UploadForm(content_type, KNOWN, file.extend)
+        form = UploadForm(content_type, FormFields(KNOWN), file.extend)
         for piece in pieces:
             form.feed(piece)
         form.finish()

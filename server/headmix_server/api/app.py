@@ -16,6 +16,7 @@ from headmix_server.api.routes import (
     classify,
     completions,
     embeddings,
+    files,
     health,
     limits,
     metrics,
@@ -28,6 +29,7 @@ from headmix_server.api.routes import (
     tenant_adapters,
     tenants,
     tokens,
+    uploads,
     usage,
     versions,
 )
@@ -37,6 +39,7 @@ from headmix_server.api.state import ApiState
 _RESOURCES = (
     *(completions, chat, responses, classify, embeddings, pairs, moderations, tokens, models, batches),
     *(adapters, versions, sharing, canary, pins),
+    *(files, uploads),
     *(tenants, tenant_adapters, limits, usage),
 )
 _PROBES = (health, metrics)

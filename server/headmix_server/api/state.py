@@ -19,6 +19,7 @@ from headmix_server.core.types import Residency
 from headmix_server.database.audit_log import AuditLog
 from headmix_server.engine_client.client import EngineClient
 from headmix_server.files.files import Files
+from headmix_server.files.uploads import Uploads
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.services.conversion import Converter
 from headmix_server.services.fetcher import Fetcher
@@ -71,6 +72,7 @@ class ApiState:
     incoming: Incoming
     database: Engine
     files: Files
+    uploads: Uploads
     jobs: Jobs
     batches: Batches
     refusal: Callable[[], str | None] = lambda: None

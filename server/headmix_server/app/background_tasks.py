@@ -1,5 +1,5 @@
 """Periodic work of the API process besides serving: it writes when keys were last used and what tenants used, retries
-freeing what deletions left behind, and removes old rows of the audit.
+freeing what deletions left behind, and removes old rows of the audit and files that have expired.
 
 No failure here ends anything. What could not be written stays in memory, within bounds, and is written the next time.
 """
@@ -23,12 +23,20 @@ class BackgroundTasks:
     """Runs until it is cancelled, and writes once more on the way out, so that a stop loses nothing."""
 
     def __init__(
-        self, keys: Keys, library: Library, usage: UsageMeter, audit: AuditLog, *, seconds: float = FLUSH_SECONDS
+        self,
+        keys: Keys,
+        library: Library,
+        usage: UsageMeter,
+        audit: AuditLog,
+        keep_files: Callable[[], None],
+        *,
+        seconds: float = FLUSH_SECONDS,
     ) -> None:
         self._keys = keys
         self._library = library
         self._usage = usage
         self._audit = audit
+        self._keep_files = keep_files
         self._seconds = seconds
 
     async def run(self) -> None:
@@ -39,6 +47,7 @@ class BackgroundTasks:
                 await asyncio.to_thread(self._flush)
                 await asyncio.to_thread(_try, "artifacts not freed", self._library.free_doomed)
                 await asyncio.to_thread(_try, "old rows of the audit not removed", self._audit.trim)
+                await asyncio.to_thread(_try, "files not swept", self._keep_files)
         finally:
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(asyncio.to_thread(self._flush))

@@ -17,12 +17,14 @@ from headmix_adapters.families import can_generate
 from headmix_adapters.text.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from headmix_adapters.text.tokenizer import TokenizerError
 from headmix_server.api.state import ApiState
-from headmix_server.api.uploads.publish import MIB, verify
+from headmix_server.api.uploads.publish import verify
+from headmix_server.api.uploads.receiving import MIB
 from headmix_server.app.background_tasks import flush_for_good
 from headmix_server.app.banner import MAX_LISTED, Banner
 from headmix_server.app.catalog_observer import CatalogObserver
 from headmix_server.app.conversion_watch import watch_conversion
 from headmix_server.app.errors import SettingError, StartError
+from headmix_server.app.file_upkeep import FileUpkeep
 from headmix_server.app.preload import TENANT, Preload
 from headmix_server.app.report_observer import ReportObserver
 from headmix_server.app.storage.claim import Claim
@@ -38,6 +40,8 @@ from headmix_server.core.settings import Settings
 from headmix_server.database.audit_log import AuditLog, Retention
 from headmix_server.engine_client.client import EngineClient
 from headmix_server.files.open import open_files
+from headmix_server.files.sweep import Sweep
+from headmix_server.files.uploads import Uploads
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.services.conversion import Converter
 from headmix_server.services.fetcher import Fetcher
@@ -64,6 +68,7 @@ class Parts:
     state: ApiState
     folder: DataFolder
     reports: ReportObserver
+    file_upkeep: FileUpkeep
     new_key: str | None
 
     def preload(self) -> None:
@@ -176,6 +181,13 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         raise StartError(error.message) from error
     except OSError as error:
         raise StartError(f"the data folder {folder.root} cannot be used: {error}") from error
+    files = open_files(
+        settings,
+        database,
+        folder.files,
+        removes_bytes=True,
+        on_bucket_failure=partial(metrics.storage_failed, "artifacts"),
+    )
     fetcher = Fetcher(library.store, settings.max_downloads)
     pinning = Pinning(engine, library, fetcher)
     library.catalog.watch(CatalogObserver(metrics, pinning))
@@ -205,9 +217,10 @@ def open_parts(settings: Settings, folder: DataFolder, claim: Claim, is_stopping
         converter=Converter(settings),
         incoming=Incoming(settings.max_uploads, settings.max_uploads_each),
         database=database,
-        files=open_files(settings, database, folder.root / "files", removes_bytes=True),
         jobs=Jobs(database),
         batches=Batches(database, Jobs(database)),
+        files=files,
+        uploads=Uploads(database, files),
         refusal=claim.keeper.refusal,
     )
-    return Parts(state, folder, reports, new_key)
+    return Parts(state, folder, reports, FileUpkeep(Sweep(database, files), metrics), new_key)

@@ -138,7 +138,8 @@ class Server:
         )
         engine_life = asyncio.create_task(supervisor.run())
         state = parts.state
-        background = asyncio.create_task(BackgroundTasks(state.keys, state.library, state.usage, state.audit).run())
+        periodic = BackgroundTasks(state.keys, state.library, state.usage, state.audit, parts.file_upkeep)
+        background = asyncio.create_task(periodic.run())
         monitor = LoopMonitor(state.metrics.loop_lag.observe, bound=self._settings.loop_lag_warn_seconds)
         monitoring = asyncio.create_task(monitor.run())
         try:

@@ -94,7 +94,7 @@ class Forbidden(HeadmixServerError):
 
 
 class NotFound(HeadmixServerError):
-    """There is no such tenant, key or job; another tenant's job is indistinguishable from one that doesn't exist."""
+    """There is no such tenant, key, job, file or upload; another tenant's is indistinguishable from none."""
 
     status = 404
     code = "not_found"

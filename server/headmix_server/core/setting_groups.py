@@ -20,7 +20,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("max_adapter_rank", "max_adapter_mib", "max_adapter_metadata_kib", "max_labels", "moderation_adapter"),
         ),
         "Uploads": (
-            *("max_uploads", "max_uploads_each"),
+            *("max_uploads", "max_uploads_each", "max_file_mib"),
             *("conversion_seconds", "conversion_cpu_seconds", "conversion_memory_mib"),
             *("conversion_niceness", "conversions_waiting"),
         ),

@@ -181,6 +181,7 @@ class Settings(BaseSettings):
         "tenant with most.",
     )
     max_uploads_each: Places = Field(8, ge=1, description="Maximum concurrent uploads per tenant; more get 429.")
+    max_file_mib: Count = Field(512, ge=1, description="Maximum size of a file, uploaded at once or in parts, in MiB.")
     conversion_seconds: Seconds = Field(
         300.0, gt=0, description="Time limit for converting an uploaded PEFT LoRA, not counting its wait for a turn."
     )

@@ -66,10 +66,14 @@ class BucketBytes:
     async def _read(self, digest: str, blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         found = hashlib.sha256()
         async with aclosing(blocks):
+            last = b""
             async for block in blocks:
                 found.update(block)
-                yield block
+                if last:
+                    yield last
+                last = block
         require(digest, f"sha256:{found.hexdigest()}")
+        yield last
 
     def delete(self, digest: str) -> None:
         """As `FileBytes.delete`."""

@@ -54,7 +54,7 @@ class FileBytes(Protocol):
         """
 
     async def blocks(self, digest: str) -> AsyncGenerator[bytes, None]:
-        """Return the bytes in blocks; what is found damaged while it is read raises ArtifactDamaged at its end.
+        """Return the bytes in blocks. Damaged ones raise ArtifactDamaged in place of the last block.
 
         Raises:
             ArtifactDamaged: they are missing.
@@ -109,9 +109,13 @@ class FolderBytes:
             return block
 
         with file:
+            last = b""
             while block := await to_thread.run_sync(read):
-                yield block
+                if last:
+                    yield last
+                last = block
         require(digest, f"sha256:{found.hexdigest()}")
+        yield last
 
     def delete(self, digest: str) -> None:
         """As `FileBytes.delete`."""

@@ -6,7 +6,7 @@ Only the server sweeps.
 import time
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from headmix_server.catalog.quota import PENDING
@@ -15,6 +15,7 @@ from headmix_server.core.observability.logging import get_logger
 from headmix_server.database import SERVER, audit, reading, writing
 from headmix_server.files.files import Files
 from headmix_server.files.references import bury, is_referenced
+from headmix_server.files.stored_file import exists_now
 from headmix_server.files.tables import FileHoldRow, FileTombstoneRow
 from headmix_server.files.uploads import UploadState, remove_parts
 
@@ -54,6 +55,15 @@ class Sweep:
         if left or unknown:
             self._log.info("removed leftovers of files", unfinished=left, unknown=unknown)
         self._files.removal.run()
+
+    def totals(self) -> tuple[int, int]:
+        """Return how many files there are, and how many bytes, those that several files have counted once."""
+        live = select(FileRow).where(exists_now()).subquery()
+        each = select(live.c.digest, live.c.size_bytes).distinct().subquery()
+        with reading(self._engine) as session:
+            count = session.scalars(select(func.count()).select_from(live)).one()
+            size = session.scalars(select(func.coalesce(func.sum(each.c.size_bytes), 0))).one()
+        return count, int(size)
 
     def _is_known(self, digest: str) -> bool:
         with reading(self._engine) as session:

@@ -33,8 +33,19 @@ BODIES = {
     "POST /v1/tenants": {"name": "acme"},
     "POST /v1/tenants/{tenant}/keys": {"scopes": ["inference"]},
     "PATCH /v1/tenants/{tenant}/limits": {"adapters": 3},
+    "POST /v1/uploads": {"bytes": 5, "filename": "a", "mime_type": "text/plain", "purpose": "batch"},
+    "POST /v1/uploads/{upload_id}/complete": {"part_ids": ["part_1"]},
 }
-NAMES = {"name": "poet", "model": "poet", "tenant": "tenant", "key_id": "key_1", "version": "1", "batch_id": "batch_1"}
+NAMES = {
+    "name": "poet",
+    "model": "poet",
+    "tenant": "tenant",
+    "key_id": "key_1",
+    "version": "1",
+    "batch_id": "batch_1",
+    "file_id": "file-1",
+    "upload_id": "upload_1",
+}
 
 
 @pytest.fixture
@@ -79,6 +90,10 @@ async def _ask(rig: ApiRig, route: str) -> httpx2.Response:
     method, path = route.split(" ")
     if route == "POST /v1/adapters":
         return await rig.client.post(path, data={"name": "poet"}, files={"file": b"not much"})
+    if route == "POST /v1/files":
+        return await rig.client.post(path, data={"purpose": "batch"}, files={"file": b"not much"})
+    if route == "POST /v1/uploads/{upload_id}/parts":
+        return await rig.client.post(path.format(**NAMES), files={"data": b"not much"})
     return await rig.client.request(method, path.replace(":path", "").format(**NAMES), json=BODIES.get(route))
 
 

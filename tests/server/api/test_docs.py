@@ -14,6 +14,7 @@ from headmix_server.api.app import create_app
 from headmix_server.api.inference.tenant_limits import RETRY_CONCURRENT
 from headmix_server.api.middleware.error_responses import ROUTING_CODES
 from headmix_server.api.responses.sse import FIRST_EVENT_SECONDS, PING_SECONDS
+from headmix_server.api.routes.files import MOST_LISTED
 from headmix_server.api.routes.usage import USUAL_DAYS
 from headmix_server.api.schemas.body import RequestBody
 from headmix_server.api.schemas.chat import ChatRequest
@@ -24,8 +25,11 @@ from headmix_server.api.schemas.generation import SamplingBody
 from headmix_server.api.schemas.messages import ChatMessage, TextPart
 from headmix_server.api.schemas.pairs import RerankRequest, ScoreRequest
 from headmix_server.api.schemas.responses import Reasoning, ResponsesRequest, TextOptions
+from headmix_server.api.uploads.receive_file import LONGEST, SHORTEST
 from headmix_server.core.errors import ERRORS_BY_CODE, EngineUnavailable, ServerOverloaded
 from headmix_server.core.types import UNSCORED
+from headmix_server.files.stored_file import MAX_FILENAME
+from headmix_server.files.uploads import MOST_PARTS, MOST_PENDING, PART_BYTES
 from headmix_server.services.conversion import RETRY_SECONDS
 from headmix_server.tenancy.keys.principal import Scope
 from headmix_server.tenancy.limits.limits import LIMIT_NAMES
@@ -186,6 +190,11 @@ def test_the_numbers_on_the_api_page_are_the_servers() -> None:
     assert f"within {REMEMBERED_SECONDS:g} seconds" in flat
     assert f"more than {MOST_ROWS} lines" in flat
     assert f"last {USUAL_DAYS} days" in flat
+    assert f"({SHORTEST} to {LONGEST})" in flat
+    assert f"page has at most {MOST_LISTED} files" in flat
+    assert f"1 to {MAX_FILENAME} printable" in flat
+    assert f"may have {MOST_PENDING} of them" in flat
+    assert f"at most {PART_BYTES >> 20} MiB each, {MOST_PARTS} parts" in flat
 
 
 def test_every_limit_is_documented_and_none_else() -> None:
@@ -207,6 +216,7 @@ async def test_examples_are_answered(rig: ApiRig, example: str, tmp_path: Path) 
     rig.engine.probs = [2.5] if "judge" in example else [0.25, 0.75]
     rig.engine.vector = [0.6, 0.8]
     random_artifact(tmp_path / "tone.safetensors", rig.state.base.shape)
+    (tmp_path / "chats.jsonl").write_text('{"messages": []}\n', encoding="utf-8")
     words = shlex.split(example)
     given = [(words[place], words[place + 1]) for place in range(len(words) - 1)]
     path = words[-1].removeprefix("$URL")

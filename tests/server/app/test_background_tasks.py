@@ -15,6 +15,10 @@ from headmix_server.tenancy.usage.meter import UsageMeter, Used
 from tests.support.storage.crash import open_library
 
 
+def idle() -> None:
+    """Nothing to do about files."""
+
+
 async def test_last_uses_are_written_periodically_and_at_the_end(tmp_path: Path) -> None:
     database = open_database(tmp_path / "headmix.db")
     keys = Keys(database)
@@ -25,7 +29,9 @@ async def test_last_uses_are_written_periodically_and_at_the_end(tmp_path: Path)
 
     keys.authenticate(first.plaintext)
     task = asyncio.create_task(
-        BackgroundTasks(keys, open_library(tmp_path), UsageMeter(database), AuditLog(database), seconds=0.01).run()
+        BackgroundTasks(
+            keys, open_library(tmp_path), UsageMeter(database), AuditLog(database), idle, seconds=0.01
+        ).run()
     )
     while written() != {first.info.key_id}:  # noqa: ASYNC110 - the housekeeping signals nothing
         await asyncio.sleep(0.01)
@@ -53,7 +59,7 @@ async def test_no_failure_ends_the_background_tasks(
     monkeypatch.setattr(keys, "flush_last_used", fails)
     monkeypatch.setattr(library, "free_doomed", fails)
     with capture_logs():
-        task = asyncio.create_task(BackgroundTasks(keys, library, usage, AuditLog(database), seconds=0.001).run())
+        task = asyncio.create_task(BackgroundTasks(keys, library, usage, AuditLog(database), idle, seconds=0.001).run())
         while len(calls) < 6:  # noqa: ASYNC110 - the housekeeping signals nothing
             await asyncio.sleep(0.001)
         usage.add("acme", "poet", Used(requests=1))

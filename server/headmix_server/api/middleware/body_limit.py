@@ -9,6 +9,7 @@ is left to the connection.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -19,7 +20,8 @@ from headmix_server.api.middleware.error_responses import BodyRefused
 from headmix_server.api.middleware.request_record import record_in
 from headmix_server.core.errors import PayloadTooLarge, RequestTimeout, ServerOverloaded
 
-UPLOAD = ("POST", "/v1/adapters")
+_UPLOAD = re.compile(r"/v1/(adapters|files|uploads/[^/]+/parts)")
+"""The paths of uploads."""
 MIB = 1024 * 1024
 
 
@@ -45,7 +47,7 @@ class BodyLimit:
 
     def body_of(self, scope: Scope, receive: Receive) -> "Body":
         """Return a request's body, read within the limits."""
-        kept = (scope["method"], scope["path"]) != UPLOAD
+        kept = scope["method"] != "POST" or _UPLOAD.fullmatch(scope["path"]) is None
         return Body(scope, receive, self._pace, self._max_mib * MIB if kept else None, self._budget)
 
 

@@ -11,10 +11,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headmix_server.api.middleware.body_limit import BodyLimit
-from headmix_server.api.middleware.error_responses import INTERNAL_MESSAGE, error_response
+from headmix_server.api.middleware.error_responses import INTERNAL_MESSAGE, error_response, record_error
 from headmix_server.api.middleware.refusal_pace import PacedRefusals
 from headmix_server.api.middleware.request_record import RequestRecord, start_record
-from headmix_server.core.errors import InternalError
+from headmix_server.core.errors import HeadmixServerError, InternalError
 from headmix_server.core.observability.logging import get_logger
 from headmix_server.core.observability.metrics import Metrics
 from headmix_server.tenancy.usage.meter import UsageMeter, Used
@@ -63,9 +63,8 @@ class RequestLog:
                 await self._app(scope, body.receive, send_with_id)
             finally:
                 body.end()
-        except Exception:  # noqa: BLE001 - the last place that can respond; the log has the details
-            self._log.exception("internal error", request_id=record.request_id)
-            record.outcome = InternalError.code
+        except Exception as error:  # noqa: BLE001 - the last place that can respond; the log has the details
+            self._record_failure(record, error)
             if status == 0:
                 await error_response(InternalError(INTERNAL_MESSAGE))(scope, receive, send_with_id)
         except BaseException:
@@ -76,6 +75,15 @@ class RequestLog:
             self._finish(scope, record, status)
             await record.end()
         await answer.release()
+
+    def _record_failure(self, record: RequestRecord, error: Exception) -> None:
+        known = error.__cause__  # the framework's own error, where a response has begun, has the route's as its cause
+        if isinstance(known, HeadmixServerError):
+            record_error(record, known)
+            self._log.error("a response was cut short", request_id=record.request_id, reason=known.message)
+            return
+        self._log.exception("internal error", request_id=record.request_id)
+        record.outcome = InternalError.code
 
     def _finish(self, scope: Scope, record: RequestRecord, status: int) -> None:
         route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)

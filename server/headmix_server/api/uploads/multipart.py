@@ -1,9 +1,10 @@
 """The multipart body of an upload, written to the store as it arrives: memory stays flat, bytes are written once.
 
-Owns the form of the body: text fields, and one part named `file`. The content of the file is verified elsewhere.
+Owns the form of the body: text fields, and one part that is a file. The content of the file is verified elsewhere.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from python_multipart.exceptions import FormParserError
@@ -14,7 +15,6 @@ from headmix_server.api.middleware.error_responses import ClientGone
 from headmix_server.api.threads import Threads
 from headmix_server.core.errors import InvalidRequest, UnsupportedParameter
 
-FILE_FIELD = "file"
 MAX_FIELD_BYTES = 4096
 MAX_BOUNDARY_BYTES = 256
 """The longest boundary that the parser accepts; RFC 2046 allows 70."""
@@ -24,19 +24,35 @@ LONG_FIELDS: Mapping[str, int] = MappingProxyType({"config": 64 * 1024})
 Sink = Callable[[bytes], None]
 
 
-class UploadForm:
-    """Parses one body. `fields` holds the text fields; `has_file` is true once the file has arrived."""
+@dataclass(frozen=True, slots=True)
+class FormFields:
+    """What a form may have: the `known` text fields, and the file in the field `file`, which must be there.
 
-    def __init__(self, content_type: str, known: frozenset[str], sink: Sink) -> None:
+    `content` is what the file is, in messages.
+    """
+
+    known: frozenset[str]
+    file: str = "file"
+    content: str = "the file"
+
+
+class UploadForm:
+    """Parses one body. `fields` holds the text fields; `has_file` is true once the file has begun.
+
+    `filename` is the name that came with the file, or empty.
+    """
+
+    def __init__(self, content_type: str, form: FormFields, sink: Sink) -> None:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
-            raise InvalidRequest("Send the adapter as multipart/form-data with the fields name and file.")
+            raise InvalidRequest(f"Send {form.content} as multipart/form-data with the field {form.file}.")
         if len(options[b"boundary"]) > MAX_BOUNDARY_BYTES:
             raise InvalidRequest(f"The multipart boundary is longer than {MAX_BOUNDARY_BYTES} bytes.")
         self.fields: dict[str, str] = {}
         self.has_file = False
+        self.filename = ""
         self._complete = False
-        self._known = known
+        self._form = form
         self._sink = sink
         self._header_name = b""
         self._header_value = b""
@@ -78,7 +94,7 @@ class UploadForm:
         if not self._complete:
             raise InvalidRequest("The multipart body ends early.")
         if not self.has_file:
-            raise InvalidRequest("The field file is missing.", param=FILE_FIELD)
+            raise InvalidRequest(f"The field {self._form.file} is missing.", param=self._form.file)
 
     def _begin_part(self) -> None:
         self._disposition = b""
@@ -98,14 +114,17 @@ class UploadForm:
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        if self._name != FILE_FIELD and self._name not in self._known:
+        is_file = self._name == self._form.file
+        if not is_file and self._name not in self._form.known:
             raise UnsupportedParameter(f"The field {self._name[:64]!r} is not supported.", param=self._name[:64])
-        if self._name in self.fields or (self._name == FILE_FIELD and self.has_file):
+        if self._name in self.fields or (is_file and self.has_file):
             raise InvalidRequest(f"The field {self._name} is given twice.", param=self._name)
-        self.has_file |= self._name == FILE_FIELD
+        if is_file:
+            self.has_file = True
+            self.filename = options.get(b"filename", b"").decode("utf-8", "replace")
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == FILE_FIELD:
+        if self._name == self._form.file:
             self._sink(data[start:end])
         elif len(self._text) + end - start > LONG_FIELDS.get(self._name, MAX_FIELD_BYTES):
             raise InvalidRequest(f"The field {self._name} is too long.", param=self._name)
@@ -113,7 +132,7 @@ class UploadForm:
             self._text += data[start:end]
 
     def _end_part(self) -> None:
-        if self._name != FILE_FIELD:
+        if self._name != self._form.file:
             self.fields[self._name] = self._text.decode("utf-8", "replace")
 
     def _end(self) -> None:
@@ -126,19 +145,19 @@ def _bounded(header: bytes) -> bytes:
     return header
 
 
-async def receive_form(request: Request, known: frozenset[str], sink: Sink, threads: Threads) -> Mapping[str, str]:
-    """Read the request's body, pass the file's bytes to `sink` in threads, and return the text fields.
+async def receive_form(request: Request, form: FormFields, sink: Sink, threads: Threads) -> UploadForm:
+    """Read the request's body, pass the file's bytes to `sink` in threads, and return the complete form.
 
     Raises:
         ClientGone: the client disconnected before the end.
         HeadmixServerError: as `UploadForm.feed` and `finish`.
     """
-    form = UploadForm(request.headers.get("content-type", ""), known, sink)
+    arriving = UploadForm(request.headers.get("content-type", ""), form, sink)
     try:
         async for block in request.stream():
             if block:
-                await threads.receive(form.feed, block)
+                await threads.receive(arriving.feed, block)
     except ClientDisconnect as error:
         raise ClientGone from error
-    form.finish()
-    return form.fields
+    arriving.finish()
+    return arriving

@@ -1,9 +1,7 @@
 """Turns an upload into a version: received, verified against the base, stored and named, or refused with all errors."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from starlette.requests import Request
@@ -14,11 +12,11 @@ from headmix_adapters.text.chat_template import template_fault
 from headmix_server.api.middleware.disconnect import until_disconnected
 from headmix_server.api.state import ApiState
 from headmix_server.api.uploads.adapter_room import require_room
-from headmix_server.api.uploads.multipart import receive_form
+from headmix_server.api.uploads.multipart import FormFields, receive_form
+from headmix_server.api.uploads.receiving import MIB, declared_length, quota_of, receiving
 from headmix_server.catalog.bytes.upload import Upload
 from headmix_server.catalog.incoming import IncomingUpload
 from headmix_server.catalog.names import check_name
-from headmix_server.catalog.quota import Quota
 from headmix_server.catalog.version import AdapterRecord, Published
 from headmix_server.core.artifact_limits import artifact_limits
 from headmix_server.core.errors import InvalidAdapter, InvalidRequest, PayloadTooLarge
@@ -29,9 +27,7 @@ from headmix_server.text.vocabulary.extended import AddedTokensError
 from headmix_server.text.workers.jobs import CompileTemplate
 from headmix_server.text.workers.worker import TooMuchWorkError
 
-MIB = 1024 * 1024
-_FORM_BYTES = 128 * 1024  # for the form's parts around the file
-_FIELDS = frozenset({"name", "allow_base_mismatch", "current"}) | conversion.FIELDS
+_FORM = FormFields(frozenset({"name", "allow_base_mismatch", "current"}) | conversion.FIELDS, content="the adapter")
 _COPY_BYTES = MIB
 _BOOLEANS = {"true": True, "false": False}
 
@@ -54,9 +50,12 @@ async def receive_and_publish(request: Request, state: ApiState, principal: Prin
         PayloadTooLarge, InvalidRequest, InvalidAdapter, RateLimitExceeded, InsufficientStorage, StorageUnavailable:
             nothing was changed.
     """
-    declared = _declared_length(request, state.settings.max_adapter_mib * MIB)
-    async with state.threads.within(_receiving(state, principal.tenant, declared)) as (incoming, upload):
-        fields = await receive_form(request, _FIELDS, upload.write, state.threads)
+    max_bytes = state.settings.max_adapter_mib * MIB
+    declared = declared_length(request, max_bytes, "artifact")
+    receive = state.library.store.receive
+    arriving = receiving(state, principal.tenant, receive, declared, max_bytes=max_bytes)
+    async with state.threads.within(arriving) as (incoming, upload):
+        fields = (await receive_form(request, _FORM, upload.write, state.threads)).fields
         incoming.received()
         name = fields.get("name")
         if not name:
@@ -76,40 +75,6 @@ def _boolean(fields: Mapping[str, str], name: str, *, default: str) -> bool:
     if value is None:
         raise InvalidRequest(f"{name} must be true or false.", param=name)
     return value
-
-
-def _declared_length(request: Request, max_bytes: int) -> int | None:
-    """Return the body's declared length, if any; refuse a body that is certainly too large before it is read."""
-    declared = request.headers.get("content-length", "")
-    if not declared.isdecimal():
-        return None
-    if int(declared) > max_bytes + _FORM_BYTES:
-        raise PayloadTooLarge(f"The artifact is larger than the limit of {max_bytes} bytes.", param="file")
-    return int(declared)
-
-
-@contextmanager
-def _receiving(state: ApiState, tenant: str, declared: int | None) -> Iterator[tuple[IncomingUpload, Upload]]:
-    """Yield an upload whose bytes count against the tenant's quota as they arrive.
-
-    An upload that certainly exceeds the quota is refused before its bytes arrive.
-    """
-    quota, catalog = _quota(state, tenant), state.library.catalog
-    least = 0 if declared is None else max(0, declared - _FORM_BYTES)
-    if quota.stored_bytes and declared is not None:
-        catalog.check_upload(tenant, quota, least=least, most=declared)
-    read_room = partial(catalog.read_room, tenant, least=least, most=declared)
-    max_bytes = state.settings.max_adapter_mib * MIB
-    with (
-        state.incoming.upload(tenant, quota, read_room) as incoming,
-        state.library.store.receive(max_bytes=max_bytes, reserve=incoming.grow) as upload,
-    ):
-        yield incoming, upload
-
-
-def _quota(state: ApiState, tenant: str) -> Quota:
-    limits = state.limits.of(tenant)
-    return Quota(adapters=limits.adapters, stored_bytes=limits.stored_bytes)
 
 
 async def _convert_and_publish(
@@ -173,7 +138,7 @@ def _finish_and_verify(state: ApiState, order: _Order, upload: Upload) -> Adapte
 
 def _publish(state: ApiState, order: _Order, upload: Upload, record: AdapterRecord) -> Published:
     by, current = order.by, order.current
-    quota = _quota(state, by.tenant)
+    quota = quota_of(state, by.tenant)
     return state.library.publish(by.tenant, order.name, upload, record, current=current, actor=by.actor, quota=quota)
 
 

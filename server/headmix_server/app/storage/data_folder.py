@@ -51,6 +51,11 @@ class DataFolder:
         return self.root / "artifact-cache"
 
     @property
+    def files(self) -> Path:
+        """The folder of tenants' files; if their bytes are in a bucket, of those in use on this machine."""
+        return self.root / "files"
+
+    @property
     def base_record(self) -> Path:
         """The file where earlier versions recorded which base the adapters were accepted for."""
         return self.root / "base.json"

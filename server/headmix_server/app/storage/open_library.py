@@ -5,7 +5,7 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 
 from headmix_adapters.base import ResolvedBase
-from headmix_server.api.uploads.publish import MIB
+from headmix_server.api.uploads.receiving import MIB
 from headmix_server.app.errors import SettingError
 from headmix_server.app.storage.base_record import bind_base
 from headmix_server.app.storage.data_folder import DataFolder

@@ -72,6 +72,12 @@ class MetricDefinitions:
         )
         for storage in ("database", "artifacts"):
             self.storage_failures.labels(storage)
+        self.files = Gauge("headmix_files", "Files of all tenants.", registry=own)
+        self.file_bytes = Gauge(
+            "headmix_file_bytes",
+            "Bytes of all tenants' files, each counted once however many files have it.",
+            registry=own,
+        )
         self.connections = Gauge(
             "headmix_connections",
             "Open connections by state: serving a request, or waiting for one or its end.",

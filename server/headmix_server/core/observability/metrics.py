@@ -127,6 +127,11 @@ class Metrics(MetricDefinitions):
         """Count a failed attempt to reach `database` or `artifacts`."""
         self.storage_failures.labels(storage).inc()
 
+    def observe_files(self, count: int, size_bytes: int) -> None:
+        """Update how many files are stored, and their bytes."""
+        self.files.set(count)
+        self.file_bytes.set(size_bytes)
+
     def limits_fell_back(self) -> None:
         """Count a failure of the limits storage."""
         self.limits_fallbacks.inc()

@@ -21,7 +21,7 @@ async def sending(rig: ApiRig, path: str, length: int) -> AsyncIterator[Connecti
     """Open a connection and send a request's headers; yield reader and writer."""
     host, _, port = rig.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    kind = "multipart/form-data; boundary=b" if path == "/v1/adapters" else "application/json"
+    kind = "multipart/form-data; boundary=b" if path in ("/v1/adapters", "/v1/files") else "application/json"
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rig.keys[TENANT]}\r\n"
     writer.write(f"{head}Content-Length: {length}\r\nContent-Type: {kind}\r\n\r\n".encode())
     try:
@@ -34,7 +34,7 @@ async def status(reader: asyncio.StreamReader) -> int:
     return int((await asyncio.wait_for(reader.readline(), 20)).split()[1])
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/adapters"])
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/adapters", "/v1/files"])
 async def test_a_body_that_stops_coming_is_refused(base_folder: Path, tmp_path: Path, path: str) -> None:
     async with api_rig(base_folder, tmp_path, settings=SLOW) as rig, sending(rig, path, 1000) as (reader, writer):
         writer.write(b"--b\r\n")

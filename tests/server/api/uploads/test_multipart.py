@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headmix_server.api.uploads.multipart import MAX_FIELD_BYTES, UploadForm
+from headmix_server.api.uploads.multipart import MAX_FIELD_BYTES, FormFields, UploadForm
 from headmix_server.core.errors import InvalidRequest, UnsupportedParameter
 
 KNOWN = frozenset({"name"})
@@ -21,7 +21,7 @@ def part(name: str, content: bytes, more: bytes = b"") -> bytes:
 def parse(body: bytes, cuts: list[int]) -> tuple[dict[str, str], bytes]:
     """Feed the body in pieces and return the fields and the file."""
     file = bytearray()
-    form = UploadForm(TYPE, KNOWN, file.extend)
+    form = UploadForm(TYPE, FormFields(KNOWN), file.extend)
     places = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
     for start, end in pairwise(places):
         form.feed(body[start:end])
@@ -74,7 +74,7 @@ def test_each_fault_is_reported(body: bytes, error: type[Exception], words: str)
 @pytest.mark.parametrize("length", [256, 257, 60_000])
 def test_a_boundary_longer_than_a_parser_takes_is_a_bad_request(length: int) -> None:
     def make() -> UploadForm:
-        return UploadForm(f"multipart/form-data; boundary={'b' * length}", KNOWN, lambda _: None)
+        return UploadForm(f"multipart/form-data; boundary={'b' * length}", FormFields(KNOWN), lambda _: None)
 
     if length <= 256:
         make()
@@ -90,10 +90,10 @@ def test_a_boundary_longer_than_a_parser_takes_is_a_bad_request(length: int) -> 
 )
 def test_no_content_type_causes_more_than_a_bad_request(before: str, content_type: str) -> None:
     with contextlib.suppress(InvalidRequest):
-        UploadForm(before + content_type, KNOWN, lambda _: None)
+        UploadForm(before + content_type, FormFields(KNOWN), lambda _: None)
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "multipart/form-data", "multipart/mixed; boundary=b"])
 def test_only_a_form_with_a_boundary_is_an_upload(content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="multipart/form-data"):
-        UploadForm(content_type, KNOWN, lambda _: None)
+        UploadForm(content_type, FormFields(KNOWN), lambda _: None)
