@@ -57,25 +57,46 @@ def train_adapter(
     Raises:
         Interrupted: Ctrl-C during training; `resume=True` continues.
         TargetError: an artifact or an unfinished run is in the way, or there is none to resume.
-        DivergedError: the loss is not a number or far above its start; the run's checkpoints are deleted.
-        TrainError: training failed, or a score is not a number.
+        DivergedError: the loss or a score is not a number, or the loss is far above its start; the run's checkpoints
+            are deleted.
+        TrainError: training failed.
     """
     folder = RunFolder(artifact)
     folder.require_startable(resume=resume, force=force)
     with folder.locked():
         checkpoint, record = _open_run(folder, material, references, resume=resume, reporter=reporter)
-        fitted = load_fit(folder.path) if resume else None
-        if fitted is None:
-            fitted = _fit(_Run(material, folder, record, events, checkpoint_seconds), checkpoint, reporter)
-            save_fit(folder.path, fitted)
-        training = training_record(material, fitted.steps)
-        folder.require_replaceable(record, force=force)
-        history_path(artifact).unlink(missing_ok=True)  # that of another run must not lie next to this one's artifact
-        with reporter.stage("scoring the adapter as it is written"):
-            result = write_result(material, artifact, fitted, training, record)
-        if folder.history.exists():
-            write_history(history_path(artifact), read_history(folder.history))
-        folder.remove()
+        run = _Run(material, folder, record, events, checkpoint_seconds)
+        try:
+            fitted = _finished(run) if resume else None
+            if fitted is None:
+                fitted = _fit(run, checkpoint, reporter)
+                save_fit(folder.path, fitted)
+            folder.require_replaceable(record, force=force)
+            return _write(run, fitted, reporter)
+        except DivergedError:
+            folder.remove()  # a resumed run would diverge again
+            raise
+
+
+def _finished(run: "_Run") -> Fit | None:
+    """Return the result of training that ended before its artifact was written, and report what was not reported."""
+    fitted = load_fit(run.folder.path)
+    if fitted is not None and run.folder.history.exists():
+        with open_recorder(run.folder.history, run.events, fitted.steps):
+            pass
+    return fitted
+
+
+def _write(run: "_Run", fitted: Fit, reporter: Reporter) -> Result:
+    """Write the artifact and the history next to it, and remove the run's folder."""
+    artifact, folder = run.folder.artifact, run.folder
+    training = training_record(run.material, fitted.steps)
+    history_path(artifact).unlink(missing_ok=True)  # that of another run must not lie next to this one's artifact
+    with reporter.stage("scoring the adapter as it is written"):
+        result = write_result(run.material, artifact, fitted, training, run.record)
+    if folder.history.exists():
+        write_history(history_path(artifact), read_history(folder.history))
+    folder.remove()
     return result
 
 
@@ -146,9 +167,6 @@ def _fit(run: _Run, checkpoint: Path | None, reporter: Reporter) -> Fit:
         examples = _training_examples(material, model, reporter)
         with recomputed_layers(base, wanted=table.gradient_checkpointing):
             return _fit_model(run, model, examples, checkpoint, reporter)
-    except DivergedError:
-        run.folder.remove()  # a resumed run would diverge again
-        raise
     finally:
         adapter.detach()
 

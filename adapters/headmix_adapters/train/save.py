@@ -13,6 +13,7 @@ from headmix_adapters.artifact.load import load_tensors
 from headmix_adapters.artifact.metadata import training_fault
 from headmix_adapters.artifact.write import write_artifact
 from headmix_adapters.train.checkpoints import RunRecord
+from headmix_adapters.train.errors import DivergedError
 from headmix_adapters.train.fitted import Fit
 from headmix_adapters.train.prepare import Material
 from headmix_adapters.train.scoring.evaluate import Evaluation, deciding_score
@@ -42,7 +43,7 @@ def write_result(material: Material, artifact: Path, fitted: Fit, history: dict[
     """Write the file, score what was written (its weights are rounded), and write it again with the scores.
 
     Raises:
-        TrainError: a score is not a number.
+        DivergedError: a score is not a number.
     """
     draft = artifact.with_name(f".{artifact.name}.draft")
     artifact.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,8 @@ def write_result(material: Material, artifact: Path, fitted: Fit, history: dict[
 
 
 def _judged(material: Material, artifact: Path, adapter: Evaluation, fitted: Fit, record: RunRecord) -> Result:
-    adapter.require_numbers("adapter", "train with a lower learning_rate")
+    if not adapter.is_finite:
+        raise DivergedError(fitted.steps, "the adapter's scores are not finite: train with a lower learning_rate")
     recipe, held_out, count = material.recipe, material.eval.examples, len(material.eval.examples)
     texts, deciding = (material.train.examples, held_out), deciding_score(recipe.classifier)
     return Result(

@@ -35,13 +35,18 @@ class Evaluation(msgspec.Struct, frozen=True):
     scores: Scores
     label_f1: Scores = {}
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether every score is a number."""
+        return all(math.isfinite(value) for value in self.scores.values())
+
     def require_numbers(self, whose: str, remedy: str) -> None:
         """Make sure that every score is a number.
 
         Raises:
             TrainError: a score is not.
         """
-        if not all(math.isfinite(value) for value in self.scores.values()):
+        if not self.is_finite:
             raise TrainError(f"the {whose}'s scores are not finite: {remedy}")
 
 

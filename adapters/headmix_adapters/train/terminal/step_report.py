@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
+from headmix_adapters.train.errors import DivergedError
 from headmix_adapters.train.history.divergence import DivergenceWatch
 from headmix_adapters.train.history.events import Started, Step
 from headmix_adapters.train.history.history import History
@@ -101,7 +102,16 @@ class StepReport(TrainerCallback):
             self._recorder.sync()
 
     def scored(self, state: TrainerState, scores: Scores) -> None:
-        """Record and show held-out scores with the mean loss of the steps since the last ones."""
+        """Record and show held-out scores with the mean loss of the steps since the last ones.
+
+        Raises:
+            DivergedError: a score is not a number.
+        """
+        if not all(map(math.isfinite, scores.values())):
+            step = state.global_step
+            raise DivergedError(
+                step, f"the held-out scores are not finite after step {step}: train with a lower learning_rate"
+            )
         loss = _mean(self._unscored) if self._unscored else None
         self._unscored.clear()
         epoch = state.epoch or 0.0

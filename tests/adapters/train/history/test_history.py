@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from headmix_adapters.train import run as run_module
+from headmix_adapters.train import save as save_module
 from headmix_adapters.train.checkpoints import RunFolder
-from headmix_adapters.train.errors import Interrupted, TrainError
+from headmix_adapters.train.errors import DivergedError, Interrupted, TrainError
 from headmix_adapters.train.history.event_log import open_events
 from headmix_adapters.train.history.events import Checkpoint, Resumed, Scored, Started, Step, decode_events
 from headmix_adapters.train.history.history import history_path, read_history
@@ -189,3 +190,33 @@ def test_a_run_that_keeps_many_checkpoints_and_is_killed_writes_the_bytes_of_one
     train_adapter(loaded, path, resume=True, reporter=reporter, checkpoint_seconds=0.0)
     assert history_path(path).read_bytes() == whole
     assert path.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_run_killed_before_its_artifact_was_written_tells_a_new_file_everything(
+    whole: bytes, loaded: Material, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path, stream = tmp_path / "late.safetensors", tmp_path / "late.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_result", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_adapter(loaded, path, resume=False, reporter=reporter)
+    with open_events(stream, resume=True) as events:
+        train_adapter(loaded, path, resume=True, reporter=reporter, events=events)
+    told = decode_events(stream.read_bytes())
+    assert [event for event in told if isinstance(event, (Started, Step, Scored))] == decode_events(whole)
+    assert history_path(path).read_bytes() == whole
+
+
+@pytest.mark.parametrize("where", ["training", "the written file"])
+def test_scores_that_are_no_numbers_are_a_divergence_too(
+    loaded: Material, reporter: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    broken = Evaluation({"accuracy": 0.5, "loss": float("nan")})
+    module, name = (run_module, "score_model") if where == "training" else (save_module, "score_artifact")
+    monkeypatch.setattr(module, name, lambda *_: broken)
+    with pytest.raises(DivergedError, match="scores are not finite"):
+        train_adapter(loaded, tmp_path / "a.safetensors", resume=False, reporter=reporter)
+    assert not list(tmp_path.iterdir())
