@@ -27,6 +27,7 @@ _MLP_SHARE = 0.12
 _ROW_INCHES, _FRAME_INCHES, _HEIGHT = 0.155, 1.35, (2.6, 8.0)
 _FLAT, _BESIDE = 12, 0.75
 """Maps of more layers stand side by side, each of this share of the usual width."""
+_SOME_CELLS = 1_000
 _MANY_CELLS = 6_000
 """With more cells than this, a panel of an SVG is a bitmap: a browser would take seconds over so many shapes."""
 
@@ -115,7 +116,7 @@ def _panel(axes: "Axes", head_map: HeadMap, site: str, scale: "Normalize", colou
         cmap=colours,
         norm=scale,
         edgecolors="white",
-        linewidth=0.6 if values.size < _MANY_CELLS else 0,
+        linewidth=_line(values.size),
         rasterized=values.size > _MANY_CELLS,
     )
     axes.set_title(_TITLES[site], color=TEXT, fontsize=10.5)
@@ -123,7 +124,7 @@ def _panel(axes: "Axes", head_map: HeadMap, site: str, scale: "Normalize", colou
     if _has_heads(site):
         axes.set_xticks((edges[:-1] + edges[1:])[shown] / 2, [str(number) for number in shown])
         axes.set_xlabel(_label(site, head_map), color=QUIET)
-        _say_what_is_grey(axes, head_map)
+        _mark_not_adapted(axes, head_map)
     else:
         axes.set_xticks([])
     rows = _every(layers, 16)
@@ -131,7 +132,12 @@ def _panel(axes: "Axes", head_map: HeadMap, site: str, scale: "Normalize", colou
     plain(axes)
 
 
-def _say_what_is_grey(axes: "Axes", head_map: HeadMap) -> None:
+def _line(cells: int) -> float:
+    """Return the width of the white lines between cells: thinner where cells are small, none in a bitmap."""
+    return 0.6 if cells < _SOME_CELLS else 0.2 if cells <= _MANY_CELLS else 0.0
+
+
+def _mark_not_adapted(axes: "Axes", head_map: HeadMap) -> None:
     """Write into the tallest block of layers that are not adapted, if it has room."""
     free = [layer for layer in range(head_map.num_layers) if layer not in head_map.layers]
     blocks: list[list[int]] = []
@@ -149,7 +155,7 @@ def _say_what_is_grey(axes: "Axes", head_map: HeadMap) -> None:
 def _label(site: str, head_map: HeadMap) -> str:
     if site in ("q", "o") or head_map.num_kv_heads == head_map.num_heads:
         return "head"
-    return f"key/value head, for {head_map.num_heads // head_map.num_kv_heads} heads"
+    return f"key/value head,\neach for {head_map.num_heads // head_map.num_kv_heads} query heads"
 
 
 def _every(count: int, most: int) -> list[int]:

@@ -86,7 +86,7 @@ def test_the_moving_average_starts_with_what_there_is() -> None:
 def test_a_head_map_names_sites_heads_and_what_is_not_adapted(head_map: HeadMap, tmp_path: Path) -> None:
     draw_head_maps({"spam": head_map}, tmp_path / "h.svg")
     shown = words(tmp_path / "h.svg")
-    for text in ("spam", "queries: q", "values: v", "not adapted", "layer", "key/value head, for 2 heads"):
+    for text in ("spam", "queries: q", "values: v", "not adapted", "layer", "each for 2 query heads"):
         assert text in shown
     assert "output: o" not in shown
 
