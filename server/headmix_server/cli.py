@@ -1,11 +1,12 @@
-"""The `headmix serve` command: one option per setting; flags override `HEADMIX_*` variables, which override defaults.
+"""The commands `headmix serve` and `headmix train-worker`: one option per setting; flags override `HEADMIX_*`
+variables, which override defaults.
 
 The options are created from `Settings`, so the two cannot differ. Importing this module loads neither the web framework
 nor the database, since `headmix --help` imports every command.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -22,14 +23,31 @@ USAGE = 2
 _KINDS: Mapping[object, str] = {str: "TEXT", int: "N", float: "SECONDS", Path: "PATH", SecretStr: "URL"}
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command an option for each setting, as text except for switches: only pydantic checks the values."""
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
-        for name in in_help_order(Settings.model_fields)
-    ]
-    command.__dict__["__signature__"] = inspect.Signature(parameters)
-    return command
+WORKER_SETTINGS = (
+    *("base", "device", "data_dir", "database", "artifacts"),
+    *("train_threads", "train_cores", "train_memory_mib"),
+    *("train_checkpoint_seconds", "train_claim_seconds", "train_attempts"),
+    *("log_level", "log_format"),
+)
+"""The settings that `headmix train-worker` has options for."""
+
+
+def _with_options(settings: Iterable[str], **more: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each setting, as text except for switches: only pydantic checks the values.
+
+    `more` are annotations of further options, whose default is None.
+    """
+    options = {name: _option(name) for name in settings} | more
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        parameters = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for name, annotation in options.items()
+        ]
+        command.__dict__["__signature__"] = inspect.Signature(parameters)
+        return command
+
+    return give
 
 
 def _option(name: str) -> object:
@@ -63,18 +81,50 @@ def read_settings(flags: Mapping[str, str | bool | None]) -> Settings:
     return Settings(**given)
 
 
-@_with_options
+@_with_options(in_help_order(Settings.model_fields))
 def serve(**flags: str | bool | None) -> None:
     """Serve the base and every tenant's adapters over HTTP until stopped (Ctrl-C, SIGTERM or SIGHUP)."""
-    try:
-        settings = read_settings(flags)
-    except ValidationError as error:
-        faults = "; ".join(map(fault, error.errors()))
-        typer.echo(f"headmix serve: {faults}", err=True)
-        raise typer.Exit(USAGE) from None
+    settings = _settings("serve", flags)
     from headmix_server.app.server import run
 
     raise typer.Exit(run(settings))
+
+
+_METRICS_PORT = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Serve the worker's metrics on this port of 127.0.0.1.", show_default=False),
+]
+_UNTIL_IDLE = Annotated[
+    float | None,
+    typer.Option(
+        min=0, metavar="SECONDS", help="End after this long without a job. Default: never.", show_default=False
+    ),
+]
+
+
+@_with_options(WORKER_SETTINGS, metrics_port=_METRICS_PORT, until_idle=_UNTIL_IDLE)
+def train_worker(metrics_port: int | None, until_idle: float | None, **flags: str | bool | None) -> None:
+    """Train fine-tuning jobs of a server, on any machine that reaches its database and files, until stopped.
+
+    Ctrl-C or SIGTERM lets the running training keep a checkpoint and gives its job back; a second one ends it at once.
+    """
+    settings = _settings("train-worker", flags)
+    from headmix_server.training.control import Control, obey_signals
+    from headmix_server.training.run import WorkerRun, run_worker
+
+    control = Control()
+    obey_signals(control)
+    metrics = None if metrics_port is None else ("127.0.0.1", metrics_port)
+    raise typer.Exit(run_worker(settings, control, WorkerRun(until_idle=until_idle, metrics=metrics)))
+
+
+def _settings(command: str, flags: Mapping[str, str | bool | None]) -> Settings:
+    try:
+        return read_settings(flags)
+    except ValidationError as error:
+        faults = "; ".join(map(fault, error.errors()))
+        typer.echo(f"headmix {command}: {faults}", err=True)
+        raise typer.Exit(USAGE) from None
 
 
 def fault(detail: ErrorDetails) -> str:
@@ -91,10 +141,11 @@ def _value(name: str, value: object) -> str:
 
 
 def main() -> None:
-    """Run only the server's part of the `headmix` command: `python -m headmix_server.cli serve`."""
+    """Run only the server's part of the `headmix` command, as in `python -m headmix_server.cli serve`."""
     app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_headmix)
     app.command()(serve)
+    app.command()(train_worker)
     app(prog_name="headmix")
 
 

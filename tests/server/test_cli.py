@@ -27,6 +27,21 @@ def test_every_setting_has_an_option_and_every_option_a_setting() -> None:
     assert options == {flag(name) for name in Settings.model_fields}
 
 
+def test_a_worker_has_options_for_its_settings_and_its_own() -> None:
+    app = Typer(add_completion=False)
+    app.command()(cli.train_worker)
+    options = {name for parameter in get_command(app).params for name in parameter.opts} - {"--help"}
+    assert options == {*map(flag, cli.WORKER_SETTINGS), "--metrics-port", "--until-idle"}
+
+
+def test_a_workers_wrong_setting_is_named() -> None:
+    app = Typer(add_completion=False)
+    app.command()(cli.train_worker)
+    result = CliRunner().invoke(app, ["--train-claim-seconds", "0"])
+    assert result.exit_code == cli.USAGE
+    assert "headmix train-worker: --train-claim-seconds" in result.output
+
+
 def test_the_help_tells_each_settings_meaning_default_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     text = " ".join(CliRunner().invoke(_app(), ["--help"]).output.split())

@@ -31,7 +31,7 @@ class ConversionLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 def confine(limits: ConversionLimits, *, mapped_bytes: int) -> None:
     """Lower this process's priority and apply its limits; SIGXCPU ends it when its CPU time is used up."""
     os.nice(limits.niceness)
-    _stand_back_as_session(limits.niceness)
+    stand_back_as_session(limits.niceness)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
     _limit(resource.RLIMIT_FSIZE, limits.file_mib * MIB)  # Python ignores SIGXFSZ, so writing fails with EFBIG
@@ -47,7 +47,7 @@ def session_niceness(autogroup: str) -> int:
     return int(niceness or 0)
 
 
-def _stand_back_as_session(niceness: int) -> None:
+def stand_back_as_session(niceness: int) -> None:
     """Lower the session's priority too: with autogroup Linux schedules sessions, and niceness acts only within one."""
     with contextlib.suppress(OSError, ValueError):
         parent = session_niceness(Path(f"/proc/{os.getppid()}/autogroup").read_text())

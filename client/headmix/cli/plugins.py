@@ -27,6 +27,7 @@ class Known:
 _KNOWN = {
     "serve": Known("Start the server.", "server"),
     "train": Known("Train an adapter.", "train"),
+    "train-worker": Known("Train fine-tuning jobs of a server, on this machine.", "server"),
     "inspect": Known("Show what an adapter artifact contains.", "adapters"),
     "verify": Known("Check an adapter artifact in full.", "adapters"),
     "compare": Known("Show adapter artifacts next to each other.", "adapters"),

@@ -11,6 +11,7 @@ from headmix_server.catalog.names import NOWHERE, parse_reference
 from headmix_server.core.settings import Settings
 from headmix_server.database import DatabaseUnusable, check_url
 from headmix_server.tenancy.limits.rates import RateStorageError, open_storage
+from headmix_server.training.options import read_cores
 
 
 def check_settings(settings: Settings) -> None:
@@ -20,7 +21,14 @@ def check_settings(settings: Settings) -> None:
         SettingError: it names every setting with an invalid value.
     """
     faults = []
-    checks = (_check_database, _check_artifacts, _check_limits_storage, _check_preload, _check_moderation_adapter)
+    checks = (
+        _check_database,
+        _check_artifacts,
+        _check_limits_storage,
+        _check_preload,
+        _check_moderation_adapter,
+        _check_cores,
+    )
     for check in checks:
         try:
             check(settings)
@@ -54,6 +62,14 @@ def _check_limits_storage(settings: Settings) -> None:
             open_storage(settings.limits_storage.get_secret_value())
         except RateStorageError as error:
             raise SettingError("limits_storage", error) from error
+
+
+def _check_cores(settings: Settings) -> None:
+    try:
+        read_cores(settings.train_cores)
+    except ValueError as error:
+        fault = f"takes cores such as `0,2-3`, not {settings.train_cores!r}: {error}"
+        raise SettingError("train_cores", fault) from error
 
 
 def _check_preload(settings: Settings) -> None:

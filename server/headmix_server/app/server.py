@@ -17,6 +17,7 @@ from rich.console import Console
 
 from headmix_server.api.app import create_app, prepare_routes
 from headmix_server.api.middleware.disconnect import end_tasks
+from headmix_server.api.state import ApiState
 from headmix_server.app.background_tasks import BackgroundTasks
 from headmix_server.app.batches import batch_runner
 from headmix_server.app.check_settings import check_settings
@@ -25,14 +26,18 @@ from headmix_server.app.errors import SettingError, StartError, StartStopped
 from headmix_server.app.http.descriptors import room_for_connections
 from headmix_server.app.http.listen import listen, url_of
 from headmix_server.app.http.server import http_server
+from headmix_server.app.job_watch import JobWatch
 from headmix_server.app.loop_monitor import LoopMonitor
 from headmix_server.app.startup_gate import StartupGate
 from headmix_server.app.storage.claim import Claim, claim_database
 from headmix_server.app.storage.data_folder import DataFolder, open_data_folder
+from headmix_server.app.training_worker import TrainingWorker
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.collector import keep_for_good
 from headmix_server.core.observability.logging import configure_logging, get_logger
 from headmix_server.core.settings import Settings
+from headmix_server.jobs.claims import Claims
+from headmix_server.jobs.jobs import Jobs
 from headmix_server.supervisor.supervisor import WORKER, EngineLostError, EngineRefusedError, Supervisor
 
 OK = 0
@@ -140,6 +145,16 @@ class Server:
         state = parts.state
         periodic = BackgroundTasks(state.keys, state.library, state.usage, state.audit, parts.file_upkeep)
         background = asyncio.create_task(periodic.run())
+        jobs = Jobs(claim.database)
+        training = self._training(state, jobs)
+        training_life = asyncio.create_task(training.run())
+        watch = JobWatch(
+            jobs,
+            Claims(claim.database, "server", ["fine_tuning"], most_attempts=self._settings.train_attempts),
+            self._settings.train,
+            on_counts=state.metrics.jobs_counted,
+        )
+        watching = asyncio.create_task(watch.run())
         monitor = LoopMonitor(state.metrics.loop_lag.observe, bound=self._settings.loop_lag_warn_seconds)
         monitoring = asyncio.create_task(monitor.run())
         try:
@@ -154,9 +169,23 @@ class Server:
             if claim.keeper.lost is not None:
                 supervisor.stop()  # immediately: open requests must not run alongside the successor's
             await parts.state.pinning.close()
-            await end_tasks(background, monitoring)
+            training.stop()
+            await end_tasks(background, monitoring, watching)
+            await training_life
             supervisor.stop()
             await engine_life
+
+    def _training(self, state: ApiState, jobs: Jobs) -> TrainingWorker:
+        """Return what runs the training worker; it ends as soon as the server begins to stop."""
+        worker = TrainingWorker(
+            self._settings,
+            jobs,
+            base=state.base.shape.fingerprint,
+            on_restart=state.metrics.training_worker_restarted,
+            stopping=self._stop,
+        )
+        state.engine.watch_busy(worker.set_busy)
+        return worker
 
     async def _claim(self) -> Claim:
         loop = asyncio.get_running_loop()

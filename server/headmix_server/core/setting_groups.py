@@ -37,6 +37,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("limit_training_jobs", "limit_training_tokens_per_day"),
             *("limit_management_per_minute", "limit_failed_keys_per_minute", "limit_refusals_per_second"),
         ),
+        "Fine-tuning": (
+            *("train", "train_threads", "train_cores", "train_memory_mib"),
+            *("train_checkpoint_seconds", "train_claim_seconds", "train_attempts"),
+        ),
         "Metrics": ("metrics_series", "metrics_open"),
         "Engine process": ("engine_start_seconds", "engine_stall_seconds", "engine_restarts", "engine_restart_window"),
     }

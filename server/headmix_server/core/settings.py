@@ -361,6 +361,35 @@ class Settings(BaseSettings):
     metrics_open: bool = Field(
         False, description="Show tenants and adapters in `/metrics` without a key; for private networks."
     )
+    train: Literal["off", "here", "idle"] = Field(
+        "idle",
+        description="Whether this server also trains: `here` trains fine-tuning jobs beside its requests, at the "
+        "lowest priority; `idle` only while no request is open; `off` leaves them to `headmix train-worker`.",
+    )
+    train_threads: Threads = Field(
+        0,
+        ge=0,
+        description="Threads of a training; 0 uses one beside a server, and every core on a machine of its own. A job "
+        "keeps the number it began with, so that its result does not depend on who continues it.",
+    )
+    train_cores: OptionalText = Field(
+        None, description="Cores that a training may run on, such as `6,7` or `4-7`; `none` means all (Linux)."
+    )
+    train_memory_mib: Count = Field(
+        0, ge=0, description="Maximum memory a training may allocate, in MiB; 0 means no limit."
+    )
+    train_checkpoint_seconds: Seconds = Field(
+        60.0, gt=0, description="How often a training keeps a checkpoint: at most this much is lost with a machine."
+    )
+    train_claim_seconds: Seconds = Field(
+        30.0,
+        ge=2,
+        le=600,
+        description="How long a worker may be silent before another takes over its job.",
+    )
+    train_attempts: Count = Field(
+        3, ge=1, description="Attempts in a row without a new checkpoint after which a job fails."
+    )
     engine_start_seconds: Seconds = Field(600.0, gt=0, description="Time limit for the engine to become ready.")
     engine_stall_seconds: Seconds = Field(
         120.0, gt=0, description="Silence after which the engine counts as hung and is replaced."

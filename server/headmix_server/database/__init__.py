@@ -11,7 +11,13 @@ from headmix_server.database.audit import (
 from headmix_server.database.base import Base, Tenant
 from headmix_server.database.commits import transaction_number, was_committed
 from headmix_server.database.connection.faults import DatabaseUnreachable, DatabaseUnusable
-from headmix_server.database.connection.open import connect_database, ensure_lease, open_database, upgrade_database
+from headmix_server.database.connection.open import (
+    connect_database,
+    ensure_lease,
+    open_database,
+    require_schema,
+    upgrade_database,
+)
 from headmix_server.database.connection.patience import PROMPT
 from headmix_server.database.connection.url import check_url
 from headmix_server.database.lease.lease import Holder, Lease
@@ -39,6 +45,7 @@ __all__ = [
     "outdated_audit",
     "reading",
     "remove_audit",
+    "require_schema",
     "take_lease",
     "transaction_number",
     "upgrade_database",

@@ -50,6 +50,21 @@ def migrate(connection: Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version = {_ALEMBIC_MARK}")
 
 
+def require_current(connection: Connection) -> None:
+    """Check that the schema is this program's, and change nothing.
+
+    Raises:
+        DatabaseUnusable: it is another.
+    """
+    current = MigrationContext.configure(connection).get_current_revision()
+    own = ScriptDirectory.from_config(alembic_config(connection)).get_current_head()
+    if current != own:
+        raise DatabaseUnusable(
+            f"has schema version {current}, and this headmix works with {own}: use the same headmix as its server, "
+            "which brings the schema up to date when it starts"
+        )
+
+
 def _require_headmix(connection: Connection) -> None:
     """Refuse tables other than those of the first headmix."""
     mark = connection.exec_driver_sql("PRAGMA user_version").scalar_one() if connection.dialect.name == "sqlite" else 0

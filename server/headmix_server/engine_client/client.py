@@ -94,6 +94,7 @@ class EngineClient:
         self._aborted: dict[str, Computed] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchers: list[Callable[[], None]] = []
+        self._on_busy: Callable[[bool], None] = lambda _: None
         self._draining = False
         self._became_ready = asyncio.Event()
         self._became_idle = asyncio.Event()
@@ -124,6 +125,10 @@ class EngineClient:
         """Call `on_ready` whenever an engine has become ready."""
         self._watchers.append(on_ready)
 
+    def watch_busy(self, on_busy: Callable[[bool], None]) -> None:
+        """Call `on_busy` with true when the first request is opened, before it is sent, and false after the last."""
+        self._on_busy = on_busy
+
     def detach(self, reason: str) -> None:
         """Fail every open request with the reason and close the socket; no further message of that engine is read."""
         reader, self._reader = self._reader, None
@@ -149,6 +154,7 @@ class EngineClient:
             computed.close()
         self._aborted.clear()
         self._became_idle.set()
+        self._tell_busy(busy=False)
 
     def drain(self) -> None:
         """Refuse new requests from now on; open ones continue."""
@@ -253,6 +259,8 @@ class EngineClient:
         computed = Computed(0) if computed is None else computed
         mailbox = self._mailboxes[request_id] = Mailbox(computed)
         self._open.enter(request_id, tenant)
+        if len(self._mailboxes) == 1:
+            self._tell_busy(busy=True)
         try:
             self._send(message)
             computed.open()
@@ -268,6 +276,11 @@ class EngineClient:
         self._open.leave(request_id)
         if not self._mailboxes:
             self._became_idle.set()
+            self._tell_busy(busy=False)
+
+    def _tell_busy(self, *, busy: bool) -> None:
+        with self._whatever_fails("the first or last request"):
+            self._on_busy(busy)
 
     # --- the socket --------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,12 @@ class EngineProcess:
                 await process.stdin.drain()
         return cls(process)
 
+    def write(self, line: bytes) -> None:
+        """Send a line to its stdin, without waiting; does nothing if it has ended."""
+        if self._process.stdin is not None and not self.ended:
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                self._process.stdin.write(line)
+
     async def wait(self) -> int:
         """Wait until it has ended; return its status, which is negative if a signal ended it."""
         return await self._process.wait()

@@ -192,6 +192,33 @@ async def test_a_request_that_cannot_be_sent_is_not_left_open(client: EngineClie
     assert client.open_requests == 0
 
 
+async def test_the_first_and_the_last_open_request_are_told(client: EngineClient, engine: FakeEngine) -> None:
+    told: list[bool] = []
+    client.watch_busy(told.append)
+    first = asyncio.create_task(collect(client, request("a")))
+    await engine.expect(Generate)
+    second = asyncio.create_task(collect(client, request("b")))
+    await engine.expect(Generate)
+    assert told == [True]
+    await engine.send(token(1, FinishReason.STOP, "a"))
+    await first
+    assert told == [True]
+    await engine.send(token(1, FinishReason.STOP, "b"))
+    await second
+    assert told == [True, False]
+
+
+async def test_a_dead_engines_requests_are_no_longer_open(client: EngineClient, engine: FakeEngine) -> None:
+    told: list[bool] = []
+    client.watch_busy(told.append)
+    task = asyncio.create_task(collect(client, request()))
+    await engine.expect(Generate)
+    client.detach("it was killed")
+    with pytest.raises(EngineUnavailable):
+        await task
+    assert told == [True, False]
+
+
 async def test_nothing_follows_a_terminal_message(client: EngineClient, engine: FakeEngine) -> None:
     task = asyncio.create_task(collect(client, request()))
     await engine.expect(Generate)

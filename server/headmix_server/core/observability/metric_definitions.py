@@ -23,6 +23,7 @@ class MetricDefinitions:
         self._define_engine()
         self._define_adapters()
         self._define_versions()
+        self._define_jobs()
         self.build_info = Gauge(
             "headmix_build_info",
             "Always 1; the labels name the version and the base.",
@@ -182,6 +183,15 @@ class MetricDefinitions:
         )
         self.engine_restarts = Counter(
             "headmix_engine_restarts_total", "Engine processes started to replace one that died.", registry=own
+        )
+
+    def _define_jobs(self) -> None:
+        own = self.registry
+        self.jobs = SnapshotGauge("headmix_jobs", "Unfinished jobs.", ["kind", "state"], registry=own)
+        self.training_worker_restarts = Counter(
+            "headmix_training_worker_restarts_total",
+            "Training workers of this server that died and were replaced.",
+            registry=own,
         )
 
     def _define_adapters(self) -> None:

@@ -193,6 +193,14 @@ class Metrics(MetricDefinitions):
         """Count an engine process started to replace one that died."""
         self.engine_restarts.inc()
 
+    def jobs_counted(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Record how many jobs are unfinished, by kind and state."""
+        self.jobs.replace({kind_and_state: float(count) for kind_and_state, count in counts.items()})
+
+    def training_worker_restarted(self) -> None:
+        """Count a training worker that died."""
+        self.training_worker_restarts.inc()
+
     def adapter_deleted(self, tenant: str, adapter: str) -> None:
         """Remove the adapter's series, including those of tenants it was shared with; others may take their place."""
         with self._lock:

@@ -17,7 +17,7 @@ from headmix_server.database.connection.postgres import postgres_engine
 from headmix_server.database.connection.sqlite import sqlite_engine
 from headmix_server.database.connection.url import is_postgres, read_url, shown
 from headmix_server.database.lease.lease import LeaseRow
-from headmix_server.database.migrate import migrate
+from headmix_server.database.migrate import migrate, require_current
 
 INVALID = "connection is bad: invalid"
 """psycopg's message if libpq refused an option's value before connecting."""
@@ -70,6 +70,18 @@ def ensure_lease(engine: Engine) -> None:
     with _told_plainly(engine), _changing_schema(engine) as connection:
         if not {"alembic_version", LeaseRow.__tablename__} <= set(inspect(connection).get_table_names()):
             migrate(connection)
+
+
+def require_schema(engine: Engine) -> None:
+    """Check that the schema is up to date, without changing it.
+
+    Raises:
+        DatabaseUnreachable: its server does not respond at the moment, or its disk fails.
+        DatabaseUnusable: it is not headmix's, or has another schema than this program's.
+    """
+    with _told_plainly(engine), engine.connect() as connection:
+        require_current(connection)
+        _log_how(connection)
 
 
 def upgrade_database(engine: Engine) -> None:

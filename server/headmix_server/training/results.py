@@ -1,0 +1,65 @@
+"""What a finished training leaves: the artifact and the files that show how it went, put among the stored files."""
+
+from pathlib import Path
+
+from headmix_adapters.train.history.events import Done, Scored, Started
+from headmix_adapters.train.history.history import History, history_path, read_history
+from headmix_server.files.files import Files
+from headmix_server.fine_tuning.result import ResultFile, StoredBytes, Trained
+from headmix_server.fine_tuning.step_metrics import FILENAME, step_metrics_csv
+from headmix_server.training.folder import ARTIFACT
+
+_PICTURES = ".svg"
+
+
+def store_results(folder: Path, files: Files, done: Done, started: Started | None, tokens: int) -> Trained:
+    """Store everything by digest; the server makes it the tenant's.
+
+    Raises:
+        HeadmixServerError: the store cannot be reached, or is full.
+    """
+    artifact = folder / ARTIFACT
+    history = history_path(artifact)
+    found = [_picture(path, artifact, files) for path in sorted(folder.glob(f"{artifact.stem}*{_PICTURES}"))]
+    if history.exists():
+        table = folder / FILENAME
+        table.write_text(step_metrics_csv(_lines(read_history(history))), encoding="utf-8")
+        found.insert(0, _stored(table, FILENAME, files))
+    below = ("The adapter scores below its base on the held-out data.",) if done.below_base else ()
+    return Trained(
+        artifact=StoredBytes(digest=files.put_bytes(artifact), size_bytes=artifact.stat().st_size),
+        files=tuple(found),
+        trained_tokens=tokens,
+        scores=_scores(done, started),
+        warnings=below,
+    )
+
+
+def _scores(done: Done, started: Started | None) -> dict[str, dict[str, float]]:
+    scores = {"adapter": done.scores}
+    if started is not None and started.base is not None:
+        scores["base"] = started.base
+    if started is not None and started.linear_classifier is not None:
+        scores["linear classifier"] = started.linear_classifier
+    return scores
+
+
+def _lines(history: History) -> list[dict[str, object]]:
+    """Return a line for each step, with the held-out scores after those that have some."""
+    scored = {event.step: event for event in history.scored}
+    return [
+        {"step": event.step, "train_loss": event.train_loss, **_held_out(scored.get(event.step))}
+        for event in history.steps
+    ]
+
+
+def _held_out(event: Scored | None) -> dict[str, object]:
+    return {} if event is None else {"valid_loss": event.valid_loss, "full_valid_loss": event.valid_loss}
+
+
+def _picture(path: Path, artifact: Path, files: Files) -> ResultFile:
+    return _stored(path, path.name.removeprefix(artifact.stem).lstrip(".-"), files)
+
+
+def _stored(path: Path, name: str, files: Files) -> ResultFile:
+    return ResultFile(filename=name, digest=files.put_bytes(path), size_bytes=path.stat().st_size)
