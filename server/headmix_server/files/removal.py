@@ -28,11 +28,18 @@ class Removal:
         with self._lock:
             try:
                 for digest in self._buried():
-                    self._stored.delete(digest)
-                    with writing(self._engine) as session:
-                        session.execute(delete(FileTombstoneRow).where(FileTombstoneRow.digest == digest))
+                    self._remove(digest)
             except Exception as error:  # noqa: BLE001 - whatever failed is tried again, and must not fail its caller
                 self._log.error("a deleted file's bytes could not be removed", reason=str(error))
+
+    def _remove(self, digest: str) -> None:
+        # Asked again as a writer, which a server that has lost its lease in the meantime is not.
+        with writing(self._engine) as session:
+            if session.get(FileTombstoneRow, digest) is None:
+                return
+        self._stored.delete(digest)
+        with writing(self._engine) as session:
+            session.execute(delete(FileTombstoneRow).where(FileTombstoneRow.digest == digest))
 
     def _buried(self) -> tuple[str, ...]:
         with reading(self._engine) as session:

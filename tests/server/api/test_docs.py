@@ -28,6 +28,7 @@ from headmix_server.api.schemas.responses import Reasoning, ResponsesRequest, Te
 from headmix_server.api.uploads.receive_file import LONGEST, SHORTEST
 from headmix_server.core.errors import ERRORS_BY_CODE, EngineUnavailable, ServerOverloaded
 from headmix_server.core.types import UNSCORED
+from headmix_server.files.record import MOST_FILES
 from headmix_server.files.stored_file import MAX_FILENAME
 from headmix_server.files.uploads import MOST_PARTS, MOST_PENDING, PART_BYTES
 from headmix_server.services.conversion import RETRY_SECONDS
@@ -193,6 +194,7 @@ def test_the_numbers_on_the_api_page_are_the_servers() -> None:
     assert f"({SHORTEST} to {LONGEST})" in flat
     assert f"page has at most {MOST_LISTED} files" in flat
     assert f"1 to {MAX_FILENAME} printable" in flat
+    assert f"may have {MOST_FILES} files" in flat
     assert f"may have {MOST_PENDING} of them" in flat
     assert f"at most {PART_BYTES >> 20} MiB each, {MOST_PARTS} parts" in flat
 

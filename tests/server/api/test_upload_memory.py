@@ -32,3 +32,25 @@ async def test_memory_stays_flat_however_large_the_file(base_folder: Path, tmp_p
         response = await rig.client.post("/v1/adapters", content=body(), headers=kind)
     assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_adapter")
     assert max(seen) - seen[0] < ALLOWED_MIB * MIB
+
+
+async def test_memory_stays_flat_while_a_file_is_uploaded_and_read(base_folder: Path, tmp_path: Path) -> None:
+    block, seen, read = bytes(MIB), list[int](), 0
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"--b\r\nContent-Disposition: form-data; name=purpose\r\n\r\nbatch\r\n"
+        yield b"--b\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\n"
+        for _ in range(SENT_MIB):
+            yield block
+            seen.append(resident_bytes())
+        yield b"\r\n--b--\r\n"
+
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    async with api_rig(base_folder, tmp_path) as rig:
+        made = (await rig.client.post("/v1/files", content=body(), headers=kind)).json()
+        async with rig.client.stream("GET", f"/v1/files/{made['id']}/content") as answer:
+            async for received in answer.aiter_bytes():
+                read += len(received)
+                seen.append(resident_bytes())
+    assert (made["bytes"], read) == (SENT_MIB * MIB, SENT_MIB * MIB)
+    assert max(seen) - seen[0] < ALLOWED_MIB * MIB

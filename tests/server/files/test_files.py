@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from harness.adapters.records import digest_of, record_of
 from headmix_server.catalog.catalog import Catalog
 from headmix_server.catalog.quota import Quota
-from headmix_server.core.errors import ArtifactDamaged, InvalidRequest, NotFound, RateLimitExceeded
+from headmix_server.core.errors import (
+    ArtifactDamaged,
+    InvalidRequest,
+    NotFound,
+    RateLimitExceeded,
+    StorageUnavailable,
+)
 from headmix_server.database import audit_entries, reading, writing
+from headmix_server.files import record
 from headmix_server.files.files import Files
 from headmix_server.files.references import hold_file, release_holds
 from headmix_server.files.stored_file import Purpose, StoredFile
@@ -134,6 +142,35 @@ def test_files_and_adapters_count_together_and_the_same_bytes_once(files: Files,
     for file in files.list("acme").files:
         files.delete("acme", file.id)
     put(files, b"z" * 150, quota=quota)
+
+
+def test_a_tenant_has_so_many_files_and_no_more(
+    files: Files, monkeypatch: pytest.MonkeyPatch, folder: Path, engine: Engine
+) -> None:
+    monkeypatch.setattr(record, "MOST_FILES", 2)
+    made = [put(files, b"same", quota=Quota()) for _ in range(2)]
+    with pytest.raises(RateLimitExceeded, match="has 2 files") as refused:
+        put(files, b"more", quota=Quota())
+    assert refused.value.limit == "files"
+    put(files, b"a job's result")
+    put(files, b"same", tenant="other", quota=Quota())
+    for file in files.list("acme").files[:2]:
+        files.delete("acme", file.id)
+    put(files, b"more", quota=Quota())
+    assert check_at_rest(folder, engine) >= {made[0].digest, digest_of(b"more")}
+
+
+def test_a_server_that_has_lost_the_database_removes_nothing(files: Files, folder: Path, engine: Engine) -> None:
+    def lost(_: Session) -> None:
+        raise StorageUnavailable("another server has taken over")
+
+    made = put(files, b"x")
+    worker = open_in(folder, engine, removes_bytes=False)
+    worker.delete("acme", made.id)
+    open_in(folder, engine.execution_options(fence=lost)).removal.run()
+    assert there(files) == {made.digest}
+    files.removal.run()
+    assert there(files) == set()
 
 
 def test_an_expired_file_does_not_exist_costs_nothing_and_its_bytes_go(
