@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
+from headmix_server.core.settings import Train
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.job import Job, NewEvent
 from headmix_server.jobs.jobs import Jobs
@@ -17,7 +18,7 @@ PATIENCE_SECONDS = 60
 """How long a job waits before its events say why."""
 
 _WAITING = "waiting_for_worker"
-_REASONS = {
+_REASONS: Mapping[Train, str] = {
     "off": "no worker has taken it yet. This server does not train (--train off): it needs `headmix train-worker`.",
     "here": "no worker has taken it yet.",
     "idle": "no worker has taken it yet. This server trains while it has no request (--train idle); "
@@ -32,7 +33,7 @@ class JobWatch:
         self,
         jobs: Jobs,
         claims: Claims,
-        train: str,
+        train: Train,
         *,
         on_counts: Callable[[Mapping[tuple[str, str], int]], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
@@ -81,7 +82,7 @@ class JobWatch:
 _DATA = f'{{"code":"{_WAITING}"}}'
 
 
-def _message(train: str, running: int) -> str:
+def _message(train: Train, running: int) -> str:
     if running:
         return f"The job waits: all workers are busy ({running} jobs are running)."
     return f"The job waits: {_REASONS[train]}"

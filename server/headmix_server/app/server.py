@@ -35,10 +35,11 @@ from headmix_server.app.training_worker import TrainingWorker
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.collector import keep_for_good
 from headmix_server.core.observability.logging import configure_logging, get_logger
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings import Settings, Train
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.supervisor.supervisor import WORKER, EngineLostError, EngineRefusedError, Supervisor
+from headmix_server.training.options import missing_packages
 
 OK = 0
 FAILED = 1
@@ -145,13 +146,13 @@ class Server:
         state = parts.state
         periodic = BackgroundTasks(state.keys, state.library, state.usage, state.audit, parts.file_upkeep)
         background = asyncio.create_task(periodic.run())
-        jobs = Jobs(claim.database)
-        training = self._training(state, jobs)
+        jobs, train = Jobs(claim.database), self._trains()
+        training = self._training(state, jobs, train)
         training_life = asyncio.create_task(training.run())
         watch = JobWatch(
             jobs,
             Claims(claim.database, "server", ["fine_tuning"], most_attempts=self._settings.train_attempts),
-            self._settings.train,
+            train,
             on_counts=state.metrics.jobs_counted,
         )
         watching = asyncio.create_task(watch.run())
@@ -175,11 +176,20 @@ class Server:
             supervisor.stop()
             await engine_life
 
-    def _training(self, state: ApiState, jobs: Jobs) -> TrainingWorker:
+    def _trains(self) -> Train:
+        """Return how this server trains: as set, unless the packages for it are missing."""
+        missing = None if self._settings.train == "off" else missing_packages()
+        if missing is not None:
+            self._log.warning("this server does not train", reason=missing)
+            return "off"
+        return self._settings.train
+
+    def _training(self, state: ApiState, jobs: Jobs, train: Train) -> TrainingWorker:
         """Return what runs the training worker; it ends as soon as the server begins to stop."""
         worker = TrainingWorker(
             self._settings,
             jobs,
+            train,
             base=state.base.shape.fingerprint,
             on_restart=state.metrics.training_worker_restarted,
             stopping=self._stop,

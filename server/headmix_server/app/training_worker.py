@@ -15,7 +15,7 @@ from typing import Any
 
 from headmix_server.core.errors import HeadmixServerError
 from headmix_server.core.observability.logging import get_logger
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings import Settings, Train
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.supervisor.engine_process import EngineProcess, ending
 from headmix_server.supervisor.restart_policy import RestartPolicy
@@ -37,13 +37,14 @@ class TrainingWorker:
     """Runs one worker process after another, each only while there are jobs. Everything runs on one event loop.
 
     `base` is the fingerprint of the jobs it can do, `on_restart` is called when one died. `set_busy` may be called at
-    any time. `stopping` is an event that stops it, as `stop` does.
+    any time. `train` is how, as the setting of that name. `stopping` is an event that stops it, as `stop` does.
     """
 
     def __init__(
         self,
         settings: Settings,
         jobs: Jobs,
+        train: Train,
         *,
         base: str,
         on_restart: Callable[[], None] = lambda: None,
@@ -61,7 +62,7 @@ class TrainingWorker:
         self._start = start
         self._look_seconds = look_seconds
         self._quiet_seconds = quiet_seconds
-        self._yields = settings.train == "idle"
+        self._train = train
         self._policy = RestartPolicy(settings.engine_restarts, settings.engine_restart_window)
         self._process: EngineProcess | None = None
         self._stopping = asyncio.Event() if stopping is None else stopping
@@ -70,8 +71,8 @@ class TrainingWorker:
         self._log = get_logger("training")
 
     async def run(self) -> None:
-        """Work until `stop`; the worker has ended when this returns. With `--train off` it only waits for that."""
-        if self._settings.train == "off":
+        """Work until `stop`; the worker has ended when this returns. With `off` it only waits for that."""
+        if self._train == "off":
             await self._stopping.wait()
         while not self._stopping.is_set():
             if not self._busy and await asyncio.to_thread(self._has_job):
@@ -84,7 +85,7 @@ class TrainingWorker:
 
     def set_busy(self, busy: bool) -> None:
         """Stand aside from now on, or some time after the last request; does nothing unless that is the setting."""
-        if not self._yields:
+        if self._train != "idle":
             return
         if self._quiet is not None:
             self._quiet.cancel()

@@ -43,6 +43,7 @@ Text = Annotated[str, BeforeValidator(_given)]
 OptionalText = Annotated[str | None, BeforeValidator(_or_none)]
 Folder = Annotated[Path, BeforeValidator(_given), AfterValidator(_at_home)]
 OptionalFolder = Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_at_home)]
+Train = Literal["off", "here", "idle"]
 Url = Annotated[SecretStr | None, BeforeValidator(_or_none)]
 """A URL that may contain a password. `app.check_settings` has its form checked by the parts that use it."""
 
@@ -361,7 +362,7 @@ class Settings(BaseSettings):
     metrics_open: bool = Field(
         False, description="Show tenants and adapters in `/metrics` without a key; for private networks."
     )
-    train: Literal["off", "here", "idle"] = Field(
+    train: Train = Field(
         "idle",
         description="Whether this server also trains: `here` trains fine-tuning jobs beside its requests, at the "
         "lowest priority; `idle` only while no request is open; `off` leaves them to `headmix train-worker`.",

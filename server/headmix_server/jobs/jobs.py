@@ -11,7 +11,7 @@ from sqlalchemy import Engine, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from headmix_server.core.errors import InvalidRequest, NotFound
-from headmix_server.database import reading, writing
+from headmix_server.database import ensure_tenant, reading, writing
 from headmix_server.jobs.changes import REACHED, add_events, change_state, new_id, read_job
 from headmix_server.jobs.job import (
     ENDED,
@@ -78,6 +78,7 @@ class Jobs:
             created=int(self._clock()),
         )
         with writing(self._engine, tenant) as session:
+            ensure_tenant(session, tenant)
             if in_transaction is not None:
                 in_transaction(session, row.id)
             session.add(row)

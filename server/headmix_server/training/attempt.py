@@ -230,8 +230,12 @@ class Attempt:
         asked = self._keeper.wanted is not None or self._shop.control.stopping.is_set()
         if asked or status == _INTERRUPTED:
             return self._shop.claims.release(self._claim)
-        reason = last.message if isinstance(last, Failed) else f"the training process ended with {trainer.ending()}"
-        self._log.error("training failed", reason=reason, output=trainer.last_words())
+        if isinstance(last, Failed):
+            reason = last.message
+            self._log.error("training failed", reason=reason)
+        else:
+            reason = f"the training process ended with {trainer.ending()}"
+            self._log.error("training failed", reason=reason, output=trainer.last_words())
         return self._shop.claims.crashed(self._claim, f"Training failed: {reason}.")
 
     def _hand_over(self, folder: Path, done: Done) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from headmix_adapters.machine.cpus import read_cpu_budget
 from headmix_server.core.settings import Settings
@@ -36,6 +37,11 @@ def training_options(settings: Settings, *, beside_server: bool) -> TrainingOpti
         attempts=settings.train_attempts,
         hides_gpu=beside_server or settings.device == "cpu",
     )
+
+
+def missing_packages() -> str | None:
+    """Return what to install before anything can be trained here, or None if everything is there."""
+    return None if find_spec("accelerate") else "training needs packages that are not installed: headmix[train]"
 
 
 def read_cores(text: str | None) -> tuple[int, ...]:

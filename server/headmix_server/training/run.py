@@ -27,7 +27,7 @@ from headmix_server.jobs.jobs import Jobs
 from headmix_server.training.attempt import Workshop
 from headmix_server.training.control import Control
 from headmix_server.training.folder import remove_leftovers
-from headmix_server.training.options import TrainingOptions, training_options
+from headmix_server.training.options import TrainingOptions, missing_packages, training_options
 from headmix_server.training.trainer import TRAIN
 from headmix_server.training.worker import Worker
 from headmix_server.training.worker_metrics import WorkerMetrics
@@ -100,6 +100,8 @@ def run_worker(settings: Settings, control: Control, how: WorkerRun) -> int:
 
 
 def _options(settings: Settings, *, beside_server: bool) -> TrainingOptions:
+    if missing := missing_packages():
+        raise WorkerStartError(missing)
     try:
         return training_options(settings, beside_server=beside_server)
     except ValueError as error:

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from headmix_server.app.job_watch import PATIENCE_SECONDS, JobWatch
+from headmix_server.core.settings import Train
 from headmix_server.database import ensure_tenant, writing
 from headmix_server.jobs.claims import Claims
 from headmix_server.jobs.job import Job
@@ -29,7 +30,7 @@ def claims(engine: Engine, clock: FakeClock) -> Claims:
     return Claims(engine, "w", ["fine_tuning"], seconds=SECONDS, clock=clock, steady=clock)
 
 
-def watch(engine: Engine, jobs: Jobs, clock: FakeClock, train: str = "off") -> JobWatch:
+def watch(engine: Engine, jobs: Jobs, clock: FakeClock, train: Train = "off") -> JobWatch:
     return JobWatch(jobs, claims(engine, clock), train, clock=clock)
 
 
@@ -41,7 +42,7 @@ def messages(jobs: Jobs, job: Job) -> list[str]:
     ("train", "said"), [("off", "headmix train-worker"), ("idle", "while it has no request"), ("here", "no worker")]
 )
 def test_a_job_that_nobody_takes_says_why_once(
-    engine: Engine, jobs: Jobs, clock: FakeClock, train: str, said: str
+    engine: Engine, jobs: Jobs, clock: FakeClock, train: Train, said: str
 ) -> None:
     job = jobs.create("acme", "fine_tuning", "{}")
     looks = watch(engine, jobs, clock, train)

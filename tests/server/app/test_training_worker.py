@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from headmix_server.app import training_worker
 from headmix_server.app.training_worker import TrainingWorker
-from headmix_server.core.settings import Settings
+from headmix_server.core.settings import Settings, Train
 from headmix_server.database import ensure_tenant, writing
 from headmix_server.jobs.jobs import Jobs
 from tests.support.clocks.waiting import until
@@ -48,7 +48,7 @@ class Living:
 
 
 @asynccontextmanager
-async def living(jobs: Jobs, tmp_path: Path, behaviour: str, **settings: Any) -> AsyncIterator[Living]:
+async def living(jobs: Jobs, tmp_path: Path, behaviour: str, *, train: Train, **settings: Any) -> AsyncIterator[Living]:
     file, restarts = tmp_path / "said", [0]
 
     def restarted() -> None:
@@ -57,6 +57,7 @@ async def living(jobs: Jobs, tmp_path: Path, behaviour: str, **settings: Any) ->
     worker = TrainingWorker(
         Settings(data_dir=tmp_path, **settings),
         jobs,
+        train,
         base=BASE,
         on_restart=restarted,
         command=(sys.executable, str(Path(stand_in_worker.__file__)), str(file), behaviour),
@@ -128,7 +129,7 @@ async def test_no_worker_is_started_while_requests_are_open(jobs: Jobs, tmp_path
 
 @pytest.mark.parametrize(("train", "started"), [("off", []), ("here", ["started"])])
 async def test_only_idle_minds_requests_and_off_trains_nothing(
-    jobs: Jobs, tmp_path: Path, train: str, started: list[str]
+    jobs: Jobs, tmp_path: Path, train: Train, started: list[str]
 ) -> None:
     jobs.create("acme", "fine_tuning", "{}", base=BASE)
     async with living(jobs, tmp_path, "works", train=train) as life:

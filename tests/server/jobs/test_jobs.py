@@ -37,6 +37,11 @@ def test_a_job_is_queued_with_its_request_and_belongs_to_its_tenant(jobs: Jobs, 
     assert jobs.create("acme", "batch", "{}").id.startswith("batch_")
 
 
+def test_a_tenant_begins_with_its_first_job(engine: Engine) -> None:
+    jobs = Jobs(engine)
+    assert jobs.get("new", jobs.create("new", "batch", "{}").id).tenant == "new"
+
+
 def test_another_tenants_job_does_not_exist(jobs: Jobs) -> None:
     job = jobs.create("acme", "fine_tuning", "{}")
     for ask in (jobs.get, jobs.resume):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from harness.server.queued_job import FINGERPRINT, checked_request
 from headmix_server.core.settings import Settings
 from headmix_server.database import ensure_tenant, writing
 from headmix_server.files.files import Files
@@ -18,7 +19,6 @@ from headmix_server.training.attempt import Workshop
 from headmix_server.training.control import Control
 from headmix_server.training.options import training_options
 from tests.support.training import fake_trainer
-from tests.support.training.requests import FINGERPRINT, checked_request
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Engine
 
 from harness.bases.tiny_model import make_tiny_llama
+from harness.server.queued_job import FINGERPRINT, checked_request
 from headmix_adapters.base import resolve_base
 from headmix_server.core.settings import Settings
 from headmix_server.database import ensure_tenant, open_database, writing
@@ -28,7 +29,6 @@ from headmix_server.jobs.job import Job
 from headmix_server.jobs.jobs import Jobs
 from headmix_server.training.attempt import Attempt, Workshop
 from tests.support.training.fake_trainer import BODY, STEPS
-from tests.support.training.requests import FINGERPRINT, checked_request
 
 SECONDS = 8.0
 

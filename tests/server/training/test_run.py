@@ -58,3 +58,11 @@ def test_a_port_in_use_is_named(base: Path, tmp_path: Path, capsys: pytest.Captu
         how = WorkerRun(until_idle=0.0, metrics=listener.getsockname()[:2])
         assert run(how, base=str(base), data_dir=tmp_path / "data") == FAILED
     assert "--metrics-port" in capsys.readouterr().err
+
+
+def test_a_machine_without_the_packages_says_what_to_install(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headmix_server.training.options.find_spec", lambda _: None)
+    assert run(base=str(base), data_dir=tmp_path / "data") == FAILED
+    assert "headmix[train]" in capsys.readouterr().err
