@@ -21,7 +21,10 @@ BaseName = Annotated[
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(help="A PEFT LoRA folder, or a checkpoint of the authors' code (.bin).", exists=True),
+        typer.Argument(
+            help="A PEFT LoRA folder, a checkpoint of the authors' code (.bin), or heads' offsets (LoFiT, JoLA).",
+            exists=True,
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="The artifact to write.", dir_okay=False)],
     base: BaseName,
@@ -32,7 +35,7 @@ def convert(
         Path | None, typer.Option(help="The checkpoint's config JSON with lora_alpha.", exists=True, dir_okay=False)
     ] = None,
     added_tokens: Annotated[
-        str | None, typer.Option(help="Names of a checkpoint's vocabulary rows beyond the base's, comma-separated.")
+        str | None, typer.Option(help="Names of the vocabulary rows beyond the base's, comma-separated.")
     ] = None,
     chat_template: Annotated[
         Path | None,

@@ -7,11 +7,12 @@ from pathlib import Path
 from headmix_adapters.artifact.checks.strict_json import parse_strict
 from headmix_adapters.base import ResolvedBase
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.head_offsets import are_head_offsets, convert_head_offsets, read_safetensors
 from headmix_adapters.convert.own_template import with_own_template
 from headmix_adapters.convert.peft.config import FILE as PEFT_CONFIG
 from headmix_adapters.convert.peft.heads import HeadWish
 from headmix_adapters.convert.peft.lora import convert_peft_lora
-from headmix_adapters.convert.research.convert import ResearchOptions, convert_research
+from headmix_adapters.convert.research.convert import ResearchOptions, convert_research, load_state
 from headmix_adapters.convert.result import Converted
 from headmix_adapters.convert.tokenizer_check import check_tokenizer
 
@@ -36,7 +37,7 @@ class ConvertOptions:
 
 
 def convert_source(source: Path, base: ResolvedBase, options: ConvertOptions | None = None) -> Converted:
-    """Convert a PEFT folder, or a research checkpoint (a file, or a folder with pytorch_model.bin).
+    """Convert a PEFT folder, a model with heads' offsets, or a research checkpoint (a file, or pytorch_model.bin).
 
     Raises:
         ConvertError: it is neither, or cannot be converted exactly.
@@ -50,10 +51,17 @@ def _convert(source: Path, base: ResolvedBase, chosen: ConvertOptions) -> Conver
     if not chosen.allow_base_mismatch:
         check_tokenizer(base, source if source.is_dir() else source.parent)
     if (source / PEFT_CONFIG).exists():
-        return convert_peft_lora(source, base, chosen.head)
+        return convert_peft_lora(source, base, chosen.head, chosen.added_tokens)
+    tensors = read_safetensors(source)
+    if tensors is not None and are_head_offsets(tensors):
+        return convert_head_offsets(tensors, base)
     checkpoint = source / RESEARCH_FILE if source.is_dir() else source
     if not checkpoint.is_file():
         raise ConvertError(str(source), f"a folder with {PEFT_CONFIG} or {RESEARCH_FILE}, or a checkpoint, is expected")
+    if tensors is not None:
+        raise ConvertError(str(source), f"it has neither {PEFT_CONFIG} nor heads' offsets (attn_v, attn_A)")
+    if are_head_offsets(state := load_state(checkpoint)):
+        return convert_head_offsets(state, base)
     research = ResearchOptions(
         task=chosen.task,
         lora_alpha=_lora_alpha(checkpoint, chosen.config),

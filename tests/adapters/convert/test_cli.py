@@ -1,5 +1,6 @@
 """`headmix convert` and `headmix export` print what they wrote, or what prevented it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,12 @@ def test_a_peft_folder_goes_in_and_comes_out_again(make_base: MakeBase, make_pef
 
 def test_a_refusal_is_one_line_and_leaves_nothing(make_base: MakeBase, make_peft: MakePeft, tmp_path: Path) -> None:
     base, artifact = make_base("llama"), tmp_path / "adapter.safetensors"
-    folder, _ = make_peft(base, use_dora=True, target_modules=["q_proj"])
+    folder, _ = make_peft(base, task_type=None, target_modules=["q_proj"])
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"kasa_config": {"beta": 1}}))
     code, out, err = run("convert", folder, artifact, "--base", base.folder)
-    assert (code, out) == (2, "")
-    assert err.startswith("use_dora: DoRA rescales")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("kasa_config: ")
     assert not artifact.exists()
 
 

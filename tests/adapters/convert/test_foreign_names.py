@@ -101,7 +101,7 @@ def test_a_head_in_raw_form_is_the_trained_copy(
     [
         (renamed(".classifier.", ".classifier.original_module."), "the untrained copy of a saved module, without"),
         (
-            lambda tensors: tensors | {f"_orig_mod.{name}": tensor + 0 for name, tensor in tensors.items()},
+            lambda tensors: tensors | {f"_orig_mod.{name}": tensor + 1 for name, tensor in tensors.items()},
             "the file holds this tensor twice, the other is",
         ),
         (

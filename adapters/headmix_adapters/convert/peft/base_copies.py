@@ -15,6 +15,15 @@ _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embeddings.word_embeddings.
 _WRAPPERS = re.compile(r"\A(?:(?:model|language_model)\.)+(?=\w+\.)")
 
 
+def base_rows(name: str, tensor: Tensor, checkpoint: BaseCheckpoint, size: int) -> bool:
+    """Return whether a tensor is a table of the vocabulary whose first `size` rows are the base's own."""
+    own = bare_name(_WRAPPERS.sub("", name))
+    if tensor.dim() != 2 or (own != _HEAD and own not in _EMBEDDINGS):
+        return False
+    found = next((candidate for candidate in (own, *_EMBEDDINGS) if candidate in checkpoint), None)
+    return found is not None and same_values(tensor[:size], checkpoint.read(found))
+
+
 def is_base_copy(name: str, tensor: Tensor, checkpoint: BaseCheckpoint) -> bool:
     """Return whether a tensor next to an adapter's equals the base's own, value by value."""
     own = bare_name(_WRAPPERS.sub("", name.replace(".base_layer.", ".")))

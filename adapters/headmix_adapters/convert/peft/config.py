@@ -15,6 +15,7 @@ from headmix_adapters.artifact.faults import quoted
 from headmix_adapters.convert.errors import ConvertError
 from headmix_adapters.convert.peft.block_diagonal import BlockDiagonal, read_block_diagonal
 from headmix_adapters.convert.peft.module_patterns import ModulePatterns
+from headmix_adapters.convert.peft.new_tokens import Indices, read_indices
 
 T = TypeVar("T")
 
@@ -23,12 +24,12 @@ FILE = "adapter_config.json"
 GENERATION_TASKS = (None, "CAUSAL_LM", "FEATURE_EXTRACTION", "SEQ_2_SEQ_LM")
 CLASSIFICATION_TASK = "SEQ_CLS"
 
-_READ = frozenset(
+FIELDS_READ = frozenset(
     {"peft_type", "task_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "lora_bias"}
-    | {"init_lora_weights", "use_bdlora"}
+    | {"init_lora_weights", "use_bdlora", "use_dora", "trainable_token_indices"}
 )
 # What the tensors themselves show, what only affects training, and bookkeeping.
-_WITHOUT_EFFECT = frozenset(
+FIELDS_WITHOUT_EFFECT = frozenset(
     {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias"}
     | {"lora_dropout", "fan_in_fan_out", "inference_mode", "eva_config", "ensure_weight_tying", "qalora_group_size"}
     | {"base_model_name_or_path", "revision", "auto_mapping", "runtime_config", "megatron_config", "megatron_core"}
@@ -40,9 +41,7 @@ _WITHOUT_EFFECT = frozenset(
 )
 _VERSION = "_version"
 _REASONS = {
-    "use_dora": "DoRA rescales the base's weights by their norms, which no low-rank addition equals",
     "use_qalora": "QALoRA pools the inputs of a quantised base",
-    "trainable_token_indices": "trained rows of the base's vocabulary are not part of an artifact",
     "target_parameters": "LoRA on bare parameters (expert weights) has no site in an artifact",
     "alora_invocation_tokens": "an activated LoRA acts on some tokens only",
     "layer_replication": "replicated layers make another base",
@@ -62,6 +61,8 @@ class PeftLoraConfig:
     rank_pattern: ModulePatterns[int]
     alpha_pattern: ModulePatterns[float]
     block_diagonal: BlockDiagonal | None = None
+    dora: bool = False
+    token_indices: Indices = ()
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module given by its full name in the base's model."""
@@ -92,6 +93,8 @@ def read_peft_config(folder: Path) -> PeftLoraConfig:
     task_type = _upper(fields.get("task_type"))
     if task_type not in (*GENERATION_TASKS, CLASSIFICATION_TASK):
         raise ConvertError("task_type", f"{_shown(task_type)} is neither generation nor classification of whole texts")
+    if fields.get("use_dora") and fields.get("use_bdlora"):
+        raise ConvertError("use_dora", "PEFT does not combine DoRA with use_bdlora")
     return PeftLoraConfig(
         task_type=task_type,
         rank=_rank("r", fields.get("r", 8)),
@@ -100,6 +103,8 @@ def read_peft_config(folder: Path) -> PeftLoraConfig:
         rank_pattern=_patterns(fields, "rank_pattern", _rank),
         alpha_pattern=_patterns(fields, "alpha_pattern", _number),
         block_diagonal=read_block_diagonal(fields.get("use_bdlora")),
+        dora=bool(fields.get("use_dora", False)),
+        token_indices=read_indices(fields.get("trainable_token_indices")),
     )
 
 
@@ -110,7 +115,7 @@ def _refuse_foreign(fields: Mapping[str, object]) -> None:
         shown = _shown(fields["peft_type"])
         raise ConvertError("peft_type", f"{shown} is not LORA, the one tuner an artifact can express exactly")
     for field, value in fields.items():
-        if value and field not in _READ | _WITHOUT_EFFECT and not field.endswith(_VERSION):
+        if value and field not in FIELDS_READ | FIELDS_WITHOUT_EFFECT and not field.endswith(_VERSION):
             raise ConvertError(field, _REASONS.get(field, f"{_shown(value)} is not understood by this version"))
     init = fields.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower().startswith(_BASE_CHANGING_INITS):

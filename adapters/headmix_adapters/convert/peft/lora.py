@@ -21,29 +21,33 @@ from headmix_adapters.base import ResolvedBase
 from headmix_adapters.config import AdapterConfig
 from headmix_adapters.convert.checkpoint import BaseCheckpoint
 from headmix_adapters.convert.errors import ConvertError
+from headmix_adapters.convert.peft import dora
 from headmix_adapters.convert.peft.base_copies import is_base_copy
 from headmix_adapters.convert.peft.block_diagonal import written_out
 from headmix_adapters.convert.peft.config import CLASSIFICATION_TASK, PeftLoraConfig, read_peft_config
+from headmix_adapters.convert.peft.dora import require_room
 from headmix_adapters.convert.peft.head_config import read_head_config
 from headmix_adapters.convert.peft.heads import HeadWish, is_pooler, peft_head
 from headmix_adapters.convert.peft.lora_sites import build_sites, pieces_of
 from headmix_adapters.convert.peft.module_lora import ModuleLora, Piece
 from headmix_adapters.convert.peft.names import saved_names
+from headmix_adapters.convert.peft.new_tokens import new_tokens, token_names
 from headmix_adapters.convert.result import Converted, converter_name
-from headmix_adapters.families import BACKBONES, Family, Part, UnknownFamilyError, family_of
+from headmix_adapters.families import BACKBONES, Family, Part, UnknownFamilyError, can_generate, family_of
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 INDEX = f"{WEIGHTS}.index.json"
 _MAX_NAME = 1024
+MAGNITUDE = "magnitude"
+_MAGNITUDE = ".lora_magnitude_vector"
 _LORA = re.compile(r"(.+)\.lora_(A|B)\.(weight|bias)")
 _WRAPPERS = rf"(?:(?:language_model|{'|'.join(BACKBONES)})\.)*"
 _VOCABULARY = "retrained rows of the base's vocabulary are not part of an artifact"
 _REASONS = {
-    "lora_magnitude_vector": "a DoRA magnitude, which no low-rank addition equals",
+    "lora_magnitude_vector": "a DoRA magnitude, and use_dora is false",
     "lora_embedding_": "LoRA on an embedding has no site in an artifact",
     "lora_diag": "not plain LoRA",
-    "trainable_tokens": "trained rows of the base's vocabulary are not part of an artifact",
     "embed_tokens": _VOCABULARY,
     "lm_head": _VOCABULARY,
     "word_embeddings": _VOCABULARY,
@@ -61,8 +65,12 @@ _FUSED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def convert_peft_lora(folder: Path, base: ResolvedBase, wish: HeadWish) -> Converted:
+def convert_peft_lora(
+    folder: Path, base: ResolvedBase, wish: HeadWish, added_tokens: tuple[str, ...] = ()
+) -> Converted:
     """Turn a PEFT LoRA folder into an artifact that computes the same.
+
+    `added_tokens` are the names of rows beyond the base's vocabulary; default: those in the folder's tokenizer.
 
     Raises:
         ConvertError: the LoRA cannot be expressed exactly, or does not fit the base; the tensor or field is named.
@@ -72,32 +80,47 @@ def convert_peft_lora(folder: Path, base: ResolvedBase, wish: HeadWish) -> Conve
     loras, rest = _split(tensors, config)
     # If a classifier reads the pooler, PEFT's `all-linear` adapts the pooler too.
     pooler = next((lora for lora in loras if "classifier.weight" in rest and is_pooler(lora.name, base.shape)), None)
-    pieces = _collect([lora for lora in loras if lora is not pooler], base)
+    if pooler is not None and pooler.magnitude is not None:
+        raise ConvertError(f"{pooler.name}.lora_magnitude_vector", "DoRA on the pooler is not understood")
     checkpoint = BaseCheckpoint(base.folder)
+    dora_notes = (require_room(loras, Limits()),) if config.dora else ()
+    pieces = _collect([lora for lora in loras if lora is not pooler], base, checkpoint)
     if any(name.startswith(_HEADS) for name in rest):
         wish = replace(wish, config=read_head_config(base.folder, folder))
     head, head_tensors, used = peft_head(rest, base.shape, checkpoint, wish, pooler)
-    others = sorted(rest.keys() - used)
+    tokens = new_tokens(
+        {name: tensor for name, tensor in rest.items() if name not in used},
+        config.token_indices,
+        base,
+        checkpoint,
+        added_tokens or token_names(folder, base.shape.vocab_size),
+        generates=config.task_type != CLASSIFICATION_TASK and can_generate(base.shape.model_type),
+    )
+    others = sorted(rest.keys() - used - tokens.used)
     for name in others:
         if not is_base_copy(name, rest[name], checkpoint):
             raise ConvertError(name, _reason(name))
     if config.task_type == CLASSIFICATION_TASK and head is None:
         raise ConvertError("modules_to_save", "task_type is SEQ_CLS, but the folder holds no classification head")
     result = build_sites(pieces, base.shape, Limits())
-    if head is None and not result.sites.present():
+    if head is None and not result.sites.present() and tokens.rows is None:
         raise ConvertError("lora_B", "zero effect: every B is zero, so the adapter would answer like the base alone")
-    notes = result.notes + ((f"{len(others)} tensors equal the base's own and were left out",) if others else ())
+    copies = (f"{len(others)} tensors equal the base's own and were left out",) if others else ()
+    notes = (*dora_notes, *result.notes, *copies)
     artifact = AdapterConfig(
         method="kernel-mix" if any(site.head for site in result.sites.present().values()) else "lora",
         task="generation" if head is None else "classification",
         base=base.shape,
         sites=result.sites,
         classifier=head,
+        added_tokens=tokens.names,
         training={"converted_from": "PEFT LoRA", "notes": list(notes)},
         created_by=converter_name(),
     )
-    dtype = _stored_dtype([*_lora_tensors(loras), *head_tensors.values()], widen=result.folded)
-    return Converted(artifact, result.tensors | head_tensors, dtype, notes)
+    rows = {} if tokens.rows is None else {"added_tokens.embedding": tokens.rows}
+    stored = [*_lora_tensors(loras), *head_tensors.values(), *rows.values()]
+    dtype = _stored_dtype(stored, widen=result.folded or config.dora)
+    return Converted(artifact, result.tensors | head_tensors | rows, dtype, notes)
 
 
 def _load(folder: Path) -> dict[str, Tensor]:
@@ -124,6 +147,8 @@ def _split(tensors: Mapping[str, Tensor], config: PeftLoraConfig) -> tuple[list[
     for name, tensor in tensors.items():
         if match := _LORA.fullmatch(name):
             modules.setdefault(match[1], {})[f"{match[2]}.{match[3]}"] = tensor
+        elif config.dora and name.endswith(_MAGNITUDE):
+            modules.setdefault(name.removesuffix(_MAGNITUDE), {})[MAGNITUDE] = tensor
         else:
             rest[name] = tensor
     if not modules:
@@ -133,6 +158,8 @@ def _split(tensors: Mapping[str, Tensor], config: PeftLoraConfig) -> tuple[list[
 
 
 def _module_lora(module: str, parts: Mapping[str, Tensor], config: PeftLoraConfig) -> ModuleLora:
+    if config.dora and MAGNITUDE not in parts:
+        raise ConvertError(f"{module}{_MAGNITUDE}", "missing, and use_dora is true")
     for part in ("A.weight", "B.weight"):
         if part not in parts:
             raise ConvertError(f"{module}.lora_{part}", "missing")
@@ -158,11 +185,19 @@ def _module_lora(module: str, parts: Mapping[str, Tensor], config: PeftLoraConfi
             f"{module}.lora_B.bias", f"its shape is {list(bias.shape)}, B has {parts['B.weight'].shape[0]} rows"
         )
     return ModuleLora(
-        module, parts["A.weight"], parts["B.weight"], bias, config.scale_of(module), factor if count > 1 else None
+        module,
+        parts["A.weight"],
+        parts["B.weight"],
+        bias,
+        config.scale_of(module),
+        factor if count > 1 else None,
+        parts.get(MAGNITUDE),
     )
 
 
-def _collect(loras: list[ModuleLora], base: ResolvedBase) -> dict[int, dict[str, list[Piece]]]:
+def _collect(
+    loras: list[ModuleLora], base: ResolvedBase, checkpoint: BaseCheckpoint
+) -> dict[int, dict[str, list[Piece]]]:
     """Return the pieces by layer and site, the gate's before the up projection's."""
     try:
         family = family_of(base.shape.model_type)
@@ -182,7 +217,12 @@ def _collect(loras: list[ModuleLora], base: ResolvedBase) -> dict[int, dict[str,
         layer = int(match[1])
         if layer >= base.shape.num_layers:
             raise ConvertError(lora.name, f"the base has {base.shape.num_layers} layers, counted from 0")
-        for site, piece in pieces_of(lora, parts, base.shape).items():
+        written = lora
+        if lora.magnitude is not None:
+            weight = checkpoint.read(f"{family.layers}.{match[1]}.{match[2]}.weight")
+            weight = weight.T if family.transposed else weight
+            written = dora.written_out(lora, parts, weight, base.shape, Limits())
+        for site, piece in pieces_of(written, parts, base.shape).items():
             pieces.setdefault(layer, {}).setdefault(site, []).append(piece)
     return dict(sorted(pieces.items()))
 

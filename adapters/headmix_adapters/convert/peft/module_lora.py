@@ -12,7 +12,8 @@ Factor = Literal["A", "B"]
 class ModuleLora:
     """scale * (B (A x) + bias) next to one module: A (r, in), B (out, r), bias (out). `name` is for messages.
 
-    `blocks` names the factor that is block-diagonal, if one is; it is written out in full.
+    `blocks` names the factor that is block-diagonal, if one is; it is written out in full. With DoRA's `magnitude` the
+    module means something else (see `dora`) until it is written out.
     """
 
     name: str
@@ -21,6 +22,7 @@ class ModuleLora:
     bias: Tensor | None
     scale: float
     blocks: Factor | None = None
+    magnitude: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,8 +205,8 @@ def tensor(name: str, value: torch.Tensor | None) -> Edit:
     ("edit", "message"),
     [
         (field("peft_type", "IA3"), 'peft_type: "IA3" is not LORA'),
-        (field("use_dora", True), "use_dora: DoRA rescales"),
-        (field("trainable_token_indices", [1]), "trainable_token_indices: trained rows"),
+        (field("use_dora", True), "k_proj.lora_magnitude_vector: missing, and use_dora is true"),
+        (field("trainable_token_indices", [1]), "trainable_token_indices: the file holds no rows of the input"),
         (field("alora_invocation_tokens", [1]), "alora_invocation_tokens: an activated LoRA"),
         (field("some_new_variant", {"a": 1}), 'some_new_variant: {"a": 1} is not understood by this version'),
         (tensor(f"{Q}.base_layer.bias", torch.ones(48)), "q_proj.base_layer.bias: a retrained bias of the base"),
