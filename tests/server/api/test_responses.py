@@ -102,6 +102,13 @@ async def test_the_input_is_the_same_conversation_as_in_a_chat(
     assert sent == await prompt_of_chat(rig, messages)
 
 
+@pytest.mark.parametrize("content", [None, [], [{"type": "reasoning_text", "text": ""}]])
+async def test_an_input_without_a_message_is_refused(rig: ApiRig, content: object) -> None:
+    error = await refusal(rig, input=[{"type": "reasoning", "content": content}])
+    assert error["param"] == "input"
+    assert (await ask(rig, input=[{"type": "reasoning", "content": content}, USER]))["status"] == "completed"
+
+
 async def test_an_answer_sent_back_is_a_turn_of_the_conversation(rig: ApiRig) -> None:
     rig.says("Yo")
     first = await ask(rig)

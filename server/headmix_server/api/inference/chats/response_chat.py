@@ -9,7 +9,7 @@ from headmix_server.api.schemas.chat import ChatRequest
 from headmix_server.api.schemas.messages import ChatMessage
 from headmix_server.api.schemas.response_tools import ResponseNamedTool, as_chat_tool
 from headmix_server.api.schemas.responses import ResponsesRequest, TextFormat
-from headmix_server.core.errors import HeadmixServerError
+from headmix_server.core.errors import HeadmixServerError, InvalidRequest
 
 _SAME = (
     *("model", "user", "temperature", "top_p", "top_logprobs", "stream", "metadata", "service_tier"),
@@ -27,7 +27,11 @@ _NAMES = {
 
 
 def as_chat(body: ResponsesRequest) -> ChatRequest:
-    """Return the chat that gives the same answer."""
+    """Return the chat that gives the same answer.
+
+    Raises:
+        InvalidRequest: the input has no message.
+    """
     given: dict[str, Any] = {name: getattr(body, name) for name in _SAME}
     form = None if body.text is None or body.text.format is None else _response_format(body.text.format)
     return ChatRequest.model_validate(
@@ -60,7 +64,10 @@ def _messages(body: ResponsesRequest) -> list[ChatMessage]:
     begun = [] if body.instructions is None else [ChatMessage(role="system", content=body.instructions)]
     if isinstance(body.input, str):
         return [*begun, ChatMessage(role="user", content=body.input)]
-    return [*begun, *turns_of(body.input)]
+    said = [*begun, *turns_of(body.input)]
+    if not said:
+        raise InvalidRequest("The input has no message: its reasoning is empty.", param="input")
+    return said
 
 
 def _tool_choice(given: str | ResponseNamedTool | None) -> object:
