@@ -12,7 +12,7 @@ from benchmarks.method.methods import BUDGETS, METHODS, Budget
 from benchmarks.method.results import Cell, Result
 from benchmarks.method.tasks import Task
 
-TUNING_SEEDS = (101, 102)
+TUNING_SEEDS = (101,)
 SEEDS = (1, 2, 3, 4, 5)
 
 
