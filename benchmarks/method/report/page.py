@@ -15,6 +15,7 @@ from headmix_adapters.config import Sites
 
 BEGIN, END = "<!-- results of method.jsonl, written by make method -->", "<!-- end of the results -->"
 LEVEL = 0.05
+_NONE = "no difference shown"
 VERSIONS = ("python", "torch", "transformers", "numpy", "headmix")
 
 _fill = partial(textwrap.fill, width=100, break_long_words=False, break_on_hyphens=False)
@@ -73,15 +74,28 @@ def _differences(comparisons: Sequence[Comparison]) -> Iterator[str]:
     )
     columns = ("task, size", "method", "difference", "95 % interval", "seeds better", "p", "corrected p", "verdict")
     yield _table(columns, rows)
+    yield "\n".join(_item(_summary(comparisons, method)) for method in AGAINST)
+
+
+def _summary(comparisons: Sequence[Comparison], method: str) -> str:
+    """Count a method's verdicts, and name the comparisons that show a difference."""
+    verdicts = {f"{one.task.name}, {one.budget}": _verdict(one, method) for one in comparisons if method in one.against}
+    shown = [f"{verdict} on {name}" for name, verdict in verdicts.items() if verdict != _NONE]
+    rest = len(verdicts) - len(shown)
+    return f"**{method}**: {'; '.join([*shown, f'{_NONE} in {rest} of {len(verdicts)} comparisons'])}."
+
+
+def _verdict(one: Comparison, method: str) -> str:
+    against = one.against[method]
+    if against.corrected >= LEVEL:
+        return _NONE
+    sign = 1 if one.task.greater_is_better else -1
+    return "better than LoRA" if sign * against.difference.mean > 0 else "worse than LoRA"
 
 
 def _difference_row(one: Comparison, method: str) -> tuple[str, ...]:
     against = one.against[method]
     mean, low, high, p = against.difference
-    sign = 1 if one.task.greater_is_better else -1
-    verdict = "no difference shown"
-    if against.corrected < LEVEL:
-        verdict = "better than LoRA" if sign * mean > 0 else "worse than LoRA"
     return (
         f"{one.task.name}, {one.budget}",
         method,
@@ -90,7 +104,7 @@ def _difference_row(one: Comparison, method: str) -> tuple[str, ...]:
         f"{against.better} of {against.seeds}",
         f"{p:.4f}",
         f"{against.corrected:.3f}",
-        verdict,
+        _verdict(one, method),
     )
 
 
@@ -101,17 +115,8 @@ def _section(one: Comparison) -> str:
     parts.append(_fill(_setting(one)))
     if one.seeds:
         others = [name for name in next(iter(one.runs.values()))[0].test if name != task.measured]
-        spread = "standard deviation" if one.seeds > 1 else "one seed"
-        columns = (
-            "method",
-            "ranks q, v, o",
-            "parameters",
-            "rate",
-            f"mean {task.measured}",
-            spread,
-            *others,
-            "each seed",
-        )
+        measures = (task.measured, "deviation", *others, "CPU s")
+        columns = ("method", "ranks q, v, o", "parameters", "rate", *measures, "each seed")
         parts.append(_table(columns, [_method_row(one, method, others) for method in METHODS]))
     columns = ("validation, by rate", *(f"{rate:g}" for rate in sorted(task.rates)))
     parts.append(_table(columns, [_rate_row(one, method) for method in METHODS]))
@@ -154,6 +159,7 @@ def _method_row(one: Comparison, method: str, others: Sequence[str]) -> tuple[st
         f"{statistics.mean(scores):.3f}",
         f"{statistics.stdev(scores):.3f}" if len(scores) > 1 else "",
         *(f"{statistics.mean(run.test[name] for run in runs):.3f}" for name in others),
+        f"{statistics.median(run.cpu_seconds for run in runs):.0f}",
         ", ".join(f"{score:.3f}" for score in scores),
     )
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.method import __main__ as command
-from benchmarks.method.methods import KERNEL_MIX, LORA, METHODS
+from benchmarks.method.methods import BUDGETS, KERNEL_MIX, LORA, METHODS
 from benchmarks.method.plan import num_cells
 from benchmarks.method.report.comparison import PLANNED, compare_all
 from benchmarks.method.report.page import BEGIN, END, render
@@ -52,6 +52,9 @@ def test_a_finished_plan_says_so_and_shows_each_difference_with_its_verdict() ->
     assert "| category, small | Kernel-mix | +0.450 |" in page
     assert "| kingjames, large | Kernel-mix | -0.450 |" in page  # a lower loss is the better one
     assert "not complete" not in page
+    shown = "; ".join(f"better than LoRA on {task.name}, {budget}" for budget in BUDGETS for task in REQUIRED)
+    assert f"* **Kernel-mix**: {shown}; no difference shown in 0 of 8 comparisons." in " ".join(page.split())
+    assert "* **BD-LoRA**: no difference shown in 8 of 8 comparisons." in page
 
 
 def test_a_worse_method_is_called_worse() -> None:
