@@ -124,10 +124,12 @@ class Claims:
                 within(session)
             return job.wanted
 
-    def add_events(self, claim: Claim, events: Iterable[NewEvent]) -> None:
-        """Record events of the job, in order."""
+    def add_events(self, claim: Claim, events: Iterable[NewEvent]) -> Wanted | None:
+        """Record events of the job, in order; return what the tenant wants of it."""
         with writing(self._engine) as session:
-            add_events(session, self._own(session, claim).id, events, now=self._now())
+            job = self._own(session, claim)
+            add_events(session, job.id, events, now=self._now())
+            return job.wanted
 
     def add_checkpoint(
         self, claim: Claim, *, step: int, digest: str, size_bytes: int, metrics: str = "{}", keep: int = 1

@@ -189,7 +189,7 @@ class Attempt:
         if not news:
             return
         try:
-            self._shop.claims.add_events(self._claim, news)
+            self._keeper.wanted = self._shop.claims.add_events(self._claim, news)
         except HeadmixServerError:
             self._follower.news[:0] = news
             raise

@@ -209,6 +209,7 @@ def test_what_the_tenant_wants_is_told_at_the_renewal_and_done_at_the_release(
     claim = claimed(claims)
     jobs.want("acme", job.id, "pause")
     assert claims.renew(claim) == "pause"
+    assert claims.add_events(claim, [NewEvent("at step 3")]) == "pause"
     assert claims.release(claim) == "paused"
     assert claims.claim() is None
     jobs.resume("acme", job.id)
